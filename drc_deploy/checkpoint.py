@@ -1,0 +1,159 @@
+"""Checkpoints: weights of a network and its duals, with where they come from, in one safetensors file."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from drc_deploy import records
+from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo, read_checkpoint_info
+from drc_deploy.errors import ArtefactError
+from drc_deploy.files import atomic_path
+from drc_deploy.models.network import ModelSpec, SRNetwork
+from drc_deploy.models.registry import build_network
+
+PRIMAL = "primal."
+DUAL = "dual."
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A network's weights, and its duals' if it has them."""
+
+    spec: ModelSpec
+    """Its widths are given in full, so that the spec alone rebuilds a pruned network."""
+    weights: Mapping[str, Tensor]
+    """State dict of the primal network."""
+    dual_weights: Mapping[str, Tensor]
+    """State dict of the ``nn.ModuleList`` of duals; empty when there are none."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """How the weights came to be: JSON values only."""
+    parent_sha256: str | None = None
+    """SHA-256 of the checkpoint that this one was made from."""
+
+    @classmethod
+    def of(
+        cls,
+        network: SRNetwork,
+        duals: nn.ModuleList | None = None,
+        provenance: dict[str, Any] | None = None,
+        parent_sha256: str | None = None,
+    ) -> "Checkpoint":
+        """Take the weights out of live networks, as copies on the CPU."""
+        return cls(
+            spec=dataclasses.replace(network.spec, widths=network.widths),
+            weights=_copy(network.state_dict()),
+            dual_weights=_copy(duals.state_dict()) if duals is not None else {},
+            provenance=provenance or {},
+            parent_sha256=parent_sha256,
+        )
+
+    def build_network(self) -> SRNetwork:
+        """Build the network with these weights, in evaluation mode."""
+        network = build_network(self.spec)
+        network.load_state_dict(self.weights)
+        return network.eval()
+
+    def build_duals(self) -> nn.ModuleList:
+        """Build the dual networks with these weights, or freshly initialised when the checkpoint has none."""
+        duals = build_network(dataclasses.replace(self.spec, widths=None)).build_duals()
+        if self.dual_weights:
+            duals.load_state_dict(self.dual_weights)
+        return duals.eval()
+
+
+def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint atomically.
+
+    Raises:
+        OutputError: the folder is not writable or the disk is full.
+    """
+    network = checkpoint.build_network()
+    info = CheckpointInfo(
+        model=checkpoint.spec.name,
+        scale=checkpoint.spec.scale,
+        widths=network.widths,
+        duals=len(checkpoint.build_duals()) if checkpoint.dual_weights else 0,
+        params=network.parameter_count,
+        provenance=checkpoint.provenance,
+        parent_sha256=checkpoint.parent_sha256,
+    )
+    tensors = {PRIMAL + name: tensor for name, tensor in checkpoint.weights.items()}
+    tensors |= {DUAL + name: tensor for name, tensor in checkpoint.dual_weights.items()}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={METADATA_KEY: records.to_json(info)})
+        except SafetensorError as error:  # what a full disk looks like from here
+            raise OSError(None, str(error)) from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read and check a checkpoint.
+
+    Raises:
+        ArtefactError: missing, damaged, of another program, with tensors that do not belong to its model, or with
+            NaN or infinite weights.
+    """
+    info = read_checkpoint_info(path)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ArtefactError(f"{path} is damaged: {error}.", "Copy or make the checkpoint again.") from error
+    checkpoint = Checkpoint(
+        spec=ModelSpec(info.model, info.scale, info.widths),
+        weights=_strip(tensors, PRIMAL),
+        dual_weights=_strip(tensors, DUAL),
+        provenance=info.provenance,
+        parent_sha256=info.parent_sha256,
+    )
+    check_weights(checkpoint, str(path))
+    return checkpoint
+
+
+def _strip(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    # Weights may be stored in half precision to save space; networks are built in float32.
+    return {name.removeprefix(prefix): tensor.float() for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def check_weights(checkpoint: Checkpoint, source: str) -> None:
+    """Check that the weights are finite and are exactly those of the model; ``source`` names them in errors.
+
+    Raises:
+        ArtefactError: they are not; the message names the first tensor that is wrong.
+    """
+    with torch.device("meta"):
+        network = build_network(checkpoint.spec)
+        duals = network.build_duals()
+    _check_state(checkpoint.weights, network.state_dict(), source)
+    if checkpoint.dual_weights:
+        _check_state(checkpoint.dual_weights, duals.state_dict(), source)
+
+
+def _check_state(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
+    hint = "Check that the file belongs to this model, scale and program."
+    if missing := sorted(expected.keys() - found.keys()):
+        raise ArtefactError(f"{source} lacks {len(missing)} tensors, first {missing[0]!r}.", hint)
+    if foreign := sorted(found.keys() - expected.keys()):
+        raise ArtefactError(f"{source} has {len(foreign)} foreign tensors, first {foreign[0]!r}.", hint)
+    for name, tensor in found.items():
+        if tensor.shape != expected[name].shape:
+            raise ArtefactError(
+                f"{source}: tensor {name!r} has shape {tuple(tensor.shape)}, "
+                f"but the model needs {tuple(expected[name].shape)}.",
+                hint,
+            )
+        if not torch.isfinite(tensor).all():
+            raise ArtefactError(
+                f"{source}: tensor {name!r} holds NaN or infinite values.",
+                "Train again, or use an older checkpoint.",
+            )

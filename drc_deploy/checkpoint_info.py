@@ -1,0 +1,55 @@
+"""What a checkpoint says about itself, read without torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from drc_deploy import records
+from drc_deploy.errors import ArtefactError
+
+METADATA_KEY = "drc_deploy"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """Metadata of a ``NAME.safetensors`` checkpoint."""
+
+    model: str
+    """Name of the architecture, for example ``drn_s``."""
+    scale: int
+    widths: tuple[int, ...]
+    """Channels in each prunable layer, in the model's own order; the unpruned network has its full widths."""
+    duals: int
+    """Number of dual networks in the file; 0 when it has none."""
+    params: int
+    """Number of parameters of the primal network."""
+    provenance: dict[str, Any]
+    """How the weights came to be: stage, data, steps, seed, PSNR, ..."""
+    parent_sha256: str | None
+    """SHA-256 of the checkpoint that this one was made from."""
+
+
+def read_checkpoint_info(path: Path) -> CheckpointInfo:
+    """Read the metadata of a checkpoint without loading its weights.
+
+    Raises:
+        ArtefactError: the file is missing, damaged, or no checkpoint of this program.
+    """
+    try:
+        with safe_open(path, framework="numpy") as tensors:
+            metadata = tensors.metadata() or {}
+    except FileNotFoundError as error:
+        raise ArtefactError(f"{path} does not exist.", "Check the path.") from error
+    except (SafetensorError, OSError) as error:
+        raise ArtefactError(
+            f"{path} is not a readable safetensors file: {error}.",
+            "If it is an official .pt file, convert it with `drc-deploy import`.",
+        ) from error
+    if METADATA_KEY not in metadata:
+        raise ArtefactError(
+            f"{path} is a safetensors file of another program.",
+            "Convert official weights with `drc-deploy import`, or train with `drc-deploy train`.",
+        )
+    return records.from_dict(CheckpointInfo, records.parse_json_object(metadata[METADATA_KEY], str(path)), str(path))

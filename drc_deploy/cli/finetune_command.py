@@ -1,0 +1,52 @@
+"""``drc-deploy finetune``."""
+
+from pathlib import Path
+
+import click
+
+from drc_deploy.cli.options import emit, json_option, workdir_option
+from drc_deploy.cli.training_options import output_option, read_photographs, sampling_options
+
+
+@click.command()
+@click.argument("checkpoint")
+@click.option("--steps", type=int, default=1000, show_default=True, help="Updates (the paper's recipe: 1000000).")
+@click.option("--learning-rate", type=float, default=1e-4, show_default=True)
+@click.option("--dual-weight", type=float, default=0.1, show_default=True, help="Lambda; 0 trains without duals.")
+@sampling_options
+@output_option
+@workdir_option
+@json_option
+def command(
+    checkpoint: str,
+    steps: int,
+    learning_rate: float,
+    dual_weight: float,
+    data: Path | None,
+    batch: int,
+    patch: int,
+    seed: int,
+    restart: bool,
+    output: Path | None,
+    workdir: Path,
+    as_json: bool,
+) -> None:
+    """Go on training CHECKPOINT, pruned or not, with dual regression.
+
+    Ctrl-C keeps the state; the same command goes on where it stopped.
+    """
+    from drc_deploy.checkpoint_info import read_checkpoint_info
+    from drc_deploy.locate import find_checkpoint
+    from drc_deploy.train.loop import TrainOptions
+    from drc_deploy.train.training import finetune
+
+    options = TrainOptions(steps, batch, patch, learning_rate=learning_rate, dual_weight=dual_weight, seed=seed)
+    parent = find_checkpoint(checkpoint, workdir)
+    output = output or workdir / f"{parent.stem.removesuffix('_pruned')}_finetuned.safetensors"
+    photographs = read_photographs(data, read_checkpoint_info(parent).scale, patch)
+    result = finetune(parent, photographs, options, output, restart=restart)
+    emit(
+        {"checkpoint": str(output), **result.provenance},
+        as_json=as_json,
+        text=f"Wrote {output}\nNext: drc-deploy export {output}",
+    )

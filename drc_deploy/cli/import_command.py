@@ -1,0 +1,46 @@
+"""``drc-deploy import``."""
+
+from pathlib import Path
+
+import click
+
+from drc_deploy.cli.options import emit, json_option, workdir_option
+from drc_deploy.cli.training_options import output_option
+
+
+@click.command()
+@click.argument("weights", type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="Architecture: drn_s or drn_l.")
+@click.option("--scale", type=int, default=4, show_default=True)
+@click.option("--duals", type=click.Path(path_type=Path), help="The authors' file of the dual networks.")
+@output_option
+@workdir_option
+@json_option
+def command(
+    weights: Path,
+    model: str,
+    scale: int,
+    duals: Path | None,
+    output: Path | None,
+    workdir: Path,
+    as_json: bool,
+) -> None:
+    """Convert the authors' WEIGHTS (.pt) to a checkpoint; pruned ones too."""
+    from drc_deploy.checkpoint import save_checkpoint
+    from drc_deploy.official import import_official
+
+    checkpoint = import_official(weights, model, scale, duals)
+    output = output or workdir / f"{weights.stem}.safetensors"
+    save_checkpoint(output, checkpoint)
+    widths = checkpoint.spec.widths or ()
+    emit(
+        {
+            "checkpoint": str(output),
+            "model": model,
+            "scale": scale,
+            "widths": list(widths),
+            "duals": bool(duals),
+        },
+        as_json=as_json,
+        text=f"Wrote {output}\nNext: drc-deploy export {output}",
+    )

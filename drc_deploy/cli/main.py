@@ -1,0 +1,99 @@
+"""The ``drc-deploy`` group: finds commands lazily and turns errors into a sentence and an exit code."""
+
+import importlib
+import sys
+import traceback
+from typing import NoReturn
+
+import click
+
+from drc_deploy import __version__
+from drc_deploy.errors import DrcDeployError
+
+COMMANDS = {
+    "compress": "Search, prune and fine-tune: a smaller network of nearly the same quality.",
+    "export": "Write a checkpoint as ONNX and, with --trt, as a TensorRT plan.",
+    "upscale": "Upscale images with an engine.",
+    "bench": "Measure latency, memory and quality, and write a report.",
+    "eval": "Measure PSNR and SSIM on pairs of HR and LR images.",
+    "train": "Train a network with dual regression.",
+    "search": "Search how many channels each layer needs.",
+    "prune": "Prune channels down to given widths.",
+    "finetune": "Fine-tune a pruned checkpoint.",
+    "import": "Convert the authors' .pt weights.",
+    "models": "List the models with their parameters and multiply-adds.",
+    "info": "Tell all about a checkpoint, widths file, ONNX, plan or report.",
+    "doctor": "Tell what this machine can run, and what is missing.",
+}
+"""Command name -> the line in the group's help; the module is ``drc_deploy.cli.<name>_command``."""
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module only when that command is used, so that ``--help`` stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Give the commands in the order in which a user needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and give the command, or None for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"drc_deploy.cli.{cmd_name}_command").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show a traceback with every error.")
+@click.version_option(__version__, prog_name="drc-deploy")
+def cli(debug: bool) -> None:
+    r"""Train, prune, export, run and measure super-resolution networks.
+
+    \b
+    drc-deploy compress --model drn_xs           search, prune and fine-tune
+    drc-deploy export --trt fp16                 ONNX and TensorRT plan of the newest checkpoint
+    drc-deploy upscale in.png --engine X         upscale an image or a folder
+    drc-deploy bench                             latency, memory and PSNR of what was made
+    """
+    del debug  # read from the context by `main`
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        cli.main(args=arguments, prog_name="drc-deploy", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Stopped. Type the same command again to go on where a stage can be resumed.", err=True)
+        sys.exit(130)
+    except DrcDeployError as error:
+        _report(error, debug="--debug" in arguments)
+        sys.exit(error.exit_code)
+    except Exception as error:  # the last door: a user never sees a bare traceback
+        _report_unexpected(error, debug="--debug" in arguments)
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _report(error: DrcDeployError, *, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+    click.echo(f"Error: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"       {error.hint}", err=True)
+
+
+def _report_unexpected(error: Exception, *, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+    click.echo(f"Error: {type(error).__name__}: {error}", err=True)
+    click.echo("       This is a fault of drc-deploy: run it with --debug and report what it prints.", err=True)

@@ -1,0 +1,64 @@
+"""``drc-deploy prune``."""
+
+from pathlib import Path
+
+import click
+
+from drc_deploy.cli.options import emit, json_option, workdir_option
+from drc_deploy.cli.training_options import output_option, read_photographs, sampling_options
+
+
+@click.command()
+@click.argument("checkpoint")
+@click.option(
+    "--widths",
+    "widths_path",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A .widths.json, or one integer a line.",
+)
+@click.option("--batches", type=int, default=4, show_default=True, help="Batches per pass (authors' code: 10).")
+@click.option("--channels-per-step", type=int, default=4, show_default=True, help="Channels per pass (paper: 1).")
+@click.option("--gamma", type=float, default=1.0, show_default=True, help="Weight of the dual regression loss.")
+@sampling_options
+@output_option
+@workdir_option
+@json_option
+def command(
+    checkpoint: str,
+    widths_path: Path,
+    batches: int,
+    channels_per_step: int,
+    gamma: float,
+    data: Path | None,
+    batch: int,
+    patch: int,
+    seed: int,
+    restart: bool,
+    output: Path | None,
+    workdir: Path,
+    as_json: bool,
+) -> None:
+    """Prune CHECKPOINT down to given widths, physically.
+
+    A layer that is done is not done again after Ctrl-C.
+    """
+    from drc_deploy.checkpoint_info import read_checkpoint_info
+    from drc_deploy.locate import find_checkpoint
+    from drc_deploy.train.compress import prune_file
+    from drc_deploy.train.prune import PruneOptions
+    from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
+
+    options = PruneOptions(batches, batch, patch, channels_per_step, gamma=gamma, seed=seed)
+    parent = find_checkpoint(checkpoint, workdir)
+    info = read_checkpoint_info(parent)
+    widths = read_widths(widths_path, model=info.model, scale=info.scale)
+    output = output or workdir / f"{widths_path.name.removesuffix(WIDTHS_SUFFIX)}_pruned.safetensors"
+    photographs = read_photographs(data, info.scale, patch)
+    result = prune_file(parent, widths, photographs, options, output, restart=restart)
+    params = result.build_network().parameter_count
+    emit(
+        {"checkpoint": str(output), "widths": list(widths), "params_before": info.params, "params": params},
+        as_json=as_json,
+        text=f"{info.params:,} -> {params:,} parameters\nWrote {output}\nNext: drc-deploy finetune {output}",
+    )

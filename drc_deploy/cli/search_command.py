@@ -1,0 +1,52 @@
+"""``drc-deploy search``."""
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from drc_deploy.cli.options import emit, json_option, workdir_option
+from drc_deploy.cli.training_options import output_option, read_photographs, sampling_options
+
+
+@click.command()
+@click.argument("checkpoint")
+@click.option("--ratio", type=float, default=0.3, show_default=True, help="Share of channels to remove.")
+@click.option("--steps", type=int, default=200, show_default=True, help="Search steps (paper: 2500).")
+@click.option("--round-to", type=int, default=4, show_default=True, help="Widths are multiples of this.")
+@sampling_options
+@output_option
+@workdir_option
+@json_option
+def command(
+    checkpoint: str,
+    ratio: float,
+    steps: int,
+    round_to: int,
+    data: Path | None,
+    batch: int,
+    patch: int,
+    seed: int,
+    restart: bool,
+    output: Path | None,
+    workdir: Path,
+    as_json: bool,
+) -> None:
+    """Search how many channels each layer of CHECKPOINT needs."""
+    from drc_deploy.checkpoint_info import read_checkpoint_info
+    from drc_deploy.locate import find_checkpoint
+    from drc_deploy.train.compress import compressed_name, search_file
+    from drc_deploy.train.search import SearchOptions
+    from drc_deploy.widths import WIDTHS_SUFFIX
+
+    options = SearchOptions(ratio, steps, batch, patch, round_to, seed=seed)
+    parent = find_checkpoint(checkpoint, workdir)
+    output = output or workdir / f"{compressed_name(parent.stem, ratio)}{WIDTHS_SUFFIX}"
+    photographs = read_photographs(data, read_checkpoint_info(parent).scale, patch)
+    found = search_file(parent, photographs, options, output, restart=restart)
+    emit(
+        {"widths_file": str(output), **dataclasses.asdict(found)},
+        as_json=as_json,
+        text=f"Widths: {' '.join(map(str, found.widths))}\nWrote {output}\n"
+        f"Next: drc-deploy prune {checkpoint} --widths {output}",
+    )

@@ -1,0 +1,54 @@
+"""``drc-deploy train``."""
+
+from pathlib import Path
+
+import click
+
+from drc_deploy.cli.options import emit, json_option, workdir_option
+from drc_deploy.cli.training_options import output_option, read_photographs, sampling_options
+
+
+@click.command()
+@click.option("--model", required=True, help="Architecture: drn_xs, drn_s or drn_l.")
+@click.option("--scale", type=int, default=4, show_default=True)
+@click.option("--steps", type=int, default=1000, show_default=True, help="Updates (the paper's recipe: 1000000).")
+@click.option("--learning-rate", type=float, default=1e-4, show_default=True)
+@click.option("--dual-weight", type=float, default=0.1, show_default=True, help="Lambda; 0 trains without duals.")
+@sampling_options
+@output_option
+@workdir_option
+@json_option
+def command(
+    model: str,
+    scale: int,
+    steps: int,
+    learning_rate: float,
+    dual_weight: float,
+    data: Path | None,
+    batch: int,
+    patch: int,
+    seed: int,
+    restart: bool,
+    output: Path | None,
+    workdir: Path,
+    as_json: bool,
+) -> None:
+    """Train a network with dual regression.
+
+    Ctrl-C keeps the state; the same command goes on where it stopped.
+    """
+    from drc_deploy.models.network import ModelSpec
+    from drc_deploy.models.registry import check_scale
+    from drc_deploy.train.loop import TrainOptions
+    from drc_deploy.train.training import train_from_scratch
+
+    options = TrainOptions(steps, batch, patch, learning_rate=learning_rate, dual_weight=dual_weight, seed=seed)
+    check_scale(model, scale)
+    output = output or workdir / f"{model}{'' if scale == 4 else f'_x{scale}'}.safetensors"
+    photographs = read_photographs(data, scale, patch)
+    checkpoint = train_from_scratch(ModelSpec(model, scale), photographs, options, output, restart=restart)
+    emit(
+        {"checkpoint": str(output), **checkpoint.provenance},
+        as_json=as_json,
+        text=f"Wrote {output}\nNext: drc-deploy compress --model {output}",
+    )

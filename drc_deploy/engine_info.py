@@ -1,0 +1,122 @@
+"""What an engine file says about itself: the contract between export, runtime and bench.
+
+An ONNX file carries an ``EngineInfo`` as JSON in ``metadata_props`` under the key ``METADATA_KEY``; a plan carries
+it inside the sidecar ``NAME.plan.json`` (``PlanSidecar``). The network's only input is called ``INPUT_NAME`` and its
+only output ``OUTPUT_NAME``; both are NHWC RGB, either uint8 in [0, 255] or float32 in [0, 255].
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from drc_deploy import records
+from drc_deploy.errors import ArtefactError
+
+METADATA_KEY = "drc_deploy"
+INPUT_NAME = "lr"
+OUTPUT_NAME = "sr"
+
+Precision = Literal["fp32", "fp16"]
+IoDtype = Literal["uint8", "float32"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What a runtime must know to feed a network."""
+
+    model: str
+    """Name of the architecture, for example ``drn_s``."""
+    scale: int
+    """Upscaling factor: an input of H x W gives an output of scale*H x scale*W."""
+    precision: Precision
+    """Precision of the network's body. The input is prepared and the output finished in float32 always."""
+    io_dtype: IoDtype
+    """Element type of input and output. float32 I/O is for 16-bit images: the same [0, 255] range, not rounded."""
+    tile: tuple[int, int] | None
+    """Height and width that the input must have, in input pixels; None when any size is accepted."""
+    max_batch: int
+    """Largest number of tiles in one call; any number from 1 to this is accepted."""
+    receptive_field: int
+    """How far one output pixel sees on each side, in input pixels, through local operations."""
+    global_operations: bool
+    """Whether some operation (channel attention) sees the whole tile, so that tiling cannot be exact."""
+    params: int
+    """Number of parameters of the network."""
+    widths: tuple[int, ...]
+    """Channels left in each prunable layer, in the model's own order."""
+    checkpoint_sha256: str
+    """SHA-256 of the checkpoint that the network was exported from."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no network can have."""
+        if self.scale < 1 or self.max_batch < 1 or self.receptive_field < 0:
+            raise ValueError("scale and max_batch must be at least 1 and receptive_field at least 0")
+        if self.tile is not None and min(self.tile) < 1:
+            raise ValueError("both sides of the tile must be at least 1")
+
+    def to_json(self) -> str:
+        """Give this record as JSON text."""
+        return records.to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> "EngineInfo":
+        """Read a record; ``source`` names the file in errors."""
+        return records.from_dict(cls, records.parse_json_object(text, source), source)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSidecar:
+    """``NAME.plan.json``: where a TensorRT plan comes from and what was found in it."""
+
+    engine: EngineInfo
+    builder: Literal["tensorrt", "tensorrt_rtx"]
+    """Which library built the plan and must run it."""
+    builder_version: str
+    """Exact version of the builder, for example ``1.7.1.116``."""
+    gpu: str | None
+    """GPU that the plan was built on; None when it was built without one."""
+    compute_capability: str | None
+    """For example ``8.7``; None when built without a GPU."""
+    driver: str | None
+    """Version of the NVIDIA driver at build time."""
+    onnx_file: str
+    """Name of the ONNX file beside the plan that it was built from."""
+    onnx_sha256: str
+    plan_sha256: str
+    precision_requested: Precision
+    layers_by_precision: dict[str, int]
+    """Number of layers whose output has each precision, as the engine inspector (or else the graph) tells."""
+    precision_source: str
+    """Where ``layers_by_precision`` comes from: ``engine`` or ``graph``."""
+    verification: dict[str, Any]
+    """Result of the export's check against torch."""
+
+    def to_json(self) -> str:
+        """Give this record as JSON text."""
+        return records.to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> "PlanSidecar":
+        """Read a record; ``source`` names the file in errors."""
+        return records.from_dict(cls, records.parse_json_object(text, source), source)
+
+
+def sidecar_path(plan: Path) -> Path:
+    """Give the path of a plan's sidecar: ``x.plan`` -> ``x.plan.json``."""
+    return plan.with_name(plan.name + ".json")
+
+
+def read_sidecar(plan: Path) -> PlanSidecar | None:
+    """Read the sidecar of ``plan``; None when there is none.
+
+    Raises:
+        ArtefactError: the sidecar is damaged or of another version.
+    """
+    path = sidecar_path(plan)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtefactError(f"cannot read {path}: {error}.", "Export the plan again.") from error
+    return PlanSidecar.from_json(text, str(path))

@@ -1,0 +1,86 @@
+"""From what a user typed to a file: a path, a name in the work folder, or a name that ships with the package."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from drc_deploy.errors import ArtefactError
+
+SHIPPED = Path(__file__).parent / "weights"
+SAMPLES = Path(__file__).parent / "samples"
+"""Photographs that ship with the package: used where a command needs a real image and none was given."""
+
+CHECKPOINT_SUFFIX = ".safetensors"
+ENGINE_SUFFIXES = (".plan", ".onnx", CHECKPOINT_SUFFIX)
+
+
+def shipped_names() -> list[str]:
+    """Give the names of the checkpoints that ship with the package."""
+    return sorted(path.stem for path in SHIPPED.glob(f"*{CHECKPOINT_SUFFIX}"))
+
+
+def sample_images() -> list[Path]:
+    """Give the photographs that ship with the package."""
+    return sorted(path for path in SAMPLES.iterdir() if path.suffix in {".png", ".jpg"})
+
+
+def find_checkpoint(reference: str, workdir: Path) -> Path:
+    """Find a checkpoint by path, by name in ``workdir``, or by shipped name, in this order.
+
+    Raises:
+        ArtefactError: there is none, or the path is a file of another kind.
+    """
+    path = _find(reference, workdir, (CHECKPOINT_SUFFIX,))
+    if path.suffix in {".pt", ".pth"}:
+        raise ArtefactError(f"{path} is a torch file.", "Convert it first: `drc-deploy import FILE --model NAME`.")
+    if path.suffix != CHECKPOINT_SUFFIX:
+        raise ArtefactError(f"{path} is not a checkpoint.", f"Give a {CHECKPOINT_SUFFIX} file or one of {_known()}.")
+    return path
+
+
+def find_trained_checkpoint(reference: str, workdir: Path) -> Path:
+    """Find a checkpoint as ``find_checkpoint`` does, and say how to get one when there is none.
+
+    Raises:
+        ArtefactError: there is none, or the path is a file of another kind.
+    """
+    try:
+        return find_checkpoint(reference, workdir)
+    except ArtefactError as error:
+        raise ArtefactError(
+            error.message,
+            f"Train one (`drc-deploy train --model {reference} --data DIR`), convert the authors' weights "
+            f"(`drc-deploy import FILE.pt --model {reference} -o {workdir / reference}{CHECKPOINT_SUFFIX}`), "
+            f"or use a shipped one: {_known()}.",
+        ) from error
+
+
+def find_engine(reference: str, workdir: Path) -> Path:
+    """Find something that can upscale (a plan, an ONNX or a checkpoint), as ``find_checkpoint`` does.
+
+    A bare name means the checkpoint of that name; an engine is named with its suffix.
+    """
+    path = _find(reference, workdir, (CHECKPOINT_SUFFIX, ".onnx", ".plan"))
+    if path.suffix not in ENGINE_SUFFIXES:
+        raise ArtefactError(f"{path} is not an engine.", f"Give a {', '.join(ENGINE_SUFFIXES)} file or a name.")
+    return path
+
+
+def _find(reference: str, workdir: Path, suffixes: Sequence[str]) -> Path:
+    given = Path(reference).expanduser()
+    if given.is_file():
+        return given
+    # Not with_suffix: a name may hold a dot, as in `drn_s.v2`.
+    candidates = [workdir / reference]
+    candidates += [workdir / f"{reference}{suffix}" for suffix in suffixes]
+    candidates += [SHIPPED / f"{reference}{suffix}" for suffix in suffixes]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise ArtefactError(
+        f"there is no file {reference!r}, nothing of that name in {workdir}, and no shipped model of that name.",
+        f"Give a path or one of the shipped models: {_known()}.",
+    )
+
+
+def _known() -> str:
+    return ", ".join(shipped_names()) or "(none ship with this installation)"

@@ -1,0 +1,213 @@
+"""DRN, the dual regression network, and its dual networks.
+
+Guo et al., "Closed-loop Matters: Dual Regression Networks for Single Image Super-Resolution" (CVPR 2020), as used in
+"Towards Lightweight Super-Resolution with Dual Regression Learning". Parameter names are those of the authors'
+released weights, so that their files load as they are.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from drc_deploy.models.network import ModelSpec, PrunableLayer, SRNetwork, resolve_widths
+
+RGB_MEAN = (0.4488, 0.4371, 0.4040)
+"""Mean colour of DIV2K in [0, 1]; a checkpoint's own values replace it when weights are loaded."""
+ATTENTION_REDUCTION = 16
+LEAKY_SLOPE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class DRNConfig:
+    """Size of a DRN."""
+
+    features: int
+    """Channels at full resolution; doubled at each halving."""
+    blocks: int
+    """Residual channel attention blocks per decoder stage."""
+
+
+class MeanShift(nn.Conv2d):
+    """Adds (sign 1) or subtracts (sign -1) the mean colour, in [0, 255]. Frozen, but part of the state dict."""
+
+    def __init__(self, sign: int) -> None:
+        super().__init__(3, 3, 1)
+        with torch.no_grad():
+            self.weight.copy_(torch.eye(3)[:, :, None, None])
+            assert self.bias is not None
+            self.bias.copy_(torch.tensor(RGB_MEAN) * 255 * sign)
+        # On the parameters: set on the module it would freeze nothing.
+        self.requires_grad_(False)
+
+
+class DownBlock(nn.Module):
+    """Halves the resolution: strided 3x3 convolution, LeakyReLU, 3x3 convolution, no biases.
+
+    It is the encoder's step and, with 3 channels in and out, a dual network.
+    """
+
+    def __init__(self, in_channels: int, hidden: int, out_channels: int) -> None:
+        super().__init__()
+        self.dual_module = nn.Sequential(
+            nn.Sequential(
+                nn.Conv2d(in_channels, hidden, 3, stride=2, padding=1, bias=False),
+                nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
+            ),
+            nn.Conv2d(hidden, out_channels, 3, padding=1, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C', H/2, W/2)."""
+        result: Tensor = self.dual_module(x)
+        return result
+
+
+class ChannelAttention(nn.Module):
+    """Scales each channel by a factor in (0, 1) computed from the means of all channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = channels // ATTENTION_REDUCTION
+        self.conv_du = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape."""
+        factor: Tensor = self.conv_du(F.adaptive_avg_pool2d(x, 1))
+        return x * factor
+
+
+class RCAB(nn.Module):
+    """Residual channel attention block; ``hidden`` is the width that search and pruning choose."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, hidden, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, 3, padding=1),
+            ChannelAttention(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape."""
+        result: Tensor = x + self.body(x)
+        return result
+
+
+class DRN(SRNetwork):
+    """A U-shaped network over the bicubically upscaled input, with an image at every scale of its decoder."""
+
+    def __init__(self, spec: ModelSpec, config: DRNConfig) -> None:
+        super().__init__()
+        self.spec, self.config = spec, config
+        self.phases = int(math.log2(spec.scale))
+        self.prunable_layers = tuple(_prunable_layers(config, self.phases))
+        self.receptive_field = _receptive_field(config, spec.scale)
+        self.global_operations = True
+        widths = iter(
+            resolve_widths(spec.widths, [(layer.name, layer.full_width) for layer in self.prunable_layers], spec.name)
+        )
+        features = config.features
+        self.sub_mean = MeanShift(-1)
+        self.add_mean = MeanShift(1)
+        self.head = nn.Conv2d(3, features, 3, padding=1)
+        self.down = nn.ModuleList(
+            DownBlock(features << p, next(widths), features << (p + 1)) for p in range(self.phases)
+        )
+        self.up_blocks = nn.ModuleList(self._decoder_stage(s, widths) for s in range(self.phases))
+        tail_inputs = [_stage_width(features, self.phases, 0)]
+        tail_inputs += [2 * _stage_output(features, self.phases, s) for s in range(self.phases)]
+        self.tail = nn.ModuleList(nn.Conv2d(channels, 3, 3, padding=1) for channels in tail_inputs)
+        # The last tail makes the result: 8 bits need more than the 11 of a half-precision sum.
+        self.float32_modules = ("sub_mean", "add_mean", f"tail.{self.phases}")
+
+    def _decoder_stage(self, stage: int, widths: Iterator[int]) -> nn.Sequential:
+        """Build the blocks of one stage, then the convolution and PixelShuffle that double the resolution."""
+        channels = _stage_width(self.config.features, self.phases, stage)
+        blocks = [RCAB(channels, next(widths)) for _ in range(self.config.blocks)]
+        width = next(widths)
+        upsampler = nn.Sequential(nn.Conv2d(channels, 4 * width, 3, padding=1), nn.PixelShuffle(2))
+        return nn.Sequential(
+            *blocks, upsampler, nn.Conv2d(width, _stage_output(self.config.features, self.phases, stage), 1)
+        )
+
+    def forward(self, lr: Tensor) -> list[Tensor]:
+        """Give phases + 1 images, coarse to fine; see ``SRNetwork.forward``."""
+        features = self._features(lr)
+        return [self._image(k, x) for k, x in enumerate(features)]
+
+    def upscale(self, lr: Tensor) -> Tensor:
+        """Give only the finest image, without computing the others."""
+        return self._image(self.phases, self._features(lr)[-1])
+
+    def _features(self, lr: Tensor) -> list[Tensor]:
+        """Give the features that each tail turns into an image, coarse to fine."""
+        x = F.interpolate(lr, scale_factor=float(self.scale), mode="bicubic", align_corners=False)
+        x = self.head(self.sub_mean(x).to(self.head.weight.dtype))
+        skips = []
+        for block in self.down:
+            skips.append(x)
+            x = block(x)
+        features = [x]
+        for stage, skip in zip(self.up_blocks, reversed(skips), strict=True):
+            x = torch.cat((stage(x), skip), dim=1)
+            features.append(x)
+        return features
+
+    def _image(self, index: int, features: Tensor) -> Tensor:
+        tail = self.tail[index]
+        assert isinstance(tail, nn.Conv2d)
+        image: Tensor = self.add_mean(tail(features.to(tail.weight.dtype)).to(self.add_mean.weight.dtype))
+        return image
+
+    def build_duals(self) -> nn.ModuleList:
+        """Build one dual network per phase; number i maps an image of scale 2^(i+1) to one of scale 2^i."""
+        return nn.ModuleList(DownBlock(3, self.config.features, 3) for _ in range(self.phases))
+
+
+def _stage_width(features: int, phases: int, stage: int) -> int:
+    """Channels inside decoder stage ``stage``; the first two stages have the same."""
+    return features << (phases - max(stage - 1, 0))
+
+
+def _stage_output(features: int, phases: int, stage: int) -> int:
+    """Channels that decoder stage ``stage`` gives to the next, equal to those of the skip beside it."""
+    return features << (phases - stage - 1)
+
+
+def _prunable_layers(config: DRNConfig, phases: int) -> Iterator[PrunableLayer]:
+    """List the inner widths in the order of the authors' channel configuration files."""
+    for p in range(phases):
+        down = f"down.{p}.dual_module"
+        yield PrunableLayer(f"down{p}", f"{down}.1", f"{down}.0.0", 1, config.features << p)
+    for s in range(phases):
+        channels = _stage_width(config.features, phases, s)
+        for b in range(config.blocks):
+            body = f"up_blocks.{s}.{b}.body"
+            yield PrunableLayer(f"stage{s}.block{b}", f"{body}.2", f"{body}.0", 1, channels)
+        yield PrunableLayer(
+            f"stage{s}.up",
+            f"up_blocks.{s}.{config.blocks + 1}",
+            f"up_blocks.{s}.{config.blocks}.0",
+            4,
+            channels,
+        )
+
+
+def _receptive_field(config: DRNConfig, scale: int) -> int:
+    """Sum the radii of all local operations along the longest path, in input pixels."""
+    phases = int(math.log2(scale))
+    bicubic = 2.0
+    encoder = (1 + sum((1 << p) + (2 << p) for p in range(phases))) / scale  # head, then two convs a phase
+    decoder = sum((2 * config.blocks + 1) / (1 << s) for s in range(phases))
+    tail = 1 / scale
+    return math.ceil(bicubic + encoder + decoder + tail)

@@ -1,0 +1,151 @@
+"""What every super-resolution network of the zoo offers to training, search, pruning and export."""
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from drc_deploy.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Names one network: the same spec always builds the same layers."""
+
+    name: str
+    """Architecture, for example ``drn_s``."""
+    scale: int
+    """Upscaling factor."""
+    widths: tuple[int, ...] | None = None
+    """Channels of each prunable layer in the model's order; None for the unpruned network."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrunableLayer:
+    """A convolution whose input channels can be cut, with the convolution that produces them."""
+
+    name: str
+    """Short name for people, for example ``stage0.block3``."""
+    consumer: str
+    """Module name of the convolution whose input channels are chosen."""
+    producer: str
+    """Module name of the convolution whose outputs go with them."""
+    group: int
+    """Outputs of the producer per input of the consumer: 1, or r*r through a PixelShuffle(r)."""
+    full_width: int
+    """Input channels of the consumer in the unpruned network."""
+
+
+class SRNetwork(nn.Module, abc.ABC):
+    """A super-resolution network over RGB images in [0, 255].
+
+    Attributes:
+        spec: What was asked of the builder.
+        float32_modules: Modules that stay in float32 when the body is halved: those that touch the 0..255 range.
+        prunable_layers: The layers that search and pruning may narrow, in the order of ``widths``.
+        receptive_field: How far an output pixel sees on each side through local operations, in input pixels.
+        global_operations: Whether some operation sees the whole input, such as channel attention.
+    """
+
+    spec: ModelSpec
+    float32_modules: tuple[str, ...]
+    prunable_layers: tuple[PrunableLayer, ...]
+    receptive_field: int
+    global_operations: bool
+
+    @abc.abstractmethod
+    def forward(self, lr: Tensor) -> list[Tensor]:
+        """Give the image at every scale, coarse to fine.
+
+        Args:
+            lr: (N, 3, H, W) float32 in [0, 255].
+
+        Returns:
+            Images of 1x, 2x, ... scale times the input's size, float32, unclamped. The last is the result.
+        """
+
+    @abc.abstractmethod
+    def upscale(self, lr: Tensor) -> Tensor:
+        """Give only the finest image: (N, 3, scale*H, scale*W) float32, unclamped."""
+
+    @abc.abstractmethod
+    def build_duals(self) -> nn.ModuleList:
+        """Build the dual networks: number i maps an image of scale 2^(i+1) to one of scale 2^i."""
+
+    @property
+    def scale(self) -> int:
+        """Upscaling factor."""
+        return self.spec.scale
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels that each prunable layer has now."""
+        return tuple(self.convolution(layer.consumer).in_channels for layer in self.prunable_layers)
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of parameters, the frozen mean shifts included, the dual networks not."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def convolution(self, name: str) -> nn.Conv2d:
+        """Give the convolution of that module name."""
+        module = self.get_submodule(name)
+        assert isinstance(module, nn.Conv2d)
+        return module
+
+    def halve_body(self) -> None:
+        """Turn the weights to float16 in place, except those of ``float32_modules``.
+
+        ``forward`` and ``upscale`` cast at the two borders by themselves; their input and output stay float32.
+        """
+        self.half()
+        for name in self.float32_modules:
+            self.get_submodule(name).float()
+
+
+def resolve_widths(widths: Sequence[int] | None, layers: Sequence[tuple[str, int]], model: str) -> tuple[int, ...]:
+    """Check a list of widths against (name, full width) of each prunable layer; None means all full.
+
+    Raises:
+        UsageError: another number of layers, or a width below 1 or above the full one.
+    """
+    if widths is None:
+        return tuple(full for _, full in layers)
+    if len(widths) != len(layers):
+        raise UsageError(
+            f"{model} has {len(layers)} prunable layers, but {len(widths)} widths were given.",
+            "Give the widths of this model: one integer per prunable layer.",
+        )
+    for width, (name, full) in zip(widths, layers, strict=True):
+        if not 1 <= width <= full:
+            raise UsageError(f"width {width} of layer {name} of {model} is impossible.", f"Give 1 to {full} there.")
+    return tuple(widths)
+
+
+def multiply_adds(network: SRNetwork, height: int = 96, width: int = 96) -> int:
+    """Count multiply-adds for one input of ``height`` x ``width``, in the convention of the DRN authors.
+
+    Every convolution counts its multiplications and, if it has one, its bias additions; the mean shifts and all
+    auxiliary outputs are included. Interpolation, activations and the dual networks are not. The network is run on
+    the ``meta`` device, so that nothing is computed.
+    """
+    total = 0
+
+    def count(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        assert isinstance(module, nn.Conv2d)
+        pixels = output.shape[-2] * output.shape[-1]
+        total += module.weight.numel() * pixels
+        if module.bias is not None:
+            total += module.out_channels * pixels
+
+    handles = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, nn.Conv2d)]
+    try:
+        with torch.no_grad():
+            network.to("meta")(torch.empty(1, 3, height, width, device="meta"))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return total

@@ -1,0 +1,75 @@
+"""The DRN authors' released ``.pt`` files: plain state dicts, and lists of state dicts for the duals."""
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drc_deploy.checkpoint import Checkpoint, check_weights
+from drc_deploy.errors import ArtefactError
+from drc_deploy.files import sha256_of
+from drc_deploy.models.network import ModelSpec
+from drc_deploy.models.registry import build_network
+
+
+def import_official(weights: Path, model: str, scale: int, duals: Path | None = None) -> Checkpoint:
+    """Read the authors' weights, pruned or not; widths follow from the shapes of the tensors.
+
+    Args:
+        weights: A state dict of the network.
+        model: Architecture, for example ``drn_s``.
+        scale: Its upscaling factor.
+        duals: A list with the state dict of each dual network.
+
+    Raises:
+        ArtefactError: missing, damaged, a pickle with code in it, or tensors of another model.
+        UsageError: unknown model or scale.
+    """
+    state = _load(weights)
+    if not _is_state_dict(state):
+        raise ArtefactError(f"{weights} is not a state dict.", "Give the file as the authors released it.")
+    with torch.device("meta"):
+        network = build_network(ModelSpec(model, scale))
+    try:
+        widths = tuple(state[f"{layer.consumer}.weight"].shape[1] for layer in network.prunable_layers)
+    except (KeyError, IndexError) as error:
+        raise ArtefactError(
+            f"{weights} has no tensor {error}, so it is not {model} x{scale}.", "Check --model and --scale."
+        ) from error
+    checkpoint = Checkpoint(
+        spec=ModelSpec(model, scale, widths),
+        weights={name: tensor.float() for name, tensor in state.items()},
+        dual_weights=_dual_state(_load(duals), duals) if duals else {},
+        provenance={"stage": "import", "file": weights.name, "sha256": sha256_of(weights)},
+    )
+    check_weights(checkpoint, str(weights))
+    return checkpoint
+
+
+def _dual_state(loaded: Any, path: Path) -> dict[str, Tensor]:
+    """Join a list of state dicts as the state dict of an ``nn.ModuleList``."""
+    if not isinstance(loaded, list) or not all(map(_is_state_dict, loaded)):
+        raise ArtefactError(f"{path} is not a list of state dicts.", "Give a dual model file of the authors.")
+    return {f"{i}.{name}": tensor.float() for i, state in enumerate(loaded) for name, tensor in state.items()}
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(item, Tensor) for item in value.values()) and bool(value)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ArtefactError(f"{path} does not exist.", "Check the path.") from error
+    except pickle.UnpicklingError as error:
+        raise ArtefactError(
+            f"{path} is not a file of plain tensors: it may hold code, and is not opened.",
+            "Only state dicts saved with torch.save can be imported.",
+        ) from error
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ArtefactError(f"{path} is not a readable torch file: {error}.", "Download it again.") from error

@@ -1,0 +1,71 @@
+"""Progress on standard error: a live bar on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+PLAIN_INTERVAL_S = 10.0
+"""Seconds between two plain lines where there is no terminal."""
+
+
+class Progress(Protocol):
+    """One running job."""
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Count ``steps`` more as done; ``note`` is a short text such as the loss."""
+
+
+@contextmanager
+def progress(title: str, total: int, *, done: int = 0) -> Iterator[Progress]:
+    """Show the progress of ``total`` steps, of which ``done`` are done already."""
+    if sys.stderr.isatty():
+        with _rich(title, total, done) as bar:
+            yield bar
+    else:
+        yield _PlainProgress(title, total, done)
+
+
+class _PlainProgress:
+    """A line every ``PLAIN_INTERVAL_S`` seconds and one at the end."""
+
+    def __init__(self, title: str, total: int, done: int) -> None:
+        self._title, self._total, self._done, self._first = title, total, done, done
+        self._start = self._last = time.monotonic()
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self._done += steps
+        now = time.monotonic()
+        if self._done < self._total and now - self._last < PLAIN_INTERVAL_S:
+            return
+        self._last = now
+        rate = (self._done - self._first) / max(now - self._start, 1e-9)
+        left = (self._total - self._done) / rate if rate > 0 else 0.0
+        line = f"{self._title}: {self._done}/{self._total}, {note}{', ' if note else ''}{left:.0f} s left"
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+
+@contextmanager
+def _rich(title: str, total: int, done: int) -> Iterator[Progress]:
+    # rich takes 60 ms to import: too slow for `--help`.
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    with RichProgress(*columns, console=Console(stderr=True)) as live:
+        task = live.add_task(title, total=total, completed=done, note="")
+
+        class _Bar:
+            def advance(self, steps: int = 1, note: str = "") -> None:
+                live.update(task, advance=steps, note=note)
+
+        yield _Bar()

@@ -1,0 +1,73 @@
+"""Widths files: how many channels each prunable layer of a model keeps."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from drc_deploy import records
+from drc_deploy.errors import ArtefactError
+from drc_deploy.files import write_text
+
+WIDTHS_SUFFIX = ".widths.json"
+
+
+@dataclass(frozen=True, slots=True)
+class WidthsFile:
+    """Content of ``NAME.widths.json``."""
+
+    model: str
+    """Architecture that the widths belong to."""
+    scale: int
+    ratio: float
+    """Share of channels that was to go, as asked of the search."""
+    layers: tuple[str, ...]
+    """Names of the prunable layers, in the model's order."""
+    widths: tuple[int, ...]
+    """Channels kept in each of them."""
+    found_by: str
+    """How they were found, for people."""
+
+    def __post_init__(self) -> None:
+        """Refuse a list that does not fit its names."""
+        if len(self.layers) != len(self.widths):
+            raise ValueError(f"{len(self.layers)} layers but {len(self.widths)} widths")
+
+
+def write_widths(path: Path, content: WidthsFile) -> None:
+    """Write a widths file atomically."""
+    write_text(path, records.to_json(content) + "\n")
+
+
+def read_widths_file(path: Path) -> WidthsFile:
+    """Read a ``.widths.json``.
+
+    Raises:
+        ArtefactError: missing, damaged or of another version.
+    """
+    return records.from_dict(WidthsFile, records.parse_json_object(_read_text(path), str(path)), str(path))
+
+
+def read_widths(path: Path, *, model: str, scale: int) -> tuple[int, ...]:
+    """Read the widths for a model from a ``.widths.json`` or from a text file with one integer a line.
+
+    Raises:
+        ArtefactError: missing, damaged, or made for another model or scale.
+    """
+    if path.suffix == ".json":
+        content = read_widths_file(path)
+        if (content.model, content.scale) != (model, scale):
+            raise ArtefactError(
+                f"{path} holds widths of {content.model} x{content.scale}, not of {model} x{scale}.",
+                "Search widths for this model, or name the other one.",
+            )
+        return content.widths
+    words = _read_text(path).split()
+    if not words or not all(word.isascii() and word.isdigit() for word in words):
+        raise ArtefactError(f"{path} is not a list of integers, one a line.", "Give such a list or a .widths.json.")
+    return tuple(map(int, words))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtefactError(f"cannot read {path}: {error}.", "Give a widths file.") from error

@@ -1,0 +1,1 @@
+"""Training with dual regression, channel search, pruning and fine-tuning. Needs torch."""

@@ -1,0 +1,100 @@
+"""Interrupted work on disk: any nested dict or list of tensors and plain values, in one safetensors file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from drc_deploy import records
+from drc_deploy.errors import ArtefactError, UsageError
+from drc_deploy.files import atomic_path
+
+STATE_FOLDER = ".state"
+"""Hidden folder beside the results, so that a search for checkpoints does not find unfinished work."""
+_TENSOR = "$tensor"
+
+
+def state_path_of(output: Path, stage: str, *, restart: bool) -> Path:
+    """Give where the unfinished work on ``output`` is kept; with ``restart`` an earlier one is thrown away."""
+    path = output.parent / STATE_FOLDER / f"{output.stem}.{stage}.safetensors"
+    if restart:
+        path.unlink(missing_ok=True)
+    return path
+
+
+def save_state(path: Path, tree: dict[str, Any]) -> None:
+    """Write ``tree`` atomically; its leaves are tensors or JSON values, its keys strings or integers."""
+    tensors: dict[str, Tensor] = {}
+    skeleton = _take_tensors(tree, tensors)
+    metadata = {"drc_deploy_state": json.dumps({"schema": records.SCHEMA_VERSION, "tree": skeleton})}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:  # what a full disk looks like from here
+            raise OSError(None, str(error)) from error
+
+
+def _take_tensors(node: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(node, Tensor):
+        name = str(len(tensors))
+        tensors[name] = node.detach().cpu().clone().contiguous()
+        return {_TENSOR: name}
+    if isinstance(node, dict):
+        # JSON has string keys only, and optimizers number their parameters: keep each key's own type.
+        return {"$items": [[key, _take_tensors(value, tensors)] for key, value in node.items()]}
+    if isinstance(node, list | tuple):
+        return [_take_tensors(value, tensors) for value in node]
+    return node
+
+
+def load_state(path: Path, options: dict[str, Any]) -> dict[str, Any] | None:
+    """Read what ``save_state`` wrote; None when there is no such file.
+
+    Args:
+        path: The state file.
+        options: What the work is asked to do now. It must equal the ``options`` entry of the saved tree, since going
+            on with others would mix two runs.
+
+    Raises:
+        ArtefactError: damaged, or of another program.
+        UsageError: the saved work was started with other options; the message lists them.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            content = json.loads((file.metadata() or {})["drc_deploy_state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ArtefactError(f"{path} is not a readable training state.", "Delete it to begin anew.") from error
+    if content["schema"] != records.SCHEMA_VERSION:
+        raise ArtefactError(f"{path} is a training state of another version.", "Delete it to begin anew.")
+    tree: dict[str, Any] = _put_tensors(content["tree"], tensors)
+    _check_options(tree.get("options", {}), options, path)
+    return tree
+
+
+def _put_tensors(node: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(node, dict):
+        if _TENSOR in node:
+            return tensors[node[_TENSOR]]
+        return {key: _put_tensors(value, tensors) for key, value in node["$items"]}
+    if isinstance(node, list):
+        return [_put_tensors(value, tensors) for value in node]
+    return node
+
+
+def _check_options(saved: dict[str, Any], asked: dict[str, Any], path: Path) -> None:
+    differing = [
+        f"{key} {saved.get(key)} then, {asked.get(key)} now"
+        for key in sorted(saved.keys() | asked.keys())
+        if saved.get(key) != asked.get(key)
+    ]
+    if differing:
+        raise UsageError(
+            f"{path} holds unfinished work with other options: {'; '.join(differing)}.",
+            "Use the same options to go on, or add --restart to begin anew.",
+        )
