@@ -1,6 +1,7 @@
 """The DRN authors' released ``.pt`` files: plain state dicts, and lists of state dicts for the duals."""
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,7 +64,10 @@ def _is_state_dict(value: Any) -> bool:
 
 def _load(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch warns about foreign pickle protocols before it refuses them; the refusal is enough.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ArtefactError(f"{path} does not exist.", "Check the path.") from error
     except pickle.UnpicklingError as error:

@@ -73,22 +73,27 @@ def _convert(value: Any, hint: Any) -> Any:
     if hint is Any:
         return value
     if origin is Literal:
-        if value not in arguments:
-            raise ValueError(f"expected one of {arguments}, found {value!r}")
-        return value
-    if origin in (typing.Union, types.UnionType):
+        return _convert_literal(value, arguments)
+    if origin in {typing.Union, types.UnionType}:
         return _convert_union(value, arguments)
     if origin is tuple:
         return _convert_tuple(value, arguments)
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise TypeError(f"expected an object, found {value!r}")
-        return from_dict(typing.cast("type[Any]", hint), {"schema": SCHEMA_VERSION, **value}, hint.__name__)
-    expected = origin or hint
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return from_dict(hint, {"schema": SCHEMA_VERSION, **_convert_plain(value, dict)}, hint.__name__)
+    return _convert_plain(value, origin or hint)
+
+
+def _convert_plain(value: Any, expected: type) -> Any:
     if expected is float and type(value) is int:
         return float(value)
     if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
         raise TypeError(f"expected {expected.__name__}, found {value!r}")
+    return value
+
+
+def _convert_literal(value: Any, allowed: tuple[Any, ...]) -> Any:
+    if value not in allowed:
+        raise ValueError(f"expected one of {allowed}, found {value!r}")
     return value
 
 

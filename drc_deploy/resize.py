@@ -10,28 +10,31 @@ CUBIC_A = -0.5
 """MATLAB's cubic; torch and OpenCV use -0.75."""
 
 
-def resize_bicubic(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Resize with an antialiased cubic kernel and mirrored borders.
-
-    Rows first, then columns, rounded to 8 bits after each pass, as current MATLAB does for 8-bit input.
+def resize_bicubic(
+    image: NDArray[np.uint8], height: int, width: int, *, round_between: bool = True
+) -> NDArray[np.uint8]:
+    """Resize with an antialiased cubic kernel and mirrored borders: rows first, then columns.
 
     Args:
         image: (H, W) or (H, W, C) uint8.
         height: Rows of the result.
         width: Columns of the result.
+        round_between: Round to 8 bits after the rows too, as current MATLAB does for 8-bit input.
 
     Returns:
         (height, width) or (height, width, C) uint8.
     """
-    rows = _resize_first_axis(image, height)
-    return np.swapaxes(_resize_first_axis(np.swapaxes(rows, 0, 1), width), 0, 1)
+    rows: NDArray[Any] = _resize_first_axis(image, height)
+    rows = _round_to_uint8(rows) if round_between else rows
+    columns = _resize_first_axis(np.swapaxes(rows, 0, 1), width)
+    return _round_to_uint8(np.swapaxes(columns, 0, 1))
 
 
-def _resize_first_axis(image: NDArray[np.uint8], length: int) -> NDArray[np.uint8]:
+def _resize_first_axis(image: NDArray[Any], length: int) -> NDArray[np.float64]:
     flat = image.reshape(image.shape[0], -1)
     # Only a few taps of each row of the weight matrix are not zero, but one product beats gathering them.
     result = _weights(image.shape[0], length) @ flat.astype(np.float64)
-    return _round_to_uint8(result).reshape(length, *image.shape[1:])
+    return result.reshape(length, *image.shape[1:])
 
 
 def _round_to_uint8(values: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import Progress, progress
 from drc_deploy.train.data import PatchSampler
+from drc_deploy.train.device import place, place_images
 from drc_deploy.train.losses import dual_regression_losses
 from drc_deploy.train.state import load_state, save_state
 
@@ -68,9 +70,8 @@ class Trainer:
     """A network and its duals in training, whose state can be saved and restored exactly."""
 
     def __init__(self, network: SRNetwork, duals: nn.ModuleList, options: TrainOptions) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = network.to(self.device, memory_format=torch.channels_last).train()
-        self.duals = duals.to(self.device).train() if options.dual_weight else nn.ModuleList()
+        self.network = place(network).train()
+        self.duals = place(duals).train() if options.dual_weight else nn.ModuleList()
         self.options = options
         self.step = 0
         # Adam works per parameter: one optimiser is the same as the authors' separate ones, and resumes as one.
@@ -87,7 +88,7 @@ class Trainer:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate_at(self.step)
-        images = [image.to(self.device, memory_format=torch.channels_last) for image in images]
+        images = place_images(images)
         losses = dual_regression_losses(self.network(images[0]), images, self.duals)
         loss = losses.total(self.options.dual_weight)
         value = float(loss.detach())
@@ -97,7 +98,7 @@ class Trainer:
                 "Lower --learning-rate; the last saved state is kept.",
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.step += 1
         return value
@@ -153,9 +154,10 @@ def _save(trainer: Trainer, path: Path, options: dict[str, Any]) -> None:
     save_state(path, {"options": options, "trainer": trainer.state()})
 
 
-def _train(trainer: Trainer, sampler: PatchSampler, bar: Progress, save: Any) -> float:
+def _train(trainer: Trainer, sampler: PatchSampler, bar: Progress, save: Callable[[], None]) -> float:
     steps = trainer.options.steps
-    last_save, recent = time.monotonic(), []
+    last_save = time.monotonic()
+    recent: list[float] = []
     while trainer.step < steps:
         loss = trainer.update(sampler.sample(trainer.step))
         recent = [*recent, loss][-max(1, steps // 100) :]

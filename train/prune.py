@@ -19,6 +19,7 @@ from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.models.network import PrunableLayer, SRNetwork
 from drc_deploy.progress import Progress, progress
 from drc_deploy.train.data import PatchSampler
+from drc_deploy.train.device import place, place_images
 from drc_deploy.train.losses import dual_regression_losses
 from drc_deploy.train.shrink import shrink
 from drc_deploy.train.state import load_state, save_state
@@ -60,17 +61,16 @@ class Pruner:
     """A pretrained network and a copy of it that is pruned layer by layer."""
 
     def __init__(self, network: SRNetwork, duals: nn.ModuleList, options: PruneOptions) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.original = network.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.original = place(network).eval().requires_grad_(False)
         self.pruned = copy.deepcopy(self.original)
-        self.duals = duals.to(self.device).eval().requires_grad_(False)
+        self.duals = place(duals).eval().requires_grad_(False)
         self.options = options
         self.kept: list[list[int]] = []
         """Channels kept in each layer done so far, ascending."""
 
     def prune_layer(self, layer: PrunableLayer, width: int, batches: Sequence[list[Tensor]], bar: Progress) -> None:
         """Choose ``width`` input channels of ``layer``'s consumer; the weights of the others become zero."""
-        batches = [[image.to(self.device) for image in images] for images in batches]
+        batches = [place_images(images) for images in batches]
         consumer = self.pruned.convolution(layer.consumer)
         if width == consumer.in_channels:
             self.kept.append(list(range(width)))
@@ -81,7 +81,7 @@ class Pruner:
         consumer.requires_grad_(True)
         with torch.no_grad():
             consumer.weight.zero_()
-        mask = torch.zeros(consumer.in_channels, device=self.device)
+        mask = consumer.weight.new_zeros(consumer.in_channels)
         while (count := int(mask.sum())) < width:
             scores = self._scores(layer.consumer, batches, features)
             scores[mask.bool()] = -1
@@ -117,7 +117,7 @@ class Pruner:
         gradient = torch.zeros_like(weight)
         for images, feature in zip(batches, features, strict=True):
             gradient += torch.autograd.grad(self._loss(consumer, images, feature), weight)[0]
-        scores = gradient.flatten(2).norm(dim=2).sum(dim=0)
+        scores: Tensor = gradient.flatten(2).norm(dim=2).sum(dim=0)
         if not torch.isfinite(scores).all():
             raise TrainingError(
                 f"the gradient of layer {consumer} is not finite.",
@@ -156,7 +156,7 @@ class _Recorder:
     def __init__(self, network: SRNetwork, module: str) -> None:
         self._handle = network.get_submodule(module).register_forward_hook(self._keep)
 
-    def _keep(self, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+    def _keep(self, _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self.output = output
 
     def __enter__(self) -> "_Recorder":

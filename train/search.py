@@ -6,6 +6,7 @@ the logits of the candidates and the weights of the network are trained in turn 
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
 from drc_deploy.train.data import PatchSampler, Photographs
+from drc_deploy.train.device import place, place_images, training_device
 from drc_deploy.train.gates import Gate, gated, mixture_gate
 from drc_deploy.train.losses import dual_regression_losses
 from drc_deploy.train.state import load_state, save_state
@@ -89,22 +91,18 @@ class Searcher:
     """A network whose prunable layers are mixtures of candidate widths, with both optimisers."""
 
     def __init__(self, network: SRNetwork, duals: nn.ModuleList, options: SearchOptions) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = network.to(self.device, memory_format=torch.channels_last).train()
-        self.duals = duals.to(self.device).train() if options.dual_weight else nn.ModuleList()
+        device = training_device()
+        self.network = place(network).train()
+        self.duals = place(duals).train() if options.dual_weight else nn.ModuleList()
         self.options = options
         self.step = 0
         self.candidates = [
             # A network that is pruned already can only become narrower.
-            torch.tensor(candidate_widths(layer.full_width, options.ratio, options.round_to))
-            .clamp(max=now)
-            .to(self.device)
+            torch.tensor(candidate_widths(layer.full_width, options.ratio, options.round_to)).clamp(max=now).to(device)
             for layer, now in zip(network.prunable_layers, network.widths, strict=True)
         ]
         # Zeros as in the paper: at the start every candidate is equally likely.
-        self.alphas = [
-            torch.zeros(len(CANDIDATE_SHARES), device=self.device, requires_grad=True) for _ in self.candidates
-        ]
+        self.alphas = [torch.zeros(len(CANDIDATE_SHARES), device=device, requires_grad=True) for _ in self.candidates]
         self.weights = [p for m in (self.network, self.duals) for p in m.parameters() if p.requires_grad]
         self.alpha_optimizer = torch.optim.Adam(self.alphas, lr=options.alpha_learning_rate, weight_decay=1e-3)
         self.weight_optimizer = torch.optim.Adam(self.weights, lr=options.weight_learning_rate)
@@ -135,7 +133,7 @@ class Searcher:
         self.weight_optimizer.param_groups[0]["lr"] = self.options.weight_learning_rate * factor
 
     def _loss(self, images: list[Tensor]) -> Tensor:
-        images = [image.to(self.device, memory_format=torch.channels_last) for image in images]
+        images = place_images(images)
         with gated(self.network, self._gates()):
             outputs = self.network(images[0])
         return dual_regression_losses(outputs, images, self.duals).total(self.options.dual_weight)
@@ -227,7 +225,7 @@ def _halves(photographs: Photographs, options: SearchOptions) -> tuple[PatchSamp
     return first, second
 
 
-def _search(searcher: Searcher, samplers: tuple[PatchSampler, PatchSampler], save: Any) -> None:
+def _search(searcher: Searcher, samplers: tuple[PatchSampler, PatchSampler], save: Callable[[], None]) -> None:
     training, validation = samplers
     steps = searcher.options.steps
     with progress("Searching widths", steps, done=searcher.step) as bar:

@@ -1,0 +1,108 @@
+"""The commands of the training stage, as a user types them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from drc_deploy.checkpoint_info import read_checkpoint_info
+from drc_deploy.models.network import ModelSpec
+from drc_deploy.models.registry import build_network
+from tests.models.published import WIDTHS
+
+QUICK = ["--batch", "2", "--patch", "8"]
+
+
+def drc(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "drc_deploy", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+
+
+def test_the_whole_stage_from_train_to_finetune(tmp_path: Path) -> None:
+    steps = [
+        ["train", "--model", "drn_xs", "--steps", 2],
+        ["search", "drn_xs", "--steps", 2],
+        ["prune", "drn_xs", "--widths", "drc_runs/drn_xs_r30.widths.json", "--batches", 1, "--channels-per-step", 16],
+        ["finetune", "drn_xs_r30_pruned", "--steps", 2],
+    ]
+    for step in steps:
+        result = drc(*step, *QUICK, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert "Next: drc-deploy" in result.stdout
+    full, small = (
+        read_checkpoint_info(tmp_path / "drc_runs" / f"{n}.safetensors") for n in ("drn_xs", "drn_xs_r30_finetuned")
+    )
+    assert small.params < full.params
+    assert small.provenance["stage"] == "finetune"
+
+
+def test_compress_prints_one_json_object(tmp_path: Path) -> None:
+    assert drc("train", "--model", "drn_xs", "--steps", 1, *QUICK, cwd=tmp_path).returncode == 0
+    result = drc(
+        "compress", "--model", "drn_xs", "--search-steps", 1, "--prune-batches", 1, "--channels-per-step", 32,
+        "--finetune-steps", 1, *QUICK, "--json", cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    manifest = json.loads(result.stdout)
+    assert manifest["checkpoint"] == "drc_runs/drn_xs_r30.safetensors"
+    assert [stage["stage"] for stage in manifest["stages"]] == ["search", "prune", "finetune"]
+
+
+def test_compress_without_a_checkpoint_says_how_to_get_one(tmp_path: Path) -> None:
+    result = drc("compress", "--model", "drn_s", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "drc-deploy train --model drn_s" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["train", "--model", "drn_q", "--steps", "1"], 2, "no model 'drn_q'"),
+        (["train", "--model", "drn_s", "--scale", "3"], 2, "no scale 3"),
+        (["train", "--model", "drn_xs", "--steps", "0"], 2, "steps must be positive"),
+        (["train", "--model", "drn_xs", "--data", "missing"], 2, "does not exist"),
+        (["search", "missing"], 1, "no file 'missing'"),
+        (["compress", "--model", "drn_xs", "--ratio", "1.5"], 2, "not between 0 and 1"),
+        (["import", "missing.pt", "--model", "drn_s"], 1, "does not exist"),
+        (["frobnicate"], 2, "No such command"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_an_exit_code(
+    tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    result = drc(*arguments, cwd=tmp_path)
+    assert result.returncode == code
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_import_converts_official_weights(tmp_path: Path) -> None:
+    torch.save(build_network(ModelSpec("drn_s", 8, WIDTHS[8, 70])).state_dict(), tmp_path / "DRNS8x.pt")
+    result = drc("import", "DRNS8x.pt", "--model", "drn_s", "--scale", 8, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert read_checkpoint_info(tmp_path / "drc_runs" / "DRNS8x.safetensors").widths == WIDTHS[8, 70]
+
+
+def test_models_lists_every_model_and_a_pruned_one(tmp_path: Path) -> None:
+    rows = json.loads(drc("models", "--json", cwd=tmp_path).stdout)["models"]
+    sizes = {(row["model"], row["scale"]): row["params"] for row in rows}
+    assert sizes["drn_s", 4] == 4_804_065
+    assert sizes["drn_l", 8] == 10_004_018
+    (tmp_path / "w.txt").write_text("\n".join(map(str, WIDTHS[4, 50])))
+    pruned = drc("models", "--model", "drn_s", "--widths", "w.txt", "--json", cwd=tmp_path)
+    assert json.loads(pruned.stdout)["models"][0]["params"] == 2_267_417
+    assert "drn_s" in drc("models", cwd=tmp_path).stdout
+
+
+def test_a_full_disk_leaves_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = drc("train", "--model", "drn_xs", "--steps", 1, *QUICK, "-o", "file/net.safetensors", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "cannot write" in result.stderr
+    assert (tmp_path / "file").is_file()

@@ -1,0 +1,34 @@
+"""Shared by all tests: a fixed seed, small networks, and the benchmark images where they are at hand."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drc_deploy.locate import sample_images
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    np.random.seed(0)
+    try:
+        import torch
+    except ImportError:
+        return
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def benchmark_data() -> Path:
+    """Folder with Set5/, Set14/ and BSD100/, each holding HR/, LRx4/, LRx4_sym/ and LRx8/."""
+    folder = os.environ.get("DRC_DEPLOY_DATA")
+    if not folder:
+        pytest.skip("DRC_DEPLOY_DATA does not point to the benchmark images")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def photograph() -> Path:
+    """One photograph that ships with the package."""
+    return sample_images()[0]

@@ -1,0 +1,40 @@
+"""A file is whole or not there."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from drc_deploy.errors import OutputError
+from drc_deploy.files import atomic_path, write_text
+
+
+def test_a_failing_block_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "x.txt"
+    target.write_text("old")
+
+    def fail() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise ValueError("in the middle")
+
+    with pytest.raises(ValueError, match="in the middle"):
+        fail()
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
+
+
+def test_a_full_disk_is_an_output_error(tmp_path: Path) -> None:
+    def fill() -> None:
+        with atomic_path(tmp_path / "x.txt"), open("/dev/full", "w") as full:
+            full.write("x" * 10_000)
+
+    with pytest.raises(OutputError, match="No space left"):
+        fill()
+    assert not list(tmp_path.iterdir())
+
+
+def test_new_files_have_ordinary_permissions(tmp_path: Path) -> None:
+    write_text(tmp_path / "atomic", "x")
+    (tmp_path / "plain").write_text("x")
+    assert os.stat(tmp_path / "atomic").st_mode == os.stat(tmp_path / "plain").st_mode

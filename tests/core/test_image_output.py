@@ -1,0 +1,158 @@
+import io
+import struct
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from drc_deploy.errors import OutputError, UsageError
+from drc_deploy.image_output import check_output, write_image
+from drc_deploy.images import read_image
+from drc_deploy.png_stream import Layout, PngStream
+
+
+def noise(*shape: int, bits: int = 8) -> NDArray[Any]:
+    return np.random.default_rng(3).integers(0, 2**bits, shape).astype(f"uint{bits}")
+
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@given(
+    size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    channels=st.sampled_from([1, 3, 4]),
+    bits=st.sampled_from([8, 16]),
+    cut=st.integers(0, 20),
+)
+def test_opencv_reads_from_a_streamed_png_what_was_written(
+    size: tuple[int, int], channels: int, bits: int, cut: int
+) -> None:
+    image = noise(*size, channels, bits=bits)
+    buffer = io.BytesIO()
+    png = PngStream(buffer, Layout.of(image))
+    for strip in (image[:cut], image[cut:]):
+        if len(strip):
+            png.write(strip)
+    png.finish()
+    decoded = cv2.imdecode(np.frombuffer(buffer.getvalue(), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert decoded is not None
+    order = [2, 1, 0, 3][:channels] if channels > 1 else [0]
+    assert np.array_equal(decoded.reshape(image.shape)[:, :, order], image)
+
+
+def test_pillow_reads_a_streamed_png_with_its_profile(tmp_path: Path) -> None:
+    image = noise(6, 5, 2)
+    write_image(tmp_path / "x.png", [image[:2], image[2:]], Layout.of(image), PROFILE)
+    with Image.open(tmp_path / "x.png") as opened:
+        assert opened.mode == "LA"
+        assert opened.info["icc_profile"] == PROFILE
+        assert np.array_equal(np.asarray(opened), image)
+
+
+def test_a_png_with_missing_rows_is_never_finished(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="2 rows were written of 6"):
+        write_image(tmp_path / "x.png", [noise(2, 5)], Layout(6, 5, 1, 8))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "bits"),
+    [
+        ("x.png", (6, 5, 4), 16),
+        ("x.tif", (6, 5), 16),
+        ("x.tif", (6, 5, 3), 16),
+        ("x.tiff", (6, 5, 4), 16),
+        ("x.tif", (6, 5, 2), 8),
+        ("x.bmp", (6, 5, 3), 8),
+        ("x.bmp", (6, 5), 8),
+    ],
+)
+def test_lossless_formats_give_back_what_was_written(
+    tmp_path: Path, name: str, shape: tuple[int, ...], bits: int
+) -> None:
+    image = noise(*shape, bits=bits)
+    write_image(tmp_path / name, [image[:1], image[1:]], Layout.of(image))
+    assert np.array_equal(read_image(tmp_path / name).pixels, image)
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.webp"])
+def test_lossy_formats_stay_close_and_keep_the_profile(tmp_path: Path, name: str) -> None:
+    image = np.full((16, 16, 3), (200, 120, 40), np.uint8)
+    write_image(tmp_path / name, [image], Layout.of(image), PROFILE)
+    picture = read_image(tmp_path / name)
+    assert np.abs(picture.pixels.astype(int) - image).max() <= 4
+    assert picture.icc_profile == PROFILE
+
+
+@pytest.mark.parametrize(
+    ("name", "layout", "with_profile", "message"),
+    [
+        ("x.jpg", Layout(4, 4, 3, 16), False, "JPEG files written here cannot hold 16-bit samples"),
+        ("x.webp", Layout(4, 4, 3, 16), False, "16-bit"),
+        ("x.bmp", Layout(4, 4, 3, 16), False, "16-bit"),
+        ("x.jpg", Layout(4, 4, 4, 8), False, "transparency"),
+        ("x.bmp", Layout(4, 4, 2, 8), False, "transparency"),
+        ("x.bmp", Layout(4, 4, 3, 8), True, "colour profile"),
+        ("x.tif", Layout(4, 4, 3, 16), True, "colour profile beside 16-bit"),
+        ("x.webp", Layout(20000, 4, 3, 8), False, "4x20000 pixels"),
+        ("x.jpeg", Layout(4, 70000, 3, 8), False, "70000x4 pixels"),
+        ("x.tif", Layout(40000, 40000, 3, 8), False, "too many"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_refused_with_a_way_out(
+    name: str, layout: Layout, with_profile: bool, message: str
+) -> None:
+    with pytest.raises(OutputError, match=message) as caught:
+        check_output(Path(name), layout, with_profile=with_profile)
+    assert ".png" in caught.value.hint
+
+
+def test_png_holds_everything_of_any_size() -> None:
+    check_output(Path("x.png"), Layout(10**6, 10**6, 4, 16), with_profile=True)
+
+
+def test_an_unknown_suffix_is_wrong_usage() -> None:
+    with pytest.raises(UsageError, match="which format"):
+        check_output(Path("x.gif"), Layout(1, 1, 1, 8))
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot write"):
+        write_image(tmp_path / "file" / "x.png", [noise(2, 2)], Layout(2, 2, 1, 8))
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "x.png"
+    target.write_bytes(b"older")
+    real_open = Path.open
+
+    def open_on_a_full_disk(path: Path, mode: str = "r", *arguments: Any) -> Any:
+        return real_open(Path("/dev/full") if mode == "wb" else path, mode, *arguments)
+
+    monkeypatch.setattr(Path, "open", open_on_a_full_disk)
+    image = noise(300, 300, 3)
+    with pytest.raises(OutputError, match="No space left"):
+        write_image(target, [image], Layout.of(image))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
+    assert target.read_bytes() == b"older"
+
+
+def test_image_data_is_split_over_chunks_that_all_check(tmp_path: Path) -> None:
+    image = noise(400, 400, 3)
+    write_image(tmp_path / "x.png", (image[row : row + 1] for row in range(400)), Layout.of(image))
+    content, kinds, position = (tmp_path / "x.png").read_bytes(), [], 8
+    while position < len(content):
+        (length,) = struct.unpack_from(">I", content, position)
+        kinds.append(content[position + 4 : position + 8])
+        position += length + 12
+    assert kinds[0] == b"IHDR"
+    assert kinds[-1] == b"IEND"
+    assert kinds.count(b"IDAT") > 1
+    assert np.array_equal(read_image(tmp_path / "x.png").pixels, image)

@@ -1,0 +1,211 @@
+import io
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from drc_deploy.errors import ImageError
+from drc_deploy.images import list_images, read_image, read_rgb
+
+
+def gradient(*shape: int) -> NDArray[np.uint8]:
+    """Smooth, without symmetry, so that turned or swapped channels show and JPEG keeps it."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    planes = np.stack([3 * rows, 2 * columns, rows + columns, 255 - rows], axis=2).astype(np.uint8)
+    return planes[:, :, 0] if len(shape) == 2 else planes[:, :, : shape[2]]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp", "webp"])
+def test_pixels_come_back_exactly_in_rgb_order(tmp_path: Path, suffix: str) -> None:
+    image = gradient(20, 30, 3)
+    options: dict[str, Any] = {"lossless": True} if suffix == "webp" else {}
+    Image.fromarray(image).save(tmp_path / f"x.{suffix}", **options)
+    assert np.array_equal(read_image(tmp_path / f"x.{suffix}").pixels, image)
+
+
+def test_a_jpeg_comes_back_nearly(tmp_path: Path) -> None:
+    image = gradient(20, 30, 3)
+    Image.fromarray(image).save(tmp_path / "x.jpg", quality=98, subsampling=0)
+    assert np.abs(read_image(tmp_path / "x.jpg").pixels.astype(int) - image).max() <= 6
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_16_bits_come_back_exactly(tmp_path: Path, suffix: str, channels: int) -> None:
+    image = np.random.default_rng(0).integers(0, 65536, (9, 7, channels), np.uint16)
+    bgr = image[:, :, [2, 1, 0, 3][:channels]] if channels > 1 else image
+    assert cv2.imwrite(str(tmp_path / f"x.{suffix}"), bgr)
+    pixels = read_image(tmp_path / f"x.{suffix}").pixels
+    assert pixels.dtype == np.uint16
+    assert np.array_equal(pixels, image.squeeze(2) if channels == 1 else image)
+
+
+UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    1: lambda stored: stored,
+    2: np.fliplr,
+    3: lambda stored: np.rot90(stored, 2),
+    4: np.flipud,
+    5: lambda stored: np.fliplr(np.rot90(stored, -1)),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: np.fliplr(np.rot90(stored, 1)),
+    8: lambda stored: np.rot90(stored, 1),
+}
+"""EXIF 2.32, tag 0x0112: what turns the stored pixels upright."""
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize(("channels", "bits"), [(1, 8), (3, 8), (1, 16)])
+def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, channels: int, bits: int, orientation: int) -> None:
+    image = gradient(20, 30, 3) if channels == 3 else gradient(20, 30)
+    stored = image.astype(np.uint16) * 257 if bits == 16 else image
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / f"x.{suffix}", exif=exif)
+    assert np.array_equal(read_image(tmp_path / f"x.{suffix}").pixels, UPRIGHT[orientation](stored))
+
+
+def test_a_photograph_that_was_taken_upright_is_shown_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(gradient(20, 30, 3)).save(tmp_path / "x.jpg", exif=exif, quality=98, subsampling=0)
+    difference = read_image(tmp_path / "x.jpg").pixels.astype(int) - np.rot90(gradient(20, 30, 3), -1)
+    assert np.abs(difference).max() <= 6
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "shape"),
+    [
+        ("P", {}, (20, 30, 3)),
+        ("P", {"transparency": 0}, (20, 30, 4)),
+        ("1", {}, (20, 30)),
+        ("L", {}, (20, 30)),
+        ("L", {"transparency": 9}, (20, 30, 2)),
+        ("LA", {}, (20, 30, 2)),
+        ("RGB", {"transparency": (0, 0, 0)}, (20, 30, 4)),
+        ("RGBA", {}, (20, 30, 4)),
+    ],
+)
+def test_every_mode_of_png_becomes_grey_or_rgb_with_its_alpha(
+    tmp_path: Path, mode: str, options: dict[str, Any], shape: tuple[int, ...]
+) -> None:
+    Image.fromarray(gradient(20, 30, 3)).convert(mode).save(tmp_path / "x.png", **options)
+    assert read_image(tmp_path / "x.png").pixels.shape == shape
+
+
+def test_a_cmyk_jpeg_becomes_rgb_and_loses_the_profile_that_no_longer_fits(tmp_path: Path) -> None:
+    image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    image.save(tmp_path / "x.jpg", icc_profile=srgb_profile())
+    picture = read_image(tmp_path / "x.jpg")
+    assert picture.icc_profile is None
+    red, green, blue = picture.pixels[4, 4].tolist()
+    assert red > 200
+    assert max(green, blue) < 60
+
+
+def srgb_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+def test_the_colour_profile_is_kept(tmp_path: Path, suffix: str) -> None:
+    profile = srgb_profile()
+    Image.fromarray(gradient(8, 8, 3)).save(tmp_path / f"x.{suffix}", icc_profile=profile)
+    assert read_image(tmp_path / f"x.{suffix}").icc_profile == profile
+
+
+def test_of_an_animation_the_first_frame_is_read_with_a_note(tmp_path: Path) -> None:
+    image = Image.fromarray(gradient(20, 30, 3))
+    image.save(tmp_path / "x.png", save_all=True, append_images=[image.rotate(180)])
+    picture = read_image(tmp_path / "x.png")
+    assert np.array_equal(picture.pixels, np.asarray(image))
+    assert "2 frames" in picture.notes[0]
+
+
+def encoded(suffix: str, *, bits: int = 8) -> bytes:
+    image = np.random.default_rng(0).integers(0, 2**bits, (40, 50, 3)).astype(f"uint{bits}")
+    return bytes(cv2.imencode(f".{suffix}", image)[1])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "bits"), [("png", 8), ("jpg", 8), ("tif", 8), ("webp", 8), ("bmp", 8), ("png", 16), ("tif", 16)]
+)
+def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, bits: int) -> None:
+    content = encoded(suffix, bits=bits)
+    for part in (0.02, 0.5, 0.9):
+        (tmp_path / f"x.{suffix}").write_bytes(content[: int(len(content) * part)])
+        with pytest.raises(ImageError, match=f"x.{suffix} is "):
+            read_image(tmp_path / f"x.{suffix}")
+
+
+def test_a_png_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
+    content = bytearray(encoded("png"))
+    content[len(content) // 2] ^= 16
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(ImageError, match="is damaged"):
+        read_image(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "is empty"), (b"Dear diary", "is not an image"), (b"GIF89a" * 9, "is not an image")]
+)
+def test_a_file_without_an_image_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(ImageError, match=message):
+        read_image(tmp_path / "x.png")
+
+
+def test_a_missing_file_a_folder_and_a_path_through_a_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path, message in (("gone.png", "does not exist"), (".", "is a folder"), ("file/x.png", "x.png")):
+        with pytest.raises(ImageError, match=message):
+            read_image(tmp_path / path)
+
+
+def test_a_header_that_promises_a_gigapixel_is_refused_before_decoding(tmp_path: Path) -> None:
+    content = bytearray(encoded("png"))
+    content[16:24] = struct.pack(">II", 40000, 40000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(ImageError, match="too large"):
+        read_image(tmp_path / "x.png")
+
+
+def test_float_tiff_is_refused(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(buffer, "TIFF")
+    (tmp_path / "x.tif").write_bytes(buffer.getvalue())
+    with pytest.raises(ImageError, match="32 bits"):
+        read_image(tmp_path / "x.tif")
+
+
+def test_a_folder_lists_images_below_it_sorted_and_without_hidden_ones(tmp_path: Path) -> None:
+    for name in ("b/c.JPG", "a.png", ".hidden.png", "notes.txt", "b/a.webp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    os.mkdir(tmp_path / "folder.png")
+    assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == ["a.png", "b/a.webp", "b/c.JPG"]
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (5, 6, 2), (5, 6, 3), (5, 6, 4)])
+def test_any_image_can_be_read_as_8_bit_rgb(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    image = gradient(5, 6, 4)[:, :, : shape[2]] if len(shape) == 3 else gradient(5, 6)
+    Image.fromarray(image).save(tmp_path / "x.png")
+    rgb = read_rgb(tmp_path / "x.png")
+    grey = len(shape) == 2 or shape[2] == 2
+    expected = np.dstack([image.reshape(5, 6, -1)[:, :, 0]] * 3) if grey else image[:, :, :3]
+    assert np.array_equal(rgb, expected)
+
+
+def test_16_bits_are_rounded_to_the_nearest_of_8(tmp_path: Path) -> None:
+    image = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    cv2.imwrite(str(tmp_path / "x.png"), image)
+    assert np.array_equal(read_rgb(tmp_path / "x.png")[:, :, 1], np.round(image / 257).astype(np.uint8))
