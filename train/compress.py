@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from drc_deploy import __version__
 from drc_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from drc_deploy.files import sha256_of, write_text
 from drc_deploy.train.data import PatchSampler, Photographs
+from drc_deploy.train.evaluation import Benchmark
 from drc_deploy.train.loop import TrainOptions
 from drc_deploy.train.prune import PruneOptions, Pruner, prune_to_widths
 from drc_deploy.train.search import Searcher, SearchOptions, search_widths
@@ -94,7 +95,13 @@ class CompressOptions:
 
 
 def compress(
-    parent: Path, photographs: Photographs, options: CompressOptions, output: Path, *, restart: bool = False
+    parent: Path,
+    photographs: Photographs,
+    options: CompressOptions,
+    output: Path,
+    *,
+    benchmarks: Sequence[Benchmark] = (),
+    restart: bool = False,
 ) -> dict[str, Any]:
     """Search, prune and fine-tune ``parent`` and write the result to ``output``.
 
@@ -134,7 +141,7 @@ def compress(
         "finetune",
         dataclasses.asdict(options.finetune),
         output,
-        lambda: finetune(pruned_path, photographs, options.finetune, output, restart=restart),
+        lambda: finetune(pruned_path, photographs, options.finetune, output, benchmarks=benchmarks, restart=restart),
     )
     return manifest.content
 

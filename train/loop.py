@@ -74,6 +74,8 @@ class Trainer:
         self.duals = place(duals).train() if options.dual_weight else nn.ModuleList()
         self.options = options
         self.step = 0
+        self.seconds = 0.0
+        """Time spent in updates, over all sessions of the run."""
         # Adam works per parameter: one optimiser is the same as the authors' separate ones, and resumes as one.
         self.optimizer = torch.optim.Adam(self._parameters(), lr=options.learning_rate)
 
@@ -86,6 +88,7 @@ class Trainer:
         Raises:
             TrainingError: the loss is NaN or infinite; the weights are as they were before.
         """
+        start = time.monotonic()
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate_at(self.step)
         images = place_images(images)
@@ -101,12 +104,14 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.step += 1
+        self.seconds += time.monotonic() - start
         return value
 
     def state(self) -> dict[str, Any]:
         """Give all that a later run needs to go on exactly here."""
         return {
             "step": self.step,
+            "seconds": self.seconds,
             "network": self.network.state_dict(),
             "duals": self.duals.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -117,7 +122,7 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.duals.load_state_dict(state["duals"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
+        self.step, self.seconds = state["step"], state["seconds"]
 
 
 def run_training(trainer: Trainer, sampler: PatchSampler, state_path: Path, *, inputs: dict[str, Any]) -> float:

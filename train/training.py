@@ -1,7 +1,8 @@
 """From a folder of photographs to a checkpoint: training from scratch, and fine-tuning."""
 
 import hashlib
-import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,16 +13,24 @@ from drc_deploy.files import sha256_of
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.data import PatchSampler, Photographs
+from drc_deploy.train.evaluation import Benchmark, measure_psnr
 from drc_deploy.train.loop import Trainer, TrainOptions, run_training
 from drc_deploy.train.state import state_path_of
 
 
 def train_from_scratch(
-    spec: ModelSpec, photographs: Photographs, options: TrainOptions, output: Path, *, restart: bool = False
+    spec: ModelSpec,
+    photographs: Photographs,
+    options: TrainOptions,
+    output: Path,
+    *,
+    benchmarks: Sequence[Benchmark] = (),
+    restart: bool = False,
 ) -> Checkpoint:
     """Train a network and its duals and write the checkpoint.
 
-    An interrupted run of the same options is taken up where it was, unless ``restart``.
+    An interrupted run of the same options is taken up where it was, unless ``restart``. PSNR on the benchmarks goes
+    into the checkpoint's provenance.
 
     Raises:
         UsageError: unknown model, impossible options, or unfinished work with other options.
@@ -30,50 +39,52 @@ def train_from_scratch(
     """
     torch.manual_seed(options.seed)
     network = build_network(spec)
-    return _train(network, network.build_duals(), photographs, options, output, parent=None, restart=restart)
+    start = _Start(network, network.build_duals(), parent_sha256=None)
+    return _train(start, photographs, options, output, benchmarks=benchmarks, restart=restart)
 
 
 def finetune(
-    parent: Path, photographs: Photographs, options: TrainOptions, output: Path, *, restart: bool = False
-) -> Checkpoint:
-    """Go on training the network and duals of the checkpoint ``parent``; otherwise as ``train_from_scratch``."""
-    checkpoint = load_checkpoint(parent)
-    torch.manual_seed(options.seed)  # only for duals, if the checkpoint has none
-    return _train(
-        checkpoint.build_network(),
-        checkpoint.build_duals(),
-        photographs,
-        options,
-        output,
-        parent=parent,
-        restart=restart,
-    )
-
-
-def _train(
-    network: SRNetwork,
-    duals: nn.ModuleList,
+    parent: Path,
     photographs: Photographs,
     options: TrainOptions,
     output: Path,
     *,
-    parent: Path | None,
+    benchmarks: Sequence[Benchmark] = (),
+    restart: bool = False,
+) -> Checkpoint:
+    """Go on training the network and duals of the checkpoint ``parent``; otherwise as ``train_from_scratch``."""
+    checkpoint = load_checkpoint(parent)
+    torch.manual_seed(options.seed)  # only for duals, if the checkpoint has none
+    start = _Start(checkpoint.build_network(), checkpoint.build_duals(), parent_sha256=sha256_of(parent))
+    return _train(start, photographs, options, output, benchmarks=benchmarks, restart=restart)
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Where a run begins."""
+
+    network: SRNetwork
+    duals: nn.ModuleList
+    parent_sha256: str | None
+
+
+def _train(
+    start: _Start,
+    photographs: Photographs,
+    options: TrainOptions,
+    output: Path,
+    *,
+    benchmarks: Sequence[Benchmark],
     restart: bool,
 ) -> Checkpoint:
     state = state_path_of(output, "train", restart=restart)
     sampler = PatchSampler(photographs.pyramids, patch=options.patch, batch=options.batch, seed=options.seed)
-    parent_sha256 = sha256_of(parent) if parent else None
     fingerprint = fingerprint_of(photographs)
-    trainer = Trainer(network, duals, options)
-    start = time.monotonic()
-    loss = run_training(
-        trainer,
-        sampler,
-        state,
-        inputs={"data": fingerprint, "parent": parent_sha256, "model": network.spec.name},
-    )
+    trainer = Trainer(start.network, start.duals, options)
+    inputs = {"data": fingerprint, "parent": start.parent_sha256, "model": start.network.spec.name}
+    loss = run_training(trainer, sampler, state, inputs=inputs)
     provenance = {
-        "stage": "finetune" if parent else "train",
+        "stage": "finetune" if start.parent_sha256 else "train",
         "data": {"folder": photographs.folder, "images": len(photographs.pyramids), "sha256": fingerprint},
         "steps": options.steps,
         "batch": options.batch,
@@ -82,10 +93,13 @@ def _train(
         "dual_weight": options.dual_weight,
         "seed": options.seed,
         "loss": round(loss, 4),
-        "seconds": round(time.monotonic() - start, 1),
+        "psnr_y": measure_psnr(trainer.network, benchmarks),
+        "seconds": round(trainer.seconds, 1),
         "torch": torch.__version__,
     }
-    checkpoint = Checkpoint.of(trainer.network, duals if options.dual_weight else None, provenance, parent_sha256)
+    checkpoint = Checkpoint.of(
+        trainer.network, trainer.duals if options.dual_weight else None, provenance, start.parent_sha256
+    )
     save_checkpoint(output, checkpoint)
     state.unlink(missing_ok=True)
     return checkpoint

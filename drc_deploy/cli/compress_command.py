@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
-from drc_deploy.cli.training_options import output_option, read_photographs, sampling_options
+from drc_deploy.cli.training_options import benchmark_option, output_option, read_photographs, sampling_options
 
 
 @click.command()
@@ -18,6 +18,7 @@ from drc_deploy.cli.training_options import output_option, read_photographs, sam
 @click.option("--channels-per-step", type=int, default=4, show_default=True, help="Channels per pass (paper: 1).")
 @click.option("--finetune-steps", type=int, default=1000, show_default=True, help="(paper: 1000000)")
 @click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Of the fine-tuning.")
+@benchmark_option
 @sampling_options
 @output_option
 @workdir_option
@@ -31,6 +32,7 @@ def command(
     channels_per_step: int,
     finetune_steps: int,
     learning_rate: float,
+    benchmark_folders: tuple[Path, ...],
     data: Path | None,
     batch: int,
     patch: int,
@@ -47,6 +49,7 @@ def command(
     from drc_deploy.checkpoint_info import read_checkpoint_info
     from drc_deploy.locate import find_trained_checkpoint
     from drc_deploy.train.compress import CompressOptions, compress, compressed_name
+    from drc_deploy.train.evaluation import find_benchmarks
     from drc_deploy.train.loop import TrainOptions
     from drc_deploy.train.prune import PruneOptions
     from drc_deploy.train.search import SearchOptions
@@ -58,8 +61,10 @@ def command(
     )
     parent = find_trained_checkpoint(checkpoint, workdir)
     output = output or workdir / f"{compressed_name(parent.stem, ratio)}.safetensors"
-    photographs = read_photographs(data, read_checkpoint_info(parent).scale, patch)
-    manifest = compress(parent, photographs, options, output, restart=restart)
+    scale = read_checkpoint_info(parent).scale
+    benchmarks = find_benchmarks(benchmark_folders, scale)
+    photographs = read_photographs(data, scale, patch)
+    manifest = compress(parent, photographs, options, output, benchmarks=benchmarks, restart=restart)
     emit({"checkpoint": str(output), **manifest}, as_json=as_json, text=_table(parent, output, manifest))
 
 

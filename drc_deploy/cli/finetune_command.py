@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
-from drc_deploy.cli.training_options import output_option, read_photographs, sampling_options
+from drc_deploy.cli.training_options import benchmark_option, output_option, read_photographs, sampling_options
 
 
 @click.command()
@@ -13,6 +13,7 @@ from drc_deploy.cli.training_options import output_option, read_photographs, sam
 @click.option("--steps", type=int, default=1000, show_default=True, help="Updates (the paper's recipe: 1000000).")
 @click.option("--learning-rate", type=float, default=1e-4, show_default=True)
 @click.option("--dual-weight", type=float, default=0.1, show_default=True, help="Lambda; 0 trains without duals.")
+@benchmark_option
 @sampling_options
 @output_option
 @workdir_option
@@ -22,6 +23,7 @@ def command(
     steps: int,
     learning_rate: float,
     dual_weight: float,
+    benchmark_folders: tuple[Path, ...],
     data: Path | None,
     batch: int,
     patch: int,
@@ -37,14 +39,17 @@ def command(
     """
     from drc_deploy.checkpoint_info import read_checkpoint_info
     from drc_deploy.locate import find_checkpoint
+    from drc_deploy.train.evaluation import find_benchmarks
     from drc_deploy.train.loop import TrainOptions
     from drc_deploy.train.training import finetune
 
     options = TrainOptions(steps, batch, patch, learning_rate=learning_rate, dual_weight=dual_weight, seed=seed)
     parent = find_checkpoint(checkpoint, workdir)
     output = output or workdir / f"{parent.stem.removesuffix('_pruned')}_finetuned.safetensors"
-    photographs = read_photographs(data, read_checkpoint_info(parent).scale, patch)
-    result = finetune(parent, photographs, options, output, restart=restart)
+    scale = read_checkpoint_info(parent).scale
+    benchmarks = find_benchmarks(benchmark_folders, scale)
+    photographs = read_photographs(data, scale, patch)
+    result = finetune(parent, photographs, options, output, benchmarks=benchmarks, restart=restart)
     emit(
         {"checkpoint": str(output), **result.provenance},
         as_json=as_json,

@@ -24,6 +24,13 @@ patch_option = click.option(
 )
 seed_option = click.option("--seed", type=int, default=1, show_default=True)
 restart_option = click.option("--restart", is_flag=True, help="Begin anew instead of going on with unfinished work.")
+benchmark_option = click.option(
+    "--eval",
+    "benchmark_folders",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    multiple=True,
+    help="Benchmark set (HR/ and LRx4/) whose PSNR goes into the checkpoint; repeat it for more sets.",
+)
 output_option = click.option(
     "-o",
     "--output",

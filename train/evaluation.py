@@ -1,0 +1,50 @@
+"""PSNR of a network in training on benchmark sets: for the record, never to choose between checkpoints."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from drc_deploy import metrics
+from drc_deploy.metrics import UInt8Image
+from drc_deploy.models.network import SRNetwork
+from drc_deploy.pairs import PairFiles, find_pairs
+from drc_deploy.progress import progress
+from drc_deploy.train.device import place_images
+
+Benchmark = tuple[str, list[PairFiles]]
+"""Name of a set, and its images."""
+
+
+def find_benchmarks(folders: Sequence[Path], scale: int) -> list[Benchmark]:
+    """Find the pairs in each folder's ``HR/`` and ``LRx<scale>/``, so that a bad one is known before training.
+
+    Raises:
+        InputError: a folder is missing, or an image has no partner.
+    """
+    return [(folder.resolve().name, find_pairs(folder, f"LRx{scale}", scale)) for folder in folders]
+
+
+def measure_psnr(network: SRNetwork, benchmarks: Sequence[Benchmark]) -> dict[str, float | None]:
+    """Give the mean PSNR on luma of each set, in dB, as ``drc-deploy eval`` measures it."""
+    network.eval()
+    result = {}
+    for name, pairs in benchmarks:
+        values = []
+        with progress(f"Measuring {name}", len(pairs)) as bar:
+            for files in pairs:
+                pair = files.load(network.scale)
+                values.append(metrics.score(pair.hr, upscale_image(network, pair.lr), border=network.scale).psnr_y)
+                bar.advance()
+        mean = metrics.mean_psnr(values)
+        result[name] = None if mean is None else round(mean, 3)
+    return result
+
+
+def upscale_image(network: SRNetwork, lr: UInt8Image) -> UInt8Image:
+    """Upscale one whole image: (H, W, 3) uint8 RGB to (scale*H, scale*W, 3) uint8 RGB."""
+    (batch,) = place_images([torch.tensor(lr).permute(2, 0, 1)[None].float()])
+    with torch.no_grad():
+        sr = network.upscale(batch)[0].permute(1, 2, 0).cpu().numpy()
+    return np.floor(sr.clip(0, 255) + 0.5).astype(np.uint8)
