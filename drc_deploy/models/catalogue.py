@@ -30,7 +30,7 @@ def list_models(model: str | None, scale: int | None, widths_path: Path | None) 
     if widths_path is not None:
         return [_pruned_row(model, scale, widths_path)]
     names = [model] if model else list(MODELS)
-    rows = [_row(ModelSpec(name, s)) for name in names for s in find_architecture(name).configs if scale in (None, s)]
+    rows = [_row(ModelSpec(name, s)) for name in names for s in find_architecture(name).builders if scale in (None, s)]
     if not rows:
         raise UsageError(f"no such model has a scale of {scale}.", "Type `drc-deploy models` to see all of them.")
     return rows

@@ -1,27 +1,41 @@
 """The models that can be built, by name."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from drc_deploy.errors import UsageError
 from drc_deploy.models.drn import DRN, DRNConfig
 from drc_deploy.models.network import ModelSpec, SRNetwork
 
 
+Builder = Callable[[ModelSpec], SRNetwork]
+"""Builds a network, pruned if the spec has widths, with freshly initialised weights."""
+
+
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """One family member: what it is for, and its size at each scale."""
+    """One family member: what it is for, and how to build it at each scale."""
 
     summary: str
-    configs: Mapping[int, DRNConfig]
-    """Scale -> size."""
+    builders: Mapping[int, Builder]
+    """Scale -> builder."""
 
 
-MODELS: Mapping[str, Architecture] = {
-    "drn_xs": Architecture("small DRN for tests and CPUs", {4: DRNConfig(features=8, blocks=4), 8: DRNConfig(4, 4)}),
-    "drn_s": Architecture("DRN-S of the paper", {4: DRNConfig(16, 30), 8: DRNConfig(8, 30)}),
-    "drn_l": Architecture("DRN-L of the paper", {4: DRNConfig(20, 40), 8: DRNConfig(10, 36)}),
+MODELS: dict[str, Architecture] = {
+    "drn_xs": Architecture(
+        "small DRN for tests and CPUs",
+        {4: partial(DRN, config=DRNConfig(8, 4)), 8: partial(DRN, config=DRNConfig(4, 4))},
+    ),
+    "drn_s": Architecture(
+        "DRN-S of the paper",
+        {4: partial(DRN, config=DRNConfig(16, 30)), 8: partial(DRN, config=DRNConfig(8, 30))},
+    ),
+    "drn_l": Architecture(
+        "DRN-L of the paper",
+        {4: partial(DRN, config=DRNConfig(20, 40)), 8: partial(DRN, config=DRNConfig(10, 36))},
+    ),
 }
 
 
@@ -32,7 +46,7 @@ def build_network(spec: ModelSpec) -> SRNetwork:
         UsageError: unknown model, scale that the model does not have, or impossible widths.
     """
     check_scale(spec.name, spec.scale)
-    return DRN(spec, MODELS[spec.name].configs[spec.scale])
+    return MODELS[spec.name].builders[spec.scale](spec)
 
 
 def check_scale(name: str, scale: int) -> None:
@@ -41,9 +55,9 @@ def check_scale(name: str, scale: int) -> None:
     Raises:
         UsageError: unknown model, or a scale that it does not have.
     """
-    configs = find_architecture(name).configs
-    if scale not in configs:
-        raise UsageError(f"{name} has no scale {scale}.", f"Choose one of {', '.join(map(str, configs))}.")
+    scales = find_architecture(name).builders
+    if scale not in scales:
+        raise UsageError(f"{name} has no scale {scale}.", f"Choose one of {', '.join(map(str, scales))}.")
 
 
 def find_architecture(name: str) -> Architecture:

@@ -47,7 +47,7 @@ def test_masked_equals_shrunk_for_any_mask(seed: int) -> None:
     assert_masked_equals_shrunk(build_network(ModelSpec("drn_xs", 4)).eval(), seed)
 
 
-@pytest.mark.parametrize(("name", "scale"), [(name, scale) for name, a in MODELS.items() for scale in a.configs])
+@pytest.mark.parametrize(("name", "scale"), [(name, scale) for name, a in MODELS.items() for scale in a.builders])
 def test_masked_equals_shrunk_for_every_model(name: str, scale: int) -> None:
     assert_masked_equals_shrunk(build_network(ModelSpec(name, scale)).eval(), seed=1)
 
