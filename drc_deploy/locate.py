@@ -65,6 +65,15 @@ def find_engine(reference: str, workdir: Path) -> Path:
     return path
 
 
+def find_file(reference: str, workdir: Path) -> Path:
+    """Find a file of any kind that this program makes, as ``find_checkpoint`` does.
+
+    Raises:
+        ArtefactError: there is none.
+    """
+    return _find(reference, workdir, (*ENGINE_SUFFIXES, ".widths.json"))
+
+
 def _find(reference: str, workdir: Path, suffixes: Sequence[str]) -> Path:
     given = Path(reference).expanduser()
     if given.is_file():

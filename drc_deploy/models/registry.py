@@ -9,7 +9,6 @@ from drc_deploy.errors import UsageError
 from drc_deploy.models.drn import DRN, DRNConfig
 from drc_deploy.models.network import ModelSpec, SRNetwork
 
-
 Builder = Callable[[ModelSpec], SRNetwork]
 """Builds a network, pruned if the spec has widths, with freshly initialised weights."""
 
