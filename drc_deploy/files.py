@@ -51,6 +51,19 @@ def _cannot_write(target: Path, error: OSError) -> OutputError:
     return OutputError(f"cannot write {target}: {reason}.", "Choose a folder that you may write to and that has space.")
 
 
+def check_writable(folder: Path) -> None:
+    """Make ``folder`` and find out, before a long run, whether files can be made in it.
+
+    Raises:
+        OutputError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+
+
 def write_bytes(target: Path, data: bytes) -> None:
     """Write ``data`` to ``target`` atomically."""
     with atomic_path(target) as temporary:

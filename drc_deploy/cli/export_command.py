@@ -1,0 +1,138 @@
+"""``drc-deploy export``: a checkpoint as ONNX and, if asked, as a TensorRT plan."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from drc_deploy import locate
+from drc_deploy.cli import options
+from drc_deploy.engine_info import Precision
+from drc_deploy.errors import ArtefactError, UsageError
+from drc_deploy.export.request import BUILDER_CHOICES, BuilderChoice, ExportRequest, parse_tile
+
+if TYPE_CHECKING:
+    from drc_deploy.export.pipeline import ExportResult
+
+
+@click.command("export")
+@click.argument("checkpoint", required=False)
+@click.option("--precision", type=click.Choice(["fp32", "fp16"]), help="Precision of the network.  [default: fp32]")
+@click.option("--trt", type=click.Choice(["fp32", "fp16"]), help="Build a TensorRT plan too, in this precision.")
+@click.option(
+    "--tile",
+    metavar="N|HxW|dynamic",
+    help="Size of the input.  [default: any size for the ONNX, 128x128 for the plan]",
+)
+@click.option("--max-batch", type=int, default=4, show_default=True, help="Largest number of tiles in one call.")
+@click.option("-o", "--output", "stem", help="Name of the files, without suffix.  [default: that of the checkpoint]")
+@click.option(
+    "--builder",
+    type=click.Choice(BUILDER_CHOICES),
+    default="auto",
+    show_default=True,
+    help="What builds the plan; auto takes tensorrt on a GPU, else tensorrt_rtx.",
+)
+@options.workdir_option
+@options.json_option
+def command(checkpoint: str | None, workdir: Path, as_json: bool, **choices: Any) -> None:
+    """Write CHECKPOINT as ONNX files that take and give 8-bit or 16-bit pixels, and check them against torch.
+
+    CHECKPOINT is a file or a shipped name; without it, the newest checkpoint in the work folder is taken.
+    """
+    source = locate.find_checkpoint(checkpoint, workdir) if checkpoint else newest_checkpoint(workdir)
+    request = _request(source, workdir, **choices)
+    if checkpoint is None:
+        click.echo(f"Exporting {source}, the newest checkpoint in {workdir}.", err=True)
+
+    from drc_deploy.export.requirements import require_packages
+
+    require_packages()
+    from drc_deploy.export.pipeline import export_checkpoint
+
+    result = export_checkpoint(request)
+    options.emit(_report(source, result), as_json=as_json, text=_text(result))
+
+
+def newest_checkpoint(workdir: Path) -> Path:
+    """Give the checkpoint in ``workdir`` that was written last.
+
+    Raises:
+        ArtefactError: there is none.
+    """
+    found = list(workdir.glob("*.safetensors"))
+    if not found:
+        raise ArtefactError(
+            f"there is no checkpoint in {workdir}.",
+            f"Name one ({', '.join(locate.shipped_names()) or 'a .safetensors file'}), "
+            "or make one with `drc-deploy compress` or `drc-deploy train`.",
+        )
+    return max(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def _request(
+    source: Path,
+    workdir: Path,
+    *,
+    precision: Precision | None,
+    trt: Precision | None,
+    tile: str | None,
+    max_batch: int,
+    stem: str | None,
+    builder: BuilderChoice,
+) -> ExportRequest:
+    """Turn the options into a request.
+
+    Raises:
+        UsageError: options that contradict each other or are impossible.
+    """
+    if trt and precision and trt != precision:
+        raise UsageError(
+            f"--precision {precision} and --trt {trt} contradict each other: the plan is built from the ONNX.",
+            "Give --trt alone.",
+        )
+    return ExportRequest(
+        checkpoint=source,
+        folder=workdir,
+        stem=source.stem if stem is None else stem,
+        precision=trt or precision or "fp32",
+        tile=parse_tile(tile),
+        max_batch=max_batch,
+        builder=builder if trt else None,
+    )
+
+
+def _report(source: Path, result: "ExportResult") -> dict[str, Any]:
+    return {
+        "checkpoint": str(source),
+        "onnx": str(result.onnx),
+        "float_onnx": str(result.float_onnx),
+        "plan": str(result.plan) if result.plan else None,
+        "info": dataclasses.asdict(result.info),
+        "verification": result.verification,
+        "sidecar": dataclasses.asdict(result.sidecar) if result.sidecar else None,
+    }
+
+
+def _text(result: "ExportResult") -> str:
+    checks = result.verification
+    lines = [
+        f"{result.onnx}  uint8 pixels, {result.info.precision}",
+        f"{result.float_onnx}  float32 pixels, for 16-bit images",
+        f"Checked on real images against torch: {checks['onnx_float']['psnr_db']:.1f} dB PSNR "
+        f"(needed {checks['required_psnr_db']:.0f}), "
+        f"{checks['onnx_uint8']['differing_share']:.2%} of 8-bit samples differ, "
+        f"by {checks['onnx_uint8']['max_difference']:.0f} at most.",
+    ]
+    if half := checks["torch_half"]:
+        lines.append(f"Computed in float16 by torch: {half['psnr_db']:.1f} dB PSNR.")
+    if result.plan and (sidecar := result.sidecar):
+        lines.append(
+            f"{result.plan}  {sidecar.builder} {sidecar.builder_version}, layers: {sidecar.layers_by_precision} "
+            f"(told by the {sidecar.precision_source})"
+        )
+    if checks["note"]:
+        lines.append(f"Note: {checks['note']}")
+    lines.append(f"Next: drc-deploy upscale IMAGE --engine {result.onnx}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""From a checkpoint to ONNX and TensorRT, and the check that nothing changed on the way."""

@@ -1,0 +1,140 @@
+"""ONNX to a TensorRT plan, with the TensorRT that is there.
+
+Works with TensorRT 8.6 to 11 and TensorRT-RTX: what differs between them is asked of the binding itself.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drc_deploy.engine_info import INPUT_NAME, Precision
+from drc_deploy.errors import ArtefactError, VerificationError
+from drc_deploy.export.layer_precision import LayerPrecision, precision_of_engine, precision_of_graph
+from drc_deploy.export.libraries import Library
+from drc_deploy.export.listeners import NOT_SELF_CONSISTENT, BuildLog, make_logger, make_monitor, make_recorder
+from drc_deploy.progress import progress
+
+WORKSPACE_BYTES = 2 << 30
+"""Scratch memory that a kernel may ask of TensorRT, which would else take all that the GPU has."""
+RANGE_PX = (8, 128, 256)
+"""Smallest, tuned and largest side of the input of a plan of free size."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanShape:
+    """Which inputs a plan accepts."""
+
+    tile: tuple[int, int] | None
+    """Height and width; None for the range ``RANGE_PX``."""
+    max_batch: int
+
+    def limits(self) -> tuple[tuple[int, int, int, int], ...]:
+        """Give the smallest, tuned and largest input shape, NHWC."""
+        sides = [(side, side) for side in RANGE_PX] if self.tile is None else [self.tile] * 3
+        batches = (1, 1, self.max_batch)
+        return tuple((batch, *side, 3) for batch, side in zip(batches, sides, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltPlan:
+    """A serialised engine and what was found in it."""
+
+    plan: bytes
+    precision: LayerPrecision
+
+
+def build_plan(library: Library, onnx_file: Path, precision: Precision, shape: PlanShape) -> BuiltPlan:
+    """Build a plan. Ctrl-C stops the build at its next step.
+
+    Args:
+        library: what builds.
+        onnx_file: a graph whose precision is ``library.graph_precision(precision)``.
+        precision: of the layers of the plan.
+        shape: which inputs it accepts.
+
+    Raises:
+        ArtefactError: the library refuses the graph or fails; the message has its own words.
+        VerificationError: the plan would be wrong at some sizes, or its layers are not in ``precision``.
+    """
+    log = BuildLog()
+    with progress(f"Building with {library.name} {library.version}", 1) as bar, ThreadPoolExecutor(1) as worker:
+        build = _Build(library, log, make_monitor(library.module, log, bar))
+        job = worker.submit(build.run, onnx_file, precision, shape)
+        try:
+            # The build runs in a second thread, because an exception must not pass through the library's own code.
+            built = job.result()
+        except KeyboardInterrupt:
+            log.cancelled.set()
+            raise
+        bar.advance(1, "done")
+    built.precision.require(precision)
+    return built
+
+
+class _Build:
+    """One build. It holds what the library only borrows: logger, recorder and monitor must outlive it."""
+
+    def __init__(self, library: Library, log: BuildLog, monitor: Any | None) -> None:
+        self._library, self._trt, self._log, self._monitor = library, library.module, log, monitor
+        self._logger = make_logger(self._trt, log)
+        self._recorder = make_recorder(self._trt, log)
+
+    def run(self, onnx_file: Path, precision: Precision, shape: PlanShape) -> BuiltPlan:
+        builder = self._trt.Builder(self._logger)
+        network = builder.create_network(self._library.network_flags)
+        # Only now: a network that inherits the recorder crashes TensorRT-RTX 1.7 when it is destroyed.
+        builder.error_recorder = self._recorder
+        self._parse(network, onnx_file)
+        config = self._configure(builder, precision, shape)
+        serialized = builder.build_serialized_network(network, config)
+        self._check(serialized is not None, "gave no plan")
+        plan = bytes(serialized)
+        found = precision_of_engine(self._library, plan, self._logger) or precision_of_graph(self._trt, network)
+        return BuiltPlan(plan, found)
+
+    def _parse(self, network: Any, onnx_file: Path) -> None:
+        # Held, because the network's weights lie in the parser's memory.
+        self._parser = parser = self._trt.OnnxParser(network, self._logger)
+        parsed = parser.parse_from_file(str(onnx_file))
+        for index in range(parser.num_errors):
+            error = parser.get_error(index)
+            # Naming the node became possible in TensorRT 10.
+            node = getattr(error, "node_name", lambda: "")()
+            self._log.errors.append(f"{node}: {error.desc()}" if node else error.desc())
+        self._check(parsed, f"cannot read {onnx_file.name}")
+
+    def _configure(self, builder: Any, precision: Precision, shape: PlanShape) -> Any:
+        trt = self._trt
+        config = builder.create_builder_config()
+        if self._monitor is not None:
+            config.progress_monitor = self._monitor
+        # The inspector tells the precision of layers only when the engine was built to tell it.
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        if self._library.name == "tensorrt":  # RTX fails at the limit instead of choosing another kernel
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+        if precision == "fp32":
+            # It is on by default, and computes float32 layers with the mantissa of float16.
+            config.clear_flag(trt.BuilderFlag.TF32)
+        elif not self._library.strongly_typed:
+            config.set_flag(trt.BuilderFlag.FP16)
+        profile = builder.create_optimization_profile()
+        profile.set_shape(INPUT_NAME, *shape.limits())
+        self._check(config.add_optimization_profile(profile) >= 0, "refuses the input shapes")
+        return config
+
+    def _check(self, done: bool, what: str) -> None:
+        """Raise when a step failed, or when the library complained of an error although it did not fail."""
+        if self._log.cancelled.is_set():
+            raise KeyboardInterrupt
+        name = f"{self._library.name} {self._library.version}"
+        if any(NOT_SELF_CONSISTENT in message for message in self._log.errors):
+            raise VerificationError(
+                f"{name} found that the graph holds only for one input size: {self._log.words()}",
+                "Export with a fixed --tile of the size that you need.",
+            )
+        if not done or self._log.errors:
+            raise ArtefactError(
+                f"{name} {what if not done else 'reports an error'}: {self._log.words()}.",
+                "The ONNX file runs with ONNX Runtime: export without --trt.",
+            )

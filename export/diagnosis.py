@@ -1,0 +1,84 @@
+"""Which layer is the first to go wrong in float16."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+LARGEST_HALF = 65504.0
+DEVIATION = 0.05
+"""Relative error at which a layer counts as wrong: fifty times what one rounding to float16 costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFault:
+    """A layer whose float16 output is not what float32 gives."""
+
+    layer: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f" First layer at fault: {self.layer}, {self.reason}."
+
+
+def find_layer_fault(full: nn.Module, half: nn.Module, pixels: Tensor) -> LayerFault | None:
+    """Compare every layer's output in both precisions, in the order of computation.
+
+    Args:
+        full: the network in float32.
+        half: the same network with its body in float16.
+        pixels: an input for both.
+
+    Returns:
+        The first layer that overflows or deviates by more than ``DEVIATION``; None when there is none.
+    """
+    expected = _record(full, pixels)
+    found = _record(half, pixels)
+    for name, value in found.items():
+        if not torch.isfinite(expected[name]).all():
+            return LayerFault(name, "whose output is not finite even in float32")
+        largest = float(expected[name].abs().max())
+        if not torch.isfinite(value).all():
+            return LayerFault(
+                name,
+                f"which overflows: up to {largest:.4g} in float32, and float16 ends at {LARGEST_HALF:.0f}",
+            )
+        deviation = float((value - expected[name]).norm() / expected[name].norm().clamp_min(1e-12))
+        if deviation > DEVIATION:
+            return LayerFault(name, f"which deviates by {deviation:.1%} (up to {largest:.4g} in float32)")
+    return None
+
+
+def find_infinite_layer(network: nn.Module, pixels: Tensor) -> str:
+    """Name the first layer whose output is not finite."""
+    outputs = _record(network, pixels)
+    return next((name for name, value in outputs.items() if not torch.isfinite(value).all()), "none by itself")
+
+
+def _record(network: nn.Module, pixels: Tensor) -> dict[str, Tensor]:
+    """Run the network and give each leaf layer's output in float32, in the order of computation."""
+    outputs: dict[str, Tensor] = {}
+    with _hooks(network, outputs), torch.no_grad():
+        network(pixels)
+    return outputs
+
+
+@contextmanager
+def _hooks(network: nn.Module, outputs: dict[str, Tensor]) -> Iterator[None]:
+    def hook_for(name: str) -> "torch.utils.hooks.RemovableHandle":
+        def keep(_module: nn.Module, _inputs: object, output: object) -> None:
+            if isinstance(output, Tensor):
+                # A copy: the next layer may work in place. float() copies only what is not float32 already.
+                outputs[name] = output.to(torch.float32, copy=True)
+
+        return network.get_submodule(name).register_forward_hook(keep)
+
+    leaves = [name for name, module in network.named_modules() if not list(module.children())]
+    handles = [hook_for(name) for name in leaves]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

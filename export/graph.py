@@ -1,0 +1,141 @@
+"""A torch network as an ONNX graph of float32 NHWC pixels: the body that every exported variant shares."""
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, Precision
+from drc_deploy.errors import VerificationError
+from drc_deploy.models.network import SRNetwork
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 18
+"""The oldest that torch's exporter writes: the more parsers read it."""
+TRACE_SHAPE = (2, 24, 20, 3)
+"""Shape of the example that is traced. The check runs on other sizes and batches, so that none is burnt in."""
+
+_REGISTRATION_LOGGER = "torch.onnx._internal.exporter._registration"
+
+
+class PixelNetwork(nn.Module):
+    """A network over NHWC images, as files and video frames lie in memory."""
+
+    def __init__(self, network: SRNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """(N, H, W, 3) float32 in [0, 255] -> (N, scale*H, scale*W, 3) float32, unclamped."""
+        # Without contiguous() the network would see channels-last memory, which some operations export badly.
+        sr = self.network.upscale(lr.permute(0, 3, 1, 2).contiguous())
+        return sr.permute(0, 2, 3, 1).contiguous()
+
+
+def with_precision(network: SRNetwork, precision: Precision) -> PixelNetwork:
+    """Give a copy of ``network`` over NHWC pixels, its body in ``precision``."""
+    network = copy.deepcopy(network).eval()
+    if precision == "fp16":
+        network.halve_body()
+    return PixelNetwork(network)
+
+
+def trace_graph(network: PixelNetwork) -> "onnx.ModelProto":
+    """Export to ONNX, for any batch, height and width, without names or paths of this machine in the file.
+
+    Raises:
+        VerificationError: torch found that the network computes something that depends on the traced size.
+    """
+    with _quiet_exporter(), torch.no_grad():
+        program = torch.onnx.export(
+            _export_program(network),
+            dynamo=True,
+            optimize=True,
+            opset_version=OPSET,
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            verbose=False,
+        )
+    assert program is not None  # it is None only for the old exporter
+    model: onnx.ModelProto = program.model_proto
+    _remove_traces(model)
+    _use_global_pooling(model)
+    return model
+
+
+def _export_program(network: PixelNetwork) -> torch.export.ExportedProgram:
+    """Trace strictly: a size that is burnt in is an error here, and silently wrong in a lenient trace."""
+    batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
+    try:
+        return torch.export.export(
+            network,
+            (torch.full(TRACE_SHAPE, 127.0),),
+            dynamic_shapes={"lr": {0: batch, 1: height, 2: width}},
+            strict=True,
+            # scale * height is computed in floating point, of which torch cannot prove that it stays even.
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
+    except Exception as error:  # torch's own errors have no common public base
+        raise VerificationError(
+            f"torch cannot export the network for every size: {str(error).strip().splitlines()[0]}",
+            "A layer computes with a fixed batch, height or width: make it use the shape of its input.",
+        ) from error
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Silence what the exporter says about itself, and nothing else."""
+    registration = logging.getLogger(_REGISTRATION_LOGGER)
+    level = registration.level
+    # It logs that torchvision, which is not needed, is not installed.
+    registration.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # torch copies its own deprecated tree class while it lowers a program.
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+            yield
+    finally:
+        registration.setLevel(level)
+
+
+def _remove_traces(model: "onnx.ModelProto") -> None:
+    """Remove source positions, which hold paths of this machine, and intermediate shapes, which edits outdate."""
+    graph = model.graph
+    del graph.value_info[:]
+    del model.metadata_props[:], graph.metadata_props[:]
+    for item in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        del item.metadata_props[:]
+        item.doc_string = ""
+
+
+def _use_global_pooling(model: "onnx.ModelProto") -> None:
+    """Write the mean over height and width as GlobalAveragePool.
+
+    Since opset 18 the axes of ReduceMean are an input, which a parser made for opset 17 does not read.
+    """
+    axes = {value.name: value for value in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "ReduceMean" and _is_spatial_mean(node, axes):
+            node.op_type = "GlobalAveragePool"
+            del node.input[1:], node.attribute[:]
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [value for value in model.graph.initializer if value.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+
+
+def _is_spatial_mean(node: "onnx.NodeProto", constants: "dict[str, onnx.TensorProto]") -> bool:
+    from onnx import numpy_helper
+
+    keeps = all(attribute.i == 1 for attribute in node.attribute if attribute.name == "keepdims")
+    if len(node.input) < 2 or node.input[1] not in constants or not keeps:
+        return False
+    axes = sorted(numpy_helper.to_array(constants[node.input[1]]).tolist())
+    return axes in ([2, 3], [-2, -1])

@@ -1,0 +1,104 @@
+"""In which precision a plan's layers really compute."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from drc_deploy.engine_info import Precision
+from drc_deploy.errors import VerificationError
+from drc_deploy.export.libraries import Library
+
+_KINDS = (("fp16", ("HALF", "FP16")), ("fp32", ("FLOAT", "FP32")))
+"""Our names, and the words that TensorRT's versions use for them."""
+OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPrecision:
+    """How many layers give each precision: ``fp16``, ``fp32`` or ``other`` (integers, shapes)."""
+
+    layers: Mapping[str, int]
+    convolutions: Mapping[str, int]
+    source: Literal["engine", "graph"]
+    """``engine`` is what the inspector tells of the finished engine; ``graph`` the typed network it was built from."""
+
+    def require(self, precision: Precision) -> None:
+        """Check that most convolutions are in ``precision``.
+
+        Raises:
+            VerificationError: they are not.
+        """
+        total = sum(self.convolutions.values())
+        matching = self.convolutions.get(precision, 0)
+        if 2 * matching <= total:
+            raise VerificationError(
+                f"only {matching} of {total} convolutions of the {precision} plan compute in {precision} "
+                f"(told by the {self.source}): {dict(self.convolutions)}.",
+                "This GPU or TensorRT prefers another precision: export with that one.",
+            )
+
+
+def precision_of_graph(trt: Any, network: Any) -> LayerPrecision:
+    """Count in a strongly typed network, whose layers compute in the types that they declare."""
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    pairs = [
+        (layer.type == trt.LayerType.CONVOLUTION, _kind(layer.get_output(0).dtype.name))
+        for layer in layers
+        if layer.num_outputs
+    ]
+    return _count(pairs, "graph")
+
+
+def precision_of_engine(library: Library, plan: bytes, logger: Any) -> LayerPrecision | None:
+    """Ask the engine inspector; None where the plan cannot be opened or hides its convolutions.
+
+    TensorRT builds on the GPU that the plan is for, so that the plan opens there. A plan of TensorRT-RTX is compiled
+    when it is loaded: its layers are those of the graph, and without a GPU it cannot be opened at all.
+    """
+    if library.name == "tensorrt_rtx":
+        return None
+    trt = library.module
+    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
+    if engine is None:
+        return None
+    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    return parse_inspection(text)
+
+
+def parse_inspection(text: str) -> LayerPrecision | None:
+    """Read the inspector's JSON, in the layouts of TensorRT 8 to 11; None when no convolution is told apart."""
+    try:
+        layers = list(json.loads(text)["Layers"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    # Without details a layer is only a name.
+    pairs = [(_is_convolution(layer), _output_kind(layer)) for layer in layers if isinstance(layer, dict)]
+    found = _count(pairs, "engine")
+    return found if found.convolutions else None
+
+
+def _is_convolution(layer: Mapping[str, Any]) -> bool:
+    kinds = (str(layer.get(key, "")).lower() for key in ("LayerType", "ParameterType"))
+    return any("conv" in kind and "deconv" not in kind for kind in kinds)
+
+
+def _output_kind(layer: Mapping[str, Any]) -> str:
+    outputs = layer.get("Outputs") or [{}]
+    first = outputs[0] if isinstance(outputs[0], dict) else {}
+    return _kind(" ".join(str(value) for key, value in first.items() if "type" in key.lower() or key == "Format"))
+
+
+def _kind(description: str) -> str:
+    words = description.upper()
+    return next((kind for kind, names in _KINDS if any(name in words for name in names)), OTHER)
+
+
+def _count(pairs: Iterable[tuple[bool, str]], source: Literal["engine", "graph"]) -> LayerPrecision:
+    pairs = list(pairs)
+    return LayerPrecision(
+        layers=dict(sorted(Counter(kind for _, kind in pairs).items())),
+        convolutions=dict(sorted(Counter(kind for convolution, kind in pairs if convolution).items())),
+        source=source,
+    )

@@ -1,0 +1,111 @@
+"""The whole export: checkpoint, graph, files, check, plan; then, and only then, publication."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.engine_info import EngineInfo, IoDtype, PlanSidecar, sidecar_path
+from drc_deploy.export.graph import trace_graph, with_precision
+from drc_deploy.export.plan_export import PlanBuilder
+from drc_deploy.export.request import ExportRequest
+from drc_deploy.export.staging import publish, staging_folder
+from drc_deploy.export.variants import make_variant
+from drc_deploy.export.verification import Verification, verify_onnx
+from drc_deploy.files import sha256_of, write_bytes
+from drc_deploy.models.network import SRNetwork
+from drc_deploy.progress import progress
+from drc_deploy.runtime.backend import open_backend
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What an export wrote."""
+
+    onnx: Path
+    """The uint8 variant, for ordinary images."""
+    float_onnx: Path
+    """The float32 variant, for 16-bit images."""
+    plan: Path | None
+    """None when no plan was asked for."""
+    info: EngineInfo
+    """What the uint8 ONNX says about itself."""
+    sidecar: PlanSidecar | None
+    """What the plan's sidecar says."""
+    verification: dict[str, Any]
+    """The fields of ``Verification``, the engine's included when it could run."""
+
+
+def export_checkpoint(request: ExportRequest) -> ExportResult:
+    """Write the files of ``request``, checked on real images. When anything fails, the old files stay.
+
+    Raises:
+        MissingDependencyError: a TensorRT library or a GPU is missing.
+        ArtefactError: the checkpoint cannot be used, or a library refuses the graph.
+        VerificationError: an exported file does not compute what torch computes.
+        OutputError: the folder is not writable or the disk is full.
+    """
+    builder = PlanBuilder.find(request.builder) if request.builder else None
+    network = load_checkpoint(request.checkpoint).build_network()
+    info = _describe(request, network)
+    graph_precision = builder.graph_precision(request.precision) if builder else request.precision
+    onnx_info = dataclasses.replace(info, precision=graph_precision, tile=request.tile.onnx)
+    with staging_folder(request.folder) as staging:
+        files: dict[IoDtype, Path] = {
+            "uint8": staging / f"{request.stem}.onnx",
+            "float32": staging / f"{request.stem}.float.onnx",
+        }
+        checked = _write_onnx(onnx_info, network, files, request)
+        finished, sidecar = list(files.values()), None
+        if builder is not None:
+            sidecar = builder.write(files["uint8"], info, network, checked)
+            plan = files["uint8"].with_suffix(".plan")
+            finished += [plan, sidecar_path(plan)]
+        onnx, float_onnx, *plan_files = publish(finished, request.folder)
+    return ExportResult(
+        onnx=onnx,
+        float_onnx=float_onnx,
+        plan=plan_files[0] if plan_files else None,
+        info=onnx_info,
+        sidecar=sidecar,
+        verification=sidecar.verification if sidecar else dataclasses.asdict(checked),
+    )
+
+
+def _describe(request: ExportRequest, network: SRNetwork) -> EngineInfo:
+    """Describe the plan; the ONNX files differ in tile, element type and, for TensorRT 8, precision."""
+    return EngineInfo(
+        model=network.spec.name,
+        scale=network.scale,
+        precision=request.precision,
+        io_dtype="uint8",
+        tile=request.tile.plan,
+        max_batch=request.max_batch,
+        receptive_field=network.receptive_field,
+        global_operations=network.global_operations,
+        params=network.parameter_count,
+        widths=network.widths,
+        checkpoint_sha256=sha256_of(request.checkpoint),
+    )
+
+
+def _write_onnx(
+    info: EngineInfo, network: SRNetwork, files: Mapping[IoDtype, Path], request: ExportRequest
+) -> Verification:
+    """Trace, write both variants and check them."""
+    with progress("Exporting to ONNX", 3) as bar:
+        body = trace_graph(with_precision(network, info.precision))
+        bar.advance(1, "checking against torch")
+        # Checked while they still take any size: a fixed tile only declares other shapes for the same graph.
+        for io_dtype, path in files.items():
+            free = dataclasses.replace(info, io_dtype=io_dtype, tile=None)
+            write_bytes(path, make_variant(body, free).SerializeToString())
+        checked = verify_onnx(network, files, request.precision, request.max_batch)
+        bar.advance(1, "writing")
+        for io_dtype, path in files.items():
+            write_bytes(path, make_variant(body, dataclasses.replace(info, io_dtype=io_dtype)).SerializeToString())
+            open_backend(path).close()
+        bar.advance(1, "done")
+    return checked

@@ -1,0 +1,87 @@
+"""What a user can ask of an export, checked before anything runs."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from drc_deploy.engine_info import Precision
+from drc_deploy.errors import UsageError
+
+BuilderChoice = Literal["auto", "tensorrt", "tensorrt_rtx"]
+BUILDER_CHOICES: tuple[BuilderChoice, ...] = ("auto", "tensorrt", "tensorrt_rtx")
+
+LARGEST_TILE_PX = 2048
+"""Longest side of a tile: at x4 it gives 8192 pixels, more than a GPU has memory for in the networks here."""
+LARGEST_BATCH = 256
+DEFAULT_PLAN_TILE_PX = 128
+"""Side of a plan's tile when none is asked for: a fixed shape lets TensorRT choose its kernels exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Which inputs the exported files take."""
+
+    onnx: tuple[int, int] | None
+    """Height and width that the ONNX files take; None for any."""
+    plan: tuple[int, int] | None
+    """Height and width that the plan takes; None for a range of sizes."""
+
+
+DEFAULT_TILE = Tile(onnx=None, plan=(DEFAULT_PLAN_TILE_PX, DEFAULT_PLAN_TILE_PX))
+
+
+def parse_tile(text: str | None) -> Tile:
+    """Read ``N``, ``HxW`` or ``dynamic``; None gives an ONNX of any size and a plan of a fixed one.
+
+    Raises:
+        UsageError: not of these forms, or a side outside 1 to ``LARGEST_TILE_PX``.
+    """
+    if text is None:
+        return DEFAULT_TILE
+    if text == "dynamic":
+        return Tile(onnx=None, plan=None)
+    match = re.fullmatch(r"([0-9]+)(?:[xX]([0-9]+))?", text.strip(), re.ASCII)
+    hint = f"Give N, HxW or dynamic, with sides from 1 to {LARGEST_TILE_PX} input pixels."
+    # A number of thousands of digits is not worth converting.
+    if match is None or len(text) > 20:
+        raise UsageError(f"{text[:40]!r} is not a tile size.", hint)
+    height = int(match[1])
+    width = int(match[2]) if match[2] else height
+    if not (1 <= height <= LARGEST_TILE_PX and 1 <= width <= LARGEST_TILE_PX):
+        raise UsageError(f"a tile of {height}x{width} pixels is impossible.", hint)
+    return Tile(onnx=(height, width), plan=(height, width))
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """One export: which checkpoint becomes which files."""
+
+    checkpoint: Path
+    folder: Path
+    """Where the files go."""
+    stem: str
+    """Their name without suffix."""
+    precision: Precision
+    """Precision of the network's body."""
+    tile: Tile
+    max_batch: int
+    """Largest number of tiles in one call."""
+    builder: BuilderChoice | None
+    """Which library builds a TensorRT plan; None for no plan."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no export can satisfy.
+
+        Raises:
+            UsageError: an impossible batch, or a name that is not a plain file name.
+        """
+        if not 1 <= self.max_batch <= LARGEST_BATCH:
+            raise UsageError(
+                f"a batch of {self.max_batch} tiles is impossible.", f"Give --max-batch from 1 to {LARGEST_BATCH}."
+            )
+        if self.stem in {"", ".."} or self.stem != Path(self.stem).name or self.stem.endswith((".onnx", ".plan")):
+            raise UsageError(
+                f"{self.stem!r} cannot name the files.",
+                "Give a name without folder and suffix; --workdir says where they go.",
+            )

@@ -1,0 +1,36 @@
+"""Several files that appear together or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from drc_deploy.errors import OutputError
+
+
+@contextmanager
+def staging_folder(target: Path) -> Iterator[Path]:
+    """Give an empty folder inside ``target``, so that files can be renamed from it; it is removed in the end.
+
+    Raises:
+        OutputError: ``target`` cannot be written to, or the disk is full.
+    """
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=target) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {target}: {error.strerror or error}.",
+            "Choose a --workdir that you may write to and that has space.",
+        ) from error
+
+
+def publish(files: Sequence[Path], target: Path) -> list[Path]:
+    """Move finished files from the staging folder to ``target``, replacing those of the same name, in this order."""
+    for path in files:
+        # Durable before any is moved: a full disk shows here, while the old files are still in place.
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+    return [path.replace(target / path.name) for path in files]

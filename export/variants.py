@@ -1,0 +1,107 @@
+"""The files that users run, made from one float graph: uint8 or float32 pixels, any size or one tile."""
+
+from typing import TYPE_CHECKING
+
+from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo
+
+if TYPE_CHECKING:
+    import onnx
+
+_BODY_INPUT, _BODY_OUTPUT = "lr_pixels", "sr_pixels"
+
+
+def make_variant(body: "onnx.ModelProto", info: EngineInfo) -> "onnx.ModelProto":
+    """Give the graph that ``info`` describes.
+
+    The result is clipped to [0, 255]. With uint8 it is then rounded half up, as the runtime rounds float results;
+    the casts are the first and the last operation, because TensorRT knows uint8 only there.
+
+    Args:
+        body: float32 NHWC pixels in, float32 NHWC pixels out, from ``trace_graph``. Left as it is.
+        info: what the file will say about itself.
+
+    Raises:
+        onnx.checker.ValidationError: the result is not valid, which is a fault of this program.
+    """
+    import onnx
+
+    model = onnx.ModelProto()
+    model.CopyFrom(body)
+    _rename(model, {INPUT_NAME: _BODY_INPUT, OUTPUT_NAME: _BODY_OUTPUT})
+    _add_entry(model, info)
+    _add_exit(model, info)
+    _declare_shapes(model, info)
+    model.producer_name = "drc-deploy"
+    onnx.helper.set_model_props(model, _properties(info))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _rename(model: "onnx.ModelProto", names: dict[str, str]) -> None:
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+
+
+def _add_entry(model: "onnx.ModelProto", info: EngineInfo) -> None:
+    from onnx import TensorProto, helper
+
+    if info.io_dtype == "uint8":
+        entry = helper.make_node("Cast", [INPUT_NAME], [_BODY_INPUT], "to_float", to=TensorProto.FLOAT)
+        model.graph.node.insert(0, entry)
+    else:
+        _rename(model, {_BODY_INPUT: INPUT_NAME})
+
+
+def _add_exit(model: "onnx.ModelProto", info: EngineInfo) -> None:
+    from onnx import TensorProto, helper
+
+    constants = (
+        {"black": 0.0, "white": 255.0, "half": 0.5} if info.io_dtype == "uint8" else {"black": 0.0, "white": 255.0}
+    )
+    model.graph.initializer.extend(
+        helper.make_tensor(name, TensorProto.FLOAT, (), [value]) for name, value in constants.items()
+    )
+    clip = ["black", "white"]
+    if info.io_dtype == "float32":
+        model.graph.node.append(helper.make_node("Clip", [_BODY_OUTPUT, *clip], [OUTPUT_NAME], "clip"))
+        return
+    model.graph.node.extend(
+        (
+            helper.make_node("Clip", [_BODY_OUTPUT, *clip], ["sr_clipped"], "clip"),
+            helper.make_node("Add", ["sr_clipped", "half"], ["sr_half_up"], "half_up"),
+            helper.make_node("Floor", ["sr_half_up"], ["sr_rounded"], "round"),
+            helper.make_node("Cast", ["sr_rounded"], [OUTPUT_NAME], "to_uint8", to=TensorProto.UINT8),
+        )
+    )
+
+
+def _declare_shapes(model: "onnx.ModelProto", info: EngineInfo) -> None:
+    """Declare the input and output; a fixed tile changes nothing but these shapes."""
+    from onnx import TensorProto, helper
+
+    element = TensorProto.UINT8 if info.io_dtype == "uint8" else TensorProto.FLOAT
+    lr: list[int | str] = ["height", "width"]
+    sr: list[int | str] = ["sr_height", "sr_width"]
+    if info.tile is not None:
+        lr = list(info.tile)
+        sr = [info.scale * side for side in info.tile]
+    del model.graph.input[:], model.graph.output[:]
+    model.graph.input.append(helper.make_tensor_value_info(INPUT_NAME, element, ["batch", *lr, 3]))
+    model.graph.output.append(helper.make_tensor_value_info(OUTPUT_NAME, element, ["batch", *sr, 3]))
+
+
+def _properties(info: EngineInfo) -> dict[str, str]:
+    """Give the metadata: the record that the runtime reads, and the same in words for other programs' viewers."""
+    size = "any height and width" if info.tile is None else f"{info.tile[0]} x {info.tile[1]}"
+    return {
+        METADATA_KEY: info.to_json(),
+        "model": info.model,
+        "scale": str(info.scale),
+        "precision": info.precision,
+        "input": f"{INPUT_NAME}: {info.io_dtype} NHWC RGB in [0, 255], {size}, batch 1 to {info.max_batch}",
+        "output": f"{OUTPUT_NAME}: {info.io_dtype} NHWC RGB in [0, 255], {info.scale} times the size",
+        "receptive_field": f"{info.receptive_field} input pixels on each side",
+        "parameters": str(info.params),
+        "checkpoint_sha256": info.checkpoint_sha256,
+    }

@@ -1,0 +1,50 @@
+"""Small networks for the tests, quick to trace and to run."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from drc_deploy.engine_info import EngineInfo, IoDtype
+from drc_deploy.export.graph import TRACE_SHAPE
+from drc_deploy.models.network import ModelSpec, SRNetwork
+
+
+class Toy(SRNetwork):
+    """Nearest-neighbour enlargement by 2 and two convolutions, the second of which stays in float32."""
+
+    def __init__(self, gain: float = 1.0) -> None:
+        super().__init__()
+        self.spec = ModelSpec("toy", 2)
+        self.float32_modules = ("tail",)
+        self.prunable_layers = ()
+        self.receptive_field, self.global_operations = 2, False
+        self.head = nn.Conv2d(3, 4, 3, padding=1)
+        self.inner = nn.Conv2d(4, 4, 1)
+        self.tail = nn.Conv2d(4, 3, 1)
+        with torch.no_grad():
+            self.inner.weight.mul_(gain)
+            self.tail.weight.div_(gain)
+
+    def upscale(self, lr: Tensor) -> Tensor:
+        x = F.interpolate(lr, scale_factor=2.0, mode="nearest")
+        x = self.inner(self.head(x.to(self.head.weight.dtype)))
+        result: Tensor = self.tail(x.to(self.tail.weight.dtype)) + 100
+        return result
+
+    def forward(self, lr: Tensor) -> list[Tensor]:
+        return [self.upscale(lr)]
+
+    def build_duals(self) -> nn.ModuleList:
+        return nn.ModuleList()
+
+
+class BurnsBatch(Toy):
+    """Holds only for the batch that is traced: a lenient trace would keep the number."""
+
+    def upscale(self, lr: Tensor) -> Tensor:
+        return super().upscale(lr) * (2.0 if int(lr.shape[0]) == TRACE_SHAPE[0] else 1.0)
+
+
+def toy_info(io_dtype: IoDtype, *, tile: tuple[int, int] | None = None, scale: int = 2) -> EngineInfo:
+    """Describe a toy network."""
+    return EngineInfo("toy", scale, "fp32", io_dtype, tile, 4, 2, False, 100, (), "0" * 64)

@@ -1,0 +1,51 @@
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from drc_deploy.errors import VerificationError
+from drc_deploy.export.graph import TRACE_SHAPE, trace_graph, with_precision
+from drc_deploy.export.pipeline import ExportResult
+from tests.export.networks import BurnsBatch, Toy
+
+
+def test_the_graph_computes_what_torch_does_at_other_sizes_and_batches() -> None:
+    network = with_precision(Toy(), "fp32")
+    session = onnxruntime.InferenceSession(trace_graph(network).SerializeToString())
+    for shape in [(1, 5, 7, 3), (4, 16, 9, 3), (3, 1, 1, 3)]:
+        assert shape[:3] != TRACE_SHAPE[:3]
+        pixels = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
+        (found,) = session.run(None, {"lr": pixels})
+        with torch.no_grad():
+            expected = network(torch.from_numpy(pixels)).numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_a_batch_that_is_burnt_in_is_refused() -> None:
+    with pytest.raises(VerificationError, match="every size"):
+        trace_graph(with_precision(BurnsBatch(), "fp32"))
+
+
+def test_precision_is_a_property_of_a_copy() -> None:
+    network = Toy()
+    half = with_precision(network, "fp16").network
+    assert isinstance(half, Toy)
+    assert (half.head.weight.dtype, half.tail.weight.dtype) == (torch.float16, torch.float32)
+    assert network.head.weight.dtype == torch.float32
+
+
+def test_the_file_holds_no_path_of_this_machine(exported: ExportResult) -> None:
+    data = exported.onnx.read_bytes()
+    assert b".py" not in data
+    assert b"site-packages" not in data
+
+
+def test_one_resize_with_constant_scales_and_means_that_old_parsers_read(exported: ExportResult) -> None:
+    graph = onnx.load(exported.onnx).graph
+    kinds = [node.op_type for node in graph.node]
+    assert kinds.count("GlobalAveragePool") == 8  # one per attention block
+    assert not {"ReduceMean", "Shape", "Reshape"} & set(kinds)
+    (resize,) = (node for node in graph.node if node.op_type == "Resize")
+    scales = {value.name: onnx.numpy_helper.to_array(value) for value in graph.initializer}[resize.input[2]]
+    assert scales.tolist() == [1, 1, 4, 4]

@@ -1,0 +1,35 @@
+import json
+
+import pytest
+
+from drc_deploy.errors import VerificationError
+from drc_deploy.export.layer_precision import LayerPrecision, parse_inspection
+
+INSPECTION = {
+    "Layers": [
+        {"Name": "entry", "LayerType": "Reformat", "Outputs": [{"Format/Datatype": "Row major linear FP32"}]},
+        {"Name": "a", "LayerType": "CaskConvolution", "Outputs": [{"Format/Datatype": "Channel major FP16 format"}]},
+        {"Name": "b", "ParameterType": "Convolution", "Outputs": [{"Format": "Linear", "Datatype": "Half"}]},
+        {"Name": "c", "LayerType": "CaskConvolution", "Outputs": [{"Format/Datatype": "Row major linear FP32"}]},
+        {"Name": "d", "LayerType": "CaskDeconvolution", "Outputs": [{"Format/Datatype": "Row major linear FP32"}]},
+        {"Name": "exit", "LayerType": "PointWise", "Outputs": [{"Format/Datatype": "Row major UInt8 format"}]},
+        {"Name": "empty", "LayerType": "NoOp", "Outputs": []},
+        "only a name",
+    ]
+}
+
+
+def test_layers_are_counted_by_what_the_inspector_says_of_their_output() -> None:
+    found = parse_inspection(json.dumps(INSPECTION))
+    assert found == LayerPrecision({"fp16": 2, "fp32": 3, "other": 2}, {"fp16": 2, "fp32": 1}, "engine")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"Layers": null}', '{"Layers": ["a", "b"]}', '{"Layers": []}'])
+def test_an_inspection_that_tells_nothing_is_none(text: str) -> None:
+    assert parse_inspection(text) is None
+
+
+@pytest.mark.parametrize("convolutions", [{"fp32": 3}, {"fp16": 1, "fp32": 1}, {}])
+def test_fp16_needs_more_than_half_of_the_convolutions(convolutions: dict[str, int]) -> None:
+    with pytest.raises(VerificationError, match="convolutions of the fp16 plan"):
+        LayerPrecision({}, convolutions, "engine").require("fp16")

@@ -1,0 +1,61 @@
+import importlib
+import re
+
+import pytest
+
+from drc_deploy.errors import MissingDependencyError
+from drc_deploy.export.gpu import Gpu
+from drc_deploy.export.libraries import find_library
+from drc_deploy.export.request import BuilderChoice
+
+GPU = Gpu("Orin", "8.7", None)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names that can be imported."""
+    names: set[str] = set()
+
+    def fake_import(name: str) -> object:
+        if name not in names:
+            raise ImportError(name)
+        return object()
+
+    monkeypatch.setattr(importlib, "import_module", fake_import)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("choice", "gpu", "there", "expected"),
+    [
+        ("auto", GPU, {"tensorrt", "tensorrt_rtx"}, "tensorrt"),
+        ("auto", None, {"tensorrt", "tensorrt_rtx"}, "tensorrt_rtx"),
+        ("auto", GPU, {"tensorrt_rtx"}, "tensorrt_rtx"),
+        ("tensorrt_rtx", GPU, {"tensorrt", "tensorrt_rtx"}, "tensorrt_rtx"),
+        ("tensorrt", GPU, {"tensorrt"}, "tensorrt"),
+    ],
+)
+def test_the_library_follows_the_choice_and_the_gpu(
+    installed: set[str], choice: BuilderChoice, gpu: Gpu | None, there: set[str], expected: str
+) -> None:
+    installed |= there
+    assert find_library(choice, gpu).name == expected
+
+
+@pytest.mark.parametrize(
+    ("choice", "gpu", "there", "words"),
+    [
+        ("auto", None, {"tensorrt"}, r"drc-deploy\[rtx\]"),
+        ("auto", GPU, set(), r"drc-deploy\[trt\]"),
+        ("tensorrt", GPU, {"tensorrt_rtx"}, r"drc-deploy\[trt\]"),
+        ("tensorrt", None, {"tensorrt", "tensorrt_rtx"}, "--builder tensorrt_rtx"),
+        ("tensorrt_rtx", GPU, {"tensorrt"}, r"drc-deploy\[rtx\]"),
+    ],
+)
+def test_what_is_missing_is_named(
+    installed: set[str], choice: BuilderChoice, gpu: Gpu | None, there: set[str], words: str
+) -> None:
+    installed |= there
+    with pytest.raises(MissingDependencyError) as caught:
+        find_library(choice, gpu)
+    assert re.search(words, caught.value.hint)

@@ -1,0 +1,107 @@
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from drc_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from drc_deploy.engine_info import METADATA_KEY, EngineInfo, read_sidecar
+from drc_deploy.errors import ArtefactError, DrcDeployError, OutputError, VerificationError
+from drc_deploy.export.pipeline import ExportResult, export_checkpoint
+from drc_deploy.export.request import ExportRequest, parse_tile
+from drc_deploy.files import sha256_of
+
+
+def _info(path: Path) -> EngineInfo:
+    properties = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    return EngineInfo.from_json(properties[METADATA_KEY], str(path))
+
+
+def test_the_sidecar_ties_plan_onnx_and_checkpoint_together(
+    exported: ExportResult, request_fp16: ExportRequest
+) -> None:
+    assert exported.plan is not None
+    sidecar = read_sidecar(exported.plan)
+    assert sidecar is not None
+    assert sidecar.plan_sha256 == sha256_of(exported.plan)
+    assert sidecar.onnx_sha256 == sha256_of(exported.plan.with_name(sidecar.onnx_file))
+    assert sidecar.engine.checkpoint_sha256 == sha256_of(request_fp16.checkpoint)
+    assert (sidecar.engine.tile, sidecar.engine.precision, sidecar.precision_source) == ((128, 128), "fp16", "graph")
+    assert sidecar.layers_by_precision["fp16"] > sidecar.layers_by_precision["fp32"]
+    assert sidecar.verification["torch_half"]["psnr_db"] >= 50
+
+
+def test_the_onnx_files_say_what_they_are(exported: ExportResult) -> None:
+    info = _info(exported.onnx)
+    assert (info.io_dtype, info.precision, info.tile, info.scale) == ("uint8", "fp16", None, 4)
+    assert info == dataclasses.replace(_info(exported.float_onnx), io_dtype="uint8")
+
+
+def test_weights_are_half_except_where_the_network_keeps_float(exported: ExportResult) -> None:
+    kinds = {value.name: value.data_type for value in onnx.load(exported.onnx).graph.initializer}
+    half = {name for name, kind in kinds.items() if kind == onnx.TensorProto.FLOAT16}
+    assert any("up_blocks" in name for name in half)
+    assert not any(part in name for name in half for part in ("mean", "tail.2"))
+
+
+def test_set5_through_onnx_runtime_is_what_torch_computes(
+    exported: ExportResult, request_fp16: ExportRequest, benchmark_data: Path
+) -> None:
+    network = load_checkpoint(request_fp16.checkpoint).build_network()
+    session = onnxruntime.InferenceSession(exported.onnx)
+    for path in sorted((benchmark_data / "Set5" / "LRx4").glob("*.png")):
+        pixels = np.asarray(Image.open(path).convert("RGB"))[None]
+        with torch.no_grad():
+            sr = network.upscale(torch.tensor(pixels, dtype=torch.float32).permute(0, 3, 1, 2))
+        expected = sr.permute(0, 2, 3, 1).clamp(0, 255).add(0.5).floor().numpy()
+        (found,) = session.run(None, {"lr": pixels})
+        assert np.abs(found - expected).max() <= 1
+        assert np.mean(found != expected) < 0.05
+
+
+def test_a_fixed_tile_is_in_the_files_and_in_nothing_but_their_shapes(
+    request_here: ExportRequest, exported: ExportResult
+) -> None:
+    fixed = export_checkpoint(dataclasses.replace(request_here, tile=parse_tile("20x28")))
+    assert fixed.plan is None
+    model, free = onnx.load(fixed.onnx), onnx.load(exported.onnx)
+    assert [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim] == [0, 20, 28, 3]
+    assert list(model.graph.node) == list(free.graph.node)
+    assert _info(fixed.float_onnx).tile == (20, 28)
+
+
+def test_weights_that_overflow_in_fp16_name_the_layer_and_leave_the_old_files(request_here: ExportRequest) -> None:
+    checkpoint = load_checkpoint(request_here.checkpoint)
+    weights = dict(checkpoint.weights)
+    name = "up_blocks.0.0.body.0.weight"
+    weights[name] = weights[name] * 1e5
+    path = request_here.folder / "hot.safetensors"
+    save_checkpoint(path, dataclasses.replace(checkpoint, weights=weights))
+    (request_here.folder / "net.onnx").write_text("old")
+    with pytest.raises(VerificationError, match=r"up_blocks\.0\.0\.body\.0, which overflows"):
+        export_checkpoint(dataclasses.replace(request_here, checkpoint=path))
+    assert (request_here.folder / "net.onnx").read_text() == "old"
+    assert sorted(os.listdir(request_here.folder)) == ["hot.safetensors", "net.onnx"]
+
+
+def test_nan_weights_are_refused_before_anything_is_written(request_here: ExportRequest) -> None:
+    checkpoint = load_checkpoint(request_here.checkpoint)
+    weights = dict(checkpoint.weights)
+    weights["head.weight"] = torch.full_like(weights["head.weight"], float("nan"))
+    path = request_here.folder / "nan.safetensors"
+    save_checkpoint(path, Checkpoint(checkpoint.spec, weights, {}))
+    with pytest.raises(ArtefactError, match=r"head\.weight.*NaN"):
+        export_checkpoint(dataclasses.replace(request_here, checkpoint=path))
+    assert os.listdir(request_here.folder) == ["nan.safetensors"]
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(request_here: ExportRequest) -> None:
+    (request_here.folder / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write") as caught:
+        export_checkpoint(dataclasses.replace(request_here, folder=request_here.folder / "file" / "sub"))
+    assert isinstance(caught.value, DrcDeployError)

@@ -1,0 +1,40 @@
+import dataclasses
+
+import pytest
+
+from drc_deploy.errors import UsageError
+from drc_deploy.export.request import ExportRequest, Tile, parse_tile
+
+
+@pytest.mark.parametrize(
+    ("text", "tile"),
+    [
+        (None, Tile(None, (128, 128))),
+        ("dynamic", Tile(None, None)),
+        ("96", Tile((96, 96), (96, 96))),
+        ("90x160", Tile((90, 160), (90, 160))),
+        ("1X2048", Tile((1, 2048), (1, 2048))),
+    ],
+)
+def test_a_tile_is_read(text: str | None, tile: Tile) -> None:
+    assert parse_tile(text) == tile
+
+
+@pytest.mark.parametrize("text", ["0", "-8", "64x0", "2049", "9" * 5000, "big", "", "1.5", "64x", "64x64x3", "٣"])
+def test_an_impossible_tile_is_refused_in_words(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_tile(text)
+    assert len(caught.value.message) < 100
+    assert "1 to 2048" in caught.value.hint
+
+
+@pytest.mark.parametrize("batch", [0, -1, 257])
+def test_an_impossible_batch_is_refused(request_here: ExportRequest, batch: int) -> None:
+    with pytest.raises(UsageError, match="batch"):
+        dataclasses.replace(request_here, max_batch=batch)
+
+
+@pytest.mark.parametrize("stem", ["", ".", "..", "a/b", "/tmp/x", "x.onnx", "x.plan"])
+def test_a_name_with_folder_or_suffix_is_refused(request_here: ExportRequest, stem: str) -> None:
+    with pytest.raises(UsageError, match="cannot name"):
+        dataclasses.replace(request_here, stem=stem)

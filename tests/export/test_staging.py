@@ -1,0 +1,58 @@
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from drc_deploy.errors import OutputError
+from drc_deploy.export.staging import publish, staging_folder
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file may grow over 4 KiB: the kernel refuses the write, as it does on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_files_replace_those_of_the_same_name(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    with staging_folder(tmp_path) as staging:
+        (staging / "a").write_text("new")
+        published = publish([staging / "a"], tmp_path)
+    assert published == [tmp_path / "a"]
+    assert (tmp_path / "a").read_text() == "new"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+
+    def fail_after_the_first_file() -> None:
+        with staging_folder(tmp_path) as staging:
+            (staging / "a").write_text("new")
+            publish([staging / "a", staging / "missing"], tmp_path)
+
+    with pytest.raises(OutputError, match="No such file"):
+        fail_after_the_first_file()
+    assert (tmp_path / "a").read_text() == "old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot write"), staging_folder(tmp_path) as staging:
+        (staging / "a").write_bytes(bytes(100_000))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_in_the_place_of_the_folder_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(OutputError, match="cannot write"), staging_folder(tmp_path / "taken"):
+        pass
