@@ -10,7 +10,7 @@ from torch import Tensor
 
 from drc_deploy import records
 from drc_deploy.errors import ArtefactError, UsageError
-from drc_deploy.files import atomic_path
+from drc_deploy.files import atomic_path, check_writable
 
 STATE_FOLDER = ".state"
 """Hidden folder beside the results, so that a search for checkpoints does not find unfinished work."""
@@ -18,7 +18,12 @@ _TENSOR = "$tensor"
 
 
 def state_path_of(output: Path, stage: str, *, restart: bool) -> Path:
-    """Give where the unfinished work on ``output`` is kept; with ``restart`` an earlier one is thrown away."""
+    """Give where the unfinished work on ``output`` is kept; with ``restart`` an earlier one is thrown away.
+
+    Raises:
+        OutputError: the folder of ``output`` is not writable, which is better known before a long run.
+    """
+    check_writable(output.parent)
     path = output.parent / STATE_FOLDER / f"{output.stem}.{stage}.safetensors"
     if restart:
         path.unlink(missing_ok=True)

@@ -1,0 +1,102 @@
+"""The seam between the upscaler and what computes: one protocol, and the choice by file suffix."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drc_deploy.engine_info import EngineInfo
+from drc_deploy.errors import ArtefactError
+
+Pixels = NDArray[Any]
+"""uint8, uint16 or float32 samples; what shape and which of the three is said where it is used."""
+
+BackendType = TypeVar("BackendType", bound="Backend")
+
+
+class Backend(Protocol):
+    """A loaded network that turns a batch of input tiles into a batch of output tiles."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the network is and which inputs it takes."""
+
+    @property
+    def device(self) -> str:
+        """What really computes, as the library tells: ``ONNX Runtime CPUExecutionProvider``."""
+
+    @property
+    def preferred_batch(self) -> int:
+        """How many tiles a call should have for speed; at most ``info.max_batch``."""
+        return self.info.max_batch
+
+    def run(self, batch: Pixels) -> Pixels:
+        """Upscale a batch.
+
+        Args:
+            batch: (N, H, W, 3) RGB in [0, 255], of the type ``info.io_dtype``; N at most
+                ``info.max_batch``, and (H, W) equal to ``info.tile`` unless that is None.
+
+        Returns:
+            (N, scale*H, scale*W, 3) of the same type. float32 results are neither rounded nor clipped.
+
+        Raises:
+            ArtefactError: the library refused to compute.
+        """
+
+    def close(self) -> None:
+        """Give back the memory; the backend cannot run any more."""
+
+    def __enter__(self: BackendType) -> BackendType:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_backend(path: Path, *, threads: int | None = None) -> Backend:
+    """Load a ``.plan``, ``.onnx`` or ``.safetensors`` file.
+
+    Args:
+        path: the file.
+        threads: CPU threads; None leaves the choice to the library.
+
+    Raises:
+        ArtefactError: the file is missing, damaged, or of another program, version or GPU.
+        MissingDependencyError: this machine lacks the library or the device.
+    """
+    if not path.is_file():
+        raise ArtefactError(f"{path} does not exist.", "Check the path, or make it with `drc-deploy export`.")
+    if path.suffix == ".onnx":
+        from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
+
+        return OnnxRuntimeBackend(path, threads=threads)
+    if path.suffix == ".plan":
+        from drc_deploy.runtime.tensorrt_backend import TensorRTBackend
+
+        return TensorRTBackend(path)
+    if path.suffix == ".safetensors":
+        from drc_deploy.runtime.torch_backend import TorchBackend
+
+        return TorchBackend(path, threads=threads)
+    raise ArtefactError(f"{path} is not an engine.", "Give a .plan, .onnx or .safetensors file.")
+
+
+def check_batch(batch: Pixels, info: EngineInfo) -> None:
+    """Refuse a batch that the network cannot take, before native code meets it.
+
+    Raises:
+        ValueError: another type, rank, size or number of tiles than ``info`` says.
+    """
+    if batch.dtype != np.dtype(info.io_dtype):
+        raise ValueError(f"the network takes {info.io_dtype}, not {batch.dtype}")
+    if batch.ndim != 4 or batch.shape[3] != 3 or batch.size == 0:
+        raise ValueError(f"expected a batch of shape (N, H, W, 3), not {batch.shape}")
+    if batch.shape[0] > info.max_batch:
+        raise ValueError(f"the network takes at most {info.max_batch} tiles at once, not {batch.shape[0]}")
+    if info.tile is not None and batch.shape[1:3] != info.tile:
+        raise ValueError(f"the network takes tiles of {info.tile}, not {batch.shape[1:3]}")

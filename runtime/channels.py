@@ -1,0 +1,84 @@
+"""Grey and transparent images for networks that know only RGB."""
+
+import cv2
+import numpy as np
+
+from drc_deploy.runtime.backend import Pixels
+
+
+def split_alpha(image: Pixels) -> tuple[Pixels, Pixels | None]:
+    """Split an image of 1 to 4 channels into its colours and its alpha.
+
+    Args:
+        image: (H, W) or (H, W, 1 to 4), uint8 or uint16.
+
+    Returns:
+        (H, W, 3), three equal channels where the image is grey, without copying; and (H, W), or None.
+    """
+    if image.ndim == 2:
+        image = image[:, :, None]
+    channels = image.shape[2]
+    if channels in (1, 3):
+        return _as_rgb(image), None
+    alpha = image[:, :, -1]
+    return _as_rgb(fill_transparent(image[:, :, :-1], alpha)), alpha
+
+
+def _as_rgb(image: Pixels) -> Pixels:
+    return np.broadcast_to(image, (*image.shape[:2], 3)) if image.shape[2] == 1 else image
+
+
+def as_rgb(grey: Pixels) -> Pixels:
+    """Show (H, W) as (H, W, 3) without copying."""
+    return _as_rgb(grey[:, :, None])
+
+
+def as_grey(rgb: Pixels) -> Pixels:
+    """Give the luma (H, W) of (H, W, 3); three equal channels come back unchanged."""
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY))
+
+
+def fill_transparent(colours: Pixels, alpha: Pixels) -> Pixels:
+    """Give every fully transparent pixel the colour of the nearest visible one.
+
+    What lies under alpha 0 is arbitrary, often black, and would bleed into the visible edge beside it.
+
+    Args:
+        colours: (H, W, 1 or 3).
+        alpha: (H, W).
+
+    Returns:
+        ``colours`` itself when nothing or everything is transparent, else a new array.
+    """
+    hidden = alpha == 0
+    if not hidden.any() or hidden.all():
+        return colours
+    _, labels = cv2.distanceTransformWithLabels(
+        hidden.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    colour_of_label = np.zeros((int(labels.max()) + 1, colours.shape[2]), colours.dtype)
+    colour_of_label[labels[~hidden]] = colours[~hidden]
+    filled: Pixels = colour_of_label[labels]
+    return filled
+
+
+class AlphaEdges:
+    """Keeps what is fully opaque or fully transparent exactly so: a network's 254 would show the ground.
+
+    Only pixels whose eight neighbours agree are held; between the two the network decides.
+    """
+
+    def __init__(self, alpha: Pixels, scale: int) -> None:
+        self._scale = scale
+        self._full = np.iinfo(alpha.dtype).max
+        kernel = np.ones((3, 3), np.uint8)
+        self._opaque = cv2.erode((alpha == self._full).astype(np.uint8), kernel)
+        self._clear = cv2.erode((alpha == 0).astype(np.uint8), kernel)
+
+    def hold(self, strip: Pixels, first_row: int) -> Pixels:
+        """Set the held pixels of an upscaled alpha strip that begins at ``first_row``, in place."""
+        rows = slice(first_row // self._scale, (first_row + len(strip)) // self._scale)
+        for mask, value in ((self._opaque, self._full), (self._clear, 0)):
+            held = mask[rows].repeat(self._scale, axis=0).repeat(self._scale, axis=1).astype(bool)
+            strip[held] = value
+        return strip

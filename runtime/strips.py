@@ -1,0 +1,136 @@
+"""Runs a plan of tiles over an RGB image and gives the result from top to bottom, as finished rows.
+
+What is held at any time is one row of tiles, whatever the height of the image.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from drc_deploy.errors import ArtefactError
+from drc_deploy.runtime.backend import Backend, Pixels
+from drc_deploy.runtime.tiles import Span, TilePlan
+
+_UINT16_PER_UINT8 = 257
+"""65535 / 255: the networks know 16-bit samples as fractions of [0, 255]."""
+
+
+def upscaled_strips(
+    backend: Backend, image: Pixels, plan: TilePlan, on_tiles: Callable[[int], None] | None = None
+) -> Iterator[Pixels]:
+    """Upscale an image strip by strip.
+
+    Args:
+        backend: the network.
+        image: (H, W, 3) uint8, or uint16 when the network takes float32.
+        plan: made for this image's size and this network.
+        on_tiles: told the number of tiles just done.
+
+    Yields:
+        (rows, scale*W, 3) of the image's type, in order; the rows add up to scale*H.
+
+    Raises:
+        ArtefactError: the backend failed, or gave NaN, infinity, or a result of another size.
+    """
+    scale = backend.info.scale
+    tail: Pixels | None = None
+    for index, span in enumerate(plan.rows):
+        band = _band(backend, image, plan, span, on_tiles)
+        if tail is not None:
+            _blend(band[: len(tail)], tail, axis=0)
+        after = plan.rows[index + 1] if index + 1 < len(plan.rows) else None
+        finished = (after.keep_start if after else span.keep_stop) - span.keep_start
+        tail = band[finished * scale :].copy()  # a view would keep the whole band alive
+        yield band[: finished * scale]
+
+
+def _band(
+    backend: Backend, image: Pixels, plan: TilePlan, span: Span, on_tiles: Callable[[int], None] | None
+) -> Pixels:
+    """Upscale one row of tiles and join them: (scale * kept rows, scale*W, 3)."""
+    scale, columns = backend.info.scale, plan.columns
+    kept_rows = span.keep_stop - span.keep_start
+    band: Pixels = np.empty((kept_rows * scale, image.shape[1] * scale, 3), image.dtype)
+    for first in range(0, len(columns), backend.preferred_batch):
+        group = columns[first : first + backend.preferred_batch]
+        batch = np.stack([_input_tile(backend, image, plan.tile, span, column) for column in group])
+        for result, column in zip(_finish(_run(backend, batch), image.dtype), group, strict=True):
+            _paste(band, _kept(result, span, column, scale), column, scale)
+        if on_tiles is not None:
+            on_tiles(len(group))
+    return band
+
+
+def _input_tile(backend: Backend, image: Pixels, tile: tuple[int, int], row: Span, column: Span) -> Pixels:
+    """Cut one tile out of the image; an image smaller than the tile is continued by its mirror image."""
+    cut = image[row.start : row.start + row.size, column.start : column.start + column.size]
+    missing = (tile[0] - row.size, tile[1] - column.size)
+    if any(missing):
+        cut = np.pad(cut, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="reflect")
+    if backend.info.io_dtype == "uint8":
+        return cut
+    tile_pixels: Pixels = cut.astype(np.float32)
+    if image.dtype == np.uint16:
+        tile_pixels /= _UINT16_PER_UINT8
+    return tile_pixels
+
+
+def _run(backend: Backend, batch: Pixels) -> Pixels:
+    """Run the network and check the size of what it gives, for metadata can be wrong."""
+    result, scale = backend.run(batch), backend.info.scale
+    expected = (len(batch), batch.shape[1] * scale, batch.shape[2] * scale, 3)
+    if result.shape != expected:
+        raise ArtefactError(
+            f"the network gave {result.shape} where {expected} was expected.",
+            "Make it again with `drc-deploy export`.",
+        )
+    return result
+
+
+def _finish(result: Pixels, dtype: np.dtype[Any]) -> Pixels:
+    """Bring the network's result to the image's type: rounded half up and clipped."""
+    if result.dtype == np.uint8:
+        return result
+    if not np.isfinite(result).all():
+        raise ArtefactError(
+            "the network gave NaN or infinity for this image.",
+            "Use an fp32 engine of the same checkpoint; if that fails too, the checkpoint is damaged.",
+        )
+    if dtype == np.uint16:
+        result = result * np.float32(_UINT16_PER_UINT8)
+    rounded: Pixels = np.clip(np.floor(result + np.float32(0.5)), 0, np.iinfo(dtype).max).astype(dtype)
+    return rounded
+
+
+def _kept(result: Pixels, row: Span, column: Span, scale: int) -> Pixels:
+    """Cut off what the plan does not use of a tile's result."""
+    top, bottom = ((edge - row.start) * scale for edge in (row.keep_start, row.keep_stop))
+    left, right = ((edge - column.start) * scale for edge in (column.keep_start, column.keep_stop))
+    return result[top:bottom, left:right]
+
+
+def _paste(band: Pixels, kept: Pixels, column: Span, scale: int) -> None:
+    """Put a tile's result into the band, blending with the tile to its left that lies there already."""
+    ramp = column.ramp * scale
+    if ramp:
+        left = column.keep_start * scale
+        kept = kept.copy()
+        _blend(kept[:, :ramp], band[:, left : left + ramp], axis=1)
+    band[:, column.keep_start * scale : column.keep_stop * scale] = kept
+
+
+def _blend(fresh: Pixels, earlier: Pixels, axis: int) -> None:
+    """Pass from ``earlier`` to ``fresh`` along ``axis``, in place; where both agree nothing changes."""
+    length = fresh.shape[axis]
+    shape = [1, 1, 1]
+    shape[axis] = length
+    weight = rising_weights(length).reshape(shape)
+    mixed = earlier + (fresh.astype(np.float32) - earlier) * weight
+    fresh[:] = np.floor(mixed + np.float32(0.5))
+
+
+def rising_weights(length: int) -> Pixels:
+    """Weight of the later of two tiles in each of ``length`` pixels; the earlier one has the rest to 1."""
+    weights: Pixels = (np.arange(length, dtype=np.float32) + np.float32(0.5)) / np.float32(max(length, 1))
+    return weights

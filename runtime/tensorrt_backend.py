@@ -1,0 +1,160 @@
+"""Runs a TensorRT plan: buffers allocated once, one stream, one copy each way per batch."""
+
+import dataclasses
+import hashlib
+import logging
+from pathlib import Path
+
+from drc_deploy.engine_info import EngineInfo, PlanSidecar, read_sidecar
+from drc_deploy.errors import ArtefactError, MissingDependencyError
+from drc_deploy.runtime.backend import Backend, Pixels, check_batch
+from drc_deploy.runtime.cuda_memory import Buffer, CudaDevice, DeviceTimes, StreamClock
+from drc_deploy.runtime.tensorrt_plan import LoadedPlan, info_without_sidecar, load_library
+
+_log = logging.getLogger(__name__)
+
+
+class TensorRTBackend(Backend):
+    """A plan of TensorRT or TensorRT-RTX on the first GPU.
+
+    An engine of free size is run at the one shape that it was tuned for: its ``info.tile`` is never None.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Load ``path``.
+
+        Raises:
+            ArtefactError: the plan is damaged, was changed after export, or is for another GPU or version.
+            MissingDependencyError: no library, no driver or no GPU; the hint names the ONNX beside the plan.
+        """
+        self._path = path
+        sidecar = read_sidecar(path)
+        plan = _read_plan(path, sidecar)
+        elsewhere = _way_without_gpu(path, sidecar)
+        try:
+            # The driver first: a TensorRT runtime without one ends the whole process.
+            self._gpu = CudaDevice()
+            library = load_library(sidecar.builder if sidecar else None)
+        except MissingDependencyError as error:
+            raise MissingDependencyError(f"{path} cannot run on this machine: {error.message}.", elsewhere) from error
+        self._times: DeviceTimes | None = None
+        with self._gpu.current():
+            try:
+                self._load(LoadedPlan(library, plan), sidecar)
+            except (ArtefactError, self._gpu.driver.Error) as error:
+                raise ArtefactError(
+                    f"{path} cannot run here: {error}.{_difference(sidecar, self._gpu, library.__version__)}",
+                    f"Export the plan on this machine: `drc-deploy export --trt fp16`. {elsewhere}",
+                ) from error
+
+    def _load(self, plan: LoadedPlan, sidecar: PlanSidecar | None) -> None:
+        """Allocate everything that calls need."""
+        shapes = plan.shapes
+        output_shape = plan.set_batch(shapes.batch)
+        if sidecar is None:
+            _log.warning("%s has no sidecar: its shapes are read from the engine.", self._path)
+            self._info = info_without_sidecar(self._path.stem, shapes, output_shape)
+        else:
+            self._info = dataclasses.replace(sidecar.engine, tile=shapes.tile, max_batch=shapes.batch)
+        scale, (height, width) = self._info.scale, shapes.tile
+        if shapes.io_dtype != self._info.io_dtype or output_shape != (
+            shapes.batch,
+            scale * height,
+            scale * width,
+            3,
+        ):
+            raise ArtefactError(f"its {shapes.io_dtype} output of {output_shape} is not {scale} times its input")
+        driver = self._gpu.driver
+        self._plan = plan
+        self._input = Buffer(driver, (shapes.batch, height, width, 3), shapes.io_dtype)
+        self._output = Buffer(driver, output_shape, shapes.io_dtype)
+        self._clock = StreamClock(driver)
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the sidecar, or else the engine, says."""
+        return self._info
+
+    @property
+    def device(self) -> str:
+        """``TensorRT`` and the name of the GPU."""
+        return f"TensorRT {self._gpu.name}"
+
+    @property
+    def device_times(self) -> DeviceTimes | None:
+        """Times of the latest call, by the GPU's own clock; None before the first."""
+        return self._times
+
+    def run(self, batch: Pixels) -> Pixels:
+        """Upscale a batch; see ``Backend.run``."""
+        check_batch(batch, self._info)
+        count = len(batch)
+        self._input.host[:count] = batch
+        computed = self._plan.shapes.batch if self._plan.shapes.fixed_batch else count
+        try:
+            with self._gpu.current():
+                self._compute(computed)
+        except (ArtefactError, self._gpu.driver.Error) as error:
+            raise ArtefactError(f"{self._path} failed on {self.device}: {error}.", "Try again.") from error
+        result: Pixels = self._output.host[:count].copy()
+        return result
+
+    def _compute(self, count: int) -> None:
+        """Copy ``count`` tiles to the GPU, run, copy back, and wait."""
+        self._plan.set_batch(count)
+        clock = self._clock
+        clock.mark(0)
+        self._input.upload(count, clock.stream)
+        clock.mark(1)
+        self._plan.enqueue(self._input.address, self._output.address, clock.stream.handle)
+        clock.mark(2)
+        self._output.download(count, clock.stream)
+        clock.mark(3)
+        self._times = clock.wait()
+
+    def close(self) -> None:
+        """Free buffers, engine and context."""
+        with self._gpu.current():
+            self._input.free()
+            self._output.free()
+            self._plan.close()
+            del self._input, self._output, self._clock  # pinned memory and events belong to the context
+        self._gpu.close()
+
+
+def _read_plan(path: Path, sidecar: PlanSidecar | None) -> bytes:
+    """Read the plan and compare it with what its sidecar was written for."""
+    try:
+        plan = path.read_bytes()
+    except OSError as error:
+        raise ArtefactError(f"cannot read {path}: {error.strerror}.", "Check the file.") from error
+    if not plan:
+        raise ArtefactError(f"{path} is empty.", "Export the plan again.")
+    if sidecar is not None and hashlib.sha256(plan).hexdigest() != sidecar.plan_sha256:
+        raise ArtefactError(
+            f"{path} is not the plan that its sidecar describes.",
+            "Export the plan again, or copy both files together.",
+        )
+    return plan
+
+
+def _way_without_gpu(path: Path, sidecar: PlanSidecar | None) -> str:
+    """Say how to upscale on a machine that cannot run the plan."""
+    onnx = path.with_name(sidecar.onnx_file) if sidecar else path.with_suffix(".onnx")
+    if onnx.is_file():
+        return f"Run the ONNX beside it, which needs no GPU: `drc-deploy upscale in.png --engine {onnx}`."
+    return f"Run the ONNX that it was built from ({onnx.name}), which needs no GPU."
+
+
+def _difference(sidecar: PlanSidecar | None, gpu: CudaDevice, version: str) -> str:
+    """Say in what this machine differs from the one that built the plan; empty when nothing is known."""
+    if sidecar is None:
+        return ""
+    differences = []
+    if sidecar.builder_version != version:
+        differences.append(f"version {sidecar.builder_version}, here is {version}")
+    if sidecar.compute_capability not in (None, gpu.compute_capability):
+        differences.append(
+            f"a GPU of compute capability {sidecar.compute_capability}, here is {gpu.compute_capability}"
+        )
+    return f" It was built for {' and '.join(differences)}." if differences else ""

@@ -1,0 +1,210 @@
+"""One image in, one image out: any size, grey or colour, with or without alpha, 8 or 16 bit."""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from drc_deploy.engine_info import EngineInfo, read_sidecar
+from drc_deploy.errors import ArtefactError, ImageError, UsageError
+from drc_deploy.runtime import channels
+from drc_deploy.runtime.backend import Backend, Pixels, open_backend
+from drc_deploy.runtime.strips import upscaled_strips
+from drc_deploy.runtime.tiles import TilePlan, plan_tiles
+
+_log = logging.getLogger(__name__)
+
+_LARGE_PX = 1 << 12
+"""Side of an image that surely takes several tiles."""
+
+
+class Upscaler:
+    """A network with everything around it that turns an image into an image.
+
+    ``upscaler(image)`` gives the whole result, ``upscaler.strips(image)`` gives it row by row for images that
+    should not lie in memory whole.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        tile: int | None = None,
+        overlap: int | None = None,
+        open_float: Callable[[], Backend] | None = None,
+    ) -> None:
+        """Wrap ``backend``, which is closed together with this object.
+
+        Args:
+            backend: the network.
+            tile: largest side of a tile in input pixels, for networks that take any size.
+            overlap: context on each side of a tile in input pixels.
+            open_float: opens the float32 variant of the same network, when a 16-bit image needs it.
+
+        Raises:
+            UsageError: ``tile`` or ``overlap`` is out of range, they do not go together, or the network takes
+                tiles of another size.
+        """
+        if (tile is not None and tile < 1) or (overlap is not None and overlap < 0):
+            raise UsageError("a tile has at least 1 pixel and an overlap at least 0.", "Give other numbers.")
+        self._backend = backend
+        self._tile, self._overlap = tile, overlap
+        self._open_float = open_float
+        self._float_backend: Backend | None = None
+        self.plan(_LARGE_PX, _LARGE_PX)  # finds impossible options before any image is read
+
+    @classmethod
+    def open(
+        cls, path: Path, *, tile: int | None = None, overlap: int | None = None, threads: int | None = None
+    ) -> "Upscaler":
+        """Load an engine file; see ``open_backend`` for what can go wrong."""
+        backend = open_backend(path, threads=threads)
+
+        def open_float() -> Backend:
+            return _open_float_variant(path, threads)
+
+        try:
+            return cls(backend, tile=tile, overlap=overlap, open_float=open_float)
+        except UsageError:
+            backend.close()
+            raise
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the network is."""
+        return self._backend.info
+
+    @property
+    def device(self) -> str:
+        """What computes."""
+        return self._backend.device
+
+    def plan(self, height: int, width: int, dtype: DTypeLike = np.uint8) -> TilePlan:
+        """Plan the tiles for an image of ``height`` x ``width`` pixels with samples of ``dtype``."""
+        info = self._backend_for(np.dtype(dtype)).info
+        return plan_tiles(height, width, info, tile=self._tile, overlap=self._overlap)
+
+    def tile_count(self, image: Pixels) -> int:
+        """Give how many tiles ``image`` takes, so many will be reported to ``on_tiles``."""
+        plan = self.plan(image.shape[0], image.shape[1], image.dtype)
+        return plan.tile_count * (2 if _varying_alpha(image) else 1)
+
+    def __call__(self, image: Pixels) -> Pixels:
+        """Upscale an image.
+
+        Args:
+            image: (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4) RGBA; uint8 or uint16.
+
+        Returns:
+            The same type and channels, ``info.scale`` times as high and wide.
+
+        Raises:
+            ImageError: the array is no such image.
+            ArtefactError: the network failed, gave NaN, or has no variant for 16 bits.
+        """
+        strips = list(self.strips(image))
+        return strips[0] if len(strips) == 1 else np.concatenate(strips)
+
+    def strips(self, image: Pixels, on_tiles: Callable[[int], None] | None = None) -> Iterator[Pixels]:
+        """Upscale an image from top to bottom; as ``__call__``, but in strips of rows that follow each other.
+
+        ``on_tiles`` is told the number of tiles just done, ``tile_count(image)`` in all.
+        """
+        _check_image(image)
+        backend = self._backend_for(image.dtype)
+        plan = self.plan(image.shape[0], image.shape[1], image.dtype)
+        colours, alpha = channels.split_alpha(image)
+        finished = upscaled_strips(backend, colours, plan, on_tiles)
+        if image.ndim == 2 or image.shape[2] <= 2:
+            finished = (channels.as_grey(strip)[:, :, None] for strip in finished)
+        if alpha is not None and _varying_alpha(image):
+            finished = _with_alphas(finished, _alpha_strips(backend, alpha, plan, on_tiles))
+        elif alpha is not None:
+            finished = (_with_alpha(strip, alpha[:1, :1]) for strip in finished)
+        shape = image.shape[2:]
+        return (strip.reshape(*strip.shape[:2], *shape) for strip in finished)
+
+    def _backend_for(self, dtype: np.dtype[Any]) -> Backend:
+        """Give the network for samples of ``dtype``; 16 bits never pass through an 8-bit network."""
+        if dtype == np.uint8 or self._backend.info.io_dtype == "float32":
+            return self._backend
+        if self._float_backend is None:
+            if self._open_float is None:
+                raise ArtefactError(
+                    "this network takes 8-bit samples only and the image has 16.", "Use a float32 engine."
+                )
+            self._float_backend = self._open_float()
+        return self._float_backend
+
+    def close(self) -> None:
+        """Free the networks."""
+        self._backend.close()
+        if self._float_backend is not None:
+            self._float_backend.close()
+
+    def __enter__(self) -> "Upscaler":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _check_image(image: Pixels) -> None:
+    channel_count = image.shape[2] if image.ndim == 3 else 1
+    if image.ndim not in (2, 3) or image.size == 0 or channel_count > 4:
+        raise ImageError(f"an array of shape {image.shape} is not an image.", "Give (H, W, 1 to 4).")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"an image of {image.dtype} samples cannot be upscaled.", "Give uint8 or uint16.")
+
+
+def _varying_alpha(image: Pixels) -> bool:
+    """Tell whether the network must look at the alpha: a constant one stays what it is."""
+    if image.ndim != 3 or image.shape[2] not in (2, 4):
+        return False
+    alpha = image[:, :, -1]
+    return bool((alpha != alpha[0, 0]).any())
+
+
+def _alpha_strips(
+    backend: Backend, alpha: Pixels, plan: TilePlan, on_tiles: Callable[[int], None] | None
+) -> Iterator[Pixels]:
+    """Upscale alpha as a grey image, in the same strips as the colours."""
+    edges = channels.AlphaEdges(alpha, backend.info.scale)
+    row = 0
+    for strip in upscaled_strips(backend, channels.as_rgb(alpha), plan, on_tiles):
+        yield edges.hold(channels.as_grey(strip), row)
+        row += len(strip)
+
+
+def _with_alphas(colours: Iterator[Pixels], alphas: Iterator[Pixels]) -> Iterator[Pixels]:
+    return (_with_alpha(strip, alpha) for strip, alpha in zip(colours, alphas, strict=True))
+
+
+def _with_alpha(colours: Pixels, alpha: Pixels) -> Pixels:
+    """Join (H, W, channels) and an alpha of (H, W), or of (1, 1) for all pixels."""
+    alpha = np.broadcast_to(alpha, colours.shape[:2])
+    return np.concatenate([colours, alpha[:, :, None]], axis=2)
+
+
+def _open_float_variant(path: Path, threads: int | None) -> Backend:
+    """Open the float32 network that export wrote beside an 8-bit one, and say so."""
+    sidecar = read_sidecar(path) if path.suffix == ".plan" else None
+    name = Path(sidecar.onnx_file).stem if sidecar else path.stem
+    variant = path.with_name(f"{name}.float.onnx")
+    if not variant.is_file():
+        raise ArtefactError(
+            f"{path} takes 8-bit samples, the image has 16, and {variant} does not exist.",
+            "Make it with `drc-deploy export CHECKPOINT`, which writes both.",
+        )
+    backend = open_backend(variant, threads=threads)
+    if backend.info.io_dtype != "float32":
+        backend.close()
+        raise ArtefactError(f"{variant} takes 8-bit samples too.", "Make it again with `drc-deploy export`.")
+    _log.warning("16-bit image: using %s, for %s takes 8-bit samples.", variant, path)
+    return backend

@@ -1,0 +1,195 @@
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from numpy.typing import NDArray
+from PIL import Image
+
+from drc_deploy.cli.upscale_command import command
+from drc_deploy.errors import ArtefactError, DrcDeployError, InputError, UsageError
+from drc_deploy.images import read_image
+from tests.runtime.networks import nearest, write_nearest
+
+
+def upscale(*arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+def noise(*shape: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(4).integers(0, 256, shape, np.uint8)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Path:
+    path = tmp_path / "engines" / "n.onnx"
+    path.parent.mkdir()
+    write_nearest(path)
+    return path
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "in.png"
+    Image.fromarray(noise(7, 5, 3)).save(path)
+    return path
+
+
+def test_a_file_is_written_beside_the_input(engine: Path, photo: Path) -> None:
+    result = upscale(photo, "--engine", engine)
+    assert result.exit_code == 0
+    assert "in_x4.png  20x28" in result.stdout
+    assert np.array_equal(read_image(photo.with_name("in_x4.png")).pixels, nearest(noise(7, 5, 3), 4))
+
+
+def test_json_is_one_object_and_nothing_else(engine: Path, photo: Path) -> None:
+    result = upscale(photo, "--engine", engine, "--json")
+    report = json.loads(result.stdout)
+    (entry,) = report["files"]
+    assert (entry["input"], entry["width"], entry["height"]) == (str(photo), 20, 28)
+    assert entry["output"] == str(photo.with_name("in_x4.png"))
+    assert entry["seconds"] >= 0
+    assert (report["failed"], report["engine"]) == ([], str(engine))
+    assert report["device"] == "ONNX Runtime CPUExecutionProvider"
+
+
+def test_nothing_is_written_over_without_leave(engine: Path, photo: Path) -> None:
+    target = photo.with_name("in_x4.png")
+    target.write_bytes(b"mine")
+    result = upscale(photo, "--engine", engine)
+    assert isinstance(result.exception, DrcDeployError)
+    assert "exists already" in result.exception.message
+    assert target.read_bytes() == b"mine"
+    assert upscale(photo, "--engine", engine, "--overwrite").exit_code == 0
+    assert read_image(target).pixels.shape == (28, 20, 3)
+
+
+def test_the_input_is_never_the_output(engine: Path, photo: Path) -> None:
+    before = photo.read_bytes()
+    result = upscale(photo, "-o", photo, "--engine", engine, "--overwrite")
+    assert isinstance(result.exception, DrcDeployError)
+    assert "is the input itself" in result.exception.message
+    assert photo.read_bytes() == before
+
+
+@pytest.mark.parametrize(("output", "written"), [("o.jpg", "o.jpg"), ("new", "new/in_x4.png"), (".", "in_x4.png")])
+def test_the_output_is_a_file_or_a_folder(engine: Path, photo: Path, tmp_path: Path, output: str, written: str) -> None:
+    assert upscale(photo, "-o", tmp_path / output, "--engine", engine).exit_code == 0
+    assert read_image(tmp_path / written).pixels.shape == (28, 20, 3)
+
+
+def test_an_output_of_no_known_format_is_wrong_usage(engine: Path, photo: Path, tmp_path: Path) -> None:
+    result = upscale(photo, "-o", tmp_path / "o.gif", "--engine", engine)
+    assert isinstance(result.exception, UsageError)
+
+
+def test_a_folder_keeps_its_tree_and_a_bad_file_does_not_stop_the_rest(engine: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "album"
+    (folder / "sub").mkdir(parents=True)
+    Image.fromarray(noise(4, 4)).save(folder / "a.png")
+    Image.fromarray(noise(4, 4)).save(folder / "a.bmp")
+    Image.fromarray(noise(4, 4, 3)).save(folder / "sub" / "b.png")
+    (folder / "bad.png").write_text("no image")
+    result = upscale(folder, "--engine", engine, "--json")
+    report = json.loads(result.stdout)
+    written = {Path(entry["output"]).relative_to(tmp_path).as_posix() for entry in report["files"]}
+    assert written == {"album_x4/a_png.png", "album_x4/a_bmp.png", "album_x4/sub/b.png"}
+    assert [entry["input"] for entry in report["failed"]] == [str(folder / "bad.png")]
+    assert isinstance(result.exception, DrcDeployError)
+    assert result.exception.exit_code == 1
+    assert result.exception.message.startswith("1 of 4 images")
+
+
+def test_a_second_run_does_not_upscale_the_results_of_the_first(engine: Path, tmp_path: Path) -> None:
+    (tmp_path / "album").mkdir()
+    Image.fromarray(noise(4, 4)).save(tmp_path / "album" / "a.png")
+    for _ in range(2):
+        result = upscale(
+            tmp_path / "album", "-o", tmp_path / "album" / "large", "--engine", engine, "--overwrite", "--json"
+        )
+        assert len(json.loads(result.stdout)["files"]) == 1
+
+
+def test_a_folder_without_images_is_an_error(engine: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert isinstance(upscale(tmp_path / "empty", "--engine", engine).exception, InputError)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "does not exist"), (b"", "is empty"), (b"text", "not an image")]
+)
+def test_a_bad_input_is_one_sentence_and_leaves_nothing(
+    engine: Path, tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / "bad.png").write_bytes(content)
+    result = upscale(tmp_path / "bad.png", "--engine", engine)
+    assert isinstance(result.exception, DrcDeployError)
+    assert message in result.exception.message
+    assert not (tmp_path / "bad_x4.png").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(engine: Path, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = upscale(photo, "-o", tmp_path / "file" / "x.png", "--engine", engine)
+    assert isinstance(result.exception, DrcDeployError)
+    assert "cannot write" in result.exception.message
+
+
+def test_16_bits_to_jpeg_is_refused_before_computing(engine: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "deep.png"), noise(5, 5, 3).astype(np.uint16) * 257)
+    result = upscale(tmp_path / "deep.png", "-o", tmp_path / "x.jpg", "--engine", engine)
+    assert isinstance(result.exception, DrcDeployError)
+    assert "16-bit" in result.exception.message
+
+
+def test_without_an_engine_the_newest_is_taken_and_named(engine: Path, photo: Path) -> None:
+    newest = engine.with_name("newer.onnx")
+    write_nearest(newest, scale=2)
+    write_nearest(engine.with_name("newer.float.onnx"), scale=2, io_dtype="float32")
+    os.utime(engine, (1, 1))
+    result = upscale(photo, "--workdir", engine.parent)
+    assert result.exit_code == 0
+    assert f"newest engine: {newest}" in result.stderr
+    assert photo.with_name("in_x2.png").exists()
+
+
+def test_without_any_engine_the_error_says_what_to_give(photo: Path, tmp_path: Path) -> None:
+    result = upscale(photo, "--workdir", tmp_path / "nothing")
+    assert isinstance(result.exception, ArtefactError)
+    assert "--engine" in result.exception.hint
+
+
+def test_every_pixel_of_an_image_in_many_tiles_is_right(engine: Path, tmp_path: Path) -> None:
+    image = noise(150, 90, 4)
+    Image.fromarray(image).save(tmp_path / "large.png")
+    result = upscale(tmp_path / "large.png", "--engine", engine, "--tile", 40, "--overlap", 6, "--threads", 1)
+    assert result.exit_code == 0
+    colours = read_image(tmp_path / "large_x4.png").pixels[:, :, :3]
+    visible = nearest(image[:, :, 3], 4) > 0  # others take the colour of a neighbour
+    assert np.array_equal(colours[visible], nearest(image[:, :, :3], 4)[visible])
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    program = """
+import sys
+from drc_deploy.cli.main import main
+try:
+    main(["upscale", "--help"])
+finally:
+    heavy = {"torch", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda", "cv2"} & set(sys.modules)
+    print(sorted(heavy), file=sys.stderr)
+"""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    after: Any = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "INPUT..." in result.stdout
+    assert result.stderr.strip() == "[]"
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5

@@ -1,0 +1,124 @@
+import builtins
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from drc_deploy.engine_info import METADATA_KEY
+from drc_deploy.errors import ArtefactError, MissingDependencyError
+from drc_deploy.runtime.backend import open_backend
+from drc_deploy.runtime.upscaler import Upscaler
+from tests.runtime.networks import nearest, write_box, write_nearest
+
+
+def test_an_onnx_runs_in_its_own_type_and_names_what_computes(tmp_path: Path) -> None:
+    info = write_nearest(tmp_path / "n.onnx")
+    batch = np.random.default_rng(0).integers(0, 256, (1, 5, 7, 3), np.uint8)
+    with open_backend(tmp_path / "n.onnx", threads=1) as backend:
+        assert backend.info == info
+        assert backend.device == "ONNX Runtime CPUExecutionProvider"
+        assert np.array_equal(backend.run(batch)[0], nearest(batch[0], 4))
+
+
+def test_onnx_tiles_of_a_local_network_equal_the_whole(tmp_path: Path) -> None:
+    write_box(tmp_path / "box.onnx")
+    image = np.random.default_rng(0).integers(0, 256, (41, 37, 3), np.uint8)
+    with Upscaler.open(tmp_path / "box.onnx") as whole, Upscaler.open(tmp_path / "box.onnx", tile=16) as tiled:
+        assert np.array_equal(whole(image), tiled(image))
+
+
+def test_an_onnx_of_another_program_is_refused(tmp_path: Path) -> None:
+    write_nearest(tmp_path / "n.onnx", metadata=False)
+    with pytest.raises(ArtefactError, match="ONNX file of another program"):
+        open_backend(tmp_path / "n.onnx")
+
+
+def test_an_onnx_whose_tensors_are_not_what_its_metadata_says_is_refused(tmp_path: Path) -> None:
+    import onnx
+
+    info = write_nearest(tmp_path / "n.onnx", io_dtype="float32")
+    model = onnx.load(tmp_path / "n.onnx")
+    text = info.to_json().replace("float32", "uint8")
+    onnx.helper.set_model_props(model, {METADATA_KEY: text})
+    onnx.save(model, tmp_path / "n.onnx")
+    with pytest.raises(ArtefactError, match="not what its metadata says"):
+        open_backend(tmp_path / "n.onnx")
+
+
+def test_an_onnx_that_does_not_enlarge_as_its_metadata_says_is_refused(tmp_path: Path) -> None:
+    import onnx
+
+    info = write_nearest(tmp_path / "n.onnx", scale=4)
+    model = onnx.load(tmp_path / "n.onnx")
+    onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json().replace('"scale": 4', '"scale": 2')})
+    onnx.save(model, tmp_path / "n.onnx")
+    with Upscaler.open(tmp_path / "n.onnx") as upscaler, pytest.raises(ArtefactError, match="was expected"):
+        upscaler(np.zeros((5, 5, 3), np.uint8))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a network", b"\x08\x09" * 400])
+def test_an_onnx_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.onnx").write_bytes(content)
+    with pytest.raises(ArtefactError) as caught:
+        open_backend(tmp_path / "x.onnx")
+    assert "x.onnx" in caught.value.message
+
+
+def test_a_truncated_onnx_is_refused(tmp_path: Path) -> None:
+    write_box(tmp_path / "box.onnx")
+    content = (tmp_path / "box.onnx").read_bytes()
+    (tmp_path / "box.onnx").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ArtefactError, match="cannot load"):
+        open_backend(tmp_path / "box.onnx")
+
+
+@pytest.mark.parametrize(("name", "message"), [("gone.onnx", "does not exist"), ("x.txt", "is not an engine")])
+def test_a_file_that_is_no_engine_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "x.txt").write_text("x")
+    with pytest.raises(ArtefactError, match=message):
+        open_backend(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [np.zeros((1, 4, 4, 3), np.float32), np.zeros((4, 4, 3), np.uint8), np.zeros((2, 4, 4, 3), np.uint8)],
+)
+def test_a_batch_that_the_network_cannot_take_never_reaches_it(tmp_path: Path, batch: np.ndarray) -> None:
+    write_nearest(tmp_path / "n.onnx")
+    with open_backend(tmp_path / "n.onnx") as backend, pytest.raises(ValueError, match=r"the network|expected"):
+        backend.run(batch)
+
+
+@pytest.mark.parametrize(("suffix", "package"), [("onnx", "onnxruntime"), ("safetensors", "torch")])
+def test_a_missing_package_is_named_with_the_way_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, package: str
+) -> None:
+    real_import = builtins.__import__
+
+    def without_package(name: str, *arguments: Any, **options: Any) -> Any:
+        if name == package:
+            raise ImportError(name)
+        return real_import(name, *arguments, **options)
+
+    (tmp_path / f"x.{suffix}").write_bytes(b"x")
+    monkeypatch.delitem(sys.modules, "drc_deploy.runtime.torch_backend", raising=False)
+    monkeypatch.setattr(builtins, "__import__", without_package)
+    with pytest.raises(MissingDependencyError, match=package) as caught:
+        open_backend(tmp_path / f"x.{suffix}")
+    assert "pip install" in caught.value.hint
+
+
+def test_the_room_imports_neither_torch_nor_onnx_nor_a_gpu_library() -> None:
+    program = """
+import importlib, pkgutil, sys
+import drc_deploy.runtime as room
+for module in pkgutil.iter_modules(room.__path__):
+    if module.name != "torch_backend":
+        importlib.import_module(f"drc_deploy.runtime.{module.name}")
+print([name for name in ("torch", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda") if name in sys.modules])
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,205 @@
+import hashlib
+import importlib
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from drc_deploy.engine_info import PlanSidecar, sidecar_path
+from drc_deploy.errors import ArtefactError, MissingDependencyError
+from drc_deploy.runtime.backend import open_backend
+from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
+from drc_deploy.runtime.tensorrt_backend import TensorRTBackend
+from drc_deploy.runtime.upscaler import Upscaler
+from tests.runtime import fake_tensorrt
+from tests.runtime.fake_cuda import FakeCuda
+from tests.runtime.fake_tensorrt import VERSIONS, plan_bytes
+
+
+def write_plan(folder: Path, plan: bytes, **changes: Any) -> Path:
+    """Write a plan with a sidecar, as export does."""
+    path = folder / "x.plan"
+    path.write_bytes(plan)
+    fields: dict[str, Any] = {
+        "engine": fake_info(receptive_field=1, max_batch=4),
+        "builder": "tensorrt",
+        "builder_version": "10.3.0",
+        "gpu": "Fake GPU",
+        "compute_capability": "8.7",
+        "driver": "1",
+        "onnx_file": "x.onnx",
+        "onnx_sha256": "0" * 64,
+        "plan_sha256": hashlib.sha256(plan).hexdigest(),
+        "precision_requested": "fp16",
+        "layers_by_precision": {},
+        "precision_source": "engine",
+        "verification": {},
+    }
+    sidecar_path(path).write_text(PlanSidecar(**{**fields, **changes}).to_json())
+    return path
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    fake = FakeCuda()
+    fake.install(monkeypatch)
+    return fake
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(2).integers(0, 256, shape, np.uint8)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("shape", [(-1, 8, 8, 3), (-1, -1, -1, 3), (4, 8, 8, 3)])
+def test_every_version_computes_the_same_with_only_the_attributes_it_has(
+    version: str, shape: tuple[int, ...], cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    library = fake_tensorrt.install(version, cuda, monkeypatch)
+    path = write_plan(tmp_path, plan_bytes(shape), builder=library.__name__)
+    reference = FakeBackend(fake_info(receptive_field=1, tile=(8, 8), max_batch=4))
+    with open_backend(path) as backend:
+        assert (backend.info.tile, backend.info.max_batch) == ((8, 8), 4)
+        for count in (1, 4, 2):
+            batch = noise(count, 8, 8, 3)
+            assert np.array_equal(backend.run(batch), reference.run(batch))
+
+
+def test_an_image_of_any_size_goes_through_fixed_tiles(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
+    image = noise(30, 21, 3)
+    whole = Upscaler(FakeBackend(fake_info(receptive_field=1)))(image)
+    with Upscaler.open(write_plan(tmp_path, plan_bytes())) as upscaler:
+        assert np.array_equal(upscaler(image), whole)
+        assert upscaler.device == "TensorRT Fake GPU"
+
+
+def test_the_parts_of_a_call_are_timed(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
+    with TensorRTBackend(write_plan(tmp_path, plan_bytes())) as backend:
+        assert backend.device_times is None
+        backend.run(noise(1, 8, 8, 3))
+        times = backend.device_times
+    assert times is not None
+    assert min(times.upload_ms, times.compute_ms, times.download_ms) > 0
+
+
+def test_closing_gives_everything_back_and_leaves_no_context_current(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
+    with TensorRTBackend(write_plan(tmp_path, plan_bytes())) as backend:
+        backend.run(noise(1, 8, 8, 3))
+        assert (cuda.depth, cuda.retained, len(cuda.memory)) == (0, 1, 2)
+    assert (cuda.depth, cuda.retained, len(cuda.memory)) == (0, 0, 0)
+
+
+def test_a_plan_without_a_sidecar_runs_with_a_warning(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake_tensorrt.install("tensorrt-11.4.0", cuda, monkeypatch)
+    (tmp_path / "bare.plan").write_bytes(plan_bytes(dtype="FLOAT"))
+    with caplog.at_level(logging.WARNING), open_backend(tmp_path / "bare.plan") as backend:
+        assert (backend.info.scale, backend.info.io_dtype, backend.info.tile) == (2, "float32", (8, 8))
+        assert backend.info.global_operations
+    assert "has no sidecar" in caplog.text
+
+
+def test_a_plan_that_was_changed_after_its_export_is_refused(tmp_path: Path) -> None:
+    path = write_plan(tmp_path, plan_bytes(), plan_sha256="1" * 64)
+    with pytest.raises(ArtefactError, match="not the plan that its sidecar describes"):
+        open_backend(path)
+
+
+def test_an_empty_plan_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.plan").touch()
+    with pytest.raises(ArtefactError, match="is empty"):
+        open_backend(tmp_path / "x.plan")
+
+
+def test_a_plan_for_another_gpu_and_version_says_so_and_names_the_onnx(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
+    (tmp_path / "x.onnx").touch()
+    path = write_plan(tmp_path, b"another", builder_version="11.4.0", compute_capability="9.0")
+    with pytest.raises(ArtefactError) as caught:
+        open_backend(path)
+    for words in ("Magic tag does not match", "version 11.4.0, here is 10.3", "capability 9.0, here is 8.7"):
+        assert words in caught.value.message
+    assert f"--engine {tmp_path / 'x.onnx'}" in caught.value.hint
+    assert cuda.depth == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shape": (1, 3, 8, 8)}, "not NHWC RGB"),
+        ({"dtype": "HALF"}, "not uint8 or float32"),
+        ({"dtype": "FLOAT"}, "is not 2 times its input"),
+    ],
+)
+def test_a_plan_of_another_program_is_refused(
+    changes: dict[str, Any], message: str, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
+    with pytest.raises(ArtefactError, match=message):
+        open_backend(write_plan(tmp_path, plan_bytes(**changes)))
+
+
+def test_a_call_that_the_library_refuses_is_an_error(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
+    with (
+        TensorRTBackend(write_plan(tmp_path, plan_bytes(runs=False))) as backend,
+        pytest.raises(ArtefactError, match="failed to run the engine"),
+    ):
+        backend.run(noise(1, 8, 8, 3))
+
+
+@pytest.mark.parametrize(
+    ("fake", "message"),
+    [
+        (FakeCuda(broken="cuInit failed: no CUDA-capable device"), "driver does not work"),
+        (FakeCuda(devices=0), "no NVIDIA GPU"),
+    ],
+)
+def test_without_a_working_gpu_the_library_is_not_even_imported(
+    fake: FakeCuda, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake.install(monkeypatch)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    (tmp_path / "x.onnx").touch()
+    with pytest.raises(MissingDependencyError, match=message) as caught:
+        open_backend(write_plan(tmp_path, plan_bytes()))
+    assert f"--engine {tmp_path / 'x.onnx'}" in caught.value.hint
+
+
+def test_without_pycuda_the_hint_names_the_onnx(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "pycuda", None)
+    with pytest.raises(MissingDependencyError, match="pycuda cannot be used") as caught:
+        open_backend(write_plan(tmp_path, plan_bytes()))
+    assert "x.onnx" in caught.value.hint
+
+
+def test_without_the_library_that_built_it_the_plan_is_refused(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    with pytest.raises(MissingDependencyError, match="tensorrt_rtx"):
+        open_backend(write_plan(tmp_path, plan_bytes(), builder="tensorrt_rtx"))
+    assert cuda.depth == 0
+
+
+def test_the_installed_library_has_what_the_listings_do_not_cover() -> None:
+    pytest.importorskip("tensorrt_rtx")
+    library = importlib.import_module("tensorrt_rtx")
+    assert library.TensorIOMode.INPUT != library.TensorIOMode.OUTPUT
+    assert library.ILogger.INTERNAL_ERROR != library.ILogger.ERROR
+    assert isinstance(library.__version__, str)
