@@ -8,7 +8,7 @@ from typing import NoReturn
 import click
 
 from drc_deploy import __version__
-from drc_deploy.errors import DrcDeployError
+from drc_deploy.errors import DrcDeployError, MissingDependencyError
 
 COMMANDS = {
     "compress": "Search, prune and fine-tune: a smaller network of nearly the same quality.",
@@ -26,6 +26,10 @@ COMMANDS = {
     "doctor": "Tell what this machine can run, and what is missing.",
 }
 """Command name -> the line in the group's help; the module is ``drc_deploy.cli.<name>_command``."""
+
+
+EXTRAS = {"torch": "train", "onnx": "export", "onnxscript": "export", "onnxruntime": "ort"}
+"""Package -> the extra of drc-deploy that brings it."""
 
 
 class LazyGroup(click.Group):
@@ -78,6 +82,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except DrcDeployError as error:
         _report(error, debug="--debug" in arguments)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        _report_missing(error, debug="--debug" in arguments)
+        sys.exit(1)
     except Exception as error:  # the last door: a user never sees a bare traceback
         _report_unexpected(error, debug="--debug" in arguments)
         sys.exit(1)
@@ -90,6 +97,15 @@ def _report(error: DrcDeployError, *, debug: bool) -> None:
     click.echo(f"Error: {error.message}", err=True)
     if error.hint:
         click.echo(f"       {error.hint}", err=True)
+
+
+def _report_missing(error: ModuleNotFoundError, *, debug: bool) -> None:
+    """Name the extra that brings a package; commands import the heavy ones only when they need them."""
+    if error.name not in EXTRAS:
+        _report_unexpected(error, debug=debug)
+        return
+    hint = f"Install it: pip install 'drc-deploy[{EXTRAS[error.name]}]'."
+    _report(MissingDependencyError(f"this command needs {error.name}, which is not installed.", hint), debug=debug)
 
 
 def _report_unexpected(error: Exception, *, debug: bool) -> None:

@@ -1,0 +1,40 @@
+"""The group: help, errors and exit codes that all commands share."""
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from drc_deploy.cli.main import COMMANDS, cli, main
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_and_json(name: str) -> None:
+    result = CliRunner().invoke(cli, [name, "--help"])
+    assert result.exit_code == 0, result.output
+    assert "--json" in result.output
+
+
+def test_a_missing_package_names_its_extra() -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "from drc_deploy.cli.main import main\n"
+        "main(['train', '--model', 'drn_xs', '--steps', '1'])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert "needs torch" in result.stderr
+    assert "drc-deploy[train]" in result.stderr
+
+
+def test_debug_shows_the_traceback_and_nothing_else_does(capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = []
+    for arguments in (["info", "missing.onnx"], ["--debug", "info", "missing.onnx"]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 1
+        outputs.append(capsys.readouterr().err)
+    assert "Traceback" not in outputs[0]
+    assert "Traceback" in outputs[1]
