@@ -1,0 +1,141 @@
+"""What ``drc-deploy info`` does: tells what a file made by this program says about itself."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from drc_deploy.bench.report import read_report
+from drc_deploy.bench.verdict import by_latency
+from drc_deploy.checkpoint_info import read_checkpoint_info
+from drc_deploy.engine_info import METADATA_KEY, EngineInfo, read_sidecar
+from drc_deploy.errors import ArtefactError, MissingDependencyError
+from drc_deploy.files import sha256_of
+from drc_deploy.widths import read_widths_file
+
+Facts = dict[str, Any]
+"""JSON-ready values under names for people."""
+
+
+def describe_file(path: Path) -> Facts:
+    """Give all that is known about a checkpoint, widths file, ONNX, plan or report.
+
+    Raises:
+        ArtefactError: the file is damaged, or of a kind that this program does not make.
+        MissingDependencyError: a package that reads it is not installed.
+    """
+    describe = next((describe for suffix, describe in DESCRIBERS.items() if path.name.endswith(suffix)), None)
+    if describe is None:
+        raise ArtefactError(f"{path} is of no kind known here.", f"Known are {', '.join(DESCRIBERS)}.")
+    if not path.is_file():
+        raise ArtefactError(f"there is no file {path}.", "Check the path.")
+    facts = describe(path)
+    return {"file": str(path), "size_bytes": path.stat().st_size, "sha256": sha256_of(path)} | facts
+
+
+def _describe_checkpoint(path: Path) -> Facts:
+    return {"kind": "checkpoint"} | dataclasses.asdict(read_checkpoint_info(path))
+
+
+def _describe_widths(path: Path) -> Facts:
+    content = dataclasses.asdict(read_widths_file(path))
+    layers, widths = content.pop("layers"), content.pop("widths")
+    return {"kind": "channel widths"} | content | {"widths": dict(zip(layers, widths, strict=True))}
+
+
+def _describe_onnx(path: Path) -> Facts:
+    """Read the metadata with ONNX Runtime, which every machine that runs the file has."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError(
+            "reading an ONNX file needs onnxruntime, which is not installed.",
+            "Install it: pip install 'drc-deploy[ort]'.",
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common public base
+        raise ArtefactError(f"ONNX Runtime cannot load {path}: {error}.", "Export it again.") from error
+    metadata = session.get_modelmeta().custom_metadata_map
+    signature: Facts = {
+        "inputs": {value.name: f"{value.type} {value.shape}" for value in session.get_inputs()},
+        "outputs": {value.name: f"{value.type} {value.shape}" for value in session.get_outputs()},
+    }
+    if METADATA_KEY not in metadata:
+        return {"kind": "ONNX of another program"} | signature
+    engine: Facts = dataclasses.asdict(EngineInfo.from_json(metadata[METADATA_KEY], str(path)))
+    return {"kind": "ONNX"} | engine | signature
+
+
+def _describe_plan(path: Path) -> Facts:
+    """Tell what the sidecar says and whether it belongs to this plan; the plan itself is never loaded."""
+    sidecar = read_sidecar(path)
+    if sidecar is None:
+        return {
+            "kind": "TensorRT plan without a sidecar",
+            "note": "only the GPU and version it was built for can load it and tell more; export it again to have both",
+        }
+    facts: Facts = dataclasses.asdict(sidecar)
+    engine: Facts = facts.pop("engine")
+    matches = sidecar.plan_sha256 == sha256_of(path)
+    state = "the sidecar belongs to this plan" if matches else "THE PLAN WAS CHANGED AFTER ITS SIDECAR WAS WRITTEN"
+    return {"kind": "TensorRT plan", "sidecar": state, "sidecar_matches": matches} | engine | facts
+
+
+def _describe_report(path: Path) -> Facts:
+    report = read_report(path)
+    engines = {
+        engine.name: {
+            "median_ms": engine.latency.median_ms,
+            "images_per_second": engine.latency.images_per_second,
+            "psnr_y": engine.quality.psnr_y,
+            "ssim_y": engine.quality.ssim_y,
+        }
+        for engine in by_latency(report.engines)
+    }
+    return {
+        "kind": "benchmark report",
+        "created": report.created,
+        "version": report.version,
+        "summary": report.summary,
+        "machine": report.machine.board or report.machine.cpu or report.machine.system,
+        "command": report.settings.command,
+        "engines": engines,
+        "not_measured": {item.name: f"{item.kind}: {item.reason}" for item in report.not_measured},
+        "warnings": report.warnings,
+    }
+
+
+DESCRIBERS: dict[str, Callable[[Path], Facts]] = {
+    ".safetensors": _describe_checkpoint,
+    ".widths.json": _describe_widths,
+    ".onnx": _describe_onnx,
+    ".plan": _describe_plan,
+    "report.json": _describe_report,
+}
+"""Ending of the file's name -> what reads it."""
+
+
+def facts_text(facts: Facts, indent: str = "") -> str:
+    """Give facts as lines, nested ones further in."""
+    width = max((len(name) for name in facts), default=0)
+    lines = []
+    for name, value in facts.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{indent}{name}", facts_text(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{name:<{width}}  {_value_text(value)}")
+    return "\n".join(lines)
+
+
+def _value_text(value: object) -> str:
+    if value is None or value in ((), [], {}):
+        return "-"
+    if isinstance(value, list | tuple):
+        return " ".join(str(item) for item in value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)

@@ -1,0 +1,196 @@
+"""One benchmark run: load, warm up, time in rounds, read memory, score, cut crops, and put it all into a report."""
+
+import datetime
+import math
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from drc_deploy import __version__, pairs
+from drc_deploy.bench import crops, quality, verdict
+from drc_deploy.bench.contest import Contest, Contestant
+from drc_deploy.bench.crops import Choice, ErrorMaps
+from drc_deploy.bench.machine import Machine, describe_machine
+from drc_deploy.bench.report import CROPS_FOLDER, Baseline, CropStrip, Report, Settings, Tile
+from drc_deploy.bench.subjects import ImageSet, find_subjects, fit_to_size
+from drc_deploy.bench.timing import Budget
+from drc_deploy.bench.worker import OpenEngine, OpenFile
+from drc_deploy.files import check_writable
+from drc_deploy.metrics import UInt8Image
+from drc_deploy.pairs import PairSource
+from drc_deploy.progress import Progress, progress
+
+ROUNDS = 8
+"""The engines take turns so many times, so that a machine that slows down slows down all of them alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """What to measure, and how long."""
+
+    engines: tuple[str, ...]
+    """Names or files; none means everything in the work folder."""
+    workdir: Path
+    out: Path
+    data: Path | None
+    lr_folder: str | None
+    height: int
+    width: int
+    min_runs: int
+    min_seconds: float
+    threads: int | None
+
+    @property
+    def command(self) -> str:
+        """Give the command line that repeats the run."""
+        words = ["drc-deploy", "bench", *self.engines, "--workdir", str(self.workdir), "--out", str(self.out)]
+        words += ["--data", str(self.data)] if self.data else []
+        words += ["--lr-dir", self.lr_folder] if self.lr_folder else []
+        words += ["--size", f"{self.height}x{self.width}"]
+        words += ["--min-runs", str(self.min_runs), "--min-seconds", f"{self.min_seconds:g}"]
+        words += ["--threads", str(self.threads)] if self.threads else []
+        return shlex.join(words)
+
+
+OpenEngineOf = Callable[[Path, int | None], OpenEngine]
+
+
+def run_bench(options: BenchOptions, open_engine: OpenEngineOf = OpenFile) -> Report:
+    """Measure and give the report; only the crops are written, into ``options.out``.
+
+    Raises:
+        DrcDeployError: nothing to measure was found, the images cannot be used, or ``options.out`` is not writable.
+    """
+    subjects = find_subjects(options.engines, options.workdir)
+    images = ImageSet(options.data, options.lr_folder)
+    if options.data is not None:
+        pairs.find_images(options.data, pairs.HR_FOLDER)
+    check_writable(options.out)  # now, not after minutes of measuring
+    machine = describe_machine()
+    with Contest() as contest:
+        for subject in subjects:
+            contest.enter(subject, open_engine(subject.path, options.threads))
+        campaign = _Campaign(options, contest, images)
+        return campaign.run(machine)
+
+
+class _Campaign:
+    """The phases of one run, over the engines that loaded."""
+
+    def __init__(self, options: BenchOptions, contest: Contest, images: ImageSet) -> None:
+        self._options, self._contest, self._images = options, contest, images
+        self._sources: dict[int, list[PairSource]] = {}
+        self._bicubic_maps: dict[int, ErrorMaps] = {}
+        self._input_image = ""
+
+    def run(self, machine: Machine) -> Report:
+        """Go through all phases."""
+        self._contest.each(self._find_sources)
+        image_count = sum(len(self._sources[c.scale]) for c in self._contest.active)
+        with progress("bench", len(self._contest.active) * (1 + ROUNDS) + image_count) as bar:
+            if self._contest.active:
+                self._time(bar)
+            self._contest.each(partial(self._score, bar=bar))
+        scales = sorted({contestant.scale for contestant in self._contest.active})
+        baselines = tuple(self._baseline(scale) for scale in scales)
+        strips = tuple(strip for scale in scales for strip in self._cut_crops(scale))
+        engines = tuple(contestant.result() for contestant in self._contest.active)
+        return Report(
+            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            version=__version__,
+            summary=verdict.summarise(engines),
+            warnings=verdict.find_warnings(engines, machine.load_average, machine.logical_cores),
+            machine=machine,
+            settings=self._settings(),
+            baselines=baselines,
+            engines=engines,
+            not_measured=tuple(self._contest.not_measured),
+            crops=strips,
+        )
+
+    def _find_sources(self, contestant: Contestant) -> None:
+        if contestant.scale not in self._sources:
+            self._sources[contestant.scale] = list(self._images.sources(contestant.scale))
+
+    def _time(self, bar: Progress) -> None:
+        """Warm up, then let the engines take turns."""
+        image = self._latency_input()
+        budget = Budget(math.ceil(self._options.min_runs / ROUNDS), self._options.min_seconds / ROUNDS)
+
+        def warm_up(contestant: Contestant) -> None:
+            contestant.warm_up(image)
+            bar.advance(note=f"warm-up of {contestant.subject.name}")
+
+        def measure_round(contestant: Contestant) -> None:
+            contestant.measure_round(image, budget)
+            bar.advance(note=f"timing {contestant.subject.name}")
+
+        self._contest.each(warm_up)
+        for _ in range(ROUNDS):
+            self._contest.each(measure_round)
+        self._contest.each(Contestant.read_memory)
+
+    def _latency_input(self) -> UInt8Image:
+        """Take the LR version of the first image, at the smallest scale, as large as the options say."""
+        scale = min(self._sources)
+        pair = self._sources[scale][0].load(scale)
+        self._input_image = pair.name
+        return fit_to_size(pair.lr, self._options.height, self._options.width)
+
+    def _score(self, contestant: Contestant, bar: Progress) -> None:
+        for source in self._sources[contestant.scale]:
+            contestant.score(source.load(contestant.scale))
+            bar.advance(note=f"quality of {contestant.subject.name}")
+
+    def _baseline(self, scale: int) -> Baseline:
+        """Score bicubic upscaling."""
+        rows = []
+        maps = self._bicubic_maps.setdefault(scale, {})
+        upscale = quality.upscale_bicubic(scale)
+        for pair, result in quality.upscaled_pairs(upscale, self._sources[scale], scale):
+            rows.append(quality.score_pair(pair, result, scale))
+            maps[pair.name] = crops.error_map(pair.hr, result, scale)
+        return Baseline(scale, quality.summarise(rows))
+
+    def _cut_crops(self, scale: int) -> list[CropStrip]:
+        rivals = [contestant for contestant in self._contest.active if contestant.scale == scale]
+        choices = crops.choose_crops(self._bicubic_maps[scale], [rival.error_maps for rival in rivals])
+        return [self._cut_crop(choice, scale, number) for number, choice in enumerate(choices)]
+
+    def _cut_crop(self, choice: Choice, scale: int, number: int) -> CropStrip:
+        """Write one crop in every version."""
+        source = next(source for source in self._sources[scale] if source.name == choice.image)
+        pair = source.load(scale)
+        versions = {"LR": crops.cut(pair.lr, choice.box, scale)}
+        versions["bicubic"] = crops.cut(quality.upscale_bicubic(scale)(pair.lr), choice.box)
+
+        def upscale(contestant: Contestant) -> None:
+            if contestant.scale == scale:
+                versions[contestant.subject.name] = crops.cut(contestant.upscale(pair.lr), choice.box)
+
+        self._contest.each(upscale)
+        versions["HR"] = crops.cut(pair.hr, choice.box)
+        tiles = []
+        for index, (label, image) in enumerate(versions.items()):
+            file = f"{CROPS_FOLDER}/x{scale}_{number}_{index}.png"
+            crops.write_png(self._options.out / file, image)
+            psnr = None if label in ("LR", "HR") else crops.crop_psnr(versions["HR"], image)
+            tiles.append(Tile(label, file, psnr))
+        return CropStrip(choice.title, choice.image, scale, choice.box, tuple(tiles))
+
+    def _settings(self) -> Settings:
+        options = self._options
+        return Settings(
+            command=options.command,
+            height=options.height,
+            width=options.width,
+            input_image=self._input_image,
+            data=self._images.description,
+            lr_made_by=self._images.lr_made_by,
+            min_runs=options.min_runs,
+            min_seconds=options.min_seconds,
+            rounds=ROUNDS,
+            threads=options.threads,
+        )

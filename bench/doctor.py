@@ -1,0 +1,62 @@
+"""What ``drc-deploy doctor`` does: asks every library, each in a process of its own, what it can do here."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from drc_deploy.bench.machine import usable_cores
+from drc_deploy.bench.probes import PROBES, Finding
+
+TIMEOUT_S = 120.0
+
+RunProbe = Callable[[str], "subprocess.CompletedProcess[str]"]
+"""Runs one probe and gives how it ended and what it printed."""
+
+
+def run_probe(library: str) -> "subprocess.CompletedProcess[str]":
+    """Run one probe in a process of its own.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end.
+    """
+    command = [sys.executable, "-m", "drc_deploy.bench.probes", library]
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+
+
+def examine(libraries: Iterable[str] = tuple(PROBES), run: RunProbe = run_probe) -> list[Finding]:
+    """Ask every library; one that crashes or hangs is an answer like any other."""
+    with ThreadPoolExecutor(min(usable_cores(), 4)) as pool:
+        answers = pool.map(lambda library: _ask(library, run), libraries)
+    return [finding for answer in answers for finding in answer]
+
+
+def _ask(library: str, run: RunProbe) -> list[Finding]:
+    try:
+        done = run(library)
+    except subprocess.TimeoutExpired:
+        return [_broken(library, f"did not answer within {TIMEOUT_S:.0f} s")]
+    if done.returncode < 0:
+        return [_broken(library, f"crashes with {signal.Signals(-done.returncode).name} when it is asked")]
+    try:
+        # Libraries print to standard output too; the answer is the last line.
+        return [Finding(**finding) for finding in json.loads(done.stdout.strip().splitlines()[-1])]
+    except (ValueError, TypeError, IndexError):
+        said = done.stderr.strip().splitlines()
+        return [_broken(library, f"fails when it is asked: {said[-1] if said else 'no message'}")]
+
+
+def _broken(library: str, problem: str) -> Finding:
+    return Finding(library, False, problem, f"install {library} again")
+
+
+def findings_text(findings: Iterable[Finding]) -> str:
+    """Give a line for each finding, with what to do below those that fail."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{'yes' if finding.usable else ' no'}  {finding.name}: {finding.detail}")
+        if finding.install:
+            lines.append(f"       to get it: {finding.install}")
+    return "\n".join(lines)

@@ -1,0 +1,96 @@
+"""What ``drc-deploy eval`` does: one way of upscaling, one folder of pairs, PSNR and SSIM of every image."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from drc_deploy.bench import quality
+from drc_deploy.bench.quality import ImageQuality, Upscale
+from drc_deploy.errors import UsageError
+from drc_deploy.locate import find_engine
+from drc_deploy.pairs import find_pairs
+from drc_deploy.progress import progress
+
+BICUBIC = "bicubic"
+BICUBIC_SCALE = 4
+WHOLE_IMAGE_TILE_PX = 1 << 16
+"""Larger than any image: a network that takes any size is judged on whole images."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationOptions:
+    """What to evaluate, and how."""
+
+    model: str
+    """``bicubic``, a shipped name, or a checkpoint, ONNX or plan."""
+    data: Path
+    lr_folder: str | None
+    """Folder of LR images inside ``data``; None means ``LRx`` and the scale."""
+    scale: int | None
+    """None means the scale of the network, or 4 for bicubic."""
+    workdir: Path
+    threads: int | None = None
+    tile: int | None = None
+    overlap: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The result of ``drc-deploy eval``."""
+
+    model: str
+    data: str
+    lr_folder: str
+    scale: int
+    device: str
+    psnr_y: float | None
+    """Mean in dB; None when an image is identical to its reference, for then it is infinite."""
+    ssim_y: float
+    images: int
+    rows: tuple[ImageQuality, ...]
+
+
+def evaluate(options: EvaluationOptions) -> Evaluation:
+    """Score every pair of ``options.data``.
+
+    Raises:
+        DrcDeployError: the model or a pair cannot be used, or they do not belong together.
+    """
+    with ExitStack() as stack:
+        upscale, scale, device = _open(options, stack)
+        lr_folder = options.lr_folder or f"LRx{scale}"
+        sources = find_pairs(options.data, lr_folder, scale)
+        rows = []
+        with progress(f"{options.model} on {options.data.name}", len(sources)) as bar:
+            for pair, result in quality.upscaled_pairs(upscale, sources, scale):
+                rows.append(quality.score_pair(pair, result, scale))
+                bar.advance(note=pair.name)
+    found = quality.summarise(rows)
+    return Evaluation(
+        model=options.model,
+        data=str(options.data),
+        lr_folder=lr_folder,
+        scale=scale,
+        device=device,
+        psnr_y=found.psnr_y,
+        ssim_y=found.ssim_y,
+        images=found.images,
+        rows=found.rows,
+    )
+
+
+def _open(options: EvaluationOptions, stack: ExitStack) -> tuple[Upscale, int, str]:
+    """Give the way of upscaling, its scale, and what computes it."""
+    if options.model == BICUBIC:
+        scale = options.scale or BICUBIC_SCALE
+        return quality.upscale_bicubic(scale), scale, "NumPy"
+    from drc_deploy.runtime.backend import open_backend
+    from drc_deploy.runtime.upscaler import Upscaler
+
+    backend = stack.enter_context(open_backend(find_engine(options.model, options.workdir), threads=options.threads))
+    scale = backend.info.scale
+    if options.scale not in (None, scale):
+        raise UsageError(f"{options.model} upscales by {scale}, not by {options.scale}.", "Leave --scale out.")
+    any_size = backend.info.tile is None
+    tile = WHOLE_IMAGE_TILE_PX if any_size and options.tile is None else options.tile
+    return Upscaler(backend, tile=tile, overlap=options.overlap), scale, backend.device

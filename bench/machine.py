@@ -1,0 +1,135 @@
+"""The machine that a measurement belongs to: figures of another machine do not compare with it."""
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from drc_deploy.bench.nvidia_smi import Gpu, Query, query_gpus, run_query
+from drc_deploy.errors import MissingDependencyError
+
+PACKAGES = (
+    "drc-deploy",
+    "numpy",
+    "opencv-python",
+    "opencv-python-headless",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "torch",
+    "tensorrt",
+    "tensorrt-rtx",
+    "pycuda",
+)
+"""Distributions whose version can change a figure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What was measured on. A field that is None has its reason in ``unavailable``."""
+
+    board: str | None
+    """Name of a single-board computer, such as a Jetson; None elsewhere."""
+    cpu: str | None
+    logical_cores: int
+    """Cores that this program may use."""
+    memory_bytes: int | None
+    system: str
+    python: str
+    packages: dict[str, str]
+    """Versions of the packages that are installed."""
+    gpus: tuple[Gpu, ...]
+    load_average: float | None
+    """Processes wanting to run over the last minute, as the measurement began."""
+    unavailable: dict[str, str]
+
+
+def describe_machine(root: Path = Path("/"), query: Query = run_query) -> Machine:
+    """Describe this machine; ``root`` and ``query`` stand for its files and its GPU driver."""
+    unavailable: dict[str, str] = {}
+    gpus: tuple[Gpu, ...] = ()
+    try:
+        gpus = query_gpus(query)
+    except MissingDependencyError as error:
+        unavailable["gpus"] = error.message
+    board = _read_text(root / "proc/device-tree/model")
+    cpu = _cpu_name(root / "proc/cpuinfo")
+    memory_bytes = _memory_bytes(root / "proc/meminfo")
+    if board is None:
+        unavailable["board"] = "no device tree: an ordinary computer"
+    if cpu is None:
+        unavailable["cpu"] = "/proc/cpuinfo names none"
+    if memory_bytes is None:
+        unavailable["memory_bytes"] = "this system has no /proc/meminfo"
+    return Machine(
+        board=board,
+        cpu=cpu,
+        logical_cores=usable_cores(),
+        memory_bytes=memory_bytes,
+        system=platform.platform(),
+        python=platform.python_version(),
+        packages=installed_packages(),
+        gpus=gpus,
+        load_average=_load_average(),
+        unavailable=unavailable,
+    )
+
+
+def usable_cores() -> int:
+    """Give the number of cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def installed_packages() -> dict[str, str]:
+    """Give the versions of those of ``PACKAGES`` that are installed."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _cpu_name(cpuinfo: Path) -> str | None:
+    """Give the model of the first core: x86 calls it `model name`, some ARM boards `Model` or `Hardware`."""
+    fields = dict(_colon_lines(cpuinfo))
+    return next((fields[key] for key in ("model name", "Model", "Hardware") if fields.get(key)), None)
+
+
+def _memory_bytes(meminfo: Path) -> int | None:
+    total = dict(_colon_lines(meminfo)).get("MemTotal")
+    return int(total.split()[0]) * 1024 if total else None
+
+
+def _colon_lines(path: Path) -> list[tuple[str, str]]:
+    """Parse ``key : value`` lines; the first of equal keys wins in a dict, because the order is reversed."""
+    lines = (_read_text(path) or "").splitlines()
+    pairs = (line.partition(":") for line in reversed(lines))
+    return [(key.strip(), value.strip()) for key, _, value in pairs]
+
+
+def _read_text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
+    except OSError:
+        return None
+
+
+def _load_average() -> float | None:
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def machine_text(machine: Machine) -> str:
+    """Give the machine in a few lines."""
+    memory = f"{machine.memory_bytes / (1 << 30):.1f} GiB" if machine.memory_bytes else "unknown"
+    gpus = ", ".join(f"{gpu.name} (driver {gpu.driver})" for gpu in machine.gpus)
+    lines = [
+        f"processor  {machine.cpu or 'unknown'}, {machine.logical_cores} cores usable, memory {memory}",
+        f"GPU        {gpus or machine.unavailable.get('gpus', 'none')}",
+        f"system     {machine.system}, Python {machine.python}",
+        f"packages   {', '.join(f'{name} {version}' for name, version in machine.packages.items())}",
+    ]
+    return "\n".join([f"board      {machine.board}", *lines] if machine.board else lines)

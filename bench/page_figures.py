@@ -1,0 +1,166 @@
+"""The parts of the report page that hold figures and words: cards, table, machine and method."""
+
+from collections.abc import Iterable
+from html import escape
+
+from drc_deploy.bench.console import decibels
+from drc_deploy.bench.memory import Reading
+from drc_deploy.bench.report import Baseline, EngineResult, Report
+from drc_deploy.bench.verdict import best_image, by_latency, gain_over_bicubic
+
+MIB = 1 << 20
+GIB = 1 << 30
+COLOURS = 8
+
+
+def chip(index: int) -> str:
+    """Give the coloured number of an engine; ``index`` is its place by latency."""
+    return f'<span class="chip e{index % COLOURS}">{index + 1}</span>'
+
+
+def signed(difference_db: float) -> str:
+    """Give a difference in dB in the colour of its sign."""
+    kind = "good" if difference_db >= 0 else "bad"
+    return f'<span class="{kind}">{difference_db:+.2f}</span>'
+
+
+def cards(report: Report) -> str:
+    """Give the three or four figures to remember."""
+    if not report.engines:
+        return ""
+    fastest, best = by_latency(report.engines)[0], best_image(report.engines)
+    gain = gain_over_bicubic(report, best)
+    entries = [
+        ("Fastest", f"{fastest.latency.median_ms:.1f} ms", fastest.name),
+        ("Throughput", f"{fastest.latency.images_per_second:.1f} /s", fastest.name),
+        ("Best image", f"{decibels(best.quality.psnr_y)} dB", best.name),
+    ]
+    if gain is not None:
+        entries.append(("Over bicubic", f"{gain:+.2f} dB", best.name))
+    return f'<div class="cards">{"".join(_card(*entry) for entry in entries)}</div>'
+
+
+def _card(title: str, figure: str, engine: str) -> str:
+    return f"<div><span>{title}</span><b>{figure}</b><span>{escape(engine)}</span></div>"
+
+
+def table_section(report: Report) -> str:
+    """Give every figure, and below the table why some are missing."""
+    headings = ("engine", "median ms", "p90", "p99", "images/s", "host MiB", "device MiB", "PSNR-Y", "gain", "SSIM-Y")
+    head = "".join(f"<th>{heading}</th>" for heading in headings)
+    rows = "".join(_row(report, index, engine) for index, engine in enumerate(by_latency(report.engines)))
+    rows += "".join(_baseline_row(baseline) for baseline in report.baselines)
+    reasons = "".join(f"<p class='small'>{escape(reason)}</p>" for reason in _missing(report.engines))
+    return (
+        "<section><h2>All figures</h2><p>Sorted by the median. Below it stands its 95 % confidence interval.</p>"
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        f"{reasons}</section>"
+    )
+
+
+def _row(report: Report, index: int, engine: EngineResult) -> str:
+    latency, network = engine.latency, engine.engine
+    gain = gain_over_bicubic(report, engine)
+    tile = f"tile {network.tile[0]}x{network.tile[1]}" if network.tile else "any size"
+    about = f"{network.model} x{network.scale}, {network.precision}, {tile}, {network.params / 1e6:.2f} M parameters"
+    interval = latency.median_interval_ms
+    cells = (
+        f"{chip(index)} {escape(engine.name)}<small>{escape(about)}</small><small>{escape(engine.device)}</small>",
+        f"{latency.median_ms:.1f}" + (f"<small>{interval[0]:.1f} to {interval[1]:.1f}</small>" if interval else ""),
+        _number(latency.p90_ms),
+        _number(latency.p99_ms),
+        f"{latency.images_per_second:.2f}<small>{latency.runs} runs</small>",
+        _mebibytes(engine.peak_host_memory),
+        _mebibytes(engine.peak_device_memory),
+        decibels(engine.quality.psnr_y),
+        "" if gain is None else signed(gain),
+        f"{engine.quality.ssim_y:.4f}",
+    )
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _baseline_row(baseline: Baseline) -> str:
+    quality = baseline.quality
+    cells = (f"bicubic x{baseline.scale}<small>quality only</small>", *[""] * 6, decibels(quality.psnr_y), "")
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}<td>{quality.ssim_y:.4f}</td></tr>"
+
+
+def _missing(engines: Iterable[EngineResult]) -> list[str]:
+    """Give each reason for a missing figure once."""
+    reasons: dict[str, None] = {}
+    for engine in engines:
+        unavailable = engine.latency.unavailable
+        for field, title in (("p90_ms", "p90"), ("p99_ms", "p99")):
+            if field in unavailable:
+                reasons[f"{title}: {unavailable[field]} (more with --min-runs or --min-seconds)."] = None
+        for title, reading in (("host", engine.peak_host_memory), ("device", engine.peak_device_memory)):
+            if reading.value is None:
+                reasons[f"{title} memory {reading.note}."] = None
+    return list(reasons)
+
+
+def method_section(report: Report) -> str:
+    """Tell on what, how and with which programs it was measured, and how to repeat it."""
+    return (
+        "<section><h2>Machine and method</h2>"
+        f"<h3>Machine</h3>{_definitions(_machine_facts(report))}"
+        f"<h3>Method</h3>{_definitions(_method_facts(report))}"
+        f"<h3>Do it again</h3><pre>{escape(report.settings.command)}</pre></section>"
+        "<footer>Made by drc-deploy "
+        f"{escape(report.version)}. Every raw sample is in report.json beside this page.</footer>"
+    )
+
+
+def _machine_facts(report: Report) -> dict[str, str]:
+    machine = report.machine
+    unknown = machine.unavailable
+    gpus = "; ".join(f"{gpu.name}, driver {gpu.driver}" for gpu in machine.gpus)
+    return {
+        "board": machine.board or "",
+        "processor": f"{machine.cpu or 'unavailable: ' + unknown['cpu']}, {machine.logical_cores} cores usable",
+        "memory": (
+            f"{machine.memory_bytes / GIB:.1f} GiB"
+            if machine.memory_bytes
+            else f"unavailable: {unknown['memory_bytes']}"
+        ),
+        "GPU": gpus or f"unavailable: {unknown.get('gpus', 'none listed')}",
+        "system": f"{machine.system}, Python {machine.python}",
+        "packages": ", ".join(f"{name} {version}" for name, version in machine.packages.items()),
+    }
+
+
+def _method_facts(report: Report) -> dict[str, str]:
+    settings = report.settings
+    threads = f"{settings.threads} a process" if settings.threads else "each library's own choice"
+    facts = {
+        "what is timed": (
+            f"one {settings.width}x{settings.height} 8-bit image in memory to the upscaled 8-bit image in memory: "
+            "tiling, copies and blending included, files not"
+        ),
+        "input": f"part of the photograph {settings.input_image}",
+        "runs": (
+            f"at least {settings.min_runs} and {settings.min_seconds:g} s each, on a monotonic clock, in "
+            f"{settings.rounds} rounds in which the engines take turns; warm-up until stable, kept apart"
+        ),
+        "threads": threads,
+        "quality": "PSNR and SSIM of luma (BT.601), border of the scale cut, 8-bit results, mean over the images",
+        "images": settings.data,
+        "low resolution": settings.lr_made_by,
+    }
+    for engine in report.engines:
+        for title, reading in (("host memory", engine.peak_host_memory), ("device memory", engine.peak_device_memory)):
+            facts.setdefault(title, reading.note)
+    return facts
+
+
+def _definitions(facts: dict[str, str]) -> str:
+    rows = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in facts.items() if text)
+    return f"<dl>{rows}</dl>"
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.1f}"
+
+
+def _mebibytes(reading: Reading) -> str:
+    return "n/a" if reading.value is None else f"{reading.value / MIB:.0f}"

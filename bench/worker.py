@@ -1,0 +1,206 @@
+"""One process per engine: its memory and its threads are its own, and its crash ends nothing else.
+
+The parent holds an ``EngineProcess`` and asks; the child holds a ``Session`` and answers. Between them travel
+arrays, frozen records and errors.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from drc_deploy.bench.memory import DeviceMemory, Reading, peak_host_memory
+from drc_deploy.bench.timing import Budget, WarmUp, time_runs, warm_up
+from drc_deploy.engine_info import EngineInfo
+from drc_deploy.errors import DrcDeployError
+from drc_deploy.metrics import UInt8Image
+
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
+
+CLOSE_TIMEOUT_S = 10.0
+
+
+class Engine(Protocol):
+    """What a process measures; ``drc_deploy.runtime.upscaler.Upscaler`` is one."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the network is."""
+
+    @property
+    def device(self) -> str:
+        """What computes."""
+
+    def __call__(self, image: UInt8Image) -> UInt8Image:
+        """Upscale (H, W, 3) uint8 RGB."""
+
+    def close(self) -> None:
+        """Free the network."""
+
+
+OpenEngine = Callable[[], Engine]
+"""Loads an engine inside the child, so it must be picklable."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """Loads an engine file as ``drc-deploy upscale`` does."""
+
+    path: Path
+    threads: int | None
+
+    def __call__(self) -> Engine:
+        """Load it."""
+        from drc_deploy.runtime.upscaler import Upscaler
+
+        return Upscaler.open(self.path, threads=self.threads)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What loading gave."""
+
+    info: EngineInfo
+    device: str
+    load_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Peaks so far."""
+
+    host: Reading
+    device: Reading
+
+
+class Session:
+    """The child's side: one engine and the questions about it."""
+
+    def __init__(self, open_engine: OpenEngine) -> None:
+        self._device_memory = DeviceMemory()
+        start = time.perf_counter_ns()
+        self._engine = open_engine()
+        self._load_ms = (time.perf_counter_ns() - start) / 1e6
+
+    def describe(self) -> Opened:
+        """Tell what was loaded."""
+        return Opened(self._engine.info, self._engine.device, self._load_ms)
+
+    def warm_up(self, image: UInt8Image) -> WarmUp:
+        """Run until the latency is stable."""
+        return warm_up(lambda: self._engine(image))
+
+    def measure(self, image: UInt8Image, budget: Budget) -> list[float]:
+        """Time one round in milliseconds."""
+        self._engine(image)  # not timed: another engine has had the caches in between
+        return time_runs(lambda: self._engine(image), budget)
+
+    def upscale(self, image: UInt8Image) -> UInt8Image:
+        """Give the result for an image."""
+        return self._engine(image)
+
+    def memory(self) -> Memory:
+        """Tell the peaks so far."""
+        return Memory(peak_host_memory(), self._device_memory.read(self._engine.device))
+
+
+class EngineProcess:
+    """The parent's side of one engine."""
+
+    def __init__(self, open_engine: OpenEngine) -> None:
+        """Start the child and load the engine in it.
+
+        Raises:
+            DrcDeployError: what loading raised, or that the child ended.
+        """
+        # Not fork: the child must not inherit the parent's memory, threads or CUDA context.
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, open_engine), daemon=True)
+        self._process.start()
+        theirs.close()
+        try:
+            self._receive()
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(
+        self,
+        question: Callable[Concatenate[Session, Arguments], Answer],
+        *arguments: Arguments.args,
+        **options: Arguments.kwargs,
+    ) -> Answer:
+        """Let the child call a method of its ``Session`` and wait: ``ask(Session.measure, image, budget)``.
+
+        Raises:
+            DrcDeployError: what the method raised, or that the child ended.
+        """
+        try:
+            self._connection.send((question.__name__, arguments, options))
+        except OSError as error:
+            raise self._ended() from error
+        answer: Answer = self._receive()
+        return answer
+
+    def close(self) -> None:
+        """End the child."""
+        self._connection.close()
+        self._process.join(CLOSE_TIMEOUT_S)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+    def __enter__(self) -> "EngineProcess":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _receive(self) -> Any:
+        try:
+            answer, failure = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise self._ended() from error
+        if failure is not None:
+            raise failure
+        return answer
+
+    def _ended(self) -> DrcDeployError:
+        self._process.join(CLOSE_TIMEOUT_S)
+        code = self._process.exitcode or 0
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return DrcDeployError(f"the engine's process ended with {how}.", "Memory may have run out.")
+
+
+def _serve(connection: Connection, open_engine: OpenEngine) -> None:
+    """Answer questions until the parent closes the connection."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes the connection
+    os.dup2(2, 1)  # native libraries print to standard output, which belongs to the parent's result
+    with contextlib.suppress(EOFError, OSError):
+        session, failure = _attempt(lambda: Session(open_engine))
+        connection.send((None, failure))
+        while failure is None:
+            question, arguments, options = connection.recv()
+            connection.send(_attempt(partial(getattr(session, question), *arguments, **options)))
+
+
+def _attempt(action: Callable[[], Any]) -> tuple[Any, DrcDeployError | None]:
+    """Give the result of ``action``, or the error that travels to the parent instead."""
+    try:
+        return action(), None
+    except DrcDeployError as error:
+        return None, error
+    except Exception as error:  # an engine may raise anything; the parent shows it in the engine's row
+        return None, DrcDeployError(f"{type(error).__name__}: {error}")

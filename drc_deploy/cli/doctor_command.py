@@ -1,0 +1,22 @@
+"""``drc-deploy doctor``."""
+
+import dataclasses
+
+import click
+
+from drc_deploy.cli import options
+
+
+@click.command(name="doctor", short_help="Tell what this machine can run, and what is missing.")
+@options.json_option
+def command(as_json: bool) -> None:
+    """Tell which backends this machine can use and, for each that it cannot, why and what to install."""
+    from drc_deploy.bench.doctor import examine, findings_text
+    from drc_deploy.bench.machine import describe_machine, machine_text
+
+    machine, findings = describe_machine(), examine()
+    result = {
+        "machine": dataclasses.asdict(machine),
+        "backends": [dataclasses.asdict(finding) for finding in findings],
+    }
+    options.emit(result, as_json=as_json, text=f"{machine_text(machine)}\n\n{findings_text(findings)}")

@@ -1,0 +1,126 @@
+"""Engines that need no library, and a report made of them."""
+
+import dataclasses
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from drc_deploy.bench import latency, quality
+from drc_deploy.bench.machine import Machine
+from drc_deploy.bench.memory import Reading
+from drc_deploy.bench.report import Baseline, CropStrip, EngineResult, NotMeasured, Report, Settings, Tile
+from drc_deploy.bench.timing import WarmUp
+from drc_deploy.bench.worker import Engine
+from drc_deploy.engine_info import EngineInfo
+from drc_deploy.errors import ArtefactError, MissingDependencyError
+from drc_deploy.metrics import UInt8Image
+from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
+from drc_deploy.runtime.upscaler import Upscaler
+
+
+class FakeEngine:
+    """Nearest-neighbour upscaling that misbehaves as the name of its file says."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._calls = name, 0
+        self._upscaler = Upscaler(FakeBackend(fake_info(scale=8 if "x8" in name else 4)))
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._upscaler.info
+
+    @property
+    def device(self) -> str:
+        return self._upscaler.device
+
+    def __call__(self, image: UInt8Image) -> UInt8Image:
+        self._calls += 1
+        if self._calls == 12 and self._name.startswith("fails"):
+            raise ArtefactError("the network gave NaN.", "Train it again.")
+        if self._calls == 12 and self._name.startswith("breaks"):
+            raise ZeroDivisionError("of its own")
+        if self._calls == 12 and self._name.startswith("crashes"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self._name.startswith("small"):
+            return image
+        return self._upscaler(image)
+
+    def close(self) -> None:
+        self._upscaler.close()
+
+
+@dataclass(frozen=True)
+class OpenFake:
+    """Opens a ``FakeEngine``, printing as native libraries do."""
+
+    path: Path
+    threads: int | None
+
+    def __call__(self) -> Engine:
+        print("a native library speaks")  # noqa: T201
+        if self.path.name.startswith("gpu"):
+            raise MissingDependencyError("it needs a GPU.", "Run the ONNX.")
+        if self.path.name.startswith("damaged"):
+            raise ArtefactError("it is damaged.", "Export it again.")
+        return FakeEngine(self.path.name)
+
+
+MACHINE = Machine(
+    board=None,
+    cpu="Test CPU <fast>",
+    logical_cores=4,
+    memory_bytes=8 << 30,
+    system="Linux",
+    python="3.11.0",
+    packages={"numpy": "2.0"},
+    gpus=(),
+    load_average=0.1,
+    unavailable={"board": "none", "gpus": "there is no nvidia-smi"},
+)
+
+
+def engine(name: str, latency_ms: float, psnr: float | None = 30.0, *, scale: int = 4, runs: int = 40) -> EngineResult:
+    row = quality.ImageQuality("astronaut", psnr, 0.9)
+    rounds = [[latency_ms * (1 + 0.001 * (run % 5)) for run in range(runs)]]
+    return EngineResult(
+        name=name,
+        size_bytes=1000,
+        sha256="0" * 64,
+        engine=fake_info(scale=scale),
+        device="fake",
+        load_ms=5.0,
+        warm_up=WarmUp((3.0, 2.0), settled=True),
+        latency=latency.summarise(rounds),
+        peak_host_memory=Reading(200 << 20, "measured"),
+        peak_device_memory=Reading(None, "unavailable: the engine runs on fake"),
+        quality=quality.summarise([row]),
+    )
+
+
+def report(*engines: EngineResult, folder: Path | None = None) -> Report:
+    """Make a report; with a ``folder``, its crops are written there."""
+    tiles = tuple(Tile(label, f"crops/{label}.png", None) for label in ("LR", "bicubic", "HR"))
+    for tile in tiles if folder else ():
+        (folder or Path()).joinpath("crops").mkdir(exist_ok=True)
+        assert cv2.imwrite(str((folder or Path()) / tile.file), np.zeros((8, 8, 3), np.uint8))
+    bicubic = quality.summarise([quality.ImageQuality("astronaut", 28.0, 0.8)])
+    return Report(
+        created="2026-01-02T03:04:05+00:00",
+        version="0.1.0",
+        summary="one is faster <than> the other",
+        warnings=("The machine was busy.",),
+        machine=MACHINE,
+        settings=Settings("drc-deploy bench", 64, 96, "astronaut", "photographs", "bicubic", 40, 3.0, 8, None),
+        baselines=tuple(Baseline(scale, bicubic) for scale in sorted({item.engine.scale for item in engines})),
+        engines=engines,
+        not_measured=(NotMeasured("x.plan", "skipped", "There is no GPU.", "Run the ONNX."),),
+        crops=(CropStrip("Largest gain", "astronaut", 4, (4, 8, 8, 8), tiles),) if folder else (),
+    )
+
+
+def unsettled(result: EngineResult) -> EngineResult:
+    return dataclasses.replace(result, warm_up=WarmUp((3.0, 2.0), settled=False))

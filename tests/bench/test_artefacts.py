@@ -1,0 +1,106 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from drc_deploy import records
+from drc_deploy.bench.artefacts import describe_file, facts_text
+from drc_deploy.bench.report import write_report
+from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo
+from drc_deploy.engine_info import PlanSidecar, sidecar_path
+from drc_deploy.errors import ArtefactError
+from drc_deploy.files import sha256_of
+from drc_deploy.runtime.fake_backend import fake_info
+from drc_deploy.widths import WidthsFile, write_widths
+from tests.bench import fakes
+
+
+def write_plan(folder: Path) -> Path:
+    """Write a plan with a sidecar that belongs to it."""
+    plan = folder / "a.plan"
+    plan.write_bytes(b"plan")
+    sidecar = PlanSidecar(
+        engine=fake_info(),
+        builder="tensorrt_rtx",
+        builder_version="1.7.1",
+        gpu=None,
+        compute_capability=None,
+        driver=None,
+        onnx_file="a.onnx",
+        onnx_sha256="0" * 64,
+        plan_sha256=sha256_of(plan),
+        precision_requested="fp16",
+        layers_by_precision={"fp16": 9},
+        precision_source="engine",
+        verification={},
+    )
+    sidecar_path(plan).write_text(sidecar.to_json())
+    return plan
+
+
+def test_a_checkpoint_tells_its_metadata(tmp_path: Path) -> None:
+    info = CheckpointInfo("drn_xs", 4, (8, 16), 2, 1234, {"steps": 7}, None)
+    path = tmp_path / "a.safetensors"
+    save_file({"w": np.zeros(3)}, path, {METADATA_KEY: records.to_json(info)})
+    facts = describe_file(path)
+    assert facts["kind"] == "checkpoint"
+    assert facts["sha256"] == sha256_of(path)
+    assert dataclasses.asdict(info).items() <= facts.items()
+    assert "  steps  7" in facts_text(facts)
+
+
+def test_a_widths_file_tells_each_layer(tmp_path: Path) -> None:
+    path = tmp_path / "a.widths.json"
+    write_widths(path, WidthsFile("drn_xs", 4, 0.3, ("down0", "down1"), (4, 12), "search"))
+    assert describe_file(path)["widths"] == {"down0": 4, "down1": 12}
+
+
+def test_a_plan_tells_its_sidecar_and_whether_it_was_changed(tmp_path: Path) -> None:
+    plan = write_plan(tmp_path)
+    facts = describe_file(plan)
+    assert (facts["sidecar_matches"], facts["builder"], facts["model"]) == (True, "tensorrt_rtx", "fake")
+    plan.write_bytes(b"another plan")
+    assert describe_file(plan)["sidecar_matches"] is False
+
+
+def test_a_plan_without_a_sidecar_says_what_can_be_told(tmp_path: Path) -> None:
+    (tmp_path / "a.plan").write_bytes(b"plan")
+    facts = describe_file(tmp_path / "a.plan")
+    assert facts["size_bytes"] == 4
+    assert "without a sidecar" in facts["kind"]
+
+
+def test_a_report_tells_its_result(tmp_path: Path) -> None:
+    path = write_report(fakes.report(fakes.engine("a.onnx", 10.0)), tmp_path)
+    facts = describe_file(path)
+    assert facts["engines"]["a.onnx"]["psnr_y"] == 30.0
+    assert facts["not_measured"] == {"x.plan": "skipped: There is no GPU."}
+
+
+def test_an_onnx_of_another_program_tells_its_inputs(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    from drc_deploy.bench.probes import IDENTITY_ONNX
+
+    (tmp_path / "a.onnx").write_bytes(IDENTITY_ONNX)
+    facts = describe_file(tmp_path / "a.onnx")
+    assert facts["kind"] == "ONNX of another program"
+    assert facts["inputs"] == {"x": "tensor(float) [1]"}
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.onnx", "a.widths.json", "report.json"])
+@pytest.mark.parametrize("content", [b"", b"rubbish"])
+def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path, name: str, content: bytes) -> None:
+    if name == "a.onnx":
+        pytest.importorskip("onnxruntime")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ArtefactError, match=name):
+        describe_file(tmp_path / name)
+
+
+def test_an_unknown_kind_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    with pytest.raises(ArtefactError, match="no kind known") as caught:
+        describe_file(tmp_path / "a.txt")
+    assert ".safetensors" in caught.value.hint

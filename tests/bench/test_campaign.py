@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import cv2
+import pytest
+
+from drc_deploy.bench import campaign
+from drc_deploy.bench.campaign import ROUNDS, BenchOptions
+from drc_deploy.bench.report import Report, read_report, write_report
+from drc_deploy.errors import ArtefactError, InputError
+from drc_deploy.locate import sample_images
+from drc_deploy.pairs import Photograph
+from tests.bench.fakes import OpenFake
+
+NAMES = ("good.onnx", "also.onnx", "fails.onnx", "crashes.onnx", "small.onnx", "gpu.plan", "damaged.safetensors")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pairs cut from a photograph, at scale 4 only."""
+    folder = tmp_path_factory.mktemp("data")
+    for number, path in enumerate(sample_images()[:2]):
+        pair = Photograph(path).load(4)
+        for name, image in (("HR", pair.hr[:160, :200]), ("LRx4", pair.lr[:40, :50])):
+            (folder / name).mkdir(exist_ok=True)
+            assert cv2.imwrite(str(folder / name / f"{number}.png"), image[:, :, ::-1])
+    return folder
+
+
+def options(workdir: Path, data: Path | None, *engines: str) -> BenchOptions:
+    return BenchOptions(engines, workdir, workdir / "bench", data, None, 24, 32, 16, 0.01, None)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    for name in (*NAMES, "good.float.onnx", "good.widths.json"):
+        (folder / name).write_bytes(b"an engine")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(workdir: Path, data: Path) -> Report:
+    return campaign.run_bench(options(workdir, data), OpenFake)
+
+
+def test_every_engine_of_the_work_folder_has_a_row(report: Report) -> None:
+    assert {engine.name for engine in report.engines} == {"good.onnx", "also.onnx"}
+    reasons = {item.name: (item.kind, item.reason) for item in report.not_measured}
+    assert reasons == {
+        "gpu.plan": ("skipped", "it needs a GPU."),
+        "damaged.safetensors": ("failed", "it is damaged."),
+        "fails.onnx": ("failed", "the network gave NaN."),
+        "crashes.onnx": ("failed", "the engine's process ended with signal SIGKILL."),
+        "small.onnx": ("failed", "it gave (40, 50, 3) for 0, not (160, 200, 3)."),
+    }
+
+
+def test_samples_are_kept_by_round_and_quality_is_measured_in_the_same_run(report: Report) -> None:
+    for engine in report.engines:
+        assert len(engine.latency.rounds_ms) == ROUNDS
+        assert engine.latency.runs >= 16
+        assert engine.quality.images == 2
+        assert engine.peak_host_memory.value is not None
+        assert engine.quality.psnr_y is not None
+        assert engine.quality.psnr_y < (report.baseline(4).psnr_y or 0)  # nearest neighbour against bicubic
+
+
+def test_crops_are_different_parts_in_every_version(report: Report, workdir: Path) -> None:
+    assert len({(strip.image, strip.box) for strip in report.crops}) == len(report.crops) == 3
+    for strip in report.crops:
+        assert [tile.label for tile in strip.tiles] == ["LR", "bicubic", "also.onnx", "good.onnx", "HR"]
+        sizes = [cv2.imread(str(workdir / "bench" / tile.file)).shape for tile in strip.tiles]  # type: ignore[union-attr]
+        assert sizes == [(24, 24, 3)] + [(96, 96, 3)] * 4
+
+
+def test_the_report_can_be_read_back_whole(report: Report, tmp_path: Path) -> None:
+    assert read_report(write_report(report, tmp_path)) == report
+
+
+def test_an_engine_of_a_scale_without_images_has_failed(workdir: Path, data: Path) -> None:
+    (workdir / "eight_x8.bin.onnx").write_bytes(b"an engine")
+    only = campaign.run_bench(options(workdir, data, "eight_x8.bin.onnx"), OpenFake)
+    assert only.engines == ()
+    assert "there is no folder" in only.not_measured[0].reason
+    assert only.summary == "Nothing could be measured."
+
+
+def test_an_empty_work_folder_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="nothing to measure") as caught:
+        campaign.run_bench(options(tmp_path, None), OpenFake)
+    assert "drc-deploy export" in caught.value.hint
+
+
+def test_a_folder_of_images_that_is_not_there_ends_the_run_before_it_begins(workdir: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no folder"):
+        campaign.run_bench(options(workdir, tmp_path / "none"), OpenFake)
+
+
+def test_the_command_repeats_the_run(tmp_path: Path) -> None:
+    command = options(tmp_path / "my work", Path("Set5"), "a.onnx").command
+    assert command.startswith("drc-deploy bench a.onnx --workdir '")
+    assert command.endswith("--data Set5 --size 24x32 --min-runs 16 --min-seconds 0.01")

@@ -1,0 +1,61 @@
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drc_deploy.bench.latency import order_interval, runs_needed, summarise
+
+
+def test_percentiles_of_equally_spaced_samples_have_their_closed_form() -> None:
+    samples = [float(value) for value in range(1, 402)]
+    random.Random(0).shuffle(samples)
+    latency = summarise([samples[:100], samples[100:]])
+    assert (latency.median_ms, latency.p90_ms, latency.p99_ms) == (201.0, 361.0, 397.0)
+    assert latency.std_ms == pytest.approx(math.sqrt(401 * 402 / 12))
+    assert latency.images_per_second == pytest.approx(1000 / 201)
+    assert latency.unavailable == {}
+
+
+@pytest.mark.parametrize(("part", "runs"), [(0.5, 6), (0.9, 36), (0.99, 368)])
+def test_a_percentile_needs_as_many_runs_as_bound_it(part: float, runs: int) -> None:
+    assert runs_needed(part) == runs
+    assert part**runs <= 0.025 < part ** (runs - 1)
+    assert order_interval(runs, part) is not None
+    assert order_interval(runs - 1, part) is None
+
+
+def test_percentiles_beyond_the_samples_are_null_with_a_reason() -> None:
+    latency = summarise([[1.0, 2.0, 3.0] * 12])
+    assert latency.p90_ms is not None
+    assert latency.p99_ms is None
+    assert latency.unavailable["p99_ms"] == "36 runs say too little: 368 are needed"
+
+
+def test_the_interval_of_the_median_of_ten_is_the_textbook_one() -> None:
+    # Conover: x(2) to x(9) holds the median with 97.9 %, x(3) to x(8) with 89.1 % only.
+    assert order_interval(10, 0.5) == (1, 8)
+
+
+def test_intervals_cover_the_true_median_as_often_as_promised() -> None:
+    draws = np.random.default_rng(1).lognormal(0.0, 0.5, (2000, 40))
+    low, high = order_interval(40, 0.5) or (0, 0)
+    ordered = np.sort(draws, axis=1)
+    covered = np.mean((ordered[:, low] <= 1.0) & (ordered[:, high] >= 1.0))
+    assert 0.95 <= covered < 0.98
+
+
+@given(st.lists(st.floats(0.01, 1e4), min_size=1, max_size=60))
+def test_statistics_lie_between_the_extremes(samples: list[float]) -> None:
+    latency = summarise([samples])
+    slack = 1e-9 * latency.max_ms
+    assert latency.min_ms - slack <= latency.median_ms <= latency.max_ms + slack
+    assert latency.min_ms - slack <= latency.mean_ms <= latency.max_ms + slack
+
+
+@pytest.mark.parametrize("samples", [[], [0.0], [math.nan], [math.inf], [-1.0]])
+def test_impossible_samples_are_refused(samples: list[float]) -> None:
+    with pytest.raises(ValueError, match="positive and finite"):
+        summarise([samples])

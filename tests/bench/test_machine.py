@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import numpy as np
+
+from drc_deploy.bench.machine import describe_machine, machine_text
+from drc_deploy.bench.memory import DeviceMemory, is_gpu, peak_host_memory
+from drc_deploy.errors import MissingDependencyError
+
+
+def no_gpu(fields: str) -> str:
+    raise MissingDependencyError("nvidia-smi does not run on this machine.")
+
+
+def test_a_jetson_is_described_from_its_files(tmp_path: Path) -> None:
+    (tmp_path / "proc/device-tree").mkdir(parents=True)
+    (tmp_path / "proc/device-tree/model").write_bytes(b"NVIDIA Jetson AGX Orin Developer Kit\0")
+    (tmp_path / "proc/cpuinfo").write_text("processor\t: 0\nmodel name\t: ARMv8 rev 1 (v8l)\n\nmodel name\t: other\n")
+    (tmp_path / "proc/meminfo").write_text("MemTotal:       64349604 kB\nMemFree:        1 kB\n")
+    machine = describe_machine(tmp_path, no_gpu)
+    assert machine.board == "NVIDIA Jetson AGX Orin Developer Kit"
+    assert machine.cpu == "ARMv8 rev 1 (v8l)"
+    assert machine.memory_bytes == 64349604 * 1024
+    assert machine_text(machine).startswith("board      NVIDIA Jetson")
+
+
+def test_what_cannot_be_told_has_a_reason(tmp_path: Path) -> None:
+    machine = describe_machine(tmp_path, no_gpu)
+    assert (machine.board, machine.cpu, machine.memory_bytes, machine.gpus) == (None, None, None, ())
+    assert set(machine.unavailable) == {"board", "cpu", "memory_bytes", "gpus"}
+
+
+def test_this_machine_has_cores_and_numpy() -> None:
+    machine = describe_machine()
+    assert machine.logical_cores >= 1
+    assert machine.packages["numpy"] == np.__version__
+
+
+def test_peak_memory_is_the_high_water_mark_in_bytes(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    status.write_text("Name:\tpython\nVmPeak:\t  900 kB\nVmHWM:\t  512 kB\nVmRSS:\t  100 kB\n")
+    assert peak_host_memory(status).value == 512 * 1024
+
+
+def test_a_system_without_proc_has_no_peak_memory(tmp_path: Path) -> None:
+    reading = peak_host_memory(tmp_path / "none")
+    assert reading.value is None
+    assert reading.note.startswith("unavailable")
+
+
+def test_device_memory_of_a_cpu_engine_is_unavailable_and_not_zero() -> None:
+    reading = DeviceMemory().read("ONNX Runtime CPUExecutionProvider")
+    assert reading.value is None
+    assert "CPUExecutionProvider" in reading.note
+
+
+def test_devices_are_told_apart() -> None:
+    assert [is_gpu(name) for name in ("ONNX Runtime CUDAExecutionProvider", "torch cpu", "TensorRT on Orin")] == [
+        True,
+        False,
+        True,
+    ]

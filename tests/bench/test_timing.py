@@ -1,0 +1,62 @@
+import gc
+import itertools
+from collections.abc import Iterable
+
+import pytest
+
+from drc_deploy.bench.latency import summarise
+from drc_deploy.bench.timing import WARM_UP_LIMIT_S, Budget, time_runs, warm_up
+
+
+class FakeDevice:
+    """Takes known times on a clock of its own."""
+
+    def __init__(self, latencies_ms: Iterable[float]) -> None:
+        self._latencies_ms = iter(latencies_ms)
+        self._now_ns = 0
+
+    def clock(self) -> int:
+        return self._now_ns
+
+    def run(self) -> None:
+        self._now_ns += round(next(self._latencies_ms) * 1e6)
+
+
+def test_samples_are_exactly_what_the_device_took() -> None:
+    device = FakeDevice([3.0, 1.0, 2.5])
+    assert time_runs(device.run, Budget(3, 0.0), device.clock) == [3.0, 1.0, 2.5]
+
+
+def test_percentiles_of_a_device_of_known_distribution_are_its_own() -> None:
+    device = FakeDevice(1.0 + (index * 7 % 1000) / 1000 for index in range(1000))  # uniform on [1, 2)
+    latency = summarise([time_runs(device.run, Budget(1000, 0.0), device.clock)])
+    assert latency.median_ms == pytest.approx(1.4995)
+    assert latency.p90_ms == pytest.approx(1.8991)
+    assert latency.p99_ms == pytest.approx(1.98901)
+
+
+@pytest.mark.parametrize(("latency_ms", "runs"), [(10.0, 10), (90.0, 3)])
+def test_both_the_runs_and_the_time_must_be_reached(latency_ms: float, runs: int) -> None:
+    device = FakeDevice(itertools.repeat(latency_ms))
+    assert len(time_runs(device.run, Budget(3, 0.1), device.clock)) == runs
+
+
+def test_warm_up_ends_when_the_latency_is_stable() -> None:
+    device = FakeDevice(itertools.chain([100.0, 40.0, 20.0], itertools.repeat(10.0)))
+    warmed = warm_up(device.run, device.clock)
+    assert warmed.settled
+    assert warmed.samples_ms == (100.0, 40.0, 20.0, 10.0, 10.0, 10.0, 10.0, 10.0)
+
+
+def test_warm_up_that_never_settles_ends_and_says_so() -> None:
+    device = FakeDevice(1000.0 * 1.2**index for index in range(100))
+    warmed = warm_up(device.run, device.clock)
+    assert not warmed.settled
+    assert sum(warmed.samples_ms[:-1]) <= WARM_UP_LIMIT_S * 1000
+
+
+def test_garbage_collection_is_off_while_timing_and_on_again_afterwards() -> None:
+    seen: list[bool] = []
+    time_runs(lambda: seen.append(gc.isenabled()), Budget(2, 0.0))
+    assert seen == [False, False]
+    assert gc.isenabled()

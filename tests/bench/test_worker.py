@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drc_deploy.bench.timing import Budget
+from drc_deploy.bench.worker import EngineProcess, Session
+from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError
+from tests.bench.fakes import OpenFake
+
+IMAGE = np.arange(6 * 5 * 3, dtype=np.uint8).reshape(6, 5, 3)
+
+
+def test_a_process_answers_what_its_engine_computes() -> None:
+    with EngineProcess(OpenFake(Path("good.onnx"), None)) as process:
+        assert process.ask(Session.describe).info.scale == 4
+        result = process.ask(Session.upscale, IMAGE)
+        samples = process.ask(Session.measure, IMAGE, Budget(5, 0.0))
+        memory = process.ask(Session.memory)
+    np.testing.assert_array_equal(result, IMAGE.repeat(4, axis=0).repeat(4, axis=1))
+    assert len(samples) == 5
+    assert min(samples) > 0
+    assert memory.host.value is not None
+    assert 10 << 20 < memory.host.value < 2 << 30
+    assert memory.device.value is None
+    assert "fake" in memory.device.note
+
+
+def test_what_a_library_prints_stays_out_of_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    EngineProcess(OpenFake(Path("good.onnx"), None)).close()
+    assert capfd.readouterr().out == ""
+
+
+def test_errors_travel_with_their_hints() -> None:
+    with pytest.raises(MissingDependencyError, match="needs a GPU") as caught:
+        EngineProcess(OpenFake(Path("gpu.plan"), None))
+    assert caught.value.hint == "Run the ONNX."
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "sentence"),
+    [
+        ("fails", ArtefactError, "the network gave NaN"),
+        ("breaks", DrcDeployError, "ZeroDivisionError: of its own"),
+        ("crashes", DrcDeployError, "ended with signal SIGKILL"),
+    ],
+)
+def test_a_failure_in_the_middle_is_told(name: str, kind: type[DrcDeployError], sentence: str) -> None:
+    with EngineProcess(OpenFake(Path(f"{name}.onnx"), None)) as process, pytest.raises(kind, match=sentence):
+        process.ask(Session.measure, IMAGE, Budget(20, 0.0))
+
+
+def test_asking_an_engine_that_has_crashed_is_an_error_too() -> None:
+    with EngineProcess(OpenFake(Path("crashes.onnx"), None)) as process:
+        for _ in range(2):
+            with pytest.raises(DrcDeployError, match="SIGKILL"):
+                process.ask(Session.measure, IMAGE, Budget(20, 0.0))

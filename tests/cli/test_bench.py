@@ -1,0 +1,72 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from drc_deploy.bench.report import read_report
+from drc_deploy.cli.main import main
+from tests.runtime.networks import write_nearest
+
+QUICK = ("--size", "16x24", "--min-runs", "8", "--min-seconds", "0", "--threads", "1")
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return int(str(ended.value.code))
+
+
+def test_everything_in_the_work_folder_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_nearest(tmp_path / "n.onnx")
+    (tmp_path / "p.plan").write_bytes(b"no plan")
+    assert run("bench", "--workdir", tmp_path, *QUICK) == 0
+    out = capsys.readouterr().out
+    report = read_report(tmp_path / "bench/report.json")
+    assert [engine.name for engine in report.engines] == ["n.onnx"]
+    assert [item.name for item in report.not_measured] == ["p.plan"]
+    assert report.engines[0].quality.images == 4
+    assert "n.onnx" in out
+    assert "p.plan" in out
+    assert "<svg" in (tmp_path / "bench/report.html").read_text()
+
+
+def test_json_is_the_report_and_nothing_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_nearest(tmp_path / "n.onnx")
+    assert run("bench", tmp_path / "n.onnx", "--out", tmp_path / "out", "--json", *QUICK) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert result["engines"][0]["latency"]["runs"] == 8
+    assert result["engines"][0]["latency"]["p99_ms"] is None
+    assert "368 are needed" in result["engines"][0]["latency"]["unavailable"]["p99_ms"]
+    assert Path(result["files"]["page"]).is_file()
+
+
+def test_a_run_without_any_result_leaves_a_report_and_exit_code_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"no network")
+    assert run("bench", "--workdir", tmp_path, *QUICK) == 1
+    captured = capsys.readouterr()
+    assert "no engine could be measured" in captured.err
+    assert "failed: bad.onnx" in captured.out
+    assert (tmp_path / "bench/report.html").is_file()
+
+
+@pytest.mark.parametrize("size", ["128", "0x10", "axb", "1x2x3", "10x-4", "99999x10"])
+def test_a_size_that_is_none_is_wrong_usage(tmp_path: Path, size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("bench", "--workdir", tmp_path, "--size", size) == 2
+    assert "128x128" in capsys.readouterr().err
+
+
+def test_an_empty_work_folder_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("bench", "--workdir", tmp_path) == 1
+    assert "drc-deploy export" in capsys.readouterr().err
+
+
+def test_a_report_folder_that_is_a_file_is_an_error_without_leftovers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_nearest(tmp_path / "n.onnx")
+    (tmp_path / "bench").write_text("in the way")
+    assert run("bench", "--workdir", tmp_path, *QUICK) == 1
+    assert "cannot write" in capsys.readouterr().err
+    assert (tmp_path / "bench").read_text() == "in the way"
