@@ -58,7 +58,9 @@ def _describe_onnx(path: Path) -> Facts:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common public base
-        raise ArtefactError(f"ONNX Runtime cannot load {path}: {error}.", "Export it again.") from error
+        raise ArtefactError(
+            f"ONNX Runtime cannot load {path}: {str(error).rstrip('.')}.", "Export it again."
+        ) from error
     metadata = session.get_modelmeta().custom_metadata_map
     signature: Facts = {
         "inputs": {value.name: f"{value.type} {value.shape}" for value in session.get_inputs()},
@@ -73,6 +75,8 @@ def _describe_onnx(path: Path) -> Facts:
 def _describe_plan(path: Path) -> Facts:
     """Tell what the sidecar says and whether it belongs to this plan; the plan itself is never loaded."""
     sidecar = read_sidecar(path)
+    if path.stat().st_size == 0:
+        raise ArtefactError(f"{path} is empty.", "Export it again.")
     if sidecar is None:
         return {
             "kind": "TensorRT plan without a sidecar",

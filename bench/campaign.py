@@ -13,6 +13,7 @@ from drc_deploy.bench import crops, quality, verdict
 from drc_deploy.bench.contest import Contest, Contestant
 from drc_deploy.bench.crops import Choice, ErrorMaps
 from drc_deploy.bench.machine import Machine, describe_machine
+from drc_deploy.bench.quality import ImageQuality
 from drc_deploy.bench.report import CROPS_FOLDER, Baseline, CropStrip, Report, Settings, Tile
 from drc_deploy.bench.subjects import ImageSet, find_subjects, fit_to_size
 from drc_deploy.bench.timing import Budget
@@ -82,19 +83,19 @@ class _Campaign:
     def __init__(self, options: BenchOptions, contest: Contest, images: ImageSet) -> None:
         self._options, self._contest, self._images = options, contest, images
         self._sources: dict[int, list[PairSource]] = {}
+        self._baselines: dict[int, Baseline] = {}
         self._bicubic_maps: dict[int, ErrorMaps] = {}
         self._input_image = ""
 
     def run(self, machine: Machine) -> Report:
         """Go through all phases."""
         self._contest.each(self._find_sources)
-        image_count = sum(len(self._sources[c.scale]) for c in self._contest.active)
-        with progress("bench", len(self._contest.active) * (1 + ROUNDS) + image_count) as bar:
+        with progress("bench", self._step_count()) as bar:
+            self._contest.each(partial(self._score_bicubic, bar=bar))
             if self._contest.active:
                 self._time(bar)
             self._contest.each(partial(self._score, bar=bar))
         scales = sorted({contestant.scale for contestant in self._contest.active})
-        baselines = tuple(self._baseline(scale) for scale in scales)
         strips = tuple(strip for scale in scales for strip in self._cut_crops(scale))
         engines = tuple(contestant.result() for contestant in self._contest.active)
         return Report(
@@ -104,7 +105,7 @@ class _Campaign:
             warnings=verdict.find_warnings(engines, machine.load_average, machine.logical_cores),
             machine=machine,
             settings=self._settings(),
-            baselines=baselines,
+            baselines=tuple(self._baselines[scale] for scale in scales),
             engines=engines,
             not_measured=tuple(self._contest.not_measured),
             crops=strips,
@@ -113,6 +114,26 @@ class _Campaign:
     def _find_sources(self, contestant: Contestant) -> None:
         if contestant.scale not in self._sources:
             self._sources[contestant.scale] = list(self._images.sources(contestant.scale))
+
+    def _step_count(self) -> int:
+        """Give how often the progress bar advances when nothing fails."""
+        image_counts = {scale: len(sources) for scale, sources in self._sources.items()}
+        engines = self._contest.active
+        return len(engines) * (1 + ROUNDS) + sum(image_counts.values()) + sum(image_counts[e.scale] for e in engines)
+
+    def _score_bicubic(self, contestant: Contestant, bar: Progress) -> None:
+        """Score the baseline of an engine's scale, first of all: it finds unusable images before minutes of timing."""
+        scale = contestant.scale
+        if scale in self._baselines:
+            return
+        rows: list[ImageQuality] = []
+        maps: ErrorMaps = {}
+        upscale = quality.upscale_bicubic(scale)
+        for pair, result in quality.upscaled_pairs(upscale, self._sources[scale], scale):
+            rows.append(quality.score_pair(pair, result, scale))
+            maps[pair.name] = crops.error_map(pair.hr, result, scale)
+            bar.advance(note=f"bicubic x{scale}")
+        self._baselines[scale], self._bicubic_maps[scale] = Baseline(scale, quality.summarise(rows)), maps
 
     def _time(self, bar: Progress) -> None:
         """Warm up, then let the engines take turns."""
@@ -134,7 +155,7 @@ class _Campaign:
 
     def _latency_input(self) -> UInt8Image:
         """Take the LR version of the first image, at the smallest scale, as large as the options say."""
-        scale = min(self._sources)
+        scale = min(contestant.scale for contestant in self._contest.active)
         pair = self._sources[scale][0].load(scale)
         self._input_image = pair.name
         return fit_to_size(pair.lr, self._options.height, self._options.width)
@@ -143,16 +164,6 @@ class _Campaign:
         for source in self._sources[contestant.scale]:
             contestant.score(source.load(contestant.scale))
             bar.advance(note=f"quality of {contestant.subject.name}")
-
-    def _baseline(self, scale: int) -> Baseline:
-        """Score bicubic upscaling."""
-        rows = []
-        maps = self._bicubic_maps.setdefault(scale, {})
-        upscale = quality.upscale_bicubic(scale)
-        for pair, result in quality.upscaled_pairs(upscale, self._sources[scale], scale):
-            rows.append(quality.score_pair(pair, result, scale))
-            maps[pair.name] = crops.error_map(pair.hr, result, scale)
-        return Baseline(scale, quality.summarise(rows))
 
     def _cut_crops(self, scale: int) -> list[CropStrip]:
         rivals = [contestant for contestant in self._contest.active if contestant.scale == scale]

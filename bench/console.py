@@ -41,7 +41,8 @@ def report_table(report: Report) -> str:
         quality = baseline.quality
         cells = ("-",) * 6 + (decibels(quality.psnr_y), "", f"{quality.ssim_y:.4f}")
         table.add_row(f"bicubic x{baseline.scale}", *cells)
-    lines = [_text(table), report.summary]
+    lines = [_text(table)] if report.engines else []
+    lines.append(report.summary)
     for left_out in report.not_measured:
         lines.append(f"{left_out.kind}: {left_out.name}: {left_out.reason} {left_out.hint}".rstrip())
     lines += [f"beware: {warning}" for warning in report.warnings]
@@ -82,7 +83,8 @@ def _text(table: Table) -> str:
     """Render for the terminal, or for a file."""
     terminal = Console()
     width = terminal.width if terminal.is_terminal else PLAIN_WIDTH
-    console = Console(file=io.StringIO(), width=width, force_terminal=terminal.is_terminal)
+    # No markup: the names of files may hold brackets.
+    console = Console(file=io.StringIO(), width=width, force_terminal=terminal.is_terminal, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip("\n")

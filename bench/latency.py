@@ -65,6 +65,16 @@ def summarise(rounds_ms: list[list[float]]) -> Latency:
     )
 
 
+def ratio_by_round(one: Latency, other: Latency) -> tuple[float, Interval | None]:
+    """Give how many times as long ``one`` takes as ``other``, and the confidence interval; both ran in the same rounds.
+
+    What slows a machine down slows down both engines of a round, and so leaves the ratio of that round as it is.
+    """
+    rounds = zip(one.rounds_ms, other.rounds_ms, strict=True)
+    ratios = np.array([np.median(one_ms) / np.median(other_ms) for one_ms, other_ms in rounds], np.float64)
+    return float(np.median(ratios)), _interval(ratios, 0.50)
+
+
 def runs_needed(part: float) -> int:
     """Give the fewest runs whose largest sample bounds the quantile ``part`` from above with confidence.
 

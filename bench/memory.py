@@ -1,12 +1,14 @@
 """Memory of this process and of the GPU. What a machine cannot tell is None with the reason, never zero."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from drc_deploy.bench.nvidia_smi import query_used_bytes
 
 HOST_METHOD = "VmHWM of a process of its own that loads and runs this engine only (Python included)"
-DEVICE_METHOD = "growth of nvidia-smi's memory.used from before loading until after the runs (the whole GPU)"
+DEVICE_METHOD = "growth of nvidia-smi's memory.used (of whole GPUs) while this engine alone loads and warms up"
 PROC_STATUS = Path("/proc/self/status")
 
 
@@ -35,21 +37,35 @@ def peak_host_memory(status: Path = PROC_STATUS) -> Reading:
 
 
 class DeviceMemory:
-    """Measures how much GPU memory an engine takes, from before it is loaded."""
+    """Adds up how much GPU memory an engine takes, over the times when it alone is at work."""
 
-    def __init__(self) -> None:
-        self._before = query_used_bytes()
+    def __init__(self, used_bytes: Callable[[], int | None] = query_used_bytes) -> None:
+        self._used_bytes = used_bytes
+        self._growth: int | None = 0
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Add the growth between the beginning and the end of the block."""
+        before = self._used_bytes()
+        yield
+        after = self._used_bytes()
+        if before is None or after is None or self._growth is None:
+            self._growth = None
+        else:
+            self._growth += after - before
 
     def read(self, device: str) -> Reading:
         """Give the growth in bytes; ``device`` is what the engine says that it runs on."""
         if not is_gpu(device):
             return Reading(None, f"unavailable: the engine runs on {device}")
-        now = query_used_bytes()
-        if self._before is None or now is None:
+        if self._growth is None:
             return Reading(None, "unavailable: nvidia-smi does not tell the memory in use on this machine")
-        return Reading(max(now - self._before, 0), DEVICE_METHOD)
+        return Reading(max(self._growth, 0), DEVICE_METHOD)
 
 
 def is_gpu(device: str) -> bool:
     """Tell whether a backend's name of its device means a GPU."""
-    return any(word in device.lower() for word in ("cuda", "tensorrt", "gpu", "nvidia"))
+    name = device.lower()
+    if name.startswith("torch "):
+        return name != "torch cpu"  # else the GPU's own name, such as `Tesla T4` or `Orin`
+    return any(word in name for word in ("cuda", "tensorrt", "gpu", "nvidia"))

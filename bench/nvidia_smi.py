@@ -50,17 +50,18 @@ def query_gpus(query: Query = run_query) -> tuple[Gpu, ...]:
     Raises:
         MissingDependencyError: there is no working ``nvidia-smi``.
     """
-    return tuple(_parse_gpu(row) for row in csv.reader(query(",".join(FIELDS)).splitlines()))
+    rows = csv.reader(query(",".join(FIELDS)).splitlines())
+    return tuple(_parse_gpu(row) for row in rows if len(row) == len(FIELDS))  # it prints warnings among them
 
 
 def query_used_bytes(query: Query = run_query) -> int | None:
-    """Give the memory in use on the first GPU; None where nobody tells."""
+    """Give the memory in use on all GPUs together; None where nobody tells."""
     try:
-        lines = query("memory.used").split()
+        lines = query("memory.used").splitlines()
     except MissingDependencyError:
         return None
-    used_mib = _number(lines[0]) if lines else None
-    return None if used_mib is None else int(used_mib * MIB)
+    used_mib = [number for line in lines if (number := _number(line)) is not None]
+    return int(sum(used_mib) * MIB) if used_mib else None
 
 
 def _parse_gpu(row: list[str]) -> Gpu:

@@ -6,7 +6,7 @@ from html import escape
 from drc_deploy.bench.console import decibels
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.report import Baseline, EngineResult, Report
-from drc_deploy.bench.verdict import best_image, by_latency, gain_over_bicubic
+from drc_deploy.bench.verdict import TIE, best_image, by_latency, comparable, gain_over_bicubic
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -28,10 +28,11 @@ def cards(report: Report) -> str:
     """Give the three or four figures to remember."""
     if not report.engines:
         return ""
-    fastest, best = by_latency(report.engines)[0], best_image(report.engines)
+    rivals = comparable(report.engines)
+    fastest, best = by_latency(rivals)[0], best_image(rivals)
     gain = gain_over_bicubic(report, best)
     entries = [
-        ("Fastest", f"{fastest.latency.median_ms:.1f} ms", fastest.name),
+        ("Lowest median", f"{fastest.latency.median_ms:.1f} ms", fastest.name),
         ("Throughput", f"{fastest.latency.images_per_second:.1f} /s", fastest.name),
         ("Best image", f"{decibels(best.quality.psnr_y)} dB", best.name),
     ]
@@ -142,15 +143,22 @@ def _method_facts(report: Report) -> dict[str, str]:
             f"at least {settings.min_runs} and {settings.min_seconds:g} s each, on a monotonic clock, in "
             f"{settings.rounds} rounds in which the engines take turns; warm-up until stable, kept apart"
         ),
+        "comparison": (
+            "how many times as fast: the median, with its 95 % interval, of the ratios that each round gives; less "
+            f"than {TIE:.0%}, or an interval that reaches 1, is a tie"
+        ),
         "threads": threads,
         "quality": "PSNR and SSIM of luma (BT.601), border of the scale cut, 8-bit results, mean over the images",
         "images": settings.data,
         "low resolution": settings.lr_made_by,
     }
-    for engine in report.engines:
-        for title, reading in (("host memory", engine.peak_host_memory), ("device memory", engine.peak_device_memory)):
-            facts.setdefault(title, reading.note)
+    facts["host memory"] = _notes(engine.peak_host_memory for engine in report.engines)
+    facts["device memory"] = _notes(engine.peak_device_memory for engine in report.engines)
     return facts
+
+
+def _notes(readings: Iterable[Reading]) -> str:
+    return "; ".join(dict.fromkeys(reading.note for reading in readings))
 
 
 def _definitions(facts: dict[str, str]) -> str:

@@ -70,7 +70,7 @@ class ImageSet:
     def lr_made_by(self) -> str:
         """Say how the LR images came to be."""
         if self.data is not None:
-            return f"files in {self.lr_folder or 'LRx{scale}'}/"
+            return f"files in {self.lr_folder}/" if self.lr_folder else "files in LRx and the scale, such as LRx4/"
         return "bicubic reduction with antialiasing, as MATLAB's imresize"
 
     def sources(self, scale: int) -> Sequence[PairSource]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from drc_deploy.bench.latency import ratio_by_round
 from drc_deploy.bench.report import EngineResult, Report
 
 TIE = 0.05
@@ -18,17 +19,40 @@ def summarise(engines: Sequence[EngineResult]) -> str:
     """Give the result in one sentence: the fastest engine against the one with the best image."""
     if not engines:
         return "Nothing could be measured."
-    scale = max({engine.engine.scale for engine in engines}, key=lambda s: _count(engines, s))
-    rivals = [engine for engine in engines if engine.engine.scale == scale]
-    best, fastest, slowest = best_image(rivals), by_latency(rivals)[0], by_latency(rivals)[-1]
-    ratio = best.latency.median_ms / fastest.latency.median_ms
-    if ratio >= 1 + TIE:
-        change = psnr(fastest) - psnr(best)
-        return f"{fastest.name} is {_times(ratio)} faster than {best.name} at {change:+.2f} dB: {_figures(fastest)}."
-    ratio = slowest.latency.median_ms / best.latency.median_ms
-    if ratio >= 1 + TIE:
-        return f"No engine beats {best.name}, {_times(ratio)} as fast as {slowest.name}: {_figures(best)}."
-    return f"{best.name} has the best image and no engine is clearly faster: {_figures(best)}."
+    rivals = comparable(engines)
+    best, ranked = best_image(rivals), by_latency(rivals)
+    where = f"At x{best.engine.scale}, " if len(rivals) < len(engines) else ""
+    faster = next((engine for engine in ranked if _clearly_faster(engine, best)), None)
+    if faster:
+        pace = f"{_pace(faster, best)} as fast as {best.name}"
+        change = "" if best.quality.psnr_y is None else f" at {psnr(faster) - psnr(best):+.2f} dB"
+        return f"{where}{faster.name} is {pace}{change}: {_figures(faster)}."
+    slower = next((engine for engine in reversed(ranked) if _clearly_faster(best, engine)), None)
+    if slower:
+        return f"{where}{best.name} is not beaten, {_pace(best, slower)} as fast as {slower.name}: {_figures(best)}."
+    if len(rivals) > 1:
+        return f"{where}{best.name} has no clearly faster rival and none with a better image: {_figures(best)}."
+    return f"{where}{best.name}: {_figures(best)}."
+
+
+def comparable(engines: Sequence[EngineResult]) -> list[EngineResult]:
+    """Give the engines of the scale that most of them have: figures of two scales do not compare."""
+    scales = [engine.engine.scale for engine in engines]
+    return [engine for engine in engines if engine.engine.scale == max(scales, key=scales.count)]
+
+
+def _clearly_faster(engine: EngineResult, other: EngineResult) -> bool:
+    """Tell whether ``engine`` was faster by more than the noise between the rounds and between two runs."""
+    ratio, interval = ratio_by_round(other.latency, engine.latency)
+    return ratio >= 1 + TIE and interval is not None and interval[0] > 1
+
+
+def _pace(engine: EngineResult, other: EngineResult) -> str:
+    """Give how many times as fast as ``other`` an engine is, with the interval."""
+    ratio, interval = ratio_by_round(other.latency, engine.latency)
+    digits = 2 if ratio < 1.95 else 1
+    between = f" ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})" if interval else ""
+    return f"{ratio:.{digits}f}x{between}"
 
 
 def find_warnings(engines: Sequence[EngineResult], load_average: float | None, cores: int) -> tuple[str, ...]:
@@ -77,14 +101,6 @@ def best_image(engines: Iterable[EngineResult]) -> EngineResult:
 def _spread(engine: EngineResult) -> float:
     """Give the standard deviation of the latency as a part of its mean."""
     return engine.latency.std_ms / engine.latency.mean_ms
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.2f}x" if ratio < 1.95 else f"{ratio:.1f}x"
-
-
-def _count(engines: Sequence[EngineResult], scale: int) -> int:
-    return sum(engine.engine.scale == scale for engine in engines)
 
 
 def _figures(engine: EngineResult) -> str:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from drc_deploy.bench.memory import DeviceMemory, Reading, peak_host_memory
@@ -26,7 +25,10 @@ from drc_deploy.metrics import UInt8Image
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
 
-CLOSE_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 2.0
+"""An engine that is in the middle of a round when the run is stopped is not waited for."""
+DEATH_TIMEOUT_S = 10.0
+"""How long a process that broke off the connection may take to end."""
 
 
 class Engine(Protocol):
@@ -87,9 +89,10 @@ class Session:
 
     def __init__(self, open_engine: OpenEngine) -> None:
         self._device_memory = DeviceMemory()
-        start = time.perf_counter_ns()
-        self._engine = open_engine()
-        self._load_ms = (time.perf_counter_ns() - start) / 1e6
+        with self._device_memory.watch():
+            start = time.perf_counter_ns()
+            self._engine = open_engine()
+            self._load_ms = (time.perf_counter_ns() - start) / 1e6
 
     def describe(self) -> Opened:
         """Tell what was loaded."""
@@ -97,7 +100,8 @@ class Session:
 
     def warm_up(self, image: UInt8Image) -> WarmUp:
         """Run until the latency is stable."""
-        return warm_up(lambda: self._engine(image))
+        with self._device_memory.watch():
+            return warm_up(lambda: self._engine(image))
 
     def measure(self, image: UInt8Image, budget: Budget) -> list[float]:
         """Time one round in milliseconds."""
@@ -160,14 +164,6 @@ class EngineProcess:
             self._process.kill()
             self._process.join()
 
-    def __enter__(self) -> "EngineProcess":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _receive(self) -> Any:
         try:
             answer, failure = self._connection.recv()
@@ -178,7 +174,7 @@ class EngineProcess:
         return answer
 
     def _ended(self) -> DrcDeployError:
-        self._process.join(CLOSE_TIMEOUT_S)
+        self._process.join(DEATH_TIMEOUT_S)
         code = self._process.exitcode or 0
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return DrcDeployError(f"the engine's process ended with {how}.", "Memory may have run out.")

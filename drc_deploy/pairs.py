@@ -4,6 +4,7 @@ A folder of pairs holds ``HR/`` and one folder per way of making low-resolution 
 files of a pair have the same stem, or the LR file adds the scale (``baby.png`` and ``babyx4.png``).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -98,10 +99,24 @@ def find_images(folder: Path, name: str) -> dict[str, Path]:
             f"there is no folder {path}.",
             f"{folder} must hold {HR_FOLDER}/ and one such as LRx4/; it holds {', '.join(found) or 'no folders'}.",
         )
-    paths = {item.stem: item for item in sorted(path.iterdir()) if item.suffix.lower() in IMAGE_SUFFIXES}
-    if not paths:
+    images = sorted(item for item in path.iterdir() if item.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
         raise InputError(f"{path} holds no images.", f"Known are {', '.join(sorted(IMAGE_SUFFIXES))}.")
-    return paths
+    return _by_name(images, [item.stem for item in images])
+
+
+def _by_name(paths: Iterable[Path], names: Iterable[str]) -> dict[str, Path]:
+    """Give ``paths`` by their names.
+
+    Raises:
+        InputError: two have the same one, so that one of them would be left out unseen.
+    """
+    found: dict[str, Path] = {}
+    for name, path in zip(names, paths, strict=True):
+        if name in found:
+            raise InputError(f"{found[name]} and {path} are both the image {name!r}.", "Leave one of them out.")
+        found[name] = path
+    return found
 
 
 def find_pairs(folder: Path, lr_folder: str, scale: int) -> list[PairFiles]:
@@ -112,7 +127,8 @@ def find_pairs(folder: Path, lr_folder: str, scale: int) -> list[PairFiles]:
     """
     hr_paths = find_images(folder, HR_FOLDER)
     lr_paths = find_images(folder, lr_folder)
-    lr_paths = {stem if stem in hr_paths else stem.removesuffix(f"x{scale}"): path for stem, path in lr_paths.items()}
+    names = [stem if stem in hr_paths else stem.removesuffix(f"x{scale}") for stem in lr_paths]
+    lr_paths = _by_name(lr_paths.values(), names)
     alone = sorted(hr_paths.keys() ^ lr_paths.keys())
     if alone:
         raise InputError(

@@ -7,6 +7,8 @@ import click
 from drc_deploy.cli import options
 from drc_deploy.errors import DrcDeployError
 
+LONGEST_S = 3600
+
 
 def _parse_size(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
     """Parse ``HxW``."""
@@ -14,6 +16,13 @@ def _parse_size(context: click.Context, parameter: click.Parameter, value: str) 
     if len(parts) != 2 or not all(part.isascii() and part.isdigit() and 0 < int(part) <= 16384 for part in parts):
         raise click.BadParameter("give height and width in LR pixels, such as 128x128.", context, parameter)
     return int(parts[0]), int(parts[1])
+
+
+def _check_seconds(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    """Refuse what ends never; unlike a range, also NaN."""
+    if not 0 <= value <= LONGEST_S:
+        raise click.BadParameter(f"give 0 to {LONGEST_S} seconds.", context, parameter)
+    return value
 
 
 @click.command(name="bench", short_help="Measure latency, memory and quality, and write a report.")
@@ -36,9 +45,16 @@ def _parse_size(context: click.Context, parameter: click.Parameter, value: str) 
     callback=_parse_size,
     help="Size of the image that latency is measured on, in LR pixels.",
 )
-@click.option("--min-seconds", type=click.FloatRange(0), default=3.0, show_default=True, help="Time each engine gets.")
+@click.option(
+    "--min-seconds",
+    type=float,
+    default=3.0,
+    show_default=True,
+    callback=_check_seconds,
+    help="Time each engine gets.",
+)
 @click.option("--min-runs", type=click.IntRange(1), default=40, show_default=True, help="Timed runs of each engine.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: each library's choice]")
+@options.threads_option
 @options.json_option
 def command(as_json: bool, out: Path | None, size: tuple[int, int], **arguments: object) -> None:
     """Measure latency, memory and quality of ENGINEs in one run, and write report.json and report.html.

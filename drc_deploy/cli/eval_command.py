@@ -18,7 +18,7 @@ from drc_deploy.cli import options
 @click.option("--lr-dir", "lr_folder", help="Folder of LR images inside --data.  [default: LRx and the scale]")
 @click.option("--scale", type=click.IntRange(1, 16), help="Upscaling factor.  [default: the network's; 4 for bicubic]")
 @options.workdir_option
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: the library's choice]")
+@options.threads_option
 @click.option("--tile", type=click.IntRange(1), help="Largest side of a tile in LR pixels.  [default: the whole image]")
 @click.option("--overlap", type=click.IntRange(0), help="Context around each tile in LR pixels.")
 @options.json_option

@@ -13,6 +13,9 @@ workdir_option = click.option(
     show_default=True,
     help="Folder where results are written and looked for.",
 )
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: each library's choice]"
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,8 @@ class FakeEngine:
             raise ZeroDivisionError("of its own")
         if self._calls == 12 and self._name.startswith("crashes"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if self._name.startswith("stalls"):
+            time.sleep(60)
         if self._name.startswith("small"):
             return image
         return self._upscaler(image)
@@ -85,7 +88,7 @@ MACHINE = Machine(
 
 def engine(name: str, latency_ms: float, psnr: float | None = 30.0, *, scale: int = 4, runs: int = 40) -> EngineResult:
     row = quality.ImageQuality("astronaut", psnr, 0.9)
-    rounds = [[latency_ms * (1 + 0.001 * (run % 5)) for run in range(runs)]]
+    rounds = [[latency_ms * (1 + 0.001 * (run % 5)) for run in range(runs // 8)] for _ in range(8)]
     return EngineResult(
         name=name,
         size_bytes=1000,
@@ -120,6 +123,12 @@ def report(*engines: EngineResult, folder: Path | None = None) -> Report:
         not_measured=(NotMeasured("x.plan", "skipped", "There is no GPU.", "Run the ONNX."),),
         crops=(CropStrip("Largest gain", "astronaut", 4, (4, 8, 8, 8), tiles),) if folder else (),
     )
+
+
+def paced(name: str, rounds_ms: list[float], psnr: float = 30.0) -> EngineResult:
+    """Make an engine whose pace changes from round to round, with three runs in each."""
+    timed = latency.summarise([[ms, 1.1 * ms, 0.9 * ms] for ms in rounds_ms])
+    return dataclasses.replace(engine(name, 1.0, psnr), latency=timed)
 
 
 def unsettled(result: EngineResult) -> EngineResult:

@@ -72,6 +72,12 @@ def test_a_plan_without_a_sidecar_says_what_can_be_told(tmp_path: Path) -> None:
     assert "without a sidecar" in facts["kind"]
 
 
+def test_an_empty_plan_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.plan").write_bytes(b"")
+    with pytest.raises(ArtefactError, match=r"a\.plan is empty"):
+        describe_file(tmp_path / "a.plan")
+
+
 def test_a_report_tells_its_result(tmp_path: Path) -> None:
     path = write_report(fakes.report(fakes.engine("a.onnx", 10.0)), tmp_path)
     facts = describe_file(path)

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import cv2
@@ -94,6 +95,14 @@ def test_an_empty_work_folder_is_an_error_that_says_what_to_do(tmp_path: Path) -
 def test_a_folder_of_images_that_is_not_there_ends_the_run_before_it_begins(workdir: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no folder"):
         campaign.run_bench(options(workdir, tmp_path / "none"), OpenFake)
+
+
+def test_a_damaged_image_ends_the_run_before_any_timing(workdir: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data/LRx4/1.png").write_bytes(b"no image")
+    only = campaign.run_bench(options(workdir, tmp_path / "data", "crashes.onnx", "good.onnx"), OpenFake)
+    assert only.engines == ()
+    assert ["1.png" in item.reason for item in only.not_measured] == [True, True]  # `crashes` did not get that far
 
 
 def test_the_command_repeats_the_run(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drc_deploy.bench.latency import order_interval, runs_needed, summarise
+from drc_deploy.bench.latency import order_interval, ratio_by_round, runs_needed, summarise
 
 
 def test_percentiles_of_equally_spaced_samples_have_their_closed_form() -> None:
@@ -59,3 +59,14 @@ def test_statistics_lie_between_the_extremes(samples: list[float]) -> None:
 def test_impossible_samples_are_refused(samples: list[float]) -> None:
     with pytest.raises(ValueError, match="positive and finite"):
         summarise([samples])
+
+
+def test_the_ratio_of_two_engines_is_taken_within_each_round() -> None:
+    other = summarise([[10.0 * factor, 11.0 * factor, 12.0 * factor] for factor in range(1, 9)])
+    one = summarise([[22.0 * factor * (2 if factor == 4 else 1)] for factor in range(1, 9)])
+    assert ratio_by_round(one, other) == (2.0, (2.0, 4.0))
+
+
+def test_a_ratio_over_fewer_rounds_than_confidence_needs_has_no_interval() -> None:
+    one = summarise([[2.0]] * (runs_needed(0.5) - 1))
+    assert ratio_by_round(one, one) == (1.0, None)

@@ -54,8 +54,24 @@ def test_device_memory_of_a_cpu_engine_is_unavailable_and_not_zero() -> None:
 
 
 def test_devices_are_told_apart() -> None:
-    assert [is_gpu(name) for name in ("ONNX Runtime CUDAExecutionProvider", "torch cpu", "TensorRT on Orin")] == [
-        True,
-        False,
-        True,
-    ]
+    on_gpu = ("ONNX Runtime CUDAExecutionProvider", "TensorRT on Orin", "torch Tesla T4", "torch Orin")
+    assert all(is_gpu(name) for name in on_gpu)
+    assert not any(is_gpu(name) for name in ("ONNX Runtime CPUExecutionProvider", "torch cpu", "NumPy"))
+
+
+def test_device_memory_is_what_grew_while_the_engine_alone_was_at_work() -> None:
+    used = iter([100, 600, 5000, 5030])  # another engine loads between the two blocks
+    memory = DeviceMemory(lambda: next(used))
+    for _ in range(2):
+        with memory.watch():
+            pass
+    assert memory.read("torch cuda").value == 530
+
+
+def test_device_memory_that_nobody_tells_stays_unknown() -> None:
+    used = iter([None, 600, 600, 700])
+    memory = DeviceMemory(lambda: next(used))
+    for _ in range(2):
+        with memory.watch():
+            pass
+    assert memory.read("torch cuda").value is None

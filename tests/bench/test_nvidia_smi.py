@@ -17,8 +17,15 @@ def test_what_a_driver_does_not_tell_is_none() -> None:
     assert query_gpus(lambda fields: DESKTOP + THOR)[1] == Gpu("NVIDIA Thor", "580.00", "11.0", None, None, None)
 
 
-@pytest.mark.parametrize(("printed", "expected"), [("512\n2048\n", 512 << 20), ("[N/A]\n", None), ("", None)])
-def test_used_memory_is_that_of_the_first_gpu(printed: str, expected: int | None) -> None:
+@pytest.mark.parametrize("line", ["No devices were found", "WARNING: infoROM is corrupted at gpu 0000:41:00.0", ""])
+def test_lines_that_are_no_gpu_are_passed_over(line: str) -> None:
+    assert len(query_gpus(lambda fields: f"{DESKTOP}{line}\n")) == 1
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected"), [("512\n2048\n", 2560 << 20), ("512\n[N/A]\n", 512 << 20), ("[N/A]\n", None)]
+)
+def test_used_memory_is_that_of_all_gpus(printed: str, expected: int | None) -> None:
     assert query_used_bytes(lambda fields: printed) == expected
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,7 +9,9 @@ import pytest
 from drc_deploy.bench import charts
 from drc_deploy.bench.axes import Axis, fit_axis
 from drc_deploy.bench.console import report_table
+from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.page import render_page, write_page
+from drc_deploy.bench.page_figures import cards, method_section
 from drc_deploy.errors import ArtefactError
 from tests.bench import fakes
 
@@ -74,6 +77,19 @@ def test_the_page_serves_light_dark_and_phones(page: str) -> None:
     assert page.count('<svg class="wide"') == page.count('<svg class="narrow"') == 3
 
 
+def test_the_cards_do_not_mix_scales() -> None:
+    engines = (fakes.engine("a", 90.0), fakes.engine("b", 95.0), fakes.engine("eight", 1.0, 40.0, scale=8))
+    shown = cards(fakes.report(*engines))
+    assert "90.2 ms" in shown
+    assert "eight" not in shown
+
+
+def test_every_way_of_measuring_memory_is_told() -> None:
+    on_gpu = dataclasses.replace(fakes.engine("gpu", 1.0), peak_device_memory=Reading(1 << 20, "growth on the GPU"))
+    shown = method_section(fakes.report(fakes.engine("cpu", 1.0), on_gpu))
+    assert "unavailable: the engine runs on fake; growth on the GPU" in shown
+
+
 def test_a_report_without_results_still_makes_a_page(tmp_path: Path) -> None:
     assert "x.plan" in write_page(fakes.report(), tmp_path).read_text()
 
@@ -89,6 +105,16 @@ def test_the_console_table_has_every_engine_and_reason() -> None:
     text = report_table(fakes.report(fakes.engine("full.onnx", 100.0, 30.1)))
     for words in ("full.onnx", "100.2", "30.10", "+2.10", "bicubic x4", "skipped: x.plan", "beware: The machine"):
         assert words in text
+
+
+def test_names_with_brackets_are_printed_as_they_are() -> None:
+    assert "a[/red][b]:x:.onnx" in report_table(fakes.report(fakes.engine("a[/red][b]:x:.onnx", 100.0)))
+
+
+def test_a_report_without_results_has_no_empty_table() -> None:
+    text = report_table(fakes.report())
+    assert "median" not in text
+    assert "skipped: x.plan" in text
 
 
 def test_a_faster_engine_lies_further_left_and_a_better_one_higher() -> None:

@@ -3,30 +3,60 @@ import dataclasses
 from drc_deploy.bench.verdict import find_warnings, gain_over_bicubic, summarise
 from tests.bench import fakes
 
+BUSY = [1.0, 1.7, 1.1, 2.4, 1.3, 1.9, 1.2, 1.5]
+"""By how much another program slows the machine down in each round."""
+
 
 def test_the_sentence_sets_the_fastest_against_the_best_image() -> None:
     sentence = summarise((fakes.engine("full.onnx", 100.0, 30.10), fakes.engine("cut.onnx", 50.0, 30.05)))
-    assert sentence.startswith("cut.onnx is 2.0x faster than full.onnx at -0.05 dB: 50.1 ms an image, 30.05 dB")
+    assert sentence.startswith("cut.onnx is 2.0x (2.0 to 2.0) as fast as full.onnx at -0.05 dB: 50.1 ms an image")
 
 
 def test_engines_within_five_percent_are_a_tie() -> None:
     sentence = summarise((fakes.engine("a.onnx", 100.0, 30.1), fakes.engine("b.onnx", 97.0, 30.0)))
-    assert sentence.startswith("a.onnx has the best image and no engine is clearly faster")
+    assert sentence.startswith("a.onnx has no clearly faster rival and none with a better image: 100.2 ms")
 
 
 def test_the_best_and_fastest_engine_is_set_against_the_slowest() -> None:
     sentence = summarise((fakes.engine("a.onnx", 100.0, 30.101), fakes.engine("b.safetensors", 250.0, 30.104)))
-    assert sentence.startswith("No engine beats a.onnx, 2.5x as fast as b.safetensors")
+    assert sentence.startswith("a.onnx is not beaten, 2.5x (2.5 to 2.5) as fast as b.safetensors")
+
+
+def test_a_difference_inside_the_noise_of_the_rounds_is_a_tie() -> None:
+    even = fakes.paced("a", [60.0] * 8)
+    uneven = fakes.paced("b", [80.0, 85.0, 50.0, 48.0, 79.0, 52.0, 85.0, 81.0])
+    assert uneven.latency.median_ms > 1.05 * even.latency.median_ms
+    assert summarise((even, uneven)).startswith("a has no clearly faster rival")
+
+
+def test_noise_that_slows_down_both_engines_does_not_hide_a_difference() -> None:
+    slow = fakes.paced("a", [100.0 * busy for busy in BUSY], psnr=30.1)
+    fast = fakes.paced("b", [80.0 * busy for busy in BUSY])
+    assert max(fast.latency.rounds_ms[3]) > slow.latency.median_ms
+    assert summarise((slow, fast)).startswith("b is 1.25x (1.25 to 1.25) as fast as a at -0.10 dB")
+
+
+def test_an_engine_that_is_clearly_faster_counts_although_a_noisy_one_has_a_lower_median() -> None:
+    best = fakes.paced("best", [100.0] * 8, psnr=30.5)
+    noisy = fakes.paced("noisy", [20.0, 20.0, 20.0, 20.0, 20.0, 300.0, 300.0, 300.0])
+    assert noisy.latency.median_ms < 50.0
+    assert summarise((best, noisy, fakes.paced("steady", [50.0] * 8))).startswith("steady is 2.0x (2.0 to 2.0)")
 
 
 def test_scales_are_not_compared_with_each_other() -> None:
     engines = (fakes.engine("a", 100.0, 30.1), fakes.engine("b", 50.0, 30.0), fakes.engine("c", 1.0, 24.0, scale=8))
-    assert summarise(engines).startswith("b is 2.0x faster than a")
+    assert summarise(engines).startswith("At x4, b is 2.0x (2.0 to 2.0) as fast as a")
+
+
+def test_one_engine_alone_is_compared_with_nothing() -> None:
+    assert summarise((fakes.engine("a", 100.0, 30.1),)) == "a: 100.2 ms an image, 30.10 dB."
 
 
 def test_a_perfect_engine_does_not_break_the_sentence() -> None:
     assert "no error at all" in summarise((fakes.engine("a", 100.0, None),))
     assert "nan" not in summarise((fakes.engine("a", 100.0, None), fakes.engine("b", 50.0, None)))
+    faster = summarise((fakes.engine("a", 100.0, None), fakes.engine("b", 50.0, 30.0)))
+    assert faster == "b is 2.0x (2.0 to 2.0) as fast as a: 50.1 ms an image, 30.00 dB."
 
 
 def test_gain_is_the_difference_to_bicubic() -> None:

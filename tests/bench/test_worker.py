@@ -1,3 +1,6 @@
+import signal
+import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ IMAGE = np.arange(6 * 5 * 3, dtype=np.uint8).reshape(6, 5, 3)
 
 
 def test_a_process_answers_what_its_engine_computes() -> None:
-    with EngineProcess(OpenFake(Path("good.onnx"), None)) as process:
+    with closing(EngineProcess(OpenFake(Path("good.onnx"), None))) as process:
         assert process.ask(Session.describe).info.scale == 4
         result = process.ask(Session.upscale, IMAGE)
         samples = process.ask(Session.measure, IMAGE, Budget(5, 0.0))
@@ -46,12 +49,24 @@ def test_errors_travel_with_their_hints() -> None:
     ],
 )
 def test_a_failure_in_the_middle_is_told(name: str, kind: type[DrcDeployError], sentence: str) -> None:
-    with EngineProcess(OpenFake(Path(f"{name}.onnx"), None)) as process, pytest.raises(kind, match=sentence):
+    with closing(EngineProcess(OpenFake(Path(f"{name}.onnx"), None))) as process, pytest.raises(kind, match=sentence):
         process.ask(Session.measure, IMAGE, Budget(20, 0.0))
 
 
 def test_asking_an_engine_that_has_crashed_is_an_error_too() -> None:
-    with EngineProcess(OpenFake(Path("crashes.onnx"), None)) as process:
+    with closing(EngineProcess(OpenFake(Path("crashes.onnx"), None))) as process:
         for _ in range(2):
             with pytest.raises(DrcDeployError, match="SIGKILL"):
                 process.ask(Session.measure, IMAGE, Budget(20, 0.0))
+
+
+def test_an_engine_in_the_middle_of_a_run_is_not_waited_for() -> None:
+    process = EngineProcess(OpenFake(Path("stalls.onnx"), None))
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)  # as Ctrl-C
+    with pytest.raises(KeyboardInterrupt):
+        process.ask(Session.upscale, IMAGE)
+    signal.signal(signal.SIGALRM, before)
+    start = time.monotonic()
+    process.close()
+    assert time.monotonic() - start < 6

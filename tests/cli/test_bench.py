@@ -57,6 +57,14 @@ def test_a_size_that_is_none_is_wrong_usage(tmp_path: Path, size: str, capsys: p
     assert "128x128" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--min-seconds", "nan"), ("--min-seconds", "inf"), ("--threads", "99999")],
+)
+def test_a_run_that_could_not_end_is_wrong_usage(tmp_path: Path, option: str, value: str) -> None:
+    assert run("bench", "--workdir", tmp_path, option, value) == 2
+
+
 def test_an_empty_work_folder_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("bench", "--workdir", tmp_path) == 1
     assert "drc-deploy export" in capsys.readouterr().err

@@ -55,6 +55,15 @@ def test_images_without_a_partner_are_named(tmp_path: Path) -> None:
         find_pairs(tmp_path, "LRx4", 4)
 
 
+@pytest.mark.parametrize("second", ["HR/a.bmp", "LRx4/a.jpg", "LRx4/bx4.png"])
+def test_two_files_of_one_image_are_refused_instead_of_one_left_out(tmp_path: Path, second: str) -> None:
+    for name in ("HR/a.png", "HR/b.png", "LRx4/a.png", "LRx4/b.png"):
+        write(tmp_path / name, 8, 8, 3)
+    write(tmp_path / second, 8, 8, 3)
+    with pytest.raises(InputError, match="are both the image"):
+        find_pairs(tmp_path, "LRx4", 4)
+
+
 def test_a_missing_folder_is_named_with_what_is_there(tmp_path: Path) -> None:
     write(tmp_path / "HR/a.png", 8, 8, 3)
     with pytest.raises(InputError, match=r"there is no folder .*LRx4") as caught:
