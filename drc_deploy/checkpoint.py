@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from drc_deploy import records
 from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo, read_checkpoint_info
-from drc_deploy.errors import ArtefactError
+from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.files import atomic_path
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
 
 PRIMAL = "primal."
 DUAL = "dual."
+_FOREIGN_HINT = "Check that the file belongs to this model, scale and program."
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint atomically.
 
     Raises:
+        ArtefactError: the weights are not finite, or not those of the model.
         OutputError: the folder is not writable or the disk is full.
     """
+    check_weights(checkpoint, f"the new {path.name}")
     network = checkpoint.build_network()
     info = CheckpointInfo(
         model=checkpoint.spec.name,
@@ -109,6 +112,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ArtefactError(f"{path} is damaged: {error}.", "Copy or make the checkpoint again.") from error
+    if foreign := sorted(name for name in tensors if not name.startswith((PRIMAL, DUAL))):
+        raise ArtefactError(f"{path} has {len(foreign)} foreign tensors, first {foreign[0]!r}.", _FOREIGN_HINT)
+    tensors = to_plain_weights(tensors, str(path))
     checkpoint = Checkpoint(
         spec=ModelSpec(info.model, info.scale, info.widths),
         weights=_strip(tensors, PRIMAL),
@@ -121,36 +127,53 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _strip(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    # Weights may be stored in half precision to save space; networks are built in float32.
-    return {name.removeprefix(prefix): tensor.float() for name, tensor in tensors.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def to_plain_weights(state: Mapping[Any, Tensor], source: str) -> dict[str, Tensor]:
+    """Give weights as dense float32 on the CPU, each in memory of its own, as networks and files need them.
+
+    Raises:
+        ArtefactError: a tensor that is not a dense array of floating-point numbers; ``source`` names the file.
+    """
+    for name, tensor in state.items():
+        if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta:
+            raise ArtefactError(
+                f"{source}: tensor {name!r} ({tensor.dtype}, {tensor.layout}, {tensor.device}) holds no weights.",
+                _FOREIGN_HINT,
+            )
+    plain = {str(name): tensor.detach().to("cpu", torch.float32, copy=True) for name, tensor in state.items()}
+    return {name: tensor.contiguous() for name, tensor in plain.items()}
 
 
 def check_weights(checkpoint: Checkpoint, source: str) -> None:
     """Check that the weights are finite and are exactly those of the model; ``source`` names them in errors.
 
     Raises:
-        ArtefactError: they are not; the message names the first tensor that is wrong.
+        ArtefactError: they are not, or there is no such model; the message names the first tensor that is wrong.
     """
-    with torch.device("meta"):
-        network = build_network(checkpoint.spec)
-        duals = network.build_duals()
+    try:
+        with torch.device("meta"):
+            network = build_network(checkpoint.spec)
+            duals = network.build_duals()
+    except UsageError as error:  # nobody typed this model: it is what the file says
+        raise ArtefactError(f"{source} is of no known network: {error.message}", _FOREIGN_HINT) from error
     _check_state(checkpoint.weights, network.state_dict(), source)
     if checkpoint.dual_weights:
         _check_state(checkpoint.dual_weights, duals.state_dict(), source)
 
 
 def _check_state(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
-    hint = "Check that the file belongs to this model, scale and program."
     if missing := sorted(expected.keys() - found.keys()):
-        raise ArtefactError(f"{source} lacks {len(missing)} tensors, first {missing[0]!r}.", hint)
+        raise ArtefactError(f"{source} lacks {len(missing)} tensors, first {missing[0]!r}.", _FOREIGN_HINT)
     if foreign := sorted(found.keys() - expected.keys()):
-        raise ArtefactError(f"{source} has {len(foreign)} foreign tensors, first {foreign[0]!r}.", hint)
+        raise ArtefactError(f"{source} has {len(foreign)} foreign tensors, first {foreign[0]!r}.", _FOREIGN_HINT)
     for name, tensor in found.items():
         if tensor.shape != expected[name].shape:
             raise ArtefactError(
                 f"{source}: tensor {name!r} has shape {tuple(tensor.shape)}, "
                 f"but the model needs {tuple(expected[name].shape)}.",
-                hint,
+                _FOREIGN_HINT,
             )
         if not torch.isfinite(tensor).all():
             raise ArtefactError(

@@ -91,6 +91,11 @@ class PlanSidecar:
     verification: dict[str, Any]
     """Result of the export's check against torch."""
 
+    def __post_init__(self) -> None:
+        """Refuse a path where the name of a neighbour is meant."""
+        if not self.onnx_file or Path(self.onnx_file).name != self.onnx_file:
+            raise ValueError(f"{self.onnx_file!r} is not the name of a file")
+
     def to_json(self) -> str:
         """Give this record as JSON text."""
         return records.to_json(self)

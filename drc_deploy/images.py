@@ -164,16 +164,16 @@ def _plain(image: Image.Image) -> Image.Image:
 def _through_profile(image: Image.Image) -> Image.Image:
     """Convert CMYK or LAB to sRGB, by the file's own profile where it has a usable one."""
     embedded = image.info.get("icc_profile")
-    source: Any = ImageCms.createProfile("LAB") if image.mode == "LAB" else None
-    if embedded and image.mode == "CMYK":
-        source = ImageCms.ImageCmsProfile(io.BytesIO(embedded))
-    if source is not None:
-        try:
+    try:
+        source: Any = ImageCms.createProfile("LAB") if image.mode == "LAB" else None
+        if embedded and image.mode == "CMYK":
+            source = ImageCms.ImageCmsProfile(io.BytesIO(embedded))
+        if source is not None:
             converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        except ImageCms.PyCMSError:
-            converted = None
-        if converted is not None:
-            return converted
+            if converted is not None:
+                return converted
+    except (ImageCms.PyCMSError, OSError):
+        pass  # the profile is damaged, not the image
     return image.convert("RGB")
 
 

@@ -1,5 +1,6 @@
 """From what a user typed to a file: a path, a name in the work folder, or a name that ships with the package."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def find_trained_checkpoint(reference: str, workdir: Path) -> Path:
         ArtefactError: there is none, or the path is a file of another kind.
     """
     try:
-        return find_checkpoint(reference, workdir)
+        _find(reference, workdir, (CHECKPOINT_SUFFIX,))
     except ArtefactError as error:
         raise ArtefactError(
             error.message,
@@ -52,6 +53,7 @@ def find_trained_checkpoint(reference: str, workdir: Path) -> Path:
             f"(`drc-deploy import FILE.pt --model {reference} -o {workdir / reference}{CHECKPOINT_SUFFIX}`), "
             f"or use a shipped one: {_known()}.",
         ) from error
+    return find_checkpoint(reference, workdir)
 
 
 def find_engine(reference: str, workdir: Path) -> Path:
@@ -75,15 +77,16 @@ def find_file(reference: str, workdir: Path) -> Path:
 
 
 def _find(reference: str, workdir: Path, suffixes: Sequence[str]) -> Path:
-    given = Path(reference).expanduser()
-    if given.is_file():
+    # Of os.path, because these leave alone, or call no file, what Path's own raise for: `~nobody`, an endless name.
+    given = Path(os.path.expanduser(reference))
+    if os.path.isfile(given):
         return given
     # Not with_suffix: a name may hold a dot, as in `drn_s.v2`.
     candidates = [workdir / reference]
     candidates += [workdir / f"{reference}{suffix}" for suffix in suffixes]
     candidates += [SHIPPED / f"{reference}{suffix}" for suffix in suffixes]
     for candidate in candidates:
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             return candidate
     raise ArtefactError(
         f"there is no file {reference!r}, nothing of that name in {workdir}, and no shipped model of that name.",

@@ -1,5 +1,6 @@
 """The DRN authors' released ``.pt`` files: plain state dicts, and lists of state dicts for the duals."""
 
+import os
 import pickle
 import warnings
 import zipfile
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drc_deploy.checkpoint import Checkpoint, check_weights
+from drc_deploy.checkpoint import Checkpoint, check_weights, to_plain_weights
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of
 from drc_deploy.models.network import ModelSpec
@@ -35,15 +36,15 @@ def import_official(weights: Path, model: str, scale: int, duals: Path | None = 
         raise ArtefactError(f"{weights} is not a state dict.", "Give the file as the authors released it.")
     with torch.device("meta"):
         network = build_network(ModelSpec(model, scale))
-    try:
-        widths = tuple(state[f"{layer.consumer}.weight"].shape[1] for layer in network.prunable_layers)
-    except (KeyError, IndexError) as error:
-        raise ArtefactError(
-            f"{weights} has no tensor {error}, so it is not {model} x{scale}.", "Check --model and --scale."
-        ) from error
+    names = [f"{layer.consumer}.weight" for layer in network.prunable_layers]
+    for name in names:
+        if name not in state or state[name].ndim != 4:
+            raise ArtefactError(
+                f"{weights} has no convolution {name!r}, so it is not {model} x{scale}.", "Check --model and --scale."
+            )
     checkpoint = Checkpoint(
-        spec=ModelSpec(model, scale, widths),
-        weights={name: tensor.float() for name, tensor in state.items()},
+        spec=ModelSpec(model, scale, tuple(state[name].shape[1] for name in names)),
+        weights=to_plain_weights(state, str(weights)),
         dual_weights=_dual_state(_load(duals), duals) if duals else {},
         provenance={"stage": "import", "file": weights.name, "sha256": sha256_of(weights)},
     )
@@ -53,9 +54,10 @@ def import_official(weights: Path, model: str, scale: int, duals: Path | None = 
 
 def _dual_state(loaded: Any, path: Path) -> dict[str, Tensor]:
     """Join a list of state dicts as the state dict of an ``nn.ModuleList``."""
-    if not isinstance(loaded, list) or not all(map(_is_state_dict, loaded)):
+    if not isinstance(loaded, list) or not loaded or not all(map(_is_state_dict, loaded)):
         raise ArtefactError(f"{path} is not a list of state dicts.", "Give a dual model file of the authors.")
-    return {f"{i}.{name}": tensor.float() for i, state in enumerate(loaded) for name, tensor in state.items()}
+    joined = {f"{i}.{name}": tensor for i, state in enumerate(loaded) for name, tensor in state.items()}
+    return to_plain_weights(joined, str(path))
 
 
 def _is_state_dict(value: Any) -> bool:
@@ -63,17 +65,17 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def _load(path: Path) -> Any:
+    if not os.path.isfile(path):  # opening a pipe would wait for ever
+        raise ArtefactError(f"{path} is not a file.", "Check the path.")
     try:
         with warnings.catch_warnings():
             # torch warns about foreign pickle protocols before it refuses them; the refusal is enough.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ArtefactError(f"{path} does not exist.", "Check the path.") from error
     except pickle.UnpicklingError as error:
         raise ArtefactError(
             f"{path} is not a file of plain tensors: it may hold code, and is not opened.",
             "Only state dicts saved with torch.save can be imported.",
         ) from error
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ArtefactError(f"{path} is not a readable torch file: {error}.", "Download it again.") from error
+        raise ArtefactError(f"{path} is damaged or not a torch file.", "Download it again.") from error

@@ -1,5 +1,6 @@
 """Widths files: how many channels each prunable layer of a model keeps."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,8 @@ def read_widths(path: Path, *, model: str, scale: int) -> tuple[int, ...]:
 
 
 def _read_text(path: Path) -> str:
+    if not os.path.isfile(path):  # opening a pipe would wait for ever
+        raise ArtefactError(f"{path} is not a file.", "Give a widths file.")
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from drc_deploy import __version__
 from drc_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from drc_deploy.files import sha256_of, write_text
@@ -38,6 +41,7 @@ def search_file(
     """
     checkpoint = load_checkpoint(parent)
     state = state_path_of(output, "search", restart=restart)
+    torch.manual_seed(options.seed)  # only for duals, if the checkpoint has none
     searcher = Searcher(checkpoint.build_network(), checkpoint.build_duals(), options)
     inputs = {"parent": sha256_of(parent), "data": fingerprint_of(photographs)}
     widths = search_widths(searcher, photographs, state, inputs=inputs)
@@ -72,14 +76,15 @@ def prune_file(
     """
     checkpoint = load_checkpoint(parent)
     state = state_path_of(output, "prune", restart=restart)
-    duals = checkpoint.build_duals()
+    # Nothing trains the duals here: fresh ones would only add noise, so that then the primal part stands alone.
+    duals = checkpoint.build_duals() if checkpoint.dual_weights else nn.ModuleList()
     pruner = Pruner(checkpoint.build_network(), duals, options)
     sampler = PatchSampler(photographs.pyramids, patch=options.patch, batch=options.batch, seed=options.seed)
     parent_sha256 = sha256_of(parent)
     inputs = {"parent": parent_sha256, "data": fingerprint_of(photographs)}
     network = prune_to_widths(pruner, widths, sampler, state, inputs=inputs)
     provenance = {"stage": "prune", "options": dataclasses.asdict(options), "before": checkpoint.provenance}
-    pruned = Checkpoint.of(network, duals if checkpoint.dual_weights else None, provenance, parent_sha256)
+    pruned = Checkpoint.of(network, duals, provenance, parent_sha256)
     save_checkpoint(output, pruned)
     state.unlink(missing_ok=True)
     return pruned

@@ -1,10 +1,13 @@
 """Where training runs, and in which memory layout."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from drc_deploy.errors import TrainingError
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -23,3 +26,21 @@ def place(network: Module) -> Module:
 def place_images(images: Sequence[Tensor]) -> list[Tensor]:
     """Move a batch to the training device, channels last."""
     return [image.to(training_device(), memory_format=torch.channels_last) for image in images]
+
+
+@contextmanager
+def memory_checked() -> Iterator[None]:
+    """Say what to do when the block runs out of memory.
+
+    Raises:
+        TrainingError: it did.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # A GPU has an exception for it; a CPU's allocator tells it only in words.
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise TrainingError(
+            f"the {training_device().type.upper()} has too little memory for one step.", "Lower --batch or --patch."
+        ) from error

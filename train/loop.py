@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drc_deploy.errors import TrainingError, UsageError
+from drc_deploy.errors import TrainingError
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import Progress, progress
 from drc_deploy.train.data import PatchSampler
-from drc_deploy.train.device import place, place_images
+from drc_deploy.train.device import memory_checked, place, place_images
+from drc_deploy.train.interruption import whole_step
+from drc_deploy.train.limits import check_counts, check_rates, check_weights_of_losses
 from drc_deploy.train.losses import dual_regression_losses
 from drc_deploy.train.state import load_state, save_state
 
@@ -48,13 +50,11 @@ class TrainOptions:
         """Refuse options that cannot be run.
 
         Raises:
-            UsageError: a number that is not positive, or a negative weight of the dual loss.
+            UsageError: a number that is out of range.
         """
-        for name in ("steps", "batch", "patch", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise UsageError(f"{name} must be positive, not {getattr(self, name)}.", "Give a larger value.")
-        if self.dual_weight < 0:
-            raise UsageError(f"dual_weight must not be negative, not {self.dual_weight}.", "The paper uses 0.1.")
+        check_counts(self, "steps", "batch", "patch")
+        check_rates(self, "learning_rate")
+        check_weights_of_losses(self, "dual_weight")
 
     def learning_rate_at(self, step: int) -> float:
         """Give the learning rate of update ``step`` (from 0): linear warm-up, then a half cosine."""
@@ -76,6 +76,8 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         """Time spent in updates, over all sessions of the run."""
+        self.recent_losses: list[float] = []
+        """Of the latest hundredth of the steps."""
         # Adam works per parameter: one optimiser is the same as the authors' separate ones, and resumes as one.
         self.optimizer = torch.optim.Adam(self._parameters(), lr=options.learning_rate)
 
@@ -105,13 +107,32 @@ class Trainer:
         self.optimizer.step()
         self.step += 1
         self.seconds += time.monotonic() - start
+        self.recent_losses = [*self.recent_losses, value][-max(1, self.options.steps // 100) :]
         return value
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean of the recent losses; there must have been an update."""
+        return sum(self.recent_losses) / len(self.recent_losses)
+
+    def check_finite(self) -> None:
+        """Find out whether the weights are numbers; a finite loss may still have had gradients that are not.
+
+        Raises:
+            TrainingError: some are NaN or infinite.
+        """
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self._parameters()):
+            raise TrainingError(
+                f"the weights became NaN or infinite by step {self.step}.",
+                "Lower --learning-rate; the last saved state is kept.",
+            )
 
     def state(self) -> dict[str, Any]:
         """Give all that a later run needs to go on exactly here."""
         return {
             "step": self.step,
             "seconds": self.seconds,
+            "recent_losses": self.recent_losses,
             "network": self.network.state_dict(),
             "duals": self.duals.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -122,7 +143,7 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.duals.load_state_dict(state["duals"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.seconds, self.recent_losses = state["step"], state["seconds"], state["recent_losses"]
 
 
 def run_training(trainer: Trainer, sampler: PatchSampler, state_path: Path, *, inputs: dict[str, Any]) -> float:
@@ -138,36 +159,36 @@ def run_training(trainer: Trainer, sampler: PatchSampler, state_path: Path, *, i
         inputs: What else must be the same when a run goes on, such as the data and the initial checkpoint.
 
     Returns:
-        Mean loss over the last hundredth of the steps; NaN if a finished run was taken up.
+        Mean loss over the last hundredth of the steps.
 
     Raises:
-        TrainingError: the loss became NaN or infinite.
+        TrainingError: the loss or the weights became NaN or infinite, or memory ran out.
         UsageError: ``state_path`` holds a run with other options.
     """
     options = {**dataclasses.asdict(trainer.options), **inputs}
     if state := load_state(state_path, options):
         trainer.restore(state["trainer"])
     try:
-        with progress("Training", trainer.options.steps, done=trainer.step) as bar:
-            return _train(trainer, sampler, bar, lambda: _save(trainer, state_path, options))
+        with memory_checked(), progress("Training", trainer.options.steps, done=trainer.step) as bar:
+            _train(trainer, sampler, bar, lambda: _save(trainer, state_path, options))
     except KeyboardInterrupt:
         _save(trainer, state_path, options)
         raise
+    return trainer.mean_loss
 
 
 def _save(trainer: Trainer, path: Path, options: dict[str, Any]) -> None:
+    trainer.check_finite()
     save_state(path, {"options": options, "trainer": trainer.state()})
 
 
-def _train(trainer: Trainer, sampler: PatchSampler, bar: Progress, save: Callable[[], None]) -> float:
+def _train(trainer: Trainer, sampler: PatchSampler, bar: Progress, save: Callable[[], None]) -> None:
     steps = trainer.options.steps
     last_save = time.monotonic()
-    recent: list[float] = []
     while trainer.step < steps:
-        loss = trainer.update(sampler.sample(trainer.step))
-        recent = [*recent, loss][-max(1, steps // 100) :]
-        bar.advance(note=f"loss {sum(recent) / len(recent):.3f}")
+        with whole_step():
+            trainer.update(sampler.sample(trainer.step))
+        bar.advance(note=f"loss {trainer.mean_loss:.3f}")
         if time.monotonic() - last_save > SAVE_INTERVAL_S or trainer.step == steps:
             save()
             last_save = time.monotonic()
-    return sum(recent) / len(recent) if recent else math.nan

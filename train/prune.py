@@ -19,7 +19,8 @@ from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.models.network import PrunableLayer, SRNetwork
 from drc_deploy.progress import Progress, progress
 from drc_deploy.train.data import PatchSampler
-from drc_deploy.train.device import place, place_images
+from drc_deploy.train.device import memory_checked, place, place_images
+from drc_deploy.train.limits import check_counts, check_rates, check_weights_of_losses
 from drc_deploy.train.losses import dual_regression_losses
 from drc_deploy.train.shrink import shrink
 from drc_deploy.train.state import load_state, save_state
@@ -50,11 +51,11 @@ class PruneOptions:
         """Refuse options that cannot be run.
 
         Raises:
-            UsageError: a number that is not positive.
+            UsageError: a number that is out of range.
         """
-        for name in ("batches", "batch", "patch", "channels_per_step"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.", "Give a larger value.")
+        check_counts(self, "batches", "batch", "patch", "channels_per_step")
+        check_rates(self, "learning_rate")
+        check_weights_of_losses(self, "gamma", "dual_weight")
 
 
 class Pruner:
@@ -121,7 +122,7 @@ class Pruner:
         if not torch.isfinite(scores).all():
             raise TrainingError(
                 f"the gradient of layer {consumer} is not finite.",
-                "Lower the learning rate of pruning, or check the checkpoint.",
+                "Give a smaller --gamma, or check the checkpoint.",
             )
         return scores
 
@@ -183,14 +184,14 @@ def prune_to_widths(
 
     Raises:
         UsageError: widths that do not fit the network.
-        TrainingError: a gradient that is not finite.
+        TrainingError: a gradient that is not finite, or memory ran out.
     """
     network = pruner.original
     _check_widths(network, widths)
     options = {**dataclasses.asdict(pruner.options), "widths": list(widths), **inputs}
     if state := load_state(state_path, options):
         pruner.restore(state["pruner"])
-    with progress("Pruning channels", sum(widths), done=sum(len(kept) for kept in pruner.kept)) as bar:
+    with memory_checked(), progress("Pruning channels", sum(widths), done=sum(len(kept) for kept in pruner.kept)) as bar:
         for index in range(len(pruner.kept), len(widths)):
             first = index * pruner.options.batches
             batches = [sampler.sample(first + i) for i in range(pruner.options.batches)]

@@ -18,8 +18,10 @@ from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
 from drc_deploy.train.data import PatchSampler, Photographs
-from drc_deploy.train.device import place, place_images, training_device
+from drc_deploy.train.device import memory_checked, place, place_images, training_device
 from drc_deploy.train.gates import Gate, gated, mixture_gate
+from drc_deploy.train.interruption import whole_step
+from drc_deploy.train.limits import check_counts, check_rates, check_weights_of_losses
 from drc_deploy.train.losses import dual_regression_losses
 from drc_deploy.train.state import load_state, save_state
 
@@ -53,12 +55,12 @@ class SearchOptions:
         """Refuse options that cannot be run.
 
         Raises:
-            UsageError: a ratio outside (0, 1), or a number that is not positive.
+            UsageError: a ratio outside (0, 1), or a number that is out of range.
         """
         check_ratio(self.ratio)
-        for name in ("steps", "batch", "patch", "round_to"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}.", "Give a larger value.")
+        check_counts(self, "steps", "batch", "patch", "round_to")
+        check_rates(self, "weight_learning_rate", "alpha_learning_rate")
+        check_weights_of_losses(self, "dual_weight")
 
 
 def check_ratio(ratio: float) -> None:
@@ -88,7 +90,11 @@ def candidate_widths(full: int, ratio: float, round_to: int = 4) -> list[int]:
 
 
 class Searcher:
-    """A network whose prunable layers are mixtures of candidate widths, with both optimisers."""
+    """A network whose prunable layers are mixtures of candidate widths, with both optimisers.
+
+    Raises:
+        UsageError: no layer has a candidate that is narrower than it is now.
+    """
 
     def __init__(self, network: SRNetwork, duals: nn.ModuleList, options: SearchOptions) -> None:
         device = training_device()
@@ -101,6 +107,12 @@ class Searcher:
             torch.tensor(candidate_widths(layer.full_width, options.ratio, options.round_to)).clamp(max=now).to(device)
             for layer, now in zip(network.prunable_layers, network.widths, strict=True)
         ]
+        if all(int(c.min()) == now for c, now in zip(self.candidates, network.widths, strict=True)):
+            raise UsageError(
+                f"no layer of this network can become narrower with ratio {options.ratio} and multiples of "
+                f"{options.round_to}.",
+                "Give a larger --ratio or a smaller --round-to.",
+            )
         # Zeros as in the paper: at the start every candidate is equally likely.
         self.alphas = [torch.zeros(len(CANDIDATE_SHARES), device=device, requires_grad=True) for _ in self.candidates]
         self.weights = [p for m in (self.network, self.duals) for p in m.parameters() if p.requires_grad]
@@ -191,7 +203,7 @@ def search_widths(
         One width per prunable layer.
 
     Raises:
-        TrainingError: fewer than two photographs, or the loss became NaN.
+        TrainingError: fewer than two photographs, the loss became NaN, or memory ran out.
     """
     samplers = _halves(photographs, searcher.options)
     options = {**dataclasses.asdict(searcher.options), **inputs}
@@ -202,7 +214,8 @@ def search_widths(
         save_state(state_path, {"options": options, "search": searcher.state()})
 
     try:
-        _search(searcher, samplers, save)
+        with memory_checked():
+            _search(searcher, samplers, save)
     except KeyboardInterrupt:
         save()
         raise
@@ -231,7 +244,8 @@ def _search(searcher: Searcher, samplers: tuple[PatchSampler, PatchSampler], sav
     with progress("Searching widths", steps, done=searcher.step) as bar:
         while searcher.step < steps:
             step = searcher.step
-            loss = searcher.update(training.sample(step), validation.sample(step))
+            with whole_step():
+                loss = searcher.update(training.sample(step), validation.sample(step))
             note = ""
             if searcher.step % SAVE_EVERY_STEPS == 0 or searcher.step == steps:
                 # The loss is looked at only here: reading it would stop a GPU in every step.

@@ -74,9 +74,9 @@ def load_state(path: Path, options: dict[str, Any]) -> dict[str, Any] | None:
             content = json.loads((file.metadata() or {})["drc_deploy_state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ArtefactError(f"{path} is not a readable training state.", "Delete it to begin anew.") from error
-    if content["schema"] != records.SCHEMA_VERSION:
-        raise ArtefactError(f"{path} is a training state of another version.", "Delete it to begin anew.")
+        raise ArtefactError(f"{path} is not a readable training state.", "Add --restart to begin anew.") from error
+    if not isinstance(content, dict) or content.get("schema") != records.SCHEMA_VERSION:
+        raise ArtefactError(f"{path} is a training state of another version.", "Add --restart to begin anew.")
     tree: dict[str, Any] = _put_tensors(content["tree"], tensors)
     _check_options(tree.get("options", {}), options, path)
     return tree

@@ -81,7 +81,8 @@ def _train(
     sampler = PatchSampler(photographs.pyramids, patch=options.patch, batch=options.batch, seed=options.seed)
     fingerprint = fingerprint_of(photographs)
     trainer = Trainer(start.network, start.duals, options)
-    inputs = {"data": fingerprint, "parent": start.parent_sha256, "model": start.network.spec.name}
+    spec = start.network.spec
+    inputs = {"data": fingerprint, "parent": start.parent_sha256, "model": spec.name, "scale": spec.scale}
     loss = run_training(trainer, sampler, state, inputs=inputs)
     provenance = {
         "stage": "finetune" if start.parent_sha256 else "train",

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
-from drc_deploy.cli.training_options import benchmark_option, output_option, read_photographs, sampling_options
+from drc_deploy.cli.training_options import Sampling, benchmark_option, output_option, sampling_options
 
 
 @click.command()
@@ -33,11 +33,7 @@ def command(
     finetune_steps: int,
     learning_rate: float,
     benchmark_folders: tuple[Path, ...],
-    data: Path | None,
-    batch: int,
-    patch: int,
-    seed: int,
-    restart: bool,
+    sampling: Sampling,
     output: Path | None,
     workdir: Path,
     as_json: bool,
@@ -55,16 +51,16 @@ def command(
     from drc_deploy.train.search import SearchOptions
 
     options = CompressOptions(
-        SearchOptions(ratio, search_steps, batch, patch, round_to, seed=seed),
-        PruneOptions(prune_batches, batch, patch, channels_per_step, seed=seed),
-        TrainOptions(finetune_steps, batch, patch, learning_rate=learning_rate, seed=seed),
+        SearchOptions(ratio, search_steps, sampling.batch, sampling.patch, round_to, seed=sampling.seed),
+        PruneOptions(prune_batches, sampling.batch, sampling.patch, channels_per_step, seed=sampling.seed),
+        TrainOptions(finetune_steps, sampling.batch, sampling.patch, learning_rate=learning_rate, seed=sampling.seed),
     )
     parent = find_trained_checkpoint(checkpoint, workdir)
     output = output or workdir / f"{compressed_name(parent.stem, ratio)}.safetensors"
     scale = read_checkpoint_info(parent).scale
     benchmarks = find_benchmarks(benchmark_folders, scale)
-    photographs = read_photographs(data, scale, patch)
-    manifest = compress(parent, photographs, options, output, benchmarks=benchmarks, restart=restart)
+    photographs = sampling.read_photographs(scale)
+    manifest = compress(parent, photographs, options, output, benchmarks=benchmarks, restart=sampling.restart)
     emit({"checkpoint": str(output), **manifest}, as_json=as_json, text=_table(parent, output, manifest))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
-from drc_deploy.cli.training_options import benchmark_option, output_option, read_photographs, sampling_options
+from drc_deploy.cli.training_options import Sampling, benchmark_option, output_option, sampling_options
 
 
 @click.command()
@@ -24,11 +24,7 @@ def command(
     learning_rate: float,
     dual_weight: float,
     benchmark_folders: tuple[Path, ...],
-    data: Path | None,
-    batch: int,
-    patch: int,
-    seed: int,
-    restart: bool,
+    sampling: Sampling,
     output: Path | None,
     workdir: Path,
     as_json: bool,
@@ -43,13 +39,15 @@ def command(
     from drc_deploy.train.loop import TrainOptions
     from drc_deploy.train.training import finetune
 
-    options = TrainOptions(steps, batch, patch, learning_rate=learning_rate, dual_weight=dual_weight, seed=seed)
+    options = TrainOptions(
+        steps, sampling.batch, sampling.patch, learning_rate=learning_rate, dual_weight=dual_weight, seed=sampling.seed
+    )
     parent = find_checkpoint(checkpoint, workdir)
     output = output or workdir / f"{parent.stem.removesuffix('_pruned')}_finetuned.safetensors"
     scale = read_checkpoint_info(parent).scale
     benchmarks = find_benchmarks(benchmark_folders, scale)
-    photographs = read_photographs(data, scale, patch)
-    result = finetune(parent, photographs, options, output, benchmarks=benchmarks, restart=restart)
+    photographs = sampling.read_photographs(scale)
+    result = finetune(parent, photographs, options, output, benchmarks=benchmarks, restart=sampling.restart)
     emit(
         {"checkpoint": str(output), **result.provenance},
         as_json=as_json,

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
-from drc_deploy.cli.training_options import output_option, read_photographs, sampling_options
+from drc_deploy.cli.training_options import Sampling, output_option, sampling_options
 
 
 @click.command()
@@ -30,11 +30,7 @@ def command(
     batches: int,
     channels_per_step: int,
     gamma: float,
-    data: Path | None,
-    batch: int,
-    patch: int,
-    seed: int,
-    restart: bool,
+    sampling: Sampling,
     output: Path | None,
     workdir: Path,
     as_json: bool,
@@ -49,13 +45,13 @@ def command(
     from drc_deploy.train.prune import PruneOptions
     from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 
-    options = PruneOptions(batches, batch, patch, channels_per_step, gamma=gamma, seed=seed)
+    options = PruneOptions(batches, sampling.batch, sampling.patch, channels_per_step, gamma=gamma, seed=sampling.seed)
     parent = find_checkpoint(checkpoint, workdir)
     info = read_checkpoint_info(parent)
     widths = read_widths(widths_path, model=info.model, scale=info.scale)
     output = output or workdir / f"{widths_path.name.removesuffix(WIDTHS_SUFFIX)}_pruned.safetensors"
-    photographs = read_photographs(data, info.scale, patch)
-    result = prune_file(parent, widths, photographs, options, output, restart=restart)
+    photographs = sampling.read_photographs(info.scale)
+    result = prune_file(parent, widths, photographs, options, output, restart=sampling.restart)
     params = result.build_network().parameter_count
     emit(
         {"checkpoint": str(output), "widths": list(widths), "params_before": info.params, "params": params},

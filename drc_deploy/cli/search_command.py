@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
-from drc_deploy.cli.training_options import output_option, read_photographs, sampling_options
+from drc_deploy.cli.training_options import Sampling, output_option, sampling_options
 
 
 @click.command()
@@ -23,11 +23,7 @@ def command(
     ratio: float,
     steps: int,
     round_to: int,
-    data: Path | None,
-    batch: int,
-    patch: int,
-    seed: int,
-    restart: bool,
+    sampling: Sampling,
     output: Path | None,
     workdir: Path,
     as_json: bool,
@@ -39,11 +35,11 @@ def command(
     from drc_deploy.train.search import SearchOptions
     from drc_deploy.widths import WIDTHS_SUFFIX
 
-    options = SearchOptions(ratio, steps, batch, patch, round_to, seed=seed)
+    options = SearchOptions(ratio, steps, sampling.batch, sampling.patch, round_to, seed=sampling.seed)
     parent = find_checkpoint(checkpoint, workdir)
     output = output or workdir / f"{compressed_name(parent.stem, ratio)}{WIDTHS_SUFFIX}"
-    photographs = read_photographs(data, read_checkpoint_info(parent).scale, patch)
-    found = search_file(parent, photographs, options, output, restart=restart)
+    photographs = sampling.read_photographs(read_checkpoint_info(parent).scale)
+    found = search_file(parent, photographs, options, output, restart=sampling.restart)
     emit(
         {"widths_file": str(output), **dataclasses.asdict(found)},
         as_json=as_json,

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
-from drc_deploy.cli.training_options import benchmark_option, output_option, read_photographs, sampling_options
+from drc_deploy.cli.training_options import Sampling, benchmark_option, output_option, sampling_options
 
 
 @click.command()
@@ -26,11 +26,7 @@ def command(
     learning_rate: float,
     dual_weight: float,
     benchmark_folders: tuple[Path, ...],
-    data: Path | None,
-    batch: int,
-    patch: int,
-    seed: int,
-    restart: bool,
+    sampling: Sampling,
     output: Path | None,
     workdir: Path,
     as_json: bool,
@@ -45,13 +41,15 @@ def command(
     from drc_deploy.train.loop import TrainOptions
     from drc_deploy.train.training import train_from_scratch
 
-    options = TrainOptions(steps, batch, patch, learning_rate=learning_rate, dual_weight=dual_weight, seed=seed)
+    options = TrainOptions(
+        steps, sampling.batch, sampling.patch, learning_rate=learning_rate, dual_weight=dual_weight, seed=sampling.seed
+    )
     check_scale(model, scale)
     output = output or workdir / f"{model}{'' if scale == 4 else f'_x{scale}'}.safetensors"
     benchmarks = find_benchmarks(benchmark_folders, scale)
-    photographs = read_photographs(data, scale, patch)
+    photographs = sampling.read_photographs(scale)
     checkpoint = train_from_scratch(
-        ModelSpec(model, scale), photographs, options, output, benchmarks=benchmarks, restart=restart
+        ModelSpec(model, scale), photographs, options, output, benchmarks=benchmarks, restart=sampling.restart
     )
     emit(
         {"checkpoint": str(output), **checkpoint.provenance},

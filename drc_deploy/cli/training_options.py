@@ -1,8 +1,10 @@
 """Options that the commands of the training stage share."""
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,19 +13,46 @@ from drc_deploy.locate import SAMPLES
 if TYPE_CHECKING:
     from drc_deploy.train.data import Photographs
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 
-data_option = click.option(
-    "--data",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder of photographs to train on. Without it, the few that ship with the package.",
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What every stage of training is fed with, and whether it goes on with unfinished work."""
+
+    data: Path | None
+    """Folder of photographs; None means those that ship with the package."""
+    batch: int
+    patch: int
+    """Side of a patch in LR pixels."""
+    seed: int
+    restart: bool
+
+    def read_photographs(self, scale: int) -> "Photographs":
+        """Load the photographs; tell on standard error which were left out, or that the shipped ones are used."""
+        from drc_deploy.train.data import load_photographs
+
+        if self.data is None:
+            click.echo(
+                "No --data: using the few photographs that ship with drc-deploy. Give more for good results.",
+                err=True,
+            )
+        photographs = load_photographs(self.data or SAMPLES, scale, self.patch)
+        for reason in photographs.skipped:
+            click.echo(f"Skipped: {reason}", err=True)
+        return photographs
+
+
+SAMPLING_OPTIONS = (
+    click.option(
+        "--data",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        help="Folder of photographs to train on. Without it, the few that ship with the package.",
+    ),
+    click.option("--batch", type=int, default=16, show_default=True, help="Patches per step."),
+    click.option("--patch", type=int, default=24, show_default=True, help="Side of a patch in LR pixels (paper: 48)."),
+    click.option("--seed", type=int, default=1, show_default=True),
+    click.option("--restart", is_flag=True, help="Begin anew instead of going on with unfinished work."),
 )
-batch_option = click.option("--batch", type=int, default=16, show_default=True, help="Patches per step.")
-patch_option = click.option(
-    "--patch", type=int, default=24, show_default=True, help="Side of a patch in LR pixels (paper: 48)."
-)
-seed_option = click.option("--seed", type=int, default=1, show_default=True)
-restart_option = click.option("--restart", is_flag=True, help="Begin anew instead of going on with unfinished work.")
+
 benchmark_option = click.option(
     "--eval",
     "benchmark_folders",
@@ -39,23 +68,14 @@ output_option = click.option(
 )
 
 
-def sampling_options(command: Function) -> Function:
-    """Add --data, --batch, --patch, --seed and --restart."""
-    for option in (restart_option, seed_option, patch_option, batch_option, data_option):
-        command = option(command)
-    return command
+def sampling_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of ``Sampling`` and hand them to the command as one argument, ``sampling``."""
 
+    @functools.wraps(command)
+    def with_sampling(data: Path | None, batch: int, patch: int, seed: int, restart: bool, **others: Any) -> None:
+        command(sampling=Sampling(data, batch, patch, seed, restart), **others)
 
-def read_photographs(data: Path | None, scale: int, patch: int) -> "Photographs":
-    """Load training photographs and tell on standard error which were left out, or that the samples are used."""
-    from drc_deploy.train.data import load_photographs
-
-    if data is None:
-        click.echo(
-            "No --data: using the few photographs that ship with drc-deploy. Give more for good results.",
-            err=True,
-        )
-    photographs = load_photographs(data or SAMPLES, scale, patch)
-    for reason in photographs.skipped:
-        click.echo(f"Skipped: {reason}", err=True)
-    return photographs
+    result: Callable[..., None] = with_sampling
+    for option in reversed(SAMPLING_OPTIONS):
+        result = option(result)
+    return result

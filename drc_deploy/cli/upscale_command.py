@@ -16,7 +16,7 @@ from drc_deploy.errors import DrcDeployError
 @click.option("--overwrite", is_flag=True, help="Write over files that exist.")
 @click.option("--tile", type=click.IntRange(1), help="Largest side of a tile in input pixels.")
 @click.option("--overlap", type=click.IntRange(0), help="Context around each tile in input pixels.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: the library's choice]")
+@options.threads_option
 @options.workdir_option
 @options.json_option
 def command(
