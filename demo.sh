@@ -6,7 +6,7 @@ RUN="--workdir demo_out"
 drc() { echo; echo "+ drc-deploy $*"; "$BIN/drc-deploy" "$@"; }
 
 drc compress --model drn_xs --ratio 0.3 --search-steps 60 --finetune-steps 150 $RUN
-drc export drn_xs -o drn_xs $RUN
+drc export drn_xs $RUN
 drc export drn_xs_r30 --trt fp16 $RUN
 drc upscale drc_deploy/samples/chelsea.png --engine demo_out/drn_xs_r30.onnx -o demo_out/chelsea_x4.png --overwrite
 drc bench $RUN

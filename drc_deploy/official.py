@@ -66,7 +66,7 @@ def _is_state_dict(value: Any) -> bool:
 
 def _load(path: Path) -> Any:
     if not os.path.isfile(path):  # opening a pipe would wait for ever
-        raise ArtefactError(f"{path} is not a file.", "Check the path.")
+        raise ArtefactError(f"{path} does not exist or is not a file.", "Check the path.")
     try:
         with warnings.catch_warnings():
             # torch warns about foreign pickle protocols before it refuses them; the refusal is enough.

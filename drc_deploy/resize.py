@@ -43,7 +43,8 @@ def _round_to_uint8(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     return rounded.clip(0, 255).astype(np.uint8)
 
 
-@lru_cache(maxsize=64)
+# Both axes and two levels of two sizes, upright and lying: more would cost 80 MiB for each further size of photograph.
+@lru_cache(maxsize=8)
 def _weights(length_in: int, length_out: int) -> NDArray[np.float64]:
     """Give the (length_out, length_in) matrix of one resizing pass."""
     scale = length_out / length_in

@@ -1,6 +1,7 @@
 """From what a user names to files: which image goes where, and upscaling one after the other."""
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -80,16 +81,19 @@ def plan_jobs(inputs: Sequence[Path], output: Path | None, scale: int) -> list[J
 
     Raises:
         InputError: a folder without images.
-        UsageError: ``output`` is neither a folder nor the name of an image.
+        UsageError: ``output`` is neither a folder nor the name of an image, or is the input folder itself, or a result
+            would take the place of another one or of an input.
     """
     jobs: list[Job] = []
     for source in inputs:
-        if source.is_dir():
+        if os.path.isdir(source):  # Path's own raises for a name that is too long
             into = output or source.with_name(f"{source.resolve().name}_x{scale}")
             jobs += _folder_jobs(source, into / source.name if output and len(inputs) > 1 else into)
         else:
             jobs.append(Job(source, _file_target(source, output, scale, alone=len(inputs) == 1)))
-    return _with_distinct_targets(jobs)
+    jobs = _with_distinct_targets(jobs)
+    _refuse_clashes(jobs)
+    return jobs
 
 
 def _file_target(source: Path, output: Path | None, scale: int, *, alone: bool) -> Path:
@@ -107,9 +111,13 @@ def _file_target(source: Path, output: Path | None, scale: int, *, alone: bool) 
 
 
 def _folder_jobs(folder: Path, into: Path) -> list[Job]:
-    inside = into.resolve()
-    # A second run must not take the results of the first for inputs.
-    images = [path for path in list_images(folder) if inside not in path.resolve().parents]
+    whole, inside = folder.resolve(), into.resolve()
+    if inside == whole:
+        raise UsageError(f"{folder} is where the images come from.", "Give another folder with -o.")
+    images = list_images(folder)
+    if whole in inside.parents:
+        # A second run must not take the results of the first for inputs.
+        images = [path for path in images if inside not in path.resolve().parents]
     if not images:
         raise InputError(f"{folder} holds no images.", f"Known are {', '.join(IMAGE_SUFFIXES)}.")
     return [Job(path, into / path.relative_to(folder).with_suffix(".png")) for path in images]
@@ -126,6 +134,25 @@ def _with_distinct_targets(jobs: list[Job]) -> list[Job]:
     ]
 
 
+def _refuse_clashes(jobs: Sequence[Job]) -> None:
+    """Refuse jobs that would write over each other's result or input, which --overwrite does not mean."""
+    sources = {os.path.realpath(job.source): job for job in jobs}
+    earlier: dict[str, Job] = {}
+    for job in jobs:
+        target = os.path.realpath(job.target)
+        if target in earlier:
+            raise UsageError(
+                f"{earlier[target].source} and {job.source} would both become {job.target}.",
+                "Upscale them one after the other, each with its own -o.",
+            )
+        if sources.get(target, job) is not job:
+            raise UsageError(
+                f"the result of {job.source} would replace {job.target}, which is an input too.",
+                "Give another folder with -o.",
+            )
+        earlier[target] = job
+
+
 def run_jobs(upscaler: Upscaler, jobs: Sequence[Job], *, overwrite: bool) -> tuple[list[Finished], list[Failed]]:
     """Upscale every image, whatever happens to the others; progress goes to standard error."""
     finished: list[Finished] = []
@@ -136,6 +163,9 @@ def run_jobs(upscaler: Upscaler, jobs: Sequence[Job], *, overwrite: bool) -> tup
             finished.append(upscale_file(upscaler, job, overwrite=overwrite, title=title))
         except DrcDeployError as error:
             failed.append(Failed(str(job.source), error.message, error.hint))
+        except MemoryError as error:
+            message = f"{job.source} needs more memory than there is: {error}."
+            failed.append(Failed(str(job.source), message, "Give a smaller --tile, or cut the image into parts."))
     return finished, failed
 
 
@@ -164,9 +194,9 @@ def upscale_file(upscaler: Upscaler, job: Job, *, overwrite: bool, title: str) -
 
 def _check_target(job: Job, *, overwrite: bool) -> None:
     """Refuse to write over the input, or over anything without leave."""
-    if not job.target.exists():
+    if not os.path.exists(job.target):
         return
-    if job.source.exists() and job.target.samefile(job.source):
+    if os.path.exists(job.source) and job.target.samefile(job.source):
         raise OutputError(f"{job.target} is the input itself.", "Give another name with -o.")
     if job.target.is_dir():
         raise OutputError(f"{job.target} is a folder.", "Give another name with -o.")

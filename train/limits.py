@@ -36,8 +36,8 @@ def check_rates(options: Any, *names: str) -> None:
             raise UsageError(f"{name} must be above 0 and at most 1, not {getattr(options, name)}.", "Try 1e-4.")
 
 
-def check_weights_of_losses(options: Any, *names: str) -> None:
-    """Check that these fields, weights of parts of a loss, are finite and not negative.
+def check_not_negative(options: Any, *names: str) -> None:
+    """Check that these fields are finite and not negative.
 
     Raises:
         UsageError: one is not; the message names it.

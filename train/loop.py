@@ -17,7 +17,7 @@ from drc_deploy.progress import Progress, progress
 from drc_deploy.train.data import PatchSampler
 from drc_deploy.train.device import memory_checked, place, place_images
 from drc_deploy.train.interruption import whole_step
-from drc_deploy.train.limits import check_counts, check_rates, check_weights_of_losses
+from drc_deploy.train.limits import check_counts, check_not_negative, check_rates
 from drc_deploy.train.losses import dual_regression_losses
 from drc_deploy.train.state import load_state, save_state
 
@@ -54,7 +54,7 @@ class TrainOptions:
         """
         check_counts(self, "steps", "batch", "patch")
         check_rates(self, "learning_rate")
-        check_weights_of_losses(self, "dual_weight")
+        check_not_negative(self, "dual_weight")
 
     def learning_rate_at(self, step: int) -> float:
         """Give the learning rate of update ``step`` (from 0): linear warm-up, then a half cosine."""

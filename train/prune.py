@@ -20,7 +20,7 @@ from drc_deploy.models.network import PrunableLayer, SRNetwork
 from drc_deploy.progress import Progress, progress
 from drc_deploy.train.data import PatchSampler
 from drc_deploy.train.device import memory_checked, place, place_images
-from drc_deploy.train.limits import check_counts, check_rates, check_weights_of_losses
+from drc_deploy.train.limits import check_counts, check_not_negative
 from drc_deploy.train.losses import dual_regression_losses
 from drc_deploy.train.shrink import shrink
 from drc_deploy.train.state import load_state, save_state
@@ -54,8 +54,7 @@ class PruneOptions:
             UsageError: a number that is out of range.
         """
         check_counts(self, "batches", "batch", "patch", "channels_per_step")
-        check_rates(self, "learning_rate")
-        check_weights_of_losses(self, "gamma", "dual_weight")
+        check_not_negative(self, "learning_rate", "gamma", "dual_weight")
 
 
 class Pruner:
@@ -191,7 +190,8 @@ def prune_to_widths(
     options = {**dataclasses.asdict(pruner.options), "widths": list(widths), **inputs}
     if state := load_state(state_path, options):
         pruner.restore(state["pruner"])
-    with memory_checked(), progress("Pruning channels", sum(widths), done=sum(len(kept) for kept in pruner.kept)) as bar:
+    done = sum(len(kept) for kept in pruner.kept)
+    with memory_checked(), progress("Pruning channels", sum(widths), done=done) as bar:
         for index in range(len(pruner.kept), len(widths)):
             first = index * pruner.options.batches
             batches = [sampler.sample(first + i) for i in range(pruner.options.batches)]

@@ -21,7 +21,7 @@ from drc_deploy.train.data import PatchSampler, Photographs
 from drc_deploy.train.device import memory_checked, place, place_images, training_device
 from drc_deploy.train.gates import Gate, gated, mixture_gate
 from drc_deploy.train.interruption import whole_step
-from drc_deploy.train.limits import check_counts, check_rates, check_weights_of_losses
+from drc_deploy.train.limits import check_counts, check_not_negative
 from drc_deploy.train.losses import dual_regression_losses
 from drc_deploy.train.state import load_state, save_state
 
@@ -59,8 +59,7 @@ class SearchOptions:
         """
         check_ratio(self.ratio)
         check_counts(self, "steps", "batch", "patch", "round_to")
-        check_rates(self, "weight_learning_rate", "alpha_learning_rate")
-        check_weights_of_losses(self, "dual_weight")
+        check_not_negative(self, "weight_learning_rate", "alpha_learning_rate", "dual_weight")
 
 
 def check_ratio(ratio: float) -> None:

@@ -1,6 +1,7 @@
 """The ``drc-deploy`` group: finds commands lazily and turns errors into a sentence and an exit code."""
 
 import importlib
+import os
 import sys
 import traceback
 from typing import NoReturn
@@ -84,6 +85,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         _report_missing(error, debug="--debug" in arguments)
+        sys.exit(1)
+    except BrokenPipeError:  # the reader of a pipe has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (MemoryError, OSError) as error:  # of the machine, such as a full disk behind standard output
+        _report(DrcDeployError(f"this machine failed: {error or 'no memory left'}."), debug="--debug" in arguments)
         sys.exit(1)
     except Exception as error:  # the last door: a user never sees a bare traceback
         _report_unexpected(error, debug="--debug" in arguments)

@@ -193,3 +193,30 @@ finally:
     assert "INPUT..." in result.stdout
     assert result.stderr.strip() == "[]"
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+def test_results_never_replace_each_other_or_another_input(engine: Path, photo: Path, tmp_path: Path) -> None:
+    twin = tmp_path / "other" / photo.name
+    twin.parent.mkdir()
+    twin.write_bytes(photo.read_bytes())
+    apart = upscale(photo, twin, "--engine", engine, "-o", tmp_path / "out", "--overwrite")
+    assert isinstance(apart.exception, UsageError)
+    assert "would both become" in str(apart.exception)
+    result = photo.with_name(f"{photo.stem}_x4.png")
+    result.write_bytes(photo.read_bytes())
+    again = upscale(photo, result, "--engine", engine, "--overwrite")
+    assert "is an input too" in str(again.exception)
+    assert result.read_bytes() == photo.read_bytes()
+
+
+def test_a_folder_is_not_upscaled_into_itself_but_into_the_one_around_it(engine: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures" / "in"
+    folder.mkdir(parents=True)
+    Image.fromarray(noise(4, 5, 3)).save(folder / "a.png")
+    assert "where the images come from" in str(upscale(folder, "--engine", engine, "-o", folder).exception)
+    assert upscale(folder, "--engine", engine, "-o", folder.parent).exit_code == 0
+    assert (folder.parent / "a.png").is_file()
+
+
+def test_a_name_that_is_too_long_is_an_error_of_the_image(engine: Path) -> None:
+    assert isinstance(upscale("a" * 5000 + ".png", "--engine", engine).exception, DrcDeployError)

@@ -1,5 +1,6 @@
 """Checkpoints survive a round trip in a fresh process, and bad files are refused with a sentence."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +120,25 @@ def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path, checkpo
     with pytest.raises(OutputError, match="cannot write"):
         save_checkpoint(tmp_path / "file" / "net.safetensors", checkpoint)
     assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_tensor_outside_the_networks_is_foreign(saved: Path) -> None:
+    save_file({**load_file(saved), "other": torch.zeros(1)}, saved, metadata=_metadata_of(saved))
+    with pytest.raises(ArtefactError, match="foreign tensors, first 'other'"):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize("change", [{"model": "vgg"}, {"scale": 3}, {"widths": [10**12] * 12}, {"widths": []}])
+def test_a_file_of_an_unknown_network_is_named(saved: Path, change: dict[str, object]) -> None:
+    metadata = {METADATA_KEY: json.dumps({**json.loads(_metadata_of(saved)[METADATA_KEY]), **change})}
+    save_file(load_file(saved), saved, metadata=metadata)
+    with pytest.raises(ArtefactError, match=r"net\.safetensors is of no known network"):
+        load_checkpoint(saved)
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
+    network = build_network(ModelSpec("drn_xs", 4))
+    network.convolution("head").weight.data.fill_(torch.inf)
+    with pytest.raises(ArtefactError, match="NaN or infinite"):
+        save_checkpoint(tmp_path / "net.safetensors", Checkpoint.of(network))
+    assert not list(tmp_path.iterdir())

@@ -209,3 +209,8 @@ def test_16_bits_are_rounded_to_the_nearest_of_8(tmp_path: Path) -> None:
     image = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     cv2.imwrite(str(tmp_path / "x.png"), image)
     assert np.array_equal(read_rgb(tmp_path / "x.png")[:, :, 1], np.round(image / 257).astype(np.uint8))
+
+
+def test_a_damaged_profile_does_not_make_a_cmyk_image_unreadable(tmp_path: Path) -> None:
+    Image.new("CMYK", (8, 8)).save(tmp_path / "a.jpg", icc_profile=b"x" * 200)
+    assert read_image(tmp_path / "a.jpg").pixels.shape == (8, 8, 3)

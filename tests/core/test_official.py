@@ -2,11 +2,14 @@
 
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
+from drc_deploy.checkpoint import load_checkpoint, save_checkpoint
 from drc_deploy.errors import ArtefactError
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
@@ -56,3 +59,31 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     torch.save(torch.zeros(3), tmp_path / "net.pt")
     with pytest.raises(ArtefactError, match="not a state dict"):
         import_official(tmp_path / "net.pt", "drn_s", 4)
+
+
+def test_tensors_that_share_memory_or_lie_otherwise_in_it_are_imported(tmp_path: Path) -> None:
+    state = build_network(ModelSpec("drn_xs", 4)).state_dict()
+    state["sub_mean.weight"] = state["add_mean.weight"]
+    state["head.weight"] = state["head.weight"].to(memory_format=torch.channels_last)
+    torch.save(state, tmp_path / "net.pt")
+    checkpoint = import_official(tmp_path / "net.pt", "drn_xs", 4)
+    save_checkpoint(tmp_path / "net.safetensors", checkpoint)
+    assert torch.equal(load_checkpoint(tmp_path / "net.safetensors").weights["head.weight"], state["head.weight"])
+
+
+@pytest.mark.parametrize("change", [Tensor.to_sparse, lambda t: t.to(torch.complex64), lambda t: t.to("meta")])
+def test_tensors_that_hold_no_weights_are_refused(tmp_path: Path, change: Callable[[Tensor], Tensor]) -> None:
+    state = build_network(ModelSpec("drn_xs", 4)).state_dict()
+    torch.save({**state, "head.weight": change(state["head.weight"])}, tmp_path / "net.pt")
+    with pytest.raises(ArtefactError, match=r"'head.weight'.*holds no weights"):
+        import_official(tmp_path / "net.pt", "drn_xs", 4)
+
+
+def test_a_pipe_is_refused_without_waiting_and_no_duals_are_no_list_of_duals(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pt")
+    with pytest.raises(ArtefactError, match="not a file"):
+        import_official(tmp_path / "pipe.pt", "drn_xs", 4)
+    torch.save(build_network(ModelSpec("drn_xs", 4)).state_dict(), tmp_path / "net.pt")
+    torch.save([], tmp_path / "duals.pt")
+    with pytest.raises(ArtefactError, match="not a list of state dicts"):
+        import_official(tmp_path / "net.pt", "drn_xs", 4, tmp_path / "duals.pt")

@@ -10,6 +10,7 @@ from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.train.data import Photographs
+from drc_deploy.train.device import memory_checked
 from drc_deploy.train.loop import Trainer, TrainOptions
 from drc_deploy.train.losses import dual_regression_losses
 from drc_deploy.train.training import finetune, train_from_scratch
@@ -74,7 +75,7 @@ def test_duals_learn_with_the_network_and_are_left_out_at_weight_zero(
 
 def test_a_nan_loss_stops_with_a_sentence_and_no_checkpoint(photographs: Photographs, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="loss became"):
-        train_from_scratch(SPEC, photographs, TrainOptions(50, 2, 8, learning_rate=1e18), tmp_path / "net.safetensors")
+        train_from_scratch(SPEC, photographs, TrainOptions(50, 2, 8, learning_rate=1.0), tmp_path / "net.safetensors")
     assert not (tmp_path / "net.safetensors").exists()
 
 
@@ -105,3 +106,54 @@ def test_impossible_options_are_refused(field: str) -> None:
 
 def test_no_learning_rate_is_nan() -> None:
     assert not any(math.isnan(TrainOptions(steps=n).learning_rate_at(0)) for n in (1, 2, 9, 10, 11))
+
+
+def test_a_run_killed_after_its_last_step_still_knows_its_loss(
+    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = train_from_scratch(SPEC, photographs, OPTIONS, tmp_path / "straight.safetensors")
+    with monkeypatch.context() as patch:
+        patch.setattr("drc_deploy.train.training.measure_psnr", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_from_scratch(SPEC, photographs, OPTIONS, tmp_path / "killed.safetensors")
+    resumed = train_from_scratch(SPEC, photographs, OPTIONS, tmp_path / "killed.safetensors")
+    assert resumed.provenance["loss"] == straight.provenance["loss"]
+
+
+def interrupted(*_arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_weights_that_are_not_finite_are_neither_saved_nor_kept_as_state(
+    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Trainer.update
+
+    def poisoned(trainer: Trainer, images: list[torch.Tensor]) -> float:
+        loss = original(trainer, images)
+        trainer.network.convolution("head").weight.data.fill_(math.nan)
+        return loss
+
+    monkeypatch.setattr(Trainer, "update", poisoned)
+    options = TrainOptions(steps=1, batch=2, patch=8)
+    with pytest.raises(TrainingError, match="weights became NaN"):
+        train_from_scratch(SPEC, photographs, options, tmp_path / "net.safetensors")
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_an_unfinished_run_of_another_scale_is_not_gone_on_with(
+    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, Trainer, "update", 2)
+        with pytest.raises(KeyboardInterrupt):
+            train_from_scratch(SPEC, photographs, OPTIONS, tmp_path / "net.safetensors")
+    with pytest.raises(UsageError, match="scale 4 then, 8 now"):
+        train_from_scratch(ModelSpec("drn_xs", 8), photographs, OPTIONS, tmp_path / "net.safetensors")
+
+
+def test_a_lack_of_memory_is_a_sentence() -> None:
+    with pytest.raises(TrainingError, match="too little memory"), memory_checked():
+        torch.empty(10**15)
+    with pytest.raises(RuntimeError, match="something else"), memory_checked():
+        raise RuntimeError("something else")

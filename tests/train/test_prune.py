@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from drc_deploy.errors import UsageError
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
@@ -114,3 +114,15 @@ def test_compress_goes_on_after_an_interruption_and_does_finished_stages_once(
     written = output.stat().st_mtime_ns
     compress(parent, photographs, options, output)
     assert output.stat().st_mtime_ns == written
+
+
+def test_pruning_without_trained_duals_is_repeatable(photographs: Photographs, tmp_path: Path) -> None:
+    network = build_network(ModelSpec("drn_xs", 4))
+    save_checkpoint(tmp_path / "parent.safetensors", Checkpoint.of(network))
+    one, other = (
+        prune_file(tmp_path / "parent.safetensors", WIDTHS, photographs, OPTIONS, tmp_path / f"{i}.safetensors")
+        for i in range(2)
+    )
+    assert not one.dual_weights
+    for name, tensor in one.weights.items():
+        assert torch.equal(tensor, other.weights[name]), name

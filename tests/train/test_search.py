@@ -1,6 +1,7 @@
 """The search follows the loss, keeps its halves apart, and resumes exactly."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -88,3 +89,9 @@ def test_one_photograph_is_too_few(photographs: Photographs, tmp_path: Path) -> 
 def test_ratios_outside_zero_and_one_are_refused(ratio: float) -> None:
     with pytest.raises(UsageError, match="not between 0 and 1"):
         SearchOptions(ratio=ratio)
+
+
+@pytest.mark.parametrize("options", [{"round_to": 10**9}, {"ratio": 1e-12, "round_to": 32}])
+def test_a_search_that_could_narrow_nothing_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="no layer of this network can become narrower"):
+        searcher(SearchOptions(steps=1, **options))

@@ -1,0 +1,22 @@
+"""Names that no file system takes are names of nothing, not faults."""
+
+from pathlib import Path
+
+import pytest
+
+from drc_deploy.errors import ArtefactError
+from drc_deploy.locate import find_checkpoint, find_trained_checkpoint
+
+
+@pytest.mark.parametrize("reference", ["", ".", "~nobody-of-that-name/x", "\0", "a" * 5000])
+def test_an_impossible_name_is_not_found(reference: str, tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="there is no file"):
+        find_checkpoint(reference, tmp_path)
+
+
+def test_a_torch_file_is_told_how_to_be_imported_and_not_how_to_be_trained(tmp_path: Path) -> None:
+    (tmp_path / "net.pt").write_bytes(b"")
+    with pytest.raises(ArtefactError) as caught:
+        find_trained_checkpoint("net.pt", tmp_path)
+    assert "drc-deploy import" in caught.value.hint
+    assert "drc-deploy train" not in caught.value.hint
