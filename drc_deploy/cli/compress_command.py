@@ -7,6 +7,7 @@ import click
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.training_options import Sampling, benchmark_option, output_option, sampling_options
+from drc_deploy.locate import CHECKPOINT_SUFFIX
 
 
 @click.command()
@@ -20,7 +21,7 @@ from drc_deploy.cli.training_options import Sampling, benchmark_option, output_o
 @click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Of the fine-tuning.")
 @benchmark_option
 @sampling_options
-@output_option
+@output_option(CHECKPOINT_SUFFIX)
 @workdir_option
 @json_option
 def command(

@@ -6,6 +6,7 @@ import click
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.training_options import output_option
+from drc_deploy.locate import CHECKPOINT_SUFFIX
 
 
 @click.command()
@@ -13,7 +14,7 @@ from drc_deploy.cli.training_options import output_option
 @click.option("--model", required=True, help="Architecture: drn_s or drn_l.")
 @click.option("--scale", type=int, default=4, show_default=True)
 @click.option("--duals", type=click.Path(path_type=Path), help="The authors' file of the dual networks.")
-@output_option
+@output_option(CHECKPOINT_SUFFIX)
 @workdir_option
 @json_option
 def command(

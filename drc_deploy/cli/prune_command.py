@@ -6,6 +6,7 @@ import click
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.training_options import Sampling, output_option, sampling_options
+from drc_deploy.locate import CHECKPOINT_SUFFIX
 
 
 @click.command()
@@ -21,7 +22,7 @@ from drc_deploy.cli.training_options import Sampling, output_option, sampling_op
 @click.option("--channels-per-step", type=int, default=4, show_default=True, help="Channels per pass (paper: 1).")
 @click.option("--gamma", type=float, default=1.0, show_default=True, help="Weight of the dual regression loss.")
 @sampling_options
-@output_option
+@output_option(CHECKPOINT_SUFFIX)
 @workdir_option
 @json_option
 def command(

@@ -7,6 +7,7 @@ import click
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.training_options import Sampling, output_option, sampling_options
+from drc_deploy.widths import WIDTHS_SUFFIX
 
 
 @click.command()
@@ -15,7 +16,7 @@ from drc_deploy.cli.training_options import Sampling, output_option, sampling_op
 @click.option("--steps", type=int, default=200, show_default=True, help="Search steps (paper: 2500).")
 @click.option("--round-to", type=int, default=4, show_default=True, help="Widths are multiples of this.")
 @sampling_options
-@output_option
+@output_option(WIDTHS_SUFFIX)
 @workdir_option
 @json_option
 def command(
@@ -33,7 +34,6 @@ def command(
     from drc_deploy.locate import find_checkpoint
     from drc_deploy.train.compress import compressed_name, search_file
     from drc_deploy.train.search import SearchOptions
-    from drc_deploy.widths import WIDTHS_SUFFIX
 
     options = SearchOptions(ratio, steps, sampling.batch, sampling.patch, round_to, seed=sampling.seed)
     parent = find_checkpoint(checkpoint, workdir)

@@ -6,6 +6,7 @@ import click
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.training_options import Sampling, benchmark_option, output_option, sampling_options
+from drc_deploy.locate import CHECKPOINT_SUFFIX
 
 
 @click.command()
@@ -16,7 +17,7 @@ from drc_deploy.cli.training_options import Sampling, benchmark_option, output_o
 @click.option("--dual-weight", type=float, default=0.1, show_default=True, help="Lambda; 0 trains without duals.")
 @benchmark_option
 @sampling_options
-@output_option
+@output_option(CHECKPOINT_SUFFIX)
 @workdir_option
 @json_option
 def command(

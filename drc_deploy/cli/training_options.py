@@ -60,12 +60,23 @@ benchmark_option = click.option(
     multiple=True,
     help="Benchmark set (HR/ and LRx4/) whose PSNR goes into the checkpoint; repeat it for more sets.",
 )
-output_option = click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="File to write, instead of one in --workdir.",
-)
+
+
+def output_option(suffix: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give -o/--output for a file that must end in ``suffix``: later commands know a file by it."""
+
+    def check(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
+        if value is not None and not value.name.endswith(suffix):
+            raise click.BadParameter(f"{value} must end in {suffix}.")
+        return value
+
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path, dir_okay=False),
+        callback=check,
+        help=f"File to write ({suffix}), instead of one in --workdir.",
+    )
 
 
 def sampling_options(command: Callable[..., None]) -> Callable[..., None]:

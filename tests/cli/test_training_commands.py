@@ -69,6 +69,8 @@ def test_compress_without_a_checkpoint_says_how_to_get_one(tmp_path: Path) -> No
         (["search", "missing"], 1, "no file 'missing'"),
         (["compress", "--model", "drn_xs", "--ratio", "1.5"], 2, "not between 0 and 1"),
         (["import", "missing.pt", "--model", "drn_s"], 1, "does not exist"),
+        (["train", "--model", "drn_xs", "-o", "net.pt"], 2, "must end in .safetensors"),
+        (["search", "drn_xs", "-o", "widths.txt"], 2, "must end in .widths.json"),
         (["frobnicate"], 2, "No such command"),
     ],
 )
