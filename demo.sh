@@ -5,7 +5,7 @@ BIN=${BIN:-.venv/bin}
 RUN="--workdir demo_out"
 drc() { echo; echo "+ drc-deploy $*"; "$BIN/drc-deploy" "$@"; }
 
-drc compress --model drn_xs --ratio 0.3 --search-steps 60 --finetune-steps 150 $RUN
+drc compress --model drn_xs --ratio 0.3 --search-steps 60 --finetune-steps 500 --learning-rate 5e-4 $RUN
 drc export drn_xs $RUN
 drc export drn_xs_r30 --trt fp16 $RUN
 drc upscale drc_deploy/samples/chelsea.png --engine demo_out/drn_xs_r30.onnx -o demo_out/chelsea_x4.png --overwrite

@@ -8,8 +8,10 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from drc_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from drc_deploy.checkpoint import load_checkpoint, save_checkpoint
 from drc_deploy.engine_info import METADATA_KEY, EngineInfo, read_sidecar
 from drc_deploy.errors import ArtefactError, DrcDeployError, OutputError, VerificationError
 from drc_deploy.export.pipeline import ExportResult, export_checkpoint
@@ -90,11 +92,12 @@ def test_weights_that_overflow_in_fp16_name_the_layer_and_leave_the_old_files(re
 
 
 def test_nan_weights_are_refused_before_anything_is_written(request_here: ExportRequest) -> None:
-    checkpoint = load_checkpoint(request_here.checkpoint)
-    weights = dict(checkpoint.weights)
-    weights["head.weight"] = torch.full_like(weights["head.weight"], float("nan"))
+    with safe_open(request_here.checkpoint, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    tensors["primal.head.weight"].fill_(float("nan"))
     path = request_here.folder / "nan.safetensors"
-    save_checkpoint(path, Checkpoint(checkpoint.spec, weights, {}))
+    save_file(tensors, path, metadata=metadata)
     with pytest.raises(ArtefactError, match=r"head\.weight.*NaN"):
         export_checkpoint(dataclasses.replace(request_here, checkpoint=path))
     assert os.listdir(request_here.folder) == ["nan.safetensors"]
