@@ -2,6 +2,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,20 @@ from drc_deploy.errors import OutputError
 from drc_deploy.export.staging import publish, staging_folder
 
 
-@pytest.fixture
+@contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow over 4 KiB: the kernel refuses the write, as it does on a full disk."""
+    """Let no file grow over 4 KiB: the kernel refuses the write, as it does on a full disk.
+
+    Around the write alone, since the test's own output may go to a file as well.
+    """
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_files_replace_those_of_the_same_name(tmp_path: Path) -> None:
@@ -45,9 +51,8 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a"]
 
 
-@pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="cannot write"), staging_folder(tmp_path) as staging:
+    with pytest.raises(OutputError, match="cannot write"), full_disk(), staging_folder(tmp_path) as staging:
         (staging / "a").write_bytes(bytes(100_000))
     assert os.listdir(tmp_path) == []
 
