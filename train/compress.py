@@ -20,7 +20,7 @@ from drc_deploy.train.loop import TrainOptions
 from drc_deploy.train.prune import PruneOptions, Pruner, prune_to_widths
 from drc_deploy.train.search import Searcher, SearchOptions, search_widths
 from drc_deploy.train.state import state_path_of
-from drc_deploy.train.training import finetune, fingerprint_of
+from drc_deploy.train.training import finetune
 from drc_deploy.widths import WIDTHS_SUFFIX, WidthsFile, read_widths, write_widths
 
 
@@ -43,7 +43,7 @@ def search_file(
     state = state_path_of(output, "search", restart=restart)
     torch.manual_seed(options.seed)  # only for duals, if the checkpoint has none
     searcher = Searcher(checkpoint.build_network(), checkpoint.build_duals(), options)
-    inputs = {"parent": sha256_of(parent), "data": fingerprint_of(photographs)}
+    inputs = {"parent": sha256_of(parent), "data": photographs.fingerprint}
     widths = search_widths(searcher, photographs, state, inputs=inputs)
     content = WidthsFile(
         model=checkpoint.spec.name,
@@ -81,7 +81,7 @@ def prune_file(
     pruner = Pruner(checkpoint.build_network(), duals, options)
     sampler = PatchSampler(photographs.pyramids, patch=options.patch, batch=options.batch, seed=options.seed)
     parent_sha256 = sha256_of(parent)
-    inputs = {"parent": parent_sha256, "data": fingerprint_of(photographs)}
+    inputs = {"parent": parent_sha256, "data": photographs.fingerprint}
     network = prune_to_widths(pruner, widths, sampler, state, inputs=inputs)
     provenance = {"stage": "prune", "options": dataclasses.asdict(options), "before": checkpoint.provenance}
     pruned = Checkpoint.of(network, duals, provenance, parent_sha256)
@@ -126,7 +126,7 @@ def compress(
     spec = load_checkpoint(parent).spec
     manifest = _Manifest(
         output.with_suffix(".manifest.json"),
-        inputs={"checkpoint": sha256_of(parent), "data": fingerprint_of(photographs), "version": __version__},
+        inputs={"checkpoint": sha256_of(parent), "data": photographs.fingerprint, "version": __version__},
         restart=restart,
     )
     manifest.run(

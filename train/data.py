@@ -1,6 +1,8 @@
 """Training data: an image pyramid per photograph, and random aligned patches from it."""
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ Pyramid = list[NDArray[np.uint8]]
 """One photograph at scales 1, 2, ... s, coarse to fine: (H*2^k, W*2^k, 3) uint8 RGB."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Photographs:
     """Pyramids of all usable photographs of a folder, and what was left out."""
 
@@ -26,6 +28,15 @@ class Photographs:
     pyramids: list[Pyramid]
     skipped: list[str]
     """One sentence for each file that was not used."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all pixels that training sees, so that a run is not resumed on other data."""
+        digest = hashlib.sha256()
+        for pyramid in self.pyramids:
+            digest.update(repr(pyramid[-1].shape).encode())
+            digest.update(pyramid[-1].tobytes())
+        return digest.hexdigest()
 
 
 def load_photographs(folder: Path, scale: int, patch: int) -> Photographs:

@@ -1,6 +1,5 @@
 """From a folder of photographs to a checkpoint: training from scratch, and fine-tuning."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,14 +78,13 @@ def _train(
 ) -> Checkpoint:
     state = state_path_of(output, "train", restart=restart)
     sampler = PatchSampler(photographs.pyramids, patch=options.patch, batch=options.batch, seed=options.seed)
-    fingerprint = fingerprint_of(photographs)
     trainer = Trainer(start.network, start.duals, options)
     spec = start.network.spec
-    inputs = {"data": fingerprint, "parent": start.parent_sha256, "model": spec.name, "scale": spec.scale}
+    inputs = {"data": photographs.fingerprint, "parent": start.parent_sha256, "model": spec.name, "scale": spec.scale}
     loss = run_training(trainer, sampler, state, inputs=inputs)
     provenance = {
         "stage": "finetune" if start.parent_sha256 else "train",
-        "data": {"folder": photographs.folder, "images": len(photographs.pyramids), "sha256": fingerprint},
+        "data": {"folder": photographs.folder, "images": len(photographs.pyramids), "sha256": photographs.fingerprint},
         "steps": options.steps,
         "batch": options.batch,
         "patch": options.patch,
@@ -104,12 +102,3 @@ def _train(
     save_checkpoint(output, checkpoint)
     state.unlink(missing_ok=True)
     return checkpoint
-
-
-def fingerprint_of(photographs: Photographs) -> str:
-    """Give the SHA-256 of all pixels that training sees, so that a run is not resumed on other data."""
-    digest = hashlib.sha256()
-    for pyramid in photographs.pyramids:
-        digest.update(repr(pyramid[-1].shape).encode())
-        digest.update(pyramid[-1].tobytes())
-    return digest.hexdigest()
