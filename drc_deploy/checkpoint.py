@@ -15,6 +15,7 @@ from drc_deploy import records
 from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo, read_checkpoint_info
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.files import atomic_path
+from drc_deploy.models.dual_design import DualDesign
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
 
@@ -37,6 +38,8 @@ class Checkpoint:
     """How the weights came to be: JSON values only."""
     parent_sha256: str | None = None
     """SHA-256 of the checkpoint that this one was made from."""
+    dual_design: DualDesign = "progressive"
+    """Which kind of dual networks these are."""
 
     @classmethod
     def of(
@@ -45,6 +48,7 @@ class Checkpoint:
         duals: nn.ModuleList | None = None,
         provenance: dict[str, Any] | None = None,
         parent_sha256: str | None = None,
+        dual_design: DualDesign = "progressive",
     ) -> "Checkpoint":
         """Take the weights out of live networks, as copies on the CPU."""
         return cls(
@@ -53,6 +57,7 @@ class Checkpoint:
             dual_weights=_copy(duals.state_dict()) if duals is not None else {},
             provenance=provenance or {},
             parent_sha256=parent_sha256,
+            dual_design=dual_design,
         )
 
     def build_network(self) -> SRNetwork:
@@ -63,7 +68,7 @@ class Checkpoint:
 
     def build_duals(self) -> nn.ModuleList:
         """Build the dual networks with these weights, or freshly initialised when the checkpoint has none."""
-        duals = build_network(dataclasses.replace(self.spec, widths=None)).build_duals()
+        duals = build_network(dataclasses.replace(self.spec, widths=None)).build_duals(self.dual_design)
         if self.dual_weights:
             duals.load_state_dict(self.dual_weights)
         return duals.eval()
@@ -90,6 +95,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         params=network.parameter_count,
         provenance=checkpoint.provenance,
         parent_sha256=checkpoint.parent_sha256,
+        dual_design=checkpoint.dual_design,
     )
     tensors = {PRIMAL + name: tensor for name, tensor in checkpoint.weights.items()}
     tensors |= {DUAL + name: tensor for name, tensor in checkpoint.dual_weights.items()}
@@ -121,6 +127,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         dual_weights=_strip(tensors, DUAL),
         provenance=info.provenance,
         parent_sha256=info.parent_sha256,
+        dual_design=info.dual_design,
     )
     check_weights(checkpoint, str(path))
     return checkpoint
@@ -155,7 +162,7 @@ def check_weights(checkpoint: Checkpoint, source: str) -> None:
     try:
         with torch.device("meta"):
             network = build_network(checkpoint.spec)
-            duals = network.build_duals()
+            duals = network.build_duals(checkpoint.dual_design)
     except UsageError as error:  # nobody typed this model: it is what the file says
         raise ArtefactError(f"{source} is of no known network: {error.message}", _FOREIGN_HINT) from error
     _check_state(checkpoint.weights, network.state_dict(), source)

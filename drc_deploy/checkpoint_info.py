@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 
 from drc_deploy import records
 from drc_deploy.errors import ArtefactError
+from drc_deploy.models.dual_design import DualDesign
 
 METADATA_KEY = "drc_deploy"
 
@@ -29,6 +30,8 @@ class CheckpointInfo:
     """How the weights came to be: stage, data, steps, seed, PSNR, ..."""
     parent_sha256: str | None
     """SHA-256 of the checkpoint that this one was made from."""
+    dual_design: DualDesign = "progressive"
+    """Which kind of dual networks the file holds."""
 
 
 def read_checkpoint_info(path: Path) -> CheckpointInfo:

@@ -43,7 +43,7 @@ def from_dict(cls: type[Record], data: dict[str, Any], source: str) -> Record:
     """Build ``cls`` from parsed JSON. Unknown keys are ignored, so that newer files can add some.
 
     Raises:
-        ArtefactError: another schema version, a missing field, or a value of the wrong type.
+        ArtefactError: another schema version, a missing field that has no default, or a value of the wrong type.
     """
     if data.get("schema") != SCHEMA_VERSION:
         raise ArtefactError(
@@ -54,6 +54,8 @@ def from_dict(cls: type[Record], data: dict[str, Any], source: str) -> Record:
     values: dict[str, Any] = {}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         if field.name not in data:
+            if field.default is not dataclasses.MISSING:
+                continue  # younger than the file
             raise ArtefactError(f"{source} lacks the metadata field {field.name!r}.", "Make the file again.")
         try:
             values[field.name] = _convert(data[field.name], hints[field.name])

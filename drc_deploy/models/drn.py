@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from drc_deploy.models.dual_design import DualDesign
 from drc_deploy.models.network import ModelSpec, PrunableLayer, SRNetwork, resolve_widths
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
@@ -64,6 +65,17 @@ class DownBlock(nn.Module):
         """(N, C, H, W) -> (N, C', H/2, W/2)."""
         result: Tensor = self.dual_module(x)
         return result
+
+
+def _straight_dual(hidden: int, halvings: int) -> nn.Sequential:
+    """Build a dual network from the finest image to the input: strided convolutions, and one that makes the image."""
+    layers: list[nn.Module] = []
+    for index in range(halvings):
+        layers += [
+            nn.Conv2d(hidden if index else 3, hidden, 3, stride=2, padding=1, bias=False),
+            nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
+        ]
+    return nn.Sequential(*layers, nn.Conv2d(hidden, 3, 3, padding=1, bias=False))
 
 
 class ChannelAttention(nn.Module):
@@ -129,6 +141,7 @@ class DRN(SRNetwork):
         self.tail = nn.ModuleList(nn.Conv2d(channels, 3, 3, padding=1) for channels in tail_inputs)
         # The last tail makes the result: 8 bits need more than the 11 of a half-precision sum.
         self.float32_modules = ("sub_mean", "add_mean", f"tail.{self.phases}")
+        self.image_modules = ("sub_mean", "head", *(f"tail.{k}" for k in range(self.phases + 1)), "add_mean")
 
     def _decoder_stage(self, stage: int, widths: Iterator[int]) -> nn.Sequential:
         """Build the blocks of one stage, then the convolution and PixelShuffle that double the resolution."""
@@ -169,9 +182,13 @@ class DRN(SRNetwork):
         image: Tensor = self.add_mean(tail(features.to(tail.weight.dtype)).to(self.add_mean.weight.dtype))
         return image
 
-    def build_duals(self) -> nn.ModuleList:
-        """Build one dual network per phase; number i maps an image of scale 2^(i+1) to one of scale 2^i."""
-        return nn.ModuleList(DownBlock(3, self.config.features, 3) for _ in range(self.phases))
+    def build_duals(self, design: DualDesign = "progressive") -> nn.ModuleList:
+        """Build the dual networks; see ``SRNetwork.build_duals``."""
+        features = self.config.features
+        if design == "single":
+            return nn.ModuleList([_straight_dual(features, self.phases)])
+        hidden = 2 * features if design == "wide" else features
+        return nn.ModuleList(DownBlock(3, hidden, 3) for _ in range(self.phases))
 
 
 def _stage_width(features: int, phases: int, stage: int) -> int:

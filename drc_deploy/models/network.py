@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from drc_deploy.errors import UsageError
+from drc_deploy.models.dual_design import DualDesign
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class SRNetwork(nn.Module, abc.ABC):
     Attributes:
         spec: What was asked of the builder.
         float32_modules: Modules that stay in float32 when the body is halved: those that touch the 0..255 range.
+        image_modules: Modules that take or give an image. Mixed-precision training keeps them in float32: bfloat16 has
+            8 bits of precision, as many as an image has.
         prunable_layers: The layers that search and pruning may narrow, in the order of ``widths``.
         receptive_field: How far an output pixel sees on each side through local operations, in input pixels.
         global_operations: Whether some operation sees the whole input, such as channel attention.
@@ -51,6 +54,7 @@ class SRNetwork(nn.Module, abc.ABC):
 
     spec: ModelSpec
     float32_modules: tuple[str, ...]
+    image_modules: tuple[str, ...]
     prunable_layers: tuple[PrunableLayer, ...]
     receptive_field: int
     global_operations: bool
@@ -71,8 +75,11 @@ class SRNetwork(nn.Module, abc.ABC):
         """Give only the finest image: (N, 3, scale*H, scale*W) float32, unclamped."""
 
     @abc.abstractmethod
-    def build_duals(self) -> nn.ModuleList:
-        """Build the dual networks: number i maps an image of scale 2^(i+1) to one of scale 2^i."""
+    def build_duals(self, design: DualDesign = "progressive") -> nn.ModuleList:
+        """Build the dual networks.
+
+        Number i maps an image of scale 2^(i+1) to one of scale 2^i; a single one maps the finest image to scale 1.
+        """
 
     @property
     def scale(self) -> int:

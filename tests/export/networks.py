@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from drc_deploy.engine_info import EngineInfo, IoDtype
 from drc_deploy.export.graph import TRACE_SHAPE
+from drc_deploy.models.dual_design import DualDesign
 from drc_deploy.models.network import ModelSpec, SRNetwork
 
 
@@ -15,7 +16,7 @@ class Toy(SRNetwork):
     def __init__(self, gain: float = 1.0) -> None:
         super().__init__()
         self.spec = ModelSpec("toy", 2)
-        self.float32_modules = ("tail",)
+        self.float32_modules = self.image_modules = ("tail",)
         self.prunable_layers = ()
         self.receptive_field, self.global_operations = 2, False
         self.head = nn.Conv2d(3, 4, 3, padding=1)
@@ -34,7 +35,7 @@ class Toy(SRNetwork):
     def forward(self, lr: Tensor) -> list[Tensor]:
         return [self.upscale(lr)]
 
-    def build_duals(self) -> nn.ModuleList:
+    def build_duals(self, design: DualDesign = "progressive") -> nn.ModuleList:
         return nn.ModuleList()
 
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drc_deploy.models.drn import DownBlock
+from drc_deploy.models.dual_design import DualDesign
 from drc_deploy.models.network import ModelSpec, PrunableLayer, SRNetwork, resolve_widths
 
 
@@ -14,7 +15,7 @@ class PlainNetwork(SRNetwork):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         inner, last = resolve_widths(spec.widths, [("inner", 12), ("last", 6)], spec.name)
-        self.spec, self.float32_modules = spec, ("finish",)
+        self.spec, self.float32_modules, self.image_modules = spec, ("finish",), ("first", "finish")
         self.receptive_field, self.global_operations = 4, False
         self.prunable_layers = (
             PrunableLayer("inner", "second", "first", 1, 12),
@@ -35,5 +36,6 @@ class PlainNetwork(SRNetwork):
         fine = self.upscale(lr)
         return [F.avg_pool2d(fine, 4), F.avg_pool2d(fine, 2), fine]
 
-    def build_duals(self) -> nn.ModuleList:
+    def build_duals(self, design: DualDesign = "progressive") -> nn.ModuleList:
+        assert design == "progressive"
         return nn.ModuleList(DownBlock(3, 4, 3) for _ in range(2))
