@@ -1,0 +1,96 @@
+"""Photographs to train on: the pixels of all of them in one array, in memory or mapped from a store on disk."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drc_deploy.errors import TrainingError
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where one image lies in ``Photographs.pixels``: its rows one after another from ``offset`` on."""
+
+    offset: int
+    """Index of its first pixel."""
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One photograph, with the low-resolution versions that its owner gave."""
+
+    name: str
+    """Its path below the folder that it came from."""
+    sha256: str
+    """Of its size and pixels (see ``content_sha256``), those of given LR versions included."""
+    hr: Placed
+    lr: Mapping[int, Placed] = field(default_factory=dict)
+    """Reduction factor to LR image of exactly (height // factor) x (width // factor); what is missing is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Photographs:
+    """A set of photographs, and what was left out of it."""
+
+    name: str
+    """Name of the folder or store they came from."""
+    pixels: NDArray[np.uint8]
+    """(pixels, 3) uint8 RGB; may be a read-only map of a file."""
+    entries: tuple[Entry, ...]
+    skipped: tuple[str, ...] = ()
+    """One sentence for each file that was not used."""
+
+    @classmethod
+    def of(cls, name: str, images: Sequence[NDArray[np.uint8]]) -> "Photographs":
+        """Join images, each (H, W, 3) uint8 RGB, in memory."""
+        entries, offset = [], 0
+        for index, image in enumerate(images):
+            height, width = image.shape[:2]
+            entries.append(Entry(str(index), content_sha256(image), Placed(offset, height, width)))
+            offset += height * width
+        pixels = np.concatenate([image.reshape(-1, 3) for image in images]) if images else np.empty((0, 3), np.uint8)
+        return cls(name, pixels, tuple(entries))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that training sees, so that a run is not resumed on other data."""
+        return hashlib.sha256("".join(entry.sha256 for entry in self.entries).encode()).hexdigest()
+
+    def image(self, placed: Placed) -> NDArray[np.uint8]:
+        """Give one image as (H, W, 3) uint8 RGB, without copying."""
+        end = placed.offset + placed.height * placed.width
+        return self.pixels[placed.offset : end].reshape(placed.height, placed.width, 3)
+
+    def subset(self, entries: Sequence[Entry]) -> "Photographs":
+        """Give only these photographs; the pixels are shared."""
+        return replace(self, entries=tuple(entries))
+
+    def usable(self, scale: int, patch: int) -> "Photographs":
+        """Leave out what has no room for one patch of ``patch`` x ``patch`` LR pixels.
+
+        Raises:
+            TrainingError: nothing is left.
+        """
+        large = [e for e in self.entries if min(e.hr.height, e.hr.width) // scale >= patch]
+        small = [e for e in self.entries if min(e.hr.height, e.hr.width) // scale < patch]
+        if not large:
+            raise TrainingError(
+                f"{self.name} holds no image that training can use.",
+                f"Give photographs with at least {scale * patch} pixels on each side, or a smaller --patch.",
+            )
+        skipped = [f"{e.name} is too small: {e.hr.width}x{e.hr.height} pixels." for e in small]
+        return replace(self, entries=tuple(large), skipped=(*self.skipped, *skipped))
+
+
+def content_sha256(*images: NDArray[np.uint8]) -> str:
+    """Give the SHA-256 of the sizes and pixels of images, each (H, W, 3) uint8."""
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(repr(image.shape).encode())
+        digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()

@@ -1,0 +1,178 @@
+"""A store: the pixels of many photographs in one file that is mapped into memory, and an index of them.
+
+STORE/index.json    what is where, what was left out, and the SHA-256 of the pixels; written last
+STORE/pixels.bin    uint8 RGB, images one after another, each row by row
+"""
+
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from drc_deploy import records
+from drc_deploy.errors import ArtefactError, OutputError
+from drc_deploy.files import write_text
+from drc_deploy.progress import progress
+from drc_deploy.train.photographs import Entry, Photographs, Placed
+
+INDEX, PIXELS, JOURNAL = "index.json", "pixels.bin", "journal.jsonl"
+STAMP = "verified.json"
+STORE_FORMAT, STORE_VERSION = "drc-deploy photographs", 1
+_BLOCK = 1 << 24
+_ANEW = "Make the store again: `drc-deploy data prepare` with --restart."
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """An ``Entry`` as JSON knows it."""
+
+    name: str
+    sha256: str
+    hr: Placed
+    lr: tuple[tuple[int, Placed], ...] = ()
+
+    @classmethod
+    def of(cls, entry: Entry) -> "StoredEntry":
+        """Give the stored form of an entry."""
+        return cls(entry.name, entry.sha256, entry.hr, tuple(entry.lr.items()))
+
+    def __post_init__(self) -> None:
+        for factor, lr in self.lr:
+            if factor < 2 or (lr.height, lr.width) != (self.hr.height // factor, self.hr.width // factor):
+                raise ValueError(f"{self.name} has an LR image of {lr.width}x{lr.height} pixels for factor {factor}")
+
+    def placed(self) -> tuple[Placed, ...]:
+        """Give the place of the HR image, then those of the LR images."""
+        return (self.hr, *(lr for _, lr in self.lr))
+
+    def entry(self) -> Entry:
+        """Give the entry."""
+        return Entry(self.name, self.sha256, self.hr, dict(self.lr))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a store was asked to hold; the same request gives the same store."""
+
+    folders: tuple[str, ...]
+    """Absolute paths, in the order given."""
+    lr: Literal["made", "paired"]
+    """Whether LR images are made when training, or stored with their photographs."""
+    min_side: int
+    """Smallest height and width of a photograph in pixels."""
+    files: tuple[tuple[str, int, int], ...]
+    """Path, size in bytes and time of change in nanoseconds of each source file."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreIndex:
+    """The content of ``index.json``."""
+
+    format: str
+    version: int
+    request: Request
+    entries: tuple[StoredEntry, ...]
+    skipped: tuple[str, ...]
+    """One sentence for each file that is not in the store."""
+    sha256: str
+    """Of ``pixels.bin``."""
+    size: int
+    """Of ``pixels.bin`` in bytes."""
+
+    def __post_init__(self) -> None:
+        end = 0
+        for placed in (placed for entry in self.entries for placed in entry.placed()):
+            if placed.offset != end or min(placed.height, placed.width) < 1:
+                raise ValueError("the images do not lie one after another")
+            end += placed.height * placed.width
+        if self.size != end * 3 or not self.entries:
+            raise ValueError(f"{len(self.entries)} images of {end} pixels in {self.size} bytes")
+
+
+def is_store(folder: Path) -> bool:
+    """Tell whether ``folder`` is a store, finished or not, whole or damaged."""
+    return (folder / PIXELS).is_file() or (folder / JOURNAL).is_file() or has_index(folder)
+
+
+def has_index(folder: Path) -> bool:
+    """Tell whether the ``index.json`` of ``folder`` was written here, judging by its beginning."""
+    path = folder / INDEX
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return STORE_FORMAT.encode() in stream.read(256)
+
+
+def read_index(store: Path) -> StoreIndex:
+    """Read and check the index of a store; the pixels are not looked at.
+
+    Raises:
+        ArtefactError: there is none since the store is unfinished, or it is damaged or of another version.
+    """
+    path = store / INDEX
+    try:
+        data = records.parse_json_object(path.read_bytes(), str(path))
+    except FileNotFoundError as error:
+        raise ArtefactError(f"{store} is an unfinished store.", "Run `drc-deploy data prepare` to its end.") from error
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
+    if data.get("format") != STORE_FORMAT:
+        raise ArtefactError(f"{path} is not the index of a store.", "Give a store or a folder of images.")
+    if data.get("version") != STORE_VERSION:
+        raise ArtefactError(
+            f"{store} is a store of version {data.get('version')!r}; this program reads {STORE_VERSION}.", _ANEW
+        )
+    return records.from_dict(StoreIndex, data, str(path))
+
+
+def open_store(store: Path) -> Photographs:
+    """Map a store into memory, after checking its pixels against the SHA-256 in its index.
+
+    The check of an unchanged file (same size and time of change) is made once and remembered in ``verified.json``,
+    if that can be written.
+
+    Raises:
+        ArtefactError: the store is unfinished, damaged, or of another version.
+    """
+    index = read_index(store)
+    path = store / PIXELS
+    try:
+        status = path.stat()
+        if status.st_size != index.size:
+            raise ArtefactError(f"{path} has {status.st_size} bytes instead of {index.size}.", _ANEW)
+        stamp = {"sha256": index.sha256, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        if _read_stamp(store) != stamp:
+            _verify(path, index)
+            _write_stamp(store, stamp)
+        pixels = np.memmap(path, np.uint8, mode="r").reshape(-1, 3)
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read: {error.strerror}.", _ANEW) from error
+    entries = tuple(stored.entry() for stored in index.entries)
+    return Photographs(store.resolve().name, pixels, entries, index.skipped)
+
+
+def _verify(path: Path, index: StoreIndex) -> None:
+    """Compare the SHA-256 of a file with the one in the index."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream, progress("Verifying the store (MiB)", -(-index.size >> 20)) as bar:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+            bar.advance(-(-len(block) >> 20))
+    if digest.hexdigest() != index.sha256:
+        raise ArtefactError(f"{path} is damaged: its SHA-256 is not the one in {INDEX}.", _ANEW)
+
+
+def _read_stamp(store: Path) -> dict[str, Any] | None:
+    try:
+        return records.parse_json_object((store / STAMP).read_bytes(), STAMP)
+    except (OSError, ArtefactError):
+        return None
+
+
+def _write_stamp(store: Path, stamp: dict[str, Any]) -> None:
+    with suppress(OutputError):  # a store on a read-only disk is verified each time
+        write_text(store / STAMP, json.dumps(stamp))
