@@ -57,3 +57,7 @@ class TrainingError(DrcDeployError):
 
 class VerificationError(DrcDeployError):
     """An exported network that does not compute what its source computes."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: another program wants this one to end. Work is kept as at Ctrl-C; the exit code is 143."""

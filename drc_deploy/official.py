@@ -17,6 +17,9 @@ from drc_deploy.files import sha256_of
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 
+WRAPPERS = ("state_dict", "model", "params_ema", "params")
+"""Keys under which training programs keep a network's state dict, the first found first."""
+
 
 def import_official(weights: Path, model: str, scale: int, duals: Path | None = None) -> Checkpoint:
     """Read the authors' weights, pruned or not; widths follow from the shapes of the tensors.
@@ -31,9 +34,7 @@ def import_official(weights: Path, model: str, scale: int, duals: Path | None = 
         ArtefactError: missing, damaged, a pickle with code in it, or tensors of another model.
         UsageError: unknown model or scale.
     """
-    state = _load(weights)
-    if not _is_state_dict(state):
-        raise ArtefactError(f"{weights} is not a state dict.", "Give the file as the authors released it.")
+    state = load_state_dict(weights)
     with torch.device("meta"):
         network = build_network(ModelSpec(model, scale))
     names = [f"{layer.consumer}.weight" for layer in network.prunable_layers]
@@ -45,15 +46,34 @@ def import_official(weights: Path, model: str, scale: int, duals: Path | None = 
     checkpoint = Checkpoint(
         spec=ModelSpec(model, scale, tuple(state[name].shape[1] for name in names)),
         weights=to_plain_weights(state, str(weights)),
-        dual_weights=_dual_state(_load(duals), duals) if duals else {},
+        dual_weights=load_dual_states(duals) if duals else {},
         provenance={"stage": "import", "file": weights.name, "sha256": sha256_of(weights)},
     )
     check_weights(checkpoint, str(weights))
     return checkpoint
 
 
-def _dual_state(loaded: Any, path: Path) -> dict[str, Tensor]:
-    """Join a list of state dicts as the state dict of an ``nn.ModuleList``."""
+def load_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read the state dict of a network, plain or in one of ``WRAPPERS``, without the prefix of a parallel wrapper.
+
+    Raises:
+        ArtefactError: missing, damaged, a pickle with code in it, or no state dict.
+    """
+    loaded = _load(path)
+    inner = [loaded[key] for key in WRAPPERS if key in loaded] if isinstance(loaded, Mapping) else []
+    for state in (loaded, *inner):
+        if _is_state_dict(state):
+            return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+    raise ArtefactError(f"{path} is not a state dict.", "Give the file as the authors released it.")
+
+
+def load_dual_states(path: Path) -> dict[str, Tensor]:
+    """Read a list of state dicts as the state dict of an ``nn.ModuleList``: dense float32 on the CPU.
+
+    Raises:
+        ArtefactError: missing, damaged, a pickle with code in it, or no list of state dicts.
+    """
+    loaded = _load(path)
     if not isinstance(loaded, list) or not loaded or not all(map(_is_state_dict, loaded)):
         raise ArtefactError(f"{path} is not a list of state dicts.", "Give a dual model file of the authors.")
     joined = {f"{i}.{name}": tensor for i, state in enumerate(loaded) for name, tensor in state.items()}

@@ -1,5 +1,6 @@
 """Progress on standard error: a live bar on a terminal, a plain line now and then elsewhere."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -19,12 +20,24 @@ class Progress(Protocol):
 
 @contextmanager
 def progress(title: str, total: int, *, done: int = 0) -> Iterator[Progress]:
-    """Show the progress of ``total`` steps, of which ``done`` are done already."""
-    if sys.stderr.isatty():
+    """Show the progress of ``total`` steps, of which ``done`` are done already.
+
+    Of the processes that ``torchrun`` starts, only the first shows it.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield _NoProgress()
+    elif sys.stderr.isatty():
         with _rich(title, total, done) as bar:
             yield bar
     else:
         yield _PlainProgress(title, total, done)
+
+
+class _NoProgress:
+    """Nothing."""
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        pass
 
 
 class _PlainProgress:

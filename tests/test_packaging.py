@@ -43,7 +43,17 @@ import sys
 for name in {blocked}:
     sys.modules[name] = None
 """
-HEAVY = ("torch", "onnx", "onnxscript", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda")
+HEAVY = (
+    "torch",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "tensorrt",
+    "tensorrt_rtx",
+    "pycuda",
+    "matplotlib",
+    "tensorboard",
+)
 
 
 @pytest.mark.parametrize("room", ["runtime", "bench"])

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from torch import nn
 from drc_deploy import __version__
 from drc_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from drc_deploy.files import sha256_of, write_text
-from drc_deploy.train.data import PatchSampler, Photographs
 from drc_deploy.train.evaluation import Benchmark
-from drc_deploy.train.loop import TrainOptions
+from drc_deploy.train.loop import Supervision
+from drc_deploy.train.options import TrainOptions
+from drc_deploy.train.patches import PatchSampler
+from drc_deploy.train.photographs import Photographs
 from drc_deploy.train.prune import PruneOptions, Pruner, prune_to_widths
 from drc_deploy.train.search import Searcher, SearchOptions, search_widths
 from drc_deploy.train.state import state_path_of
-from drc_deploy.train.training import finetune
+from drc_deploy.train.training import start_from_checkpoint, train
 from drc_deploy.widths import WIDTHS_SUFFIX, WidthsFile, read_widths, write_widths
 
 
@@ -79,12 +82,14 @@ def prune_file(
     # Nothing trains the duals here: fresh ones would only add noise, so that then the primal part stands alone.
     duals = checkpoint.build_duals() if checkpoint.dual_weights else nn.ModuleList()
     pruner = Pruner(checkpoint.build_network(), duals, options)
-    sampler = PatchSampler(photographs.pyramids, patch=options.patch, batch=options.batch, seed=options.seed)
     parent_sha256 = sha256_of(parent)
     inputs = {"parent": parent_sha256, "data": photographs.fingerprint}
-    network = prune_to_widths(pruner, widths, sampler, state, inputs=inputs)
+    scale = checkpoint.spec.scale
+    sampler = PatchSampler(photographs, scale=scale, patch=options.patch, batch=options.batch, seed=options.seed)
+    with closing(sampler):
+        network = prune_to_widths(pruner, widths, sampler, state, inputs=inputs)
     provenance = {"stage": "prune", "options": dataclasses.asdict(options), "before": checkpoint.provenance}
-    pruned = Checkpoint.of(network, duals, provenance, parent_sha256)
+    pruned = Checkpoint.of(network, duals, provenance, parent_sha256, checkpoint.dual_design)
     save_checkpoint(output, pruned)
     state.unlink(missing_ok=True)
     return pruned
@@ -146,7 +151,14 @@ def compress(
         "finetune",
         dataclasses.asdict(options.finetune),
         output,
-        lambda: finetune(pruned_path, photographs, options.finetune, output, benchmarks=benchmarks, restart=restart),
+        lambda: train(
+            start_from_checkpoint(pruned_path, options.finetune),
+            photographs,
+            options.finetune,
+            output,
+            benchmarks=benchmarks,
+            supervision=Supervision(restart=restart),
+        ),
     )
     return manifest.content
 

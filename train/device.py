@@ -44,3 +44,20 @@ def memory_checked() -> Iterator[None]:
         raise TrainingError(
             f"the {training_device().type.upper()} has too little memory for one step.", "Lower --batch or --patch."
         ) from error
+
+
+@contextmanager
+def compilation_checked() -> Iterator[None]:
+    """Say what to do when ``torch.compile`` fails in the block.
+
+    Raises:
+        TrainingError: it did.
+    """
+    # Slow to import, and not needed without torch.compile.
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = str(error).split("\n", maxsplit=1)[0].rstrip(".")
+        raise TrainingError(f"torch.compile failed: {reason}.", "Leave out --compile.") from error

@@ -1,6 +1,7 @@
 """PSNR of a network in training on benchmark sets: for the record, never to choose between checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,10 @@ def find_benchmarks(folders: Sequence[Path], scale: int) -> list[Benchmark]:
 
 def measure_psnr(network: SRNetwork, benchmarks: Sequence[Benchmark]) -> dict[str, float | None]:
     """Give the mean PSNR on luma of each set, in dB, as ``drc-deploy eval`` measures it."""
-    network.eval()
     result = {}
     for name, pairs in benchmarks:
         values = []
-        with progress(f"Measuring {name}", len(pairs)) as bar:
+        with evaluating(network), progress(f"Measuring {name}", len(pairs)) as bar:
             for files in pairs:
                 pair = files.load(network.scale)
                 values.append(metrics.score(pair.hr, upscale_image(network, pair.lr), border=network.scale).psnr_y)
@@ -40,6 +40,18 @@ def measure_psnr(network: SRNetwork, benchmarks: Sequence[Benchmark]) -> dict[st
         mean = metrics.mean_psnr(values)
         result[name] = None if mean is None else round(mean, 3)
     return result
+
+
+@contextmanager
+def evaluating(network: SRNetwork) -> Iterator[None]:
+    """Put a network into evaluation mode for the block, and every module of it back into its own mode after."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def upscale_image(network: SRNetwork, lr: UInt8Image) -> UInt8Image:

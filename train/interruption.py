@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps, never inside one, so that the state that is then saved is that of a whole step."""
+"""Ctrl-C and SIGTERM between two steps, never inside one, so that the state that is then saved is of a whole step."""
 
 import signal
 import threading
@@ -6,27 +6,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from drc_deploy.errors import Terminated
+
+_EXCEPTIONS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+
 
 @contextmanager
 def whole_step() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is over.
+    """Hold Ctrl-C and SIGTERM back until the block is over.
 
     Raises:
         KeyboardInterrupt: at the end, when Ctrl-C was pressed inside.
+        Terminated: at the end, when SIGTERM came inside.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread hears signals
         return
-    pressed = False
+    heard: list[int] = []
 
-    def remember(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal pressed
-        pressed = True
+    def remember(number: int, _frame: FrameType | None) -> None:
+        heard.append(number)
 
-    previous = signal.signal(signal.SIGINT, remember)
+    previous = {number: signal.signal(number, remember) for number in _EXCEPTIONS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
-    if pressed:
-        raise KeyboardInterrupt
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if heard:
+        raise _EXCEPTIONS[signal.Signals(heard[0])]

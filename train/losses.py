@@ -1,10 +1,18 @@
-"""The dual regression loss of the paper."""
+"""The dual regression loss of the paper, and the variants that the paper compares."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from drc_deploy.models.dual_design import DualDesign
+from drc_deploy.train.choices import DualVariant
+
+
+def dual_design(variant: DualVariant) -> DualDesign:
+    """Give the kind of dual networks that a variant trains; for ``none``, of which it trains none, any will do."""
+    return variant if variant in ("single", "wide") else "progressive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +22,7 @@ class Losses:
     primal: Tensor
     """Sum over scales of the mean absolute error of the images."""
     dual: Tensor
-    """Sum over the duals of the mean absolute error of the image mapped back one scale down."""
+    """Sum over the duals of the mean absolute error of the image mapped back."""
 
     def total(self, dual_weight: float) -> Tensor:
         """Give primal + lambda * dual; the paper uses lambda = 0.1."""
@@ -22,7 +30,7 @@ class Losses:
 
 
 def dual_regression_losses(outputs: Sequence[Tensor], targets: Sequence[Tensor], duals: nn.ModuleList) -> Losses:
-    """Compare a network's images at every scale with the targets, and their dual images one scale down.
+    """Compare a network's images at every scale with the targets, and their dual images with coarser targets.
 
     Equation 2 of "Closed-loop Matters", kept by the DRC paper: the targets of the duals are the images of the data
     set, not the network's own; gradients flow through the duals into the network.
@@ -30,11 +38,17 @@ def dual_regression_losses(outputs: Sequence[Tensor], targets: Sequence[Tensor],
     Args:
         outputs: Images of ``SRNetwork.forward``, coarse to fine.
         targets: Images of the data set at the same scales, float32 in [0, 255].
-        duals: Number i maps scale 2^(i+1) to 2^i. Empty: the dual part is zero.
+        duals: Number i maps scale 2^(i+1) to 2^i. One alone maps the finest to the coarsest. Empty: the dual part is
+            zero.
     """
     primal = sum((F.l1_loss(o, t) for o, t in zip(outputs, targets, strict=True)), start=outputs[0].new_zeros(()))
-    dual = sum(
-        (F.l1_loss(net(outputs[i + 1]), targets[i]) for i, net in enumerate(duals)),
-        start=outputs[0].new_zeros(()),
-    )
+    inputs = outputs[-1:] if len(duals) == 1 else outputs[1:]
+    dual = sum((F.l1_loss(net(inputs[i]), targets[i]) for i, net in enumerate(duals)), start=outputs[0].new_zeros(()))
     return Losses(primal, dual)
+
+
+def map_back(duals: nn.ModuleList, hr: Tensor) -> Tensor:
+    """Map HR images down to scale 1 through all progressive duals: where the second cycle of Table 8 begins."""
+    for dual in reversed(duals):
+        hr = dual(hr)
+    return hr

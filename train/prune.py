@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.models.network import PrunableLayer, SRNetwork
 from drc_deploy.progress import Progress, progress
-from drc_deploy.train.data import PatchSampler
 from drc_deploy.train.device import memory_checked, place, place_images
 from drc_deploy.train.limits import check_counts, check_not_negative
 from drc_deploy.train.losses import dual_regression_losses
+from drc_deploy.train.patches import PatchSampler
 from drc_deploy.train.shrink import shrink
 from drc_deploy.train.state import load_state, save_state
 

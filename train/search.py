@@ -7,6 +7,7 @@ the logits of the candidates and the weights of the network are trained in turn 
 import dataclasses
 import math
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from torch import Tensor, nn
 from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
-from drc_deploy.train.data import PatchSampler, Photographs
 from drc_deploy.train.device import memory_checked, place, place_images, training_device
 from drc_deploy.train.gates import Gate, gated, mixture_gate
 from drc_deploy.train.interruption import whole_step
 from drc_deploy.train.limits import check_counts, check_not_negative
 from drc_deploy.train.losses import dual_regression_losses
+from drc_deploy.train.patches import PatchSampler
+from drc_deploy.train.photographs import Photographs
 from drc_deploy.train.state import load_state, save_state
 
 CANDIDATE_SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -204,7 +206,7 @@ def search_widths(
     Raises:
         TrainingError: fewer than two photographs, the loss became NaN, or memory ran out.
     """
-    samplers = _halves(photographs, searcher.options)
+    samplers = _halves(photographs, searcher.options, searcher.network.scale)
     options = {**dataclasses.asdict(searcher.options), **inputs}
     if state := load_state(state_path, options):
         searcher.restore(state["search"])
@@ -213,7 +215,7 @@ def search_widths(
         save_state(state_path, {"options": options, "search": searcher.state()})
 
     try:
-        with memory_checked():
+        with memory_checked(), closing(samplers[0]), closing(samplers[1]):
             _search(searcher, samplers, save)
     except KeyboardInterrupt:
         save()
@@ -221,18 +223,19 @@ def search_widths(
     return searcher.widths()
 
 
-def _halves(photographs: Photographs, options: SearchOptions) -> tuple[PatchSampler, PatchSampler]:
-    pyramids = photographs.pyramids
-    if len(pyramids) < 2:
+def _halves(photographs: Photographs, options: SearchOptions, scale: int) -> tuple[PatchSampler, PatchSampler]:
+    entries = photographs.entries
+    if len(entries) < 2:
         raise TrainingError(
-            f"a search needs at least 2 photographs, one for each half of the data, but there is {len(pyramids)}.",
+            f"a search needs at least 2 photographs, one for each half of the data, but there is {len(entries)}.",
             "Give a folder with more photographs.",
         )
     # Every other one: a folder sorted by name often has one kind of picture first.
-    halves = pyramids[::2], pyramids[1::2]
     first, second = (
-        PatchSampler(half, patch=options.patch, batch=options.batch, seed=options.seed + i)
-        for i, half in enumerate(halves)
+        PatchSampler(
+            photographs.subset(half), scale=scale, patch=options.patch, batch=options.batch, seed=options.seed + i
+        )
+        for i, half in enumerate((entries[::2], entries[1::2]))
     )
     return first, second
 

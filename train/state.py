@@ -55,13 +55,14 @@ def _take_tensors(node: Any, tensors: dict[str, Tensor]) -> Any:
     return node
 
 
-def load_state(path: Path, options: dict[str, Any]) -> dict[str, Any] | None:
+def load_state(path: Path, options: dict[str, Any], *, force: bool = False) -> dict[str, Any] | None:
     """Read what ``save_state`` wrote; None when there is no such file.
 
     Args:
         path: The state file.
         options: What the work is asked to do now. It must equal the ``options`` entry of the saved tree, since going
             on with others would mix two runs.
+        force: Go on although they differ.
 
     Raises:
         ArtefactError: damaged, or of another program.
@@ -78,7 +79,8 @@ def load_state(path: Path, options: dict[str, Any]) -> dict[str, Any] | None:
     if not isinstance(content, dict) or content.get("schema") != records.SCHEMA_VERSION:
         raise ArtefactError(f"{path} is a training state of another version.", "Add --restart to begin anew.")
     tree: dict[str, Any] = _put_tensors(content["tree"], tensors)
-    _check_options(tree.get("options", {}), options, path)
+    if not force:
+        _check_options(tree.get("options", {}), options, path)
     return tree
 
 
@@ -101,5 +103,5 @@ def _check_options(saved: dict[str, Any], asked: dict[str, Any], path: Path) -> 
     if differing:
         raise UsageError(
             f"{path} holds unfinished work with other options: {'; '.join(differing)}.",
-            "Use the same options to go on, or add --restart to begin anew.",
+            "Use the same options, add --restart to begin anew or, in training, --force to go on with the new ones.",
         )

@@ -1,8 +1,11 @@
-"""From a folder of photographs to a checkpoint: training from scratch, and fine-tuning."""
+"""From photographs to a checkpoint: training from scratch, from foreign weights, and fine-tuning."""
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,94 +14,146 @@ from drc_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from drc_deploy.files import sha256_of
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.data import PatchSampler, Photographs
+from drc_deploy.train import distributed
+from drc_deploy.train.device import place
 from drc_deploy.train.evaluation import Benchmark, measure_psnr
-from drc_deploy.train.loop import Trainer, TrainOptions, run_training
-from drc_deploy.train.state import state_path_of
-
-
-def train_from_scratch(
-    spec: ModelSpec,
-    photographs: Photographs,
-    options: TrainOptions,
-    output: Path,
-    *,
-    benchmarks: Sequence[Benchmark] = (),
-    restart: bool = False,
-) -> Checkpoint:
-    """Train a network and its duals and write the checkpoint.
-
-    An interrupted run of the same options is taken up where it was, unless ``restart``. PSNR on the benchmarks goes
-    into the checkpoint's provenance.
-
-    Raises:
-        UsageError: unknown model, impossible options, or unfinished work with other options.
-        TrainingError: the loss became NaN.
-        OutputError: the checkpoint cannot be written.
-    """
-    torch.manual_seed(options.seed)
-    network = build_network(spec)
-    start = _Start(network, network.build_duals(), parent_sha256=None)
-    return _train(start, photographs, options, output, benchmarks=benchmarks, restart=restart)
-
-
-def finetune(
-    parent: Path,
-    photographs: Photographs,
-    options: TrainOptions,
-    output: Path,
-    *,
-    benchmarks: Sequence[Benchmark] = (),
-    restart: bool = False,
-) -> Checkpoint:
-    """Go on training the network and duals of the checkpoint ``parent``; otherwise as ``train_from_scratch``."""
-    checkpoint = load_checkpoint(parent)
-    torch.manual_seed(options.seed)  # only for duals, if the checkpoint has none
-    start = _Start(checkpoint.build_network(), checkpoint.build_duals(), parent_sha256=sha256_of(parent))
-    return _train(start, photographs, options, output, benchmarks=benchmarks, restart=restart)
+from drc_deploy.train.initial_weights import InitReport, load_initial_weights
+from drc_deploy.train.loop import Supervision, TrainingRun
+from drc_deploy.train.losses import dual_design
+from drc_deploy.train.options import TrainOptions
+from drc_deploy.train.patches import PatchSampler
+from drc_deploy.train.photographs import Photographs
+from drc_deploy.train.run_folder import RunFolder
+from drc_deploy.train.trainer import Trainer
 
 
 @dataclass(frozen=True, slots=True)
-class _Start:
-    """Where a run begins."""
+class Start:
+    """Where a run begins: live networks, and what is known of their weights."""
 
     network: SRNetwork
     duals: nn.ModuleList
-    parent_sha256: str | None
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """What goes into the result's provenance."""
+    parent_sha256: str | None = None
+    """Of the checkpoint or other file that the weights came from."""
 
 
-def _train(
-    start: _Start,
+def fresh_start(spec: ModelSpec, options: TrainOptions) -> Start:
+    """Begin with new weights, which ``options.seed`` decides.
+
+    Raises:
+        UsageError: unknown model.
+    """
+    torch.manual_seed(options.seed)
+    network = build_network(spec)
+    return Start(network, network.build_duals(dual_design(options.dual)), {"stage": "train"})
+
+
+def start_from_weights(
+    spec: ModelSpec, options: TrainOptions, source: Path, duals_source: Path | None = None
+) -> tuple[Start, InitReport]:
+    """Begin with new weights, of which all that fit are taken from ``source``; the report tells which.
+
+    The weights of the duals come from ``duals_source``, a file of the authors, or from ``source``.
+
+    Raises:
+        UsageError: unknown model.
+        ArtefactError: ``source`` cannot be read, or nothing in it fits.
+    """
+    start = fresh_start(spec, options)
+    report = load_initial_weights(start.network, start.duals, source, duals_source)
+    provenance = {**start.provenance, "init": report.summary, "init_duals_sha256": report.duals_sha256}
+    return dataclasses.replace(start, provenance=provenance, parent_sha256=report.sha256), report
+
+
+def start_from_checkpoint(parent: Path, options: TrainOptions) -> Start:
+    """Begin with the network of a checkpoint, pruned or not, and its duals if it has those that are asked for.
+
+    Raises:
+        ArtefactError: the checkpoint cannot be used.
+    """
+    checkpoint = load_checkpoint(parent)
+    torch.manual_seed(options.seed)  # only for duals, if the checkpoint does not have them
+    design = dual_design(options.dual)
+    if checkpoint.dual_design != design:
+        checkpoint = dataclasses.replace(checkpoint, dual_design=design, dual_weights={})
+    return Start(checkpoint.build_network(), checkpoint.build_duals(), {"stage": "finetune"}, sha256_of(parent))
+
+
+def train(
+    start: Start,
     photographs: Photographs,
     options: TrainOptions,
     output: Path,
     *,
-    benchmarks: Sequence[Benchmark],
-    restart: bool,
+    benchmarks: Sequence[Benchmark] = (),
+    supervision: Supervision | None = None,
 ) -> Checkpoint:
-    state = state_path_of(output, "train", restart=restart)
-    sampler = PatchSampler(photographs.pyramids, patch=options.patch, batch=options.batch, seed=options.seed)
+    """Train a network and its duals and write the checkpoint.
+
+    What the run leaves behind beside it stays in ``NAME.run/``. An interrupted run of the same options is taken up
+    where it was. PSNR on the benchmarks goes into the checkpoint's provenance and decides nothing.
+
+    Args:
+        start: Its networks are changed.
+        photographs: All with room for a patch (see ``Photographs.usable``).
+        options: What decides the weights.
+        output: ``NAME.safetensors``.
+        benchmarks: Measured at the end.
+        supervision: How the run is watched and kept.
+
+    Raises:
+        UsageError: impossible options, or unfinished work with other options.
+        TrainingError: the loss became NaN.
+        OutputError: the checkpoint cannot be written.
+    """
+    supervision = supervision or Supervision()
     trainer = Trainer(start.network, start.duals, options)
+    folder = RunFolder(output, restart=supervision.restart)
+    shard = (distributed.rank(), distributed.world_size())
     spec = start.network.spec
-    inputs = {"data": photographs.fingerprint, "parent": start.parent_sha256, "model": spec.name, "scale": spec.scale}
-    loss = run_training(trainer, sampler, state, inputs=inputs)
+    inputs = {
+        "data": photographs.fingerprint,
+        "parent": start.parent_sha256,
+        "duals": start.provenance.get("init_duals_sha256"),
+        "model": spec.name,
+        "scale": spec.scale,
+        "widths": list(start.network.widths),
+    }
+    sampler = PatchSampler(
+        photographs, scale=spec.scale, patch=options.patch, batch=options.batch, seed=options.seed, shard=shard
+    )
+    with closing(sampler):
+        run = TrainingRun(trainer, sampler, folder, supervision)
+        run.train(inputs)
+    result = _result(run, start, photographs)
+    if distributed.is_main():
+        result.provenance["psnr_y"] = measure_psnr(place(result.build_network()), benchmarks)
+        save_checkpoint(output, result)
+        folder.state.unlink(missing_ok=True)
+    distributed.wait_for_all()
+    return result
+
+
+def _result(run: TrainingRun, start: Start, photographs: Photographs) -> Checkpoint:
+    """Give the best weights by validation, or the last ones when there was none, with where they come from."""
+    trainer, options = run.trainer, run.trainer.options
+    if run.best_step is not None:
+        kept = load_checkpoint(run.folder.best)
+    else:
+        with trainer.final_weights():
+            duals = trainer.duals or None
+            kept = Checkpoint.of(trainer.network, duals, dual_design=dual_design(options.dual))
     provenance = {
-        "stage": "finetune" if start.parent_sha256 else "train",
-        "data": {"folder": photographs.folder, "images": len(photographs.pyramids), "sha256": photographs.fingerprint},
-        "steps": options.steps,
-        "batch": options.batch,
-        "patch": options.patch,
-        "learning_rate": options.learning_rate,
-        "dual_weight": options.dual_weight,
-        "seed": options.seed,
-        "loss": round(loss, 4),
-        "psnr_y": measure_psnr(trainer.network, benchmarks),
+        **start.provenance,
+        "data": {"folder": photographs.name, "images": len(photographs.entries), "sha256": photographs.fingerprint},
+        **dataclasses.asdict(options),
+        "kept_step": run.best_step or trainer.step,
+        "validation_psnr": run.best_psnr,
+        "loss": round(trainer.final_loss, 4),
         "seconds": round(trainer.seconds, 1),
+        "processes": distributed.world_size(),
         "torch": torch.__version__,
     }
-    checkpoint = Checkpoint.of(
-        trainer.network, trainer.duals if options.dual_weight else None, provenance, start.parent_sha256
-    )
-    save_checkpoint(output, checkpoint)
-    state.unlink(missing_ok=True)
-    return checkpoint
+    return dataclasses.replace(kept, provenance=provenance, parent_sha256=start.parent_sha256)

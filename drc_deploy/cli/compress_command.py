@@ -47,7 +47,7 @@ def command(
     from drc_deploy.locate import find_trained_checkpoint
     from drc_deploy.train.compress import CompressOptions, compress, compressed_name
     from drc_deploy.train.evaluation import find_benchmarks
-    from drc_deploy.train.loop import TrainOptions
+    from drc_deploy.train.options import TrainOptions
     from drc_deploy.train.prune import PruneOptions
     from drc_deploy.train.search import SearchOptions
 

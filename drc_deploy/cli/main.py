@@ -2,14 +2,16 @@
 
 import importlib
 import os
+import signal
 import sys
 import traceback
+from types import FrameType
 from typing import NoReturn
 
 import click
 
 from drc_deploy import __version__
-from drc_deploy.errors import DrcDeployError, MissingDependencyError
+from drc_deploy.errors import DrcDeployError, MissingDependencyError, Terminated
 
 COMMANDS = {
     "compress": "Search, prune and fine-tune: a smaller network of nearly the same quality.",
@@ -17,19 +19,22 @@ COMMANDS = {
     "upscale": "Upscale images with an engine.",
     "bench": "Measure latency, memory and quality, and write a report.",
     "eval": "Measure PSNR and SSIM on pairs of HR and LR images.",
+    "data": "Prepare photographs for training.",
     "train": "Train a network with dual regression.",
+    "plot": "Draw the curves of training runs.",
     "search": "Search how many channels each layer needs.",
     "prune": "Prune channels down to given widths.",
     "finetune": "Fine-tune a pruned checkpoint.",
     "import": "Convert the authors' .pt weights.",
     "models": "List the models with their parameters and multiply-adds.",
     "info": "Tell all about a checkpoint, widths file, ONNX, plan or report.",
+    "throughput": "Measure how fast this machine trains, and what waits for what.",
     "doctor": "Tell what this machine can run, and what is missing.",
 }
 """Command name -> the line in the group's help; the module is ``drc_deploy.cli.<name>_command``."""
 
 
-EXTRAS = {"torch": "train", "onnx": "export", "onnxscript": "export", "onnxruntime": "ort"}
+EXTRAS = {"torch": "train", "matplotlib": "train", "onnx": "export", "onnxscript": "export", "onnxruntime": "ort"}
 """Package -> the extra of drc-deploy that brings it."""
 
 
@@ -70,16 +75,18 @@ def cli(debug: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated."""
+    signal.signal(signal.SIGTERM, _terminate)
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         cli.main(args=arguments, prog_name="drc-deploy", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
         click.echo("Stopped. Type the same command again to go on where a stage can be resumed.", err=True)
-        sys.exit(130)
+        # click wraps what stops a command in its own Abort.
+        sys.exit(143 if isinstance(error.__cause__ or error, Terminated) else 130)
     except DrcDeployError as error:
         _report(error, debug="--debug" in arguments)
         sys.exit(error.exit_code)
@@ -96,6 +103,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _report_unexpected(error, debug="--debug" in arguments)
         sys.exit(1)
     sys.exit(0)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    # As an exception, so that temporary files are removed and unfinished work is kept.
+    raise Terminated
 
 
 def _report(error: DrcDeployError, *, debug: bool) -> None:

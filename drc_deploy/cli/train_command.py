@@ -4,56 +4,80 @@ from pathlib import Path
 
 import click
 
-from drc_deploy.cli.options import emit, json_option, workdir_option
-from drc_deploy.cli.training_options import Sampling, benchmark_option, output_option, sampling_options
+from drc_deploy.cli.config import config_option, config_text
+from drc_deploy.cli.options import json_option, workdir_option
+from drc_deploy.cli.training_options import (
+    Loop,
+    Sampling,
+    benchmark_option,
+    loop_options,
+    output_option,
+    report_training,
+    sampling_options,
+)
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 
 
 @click.command()
+@config_option
 @click.option("--model", required=True, help="Architecture: drn_xs, drn_s or drn_l.")
 @click.option("--scale", type=int, default=4, show_default=True)
-@click.option("--steps", type=int, default=1000, show_default=True, help="Updates (the paper's recipe: 1000000).")
-@click.option("--learning-rate", type=float, default=1e-4, show_default=True)
-@click.option("--dual-weight", type=float, default=0.1, show_default=True, help="Lambda; 0 trains without duals.")
-@benchmark_option
+@click.option(
+    "--init",
+    "initial",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Checkpoint or .pt file whose weights are taken where name and shape fit.",
+)
+@click.option(
+    "--init-duals",
+    "initial_duals",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The authors' file of dual networks that belongs to an --init .pt file.",
+)
+@loop_options
 @sampling_options
+@benchmark_option
 @output_option(CHECKPOINT_SUFFIX)
 @workdir_option
 @json_option
+@click.pass_context
 def command(
+    context: click.Context,
     model: str,
     scale: int,
-    steps: int,
-    learning_rate: float,
-    dual_weight: float,
-    benchmark_folders: tuple[Path, ...],
+    initial: Path | None,
+    initial_duals: Path | None,
+    loop: Loop,
     sampling: Sampling,
+    benchmark_folders: tuple[Path, ...],
     output: Path | None,
     workdir: Path,
     as_json: bool,
 ) -> None:
     """Train a network with dual regression.
 
-    Ctrl-C keeps the state; the same command goes on where it stopped.
+    Ctrl-C, SIGTERM or a kill lose at most a minute: the same command goes on where it stopped. Start it with torchrun
+    to use several GPUs.
     """
     from drc_deploy.models.network import ModelSpec
     from drc_deploy.models.registry import check_scale
+    from drc_deploy.train.distributed import is_main, process_group
     from drc_deploy.train.evaluation import find_benchmarks
-    from drc_deploy.train.loop import TrainOptions
-    from drc_deploy.train.training import train_from_scratch
+    from drc_deploy.train.training import fresh_start, start_from_weights, train
 
-    options = TrainOptions(
-        steps, sampling.batch, sampling.patch, learning_rate=learning_rate, dual_weight=dual_weight, seed=sampling.seed
-    )
+    options = loop.train_options(sampling)
     check_scale(model, scale)
+    if initial_duals and not initial:
+        raise click.UsageError("--init-duals needs --init, the weights that the duals belong to.")
+    spec = ModelSpec(model, scale)
     output = output or workdir / f"{model}{'' if scale == 4 else f'_x{scale}'}.safetensors"
-    benchmarks = find_benchmarks(benchmark_folders, scale)
-    photographs = sampling.read_photographs(scale)
-    checkpoint = train_from_scratch(
-        ModelSpec(model, scale), photographs, options, output, benchmarks=benchmarks, restart=sampling.restart
-    )
-    emit(
-        {"checkpoint": str(output), **checkpoint.provenance},
-        as_json=as_json,
-        text=f"Wrote {output}\nNext: drc-deploy compress --model {output}",
-    )
+    with process_group():
+        benchmarks = find_benchmarks(benchmark_folders, scale)
+        start = fresh_start(spec, options)
+        if initial:
+            start, report = start_from_weights(spec, options, initial, initial_duals)
+            click.echo(report.listing if is_main() else "", err=True, nl=is_main())
+        photographs = sampling.read_photographs(scale)
+        supervision = loop.supervise(sampling, scale, photographs, benchmarks, config=config_text(context))
+        checkpoint = train(start, photographs, options, output, benchmarks=benchmarks, supervision=supervision)
+        report_training(output, checkpoint.provenance, as_json=as_json, then=f"drc-deploy compress --model {output}")

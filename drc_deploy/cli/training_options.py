@@ -1,17 +1,24 @@
 """Options that the commands of the training stage share."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from drc_deploy.cli.options import emit
 from drc_deploy.locate import SAMPLES
+from drc_deploy.train.choices import DualVariant, Precision, Schedule
 
 if TYPE_CHECKING:
-    from drc_deploy.train.data import Photographs
+    from drc_deploy.train.evaluation import Benchmark
+    from drc_deploy.train.loop import Supervision
+    from drc_deploy.train.options import TrainOptions
+    from drc_deploy.train.photographs import Photographs
+
+Command = Callable[..., None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +26,7 @@ class Sampling:
     """What every stage of training is fed with, and whether it goes on with unfinished work."""
 
     data: Path | None
-    """Folder of photographs; None means those that ship with the package."""
+    """Folder of photographs or a store of them; None means those that ship with the package."""
     batch: int
     patch: int
     """Side of a patch in LR pixels."""
@@ -28,41 +35,153 @@ class Sampling:
 
     def read_photographs(self, scale: int) -> "Photographs":
         """Load the photographs; tell on standard error which were left out, or that the shipped ones are used."""
-        from drc_deploy.train.data import load_photographs
+        from drc_deploy.train import distributed
+        from drc_deploy.train.folders import open_photographs
 
-        if self.data is None:
+        if self.data is None and distributed.is_main():
             click.echo(
                 "No --data: using the few photographs that ship with drc-deploy. Give more for good results.",
                 err=True,
             )
-        photographs = load_photographs(self.data or SAMPLES, scale, self.patch)
-        for reason in photographs.skipped:
+        photographs = open_photographs(self.data or SAMPLES).usable(scale, self.patch)
+        for reason in photographs.skipped if distributed.is_main() else ():
             click.echo(f"Skipped: {reason}", err=True)
         return photographs
 
 
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """What ``train`` and ``finetune`` are told beside their data."""
+
+    choices: dict[str, Any]
+    """Fields of ``TrainOptions`` that ``Sampling`` does not hold."""
+    validation: Path | None
+    """Folder of photographs, or of pairs, that choose the weights that are kept."""
+    supervision: dict[str, Any]
+    """Fields of ``Supervision`` beside the validator and restarting."""
+
+    def train_options(self, sampling: Sampling) -> "TrainOptions":
+        """Give the options of the loop, checked."""
+        from drc_deploy.train.options import TrainOptions
+
+        return TrainOptions(batch=sampling.batch, patch=sampling.patch, seed=sampling.seed, **self.choices)
+
+    def supervise(
+        self,
+        sampling: Sampling,
+        scale: int,
+        photographs: "Photographs",
+        benchmarks: Sequence["Benchmark"],
+        *,
+        config: str,
+    ) -> "Supervision":
+        """Find the validation images and give how the run is watched."""
+        from drc_deploy.train.loop import Supervision
+        from drc_deploy.train.validation import Validator
+
+        validator = None
+        if self.validation:
+            validator = Validator.find(self.validation, scale, benchmarks=benchmarks, photographs=photographs)
+        return Supervision(validator=validator, restart=sampling.restart, config=config, **self.supervision)
+
+
+def report_training(output: Path, provenance: dict[str, Any], *, as_json: bool, then: str) -> None:
+    """Tell, from the first of the processes, what a run of the loop made and what to type next."""
+    from drc_deploy.train.distributed import is_main
+    from drc_deploy.train.run_folder import run_path
+
+    if is_main():
+        run = run_path(output)
+        emit(
+            {"checkpoint": str(output), "run": str(run), **provenance},
+            as_json=as_json,
+            text=f"Wrote {output}; the run's log and checkpoints are in {run}\nNext: {then}",
+        )
+
+
+FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+
 SAMPLING_OPTIONS = (
     click.option(
         "--data",
-        type=click.Path(path_type=Path, exists=True, file_okay=False),
-        help="Folder of photographs to train on. Without it, the few that ship with the package.",
+        type=FOLDER,
+        help="Photographs to train on: a folder, or a store of `data prepare`. Without it, the few that ship.",
     ),
-    click.option("--batch", type=int, default=16, show_default=True, help="Patches per step."),
+    click.option("--batch", type=int, default=16, show_default=True, help="Patches per step, over all processes."),
     click.option("--patch", type=int, default=24, show_default=True, help="Side of a patch in LR pixels (paper: 48)."),
     click.option("--seed", type=int, default=1, show_default=True),
     click.option("--restart", is_flag=True, help="Begin anew instead of going on with unfinished work."),
 )
 
+CHOICE_OPTIONS = (
+    click.option("--steps", type=int, default=1000, show_default=True, help="Updates (the paper's recipe: 1000000)."),
+    click.option("--learning-rate", type=float, default=1e-4, show_default=True),
+    click.option(
+        "--final-learning-rate", type=float, default=1e-7, show_default=True, help="Where the cosine schedule ends."
+    ),
+    click.option("--schedule", type=click.Choice(get_args(Schedule)), default="cosine", show_default=True),
+    click.option("--warm-up", type=int, help="Steps of linear warm-up.  [default: a tenth of the steps, at most 100]"),
+    click.option(
+        "--dual",
+        type=click.Choice(get_args(DualVariant)),
+        default="progressive",
+        show_default=True,
+        help="Dual networks that take part: the paper's, or one of the variants that it compares.",
+    ),
+    click.option("--dual-weight", type=float, default=0.1, show_default=True, help="Lambda, the weight of the duals."),
+    click.option(
+        "--precision",
+        type=click.Choice(get_args(Precision)),
+        default="fp32",
+        show_default=True,
+        help="Of the convolutions; weights, images and losses stay float32.",
+    ),
+    click.option(
+        "--accumulate", type=int, default=1, show_default=True, help="Parts of a batch, one after another in memory."
+    ),
+    click.option(
+        "--ema", type=float, default=0.0, show_default=True, help="Decay of averaged weights, such as 0.999; 0: none."
+    ),
+    click.option("--compile", is_flag=True, help="Let torch.compile fuse the step."),
+)
+
+SUPERVISION_OPTIONS = (
+    click.option(
+        "--val",
+        "validation",
+        type=FOLDER,
+        help="Photographs that choose the weights that are kept; never a benchmark set, never trained on.",
+    ),
+    click.option(
+        "--val-every",
+        "check_every",
+        type=click.IntRange(min=1),
+        help="Steps between validations and checkpoints.  [default: a twentieth of the steps, at least 20]",
+    ),
+    click.option(
+        "--save-every",
+        "save_every_s",
+        type=click.FloatRange(min=0),
+        default=60.0,
+        show_default=True,
+        help="Seconds between savings of the state that a killed run goes on from.",
+    ),
+    click.option(
+        "--keep", type=click.IntRange(min=0), default=3, show_default=True, help="Latest checkpoints that stay."
+    ),
+    click.option("--force", is_flag=True, help="Go on with unfinished work although its options were others."),
+)
+
 benchmark_option = click.option(
     "--eval",
     "benchmark_folders",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=FOLDER,
     multiple=True,
     help="Benchmark set (HR/ and LRx4/) whose PSNR goes into the checkpoint; repeat it for more sets.",
 )
 
 
-def output_option(suffix: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def output_option(suffix: str) -> Callable[[Command], Command]:
     """Give -o/--output for a file that must end in ``suffix``: later commands know a file by it."""
 
     def check(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
@@ -79,14 +198,36 @@ def output_option(suffix: str) -> Callable[[Callable[..., None]], Callable[..., 
     )
 
 
-def sampling_options(command: Callable[..., None]) -> Callable[..., None]:
+def sampling_options(command: Command) -> Command:
     """Add the options of ``Sampling`` and hand them to the command as one argument, ``sampling``."""
 
     @functools.wraps(command)
     def with_sampling(data: Path | None, batch: int, patch: int, seed: int, restart: bool, **others: Any) -> None:
         command(sampling=Sampling(data, batch, patch, seed, restart), **others)
 
-    result: Callable[..., None] = with_sampling
-    for option in reversed(SAMPLING_OPTIONS):
-        result = option(result)
-    return result
+    return _with(SAMPLING_OPTIONS, with_sampling)
+
+
+def loop_options(command: Command) -> Command:
+    """Add the options of ``Loop`` and hand them to the command as one argument, ``loop``."""
+
+    @functools.wraps(command)
+    def with_loop(validation: Path | None, **others: Any) -> None:
+        choices = {name: others.pop(name) for name in _CHOICE_NAMES}
+        supervision = {name: others.pop(name) for name in _SUPERVISION_NAMES}
+        command(loop=Loop(choices, validation, supervision), **others)
+
+    return _with((*CHOICE_OPTIONS, *SUPERVISION_OPTIONS), with_loop)
+
+
+def _with(options: Sequence[Callable[[Command], Command]], command: Command) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+_CHOICE_NAMES = (
+    *("steps", "learning_rate", "final_learning_rate", "schedule", "warm_up", "dual", "dual_weight", "precision"),
+    *("accumulate", "ema", "compile"),
+)
+_SUPERVISION_NAMES = ("check_every", "save_every_s", "keep", "force")

@@ -11,7 +11,8 @@ from drc_deploy.cli.main import COMMANDS, cli, main
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_and_json(name: str) -> None:
-    result = CliRunner().invoke(cli, [name, "--help"])
+    command = [name, "prepare"] if name == "data" else [name]
+    result = CliRunner().invoke(cli, [*command, "--help"])
     assert result.exit_code == 0, result.output
     assert "--json" in result.output
 

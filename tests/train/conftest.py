@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from drc_deploy.checkpoint import Checkpoint, save_checkpoint
@@ -10,16 +9,13 @@ from drc_deploy.images import read_rgb
 from drc_deploy.locate import sample_images
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
-from drc_deploy.resize import resize_bicubic
-from drc_deploy.train.data import Photographs
+from drc_deploy.train.photographs import Photographs
 
 
 @pytest.fixture(scope="session")
 def photographs() -> Photographs:
-    """Four photographs of 96x96 pixels with their pyramids for x4."""
-    crops = [np.ascontiguousarray(read_rgb(path)[60:156, 60:156]) for path in sample_images()]
-    pyramids = [[resize_bicubic(crop, side, side) for side in (24, 48, 96)] for crop in crops]
-    return Photographs("crops", pyramids, [])
+    """Four photographs of 96x96 pixels."""
+    return Photographs.of("crops", [read_rgb(path)[60:156, 60:156] for path in sample_images()])
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Ctrl-C is heard between steps."""
+"""Ctrl-C and SIGTERM are heard between steps."""
 
 import os
 import signal
@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from drc_deploy.errors import Terminated
 from drc_deploy.train.interruption import whole_step
 
 
@@ -21,6 +22,21 @@ def test_ctrl_c_inside_a_step_is_raised_after_it() -> None:
         step()
     assert done == ["rest of the step"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_sigterm_inside_a_step_is_raised_after_it() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    done = []
+
+    def step() -> None:
+        with whole_step():
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("rest of the step")
+
+    with pytest.raises(Terminated):
+        step()
+    assert done == ["rest of the step"]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_an_error_inside_a_step_passes_and_the_handler_is_put_back() -> None:

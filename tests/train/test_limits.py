@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from drc_deploy.errors import UsageError
-from drc_deploy.train.loop import TrainOptions
+from drc_deploy.train.options import TrainOptions
 from drc_deploy.train.prune import PruneOptions
 from drc_deploy.train.search import SearchOptions
 
@@ -21,6 +21,13 @@ from drc_deploy.train.search import SearchOptions
         {"learning_rate": 1e38},
         {"dual_weight": float("nan")},
         {"dual_weight": float("inf")},
+        {"ema": 1.0},
+        {"ema": float("nan")},
+        {"warm_up": 2},
+        {"accumulate": 0},
+        {"dual": "triple"},
+        {"schedule": "linear"},
+        {"precision": "int8"},
     ],
 )
 def test_training_refuses_absurd_numbers(options: dict[str, Any]) -> None:
@@ -39,3 +46,17 @@ def test_search_and_pruning_refuse_absurd_numbers(cls: type, options: dict[str, 
 def test_pruning_refuses_an_impossible_gamma(gamma: float) -> None:
     with pytest.raises(UsageError, match="gamma"):
         PruneOptions(gamma=gamma)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"dual_weight": 0.0}, "--dual none"),
+        ({"batch": 6, "accumulate": 4}, "--accumulate that divides"),
+        ({"learning_rate": 1e-8}, "--final-learning-rate"),
+    ],
+)
+def test_training_refuses_options_that_contradict_each_other(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        TrainOptions(steps=1, **options)
+    assert words in caught.value.hint

@@ -1,107 +1,154 @@
-"""The loop learns, resumes bit for bit, and stops at a NaN."""
+"""The loop learns, stops at a NaN, validates, and keeps what it should."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.errors import TrainingError, UsageError
-from drc_deploy.models.network import ModelSpec
-from drc_deploy.train.data import Photographs
+from drc_deploy.metrics import UInt8Image
+from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.train.device import memory_checked
-from drc_deploy.train.loop import Trainer, TrainOptions
-from drc_deploy.train.losses import dual_regression_losses
-from drc_deploy.train.training import finetune, train_from_scratch
+from drc_deploy.train.journal import read_journal
+from drc_deploy.train.loop import Supervision
+from drc_deploy.train.options import TrainOptions
+from drc_deploy.train.photographs import Photographs
+from drc_deploy.train.trainer import Trainer
+from drc_deploy.train.training import start_from_checkpoint, train
+from drc_deploy.train.validation import Validation, Validator
 from tests.train.interruption import interrupt_after
-
-SPEC = ModelSpec("drn_xs", 4)
-OPTIONS = TrainOptions(steps=6, batch=2, patch=8, learning_rate=1e-3)
+from tests.train.runs import OPTIONS, SPEC, assert_same_weights, train_fresh
 
 
-def assert_same_weights(one: Path, other: Path) -> None:
-    a, b = load_checkpoint(one), load_checkpoint(other)
-    for name, tensor in {**a.weights, **a.dual_weights}.items():
-        assert torch.equal(tensor, {**b.weights, **b.dual_weights}[name]), name
+class ScriptedValidator(Validator):
+    """Gives PSNR values from a list, and remembers the weights that it was shown."""
+
+    def __init__(self, values: list[float]) -> None:
+        self._values = iter(values)
+        self.heads: list[torch.Tensor] = []
+
+    def measure(self, network: SRNetwork) -> Validation:
+        self.heads.append(network.convolution("head").weight.detach().clone())
+        return Validation(next(self._values), _PICTURES)
+
+
+_PICTURES: tuple[tuple[str, UInt8Image], ...] = ()
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(
     photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train_from_scratch(SPEC, photographs, OPTIONS, tmp_path / "straight.safetensors")
+    options = replace(OPTIONS, ema=0.9, accumulate=2)
+    train_fresh(photographs, options, tmp_path / "straight.safetensors")
     with monkeypatch.context() as patch:
         interrupt_after(patch, Trainer, "update", 4)
         with pytest.raises(KeyboardInterrupt):
-            train_from_scratch(SPEC, photographs, OPTIONS, tmp_path / "stopped.safetensors")
+            train_fresh(photographs, options, tmp_path / "stopped.safetensors")
     assert not (tmp_path / "stopped.safetensors").exists()
-    train_from_scratch(SPEC, photographs, OPTIONS, tmp_path / "stopped.safetensors")
+    train_fresh(photographs, options, tmp_path / "stopped.safetensors")
     assert_same_weights(tmp_path / "straight.safetensors", tmp_path / "stopped.safetensors")
-    assert not list((tmp_path / ".state").iterdir())
+    assert not (tmp_path / "stopped.run" / "state.safetensors").exists()
 
 
-def test_going_on_with_other_options_is_refused_unless_restarted(
-    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    output = tmp_path / "net.safetensors"
+def interrupt_a_run(photographs: Photographs, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         interrupt_after(patch, Trainer, "update", 2)
         with pytest.raises(KeyboardInterrupt):
-            train_from_scratch(SPEC, photographs, OPTIONS, output)
-    other = TrainOptions(steps=3, batch=2, patch=8, learning_rate=1e-3)
-    with pytest.raises(UsageError, match="steps 6 then, 3 now"):
-        train_from_scratch(SPEC, photographs, other, output)
-    train_from_scratch(SPEC, photographs, other, output, restart=True)
-    assert load_checkpoint(output).provenance["steps"] == 3
+            train_fresh(photographs, OPTIONS, output)
+
+
+def test_going_on_with_other_options_is_refused_unless_restarted_or_forced(
+    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "net.safetensors"
+    interrupt_a_run(photographs, output, monkeypatch)
+    other = replace(OPTIONS, steps=3, ema=0.9)
+    with pytest.raises(UsageError, match=r"ema 0.0 then, 0.9 now; steps 6 then, 3 now"):
+        train_fresh(photographs, other, output)
+    train_fresh(photographs, other, output, supervision=Supervision(force=True))
+    forced = load_checkpoint(output)
+    assert forced.provenance["steps"] == 3
+    interrupt_a_run(photographs, output, monkeypatch)
+    train_fresh(photographs, other, output, supervision=Supervision(restart=True))
+    assert not torch.equal(load_checkpoint(output).weights["head.weight"], forced.weights["head.weight"])
+
+
+def test_a_state_of_another_network_cannot_be_forced(
+    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_a_run(photographs, tmp_path / "net.safetensors", monkeypatch)
+    with pytest.raises(UsageError, match="scale 4 then, 8 now"):
+        train_fresh(photographs, OPTIONS, tmp_path / "net.safetensors", ModelSpec("drn_xs", 8))
+    with pytest.raises(UsageError, match="another network"):
+        train_fresh(
+            photographs,
+            OPTIONS,
+            tmp_path / "net.safetensors",
+            ModelSpec("drn_xs", 8),
+            Supervision(force=True),
+        )
 
 
 def test_training_lowers_the_loss(photographs: Photographs, tmp_path: Path) -> None:
-    first = train_from_scratch(SPEC, photographs, TrainOptions(2, 4, 8, learning_rate=1e-3), tmp_path / "a.safetensors")
-    later = train_from_scratch(
-        SPEC, photographs, TrainOptions(60, 4, 8, learning_rate=1e-3), tmp_path / "b.safetensors"
-    )
+    first = train_fresh(photographs, TrainOptions(2, 4, 8, learning_rate=1e-3), tmp_path / "a.safetensors")
+    later = train_fresh(photographs, TrainOptions(60, 4, 8, learning_rate=1e-3), tmp_path / "b.safetensors")
     assert later.provenance["loss"] < 0.7 * first.provenance["loss"]
 
 
-def test_duals_learn_with_the_network_and_are_left_out_at_weight_zero(
+def test_duals_are_trained_further_or_replaced_when_another_kind_is_asked_for(
     photographs: Photographs, parent: Path, tmp_path: Path
 ) -> None:
     before = load_checkpoint(parent)
-    tuned = finetune(parent, photographs, OPTIONS, tmp_path / "tuned.safetensors")
+    tuned = train(start_from_checkpoint(parent, OPTIONS), photographs, OPTIONS, tmp_path / "tuned.safetensors")
     assert not torch.equal(tuned.dual_weights["0.dual_module.1.weight"], before.dual_weights["0.dual_module.1.weight"])
-    alone = TrainOptions(2, 2, 8, dual_weight=0)
-    assert not finetune(parent, photographs, alone, tmp_path / "alone.safetensors").dual_weights
+    for variant, names in (("none", 0), ("single", 3), ("wide", 4)):
+        options = TrainOptions(2, 2, 8, dual=variant)  # type: ignore[arg-type]
+        path = tmp_path / f"{variant}.safetensors"
+        train(start_from_checkpoint(parent, options), photographs, options, path)
+        assert len(load_checkpoint(path).dual_weights) == names
+        load_checkpoint(path).build_duals()
 
 
-def test_a_nan_loss_stops_with_a_sentence_and_no_checkpoint(photographs: Photographs, tmp_path: Path) -> None:
+def test_a_nan_loss_stops_with_a_sentence_and_keeps_the_last_good_checkpoint(
+    photographs: Photographs, tmp_path: Path
+) -> None:
+    options = TrainOptions(50, 2, 8, learning_rate=1.0)
     with pytest.raises(TrainingError, match="loss became"):
-        train_from_scratch(SPEC, photographs, TrainOptions(50, 2, 8, learning_rate=1.0), tmp_path / "net.safetensors")
+        train_fresh(photographs, options, tmp_path / "net.safetensors", supervision=Supervision(check_every=1))
     assert not (tmp_path / "net.safetensors").exists()
+    assert len(list((tmp_path / "net.run" / "checkpoints").iterdir())) >= 1
+    for path in (tmp_path / "net.run" / "checkpoints").iterdir():
+        load_checkpoint(path)  # which refuses weights that are not finite
 
 
-def test_losses_match_their_formula() -> None:
-    outputs = [torch.rand(2, 3, 4 * k, 4 * k) for k in (1, 2, 4)]
-    targets = [torch.rand_like(o) for o in outputs]
-    halve = torch.nn.ModuleList(torch.nn.AvgPool2d(2) for _ in range(2))
-    losses = dual_regression_losses(outputs, targets, halve)
-    primal = sum(float((o - t).abs().mean()) for o, t in zip(outputs, targets, strict=True))
-    dual = sum(float((halve[i](outputs[i + 1]) - targets[i]).abs().mean()) for i in range(2))
-    assert float(losses.primal) == pytest.approx(primal)
-    assert float(losses.total(0.1)) == pytest.approx(primal + 0.1 * dual)
+def test_weights_that_are_not_finite_are_neither_saved_nor_kept_as_state(
+    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Trainer.update
+
+    def poisoned(trainer: Trainer, images: list[torch.Tensor]) -> None:
+        original(trainer, images)
+        trainer.network.convolution("head").weight.data.fill_(math.nan)
+
+    monkeypatch.setattr(Trainer, "update", poisoned)
+    with pytest.raises(TrainingError, match="weights became NaN"):
+        train_fresh(photographs, TrainOptions(1, 2, 8), tmp_path / "net.safetensors")
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def test_learning_rate_warms_up_and_ends_at_its_floor() -> None:
+def test_learning_rate_warms_up_and_follows_its_schedule() -> None:
     options = TrainOptions(steps=10_000, learning_rate=1e-3, final_learning_rate=1e-6)
     assert options.learning_rate_at(0) == pytest.approx(1e-5)
     assert options.learning_rate_at(100) == pytest.approx(1e-3)
     assert options.learning_rate_at(100 + 4950) == pytest.approx((1e-3 + 1e-6) / 2)
     assert options.learning_rate_at(10_000) == pytest.approx(1e-6)
-
-
-@pytest.mark.parametrize("field", ["steps", "batch", "patch", "learning_rate"])
-def test_impossible_options_are_refused(field: str) -> None:
-    with pytest.raises(UsageError, match=field):
-        TrainOptions(**{"steps": 1, field: 0})
+    assert replace(options, schedule="constant").learning_rate_at(9999) == 1e-3
+    assert replace(options, warm_up=0).learning_rate_at(0) == 1e-3
+    assert replace(options, warm_up=1000).learning_rate_at(499) == pytest.approx(5e-4)
 
 
 def test_no_learning_rate_is_nan() -> None:
@@ -111,12 +158,12 @@ def test_no_learning_rate_is_nan() -> None:
 def test_a_run_killed_after_its_last_step_still_knows_its_loss(
     photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    straight = train_from_scratch(SPEC, photographs, OPTIONS, tmp_path / "straight.safetensors")
+    straight = train_fresh(photographs, OPTIONS, tmp_path / "straight.safetensors")
     with monkeypatch.context() as patch:
         patch.setattr("drc_deploy.train.training.measure_psnr", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train_from_scratch(SPEC, photographs, OPTIONS, tmp_path / "killed.safetensors")
-    resumed = train_from_scratch(SPEC, photographs, OPTIONS, tmp_path / "killed.safetensors")
+            train_fresh(photographs, OPTIONS, tmp_path / "killed.safetensors")
+    resumed = train_fresh(photographs, OPTIONS, tmp_path / "killed.safetensors")
     assert resumed.provenance["loss"] == straight.provenance["loss"]
 
 
@@ -124,32 +171,82 @@ def interrupted(*_arguments: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_weights_that_are_not_finite_are_neither_saved_nor_kept_as_state(
+def test_the_best_weights_by_validation_become_the_result(photographs: Photographs, tmp_path: Path) -> None:
+    validator = ScriptedValidator([20.0, 30.0, 25.0])
+    supervision = Supervision(validator, check_every=2)
+    result = train_fresh(photographs, OPTIONS, tmp_path / "net.safetensors", supervision=supervision)
+    assert torch.equal(result.weights["head.weight"], validator.heads[1])
+    assert not torch.equal(validator.heads[1], validator.heads[2])
+    assert (result.provenance["kept_step"], result.provenance["validation_psnr"]) == (4, 30.0)
+    logged = [line["psnr"] for line in read_journal(tmp_path / "net.run") if line["kind"] == "validation"]
+    assert logged == [20.0, 30.0, 25.0]
+
+
+def test_the_best_weights_survive_an_interruption(
     photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Trainer.update
-
-    def poisoned(trainer: Trainer, images: list[torch.Tensor]) -> float:
-        loss = original(trainer, images)
-        trainer.network.convolution("head").weight.data.fill_(math.nan)
-        return loss
-
-    monkeypatch.setattr(Trainer, "update", poisoned)
-    options = TrainOptions(steps=1, batch=2, patch=8)
-    with pytest.raises(TrainingError, match="weights became NaN"):
-        train_from_scratch(SPEC, photographs, options, tmp_path / "net.safetensors")
-    assert not list(tmp_path.rglob("*.safetensors"))
-
-
-def test_an_unfinished_run_of_another_scale_is_not_gone_on_with(
-    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    output = tmp_path / "net.safetensors"
+    first = ScriptedValidator([30.0])
     with monkeypatch.context() as patch:
-        interrupt_after(patch, Trainer, "update", 2)
+        interrupt_after(patch, Trainer, "update", 3)
         with pytest.raises(KeyboardInterrupt):
-            train_from_scratch(SPEC, photographs, OPTIONS, tmp_path / "net.safetensors")
-    with pytest.raises(UsageError, match="scale 4 then, 8 now"):
-        train_from_scratch(ModelSpec("drn_xs", 8), photographs, OPTIONS, tmp_path / "net.safetensors")
+            train_fresh(photographs, OPTIONS, output, supervision=Supervision(first, check_every=2))
+    second = Supervision(ScriptedValidator([20.0, 25.0]), check_every=2)
+    result = train_fresh(photographs, OPTIONS, output, supervision=second)
+    assert torch.equal(result.weights["head.weight"], first.heads[0])
+
+
+def test_only_the_latest_checkpoints_are_kept_and_an_old_run_makes_room(
+    photographs: Photographs, tmp_path: Path
+) -> None:
+    folder = tmp_path / "net.run" / "checkpoints"
+    supervision = Supervision(check_every=1, keep=2)
+    train_fresh(photographs, replace(OPTIONS, steps=12), tmp_path / "net.safetensors", supervision=supervision)
+    assert sorted(path.name for path in folder.iterdir()) == ["step-11.safetensors", "step-12.safetensors"]
+    train_fresh(photographs, OPTIONS, tmp_path / "net.safetensors", supervision=supervision)
+    assert sorted(path.name for path in folder.iterdir()) == ["step-5.safetensors", "step-6.safetensors"]
+    assert read_checkpoint_info(folder / "step-6.safetensors").provenance["step"] == 6
+    assert_same_weights(folder / "step-6.safetensors", tmp_path / "net.safetensors")
+
+
+def test_averaged_weights_are_the_result(photographs: Photographs, tmp_path: Path) -> None:
+    """With this few steps the decay is (1 + n) / (10 + n); the average follows from the weights after each update."""
+    seen: list[torch.Tensor] = []
+
+    class Watching(ScriptedValidator):
+        def measure(self, network: SRNetwork) -> Validation:
+            seen.append(network.convolution("head").weight.detach().clone())
+            return Validation(float(len(seen)), ())
+
+    plain = ScriptedValidator([float(n) for n in range(6)])
+    train_fresh(photographs, OPTIONS, tmp_path / "a.safetensors", supervision=Supervision(plain, check_every=1))
+    options = replace(OPTIONS, ema=0.999)
+    train_fresh(photographs, options, tmp_path / "b.safetensors", supervision=Supervision(Watching([]), check_every=1))
+    torch.manual_seed(OPTIONS.seed)
+    average = None
+    for step, weight in enumerate(plain.heads, 1):
+        decay = (1 + step) / (10 + step)
+        if average is None:
+            average = _initial_head()
+        average = decay * average + (1 - decay) * weight
+        torch.testing.assert_close(seen[step - 1], average)
+    assert torch.equal(load_checkpoint(tmp_path / "b.safetensors").weights["head.weight"], seen[-1])
+
+
+def _initial_head() -> torch.Tensor:
+    from drc_deploy.train.training import fresh_start
+
+    return fresh_start(SPEC, OPTIONS).network.convolution("head").weight.detach().clone()
+
+
+def test_the_journal_tells_speed_and_the_parts_of_the_loss(photographs: Photographs, tmp_path: Path) -> None:
+    train_fresh(photographs, replace(OPTIONS, steps=25), tmp_path / "net.safetensors")
+    lines = [line for line in read_journal(tmp_path / "net.run") if line["kind"] == "train"]
+    assert [line["step"] for line in lines] == [20, 25]
+    for line in lines:
+        assert line["loss"] == pytest.approx(line["primal"] + 0.1 * line["dual"], rel=1e-5)
+        assert line["images_per_second"] > 0
+        assert 0 < line["data_share"] < 1
 
 
 def test_a_lack_of_memory_is_a_sentence() -> None:

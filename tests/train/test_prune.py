@@ -10,10 +10,12 @@ from drc_deploy.errors import UsageError
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.compress import CompressOptions, compress, prune_file
-from drc_deploy.train.data import PatchSampler, Photographs
-from drc_deploy.train.loop import Trainer, TrainOptions
+from drc_deploy.train.options import TrainOptions
+from drc_deploy.train.patches import PatchSampler
+from drc_deploy.train.photographs import Photographs
 from drc_deploy.train.prune import PruneOptions, Pruner, prune_to_widths
 from drc_deploy.train.search import SearchOptions
+from drc_deploy.train.trainer import Trainer
 from tests.train.interruption import interrupt_after
 
 OPTIONS = PruneOptions(batches=1, batch=2, patch=8, channels_per_step=16)
@@ -21,7 +23,7 @@ WIDTHS = (4, 12, *(20,) * 10)
 
 
 def sampler(photographs: Photographs) -> PatchSampler:
-    return PatchSampler(photographs.pyramids, patch=8, batch=2, seed=1)
+    return PatchSampler(photographs, scale=4, patch=8, batch=2, seed=1)
 
 
 def test_channels_that_carry_nothing_are_dropped_first(photographs: Photographs, tmp_path: Path) -> None:

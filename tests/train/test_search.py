@@ -10,7 +10,8 @@ from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.compress import search_file
-from drc_deploy.train.data import PatchSampler, Photographs
+from drc_deploy.train.patches import PatchSampler
+from drc_deploy.train.photographs import Photographs
 from drc_deploy.train.search import Searcher, SearchOptions, search_widths
 from drc_deploy.widths import read_widths
 from tests.train.interruption import interrupt_after
@@ -44,7 +45,7 @@ def test_logits_find_the_candidate_that_brute_force_finds(photographs: Photograp
     consumer = search.network.convolution(search.network.prunable_layers[layer].consumer)
     with torch.no_grad():
         consumer.weight.mul_(30)  # so that this layer decides
-    images = PatchSampler(photographs.pyramids, patch=8, batch=4, seed=5).sample(0)
+    images = PatchSampler(photographs, scale=4, patch=8, batch=4, seed=5).sample(0)
     losses = {}
     for index in (0, 2, 4):
         with torch.no_grad():
@@ -80,7 +81,7 @@ def test_the_file_can_be_read_back_for_its_model(parent: Path, photographs: Phot
 
 
 def test_one_photograph_is_too_few(photographs: Photographs, tmp_path: Path) -> None:
-    single = Photographs("one", photographs.pyramids[:1], [])
+    single = photographs.subset(photographs.entries[:1])
     with pytest.raises(TrainingError, match="at least 2 photographs"):
         search_widths(searcher(), single, tmp_path / "s", inputs={})
 

@@ -1,0 +1,66 @@
+"""``drc-deploy throughput``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+from drc_deploy.cli.options import emit, json_option
+from drc_deploy.train.choices import Precision
+
+if TYPE_CHECKING:
+    from drc_deploy.train.throughput import Throughput
+
+
+@click.command()
+@click.option("--model", required=True, help="Architecture: drn_xs, drn_s or drn_l.")
+@click.option("--scale", type=int, default=4, show_default=True)
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="Folder of photographs, or a store that `drc-deploy data prepare` made.",
+)
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Patches per step.")
+@click.option("--patch", type=click.IntRange(1), default=24, show_default=True, help="Side of a patch in LR pixels.")
+@click.option("--precision", type=click.Choice(get_args(Precision)), default="fp32", show_default=True)
+@click.option("--seconds", type=click.IntRange(1, 3600), default=60, show_default=True, help="Time to measure for.")
+@json_option
+def command(
+    model: str, scale: int, data: Path, batch: int, patch: int, precision: Precision, seconds: int, as_json: bool
+) -> None:
+    """Measure how fast training runs, against a DataLoader of PNG files and against the machine's peak.
+
+    The two take turns in one process. The PNG files are written to a temporary folder.
+    """
+    import dataclasses
+
+    from drc_deploy.models.network import ModelSpec
+    from drc_deploy.models.registry import check_scale
+    from drc_deploy.train.folders import open_photographs
+    from drc_deploy.train.png_loader import default_workers
+    from drc_deploy.train.throughput import ThroughputOptions, measure_throughput
+
+    check_scale(model, scale)
+    photographs = open_photographs(data).usable(scale, patch)
+    options = ThroughputOptions(ModelSpec(model, scale), batch, patch, precision, seconds, default_workers())
+    result = measure_throughput(photographs, options)
+    report = dataclasses.asdict(options) | dataclasses.asdict(result)
+    emit(report, as_json=as_json, text=_text(result, precision, options.workers))
+
+
+def _text(result: "Throughput", precision: str, workers: int) -> str:
+    ours, theirs = result.ours, result.dataloader
+    rows = ((f"this sampler, {precision}", ours), (f"DataLoader of PNG files, {workers} workers, fp32", theirs))
+    lines = [f"Training on {result.device}, {result.threads} CPU threads"]
+    for name, rate in rows:
+        lines.append(
+            f"  {name}: {rate.samples_per_s:.1f} samples/s ({rate.lowest:.1f} to {rate.highest:.1f}), "
+            f"{rate.step_ms:.1f} ms a step, of which {rate.data_share:.1%} waiting for data"
+        )
+    lines.append(f"  ratio {result.ratio:.2f} ({result.lowest_ratio:.2f} to {result.highest_ratio:.2f})")
+    lines.append(
+        f"  {result.step_flops / 1e9:.1f} GFLOP a step: {result.share_of_peak:.0%} of the measured peak of "
+        f"{result.peak_flops_per_s / 1e9:.0f} GFLOP/s"
+    )
+    return "\n".join(lines)

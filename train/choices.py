@@ -1,0 +1,10 @@
+"""Names that options of training choose from; apart, so that the command line lists them without importing torch."""
+
+from typing import Literal
+
+DualVariant = Literal["none", "single", "progressive", "wide", "hr-cycle"]
+"""Without duals; with one kind of them; or progressive ones with a second cycle that starts from the HR image."""
+Schedule = Literal["cosine", "constant"]
+"""How the learning rate goes on after the warm-up."""
+Precision = Literal["fp32", "bf16", "fp16"]
+"""What the convolutions of a training step are computed in."""

@@ -1,0 +1,72 @@
+"""Several processes that train one network: as many as ``torchrun`` starts, each with its share of every batch.
+
+Without ``torchrun`` there is one process, and everything here is that plain case.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, distributed
+
+from drc_deploy.errors import UsageError
+
+
+def rank() -> int:
+    """Give this process's number; 0 writes the files and talks to the user."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Give the number of processes."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Tell whether this process writes the files and talks to the user."""
+    return rank() == 0
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Join the other processes that ``torchrun`` started, if it did, and leave them at the end."""
+    if "WORLD_SIZE" not in os.environ or "MASTER_ADDR" not in os.environ:
+        yield
+        return
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def wait_for_all() -> None:
+    """Wait until every process is here."""
+    if distributed.is_initialized():
+        distributed.barrier()
+
+
+def mean_over_processes(values: Tensor) -> Tensor:
+    """Give the mean of each process's ``values``; the same everywhere."""
+    if not distributed.is_initialized():
+        return values
+    total = values.clone()
+    distributed.all_reduce(total)
+    return total / world_size()
+
+
+def check_batch(batch: int) -> None:
+    """Check that a batch can be divided among the processes.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if batch % world_size():
+        raise UsageError(
+            f"a batch of {batch} patches cannot be divided among {world_size()} processes.",
+            f"Give a --batch that is a multiple of {world_size()}.",
+        )

@@ -1,0 +1,66 @@
+"""The folder in which one training run is kept: its options, journal, state and checkpoints."""
+
+import shutil
+from pathlib import Path
+
+from drc_deploy.checkpoint import Checkpoint, save_checkpoint
+from drc_deploy.files import check_writable
+from drc_deploy.locate import CHECKPOINT_SUFFIX
+from drc_deploy.train import distributed
+from drc_deploy.train.journal import LOG_FILE, RUN_SUFFIX, TENSORBOARD_FOLDER
+from drc_deploy.train.losses import dual_design
+from drc_deploy.train.trainer import Trainer
+
+
+def run_path(output: Path) -> Path:
+    """Give the folder of the run that makes ``output``."""
+    return output.parent / f"{output.stem}{RUN_SUFFIX}"
+
+
+class RunFolder:
+    """``NAME.run/`` beside the result ``NAME.safetensors``.
+
+    Unfinished work in it is kept unless ``restart``; what a finished run left there makes room for the new one.
+
+    Raises:
+        OutputError: it is not writable, which is better known before a long run.
+    """
+
+    def __init__(self, output: Path, *, restart: bool) -> None:
+        self.path = run_path(output)
+        self.config = self.path / "config.toml"
+        self.state = self.path / "state.safetensors"
+        self.best = self.path / f"best{CHECKPOINT_SUFFIX}"
+        self._checkpoints = self.path / "checkpoints"
+        if distributed.is_main():
+            check_writable(self.path)
+            if restart or not self.state.exists():
+                self._clear()
+        distributed.wait_for_all()
+
+    def _clear(self) -> None:
+        for file in (self.config, self.state, self.best, self.path / LOG_FILE):
+            file.unlink(missing_ok=True)
+        for folder in (self._checkpoints, self.path / TENSORBOARD_FOLDER):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def keep(self, trainer: Trainer, psnr: float | None, *, keep: int) -> None:
+        """Write a checkpoint of the weights that the trainer holds now, and delete all but the ``keep`` latest."""
+        if not keep:
+            return
+        digits = len(str(trainer.options.steps))
+        name = f"step-{trainer.step:0{digits}}{CHECKPOINT_SUFFIX}"
+        save_checkpoint(self._checkpoints / name, _checkpoint_of(trainer, psnr))
+        for old in sorted(self._checkpoints.glob(f"step-*{CHECKPOINT_SUFFIX}"))[:-keep]:
+            old.unlink()
+
+    def keep_best(self, trainer: Trainer, psnr: float) -> None:
+        """Write the weights that the trainer holds now as the best so far."""
+        save_checkpoint(self.best, _checkpoint_of(trainer, psnr))
+
+
+def _checkpoint_of(trainer: Trainer, psnr: float | None) -> Checkpoint:
+    """Take the weights that the trainer holds now, on the way to the result."""
+    provenance = {"stage": "unfinished", "step": trainer.step, "validation_psnr": psnr}
+    design = dual_design(trainer.options.dual)
+    return Checkpoint.of(trainer.network, trainer.duals or None, provenance, dual_design=design)

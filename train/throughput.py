@@ -1,0 +1,203 @@
+"""How fast training runs here, against the usual way and against what the machine can compute at most."""
+
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from drc_deploy.models.network import ModelSpec
+from drc_deploy.models.registry import build_network
+from drc_deploy.progress import progress
+from drc_deploy.train.choices import Precision
+from drc_deploy.train.device import memory_checked, training_device
+from drc_deploy.train.options import TrainOptions
+from drc_deploy.train.patches import PatchSampler
+from drc_deploy.train.peak import measure_peak
+from drc_deploy.train.photographs import Photographs
+from drc_deploy.train.png_loader import png_batches, write_pngs
+from drc_deploy.train.trainer import Trainer
+
+Update = Callable[[Sequence[Tensor]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ThroughputOptions:
+    """What is measured, and for how long."""
+
+    spec: ModelSpec
+    batch: int
+    patch: int
+    """Side of a patch in LR pixels."""
+    precision: Precision
+    """Of our training step; the DataLoader's is always float32."""
+    seconds: float
+    """Time measured in all."""
+    workers: int
+    """Processes of the DataLoader."""
+    rounds: int = 5
+    """How often the two take turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Speed of one way to train."""
+
+    samples_per_s: float
+    """Median over the rounds."""
+    lowest: float
+    highest: float
+    step_ms: float
+    """Mean time of one step, with its data."""
+    data_share: float
+    """Of the time: waiting for the batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """What was measured."""
+
+    device: str
+    threads: int
+    """CPU threads of the training process."""
+    ours: Rate
+    """Patches cut on the training device, in the precision asked for."""
+    dataloader: Rate
+    """PNG files through a DataLoader, eager float32."""
+    ratio: float
+    """Ours to the DataLoader's: median over the rounds."""
+    lowest_ratio: float
+    highest_ratio: float
+    step_flops: int
+    """Floating-point operations of one step, forward and backward; a multiply-add counts two."""
+    peak_flops_per_s: float
+    """Of the fastest of some large products and convolutions, in the precision asked for."""
+    share_of_peak: float
+    """Our step, its data included, against that peak."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One way to train."""
+
+    batches: Iterator[Sequence[Tensor]]
+    update: Update
+    warm_up: int
+    """Steps before each measurement: they fill or empty the queue that filled while the other way ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One measurement of one way."""
+
+    steps: int
+    seconds: float
+    waiting: float
+
+
+def measure_throughput(photographs: Photographs, options: ThroughputOptions) -> Throughput:
+    """Train in two ways by turns, in this process.
+
+    Args:
+        photographs: With room for a patch each (``Photographs.usable``).
+        options: What to measure.
+
+    Raises:
+        TrainingError: memory ran out.
+        MissingDependencyError: the device does not compute in the precision asked for.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stack.enter_context(memory_checked())
+        files = write_pngs(photographs, options.spec.scale, folder)
+        sampler = PatchSampler(photographs, scale=options.spec.scale, patch=options.patch, batch=options.batch, seed=1)
+        stack.callback(sampler.close)
+        update = _update(options, options.precision)
+        flops = _count_flops(update, sampler.sample(0))
+        peak = measure_peak(options.precision)
+        loader = png_batches(files, patch=options.patch, batch=options.batch, workers=options.workers)
+        ways = (
+            _Way(map(sampler.sample, itertools.count()), update, warm_up=2),
+            _Way(loader, _update(options, "fp32"), warm_up=2 + 2 * options.workers),
+        )
+        ours, theirs = _take_turns(ways, options)
+    return _report(ours, theirs, options, flops=flops, peak=peak)
+
+
+def _update(options: ThroughputOptions, precision: Precision) -> Update:
+    """Give one training step of a network of its own."""
+    network = build_network(options.spec)
+    settings = TrainOptions(1, options.batch, options.patch, precision=precision)
+    return Trainer(network, network.build_duals(), settings).update
+
+
+def _count_flops(update: Update, images: Sequence[Tensor]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        update(images)
+    return int(counter.get_total_flops())
+
+
+def _take_turns(ways: Sequence[_Way], options: ThroughputOptions) -> list[list[_Turn]]:
+    """Give the turns of each way."""
+    turns: list[list[_Turn]] = [[] for _ in ways]
+    with progress("Measuring", options.rounds * len(ways)) as bar:
+        for _ in range(options.rounds):
+            for way, measured in zip(ways, turns, strict=True):
+                measured.append(_measure(way, options.seconds / options.rounds / len(ways)))
+                bar.advance()
+    return turns
+
+
+def _measure(way: _Way, seconds: float) -> _Turn:
+    for _ in range(way.warm_up):
+        way.update(next(way.batches))
+    steps, waiting = 0, 0.0
+    start = now = _finished()
+    while now - start < seconds:
+        batch = next(way.batches)
+        waiting += _finished() - now
+        way.update(batch)
+        now = _finished()
+        steps += 1
+    return _Turn(steps, now - start, waiting)
+
+
+def _finished() -> float:
+    """Give the time when the device has done what it was told."""
+    if training_device().type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _report(
+    ours: Sequence[_Turn], theirs: Sequence[_Turn], options: ThroughputOptions, *, flops: int, peak: float
+) -> Throughput:
+    ratios = [a.steps / a.seconds / (b.steps / b.seconds) for a, b in zip(ours, theirs, strict=True)]
+    rate = _rate(ours, options.batch)
+    return Throughput(
+        device=torch.cuda.get_device_name() if training_device().type == "cuda" else "CPU",
+        threads=torch.get_num_threads(),
+        ours=rate,
+        dataloader=_rate(theirs, options.batch),
+        ratio=statistics.median(ratios),
+        lowest_ratio=min(ratios),
+        highest_ratio=max(ratios),
+        step_flops=flops,
+        peak_flops_per_s=peak,
+        share_of_peak=flops / (rate.step_ms / 1000) / peak,
+    )
+
+
+def _rate(turns: Sequence[_Turn], batch: int) -> Rate:
+    rates = [turn.steps * batch / turn.seconds for turn in turns]
+    seconds = sum(turn.seconds for turn in turns)
+    step_ms = 1000 * seconds / sum(turn.steps for turn in turns)
+    data_share = sum(turn.waiting for turn in turns) / seconds
+    return Rate(statistics.median(rates), min(rates), max(rates), step_ms, data_share)

@@ -1,0 +1,200 @@
+"""A network and its duals in training: one update at a time, on one or many devices."""
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from drc_deploy.errors import TrainingError
+from drc_deploy.models.network import SRNetwork
+from drc_deploy.train import distributed
+from drc_deploy.train.choices import Precision
+from drc_deploy.train.device import compilation_checked, place, place_images
+from drc_deploy.train.ema import WeightAverage
+from drc_deploy.train.losses import dual_regression_losses, map_back
+from drc_deploy.train.options import TrainOptions
+from drc_deploy.train.precision import autocast, check_precision, gradient_scaler, keep_images_float32
+
+DIVERGED = 1e6
+"""A loss that no run recovers from: a network that knows nothing has one of a few hundred."""
+
+
+class DualRegression(nn.Module):
+    """Network, duals and loss as one module, so that compiling and gradient exchange see the whole step."""
+
+    def __init__(self, network: SRNetwork, duals: nn.ModuleList, *, hr_cycle: bool, precision: Precision) -> None:
+        super().__init__()
+        self.network, self.duals = network, duals
+        self._hr_cycle, self._precision = hr_cycle, precision
+
+    def forward(self, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Give the primal and the dual part of the loss for images of every scale, coarse to fine."""
+        with autocast(self._precision):
+            outputs = self.network(images[0])
+        losses = dual_regression_losses(outputs, images, self.duals)
+        if not self._hr_cycle:
+            return losses.primal, losses.dual
+        lr = map_back(self.duals, images[-1])
+        with autocast(self._precision):
+            cycled = self.network.upscale(lr)
+        return losses.primal, losses.dual + F.l1_loss(cycled, images[-1])
+
+
+class Trainer:
+    """A network and its duals in training, whose state can be saved and restored exactly.
+
+    Raises:
+        UsageError: the batch cannot be divided among the processes and their parts.
+        MissingDependencyError: the device does not compute in the precision asked for.
+    """
+
+    def __init__(self, network: SRNetwork, duals: nn.ModuleList, options: TrainOptions) -> None:
+        check_precision(options.precision)
+        distributed.check_batch(options.batch // options.accumulate)
+        self.network = place(network).train()
+        self.duals = place(duals).train() if options.dual != "none" else nn.ModuleList()
+        self.options = options
+        self.step = 0
+        self.seconds = 0.0
+        """Time spent in updates and in waiting for their data, over all sessions of the run."""
+        self._pending: list[Tensor] = []
+        self._history: deque[list[float]] = deque(maxlen=max(1, options.steps // 100))
+        # Adam works per parameter: one optimiser is the same as the authors' separate ones, and resumes as one.
+        self.optimizer = torch.optim.Adam(self._parameters(), lr=options.learning_rate)
+        self._scaler = gradient_scaler(options.precision)
+        self._average = WeightAverage(self._parameters(), options.ema) if options.ema else None
+        self._exchange: DistributedDataParallel | None = None
+        self._module = self._step_module()
+
+    def _step_module(self) -> nn.Module:
+        options = self.options
+        if options.precision != "fp32":
+            keep_images_float32(self.network)
+        hr_cycle = options.dual == "hr-cycle"
+        module: nn.Module = DualRegression(self.network, self.duals, hr_cycle=hr_cycle, precision=options.precision)
+        if distributed.world_size() > 1:
+            module = self._exchange = DistributedDataParallel(module)
+        return torch.compile(module) if options.compile else module  # type: ignore[return-value]
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for module in (self.network, self.duals) for p in module.parameters() if p.requires_grad]
+
+    def update(self, images: Sequence[Tensor]) -> None:
+        """Make one update from this process's share of a batch (see ``PatchSampler.sample``)."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.learning_rate_at(self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = self.options.accumulate
+        losses = torch.stack(
+            [self._backward(part, last=i + 1 == parts) for i, part in enumerate(_split(images, parts))]
+        )
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self.step += 1
+        if self._average:
+            self._average.update(self.step)
+        self._pending.append(losses.mean(dim=0))
+
+    def _backward(self, images: Sequence[Tensor], *, last: bool) -> Tensor:
+        """Add the gradients of one part of the batch; give its primal and dual loss."""
+        # Gradients are exchanged once per update, with the last part.
+        with self._exchange.no_sync() if self._exchange and not last else contextlib.nullcontext():
+            primal, dual = self._losses(images)
+            loss = (primal + self.options.dual_weight * dual) / self.options.accumulate
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return torch.stack([primal.detach(), dual.detach()])
+
+    def _losses(self, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Give the primal and dual loss.
+
+        Raises:
+            TrainingError: the step cannot be compiled.
+        """
+        with compilation_checked() if self.options.compile else contextlib.nullcontext():
+            primal, dual = self._module(place_images(images))
+        return primal, dual
+
+    def take_losses(self) -> dict[str, float] | None:
+        """Give the mean losses of the updates since the last call, over all processes; None when there were none.
+
+        This is where the host waits for the device, so it is not called after every update.
+
+        Raises:
+            TrainingError: they are NaN, or so large that the run has diverged.
+        """
+        if not self._pending:
+            return None
+        values = distributed.mean_over_processes(torch.stack(self._pending)).cpu()
+        self._pending = []
+        self._history.extend(values.tolist())
+        primal, dual = values.mean(dim=0).tolist()
+        loss = self._total(primal, dual)
+        if not loss < DIVERGED:  # which NaN is not either
+            raise TrainingError(
+                f"the loss became {loss:.4g} by step {self.step}.",
+                "Lower --learning-rate; the last saved state is kept.",
+            )
+        return {"loss": loss, "primal": primal, "dual": dual}
+
+    def _total(self, primal: float, dual: float) -> float:
+        return primal + self.options.dual_weight * dual if self.duals else primal
+
+    @property
+    def final_loss(self) -> float:
+        """Mean loss over the last hundredth of the steps; ``take_losses`` must have been called."""
+        return sum(self._total(*pair) for pair in self._history) / len(self._history)
+
+    @contextlib.contextmanager
+    def final_weights(self) -> Iterator[None]:
+        """Let network and duals hold the weights that are validated and kept while the block runs."""
+        with self._average.applied() if self._average else contextlib.nullcontext():
+            yield
+
+    def check_finite(self) -> None:
+        """Find out whether the weights are numbers; a finite loss may still have had gradients that are not.
+
+        Raises:
+            TrainingError: some are NaN or infinite.
+        """
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self._parameters()):
+            raise TrainingError(
+                f"the weights became NaN or infinite by step {self.step}.",
+                "Lower --learning-rate; the last saved state is kept.",
+            )
+
+    def state(self) -> dict[str, Any]:
+        """Give all that a later run needs to go on exactly here."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": list(self._history),
+            "network": self.network.state_dict(),
+            "duals": self.duals.state_dict(),
+            "average": self._average.average if self._average else [],
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what ``state`` gave."""
+        self.network.load_state_dict(state["network"])
+        self.duals.load_state_dict(state["duals"])
+        if self._average:
+            # Without one in the state, when EMA is new to the run, the average starts at the weights.
+            self._average.restore(state["average"] or self._parameters())
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self._history.extend(state["history"])
+
+
+def _split(images: Sequence[Tensor], parts: int) -> Iterator[list[Tensor]]:
+    """Divide a batch into equal parts, each with images of every scale."""
+    return (list(part) for part in zip(*(scale.chunk(parts) for scale in images), strict=True))
