@@ -29,7 +29,7 @@ def place_images(images: Sequence[Tensor]) -> list[Tensor]:
 
 
 @contextmanager
-def memory_checked() -> Iterator[None]:
+def memory_checked(hint: str = "Lower --batch or --patch.") -> Iterator[None]:
     """Say what to do when the block runs out of memory.
 
     Raises:
@@ -42,7 +42,7 @@ def memory_checked() -> Iterator[None]:
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
         raise TrainingError(
-            f"the {training_device().type.upper()} has too little memory for one step.", "Lower --batch or --patch."
+            f"the {training_device().type.upper()} has too little memory for one step.", hint
         ) from error
 
 

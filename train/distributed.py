@@ -6,11 +6,15 @@ Without ``torchrun`` there is one process, and everything here is that plain cas
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed
 
-from drc_deploy.errors import UsageError
+from drc_deploy.errors import TrainingError, UsageError
+
+PATIENCE = timedelta(hours=2)
+"""How long processes wait for one that validates or measures."""
 
 
 def rank() -> int:
@@ -37,7 +41,8 @@ def process_group() -> Iterator[None]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if cuda else "gloo")
+    # Both: flags are exchanged on the host, where they do not make it wait for the GPU.
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
     try:
         yield
     finally:
@@ -57,6 +62,33 @@ def mean_over_processes(values: Tensor) -> Tensor:
     total = values.clone()
     distributed.all_reduce(total)
     return total / world_size()
+
+
+def in_any_process(flag: bool) -> bool:
+    """Tell whether ``flag`` is set in any process; the answer is the same everywhere."""
+    if not distributed.is_initialized():
+        return flag
+    flags = torch.tensor([flag], dtype=torch.uint8)
+    distributed.all_reduce(flags, distributed.ReduceOp.MAX)
+    return bool(flags)
+
+
+def check_same_step(step: int) -> None:
+    """Check that all processes go on from the same step.
+
+    Raises:
+        TrainingError: they do not.
+    """
+    if not distributed.is_initialized():
+        return
+    steps = torch.tensor([step, -step])
+    distributed.all_reduce(steps, distributed.ReduceOp.MAX)
+    highest, lowest = int(steps[0]), -int(steps[1])
+    if highest != lowest:
+        raise TrainingError(
+            f"some processes go on from step {highest} and others from step {lowest}.",
+            "Give an --output or --workdir that all machines see.",
+        )
 
 
 def check_batch(batch: int) -> None:

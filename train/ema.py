@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from drc_deploy.train.interruption import whole_step
+
 
 class WeightAverage:
     """A moving average of parameters."""
@@ -13,6 +15,7 @@ class WeightAverage:
     def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
         self._parameters: list[Tensor] = list(parameters)
         self._decay = decay
+        self._swapped = False
         self.average = [parameter.detach().clone() for parameter in parameters]
 
     @torch.no_grad()
@@ -27,14 +30,22 @@ class WeightAverage:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Put the average in place of the parameters while the block runs."""
-        self._swap()
         try:
+            with whole_step():
+                self._swap()
             yield
         finally:
-            self._swap()
+            self.put_back()
+
+    def put_back(self) -> None:
+        """Put the parameters back in their place, where a signal kept ``applied`` from doing it."""
+        if self._swapped:
+            with whole_step():
+                self._swap()
 
     @torch.no_grad()
     def _swap(self) -> None:
+        self._swapped = not self._swapped
         for parameter, average in zip(self._parameters, self.average, strict=True):
             kept = parameter.clone()
             parameter.copy_(average)

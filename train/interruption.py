@@ -11,6 +11,42 @@ from drc_deploy.errors import Terminated
 _EXCEPTIONS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 
 
+class HeldSignals:
+    """Ctrl-C and SIGTERM that have come and wait to be heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+
+    def raise_first(self) -> None:
+        """Let the first one interrupt the program.
+
+        Raises:
+            KeyboardInterrupt: it was Ctrl-C.
+            Terminated: it was SIGTERM.
+        """
+        if self.heard:
+            raise _EXCEPTIONS[signal.Signals(self.heard[0])]
+
+
+@contextmanager
+def held_signals() -> Iterator[HeldSignals]:
+    """Hold Ctrl-C and SIGTERM back while the block runs; what to do about them is the block's business."""
+    held = HeldSignals()
+    if threading.current_thread() is not threading.main_thread():
+        yield held  # only the main thread hears signals
+        return
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        held.heard.append(number)
+
+    previous = {number: signal.signal(number, remember) for number in _EXCEPTIONS}
+    try:
+        yield held
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
 @contextmanager
 def whole_step() -> Iterator[None]:
     """Hold Ctrl-C and SIGTERM back until the block is over.
@@ -19,19 +55,6 @@ def whole_step() -> Iterator[None]:
         KeyboardInterrupt: at the end, when Ctrl-C was pressed inside.
         Terminated: at the end, when SIGTERM came inside.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread hears signals
-        return
-    heard: list[int] = []
-
-    def remember(number: int, _frame: FrameType | None) -> None:
-        heard.append(number)
-
-    previous = {number: signal.signal(number, remember) for number in _EXCEPTIONS}
-    try:
+    with held_signals() as held:
         yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    if heard:
-        raise _EXCEPTIONS[signal.Signals(heard[0])]
+    held.raise_first()

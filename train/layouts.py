@@ -145,16 +145,20 @@ def _lr_folders(hr_folder: Path) -> list[tuple[int, Path]]:
         return []
     start = f"{named['set']}LR".lower()
     found = []
-    for sibling in sorted(hr_folder.parent.glob("*/")):
+    for sibling in _folders_in(hr_folder.parent):
         if not (sibling.name.lower().startswith(start) and _LR_NAME.fullmatch(sibling.name)):
             continue
         rest = sibling.name[len(start) :]
         kind = _FACTOR.sub("", rest, count=1).strip("_").lower()
-        for candidate in (sibling,) if _FACTOR.search(rest) else sorted(sibling.glob("*/")):
+        for candidate in (sibling,) if _FACTOR.search(rest) else _folders_in(sibling):
             factor = _FACTOR.search(rest) or _FACTOR.fullmatch(candidate.name)
             if factor and _is_power_of_two(int(factor[1])):
                 found.append((kind not in _PLAIN_KINDS, int(factor[1]), candidate))
     return [(factor, folder) for _, factor, folder in sorted(found)]
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir())  # glob("*/") gives files too in Python 3.10
 
 
 def _is_power_of_two(factor: int) -> bool:

@@ -1,7 +1,6 @@
 """The training loop: the same for training from scratch and for fine-tuning a pruned network."""
 
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ from drc_deploy.files import write_text
 from drc_deploy.progress import Progress, progress
 from drc_deploy.train import distributed
 from drc_deploy.train.device import memory_checked
-from drc_deploy.train.interruption import whole_step
+from drc_deploy.train.interruption import held_signals, whole_step
 from drc_deploy.train.journal import Journal
 from drc_deploy.train.patches import PatchSampler
 from drc_deploy.train.run_folder import RunFolder
@@ -51,12 +50,15 @@ class _Clock:
     data_s: float = 0.0
     images: int = 0
 
-    def rates(self) -> dict[str, float]:
-        """Give what the journal tells of speed, and start anew."""
+    def read(self) -> tuple[float, dict[str, float]]:
+        """Give the seconds and what the journal tells of speed, and start anew.
+
+        ``data_share`` is the share of the time in which the host was busy with data. A GPU cuts patches beside that.
+        """
         seconds = time.monotonic() - self.start
-        result = {"images_per_second": self.images / seconds, "data_share": self.data_s / seconds}
+        rates = {"images_per_second": self.images / seconds, "data_share": self.data_s / seconds}
         self.start, self.data_s, self.images = time.monotonic(), 0.0, 0
-        return result
+        return seconds, rates
 
 
 class TrainingRun:
@@ -70,7 +72,9 @@ class TrainingRun:
         self._sampler, self._supervision = sampler, supervision
         self._check_every = supervision.check_every or max(REPORT_EVERY_STEPS, trainer.options.steps // 20)
         self._latest_psnr: float | None = None
-        self._clock = _Clock()
+        self._checked_step = 0
+        self._options: dict[str, Any] = {}
+        self._clock, self._last_save, self._note = _Clock(), 0.0, ""
 
     def train(self, inputs: dict[str, Any]) -> None:
         """Train to the end, going on from the folder's state if it holds an unfinished run of the same options.
@@ -85,88 +89,111 @@ class TrainingRun:
             TrainingError: the loss or the weights became NaN or infinite, or memory ran out.
             UsageError: the folder holds a run with other options.
         """
-        options = {**asdict(self.trainer.options), **inputs}
-        self._resume(options)
+        self._options = {**asdict(self.trainer.options), **inputs}
+        self._resume()
         if self._supervision.config and distributed.is_main():
             write_text(self.folder.config, self._supervision.config)
         steps = self.trainer.options.steps
         try:
             with (
                 self._open_journal() as journal,
-                memory_checked(),
                 progress("Training", steps, done=self.trainer.step) as bar,
             ):
-                self._train(journal, bar, lambda: self._save(options))
+                self._train(journal, bar)
         except KeyboardInterrupt:
-            self._save(options)
+            with whole_step():
+                self._save()
             raise
 
     def _open_journal(self) -> AbstractContextManager[Journal | None]:
         """Open the journal in the process that writes the files."""
         return Journal(self.folder.path, step=self.trainer.step) if distributed.is_main() else nullcontext()
 
-    def _resume(self, options: dict[str, Any]) -> None:
-        state = load_state(self.folder.state, options, force=self._supervision.force)
-        if not state:
-            return
-        try:
-            self.trainer.restore(state["trainer"])
-        except (RuntimeError, ValueError) as error:  # --force goes as far as the shapes of the weights
-            raise UsageError(f"{self.folder.state} is of another network.", "Add --restart to begin anew.") from error
-        self.best_step, self.best_psnr = state["best"]
-        self._latest_psnr = self.best_psnr
+    def _resume(self) -> None:
+        # Only the first process knows the validation images, so that it alone checks the options.
+        force = self._supervision.force or not distributed.is_main()
+        state = load_state(self.folder.state, self._options, force=force)
+        if state:
+            try:
+                self.trainer.restore(state["trainer"])
+            except (RuntimeError, ValueError) as error:  # --force goes as far as the shapes of the weights
+                raise UsageError(
+                    f"{self.folder.state} is of another network.", "Add --restart to begin anew."
+                ) from error
+            self.best_step, self.best_psnr = state["best"]
+            self._checked_step, self._latest_psnr = state["checked_step"], self.best_psnr
+        distributed.check_same_step(self.trainer.step)
 
-    def _save(self, options: dict[str, Any]) -> None:
+    def _save(self) -> None:
         self.trainer.check_finite()
         if distributed.is_main():
-            best = [self.best_step, self.best_psnr]
-            save_state(self.folder.state, {"options": options, "trainer": self.trainer.state(), "best": best})
+            content = {
+                "options": self._options,
+                "trainer": self.trainer.state(),
+                "best": [self.best_step, self.best_psnr],
+                "checked_step": self._checked_step,
+            }
+            save_state(self.folder.state, content)
+        self._last_save = time.monotonic()
 
-    def _train(self, journal: Journal | None, bar: Progress, save: Callable[[], None]) -> None:
-        trainer, last_save = self.trainer, time.monotonic()
-        self._clock, note = _Clock(), ""
-        while trainer.step < trainer.options.steps:
-            with whole_step():
-                self._step()
-            ended = trainer.step == trainer.options.steps
-            due = trainer.step % self._check_every == 0 or ended
-            if due or trainer.step % REPORT_EVERY_STEPS == 0:
-                note = self._report(journal)
-            if due:
-                self._check(journal)
-            if time.monotonic() - last_save > self._supervision.save_every_s or ended:
-                save()
-                last_save = time.monotonic()
-            bar.advance(note=note)
+    def _train(self, journal: Journal | None, bar: Progress) -> None:
+        steps, several = self.trainer.options.steps, distributed.world_size() > 1
+        self._clock, self._last_save = _Clock(), time.monotonic()
+        # Several processes must stop at the same step: a signal is heard when all have heard of it.
+        with held_signals() if several else nullcontext() as held:
+            if self.trainer.step:
+                self._finish_step(journal)  # what a signal cut off
+            while self.trainer.step < steps:
+                with nullcontext() if several else whole_step():
+                    self._step()
+                bar.advance(note=self._finish_step(journal))
+                if held and distributed.in_any_process(bool(held.heard)):
+                    held.raise_first()
+                    raise KeyboardInterrupt  # it was another process that heard one
 
     def _step(self) -> None:
         start = time.monotonic()
-        images = self._sampler.sample(self.trainer.step)
-        cut = time.monotonic()
-        self.trainer.update(images)
-        self._clock.data_s += cut - start
+        with memory_checked():
+            images = self._sampler.sample(self.trainer.step)
+            self._clock.data_s += time.monotonic() - start
+            self.trainer.update(images)
         self._clock.images += self.trainer.options.batch
-        self.trainer.seconds += time.monotonic() - start
 
-    def _report(self, journal: Journal | None) -> str:
-        """Write the journal; give the note for the progress bar."""
+    def _finish_step(self, journal: Journal | None) -> str:
+        """Report, validate and save where it is time to; give the note for the progress bar."""
+        step = self.trainer.step
+        ended = step == self.trainer.options.steps
+        due = (ended or step % self._check_every == 0) and step != self._checked_step
+        if due or step % REPORT_EVERY_STEPS == 0:
+            self._report(journal)
+        if due:
+            self._check(journal)
+        if due or time.monotonic() - self._last_save > self._supervision.save_every_s:
+            self._save()
+        return self._note
+
+    def _report(self, journal: Journal | None) -> None:
+        """Write the journal."""
         losses = self.trainer.take_losses()
-        assert losses is not None
-        rates = self._clock.rates()
+        if not losses:  # reported already, before a signal
+            return
+        seconds, rates = self._clock.read()
+        self.trainer.seconds += seconds
         learning_rate = self.trainer.options.learning_rate_at(self.trainer.step - 1)
         if journal:
             journal.record(self.trainer.step, {**losses, "learning_rate": learning_rate, **rates})
         psnr = "" if self._latest_psnr is None else f", {self._latest_psnr:.2f} dB"
-        return f"loss {losses['loss']:.3f}{psnr}, {rates['images_per_second']:.0f} images/s"
+        self._note = f"loss {losses['loss']:.3f}{psnr}, {rates['images_per_second']:.0f} images/s"
 
     def _check(self, journal: Journal | None) -> None:
         """Validate, and keep a checkpoint."""
         self.trainer.check_finite()
         if journal:
-            with self.trainer.final_weights():
+            with self.trainer.final_weights(), memory_checked("Give smaller validation images."):
                 psnr = self._validate(journal)
                 self.folder.keep(self.trainer, psnr, keep=self._supervision.keep)
         distributed.wait_for_all()
+        self._checked_step = self.trainer.step
         self._clock = _Clock()  # what was done here is no part of a step
 
     def _validate(self, journal: Journal) -> float | None:

@@ -26,13 +26,17 @@ def gradient_scaler(precision: Precision) -> torch.amp.GradScaler:
     return torch.amp.GradScaler(training_device().type, enabled=precision == "fp16")
 
 
-def check_precision(precision: Precision) -> None:
-    """Check that the training device computes in ``precision``.
+def prepare_device(precision: Precision) -> None:
+    """Let the training device compute in ``precision``, and in float32 where that is asked for.
 
     Raises:
         MissingDependencyError: the GPU has no bfloat16.
     """
-    if precision == "bf16" and training_device().type == "cuda" and not torch.cuda.is_bf16_supported():
+    if training_device().type != "cuda":
+        return
+    # TF32 has 11 bits: an image in 0..255 would be rounded to an eighth of a grey level.
+    torch.backends.cudnn.allow_tf32 = False
+    if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise MissingDependencyError("this GPU does not compute in bfloat16.", "Use --precision fp16 or fp32.")
 
 

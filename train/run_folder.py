@@ -51,12 +51,16 @@ class RunFolder:
         digits = len(str(trainer.options.steps))
         name = f"step-{trainer.step:0{digits}}{CHECKPOINT_SUFFIX}"
         save_checkpoint(self._checkpoints / name, _checkpoint_of(trainer, psnr))
-        for old in sorted(self._checkpoints.glob(f"step-*{CHECKPOINT_SUFFIX}"))[:-keep]:
+        for old in sorted(self._checkpoints.glob(f"step-*{CHECKPOINT_SUFFIX}"), key=_step_of)[:-keep]:
             old.unlink()
 
     def keep_best(self, trainer: Trainer, psnr: float) -> None:
         """Write the weights that the trainer holds now as the best so far."""
         save_checkpoint(self.best, _checkpoint_of(trainer, psnr))
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
 
 
 def _checkpoint_of(trainer: Trainer, psnr: float | None) -> Checkpoint:

@@ -14,14 +14,15 @@ from drc_deploy.errors import TrainingError
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train import distributed
 from drc_deploy.train.choices import Precision
-from drc_deploy.train.device import compilation_checked, place, place_images
+from drc_deploy.train.device import compilation_checked, place, place_images, training_device
 from drc_deploy.train.ema import WeightAverage
 from drc_deploy.train.losses import dual_regression_losses, map_back
 from drc_deploy.train.options import TrainOptions
-from drc_deploy.train.precision import autocast, check_precision, gradient_scaler, keep_images_float32
+from drc_deploy.train.precision import autocast, gradient_scaler, keep_images_float32, prepare_device
 
 DIVERGED = 1e6
 """A loss that no run recovers from: a network that knows nothing has one of a few hundred."""
+DIVERGED_HINT = "Lower --learning-rate; with --force, training goes on from the last saved state."
 
 
 class DualRegression(nn.Module):
@@ -54,18 +55,19 @@ class Trainer:
     """
 
     def __init__(self, network: SRNetwork, duals: nn.ModuleList, options: TrainOptions) -> None:
-        check_precision(options.precision)
+        prepare_device(options.precision)
         distributed.check_batch(options.batch // options.accumulate)
         self.network = place(network).train()
         self.duals = place(duals).train() if options.dual != "none" else nn.ModuleList()
         self.options = options
         self.step = 0
         self.seconds = 0.0
-        """Time spent in updates and in waiting for their data, over all sessions of the run."""
+        """Time spent in updates and in waiting for their data, over all sessions of the run; the loop counts it."""
         self._pending: list[Tensor] = []
         self._history: deque[list[float]] = deque(maxlen=max(1, options.steps // 100))
         # Adam works per parameter: one optimiser is the same as the authors' separate ones, and resumes as one.
-        self.optimizer = torch.optim.Adam(self._parameters(), lr=options.learning_rate)
+        fused = training_device().type == "cuda"  # elsewhere float16 would make the host wait in every update
+        self.optimizer = torch.optim.Adam(self._parameters(), lr=options.learning_rate, fused=fused)
         self._scaler = gradient_scaler(options.precision)
         self._average = WeightAverage(self._parameters(), options.ema) if options.ema else None
         self._exchange: DistributedDataParallel | None = None
@@ -137,7 +139,7 @@ class Trainer:
         if not loss < DIVERGED:  # which NaN is not either
             raise TrainingError(
                 f"the loss became {loss:.4g} by step {self.step}.",
-                "Lower --learning-rate; the last saved state is kept.",
+                DIVERGED_HINT,
             )
         return {"loss": loss, "primal": primal, "dual": dual}
 
@@ -164,15 +166,18 @@ class Trainer:
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self._parameters()):
             raise TrainingError(
                 f"the weights became NaN or infinite by step {self.step}.",
-                "Lower --learning-rate; the last saved state is kept.",
+                DIVERGED_HINT,
             )
 
     def state(self) -> dict[str, Any]:
         """Give all that a later run needs to go on exactly here."""
+        if self._average:
+            self._average.put_back()
         return {
             "step": self.step,
             "seconds": self.seconds,
             "history": list(self._history),
+            "pending": self._pending,
             "network": self.network.state_dict(),
             "duals": self.duals.state_dict(),
             "average": self._average.average if self._average else [],
@@ -189,10 +194,20 @@ class Trainer:
             # Without one in the state, when EMA is new to the run, the average starts at the weights.
             self._average.restore(state["average"] or self._parameters())
         self.optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
+        self._lay_out_moments()
+        if state["scaler"]:  # empty where the precision was another
+            self._scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
         self.step, self.seconds = state["step"], state["seconds"]
         self._history.extend(state["history"])
+        self._pending = [losses.to(training_device()) for losses in state["pending"]]
+
+    def _lay_out_moments(self) -> None:
+        """Give Adam's moments the memory layout of their weights, which files do not keep."""
+        for parameter, moments in self.optimizer.state.items():
+            for name, value in moments.items():
+                if value.shape == parameter.shape:
+                    moments[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _split(images: Sequence[Tensor], parts: int) -> Iterator[list[Tensor]]:

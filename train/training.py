@@ -120,6 +120,8 @@ def train(
         "model": spec.name,
         "scale": spec.scale,
         "widths": list(start.network.widths),
+        "val": supervision.validator.fingerprint if supervision.validator else None,
+        "val_every": supervision.check_every if supervision.validator else None,
     }
     sampler = PatchSampler(
         photographs, scale=spec.scale, patch=options.patch, batch=options.batch, seed=options.seed, shard=shard
@@ -141,7 +143,9 @@ def _result(run: TrainingRun, start: Start, photographs: Photographs) -> Checkpo
     trainer, options = run.trainer, run.trainer.options
     if run.best_step is not None:
         kept = load_checkpoint(run.folder.best)
+        kept_step, psnr = kept.provenance["step"], kept.provenance["validation_psnr"]
     else:
+        kept_step, psnr = trainer.step, None
         with trainer.final_weights():
             duals = trainer.duals or None
             kept = Checkpoint.of(trainer.network, duals, dual_design=dual_design(options.dual))
@@ -149,8 +153,8 @@ def _result(run: TrainingRun, start: Start, photographs: Photographs) -> Checkpo
         **start.provenance,
         "data": {"folder": photographs.name, "images": len(photographs.entries), "sha256": photographs.fingerprint},
         **dataclasses.asdict(options),
-        "kept_step": run.best_step or trainer.step,
-        "validation_psnr": run.best_psnr,
+        "kept_step": kept_step,
+        "validation_psnr": psnr,
         "loss": round(trainer.final_loss, 4),
         "seconds": round(trainer.seconds, 1),
         "processes": distributed.world_size(),

@@ -17,7 +17,7 @@ from drc_deploy.progress import progress
 from drc_deploy.resize import resize_bicubic
 from drc_deploy.train.evaluation import Benchmark, evaluating, upscale_image
 from drc_deploy.train.held_out import check_held_out, check_no_benchmark
-from drc_deploy.train.photographs import Photographs
+from drc_deploy.train.photographs import Photographs, content_sha256
 
 PICTURES = 4
 """How many images are shown; all are measured."""
@@ -43,6 +43,8 @@ class Validator:
 
     def __init__(self, pairs: Sequence[Pair], scale: int) -> None:
         self._pairs, self._scale = pairs, scale
+        self.fingerprint = content_sha256(*(image for pair in pairs for image in (pair.hr, pair.lr)))
+        """SHA-256 of all images, so that PSNR values of different sets are not compared."""
         self._crops = [_centre(pair.hr) for pair in pairs[:PICTURES]]
         self._bicubic = [
             resize_bicubic(pair.lr, *pair.hr.shape[:2])[crop]

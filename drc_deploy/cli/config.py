@@ -72,7 +72,9 @@ def config_text(ctx: click.Context) -> str:
     Raises:
         UsageError: an option holds a file name that is not UTF-8, which no TOML can hold.
     """
-    lines = [f"# Options of `drc-deploy {ctx.info_name}`, version {__version__}; --config with this file repeats it."]
+    lines = [
+        f"# Options of `drc-deploy {ctx.info_name}`, version {__version__}; --config with this file sets them all."
+    ]
     for name, value in resolved_config(ctx).items():
         line = f"{name} = {_to_toml(value)}"
         if line != line.encode(errors="replace").decode():

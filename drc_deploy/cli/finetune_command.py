@@ -40,7 +40,7 @@ def command(
 ) -> None:
     """Go on training CHECKPOINT, pruned or not, with dual regression.
 
-    Ctrl-C, SIGTERM or a kill lose at most a minute: the same command goes on where it stopped.
+    Ctrl-C and SIGTERM lose nothing, a kill at most --save-every: the same command goes on where it stopped.
     """
     from drc_deploy.locate import find_checkpoint
     from drc_deploy.train.distributed import process_group

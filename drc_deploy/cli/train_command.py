@@ -56,8 +56,8 @@ def command(
 ) -> None:
     """Train a network with dual regression.
 
-    Ctrl-C, SIGTERM or a kill lose at most a minute: the same command goes on where it stopped. Start it with torchrun
-    to use several GPUs.
+    Ctrl-C and SIGTERM lose nothing, a kill at most --save-every: the same command goes on where it stopped. Start it
+    with torchrun to use several GPUs.
     """
     from drc_deploy.models.network import ModelSpec
     from drc_deploy.models.registry import check_scale
@@ -73,10 +73,11 @@ def command(
     output = output or workdir / f"{model}{'' if scale == 4 else f'_x{scale}'}.safetensors"
     with process_group():
         benchmarks = find_benchmarks(benchmark_folders, scale)
-        start = fresh_start(spec, options)
         if initial:
             start, report = start_from_weights(spec, options, initial, initial_duals)
             click.echo(report.listing if is_main() else "", err=True, nl=is_main())
+        else:
+            start = fresh_start(spec, options)
         photographs = sampling.read_photographs(scale)
         supervision = loop.supervise(sampling, scale, photographs, benchmarks, config=config_text(context))
         checkpoint = train(start, photographs, options, output, benchmarks=benchmarks, supervision=supervision)

@@ -76,11 +76,12 @@ class Loop:
         config: str,
     ) -> "Supervision":
         """Find the validation images and give how the run is watched."""
+        from drc_deploy.train.distributed import is_main
         from drc_deploy.train.loop import Supervision
         from drc_deploy.train.validation import Validator
 
         validator = None
-        if self.validation:
+        if self.validation and is_main():
             validator = Validator.find(self.validation, scale, benchmarks=benchmarks, photographs=photographs)
         return Supervision(validator=validator, restart=sampling.restart, config=config, **self.supervision)
 

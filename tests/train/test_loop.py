@@ -1,6 +1,8 @@
 """The loop learns, stops at a NaN, validates, and keeps what it should."""
 
 import math
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +19,9 @@ from drc_deploy.train.journal import read_journal
 from drc_deploy.train.loop import Supervision
 from drc_deploy.train.options import TrainOptions
 from drc_deploy.train.photographs import Photographs
+from drc_deploy.train.state import load_state, save_state
 from drc_deploy.train.trainer import Trainer
-from drc_deploy.train.training import start_from_checkpoint, train
+from drc_deploy.train.training import fresh_start, start_from_checkpoint, train
 from drc_deploy.train.validation import Validation, Validator
 from tests.train.interruption import interrupt_after
 from tests.train.runs import OPTIONS, SPEC, assert_same_weights, train_fresh
@@ -29,6 +32,7 @@ class ScriptedValidator(Validator):
 
     def __init__(self, values: list[float]) -> None:
         self._values = iter(values)
+        self.fingerprint = "scripted"
         self.heads: list[torch.Tensor] = []
 
     def measure(self, network: SRNetwork) -> Validation:
@@ -196,6 +200,73 @@ def test_the_best_weights_survive_an_interruption(
     assert torch.equal(result.weights["head.weight"], first.heads[0])
 
 
+@pytest.mark.parametrize("moment", ["validation", "last step"])
+def test_a_validation_that_a_signal_cut_off_is_made_up_for(
+    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The averaged weights are in place while Ctrl-C comes: the state must hold the others."""
+    options = replace(OPTIONS, ema=0.9)
+    straight, broken = tmp_path / "straight.safetensors", tmp_path / "broken.safetensors"
+    values = [20.0, 30.0, 25.0] if moment == "validation" else [20.0, 25.0, 30.0]
+    train_fresh(photographs, options, straight, supervision=Supervision(ScriptedValidator(values), check_every=2))
+    validator = ScriptedValidator(values)
+    with monkeypatch.context() as patch:
+        if moment == "validation":
+            interrupt_after(patch, ScriptedValidator, "measure", 1)
+        else:
+            interrupt_at_the_end_of_update(patch, 6)
+        with pytest.raises(KeyboardInterrupt):
+            train_fresh(photographs, options, broken, supervision=Supervision(validator, check_every=2))
+    result = train_fresh(photographs, options, broken, supervision=Supervision(validator, check_every=2))
+    assert_same_weights(straight, broken)
+    assert result.provenance["validation_psnr"] == 30.0
+    assert result.provenance["loss"] == load_checkpoint(straight).provenance["loss"]
+
+
+def interrupt_at_the_end_of_update(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Press Ctrl-C while an update runs, so that it is heard after it."""
+    original = Trainer.update
+
+    def update(trainer: Trainer, images: list[torch.Tensor]) -> None:
+        original(trainer, images)
+        if trainer.step == number:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, "update", update)
+
+
+def test_another_validation_folder_is_another_run(
+    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_a_run(photographs, tmp_path / "net.safetensors", monkeypatch)
+    supervision = Supervision(ScriptedValidator([1.0] * 3), check_every=2)
+    with pytest.raises(UsageError, match="val None then, scripted now"):
+        train_fresh(photographs, OPTIONS, tmp_path / "net.safetensors", supervision=supervision)
+
+
+def test_moments_keep_the_layout_of_their_weights_over_a_resume(tmp_path: Path) -> None:
+    def trainer() -> Trainer:
+        start = fresh_start(SPEC, OPTIONS)
+        return Trainer(start.network, start.duals, OPTIONS)
+
+    first, second = trainer(), trainer()
+    first.update([torch.rand(2, 3, 8 << k, 8 << k) * 255 for k in range(3)])
+    save_state(tmp_path / "state", {"options": {}, "trainer": first.state()})
+    state = load_state(tmp_path / "state", {})
+    assert state
+    second.restore(state["trainer"])
+    for parameter, moments in second.optimizer.state.items():
+        assert moments["exp_avg"].stride() == parameter.stride()
+
+
+def test_precision_may_change_where_it_is_forced(
+    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_a_run(photographs, tmp_path / "net.safetensors", monkeypatch)
+    options = replace(OPTIONS, precision="fp16")
+    train_fresh(photographs, options, tmp_path / "net.safetensors", supervision=Supervision(force=True))
+
+
 def test_only_the_latest_checkpoints_are_kept_and_an_old_run_makes_room(
     photographs: Photographs, tmp_path: Path
 ) -> None:
@@ -222,21 +293,12 @@ def test_averaged_weights_are_the_result(photographs: Photographs, tmp_path: Pat
     train_fresh(photographs, OPTIONS, tmp_path / "a.safetensors", supervision=Supervision(plain, check_every=1))
     options = replace(OPTIONS, ema=0.999)
     train_fresh(photographs, options, tmp_path / "b.safetensors", supervision=Supervision(Watching([]), check_every=1))
-    torch.manual_seed(OPTIONS.seed)
-    average = None
+    average = fresh_start(SPEC, OPTIONS).network.convolution("head").weight.detach()
     for step, weight in enumerate(plain.heads, 1):
         decay = (1 + step) / (10 + step)
-        if average is None:
-            average = _initial_head()
         average = decay * average + (1 - decay) * weight
         torch.testing.assert_close(seen[step - 1], average)
     assert torch.equal(load_checkpoint(tmp_path / "b.safetensors").weights["head.weight"], seen[-1])
-
-
-def _initial_head() -> torch.Tensor:
-    from drc_deploy.train.training import fresh_start
-
-    return fresh_start(SPEC, OPTIONS).network.convolution("head").weight.detach().clone()
 
 
 def test_the_journal_tells_speed_and_the_parts_of_the_loss(photographs: Photographs, tmp_path: Path) -> None:

@@ -9,18 +9,24 @@ from pathlib import Path
 
 import pytest
 
+from drc_deploy.checkpoint_info import read_checkpoint_info
 from tests.train.runs import assert_same_weights
 
 STEPS = 120
 
 
-def command(output: Path) -> list[str]:
+ONE_PROCESS = [sys.executable, "-m", "drc_deploy"]
+TWO_PROCESSES = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
+                 "-m", "drc_deploy"]  # fmt: skip
+
+
+def command(program: list[str], output: Path) -> list[str]:
     options = f"--steps {STEPS} --batch 2 --patch 8 --ema 0.9 --save-every 0.05 --val-every 20 --learning-rate 1e-3"
-    return [sys.executable, "-m", "drc_deploy", "train", "--model", "drn_xs", "-o", str(output), *options.split()]
+    return [*program, "train", "--model", "drn_xs", "-o", str(output), *options.split()]
 
 
-def start(output: Path) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(command(output), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+def start(program: list[str], output: Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(command(program, output), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
 def wait_for_steps(process: "subprocess.Popen[bytes]", log: Path, steps: int) -> None:
@@ -37,19 +43,36 @@ def wait_for_steps(process: "subprocess.Popen[bytes]", log: Path, steps: int) ->
 @pytest.mark.slow
 def test_a_run_killed_twice_and_terminated_once_ends_with_the_same_weights(tmp_path: Path) -> None:
     straight, broken = tmp_path / "straight.safetensors", tmp_path / "broken.safetensors"
-    assert subprocess.run(command(straight), capture_output=True, check=False).returncode == 0
+    assert subprocess.run(command(ONE_PROCESS, straight), capture_output=True, check=False).returncode == 0
     log = tmp_path / "broken.run" / "log.jsonl"
     for steps, number, code in ((20, signal.SIGKILL, -9), (40, signal.SIGTERM, 143), (80, signal.SIGKILL, -9)):
-        process = start(broken)
+        process = start(ONE_PROCESS, broken)
         wait_for_steps(process, log, steps)
         process.send_signal(number)
         assert process.wait(timeout=60) == code
         assert not broken.exists()
         assert (tmp_path / "broken.run" / "state.safetensors").exists()
-    finished = subprocess.run(command(broken), capture_output=True, text=True, check=False)
+    finished = subprocess.run(command(ONE_PROCESS, broken), capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     assert_same_weights(straight, broken)
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     logged = [entry["step"] for entry in entries if entry["kind"] == "train"]
     assert logged == sorted(set(logged))
     assert logged[-1] == STEPS
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_and_end_with_nearly_the_loss_of_one(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    assert subprocess.run(command(ONE_PROCESS, one), capture_output=True, check=False).returncode == 0
+    process = start(TWO_PROCESSES, two)
+    wait_for_steps(process, tmp_path / "two.run" / "log.jsonl", 40)
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=60)
+    assert not two.exists()
+    assert (tmp_path / "two.run" / "state.safetensors").exists()
+    finished = subprocess.run(command(TWO_PROCESSES, two), capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    losses = [read_checkpoint_info(path).provenance["loss"] for path in (one, two)]
+    # The order of sums differs, and Adam's first steps make much of it.
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
