@@ -51,16 +51,23 @@ def command(
     from drc_deploy.train.prune import PruneOptions
     from drc_deploy.train.search import SearchOptions
 
+    parent = find_trained_checkpoint(checkpoint, workdir)
+    info = read_checkpoint_info(parent)
     options = CompressOptions(
         SearchOptions(ratio, search_steps, sampling.batch, sampling.patch, round_to, seed=sampling.seed),
         PruneOptions(prune_batches, sampling.batch, sampling.patch, channels_per_step, seed=sampling.seed),
-        TrainOptions(finetune_steps, sampling.batch, sampling.patch, learning_rate=learning_rate, seed=sampling.seed),
+        TrainOptions(
+            finetune_steps,
+            sampling.batch,
+            sampling.patch,
+            learning_rate=learning_rate,
+            dual=info.dual_design,
+            seed=sampling.seed,
+        ),
     )
-    parent = find_trained_checkpoint(checkpoint, workdir)
     output = output or workdir / f"{compressed_name(parent.stem, ratio)}.safetensors"
-    scale = read_checkpoint_info(parent).scale
-    benchmarks = find_benchmarks(benchmark_folders, scale)
-    photographs = sampling.read_photographs(scale)
+    benchmarks = find_benchmarks(benchmark_folders, info.scale)
+    photographs = sampling.read_photographs(info.scale)
     manifest = compress(parent, photographs, options, output, benchmarks=benchmarks, restart=sampling.restart)
     emit({"checkpoint": str(output), **manifest}, as_json=as_json, text=_table(parent, output, manifest))
 

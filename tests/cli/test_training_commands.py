@@ -51,6 +51,16 @@ def test_compress_prints_one_json_object(tmp_path: Path) -> None:
     assert [stage["stage"] for stage in manifest["stages"]] == ["search", "prune", "finetune"]
 
 
+def test_compress_goes_on_with_the_kind_of_duals_that_the_network_has(tmp_path: Path) -> None:
+    assert drc("train", "--model", "drn_xs", "--steps", 1, "--dual", "wide", *QUICK, cwd=tmp_path).returncode == 0
+    result = drc(
+        "compress", "--model", "drn_xs", "--search-steps", 1, "--prune-batches", 1, "--channels-per-step", 32,
+        "--finetune-steps", 1, *QUICK, cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert read_checkpoint_info(tmp_path / "drc_runs" / "drn_xs_r30.safetensors").dual_design == "wide"
+
+
 def test_compress_without_a_checkpoint_says_how_to_get_one(tmp_path: Path) -> None:
     result = drc("compress", "--model", "drn_s", cwd=tmp_path)
     assert result.returncode == 1
