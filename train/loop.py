@@ -203,6 +203,7 @@ class TrainingRun:
         journal.validated(self.trainer.step, result.psnr, result.pictures)
         self._latest_psnr = result.psnr
         if self.best_psnr is None or result.psnr > self.best_psnr:
-            self.best_psnr, self.best_step = result.psnr, self.trainer.step
+            # The file first: a state must not tell of one that a signal kept from being written.
             self.folder.keep_best(self.trainer, result.psnr)
+            self.best_psnr, self.best_step = result.psnr, self.trainer.step
         return result.psnr
