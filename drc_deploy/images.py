@@ -67,6 +67,8 @@ def read_image(path: Path) -> Picture:
         raise ImageError(f"{path} does not exist.", "Check the path.") from error
     except IsADirectoryError as error:
         raise ImageError(f"{path} is a folder.", "Give an image file.") from error
+    except PermissionError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
     except UnidentifiedImageError as error:
         raise ImageError(
             f"{path} is not an image that can be read here.", "PNG, JPEG, WebP, TIFF and BMP can."

@@ -9,7 +9,6 @@ import numpy as np
 from drc_deploy.errors import UsageError
 from drc_deploy.images import read_rgb
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.pairs import HR_FOLDER
 from drc_deploy.train.evaluation import Benchmark
 from drc_deploy.train.photographs import Photographs
 
@@ -21,14 +20,14 @@ def check_no_benchmark(folder: Path, images: Sequence[Path]) -> None:
     """Refuse a folder that is named like a benchmark set, or that has one inside.
 
     Args:
-        folder: Of the validation images; ``Set5/HR`` counts as ``Set5``.
+        folder: Of the validation images; ``Set5/HR`` and ``Set5/LRx4`` count as ``Set5``.
         images: The files in it and below.
 
     Raises:
         UsageError: it is one.
     """
     path = folder.resolve()
-    suspects = [path.parent if path.name == HR_FOLDER else path]
+    suspects = [path, path.parent]
     suspects += [folder / below for image in images for below in image.relative_to(folder).parents if below.name]
     for suspect in suspects:
         if suspect.name.lower() in BENCHMARK_NAMES:

@@ -6,6 +6,7 @@ folders give photographs then. The LR images of ``DIV2K_train_HR/0001.png`` lie 
 every image is a photograph.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -51,7 +52,7 @@ def find_sources(folders: Sequence[Path], *, paired: bool) -> Sources:
     skipped: list[str] = []
     for folder in folders:
         tree = _Tree(folder)
-        skipped += tree.skipped
+        skipped += [*tree.skipped, *_not_searched(folder)]
         for hr_folder, paths in tree.photographs.items():
             sources = [Source(path.relative_to(folder).as_posix(), path) for path in paths]
             if paired:
@@ -61,6 +62,19 @@ def find_sources(folders: Sequence[Path], *, paired: bool) -> Sources:
             for source in sources:
                 found.setdefault(source.hr.resolve(), source)
     return Sources(tuple(found.values()), tuple(skipped))
+
+
+def _not_searched(root: Path) -> list[str]:
+    """Give a sentence for each folder below ``root`` that is closed to us or a link, which could lead in circles."""
+    sentences: list[str] = []
+
+    def closed(error: OSError) -> None:
+        sentences.append(f"{error.filename} cannot be searched: {error.strerror}.")
+
+    for parent, folders, _ in os.walk(root, onerror=closed):
+        links = [folder for name in folders if (folder := Path(parent, name)).is_symlink()]
+        sentences += [f"{link} is a link to a folder, which is not followed." for link in links]
+    return sorted(sentences)
 
 
 class _Tree:

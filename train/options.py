@@ -67,7 +67,9 @@ class TrainOptions:
                 "Give an --accumulate that divides --batch.",
             )
         if self.warm_up is not None and not 0 <= self.warm_up <= self.steps:
-            raise UsageError(f"warm_up must be 0 to {self.steps} steps, not {self.warm_up}.", "Leave the default.")
+            raise UsageError(
+                f"warm_up must be 0 to {self.steps} steps, not {self.warm_up}.", "Give a smaller --warm-up."
+            )
         if self.final_learning_rate > self.learning_rate:
             raise UsageError(
                 f"the final learning rate {self.final_learning_rate} is above the learning rate {self.learning_rate}.",

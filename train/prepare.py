@@ -11,6 +11,7 @@ from drc_deploy.files import check_writable
 from drc_deploy.progress import progress
 from drc_deploy.train.decoding import decode_all, no_image_error
 from drc_deploy.train.layouts import Source, Sources, find_sources
+from drc_deploy.train.only_one import only_one
 from drc_deploy.train.store import (
     INDEX,
     JOURNAL,
@@ -55,14 +56,19 @@ def prepare(folders: Sequence[Path], store: Path, options: PrepareOptions) -> Pr
         TrainingError: no image is usable.
         UsageError: the store was made or begun with other sources or options.
         ArtefactError: the store that is there is damaged or of another version.
-        OutputError: the disk is full or not writable; what is finished is kept, and the same call goes on.
+        OutputError: the disk is full or not writable, or another process makes the same store; what is finished is
+            kept, and the same call goes on.
     """
     sources = find_sources(folders, paired=options.lr == "paired")
-    where = ", ".join(map(str, folders))
     if not sources.found:
-        raise no_image_error(where, sources.skipped)
+        raise no_image_error(", ".join(map(str, folders)), sources.skipped)
     request = _request(folders, sources, options)
     check_writable(store)
+    with only_one(store):
+        return _prepare(store, request, sources, options)
+
+
+def _prepare(store: Path, request: Request, sources: Sources, options: PrepareOptions) -> Prepared:
     _check_ours(store)
     if options.restart:
         _discard(store)
@@ -76,7 +82,7 @@ def prepare(folders: Sequence[Path], store: Path, options: PrepareOptions) -> Pr
         if unfinished.catalogue.entries:
             return Prepared(unfinished.finish(sources.skipped), made=True)
     _discard(store)
-    raise no_image_error(where, (*sources.skipped, *unfinished.catalogue.skipped))
+    raise no_image_error(", ".join(request.folders), (*sources.skipped, *unfinished.catalogue.skipped))
 
 
 def _check_ours(store: Path) -> None:

@@ -117,7 +117,13 @@ def read_index(store: Path) -> StoreIndex:
     try:
         data = records.parse_json_object(path.read_bytes(), str(path))
     except FileNotFoundError as error:
-        raise ArtefactError(f"{store} is an unfinished store.", "Run `drc-deploy data prepare` to its end.") from error
+        if (store / JOURNAL).exists():
+            raise ArtefactError(
+                f"{store} is an unfinished store.", "Run `drc-deploy data prepare` to its end."
+            ) from error
+        raise ArtefactError(f"{store} is a store without {INDEX}.", "Make it again, in another folder.") from error
+    except ArtefactError as error:
+        raise ArtefactError(error.message, _ANEW) from error
     except OSError as error:
         raise ArtefactError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
     if data.get("format") != STORE_FORMAT:

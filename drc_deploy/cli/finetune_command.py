@@ -10,6 +10,7 @@ from drc_deploy.cli.training_options import (
     Loop,
     Sampling,
     benchmark_option,
+    check_not_cleared,
     loop_options,
     output_option,
     report_training,
@@ -50,6 +51,7 @@ def command(
     options = loop.train_options(sampling)
     parent = find_checkpoint(checkpoint, workdir)
     output = output or workdir / f"{parent.stem.removesuffix('_pruned')}_finetuned.safetensors"
+    check_not_cleared(parent, output)
     with process_group():
         start = start_from_checkpoint(parent, options)
         scale = start.network.scale

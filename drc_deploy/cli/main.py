@@ -84,6 +84,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as error:
+        _ignore_signals()
         click.echo("Stopped. Type the same command again to go on where a stage can be resumed.", err=True)
         # click wraps what stops a command in its own Abort.
         sys.exit(143 if isinstance(error.__cause__ or error, Terminated) else 130)
@@ -108,6 +109,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     # As an exception, so that temporary files are removed and unfinished work is kept.
     raise Terminated
+
+
+def _ignore_signals() -> None:
+    """Let impatient users press Ctrl-C again: Python is leaving, and would only show where."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _report(error: DrcDeployError, *, debug: bool) -> None:

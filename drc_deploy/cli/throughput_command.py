@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from drc_deploy.cli.options import emit, json_option
+from drc_deploy.cli.training_options import FOLDER
 from drc_deploy.train.choices import Precision
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     required=True,
-    type=click.Path(path_type=Path, exists=True),
+    type=FOLDER,
     help="Folder of photographs, or a store that `drc-deploy data prepare` made.",
 )
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Patches per step.")

@@ -10,6 +10,7 @@ from drc_deploy.cli.training_options import (
     Loop,
     Sampling,
     benchmark_option,
+    check_not_cleared,
     loop_options,
     output_option,
     report_training,
@@ -71,6 +72,8 @@ def command(
         raise click.UsageError("--init-duals needs --init, the weights that the duals belong to.")
     spec = ModelSpec(model, scale)
     output = output or workdir / f"{model}{'' if scale == 4 else f'_x{scale}'}.safetensors"
+    if initial:
+        check_not_cleared(initial, output)
     with process_group():
         benchmarks = find_benchmarks(benchmark_folders, scale)
         if initial:

@@ -86,6 +86,20 @@ class Loop:
         return Supervision(validator=validator, restart=sampling.restart, config=config, **self.supervision)
 
 
+def check_not_cleared(weights: Path, output: Path) -> None:
+    """Refuse to start from weights that lie in the folder of the run, which a new run clears.
+
+    Raises:
+        UsageError: they do.
+    """
+    from drc_deploy.errors import UsageError
+    from drc_deploy.train.run_folder import run_path
+
+    run = run_path(output)
+    if weights.resolve().is_relative_to(run.resolve()):
+        raise UsageError(f"{weights} lies in {run}, which a new run clears.", "Give another -o, or move the file.")
+
+
 def report_training(output: Path, provenance: dict[str, Any], *, as_json: bool, then: str) -> None:
     """Tell, from the first of the processes, what a run of the loop made and what to type next."""
     from drc_deploy.train.distributed import is_main

@@ -39,3 +39,17 @@ def test_debug_shows_the_traceback_and_nothing_else_does(capsys: pytest.CaptureF
         outputs.append(capsys.readouterr().err)
     assert "Traceback" not in outputs[0]
     assert "Traceback" in outputs[1]
+
+
+def test_a_second_ctrl_c_while_python_leaves_shows_no_traceback() -> None:
+    code = (
+        "import atexit, os, signal\n"
+        "from drc_deploy.cli import main\n"
+        "def interrupted(**_): raise KeyboardInterrupt\n"
+        "main.cli.main = interrupted\n"
+        "atexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+        "main.main([])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 130
+    assert "Traceback" not in result.stderr

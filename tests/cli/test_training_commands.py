@@ -1,6 +1,7 @@
 """The commands of the training stage, as a user types them."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from drc_deploy.checkpoint_info import read_checkpoint_info
+from drc_deploy.locate import find_checkpoint
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from tests.models.published import WIDTHS
@@ -92,6 +94,17 @@ def test_wrong_usage_is_one_sentence_and_an_exit_code(
     assert words in result.stderr
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", [("train", "--model", "drn_xs", "--init"), ("finetune",)])
+def test_weights_in_the_folder_that_the_run_clears_are_refused(tmp_path: Path, command: tuple[str, ...]) -> None:
+    best = tmp_path / "net.run" / "best.safetensors"
+    best.parent.mkdir()
+    shutil.copy(find_checkpoint("drn_xs", tmp_path), best)
+    result = drc(*command, "net.run/best.safetensors", "-o", "net.safetensors", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "which a new run clears" in result.stderr
+    assert best.exists()
 
 
 def test_import_converts_official_weights(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import struct
@@ -214,3 +215,16 @@ def test_16_bits_are_rounded_to_the_nearest_of_8(tmp_path: Path) -> None:
 def test_a_damaged_profile_does_not_make_a_cmyk_image_unreadable(tmp_path: Path) -> None:
     Image.new("CMYK", (8, 8)).save(tmp_path / "a.jpg", icc_profile=b"x" * 200)
     assert read_image(tmp_path / "a.jpg").pixels.shape == (8, 8, 3)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"pixels")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)  # root may read every file
+    with pytest.raises(ImageError, match=r"a\.png cannot be read: Permission denied\.") as caught:
+        read_image(path)
+    assert "permissions" in caught.value.hint

@@ -102,6 +102,12 @@ def test_an_unfinished_store_is_refused(tmp_path: Path) -> None:
         open_photographs(tmp_path)
 
 
+def test_a_store_that_lost_its_index_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pixels.bin").touch()
+    with pytest.raises(ArtefactError, match=r"without index\.json"):
+        open_photographs(tmp_path)
+
+
 def test_real_photographs_decode_as_they_do_one_by_one(photograph: Path) -> None:
     photographs = read_folder(photograph.parent)
     for entry in photographs.entries:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,26 @@ def test_a_folder_without_lr_folders_gives_nothing_when_pairs_are_asked_for(tmp_
 def test_a_file_is_found_once_however_often_its_folder_is_given(tmp_path: Path) -> None:
     tree(tmp_path, "a/1.png", "b/2.png")
     assert names(find_sources([tmp_path, tmp_path / "a", tmp_path], paired=False)) == ["a/1.png", "b/2.png"]
+
+
+def test_links_to_folders_are_listed_and_not_followed(tmp_path: Path) -> None:
+    tree(tmp_path / "photos", "a.png", "below/b.png")
+    tree(tmp_path / "elsewhere", "c.png")
+    (tmp_path / "photos" / "below" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "circle").symlink_to(tmp_path / "photos")
+    sources = find_sources([tmp_path / "photos"], paired=False)
+    assert names(sources) == ["a.png", "below/b.png"]
+    assert [sentence.split(" is a link")[0] for sentence in sources.skipped] == [
+        str(tmp_path / "photos" / "below" / "link"),
+        str(tmp_path / "photos" / "circle"),
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="no folder is closed to root")
+def test_folders_that_cannot_be_read_are_listed(tmp_path: Path) -> None:
+    tree(tmp_path, "a.png", "closed/b.png")
+    (tmp_path / "closed").chmod(0)
+    sources = find_sources([tmp_path], paired=False)
+    (tmp_path / "closed").chmod(0o700)
+    assert names(sources) == ["a.png"]
+    assert sources.skipped == (f"{tmp_path / 'closed'} cannot be searched: Permission denied.",)

@@ -19,6 +19,7 @@ from PIL import Image
 from drc_deploy.errors import ArtefactError, OutputError, TrainingError, UsageError
 from drc_deploy.images import read_rgb
 from drc_deploy.train import decoding
+from drc_deploy.train.only_one import only_one
 from drc_deploy.train.prepare import Prepared, PrepareOptions, prepare
 from drc_deploy.train.store import open_store
 from drc_deploy.train.unfinished_store import UnfinishedStore
@@ -288,3 +289,13 @@ def test_a_file_where_the_store_should_be_is_refused(photos: Path, tmp_path: Pat
     (tmp_path / "store").write_text("")
     with pytest.raises(OutputError, match="File exists"):
         make(tmp_path / "store", photos)
+
+
+def test_a_second_prepare_of_the_same_store_is_refused(photos: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    with only_one(store), pytest.raises(OutputError, match="another process is writing"):
+        make(store, photos, options=PrepareOptions(restart=True))
+    assert list(store.iterdir()) == []
+    make(store, photos)
+    assert open_store(store).entries

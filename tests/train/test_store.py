@@ -76,8 +76,9 @@ def test_an_image_out_of_its_place_is_refused(store: Path) -> None:
 def test_a_cut_index_is_refused(store: Path) -> None:
     path = store / "index.json"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ArtefactError, match="valid JSON"):
+    with pytest.raises(ArtefactError, match="valid JSON") as caught:
         open_store(store)
+    assert "--restart" in caught.value.hint
 
 
 def test_truncated_pixels_are_refused(store: Path) -> None:

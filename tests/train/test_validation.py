@@ -137,7 +137,7 @@ def test_a_perfect_network_has_infinite_psnr(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["Set5", "set14", "BSD100", "b100", "BSDS100", "URBAN100", "manga109"])
-@pytest.mark.parametrize("below", ["", "HR", ".."])
+@pytest.mark.parametrize("below", ["", "HR", "LRx4", ".."])
 def test_a_folder_named_like_a_benchmark_is_refused(folder: Path, name: str, below: str) -> None:
     shutil.copytree(folder / "below", folder.parent / "sets" / name / "HR")
     with pytest.raises(UsageError, match=f"{name} is a benchmark set"):
