@@ -3,12 +3,15 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from drc_deploy import records
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import write_text
 
 WIDTHS_SUFFIX = ".widths.json"
+Target = Literal["channels", "params", "madds", "latency"]
+"""What the pruning ratio bounds: the channels of every layer (the paper), or a cost of the whole network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,22 @@ class WidthsFile:
     """Channels kept in each of them."""
     found_by: str
     """How they were found, for people."""
+    target: Target = "channels"
+    """What ``ratio`` bounds."""
+    unit: str = "channels"
+    """Of ``asked``, ``reached`` and ``full``."""
+    asked: float | None = None
+    """The most that the pruned network was allowed."""
+    reached: float | None = None
+    """What it has."""
+    full: float | None = None
+    """What the unpruned network has."""
+    full_widths: tuple[int, ...] = ()
+    """Channels of each layer in the unpruned network."""
+    candidates: tuple[tuple[int, ...], ...] = ()
+    """Widths that each layer could choose from, where there was a search."""
+    probabilities: tuple[tuple[float, ...], ...] = ()
+    """Softmax of the logits of those candidates at the end of the search."""
 
     def __post_init__(self) -> None:
         """Refuse a list that does not fit its names."""

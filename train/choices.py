@@ -8,3 +8,7 @@ Schedule = Literal["cosine", "constant"]
 """How the learning rate goes on after the warm-up."""
 Precision = Literal["fp32", "bf16", "fp16"]
 """What the convolutions of a training step are computed in."""
+SearchMethod = Literal["drc", "darts-shared", "darts", "random", "uniform"]
+"""The paper's search; without importance; without shared weights either; or no search at all (paper, Table 4)."""
+PruneMethod = Literal["drc", "dcp", "cp", "thinet", "srp"]
+"""The paper's pruning, and those that it compares with (paper, Table 2)."""

@@ -1,4 +1,4 @@
-"""Channel gates: a factor for each input channel of a prunable layer."""
+"""Channel gates: a factor for each input channel of a prunable layer, and what else may stand in for the layer."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +10,26 @@ from drc_deploy.models.network import SRNetwork
 
 Gate = Callable[[], Tensor]
 """Gives the factors, one per input channel; called in every forward pass."""
+Replacement = Callable[[Tensor], Tensor]
+"""Computes what a convolution would: its input to its output."""
+
+
+@contextmanager
+def replaced(network: SRNetwork, replacements: Mapping[str, Replacement]) -> Iterator[None]:
+    """Let other functions stand in for convolutions while the block runs.
+
+    Args:
+        network: Changed only inside the block.
+        replacements: Module name of the convolution -> what is computed instead.
+    """
+    convolutions = [network.convolution(name) for name in replacements]
+    for convolution, replacement in zip(convolutions, replacements.values(), strict=True):
+        convolution.forward = replacement  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        for convolution in convolutions:
+            del convolution.forward  # the class's own is there again
 
 
 @contextmanager
@@ -20,19 +40,23 @@ def gated(network: SRNetwork, gates: Mapping[str, Gate]) -> Iterator[None]:
         network: Changed only inside the block.
         gates: Module name of the convolution -> its gate.
     """
-    handles = [network.convolution(name).register_forward_pre_hook(_gating_hook(g)) for name, g in gates.items()]
-    try:
+    with replaced(network, {name: _gated_convolution(network.convolution(name), g) for name, g in gates.items()}):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-def _gating_hook(gate: Gate) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
-    def multiply(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0] * gate()[:, None, None], *inputs[1:])
+def _gated_convolution(convolution: nn.Conv2d, gate: Gate) -> Replacement:
+    def forward(x: Tensor) -> Tensor:
+        # The weights rather than the input: they are the smaller of the two.
+        return convolve(convolution, x, convolution.weight * gate()[:, None, None])
 
-    return multiply
+    return forward
+
+
+def convolve(convolution: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
+    """Compute a convolution, which pads with zeros, with other weights."""
+    return torch.nn.functional.conv2d(
+        x, weight, convolution.bias, convolution.stride, convolution.padding, convolution.dilation
+    )
 
 
 def channel_importance(consumer: nn.Conv2d) -> Tensor:
@@ -40,23 +64,28 @@ def channel_importance(consumer: nn.Conv2d) -> Tensor:
     return consumer.weight.detach().abs().sum(dim=(0, 2, 3))
 
 
-def mixture_gate(alpha: Tensor, candidates: Tensor, consumer: nn.Conv2d) -> Tensor:
+def ranked_by_importance(consumer: nn.Conv2d) -> Tensor:
+    """Rank the input channels, 0 for the most important: (C,) int."""
+    order = channel_importance(consumer).argsort(descending=True)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=order.device)
+    return rank
+
+
+def mixture_gate(alpha: Tensor, candidates: Tensor, rank: Tensor) -> Tensor:
     """Give the factors that mix all candidate widths in one convolution.
 
-    The candidates share weights, and each keeps the most important channels. A channel of rank q (0 is the most
-    important) is kept by every candidate wider than q, so its factor is the sum of their softmax probabilities. For a
-    convolution this equals the probability-weighted sum of the candidates' outputs (DRC paper, Equation 3).
+    The candidates share weights, and each keeps the channels of the first ranks. A channel of rank q (0 is the first)
+    is kept by every candidate wider than q, so its factor is the sum of their softmax probabilities. For a convolution
+    this equals the probability-weighted sum of the candidates' outputs (DRC paper, Equation 3).
 
     Args:
         alpha: (V,) logits of the candidates; gradients flow into them.
         candidates: (V,) int, the widths.
-        consumer: The convolution whose input channels are chosen, ranked by its present weights.
+        rank: (C,) int, the rank of each input channel.
 
     Returns:
         (C,) factors in [0, 1].
     """
-    order = channel_importance(consumer).argsort(descending=True)
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device)
     kept_by = (candidates[:, None] > rank[None, :]).to(alpha.dtype)  # (V, C)
     return torch.softmax(alpha, dim=0) @ kept_by

@@ -8,7 +8,6 @@ import dataclasses
 import math
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,150 +17,108 @@ from torch import Tensor, nn
 from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
-from drc_deploy.train.device import memory_checked, place, place_images, training_device
-from drc_deploy.train.gates import Gate, gated, mixture_gate
+from drc_deploy.train.cost import Budget
+from drc_deploy.train.device import memory_checked
+from drc_deploy.train.expected_cost import ExpectedCost
 from drc_deploy.train.interruption import whole_step
-from drc_deploy.train.limits import check_counts, check_not_negative
-from drc_deploy.train.losses import dual_regression_losses
 from drc_deploy.train.patches import PatchSampler
 from drc_deploy.train.photographs import Photographs
+from drc_deploy.train.search_options import SearchOptions
 from drc_deploy.train.state import load_state, save_state
+from drc_deploy.train.supernet import Supernet
+from drc_deploy.train.unrolled import unrolled_gradient
 
-CANDIDATE_SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""Candidate widths as shares of the width that the ratio allows (paper, Section 4.1)."""
 GRADIENT_CLIP = 5.0
 """Largest norm of the weights' gradient in one step of the search (authors' code)."""
+ALPHA_DECAY = 1e-3
+"""Weight decay of the logits (authors' code)."""
 SAVE_EVERY_STEPS = 50
 
 
-@dataclass(frozen=True, slots=True)
-class SearchOptions:
-    """How the search runs. Defaults follow the paper and its code."""
-
-    ratio: float = 0.3
-    """Share of channels to remove at least: no layer keeps more than (1 - ratio) of its channels, but for rounding."""
-    steps: int = 2500
-    """Updates of the logits, each followed by one of the weights (the authors' code: 2500)."""
-    batch: int = 16
-    patch: int = 48
-    """Side of a patch in LR pixels."""
-    round_to: int = 4
-    """Widths are multiples of this."""
-    weight_learning_rate: float = 1e-4
-    alpha_learning_rate: float = 3e-4
-    dual_weight: float = 0.1
-    """Lambda, the weight of the dual part of the loss."""
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        """Refuse options that cannot be run.
-
-        Raises:
-            UsageError: a ratio outside (0, 1), or a number that is out of range.
-        """
-        check_ratio(self.ratio)
-        check_counts(self, "steps", "batch", "patch", "round_to")
-        check_not_negative(self, "weight_learning_rate", "alpha_learning_rate", "dual_weight")
-
-
-def check_ratio(ratio: float) -> None:
-    """Check a pruning ratio.
-
-    Raises:
-        UsageError: it is not between 0 and 1.
-    """
-    if not 0 < ratio < 1:
-        raise UsageError(f"a ratio of {ratio} is not between 0 and 1.", "0.3 removes about a third of the channels.")
-
-
-def candidate_widths(full: int, ratio: float, round_to: int = 4) -> list[int]:
-    """Give the candidate widths of a layer of ``full`` channels, narrow to wide; duplicates are kept.
-
-    floor(full * (1 - ratio) * share), rounded to a multiple of ``round_to`` (ties down), at least ``round_to`` and at
-    most ``full``. The rounding is the authors' code's; the paper has none.
-    """
-    result = []
-    for share in CANDIDATE_SHARES:
-        # 1e-9: 0.7 * 10 is 6.999... in floating point
-        width = math.floor(full * (1 - ratio) * share + 1e-9)
-        remainder = width % round_to
-        width += round_to - remainder if 2 * remainder > round_to else -remainder
-        result.append(min(max(width, round_to), full))
-    return result
-
-
 class Searcher:
-    """A network whose prunable layers are mixtures of candidate widths, with both optimisers.
+    """A supernet with both optimisers, whose state can be saved and restored exactly.
+
+    Args:
+        network: Trained; it is changed.
+        duals: Trained with it.
+        options: What to search for.
+        budget: The most that the result may cost, unless ``options.target`` is "channels".
 
     Raises:
-        UsageError: no layer has a candidate that is narrower than it is now.
+        UsageError: no layer has a candidate that is narrower than it is now, or none that the budget allows.
     """
 
-    def __init__(self, network: SRNetwork, duals: nn.ModuleList, options: SearchOptions) -> None:
-        device = training_device()
-        self.network = place(network).train()
-        self.duals = place(duals).train() if options.dual_weight else nn.ModuleList()
-        self.options = options
-        self.step = 0
-        self.candidates = [
-            # A network that is pruned already can only become narrower.
-            torch.tensor(candidate_widths(layer.full_width, options.ratio, options.round_to)).clamp(max=now).to(device)
-            for layer, now in zip(network.prunable_layers, network.widths, strict=True)
-        ]
-        if all(int(c.min()) == now for c, now in zip(self.candidates, network.widths, strict=True)):
+    def __init__(
+        self, network: SRNetwork, duals: nn.ModuleList, options: SearchOptions, budget: Budget | None = None
+    ) -> None:
+        self.options, self.step = options, 0
+        self.supernet = Supernet(network, duals, options)
+        if all(int(c.min()) == now for c, now in zip(self.supernet.candidates, network.widths, strict=True)):
             raise UsageError(
                 f"no layer of this network can become narrower with ratio {options.ratio} and multiples of "
                 f"{options.round_to}.",
                 "Give a larger --ratio or a smaller --round-to.",
             )
-        # Zeros as in the paper: at the start every candidate is equally likely.
-        self.alphas = [torch.zeros(len(CANDIDATE_SHARES), device=device, requires_grad=True) for _ in self.candidates]
-        self.weights = [p for m in (self.network, self.duals) for p in m.parameters() if p.requires_grad]
-        self.alpha_optimizer = torch.optim.Adam(self.alphas, lr=options.alpha_learning_rate, weight_decay=1e-3)
+        self.alphas, self.weights = self.supernet.alphas, self.supernet.weights()
+        self._cost = ExpectedCost(self.supernet.candidates, budget, round_to=options.round_to) if budget else None
+        if self._cost:
+            with torch.no_grad():
+                self.alphas.copy_(self._cost.starting_logits())
+        self.alpha_optimizer = torch.optim.Adam([self.alphas], lr=options.alpha_rate, weight_decay=ALPHA_DECAY)
         self.weight_optimizer = torch.optim.Adam(self.weights, lr=options.weight_learning_rate)
 
     def update(self, training: list[Tensor], validation: list[Tensor]) -> Tensor:
-        """Update the logits on ``validation``, then the weights on ``training``; give the training loss.
-
-        First order: the validation loss is taken at the present weights, not at those after a virtual step.
-        """
+        """Update the logits on ``validation``, then the weights on ``training``; give the training loss."""
         self._anneal()
-        gradients = torch.autograd.grad(self._loss(validation), self.alphas)
-        for alpha, gradient in zip(self.alphas, gradients, strict=True):
-            alpha.grad = gradient
+        gradient = self._alpha_gradient(training, validation)
+        self.alphas.grad = self._cost.constrained(gradient, self.alphas) if self._cost else gradient
         self.alpha_optimizer.step()
-        loss = self._loss(training)
-        gradients = torch.autograd.grad(loss, self.weights)
-        for weight, gradient in zip(self.weights, gradients, strict=True):
-            weight.grad = gradient
+        loss = self.supernet(training)
+        for weight, of_weight in zip(self.weights, torch.autograd.grad(loss, self.weights), strict=True):
+            weight.grad = of_weight
         torch.nn.utils.clip_grad_norm_(self.weights, GRADIENT_CLIP)
         self.weight_optimizer.step()
         self.step += 1
-        return loss.detach()
+        result: Tensor = loss.detach()
+        return result
+
+    def _alpha_gradient(self, training: list[Tensor], validation: list[Tensor]) -> Tensor:
+        if self.options.order == 1:
+            # First order: the validation loss is taken at the present weights.
+            return torch.autograd.grad(self.supernet(validation), self.alphas)[0]
+        rate = self.weight_optimizer.param_groups[0]["lr"]
+        return unrolled_gradient(
+            lambda: self.supernet(training), lambda: self.supernet(validation), self.alphas, self.weights, rate
+        )
 
     def _anneal(self) -> None:
         """Set both learning rates along a half cosine to zero."""
         factor = (1 + math.cos(math.pi * self.step / self.options.steps)) / 2
-        self.alpha_optimizer.param_groups[0]["lr"] = self.options.alpha_learning_rate * factor
+        self.alpha_optimizer.param_groups[0]["lr"] = self.options.alpha_rate * factor
         self.weight_optimizer.param_groups[0]["lr"] = self.options.weight_learning_rate * factor
 
-    def _loss(self, images: list[Tensor]) -> Tensor:
-        images = place_images(images)
-        with gated(self.network, self._gates()):
-            outputs = self.network(images[0])
-        return dual_regression_losses(outputs, images, self.duals).total(self.options.dual_weight)
+    def probabilities(self) -> Tensor:
+        """Give the softmax of the logits: (layers, candidates)."""
+        return torch.softmax(self.alphas.detach(), dim=1)
 
-    def _gates(self) -> dict[str, Gate]:
-        return {layer.consumer: self._gate(i, layer.consumer) for i, layer in enumerate(self.network.prunable_layers)}
+    def check_finite(self, loss: Tensor) -> None:
+        """Find out whether loss and logits are numbers.
 
-    def _gate(self, index: int, consumer: str) -> Gate:
-        convolution = self.network.convolution(consumer)
-        return lambda: mixture_gate(self.alphas[index], self.candidates[index], convolution)
+        Raises:
+            TrainingError: one is not.
+        """
+        if not torch.isfinite(loss) or not torch.isfinite(self.alphas).all():
+            raise TrainingError(f"the search loss became {float(loss)}.", "Check the checkpoint and the data.")
 
     def widths(self) -> list[int]:
-        """Give the most likely candidate of each layer; of equally likely ones the widest."""
+        """Give the most likely candidate of each layer, of equally likely ones the widest.
+
+        Under a budget: the widths nearest to the expected ones that it allows.
+        """
+        if self._cost:
+            return self._cost.widths(self.probabilities())
         result = []
-        for alpha, candidates in zip(self.alphas, self.candidates, strict=True):
+        for alpha, candidates in zip(self.alphas, self.supernet.candidates, strict=True):
             best = int((alpha == alpha.max()).nonzero().max())
             result.append(int(candidates[best]))
         return result
@@ -170,9 +127,7 @@ class Searcher:
         """Give all that a later run needs to go on exactly here."""
         return {
             "step": self.step,
-            "network": self.network.state_dict(),
-            "duals": self.duals.state_dict(),
-            "alphas": self.alphas,
+            "supernet": self.supernet.state_dict(),
             "alpha_optimizer": self.alpha_optimizer.state_dict(),
             "weight_optimizer": self.weight_optimizer.state_dict(),
         }
@@ -180,11 +135,7 @@ class Searcher:
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what ``state`` gave."""
         self.step = state["step"]
-        self.network.load_state_dict(state["network"])
-        self.duals.load_state_dict(state["duals"])
-        with torch.no_grad():
-            for alpha, saved in zip(self.alphas, state["alphas"], strict=True):
-                alpha.copy_(saved)
+        self.supernet.load_state_dict(state["supernet"])
         self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
 
@@ -206,7 +157,7 @@ def search_widths(
     Raises:
         TrainingError: fewer than two photographs, the loss became NaN, or memory ran out.
     """
-    samplers = _halves(photographs, searcher.options, searcher.network.scale)
+    samplers = _halves(photographs, searcher.options, searcher.supernet.network.scale)
     options = {**dataclasses.asdict(searcher.options), **inputs}
     if state := load_state(state_path, options):
         searcher.restore(state["search"])
@@ -251,8 +202,7 @@ def _search(searcher: Searcher, samplers: tuple[PatchSampler, PatchSampler], sav
             note = ""
             if searcher.step % SAVE_EVERY_STEPS == 0 or searcher.step == steps:
                 # The loss is looked at only here: reading it would stop a GPU in every step.
-                if not torch.isfinite(loss):
-                    raise TrainingError(f"the search loss became {float(loss)}.", "Check the checkpoint and the data.")
+                searcher.check_finite(loss)
                 note = f"loss {float(loss):.3f}"
                 save()
             bar.advance(note=note)

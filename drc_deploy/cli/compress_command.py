@@ -1,24 +1,52 @@
 """``drc-deploy compress``."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
+from click.core import ParameterSource
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
+from drc_deploy.cli.pruning_options import Bound, ManyValues, asked_and_reached, bound_options
 from drc_deploy.cli.training_options import Sampling, benchmark_option, output_option, sampling_options
+from drc_deploy.errors import UsageError
 from drc_deploy.locate import CHECKPOINT_SUFFIX
+from drc_deploy.train.budgets import BUDGETS, BudgetName, StepBudget
+from drc_deploy.train.choices import Precision
+
+if TYPE_CHECKING:
+    from drc_deploy.train.compress import CompressOptions
 
 
-@click.command()
+@click.command(cls=ManyValues)
 @click.option("--model", "checkpoint", required=True, help="A shipped name, a name in --workdir, or a checkpoint.")
-@click.option("--ratio", type=float, default=0.3, show_default=True, help="Share of channels to remove.")
-@click.option("--search-steps", type=int, default=200, show_default=True, help="(paper: 2500)")
-@click.option("--round-to", type=int, default=4, show_default=True, help="Widths are multiples of this.")
-@click.option("--prune-batches", type=int, default=4, show_default=True, help="Batches per pass (authors' code: 10).")
-@click.option("--channels-per-step", type=int, default=4, show_default=True, help="Channels per pass (paper: 1).")
-@click.option("--finetune-steps", type=int, default=1000, show_default=True, help="(paper: 1000000)")
+@click.option(
+    "--ratio",
+    "ratios",
+    type=float,
+    multiple=True,
+    default=(0.3,),
+    show_default=True,
+    help="Share to remove of what --target names; several (0.3 0.5 0.7) make a family.",
+)
+@click.option(
+    "--budget",
+    type=click.Choice(get_args(BudgetName)),
+    default="fast",
+    show_default=True,
+    help="Steps of each stage: minutes on a CPU, half an hour on a large GPU, or the paper's.",
+)
+@click.option("--search-steps", type=int, help="Instead of the budget's.")
+@click.option("--prune-batches", type=int, help="Batches per pass, instead of the budget's.")
+@click.option("--channels-per-step", type=int, help="Channels per pass, instead of the budget's (paper: 1).")
+@click.option("--finetune-steps", type=int, help="Instead of the budget's.")
 @click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Of the fine-tuning.")
+@click.option(
+    "--precision", type=click.Choice(get_args(Precision)), default="fp32", show_default=True, help="Of the fine-tuning."
+)
+@click.option("--ema", type=float, default=0.0, show_default=True, help="Decay of averaged weights; 0: none.")
+@click.option("--teacher", help="A larger checkpoint whose features the fine-tuning follows.")
+@bound_options()
 @benchmark_option
 @sampling_options
 @output_option(CHECKPOINT_SUFFIX)
@@ -26,61 +54,96 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
 @json_option
 def command(
     checkpoint: str,
-    ratio: float,
-    search_steps: int,
-    round_to: int,
-    prune_batches: int,
-    channels_per_step: int,
-    finetune_steps: int,
-    learning_rate: float,
-    benchmark_folders: tuple[Path, ...],
+    ratios: tuple[float, ...],
+    teacher: str | None,
+    bound: Bound,
     sampling: Sampling,
+    benchmark_folders: tuple[Path, ...],
     output: Path | None,
     workdir: Path,
     as_json: bool,
+    **how: Any,
 ) -> None:
     """Search, prune and fine-tune: a smaller network of nearly the same quality.
 
-    Each stage can be stopped with Ctrl-C; the same command goes on where it stopped.
+    It can be stopped or killed at any point; the same command goes on where it stopped.
     """
     from drc_deploy.checkpoint_info import read_checkpoint_info
-    from drc_deploy.locate import find_trained_checkpoint
-    from drc_deploy.train.compress import CompressOptions, compress, compressed_name
+    from drc_deploy.locate import find_checkpoint, find_trained_checkpoint
+    from drc_deploy.train.compress import CompressInputs, compress, compressed_name
     from drc_deploy.train.evaluation import find_benchmarks
-    from drc_deploy.train.options import TrainOptions
-    from drc_deploy.train.prune import PruneOptions
-    from drc_deploy.train.search import SearchOptions
 
+    if output and len(ratios) > 1:
+        raise UsageError("-o names one file, but several ratios make several.", "Give --workdir instead.")
     parent = find_trained_checkpoint(checkpoint, workdir)
     info = read_checkpoint_info(parent)
-    options = CompressOptions(
-        SearchOptions(ratio, search_steps, sampling.batch, sampling.patch, round_to, seed=sampling.seed),
-        PruneOptions(prune_batches, sampling.batch, sampling.patch, channels_per_step, seed=sampling.seed),
-        TrainOptions(
-            finetune_steps,
-            sampling.batch,
-            sampling.patch,
-            learning_rate=learning_rate,
-            dual=info.dual_design,
-            seed=sampling.seed,
-        ),
+    budget = _budget(how)
+    if click.get_current_context().get_parameter_source("patch") == ParameterSource.DEFAULT:
+        sampling = sampling.with_patch(budget.patch)
+    jobs = {
+        output or workdir / f"{compressed_name(parent.stem, ratio)}.safetensors": _options(
+            ratio, budget, bound, sampling, dual=info.dual_design, **how
+        )
+        for ratio in ratios
+    }
+    inputs = CompressInputs(
+        parent,
+        sampling.read_photographs(info.scale),
+        find_benchmarks(benchmark_folders, info.scale),
+        bound.read_latency(info.model, info.scale),
+        find_checkpoint(teacher, workdir) if teacher else None,
     )
-    output = output or workdir / f"{compressed_name(parent.stem, ratio)}.safetensors"
-    benchmarks = find_benchmarks(benchmark_folders, info.scale)
-    photographs = sampling.read_photographs(info.scale)
-    manifest = compress(parent, photographs, options, output, benchmarks=benchmarks, restart=sampling.restart)
-    emit({"checkpoint": str(output), **manifest}, as_json=as_json, text=_table(parent, output, manifest))
+    made = {result: compress(inputs, options, result, restart=sampling.restart) for result, options in jobs.items()}
+    text = "\n".join(_table(result, manifest) for result, manifest in made.items())
+    emit(
+        {"networks": [{"checkpoint": str(result), **manifest} for result, manifest in made.items()]},
+        as_json=as_json,
+        text=f"{text}\nNext: drc-deploy export {next(iter(made))} --trt fp16",
+    )
 
 
-def _table(parent: Path, output: Path, manifest: dict[str, Any]) -> str:
-    from drc_deploy.checkpoint_info import read_checkpoint_info
+def _budget(how: dict[str, Any]) -> StepBudget:
+    """Take the named budget, and what was typed instead of its numbers, out of the options."""
+    named = BUDGETS[how.pop("budget")]
+    numbers = {name: how.pop(name) for name in ("search_steps", "prune_batches", "channels_per_step", "finetune_steps")}
+    return named.with_numbers(**numbers)
 
-    before, after = read_checkpoint_info(parent), read_checkpoint_info(output)
-    lines = [f"{'stage':<10}{'seconds':>10}  result"]
-    lines += [f"{s['stage']:<10}{s['seconds']:>10.1f}  {s['result']}" for s in manifest["stages"]]
-    lines += [
-        f"{before.params:,} -> {after.params:,} parameters ({100 * (after.params / before.params - 1):+.0f} %)",
+
+def _options(
+    ratio: float, budget: StepBudget, bound: Bound, sampling: Sampling, **finetuning: Any
+) -> "CompressOptions":
+    from drc_deploy.train.compress import CompressOptions
+    from drc_deploy.train.options import TrainOptions
+    from drc_deploy.train.pruning import PruneOptions
+    from drc_deploy.train.search_options import SearchOptions
+
+    feeding: dict[str, Any] = {"batch": sampling.batch, "patch": sampling.patch, "seed": sampling.seed}
+    return CompressOptions(
+        SearchOptions(ratio, budget.search_steps, target=bound.target, round_to=bound.round_to, **feeding),
+        PruneOptions(batches=budget.prune_batches, channels_per_step=budget.channels_per_step, **feeding),
+        TrainOptions(budget.finetune_steps, **feeding, **finetuning),
+    )
+
+
+def _table(output: Path, manifest: dict[str, Any]) -> str:
+    """Tell what each stage took and made."""
+    from drc_deploy.widths import WIDTHS_SUFFIX, read_widths_file
+
+    before = manifest["before"]
+    sets = list(before["psnr_y"])
+    lines = [
+        f"{'stage':<10}{'seconds':>9}{'parameters':>13}{'mult-adds':>11}" + "".join(f"{name:>9}" for name in sets),
+        _row("before", None, before, sets),
+        *(_row(s["stage"], s["seconds"], s.get("after"), sets) for s in manifest["stages"]),
+        asked_and_reached(read_widths_file(output.parent / f"{output.stem}.stages" / f"{output.stem}{WIDTHS_SUFFIX}")),
         f"Wrote {output}",
-        f"Next: drc-deploy export {output} --trt fp16",
     ]
     return "\n".join(lines)
+
+
+def _row(name: str, seconds: float | None, size: dict[str, Any] | None, sets: list[str]) -> str:
+    row = f"{name:<10}{'' if seconds is None else f'{seconds:.1f}':>9}"
+    if size is None:
+        return row
+    psnr = "".join(f"{'inf' if size['psnr_y'][s] is None else format(size['psnr_y'][s], '.2f'):>9}" for s in sets)
+    return f"{row}{size['params']:>13,}{size['multiply_adds'] / 1e9:>10.2f}G{psnr}"

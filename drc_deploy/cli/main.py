@@ -25,6 +25,8 @@ COMMANDS = {
     "search": "Search how many channels each layer needs.",
     "prune": "Prune channels down to given widths.",
     "finetune": "Fine-tune a pruned checkpoint.",
+    "latency": "Time a model's layers at several widths, for a search that is bounded by latency.",
+    "ablate": "Compare DRC with the methods that the paper compares it with, on your network and data.",
     "import": "Convert the authors' .pt weights.",
     "models": "List the models with their parameters and multiply-adds.",
     "info": "Tell all about a checkpoint, widths file, ONNX, plan or report.",

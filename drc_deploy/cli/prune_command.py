@@ -1,12 +1,14 @@
 """``drc-deploy prune``."""
 
 from pathlib import Path
+from typing import Any, get_args
 
 import click
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.training_options import Sampling, output_option, sampling_options
 from drc_deploy.locate import CHECKPOINT_SUFFIX
+from drc_deploy.train.choices import PruneMethod
 
 
 @click.command()
@@ -20,6 +22,13 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
 )
 @click.option("--batches", type=int, default=4, show_default=True, help="Batches per pass (authors' code: 10).")
 @click.option("--channels-per-step", type=int, default=4, show_default=True, help="Channels per pass (paper: 1).")
+@click.option(
+    "--method",
+    type=click.Choice(get_args(PruneMethod)),
+    default="drc",
+    show_default=True,
+    help="The paper's pruning, or one that it compares with.",
+)
 @click.option("--gamma", type=float, default=1.0, show_default=True, help="Weight of the dual regression loss.")
 @sampling_options
 @output_option(CHECKPOINT_SUFFIX)
@@ -28,13 +37,11 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
 def command(
     checkpoint: str,
     widths_path: Path,
-    batches: int,
-    channels_per_step: int,
-    gamma: float,
     sampling: Sampling,
     output: Path | None,
     workdir: Path,
     as_json: bool,
+    **how: Any,
 ) -> None:
     """Prune CHECKPOINT down to given widths, physically.
 
@@ -42,11 +49,11 @@ def command(
     """
     from drc_deploy.checkpoint_info import read_checkpoint_info
     from drc_deploy.locate import find_checkpoint
-    from drc_deploy.train.compress import prune_file
-    from drc_deploy.train.prune import PruneOptions
+    from drc_deploy.train.pruning import PruneOptions
+    from drc_deploy.train.stages import prune_file
     from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 
-    options = PruneOptions(batches, sampling.batch, sampling.patch, channels_per_step, gamma=gamma, seed=sampling.seed)
+    options = PruneOptions(batch=sampling.batch, patch=sampling.patch, seed=sampling.seed, **how)
     parent = find_checkpoint(checkpoint, workdir)
     info = read_checkpoint_info(parent)
     widths = read_widths(widths_path, model=info.model, scale=info.scale)

@@ -2,47 +2,81 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import click
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
+from drc_deploy.cli.pruning_options import Bound, asked_and_reached, bound_options
 from drc_deploy.cli.training_options import Sampling, output_option, sampling_options
+from drc_deploy.train.choices import SearchMethod
 from drc_deploy.widths import WIDTHS_SUFFIX
 
 
 @click.command()
 @click.argument("checkpoint")
-@click.option("--ratio", type=float, default=0.3, show_default=True, help="Share of channels to remove.")
+@click.option("--ratio", type=float, default=0.3, show_default=True, help="Share to remove of what --target names.")
 @click.option("--steps", type=int, default=200, show_default=True, help="Search steps (paper: 2500).")
-@click.option("--round-to", type=int, default=4, show_default=True, help="Widths are multiples of this.")
+@click.option(
+    "--order",
+    type=click.Choice(["1", "2"]),
+    default="1",
+    show_default=True,
+    help="2 looks one step of training ahead, at about twice the cost.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(get_args(SearchMethod)),
+    default="drc",
+    show_default=True,
+    help="The paper's search, or one that it compares with.",
+)
+@click.option("--dual-weight", type=float, default=0.1, show_default=True, help="Lambda; 0 searches without duals.")
+@bound_options()
 @sampling_options
 @output_option(WIDTHS_SUFFIX)
 @workdir_option
 @json_option
 def command(
-    checkpoint: str,
-    ratio: float,
-    steps: int,
-    round_to: int,
-    sampling: Sampling,
-    output: Path | None,
-    workdir: Path,
-    as_json: bool,
+    checkpoint: str, bound: Bound, sampling: Sampling, output: Path | None, workdir: Path, as_json: bool, **how: Any
 ) -> None:
-    """Search how many channels each layer of CHECKPOINT needs."""
+    """Search how many channels each layer of CHECKPOINT needs.
+
+    A picture of the result goes beside the file.
+    """
     from drc_deploy.checkpoint_info import read_checkpoint_info
     from drc_deploy.locate import find_checkpoint
-    from drc_deploy.train.compress import compressed_name, search_file
-    from drc_deploy.train.search import SearchOptions
+    from drc_deploy.train.compress import compressed_name
+    from drc_deploy.train.search_options import SearchOptions
+    from drc_deploy.train.stages import search_file
+    from drc_deploy.train.width_picture import draw_widths
 
-    options = SearchOptions(ratio, steps, sampling.batch, sampling.patch, round_to, seed=sampling.seed)
+    order: Literal[1, 2] = 1 if how.pop("order") == "1" else 2
+    options = SearchOptions(
+        batch=sampling.batch,
+        patch=sampling.patch,
+        seed=sampling.seed,
+        target=bound.target,
+        round_to=bound.round_to,
+        order=order,
+        **how,
+    )
     parent = find_checkpoint(checkpoint, workdir)
-    output = output or workdir / f"{compressed_name(parent.stem, ratio)}{WIDTHS_SUFFIX}"
-    photographs = sampling.read_photographs(read_checkpoint_info(parent).scale)
-    found = search_file(parent, photographs, options, output, restart=sampling.restart)
-    emit(
-        {"widths_file": str(output), **dataclasses.asdict(found)},
-        as_json=as_json,
-        text=f"Widths: {' '.join(map(str, found.widths))}\nWrote {output}\n"
+    info = read_checkpoint_info(parent)
+    latency = bound.read_latency(info.model, info.scale)
+    output = output or workdir / f"{compressed_name(parent.stem, options.ratio)}{WIDTHS_SUFFIX}"
+    picture = output.with_name(f"{output.name.removesuffix(WIDTHS_SUFFIX)}.widths.png")
+    photographs = sampling.read_photographs(info.scale)
+    found = search_file(parent, photographs, options, output, latency=latency, restart=sampling.restart)
+    draw_widths(found, picture)
+    lines = [
+        f"Widths: {' '.join(map(str, found.widths))}",
+        asked_and_reached(found),
+        f"Wrote {output} and {picture}",
         f"Next: drc-deploy prune {checkpoint} --widths {output}",
+    ]
+    emit(
+        {"widths_file": str(output), "picture": str(picture), **dataclasses.asdict(found)},
+        as_json=as_json,
+        text="\n".join(lines),
     )

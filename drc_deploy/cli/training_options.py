@@ -1,5 +1,6 @@
 """Options that the commands of the training stage share."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ class Sampling:
     """Side of a patch in LR pixels."""
     seed: int
     restart: bool
+
+    def with_patch(self, patch: int) -> "Sampling":
+        """Give the same sampling with patches of another size."""
+        return dataclasses.replace(self, patch=patch)
 
     def read_photographs(self, scale: int) -> "Photographs":
         """Load the photographs; tell on standard error which were left out, or that the shipped ones are used."""
@@ -220,7 +225,7 @@ def sampling_options(command: Command) -> Command:
     def with_sampling(data: Path | None, batch: int, patch: int, seed: int, restart: bool, **others: Any) -> None:
         command(sampling=Sampling(data, batch, patch, seed, restart), **others)
 
-    return _with(SAMPLING_OPTIONS, with_sampling)
+    return with_options(SAMPLING_OPTIONS, with_sampling)
 
 
 def loop_options(command: Command) -> Command:
@@ -232,10 +237,11 @@ def loop_options(command: Command) -> Command:
         supervision = {name: others.pop(name) for name in _SUPERVISION_NAMES}
         command(loop=Loop(choices, validation, supervision), **others)
 
-    return _with((*CHOICE_OPTIONS, *SUPERVISION_OPTIONS), with_loop)
+    return with_options((*CHOICE_OPTIONS, *SUPERVISION_OPTIONS), with_loop)
 
 
-def _with(options: Sequence[Callable[[Command], Command]], command: Command) -> Command:
+def with_options(options: Sequence[Callable[[Command], Command]], command: Command) -> Command:
+    """Add click options to a command, the first on top in its help."""
     for option in reversed(options):
         command = option(command)
     return command

@@ -7,14 +7,16 @@ released weights, so that their files load as they are.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drc_deploy.models.dual_design import DualDesign
-from drc_deploy.models.network import ModelSpec, PrunableLayer, SRNetwork, resolve_widths
+from drc_deploy.models.network import ModelSpec, PrunableLayer, SRNetwork, Step, resolve_widths
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean colour of DIV2K in [0, 1]; a checkpoint's own values replace it when weights are loaded."""
@@ -115,6 +117,22 @@ class RCAB(nn.Module):
         return result
 
 
+@dataclass(frozen=True, slots=True)
+class _Alive:
+    """What is alive between two blocks of a DRN."""
+
+    x: Tensor
+    skips: tuple[Tensor, ...] = ()
+    """Features of the encoder that the decoder has yet to take, fine to coarse."""
+    features: tuple[Tensor, ...] = ()
+    """What each tail turns into an image, coarse to fine, as far as it is there."""
+
+    @staticmethod
+    def through(block: nn.Module, state: "_Alive") -> "_Alive":
+        """Replace the features by those after ``block``."""
+        return replace(state, x=block(state.x))
+
+
 class DRN(SRNetwork):
     """A U-shaped network over the bicubically upscaled input, with an image at every scale of its decoder."""
 
@@ -155,26 +173,49 @@ class DRN(SRNetwork):
 
     def forward(self, lr: Tensor) -> list[Tensor]:
         """Give phases + 1 images, coarse to fine; see ``SRNetwork.forward``."""
-        features = self._features(lr)
-        return [self._image(k, x) for k, x in enumerate(features)]
+        return self.images(self._decode(lr))
 
     def upscale(self, lr: Tensor) -> Tensor:
         """Give only the finest image, without computing the others."""
-        return self._image(self.phases, self._features(lr)[-1])
+        return self._image(self.phases, self._decode(lr).x)
 
-    def _features(self, lr: Tensor) -> list[Tensor]:
-        """Give the features that each tail turns into an image, coarse to fine."""
+    def _decode(self, lr: Tensor) -> "_Alive":
+        state: Any = lr
+        for step in self.steps():
+            state = step.run(state)
+        assert isinstance(state, _Alive)
+        return state
+
+    def steps(self) -> list[Step]:
+        """Give one step per block; see ``SRNetwork.steps``."""
+        steps = [Step("head", self._enter)]
+        steps += [Step(f"down.{p}", partial(self._halve, p)) for p in range(self.phases)]
+        for s, stage in enumerate(self.up_blocks):
+            assert isinstance(stage, nn.Sequential)
+            *blocks, last = (
+                Step(f"up_blocks.{s}.{b}", partial(_Alive.through, block)) for b, block in enumerate(stage)
+            )
+            steps += [*blocks, Step(last.modules, partial(self._end_stage, s))]
+        return steps
+
+    def images(self, state: Any) -> list[Tensor]:
+        """Make the image of every scale; see ``SRNetwork.images``."""
+        return [self._image(k, x) for k, x in enumerate(state.features)]
+
+    def _enter(self, lr: Tensor) -> "_Alive":
         x = F.interpolate(lr, scale_factor=float(self.scale), mode="bicubic", align_corners=False)
-        x = self.head(self.sub_mean(x).to(self.head.weight.dtype))
-        skips = []
-        for block in self.down:
-            skips.append(x)
-            x = block(x)
-        features = [x]
-        for stage, skip in zip(self.up_blocks, reversed(skips), strict=True):
-            x = torch.cat((stage(x), skip), dim=1)
-            features.append(x)
-        return features
+        return _Alive(self.head(self.sub_mean(x).to(self.head.weight.dtype)))
+
+    def _halve(self, phase: int, state: "_Alive") -> "_Alive":
+        x = self.down[phase](state.x)
+        return _Alive(x, (*state.skips, state.x), (x,) if phase + 1 == self.phases else ())
+
+    def _end_stage(self, stage: int, state: "_Alive") -> "_Alive":
+        *skips, skip = state.skips
+        blocks = self.up_blocks[stage]
+        assert isinstance(blocks, nn.Sequential)
+        x = torch.cat((blocks[-1](state.x), skip), dim=1)
+        return _Alive(x, tuple(skips), (*state.features, x))
 
     def _image(self, index: int, features: Tensor) -> Tensor:
         tail = self.tail[index]

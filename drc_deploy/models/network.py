@@ -1,8 +1,9 @@
 """What every super-resolution network of the zoo offers to training, search, pruning and export."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,15 @@ class PrunableLayer:
     """Outputs of the producer per input of the consumer: 1, or r*r through a PixelShuffle(r)."""
     full_width: int
     """Input channels of the consumer in the unpruned network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a forward pass: from all that is alive before it to all that is alive after it."""
+
+    modules: str
+    """Module name below which all modules of the step lie; empty for the whole network."""
+    run: Callable[[Any], Any]
 
 
 class SRNetwork(nn.Module, abc.ABC):
@@ -80,6 +90,19 @@ class SRNetwork(nn.Module, abc.ABC):
 
         Number i maps an image of scale 2^(i+1) to one of scale 2^i; a single one maps the finest image to scale 1.
         """
+
+    def steps(self) -> Sequence[Step]:
+        """Give the forward pass piece by piece, so that work on one layer need not repeat what lies before it.
+
+        The first step takes the argument of ``forward``, each next one what the one before gave, and ``images`` what
+        the last one gave. A network that does not say otherwise is one single step.
+        """
+        return [Step("", self.forward)]
+
+    def images(self, state: Any) -> list[Tensor]:
+        """Turn what the last of ``steps`` gave into what ``forward`` gives."""
+        images: list[Tensor] = state
+        return images
 
     @property
     def scale(self) -> int:

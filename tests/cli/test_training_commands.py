@@ -41,18 +41,6 @@ def test_the_whole_stage_from_train_to_finetune(tmp_path: Path) -> None:
     assert small.provenance["stage"] == "finetune"
 
 
-def test_compress_prints_one_json_object(tmp_path: Path) -> None:
-    assert drc("train", "--model", "drn_xs", "--steps", 1, *QUICK, cwd=tmp_path).returncode == 0
-    result = drc(
-        "compress", "--model", "drn_xs", "--search-steps", 1, "--prune-batches", 1, "--channels-per-step", 32,
-        "--finetune-steps", 1, *QUICK, "--json", cwd=tmp_path,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    manifest = json.loads(result.stdout)
-    assert manifest["checkpoint"] == "drc_runs/drn_xs_r30.safetensors"
-    assert [stage["stage"] for stage in manifest["stages"]] == ["search", "prune", "finetune"]
-
-
 def test_compress_goes_on_with_the_kind_of_duals_that_the_network_has(tmp_path: Path) -> None:
     assert drc("train", "--model", "drn_xs", "--steps", 1, "--dual", "wide", *QUICK, cwd=tmp_path).returncode == 0
     result = drc(

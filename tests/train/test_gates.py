@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from drc_deploy.train.gates import channel_importance, gated, mixture_gate
-from drc_deploy.train.search import candidate_widths
+from drc_deploy.train.candidates import candidate_widths
+from drc_deploy.train.gates import channel_importance, gated, mixture_gate, ranked_by_importance
 
 
 def test_gated_convolution_is_the_weighted_sum_of_all_candidates() -> None:
@@ -19,15 +19,15 @@ def test_gated_convolution_is_the_weighted_sum_of_all_candidates() -> None:
     for probability, count in zip(torch.softmax(alpha, 0), candidates, strict=True):
         kept = order[: int(count)]
         expected += probability * F.conv2d(x[:, kept], convolution.weight[:, kept], convolution.bias, padding=1)
-    gate = mixture_gate(alpha, candidates, convolution)
+    gate = mixture_gate(alpha, candidates, ranked_by_importance(convolution))
     torch.testing.assert_close(convolution(x * gate[:, None, None]), expected)
 
 
 def test_gate_gradient_matches_finite_differences() -> None:
     convolution = nn.Conv2d(6, 3, 1).double()
     alpha = torch.randn(4, dtype=torch.float64, requires_grad=True)
-    candidates = torch.tensor([1, 2, 4, 6])
-    assert torch.autograd.gradcheck(lambda a: mixture_gate(a, candidates, convolution), (alpha,))
+    candidates, rank = torch.tensor([1, 2, 4, 6]), ranked_by_importance(convolution)
+    assert torch.autograd.gradcheck(lambda a: mixture_gate(a, candidates, rank), (alpha,))
 
 
 def test_gates_are_gone_after_the_block() -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from drc_deploy.errors import UsageError
 from drc_deploy.train.options import TrainOptions
-from drc_deploy.train.prune import PruneOptions
-from drc_deploy.train.search import SearchOptions
+from drc_deploy.train.pruning import PruneOptions
+from drc_deploy.train.search_options import SearchOptions
 
 
 @pytest.mark.parametrize(

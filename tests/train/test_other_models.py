@@ -7,11 +7,11 @@ import pytest
 from drc_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import MODELS, Architecture, build_network
-from drc_deploy.train.compress import CompressOptions, compress
+from drc_deploy.train.compress import CompressInputs, CompressOptions, compress
 from drc_deploy.train.options import TrainOptions
 from drc_deploy.train.photographs import Photographs
-from drc_deploy.train.prune import PruneOptions
-from drc_deploy.train.search import SearchOptions
+from drc_deploy.train.pruning import PruneOptions
+from drc_deploy.train.search_options import SearchOptions
 from tests.models.plain_network import PlainNetwork
 from tests.train.test_shrink import assert_masked_equals_shrunk
 
@@ -27,10 +27,10 @@ def test_a_network_of_another_kind_is_compressed(photographs: Photographs, tmp_p
     save_checkpoint(parent, Checkpoint.of(network, network.build_duals()))
     options = CompressOptions(
         SearchOptions(0.5, steps=2, batch=2, patch=8, round_to=2),
-        PruneOptions(1, 2, 8, channels_per_step=2),
+        PruneOptions("drc", 1, 2, 8, channels_per_step=2),
         TrainOptions(2, 2, 8),
     )
-    compress(parent, photographs, options, tmp_path / "plain_r50.safetensors")
+    compress(CompressInputs(parent, photographs), options, tmp_path / "plain_r50.safetensors")
     small = load_checkpoint(tmp_path / "plain_r50.safetensors").build_network()
     assert all(0 < now <= full // 2 for now, full in zip(small.widths, (12, 6), strict=True))
 

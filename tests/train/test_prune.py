@@ -1,21 +1,26 @@
 """Pruning keeps the channels that matter, shrinks exactly, and resumes at any layer."""
 
+import copy
 from pathlib import Path
+from typing import Literal, get_args
 
 import pytest
 import torch
+from torch import Tensor
 
 from drc_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from drc_deploy.errors import UsageError
-from drc_deploy.models.network import ModelSpec
+from drc_deploy.errors import TrainingError, UsageError
+from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.compress import CompressOptions, compress, prune_file
-from drc_deploy.train.options import TrainOptions
+from drc_deploy.train.choices import PruneMethod
+from drc_deploy.train.greedy import GreedyPruning, channel_scores
+from drc_deploy.train.losses import dual_regression_losses
+from drc_deploy.train.masked_tuning import MaskedTuning
 from drc_deploy.train.patches import PatchSampler
 from drc_deploy.train.photographs import Photographs
-from drc_deploy.train.prune import PruneOptions, Pruner, prune_to_widths
-from drc_deploy.train.search import SearchOptions
-from drc_deploy.train.trainer import Trainer
+from drc_deploy.train.prune import prune_to_widths, pruning_method
+from drc_deploy.train.pruning import PruneOptions, PruneTask
+from drc_deploy.train.stages import prune_file
 from tests.train.interruption import interrupt_after
 
 OPTIONS = PruneOptions(batches=1, batch=2, patch=8, channels_per_step=16)
@@ -24,6 +29,12 @@ WIDTHS = (4, 12, *(20,) * 10)
 
 def sampler(photographs: Photographs) -> PatchSampler:
     return PatchSampler(photographs, scale=4, patch=8, batch=2, seed=1)
+
+
+def task(photographs: Photographs, widths: tuple[int, ...] = WIDTHS, options: PruneOptions = OPTIONS) -> PruneTask:
+    torch.manual_seed(0)
+    network = build_network(ModelSpec("drn_xs", 4))
+    return PruneTask(network, network.build_duals(), widths, sampler(photographs), options)
 
 
 def test_channels_that_carry_nothing_are_dropped_first(photographs: Photographs, tmp_path: Path) -> None:
@@ -36,14 +47,66 @@ def test_channels_that_carry_nothing_are_dropped_first(photographs: Photographs,
         producer.bias[dead] = 0
     before = consumer.weight.clone()
     options = PruneOptions(batches=1, batch=2, patch=8, channels_per_step=27, learning_rate=0)
-    pruner = Pruner(network, network.build_duals(), options)
     widths = (*network.widths[:3], 27, *network.widths[4:])
-    small = prune_to_widths(pruner, widths, sampler(photographs), tmp_path / "s", inputs={})
-    assert pruner.kept[3] == [i for i in range(32) if i not in dead]
-    torch.testing.assert_close(small.convolution("up_blocks.0.1.body.2").weight, before[:, pruner.kept[3]])
+    pruning = pruning_method(PruneTask(network, network.build_duals(), widths, sampler(photographs), options))
+    small = prune_to_widths(pruning, tmp_path / "s", inputs={})
+    assert pruning.kept[3] == [i for i in range(32) if i not in dead]
+    torch.testing.assert_close(small.convolution("up_blocks.0.1.body.2").weight, before[:, pruning.kept[3]])
     lr = torch.rand(1, 3, 8, 8) * 255
     with torch.no_grad():
         torch.testing.assert_close(small.eval().upscale(lr), network.eval().upscale(lr), rtol=1e-5, atol=1e-3)
+
+
+def feature_and_images(network: SRNetwork, module: str, lr: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Give a module's output and the images of a forward pass."""
+    features: list[Tensor] = []
+    handle = network.get_submodule(module).register_forward_hook(lambda _m, _i, output: features.append(output))
+    images = network(lr)
+    handle.remove()
+    return features[0], images
+
+
+@pytest.mark.parametrize("method", ["drc", "dcp"])
+@pytest.mark.parametrize("index", [0, 1, 4, 6, 9, 11])
+def test_scores_are_gradients_of_the_whole_forward_pass(
+    photographs: Photographs, index: int, method: Literal["drc", "dcp"]
+) -> None:
+    """What is cached before a layer changes nothing: the loss is computed here from the LR images on."""
+    options = PruneOptions(method, 2, 2, 8, gamma=0.7)
+    pruning = GreedyPruning(task(photographs, options=options))
+    layer = pruning.original.prunable_layers[index]
+    consumer = pruning.pruned.convolution(layer.consumer)
+    with torch.no_grad():
+        pruning.pruned.convolution(pruning.original.prunable_layers[0].consumer).weight[:, 0] = 0  # pruned before
+        consumer.weight[:, 1] = 0
+    batches = [sampler(photographs).sample(i) for i in range(2)]
+    tuning = MaskedTuning(pruning, layer.consumer, batches, pruning.objective())
+    found = channel_scores(tuning.gradient(), layer)
+    consumer.requires_grad_(True)
+    gradient = torch.zeros_like(consumer.weight)
+    for images in batches:
+        target, _ = feature_and_images(pruning.original, layer.consumer, images[0])
+        feature, outputs = feature_and_images(pruning.pruned, layer.consumer, images[0])
+        duals = pruning.duals if method == "drc" else torch.nn.ModuleList()
+        loss = ((feature - target) ** 2).mean()
+        loss = loss + 0.7 * dual_regression_losses(outputs, images, duals).total(0.1)
+        gradient += torch.autograd.grad(loss, consumer.weight)[0]
+    expected = torch.stack([gradient[:, j].flatten(1).norm(dim=1).sum() for j in range(gradient.shape[1])])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_adjusting_lowers_the_reconstruction_error(photographs: Photographs) -> None:
+    """What follows the choice of channels: SGD on the chosen ones, by the same loss."""
+    errors = []
+    for rate in (0.0, 5e-5):
+        options = PruneOptions(batches=4, batch=2, patch=8, channels_per_step=4, learning_rate=rate)
+        pruning = GreedyPruning(task(photographs, options=options))
+        batches = [sampler(photographs).sample(i) for i in range(4)]
+        layer = pruning.original.prunable_layers[2]
+        pruning.prune_layer(layer, 12, batches)
+        tuning = MaskedTuning(pruning, layer.consumer, batches, pruning.objective())
+        errors.append(sum(float(loss) for loss in tuning.losses()))
+    assert errors[1] < errors[0]
 
 
 def test_full_widths_change_nothing(parent: Path, photographs: Photographs, tmp_path: Path) -> None:
@@ -54,34 +117,13 @@ def test_full_widths_change_nothing(parent: Path, photographs: Photographs, tmp_
         assert torch.equal(same.weights[name], tensor)
 
 
-def test_adjusting_lowers_the_reconstruction_error(photographs: Photographs) -> None:
-    """What follows the choice of channels: SGD on the chosen ones, by the same loss."""
-    errors = []
-    for rate in (0.0, 5e-5):
-        torch.manual_seed(0)
-        network = build_network(ModelSpec("drn_xs", 4))
-        options = PruneOptions(batches=4, batch=2, patch=8, channels_per_step=4, learning_rate=rate)
-        pruner = Pruner(network, network.build_duals(), options)
-        batches = [sampler(photographs).sample(i) for i in range(4)]
-        layer = network.prunable_layers[2]
-        pruner.prune_layer(layer, 12, batches, _SilentProgress())
-        features = [pruner._features(network, layer.consumer, images[0]) for images in batches]
-        losses = [pruner._loss(layer.consumer, i, f) for i, f in zip(batches, features, strict=True)]
-        errors.append(sum(float(loss) for loss in losses))
-    assert errors[1] < errors[0]
-
-
-class _SilentProgress:
-    def advance(self, steps: int = 1, note: str = "") -> None:
-        pass
-
-
+@pytest.mark.parametrize(("stop", "calls"), [("prune_layer", 1), ("prune_layer", 5), ("objective", 9)])
 def test_a_killed_pruning_goes_on_at_the_next_layer(
-    parent: Path, photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parent: Path, photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: str, calls: int
 ) -> None:
     straight = prune_file(parent, WIDTHS, photographs, OPTIONS, tmp_path / "a.safetensors")
     with monkeypatch.context() as patch:
-        interrupt_after(patch, Pruner, "prune_layer", 5)
+        interrupt_after(patch, GreedyPruning, stop, calls)
         with pytest.raises(KeyboardInterrupt):
             prune_file(parent, WIDTHS, photographs, OPTIONS, tmp_path / "b.safetensors")
     resumed = prune_file(parent, WIDTHS, photographs, OPTIONS, tmp_path / "b.safetensors")
@@ -97,27 +139,6 @@ def test_impossible_widths_are_refused(parent: Path, photographs: Photographs, t
     assert not (tmp_path / "x.safetensors").exists()
 
 
-def test_compress_goes_on_after_an_interruption_and_does_finished_stages_once(
-    parent: Path, photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = CompressOptions(SearchOptions(steps=2, batch=2, patch=8), OPTIONS, TrainOptions(3, 2, 8))
-    output = tmp_path / "run" / "net_r30.safetensors"
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, Trainer, "update", 1)
-        with pytest.raises(KeyboardInterrupt):
-            compress(parent, photographs, options, output)
-    assert not output.exists()
-    searched = (output.parent / "net_r30.stages" / "net_r30.widths.json").stat().st_mtime_ns
-    manifest = compress(parent, photographs, options, output)
-    assert (output.parent / "net_r30.stages" / "net_r30.widths.json").stat().st_mtime_ns == searched
-    assert [stage["stage"] for stage in manifest["stages"]] == ["search", "prune", "finetune"]
-    small = load_checkpoint(output)
-    assert small.build_network().parameter_count < load_checkpoint(parent).build_network().parameter_count
-    written = output.stat().st_mtime_ns
-    compress(parent, photographs, options, output)
-    assert output.stat().st_mtime_ns == written
-
-
 def test_pruning_without_trained_duals_is_repeatable(photographs: Photographs, tmp_path: Path) -> None:
     network = build_network(ModelSpec("drn_xs", 4))
     save_checkpoint(tmp_path / "parent.safetensors", Checkpoint.of(network))
@@ -128,3 +149,41 @@ def test_pruning_without_trained_duals_is_repeatable(photographs: Photographs, t
     assert not one.dual_weights
     for name, tensor in one.weights.items():
         assert torch.equal(tensor, other.weights[name]), name
+
+
+@pytest.mark.parametrize("method", get_args(PruneMethod))
+def test_every_method_keeps_what_was_asked_and_shrinks_exactly(
+    photographs: Photographs, tmp_path: Path, method: PruneMethod
+) -> None:
+    widths = (4, 12, 20, 32, 8, 20, 20, 20, 12, 12, 28, 20)
+    options = PruneOptions(method, 1, 2, 8, channels_per_step=16)
+    pruning = pruning_method(task(photographs, widths, options))
+    small = prune_to_widths(pruning, tmp_path / "s", inputs={})
+    assert small.widths == widths
+    assert pruning.work_done == pruning.work
+    for layer, kept in zip(pruning.pruned.prunable_layers, pruning.kept, strict=True):
+        gone = [i for i in range(layer.full_width) if i not in kept]
+        assert not pruning.pruned.convolution(layer.consumer).weight[:, gone].any()
+    lr = torch.rand(1, 3, 8, 8) * 255
+    with torch.no_grad():
+        torch.testing.assert_close(small.upscale(lr), pruning.pruned.upscale(lr), rtol=1e-5, atol=1e-3)
+    again = pruning_method(task(photographs, widths, options))
+    for stop in range(3):  # as often as a user may press Ctrl-C
+        again.advance()
+        saved = again.state()
+        again = pruning_method(task(photographs, widths, options))
+        again.restore(copy.deepcopy(saved))
+        assert again.work_done > stop or again.kept
+    while not again.done:
+        again.advance()
+    assert again.kept == pruning.kept
+    for name, tensor in pruning.pruned.state_dict().items():
+        assert torch.equal(again.pruned.state_dict()[name], tensor), name
+
+
+def test_a_score_that_is_no_number_is_an_error(photographs: Photographs, tmp_path: Path) -> None:
+    broken = task(photographs)
+    with torch.no_grad():
+        broken.network.convolution("tail.2").weight[0, 0] = float("nan")
+    with pytest.raises(TrainingError, match="not finite"):
+        prune_to_widths(pruning_method(broken), tmp_path / "s", inputs={})

@@ -1,19 +1,22 @@
 """The search follows the loss, keeps its halves apart, and resumes exactly."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 
 from drc_deploy.errors import TrainingError, UsageError
-from drc_deploy.models.network import ModelSpec
+from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.compress import search_file
+from drc_deploy.train.choices import SearchMethod
+from drc_deploy.train.cost import budget_for, cost_model
 from drc_deploy.train.patches import PatchSampler
 from drc_deploy.train.photographs import Photographs
-from drc_deploy.train.search import Searcher, SearchOptions, search_widths
-from drc_deploy.widths import read_widths
+from drc_deploy.train.search import Searcher, search_widths
+from drc_deploy.train.search_options import SearchOptions
+from drc_deploy.train.stages import search_file
+from drc_deploy.widths import Target, read_widths
 from tests.train.interruption import interrupt_after
 
 OPTIONS = SearchOptions(steps=4, batch=2, patch=8)
@@ -42,7 +45,7 @@ def test_logits_find_the_candidate_that_brute_force_finds(photographs: Photograp
     options = SearchOptions(steps=40, batch=4, patch=8, alpha_learning_rate=0.2, weight_learning_rate=0.0)
     search = searcher(options)
     layer = 10
-    consumer = search.network.convolution(search.network.prunable_layers[layer].consumer)
+    consumer = search.supernet.network.convolution(search.supernet.network.prunable_layers[layer].consumer)
     with torch.no_grad():
         consumer.weight.mul_(30)  # so that this layer decides
     images = PatchSampler(photographs, scale=4, patch=8, batch=4, seed=5).sample(0)
@@ -51,7 +54,7 @@ def test_logits_find_the_candidate_that_brute_force_finds(photographs: Photograp
         with torch.no_grad():
             search.alphas[layer].zero_()
             search.alphas[layer][index] = 50.0
-            losses[int(search.candidates[layer][index])] = float(search._loss(images))
+            losses[int(search.supernet.candidates[layer][index])] = float(search.supernet(images))
     with torch.no_grad():
         search.alphas[layer].zero_()
     for _ in range(40):
@@ -96,3 +99,53 @@ def test_ratios_outside_zero_and_one_are_refused(ratio: float) -> None:
 def test_a_search_that_could_narrow_nothing_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="no layer of this network can become narrower"):
         searcher(SearchOptions(steps=1, **options))
+
+
+@pytest.mark.parametrize("method", ["drc", "darts-shared", "darts"])
+@pytest.mark.parametrize("order", [1, 2])
+def test_every_method_and_order_moves_the_logits(
+    photographs: Photographs, method: SearchMethod, order: Literal[1, 2]
+) -> None:
+    search = searcher(SearchOptions(steps=2, batch=2, patch=8, method=method, order=order))
+    images = [PatchSampler(photographs, scale=4, patch=8, batch=2, seed=i).sample(0) for i in (1, 2)]
+    search.update(*images)
+    assert (search.alphas.abs().sum(dim=1) > 0)[1:].all()  # down0 has one width only
+    assert torch.isfinite(search.alphas).all()
+
+
+def test_own_weights_start_as_the_shared_first_channels_do(photographs: Photographs) -> None:
+    images = PatchSampler(photographs, scale=4, patch=8, batch=2, seed=1).sample(0)
+    losses = [
+        searcher(SearchOptions(steps=2, batch=2, patch=8, method=method)).supernet(images)
+        for method in ("darts", "darts-shared", "drc")
+    ]
+    torch.testing.assert_close(losses[0], losses[1])
+    assert losses[1] != losses[2]
+
+
+@pytest.mark.parametrize("target", ["params", "madds"])
+@pytest.mark.parametrize("ratio", [0.3, 0.7])
+def test_a_bound_on_the_network_is_met_closely(
+    photographs: Photographs, tmp_path: Path, target: Target, ratio: float
+) -> None:
+    options = SearchOptions(ratio, 6, 2, 8, target=target)
+    cost = cost_model(ModelSpec("drn_xs", 4), target)
+    network = build_network(ModelSpec("drn_xs", 4))
+    budget = budget_for(cost, network.widths, ratio)
+    search = Searcher(network, network.build_duals(), options, budget)
+    widths = search_widths(search, photographs, tmp_path / "s", inputs={})
+    small = build_network(ModelSpec("drn_xs", 4, tuple(widths)))
+    reached = multiply_adds(small) if target == "madds" else small.parameter_count
+    assert 0.97 * budget.limit <= reached <= budget.limit
+
+
+def test_a_search_without_duals_has_none() -> None:
+    assert len(searcher(SearchOptions(steps=1, dual_weight=0)).supernet.duals) == 0
+
+
+def test_logits_that_are_no_numbers_are_found(photographs: Photographs, tmp_path: Path) -> None:
+    search = searcher()
+    with torch.no_grad():
+        search.alphas[3, 2] = float("nan")
+    with pytest.raises(TrainingError, match="search loss became nan"):
+        search_widths(search, photographs, tmp_path / "s", inputs={})

@@ -1,0 +1,75 @@
+"""``drc-deploy ablate``."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from drc_deploy.cli.options import emit, json_option, workdir_option
+from drc_deploy.cli.pruning_options import Bound, ManyValues, bound_options
+from drc_deploy.cli.training_options import Sampling, benchmark_option, sampling_options
+from drc_deploy.train.choices import Precision
+
+
+@click.command(cls=ManyValues)
+@click.option("--model", "checkpoint", required=True, help="A shipped name, a name in --workdir, or a checkpoint.")
+@click.option(
+    "--ratio", "ratios", type=float, multiple=True, default=(0.3, 0.5, 0.7), show_default=True, help="One or several."
+)
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of every method.")
+@click.option("--method", "methods", multiple=True, help="Only these rows; one or several.  [default: all]")
+@click.option("--search-steps", type=int, default=200, show_default=True, help="(paper: 2500)")
+@click.option("--prune-batches", type=int, default=4, show_default=True, help="Batches per pass (authors' code: 10).")
+@click.option("--channels-per-step", type=int, default=4, show_default=True, help="Channels per pass (paper: 1).")
+@click.option("--finetune-steps", type=int, default=300, show_default=True, help="(paper: 1000000)")
+@click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Of the fine-tuning.")
+@click.option(
+    "--precision", type=click.Choice(get_args(Precision)), default="fp32", show_default=True, help="Of the fine-tuning."
+)
+@bound_options("madds")
+@benchmark_option
+@sampling_options
+@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for what is measured.")
+@workdir_option
+@json_option
+def command(
+    checkpoint: str,
+    ratios: tuple[float, ...],
+    seeds: int,
+    methods: tuple[str, ...],
+    bound: Bound,
+    sampling: Sampling,
+    benchmark_folders: tuple[Path, ...],
+    output: Path | None,
+    workdir: Path,
+    as_json: bool,
+    **how: Any,
+) -> None:
+    """Compare DRC with the methods that the paper compares it with, on your network and data.
+
+    All methods are held to the same bound and fine-tuned for as many steps. Stopped, it goes on where it was.
+    """
+    from drc_deploy.checkpoint_info import read_checkpoint_info
+    from drc_deploy.files import write_text
+    from drc_deploy.locate import find_trained_checkpoint
+    from drc_deploy.train.ablation import Ablation, AblationOptions, all_cells, find_variants
+    from drc_deploy.train.ablation_tables import tables
+    from drc_deploy.train.compress import CompressInputs
+    from drc_deploy.train.evaluation import find_benchmarks
+
+    variants = find_variants(methods)
+    parent = find_trained_checkpoint(checkpoint, workdir)
+    info = read_checkpoint_info(parent)
+    inputs = CompressInputs(
+        parent,
+        sampling.read_photographs(info.scale),
+        find_benchmarks(benchmark_folders, info.scale),
+        bound.read_latency(info.model, info.scale),
+    )
+    options = AblationOptions(bound.target, bound.round_to, batch=sampling.batch, patch=sampling.patch, **how)
+    folder = output or workdir / f"{parent.stem}.ablation"
+    ablation = Ablation(inputs, options, folder, restart=sampling.restart)
+    cells = ablation.run(list(all_cells(ratios, range(sampling.seed, sampling.seed + seeds), variants)))
+    text = tables(cells)
+    write_text(folder / "tables.md", text)
+    emit({"folder": str(folder), "cells": cells}, as_json=as_json, text=f"{text}\nWrote {folder / 'tables.md'}")

@@ -1,0 +1,40 @@
+"""``drc-deploy latency``."""
+
+from pathlib import Path
+
+import click
+
+from drc_deploy.cli.options import emit, json_option, workdir_option
+from drc_deploy.cli.training_options import output_option
+from drc_deploy.latency_table import LATENCY_SUFFIX
+
+
+@click.command()
+@click.argument("model")
+@click.option("--scale", type=int, default=4, show_default=True)
+@click.option("--height", type=click.IntRange(8, 8192), default=180, show_default=True, help="Of the LR input.")
+@click.option("--width", type=click.IntRange(8, 8192), default=320, show_default=True, help="Of the LR input.")
+@output_option(LATENCY_SUFFIX)
+@workdir_option
+@json_option
+def command(model: str, scale: int, height: int, width: int, output: Path | None, workdir: Path, as_json: bool) -> None:
+    """Time the layers of MODEL at several widths, on this machine and in torch.
+
+    A search with --target latency counts in the result. It can be made on another machine than the search.
+    """
+    from drc_deploy import records
+    from drc_deploy.latency_table import write_latency_table
+    from drc_deploy.models.network import ModelSpec
+    from drc_deploy.train.latency import measure_latency
+
+    output = output or workdir / f"{model}{'' if scale == 4 else f'_x{scale}'}{LATENCY_SUFFIX}"
+    table = measure_latency(ModelSpec(model, scale), height, width)
+    write_latency_table(output, table)
+    prunable = sum(points[-1][1] for points in table.points)
+    lines = [
+        f"{table.device}, {table.library}, LR {width}x{height}",
+        f"{table.fixed_ms + prunable:.2f} ms, of which {prunable:.2f} ms in {len(table.layers)} prunable layers",
+        f"Wrote {output}",
+        f"Next: drc-deploy search {model} --target latency --latency-table {output}",
+    ]
+    emit({"latency_table": str(output), **records.to_dict(table)}, as_json=as_json, text="\n".join(lines))

@@ -1,0 +1,121 @@
+"""Options that the commands around search and pruning share."""
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from drc_deploy.cli.training_options import Command, with_options
+from drc_deploy.errors import UsageError
+from drc_deploy.widths import Target
+
+if TYPE_CHECKING:
+    from drc_deploy.latency_table import LatencyTable
+    from drc_deploy.widths import WidthsFile
+
+
+class ManyValues(click.Command):
+    """A command whose repeatable options also take several values after one name: ``--ratio 0.3 0.5 0.7``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write ``--ratio 0.3 0.5`` as ``--ratio 0.3 --ratio 0.5``, then parse as ever."""
+        repeatable = {name for p in self.params if isinstance(p, click.Option) and p.multiple for name in p.opts}
+        return super().parse_args(ctx, list(_repeated(args, repeatable)))
+
+
+def _repeated(args: list[str], repeatable: set[str]) -> Iterator[str]:
+    option, values = "", 0
+    for position, word in enumerate(args):
+        if word == "--":
+            yield from args[position:]
+            return
+        if word.startswith("-") and not _is_number(word):
+            option, values = (word if word in repeatable else ""), 0
+        elif option:
+            values += 1
+            if values > 1:
+                yield option
+        yield word
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What the pruned network has to meet."""
+
+    target: Target
+    round_to: int
+    latency_table: Path | None
+
+    def read_latency(self, model: str, scale: int) -> "LatencyTable | None":
+        """Give the table that a bound on latency counts in.
+
+        Raises:
+            UsageError: a latency is to be bounded without a table, or the table is given for another target.
+            ArtefactError: the table cannot be used for this model.
+        """
+        from drc_deploy.latency_table import read_latency_table
+
+        if (self.target == "latency") != (self.latency_table is not None):
+            raise UsageError(
+                "--target latency and --latency-table go together.",
+                f"Make a table on the machine in question: drc-deploy latency {model}.",
+            )
+        return read_latency_table(self.latency_table, model=model, scale=scale) if self.latency_table else None
+
+
+def bound_options(default_target: Target = "channels") -> Callable[[Command], Command]:
+    """Give a decorator that adds the options of ``Bound`` and hands them to the command as ``bound``."""
+    options = (
+        click.option(
+            "--target",
+            type=click.Choice(get_args(Target)),
+            default=default_target,
+            show_default=True,
+            help="What --ratio bounds: channels of every layer (the paper), or parameters, multiply-adds or "
+            "milliseconds of the whole network.",
+        ),
+        click.option(
+            "--round-to",
+            type=click.IntRange(min=1),
+            default=4,
+            show_default=True,
+            help="Widths are multiples of this; 8 and 16 suit tensor cores.",
+        ),
+        click.option(
+            "--latency-table",
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            help="What `drc-deploy latency` measured on the machine in question, for --target latency.",
+        ),
+    )
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_bound(target: Target, round_to: int, latency_table: Path | None, **others: Any) -> None:
+            command(bound=Bound(target, round_to, latency_table), **others)
+
+        return with_options(options, with_bound)
+
+    return decorate
+
+
+def asked_and_reached(found: "WidthsFile") -> str:
+    """Tell in one line what was asked of the search and what it reached."""
+    assert found.asked is not None
+    assert found.reached is not None
+    assert found.full is not None
+    share = 100 * (1 - found.reached / found.full)
+    return (
+        f"Asked: at most {found.asked:,.6g} {found.unit} ({100 * found.ratio:g} % less than {found.full:,.6g}); "
+        f"reached: {found.reached:,.6g} ({share:.1f} % less)"
+    )

@@ -1,0 +1,64 @@
+"""Latency tables: how long each prunable layer of a model takes on one machine, by width."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from drc_deploy import records
+from drc_deploy.errors import ArtefactError
+from drc_deploy.files import write_text
+
+LATENCY_SUFFIX = ".latency.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyTable:
+    """Content of ``NAME.latency.json``."""
+
+    model: str
+    scale: int
+    device: str
+    """The machine that was measured, for people."""
+    library: str
+    """What computed there, with its version and precision."""
+    height: int
+    """Of the LR input."""
+    width: int
+    fixed_ms: float
+    """Time of all that pruning does not change."""
+    layers: tuple[str, ...]
+    """Names of the prunable layers, in the model's order."""
+    points: tuple[tuple[tuple[int, float], ...], ...]
+    """For each of them (channels, milliseconds) with rising channels."""
+
+    def __post_init__(self) -> None:
+        """Refuse a table that widths cannot be looked up in."""
+        if len(self.layers) != len(self.points):
+            raise ValueError(f"{len(self.layers)} layers but {len(self.points)} lists of times")
+        for name, points in zip(self.layers, self.points, strict=True):
+            widths = [width for width, _ in points]
+            if not points or widths != sorted(set(widths)) or any(not 0 <= ms < float("inf") for _, ms in points):
+                raise ValueError(f"the times of layer {name} are no table with rising widths")
+
+
+def write_latency_table(path: Path, table: LatencyTable) -> None:
+    """Write a latency table atomically."""
+    write_text(path, records.to_json(table) + "\n")
+
+
+def read_latency_table(path: Path, *, model: str, scale: int) -> LatencyTable:
+    """Read the latency table of a model.
+
+    Raises:
+        ArtefactError: missing, damaged, or of another model or scale.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ArtefactError(f"cannot read {path}: {error.strerror}.", "Make it with `drc-deploy latency`.") from error
+    table = records.from_dict(LatencyTable, records.parse_json_object(text, str(path)), str(path))
+    if (table.model, table.scale) != (model, scale):
+        raise ArtefactError(
+            f"{path} holds times of {table.model} x{table.scale}, not of {model} x{scale}.",
+            f"Run `drc-deploy latency {model}`.",
+        )
+    return table

@@ -1,0 +1,92 @@
+"""Search, pruning, compression and comparison, as a user types them."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from drc_deploy.checkpoint_info import read_checkpoint_info
+from drc_deploy.latency_table import read_latency_table, write_latency_table
+from drc_deploy.widths import read_widths_file
+from tests.cli.test_training_commands import QUICK, drc
+
+STEPS = ["--search-steps", 1, "--prune-batches", 1, "--channels-per-step", 32, "--finetune-steps", 1, *QUICK]
+
+
+def test_a_family_is_made_in_one_go(tmp_path: Path) -> None:
+    command = ["compress", "--model", "drn_xs", "--ratio", 0.3, 0.5, *STEPS, "--target", "madds"]
+    result = drc(*command, "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    manifests = json.loads(result.stdout)["networks"]
+    assert [m["checkpoint"] for m in manifests] == [
+        "drc_runs/drn_xs_r30.safetensors",
+        "drc_runs/drn_xs_r50.safetensors",
+    ]
+    for ratio, manifest in zip((0.3, 0.5), manifests, strict=True):
+        assert [stage["stage"] for stage in manifest["stages"]] == ["search", "prune", "finetune"]
+        before, after = manifest["before"], manifest["stages"][-1]["after"]
+        assert after["multiply_adds"] <= (1 - ratio) * before["multiply_adds"]
+    told = drc(*command, cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert "Asked: at most" in told.stdout
+    assert "Next: drc-deploy export drc_runs/drn_xs_r30.safetensors --trt fp16" in told.stdout
+
+
+def test_a_bound_on_latency_counts_in_a_table(tmp_path: Path) -> None:
+    table = tmp_path / "drc_runs" / "drn_xs.latency.json"
+    assert drc("latency", "drn_xs", "--height", 16, "--width", 16, cwd=tmp_path).returncode == 0
+    measured = read_latency_table(table, model="drn_xs", scale=4)
+    # As if the machine were slow enough for its overhead not to matter.
+    points = tuple(((1, 1.0), (32, 32.0)) for _ in measured.layers)
+    write_latency_table(table, dataclasses.replace(measured, points=points, fixed_ms=1.0))
+    result = drc(
+        "search", "drn_xs", "--steps", 1, *QUICK, "--target", "latency",
+        "--latency-table", "drc_runs/drn_xs.latency.json", cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert " ms (30 % less than" in result.stdout
+    found = read_widths_file(tmp_path / "drc_runs" / "drn_xs_r30.widths.json")
+    assert found.reached is not None
+    assert found.asked is not None
+    assert found.reached <= found.asked
+    assert (tmp_path / "drc_runs" / "drn_xs_r30.widths.png").stat().st_size > 1000
+
+
+def test_a_comparison_prints_its_tables(tmp_path: Path) -> None:
+    steps = ["--search-steps", 1, "--prune-batches", 1, "--channels-per-step", 32, "--finetune-steps", 1, *QUICK]
+    result = drc(
+        "ablate", "--model", "drn_xs", "--ratio", 0.5, "--seeds", 1, "--method", "uniform", "srp", *steps, cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    assert "| uniform widths | 1 |" in result.stdout
+    assert "| SRP, uniform widths | 1 |" in result.stdout
+    assert (tmp_path / "drc_runs" / "drn_xs.ablation" / "tables.md").read_text() in result.stdout
+
+
+def test_a_pruning_method_is_an_option(tmp_path: Path) -> None:
+    (tmp_path / "w.txt").write_text("4\n8\n" + "16\n" * 10)
+    result = drc("prune", "drn_xs", "--widths", "w.txt", "--method", "thinet", "--batches", 1, *QUICK, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    made = read_checkpoint_info(next((tmp_path / "drc_runs").glob("*.safetensors")))
+    assert made.widths == (4, 8, *(16,) * 10)
+    assert made.provenance["options"]["method"] == "thinet"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compress", "--model", "drn_xs", "--ratio", 0.3, 1.5], "1.5 is not between 0 and 1"),
+        (["compress", "--model", "drn_xs", "--ratio", 0.3, 0.5, "-o", "x.safetensors"], "several ratios make several"),
+        (["compress", "--model", "drn_xs", "--ratio", 0.999, "--target", "params"], "nearest that can be reached"),
+        (["search", "drn_xs", "--target", "latency"], "go together"),
+        (["ablate", "--model", "drn_xs", "--method", "magic"], "no method 'magic'"),
+        (["latency", "drn_q"], "no model 'drn_q'"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(tmp_path: Path, arguments: list[object], words: str) -> None:
+    result = drc(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.rglob("*.safetensors"))

@@ -1,0 +1,92 @@
+"""Comparisons hold every method to the same bound, keep what was measured, and add up to the right tables."""
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drc_deploy.errors import UsageError
+from drc_deploy.models.network import ModelSpec, multiply_adds
+from drc_deploy.models.registry import build_network
+from drc_deploy.train.ablation import VARIANTS, Ablation, AblationOptions, Cell, all_cells, find_variants
+from drc_deploy.train.ablation_tables import tables
+from drc_deploy.train.compress import CompressInputs
+from drc_deploy.train.photographs import Photographs
+from drc_deploy.train.trainer import Trainer
+from tests.train.interruption import interrupt_after
+
+OPTIONS = AblationOptions(search_steps=2, prune_batches=1, channels_per_step=16, finetune_steps=2, batch=2, patch=8)
+
+
+@pytest.fixture
+def inputs(parent: Path, photographs: Photographs) -> CompressInputs:
+    return CompressInputs(parent, photographs)
+
+
+def test_every_method_meets_the_bound_and_comes_close_to_it(inputs: CompressInputs, tmp_path: Path) -> None:
+    cells = list(all_cells([0.5], [1], VARIANTS))
+    unpruned, *results = Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
+    assert [result["variant"] for result in results] == [variant.name for variant in VARIANTS]
+    limit = 0.5 * multiply_adds(build_network(ModelSpec("drn_xs", 4)))
+    for result in results:
+        counted = multiply_adds(build_network(ModelSpec("drn_xs", 4, tuple(result["widths"]))))
+        assert result["multiply_adds"] == counted
+        assert 0.95 * limit <= counted <= limit, result["variant"]
+    assert unpruned["params"] == build_network(ModelSpec("drn_xs", 4)).parameter_count
+    assert not list((tmp_path / "a" / "work").rglob("*.safetensors"))
+
+
+def test_a_stopped_comparison_goes_on_and_does_no_cell_twice(
+    inputs: CompressInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = list(all_cells([0.5], [1, 2], find_variants(["uniform", "dcp"])))
+    straight = Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, Trainer, "update", 3)  # in the second cell
+        with pytest.raises(KeyboardInterrupt):
+            Ablation(inputs, OPTIONS, tmp_path / "b", restart=False).run(cells)
+    first = next((tmp_path / "b" / "cells").iterdir())
+    written = first.stat().st_mtime_ns
+    resumed = Ablation(inputs, OPTIONS, tmp_path / "b", restart=False).run(cells)
+    assert first.stat().st_mtime_ns == written
+    for one, other in zip(straight, resumed, strict=True):
+        assert {**one, "seconds": None} == {**other, "seconds": None}
+
+
+def test_a_folder_of_other_options_is_refused(inputs: CompressInputs, tmp_path: Path) -> None:
+    Ablation(inputs, OPTIONS, tmp_path / "a", restart=False)
+    with pytest.raises(UsageError, match="other options"):
+        Ablation(inputs, AblationOptions(finetune_steps=3), tmp_path / "a", restart=False)
+    Ablation(inputs, AblationOptions(finetune_steps=3), tmp_path / "a", restart=True)
+
+
+def test_unknown_methods_are_refused() -> None:
+    with pytest.raises(UsageError, match="'drcc'"):
+        find_variants(["drc", "drcc"])
+
+
+def test_one_search_serves_cells_that_differ_in_pruning_only() -> None:
+    names = {Cell(v, 0.3, 1).search_name for v in find_variants(["uniform", "cp", "thinet", "dcp", "srp"])}
+    assert names == {"uniform_r30_s1"}
+    assert len({Cell(v, 0.3, 1).search_name for v in find_variants(["drc", "drc-plain", "no-duals"])}) == 2
+
+
+def test_tables_hold_means_and_spreads() -> None:
+    def cell(variant: str, seed: int, psnr: float) -> dict[str, Any]:
+        return {
+            "variant": variant,
+            "ratio": 0.3,
+            "seed": seed,
+            "seconds": {"search": 10 * seed},
+            "params": 1000,
+            "multiply_adds": 2_000_000_000,
+            "psnr_y": {"Set5": psnr},
+        }
+
+    unpruned = {"variant": "unpruned", "params": 2000, "multiply_adds": 3e9, "psnr_y": {"Set5": 31.5}}
+    values = [31.0, 31.1, 31.3]
+    text = tables([unpruned, *(cell("drc", i + 1, v) for i, v in enumerate(values)), cell("no-duals", 1, 30.0)])
+    assert f"| DRC | 3 | 1 | 2.000 | 20 | {statistics.mean(values):.3f} ± {statistics.stdev(values):.3f} |" in text
+    assert "| DRC without duals in any stage | 1 | 1 | 2.000 | 10 | 30.000 |" in text
+    assert text.count("| unpruned |  | 2 | 3.000 |  | 31.50 |") == 3

@@ -1,0 +1,137 @@
+"""The three stages in one go: each done once, taken up after a kill, and told in the manifest."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.errors import UsageError
+from drc_deploy.images import read_rgb
+from drc_deploy.locate import sample_images
+from drc_deploy.models.network import multiply_adds
+from drc_deploy.resize import resize_bicubic
+from drc_deploy.train import stages
+from drc_deploy.train.compress import CompressInputs, CompressOptions, compress
+from drc_deploy.train.evaluation import Benchmark, find_benchmarks
+from drc_deploy.train.options import TrainOptions
+from drc_deploy.train.photographs import Photographs
+from drc_deploy.train.pruning import LayerwisePruning, PruneOptions
+from drc_deploy.train.search import Searcher
+from drc_deploy.train.search_options import SearchOptions
+from drc_deploy.train.trainer import Trainer
+from drc_deploy.widths import read_widths_file
+from tests.train.interruption import interrupt_after
+
+OPTIONS = CompressOptions(
+    SearchOptions(steps=2, batch=2, patch=8),
+    PruneOptions(batches=1, batch=2, patch=8, channels_per_step=16),
+    TrainOptions(3, 2, 8),
+)
+
+
+@pytest.fixture
+def inputs(parent: Path, photographs: Photographs) -> CompressInputs:
+    return CompressInputs(parent, photographs)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "net_r30.safetensors"
+
+
+@pytest.fixture
+def set5(tmp_path: Path) -> Benchmark:
+    """One pair of images, as a set."""
+    hr = read_rgb(sample_images()[0])[:96, :96]
+    for name, image in (("HR", hr), ("LRx4", resize_bicubic(hr, 24, 24))):
+        folder = tmp_path / "pairs" / name
+        folder.mkdir(parents=True)
+        Image.fromarray(image).save(folder / "a.png")
+    return find_benchmarks([tmp_path / "pairs"], 4)[0]
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "calls"), [(Searcher, "update", 1), (LayerwisePruning, "advance", 4), (Trainer, "update", 2)]
+)
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
+    inputs: CompressInputs,
+    output: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    method: str,
+    calls: int,
+) -> None:
+    straight = tmp_path / "straight.safetensors"
+    compress(inputs, OPTIONS, straight)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, owner, method, calls)
+        with pytest.raises(KeyboardInterrupt):
+            compress(inputs, OPTIONS, output)
+    assert not output.exists()
+    compress(inputs, OPTIONS, output)
+    expected, found = load_checkpoint(straight).weights, load_checkpoint(output).weights
+    for name, tensor in expected.items():
+        assert tensor.equal(found[name]), name
+
+
+def test_finished_stages_are_not_done_again(
+    inputs: CompressInputs, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compress(inputs, OPTIONS, output)
+    written = output.stat().st_mtime_ns
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise AssertionError("done again")
+
+    monkeypatch.setattr(stages, "search_widths", fail)
+    monkeypatch.setattr(stages, "prune_to_widths", fail)
+    compress(inputs, OPTIONS, output)
+    assert output.stat().st_mtime_ns == written
+
+
+def test_the_manifest_tells_what_went_in_and_what_came_out(inputs: CompressInputs, output: Path, parent: Path) -> None:
+    manifest = compress(inputs, OPTIONS, output)
+    assert json.loads(output.with_suffix(".manifest.json").read_text()) == manifest
+    assert [stage["stage"] for stage in manifest["stages"]] == ["search", "prune", "finetune"]
+    assert all(stage["seconds"] >= 0 and stage["options"]["seed"] == 1 for stage in manifest["stages"])
+    small = load_checkpoint(output).build_network()
+    assert manifest["stages"][-1]["after"]["params"] == small.parameter_count
+    assert manifest["stages"][-1]["after"]["multiply_adds"] == multiply_adds(small)
+    assert manifest["before"]["params"] == load_checkpoint(parent).build_network().parameter_count
+    assert set(manifest["versions"]) == {"torch", "numpy", "python"}
+
+
+def test_a_set_that_is_added_later_is_measured(
+    inputs: CompressInputs, output: Path, set5: Benchmark, parent: Path, photographs: Photographs
+) -> None:
+    compress(inputs, OPTIONS, output)
+    written = output.stat().st_mtime_ns
+    manifest = compress(CompressInputs(parent, photographs, [set5]), OPTIONS, output)
+    assert output.stat().st_mtime_ns == written
+    for size in (manifest["before"], manifest["stages"][1]["after"], manifest["stages"][2]["after"]):
+        assert size["psnr_y"]["pairs"] > 0
+
+
+def test_a_pruned_network_can_be_pruned_further_relative_to_the_original(
+    inputs: CompressInputs, output: Path, tmp_path: Path, photographs: Photographs
+) -> None:
+    compress(inputs, OPTIONS, output)
+    options = CompressOptions(SearchOptions(0.5, 2, 2, 8), OPTIONS.prune, OPTIONS.finetune)
+    again = tmp_path / "again.safetensors"
+    compress(CompressInputs(output, photographs), options, again)
+    found = read_widths_file(tmp_path / "again.stages" / "again.widths.json")
+    assert found.full_widths == (8, 16, *(32,) * 10)
+    assert all(width <= full * 0.5 for width, full in zip(found.widths, found.full_widths, strict=True))
+    assert load_checkpoint(again).build_network().widths == found.widths
+
+
+def test_a_ratio_that_cannot_be_met_is_refused_with_the_nearest(inputs: CompressInputs, output: Path) -> None:
+    search = SearchOptions(0.99, 2, 2, 8, target="madds")
+    with pytest.raises(UsageError) as caught:
+        compress(inputs, CompressOptions(search, OPTIONS.prune, OPTIONS.finetune), output)
+    assert "multiply-adds" in str(caught.value) + caught.value.hint
+    assert not output.exists()

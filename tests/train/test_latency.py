@@ -1,0 +1,51 @@
+"""Times land where they belong, and noise cannot make a wider layer cheaper."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from drc_deploy.errors import ArtefactError
+from drc_deploy.latency_table import read_latency_table, write_latency_table
+from drc_deploy.models.network import ModelSpec
+from drc_deploy.models.registry import build_network
+from drc_deploy.train.cost import cost_model
+from drc_deploy.train.latency import measure_latency
+
+SPEC = ModelSpec("drn_xs", 4)
+
+
+def test_equal_layers_have_equal_times_and_the_sum_is_the_network() -> None:
+    table = measure_latency(SPEC, 16, 24)
+    layers = dict(zip(table.layers, table.points, strict=True))
+    assert layers["stage0.block0"] == layers["stage0.block3"] != layers["stage1.block0"]
+    assert [width for width, _ in layers["stage0.block0"]] == [4, 8, 12, 16, 20, 24, 28, 32]
+    full = [layer.full_width for layer in build_network(SPEC).prunable_layers]
+    parts = sum(points[-1][1] for points in table.points)
+    assert cost_model(SPEC, "latency", table).total(full) == pytest.approx(table.fixed_ms + parts)
+
+
+def test_a_wider_layer_is_never_cheaper_however_noisy_the_clock() -> None:
+    chance = random.Random(1)
+
+    def timer(run: Callable[[], object]) -> float:
+        return chance.uniform(1, 2)
+
+    for points in measure_latency(SPEC, 16, 16, timer).points:
+        times = [ms for _, ms in points]
+        assert times == sorted(times)
+
+
+def test_a_table_is_read_back_and_only_for_its_model(tmp_path: Path) -> None:
+    table = measure_latency(SPEC, 16, 16, lambda _run: 1.0)
+    path = tmp_path / "a.latency.json"
+    write_latency_table(path, table)
+    assert read_latency_table(path, model="drn_xs", scale=4) == table
+    with pytest.raises(ArtefactError, match="not of drn_s x4"):
+        read_latency_table(path, model="drn_s", scale=4)
+    path.write_text(path.read_text().replace("1.0", "-1.0"))
+    with pytest.raises(ArtefactError, match="no table"):
+        read_latency_table(path, model="drn_xs", scale=4)
+    with pytest.raises(ArtefactError, match="cannot read"):
+        read_latency_table(tmp_path / "missing.latency.json", model="drn_xs", scale=4)

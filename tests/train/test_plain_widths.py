@@ -1,0 +1,62 @@
+"""Widths without a search: known shares, and bounds that are met closely."""
+
+import pytest
+
+from drc_deploy.errors import UsageError
+from drc_deploy.models.network import ModelSpec, multiply_adds
+from drc_deploy.models.registry import build_network
+from drc_deploy.train.candidates import candidate_widths
+from drc_deploy.train.cost import Budget, budget_for, cost_model
+from drc_deploy.train.plain_widths import random_widths, uniform_widths, uniform_widths_within
+
+SPEC = ModelSpec("drn_s", 4)
+FULL = [layer.full_width for layer in build_network(SPEC).prunable_layers]
+
+
+def budget(ratio: float) -> Budget:
+    return budget_for(cost_model(SPEC, "madds"), FULL, ratio)
+
+
+def test_unrounded_they_are_the_manual_design_of_the_paper() -> None:
+    network = build_network(ModelSpec("drn_s", 4, tuple(uniform_widths(FULL, FULL, 0.3, 1))))
+    assert network.widths == (12, 23, *(45,) * 62)
+    assert round(network.parameter_count / 1e6, 1) == 3.4
+    assert round(multiply_adds(network) / 1e9, 1) == 77.4
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("round_to", [4, 8])
+def test_a_budget_is_met_to_one_percent(ratio: float, round_to: int) -> None:
+    limit = budget(ratio)
+    for widths in (
+        uniform_widths_within(FULL, FULL, limit, round_to),
+        random_widths([sorted(set(candidate_widths(c, ratio, round_to, "madds"))) for c in FULL], limit, 1),
+    ):
+        assert 0.99 * limit.limit <= limit.cost.total(widths) <= limit.limit
+        assert all(width % round_to == 0 for width in widths)
+
+
+def test_uniform_widths_are_uniform() -> None:
+    widths = uniform_widths_within(FULL, FULL, budget(0.5), 4)
+    shares = [width / full for width, full in zip(widths[2:], FULL[2:], strict=True)]
+    assert max(shares) - min(shares) <= 4 / 64
+
+
+def test_layers_that_are_narrow_already_stay_so() -> None:
+    now = [4, 8] + [20] * 62
+    assert uniform_widths(FULL, now, 0.5, 4) == now
+    widths = uniform_widths_within(FULL, now, budget(0.5), 4)
+    assert widths == now
+
+
+def test_seeds_decide_random_widths() -> None:
+    candidates = [[4, 8, 12]] * 64
+    assert random_widths(candidates, None, 1) == random_widths(candidates, None, 1)
+    assert random_widths(candidates, None, 1) != random_widths(candidates, None, 2)
+
+
+def test_budgets_that_nothing_meets_are_refused() -> None:
+    with pytest.raises(UsageError, match="nearest"):
+        uniform_widths_within(FULL, FULL, budget(0.999), 4)
+    with pytest.raises(UsageError, match="nearest"):
+        random_widths([[32, 64]] * 64, budget(0.9), 1)

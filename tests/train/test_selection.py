@@ -1,0 +1,52 @@
+"""The choice of widths is the best one, and never above the bound."""
+
+import itertools
+import random
+
+import pytest
+
+from drc_deploy.errors import UsageError
+from drc_deploy.train.cost import CostModel
+from drc_deploy.train.selection import choose_widths
+
+
+def problem(seed: int) -> tuple[list[list[float]], list[list[int]], CostModel, float]:
+    chance = random.Random(seed)
+    candidates = [sorted(chance.sample(range(1, 33), 4)) for _ in range(5)]
+    values = [[chance.uniform(-3, 0) for _ in row] for row in candidates]
+    points = tuple(((0, 0.0), (32, chance.uniform(1, 100))) for _ in candidates)
+    cost = CostModel("madds", "multiply-adds", 10.0, points)
+    least, most = (cost.total([pick(row) for row in candidates]) for pick in (min, max))
+    return values, candidates, cost, least + chance.uniform(0.1, 0.9) * (most - least)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_choice_is_that_of_brute_force(seed: int) -> None:
+    values, candidates, cost, limit = problem(seed)
+    numbered = [list(zip(*rows, strict=True)) for rows in zip(values, candidates, strict=True)]
+    allowed = [
+        (sum(value for value, _ in choice), [width for _, width in choice])
+        for choice in itertools.product(*numbered)
+        if cost.total([width for _, width in choice]) <= limit
+    ]
+    best = max(value for value, _ in allowed)
+    chosen = choose_widths(values, candidates, cost, limit)
+    assert cost.total(chosen) <= limit
+    value = sum(dict(zip(c, v, strict=True))[w] for v, c, w in zip(values, candidates, chosen, strict=True))
+    assert value == pytest.approx(best, abs=1e-9)
+
+
+def test_of_equal_values_as_much_as_possible_is_spent() -> None:
+    cost = CostModel("params", "parameters", 0.0, (((0, 0.0), (10, 10.0)),) * 3)
+    assert sum(choose_widths([[0.0] * 4] * 3, [[2, 4, 6, 8]] * 3, cost, 17.0)) == 16
+
+
+def test_a_limit_that_the_cheapest_choice_meets_exactly_is_met() -> None:
+    cost = CostModel("params", "parameters", 5.0, (((0, 0.0), (10, 10.0)),) * 3)
+    assert choose_widths([[0.0, 1.0]] * 3, [[4, 8]] * 3, cost, 17.0) == [4, 4, 4]
+
+
+def test_an_impossible_limit_names_the_nearest() -> None:
+    cost = CostModel("params", "parameters", 5.0, (((0, 0.0), (10, 10.0)),) * 3)
+    with pytest.raises(UsageError, match="nearest that can be reached is 17"):
+        choose_widths([[0.0]] * 3, [[4]] * 3, cost, 16.9)

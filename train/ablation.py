@@ -1,0 +1,241 @@
+"""The paper's comparisons on the user's own network: every method at equal cost and equal fine-tuning.
+
+Tables 2 (pruning methods), 4 (how widths are chosen) and 6 (with and without duals) of the DRC paper. A cell is one
+method at one ratio with one seed. Each is kept on disk: a killed comparison goes on, and a larger one adds to it.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.errors import UsageError
+from drc_deploy.files import sha256_of, write_text
+from drc_deploy.progress import progress
+from drc_deploy.train.choices import Precision, PruneMethod, SearchMethod
+from drc_deploy.train.compress import CompressInputs
+from drc_deploy.train.loop import Supervision
+from drc_deploy.train.manifest import described
+from drc_deploy.train.options import TrainOptions
+from drc_deploy.train.pruning import PruneOptions
+from drc_deploy.train.run_folder import run_path
+from drc_deploy.train.search_options import SearchOptions
+from drc_deploy.train.stages import prune_file, search_file
+from drc_deploy.train.training import start_from_checkpoint, train
+from drc_deploy.widths import WIDTHS_SUFFIX, Target, read_widths
+
+DUAL_WEIGHT = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One row of the tables: how widths are chosen, how channels are, and where the duals take part."""
+
+    name: str
+    label: str
+    search: SearchMethod = "drc"
+    search_duals: bool = True
+    prune: PruneMethod = "drc"
+    duals: bool = True
+    """In pruning and fine-tuning."""
+
+
+VARIANTS = (
+    Variant("uniform", "uniform widths", "uniform"),
+    Variant("random", "random widths", "random"),
+    Variant("darts", "DARTS: own weights for each candidate", "darts", search_duals=False),
+    Variant("darts-shared", "DARTS: shared weights, first channels", "darts-shared", search_duals=False),
+    Variant("drc-plain", "DRC: shared weights by importance, no duals", search_duals=False),
+    Variant("drc", "DRC"),
+    Variant("cp", "CP, uniform widths", "uniform", prune="cp"),
+    Variant("thinet", "ThiNet, uniform widths", "uniform", prune="thinet"),
+    Variant("dcp", "DCP, uniform widths", "uniform", prune="dcp"),
+    Variant("srp", "SRP, uniform widths", "uniform", prune="srp"),
+    Variant("no-duals", "DRC without duals in any stage", search_duals=False, duals=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AblationOptions:
+    """What every cell has in common."""
+
+    target: Target = "madds"
+    """What all methods are held to."""
+    round_to: int = 4
+    search_steps: int = 200
+    prune_batches: int = 4
+    channels_per_step: int = 4
+    finetune_steps: int = 300
+    learning_rate: float = 1e-4
+    precision: Precision = "fp32"
+    batch: int = 16
+    patch: int = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One method at one ratio with one seed."""
+
+    variant: Variant
+    ratio: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of the cell's file."""
+        return f"{self.variant.name}_r{round(100 * self.ratio):02d}_s{self.seed}"
+
+    @property
+    def search_name(self) -> str:
+        """Name of the search that the cell needs, which cells of other pruning methods share."""
+        duals = "" if self.variant.search_duals else "_no_duals"
+        return f"{self.variant.search}{duals}_r{round(100 * self.ratio):02d}_s{self.seed}"
+
+
+class Ablation:
+    """A folder of cells, all of one network, one set of photographs and one set of options.
+
+    Raises:
+        UsageError: the folder holds cells of something else.
+    """
+
+    def __init__(self, inputs: CompressInputs, options: AblationOptions, folder: Path, *, restart: bool) -> None:
+        self._inputs, self._options, self._folder = inputs, options, folder
+        request = {
+            "checkpoint": sha256_of(inputs.parent),
+            "data": inputs.photographs.fingerprint,
+            "eval": [name for name, _ in inputs.benchmarks],
+            **asdict(options),
+        }
+        path = folder / "ablation.json"
+        if restart:
+            for name in ("cells", "searches", "work"):
+                shutil.rmtree(folder / name, ignore_errors=True)
+            path.unlink(missing_ok=True)
+        if path.exists() and json.loads(path.read_text(encoding="utf-8")).get("request") != request:
+            raise UsageError(
+                f"{folder} holds a comparison with other options or data.", "Give another -o, or add --restart."
+            )
+        write_text(path, json.dumps({"request": request}, indent=2) + "\n")
+
+    def run(self, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+        """Compute the cells that are not there yet; give all of them, with the unpruned network first.
+
+        Raises:
+            UsageError: widths that meet the bound do not exist.
+            TrainingError: a loss became NaN, or too little data.
+        """
+        before = {"variant": "unpruned", **described(self._inputs.parent, self._inputs.benchmarks, {})}
+        results = [before]
+        missing = [cell for cell in cells if not self._path(cell).exists()]
+        with progress("Comparing", len(cells), done=len(cells) - len(missing)) as bar:
+            for cell in cells:
+                if cell in missing:
+                    write_text(self._path(cell), json.dumps(self._measure(cell), indent=2) + "\n")
+                    bar.advance(note=cell.name)
+                results.append(json.loads(self._path(cell).read_text(encoding="utf-8")))
+        return results
+
+    def _path(self, cell: Cell) -> Path:
+        return self._folder / "cells" / f"{cell.name}.json"
+
+    def _measure(self, cell: Cell) -> dict[str, Any]:
+        work = self._folder / "work"
+        pruned, result = (work / f"{cell.name}{suffix}.safetensors" for suffix in ("_pruned", ""))
+        widths, search_s = self._widths(cell)
+        start = time.monotonic()
+        prune_file(self._inputs.parent, widths, self._inputs.photographs, self._prune_options(cell), pruned)
+        pruned_at = time.monotonic()
+        options = self._finetune_options(cell)
+        train(
+            start_from_checkpoint(pruned, options),
+            self._inputs.photographs,
+            options,
+            result,
+            supervision=Supervision(keep=0),
+        )
+        seconds = {"search": search_s, "prune": pruned_at - start, "finetune": time.monotonic() - pruned_at}
+        content = {
+            "variant": cell.variant.name,
+            "ratio": cell.ratio,
+            "seed": cell.seed,
+            "widths": list(widths),
+            "seconds": {stage: round(value, 1) for stage, value in seconds.items()},
+            "pruned": described(pruned, self._inputs.benchmarks, {})["psnr_y"],
+            **described(result, self._inputs.benchmarks, {}),
+        }
+        for file in (pruned, result):
+            file.unlink()
+        shutil.rmtree(run_path(result))
+        return content
+
+    def _widths(self, cell: Cell) -> tuple[tuple[int, ...], float]:
+        """Give the cell's widths and how long the search for them took."""
+        info = load_checkpoint(self._inputs.parent).spec
+        path = self._folder / "searches" / f"{cell.search_name}{WIDTHS_SUFFIX}"
+        times = path.with_suffix(".seconds")
+        if not times.exists():
+            start = time.monotonic()
+            search_file(
+                self._inputs.parent,
+                self._inputs.photographs,
+                self._search_options(cell),
+                path,
+                latency=self._inputs.latency,
+            )
+            write_text(times, f"{time.monotonic() - start:.1f}\n")
+        return read_widths(path, model=info.name, scale=info.scale), float(times.read_text(encoding="utf-8"))
+
+    def _search_options(self, cell: Cell) -> SearchOptions:
+        o = self._options
+        return SearchOptions(
+            cell.ratio,
+            o.search_steps,
+            o.batch,
+            o.patch,
+            o.round_to,
+            method=cell.variant.search,
+            target=o.target,
+            dual_weight=DUAL_WEIGHT if cell.variant.search_duals else 0.0,
+            seed=cell.seed,
+        )
+
+    def _prune_options(self, cell: Cell) -> PruneOptions:
+        o = self._options
+        return PruneOptions(
+            cell.variant.prune,
+            o.prune_batches,
+            o.batch,
+            o.patch,
+            o.channels_per_step,
+            dual_weight=DUAL_WEIGHT if cell.variant.duals else 0.0,
+            seed=cell.seed,
+        )
+
+    def _finetune_options(self, cell: Cell) -> TrainOptions:
+        o = self._options
+        options = TrainOptions(
+            o.finetune_steps, o.batch, o.patch, learning_rate=o.learning_rate, precision=o.precision, seed=cell.seed
+        )
+        return options if cell.variant.duals else replace(options, dual="none")
+
+
+def all_cells(ratios: Sequence[float], seeds: Sequence[int], variants: Sequence[Variant]) -> Iterator[Cell]:
+    """Give every combination, seed by seed: what has come out when a run is stopped can then be compared."""
+    return (Cell(variant, ratio, seed) for seed in seeds for ratio in ratios for variant in variants)
+
+
+def find_variants(names: Sequence[str]) -> tuple[Variant, ...]:
+    """Give the variants of these names; of none, all.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    known = {variant.name: variant for variant in VARIANTS}
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"there is no method {unknown[0]!r} to compare.", f"Choose from {', '.join(known)}.")
+    return tuple(known[name] for name in names) or VARIANTS

@@ -1,0 +1,171 @@
+"""Timing each prunable layer of a model at several widths, on this machine."""
+
+import math
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from drc_deploy.latency_table import LatencyTable
+from drc_deploy.models.network import ModelSpec, SRNetwork
+from drc_deploy.models.registry import build_network
+from drc_deploy.progress import progress
+from drc_deploy.train.device import memory_checked, training_device
+from drc_deploy.train.partial_forward import Recorder
+
+SHARES = 8
+"""Widths that are timed: so many equal shares of the full one."""
+ROUNDS = 9
+"""Timings of every width; all are taken in turns, so that a machine that slows down slows all of them."""
+Timer = Callable[[Callable[[], object]], float]
+"""Runs something once and gives the milliseconds that it took."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Producer and consumer of a prunable layer, as far as their time depends on it."""
+
+    inputs: int
+    producer_kernel: int
+    stride: int
+    group: int
+    full_width: int
+    consumer_kernel: int
+    outputs: int
+    height: int
+    width: int
+
+    def build(self, kept: int) -> nn.Module:
+        """Build the two convolutions with ``kept`` channels between them."""
+        layers: list[nn.Module] = [
+            nn.Conv2d(
+                self.inputs,
+                kept * self.group,
+                self.producer_kernel,
+                stride=self.stride,
+                padding=self.producer_kernel // 2,
+            )
+        ]
+        if self.group > 1:
+            layers.append(nn.PixelShuffle(math.isqrt(self.group)))
+        layers.append(nn.Conv2d(kept, self.outputs, self.consumer_kernel, padding=self.consumer_kernel // 2))
+        return nn.Sequential(*layers)
+
+
+def measure_latency(spec: ModelSpec, height: int, width: int, timer: Timer | None = None) -> LatencyTable:
+    """Time the layers of an unpruned model in torch: in half precision on a GPU, in float32 on a CPU.
+
+    Args:
+        spec: The model; its widths play no part.
+        height: Of the LR input.
+        width: Of the LR input.
+        timer: How a run is timed; None: by the clock, waiting for the device.
+
+    Raises:
+        UsageError: unknown model.
+        TrainingError: memory ran out.
+    """
+    network = build_network(ModelSpec(spec.name, spec.scale))
+    _place(network)
+    lr = torch.rand(1, 3, height, width, device=training_device()) * 255
+    with memory_checked("Give a smaller --size."), torch.no_grad():
+        pairs = [_pair(network, index, lr) for index in range(len(network.prunable_layers))]
+        times, whole_ms = _time_all(sorted(set(pairs), key=str), network, lr, timer or _by_clock)
+    points = tuple(times[pair] for pair in pairs)
+    library = f"torch {torch.__version__}, {'float16' if lr.device.type == 'cuda' else 'float32'}"
+    return LatencyTable(
+        spec.name,
+        spec.scale,
+        _device_name(lr.device),
+        library,
+        height,
+        width,
+        # Timed alone, layers can take longer than in the network, but never less than no time is left.
+        max(0.0, whole_ms - sum(points_of_layer[-1][1] for points_of_layer in points)),
+        tuple(layer.name for layer in network.prunable_layers),
+        points,
+    )
+
+
+def _place(module: nn.Module) -> None:
+    module.to(training_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    if training_device().type == "cuda":
+        if isinstance(module, SRNetwork):
+            module.halve_body()
+        else:
+            module.half()
+
+
+def _pair(network: SRNetwork, index: int, lr: Tensor) -> _Pair:
+    layer = network.prunable_layers[index]
+    producer, consumer = network.convolution(layer.producer), network.convolution(layer.consumer)
+    with Recorder(network, layer.producer) as recorder:
+        network.upscale(lr)
+    return _Pair(
+        producer.in_channels,
+        producer.kernel_size[0],
+        producer.stride[0],
+        layer.group,
+        layer.full_width,
+        consumer.kernel_size[0],
+        consumer.out_channels,
+        *recorder.input.shape[-2:],
+    )
+
+
+def _time_all(
+    pairs: list[_Pair], network: SRNetwork, lr: Tensor, timer: Timer
+) -> tuple[dict[_Pair, tuple[tuple[int, float], ...]], float]:
+    """Time every pair at every width, and the network; give (width, milliseconds) of each, and of the network."""
+    cases = {(pair, width): _case(pair, width) for pair in pairs for width in _widths(pair.full_width)}
+    samples: dict[tuple[_Pair, int], list[float]] = {case: [] for case in cases}
+    whole: list[float] = []
+    with progress("Timing layers", ROUNDS + 1) as bar:
+        for _ in range(ROUNDS + 1):  # the first is the warm-up
+            for case, run in cases.items():
+                samples[case].append(timer(run))
+            whole.append(timer(lambda: network.upscale(lr)))
+            bar.advance()
+    medians = {case: statistics.median(times[1:]) for case, times in samples.items()}
+    return {pair: _rising(pair, medians) for pair in pairs}, statistics.median(whole[1:])
+
+
+def _widths(full: int) -> list[int]:
+    return sorted({max(1, full * share // SHARES) for share in range(1, SHARES + 1)})
+
+
+def _case(pair: _Pair, width: int) -> Callable[[], object]:
+    module = pair.build(width)
+    _place(module)
+    images = torch.rand(1, pair.inputs, pair.height, pair.width, device=training_device())
+    images = images.to(next(module.parameters()).dtype).contiguous(memory_format=torch.channels_last)
+    return lambda: module(images)
+
+
+def _rising(pair: _Pair, medians: dict[tuple[_Pair, int], float]) -> tuple[tuple[int, float], ...]:
+    """Give the times of one pair; a wider layer never counts as faster, which only noise can make it."""
+    points: list[tuple[int, float]] = []
+    for width in _widths(pair.full_width):
+        points.append((width, max(medians[pair, width], points[-1][1] if points else 0.0)))
+    return tuple(points)
+
+
+def _by_clock(run: Callable[[], object]) -> float:
+    _wait()
+    start = time.perf_counter()
+    run()
+    _wait()
+    return 1000 * (time.perf_counter() - start)
+
+
+def _wait() -> None:
+    if training_device().type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()

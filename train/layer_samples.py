@@ -1,0 +1,63 @@
+"""What a layer reads and should give at random places: the data of the regressions of CP and ThiNet."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from drc_deploy.models.network import PrunableLayer
+from drc_deploy.train.partial_forward import run_up_to
+from drc_deploy.train.pruning import Pruning
+
+PLACES = 10
+"""Places per image (He et al., 2017, and the DRC authors' code)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSamples:
+    """n places of a layer's output."""
+
+    patches: Tensor
+    """(n, C, kH*kW) float64: what the pruned network's consumer reads."""
+    weight: Tensor
+    """(O, C, kH*kW) float64: the consumer's pretrained weights."""
+    targets: Tensor
+    """(n, O) float64: what the original network's consumer gives there, without its bias."""
+
+    def contributions(self) -> Tensor:
+        """Give what each input channel adds to each output: (n, O, C)."""
+        return torch.einsum("nck,ock->noc", self.patches, self.weight)
+
+
+def sample_layer(pruning: Pruning, layer: PrunableLayer, batches: Sequence[list[Tensor]]) -> LayerSamples:
+    """Look at ``PLACES`` random places of every image; the seed and the layer decide which."""
+    random = np.random.default_rng((pruning.options.seed, pruning.original.prunable_layers.index(layer)))
+    consumer = pruning.pruned.convolution(layer.consumer)
+    patches, targets = [], []
+    for images in batches:
+        read = run_up_to(pruning.pruned, layer.consumer, images[0]).input
+        given = run_up_to(pruning.original, layer.consumer, images[0]).output
+        number, _, height, width = given.shape
+        image = torch.arange(number, device=read.device)[:, None]
+        rows, columns = (
+            torch.as_tensor(random.integers(side, size=(number, PLACES)), device=read.device)
+            for side in (height, width)
+        )
+        patches.append(_patches(consumer, read, image, rows, columns))
+        targets.append(given[image, :, rows, columns].flatten(0, 1))
+    bias = 0 if consumer.bias is None else pruning.original.convolution(layer.consumer).bias.double()  # type: ignore[union-attr]
+    return LayerSamples(
+        torch.cat(patches).double(), consumer.weight.detach().flatten(2).double(), torch.cat(targets).double() - bias
+    )
+
+
+def _patches(consumer: nn.Conv2d, read: Tensor, image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Cut what a convolution of stride 1 that keeps the size reads for some places of its output: (n, C, kH*kW)."""
+    size_y, size_x = consumer.kernel_size
+    padded = F.pad(read, (size_x // 2, size_x // 2, size_y // 2, size_y // 2))
+    y = rows[:, :, None, None] + torch.arange(size_y, device=read.device)[:, None]
+    x = columns[:, :, None, None] + torch.arange(size_x, device=read.device)
+    return padded.permute(0, 2, 3, 1)[image[:, :, None, None], y, x].flatten(2, 3).flatten(0, 1).transpose(1, 2)

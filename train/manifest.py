@@ -1,0 +1,90 @@
+"""What ``compress`` has done, kept on disk after every stage."""
+
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.files import sha256_of, write_text
+from drc_deploy.models.network import multiply_adds
+from drc_deploy.train.device import place
+from drc_deploy.train.evaluation import Benchmark, measure_psnr
+
+
+class Manifest:
+    """``NAME.manifest.json``: the inputs, and of each stage its options, result, time, size and PSNR."""
+
+    def __init__(self, path: Path, *, inputs: dict[str, Any], restart: bool) -> None:
+        self._path = path
+        previous = {} if restart else _read_json(path)
+        # Stages are taken over only as long as everything before them is the same.
+        same = previous.get("inputs") == inputs
+        self._previous = previous.get("stages", []) if same else []
+        self.content: dict[str, Any] = {
+            "inputs": inputs,
+            "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
+            "before": previous.get("before", {}) if same else {},
+            "stages": [],
+        }
+
+    def describe_parent(self, parent: Path, benchmarks: Sequence[Benchmark]) -> None:
+        """Record size and PSNR of the network before compression."""
+        self.content["before"] = described(parent, benchmarks, self.content["before"])
+
+    def run(self, stage: str, options: dict[str, Any], result: Path, work: Callable[[], object]) -> None:
+        """Do ``work``, which writes ``result``, unless an earlier run did it with the same inputs and options."""
+        position = len(self.content["stages"])
+        entry = self._previous[position] if position < len(self._previous) else {}
+        if entry.get("options") != options or not _unchanged(result, entry.get("sha256")):
+            self._previous = []
+            start = time.monotonic()
+            work()
+            entry = {
+                "stage": stage,
+                "options": options,
+                "result": result.name,
+                "sha256": sha256_of(result),
+                "seconds": round(time.monotonic() - start, 1),
+            }
+        self.content["stages"].append(entry)
+        self._write()
+
+    def describe_result(self, checkpoint: Path, benchmarks: Sequence[Benchmark]) -> None:
+        """Record size and PSNR of what the last stage made."""
+        entry = self.content["stages"][-1]
+        entry["after"] = described(checkpoint, benchmarks, entry.get("after", {}))
+        self._write()
+
+    def _write(self) -> None:
+        write_text(self._path, json.dumps(self.content, indent=2) + "\n")
+
+
+def described(path: Path, benchmarks: Sequence[Benchmark], known: dict[str, Any]) -> dict[str, Any]:
+    """Give parameters, multiply-adds and PSNR of a checkpoint; sets that ``known`` has are not measured again."""
+    checkpoint = load_checkpoint(path)
+    psnr = {**checkpoint.provenance.get("psnr_y", {}), **known.get("psnr_y", {})}
+    missing = [(name, pairs) for name, pairs in benchmarks if name not in psnr]
+    psnr |= measure_psnr(place(checkpoint.build_network()).eval(), missing)
+    return {
+        "params": checkpoint.build_network().parameter_count,
+        "multiply_adds": multiply_adds(checkpoint.build_network()),
+        "psnr_y": {name: psnr[name] for name, _ in benchmarks},
+    }
+
+
+def _unchanged(path: Path, sha256: str | None) -> bool:
+    return path.is_file() and sha256_of(path) == sha256
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # no manifest, or an unreadable one: everything is done again
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,87 @@
+"""Widths without a search: the same share everywhere, or at random."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from drc_deploy.train.cost import Budget
+from drc_deploy.train.selection import choose_widths, spend_rest
+
+EPSILON = 1e-9
+"""0.7 * 10 is 6.999... in floating point."""
+
+
+def uniform_widths(full: Sequence[int], now: Sequence[int], ratio: float, round_to: int) -> list[int]:
+    """Keep full - floor(full * ratio) channels of every layer, down to a multiple of ``round_to``.
+
+    Without rounding that is the manual design of the paper's Table 4.
+
+    Args:
+        full: Channels of each layer in the unpruned network.
+        now: Channels that each layer has, the most that it can keep.
+        ratio: Share to remove.
+        round_to: Every width is a multiple of it, and at least it, but for layers that have fewer.
+    """
+    return _rounded([c - math.floor(c * ratio + EPSILON) for c in full], now, round_to)
+
+
+def _rounded(widths: Sequence[int], now: Sequence[int], round_to: int) -> list[int]:
+    return [min(max(w // round_to * round_to, round_to), present) for w, present in zip(widths, now, strict=True)]
+
+
+def uniform_widths_within(full: Sequence[int], now: Sequence[int], budget: Budget, round_to: int) -> list[int]:
+    """Keep the largest common share that is within the budget, then spend what rounding left over.
+
+    Each layer that the budget allows to is widened by one step, the relatively narrowest first, so that methods can be
+    compared at equal cost.
+
+    Raises:
+        UsageError: even the narrowest network is too costly.
+    """
+    steps = [i / 1000 for i in range(1, 1001)]
+    fitting = [s for s in steps if budget.cost.total(_shared(full, now, s, round_to)) <= budget.limit]
+    if not fitting:
+        least = [min(round_to, present) for present in now]
+        return choose_widths([[0.0]] * len(full), [[width] for width in least], budget.cost, budget.limit)
+    return spend_rest(_shared(full, now, fitting[-1], round_to), full, now, budget, round_to)
+
+
+def _shared(full: Sequence[int], now: Sequence[int], share: float, round_to: int) -> list[int]:
+    return _rounded([math.floor(c * share + EPSILON) for c in full], now, round_to)
+
+
+def random_widths(candidates: Sequence[Sequence[int]], budget: Budget | None, seed: int) -> list[int]:
+    """Draw one candidate of each layer; then, under a budget, narrow and widen layers at random to come up to it.
+
+    Args:
+        candidates: For each layer its widths, rising.
+        budget: The most that the network may cost.
+        seed: Decides everything.
+
+    Raises:
+        UsageError: even the narrowest candidates are too costly.
+    """
+    random = np.random.default_rng(seed)
+    chosen = [int(random.integers(len(widths))) for widths in candidates]
+    if budget:
+        # Refuses what cannot be met.
+        choose_widths([[0.0]] * len(candidates), [widths[:1] for widths in candidates], budget.cost, budget.limit)
+        _fit(chosen, candidates, budget, random)
+    return [widths[number] for widths, number in zip(candidates, chosen, strict=True)]
+
+
+def _fit(chosen: list[int], candidates: Sequence[Sequence[int]], budget: Budget, random: np.random.Generator) -> None:
+    """Take a candidate less in random layers until the budget is met, then one more wherever that is allowed."""
+
+    def too_costly() -> bool:
+        return budget.cost.total([row[number] for row, number in zip(candidates, chosen, strict=True)]) > budget.limit
+
+    while too_costly():
+        chosen[random.choice(np.flatnonzero(chosen))] -= 1
+    for layer in random.permutation(len(chosen)):
+        while chosen[layer] + 1 < len(candidates[layer]):
+            chosen[layer] += 1
+            if too_costly():
+                chosen[layer] -= 1
+                break

@@ -1,0 +1,163 @@
+"""What every pruning method is: a copy of a network that loses channels, piece by piece of work."""
+
+import abc
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from torch import Tensor, nn
+
+from drc_deploy.errors import UsageError
+from drc_deploy.models.network import PrunableLayer, SRNetwork
+from drc_deploy.train.choices import PruneMethod
+from drc_deploy.train.device import place, place_images
+from drc_deploy.train.limits import check_counts, check_not_negative
+from drc_deploy.train.patches import PatchSampler
+
+
+@dataclass(frozen=True, slots=True)
+class PruneOptions:
+    """How the pruning runs. Defaults follow the paper and its code."""
+
+    method: PruneMethod = "drc"
+    batches: int = 10
+    """Batches per pass over the pruning data (authors' code: 160 images in batches of 16)."""
+    batch: int = 16
+    patch: int = 48
+    """Side of a patch in LR pixels."""
+    channels_per_step: int = 1
+    """Channels taken up after each pass; more is faster and less exact."""
+    learning_rate: float = 5e-5
+    """Of the SGD that adjusts the channels taken up so far."""
+    gamma: float = 1.0
+    """Weight of the dual regression loss beside the feature loss (paper: 1)."""
+    dual_weight: float = 0.1
+    """Lambda inside the dual regression loss."""
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse options that cannot be run.
+
+        Raises:
+            UsageError: a number that is out of range, or an unknown method.
+        """
+        check_counts(self, "batches", "batch", "patch", "channels_per_step")
+        check_not_negative(self, "learning_rate", "gamma", "dual_weight")
+        known = get_args(PruneMethod)
+        if self.method not in known:
+            raise UsageError(f"there is no pruning method {self.method!r}.", f"Choose one of {', '.join(known)}.")
+
+
+@dataclass(frozen=True, slots=True)
+class PruneTask:
+    """What is to be pruned, and to what."""
+
+    network: SRNetwork
+    """Pretrained; it is not changed but for its device and mode."""
+    duals: nn.ModuleList
+    """Trained duals; empty when there are none."""
+    widths: tuple[int, ...]
+    """One per prunable layer, at most its present one."""
+    sampler: PatchSampler
+    options: PruneOptions = field(default_factory=PruneOptions)
+
+    def __post_init__(self) -> None:
+        """Refuse widths that the network cannot have.
+
+        Raises:
+            UsageError: another number of layers, or a width below 1 or above the present one.
+        """
+        layers, now = self.network.prunable_layers, self.network.widths
+        if len(self.widths) != len(now):
+            raise UsageError(
+                f"{self.network.spec.name} has {len(now)} prunable layers, but {len(self.widths)} widths were given.",
+                "Use widths that were searched for this model.",
+            )
+        for layer, width, present in zip(layers, self.widths, now, strict=True):
+            if not 1 <= width <= present:
+                raise UsageError(
+                    f"layer {layer.name} has {present} channels and cannot keep {width}.", f"Give 1 to {present}."
+                )
+
+
+class Pruning(abc.ABC):
+    """One method at work on one task: ``advance`` until ``done``, then ``kept`` and ``pruned`` hold the result."""
+
+    def __init__(self, task: PruneTask) -> None:
+        self.task, self.options = task, task.options
+        self.original = place(task.network).eval().requires_grad_(False)
+        self.duals = place(task.duals).eval().requires_grad_(False)
+        self.pruned = copy.deepcopy(self.original)
+        """Same shape as the original; what goes is only zero until ``shrink``."""
+        self.kept: list[list[int]] = []
+        """Channels kept in each prunable layer done so far, ascending, as indices into the present ones."""
+
+    @property
+    @abc.abstractmethod
+    def work(self) -> int:
+        """Units of progress in all."""
+
+    @property
+    @abc.abstractmethod
+    def work_done(self) -> int:
+        """Units of progress so far; a pure function of the state."""
+
+    @property
+    def done(self) -> bool:
+        """Whether every layer has its channels."""
+        return len(self.kept) == len(self.task.widths)
+
+    @abc.abstractmethod
+    def advance(self) -> None:
+        """Do the next piece of work, after which the state can be saved."""
+
+    def state(self) -> dict[str, Any]:
+        """Give all that a later run needs to go on with the next piece of work."""
+        return {"kept": self.kept, "network": self.pruned.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what ``state`` gave."""
+        self.kept = state["kept"]
+        self.pruned.load_state_dict(state["network"])
+
+
+class LayerwisePruning(Pruning):
+    """A method that finishes one layer after another, in the network's order; earlier layers stay pruned."""
+
+    @property
+    def work(self) -> int:
+        """Channels to keep in all layers."""
+        return sum(self.task.widths)
+
+    @property
+    def work_done(self) -> int:
+        """Channels kept in the layers that are done."""
+        return sum(len(kept) for kept in self.kept)
+
+    def advance(self) -> None:
+        """Prune the next layer."""
+        index = len(self.kept)
+        layer, width = self.original.prunable_layers[index], self.task.widths[index]
+        present = self.original.convolution(layer.consumer).in_channels
+        if width == present:
+            self.kept.append(list(range(present)))
+            return
+        first = index * self.options.batches  # each layer sees its own batches
+        batches = [place_images(self.task.sampler.sample(first + i)) for i in range(self.options.batches)]
+        self.kept.append(sorted(self.prune_layer(layer, width, batches)))
+
+    @abc.abstractmethod
+    def prune_layer(self, layer: PrunableLayer, width: int, batches: Sequence[list[Tensor]]) -> list[int]:
+        """Choose which ``width`` input channels of ``layer``'s consumer stay in ``self.pruned``, and adjust them.
+
+        The weights of the consumer that read other channels must be zero afterwards.
+
+        Args:
+            layer: The next layer; those before it are pruned already.
+            width: Fewer than the layer has now.
+            batches: Images of every scale on the device, coarse to fine, float32 in [0, 255].
+
+        Returns:
+            Indices of the channels that stay.
+        """

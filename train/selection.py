@@ -1,0 +1,86 @@
+"""The best width of each layer under a bound on the whole network's cost."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drc_deploy.errors import UsageError
+from drc_deploy.train.cost import Budget, CostModel
+
+BUCKETS = 20_000
+"""Steps of the grid on which costs are added up. Costs are rounded up to it, so that a bound is never exceeded."""
+
+
+def choose_widths(
+    values: Sequence[Sequence[float]], candidates: Sequence[Sequence[int]], cost: CostModel, limit: float
+) -> list[int]:
+    """Choose one candidate per layer so that the sum of values is greatest and the cost is within the limit.
+
+    A multiple-choice knapsack, solved by dynamic programming over a grid of costs. Of equal sums the costlier is taken:
+    what may be spent is worth more in the network than beside it.
+
+    Args:
+        values: For each layer the value of each candidate, such as its log probability.
+        candidates: For each layer its widths.
+        cost: What they cost.
+        limit: The most that the network may cost.
+
+    Raises:
+        UsageError: no choice is within the limit; the message names the nearest.
+    """
+    costs = [[cost.of_layer(i, width) for width in widths] for i, widths in enumerate(candidates)]
+    least = cost.fixed + sum(map(min, costs))
+    if least > limit:
+        raise UsageError(
+            f"no candidates meet {limit:,.6g} {cost.unit}; the nearest that can be reached is {least:,.6g}.",
+            "Give a smaller --ratio or a smaller --round-to.",
+        )
+    # What the cheapest candidates cost is no part of the choice: the grid is all for the rest.
+    spare = limit - least
+    cell = max(spare, 1e-9 * limit) / (BUCKETS - len(costs))
+    extra = [np.ceil(((np.array(row) - min(row)) / cell).clip(max=BUCKETS + 1) - 1e-9).astype(int) for row in costs]
+    chosen = _best_choice([np.asarray(row, float) for row in values], extra)
+    return [widths[choice] for widths, choice in zip(candidates, chosen, strict=True)]
+
+
+def spend_rest(
+    widths: Sequence[int], wanted: Sequence[float], most: Sequence[int], budget: Budget, step: int
+) -> list[int]:
+    """Widen layers by one step each where the budget allows it, the furthest from ``wanted`` first.
+
+    Args:
+        widths: Within the budget.
+        wanted: For each layer the width that it should have.
+        most: The most that it can have.
+        budget: What all may cost.
+        step: Channels of one step.
+    """
+    result = list(widths)
+    for index in sorted(range(len(result)), key=lambda i: widths[i] / wanted[i]):
+        wider = min(result[index] + step, most[index])
+        if budget.cost.total([*result[:index], wider, *result[index + 1 :]]) <= budget.limit:
+            result[index] = wider
+    return result
+
+
+def _best_choice(values: list[NDArray[np.float64]], costs: list[NDArray[np.int_]]) -> list[int]:
+    """Solve the knapsack of ``BUCKETS``; give the number of the candidate of each layer."""
+    best = np.full(BUCKETS + 1, -np.inf)
+    best[0] = 0.0  # best[c]: greatest value of a choice that costs exactly c
+    choices = []
+    for row, needed in zip(values, costs, strict=True):
+        options = np.full((len(row), BUCKETS + 1), -np.inf)
+        for number, (value, price) in enumerate(zip(row, needed, strict=True)):
+            if price <= BUCKETS:
+                options[number, price:] = best[: BUCKETS + 1 - price] + value
+        # The last of equal ones, which is the widest.
+        choice = len(row) - 1 - np.argmax(options[::-1], axis=0)
+        best = options[choice, np.arange(BUCKETS + 1)]
+        choices.append(choice)
+    spent = BUCKETS - int(np.argmax(np.isclose(best, best.max(), rtol=0, atol=1e-9)[::-1]))
+    chosen = []
+    for choice, needed in zip(reversed(choices), reversed(costs), strict=True):
+        chosen.append(int(choice[spent]))
+        spent -= int(needed[chosen[-1]])
+    return chosen[::-1]

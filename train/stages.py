@@ -1,0 +1,160 @@
+"""Search and pruning from file to file."""
+
+import dataclasses
+from contextlib import closing
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from drc_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from drc_deploy.files import sha256_of
+from drc_deploy.latency_table import LatencyTable
+from drc_deploy.models.network import SRNetwork
+from drc_deploy.train.candidates import candidate_widths
+from drc_deploy.train.cost import Budget, budget_for, cost_model
+from drc_deploy.train.patches import PatchSampler
+from drc_deploy.train.photographs import Photographs
+from drc_deploy.train.plain_widths import random_widths, uniform_widths, uniform_widths_within
+from drc_deploy.train.prune import prune_to_widths, pruning_method
+from drc_deploy.train.pruning import PruneOptions, PruneTask
+from drc_deploy.train.search import Searcher, search_widths
+from drc_deploy.train.search_options import SearchOptions
+from drc_deploy.train.state import state_path_of
+from drc_deploy.widths import WidthsFile, write_widths
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Found:
+    """Widths, and what they were chosen from."""
+
+    widths: tuple[int, ...]
+    candidates: tuple[tuple[int, ...], ...] = ()
+    probabilities: tuple[tuple[float, ...], ...] = ()
+
+
+def search_file(
+    parent: Path,
+    photographs: Photographs,
+    options: SearchOptions,
+    output: Path,
+    *,
+    latency: LatencyTable | None = None,
+    restart: bool = False,
+) -> WidthsFile:
+    """Find widths for the checkpoint ``parent`` and write them to ``output``.
+
+    Args:
+        parent: Pruned before or not; the ratio is relative to the unpruned network.
+        photographs: At least two.
+        options: How, and what for.
+        output: ``NAME.widths.json``.
+        latency: What ``options.target`` "latency" counts in.
+        restart: Throw unfinished work away.
+
+    Raises:
+        ArtefactError: the checkpoint cannot be used.
+        UsageError: unfinished work with other options, or a bound that no candidates meet.
+        TrainingError: too few photographs, or the loss became NaN.
+    """
+    checkpoint = load_checkpoint(parent)
+    state = state_path_of(output, "search", restart=restart)
+    torch.manual_seed(options.seed)  # only for duals, if the checkpoint has none
+    network, duals = checkpoint.build_network(), checkpoint.build_duals()
+    full = tuple(layer.full_width for layer in network.prunable_layers)
+    budget = _budget(network, options, latency)
+    if options.method in ("uniform", "random"):
+        found = _Found(tuple(_plain_widths(network, options, budget)))
+    else:
+        searcher = Searcher(network, duals, options, budget)
+        inputs = {
+            "parent": sha256_of(parent),
+            "data": photographs.fingerprint,
+            "latency": dataclasses.asdict(latency) if latency else None,
+        }
+        found = _Found(
+            tuple(search_widths(searcher, photographs, state, inputs=inputs)),
+            tuple(map(tuple, searcher.supernet.candidates.tolist())),
+            tuple(map(tuple, searcher.probabilities().tolist())),
+        )
+    content = WidthsFile(
+        model=checkpoint.spec.name,
+        scale=checkpoint.spec.scale,
+        ratio=options.ratio,
+        layers=tuple(layer.name for layer in network.prunable_layers),
+        found_by=_how(options),
+        target=options.target,
+        unit=budget.cost.unit if budget else "channels",
+        asked=budget.limit if budget else (1 - options.ratio) * sum(full),
+        reached=budget.cost.total(found.widths) if budget else sum(found.widths),
+        full=budget.cost.total(full) if budget else sum(full),
+        full_widths=full,
+        **dataclasses.asdict(found),
+    )
+    write_widths(output, content)
+    state.unlink(missing_ok=True)
+    return content
+
+
+def _budget(network: SRNetwork, options: SearchOptions, latency: LatencyTable | None) -> Budget | None:
+    if options.target == "channels":
+        return None
+    unpruned = dataclasses.replace(network.spec, widths=None)
+    full = [layer.full_width for layer in network.prunable_layers]
+    return budget_for(cost_model(unpruned, options.target, latency), full, options.ratio)
+
+
+def _plain_widths(network: SRNetwork, options: SearchOptions, budget: Budget | None) -> list[int]:
+    """Choose without a search: the same share everywhere, or at random."""
+    full, now = [layer.full_width for layer in network.prunable_layers], network.widths
+    if options.method == "random":
+        candidates = [
+            sorted(
+                {min(width, present) for width in candidate_widths(c, options.ratio, options.round_to, options.target)}
+            )
+            for c, present in zip(full, now, strict=True)
+        ]
+        return random_widths(candidates, budget, options.seed)
+    if budget:
+        return uniform_widths_within(full, now, budget, options.round_to)
+    return uniform_widths(full, now, options.ratio, options.round_to)
+
+
+def _how(options: SearchOptions) -> str:
+    if options.method in ("uniform", "random"):
+        return f"{options.method} widths, seed {options.seed}"
+    duals = "" if options.dual_weight else " without duals"
+    return f"{options.method} search{duals}, order {options.order}, {options.steps} steps, seed {options.seed}"
+
+
+def prune_file(
+    parent: Path,
+    widths: tuple[int, ...],
+    photographs: Photographs,
+    options: PruneOptions,
+    output: Path,
+    *,
+    restart: bool = False,
+) -> Checkpoint:
+    """Prune the checkpoint ``parent`` to ``widths`` and write the smaller checkpoint to ``output``.
+
+    Raises:
+        ArtefactError: the checkpoint cannot be used.
+        UsageError: widths that do not fit, or unfinished work with other options.
+        TrainingError: a gradient that is not finite.
+    """
+    checkpoint = load_checkpoint(parent)
+    state = state_path_of(output, "prune", restart=restart)
+    # Nothing trains the duals here: fresh ones would only add noise, so that then the primal part stands alone.
+    duals = checkpoint.build_duals() if checkpoint.dual_weights else nn.ModuleList()
+    scale, parent_sha256 = checkpoint.spec.scale, sha256_of(parent)
+    sampler = PatchSampler(photographs, scale=scale, patch=options.patch, batch=options.batch, seed=options.seed)
+    with closing(sampler):
+        pruning = pruning_method(PruneTask(checkpoint.build_network(), duals, widths, sampler, options))
+        inputs = {"parent": parent_sha256, "data": photographs.fingerprint, "widths": list(widths)}
+        network = prune_to_widths(pruning, state, inputs=inputs)
+    provenance = {"stage": "prune", "options": dataclasses.asdict(options), "before": checkpoint.provenance}
+    pruned = Checkpoint.of(network, duals, provenance, parent_sha256, checkpoint.dual_design)
+    save_checkpoint(output, pruned)
+    state.unlink(missing_ok=True)
+    return pruned

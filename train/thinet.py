@@ -1,0 +1,70 @@
+"""ThiNet: channels are removed greedily by how little they add to the layer's output.
+
+Luo, Wu and Lin, "ThiNet: A Filter Level Pruning Method for Deep Neural Network Compression" (ICCV 2017).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drc_deploy.models.network import PrunableLayer
+from drc_deploy.train.layer_samples import sample_layer
+from drc_deploy.train.masked_tuning import MaskedTuning, Objective
+from drc_deploy.train.pruning import LayerwisePruning
+
+
+class ThiNetPruning(LayerwisePruning):
+    """Removes channels from a layer one by one, scales those that stay, and tunes the layer for one pass."""
+
+    def prune_layer(self, layer: PrunableLayer, width: int, batches: Sequence[list[Tensor]]) -> list[int]:
+        """See ``LayerwisePruning.prune_layer``."""
+        samples = sample_layer(self, layer, batches)
+        everything = samples.contributions()
+        random = np.random.default_rng((self.options.seed, 1, len(self.kept)))
+        outputs = torch.as_tensor(random.integers(everything.shape[1], size=len(everything)), device=everything.device)
+        contributions = everything[torch.arange(len(everything), device=everything.device), outputs]  # (n, C)
+        kept = remaining_channels(contributions, width)
+        scales = best_scales(contributions, kept)
+        consumer = self.pruned.convolution(layer.consumer)
+        mask = consumer.weight.new_zeros(consumer.in_channels)
+        mask[kept] = 1
+        with torch.no_grad():
+            factors = mask.clone()
+            factors[kept] = scales.to(factors)
+            consumer.weight.mul_(factors[:, None, None])
+        objective = Objective(False, self.duals, 1.0, self.options.dual_weight)
+        MaskedTuning(self, layer.consumer, batches, objective).adjust(mask)
+        return kept
+
+
+def remaining_channels(contributions: Tensor, width: int) -> list[int]:
+    """Remove channels until ``width`` are left, each time the one after which the removed ones add least.
+
+    Args:
+        contributions: (n, C) what each channel adds to n outputs.
+        width: How many stay.
+
+    Returns:
+        Their numbers, ascending. "Least" is the sum of squares over the outputs (the paper's Equation 6).
+    """
+    left = list(range(contributions.shape[1]))
+    removed = contributions.new_zeros(len(contributions), 1)
+    while len(left) > width:
+        errors = (removed + contributions[:, left]).square().sum(dim=0)
+        worst = left.pop(int(errors.argmin()))
+        removed = removed + contributions[:, worst : worst + 1]
+    return left
+
+
+def best_scales(contributions: Tensor, kept: Sequence[int]) -> Tensor:
+    """Give the factors of the kept channels that bring their sum closest to that of all: least squares, (kept,)."""
+    wanted = contributions.sum(dim=1, keepdim=True)
+    chosen = contributions[:, kept]
+    normal = chosen.T @ chosen
+    # Channels that never speak have any factor; held at 1, they keep their weights.
+    normal.diagonal().add_(1e-6 * normal.diagonal().mean() + 1e-12)
+    error = wanted - chosen.sum(dim=1, keepdim=True)
+    change: Tensor = torch.linalg.solve(normal, chosen.T @ error)[:, 0]
+    return 1 + change

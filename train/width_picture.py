@@ -1,0 +1,68 @@
+"""A picture of searched widths: what each layer keeps, and how sure the search was."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from drc_deploy.files import atomic_path
+from drc_deploy.widths import WidthsFile
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+KEPT, FULL = "#2a78c2", "#d5dbe1"
+INCHES_PER_LAYER = 0.16
+
+
+def draw_widths(content: WidthsFile, path: Path) -> None:
+    """Draw the channels kept in each layer and, where there was a search, the softmax over its candidates, as PNG.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = 2 if content.probabilities else 1
+    width = max(8.0, 1.5 + INCHES_PER_LAYER * len(content.layers))
+    figure = Figure(figsize=(width, 3.2 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    bars, *strips = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
+    share = ""
+    if content.asked is not None and content.reached is not None:
+        share = f": {content.reached:,.4g} {content.unit} of {content.asked:,.4g} allowed"
+    figure.suptitle(f"{content.model} x{content.scale}, ratio {content.ratio:g}{share}", fontsize=11)
+    _draw_bars(bars, content)
+    for strip in strips:
+        _draw_probabilities(strip, content)
+    last = strips[-1] if strips else bars
+    last.set_xticks(range(len(content.layers)), content.layers, rotation=90, fontsize=7)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+
+
+def _draw_bars(axes: "Axes", content: WidthsFile) -> None:
+    places = range(len(content.layers))
+    axes.bar(places, content.full_widths, color=FULL, label="unpruned")
+    axes.bar(places, content.widths, color=KEPT, label="kept")
+    axes.set_ylabel("channels")
+    axes.margins(x=0.01)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, fontsize=8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _draw_probabilities(axes: "Axes", content: WidthsFile) -> None:
+    chances = np.array(content.probabilities).T  # (candidates, layers)
+    image = axes.imshow(
+        chances, aspect="auto", origin="lower", cmap="Blues", vmin=0, vmax=max(0.5, float(chances.max()))
+    )
+    axes.set_ylabel("candidate, narrow to wide")
+    axes.set_yticks(range(len(chances)), [str(number + 1) for number in range(len(chances))])
+    if len(content.layers) <= 24:
+        for layer, widths in enumerate(content.candidates):
+            for number, width in enumerate(widths):
+                shade = "white" if chances[number, layer] > 0.35 else "#33424f"
+                axes.text(layer, number, str(width), ha="center", va="center", fontsize=7, color=shade)
+    axes.figure.colorbar(image, ax=axes, label="softmax", pad=0.01)
