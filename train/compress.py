@@ -10,6 +10,7 @@ from drc_deploy import __version__
 from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.files import sha256_of
 from drc_deploy.latency_table import LatencyTable
+from drc_deploy.train.distillation import load_teacher
 from drc_deploy.train.evaluation import Benchmark
 from drc_deploy.train.loop import Supervision
 from drc_deploy.train.manifest import Manifest
@@ -110,8 +111,11 @@ def _identity(inputs: CompressInputs) -> dict[str, Any]:
 
 
 def _finetune(inputs: CompressInputs, pruned: Path, options: TrainOptions, output: Path, *, restart: bool) -> None:
+    start = start_from_checkpoint(pruned, options)
+    if inputs.teacher:
+        start = dataclasses.replace(start, teacher=load_teacher(inputs.teacher, scale=start.network.scale))
     train(
-        start_from_checkpoint(pruned, options),
+        start,
         inputs.photographs,
         options,
         output,

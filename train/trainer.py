@@ -15,11 +15,14 @@ from drc_deploy.models.network import SRNetwork
 from drc_deploy.train import distributed
 from drc_deploy.train.choices import Precision
 from drc_deploy.train.device import compilation_checked, place, place_images, training_device
+from drc_deploy.train.distillation import LastFeatures, Teacher
 from drc_deploy.train.ema import WeightAverage
 from drc_deploy.train.losses import dual_regression_losses, map_back
 from drc_deploy.train.options import TrainOptions
 from drc_deploy.train.precision import autocast, gradient_scaler, keep_images_float32, prepare_device
 
+LOSSES = ("primal", "dual", "distillation")
+"""Names of the parts of the loss; the last is there when there is a teacher."""
 DIVERGED = 1e6
 """A loss that no run recovers from: a network that knows nothing has one of a few hundred."""
 DIVERGED_HINT = "Lower --learning-rate; with --force, training goes on from the last saved state."
@@ -28,22 +31,35 @@ DIVERGED_HINT = "Lower --learning-rate; with --force, training goes on from the 
 class DualRegression(nn.Module):
     """Network, duals and loss as one module, so that compiling and gradient exchange see the whole step."""
 
-    def __init__(self, network: SRNetwork, duals: nn.ModuleList, *, hr_cycle: bool, precision: Precision) -> None:
+    def __init__(
+        self,
+        network: SRNetwork,
+        duals: nn.ModuleList,
+        *,
+        hr_cycle: bool,
+        precision: Precision,
+        teacher: Teacher | None = None,
+    ) -> None:
         super().__init__()
-        self.network, self.duals = network, duals
+        self.network, self.duals, self.teacher = network, duals, teacher
         self._hr_cycle, self._precision = hr_cycle, precision
+        self._features = LastFeatures(network) if teacher else None
 
-    def forward(self, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Give the primal and the dual part of the loss for images of every scale, coarse to fine."""
+    def forward(self, images: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Give the parts of the loss (see ``LOSSES``) for images of every scale, coarse to fine."""
         with autocast(self._precision):
             outputs = self.network(images[0])
         losses = dual_regression_losses(outputs, images, self.duals)
-        if not self._hr_cycle:
-            return losses.primal, losses.dual
+        dual = losses.dual + self._second_cycle(images) if self._hr_cycle else losses.dual
+        if self.teacher is None or self._features is None:
+            return losses.primal, dual
+        return losses.primal, dual, self.teacher(self._features.take(), images[0])
+
+    def _second_cycle(self, images: Sequence[Tensor]) -> Tensor:
         lr = map_back(self.duals, images[-1])
         with autocast(self._precision):
             cycled = self.network.upscale(lr)
-        return losses.primal, losses.dual + F.l1_loss(cycled, images[-1])
+        return F.l1_loss(cycled, images[-1])
 
 
 class Trainer:
@@ -54,12 +70,16 @@ class Trainer:
         MissingDependencyError: the device does not compute in the precision asked for.
     """
 
-    def __init__(self, network: SRNetwork, duals: nn.ModuleList, options: TrainOptions) -> None:
+    def __init__(
+        self, network: SRNetwork, duals: nn.ModuleList, options: TrainOptions, teacher: Teacher | None = None
+    ) -> None:
         prepare_device(options.precision)
         distributed.check_batch(options.batch // options.accumulate)
         self.network = place(network).train()
         self.duals = place(duals).train() if options.dual != "none" else nn.ModuleList()
         self.options = options
+        self._shares = [1.0, options.dual_weight if self.duals else 0.0, *([teacher.weight] if teacher else [])]
+        """What each part of the loss counts."""
         self.step = 0
         self.seconds = 0.0
         """Time spent in updates and in waiting for their data, over all sessions of the run; the loop counts it."""
@@ -71,14 +91,18 @@ class Trainer:
         self._scaler = gradient_scaler(options.precision)
         self._average = WeightAverage(self._parameters(), options.ema) if options.ema else None
         self._exchange: DistributedDataParallel | None = None
-        self._module = self._step_module()
+        self._module = self._step_module(teacher)
 
-    def _step_module(self) -> nn.Module:
+    def _step_module(self, teacher: Teacher | None) -> nn.Module:
         options = self.options
         if options.precision != "fp32":
             keep_images_float32(self.network)
         hr_cycle = options.dual == "hr-cycle"
-        module: nn.Module = DualRegression(self.network, self.duals, hr_cycle=hr_cycle, precision=options.precision)
+        if teacher:
+            teacher.prepare(options.precision)
+        module: nn.Module = DualRegression(
+            self.network, self.duals, hr_cycle=hr_cycle, precision=options.precision, teacher=teacher
+        )
         if distributed.world_size() > 1:
             module = self._exchange = DistributedDataParallel(module)
         return torch.compile(module) if options.compile else module  # type: ignore[return-value]
@@ -103,23 +127,23 @@ class Trainer:
         self._pending.append(losses.mean(dim=0))
 
     def _backward(self, images: Sequence[Tensor], *, last: bool) -> Tensor:
-        """Add the gradients of one part of the batch; give its primal and dual loss."""
+        """Add the gradients of one part of the batch; give the parts of its loss."""
         # Gradients are exchanged once per update, with the last part.
         with self._exchange.no_sync() if self._exchange and not last else contextlib.nullcontext():
-            primal, dual = self._losses(images)
-            loss = (primal + self.options.dual_weight * dual) / self.options.accumulate
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        return torch.stack([primal.detach(), dual.detach()])
+            losses = self._losses(images)
+            loss = self._total(losses) / self.options.accumulate
+            self._scaler.scale(loss).backward()
+        return torch.stack([part.detach() for part in losses])
 
-    def _losses(self, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Give the primal and dual loss.
+    def _losses(self, images: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Give the parts of the loss.
 
         Raises:
             TrainingError: the step cannot be compiled.
         """
         with compilation_checked() if self.options.compile else contextlib.nullcontext():
-            primal, dual = self._module(place_images(images))
-        return primal, dual
+            losses: tuple[Tensor, ...] = self._module(place_images(images))
+        return losses
 
     def take_losses(self) -> dict[str, float] | None:
         """Give the mean losses of the updates since the last call, over all processes; None when there were none.
@@ -134,22 +158,23 @@ class Trainer:
         values = distributed.mean_over_processes(torch.stack(self._pending)).cpu()
         self._pending = []
         self._history.extend(values.tolist())
-        primal, dual = values.mean(dim=0).tolist()
-        loss = self._total(primal, dual)
+        parts = values.mean(dim=0).tolist()
+        loss = self._total(parts)
         if not loss < DIVERGED:  # which NaN is not either
             raise TrainingError(
                 f"the loss became {loss:.4g} by step {self.step}.",
                 DIVERGED_HINT,
             )
-        return {"loss": loss, "primal": primal, "dual": dual}
+        return {"loss": loss, **dict(zip(LOSSES, parts, strict=False))}
 
-    def _total(self, primal: float, dual: float) -> float:
-        return primal + self.options.dual_weight * dual if self.duals else primal
+    def _total(self, parts: Sequence[Any]) -> Any:
+        """Add up the parts of the loss, numbers or tensors."""
+        return sum(share * part for share, part in zip(self._shares, parts, strict=True))
 
     @property
     def final_loss(self) -> float:
         """Mean loss over the last hundredth of the steps; ``take_losses`` must have been called."""
-        return sum(self._total(*pair) for pair in self._history) / len(self._history)
+        return float(sum(map(self._total, self._history))) / len(self._history)
 
     @contextlib.contextmanager
     def final_weights(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
 from drc_deploy.train import distributed
 from drc_deploy.train.device import place
+from drc_deploy.train.distillation import Teacher
 from drc_deploy.train.evaluation import Benchmark, measure_psnr
 from drc_deploy.train.initial_weights import InitReport, load_initial_weights
 from drc_deploy.train.loop import Supervision, TrainingRun
@@ -37,6 +38,8 @@ class Start:
     """What goes into the result's provenance."""
     parent_sha256: str | None = None
     """Of the checkpoint or other file that the weights came from."""
+    teacher: Teacher | None = None
+    """A network whose features are followed."""
 
 
 def fresh_start(spec: ModelSpec, options: TrainOptions) -> Start:
@@ -109,7 +112,7 @@ def train(
         OutputError: the checkpoint cannot be written.
     """
     supervision = supervision or Supervision()
-    trainer = Trainer(start.network, start.duals, options)
+    trainer = Trainer(start.network, start.duals, options, start.teacher)
     folder = RunFolder(output, restart=supervision.restart)
     shard = (distributed.rank(), distributed.world_size())
     spec = start.network.spec
@@ -120,6 +123,7 @@ def train(
         "model": spec.name,
         "scale": spec.scale,
         "widths": list(start.network.widths),
+        "teacher": _teacher(start),
         "val": supervision.validator.fingerprint if supervision.validator else None,
         "val_every": supervision.check_every if supervision.validator else None,
     }
@@ -138,6 +142,10 @@ def train(
     return result
 
 
+def _teacher(start: Start) -> dict[str, Any] | None:
+    return {"sha256": start.teacher.sha256, "weight": start.teacher.weight} if start.teacher else None
+
+
 def _result(run: TrainingRun, start: Start, photographs: Photographs) -> Checkpoint:
     """Give the best weights by validation, or the last ones when there was none, with where they come from."""
     trainer, options = run.trainer, run.trainer.options
@@ -153,6 +161,7 @@ def _result(run: TrainingRun, start: Start, photographs: Photographs) -> Checkpo
         **start.provenance,
         "data": {"folder": photographs.name, "images": len(photographs.entries), "sha256": photographs.fingerprint},
         **dataclasses.asdict(options),
+        "teacher": _teacher(start),
         "kept_step": kept_step,
         "validation_psnr": psnr,
         "loss": round(trainer.final_loss, 4),

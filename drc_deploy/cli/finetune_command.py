@@ -1,5 +1,6 @@
 """``drc-deploy finetune``."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -22,6 +23,8 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
 @click.command()
 @config_option
 @click.argument("checkpoint")
+@click.option("--teacher", help="A checkpoint, larger as a rule, whose last features are followed.")
+@click.option("--distillation-weight", type=float, help="Weight of the teacher's part of the loss.  [default: 1]")
 @loop_options
 @sampling_options
 @benchmark_option
@@ -32,6 +35,8 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
 def command(
     context: click.Context,
     checkpoint: str,
+    teacher: str | None,
+    distillation_weight: float | None,
     loop: Loop,
     sampling: Sampling,
     benchmark_folders: tuple[Path, ...],
@@ -44,10 +49,13 @@ def command(
     Ctrl-C and SIGTERM lose nothing, a kill at most --save-every: the same command goes on where it stopped.
     """
     from drc_deploy.locate import find_checkpoint
+    from drc_deploy.train.distillation import load_teacher
     from drc_deploy.train.distributed import process_group
     from drc_deploy.train.evaluation import find_benchmarks
     from drc_deploy.train.training import start_from_checkpoint, train
 
+    if distillation_weight is not None and not teacher:
+        raise click.UsageError("--distillation-weight needs --teacher.")
     options = loop.train_options(sampling)
     parent = find_checkpoint(checkpoint, workdir)
     output = output or workdir / f"{parent.stem.removesuffix('_pruned')}_finetuned.safetensors"
@@ -55,6 +63,9 @@ def command(
     with process_group():
         start = start_from_checkpoint(parent, options)
         scale = start.network.scale
+        if teacher:
+            weight = 1.0 if distillation_weight is None else distillation_weight
+            start = replace(start, teacher=load_teacher(find_checkpoint(teacher, workdir), scale=scale, weight=weight))
         benchmarks = find_benchmarks(benchmark_folders, scale)
         photographs = sampling.read_photographs(scale)
         supervision = loop.supervise(sampling, scale, photographs, benchmarks, config=config_text(context))

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.checkpoint_info import read_checkpoint_info
+from drc_deploy.files import sha256_of
 from drc_deploy.latency_table import read_latency_table, write_latency_table
+from drc_deploy.locate import find_checkpoint
 from drc_deploy.widths import read_widths_file
 from tests.cli.test_training_commands import QUICK, drc
 
@@ -73,6 +75,14 @@ def test_a_pruning_method_is_an_option(tmp_path: Path) -> None:
     assert made.provenance["options"]["method"] == "thinet"
 
 
+def test_a_teacher_is_an_option_of_fine_tuning(tmp_path: Path) -> None:
+    result = drc("finetune", "drn_xs_r30", "--teacher", "drn_xs", "--steps", 2, *QUICK, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    teacher = read_checkpoint_info(next((tmp_path / "drc_runs").glob("*.safetensors"))).provenance["teacher"]
+    assert teacher["sha256"] == sha256_of(find_checkpoint("drn_xs", tmp_path))
+    assert teacher["weight"] == 1.0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -81,6 +91,7 @@ def test_a_pruning_method_is_an_option(tmp_path: Path) -> None:
         (["compress", "--model", "drn_xs", "--ratio", 0.999, "--target", "params"], "nearest that can be reached"),
         (["search", "drn_xs", "--target", "latency"], "go together"),
         (["ablate", "--model", "drn_xs", "--method", "magic"], "no method 'magic'"),
+        (["finetune", "drn_xs_r30", "--distillation-weight", 2], "needs --teacher"),
         (["latency", "drn_q"], "no model 'drn_q'"),
     ],
 )

@@ -1,0 +1,1 @@
+"""Measurements that back claims of speed; scripts, not tests."""
