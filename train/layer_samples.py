@@ -13,7 +13,9 @@ from drc_deploy.train.partial_forward import run_up_to
 from drc_deploy.train.pruning import Pruning
 
 PLACES = 10
-"""Places per image (He et al., 2017, and the DRC authors' code)."""
+"""Places per image, at least (He et al., 2017, and the DRC authors' code)."""
+SAMPLES = 5000
+"""Places in all, at least: a layer has hundreds of weights per output, and few images are at hand in a short run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class LayerSamples:
 
 
 def sample_layer(pruning: Pruning, layer: PrunableLayer, batches: Sequence[list[Tensor]]) -> LayerSamples:
-    """Look at ``PLACES`` random places of every image; the seed and the layer decide which."""
+    """Look at random places of every image; the seed and the layer decide which."""
+    places = max(PLACES, -(-SAMPLES // sum(len(images[0]) for images in batches)))
     random = np.random.default_rng((pruning.options.seed, pruning.original.prunable_layers.index(layer)))
     consumer = pruning.pruned.convolution(layer.consumer)
     patches, targets = [], []
@@ -43,7 +46,7 @@ def sample_layer(pruning: Pruning, layer: PrunableLayer, batches: Sequence[list[
         number, _, height, width = given.shape
         image = torch.arange(number, device=read.device)[:, None]
         rows, columns = (
-            torch.as_tensor(random.integers(side, size=(number, PLACES)), device=read.device)
+            torch.as_tensor(random.integers(side, size=(number, places)), device=read.device)
             for side in (height, width)
         )
         patches.append(_patches(consumer, read, image, rows, columns))

@@ -59,6 +59,6 @@ def test_samples_are_what_the_layer_reads_and_gives(photographs: Photographs) ->
     batches = [sampler(photographs).sample(i) for i in range(2)]
     for index in (0, 2, 6, 11):
         samples = sample_layer(pruning, pruning.original.prunable_layers[index], batches)
-        assert samples.targets.shape[0] == 2 * 2 * 10
+        assert 5000 <= samples.targets.shape[0] < 5000 + 4
         # Nothing is pruned yet: the contributions of all channels add up to the targets.
         torch.testing.assert_close(samples.contributions().sum(dim=2), samples.targets, rtol=1e-4, atol=1e-3)
