@@ -16,6 +16,7 @@ from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.errors import UsageError
 from drc_deploy.files import sha256_of, write_text
 from drc_deploy.progress import progress
+from drc_deploy.records import parse_json_object
 from drc_deploy.train.choices import Precision, PruneMethod, SearchMethod
 from drc_deploy.train.compress import CompressInputs
 from drc_deploy.train.loop import Supervision
@@ -116,7 +117,7 @@ class Ablation:
             for name in ("cells", "searches", "work"):
                 shutil.rmtree(folder / name, ignore_errors=True)
             path.unlink(missing_ok=True)
-        if path.exists() and json.loads(path.read_text(encoding="utf-8")).get("request") != request:
+        if path.exists() and parse_json_object(path.read_bytes(), str(path)).get("request") != request:
             raise UsageError(
                 f"{folder} holds a comparison with other options or data.", "Give another -o, or add --restart."
             )
@@ -137,7 +138,7 @@ class Ablation:
                 if cell in missing:
                     write_text(self._path(cell), json.dumps(self._measure(cell), indent=2) + "\n")
                     bar.advance(note=cell.name)
-                results.append(json.loads(self._path(cell).read_text(encoding="utf-8")))
+                results.append(parse_json_object(self._path(cell).read_bytes(), str(self._path(cell))))
         return results
 
     def _path(self, cell: Cell) -> Path:

@@ -10,14 +10,6 @@ from drc_deploy.errors import DrcDeployError
 LONGEST_S = 3600
 
 
-def _parse_size(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
-    """Parse ``HxW``."""
-    parts = value.lower().split("x")
-    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and 0 < int(part) <= 16384 for part in parts):
-        raise click.BadParameter("give height and width in LR pixels, such as 128x128.", context, parameter)
-    return int(parts[0]), int(parts[1])
-
-
 def _check_seconds(context: click.Context, parameter: click.Parameter, value: float) -> float:
     """Refuse what ends never; unlike a range, also NaN."""
     if not 0 <= value <= LONGEST_S:
@@ -37,14 +29,7 @@ def _check_seconds(context: click.Context, parameter: click.Parameter, value: fl
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of the report.  [default: WORKDIR/bench]"
 )
-@click.option(
-    "--size",
-    default="128x128",
-    show_default=True,
-    metavar="HxW",
-    callback=_parse_size,
-    help="Size of the image that latency is measured on, in LR pixels.",
-)
+@options.size_option("128x128")
 @click.option(
     "--min-seconds",
     type=float,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from drc_deploy.cli.options import emit, json_option, workdir_option
+from drc_deploy.cli.options import emit, json_option, size_option, workdir_option
 from drc_deploy.cli.training_options import output_option
 from drc_deploy.latency_table import LATENCY_SUFFIX
 
@@ -12,12 +12,11 @@ from drc_deploy.latency_table import LATENCY_SUFFIX
 @click.command()
 @click.argument("model")
 @click.option("--scale", type=int, default=4, show_default=True)
-@click.option("--height", type=click.IntRange(8, 8192), default=180, show_default=True, help="Of the LR input.")
-@click.option("--width", type=click.IntRange(8, 8192), default=320, show_default=True, help="Of the LR input.")
+@size_option("180x320")
 @output_option(LATENCY_SUFFIX)
 @workdir_option
 @json_option
-def command(model: str, scale: int, height: int, width: int, output: Path | None, workdir: Path, as_json: bool) -> None:
+def command(model: str, scale: int, size: tuple[int, int], output: Path | None, workdir: Path, as_json: bool) -> None:
     """Time the layers of MODEL at several widths, on this machine and in torch.
 
     A search with --target latency counts in the result. It can be made on another machine than the search.
@@ -28,11 +27,11 @@ def command(model: str, scale: int, height: int, width: int, output: Path | None
     from drc_deploy.train.latency import measure_latency
 
     output = output or workdir / f"{model}{'' if scale == 4 else f'_x{scale}'}{LATENCY_SUFFIX}"
-    table = measure_latency(ModelSpec(model, scale), height, width)
+    table = measure_latency(ModelSpec(model, scale), *size)
     write_latency_table(output, table)
     prunable = sum(points[-1][1] for points in table.points)
     lines = [
-        f"{table.device}, {table.library}, LR {width}x{height}",
+        f"{table.device}, {table.library}, LR {table.height}x{table.width}",
         f"{table.fixed_ms + prunable:.2f} ms, of which {prunable:.2f} ms in {len(table.layers)} prunable layers",
         f"Wrote {output}",
         f"Next: drc-deploy search {model} --target latency --latency-table {output}",

@@ -1,6 +1,7 @@
 """Options that several commands share, spelled and explained once."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,25 @@ threads_option = click.option(
     "--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: each library's choice]"
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+
+
+def size_option(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give --size HxW, the size of what latency is measured on; the command gets (height, width)."""
+
+    def parse(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
+        parts = value.lower().split("x")
+        if len(parts) != 2 or not all(part.isascii() and part.isdigit() and 0 < int(part) <= 16384 for part in parts):
+            raise click.BadParameter("give height and width in LR pixels, such as 128x128.", context, parameter)
+        return int(parts[0]), int(parts[1])
+
+    return click.option(
+        "--size",
+        default=default,
+        show_default=True,
+        metavar="HxW",
+        callback=parse,
+        help="Size of the image that latency is measured on, in LR pixels.",
+    )
 
 
 def emit(result: dict[str, Any], *, as_json: bool, text: str) -> None:

@@ -37,7 +37,7 @@ def test_a_family_is_made_in_one_go(tmp_path: Path) -> None:
 
 def test_a_bound_on_latency_counts_in_a_table(tmp_path: Path) -> None:
     table = tmp_path / "drc_runs" / "drn_xs.latency.json"
-    assert drc("latency", "drn_xs", "--height", 16, "--width", 16, cwd=tmp_path).returncode == 0
+    assert drc("latency", "drn_xs", "--size", "16x16", cwd=tmp_path).returncode == 0
     measured = read_latency_table(table, model="drn_xs", scale=4)
     # As if the machine were slow enough for its overhead not to matter.
     points = tuple(((1, 1.0), (32, 32.0)) for _ in measured.layers)
@@ -92,6 +92,7 @@ def test_a_teacher_is_an_option_of_fine_tuning(tmp_path: Path) -> None:
         (["search", "drn_xs", "--target", "latency"], "go together"),
         (["ablate", "--model", "drn_xs", "--method", "magic"], "no method 'magic'"),
         (["finetune", "drn_xs_r30", "--distillation-weight", 2], "needs --teacher"),
+        (["latency", "drn_xs", "--size", "16"], "such as 128x128"),
         (["latency", "drn_q"], "no model 'drn_q'"),
     ],
 )
