@@ -2,6 +2,10 @@
 
 Layer by layer, channels are taken up by the gradient of the feature reconstruction loss plus gamma times the dual
 regression loss (DRC paper, Equation 5), each starting from its pretrained weights.
+
+Unlike the authors' code, "drc" brings the weights of all channels taken up to the minimum of the reconstruction loss,
+in closed form, before each pass of gradient descent on the whole loss. At the authors' learning rate a pass hardly
+moves them, and the gradients of the other channels would tell what is missing before any adjustment.
 """
 
 from collections.abc import Sequence
@@ -11,6 +15,7 @@ from torch import Tensor, nn
 
 from drc_deploy.errors import TrainingError
 from drc_deploy.models.network import PrunableLayer
+from drc_deploy.train.layer_samples import Refit, sample_layer
 from drc_deploy.train.masked_tuning import MaskedTuning, Objective
 from drc_deploy.train.pruning import LayerwisePruning
 
@@ -27,6 +32,7 @@ class GreedyPruning(LayerwisePruning):
         consumer = self.pruned.convolution(layer.consumer)
         tuning = MaskedTuning(self, layer.consumer, batches, self.objective())
         pretrained = consumer.weight.detach().clone()
+        refit = Refit(sample_layer(self, layer, batches)) if self.options.method == "drc" else None
         with torch.no_grad():
             consumer.weight.zero_()
         mask = consumer.weight.new_zeros(consumer.in_channels)
@@ -34,10 +40,13 @@ class GreedyPruning(LayerwisePruning):
             scores = channel_scores(tuning.gradient(), layer).masked_fill(mask.bool(), -1)
             chosen = scores.topk(min(self.options.channels_per_step, width - count)).indices
             mask[chosen] = 1
+            kept: list[int] = mask.nonzero().flatten().tolist()
             with torch.no_grad():
-                consumer.weight[:, chosen] = pretrained[:, chosen]
+                if refit:
+                    consumer.weight[:, kept] = refit.weights(kept).to(pretrained).view_as(pretrained[:, kept])
+                else:
+                    consumer.weight[:, chosen] = pretrained[:, chosen]
             tuning.adjust(mask)
-        kept: list[int] = mask.nonzero().flatten().tolist()
         return kept
 
     def objective(self) -> Objective:

@@ -13,16 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from drc_deploy.models.network import PrunableLayer
-from drc_deploy.train.layer_samples import LayerSamples, sample_layer
+from drc_deploy.train.layer_samples import Refit, sample_layer
 from drc_deploy.train.pruning import LayerwisePruning
 
 SWEEPS = 200
 """Passes of coordinate descent at one penalty, at most."""
 TOLERANCE = 1e-7
 BISECTIONS = 50
-RIDGE = 1e-3
-"""How strongly the new weights are held at the pretrained ones, relative to the mean square of what they read: a few
-thousand samples do not determine some hundred weights well."""
 
 
 class LassoPruning(LayerwisePruning):
@@ -35,13 +32,12 @@ class LassoPruning(LayerwisePruning):
         gram = torch.einsum("noc,nod->cd", contributions, contributions).cpu().numpy()
         moment = torch.einsum("noc,no->c", contributions, samples.targets).cpu().numpy()
         kept = lasso_channels(gram, moment, width)
-        weight = refitted(samples, kept)
         consumer = self.pruned.convolution(layer.consumer)
+        weights = Refit(samples).weights(kept).to(consumer.weight)
         with torch.no_grad():
+            refitted = weights.view_as(consumer.weight[:, kept])
             consumer.weight.zero_()
-            consumer.weight[:, kept] = weight.view(weight.shape[0], len(kept), *consumer.kernel_size).to(
-                consumer.weight.dtype
-            )
+            consumer.weight[:, kept] = refitted
         return kept
 
 
@@ -94,17 +90,3 @@ def lasso(
         if largest < TOLERANCE * scale:
             break
     return factors
-
-
-def refitted(samples: LayerSamples, kept: Sequence[int]) -> Tensor:
-    """Give the weights of the kept channels that explain the targets best: (O, kept * kH*kW).
-
-    Least squares with a ridge towards the pretrained weights.
-    """
-    read = samples.patches[:, kept].flatten(1)
-    pretrained = samples.weight[:, kept].flatten(1)
-    normal = read.T @ read
-    normal.diagonal().add_(RIDGE * normal.diagonal().mean() + 1e-12)
-    error = samples.targets - read @ pretrained.T
-    change: Tensor = torch.linalg.solve(normal, read.T @ error).T
-    return pretrained + change

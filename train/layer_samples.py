@@ -18,6 +18,11 @@ SAMPLES = 5000
 """Places in all, at least: a layer has hundreds of weights per output, and few images are at hand in a short run."""
 
 
+RIDGE = 1e-3
+"""How strongly new weights are held at the pretrained ones, relative to the mean square of what they read: a few
+thousand samples do not determine some hundred weights well."""
+
+
 @dataclass(frozen=True, slots=True)
 class LayerSamples:
     """n places of a layer's output."""
@@ -32,6 +37,31 @@ class LayerSamples:
     def contributions(self) -> Tensor:
         """Give what each input channel adds to each output: (n, O, C)."""
         return torch.einsum("nck,ock->noc", self.patches, self.weight)
+
+
+class Refit:
+    """The weights of some input channels that explain the layer's targets best: least squares with a ridge.
+
+    That is the minimum of the feature reconstruction loss (L_M of the DRC paper's Equation 5) in closed form. What all
+    choices of channels share is computed once.
+    """
+
+    def __init__(self, samples: LayerSamples) -> None:
+        read = samples.patches.flatten(1)
+        self._products, self._moments = read.T @ read, read.T @ samples.targets
+        self._weight = samples.weight
+
+    def weights(self, kept: Sequence[int]) -> Tensor:
+        """Give (O, kept, kH*kW) float64."""
+        outputs, _, taps = self._weight.shape
+        pretrained = self._weight[:, kept].flatten(1).T
+        channels = torch.as_tensor(kept, device=pretrained.device)
+        rows = (channels[:, None] * taps + torch.arange(taps, device=channels.device)).flatten()
+        normal = self._products[rows][:, rows]
+        error = self._moments[rows] - normal @ pretrained
+        normal.diagonal().add_(RIDGE * normal.diagonal().mean() + 1e-12)
+        change: Tensor = torch.linalg.solve(normal, error)
+        return (pretrained + change).T.reshape(outputs, len(kept), taps)
 
 
 def sample_layer(pruning: Pruning, layer: PrunableLayer, batches: Sequence[list[Tensor]]) -> LayerSamples:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from drc_deploy.train.lasso import lasso, lasso_channels, refitted
-from drc_deploy.train.layer_samples import LayerSamples, sample_layer
+from drc_deploy.train.lasso import lasso, lasso_channels
+from drc_deploy.train.layer_samples import LayerSamples, Refit, sample_layer
 from drc_deploy.train.photographs import Photographs
 from drc_deploy.train.prune import pruning_method
 from drc_deploy.train.pruning import LayerwisePruning, PruneOptions
@@ -48,7 +48,7 @@ def test_refitting_is_least_squares_where_samples_abound() -> None:
     patches, weight = torch.randn(4000, 6, 9, dtype=torch.float64), torch.randn(5, 6, 9, dtype=torch.float64)
     targets = torch.einsum("nck,ock->no", patches, weight) + patches[:, 0, :5]
     kept = [1, 3, 4]
-    found = refitted(LayerSamples(patches, weight, targets), kept)
+    found = Refit(LayerSamples(patches, weight, targets)).weights(kept).flatten(1)
     expected = torch.linalg.lstsq(patches[:, kept].flatten(1), targets).solution.T
     torch.testing.assert_close(found, expected, rtol=0, atol=5e-3)
 
