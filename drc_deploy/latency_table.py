@@ -34,10 +34,13 @@ class LatencyTable:
         """Refuse a table that widths cannot be looked up in."""
         if len(self.layers) != len(self.points):
             raise ValueError(f"{len(self.layers)} layers but {len(self.points)} lists of times")
+        if not 0 <= self.fixed_ms < float("inf"):
+            raise ValueError(f"a fixed time of {self.fixed_ms} ms")
         for name, points in zip(self.layers, self.points, strict=True):
-            widths = [width for width, _ in points]
-            if not points or widths != sorted(set(widths)) or any(not 0 <= ms < float("inf") for _, ms in points):
-                raise ValueError(f"the times of layer {name} are no table with rising widths")
+            widths, times = [width for width, _ in points], [ms for _, ms in points]
+            rising = widths == sorted(set(widths)) and times == sorted(times)
+            if not points or not rising or not all(0 <= ms < float("inf") for ms in times):
+                raise ValueError(f"the times of layer {name} are no table that rises with the width")
 
 
 def write_latency_table(path: Path, table: LatencyTable) -> None:

@@ -60,12 +60,13 @@ def cost_model(spec: ModelSpec, target: Target, latency: LatencyTable | None = N
         latency: What "latency" is looked up in.
 
     Raises:
-        UsageError: "latency" without a table, or "channels", which is no cost of the whole network.
+        UsageError: "latency" without a table or with one of other layers, or "channels", which is no cost of the whole
+            network.
     """
     if target == "latency":
         if latency is None:
             raise UsageError("a bound on latency needs a latency table.", "Make one with `drc-deploy latency`.")
-        return CostModel(target, "ms", latency.fixed_ms, latency.points)
+        return _latency_cost(spec, latency)
     if target == "channels":
         raise UsageError("channels are bounded layer by layer, not in sum.", "Name another target.")
     with torch.device("meta"):
@@ -77,6 +78,18 @@ def cost_model(spec: ModelSpec, target: Target, latency: LatencyTable | None = N
     fixed = total - sum(slope * width for slope, width in zip(slopes, full, strict=True))
     points = tuple(((0, 0.0), (width, slope * width)) for slope, width in zip(slopes, full, strict=True))
     return CostModel(target, "multiply-adds" if target == "madds" else "parameters", fixed, points)
+
+
+def _latency_cost(spec: ModelSpec, table: LatencyTable) -> CostModel:
+    with torch.device("meta"):
+        layers = build_network(ModelSpec(spec.name, spec.scale)).prunable_layers
+    timed = [(name, points[-1][0]) for name, points in zip(table.layers, table.points, strict=True)]
+    if timed != [(layer.name, layer.full_width) for layer in layers]:
+        raise UsageError(
+            f"the latency table does not hold the layers of {spec.name} x{spec.scale} up to their full widths.",
+            f"Make it again: drc-deploy latency {spec.name}.",
+        )
+    return CostModel("latency", "ms", table.fixed_ms, table.points)
 
 
 def _cost_per_channel(network: SRNetwork, index: int, pixels: dict[str, int] | None) -> float:

@@ -1,5 +1,6 @@
 """Timing each prunable layer of a model at several widths, on this machine."""
 
+import contextlib
 import math
 import platform
 import statistics
@@ -73,7 +74,7 @@ def measure_latency(spec: ModelSpec, height: int, width: int, timer: Timer | Non
     _place(network)
     lr = torch.rand(1, 3, height, width, device=training_device()) * 255
     with memory_checked("Give a smaller --size."), torch.no_grad():
-        pairs = [_pair(network, index, lr) for index in range(len(network.prunable_layers))]
+        pairs = _pairs(network, lr)
         times, whole_ms = _time_all(sorted(set(pairs), key=str), network, lr, timer or _by_clock)
     points = tuple(times[pair] for pair in pairs)
     library = f"torch {torch.__version__}, {'float16' if lr.device.type == 'cuda' else 'float32'}"
@@ -100,11 +101,17 @@ def _place(module: nn.Module) -> None:
             module.half()
 
 
-def _pair(network: SRNetwork, index: int, lr: Tensor) -> _Pair:
+def _pairs(network: SRNetwork, lr: Tensor) -> list[_Pair]:
+    """Give the pair of every prunable layer, from one forward pass."""
+    with contextlib.ExitStack() as stack:
+        recorders = [stack.enter_context(Recorder(network, layer.producer)) for layer in network.prunable_layers]
+        network.upscale(lr)
+    return [_pair(network, index, recorder.input) for index, recorder in enumerate(recorders)]
+
+
+def _pair(network: SRNetwork, index: int, read: Tensor) -> _Pair:
     layer = network.prunable_layers[index]
     producer, consumer = network.convolution(layer.producer), network.convolution(layer.consumer)
-    with Recorder(network, layer.producer) as recorder:
-        network.upscale(lr)
     return _Pair(
         producer.in_channels,
         producer.kernel_size[0],
@@ -113,7 +120,7 @@ def _pair(network: SRNetwork, index: int, lr: Tensor) -> _Pair:
         layer.full_width,
         consumer.kernel_size[0],
         consumer.out_channels,
-        *recorder.input.shape[-2:],
+        *read.shape[-2:],
     )
 
 

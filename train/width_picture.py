@@ -44,7 +44,8 @@ def draw_widths(content: WidthsFile, path: Path) -> None:
 
 def _draw_bars(axes: "Axes", content: WidthsFile) -> None:
     places = range(len(content.layers))
-    axes.bar(places, content.full_widths, color=FULL, label="unpruned")
+    if content.full_widths:  # older files do not tell
+        axes.bar(places, content.full_widths, color=FULL, label="unpruned")
     axes.bar(places, content.widths, color=KEPT, label="kept")
     axes.set_ylabel("channels")
     axes.margins(x=0.01)
@@ -55,14 +56,13 @@ def _draw_bars(axes: "Axes", content: WidthsFile) -> None:
 
 def _draw_probabilities(axes: "Axes", content: WidthsFile) -> None:
     chances = np.array(content.probabilities).T  # (candidates, layers)
-    image = axes.imshow(
-        chances, aspect="auto", origin="lower", cmap="Blues", vmin=0, vmax=max(0.5, float(chances.max()))
-    )
+    most = float(chances.max())
+    image = axes.imshow(chances, aspect="auto", origin="lower", cmap="Blues", vmin=0, vmax=most)
     axes.set_ylabel("candidate, narrow to wide")
     axes.set_yticks(range(len(chances)), [str(number + 1) for number in range(len(chances))])
     if len(content.layers) <= 24:
         for layer, widths in enumerate(content.candidates):
             for number, width in enumerate(widths):
-                shade = "white" if chances[number, layer] > 0.35 else "#33424f"
+                shade = "white" if chances[number, layer] > 0.7 * most else "#33424f"
                 axes.text(layer, number, str(width), ha="center", va="center", fontsize=7, color=shade)
     axes.figure.colorbar(image, ax=axes, label="softmax", pad=0.01)

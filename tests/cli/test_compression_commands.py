@@ -40,7 +40,7 @@ def test_a_bound_on_latency_counts_in_a_table(tmp_path: Path) -> None:
     assert drc("latency", "drn_xs", "--size", "16x16", cwd=tmp_path).returncode == 0
     measured = read_latency_table(table, model="drn_xs", scale=4)
     # As if the machine were slow enough for its overhead not to matter.
-    points = tuple(((1, 1.0), (32, 32.0)) for _ in measured.layers)
+    points = tuple(((0, 0.0), (times[-1][0], 32.0)) for times in measured.points)
     write_latency_table(table, dataclasses.replace(measured, points=points, fixed_ms=1.0))
     result = drc(
         "search", "drn_xs", "--steps", 1, *QUICK, "--target", "latency",

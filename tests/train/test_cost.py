@@ -1,5 +1,6 @@
 """Costs are what counting a network that was really built gives."""
 
+import dataclasses
 import random
 from typing import get_args
 
@@ -31,14 +32,33 @@ def test_costs_are_exact_for_any_widths(name: str, scale: int, target: Target) -
     assert budget_for(cost, full, 0.25).limit == pytest.approx(0.75 * cost.total(full))
 
 
+def table(points: tuple[tuple[tuple[int, float], ...], ...] | None = None) -> LatencyTable:
+    layers = build_network(ModelSpec("drn_xs", 4)).prunable_layers
+    points = points or tuple(((4, 1.0), (layer.full_width, 2.0)) for layer in layers)
+    names = tuple(layer.name for layer in layers[: len(points)])
+    return LatencyTable("drn_xs", 4, "a", "b", 180, 320, 10.0, names, points)
+
+
 def test_latency_is_looked_up_between_the_measured_widths() -> None:
-    layers = tuple(layer.name for layer in build_network(ModelSpec("drn_xs", 4)).prunable_layers)
-    points = (((4, 1.0), (8, 2.0)),) * len(layers)
-    cost = cost_model(
-        ModelSpec("drn_xs", 4), "latency", LatencyTable("drn_xs", 4, "a", "b", 180, 320, 10.0, layers, points)
-    )
-    assert cost.total([6] * len(layers)) == pytest.approx(10 + 1.5 * len(layers))
+    cost = cost_model(ModelSpec("drn_xs", 4), "latency", table())
+    full = [layer.full_width for layer in build_network(ModelSpec("drn_xs", 4)).prunable_layers]
+    assert cost.total([(4 + width) // 2 for width in full]) == pytest.approx(10 + 1.5 * len(full))
+    assert cost.total(full) == pytest.approx(10 + 2 * len(full))
     assert cost.unit == "ms"
+
+
+def test_tables_of_other_layers_are_refused() -> None:
+    for points in (table().points[:3], (((4, 1.0), (9, 2.0)),) * 12):
+        with pytest.raises(UsageError, match="does not hold the layers"):
+            cost_model(ModelSpec("drn_xs", 4), "latency", table(points))
+
+
+@pytest.mark.parametrize("bad", [((4, 2.0), (8, 1.0)), ((8, 1.0), (4, 2.0)), ((4, float("nan")), (8, 1.0)), ()])
+def test_tables_that_make_no_sense_are_refused(bad: tuple[tuple[int, float], ...]) -> None:
+    with pytest.raises(ValueError, match="no table"):
+        table((bad,))
+    with pytest.raises(ValueError, match="fixed time"):
+        dataclasses.replace(table(), fixed_ms=-1.0)
 
 
 def test_what_has_no_cost_of_the_network_is_refused() -> None:
