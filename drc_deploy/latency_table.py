@@ -54,6 +54,8 @@ def read_latency_table(path: Path, *, model: str, scale: int) -> LatencyTable:
     Raises:
         ArtefactError: missing, damaged, or of another model or scale.
     """
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise ArtefactError(f"{path} is not a file.", "Give what `drc-deploy latency` wrote.")
     try:
         text = path.read_bytes()
     except OSError as error:

@@ -33,6 +33,11 @@ class CostModel:
         widths, costs = zip(*self.points[index], strict=True)
         return float(np.interp(width, widths, costs))
 
+    @property
+    def full(self) -> float:
+        """What the unpruned network costs."""
+        return self.fixed + sum(points[-1][1] for points in self.points)
+
     def total(self, widths: Sequence[int]) -> float:
         """Give what the network costs with these widths."""
         return self.fixed + sum(self.of_layer(index, width) for index, width in enumerate(widths))

@@ -64,9 +64,23 @@ def channel_importance(consumer: nn.Conv2d) -> Tensor:
     return consumer.weight.detach().abs().sum(dim=(0, 2, 3))
 
 
-def ranked_by_importance(consumer: nn.Conv2d) -> Tensor:
-    """Rank the input channels, 0 for the most important: (C,) int."""
-    order = channel_importance(consumer).argsort(descending=True)
+def channel_energy(consumer: nn.Conv2d, x: Tensor) -> Tensor:
+    """Rate each input channel by what it adds to the output: (C,) float, no gradient.
+
+    The mean square of the channel times the sum of squares of the weights that read it. Unlike the L1 norm of the
+    weights alone (DRC paper, Section 4.1) this stays the same where a producer gives less and its consumer makes up
+    for it, as any pair around a ReLU may.
+
+    Args:
+        consumer: The convolution.
+        x: (N, C, H, W), what it reads.
+    """
+    return consumer.weight.detach().square().sum(dim=(0, 2, 3)) * x.detach().square().mean(dim=(0, 2, 3))
+
+
+def ranked(importance: Tensor) -> Tensor:
+    """Give the rank of each of (C,) channels, 0 for the most important: (C,) int."""
+    order = importance.argsort(descending=True)
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=order.device)
     return rank

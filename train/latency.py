@@ -5,8 +5,9 @@ import math
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +35,10 @@ class _Pair:
     producer_kernel: int
     stride: int
     group: int
+    producer_bias: bool
     full_width: int
     consumer_kernel: int
+    consumer_bias: bool
     outputs: int
     height: int
     width: int
@@ -49,11 +52,20 @@ class _Pair:
                 self.producer_kernel,
                 stride=self.stride,
                 padding=self.producer_kernel // 2,
+                bias=self.producer_bias,
             )
         ]
         if self.group > 1:
             layers.append(nn.PixelShuffle(math.isqrt(self.group)))
-        layers.append(nn.Conv2d(kept, self.outputs, self.consumer_kernel, padding=self.consumer_kernel // 2))
+        layers.append(
+            nn.Conv2d(
+                kept,
+                self.outputs,
+                self.consumer_kernel,
+                padding=self.consumer_kernel // 2,
+                bias=self.consumer_bias,
+            )
+        )
         return nn.Sequential(*layers)
 
 
@@ -76,20 +88,51 @@ def measure_latency(spec: ModelSpec, height: int, width: int, timer: Timer | Non
     with memory_checked("Give a smaller --size."), torch.no_grad():
         pairs = _pairs(network, lr)
         times, whole_ms = _time_all(sorted(set(pairs), key=str), network, lr, timer or _by_clock)
-    points = tuple(times[pair] for pair in pairs)
+    alone_ms = sum(times[pair][-1][1] for pair in pairs)
+    # Alone, layers can take longer than within the network: they may not sum to more than it.
+    within = min(1.0, whole_ms / alone_ms)
+    points = tuple(tuple((channels, ms * within) for channels, ms in times[pair]) for pair in pairs)
     library = f"torch {torch.__version__}, {'float16' if lr.device.type == 'cuda' else 'float32'}"
     return LatencyTable(
         spec.name,
         spec.scale,
-        _device_name(lr.device),
+        this_device(),
         library,
         height,
         width,
-        # Timed alone, layers can take longer than in the network, but never less than no time is left.
-        max(0.0, whole_ms - sum(points_of_layer[-1][1] for points_of_layer in points)),
+        max(0.0, whole_ms - alone_ms),
         tuple(layer.name for layer in network.prunable_layers),
         points,
     )
+
+
+def time_networks(specs: Sequence[ModelSpec], height: int, width: int, timer: Timer | None = None) -> list[float]:
+    """Time networks on this machine, as ``measure_latency`` does, in turns: the median of each in milliseconds.
+
+    Args:
+        specs: With random weights, on which time does not depend.
+        height: Of the LR input.
+        width: Of the LR input.
+        timer: As for ``measure_latency``.
+
+    Raises:
+        TrainingError: memory ran out.
+    """
+    timer = timer or _by_clock
+    networks = [build_network(spec) for spec in specs]
+    for network in networks:
+        _place(network)
+    lr = torch.rand(1, 3, height, width, device=training_device()) * 255
+    with memory_checked("Make the table for a smaller --size."), torch.no_grad():
+        turns = [[timer(partial(network.upscale, lr)) for network in networks] for _ in range(ROUNDS + 1)]
+    return [statistics.median(times) for times in zip(*turns[1:], strict=True)]  # the first is the warm-up
+
+
+def this_device() -> str:
+    """Name what is timed here: the GPU, or the processor with the number of threads in use."""
+    if training_device().type == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def _place(module: nn.Module) -> None:
@@ -117,8 +160,10 @@ def _pair(network: SRNetwork, index: int, read: Tensor) -> _Pair:
         producer.kernel_size[0],
         producer.stride[0],
         layer.group,
+        producer.bias is not None,
         layer.full_width,
         consumer.kernel_size[0],
+        consumer.bias is not None,
         consumer.out_channels,
         *read.shape[-2:],
     )
@@ -172,7 +217,3 @@ def _by_clock(run: Callable[[], object]) -> float:
 def _wait() -> None:
     if training_device().type == "cuda":
         torch.cuda.synchronize()
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()

@@ -11,8 +11,9 @@ from drc_deploy.widths import Target
 
 PAPER_TRAVEL = 2500 * 3e-4
 """Steps times learning rate of the logits in the authors' code: how far a logit can get, before annealing."""
-BUDGET_TRAVEL = 4.0
-"""The same where the network as a whole is bounded: widths then follow the softmax itself, not only its maximum."""
+BUDGET_TRAVEL = 8.0
+"""The same where the network as a whole is bounded: widths then follow the softmax itself, not only its maximum, and
+must be able to come near the ends of their range (docs/results.md)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ def choose_widths(
     least = cost.fixed + sum(map(min, costs))
     if least > limit:
         raise UsageError(
-            f"no candidates meet {limit:,.6g} {cost.unit}; the nearest that can be reached is {least:,.6g}.",
+            f"no candidates meet {limit:,.6g} {cost.unit}; the nearest that can be reached is {least:,.6g}, "
+            f"a ratio of {1 - least / cost.full:.3f}.",
             "Give a smaller --ratio or a smaller --round-to.",
         )
     # What the cheapest candidates cost is no part of the choice: the grid is all for the rest.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.candidates import candidate_widths
 from drc_deploy.train.device import place, place_images, training_device
-from drc_deploy.train.gates import Replacement, convolve, mixture_gate, ranked_by_importance, replaced
+from drc_deploy.train.gates import Replacement, channel_energy, convolve, mixture_gate, ranked, replaced
 from drc_deploy.train.losses import dual_regression_losses
 from drc_deploy.train.search_options import SearchOptions
 
@@ -69,7 +69,7 @@ class Supernet(nn.Module):
         """Compute all candidates in one convolution (paper, Equation 3)."""
         consumer = self.network.convolution(self.network.prunable_layers[index].consumer)
         if self._options.method == "drc":
-            rank = ranked_by_importance(consumer)
+            rank = ranked(channel_energy(consumer, x))
         else:
             rank = torch.arange(consumer.in_channels, device=x.device)
         gate = mixture_gate(self.alphas[index], self.candidates[index], rank)

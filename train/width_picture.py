@@ -11,7 +11,7 @@ from drc_deploy.widths import WidthsFile
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-KEPT, FULL = "#2a78c2", "#d5dbe1"
+KEPT, FULL, MARK = "#2a78c2", "#d5dbe1", "#d9480f"
 INCHES_PER_LAYER = 0.16
 
 
@@ -47,6 +47,8 @@ def _draw_bars(axes: "Axes", content: WidthsFile) -> None:
     if content.full_widths:  # older files do not tell
         axes.bar(places, content.full_widths, color=FULL, label="unpruned")
     axes.bar(places, content.widths, color=KEPT, label="kept")
+    for place, width in zip(places, content.widths, strict=True):
+        axes.annotate(str(width), (place, width), (0, 2), textcoords="offset points", ha="center", fontsize=6)
     axes.set_ylabel("channels")
     axes.margins(x=0.01)
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, fontsize=8)
@@ -55,6 +57,8 @@ def _draw_bars(axes: "Axes", content: WidthsFile) -> None:
 
 
 def _draw_probabilities(axes: "Axes", content: WidthsFile) -> None:
+    from matplotlib.patches import Rectangle
+
     chances = np.array(content.probabilities).T  # (candidates, layers)
     most = float(chances.max())
     image = axes.imshow(chances, aspect="auto", origin="lower", cmap="Blues", vmin=0, vmax=most)
@@ -65,4 +69,8 @@ def _draw_probabilities(axes: "Axes", content: WidthsFile) -> None:
             for number, width in enumerate(widths):
                 shade = "white" if chances[number, layer] > 0.7 * most else "#33424f"
                 axes.text(layer, number, str(width), ha="center", va="center", fontsize=7, color=shade)
-    axes.figure.colorbar(image, ax=axes, label="softmax", pad=0.01)
+    for layer, (widths, kept) in enumerate(zip(content.candidates, content.widths, strict=True)):
+        # Under a bound on the whole network, what is kept may lie between two candidates.
+        nearest = min(range(len(widths)), key=lambda number: (abs(widths[number] - kept), -number))
+        axes.add_patch(Rectangle((layer - 0.5, nearest - 0.5), 1, 1, fill=False, edgecolor=MARK, linewidth=1.5))
+    axes.figure.colorbar(image, ax=axes, label="softmax (framed: nearest to what is kept)", pad=0.01)

@@ -48,6 +48,7 @@ def test_a_bound_on_latency_counts_in_a_table(tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert " ms (30 % less than" in result.stdout
+    assert "Timed now: " in result.stdout
     found = read_widths_file(tmp_path / "drc_runs" / "drn_xs_r30.widths.json")
     assert found.reached is not None
     assert found.asked is not None

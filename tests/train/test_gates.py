@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from drc_deploy.train.candidates import candidate_widths
-from drc_deploy.train.gates import channel_importance, gated, mixture_gate, ranked_by_importance
+from drc_deploy.train.gates import channel_energy, gated, mixture_gate, ranked
 
 
 def test_gated_convolution_is_the_weighted_sum_of_all_candidates() -> None:
@@ -14,20 +14,42 @@ def test_gated_convolution_is_the_weighted_sum_of_all_candidates() -> None:
     candidates = torch.tensor([2, 4, 4, 7, 9, 10])
     alpha = torch.randn(6)
     x = torch.randn(2, 10, 5, 5)
-    order = channel_importance(convolution).argsort(descending=True)
+    importance = channel_energy(convolution, x)
+    order = importance.argsort(descending=True)
     expected = torch.zeros(2, 6, 5, 5)
     for probability, count in zip(torch.softmax(alpha, 0), candidates, strict=True):
         kept = order[: int(count)]
         expected += probability * F.conv2d(x[:, kept], convolution.weight[:, kept], convolution.bias, padding=1)
-    gate = mixture_gate(alpha, candidates, ranked_by_importance(convolution))
+    gate = mixture_gate(alpha, candidates, ranked(importance))
     torch.testing.assert_close(convolution(x * gate[:, None, None]), expected)
 
 
 def test_gate_gradient_matches_finite_differences() -> None:
-    convolution = nn.Conv2d(6, 3, 1).double()
     alpha = torch.randn(4, dtype=torch.float64, requires_grad=True)
-    candidates, rank = torch.tensor([1, 2, 4, 6]), ranked_by_importance(convolution)
+    candidates, rank = torch.tensor([1, 2, 4, 6]), ranked(torch.rand(6))
     assert torch.autograd.gradcheck(lambda a: mixture_gate(a, candidates, rank), (alpha,))
+
+
+def test_channel_energy_is_what_removing_a_channel_changes() -> None:
+    """For white noise, the channel's share in the mean square of the output, summed over outputs."""
+    convolution = nn.Conv2d(4, 3, 3, bias=False)
+    x = (
+        torch.randn(64, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+        * torch.tensor([0.1, 1, 2, 5])[:, None, None]
+    )
+    with torch.no_grad():
+        change = torch.stack(
+            [F.conv2d(x[:, [c]], convolution.weight[:, [c]]).square().mean((0, 2, 3)).sum() for c in range(4)]
+        )
+    torch.testing.assert_close(channel_energy(convolution, x), change, rtol=0.05, atol=0)
+
+
+def test_channel_energy_does_not_see_how_a_pair_shares_its_gain() -> None:
+    convolution, x, gain = nn.Conv2d(4, 3, 3), torch.randn(2, 4, 8, 8), torch.tensor([0.5, 1, 4, 100])[:, None, None]
+    before = channel_energy(convolution, x)
+    with torch.no_grad():
+        convolution.weight /= gain
+    torch.testing.assert_close(channel_energy(convolution, x * gain), before)
 
 
 def test_gates_are_gone_after_the_block() -> None:

@@ -1,5 +1,7 @@
 """Times land where they belong, and noise cannot make a wider layer cheaper."""
 
+import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from drc_deploy.latency_table import read_latency_table, write_latency_table
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.cost import cost_model
-from drc_deploy.train.latency import measure_latency
+from drc_deploy.train.latency import measure_latency, time_networks
 
 SPEC = ModelSpec("drn_xs", 4)
 
@@ -37,6 +39,25 @@ def test_a_wider_layer_is_never_cheaper_however_noisy_the_clock() -> None:
         assert times == sorted(times)
 
 
+def test_parts_never_sum_to_more_than_the_network() -> None:
+    """Every layer alone takes as long as the network here: each then counts for its share of it."""
+    table = measure_latency(SPEC, 16, 16, lambda _run: 6.0)
+    assert sum(points[-1][1] for points in table.points) == pytest.approx(6.0)
+    assert table.fixed_ms == 0
+
+
+def test_networks_are_timed_in_turns_and_the_warm_up_does_not_count() -> None:
+    clock = iter([100.0, 100.0, *[2.0, 1.0] * 9])
+    specs = [SPEC, ModelSpec("drn_xs", 4, (4,) * 12)]
+    assert time_networks(specs, 8, 8, lambda _run: next(clock)) == [2.0, 1.0]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.latency.json")
+    with pytest.raises(ArtefactError, match="not a file"):
+        read_latency_table(tmp_path / "a.latency.json", model="drn_xs", scale=4)
+
+
 def test_a_table_is_read_back_and_only_for_its_model(tmp_path: Path) -> None:
     table = measure_latency(SPEC, 16, 16, lambda _run: 1.0)
     path = tmp_path / "a.latency.json"
@@ -44,7 +65,9 @@ def test_a_table_is_read_back_and_only_for_its_model(tmp_path: Path) -> None:
     assert read_latency_table(path, model="drn_xs", scale=4) == table
     with pytest.raises(ArtefactError, match="not of drn_s x4"):
         read_latency_table(path, model="drn_s", scale=4)
-    path.write_text(path.read_text().replace("1.0", "-1.0"))
+    damaged = json.loads(path.read_text())
+    damaged["points"][0][-1][1] = -1.0
+    path.write_text(json.dumps(damaged))
     with pytest.raises(ArtefactError, match="no table"):
         read_latency_table(path, model="drn_xs", scale=4)
     with pytest.raises(ArtefactError, match="cannot read"):
