@@ -52,6 +52,11 @@ class WidthsFile:
             raise ValueError(f"{len(self.layers)} layers but {len(self.widths)} widths")
 
 
+def amount(value: float) -> str:
+    """Write a cost out for people: counts in full, milliseconds to four digits."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
 def write_widths(path: Path, content: WidthsFile) -> None:
     """Write a widths file atomically."""
     write_text(path, records.to_json(content) + "\n")

@@ -33,8 +33,8 @@ def _rounded(widths: Sequence[int], now: Sequence[int], round_to: int) -> list[i
 def uniform_widths_within(full: Sequence[int], now: Sequence[int], budget: Budget, round_to: int) -> list[int]:
     """Keep the largest common share that is within the budget, then spend what rounding left over.
 
-    Each layer that the budget allows to is widened by one step, the relatively narrowest first, so that methods can be
-    compared at equal cost.
+    Layers are widened step by step as long as the budget allows it, the relatively narrowest first, so that methods can
+    be compared at equal cost.
 
     Raises:
         UsageError: even the narrowest network is too costly.

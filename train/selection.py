@@ -48,7 +48,7 @@ def choose_widths(
 def spend_rest(
     widths: Sequence[int], wanted: Sequence[float], most: Sequence[int], budget: Budget, step: int
 ) -> list[int]:
-    """Widen layers by one step each where the budget allows it, the furthest from ``wanted`` first.
+    """Widen layers step by step as long as the budget allows it, the furthest from ``wanted`` first.
 
     Args:
         widths: Within the budget.
@@ -58,10 +58,16 @@ def spend_rest(
         step: Channels of one step.
     """
     result = list(widths)
-    for index in sorted(range(len(result)), key=lambda i: widths[i] / wanted[i]):
-        wider = min(result[index] + step, most[index])
-        if budget.cost.total([*result[:index], wider, *result[index + 1 :]]) <= budget.limit:
-            result[index] = wider
+
+    def widened(index: int) -> list[int]:
+        return [*result[:index], min(result[index] + step, most[index]), *result[index + 1 :]]
+
+    while fitting := [
+        index
+        for index, width in enumerate(result)
+        if width < most[index] and budget.cost.total(widened(index)) <= budget.limit
+    ]:
+        result = widened(min(fitting, key=lambda index: result[index] / wanted[index]))
     return result
 
 

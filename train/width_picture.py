@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drc_deploy.files import atomic_path
-from drc_deploy.widths import WidthsFile
+from drc_deploy.widths import WidthsFile, amount
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ def draw_widths(content: WidthsFile, path: Path) -> None:
     bars, *strips = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
     share = ""
     if content.asked is not None and content.reached is not None:
-        share = f": {content.reached:,.4g} {content.unit} of {content.asked:,.4g} allowed"
+        share = f": {amount(content.reached)} {content.unit} of {amount(content.asked)} allowed"
     figure.suptitle(f"{content.model} x{content.scale}, ratio {content.ratio:g}{share}", fontsize=11)
     _draw_bars(bars, content)
     for strip in strips:
@@ -63,6 +63,7 @@ def _draw_probabilities(axes: "Axes", content: WidthsFile) -> None:
     most = float(chances.max())
     image = axes.imshow(chances, aspect="auto", origin="lower", cmap="Blues", vmin=0, vmax=most)
     axes.set_ylabel("candidate, narrow to wide")
+    axes.set_title("framed: nearest to what is kept", loc="right", fontsize=8)
     axes.set_yticks(range(len(chances)), [str(number + 1) for number in range(len(chances))])
     if len(content.layers) <= 24:
         for layer, widths in enumerate(content.candidates):
@@ -73,4 +74,4 @@ def _draw_probabilities(axes: "Axes", content: WidthsFile) -> None:
         # Under a bound on the whole network, what is kept may lie between two candidates.
         nearest = min(range(len(widths)), key=lambda number: (abs(widths[number] - kept), -number))
         axes.add_patch(Rectangle((layer - 0.5, nearest - 0.5), 1, 1, fill=False, edgecolor=MARK, linewidth=1.5))
-    axes.figure.colorbar(image, ax=axes, label="softmax (framed: nearest to what is kept)", pad=0.01)
+    axes.figure.colorbar(image, ax=axes, label="softmax", pad=0.01)

@@ -10,7 +10,7 @@ import click
 
 from drc_deploy.cli.training_options import Command, with_options
 from drc_deploy.errors import UsageError
-from drc_deploy.widths import Target
+from drc_deploy.widths import Target, amount
 
 if TYPE_CHECKING:
     from drc_deploy.latency_table import LatencyTable
@@ -116,6 +116,6 @@ def asked_and_reached(found: "WidthsFile") -> str:
     assert found.full is not None
     share = 100 * (1 - found.reached / found.full)
     return (
-        f"Asked: at most {found.asked:,.6g} {found.unit} ({100 * found.ratio:g} % less than {found.full:,.6g}); "
-        f"reached: {found.reached:,.6g} ({share:.1f} % less)"
+        f"Asked: at most {amount(found.asked)} {found.unit} ({100 * found.ratio:g} % less than {amount(found.full)}); "
+        f"reached: {amount(found.reached)} ({share:.1f} % less)"
     )
