@@ -8,6 +8,7 @@ from pathlib import Path
 
 from drc_deploy.bench.nvidia_smi import Gpu, Query, query_gpus, run_query
 from drc_deploy.errors import MissingDependencyError
+from drc_deploy.proc_files import colon_lines, cpu_name, read_text
 
 PACKAGES = (
     "drc-deploy",
@@ -52,8 +53,8 @@ def describe_machine(root: Path = Path("/"), query: Query = run_query) -> Machin
         gpus = query_gpus(query)
     except MissingDependencyError as error:
         unavailable["gpus"] = error.message
-    board = _read_text(root / "proc/device-tree/model")
-    cpu = _cpu_name(root / "proc/cpuinfo")
+    board = read_text(root / "proc/device-tree/model")
+    cpu = cpu_name(root)
     memory_bytes = _memory_bytes(root / "proc/meminfo")
     if board is None:
         unavailable["board"] = "no device tree: an ordinary computer"
@@ -93,29 +94,9 @@ def installed_packages() -> dict[str, str]:
     return versions
 
 
-def _cpu_name(cpuinfo: Path) -> str | None:
-    """Give the model of the first core: x86 calls it `model name`, some ARM boards `Model` or `Hardware`."""
-    fields = dict(_colon_lines(cpuinfo))
-    return next((fields[key] for key in ("model name", "Model", "Hardware") if fields.get(key)), None)
-
-
 def _memory_bytes(meminfo: Path) -> int | None:
-    total = dict(_colon_lines(meminfo)).get("MemTotal")
+    total = dict(colon_lines(meminfo)).get("MemTotal")
     return int(total.split()[0]) * 1024 if total else None
-
-
-def _colon_lines(path: Path) -> list[tuple[str, str]]:
-    """Parse ``key : value`` lines; the first of equal keys wins in a dict, because the order is reversed."""
-    lines = (_read_text(path) or "").splitlines()
-    pairs = (line.partition(":") for line in reversed(lines))
-    return [(key.strip(), value.strip()) for key, _, value in pairs]
-
-
-def _read_text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
-    except OSError:
-        return None
 
 
 def _load_average() -> float | None:

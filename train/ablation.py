@@ -17,6 +17,7 @@ from drc_deploy.errors import UsageError
 from drc_deploy.files import sha256_of, write_text
 from drc_deploy.progress import progress
 from drc_deploy.records import parse_json_object
+from drc_deploy.train.candidates import ratio_tag
 from drc_deploy.train.choices import Precision, PruneMethod, SearchMethod
 from drc_deploy.train.compress import CompressInputs
 from drc_deploy.train.loop import Supervision
@@ -88,13 +89,13 @@ class Cell:
     @property
     def name(self) -> str:
         """Name of the cell's file."""
-        return f"{self.variant.name}_r{round(100 * self.ratio):02d}_s{self.seed}"
+        return f"{self.variant.name}_{ratio_tag(self.ratio)}_s{self.seed}"
 
     @property
     def search_name(self) -> str:
         """Name of the search that the cell needs, which cells of other pruning methods share."""
         duals = "" if self.variant.search_duals else "_no_duals"
-        return f"{self.variant.search}{duals}_r{round(100 * self.ratio):02d}_s{self.seed}"
+        return f"{self.variant.search}{duals}_{ratio_tag(self.ratio)}_s{self.seed}"
 
 
 class Ablation:
@@ -226,8 +227,9 @@ class Ablation:
 
 
 def all_cells(ratios: Sequence[float], seeds: Sequence[int], variants: Sequence[Variant]) -> Iterator[Cell]:
-    """Give every combination, seed by seed: what has come out when a run is stopped can then be compared."""
-    return (Cell(variant, ratio, seed) for seed in seeds for ratio in ratios for variant in variants)
+    """Give every combination once, seed by seed: what has come out when a run is stopped can then be compared."""
+    # A cell that was named twice would count as two seeds.
+    return iter(dict.fromkeys(Cell(variant, ratio, seed) for seed in seeds for ratio in ratios for variant in variants))
 
 
 def find_variants(names: Sequence[str]) -> tuple[Variant, ...]:

@@ -42,7 +42,7 @@ def _table(
     yield "| method | seeds | params (K) | mult-adds (G) | search (s) | " + " | ".join(sets) + " |"
     yield "|---|---|---|---|---|" + "---|" * len(sets)
     psnr = " | ".join(f"{unpruned['psnr_y'][name]:.2f}" for name in sets)
-    yield f"| unpruned |  | {_thousands(unpruned)} | {_giga(unpruned)} |  | {psnr} |"
+    yield f"| before pruning |  | {_thousands(unpruned)} | {_giga(unpruned)} |  | {psnr} |"
     for name in names:
         if rows := [cell for cell in cells if cell["variant"] == name]:
             yield _row(_LABELS[name], rows, sets)

@@ -21,6 +21,12 @@ def check_ratio(ratio: float) -> None:
         raise UsageError(f"a ratio of {ratio} is not between 0 and 1.", "0.3 removes about a third of the channels.")
 
 
+def ratio_tag(ratio: float) -> str:
+    """Name a ratio in file names, a different one for each: ``r30`` for 0.3, ``r30_4`` for 0.304."""
+    percent, _, fraction = f"{100 * ratio:.8g}".partition(".")
+    return f"r{percent:>02}" + (f"_{fraction}" if fraction else "")
+
+
 def candidate_widths(full: int, ratio: float, round_to: int = 4, target: Target = "channels") -> list[int]:
     """Give the candidate widths of a layer of ``full`` channels, narrow to wide; duplicates are kept.
 

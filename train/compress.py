@@ -10,6 +10,7 @@ from drc_deploy import __version__
 from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.files import sha256_of
 from drc_deploy.latency_table import LatencyTable
+from drc_deploy.train.candidates import ratio_tag
 from drc_deploy.train.distillation import load_teacher
 from drc_deploy.train.evaluation import Benchmark
 from drc_deploy.train.loop import Supervision
@@ -25,7 +26,7 @@ from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 
 def compressed_name(name: str, ratio: float) -> str:
     """Give the name of a network pruned by ``ratio``: ``drn_s`` and 0.3 give ``drn_s_r30``."""
-    return f"{name}_r{round(100 * ratio):02d}"
+    return f"{name}_{ratio_tag(ratio)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from drc_deploy.latency_table import LatencyTable
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
+from drc_deploy.proc_files import cpu_name
 from drc_deploy.progress import progress
 from drc_deploy.train.device import memory_checked, training_device
 from drc_deploy.train.partial_forward import Recorder
@@ -132,7 +133,7 @@ def this_device() -> str:
     """Name what is timed here: the GPU, or the processor with the number of threads in use."""
     if training_device().type == "cuda":
         return torch.cuda.get_device_name()
-    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    return f"{cpu_name() or platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def _place(module: nn.Module) -> None:

@@ -39,7 +39,7 @@ def choose_widths(
         )
     # What the cheapest candidates cost is no part of the choice: the grid is all for the rest.
     spare = limit - least
-    cell = max(spare, 1e-9 * limit) / (BUCKETS - len(costs))
+    cell = max(spare, 1e-9 * limit) / BUCKETS
     extra = [np.ceil(((np.array(row) - min(row)) / cell).clip(max=BUCKETS + 1) - 1e-9).astype(int) for row in costs]
     chosen = _best_choice([np.asarray(row, float) for row in values], extra)
     return [widths[choice] for widths, choice in zip(candidates, chosen, strict=True)]

@@ -89,4 +89,17 @@ def test_tables_hold_means_and_spreads() -> None:
     text = tables([unpruned, *(cell("drc", i + 1, v) for i, v in enumerate(values)), cell("no-duals", 1, 30.0)])
     assert f"| DRC | 3 | 1 | 2.000 | 20 | {statistics.mean(values):.3f} ± {statistics.stdev(values):.3f} |" in text
     assert "| DRC without duals in any stage | 1 | 1 | 2.000 | 10 | 30.000 |" in text
-    assert text.count("| unpruned |  | 2 | 3.000 |  | 31.50 |") == 3
+    assert text.count("| before pruning |  | 2 | 3.000 |  | 31.50 |") == 3
+
+
+def test_what_is_named_twice_is_compared_once() -> None:
+    """Two equal cells would pass for two seeds that agree."""
+    variants = find_variants(["uniform", "uniform"])
+    assert len(list(all_cells([0.3, 0.3], [1, 2], variants))) == 2
+
+
+def test_every_ratio_has_a_cell_of_its_own() -> None:
+    names = [cell.name for cell in all_cells([0.3, 0.304, 0.03, 0.305, 0.07], [1], find_variants(["drc"]))]
+    assert names[:2] == ["drc_r30_s1", "drc_r30_4_s1"]
+    assert len(set(names)) == 5
+    assert all("." not in name for name in names)

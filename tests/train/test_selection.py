@@ -50,3 +50,9 @@ def test_an_impossible_limit_names_the_nearest() -> None:
     cost = CostModel("params", "parameters", 5.0, (((0, 0.0), (10, 10.0)),) * 3)
     with pytest.raises(UsageError, match="nearest that can be reached is 17"):
         choose_widths([[0.0]] * 3, [[4]] * 3, cost, 16.9)
+
+
+def test_a_limit_that_is_missed_by_a_hair_is_missed() -> None:
+    cost = CostModel("params", "parameters", 0.0, (((0, 0.0), (10, 10.0)),) * 12)
+    chosen = choose_widths([[0.0, 1.0]] * 12, [[1, 2]] * 12, cost, 12.99995)
+    assert cost.total(chosen) == 12
