@@ -20,6 +20,7 @@ from drc_deploy.records import parse_json_object
 from drc_deploy.train.candidates import ratio_tag
 from drc_deploy.train.choices import Precision, PruneMethod, SearchMethod
 from drc_deploy.train.compress import CompressInputs
+from drc_deploy.train.evaluation import fingerprints
 from drc_deploy.train.loop import Supervision
 from drc_deploy.train.manifest import described
 from drc_deploy.train.options import TrainOptions
@@ -110,7 +111,7 @@ class Ablation:
         request = {
             "checkpoint": sha256_of(inputs.parent),
             "data": inputs.photographs.fingerprint,
-            "eval": [name for name, _ in inputs.benchmarks],
+            "eval": fingerprints(inputs.benchmarks),
             **asdict(options),
         }
         path = folder / "ablation.json"

@@ -1,5 +1,6 @@
 """PSNR of a network in training on benchmark sets: for the record, never to choose between checkpoints."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,8 @@ import numpy as np
 import torch
 
 from drc_deploy import metrics
+from drc_deploy.errors import UsageError
+from drc_deploy.files import sha256_of
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.pairs import PairFiles, find_pairs
@@ -23,8 +26,23 @@ def find_benchmarks(folders: Sequence[Path], scale: int) -> list[Benchmark]:
 
     Raises:
         InputError: a folder is missing, or an image has no partner.
+        UsageError: two folders have the same name.
     """
-    return [(folder.resolve().name, find_pairs(folder, f"LRx{scale}", scale)) for folder in folders]
+    names = [folder.resolve().name for folder in folders]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"two benchmark sets are called {repeated[0]}.", "Rename one of the folders.")
+    return [(name, find_pairs(folder, f"LRx{scale}", scale)) for name, folder in zip(names, folders, strict=True)]
+
+
+def fingerprints(benchmarks: Sequence[Benchmark]) -> dict[str, str]:
+    """Give for each set a SHA-256 of its files: figures of equal names need not be of equal images."""
+    result = {}
+    for name, pairs in benchmarks:
+        digest = hashlib.sha256()
+        for pair in sorted(pairs, key=lambda pair: pair.name):
+            digest.update(bytes.fromhex(sha256_of(pair.hr_path) + sha256_of(pair.lr_path)))
+        result[name] = digest.hexdigest()
+    return result
 
 
 def measure_psnr(network: SRNetwork, benchmarks: Sequence[Benchmark]) -> dict[str, float | None]:

@@ -14,7 +14,7 @@ from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.files import sha256_of, write_text
 from drc_deploy.models.network import multiply_adds
 from drc_deploy.train.device import place
-from drc_deploy.train.evaluation import Benchmark, measure_psnr
+from drc_deploy.train.evaluation import Benchmark, fingerprints, measure_psnr
 
 
 class Manifest:
@@ -68,13 +68,20 @@ class Manifest:
 def described(path: Path, benchmarks: Sequence[Benchmark], known: dict[str, Any]) -> dict[str, Any]:
     """Give parameters, multiply-adds and PSNR of a checkpoint; sets that ``known`` has are not measured again."""
     checkpoint = load_checkpoint(path)
-    psnr = {**checkpoint.provenance.get("psnr_y", {}), **known.get("psnr_y", {})}
+    sets = fingerprints(benchmarks)
+    psnr = {
+        name: value
+        for record in (checkpoint.provenance, known)
+        for name, value in record.get("psnr_y", {}).items()
+        if name in sets and record.get("eval", {}).get(name) == sets[name]
+    }
     missing = [(name, pairs) for name, pairs in benchmarks if name not in psnr]
     psnr |= measure_psnr(place(checkpoint.build_network()).eval(), missing)
     return {
         "params": checkpoint.build_network().parameter_count,
         "multiply_adds": multiply_adds(checkpoint.build_network()),
-        "psnr_y": {name: psnr[name] for name, _ in benchmarks},
+        "psnr_y": {name: psnr[name] for name in sets},
+        "eval": sets,
     }
 
 

@@ -17,7 +17,7 @@ from drc_deploy.models.registry import build_network
 from drc_deploy.train import distributed
 from drc_deploy.train.device import place
 from drc_deploy.train.distillation import Teacher
-from drc_deploy.train.evaluation import Benchmark, measure_psnr
+from drc_deploy.train.evaluation import Benchmark, fingerprints, measure_psnr
 from drc_deploy.train.initial_weights import InitReport, load_initial_weights
 from drc_deploy.train.loop import Supervision, TrainingRun
 from drc_deploy.train.losses import dual_design
@@ -135,6 +135,7 @@ def train(
         run.train(inputs)
     result = _result(run, start, photographs)
     if distributed.is_main():
+        result.provenance["eval"] = fingerprints(benchmarks)
         result.provenance["psnr_y"] = measure_psnr(place(result.build_network()), benchmarks)
         save_checkpoint(output, result)
         folder.state.unlink(missing_ok=True)

@@ -116,6 +116,18 @@ def test_a_set_that_is_added_later_is_measured(
         assert size["psnr_y"]["pairs"] > 0
 
 
+def test_other_images_in_a_set_of_the_same_name_are_measured_anew(
+    output: Path, set5: Benchmark, parent: Path, photographs: Photographs
+) -> None:
+    (pair,) = set5[1]
+    with_set = CompressInputs(parent, photographs, [set5])
+    first = compress(with_set, OPTIONS, output)
+    Image.fromarray(255 - read_rgb(pair.hr_path)).save(pair.hr_path)
+    second = compress(with_set, OPTIONS, output)
+    assert first["before"]["psnr_y"] != second["before"]["psnr_y"]
+    assert first["stages"][-1]["after"]["psnr_y"] != second["stages"][-1]["after"]["psnr_y"]
+
+
 def test_a_pruned_network_can_be_pruned_further_relative_to_the_original(
     inputs: CompressInputs, output: Path, tmp_path: Path, photographs: Photographs
 ) -> None:

@@ -1,0 +1,30 @@
+"""Sets are told apart by their images, not by their names."""
+
+from pathlib import Path
+
+import pytest
+
+from drc_deploy.errors import UsageError
+from drc_deploy.pairs import PairFiles
+from drc_deploy.train.evaluation import find_benchmarks, fingerprints
+
+
+def pair(folder: Path, name: str, content: bytes) -> PairFiles:
+    folder.mkdir(exist_ok=True)
+    for kind in ("hr", "lr"):
+        (folder / f"{name}_{kind}.png").write_bytes(kind.encode() + content)
+    return PairFiles(folder / f"{name}_hr.png", folder / f"{name}_lr.png")
+
+
+def test_a_fingerprint_is_of_the_files_in_whatever_order_and_folder(tmp_path: Path) -> None:
+    first = [pair(tmp_path / "a", "x", b"1"), pair(tmp_path / "a", "y", b"2")]
+    moved = [pair(tmp_path / "b", "y", b"2"), pair(tmp_path / "b", "x", b"1")]
+    other = [pair(tmp_path / "c", "x", b"1"), pair(tmp_path / "c", "y", b"3")]
+    a, b, c = (fingerprints([("set", pairs)])["set"] for pairs in (first, moved, other))
+    assert a == b != c
+
+
+def test_two_sets_of_one_name_are_refused(tmp_path: Path) -> None:
+    folders = [tmp_path / "a" / "set", tmp_path / "b" / "set"]
+    with pytest.raises(UsageError, match="two benchmark sets are called set"):
+        find_benchmarks(folders, 4)
