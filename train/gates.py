@@ -59,11 +59,6 @@ def convolve(convolution: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
     )
 
 
-def channel_importance(consumer: nn.Conv2d) -> Tensor:
-    """Rate each input channel by the L1 norm of the weights that read it: (C,) float, no gradient."""
-    return consumer.weight.detach().abs().sum(dim=(0, 2, 3))
-
-
 def channel_energy(consumer: nn.Conv2d, x: Tensor) -> Tensor:
     """Rate each input channel by what it adds to the output: (C,) float, no gradient.
 

@@ -119,14 +119,12 @@ def time_networks(specs: Sequence[ModelSpec], height: int, width: int, timer: Ti
     Raises:
         TrainingError: memory ran out.
     """
-    timer = timer or _by_clock
     networks = [build_network(spec) for spec in specs]
     for network in networks:
         _place(network)
     lr = torch.rand(1, 3, height, width, device=training_device()) * 255
     with memory_checked("Make the table for a smaller --size."), torch.no_grad():
-        turns = [[timer(partial(network.upscale, lr)) for network in networks] for _ in range(ROUNDS + 1)]
-    return [statistics.median(times) for times in zip(*turns[1:], strict=True)]  # the first is the warm-up
+        return _medians([partial(network.upscale, lr) for network in networks], timer or _by_clock, "Timing networks")
 
 
 def this_device() -> str:
@@ -175,16 +173,19 @@ def _time_all(
 ) -> tuple[dict[_Pair, tuple[tuple[int, float], ...]], float]:
     """Time every pair at every width, and the network; give (width, milliseconds) of each, and of the network."""
     cases = {(pair, width): _case(pair, width) for pair in pairs for width in _widths(pair.full_width)}
-    samples: dict[tuple[_Pair, int], list[float]] = {case: [] for case in cases}
-    whole: list[float] = []
-    with progress("Timing layers", ROUNDS + 1) as bar:
-        for _ in range(ROUNDS + 1):  # the first is the warm-up
-            for case, run in cases.items():
-                samples[case].append(timer(run))
-            whole.append(timer(lambda: network.upscale(lr)))
+    *parts, whole = _medians([*cases.values(), partial(network.upscale, lr)], timer, "Timing layers")
+    medians = dict(zip(cases, parts, strict=True))
+    return {pair: _rising(pair, medians) for pair in pairs}, whole
+
+
+def _medians(runs: Sequence[Callable[[], object]], timer: Timer, label: str) -> list[float]:
+    """Time each run in every round; give the median of each in milliseconds."""
+    rounds = []
+    with progress(label, ROUNDS + 1) as bar:
+        for _ in range(ROUNDS + 1):
+            rounds.append([timer(run) for run in runs])
             bar.advance()
-    medians = {case: statistics.median(times[1:]) for case, times in samples.items()}
-    return {pair: _rising(pair, medians) for pair in pairs}, statistics.median(whole[1:])
+    return [statistics.median(times) for times in zip(*rounds[1:], strict=True)]  # the first is the warm-up
 
 
 def _widths(full: int) -> list[int]:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from drc_deploy.errors import UsageError
 from drc_deploy.train.cost import Budget, CostModel
+from drc_deploy.widths import amount
 
 BUCKETS = 20_000
 """Steps of the grid on which costs are added up. Costs are rounded up to it, so that a bound is never exceeded."""
@@ -33,7 +34,7 @@ def choose_widths(
     least = cost.fixed + sum(map(min, costs))
     if least > limit:
         raise UsageError(
-            f"no candidates meet {limit:,.6g} {cost.unit}; the nearest that can be reached is {least:,.6g}, "
+            f"no candidates meet {amount(limit)} {cost.unit}; the nearest that can be reached is {amount(least)}, "
             f"a ratio of {1 - least / cost.full:.3f}.",
             "Give a smaller --ratio or a smaller --round-to.",
         )

@@ -14,7 +14,6 @@ from torch import Tensor
 from drc_deploy.errors import TrainingError
 from drc_deploy.models.network import PrunableLayer
 from drc_deploy.train.device import place_images
-from drc_deploy.train.gates import channel_importance
 from drc_deploy.train.losses import dual_regression_losses
 from drc_deploy.train.pruning import PruneTask, Pruning
 
@@ -122,5 +121,5 @@ def tied_choice(pruning: Pruning) -> list[list[int]]:
 def _sizes(pruning: Pruning, layer: PrunableLayer) -> Tensor:
     producer = pruning.original.convolution(layer.producer)
     made = producer.weight.detach().abs().sum(dim=(1, 2, 3)).view(-1, layer.group).sum(dim=1)
-    read = channel_importance(pruning.original.convolution(layer.consumer))
+    read = pruning.original.convolution(layer.consumer).weight.detach().abs().sum(dim=(0, 2, 3))
     return made / made.sum() + read / read.sum()

@@ -72,27 +72,34 @@ def command(
     photographs = sampling.read_photographs(info.scale)
     found = search_file(parent, photographs, options, output, latency=latency, restart=sampling.restart)
     draw_widths(found, picture)
+    timed = _timed(found, latency) if latency else None
     lines = [
         f"Widths: {' '.join(map(str, found.widths))}",
         asked_and_reached(found),
-        *([_timed(found, latency)] if latency else []),
+        *([_told(timed, latency)] if latency else []),
         f"Wrote {output} and {picture}",
         f"Next: drc-deploy prune {checkpoint} --widths {output}",
     ]
     emit(
-        {"widths_file": str(output), "picture": str(picture), **dataclasses.asdict(found)},
+        {"widths_file": str(output), "picture": str(picture), "timed_ms": timed, **dataclasses.asdict(found)},
         as_json=as_json,
         text="\n".join(lines),
     )
 
 
-def _timed(found: WidthsFile, table: "LatencyTable") -> str:
+def _timed(found: WidthsFile, table: "LatencyTable") -> dict[str, float] | None:
     """Time the networks before and after, where the table was measured: a sum of layers is only an estimate."""
     from drc_deploy.models.network import ModelSpec
     from drc_deploy.train.latency import this_device, time_networks
 
     if table.device != this_device():
-        return f"Not timed: the table is of {table.device}, this is {this_device()}."
+        return None
     specs = [ModelSpec(found.model, found.scale, widths) for widths in (None, found.widths)]
-    before, after = time_networks(specs, table.height, table.width)
-    return f"Timed now: {after:.2f} ms, unpruned {before:.2f} ms ({100 * (1 - after / before):.1f} % less)"
+    return dict(zip(("unpruned", "reached"), time_networks(specs, table.height, table.width), strict=True))
+
+
+def _told(timed: dict[str, float] | None, table: "LatencyTable") -> str:
+    if timed is None:
+        return f"Not timed: the table was measured on another machine ({table.device})."
+    share = 100 * (1 - timed["reached"] / timed["unpruned"])
+    return f"Timed now: {timed['reached']:.2f} ms, unpruned {timed['unpruned']:.2f} ms ({share:.1f} % less)"

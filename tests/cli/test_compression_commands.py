@@ -35,17 +35,20 @@ def test_a_family_is_made_in_one_go(tmp_path: Path) -> None:
     assert "Next: drc-deploy export drc_runs/drn_xs_r30.safetensors --trt fp16" in told.stdout
 
 
-def test_a_bound_on_latency_counts_in_a_table(tmp_path: Path) -> None:
-    table = tmp_path / "drc_runs" / "drn_xs.latency.json"
-    assert drc("latency", "drn_xs", "--size", "16x16", cwd=tmp_path).returncode == 0
-    measured = read_latency_table(table, model="drn_xs", scale=4)
-    # As if the machine were slow enough for its overhead not to matter.
+def slow_machine(folder: Path) -> Path:
+    """Make a latency table of this machine as if it were slow enough for its overhead not to matter."""
+    path = folder / "drn_xs.latency.json"
+    assert drc("latency", "drn_xs", "--size", "16x16", "-o", path, cwd=folder).returncode == 0
+    measured = read_latency_table(path, model="drn_xs", scale=4)
     points = tuple(((0, 0.0), (times[-1][0], 32.0)) for times in measured.points)
-    write_latency_table(table, dataclasses.replace(measured, points=points, fixed_ms=1.0))
-    result = drc(
-        "search", "drn_xs", "--steps", 1, *QUICK, "--target", "latency",
-        "--latency-table", "drc_runs/drn_xs.latency.json", cwd=tmp_path,
-    )  # fmt: skip
+    write_latency_table(path, dataclasses.replace(measured, points=points, fixed_ms=1.0))
+    return path
+
+
+def test_a_bound_on_latency_counts_in_a_table(tmp_path: Path) -> None:
+    table = slow_machine(tmp_path)
+    bound = ["--target", "latency", "--latency-table", table]
+    result = drc("search", "drn_xs", "--steps", 1, *QUICK, *bound, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert " ms (30 % less than" in result.stdout
     assert "Timed now: " in result.stdout
@@ -54,6 +57,20 @@ def test_a_bound_on_latency_counts_in_a_table(tmp_path: Path) -> None:
     assert found.asked is not None
     assert found.reached <= found.asked
     assert (tmp_path / "drc_runs" / "drn_xs_r30.widths.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_what_was_found_is_timed_where_the_table_was_made(tmp_path: Path, here: bool) -> None:
+    table = slow_machine(tmp_path)
+    if not here:
+        measured = read_latency_table(table, model="drn_xs", scale=4)
+        write_latency_table(table, dataclasses.replace(measured, device="another machine"))
+    bound = ["--target", "latency", "--latency-table", table]
+    result = drc("search", "drn_xs", "--method", "uniform", *QUICK, *bound, "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    timed = json.loads(result.stdout)["timed_ms"]
+    assert (timed is not None) == here
+    assert not here or min(timed["unpruned"], timed["reached"]) > 0
 
 
 def test_a_comparison_prints_its_tables(tmp_path: Path) -> None:
