@@ -1,12 +1,19 @@
 """Shared by all tests: a fixed seed, small networks, and the benchmark images where they are at hand."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from drc_deploy.locate import sample_images
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> None:
+    """A process that a shell started in the background ignores Ctrl-C, and so do its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
