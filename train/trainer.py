@@ -17,6 +17,7 @@ from drc_deploy.train.choices import Precision
 from drc_deploy.train.device import compilation_checked, place, place_images, training_device
 from drc_deploy.train.distillation import LastFeatures, Teacher
 from drc_deploy.train.ema import WeightAverage
+from drc_deploy.train.graph_replay import GraphReplay
 from drc_deploy.train.losses import dual_regression_losses, map_back
 from drc_deploy.train.options import TrainOptions
 from drc_deploy.train.precision import autocast, gradient_scaler, keep_images_float32, prepare_device
@@ -92,6 +93,9 @@ class Trainer:
         self._average = WeightAverage(self._parameters(), options.ema) if options.ema else None
         self._exchange: DistributedDataParallel | None = None
         self._module = self._step_module(teacher)
+        self.replays = fused and not options.compile and options.accumulate == 1 and self._exchange is None
+        """Whether the pass is recorded as a CUDA graph in the first update."""
+        self._replay: GraphReplay | None = None
 
     def _step_module(self, teacher: Teacher | None) -> nn.Module:
         options = self.options
@@ -114,17 +118,26 @@ class Trainer:
         """Make one update from this process's share of a batch (see ``PatchSampler.sample``)."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate_at(self.step)
-        self.optimizer.zero_grad(set_to_none=True)
-        parts = self.options.accumulate
-        losses = torch.stack(
-            [self._backward(part, last=i + 1 == parts) for i, part in enumerate(_split(images, parts))]
-        )
+        losses = self._replayed(images) if self.replays else self._accumulated(images)
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self.step += 1
         if self._average:
             self._average.update(self.step)
-        self._pending.append(losses.mean(dim=0))
+        self._pending.append(losses)
+
+    def _replayed(self, images: Sequence[Tensor]) -> Tensor:
+        """Compute gradients and losses of a batch as one CUDA graph."""
+        if self._replay is None:
+            self._replay = GraphReplay(lambda batch: self._backward(batch, last=True), images, self._parameters())
+        return self._replay(images)
+
+    def _accumulated(self, images: Sequence[Tensor]) -> Tensor:
+        """Compute gradients and losses of a batch, part by part."""
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = self.options.accumulate
+        losses = [self._backward(part, last=i + 1 == parts) for i, part in enumerate(_split(images, parts))]
+        return torch.stack(losses).mean(dim=0)
 
     def _backward(self, images: Sequence[Tensor], *, last: bool) -> Tensor:
         """Add the gradients of one part of the batch; give the parts of its loss."""

@@ -1,0 +1,48 @@
+"""Forward and backward pass as a CUDA graph: recorded once, then started by one call per update.
+
+A deep network of narrow layers is made of thousands of short kernels, which a host launches more slowly than a GPU
+computes them.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+WARM_UP_PASSES = 3
+"""Before the recording, as PyTorch asks for: libraries choose their kernels and allocate in the first ones."""
+
+Pass = Callable[[Sequence[Tensor]], Tensor]
+"""Computes the losses of a batch and leaves the gradients in the parameters."""
+
+
+class GraphReplay:
+    """A recorded pass. Its gradients live in the same memory in every update, so they must never be set to None."""
+
+    def __init__(self, run: Pass, images: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> None:
+        """Record ``run``.
+
+        Args:
+            run: Must do the same for every batch and never wait for the device.
+            images: A batch on the GPU; every later one has its shapes and layouts.
+            parameters: Whose gradients ``run`` computes.
+        """
+        self._images = [image.clone() for image in images]
+        side, main = torch.cuda.Stream(), torch.cuda.current_stream()
+        side.wait_stream(main)
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP_PASSES):
+                run(self._images)
+        main.wait_stream(side)
+        for parameter in parameters:
+            parameter.grad = None  # so that the recording writes gradients, instead of adding to those of before
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._losses = run(self._images)
+
+    def __call__(self, images: Sequence[Tensor]) -> Tensor:
+        """Run the pass on a batch: gradients are in the parameters afterwards, losses are returned."""
+        for mine, image in zip(self._images, images, strict=True):
+            mine.copy_(image)
+        self._graph.replay()
+        return self._losses.clone()
