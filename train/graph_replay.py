@@ -28,7 +28,7 @@ class GraphReplay:
             parameters: Whose gradients ``run`` computes.
         """
         self._images = [image.clone() for image in images]
-        side, main = torch.cuda.Stream(), torch.cuda.current_stream()
+        side, main = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
         side.wait_stream(main)
         with torch.cuda.stream(side):
             for _ in range(WARM_UP_PASSES):

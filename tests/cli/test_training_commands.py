@@ -52,9 +52,9 @@ def test_compress_goes_on_with_the_kind_of_duals_that_the_network_has(tmp_path: 
 
 
 def test_compress_without_a_checkpoint_says_how_to_get_one(tmp_path: Path) -> None:
-    result = drc("compress", "--model", "drn_s", cwd=tmp_path)
+    result = drc("compress", "--model", "drn_l", cwd=tmp_path)
     assert result.returncode == 1
-    assert "drc-deploy train --model drn_s" in result.stderr
+    assert "drc-deploy train --model drn_l" in result.stderr
     assert "Traceback" not in result.stderr
     assert not result.stdout
 

@@ -1,4 +1,4 @@
-"""A training step that a GPU replays makes the updates that the same step makes when it is launched kernel by kernel."""
+"""A training step replayed on a GPU makes the updates of the same step launched kernel by kernel."""
 
 import pytest
 import torch
