@@ -27,7 +27,7 @@ class StepBudget:
 BUDGETS: dict[BudgetName, StepBudget] = {
     # Minutes on a CPU for drn_xs: to see the chain work.
     "fast": StepBudget(200, 4, 4, 1000, 24),
-    # drn_s on one large GPU. An estimate from the same rates as the training recipe 30min; never run.
+    # drn_s on one large GPU. An estimate, never run: likely too long, by the times in docs/gpu_results.md.
     "30min": StepBudget(1000, 4, 2, 40_000, 48),
     # The authors' search and pruning, and as many updates of fine-tuning as the paper's training has.
     "paper": StepBudget(2500, 10, 1, 1_000_000, 48),

@@ -119,28 +119,33 @@ def measure_throughput(photographs: Photographs, options: ThroughputOptions) -> 
         files = write_pngs(photographs, options.spec.scale, folder)
         sampler = PatchSampler(photographs, scale=options.spec.scale, patch=options.patch, batch=options.batch, seed=1)
         stack.callback(sampler.close)
-        update = _update(options, options.precision)
-        flops = _count_flops(update, sampler.sample(0))
+        trainer = _trainer(options, options.precision)
+        flops = _count_flops(trainer, sampler.sample(0))
+        plain = _trainer(options, "fp32")
+        plain.replays = False
         peak = measure_peak(options.precision)
         loader = png_batches(files, patch=options.patch, batch=options.batch, workers=options.workers)
         ways = (
-            _Way(map(sampler.sample, itertools.count()), update, warm_up=2),
-            _Way(loader, _update(options, "fp32"), warm_up=2 + 2 * options.workers),
+            _Way(map(sampler.sample, itertools.count()), trainer.update, warm_up=2),
+            _Way(loader, plain.update, warm_up=2 + 2 * options.workers),
         )
         ours, theirs = _take_turns(ways, options)
     return _report(ours, theirs, options, flops=flops, peak=peak)
 
 
-def _update(options: ThroughputOptions, precision: Precision) -> Update:
-    """Give one training step of a network of its own."""
+def _trainer(options: ThroughputOptions, precision: Precision) -> Trainer:
+    """Give a trainer with a network of its own."""
     network = build_network(options.spec)
     settings = TrainOptions(1, options.batch, options.patch, precision=precision)
-    return Trainer(network, network.build_duals(), settings).update
+    return Trainer(network, network.build_duals(), settings)
 
 
-def _count_flops(update: Update, images: Sequence[Tensor]) -> int:
+def _count_flops(trainer: Trainer, images: Sequence[Tensor]) -> int:
+    # Launched: recording a graph takes several passes, and its replays are invisible here.
+    replays, trainer.replays = trainer.replays, False
     with FlopCounterMode(display=False) as counter:
-        update(images)
+        trainer.update(images)
+    trainer.replays = replays
     return int(counter.get_total_flops())
 
 

@@ -94,7 +94,7 @@ class Trainer:
         self._exchange: DistributedDataParallel | None = None
         self._module = self._step_module(teacher)
         self.replays = fused and not options.compile and options.accumulate == 1 and self._exchange is None
-        """Whether the pass is recorded as a CUDA graph in the first update."""
+        """Whether the pass is recorded as a CUDA graph, in the next update; may be changed until then."""
         self._replay: GraphReplay | None = None
 
     def _step_module(self, teacher: Teacher | None) -> nn.Module:
@@ -129,7 +129,9 @@ class Trainer:
     def _replayed(self, images: Sequence[Tensor]) -> Tensor:
         """Compute gradients and losses of a batch as one CUDA graph."""
         if self._replay is None:
-            self._replay = GraphReplay(lambda batch: self._backward(batch, last=True), images, self._parameters())
+            # A recording must not copy from the host: the images that it starts from are on the GPU.
+            start = place_images(images)
+            self._replay = GraphReplay(lambda batch: self._backward(batch, last=True), start, self._parameters())
         return self._replay(images)
 
     def _accumulated(self, images: Sequence[Tensor]) -> Tensor:
