@@ -1,7 +1,9 @@
 """Named budgets of steps for ``compress``; free of torch, for the command line."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
+
+from drc_deploy.train.choices import Precision
 
 BudgetName = Literal["fast", "30min", "paper"]
 
@@ -18,17 +20,20 @@ class StepBudget:
     finetune_steps: int
     patch: int
     """Side of a patch in LR pixels."""
+    precision: Precision = "fp32"
+    """Of the fine-tuning."""
 
-    def with_numbers(self, **numbers: int | None) -> "StepBudget":
-        """Give a budget with some numbers replaced; None leaves one as it is."""
-        return replace(self, **{name: number for name, number in numbers.items() if number is not None})
+    def with_typed(self, **typed: Any) -> "StepBudget":
+        """Give a budget with some values replaced; None leaves one as it is."""
+        return replace(self, **{name: value for name, value in typed.items() if value is not None})
 
 
 BUDGETS: dict[BudgetName, StepBudget] = {
     # Minutes on a CPU for drn_xs: to see the chain work.
     "fast": StepBudget(200, 4, 4, 1000, 24),
-    # drn_s on one large GPU. An estimate, never run: likely too long, by the times in docs/gpu_results.md.
-    "30min": StepBudget(1000, 4, 2, 40_000, 48),
+    # drn_s on one H100 or H200. By what its parts took there (docs/gpu_results.md): 0.5 s a step of search, three
+    # minutes of pruning, 33 ms an update of 16 patches. Never run as a whole.
+    "30min": StepBudget(400, 2, 4, 40_000, 48, "bf16"),
     # The authors' search and pruning, and as many updates of fine-tuning as the paper's training has.
     "paper": StepBudget(2500, 10, 1, 1_000_000, 48),
 }

@@ -1,12 +1,12 @@
 """Timing each prunable layer of a model at several widths, on this machine."""
 
 import contextlib
-import math
+import copy
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -24,6 +24,8 @@ SHARES = 8
 """Widths that are timed: so many equal shares of the full one."""
 ROUNDS = 9
 """Timings of every width; all are taken in turns, so that a machine that slows down slows all of them."""
+RUNS_ON_A_GPU = 20
+"""Runs between two looks at the clock there: starting one and waiting for it takes longer than a layer."""
 Timer = Callable[[Callable[[], object]], float]
 """Runs something once and gives the milliseconds that it took."""
 
@@ -38,15 +40,18 @@ class _Pair:
     group: int
     producer_bias: bool
     full_width: int
+    between: str
+    """What the network computes between the two, such as an activation: as torch prints it."""
     consumer_kernel: int
     consumer_bias: bool
     outputs: int
     height: int
     width: int
+    between_modules: nn.Sequential = field(compare=False, repr=False)
 
     def build(self, kept: int) -> nn.Module:
         """Build the two convolutions with ``kept`` channels between them."""
-        layers: list[nn.Module] = [
+        return nn.Sequential(
             nn.Conv2d(
                 self.inputs,
                 kept * self.group,
@@ -54,20 +59,16 @@ class _Pair:
                 stride=self.stride,
                 padding=self.producer_kernel // 2,
                 bias=self.producer_bias,
-            )
-        ]
-        if self.group > 1:
-            layers.append(nn.PixelShuffle(math.isqrt(self.group)))
-        layers.append(
+            ),
+            *copy.deepcopy(self.between_modules),
             nn.Conv2d(
                 kept,
                 self.outputs,
                 self.consumer_kernel,
                 padding=self.consumer_kernel // 2,
                 bias=self.consumer_bias,
-            )
+            ),
         )
-        return nn.Sequential(*layers)
 
 
 def measure_latency(spec: ModelSpec, height: int, width: int, timer: Timer | None = None) -> LatencyTable:
@@ -147,13 +148,28 @@ def _pairs(network: SRNetwork, lr: Tensor) -> list[_Pair]:
     """Give the pair of every prunable layer, from one forward pass."""
     with contextlib.ExitStack() as stack:
         recorders = [stack.enter_context(Recorder(network, layer.producer)) for layer in network.prunable_layers]
+        called = stack.enter_context(_calls(network))
         network.upscale(lr)
-    return [_pair(network, index, recorder.input) for index, recorder in enumerate(recorders)]
+    return [_pair(network, index, recorder.input, called) for index, recorder in enumerate(recorders)]
 
 
-def _pair(network: SRNetwork, index: int, read: Tensor) -> _Pair:
+@contextlib.contextmanager
+def _calls(network: SRNetwork) -> Iterator[list[nn.Module]]:
+    """List the modules without children in the order in which they are called in the block."""
+    called: list[nn.Module] = []
+    leaves = [module for module in network.modules() if not any(module.children())]
+    handles = [leaf.register_forward_hook(lambda module, *_: called.append(module)) for leaf in leaves]
+    try:
+        yield called
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _pair(network: SRNetwork, index: int, read: Tensor, called: Sequence[nn.Module]) -> _Pair:
     layer = network.prunable_layers[index]
     producer, consumer = network.convolution(layer.producer), network.convolution(layer.consumer)
+    between = nn.Sequential(*called[called.index(producer) + 1 : called.index(consumer)])
     return _Pair(
         producer.in_channels,
         producer.kernel_size[0],
@@ -161,10 +177,13 @@ def _pair(network: SRNetwork, index: int, read: Tensor) -> _Pair:
         layer.group,
         producer.bias is not None,
         layer.full_width,
+        str(between),
         consumer.kernel_size[0],
         consumer.bias is not None,
         consumer.out_channels,
-        *read.shape[-2:],
+        height=read.shape[-2],
+        width=read.shape[-1],
+        between_modules=between,
     )
 
 
@@ -175,7 +194,7 @@ def _time_all(
     cases = {(pair, width): _case(pair, width) for pair in pairs for width in _widths(pair.full_width)}
     *parts, whole = _medians([*cases.values(), partial(network.upscale, lr)], timer, "Timing layers")
     medians = dict(zip(cases, parts, strict=True))
-    return {pair: _rising(pair, medians) for pair in pairs}, whole
+    return {pair: _attainable(pair, medians) for pair in pairs}, whole
 
 
 def _medians(runs: Sequence[Callable[[], object]], timer: Timer, label: str) -> list[float]:
@@ -200,20 +219,26 @@ def _case(pair: _Pair, width: int) -> Callable[[], object]:
     return lambda: module(images)
 
 
-def _rising(pair: _Pair, medians: dict[tuple[_Pair, int], float]) -> tuple[tuple[int, float], ...]:
-    """Give the times of one pair; a wider layer never counts as faster, which only noise can make it."""
+def _attainable(pair: _Pair, medians: dict[tuple[_Pair, int], float]) -> tuple[tuple[int, float], ...]:
+    """Give the times of one pair, of which a wider layer never has the smaller.
+
+    Narrower can be slower: GPU libraries have kernels for some widths and not for others. A narrow layer then counts
+    as much as the wider one that it could be padded to, so that a search under a bound takes the wider one.
+    """
     points: list[tuple[int, float]] = []
-    for width in _widths(pair.full_width):
-        points.append((width, max(medians[pair, width], points[-1][1] if points else 0.0)))
-    return tuple(points)
+    for width in reversed(_widths(pair.full_width)):
+        points.append((width, min(medians[pair, width], points[-1][1] if points else float("inf"))))
+    return tuple(reversed(points))
 
 
 def _by_clock(run: Callable[[], object]) -> float:
+    count = RUNS_ON_A_GPU if training_device().type == "cuda" else 1
     _wait()
     start = time.perf_counter()
-    run()
+    for _ in range(count):
+        run()
     _wait()
-    return 1000 * (time.perf_counter() - start)
+    return 1000 * (time.perf_counter() - start) / count
 
 
 def _wait() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 from click.core import ParameterSource
 
+from drc_deploy.cli.latency_check import timed_here, told_times
 from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.pruning_options import Bound, ManyValues, asked_and_reached, bound_options
 from drc_deploy.cli.training_options import Sampling, benchmark_option, output_option, sampling_options
@@ -13,6 +14,7 @@ from drc_deploy.errors import UsageError
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.train.budgets import BUDGETS, BudgetName, StepBudget
 from drc_deploy.train.choices import Precision
+from drc_deploy.widths import WIDTHS_SUFFIX, WidthsFile, read_widths_file
 
 if TYPE_CHECKING:
     from drc_deploy.train.compress import CompressOptions
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 @click.option("--finetune-steps", type=int, help="Instead of the budget's.")
 @click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Of the fine-tuning.")
 @click.option(
-    "--precision", type=click.Choice(get_args(Precision)), default="fp32", show_default=True, help="Of the fine-tuning."
+    "--precision", type=click.Choice(get_args(Precision)), help="Of the fine-tuning, instead of the budget's."
 )
 @click.option("--ema", type=float, default=0.0, show_default=True, help="Decay of averaged weights; 0: none.")
 @click.option("--teacher", help="A larger checkpoint whose features the fine-tuning follows.")
@@ -82,7 +84,7 @@ def command(
         sampling = sampling.with_patch(budget.patch)
     jobs = {
         output or workdir / f"{compressed_name(parent.stem, ratio)}.safetensors": _options(
-            ratio, budget, bound, sampling, dual=info.dual_design, **how
+            ratio, budget, bound, sampling, dual=info.dual_design, precision=budget.precision, **how
         )
         for ratio in ratios
     }
@@ -93,20 +95,25 @@ def command(
         bound.read_latency(info.model, info.scale),
         find_checkpoint(teacher, workdir) if teacher else None,
     )
-    made = {result: compress(inputs, options, result, restart=sampling.restart) for result, options in jobs.items()}
-    text = "\n".join(_table(result, manifest) for result, manifest in made.items())
-    emit(
-        {"networks": [{"checkpoint": str(result), **manifest} for result, manifest in made.items()]},
-        as_json=as_json,
-        text=f"{text}\nNext: drc-deploy export {next(iter(made))} --trt fp16",
-    )
+    networks, texts = [], []
+    for result, options in jobs.items():
+        manifest = compress(inputs, options, result, restart=sampling.restart)
+        found = _widths_of(result)
+        lines = [_table(manifest), asked_and_reached(found)]
+        if inputs.latency:
+            manifest["timed_ms"] = timed_here(found, inputs.latency)
+            lines.append(told_times(manifest["timed_ms"], inputs.latency))
+        networks.append({"checkpoint": str(result), **manifest})
+        texts += [*lines, f"Wrote {result}"]
+    texts.append(f"Next: drc-deploy export {next(iter(jobs))} --trt fp16")
+    emit({"networks": networks}, as_json=as_json, text="\n".join(texts))
 
 
 def _budget(how: dict[str, Any]) -> StepBudget:
-    """Take the named budget, and what was typed instead of its numbers, out of the options."""
+    """Take the named budget, and what was typed instead of its values, out of the options."""
     named = BUDGETS[how.pop("budget")]
-    numbers = {name: how.pop(name) for name in ("search_steps", "prune_batches", "channels_per_step", "finetune_steps")}
-    return named.with_numbers(**numbers)
+    names = ("search_steps", "prune_batches", "channels_per_step", "finetune_steps", "precision")
+    return named.with_typed(**{name: how.pop(name) for name in names})
 
 
 def _options(
@@ -125,18 +132,18 @@ def _options(
     )
 
 
-def _table(output: Path, manifest: dict[str, Any]) -> str:
-    """Tell what each stage took and made."""
-    from drc_deploy.widths import WIDTHS_SUFFIX, read_widths_file
+def _widths_of(result: Path) -> WidthsFile:
+    return read_widths_file(result.parent / f"{result.stem}.stages" / f"{result.stem}{WIDTHS_SUFFIX}")
 
+
+def _table(manifest: dict[str, Any]) -> str:
+    """Tell what each stage took and made."""
     before = manifest["before"]
     sets = list(before["psnr_y"])
     lines = [
         f"{'stage':<10}{'seconds':>9}{'parameters':>13}{'mult-adds':>11}" + "".join(f"{name:>9}" for name in sets),
         _row("before", None, before, sets),
         *(_row(s["stage"], s["seconds"], s.get("after"), sets) for s in manifest["stages"]),
-        asked_and_reached(read_widths_file(output.parent / f"{output.stem}.stages" / f"{output.stem}{WIDTHS_SUFFIX}")),
-        f"Wrote {output}",
     ]
     return "\n".join(lines)
 

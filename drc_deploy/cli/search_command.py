@@ -2,18 +2,16 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import click
 
+from drc_deploy.cli.latency_check import timed_here, told_times
 from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.pruning_options import Bound, asked_and_reached, bound_options
 from drc_deploy.cli.training_options import Sampling, output_option, sampling_options
 from drc_deploy.train.choices import SearchMethod
-from drc_deploy.widths import WIDTHS_SUFFIX, WidthsFile
-
-if TYPE_CHECKING:
-    from drc_deploy.latency_table import LatencyTable
+from drc_deploy.widths import WIDTHS_SUFFIX
 
 
 @click.command()
@@ -72,11 +70,11 @@ def command(
     photographs = sampling.read_photographs(info.scale)
     found = search_file(parent, photographs, options, output, latency=latency, restart=sampling.restart)
     draw_widths(found, picture)
-    timed = _timed(found, latency) if latency else None
+    timed = timed_here(found, latency) if latency else None
     lines = [
         f"Widths: {' '.join(map(str, found.widths))}",
         asked_and_reached(found),
-        *([_told(timed, latency)] if latency else []),
+        *([told_times(timed, latency)] if latency else []),
         f"Wrote {output} and {picture}",
         f"Next: drc-deploy prune {checkpoint} --widths {output}",
     ]
@@ -85,21 +83,3 @@ def command(
         as_json=as_json,
         text="\n".join(lines),
     )
-
-
-def _timed(found: WidthsFile, table: "LatencyTable") -> dict[str, float] | None:
-    """Time the networks before and after, where the table was measured: a sum of layers is only an estimate."""
-    from drc_deploy.models.network import ModelSpec
-    from drc_deploy.train.latency import this_device, time_networks
-
-    if table.device != this_device():
-        return None
-    specs = [ModelSpec(found.model, found.scale, widths) for widths in (None, found.widths)]
-    return dict(zip(("unpruned", "reached"), time_networks(specs, table.height, table.width), strict=True))
-
-
-def _told(timed: dict[str, float] | None, table: "LatencyTable") -> str:
-    if timed is None:
-        return f"Not timed: the table was measured on another machine ({table.device})."
-    share = 100 * (1 - timed["reached"] / timed["unpruned"])
-    return f"Timed now: {timed['reached']:.2f} ms, unpruned {timed['unpruned']:.2f} ms ({share:.1f} % less)"

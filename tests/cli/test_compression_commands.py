@@ -58,6 +58,12 @@ def test_a_bound_on_latency_counts_in_a_table(tmp_path: Path) -> None:
     assert found.reached <= found.asked
     assert (tmp_path / "drc_runs" / "drn_xs_r30.widths.png").stat().st_size > 1000
 
+    made = drc("compress", "--model", "drn_xs", *STEPS, *bound, "--json", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    (manifest,) = json.loads(made.stdout)["networks"]
+    assert manifest["timed_ms"]["reached"] > 0
+    assert manifest["timed_ms"]["unpruned"] > 0
+
 
 @pytest.mark.parametrize("here", [True, False])
 def test_what_was_found_is_timed_where_the_table_was_made(tmp_path: Path, here: bool) -> None:
@@ -120,3 +126,12 @@ def test_what_cannot_be_done_is_one_sentence(tmp_path: Path, arguments: list[obj
     assert words in result.stderr
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(("typed", "used"), [((), "bf16"), (("--precision", "fp32"), "fp32")])
+def test_a_budget_brings_its_precision_unless_one_is_typed(tmp_path: Path, typed: tuple[str, ...], used: str) -> None:
+    budget = ["--budget", "30min", "--patch", 8, *STEPS, *typed]
+    made = drc("compress", "--model", "drn_xs", *budget, "--json", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    (manifest,) = json.loads(made.stdout)["networks"]
+    assert manifest["stages"][-1]["options"]["precision"] == used

@@ -1,5 +1,6 @@
 """Times land where they belong, and noise cannot make a wider layer cheaper."""
 
+import inspect
 import json
 import os
 import random
@@ -37,6 +38,33 @@ def test_a_wider_layer_is_never_cheaper_however_noisy_the_clock() -> None:
     for points in measure_latency(SPEC, 16, 16, timer).points:
         times = [ms for _, ms in points]
         assert times == sorted(times)
+
+
+def test_a_narrow_layer_counts_as_the_faster_wider_one_that_it_could_be_padded_to() -> None:
+    """Kernels of GPU libraries prefer some widths. A network of the preferred ones is charged what it takes."""
+    times = {4: 1.0, 8: 2.0, 12: 9.0, 16: 5.0, 20: 9.0, 24: 9.0, 28: 9.0, 32: 6.0}
+
+    def timer(run: Callable[[], object]) -> float:
+        modules = inspect.getclosurevars(run).nonlocals.get("module") if inspect.isfunction(run) else None
+        return 1000.0 if modules is None else times.get(modules[0].out_channels, 1.0)
+
+    points = dict(zip((table := measure_latency(SPEC, 16, 16, timer)).layers, table.points, strict=True))
+    assert points["stage0.block0"] == ((4, 1), (8, 2), (12, 5), (16, 5), (20, 6), (24, 6), (28, 6), (32, 6))
+
+
+def test_a_pair_is_timed_with_what_the_network_has_between_its_convolutions() -> None:
+    seen: dict[str, set[str]] = {}
+
+    def timer(run: Callable[[], object]) -> float:
+        if inspect.isfunction(run):
+            module = inspect.getclosurevars(run).nonlocals["module"]
+            between = {type(part).__name__ for part in module[1:-1]}
+            kind = f"{module[0].kernel_size[0]}x{module[-1].kernel_size[0]} stride {module[0].stride[0]}"
+            seen.setdefault(kind, set()).update(between)
+        return 1.0
+
+    measure_latency(SPEC, 16, 16, timer)
+    assert seen == {"3x3 stride 1": {"ReLU"}, "3x3 stride 2": {"LeakyReLU"}, "3x1 stride 1": {"PixelShuffle"}}
 
 
 def test_parts_never_sum_to_more_than_the_network() -> None:
