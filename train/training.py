@@ -81,7 +81,8 @@ def start_from_checkpoint(parent: Path, options: TrainOptions) -> Start:
     design = dual_design(options.dual)
     if checkpoint.dual_design != design:
         checkpoint = dataclasses.replace(checkpoint, dual_design=design, dual_weights={})
-    return Start(checkpoint.build_network(), checkpoint.build_duals(), {"stage": "finetune"}, sha256_of(parent))
+    provenance = {"stage": "finetune", "before": checkpoint.provenance}
+    return Start(checkpoint.build_network(), checkpoint.build_duals(), provenance, sha256_of(parent))
 
 
 def train(

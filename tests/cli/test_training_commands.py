@@ -39,6 +39,7 @@ def test_the_whole_stage_from_train_to_finetune(tmp_path: Path) -> None:
     )
     assert small.params < full.params
     assert small.provenance["stage"] == "finetune"
+    assert small.provenance["before"]["stage"] == "prune"
 
 
 def test_compress_goes_on_with_the_kind_of_duals_that_the_network_has(tmp_path: Path) -> None:
