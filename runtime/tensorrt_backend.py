@@ -13,6 +13,9 @@ from drc_deploy.runtime.tensorrt_plan import LoadedPlan, info_without_sidecar, l
 
 _log = logging.getLogger(__name__)
 
+_UNSUPPORTED_GPU = "does not support this compute capability"
+"""What TensorRT-RTX 1.7 says on data-centre GPUs, whoever built the plan: exporting with it again would not help."""
+
 
 class TensorRTBackend(Backend):
     """A plan of TensorRT or TensorRT-RTX on the first GPU.
@@ -44,7 +47,7 @@ class TensorRTBackend(Backend):
             except (ArtefactError, self._gpu.driver.Error) as error:
                 raise ArtefactError(
                     f"{path} cannot run here: {error}.{_difference(sidecar, self._gpu, library.__version__)}",
-                    f"Export the plan on this machine: `drc-deploy export --trt fp16`. {elsewhere}",
+                    f"{_way_to_another_plan(str(error))} {elsewhere}",
                 ) from error
 
     def _load(self, plan: LoadedPlan, sidecar: PlanSidecar | None) -> None:
@@ -144,6 +147,13 @@ def _way_without_gpu(path: Path, sidecar: PlanSidecar | None) -> str:
     if onnx.is_file():
         return f"Run the ONNX beside it, which needs no GPU: `drc-deploy upscale in.png --engine {onnx}`."
     return f"Run the ONNX that it was built from ({onnx.name}), which needs no GPU."
+
+
+def _way_to_another_plan(reason: str) -> str:
+    """Say how to get a plan that runs here, where the library gave ``reason`` for refusing this one."""
+    if _UNSUPPORTED_GPU in reason:
+        return "Install TensorRT (`pip install 'drc-deploy[trt]'`) and run `drc-deploy export --trt fp16` here."
+    return "Export the plan on this machine: `drc-deploy export --trt fp16`."
 
 
 def _difference(sidecar: PlanSidecar | None, gpu: CudaDevice, version: str) -> str:

@@ -85,11 +85,14 @@ class _Runtime(_Listed):
 
     def deserialize_cuda_engine(self, plan: bytes) -> "_Engine | None":
         try:
-            return _Engine(json.loads(plan), self._library, self._cuda, self._classes)
+            content = json.loads(plan)
         except ValueError:
             self._logger.log(_Logger.WARNING, "not this one")
-            self._logger.log(_Logger.ERROR, "Magic tag does not match")
+            content = {"refused": "Magic tag does not match"}
+        if "refused" in content:
+            self._logger.log(_Logger.ERROR, content["refused"])
             return None
+        return _Engine(content, self._library, self._cuda, self._classes)
 
 
 class _Engine(_Listed):

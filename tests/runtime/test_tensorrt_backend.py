@@ -136,6 +136,17 @@ def test_a_plan_for_another_gpu_and_version_says_so_and_names_the_onnx(
     assert cuda.depth == 0
 
 
+def test_where_rtx_never_runs_the_hint_is_to_use_tensorrt(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The words are those of TensorRT-RTX 1.7.1 on an H200 (docs/gpu/2026-11-26_tensorrt_rtx_pycuda.txt)."""
+    words = "TensorRT-RTX does not support this compute capability, so the engine cannot be rebuilt for it."
+    fake_tensorrt.install("tensorrt-rtx-1.7.1", cuda, monkeypatch)
+    with pytest.raises(ArtefactError, match="does not support this compute capability") as caught:
+        open_backend(write_plan(tmp_path, plan_bytes(refused=words), builder="tensorrt_rtx"))
+    assert "drc-deploy[trt]" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
