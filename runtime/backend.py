@@ -1,5 +1,6 @@
 """The seam between the upscaler and what computes: one protocol, and the choice by file suffix."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
@@ -45,6 +46,20 @@ class Backend(Protocol):
         Raises:
             ArtefactError: the library refused to compute.
         """
+
+    def stream(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
+        """Upscale many batches; a backend may take some ahead and work on several at a time.
+
+        Args:
+            batches: Each as for ``run``.
+
+        Yields:
+            The result of each batch, as ``run`` gives it, in order.
+
+        Raises:
+            ArtefactError: the library refused to compute.
+        """
+        return map(self.run, batches)
 
     def close(self) -> None:
         """Give back the memory; the backend cannot run any more."""

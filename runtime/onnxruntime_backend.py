@@ -1,5 +1,9 @@
 """Runs an exported ONNX file with ONNX Runtime: on the CPU everywhere, on the GPU where the package can."""
 
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +30,8 @@ class OnnxRuntimeBackend(Backend):
         self._session: Any = _open_session(path, threads)
         self._info = _read_info(self._session, path)
         self._device = f"ONNX Runtime {self._session.get_providers()[0]}"
+        self._workers = (threads or usable_cores()) if "CPU" in self._device else 1
+        self._narrow_session: Any = None
 
     @property
     def info(self) -> EngineInfo:
@@ -44,9 +50,33 @@ class OnnxRuntimeBackend(Backend):
 
     def run(self, batch: Pixels) -> Pixels:
         """Upscale a batch; see ``Backend.run``."""
+        return self._run_in(self._session, batch)
+
+    def stream(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
+        """Upscale many batches, on a CPU one per core at a time: faster than all cores at one; see ``Backend``."""
+        remaining = iter(batches)
+        with ThreadPoolExecutor(self._workers) as pool:
+            ahead: list[Future[Pixels]] = []
+            try:
+                while len(chunk := list(islice(remaining, self._workers))) == self._workers > 1:
+                    ahead, ready = [pool.submit(self._run_in, self._narrow(), batch) for batch in chunk], ahead
+                    yield from (job.result() for job in ready)
+                yield from (job.result() for job in ahead)
+            finally:
+                pool.shutdown(cancel_futures=True)
+        # Too few for all cores: all of them for one after the other.
+        yield from map(self.run, chain(chunk, remaining))
+
+    def _narrow(self) -> Any:
+        """Give a session of one thread, which several threads may use at a time."""
+        if self._narrow_session is None:
+            self._narrow_session = _open_session(self._path, 1)
+        return self._narrow_session
+
+    def _run_in(self, session: Any, batch: Pixels) -> Pixels:
         check_batch(batch, self._info)
         try:
-            (result,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: batch})
+            (result,) = session.run([OUTPUT_NAME], {INPUT_NAME: batch})
         except Exception as error:  # its exceptions have no common public base
             raise ArtefactError(
                 f"ONNX Runtime could not run {self._path} on an input of {batch.shape}: {error}.",
@@ -56,8 +86,14 @@ class OnnxRuntimeBackend(Backend):
         return output
 
     def close(self) -> None:
-        """Drop the session, which frees its memory."""
-        self._session = None
+        """Drop the sessions, which frees their memory."""
+        self._session = self._narrow_session = None
+
+
+def usable_cores() -> int:
+    """Give how many cores this process may use."""
+    # Not cpu_count: containers and `taskset` leave fewer.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _open_session(path: Path, threads: int | None) -> "onnxruntime.InferenceSession":

@@ -3,7 +3,7 @@
 What is held at any time is one row of tiles, whatever the height of the image.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,32 +34,66 @@ def upscaled_strips(
         ArtefactError: the backend failed, or gave NaN, infinity, or a result of another size.
     """
     scale = backend.info.scale
+    groups = [
+        (row, plan.columns[first : first + backend.preferred_batch])
+        for row in plan.rows
+        for first in range(0, len(plan.columns), backend.preferred_batch)
+    ]
+    results = backend.stream(_batch(backend, image, plan.tile, row, columns) for row, columns in groups)
+    finished = _finished(backend, image.dtype, plan.tile, groups, results, on_tiles)
+    try:
+        yield from _joined(_bands(finished, plan, image, scale), plan, scale)
+    finally:
+        if isinstance(results, Generator):
+            results.close()  # what was taken ahead is not computed for nobody
+
+
+def _batch(backend: Backend, image: Pixels, tile: tuple[int, int], row: Span, columns: Sequence[Span]) -> Pixels:
+    return np.stack([_input_tile(backend, image, tile, row, column) for column in columns])
+
+
+def _finished(
+    backend: Backend,
+    dtype: np.dtype[Any],
+    tile: tuple[int, int],
+    groups: Sequence[tuple[Span, Sequence[Span]]],
+    results: Iterator[Pixels],
+    on_tiles: Callable[[int], None] | None,
+) -> Iterator[Pixels]:
+    """Give every tile's result in the image's type, in the order of the plan: checked, for metadata can be wrong."""
+    scale = backend.info.scale
+    for _, columns in groups:
+        result = next(results)
+        expected = (len(columns), tile[0] * scale, tile[1] * scale, 3)
+        if result.shape != expected:
+            raise ArtefactError(
+                f"the network gave {result.shape} where {expected} was expected.",
+                "Make it again with `drc-deploy export`.",
+            )
+        if on_tiles is not None:
+            on_tiles(len(columns))
+        yield from _finish(result, dtype)
+
+
+def _bands(tiles: Iterator[Pixels], plan: TilePlan, image: Pixels, scale: int) -> Iterator[Pixels]:
+    """Join each row of tiles: (scale * kept rows, scale*W, 3)."""
+    for row in plan.rows:
+        band: Pixels = np.empty(((row.keep_stop - row.keep_start) * scale, image.shape[1] * scale, 3), image.dtype)
+        for column, result in zip(plan.columns, tiles, strict=False):
+            _paste(band, _kept(result, row, column, scale), column, scale)
+        yield band
+
+
+def _joined(bands: Iterator[Pixels], plan: TilePlan, scale: int) -> Iterator[Pixels]:
+    """Blend each band into the one above, and give what no later one changes."""
     tail: Pixels | None = None
-    for index, span in enumerate(plan.rows):
-        band = _band(backend, image, plan, span, on_tiles)
+    for index, (span, band) in enumerate(zip(plan.rows, bands, strict=True)):
         if tail is not None:
             _blend(band[: len(tail)], tail, axis=0)
         after = plan.rows[index + 1] if index + 1 < len(plan.rows) else None
         finished = (after.keep_start if after else span.keep_stop) - span.keep_start
         tail = band[finished * scale :].copy()  # a view would keep the whole band alive
         yield band[: finished * scale]
-
-
-def _band(
-    backend: Backend, image: Pixels, plan: TilePlan, span: Span, on_tiles: Callable[[int], None] | None
-) -> Pixels:
-    """Upscale one row of tiles and join them: (scale * kept rows, scale*W, 3)."""
-    scale, columns = backend.info.scale, plan.columns
-    kept_rows = span.keep_stop - span.keep_start
-    band: Pixels = np.empty((kept_rows * scale, image.shape[1] * scale, 3), image.dtype)
-    for first in range(0, len(columns), backend.preferred_batch):
-        group = columns[first : first + backend.preferred_batch]
-        batch = np.stack([_input_tile(backend, image, plan.tile, span, column) for column in group])
-        for result, column in zip(_finish(_run(backend, batch), image.dtype), group, strict=True):
-            _paste(band, _kept(result, span, column, scale), column, scale)
-        if on_tiles is not None:
-            on_tiles(len(group))
-    return band
 
 
 def _input_tile(backend: Backend, image: Pixels, tile: tuple[int, int], row: Span, column: Span) -> Pixels:
@@ -74,18 +108,6 @@ def _input_tile(backend: Backend, image: Pixels, tile: tuple[int, int], row: Spa
     if image.dtype == np.uint16:
         tile_pixels /= _UINT16_PER_UINT8
     return tile_pixels
-
-
-def _run(backend: Backend, batch: Pixels) -> Pixels:
-    """Run the network and check the size of what it gives, for metadata can be wrong."""
-    result, scale = backend.run(batch), backend.info.scale
-    expected = (len(batch), batch.shape[1] * scale, batch.shape[2] * scale, 3)
-    if result.shape != expected:
-        raise ArtefactError(
-            f"the network gave {result.shape} where {expected} was expected.",
-            "Make it again with `drc-deploy export`.",
-        )
-    return result
 
 
 def _finish(result: Pixels, dtype: np.dtype[Any]) -> Pixels:

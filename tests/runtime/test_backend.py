@@ -1,6 +1,7 @@
 import builtins
 import subprocess
 import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,47 @@ def test_an_onnx_runs_in_its_own_type_and_names_what_computes(tmp_path: Path) ->
         assert backend.info == info
         assert backend.device == "ONNX Runtime CPUExecutionProvider"
         assert np.array_equal(backend.run(batch)[0], nearest(batch[0], 4))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
+def test_a_stream_gives_every_batch_once_and_in_order(threads: int, count: int, tmp_path: Path) -> None:
+    write_nearest(tmp_path / "n.onnx")
+    batches = np.random.default_rng(0).integers(0, 256, (count, 1, 5, 7, 3), np.uint8)
+    with open_backend(tmp_path / "n.onnx", threads=threads) as backend:
+        results = list(backend.stream(iter(batches)))
+    assert len(results) == count
+    for batch, result in zip(batches, results, strict=True):
+        assert np.array_equal(result[0], nearest(batch[0], 4))
+
+
+def test_a_stream_that_is_given_up_takes_no_further_batches(tmp_path: Path) -> None:
+    write_nearest(tmp_path / "n.onnx")
+    taken = 0
+
+    def endless() -> Iterator[np.ndarray]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield np.zeros((1, 5, 7, 3), np.uint8)
+
+    with open_backend(tmp_path / "n.onnx", threads=2) as backend:
+        results = backend.stream(endless())
+        assert isinstance(results, Generator)
+        next(results)
+        results.close()
+        # As far ahead as the results that were asked for need: a stream must not read a whole image first.
+        assert taken <= 6
+
+
+def test_a_batch_that_fails_in_a_stream_is_told_after_those_before_it(tmp_path: Path) -> None:
+    write_nearest(tmp_path / "n.onnx")
+    good, bad = np.zeros((1, 5, 7, 3), np.uint8), np.zeros((2, 5, 7, 3), np.uint8)
+    with open_backend(tmp_path / "n.onnx", threads=2) as backend:
+        results = backend.stream([good, good, good, bad, good, good])
+        assert [next(results).shape for _ in range(3)] == [(1, 20, 28, 3)] * 3
+        with pytest.raises(ValueError, match="at most 1 tiles"):
+            next(results)
 
 
 def test_onnx_tiles_of_a_local_network_equal_the_whole(tmp_path: Path) -> None:
