@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 _FATAL_ONLY = 4
 """ONNX Runtime's log level: its errors reach the user through exceptions, not through its own lines."""
 
+_CPU = ["CPUExecutionProvider"]
 _TENSOR_TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 
 
 class OnnxRuntimeBackend(Backend):
     """An ONNX Runtime session over a file that ``drc-deploy export`` wrote."""
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+    def __init__(self, path: Path, *, threads: int | None = None, cpu_only: bool = False) -> None:
+        """Load ``path``; see ``open_backend``. ``cpu_only``: leave a GPU alone."""
         self._path = path
-        self._session: Any = _open_session(path, threads)
+        self._session: Any = _open_session(path, threads, cpu_only=cpu_only)
         self._info = _read_info(self._session, path)
         self._device = f"ONNX Runtime {self._session.get_providers()[0]}"
         self._workers = (threads or usable_cores()) if "CPU" in self._device else 1
@@ -70,7 +72,7 @@ class OnnxRuntimeBackend(Backend):
     def _narrow(self) -> Any:
         """Give a session of one thread, which several threads may use at a time."""
         if self._narrow_session is None:
-            self._narrow_session = _open_session(self._path, 1)
+            self._narrow_session = _open_session(self._path, 1, cpu_only=True)
         return self._narrow_session
 
     def _run_in(self, session: Any, batch: Pixels) -> Pixels:
@@ -96,7 +98,7 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _open_session(path: Path, threads: int | None) -> "onnxruntime.InferenceSession":
+def _open_session(path: Path, threads: int | None, *, cpu_only: bool) -> "onnxruntime.InferenceSession":
     ort = _import_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
@@ -105,7 +107,7 @@ def _open_session(path: Path, threads: int | None) -> "onnxruntime.InferenceSess
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        return ort.InferenceSession(str(path), options, providers=_providers(ort))
+        return ort.InferenceSession(str(path), options, providers=_CPU if cpu_only else _providers(ort))
     except Exception as error:  # its exceptions have no common public base
         raise ArtefactError(
             f"ONNX Runtime cannot load {path}: {error}.", "Export it again with `drc-deploy export`."
@@ -126,7 +128,7 @@ def _import_onnxruntime() -> ModuleType:
 
 def _providers(ort: ModuleType) -> list[str]:
     """Ask for CUDA only where it can work: on other machines the mere question prints errors."""
-    wanted = ["CPUExecutionProvider"]
+    wanted = list(_CPU)
     if "CUDAExecutionProvider" in ort.get_available_providers() and has_cuda_driver():
         if hasattr(ort, "preload_dlls"):
             ort.preload_dlls()  # finds the CUDA libraries inside the nvidia-* packages

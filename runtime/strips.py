@@ -3,6 +3,7 @@
 What is held at any time is one row of tiles, whatever the height of the image.
 """
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
@@ -16,8 +17,16 @@ _UINT16_PER_UINT8 = 257
 """65535 / 255: the networks know 16-bit samples as fractions of [0, 255]."""
 
 
+Mend = Callable[[Pixels, Pixels], Pixels]
+"""A batch and the results that the network gave for it -> the results to use."""
+
+
 def upscaled_strips(
-    backend: Backend, image: Pixels, plan: TilePlan, on_tiles: Callable[[int], None] | None = None
+    backend: Backend,
+    image: Pixels,
+    plan: TilePlan,
+    on_tiles: Callable[[int], None] | None = None,
+    mend: Mend | None = None,
 ) -> Iterator[Pixels]:
     """Upscale an image strip by strip.
 
@@ -26,6 +35,7 @@ def upscaled_strips(
         image: (H, W, 3) uint8, or uint16 when the network takes float32.
         plan: made for this image's size and this network.
         on_tiles: told the number of tiles just done.
+        mend: looks at every batch of results.
 
     Yields:
         (rows, scale*W, 3) of the image's type, in order; the rows add up to scale*H.
@@ -34,45 +44,50 @@ def upscaled_strips(
         ArtefactError: the backend failed, or gave NaN, infinity, or a result of another size.
     """
     scale = backend.info.scale
-    groups = [
-        (row, plan.columns[first : first + backend.preferred_batch])
-        for row in plan.rows
-        for first in range(0, len(plan.columns), backend.preferred_batch)
-    ]
-    results = backend.stream(_batch(backend, image, plan.tile, row, columns) for row, columns in groups)
-    finished = _finished(backend, image.dtype, plan.tile, groups, results, on_tiles)
+    batches = list(_batches(plan, backend.preferred_batch))
+    waiting: deque[Pixels] = deque()
+
+    def given() -> Iterator[Pixels]:
+        for row, columns in batches:
+            waiting.append(np.stack([_input_tile(backend, image, plan.tile, row, column) for column in columns]))
+            yield waiting[-1]
+
+    results = backend.stream(given())
+    tiles = _finished(results, waiting, scale, image.dtype, mend, on_tiles)
     try:
-        yield from _joined(_bands(finished, plan, image, scale), plan, scale)
+        yield from _joined(_bands(tiles, plan, image, scale), plan, scale)
     finally:
         if isinstance(results, Generator):
             results.close()  # what was taken ahead is not computed for nobody
 
 
-def _batch(backend: Backend, image: Pixels, tile: tuple[int, int], row: Span, columns: Sequence[Span]) -> Pixels:
-    return np.stack([_input_tile(backend, image, tile, row, column) for column in columns])
+def _batches(plan: TilePlan, size: int) -> Iterator[tuple[Span, Sequence[Span]]]:
+    """Give which tiles go together: some neighbours of one row."""
+    for row in plan.rows:
+        for first in range(0, len(plan.columns), size):
+            yield row, plan.columns[first : first + size]
 
 
 def _finished(
-    backend: Backend,
-    dtype: np.dtype[Any],
-    tile: tuple[int, int],
-    groups: Sequence[tuple[Span, Sequence[Span]]],
     results: Iterator[Pixels],
+    waiting: deque[Pixels],
+    scale: int,
+    dtype: np.dtype[Any],
+    mend: Mend | None,
     on_tiles: Callable[[int], None] | None,
 ) -> Iterator[Pixels]:
     """Give every tile's result in the image's type, in the order of the plan: checked, for metadata can be wrong."""
-    scale = backend.info.scale
-    for _, columns in groups:
-        result = next(results)
-        expected = (len(columns), tile[0] * scale, tile[1] * scale, 3)
+    for result in results:
+        batch = waiting.popleft()
+        expected = (len(batch), batch.shape[1] * scale, batch.shape[2] * scale, 3)
         if result.shape != expected:
             raise ArtefactError(
                 f"the network gave {result.shape} where {expected} was expected.",
                 "Make it again with `drc-deploy export`.",
             )
         if on_tiles is not None:
-            on_tiles(len(columns))
-        yield from _finish(result, dtype)
+            on_tiles(len(batch))
+        yield from _finish(mend(batch, result) if mend else result, dtype)
 
 
 def _bands(tiles: Iterator[Pixels], plan: TilePlan, image: Pixels, scale: int) -> Iterator[Pixels]:

@@ -13,7 +13,8 @@ from drc_deploy.engine_info import EngineInfo, read_sidecar
 from drc_deploy.errors import ArtefactError, ImageError, UsageError
 from drc_deploy.runtime import channels
 from drc_deploy.runtime.backend import Backend, Pixels, open_backend
-from drc_deploy.runtime.strips import upscaled_strips
+from drc_deploy.runtime.rescue import Rescue
+from drc_deploy.runtime.strips import Mend, upscaled_strips
 from drc_deploy.runtime.tiles import TilePlan, plan_tiles
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Upscaler:
         tile: int | None = None,
         overlap: int | None = None,
         open_float: Callable[[], Backend] | None = None,
+        open_exact: Callable[[], Backend] | None = None,
     ) -> None:
         """Wrap ``backend``, which is closed together with this object.
 
@@ -44,6 +46,7 @@ class Upscaler:
             tile: largest side of a tile in input pixels, for networks that take any size.
             overlap: context on each side of a tile in input pixels.
             open_float: opens the float32 variant of the same network, when a 16-bit image needs it.
+            open_exact: opens the same network computed in float32, when half precision breaks a tile.
 
         Raises:
             UsageError: ``tile`` or ``overlap`` is out of range, they do not go together, or the network takes
@@ -55,6 +58,7 @@ class Upscaler:
         self._tile, self._overlap = tile, overlap
         self._open_float = open_float
         self._float_backend: Backend | None = None
+        self._rescue = Rescue(open_exact)
         self.plan(_LARGE_PX, _LARGE_PX)  # finds impossible options before any image is read
 
     @classmethod
@@ -68,7 +72,8 @@ class Upscaler:
             return _open_float_variant(path, threads)
 
         try:
-            return cls(backend, tile=tile, overlap=overlap, open_float=open_float)
+            exact = _exact_opener(path, backend, threads)
+            return cls(backend, tile=tile, overlap=overlap, open_float=open_float, open_exact=exact)
         except UsageError:
             backend.close()
             raise
@@ -82,6 +87,11 @@ class Upscaler:
     def device(self) -> str:
         """What computes."""
         return self._backend.device
+
+    @property
+    def recomputed_tiles(self) -> int:
+        """How many tiles half precision broke so far, so that they were computed again in float32."""
+        return self._rescue.count
 
     def plan(self, height: int, width: int, dtype: DTypeLike = np.uint8) -> TilePlan:
         """Plan the tiles for an image of ``height`` x ``width`` pixels with samples of ``dtype``."""
@@ -118,11 +128,12 @@ class Upscaler:
         backend = self._backend_for(image.dtype)
         plan = self.plan(image.shape[0], image.shape[1], image.dtype)
         colours, alpha = channels.split_alpha(image)
-        finished = upscaled_strips(backend, colours, plan, on_tiles)
+        mend = self._rescue.mend if backend is self._backend and backend.info.precision != "fp32" else None
+        finished = upscaled_strips(backend, colours, plan, on_tiles, mend)
         if image.ndim == 2 or image.shape[2] <= 2:
             finished = (channels.as_grey(strip)[:, :, None] for strip in finished)
         if alpha is not None and _varying_alpha(image):
-            finished = _with_alphas(finished, _alpha_strips(backend, alpha, plan, on_tiles))
+            finished = _with_alphas(finished, _alpha_strips(backend, alpha, plan, on_tiles, mend))
         elif alpha is not None:
             finished = (_with_alpha(strip, alpha[:1, :1]) for strip in finished)
         shape = image.shape[2:]
@@ -143,6 +154,7 @@ class Upscaler:
     def close(self) -> None:
         """Free the networks."""
         self._backend.close()
+        self._rescue.close()
         if self._float_backend is not None:
             self._float_backend.close()
 
@@ -172,12 +184,12 @@ def _varying_alpha(image: Pixels) -> bool:
 
 
 def _alpha_strips(
-    backend: Backend, alpha: Pixels, plan: TilePlan, on_tiles: Callable[[int], None] | None
+    backend: Backend, alpha: Pixels, plan: TilePlan, on_tiles: Callable[[int], None] | None, mend: Mend | None
 ) -> Iterator[Pixels]:
     """Upscale alpha as a grey image, in the same strips as the colours."""
     edges = channels.AlphaEdges(alpha, backend.info.scale)
     row = 0
-    for strip in upscaled_strips(backend, channels.as_rgb(alpha), plan, on_tiles):
+    for strip in upscaled_strips(backend, channels.as_rgb(alpha), plan, on_tiles, mend):
         yield edges.hold(channels.as_grey(strip), row)
         row += len(strip)
 
@@ -208,3 +220,20 @@ def _open_float_variant(path: Path, threads: int | None) -> Backend:
         raise ArtefactError(f"{variant} takes 8-bit samples too.", "Make it again with `drc-deploy export`.")
     _log.warning("16-bit image: using %s, for %s takes 8-bit samples.", variant, path)
     return backend
+
+
+def _exact_opener(path: Path, backend: Backend, threads: int | None) -> Callable[[], Backend] | None:
+    """Give what opens the same network on the CPU, which computes in float32 whatever the graph's precision."""
+    onnx = path
+    if path.suffix == ".plan":
+        sidecar = read_sidecar(path)
+        onnx = path.with_name(sidecar.onnx_file) if sidecar else path.with_suffix(".onnx")
+    if onnx.suffix != ".onnx" or not onnx.is_file() or "CPU" in backend.device:
+        return None
+
+    def open_exact() -> Backend:
+        from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
+
+        return OnnxRuntimeBackend(onnx, threads=threads, cpu_only=True)
+
+    return open_exact

@@ -1,0 +1,104 @@
+"""Tiles that half precision broke, found in the result and computed again in float32.
+
+A network whose activations outgrow float16 gives NaN, which an 8-bit output shows as black. A result that is an image
+of its input has nearly the input's brightness wherever one looks.
+"""
+
+import logging
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from drc_deploy.errors import ArtefactError
+from drc_deploy.runtime.backend import Backend, Pixels
+
+BLOCK_PX = 16
+"""Side of the areas, in input pixels, whose brightness is compared."""
+LARGEST_SHIFT = 64.0
+"""Grey levels by which the mean of an area may differ between input and result."""
+LARGEST_CLIPPED_SHIFT = 8.0
+"""The same where all of the area is 0 or 255: what NaN and infinity become in 8 bits."""
+
+_log = logging.getLogger(__name__)
+
+
+def is_broken(tile: Pixels, result: Pixels) -> bool:
+    """Tell whether a result cannot be an image of its tile.
+
+    Args:
+        tile: (H, W, 3) in [0, 255], as the network got it.
+        result: (scale*H, scale*W, 3) in about [0, 255], as the network gave it.
+    """
+    if result.dtype != np.uint8 and not np.isfinite(result).all():
+        return True
+    scale = len(result) // len(tile)
+    seen = result[scale // 2 :: scale, scale // 2 :: scale]  # one pixel of each input pixel is enough for means
+    means = _block_means(seen)
+    allowed = np.where((means < 0.01) | (means > 254.99), LARGEST_CLIPPED_SHIFT, LARGEST_SHIFT)
+    return bool((np.abs(means - _block_means(tile)) > allowed).any())
+
+
+def _block_means(pixels: Pixels) -> Pixels:
+    height, width = (-(-side // BLOCK_PX) for side in pixels.shape[:2])
+    return cv2.resize(pixels.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+
+
+class Rescue:
+    """Looks at every result of a half-precision network, and has broken tiles computed by another one.
+
+    Attributes:
+        count: Tiles that were computed again so far.
+    """
+
+    def __init__(self, open_exact: Callable[[], Backend] | None) -> None:
+        """Make a rescue.
+
+        Args:
+            open_exact: opens the same network in float32, when it is needed first; None: there is none.
+        """
+        self._open_exact = open_exact
+        self._exact: Backend | None = None
+        self.count = 0
+
+    def mend(self, batch: Pixels, results: Pixels) -> Pixels:
+        """Give the results of a batch with every broken one replaced.
+
+        Args:
+            batch: (N, H, W, 3) as the network got it.
+            results: (N, scale*H, scale*W, 3) as the network gave them.
+
+        Raises:
+            ArtefactError: a tile is broken and there is no other network, or it breaks that one too.
+        """
+        broken = [
+            index for index, (tile, result) in enumerate(zip(batch, results, strict=True)) if is_broken(tile, result)
+        ]
+        if not broken:
+            return results
+        results = results.copy()
+        for index in broken:
+            results[index] = self._again(batch[index])
+        return results
+
+    def _again(self, tile: Pixels) -> Pixels:
+        if self._exact is None:
+            if self._open_exact is None:
+                raise ArtefactError(
+                    "half precision broke a tile of this image, and there is no float32 network to compute it with.",
+                    "Keep the ONNX file beside the plan, or export with --precision fp32.",
+                )
+            self._exact = self._open_exact()
+            _log.warning("Half precision breaks tiles of this image: computing those with %s.", self._exact.device)
+        self.count += 1
+        result: Pixels = self._exact.run(tile[None])[0]
+        if is_broken(tile, result):
+            raise ArtefactError(
+                "the network breaks a tile of this image in float32 too.", "The checkpoint is damaged: use another."
+            )
+        return result
+
+    def close(self) -> None:
+        """Free the other network."""
+        if self._exact is not None:
+            self._exact.close()
