@@ -1,5 +1,6 @@
 """Runs an exported ONNX file with ONNX Runtime: on the CPU everywhere, on the GPU where the package can."""
 
+import functools
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,6 +8,8 @@ from itertools import chain, islice
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo
 from drc_deploy.errors import ArtefactError, MissingDependencyError
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 
 _FATAL_ONLY = 4
 """ONNX Runtime's log level: its errors reach the user through exceptions, not through its own lines."""
+
+_GROW_AS_REQUESTED = 1
+"""``arena_extend_strategy`` of ONNX Runtime."""
 
 _CPU = ["CPUExecutionProvider"]
 _TENSOR_TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
@@ -34,6 +40,7 @@ class OnnxRuntimeBackend(Backend):
         self._device = f"ONNX Runtime {self._session.get_providers()[0]}"
         self._workers = (threads or usable_cores()) if "CPU" in self._device else 1
         self._narrow_session: Any = None
+        self._latest_shape: tuple[int, ...] = ()
 
     @property
     def info(self) -> EngineInfo:
@@ -75,8 +82,18 @@ class OnnxRuntimeBackend(Backend):
             self._narrow_session = _open_session(self._path, 1, cpu_only=True)
         return self._narrow_session
 
+    def _tidy_for(self, batch: Pixels) -> None:
+        """Give back what another shape left in the arena, which is of no use for this one."""
+        changed = self._latest_shape not in ((), batch.shape)
+        self._latest_shape = batch.shape
+        if changed and self._info.tile is None and "CPU" in self._device:
+            # Only a run can ask for it: one of the smallest input.
+            smallest = np.zeros((1, 1, 1, 3), batch.dtype)
+            self._session.run([OUTPUT_NAME], {INPUT_NAME: smallest}, _shrinking_run())
+
     def _run_in(self, session: Any, batch: Pixels) -> Pixels:
         check_batch(batch, self._info)
+        self._tidy_for(batch)
         try:
             (result,) = session.run([OUTPUT_NAME], {INPUT_NAME: batch})
         except Exception as error:  # its exceptions have no common public base
@@ -106,12 +123,33 @@ def _open_session(path: Path, threads: int | None, *, cpu_only: bool) -> "onnxru
     options.enable_mem_pattern = False
     if threads is not None:
         options.intra_op_num_threads = threads
+    providers = _CPU if cpu_only else _providers(ort)
+    if providers == _CPU:
+        _register_exact_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
     try:
-        return ort.InferenceSession(str(path), options, providers=_CPU if cpu_only else _providers(ort))
+        return ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # its exceptions have no common public base
         raise ArtefactError(
             f"ONNX Runtime cannot load {path}: {error}.", "Export it again with `drc-deploy export`."
         ) from error
+
+
+@functools.cache
+def _register_exact_arena() -> None:
+    """Let the CPU sessions of this process share an arena that grows by what is needed, instead of by powers of two."""
+    ort = _import_onnxruntime()
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    # No limit; by the size asked for; first chunk and unused remainders as the library has them.
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg(0, _GROW_AS_REQUESTED, -1, -1))
+
+
+@functools.cache
+def _shrinking_run() -> Any:
+    """Give the options of a run after which the arena is given back."""
+    options = _import_onnxruntime().RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def _import_onnxruntime() -> ModuleType:
