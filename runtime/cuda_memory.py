@@ -1,4 +1,4 @@
-"""The GPU through pycuda: its primary context, buffers with a pinned host side, one stream and its clock.
+"""The GPU through pycuda: its primary context, buffers with a pinned host side, and lanes in which batches travel.
 
 The primary context is the one that TensorRT, ONNX Runtime and torch use too. It is made current only inside
 ``CudaDevice.current()``, so that neither another thread nor another library finds it changed.
@@ -6,9 +6,10 @@ The primary context is the one that TensorRT, ONNX Runtime and torch use too. It
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -113,20 +114,49 @@ class Buffer:
         self._device.free()
 
 
-class StreamClock:
-    """A stream and the events that time what is queued on it."""
+class Lane:
+    """One batch on its way to the GPU, through the network and back: buffers, a stream, and the events that time it.
 
-    def __init__(self, driver: ModuleType) -> None:
+    Copies of one lane run beside the computation of another. Two computations must not: a network has its scratch
+    memory once.
+    """
+
+    def __init__(
+        self, driver: ModuleType, input_shape: tuple[int, ...], output_shape: tuple[int, ...], dtype: DTypeLike
+    ) -> None:
+        self.input = Buffer(driver, input_shape, dtype)
+        self.output = Buffer(driver, output_shape, dtype)
         # TensorRT adds device-wide waits on the default stream.
-        self.stream: Any = driver.Stream()
-        self._events: list[Any] = [driver.Event() for _ in range(4)]
+        self._stream: Any = driver.Stream()
+        self._marks: list[Any] = [driver.Event() for _ in range(4)]
+        """Before the upload, before and after the computation, after the download."""
 
-    def mark(self, index: int) -> None:
-        """Queue the event: 0 before the upload, 1 and 2 around the computation, 3 after the download."""
-        self._events[index].record(self.stream)
+    def start(self, count: int, compute: Callable[[int], None], after: "Lane | None") -> None:
+        """Queue upload, computation and download of the first ``count`` items of ``input.host``.
+
+        Args:
+            count: items.
+            compute: queues the computation on the stream whose handle it is given.
+            after: the lane whose computation was queued last.
+        """
+        uploaded, computed = self._marks[1:3]
+        self._marks[0].record(self._stream)
+        self.input.upload(count, self._stream)
+        if after is not None and after is not self:
+            self._stream.wait_for_event(after._marks[2])
+        uploaded.record(self._stream)
+        compute(self._stream.handle)
+        computed.record(self._stream)
+        self.output.download(count, self._stream)
+        self._marks[3].record(self._stream)
 
     def wait(self) -> DeviceTimes:
-        """Wait for everything that is queued, and give the times between the marks."""
-        self.stream.synchronize()
-        times = [self._events[index + 1].time_since(self._events[index]) for index in range(3)]
+        """Wait until ``output.host`` holds the results, and give the times between the marks."""
+        self._marks[3].synchronize()
+        times = [after.time_since(before) for before, after in pairwise(self._marks)]
         return DeviceTimes(*times)
+
+    def free(self) -> None:
+        """Give the GPU memory back."""
+        self.input.free()
+        self.output.free()

@@ -1,15 +1,21 @@
-"""Runs a TensorRT plan: buffers allocated once, one stream, one copy each way per batch."""
+"""Runs a TensorRT plan: everything is allocated once, and one batch is copied while another is computed."""
 
 import dataclasses
 import hashlib
 import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from drc_deploy.engine_info import EngineInfo, PlanSidecar, read_sidecar
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.runtime.backend import Backend, Pixels, check_batch
-from drc_deploy.runtime.cuda_memory import Buffer, CudaDevice, DeviceTimes, StreamClock
+from drc_deploy.runtime.cuda_memory import CudaDevice, DeviceTimes, Lane
 from drc_deploy.runtime.tensorrt_plan import LoadedPlan, info_without_sidecar, load_library
+
+LANES = 3
+"""Batches on the GPU at a time: one that is uploaded, one that is computed, one that is downloaded."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,11 +73,10 @@ class TensorRTBackend(Backend):
             3,
         ):
             raise ArtefactError(f"its {shapes.io_dtype} output of {output_shape} is not {scale} times its input")
-        driver = self._gpu.driver
         self._plan = plan
-        self._input = Buffer(driver, (shapes.batch, height, width, 3), shapes.io_dtype)
-        self._output = Buffer(driver, output_shape, shapes.io_dtype)
-        self._clock = StreamClock(driver)
+        input_shape = (shapes.batch, height, width, 3)
+        self._lanes = [Lane(self._gpu.driver, input_shape, output_shape, shapes.io_dtype) for _ in range(LANES)]
+        self._latest: Lane | None = None
 
     @property
     def info(self) -> EngineInfo:
@@ -90,38 +95,66 @@ class TensorRTBackend(Backend):
 
     def run(self, batch: Pixels) -> Pixels:
         """Upscale a batch; see ``Backend.run``."""
-        check_batch(batch, self._info)
-        count = len(batch)
-        self._input.host[:count] = batch
-        computed = self._plan.shapes.batch if self._plan.shapes.fixed_batch else count
-        try:
-            with self._gpu.current():
-                self._compute(computed)
-        except (ArtefactError, self._gpu.driver.Error) as error:
-            raise ArtefactError(f"{self._path} failed on {self.device}: {error}.", "Try again.") from error
-        result: Pixels = self._output.host[:count].copy()
+        (result,) = self.stream([batch])
         return result
 
-    def _compute(self, count: int) -> None:
-        """Copy ``count`` tiles to the GPU, run, copy back, and wait."""
-        self._plan.set_batch(count)
-        clock = self._clock
-        clock.mark(0)
-        self._input.upload(count, clock.stream)
-        clock.mark(1)
-        self._plan.enqueue(self._input.address, self._output.address, clock.stream.handle)
-        clock.mark(2)
-        self._output.download(count, clock.stream)
-        clock.mark(3)
-        self._times = clock.wait()
+    def stream(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
+        """Upscale many batches, of which one is computed while its neighbours are copied; see ``Backend.stream``."""
+        free, busy = deque(self._lanes), deque[tuple[Lane, int]]()
+        try:
+            for batch in batches:
+                check_batch(batch, self._info)
+                lane = free.popleft()
+                self._start(lane, batch)
+                busy.append((lane, len(batch)))
+                if not free:
+                    yield self._result(*busy[0])
+                    free.append(busy.popleft()[0])
+            while busy:
+                yield self._result(*busy[0])
+                busy.popleft()
+        finally:
+            # What is on its way must have arrived before the buffers are used for something else.
+            for lane, _ in busy:
+                self._wait(lane)
+
+    def _start(self, lane: Lane, batch: Pixels) -> None:
+        """Queue the way of a batch through the GPU."""
+        count = len(batch)
+        lane.input.host[:count] = batch
+        computed = self._plan.shapes.batch if self._plan.shapes.fixed_batch else count
+        with self._running():
+            self._plan.set_batch(computed)
+            addresses = lane.input.address, lane.output.address
+            lane.start(computed, lambda stream: self._plan.enqueue(*addresses, stream), self._latest)
+        self._latest = lane
+
+    def _wait(self, lane: Lane) -> None:
+        with self._running():
+            self._times = lane.wait()
+
+    def _result(self, lane: Lane, count: int) -> Pixels:
+        """Wait for a batch and give its result."""
+        self._wait(lane)
+        result: Pixels = lane.output.host[:count].copy()
+        return result
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Use the GPU in the block, and say which plan failed on what when it fails."""
+        try:
+            with self._gpu.current():
+                yield
+        except (ArtefactError, self._gpu.driver.Error) as error:
+            raise ArtefactError(f"{self._path} failed on {self.device}: {error}.", "Try again.") from error
 
     def close(self) -> None:
         """Free buffers, engine and context."""
         with self._gpu.current():
-            self._input.free()
-            self._output.free()
+            for lane in self._lanes:
+                lane.free()
             self._plan.close()
-            del self._input, self._output, self._clock  # pinned memory and events belong to the context
+            self._lanes, self._latest = [], None  # pinned memory, streams and events belong to the context
         self._gpu.close()
 
 

@@ -142,6 +142,11 @@ class FakeStream:
         while self.queue:
             self.queue.pop(0)()
 
+    def wait_for_event(self, event: "FakeEvent") -> None:
+        """Do nothing that is queued from now on before the event."""
+        self._cuda.need_context()
+        self.queue.append(event.let_happen)
+
 
 class FakeEvent:
     """Counts milliseconds from its place in the order of recording."""
@@ -150,16 +155,30 @@ class FakeEvent:
 
     def __init__(self, cuda: FakeCuda) -> None:
         cuda.need_context()
+        self._cuda = cuda
         self._time = -1
+        self._stream: FakeStream | None = None
 
     def record(self, stream: FakeStream) -> None:
         """Queue the reading of the clock."""
+        self._time, self._stream = -1, stream
 
         def read() -> None:
             FakeEvent._clock += 1
             self._time = FakeEvent._clock
 
         stream.queue.append(read)
+
+    def let_happen(self) -> None:
+        """Do the work before it."""
+        while self._time < 0:
+            assert self._stream is not None, "an event that nobody recorded"
+            self._stream.queue.pop(0)()
+
+    def synchronize(self) -> None:
+        """Wait for it."""
+        self._cuda.need_context()
+        self.let_happen()
 
     def time_since(self, earlier: "FakeEvent") -> float:
         """Milliseconds between two events that have happened."""

@@ -128,6 +128,7 @@ class _Context(_Listed):
         self._allowed = classes["IExecutionContext"]
         self._shape: tuple[int, ...] = ()
         self._addresses: dict[str, int] = {}
+        self._queued = self._computed = 0
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         fits = all(known in (-1, asked) for known, asked in zip(self._plan["shape"], shape, strict=True))
@@ -148,7 +149,12 @@ class _Context(_Listed):
         source, target = self._addresses["in"], self._addresses["out"]
         dtype = {"UINT8": np.uint8, "FLOAT": np.float32}[self._plan["dtype"]]
 
+        self._queued += 1
+        turn = self._queued
+
         def compute() -> None:
+            self._computed += 1
+            assert self._computed == turn, "two computations at a time in the scratch memory of one context"
             batch = np.frombuffer(bytes(memory[source]), dtype)[: np.prod(shape)].reshape(shape)
             io_dtype = "uint8" if dtype is np.uint8 else "float32"
             info = fake_info(receptive_field=1, io_dtype=io_dtype, max_batch=99)  # type: ignore[arg-type]

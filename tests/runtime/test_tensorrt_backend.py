@@ -2,6 +2,7 @@ import hashlib
 import importlib
 import logging
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from drc_deploy.engine_info import PlanSidecar, sidecar_path
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.runtime.backend import open_backend
 from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
-from drc_deploy.runtime.tensorrt_backend import TensorRTBackend
+from drc_deploy.runtime.tensorrt_backend import LANES, TensorRTBackend
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime import fake_tensorrt
 from tests.runtime.fake_cuda import FakeCuda
@@ -95,7 +96,7 @@ def test_closing_gives_everything_back_and_leaves_no_context_current(
     fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
     with TensorRTBackend(write_plan(tmp_path, plan_bytes())) as backend:
         backend.run(noise(1, 8, 8, 3))
-        assert (cuda.depth, cuda.retained, len(cuda.memory)) == (0, 1, 2)
+        assert (cuda.depth, cuda.retained, len(cuda.memory)) == (0, 1, 2 * LANES)
     assert (cuda.depth, cuda.retained, len(cuda.memory)) == (0, 0, 0)
 
 
@@ -134,6 +135,47 @@ def test_a_plan_for_another_gpu_and_version_says_so_and_names_the_onnx(
         assert words in caught.value.message
     assert f"--engine {tmp_path / 'x.onnx'}" in caught.value.hint
     assert cuda.depth == 0
+
+
+@pytest.mark.parametrize("count", [0, 1, LANES, 3 * LANES + 1])
+def test_a_stream_gives_every_batch_once_and_in_order(
+    count: int, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
+    batches = [noise(1 + index % 4, 8, 8, 3) // (index + 1) for index in range(count)]
+    reference = FakeBackend(fake_info(receptive_field=1, max_batch=4))
+    with TensorRTBackend(write_plan(tmp_path, plan_bytes())) as backend:
+        for batch, result in zip(batches, backend.stream(batches), strict=True):
+            assert cuda.depth == 0, "the caller's context is another while it has the result"
+            assert np.array_equal(result, reference.run(batch))
+
+
+def test_the_copies_of_one_batch_do_not_wait_for_the_computation_of_another(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Every lane has a stream of its own; what binds them is one event, before the computation and after the upload."""
+    fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
+    with TensorRTBackend(write_plan(tmp_path, plan_bytes())) as backend:
+        results = backend.stream(noise(1, 8, 8, 3) for _ in range(LANES))
+        next(results)
+        queues = [[getattr(work, "__name__", "") for work in stream.queue] for stream in cuda.streams.values()]
+        upload_to_download = ["read", "copy", "let_happen", "read", "compute", "read", "copy", "read"]
+        assert queues == [[], upload_to_download, upload_to_download]
+        list(results)
+
+
+def test_a_stream_that_is_given_up_leaves_nothing_on_its_way(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
+    batch = noise(1, 8, 8, 3)
+    with TensorRTBackend(write_plan(tmp_path, plan_bytes())) as backend:
+        results = backend.stream(np.zeros_like(batch) for _ in range(5))
+        next(results)
+        assert isinstance(results, Generator)
+        results.close()
+        assert not any(stream.queue for stream in cuda.streams.values())
+        assert np.array_equal(backend.run(batch), FakeBackend(fake_info(receptive_field=1)).run(batch))
 
 
 def test_where_rtx_never_runs_the_hint_is_to_use_tensorrt(
