@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, Precision
 from drc_deploy.errors import VerificationError
+from drc_deploy.export.graph_edit import drop_unused_constants
 from drc_deploy.models.network import SRNetwork
 
 if TYPE_CHECKING:
@@ -125,10 +126,7 @@ def _use_global_pooling(model: "onnx.ModelProto") -> None:
         if node.op_type == "ReduceMean" and _is_spatial_mean(node, axes):
             node.op_type = "GlobalAveragePool"
             del node.input[1:], node.attribute[:]
-    used = {name for node in model.graph.node for name in node.input}
-    kept = [value for value in model.graph.initializer if value.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    drop_unused_constants(model)
 
 
 def _is_spatial_mean(node: "onnx.NodeProto", constants: "dict[str, onnx.TensorProto]") -> bool:

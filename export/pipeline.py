@@ -11,6 +11,7 @@ from drc_deploy.engine_info import EngineInfo, IoDtype, PlanSidecar, sidecar_pat
 from drc_deploy.export.graph import trace_graph, with_precision
 from drc_deploy.export.plan_export import PlanBuilder
 from drc_deploy.export.request import ExportRequest
+from drc_deploy.export.simplify import simplify_graph
 from drc_deploy.export.staging import publish, staging_folder
 from drc_deploy.export.variants import make_variant
 from drc_deploy.export.verification import Verification, verify_onnx
@@ -97,6 +98,7 @@ def _write_onnx(
     """Trace, write both variants and check them."""
     with progress("Exporting to ONNX", 3) as bar:
         body = trace_graph(with_precision(network, info.precision))
+        simplify_graph(body)
         bar.advance(1, "checking against torch")
         # Checked while they still take any size: a fixed tile only declares other shapes for the same graph.
         for io_dtype, path in files.items():

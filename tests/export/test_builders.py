@@ -78,11 +78,11 @@ def test_an_engine_that_fell_back_to_fp32_is_refused() -> None:
 def test_a_plan_of_free_size_is_built_for_a_range(rtx: Library, exported: ExportResult) -> None:
     built = build_plan(rtx, exported.onnx, "fp16", PlanShape(None, 2))
     assert built.plan[:4] == b"vtrt"
-    assert built.precision.convolutions == {"fp16": 41, "fp32": 3}
+    assert built.precision.convolutions == {"fp16": 39, "fp32": 2}
 
 
 def test_the_precision_is_that_of_the_graph_and_not_what_was_asked(rtx: Library, exported: ExportResult) -> None:
-    with pytest.raises(VerificationError, match="only 3 of 44 convolutions of the fp32 plan"):
+    with pytest.raises(VerificationError, match="only 2 of 41 convolutions of the fp32 plan"):
         build_plan(rtx, exported.onnx, "fp32", PlanShape((32, 32), 1))
 
 

@@ -1,0 +1,49 @@
+"""What rewrites of an ONNX graph have in common: who reads a tensor, constants by name, and tidying up."""
+
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def constants_of(model: "onnx.ModelProto") -> dict[str, NDArray[Any]]:
+    """Give the values of all initialisers by name."""
+    from onnx import numpy_helper
+
+    return {value.name: numpy_helper.to_array(value) for value in model.graph.initializer}
+
+
+def attributes_of(node: "onnx.NodeProto") -> dict[str, Any]:
+    """Give a node's attributes as Python values; strings as bytes, as ONNX has them."""
+    from onnx import helper
+
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def only_reader(model: "onnx.ModelProto", name: str) -> "onnx.NodeProto | None":
+    """Give the node that reads the tensor ``name``; None when several do, or the graph gives it to the user."""
+    readers: list[onnx.NodeProto] = [node for node in model.graph.node if name in node.input]
+    if len(readers) != 1 or any(output.name == name for output in model.graph.output):
+        return None
+    return readers[0]
+
+
+def replace_node(model: "onnx.ModelProto", old: "onnx.NodeProto", new: "list[onnx.NodeProto]") -> None:
+    """Put ``new`` in the place of ``old``, which keeps the order of computation."""
+    nodes = list(model.graph.node)
+    index = next(index for index, node in enumerate(nodes) if node is old)
+    nodes[index : index + 1] = new
+    # Copied first: assigning to the list of a message empties it.
+    copies = [type(old).FromString(node.SerializeToString()) for node in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
+
+
+def drop_unused_constants(model: "onnx.ModelProto") -> None:
+    """Remove the initialisers that no node reads."""
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [value for value in model.graph.initializer if value.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)

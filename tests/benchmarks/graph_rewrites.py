@@ -1,0 +1,75 @@
+"""What the rewrites of the exported graph buy in ONNX Runtime on a CPU: ``python -m tests.benchmarks.graph_rewrites``.
+
+The graph as it was traced, with the enlargement rewritten, and with the 1x1 convolutions folded as well run in turns in
+one process. The ratio is the median of the turns' own ratios; its spread are their quartiles.
+"""
+
+import statistics
+import time
+from collections.abc import Mapping
+
+import click
+import numpy as np
+import onnx
+import onnxruntime
+
+from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.export.cubic import replace_cubic_resizes
+from drc_deploy.export.graph import trace_graph, with_precision
+from drc_deploy.export.samples import tile_batch
+from drc_deploy.export.simplify import simplify_graph
+from drc_deploy.locate import SHIPPED
+
+SIZES = ((128, 128), (180, 320))
+
+
+@click.command()
+@click.option("--model", "models", default=["drn_xs", "drn_s"], show_default=True, multiple=True)
+@click.option("--threads", default=[1, 2], show_default=True, multiple=True)
+@click.option("--turns", default=9, show_default=True)
+def main(models: tuple[str, ...], threads: tuple[int, ...], turns: int) -> None:
+    """Print, for every model, size and number of threads, medians and the time in parts of the traced graph's."""
+    for model in models:
+        graphs = _graphs(model)
+        for height, width in SIZES:
+            pixels = tile_batch(1, height, width).astype(np.float32)
+            for count in threads:
+                sessions = {name: _session(graph, count) for name, graph in graphs.items()}
+                click.echo(f"{model} {height}x{width}, {count} threads: {_compare(sessions, pixels, turns)}")
+
+
+def _graphs(name: str) -> dict[str, onnx.ModelProto]:
+    network = load_checkpoint(SHIPPED / f"{name}.safetensors").build_network()
+    traced = trace_graph(with_precision(network, "fp32"))
+    cubic, folded = onnx.ModelProto(), onnx.ModelProto()
+    cubic.CopyFrom(traced)
+    folded.CopyFrom(traced)
+    replace_cubic_resizes(cubic)
+    simplify_graph(folded)
+    return {"traced": traced, "cubic": cubic, "folded": folded}
+
+
+def _session(graph: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.enable_mem_pattern = False  # as the runtime has it
+    return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _compare(sessions: Mapping[str, onnxruntime.InferenceSession], pixels: np.ndarray, turns: int) -> str:
+    samples: dict[str, list[float]] = {name: [] for name in sessions}
+    for _ in range(turns + 1):
+        for name, session in sessions.items():
+            start = time.perf_counter()
+            session.run(None, {"lr": pixels})
+            samples[name].append(1000 * (time.perf_counter() - start))
+    first = samples.pop("traced")[1:]
+    parts = [f"traced {statistics.median(first):.1f} ms"]
+    for name, times in samples.items():
+        low, middle, high = statistics.quantiles([b / a for a, b in zip(first, times[1:], strict=True)], n=4)
+        parts.append(f"{name} {statistics.median(times[1:]):.1f} ms, {middle:.2f} ({low:.2f} to {high:.2f})")
+    return "; ".join(parts)
+
+
+if __name__ == "__main__":
+    main()
