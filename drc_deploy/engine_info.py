@@ -15,6 +15,8 @@ from drc_deploy.errors import ArtefactError
 METADATA_KEY = "drc_deploy"
 INPUT_NAME = "lr"
 OUTPUT_NAME = "sr"
+KEPT_NAME, MEANS_NAME, GIVEN_NAME, SEEN_NAME = "kept", "means", "given", "seen"
+"""What ``NAME.exact.onnx`` takes and gives beside these: see ``export/exact.py``."""
 
 Precision = Literal["fp32", "fp16"]
 IoDtype = Literal["uint8", "float32"]

@@ -51,14 +51,14 @@ class Rescue:
         count: Tiles that were computed again so far.
     """
 
-    def __init__(self, open_exact: Callable[[], Backend] | None) -> None:
+    def __init__(self, open_float32: Callable[[], Backend] | None) -> None:
         """Make a rescue.
 
         Args:
-            open_exact: opens the same network in float32, when it is needed first; None: there is none.
+            open_float32: opens the same network in float32, when it is needed first; None: there is none.
         """
-        self._open_exact = open_exact
-        self._exact: Backend | None = None
+        self._open_float32 = open_float32
+        self._float32: Backend | None = None
         self.count = 0
 
     def mend(self, batch: Pixels, results: Pixels) -> Pixels:
@@ -82,16 +82,16 @@ class Rescue:
         return results
 
     def _again(self, tile: Pixels) -> Pixels:
-        if self._exact is None:
-            if self._open_exact is None:
+        if self._float32 is None:
+            if self._open_float32 is None:
                 raise ArtefactError(
                     "half precision broke a tile of this image, and there is no float32 network to compute it with.",
                     "Keep the ONNX file beside the plan, or export with --precision fp32.",
                 )
-            self._exact = self._open_exact()
-            _log.warning("Half precision breaks tiles of this image: computing those with %s.", self._exact.device)
+            self._float32 = self._open_float32()
+            _log.warning("Half precision breaks tiles of this image: computing those with %s.", self._float32.device)
         self.count += 1
-        result: Pixels = self._exact.run(tile[None])[0]
+        result: Pixels = self._float32.run(tile[None])[0]
         if is_broken(tile, result):
             raise ArtefactError(
                 "the network breaks a tile of this image in float32 too.", "The checkpoint is damaged: use another."
@@ -100,5 +100,5 @@ class Rescue:
 
     def close(self) -> None:
         """Free the other network."""
-        if self._exact is not None:
-            self._exact.close()
+        if self._float32 is not None:
+            self._float32.close()

@@ -49,7 +49,7 @@ def upscaled_strips(
 
     def given() -> Iterator[Pixels]:
         for row, columns in batches:
-            waiting.append(np.stack([_input_tile(backend, image, plan.tile, row, column) for column in columns]))
+            waiting.append(np.stack([input_tile(backend, image, plan.tile, row, column) for column in columns]))
             yield waiting[-1]
 
     results = backend.stream(given())
@@ -111,7 +111,7 @@ def _joined(bands: Iterator[Pixels], plan: TilePlan, scale: int) -> Iterator[Pix
         yield band[: finished * scale]
 
 
-def _input_tile(backend: Backend, image: Pixels, tile: tuple[int, int], row: Span, column: Span) -> Pixels:
+def input_tile(backend: Backend, image: Pixels, tile: tuple[int, int], row: Span, column: Span) -> Pixels:
     """Cut one tile out of the image; an image smaller than the tile is continued by its mirror image."""
     cut = image[row.start : row.start + row.size, column.start : column.start + column.size]
     missing = (tile[0] - row.size, tile[1] - column.size)

@@ -13,8 +13,9 @@ from drc_deploy.engine_info import EngineInfo, read_sidecar
 from drc_deploy.errors import ArtefactError, ImageError, UsageError
 from drc_deploy.runtime import channels
 from drc_deploy.runtime.backend import Backend, Pixels, open_backend
+from drc_deploy.runtime.exact import EXACT_SUFFIX, ExactBackend, with_image_means
 from drc_deploy.runtime.rescue import Rescue
-from drc_deploy.runtime.strips import Mend, upscaled_strips
+from drc_deploy.runtime.strips import upscaled_strips
 from drc_deploy.runtime.tiles import TilePlan, plan_tiles
 
 _log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Upscaler:
         tile: int | None = None,
         overlap: int | None = None,
         open_float: Callable[[], Backend] | None = None,
-        open_exact: Callable[[], Backend] | None = None,
+        open_float32: Callable[[], Backend] | None = None,
     ) -> None:
         """Wrap ``backend``, which is closed together with this object.
 
@@ -46,7 +47,7 @@ class Upscaler:
             tile: largest side of a tile in input pixels, for networks that take any size.
             overlap: context on each side of a tile in input pixels.
             open_float: opens the float32 variant of the same network, when a 16-bit image needs it.
-            open_exact: opens the same network computed in float32, when half precision breaks a tile.
+            open_float32: opens the same network computed in float32, when half precision breaks a tile.
 
         Raises:
             UsageError: ``tile`` or ``overlap`` is out of range, they do not go together, or the network takes
@@ -58,22 +59,37 @@ class Upscaler:
         self._tile, self._overlap = tile, overlap
         self._open_float = open_float
         self._float_backend: Backend | None = None
-        self._rescue = Rescue(open_exact)
+        self._rescue = Rescue(open_float32)
         self.plan(_LARGE_PX, _LARGE_PX)  # finds impossible options before any image is read
 
     @classmethod
     def open(
-        cls, path: Path, *, tile: int | None = None, overlap: int | None = None, threads: int | None = None
+        cls,
+        path: Path,
+        *,
+        tile: int | None = None,
+        overlap: int | None = None,
+        threads: int | None = None,
+        exact: bool = False,
     ) -> "Upscaler":
-        """Load an engine file; see ``open_backend`` for what can go wrong."""
-        backend = open_backend(path, threads=threads)
+        """Load an engine file; see ``open_backend`` for what can go wrong.
+
+        Args:
+            path: the engine.
+            tile: as for the constructor.
+            overlap: as for the constructor.
+            threads: CPU threads; None leaves the choice to the library.
+            exact: give what the untiled network would, to one grey level, in twice the time; of ``NAME.onnx`` and
+                ``NAME.plan`` this runs ``NAME.exact.onnx``.
+        """
+        backend = _open_exact(path, threads) if exact else open_backend(path, threads=threads)
 
         def open_float() -> Backend:
             return _open_float_variant(path, threads)
 
         try:
-            exact = _exact_opener(path, backend, threads)
-            return cls(backend, tile=tile, overlap=overlap, open_float=open_float, open_exact=exact)
+            open_cpu = _cpu_opener(path, backend, threads)
+            return cls(backend, tile=tile, overlap=overlap, open_float=open_float, open_float32=open_cpu)
         except UsageError:
             backend.close()
             raise
@@ -101,7 +117,8 @@ class Upscaler:
     def tile_count(self, image: Pixels) -> int:
         """Give how many tiles ``image`` takes, so many will be reported to ``on_tiles``."""
         plan = self.plan(image.shape[0], image.shape[1], image.dtype)
-        return plan.tile_count * (2 if _varying_alpha(image) else 1)
+        passes = 2 if plan.tile_count > 1 and isinstance(self._backend, ExactBackend) else 1
+        return plan.tile_count * passes * (2 if _varying_alpha(image) else 1)
 
     def __call__(self, image: Pixels) -> Pixels:
         """Upscale an image.
@@ -128,16 +145,25 @@ class Upscaler:
         backend = self._backend_for(image.dtype)
         plan = self.plan(image.shape[0], image.shape[1], image.dtype)
         colours, alpha = channels.split_alpha(image)
-        mend = self._rescue.mend if backend is self._backend and backend.info.precision != "fp32" else None
-        finished = upscaled_strips(backend, colours, plan, on_tiles, mend)
+        finished = self._strips_of(colours, backend, plan, on_tiles)
         if image.ndim == 2 or image.shape[2] <= 2:
             finished = (channels.as_grey(strip)[:, :, None] for strip in finished)
         if alpha is not None and _varying_alpha(image):
-            finished = _with_alphas(finished, _alpha_strips(backend, alpha, plan, on_tiles, mend))
+            alphas = self._strips_of(channels.as_rgb(alpha), backend, plan, on_tiles)
+            finished = _with_alphas(finished, _held(alphas, alpha, backend.info.scale))
         elif alpha is not None:
             finished = (_with_alpha(strip, alpha[:1, :1]) for strip in finished)
         shape = image.shape[2:]
         return (strip.reshape(*strip.shape[:2], *shape) for strip in finished)
+
+    def _strips_of(
+        self, image: Pixels, backend: Backend, plan: TilePlan, on_tiles: Callable[[int], None] | None
+    ) -> Iterator[Pixels]:
+        """Upscale (H, W, 3)."""
+        if isinstance(backend, ExactBackend):
+            return upscaled_strips(with_image_means(backend, image, plan, on_tiles), image, plan, on_tiles)
+        mend = self._rescue.mend if backend is self._backend and backend.info.precision != "fp32" else None
+        return upscaled_strips(backend, image, plan, on_tiles, mend)
 
     def _backend_for(self, dtype: np.dtype[Any]) -> Backend:
         """Give the network for samples of ``dtype``; 16 bits never pass through an 8-bit network."""
@@ -183,13 +209,11 @@ def _varying_alpha(image: Pixels) -> bool:
     return bool((alpha != alpha[0, 0]).any())
 
 
-def _alpha_strips(
-    backend: Backend, alpha: Pixels, plan: TilePlan, on_tiles: Callable[[int], None] | None, mend: Mend | None
-) -> Iterator[Pixels]:
-    """Upscale alpha as a grey image, in the same strips as the colours."""
-    edges = channels.AlphaEdges(alpha, backend.info.scale)
+def _held(strips: Iterator[Pixels], alpha: Pixels, scale: int) -> Iterator[Pixels]:
+    """Give strips of alpha that was upscaled as a grey image, with what is opaque or clear held so."""
+    edges = channels.AlphaEdges(alpha, scale)
     row = 0
-    for strip in upscaled_strips(backend, channels.as_rgb(alpha), plan, on_tiles, mend):
+    for strip in strips:
         yield edges.hold(channels.as_grey(strip), row)
         row += len(strip)
 
@@ -206,9 +230,7 @@ def _with_alpha(colours: Pixels, alpha: Pixels) -> Pixels:
 
 def _open_float_variant(path: Path, threads: int | None) -> Backend:
     """Open the float32 network that export wrote beside an 8-bit one, and say so."""
-    sidecar = read_sidecar(path) if path.suffix == ".plan" else None
-    name = Path(sidecar.onnx_file).stem if sidecar else path.stem
-    variant = path.with_name(f"{name}.float.onnx")
+    variant = _onnx_of(path).with_suffix(".float.onnx")
     if not variant.is_file():
         raise ArtefactError(
             f"{path} takes 8-bit samples, the image has 16, and {variant} does not exist.",
@@ -222,18 +244,36 @@ def _open_float_variant(path: Path, threads: int | None) -> Backend:
     return backend
 
 
-def _exact_opener(path: Path, backend: Backend, threads: int | None) -> Callable[[], Backend] | None:
+def _onnx_of(path: Path) -> Path:
+    """Give the ONNX of an engine: the file itself, or what lies or would lie beside it."""
+    sidecar = read_sidecar(path) if path.suffix == ".plan" else None
+    return path.with_name(sidecar.onnx_file) if sidecar else path.with_suffix(".onnx")
+
+
+def _open_exact(path: Path, threads: int | None) -> Backend:
+    """Open the network that takes the means of the whole image; the network itself where it takes no such means."""
+    variant = _onnx_of(path).with_suffix(EXACT_SUFFIX)
+    if variant.is_file():
+        return ExactBackend(variant, threads=threads)
+    backend = open_backend(path, threads=threads)
+    if not backend.info.global_operations:
+        return backend
+    backend.close()
+    raise ArtefactError(
+        f"{variant} does not exist, which exact tiles need.",
+        "Make it with `drc-deploy export CHECKPOINT --exact`, and give the NAME.onnx beside it.",
+    )
+
+
+def _cpu_opener(path: Path, backend: Backend, threads: int | None) -> Callable[[], Backend] | None:
     """Give what opens the same network on the CPU, which computes in float32 whatever the graph's precision."""
-    onnx = path
-    if path.suffix == ".plan":
-        sidecar = read_sidecar(path)
-        onnx = path.with_name(sidecar.onnx_file) if sidecar else path.with_suffix(".onnx")
-    if onnx.suffix != ".onnx" or not onnx.is_file() or "CPU" in backend.device:
+    onnx = _onnx_of(path)
+    if path.suffix not in (".onnx", ".plan") or not onnx.is_file() or "CPU" in backend.device:
         return None
 
-    def open_exact() -> Backend:
+    def open_cpu() -> Backend:
         from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
 
         return OnnxRuntimeBackend(onnx, threads=threads, cpu_only=True)
 
-    return open_exact
+    return open_cpu

@@ -54,13 +54,13 @@ def main(engine: Path, images: Path, pairs: Path | None, count: int) -> None:
 
 
 def _area(upscaler: Upscaler, image: UInt8Image) -> int:
-    plan = upscaler.plan(*image.shape[:2])
+    plan = upscaler.plan(image.shape[0], image.shape[1])
     height, width = plan.tile
     return plan.tile_count * height * width
 
 
 def _pixels(image: UInt8Image) -> int:
-    return image.shape[0] * image.shape[1]
+    return int(image.shape[0] * image.shape[1])
 
 
 def _psnr(difference: np.ndarray) -> float:

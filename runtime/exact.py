@@ -1,0 +1,145 @@
+"""Tiles as the whole image would be: a first pass finds the means that channel attention looks at, a second uses them.
+
+In the first pass every tile uses means of its own, so that what lies behind the first attention differs a little from
+the whole image's; the means over all tiles hardly do. Measured on photographs, the second pass is within one grey
+level of the untiled result (``tests/benchmarks/exact_tiles.py``).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, OUTPUT_NAME, SEEN_NAME, EngineInfo
+from drc_deploy.errors import ArtefactError
+from drc_deploy.runtime.backend import Backend, Pixels, check_batch
+from drc_deploy.runtime.onnx_sessions import Feeds, OnnxSessions
+from drc_deploy.runtime.onnxruntime_backend import read_info
+from drc_deploy.runtime.strips import input_tile
+from drc_deploy.runtime.tiles import Span, TilePlan
+
+EXACT_SUFFIX = ".exact.onnx"
+
+
+class ExactBackend(Backend):
+    """A ``NAME.exact.onnx`` in ONNX Runtime (see ``export/exact.py``), one tile at a time.
+
+    By itself every tile takes its own means; ``with_means`` gives the network that takes others.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        """Load ``path``.
+
+        Raises:
+            ArtefactError: the file is not what its name says.
+            MissingDependencyError: onnxruntime is not installed.
+        """
+        self._sessions = OnnxSessions(path, threads=threads)
+        self._info = read_info(self._sessions.session, path)
+        session = self._sessions.session
+        sizes = {value.name: value.shape for value in session.get_inputs()}
+        outputs = [value.name for value in session.get_outputs()]
+        if list(sizes) != [INPUT_NAME, KEPT_NAME, MEANS_NAME, GIVEN_NAME] or outputs != [OUTPUT_NAME, SEEN_NAME]:
+            raise ArtefactError(
+                f"{path} takes {', '.join(sizes)}, which is no graph for --exact.",
+                "Make it with `drc-deploy export CHECKPOINT --exact`.",
+            )
+        self._means: Pixels = np.zeros(sizes[MEANS_NAME], np.float32)
+        self._given = False
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the file says about itself."""
+        return self._info
+
+    @property
+    def device(self) -> str:
+        """The provider that the session really uses."""
+        return self._sessions.device
+
+    def with_means(self, means: Pixels) -> "ExactBackend":
+        """Give the same network with ``means``, (K,) float32, in the place of those of the tile.
+
+        It shares the sessions of this one, which must stay open as long.
+        """
+        other = copy(self)
+        other._means, other._given = means, True
+        return other
+
+    def run(self, batch: Pixels) -> Pixels:
+        """Upscale a batch; see ``Backend.run``."""
+        return self._sessions.run([OUTPUT_NAME], self._feeds(batch))[0]
+
+    def stream(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
+        """Upscale many batches; see ``Backend.stream``."""
+        results = self._sessions.stream([OUTPUT_NAME], map(self._feeds, batches))
+        try:
+            yield from (result for (result,) in results)
+        finally:
+            results.close()
+
+    def seen_means(self, tiles: Iterable[tuple[Pixels, Pixels]]) -> Iterator[Pixels]:
+        """Give the means of parts of tiles, each (K,) float32.
+
+        Args:
+            tiles: Of each a batch of one, and (4,) int64: top, left, bottom and right of the part in input pixels.
+        """
+        results = self._sessions.stream([SEEN_NAME], (self._feeds(batch, kept) for batch, kept in tiles))
+        try:
+            yield from (seen[0] for (seen,) in results)
+        finally:
+            results.close()
+
+    def _feeds(self, batch: Pixels, kept: Pixels | None = None) -> Feeds:
+        check_batch(batch, self._info)
+        part = np.array([0, 0, *batch.shape[1:3]], np.int64) if kept is None else kept
+        return {INPUT_NAME: batch, KEPT_NAME: part, MEANS_NAME: self._means, GIVEN_NAME: np.array([self._given])}
+
+    def close(self) -> None:
+        """Free the network."""
+        self._sessions.close()
+
+
+def with_image_means(
+    backend: ExactBackend, image: Pixels, plan: TilePlan, on_tiles: Callable[[int], None] | None = None
+) -> ExactBackend:
+    """Find the means over the whole image in a first pass, and give the network that uses them.
+
+    Args:
+        backend: the network.
+        image: (H, W, 3) uint8 or uint16.
+        plan: made for this image's size and this network.
+        on_tiles: told the number of tiles just done.
+
+    Raises:
+        ArtefactError: the network failed, or gave NaN or infinity.
+    """
+    if plan.tile_count == 1:
+        return backend
+    parts = [(row, column) for row in _parts(plan.rows) for column in _parts(plan.columns)]
+
+    def tiles() -> Iterator[tuple[Pixels, Pixels]]:
+        for (row, top, bottom), (column, left, right) in parts:
+            kept = [top - row.start, left - column.start, bottom - row.start, right - column.start]
+            yield input_tile(backend, image, plan.tile, row, column)[None], np.array(kept, np.int64)
+
+    total: Any = 0.0
+    for means, ((_, top, bottom), (_, left, right)) in zip(backend.seen_means(tiles()), parts, strict=True):
+        total += means.astype(np.float64) * ((bottom - top) * (right - left))
+        if on_tiles is not None:
+            on_tiles(1)
+    means = (total / (image.shape[0] * image.shape[1])).astype(np.float32)
+    if not np.isfinite(means).all():
+        raise ArtefactError(
+            "the network gave NaN or infinity for this image.", "Use an fp32 engine of the same checkpoint."
+        )
+    return backend.with_means(means)
+
+
+def _parts(spans: tuple[Span, ...]) -> list[tuple[Span, int, int]]:
+    """Give for each tile along one axis the pixels that count as its own: all of the image, none of them twice."""
+    edges = [0, *(span.keep_start + span.ramp // 2 for span in spans[1:]), spans[-1].keep_stop]
+    return [(span, *edge) for span, edge in zip(spans, pairwise(edges), strict=True)]
