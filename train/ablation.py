@@ -5,6 +5,7 @@ method at one ratio with one seed. Each is kept on disk: a killed comparison goe
 """
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,8 @@ from drc_deploy.train.training import start_from_checkpoint, train
 from drc_deploy.widths import WIDTHS_SUFFIX, Target, read_widths
 
 DUAL_WEIGHT = 0.1
+OWN_FOLDERS = ("cells", "searches", "work")
+"""What a comparison keeps in its folder, and clears when it begins anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ class Ablation:
     """A folder of cells, all of one network, one set of photographs and one set of options.
 
     Raises:
-        UsageError: the folder holds cells of something else.
+        UsageError: the folder holds cells of something else, or files that are not of a comparison.
     """
 
     def __init__(self, inputs: CompressInputs, options: AblationOptions, folder: Path, *, restart: bool) -> None:
@@ -115,8 +118,10 @@ class Ablation:
             **asdict(options),
         }
         path = folder / "ablation.json"
-        if restart:
-            for name in ("cells", "searches", "work"):
+        if not path.exists():
+            _check_free(folder)
+        elif restart:
+            for name in OWN_FOLDERS:
                 shutil.rmtree(folder / name, ignore_errors=True)
             path.unlink(missing_ok=True)
         if path.exists() and parse_json_object(path.read_bytes(), str(path)).get("request") != request:
@@ -225,6 +230,16 @@ class Ablation:
             o.finetune_steps, o.batch, o.patch, learning_rate=o.learning_rate, precision=o.precision, seed=cell.seed
         )
         return options if cell.variant.duals else replace(options, dual="none")
+
+
+def _check_free(folder: Path) -> None:
+    """Refuse a folder that no comparison has made, but that has folders of the names that one keeps and clears.
+
+    Raises:
+        UsageError: it has.
+    """
+    if taken := [name for name in OWN_FOLDERS if os.path.lexists(folder / name)]:
+        raise UsageError(f"{folder / taken[0]} is there, but of no comparison.", "Give another -o.")
 
 
 def all_cells(ratios: Sequence[float], seeds: Sequence[int], variants: Sequence[Variant]) -> Iterator[Cell]:

@@ -103,3 +103,13 @@ def test_every_ratio_has_a_cell_of_its_own() -> None:
     assert names[:2] == ["drc_r30_s1", "drc_r30_4_s1"]
     assert len(set(names)) == 5
     assert all("." not in name for name in names)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_folders_that_no_comparison_made_are_left_alone(inputs: CompressInputs, tmp_path: Path, restart: bool) -> None:
+    mine = tmp_path / "project" / "work" / "thesis.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(UsageError, match="of no comparison"):
+        Ablation(inputs, OPTIONS, tmp_path / "project", restart=restart)
+    assert mine.read_text() == "mine"
