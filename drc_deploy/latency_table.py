@@ -1,5 +1,6 @@
 """Latency tables: how long each prunable layer of a model takes on one machine, by width."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,11 @@ class LatencyTable:
             rising = widths == sorted(set(widths)) and times == sorted(times)
             if not points or not rising or not all(0 <= ms < float("inf") for ms in times):
                 raise ValueError(f"the times of layer {name} are no table that rises with the width")
+
+
+def fingerprint(table: LatencyTable) -> str:
+    """Give a SHA-256 of all that a table holds, by which unfinished and finished work knows it."""
+    return hashlib.sha256(records.to_json(table).encode()).hexdigest()
 
 
 def write_latency_table(path: Path, table: LatencyTable) -> None:

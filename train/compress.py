@@ -9,7 +9,7 @@ from typing import Any
 from drc_deploy import __version__
 from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.files import sha256_of
-from drc_deploy.latency_table import LatencyTable
+from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.train.candidates import ratio_tag
 from drc_deploy.train.distillation import load_teacher
 from drc_deploy.train.evaluation import Benchmark
@@ -106,7 +106,7 @@ def _identity(inputs: CompressInputs) -> dict[str, Any]:
         "checkpoint": sha256_of(inputs.parent),
         "data": inputs.photographs.fingerprint,
         "version": __version__,
-        "latency": dataclasses.asdict(inputs.latency) if inputs.latency else None,
+        "latency": fingerprint(inputs.latency) if inputs.latency else None,
         "teacher": sha256_of(inputs.teacher) if inputs.teacher else None,
     }
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from drc_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from drc_deploy.files import sha256_of
-from drc_deploy.latency_table import LatencyTable
+from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.candidates import candidate_widths
 from drc_deploy.train.cost import Budget, budget_for, cost_model
@@ -70,7 +70,7 @@ def search_file(
         inputs = {
             "parent": sha256_of(parent),
             "data": photographs.fingerprint,
-            "latency": dataclasses.asdict(latency) if latency else None,
+            "latency": fingerprint(latency) if latency else None,
         }
         found = _Found(
             tuple(search_widths(searcher, photographs, state, inputs=inputs)),

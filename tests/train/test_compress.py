@@ -1,5 +1,6 @@
 """The three stages in one go: each done once, taken up after a kill, and told in the manifest."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from PIL import Image
 from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.errors import UsageError
 from drc_deploy.images import read_rgb
+from drc_deploy.latency_table import LatencyTable
 from drc_deploy.locate import sample_images
-from drc_deploy.models.network import multiply_adds
+from drc_deploy.models.network import ModelSpec, multiply_adds
+from drc_deploy.models.registry import build_network
 from drc_deploy.resize import resize_bicubic
 from drc_deploy.train import stages
 from drc_deploy.train.compress import CompressInputs, CompressOptions, compress
@@ -91,6 +94,27 @@ def test_finished_stages_are_not_done_again(
     monkeypatch.setattr(stages, "prune_to_widths", fail)
     compress(inputs, OPTIONS, output)
     assert output.stat().st_mtime_ns == written
+
+
+def test_a_bound_on_latency_is_taken_up_and_finished_stages_stay(
+    inputs: CompressInputs, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = build_network(ModelSpec("drn_xs", 4)).prunable_layers
+    points = tuple(((1, 0.1), (layer.full_width, 1.0)) for layer in layers)
+    table = LatencyTable("drn_xs", 4, "this", "torch", 8, 8, 0.5, tuple(layer.name for layer in layers), points)
+    inputs = dataclasses.replace(inputs, latency=table)
+    options = dataclasses.replace(OPTIONS, search=dataclasses.replace(OPTIONS.search, target="latency"))
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, Searcher, "update", 1)
+        with pytest.raises(KeyboardInterrupt):
+            compress(inputs, options, output)
+    compress(inputs, options, output)
+    written = output.stat().st_mtime_ns
+    compress(inputs, options, output)
+    assert output.stat().st_mtime_ns == written
+    faster = dataclasses.replace(table, fixed_ms=0.4)
+    compress(dataclasses.replace(inputs, latency=faster), options, output)
+    assert output.stat().st_mtime_ns != written
 
 
 def test_the_manifest_tells_what_went_in_and_what_came_out(inputs: CompressInputs, output: Path, parent: Path) -> None:
