@@ -16,6 +16,7 @@ from typing import Any
 from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.errors import UsageError
 from drc_deploy.files import sha256_of, write_text
+from drc_deploy.latency_table import fingerprint
 from drc_deploy.progress import progress
 from drc_deploy.records import parse_json_object
 from drc_deploy.train.candidates import ratio_tag
@@ -33,6 +34,7 @@ from drc_deploy.train.training import start_from_checkpoint, train
 from drc_deploy.widths import WIDTHS_SUFFIX, Target, read_widths
 
 DUAL_WEIGHT = 0.1
+REQUEST_FILE = "ablation.json"
 OWN_FOLDERS = ("cells", "searches", "work")
 """What a comparison keeps in its folder, and clears when it begins anew."""
 
@@ -110,34 +112,36 @@ class Ablation:
     """
 
     def __init__(self, inputs: CompressInputs, options: AblationOptions, folder: Path, *, restart: bool) -> None:
-        self._inputs, self._options, self._folder = inputs, options, folder
-        request = {
+        self._inputs, self._options, self._folder, self._restart = inputs, options, folder, restart
+        self._request = {
             "checkpoint": sha256_of(inputs.parent),
             "data": inputs.photographs.fingerprint,
             "eval": fingerprints(inputs.benchmarks),
+            **({"latency": fingerprint(inputs.latency)} if inputs.latency else {}),
             **asdict(options),
         }
-        path = folder / "ablation.json"
+        path = folder / REQUEST_FILE
         if not path.exists():
             _check_free(folder)
-        elif restart:
-            for name in OWN_FOLDERS:
-                shutil.rmtree(folder / name, ignore_errors=True)
-            path.unlink(missing_ok=True)
-        if path.exists() and parse_json_object(path.read_bytes(), str(path)).get("request") != request:
+        elif restart or not _holds_files(folder):
+            pass  # nothing that other options have made
+        elif parse_json_object(path.read_bytes(), str(path)).get("request") != self._request:
             raise UsageError(
                 f"{folder} holds a comparison with other options or data.", "Give another -o, or add --restart."
             )
-        write_text(path, json.dumps({"request": request}, indent=2) + "\n")
 
     def run(self, cells: Sequence[Cell]) -> list[dict[str, Any]]:
         """Compute the cells that are not there yet; give all of them, with the unpruned network first.
 
         Raises:
-            UsageError: widths that meet the bound do not exist.
+            UsageError: options that cannot be run, or widths that meet the bound do not exist.
             TrainingError: a loss became NaN, or too little data.
         """
+        for cell in cells:  # what is wrong with the options is better known before a long comparison
+            for options_of in (self._search_options, self._prune_options, self._finetune_options):
+                options_of(cell)
         before = {"variant": "unpruned", **described(self._inputs.parent, self._inputs.benchmarks, {})}
+        self._begin()
         results = [before]
         missing = [cell for cell in cells if not self._path(cell).exists()]
         with progress("Comparing", len(cells), done=len(cells) - len(missing)) as bar:
@@ -147,6 +151,13 @@ class Ablation:
                     bar.advance(note=cell.name)
                 results.append(parse_json_object(self._path(cell).read_bytes(), str(self._path(cell))))
         return results
+
+    def _begin(self) -> None:
+        """Make the folder that of this comparison; what failed before this must not clear it."""
+        if self._restart:
+            for name in OWN_FOLDERS:
+                shutil.rmtree(self._folder / name, ignore_errors=True)
+        write_text(self._folder / REQUEST_FILE, json.dumps({"request": self._request}, indent=2) + "\n")
 
     def _path(self, cell: Cell) -> Path:
         return self._folder / "cells" / f"{cell.name}.json"
@@ -240,6 +251,10 @@ def _check_free(folder: Path) -> None:
     """
     if taken := [name for name in OWN_FOLDERS if os.path.lexists(folder / name)]:
         raise UsageError(f"{folder / taken[0]} is there, but of no comparison.", "Give another -o.")
+
+
+def _holds_files(folder: Path) -> bool:
+    return any(path.is_file() for name in OWN_FOLDERS for path in (folder / name).rglob("*"))
 
 
 def all_cells(ratios: Sequence[float], seeds: Sequence[int], variants: Sequence[Variant]) -> Iterator[Cell]:

@@ -1,12 +1,14 @@
 """Comparisons hold every method to the same bound, keep what was measured, and add up to the right tables."""
 
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from drc_deploy.errors import UsageError
+from drc_deploy.latency_table import LatencyTable
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.ablation import VARIANTS, Ablation, AblationOptions, Cell, all_cells, find_variants
@@ -55,7 +57,9 @@ def test_a_stopped_comparison_goes_on_and_does_no_cell_twice(
 
 
 def test_a_folder_of_other_options_is_refused(inputs: CompressInputs, tmp_path: Path) -> None:
-    Ablation(inputs, OPTIONS, tmp_path / "a", restart=False)
+    Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(
+        list(all_cells([0.5], [1], find_variants(["uniform"])))
+    )
     with pytest.raises(UsageError, match="other options"):
         Ablation(inputs, AblationOptions(finetune_steps=3), tmp_path / "a", restart=False)
     Ablation(inputs, AblationOptions(finetune_steps=3), tmp_path / "a", restart=True)
@@ -113,3 +117,36 @@ def test_folders_that_no_comparison_made_are_left_alone(inputs: CompressInputs, 
     with pytest.raises(UsageError, match="of no comparison"):
         Ablation(inputs, OPTIONS, tmp_path / "project", restart=restart)
     assert mine.read_text() == "mine"
+
+
+def test_options_that_cannot_be_run_leave_nothing_behind(inputs: CompressInputs, tmp_path: Path) -> None:
+    cells = list(all_cells([0.5], [1], find_variants(["uniform"])))
+    with pytest.raises(UsageError, match="steps must be at least 1"):
+        Ablation(inputs, replace(OPTIONS, finetune_steps=0), tmp_path / "a", restart=False).run(cells)
+    with pytest.raises(UsageError, match="cannot be a seed"):
+        Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run([*cells, replace(cells[0], seed=2**63)])
+    assert not (tmp_path / "a").exists()
+    Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
+    with pytest.raises(UsageError, match="steps must be at least 1"):
+        Ablation(inputs, replace(OPTIONS, finetune_steps=0), tmp_path / "a", restart=True).run(cells)
+    assert list((tmp_path / "a" / "cells").iterdir())
+
+
+def test_a_bound_that_cannot_be_met_does_not_keep_others_from_the_folder(
+    inputs: CompressInputs, tmp_path: Path
+) -> None:
+    cells = list(all_cells([0.95], [1], find_variants(["uniform"])))
+    with pytest.raises(UsageError, match="nearest"):
+        Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
+    Ablation(inputs, replace(OPTIONS, round_to=1), tmp_path / "a", restart=False)
+
+
+def test_a_folder_of_another_latency_table_is_refused(inputs: CompressInputs, tmp_path: Path) -> None:
+    table = LatencyTable("drn_xs", 4, "this", "torch", 8, 8, 0.5, (), ())
+    timed, options = replace(inputs, latency=table), replace(OPTIONS, target="latency")
+    Ablation(timed, options, tmp_path / "a", restart=False).run([])
+    (tmp_path / "a" / "cells").mkdir()
+    (tmp_path / "a" / "cells" / "drc_r50_s1.json").write_text("{}")
+    Ablation(timed, options, tmp_path / "a", restart=False)
+    with pytest.raises(UsageError, match="other options"):
+        Ablation(replace(inputs, latency=replace(table, fixed_ms=0.4)), options, tmp_path / "a", restart=False)
