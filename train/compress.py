@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from drc_deploy import __version__
 from drc_deploy.checkpoint_info import read_checkpoint_info
@@ -27,6 +27,19 @@ from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 def compressed_name(name: str, ratio: float) -> str:
     """Give the name of a network pruned by ``ratio``: ``drn_s`` and 0.3 give ``drn_s_r30``."""
     return f"{name}_{ratio_tag(ratio)}"
+
+
+class StagePaths(NamedTuple):
+    """What the stages before the last one make."""
+
+    widths: Path
+    pruned: Path
+
+
+def stage_paths(output: Path) -> StagePaths:
+    """Give where the stages on the way to ``output`` leave their results."""
+    stages = output.parent / f"{output.stem}.stages"
+    return StagePaths(stages / f"{output.stem}{WIDTHS_SUFFIX}", stages / f"{output.stem}_pruned.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +81,10 @@ def compress(
         UsageError: a bound that no widths meet, or a teacher that does not fit.
         TrainingError: too little data, or the loss became NaN.
     """
-    stages = output.parent / f"{output.stem}.stages"
-    widths_path = stages / f"{output.stem}{WIDTHS_SUFFIX}"
-    pruned_path = stages / f"{output.stem}_pruned.safetensors"
+    widths_path, pruned_path = stage_paths(output)
     info = read_checkpoint_info(inputs.parent)
+    if inputs.teacher:
+        load_teacher(inputs.teacher, scale=info.scale)  # one that does not fit is better known before the first stage
     manifest = Manifest(output.with_suffix(".manifest.json"), inputs=_identity(inputs), restart=restart)
     manifest.describe_parent(inputs.parent, inputs.benchmarks)
     manifest.run(
