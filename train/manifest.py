@@ -62,7 +62,10 @@ class Manifest:
         self._write()
 
     def _write(self) -> None:
-        write_text(self._path, json.dumps(self.content, indent=2) + "\n")
+        # With what is still to be looked at: a kill now must not make finished stages forgotten.
+        later = self._previous[len(self.content["stages"]) :]
+        content = {**self.content, "stages": [*self.content["stages"], *later]}
+        write_text(self._path, json.dumps(content, indent=2) + "\n")
 
 
 def described(path: Path, benchmarks: Sequence[Benchmark], known: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from drc_deploy.resize import resize_bicubic
 from drc_deploy.train import stages
 from drc_deploy.train.compress import CompressInputs, CompressOptions, compress
 from drc_deploy.train.evaluation import Benchmark, find_benchmarks
+from drc_deploy.train.manifest import Manifest
 from drc_deploy.train.options import TrainOptions
 from drc_deploy.train.photographs import Photographs
 from drc_deploy.train.pruning import LayerwisePruning, PruneOptions
@@ -92,6 +93,19 @@ def test_finished_stages_are_not_done_again(
 
     monkeypatch.setattr(stages, "search_widths", fail)
     monkeypatch.setattr(stages, "prune_to_widths", fail)
+    compress(inputs, OPTIONS, output)
+    assert output.stat().st_mtime_ns == written
+
+
+def test_a_finished_run_that_is_typed_again_and_killed_forgets_nothing(
+    inputs: CompressInputs, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compress(inputs, OPTIONS, output)
+    written = output.stat().st_mtime_ns
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, Manifest, "describe_result", 0)
+        with pytest.raises(KeyboardInterrupt):
+            compress(inputs, OPTIONS, output)
     compress(inputs, OPTIONS, output)
     assert output.stat().st_mtime_ns == written
 
