@@ -197,7 +197,7 @@ class Ablation:
         info = load_checkpoint(self._inputs.parent).spec
         path = self._folder / "searches" / f"{cell.search_name}{WIDTHS_SUFFIX}"
         times = path.with_suffix(".seconds")
-        if not times.exists():
+        if not (times.exists() and path.exists()):
             start = time.monotonic()
             search_file(
                 self._inputs.parent,

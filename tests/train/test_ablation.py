@@ -150,3 +150,22 @@ def test_a_folder_of_another_latency_table_is_refused(inputs: CompressInputs, tm
     Ablation(timed, options, tmp_path / "a", restart=False)
     with pytest.raises(UsageError, match="other options"):
         Ablation(replace(inputs, latency=replace(table, fixed_ms=0.4)), options, tmp_path / "a", restart=False)
+
+
+def test_an_infinite_psnr_has_a_place_in_the_tables() -> None:
+    """Equal images: a flat one that comes out right."""
+    unpruned = {"params": 1, "multiply_adds": 1, "psnr_y": {"flat": None}}
+    cell = {"variant": "drc", "ratio": 0.3, "seconds": {"search": 1}, **unpruned}
+    text = tables([{"variant": "unpruned", **unpruned}, cell, {**cell, "psnr_y": {"flat": 50.0}}])
+    assert "| before pruning |  | 0 | 0.000 |  | inf |" in text
+    assert "| DRC | 2 | 0 | 0.000 | 1 | inf |" in text
+
+
+def test_a_search_whose_widths_were_deleted_is_done_again(inputs: CompressInputs, tmp_path: Path) -> None:
+    first, second = (list(all_cells([0.5], [1], find_variants([name]))) for name in ("uniform", "dcp"))
+    Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(first)
+    (widths,) = (tmp_path / "a" / "searches").glob("*.widths.json")
+    found = widths.read_text()
+    widths.unlink()
+    Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(second)
+    assert widths.read_text() == found
