@@ -15,7 +15,7 @@ from typing import Any
 
 from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.errors import UsageError
-from drc_deploy.files import sha256_of, write_text
+from drc_deploy.files import check_writable, sha256_of, write_text
 from drc_deploy.latency_table import fingerprint
 from drc_deploy.progress import progress
 from drc_deploy.records import parse_json_object
@@ -25,6 +25,7 @@ from drc_deploy.train.compress import CompressInputs
 from drc_deploy.train.evaluation import fingerprints
 from drc_deploy.train.loop import Supervision
 from drc_deploy.train.manifest import described
+from drc_deploy.train.only_one import only_one
 from drc_deploy.train.options import TrainOptions
 from drc_deploy.train.pruning import PruneOptions
 from drc_deploy.train.run_folder import run_path
@@ -136,10 +137,16 @@ class Ablation:
         Raises:
             UsageError: options that cannot be run, or widths that meet the bound do not exist.
             TrainingError: a loss became NaN, or too little data.
+            OutputError: another process is at work in the folder, or it cannot be written.
         """
         for cell in cells:  # what is wrong with the options is better known before a long comparison
             for options_of in (self._search_options, self._prune_options, self._finetune_options):
                 options_of(cell)
+        check_writable(self._folder)
+        with only_one(self._folder):
+            return self._run(cells)
+
+    def _run(self, cells: Sequence[Cell]) -> list[dict[str, Any]]:
         before = {"variant": "unpruned", **described(self._inputs.parent, self._inputs.benchmarks, {})}
         self._begin()
         results = [before]

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 from drc_deploy import __version__
 from drc_deploy.checkpoint_info import read_checkpoint_info
-from drc_deploy.files import sha256_of
+from drc_deploy.files import check_writable, sha256_of
 from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.train.candidates import ratio_tag
 from drc_deploy.train.distillation import load_teacher
 from drc_deploy.train.evaluation import Benchmark
 from drc_deploy.train.loop import Supervision
 from drc_deploy.train.manifest import Manifest
+from drc_deploy.train.only_one import only_one
 from drc_deploy.train.options import TrainOptions
 from drc_deploy.train.photographs import Photographs
 from drc_deploy.train.pruning import PruneOptions
@@ -80,7 +81,15 @@ def compress(
         ArtefactError: the checkpoint cannot be used.
         UsageError: a bound that no widths meet, or a teacher that does not fit.
         TrainingError: too little data, or the loss became NaN.
+        OutputError: another process is making ``output``, or it cannot be written.
     """
+    stages = stage_paths(output).pruned.parent
+    check_writable(stages)
+    with only_one(stages):
+        return _compress(inputs, options, output, restart=restart)
+
+
+def _compress(inputs: CompressInputs, options: CompressOptions, output: Path, *, restart: bool) -> dict[str, Any]:
     widths_path, pruned_path = stage_paths(output)
     info = read_checkpoint_info(inputs.parent)
     if inputs.teacher:

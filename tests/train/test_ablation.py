@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from drc_deploy.errors import UsageError
+from drc_deploy.errors import OutputError, UsageError
 from drc_deploy.latency_table import LatencyTable
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.ablation import VARIANTS, Ablation, AblationOptions, Cell, all_cells, find_variants
 from drc_deploy.train.ablation_tables import tables
 from drc_deploy.train.compress import CompressInputs
+from drc_deploy.train.only_one import only_one
 from drc_deploy.train.photographs import Photographs
 from drc_deploy.train.trainer import Trainer
 from tests.train.interruption import interrupt_after
@@ -169,3 +170,9 @@ def test_a_search_whose_widths_were_deleted_is_done_again(inputs: CompressInputs
     widths.unlink()
     Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(second)
     assert widths.read_text() == found
+
+
+def test_two_comparisons_at_once_in_one_folder_are_not_mixed(inputs: CompressInputs, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with only_one(tmp_path / "a"), pytest.raises(OutputError, match="another process"):
+        Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run([])

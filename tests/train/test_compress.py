@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from drc_deploy.checkpoint import load_checkpoint
-from drc_deploy.errors import UsageError
+from drc_deploy.errors import OutputError, UsageError
 from drc_deploy.images import read_rgb
 from drc_deploy.latency_table import LatencyTable
 from drc_deploy.locate import sample_images
@@ -20,6 +20,7 @@ from drc_deploy.train import stages
 from drc_deploy.train.compress import CompressInputs, CompressOptions, compress
 from drc_deploy.train.evaluation import Benchmark, find_benchmarks
 from drc_deploy.train.manifest import Manifest
+from drc_deploy.train.only_one import only_one
 from drc_deploy.train.options import TrainOptions
 from drc_deploy.train.photographs import Photographs
 from drc_deploy.train.pruning import LayerwisePruning, PruneOptions
@@ -107,6 +108,16 @@ def test_a_finished_run_that_is_typed_again_and_killed_forgets_nothing(
         with pytest.raises(KeyboardInterrupt):
             compress(inputs, OPTIONS, output)
     compress(inputs, OPTIONS, output)
+    assert output.stat().st_mtime_ns == written
+
+
+def test_two_at_once_are_not_mixed(inputs: CompressInputs, output: Path) -> None:
+    """With other options one would prune to the widths of the other, and its manifest would not tell."""
+    compress(inputs, OPTIONS, output)
+    written = output.stat().st_mtime_ns
+    other = dataclasses.replace(OPTIONS, search=dataclasses.replace(OPTIONS.search, seed=2))
+    with only_one(output.parent / "net_r30.stages"), pytest.raises(OutputError, match="another process"):
+        compress(inputs, other, output)
     assert output.stat().st_mtime_ns == written
 
 
