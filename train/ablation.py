@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from drc_deploy.checkpoint import load_checkpoint
-from drc_deploy.errors import UsageError
+from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.files import check_writable, sha256_of, write_text
 from drc_deploy.latency_table import fingerprint
 from drc_deploy.progress import progress
@@ -135,6 +135,7 @@ class Ablation:
         """Compute the cells that are not there yet; give all of them, with the unpruned network first.
 
         Raises:
+            ArtefactError: the file of a cell was edited.
             UsageError: options that cannot be run, or widths that meet the bound do not exist.
             TrainingError: a loss became NaN, or too little data.
             OutputError: another process is at work in the folder, or it cannot be written.
@@ -156,7 +157,7 @@ class Ablation:
                 if cell in missing:
                     write_text(self._path(cell), json.dumps(self._measure(cell), indent=2) + "\n")
                     bar.advance(note=cell.name)
-                results.append(parse_json_object(self._path(cell).read_bytes(), str(self._path(cell))))
+                results.append(_read_cell(self._path(cell)))
         return results
 
     def _begin(self) -> None:
@@ -204,7 +205,7 @@ class Ablation:
         info = load_checkpoint(self._inputs.parent).spec
         path = self._folder / "searches" / f"{cell.search_name}{WIDTHS_SUFFIX}"
         times = path.with_suffix(".seconds")
-        if not (times.exists() and path.exists()):
+        if not path.exists() or _read_seconds(times) is None:
             start = time.monotonic()
             search_file(
                 self._inputs.parent,
@@ -214,7 +215,7 @@ class Ablation:
                 latency=self._inputs.latency,
             )
             write_text(times, f"{time.monotonic() - start:.1f}\n")
-        return read_widths(path, model=info.name, scale=info.scale), float(times.read_text(encoding="utf-8"))
+        return read_widths(path, model=info.name, scale=info.scale), _read_seconds(times) or 0.0
 
     def _search_options(self, cell: Cell) -> SearchOptions:
         o = self._options
@@ -258,6 +259,22 @@ def _check_free(folder: Path) -> None:
     """
     if taken := [name for name in OWN_FOLDERS if os.path.lexists(folder / name)]:
         raise UsageError(f"{folder / taken[0]} is there, but of no comparison.", "Give another -o.")
+
+
+def _read_cell(path: Path) -> dict[str, Any]:
+    cell = parse_json_object(path.read_bytes(), str(path))
+    shape = {"variant": str, "ratio": float, "seconds": dict, "params": int, "multiply_adds": int, "psnr_y": dict}
+    if wrong := [name for name, kind in shape.items() if not isinstance(cell.get(name), kind)]:
+        raise ArtefactError(f"{path} has no usable {wrong[0]!r}.", "Delete the file: it is measured again then.")
+    return cell
+
+
+def _read_seconds(path: Path) -> float | None:
+    """Give how long a search took; None when it has not come to its end."""
+    try:
+        return float(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _holds_files(folder: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from drc_deploy.errors import OutputError, UsageError
+from drc_deploy.errors import ArtefactError, OutputError, UsageError
 from drc_deploy.latency_table import LatencyTable
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
@@ -170,6 +170,20 @@ def test_a_search_whose_widths_were_deleted_is_done_again(inputs: CompressInputs
     widths.unlink()
     Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(second)
     assert widths.read_text() == found
+
+
+def test_edited_files_of_a_comparison_are_refused_or_made_again(inputs: CompressInputs, tmp_path: Path) -> None:
+    cells = list(all_cells([0.5], [1], find_variants(["uniform"])))
+    first = Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
+    (cell,) = (tmp_path / "a" / "cells").iterdir()
+    cell.write_text('{"variant": "uniform", "ratio": 0.5}')
+    with pytest.raises(ArtefactError, match="'seconds'"):
+        Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
+    cell.unlink()
+    (seconds,) = (tmp_path / "a" / "searches").glob("*.seconds")
+    seconds.write_text("long")
+    second = Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
+    assert [{**one, "seconds": None} for one in first] == [{**one, "seconds": None} for one in second]
 
 
 def test_two_comparisons_at_once_in_one_folder_are_not_mixed(inputs: CompressInputs, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,32 @@ def test_two_at_once_are_not_mixed(inputs: CompressInputs, output: Path) -> None
     with only_one(output.parent / "net_r30.stages"), pytest.raises(OutputError, match="another process"):
         compress(inputs, other, output)
     assert output.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda manifest: manifest.update(stages=5),
+        lambda manifest: manifest.update(stages=[1]),
+        lambda manifest: manifest.update(before=[1]),
+        lambda manifest: manifest["before"].update(psnr_y=3),
+        lambda manifest: manifest["before"].update(psnr_y={"pairs": "x"}),
+        lambda manifest: manifest["stages"][0].pop("seconds"),
+        lambda manifest: manifest["stages"][2].update(after=7),
+    ],
+)
+def test_an_edited_manifest_is_no_obstacle(
+    inputs: CompressInputs, output: Path, set5: Benchmark, edit: Callable[[dict[str, Any]], Any]
+) -> None:
+    with_set = dataclasses.replace(inputs, benchmarks=[set5])
+    first = compress(with_set, OPTIONS, output)
+    path = output.with_suffix(".manifest.json")
+    manifest = json.loads(path.read_text())
+    edit(manifest)
+    path.write_text(json.dumps(manifest))
+    second = compress(with_set, OPTIONS, output)
+    assert second["before"] == first["before"]
+    assert [stage["after"] for stage in second["stages"][1:]] == [stage["after"] for stage in first["stages"][1:]]
 
 
 def test_a_bound_on_latency_is_taken_up_and_finished_stages_stay(
