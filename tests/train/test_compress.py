@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,25 @@ def test_a_finished_run_that_is_typed_again_and_killed_forgets_nothing(
             compress(inputs, OPTIONS, output)
     compress(inputs, OPTIONS, output)
     assert output.stat().st_mtime_ns == written
+
+
+def test_the_ratio_that_is_named_can_be_reached(inputs: CompressInputs, output: Path) -> None:
+    """Most of the time is fixed here: the candidates of a smaller ratio are too wide for the least of a larger one."""
+    layers = build_network(ModelSpec("drn_xs", 4)).prunable_layers
+    points = tuple(((0, 0.0), (layer.full_width, float(layer.full_width))) for layer in layers)
+    fixed_ms = 2 / 3 * sum(layer.full_width for layer in layers)
+    table = LatencyTable("drn_xs", 4, "this", "torch", 8, 8, fixed_ms, tuple(layer.name for layer in layers), points)
+    inputs = dataclasses.replace(inputs, latency=table)
+    search = dataclasses.replace(OPTIONS.search, target="latency", round_to=1, ratio=0.9)
+    with pytest.raises(UsageError, match="no candidates meet") as caught:
+        compress(inputs, dataclasses.replace(OPTIONS, search=search), output)
+    named = float(re.findall(r"ratio of ([0-9.]+)\.", caught.value.message)[0])
+    search = dataclasses.replace(search, ratio=named)
+    compress(inputs, dataclasses.replace(OPTIONS, search=search), output)
+    found = read_widths_file(output.parent / "net_r30.stages" / "net_r30.widths.json")
+    assert found.reached is not None
+    assert found.reached <= (1 - named) * 5 / 2 * fixed_ms
+    assert named == pytest.approx(0.45, abs=0.02)
 
 
 def test_two_at_once_are_not_mixed(inputs: CompressInputs, output: Path) -> None:
