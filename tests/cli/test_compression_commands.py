@@ -171,3 +171,13 @@ def test_a_teacher_that_does_not_fit_is_known_before_the_search(tmp_path: Path) 
     assert refused.returncode == 2
     assert "is for x8" in refused.stderr
     assert not list(tmp_path.rglob("*.widths.json"))
+
+
+def test_a_table_that_cannot_be_written_is_not_measured(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = drc("latency", "drn_xs", "--size", "8x8", "-o", "file/a.latency.json", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "cannot write" in result.stderr
+    assert "Timing" not in result.stderr
+    assert drc("latency", "drn_q", cwd=tmp_path).returncode == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
