@@ -1,5 +1,6 @@
 """Latency tables: how long each prunable layer of a model takes on one machine, by width."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,10 @@ from drc_deploy.errors import ArtefactError
 from drc_deploy.files import write_text
 
 LATENCY_SUFFIX = ".latency.json"
+LARGEST_SIDE = 16384
+"""Of the LR input."""
+SHORTEST_MS, LONGEST_MS = 1e-6, 1e9
+"""A nanosecond and eleven days: what a network takes on any machine lies between, and shares of it are numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,8 @@ class LatencyTable:
         """Refuse a table that widths cannot be looked up in."""
         if len(self.layers) != len(self.points):
             raise ValueError(f"{len(self.layers)} layers but {len(self.points)} lists of times")
+        if not 1 <= min(self.height, self.width) <= max(self.height, self.width) <= LARGEST_SIDE:
+            raise ValueError(f"an input of {self.height}x{self.width}")
         if not 0 <= self.fixed_ms < float("inf"):
             raise ValueError(f"a fixed time of {self.fixed_ms} ms")
         for name, points in zip(self.layers, self.points, strict=True):
@@ -41,6 +48,14 @@ class LatencyTable:
             rising = widths == sorted(set(widths)) and times == sorted(times)
             if not points or not rising or not all(0 <= ms < float("inf") for ms in times):
                 raise ValueError(f"the times of layer {name} are no table that rises with the width")
+        whole_ms = self.fixed_ms + sum(points[-1][1] for points in self.points)
+        if not SHORTEST_MS <= whole_ms <= LONGEST_MS:
+            raise ValueError(f"times that come to {whole_ms:g} ms in all")
+
+
+def fingerprint(table: LatencyTable) -> str:
+    """Give a SHA-256 of all that a table holds, by which unfinished and finished work knows it."""
+    return hashlib.sha256(records.to_json(table).encode()).hexdigest()
 
 
 def write_latency_table(path: Path, table: LatencyTable) -> None:

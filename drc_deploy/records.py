@@ -59,7 +59,7 @@ def from_dict(cls: type[Record], data: dict[str, Any], source: str) -> Record:
             raise ArtefactError(f"{source} lacks the metadata field {field.name!r}.", "Make the file again.")
         try:
             values[field.name] = _convert(data[field.name], hints[field.name])
-        except (TypeError, ValueError, ArtefactError) as error:
+        except (TypeError, ValueError, OverflowError, ArtefactError) as error:
             raise ArtefactError(
                 f"{source} has a bad metadata field {field.name!r}: {error}.", "Make the file again."
             ) from error

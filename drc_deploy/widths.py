@@ -10,6 +10,8 @@ from drc_deploy.errors import ArtefactError
 from drc_deploy.files import write_text
 
 WIDTHS_SUFFIX = ".widths.json"
+MOST_DIGITS = 9
+"""Of a width in a list; Python itself refuses to convert some thousand."""
 Target = Literal["channels", "params", "madds", "latency"]
 """What the pruning ratio bounds: the channels of every layer (the paper), or a cost of the whole network."""
 
@@ -86,7 +88,7 @@ def read_widths(path: Path, *, model: str, scale: int) -> tuple[int, ...]:
             )
         return content.widths
     words = _read_text(path).split()
-    if not words or not all(word.isascii() and word.isdigit() for word in words):
+    if not words or not all(word.isascii() and word.isdigit() and len(word) <= MOST_DIGITS for word in words):
         raise ArtefactError(f"{path} is not a list of integers, one a line.", "Give such a list or a .widths.json.")
     return tuple(map(int, words))
 

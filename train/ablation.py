@@ -5,6 +5,7 @@ method at one ratio with one seed. Each is kept on disk: a killed comparison goe
 """
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from drc_deploy.checkpoint import load_checkpoint
-from drc_deploy.errors import UsageError
-from drc_deploy.files import sha256_of, write_text
+from drc_deploy.errors import ArtefactError, UsageError
+from drc_deploy.files import check_writable, sha256_of, write_text
+from drc_deploy.latency_table import fingerprint
 from drc_deploy.progress import progress
 from drc_deploy.records import parse_json_object
 from drc_deploy.train.candidates import ratio_tag
@@ -23,6 +25,7 @@ from drc_deploy.train.compress import CompressInputs
 from drc_deploy.train.evaluation import fingerprints
 from drc_deploy.train.loop import Supervision
 from drc_deploy.train.manifest import described
+from drc_deploy.train.only_one import only_one
 from drc_deploy.train.options import TrainOptions
 from drc_deploy.train.pruning import PruneOptions
 from drc_deploy.train.run_folder import run_path
@@ -32,6 +35,9 @@ from drc_deploy.train.training import start_from_checkpoint, train
 from drc_deploy.widths import WIDTHS_SUFFIX, Target, read_widths
 
 DUAL_WEIGHT = 0.1
+REQUEST_FILE = "ablation.json"
+OWN_FOLDERS = ("cells", "searches", "work")
+"""What a comparison keeps in its folder, and clears when it begins anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,36 +109,47 @@ class Ablation:
     """A folder of cells, all of one network, one set of photographs and one set of options.
 
     Raises:
-        UsageError: the folder holds cells of something else.
+        UsageError: the folder holds cells of something else, or files that are not of a comparison.
     """
 
     def __init__(self, inputs: CompressInputs, options: AblationOptions, folder: Path, *, restart: bool) -> None:
-        self._inputs, self._options, self._folder = inputs, options, folder
-        request = {
+        self._inputs, self._options, self._folder, self._restart = inputs, options, folder, restart
+        self._request = {
             "checkpoint": sha256_of(inputs.parent),
             "data": inputs.photographs.fingerprint,
             "eval": fingerprints(inputs.benchmarks),
+            **({"latency": fingerprint(inputs.latency)} if inputs.latency else {}),
             **asdict(options),
         }
-        path = folder / "ablation.json"
-        if restart:
-            for name in ("cells", "searches", "work"):
-                shutil.rmtree(folder / name, ignore_errors=True)
-            path.unlink(missing_ok=True)
-        if path.exists() and parse_json_object(path.read_bytes(), str(path)).get("request") != request:
+        path = folder / REQUEST_FILE
+        if not path.exists():
+            _check_free(folder)
+        elif restart or not _holds_files(folder):
+            pass  # nothing that other options have made
+        elif parse_json_object(path.read_bytes(), str(path)).get("request") != self._request:
             raise UsageError(
                 f"{folder} holds a comparison with other options or data.", "Give another -o, or add --restart."
             )
-        write_text(path, json.dumps({"request": request}, indent=2) + "\n")
 
     def run(self, cells: Sequence[Cell]) -> list[dict[str, Any]]:
         """Compute the cells that are not there yet; give all of them, with the unpruned network first.
 
         Raises:
-            UsageError: widths that meet the bound do not exist.
+            ArtefactError: the file of a cell was edited.
+            UsageError: options that cannot be run, or widths that meet the bound do not exist.
             TrainingError: a loss became NaN, or too little data.
+            OutputError: another process is at work in the folder, or it cannot be written.
         """
+        for cell in cells:  # what is wrong with the options is better known before a long comparison
+            for options_of in (self._search_options, self._prune_options, self._finetune_options):
+                options_of(cell)
+        check_writable(self._folder)
+        with only_one(self._folder):
+            return self._run(cells)
+
+    def _run(self, cells: Sequence[Cell]) -> list[dict[str, Any]]:
         before = {"variant": "unpruned", **described(self._inputs.parent, self._inputs.benchmarks, {})}
+        self._begin()
         results = [before]
         missing = [cell for cell in cells if not self._path(cell).exists()]
         with progress("Comparing", len(cells), done=len(cells) - len(missing)) as bar:
@@ -140,8 +157,15 @@ class Ablation:
                 if cell in missing:
                     write_text(self._path(cell), json.dumps(self._measure(cell), indent=2) + "\n")
                     bar.advance(note=cell.name)
-                results.append(parse_json_object(self._path(cell).read_bytes(), str(self._path(cell))))
+                results.append(_read_cell(self._path(cell)))
         return results
+
+    def _begin(self) -> None:
+        """Make the folder that of this comparison; what failed before this must not clear it."""
+        if self._restart:
+            for name in OWN_FOLDERS:
+                shutil.rmtree(self._folder / name, ignore_errors=True)
+        write_text(self._folder / REQUEST_FILE, json.dumps({"request": self._request}, indent=2) + "\n")
 
     def _path(self, cell: Cell) -> Path:
         return self._folder / "cells" / f"{cell.name}.json"
@@ -181,7 +205,7 @@ class Ablation:
         info = load_checkpoint(self._inputs.parent).spec
         path = self._folder / "searches" / f"{cell.search_name}{WIDTHS_SUFFIX}"
         times = path.with_suffix(".seconds")
-        if not times.exists():
+        if not path.exists() or _read_seconds(times) is None:
             start = time.monotonic()
             search_file(
                 self._inputs.parent,
@@ -191,7 +215,7 @@ class Ablation:
                 latency=self._inputs.latency,
             )
             write_text(times, f"{time.monotonic() - start:.1f}\n")
-        return read_widths(path, model=info.name, scale=info.scale), float(times.read_text(encoding="utf-8"))
+        return read_widths(path, model=info.name, scale=info.scale), _read_seconds(times) or 0.0
 
     def _search_options(self, cell: Cell) -> SearchOptions:
         o = self._options
@@ -225,6 +249,36 @@ class Ablation:
             o.finetune_steps, o.batch, o.patch, learning_rate=o.learning_rate, precision=o.precision, seed=cell.seed
         )
         return options if cell.variant.duals else replace(options, dual="none")
+
+
+def _check_free(folder: Path) -> None:
+    """Refuse a folder that no comparison has made, but that has folders of the names that one keeps and clears.
+
+    Raises:
+        UsageError: it has.
+    """
+    if taken := [name for name in OWN_FOLDERS if os.path.lexists(folder / name)]:
+        raise UsageError(f"{folder / taken[0]} is there, but of no comparison.", "Give another -o.")
+
+
+def _read_cell(path: Path) -> dict[str, Any]:
+    cell = parse_json_object(path.read_bytes(), str(path))
+    shape = {"variant": str, "ratio": float, "seconds": dict, "params": int, "multiply_adds": int, "psnr_y": dict}
+    if wrong := [name for name, kind in shape.items() if not isinstance(cell.get(name), kind)]:
+        raise ArtefactError(f"{path} has no usable {wrong[0]!r}.", "Delete the file: it is measured again then.")
+    return cell
+
+
+def _read_seconds(path: Path) -> float | None:
+    """Give how long a search took; None when it has not come to its end."""
+    try:
+        return float(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _holds_files(folder: Path) -> bool:
+    return any(path.is_file() for name in OWN_FOLDERS for path in (folder / name).rglob("*"))
 
 
 def all_cells(ratios: Sequence[float], seeds: Sequence[int], variants: Sequence[Variant]) -> Iterator[Cell]:

@@ -41,7 +41,7 @@ def _table(
     yield f"### {title}\n"
     yield "| method | seeds | params (K) | mult-adds (G) | search (s) | " + " | ".join(sets) + " |"
     yield "|---|---|---|---|---|" + "---|" * len(sets)
-    psnr = " | ".join(f"{unpruned['psnr_y'][name]:.2f}" for name in sets)
+    psnr = " | ".join(_decibels(unpruned["psnr_y"][name], 2) for name in sets)
     yield f"| before pruning |  | {_thousands(unpruned)} | {_giga(unpruned)} |  | {psnr} |"
     for name in names:
         if rows := [cell for cell in cells if cell["variant"] == name]:
@@ -56,9 +56,21 @@ def _row(label: str, cells: Sequence[dict[str, Any]], sets: Sequence[str]) -> st
     return f"| {label} | {len(cells)} | {params / 1e3:.0f} | {madds / 1e9:.3f} | {seconds:.0f} | {psnr} |"
 
 
-def _spread(values: Sequence[float]) -> str:
-    mean = f"{statistics.mean(values):.3f}"
+def _spread(values: Sequence[float | None]) -> str:
+    finite = [value for value in values if value is not None]
+    if len(finite) < len(values):
+        return _decibels(None, 3)
+    return _mean_and_deviation(finite)
+
+
+def _mean_and_deviation(values: Sequence[float]) -> str:
+    mean = _decibels(statistics.mean(values), 3)
     return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
+
+
+def _decibels(value: float | None, digits: int) -> str:
+    """Write a PSNR; None is that of equal images, as `metrics.mean_psnr` gives it."""
+    return "inf" if value is None else f"{value:.{digits}f}"
 
 
 def _thousands(size: dict[str, Any]) -> str:

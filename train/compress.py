@@ -4,17 +4,18 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from drc_deploy import __version__
 from drc_deploy.checkpoint_info import read_checkpoint_info
-from drc_deploy.files import sha256_of
-from drc_deploy.latency_table import LatencyTable
+from drc_deploy.files import check_writable, sha256_of
+from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.train.candidates import ratio_tag
 from drc_deploy.train.distillation import load_teacher
 from drc_deploy.train.evaluation import Benchmark
 from drc_deploy.train.loop import Supervision
 from drc_deploy.train.manifest import Manifest
+from drc_deploy.train.only_one import only_one
 from drc_deploy.train.options import TrainOptions
 from drc_deploy.train.photographs import Photographs
 from drc_deploy.train.pruning import PruneOptions
@@ -27,6 +28,19 @@ from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 def compressed_name(name: str, ratio: float) -> str:
     """Give the name of a network pruned by ``ratio``: ``drn_s`` and 0.3 give ``drn_s_r30``."""
     return f"{name}_{ratio_tag(ratio)}"
+
+
+class StagePaths(NamedTuple):
+    """What the stages before the last one make."""
+
+    widths: Path
+    pruned: Path
+
+
+def stage_paths(output: Path) -> StagePaths:
+    """Give where the stages on the way to ``output`` leave their results."""
+    stages = output.parent / f"{output.stem}.stages"
+    return StagePaths(stages / f"{output.stem}{WIDTHS_SUFFIX}", stages / f"{output.stem}_pruned.safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +81,19 @@ def compress(
         ArtefactError: the checkpoint cannot be used.
         UsageError: a bound that no widths meet, or a teacher that does not fit.
         TrainingError: too little data, or the loss became NaN.
+        OutputError: another process is making ``output``, or it cannot be written.
     """
-    stages = output.parent / f"{output.stem}.stages"
-    widths_path = stages / f"{output.stem}{WIDTHS_SUFFIX}"
-    pruned_path = stages / f"{output.stem}_pruned.safetensors"
+    stages = stage_paths(output).pruned.parent
+    check_writable(stages)
+    with only_one(stages):
+        return _compress(inputs, options, output, restart=restart)
+
+
+def _compress(inputs: CompressInputs, options: CompressOptions, output: Path, *, restart: bool) -> dict[str, Any]:
+    widths_path, pruned_path = stage_paths(output)
     info = read_checkpoint_info(inputs.parent)
+    if inputs.teacher:
+        load_teacher(inputs.teacher, scale=info.scale)  # one that does not fit is better known before the first stage
     manifest = Manifest(output.with_suffix(".manifest.json"), inputs=_identity(inputs), restart=restart)
     manifest.describe_parent(inputs.parent, inputs.benchmarks)
     manifest.run(
@@ -106,7 +128,7 @@ def _identity(inputs: CompressInputs) -> dict[str, Any]:
         "checkpoint": sha256_of(inputs.parent),
         "data": inputs.photographs.fingerprint,
         "version": __version__,
-        "latency": dataclasses.asdict(inputs.latency) if inputs.latency else None,
+        "latency": fingerprint(inputs.latency) if inputs.latency else None,
         "teacher": sha256_of(inputs.teacher) if inputs.teacher else None,
     }
 

@@ -25,13 +25,17 @@ def find_benchmarks(folders: Sequence[Path], scale: int) -> list[Benchmark]:
     """Find the pairs in each folder's ``HR/`` and ``LRx<scale>/``, so that a bad one is known before training.
 
     Raises:
-        InputError: a folder is missing, or an image has no partner.
+        InputError: a folder is missing, an image has no partner or cannot be read, or sizes do not belong together.
         UsageError: two folders have the same name.
     """
     names = [folder.resolve().name for folder in folders]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise UsageError(f"two benchmark sets are called {repeated[0]}.", "Rename one of the folders.")
-    return [(name, find_pairs(folder, f"LRx{scale}", scale)) for name, folder in zip(names, folders, strict=True)]
+    found = [(name, find_pairs(folder, f"LRx{scale}", scale)) for name, folder in zip(names, folders, strict=True)]
+    for _, pairs in found:
+        for pair in pairs:
+            pair.load(scale)
+    return found
 
 
 def fingerprints(benchmarks: Sequence[Benchmark]) -> dict[str, str]:

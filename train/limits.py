@@ -6,6 +6,8 @@ from typing import Any
 from drc_deploy.errors import UsageError
 
 LARGEST_BATCH = 4096
+LARGEST_COUNT = 10**12
+"""More steps than any run has; numbers that do not fit into a float would end in an error of Python's."""
 LARGEST_SEED = 2**63 - 1
 """What both torch and numpy take."""
 
@@ -19,6 +21,8 @@ def check_counts(options: Any, *names: str) -> None:
     for name in names:
         if getattr(options, name) < 1:
             raise UsageError(f"{name} must be at least 1, not {getattr(options, name)}.", "Give a larger value.")
+        if getattr(options, name) > LARGEST_COUNT:
+            raise UsageError(f"{name} must be at most {LARGEST_COUNT:,}.", "Give a smaller value.")
     if options.batch > LARGEST_BATCH:
         raise UsageError(f"a batch of {options.batch} patches is too large.", f"Give at most {LARGEST_BATCH}.")
     if not 0 <= options.seed <= LARGEST_SEED:

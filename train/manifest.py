@@ -62,19 +62,17 @@ class Manifest:
         self._write()
 
     def _write(self) -> None:
-        write_text(self._path, json.dumps(self.content, indent=2) + "\n")
+        # With what is still to be looked at: a kill now must not make finished stages forgotten.
+        later = self._previous[len(self.content["stages"]) :]
+        content = {**self.content, "stages": [*self.content["stages"], *later]}
+        write_text(self._path, json.dumps(content, indent=2) + "\n")
 
 
 def described(path: Path, benchmarks: Sequence[Benchmark], known: dict[str, Any]) -> dict[str, Any]:
     """Give parameters, multiply-adds and PSNR of a checkpoint; sets that ``known`` has are not measured again."""
     checkpoint = load_checkpoint(path)
     sets = fingerprints(benchmarks)
-    psnr = {
-        name: value
-        for record in (checkpoint.provenance, known)
-        for name, value in record.get("psnr_y", {}).items()
-        if name in sets and record.get("eval", {}).get(name) == sets[name]
-    }
+    psnr = {**_figures(checkpoint.provenance, sets), **_figures(known, sets)}
     missing = [(name, pairs) for name, pairs in benchmarks if name not in psnr]
     psnr |= measure_psnr(place(checkpoint.build_network()).eval(), missing)
     return {
@@ -85,6 +83,15 @@ def described(path: Path, benchmarks: Sequence[Benchmark], known: dict[str, Any]
     }
 
 
+def _figures(record: dict[str, Any], sets: dict[str, str]) -> dict[str, float | None]:
+    """Give the PSNR in a record of those sets that are the same now; a foreign record has none."""
+    psnr, measured = record.get("psnr_y"), record.get("eval")
+    if not isinstance(psnr, dict) or not isinstance(measured, dict):
+        return {}
+    same = [name for name in sets if measured.get(name) == sets[name]]
+    return {name: psnr[name] for name in same if name in psnr and isinstance(psnr[name], float | None)}
+
+
 def _unchanged(path: Path, sha256: str | None) -> bool:
     return path.is_file() and sha256_of(path) == sha256
 
@@ -92,6 +99,20 @@ def _unchanged(path: Path, sha256: str | None) -> bool:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}  # no manifest, or an unreadable one: everything is done again
-    return content if isinstance(content, dict) else {}
+    return content if _is_manifest(content) else {}
+
+
+def _is_manifest(content: Any) -> bool:
+    """Tell whether this has the shape of what ``Manifest`` writes, as far as it is read back."""
+    if not isinstance(content, dict) or not isinstance(content.get("before"), dict):
+        return False
+    stages = content.get("stages")
+    return isinstance(stages, list) and all(
+        isinstance(stage, dict)
+        and isinstance(stage.get("stage"), str)
+        and isinstance(stage.get("seconds"), float)
+        and isinstance(stage.get("after", {}), dict)
+        for stage in stages
+    )

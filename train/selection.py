@@ -1,5 +1,6 @@
 """The best width of each layer under a bound on the whole network's cost."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,7 +36,7 @@ def choose_widths(
     if least > limit:
         raise UsageError(
             f"no candidates meet {amount(limit)} {cost.unit}; the nearest that can be reached is {amount(least)}, "
-            f"a ratio of {1 - least / cost.full:.3f}.",
+            f"a ratio of {_rounded_down(1 - least / cost.full):.3f}.",
             "Give a smaller --ratio or a smaller --round-to.",
         )
     # What the cheapest candidates cost is no part of the choice: the grid is all for the rest.
@@ -44,6 +45,11 @@ def choose_widths(
     extra = [np.ceil(((np.array(row) - min(row)) / cell).clip(max=BUCKETS + 1) - 1e-9).astype(int) for row in costs]
     chosen = _best_choice([np.asarray(row, float) for row in values], extra)
     return [widths[choice] for widths, choice in zip(candidates, chosen, strict=True)]
+
+
+def _rounded_down(ratio: float) -> float:
+    # Up, the ratio that is named would be one that is refused, too.
+    return math.floor(1000 * ratio) / 1000
 
 
 def spend_rest(

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from drc_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from drc_deploy.errors import UsageError
 from drc_deploy.files import sha256_of
-from drc_deploy.latency_table import LatencyTable
+from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.candidates import candidate_widths
 from drc_deploy.train.cost import Budget, budget_for, cost_model
@@ -21,7 +22,7 @@ from drc_deploy.train.pruning import PruneOptions, PruneTask
 from drc_deploy.train.search import Searcher, search_widths
 from drc_deploy.train.search_options import SearchOptions
 from drc_deploy.train.state import state_path_of
-from drc_deploy.widths import WidthsFile, write_widths
+from drc_deploy.widths import WidthsFile, amount, write_widths
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ def search_file(
     network, duals = checkpoint.build_network(), checkpoint.build_duals()
     full = tuple(layer.full_width for layer in network.prunable_layers)
     budget = _budget(network, options, latency)
+    if budget and options.method != "uniform":  # that one narrows layers as far as it takes
+        _check_reachable(network, options, budget)
     if options.method in ("uniform", "random"):
         found = _Found(tuple(_plain_widths(network, options, budget)))
     else:
@@ -70,7 +73,7 @@ def search_file(
         inputs = {
             "parent": sha256_of(parent),
             "data": photographs.fingerprint,
-            "latency": dataclasses.asdict(latency) if latency else None,
+            "latency": fingerprint(latency) if latency else None,
         }
         found = _Found(
             tuple(search_widths(searcher, photographs, state, inputs=inputs)),
@@ -102,6 +105,31 @@ def _budget(network: SRNetwork, options: SearchOptions, latency: LatencyTable | 
     unpruned = dataclasses.replace(network.spec, widths=None)
     full = [layer.full_width for layer in network.prunable_layers]
     return budget_for(cost_model(unpruned, options.target, latency), full, options.ratio)
+
+
+def _check_reachable(network: SRNetwork, options: SearchOptions, budget: Budget) -> None:
+    """Refuse a bound that no candidates meet; name the nearest ratio that its own candidates, which are others, meet.
+
+    Raises:
+        UsageError: none do.
+    """
+    present = [(layer.full_width, now) for layer, now in zip(network.prunable_layers, network.widths, strict=True)]
+
+    def limit(ratio: float) -> float:
+        return (1 - ratio) * budget.cost.full
+
+    def least(ratio: float) -> float:
+        narrowest = (candidate_widths(full, ratio, options.round_to, options.target)[0] for full, _ in present)
+        return budget.cost.total([min(width, now) for width, (_, now) in zip(narrowest, present, strict=True)])
+
+    if least(options.ratio) <= budget.limit:
+        return
+    asked = f"no candidates meet {amount(budget.limit)} {budget.cost.unit}"
+    for ratio in (thousandths / 1000 for thousandths in range(int(1000 * options.ratio), 0, -1)):
+        if least(ratio) <= limit(ratio):
+            nearest = f"the nearest that can be reached is {amount(limit(ratio))}, a ratio of {ratio:.3f}"
+            raise UsageError(f"{asked}; {nearest}.", "Give a smaller --ratio or a smaller --round-to.")
+    raise UsageError(f"{asked}, nor those of any smaller ratio.", "Give a smaller --round-to.")
 
 
 def _plain_widths(network: SRNetwork, options: SearchOptions, budget: Budget | None) -> list[int]:

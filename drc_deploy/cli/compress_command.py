@@ -9,12 +9,19 @@ from click.core import ParameterSource
 from drc_deploy.cli.latency_check import timed_here, told_times
 from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.pruning_options import Bound, ManyValues, asked_and_reached, bound_options
-from drc_deploy.cli.training_options import Sampling, benchmark_option, output_option, sampling_options
+from drc_deploy.cli.training_options import (
+    Sampling,
+    benchmark_option,
+    check_not_cleared,
+    check_not_replaced,
+    output_option,
+    sampling_options,
+)
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.train.budgets import BUDGETS, BudgetName, StepBudget
 from drc_deploy.train.choices import Precision
-from drc_deploy.widths import WIDTHS_SUFFIX, WidthsFile, read_widths_file
+from drc_deploy.widths import WidthsFile, read_widths_file
 
 if TYPE_CHECKING:
     from drc_deploy.train.compress import CompressOptions
@@ -72,7 +79,7 @@ def command(
     """
     from drc_deploy.checkpoint_info import read_checkpoint_info
     from drc_deploy.locate import find_checkpoint, find_trained_checkpoint
-    from drc_deploy.train.compress import CompressInputs, compress, compressed_name
+    from drc_deploy.train.compress import CompressInputs, compress, compressed_name, stage_paths
     from drc_deploy.train.evaluation import find_benchmarks
 
     if output and len(ratios) > 1:
@@ -88,12 +95,17 @@ def command(
         )
         for ratio in ratios
     }
+    leader = find_checkpoint(teacher, workdir) if teacher else None
+    for result in jobs:
+        for weights in (parent, leader) if leader else (parent,):
+            check_not_cleared(weights, result)
+            check_not_replaced(weights, stage_paths(result).pruned)
     inputs = CompressInputs(
         parent,
         sampling.read_photographs(info.scale),
         find_benchmarks(benchmark_folders, info.scale),
         bound.read_latency(info.model, info.scale),
-        find_checkpoint(teacher, workdir) if teacher else None,
+        leader,
     )
     networks, texts = [], []
     for result, options in jobs.items():
@@ -133,7 +145,9 @@ def _options(
 
 
 def _widths_of(result: Path) -> WidthsFile:
-    return read_widths_file(result.parent / f"{result.stem}.stages" / f"{result.stem}{WIDTHS_SUFFIX}")
+    from drc_deploy.train.compress import stage_paths
+
+    return read_widths_file(stage_paths(result).widths)
 
 
 def _table(manifest: dict[str, Any]) -> str:

@@ -65,7 +65,9 @@ def command(
         scale = start.network.scale
         if teacher:
             weight = 1.0 if distillation_weight is None else distillation_weight
-            start = replace(start, teacher=load_teacher(find_checkpoint(teacher, workdir), scale=scale, weight=weight))
+            leader = find_checkpoint(teacher, workdir)
+            check_not_cleared(leader, output)
+            start = replace(start, teacher=load_teacher(leader, scale=scale, weight=weight))
         benchmarks = find_benchmarks(benchmark_folders, scale)
         photographs = sampling.read_photographs(scale)
         supervision = loop.supervise(sampling, scale, photographs, benchmarks, config=config_text(context))

@@ -22,12 +22,17 @@ def command(model: str, scale: int, size: tuple[int, int], output: Path | None, 
     A search with --target latency counts in the result. It can be made on another machine than the search.
     """
     from drc_deploy import records
+    from drc_deploy.files import check_writable
     from drc_deploy.latency_table import write_latency_table
     from drc_deploy.models.network import ModelSpec
+    from drc_deploy.models.registry import build_network
     from drc_deploy.train.latency import measure_latency
 
     output = output or workdir / f"{model}{'' if scale == 4 else f'_x{scale}'}{LATENCY_SUFFIX}"
-    table = measure_latency(ModelSpec(model, scale), *size)
+    spec = ModelSpec(model, scale)
+    build_network(spec)  # an unknown model is refused before a folder is made
+    check_writable(output.parent)
+    table = measure_latency(spec, *size)
     write_latency_table(output, table)
     prunable = sum(points[-1][1] for points in table.points)
     lines = [

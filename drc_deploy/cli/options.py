@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from drc_deploy.latency_table import LARGEST_SIDE
+
 workdir_option = click.option(
     "--workdir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -25,7 +27,9 @@ def size_option(default: str) -> Callable[[Callable[..., None]], Callable[..., N
 
     def parse(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
         parts = value.lower().split("x")
-        if len(parts) != 2 or not all(part.isascii() and part.isdigit() and 0 < int(part) <= 16384 for part in parts):
+        if len(parts) != 2 or not all(
+            part.isascii() and part.isdigit() and 0 < int(part) <= LARGEST_SIDE for part in parts
+        ):
             raise click.BadParameter("give height and width in LR pixels, such as 128x128.", context, parameter)
         return int(parts[0]), int(parts[1])
 

@@ -6,7 +6,7 @@ from typing import Any, get_args
 import click
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
-from drc_deploy.cli.training_options import Sampling, output_option, sampling_options
+from drc_deploy.cli.training_options import Sampling, check_not_replaced, output_option, sampling_options
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.train.choices import PruneMethod
 
@@ -58,6 +58,7 @@ def command(
     info = read_checkpoint_info(parent)
     widths = read_widths(widths_path, model=info.model, scale=info.scale)
     output = output or workdir / f"{widths_path.name.removesuffix(WIDTHS_SUFFIX)}_pruned.safetensors"
+    check_not_replaced(parent, output)
     photographs = sampling.read_photographs(info.scale)
     result = prune_file(parent, widths, photographs, options, output, restart=sampling.restart)
     params = result.build_network().parameter_count

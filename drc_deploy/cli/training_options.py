@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from drc_deploy.cli.options import emit
+from drc_deploy.errors import UsageError
 from drc_deploy.locate import SAMPLES
 from drc_deploy.train.choices import DualVariant, Precision, Schedule
 
@@ -91,15 +92,25 @@ class Loop:
         return Supervision(validator=validator, restart=sampling.restart, config=config, **self.supervision)
 
 
+def check_not_replaced(weights: Path, output: Path) -> None:
+    """Refuse to write a result over the weights that it is made from: the same command would then start from it.
+
+    Raises:
+        UsageError: they are one file.
+    """
+    if weights.resolve() == output.resolve():
+        raise UsageError(f"{output} would replace the checkpoint that it is made from.", "Give another -o.")
+
+
 def check_not_cleared(weights: Path, output: Path) -> None:
-    """Refuse to start from weights that lie in the folder of the run, which a new run clears.
+    """Refuse to start from weights that the run would replace, or that lie in its folder, which a new run clears.
 
     Raises:
         UsageError: they do.
     """
-    from drc_deploy.errors import UsageError
     from drc_deploy.train.run_folder import run_path
 
+    check_not_replaced(weights, output)
     run = run_path(output)
     if weights.resolve().is_relative_to(run.resolve()):
         raise UsageError(f"{weights} lies in {run}, which a new run clears.", "Give another -o, or move the file.")

@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from drc_deploy.checkpoint import Checkpoint, save_checkpoint
 from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.files import sha256_of
 from drc_deploy.latency_table import read_latency_table, write_latency_table
 from drc_deploy.locate import find_checkpoint
+from drc_deploy.models.network import ModelSpec
+from drc_deploy.models.registry import build_network
 from drc_deploy.widths import read_widths_file
 from tests.cli.test_training_commands import QUICK, drc
 
@@ -135,3 +139,45 @@ def test_a_budget_brings_its_precision_unless_one_is_typed(tmp_path: Path, typed
     assert made.returncode == 0, made.stderr
     (manifest,) = json.loads(made.stdout)["networks"]
     assert manifest["stages"][-1]["options"]["precision"] == used
+
+
+@pytest.mark.parametrize(
+    ("command", "result"),
+    [
+        (("compress", *STEPS, "--model"), "net.safetensors"),
+        (("compress", *STEPS, "--model"), "net.stages/net_pruned.safetensors"),
+        (("compress", *STEPS, "--model", "drn_xs", "--teacher"), "net.safetensors"),
+        (("finetune", "--steps", 1, *QUICK), "net.safetensors"),
+        (("finetune", "drn_xs", "--steps", 1, *QUICK, "--teacher"), "net.safetensors"),
+        (("prune", *QUICK, "--widths", "w.txt"), "net.safetensors"),
+    ],
+)
+def test_a_result_never_replaces_what_it_is_made_from(tmp_path: Path, command: tuple[str, ...], result: str) -> None:
+    """Typed again after a kill, the command would start from its own result."""
+    weights = tmp_path / result
+    weights.parent.mkdir(exist_ok=True)
+    shutil.copy(find_checkpoint("drn_xs", tmp_path), weights)
+    (tmp_path / "w.txt").write_text("4\n" * 12)
+    before = sha256_of(weights)
+    refused = drc(*command, result, "-o", "net.safetensors", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "would replace the checkpoint that it is made from" in refused.stderr
+    assert sha256_of(weights) == before
+
+
+def test_a_teacher_that_does_not_fit_is_known_before_the_search(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "x8.safetensors", Checkpoint.of(build_network(ModelSpec("drn_xs", 8))))
+    refused = drc("compress", "--model", "drn_xs", *STEPS, "--teacher", "x8.safetensors", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "is for x8" in refused.stderr
+    assert not list(tmp_path.rglob("*.widths.json"))
+
+
+def test_a_table_that_cannot_be_written_is_not_measured(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = drc("latency", "drn_xs", "--size", "8x8", "-o", "file/a.latency.json", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "cannot write" in result.stderr
+    assert "Timing" not in result.stderr
+    assert drc("latency", "drn_q", cwd=tmp_path).returncode == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -32,11 +32,13 @@ def test_widths_of_another_model_are_refused(tmp_path: Path) -> None:
         ("x.txt", ""),
         ("x.txt", "1 two 3"),
         ("x.txt", "-4"),
+        ("x.txt", "9" * 5000),
         ("x.json", "[]"),
         ("x.json", "{"),
         ("x.json", '{"schema": 1}'),
         ("x.json", '{"schema":1,"model":"m","scale":4,"ratio":0.3,"layers":["a"],"widths":[1,2],"found_by":""}'),
         ("x.json", '{"schema":1,"model":"m","scale":4,"ratio":0.3,"layers":["a"],"widths":["1"],"found_by":""}'),
+        ("x.json", '{"schema":1,"model":"m","scale":4,"ratio":1' + "0" * 400 + "}"),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, name: str, text: str) -> None:

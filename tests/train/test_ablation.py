@@ -1,17 +1,20 @@
 """Comparisons hold every method to the same bound, keep what was measured, and add up to the right tables."""
 
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drc_deploy.errors import UsageError
+from drc_deploy.errors import ArtefactError, OutputError, UsageError
+from drc_deploy.latency_table import LatencyTable
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.ablation import VARIANTS, Ablation, AblationOptions, Cell, all_cells, find_variants
 from drc_deploy.train.ablation_tables import tables
 from drc_deploy.train.compress import CompressInputs
+from drc_deploy.train.only_one import only_one
 from drc_deploy.train.photographs import Photographs
 from drc_deploy.train.trainer import Trainer
 from tests.train.interruption import interrupt_after
@@ -55,7 +58,9 @@ def test_a_stopped_comparison_goes_on_and_does_no_cell_twice(
 
 
 def test_a_folder_of_other_options_is_refused(inputs: CompressInputs, tmp_path: Path) -> None:
-    Ablation(inputs, OPTIONS, tmp_path / "a", restart=False)
+    Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(
+        list(all_cells([0.5], [1], find_variants(["uniform"])))
+    )
     with pytest.raises(UsageError, match="other options"):
         Ablation(inputs, AblationOptions(finetune_steps=3), tmp_path / "a", restart=False)
     Ablation(inputs, AblationOptions(finetune_steps=3), tmp_path / "a", restart=True)
@@ -103,3 +108,85 @@ def test_every_ratio_has_a_cell_of_its_own() -> None:
     assert names[:2] == ["drc_r30_s1", "drc_r30_4_s1"]
     assert len(set(names)) == 5
     assert all("." not in name for name in names)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_folders_that_no_comparison_made_are_left_alone(inputs: CompressInputs, tmp_path: Path, restart: bool) -> None:
+    mine = tmp_path / "project" / "work" / "thesis.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(UsageError, match="of no comparison"):
+        Ablation(inputs, OPTIONS, tmp_path / "project", restart=restart)
+    assert mine.read_text() == "mine"
+
+
+def test_options_that_cannot_be_run_leave_nothing_behind(inputs: CompressInputs, tmp_path: Path) -> None:
+    cells = list(all_cells([0.5], [1], find_variants(["uniform"])))
+    with pytest.raises(UsageError, match="steps must be at least 1"):
+        Ablation(inputs, replace(OPTIONS, finetune_steps=0), tmp_path / "a", restart=False).run(cells)
+    with pytest.raises(UsageError, match="cannot be a seed"):
+        Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run([*cells, replace(cells[0], seed=2**63)])
+    assert not (tmp_path / "a").exists()
+    Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
+    with pytest.raises(UsageError, match="steps must be at least 1"):
+        Ablation(inputs, replace(OPTIONS, finetune_steps=0), tmp_path / "a", restart=True).run(cells)
+    assert list((tmp_path / "a" / "cells").iterdir())
+
+
+def test_a_bound_that_cannot_be_met_does_not_keep_others_from_the_folder(
+    inputs: CompressInputs, tmp_path: Path
+) -> None:
+    cells = list(all_cells([0.95], [1], find_variants(["uniform"])))
+    with pytest.raises(UsageError, match="nearest"):
+        Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
+    Ablation(inputs, replace(OPTIONS, round_to=1), tmp_path / "a", restart=False)
+
+
+def test_a_folder_of_another_latency_table_is_refused(inputs: CompressInputs, tmp_path: Path) -> None:
+    table = LatencyTable("drn_xs", 4, "this", "torch", 8, 8, 0.5, (), ())
+    timed, options = replace(inputs, latency=table), replace(OPTIONS, target="latency")
+    Ablation(timed, options, tmp_path / "a", restart=False).run([])
+    (tmp_path / "a" / "cells").mkdir()
+    (tmp_path / "a" / "cells" / "drc_r50_s1.json").write_text("{}")
+    Ablation(timed, options, tmp_path / "a", restart=False)
+    with pytest.raises(UsageError, match="other options"):
+        Ablation(replace(inputs, latency=replace(table, fixed_ms=0.4)), options, tmp_path / "a", restart=False)
+
+
+def test_an_infinite_psnr_has_a_place_in_the_tables() -> None:
+    """Equal images: a flat one that comes out right."""
+    unpruned = {"params": 1, "multiply_adds": 1, "psnr_y": {"flat": None}}
+    cell = {"variant": "drc", "ratio": 0.3, "seconds": {"search": 1}, **unpruned}
+    text = tables([{"variant": "unpruned", **unpruned}, cell, {**cell, "psnr_y": {"flat": 50.0}}])
+    assert "| before pruning |  | 0 | 0.000 |  | inf |" in text
+    assert "| DRC | 2 | 0 | 0.000 | 1 | inf |" in text
+
+
+def test_a_search_whose_widths_were_deleted_is_done_again(inputs: CompressInputs, tmp_path: Path) -> None:
+    first, second = (list(all_cells([0.5], [1], find_variants([name]))) for name in ("uniform", "dcp"))
+    Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(first)
+    (widths,) = (tmp_path / "a" / "searches").glob("*.widths.json")
+    found = widths.read_text()
+    widths.unlink()
+    Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(second)
+    assert widths.read_text() == found
+
+
+def test_edited_files_of_a_comparison_are_refused_or_made_again(inputs: CompressInputs, tmp_path: Path) -> None:
+    cells = list(all_cells([0.5], [1], find_variants(["uniform"])))
+    first = Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
+    (cell,) = (tmp_path / "a" / "cells").iterdir()
+    cell.write_text('{"variant": "uniform", "ratio": 0.5}')
+    with pytest.raises(ArtefactError, match="'seconds'"):
+        Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
+    cell.unlink()
+    (seconds,) = (tmp_path / "a" / "searches").glob("*.seconds")
+    seconds.write_text("long")
+    second = Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
+    assert [{**one, "seconds": None} for one in first] == [{**one, "seconds": None} for one in second]
+
+
+def test_two_comparisons_at_once_in_one_folder_are_not_mixed(inputs: CompressInputs, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with only_one(tmp_path / "a"), pytest.raises(OutputError, match="another process"):
+        Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run([])

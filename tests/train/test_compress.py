@@ -1,6 +1,9 @@
 """The three stages in one go: each done once, taken up after a kill, and told in the manifest."""
 
+import dataclasses
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +11,18 @@ import pytest
 from PIL import Image
 
 from drc_deploy.checkpoint import load_checkpoint
-from drc_deploy.errors import UsageError
+from drc_deploy.errors import OutputError, UsageError
 from drc_deploy.images import read_rgb
+from drc_deploy.latency_table import LatencyTable
 from drc_deploy.locate import sample_images
-from drc_deploy.models.network import multiply_adds
+from drc_deploy.models.network import ModelSpec, multiply_adds
+from drc_deploy.models.registry import build_network
 from drc_deploy.resize import resize_bicubic
 from drc_deploy.train import stages
 from drc_deploy.train.compress import CompressInputs, CompressOptions, compress
 from drc_deploy.train.evaluation import Benchmark, find_benchmarks
+from drc_deploy.train.manifest import Manifest
+from drc_deploy.train.only_one import only_one
 from drc_deploy.train.options import TrainOptions
 from drc_deploy.train.photographs import Photographs
 from drc_deploy.train.pruning import LayerwisePruning, PruneOptions
@@ -91,6 +98,95 @@ def test_finished_stages_are_not_done_again(
     monkeypatch.setattr(stages, "prune_to_widths", fail)
     compress(inputs, OPTIONS, output)
     assert output.stat().st_mtime_ns == written
+
+
+def test_a_finished_run_that_is_typed_again_and_killed_forgets_nothing(
+    inputs: CompressInputs, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compress(inputs, OPTIONS, output)
+    written = output.stat().st_mtime_ns
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, Manifest, "describe_result", 0)
+        with pytest.raises(KeyboardInterrupt):
+            compress(inputs, OPTIONS, output)
+    compress(inputs, OPTIONS, output)
+    assert output.stat().st_mtime_ns == written
+
+
+def test_the_ratio_that_is_named_can_be_reached(inputs: CompressInputs, output: Path) -> None:
+    """Most of the time is fixed here: the candidates of a smaller ratio are too wide for the least of a larger one."""
+    layers = build_network(ModelSpec("drn_xs", 4)).prunable_layers
+    points = tuple(((0, 0.0), (layer.full_width, float(layer.full_width))) for layer in layers)
+    fixed_ms = 2 / 3 * sum(layer.full_width for layer in layers)
+    table = LatencyTable("drn_xs", 4, "this", "torch", 8, 8, fixed_ms, tuple(layer.name for layer in layers), points)
+    inputs = dataclasses.replace(inputs, latency=table)
+    search = dataclasses.replace(OPTIONS.search, target="latency", round_to=1, ratio=0.9)
+    with pytest.raises(UsageError, match="no candidates meet") as caught:
+        compress(inputs, dataclasses.replace(OPTIONS, search=search), output)
+    named = float(re.findall(r"ratio of ([0-9.]+)\.", caught.value.message)[0])
+    search = dataclasses.replace(search, ratio=named)
+    compress(inputs, dataclasses.replace(OPTIONS, search=search), output)
+    found = read_widths_file(output.parent / "net_r30.stages" / "net_r30.widths.json")
+    assert found.reached is not None
+    assert found.reached <= (1 - named) * 5 / 2 * fixed_ms
+    assert named == pytest.approx(0.45, abs=0.02)
+
+
+def test_two_at_once_are_not_mixed(inputs: CompressInputs, output: Path) -> None:
+    """With other options one would prune to the widths of the other, and its manifest would not tell."""
+    compress(inputs, OPTIONS, output)
+    written = output.stat().st_mtime_ns
+    other = dataclasses.replace(OPTIONS, search=dataclasses.replace(OPTIONS.search, seed=2))
+    with only_one(output.parent / "net_r30.stages"), pytest.raises(OutputError, match="another process"):
+        compress(inputs, other, output)
+    assert output.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda manifest: manifest.update(stages=5),
+        lambda manifest: manifest.update(stages=[1]),
+        lambda manifest: manifest.update(before=[1]),
+        lambda manifest: manifest["before"].update(psnr_y=3),
+        lambda manifest: manifest["before"].update(psnr_y={"pairs": "x"}),
+        lambda manifest: manifest["stages"][0].pop("seconds"),
+        lambda manifest: manifest["stages"][2].update(after=7),
+    ],
+)
+def test_an_edited_manifest_is_no_obstacle(
+    inputs: CompressInputs, output: Path, set5: Benchmark, edit: Callable[[dict[str, Any]], Any]
+) -> None:
+    with_set = dataclasses.replace(inputs, benchmarks=[set5])
+    first = compress(with_set, OPTIONS, output)
+    path = output.with_suffix(".manifest.json")
+    manifest = json.loads(path.read_text())
+    edit(manifest)
+    path.write_text(json.dumps(manifest))
+    second = compress(with_set, OPTIONS, output)
+    assert second["before"] == first["before"]
+    assert [stage["after"] for stage in second["stages"][1:]] == [stage["after"] for stage in first["stages"][1:]]
+
+
+def test_a_bound_on_latency_is_taken_up_and_finished_stages_stay(
+    inputs: CompressInputs, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = build_network(ModelSpec("drn_xs", 4)).prunable_layers
+    points = tuple(((1, 0.1), (layer.full_width, 1.0)) for layer in layers)
+    table = LatencyTable("drn_xs", 4, "this", "torch", 8, 8, 0.5, tuple(layer.name for layer in layers), points)
+    inputs = dataclasses.replace(inputs, latency=table)
+    options = dataclasses.replace(OPTIONS, search=dataclasses.replace(OPTIONS.search, target="latency"))
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, Searcher, "update", 1)
+        with pytest.raises(KeyboardInterrupt):
+            compress(inputs, options, output)
+    compress(inputs, options, output)
+    written = output.stat().st_mtime_ns
+    compress(inputs, options, output)
+    assert output.stat().st_mtime_ns == written
+    faster = dataclasses.replace(table, fixed_ms=0.4)
+    compress(dataclasses.replace(inputs, latency=faster), options, output)
+    assert output.stat().st_mtime_ns != written
 
 
 def test_the_manifest_tells_what_went_in_and_what_came_out(inputs: CompressInputs, output: Path, parent: Path) -> None:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from drc_deploy.errors import UsageError
+from drc_deploy.errors import ImageError, UsageError
 from drc_deploy.pairs import PairFiles
 from drc_deploy.train.evaluation import find_benchmarks, fingerprints
 
@@ -28,3 +29,11 @@ def test_two_sets_of_one_name_are_refused(tmp_path: Path) -> None:
     folders = [tmp_path / "a" / "set", tmp_path / "b" / "set"]
     with pytest.raises(UsageError, match="two benchmark sets are called set"):
         find_benchmarks(folders, 4)
+
+
+def test_sizes_that_do_not_belong_together_are_known_before_training(tmp_path: Path) -> None:
+    for name, side in (("HR", 64), ("LRx4", 20)):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        Image.new("RGB", (side, side)).save(tmp_path / "set" / name / "a.png")
+    with pytest.raises(ImageError, match="not 4 times as large"):
+        find_benchmarks([tmp_path / "set"], 4)

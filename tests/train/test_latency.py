@@ -6,11 +6,12 @@ import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from drc_deploy.errors import ArtefactError
-from drc_deploy.latency_table import read_latency_table, write_latency_table
+from drc_deploy.latency_table import LatencyTable, read_latency_table, write_latency_table
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.cost import cost_model
@@ -100,3 +101,24 @@ def test_a_table_is_read_back_and_only_for_its_model(tmp_path: Path) -> None:
         read_latency_table(path, model="drn_xs", scale=4)
     with pytest.raises(ArtefactError, match="cannot read"):
         read_latency_table(tmp_path / "missing.latency.json", model="drn_xs", scale=4)
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"height": 0},
+        {"width": -3},
+        {"height": 10**9},
+        {"fixed_ms": 10**400},
+        {"fixed_ms": 1e308},
+        {"fixed_ms": 0, "points": [[[8, 0.0]]]},
+        {"fixed_ms": 0, "points": [[[8, 1e-320]]]},
+        {"points": [[[4, 1e308], [8, 1e308]]]},
+    ],
+)
+def test_a_table_without_usable_numbers_is_refused(tmp_path: Path, edited: dict[str, Any]) -> None:
+    path = tmp_path / "a.latency.json"
+    write_latency_table(path, LatencyTable("drn_xs", 4, "a", "b", 16, 16, 1.0, ("x",), (((8, 1.0),),)))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **edited}))
+    with pytest.raises(ArtefactError, match="metadata"):
+        read_latency_table(path, model="drn_xs", scale=4)

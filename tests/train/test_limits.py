@@ -14,6 +14,7 @@ from drc_deploy.train.search_options import SearchOptions
     "options",
     [
         {"batch": 10**9},
+        {"patch": 10**400},
         {"seed": -1},
         {"seed": 2**64},
         {"learning_rate": float("nan")},
@@ -36,7 +37,9 @@ def test_training_refuses_absurd_numbers(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("cls", [SearchOptions, PruneOptions])
-@pytest.mark.parametrize("options", [{"seed": -1}, {"batch": 0}, {"dual_weight": -1.0}, {"dual_weight": float("nan")}])
+@pytest.mark.parametrize(
+    "options", [{"seed": -1}, {"batch": 0}, {"patch": 10**400}, {"dual_weight": -1.0}, {"dual_weight": float("nan")}]
+)
 def test_search_and_pruning_refuse_absurd_numbers(cls: type, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(options))):
         cls(**options)

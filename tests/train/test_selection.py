@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 
 import pytest
 
@@ -50,6 +51,16 @@ def test_an_impossible_limit_names_the_nearest() -> None:
     cost = CostModel("params", "parameters", 5.0, (((0, 0.0), (10, 10.0)),) * 3)
     with pytest.raises(UsageError, match="nearest that can be reached is 17"):
         choose_widths([[0.0]] * 3, [[4]] * 3, cost, 16.9)
+
+
+@pytest.mark.parametrize("fixed", [4.0, 5.0, 5.004, 5.0056])
+def test_the_ratio_that_is_named_can_be_reached(fixed: float) -> None:
+    cost = CostModel("params", "parameters", fixed, (((0, 0.0), (10, 10.0)),) * 3)
+    with pytest.raises(UsageError) as caught:
+        choose_widths([[0.0]] * 3, [[4]] * 3, cost, 1.0)
+    named = float(re.findall(r"ratio of ([0-9.]+)\.", caught.value.message)[0])
+    assert choose_widths([[0.0]] * 3, [[4]] * 3, cost, (1 - named) * cost.full) == [4, 4, 4]
+    assert 1 - named == pytest.approx((fixed + 12) / cost.full, abs=1e-3)
 
 
 def test_a_limit_that_is_missed_by_a_hair_is_missed() -> None:
