@@ -1,6 +1,7 @@
 """Widths files: how many channels each prunable layer of a model keeps."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -73,11 +74,17 @@ def read_widths_file(path: Path) -> WidthsFile:
     return records.from_dict(WidthsFile, records.parse_json_object(_read_text(path), str(path)), str(path))
 
 
-def read_widths(path: Path, *, model: str, scale: int) -> tuple[int, ...]:
+def read_widths(path: Path, *, model: str, scale: int, layers: Sequence[str] | None = None) -> tuple[int, ...]:
     """Read the widths for a model from a ``.widths.json`` or from a text file with one integer a line.
 
+    Args:
+        path: the file.
+        model: what it must be for.
+        scale: of the model.
+        layers: names of the model's prunable layers; a ``.widths.json`` must have them in this order.
+
     Raises:
-        ArtefactError: missing, damaged, or made for another model or scale.
+        ArtefactError: missing, damaged, or made for another model, scale or order of layers.
     """
     if path.suffix == ".json":
         content = read_widths_file(path)
@@ -85,6 +92,10 @@ def read_widths(path: Path, *, model: str, scale: int) -> tuple[int, ...]:
             raise ArtefactError(
                 f"{path} holds widths of {content.model} x{content.scale}, not of {model} x{scale}.",
                 "Search widths for this model, or name the other one.",
+            )
+        if layers is not None and content.layers != tuple(layers):
+            raise ArtefactError(
+                f"{path} names other layers than {model} x{scale} has, or in another order.", "Search widths again."
             )
         return content.widths
     words = _read_text(path).split()

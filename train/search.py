@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drc_deploy.errors import TrainingError, UsageError
+from drc_deploy.errors import TrainingError
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
 from drc_deploy.train.cost import Budget
@@ -45,7 +45,7 @@ class Searcher:
         budget: The most that the result may cost, unless ``options.target`` is "channels".
 
     Raises:
-        UsageError: no layer has a candidate that is narrower than it is now, or none that the budget allows.
+        UsageError: no candidates that the budget allows.
     """
 
     def __init__(
@@ -53,12 +53,6 @@ class Searcher:
     ) -> None:
         self.options, self.step = options, 0
         self.supernet = Supernet(network, duals, options)
-        if all(int(c.min()) == now for c, now in zip(self.supernet.candidates, network.widths, strict=True)):
-            raise UsageError(
-                f"no layer of this network can become narrower with ratio {options.ratio} and multiples of "
-                f"{options.round_to}.",
-                "Give a larger --ratio or a smaller --round-to.",
-            )
         self.alphas, self.weights = self.supernet.alphas, self.supernet.weights()
         self._cost = ExpectedCost(self.supernet.candidates, budget, round_to=options.round_to) if budget else None
         if self._cost:

@@ -1,6 +1,7 @@
 """Search and pruning from file to file."""
 
 import dataclasses
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def search_file(
     torch.manual_seed(options.seed)  # only for duals, if the checkpoint has none
     network, duals = checkpoint.build_network(), checkpoint.build_duals()
     full = tuple(layer.full_width for layer in network.prunable_layers)
+    _check_narrower(full, network.widths, options)
     budget = _budget(network, options, latency)
     if budget and options.method != "uniform":  # that one narrows layers as far as it takes
         _check_reachable(network, options, budget)
@@ -130,6 +132,17 @@ def _check_reachable(network: SRNetwork, options: SearchOptions, budget: Budget)
             nearest = f"the nearest that can be reached is {amount(limit(ratio))}, a ratio of {ratio:.3f}"
             raise UsageError(f"{asked}; {nearest}.", "Give a smaller --ratio or a smaller --round-to.")
     raise UsageError(f"{asked}, nor those of any smaller ratio.", "Give a smaller --round-to.")
+
+
+def _check_narrower(full: Sequence[int], now: Sequence[int], options: SearchOptions) -> None:
+    """Refuse a search that could take nothing away."""
+    narrowest = (candidate_widths(c, options.ratio, options.round_to, options.target)[0] for c in full)
+    if all(width >= present for width, present in zip(narrowest, now, strict=True)):
+        raise UsageError(
+            f"no layer of this network can become narrower with ratio {options.ratio} and multiples of "
+            f"{options.round_to}.",
+            "Give a larger --ratio or a smaller --round-to.",
+        )
 
 
 def _plain_widths(network: SRNetwork, options: SearchOptions, budget: Budget | None) -> list[int]:

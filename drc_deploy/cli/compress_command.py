@@ -100,6 +100,8 @@ def command(
         for weights in (parent, leader) if leader else (parent,):
             check_not_cleared(weights, result)
             check_not_replaced(weights, stage_paths(result).pruned)
+    if len(jobs) < len(set(ratios)):
+        raise UsageError("two ratios are so close that their networks have one name.", "Give one of them.")
     inputs = CompressInputs(
         parent,
         sampling.read_photographs(info.scale),

@@ -61,7 +61,8 @@ def newest_checkpoint(workdir: Path) -> Path:
     Raises:
         ArtefactError: there is none.
     """
-    found = list(workdir.glob("*.safetensors"))
+    # Hidden ones are files that a killed process was writing.
+    found = [path for path in workdir.glob("*.safetensors") if not path.name.startswith(".")]
     if not found:
         raise ArtefactError(
             f"there is no checkpoint in {workdir}.",

@@ -49,6 +49,8 @@ def command(
     """
     from drc_deploy.checkpoint_info import read_checkpoint_info
     from drc_deploy.locate import find_checkpoint
+    from drc_deploy.models.network import ModelSpec
+    from drc_deploy.models.registry import build_network
     from drc_deploy.train.pruning import PruneOptions
     from drc_deploy.train.stages import prune_file
     from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
@@ -56,7 +58,8 @@ def command(
     options = PruneOptions(batch=sampling.batch, patch=sampling.patch, seed=sampling.seed, **how)
     parent = find_checkpoint(checkpoint, workdir)
     info = read_checkpoint_info(parent)
-    widths = read_widths(widths_path, model=info.model, scale=info.scale)
+    layers = [layer.name for layer in build_network(ModelSpec(info.model, info.scale)).prunable_layers]
+    widths = read_widths(widths_path, model=info.model, scale=info.scale, layers=layers)
     output = output or workdir / f"{widths_path.name.removesuffix(WIDTHS_SUFFIX)}_pruned.safetensors"
     check_not_replaced(parent, output)
     photographs = sampling.read_photographs(info.scale)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +131,8 @@ def report_training(output: Path, provenance: dict[str, Any], *, as_json: bool, 
         )
 
 
+LONGEST_NAME = 200
+"""Bytes of a result's file name: most file systems allow 255, and temporary files and folders are named after it."""
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 SAMPLING_OPTIONS = (
@@ -216,8 +219,16 @@ def output_option(suffix: str) -> Callable[[Command], Command]:
     """Give -o/--output for a file that must end in ``suffix``: later commands know a file by it."""
 
     def check(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
-        if value is not None and not value.name.endswith(suffix):
+        if value is None:
+            return value
+        if not value.name.endswith(suffix):
             raise click.BadParameter(f"{value} must end in {suffix}.")
+        if len(os.fsencode(value.name)) > LONGEST_NAME:
+            raise click.BadParameter(f"a name of more than {LONGEST_NAME} bytes leaves no room for those beside it.")
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            raise click.BadParameter(f"{os.fsencode(value)!r} is no text in UTF-8.") from None
         return value
 
     return click.option(

@@ -181,3 +181,30 @@ def test_a_table_that_cannot_be_written_is_not_measured(tmp_path: Path) -> None:
     assert "Timing" not in result.stderr
     assert drc("latency", "drn_q", cwd=tmp_path).returncode == 2
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["compress", "--model", "drn_xs", "--ratio", 0.3, 0.3000000000001], "have one name"),
+        (["search", "drn_xs", "-o", f"{'a' * 240}.widths.json"], "more than 200 bytes"),
+        (["search", "drn_xs", "-o", "caf\udce9.widths.json"], "no text in UTF-8"),
+    ],
+)
+def test_names_that_cannot_be_are_refused_before_anything_runs(
+    command: list[object], message: str, tmp_path: Path
+) -> None:
+    result = drc(*command, cwd=tmp_path)
+    assert result.returncode == 2
+    assert message in " ".join(result.stderr.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_widths_of_a_file_with_foreign_layers_are_not_pruned_to(tmp_path: Path) -> None:
+    assert drc("search", "drn_xs", "--method", "uniform", *QUICK, cwd=tmp_path).returncode == 0
+    path = tmp_path / "drc_runs" / "drn_xs_r30.widths.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "layers": content["layers"][::-1]}))
+    result = drc("prune", "drn_xs", "--widths", path, *QUICK, cwd=tmp_path)
+    assert result.returncode == 1
+    assert "names other layers" in result.stderr

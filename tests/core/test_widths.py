@@ -47,3 +47,10 @@ def test_bad_files_are_refused(tmp_path: Path, name: str, text: str) -> None:
         read_widths(tmp_path / name, model="m", scale=4)
     with pytest.raises(ArtefactError):
         read_widths(tmp_path / "missing.txt", model="m", scale=4)
+
+
+def test_widths_of_layers_in_another_order_are_refused(tmp_path: Path) -> None:
+    write_widths(tmp_path / "x.widths.json", CONTENT)
+    assert read_widths(tmp_path / "x.widths.json", model="drn_xs", scale=4, layers=["a", "b"]) == (4, 8)
+    with pytest.raises(ArtefactError, match="in another order"):
+        read_widths(tmp_path / "x.widths.json", model="drn_xs", scale=4, layers=["b", "a"])

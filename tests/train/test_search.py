@@ -95,10 +95,14 @@ def test_ratios_outside_zero_and_one_are_refused(ratio: float) -> None:
         SearchOptions(ratio=ratio)
 
 
+@pytest.mark.parametrize("method", ["drc", "uniform", "random"])
 @pytest.mark.parametrize("options", [{"round_to": 10**9}, {"ratio": 1e-12, "round_to": 32}])
-def test_a_search_that_could_narrow_nothing_is_refused(options: dict[str, Any]) -> None:
+def test_a_search_that_could_narrow_nothing_is_refused(
+    options: dict[str, Any], method: SearchMethod, parent: Path, photographs: Photographs, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match="no layer of this network can become narrower"):
-        searcher(SearchOptions(steps=1, **options))
+        search_file(parent, photographs, SearchOptions(steps=1, method=method, **options), tmp_path / "x.widths.json")
+    assert not (tmp_path / "x.widths.json").exists()
 
 
 @pytest.mark.parametrize("method", ["drc", "darts-shared", "darts"])
