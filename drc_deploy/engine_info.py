@@ -48,11 +48,15 @@ class EngineInfo:
     """Channels left in each prunable layer, in the model's own order."""
     checkpoint_sha256: str
     """SHA-256 of the checkpoint that the network was exported from."""
+    cpu_bytes_per_pixel: int | None = None
+    """Memory that ONNX Runtime takes on a CPU for each input pixel of a tile; None when it was not measured."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that no network can have."""
         if self.scale < 1 or self.max_batch < 1 or self.receptive_field < 0:
             raise ValueError("scale and max_batch must be at least 1 and receptive_field at least 0")
+        if self.cpu_bytes_per_pixel is not None and self.cpu_bytes_per_pixel < 1:
+            raise ValueError("a pixel takes at least one byte")
         if self.tile is not None and min(self.tile) < 1:
             raise ValueError("both sides of the tile must be at least 1")
 

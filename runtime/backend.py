@@ -33,6 +33,15 @@ class Backend(Protocol):
         """How many tiles a call should have for speed; at most ``info.max_batch``."""
         return self.info.max_batch
 
+    @property
+    def workers(self) -> int:
+        """How many batches a stream computes at a time, each in memory of its own."""
+        return 1
+
+    def use_workers(self, count: int) -> None:
+        """Compute at most ``count`` batches of a stream at a time, from the next stream on."""
+        return None
+
     def run(self, batch: Pixels) -> Pixels:
         """Upscale a batch.
 

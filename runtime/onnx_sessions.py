@@ -1,7 +1,6 @@
 """ONNX Runtime sessions over one file: one with all cores, and on a CPU one for many threads of one core each."""
 
 import functools
-import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
@@ -13,6 +12,7 @@ from drc_deploy.engine_info import INPUT_NAME
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.runtime.backend import Pixels
 from drc_deploy.runtime.cuda_memory import has_cuda_driver
+from drc_deploy.runtime.memory_plan import usable_cores
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -34,6 +34,7 @@ class OnnxSessions:
         session: Has all cores, or the GPU.
         device: ``ONNX Runtime`` and the provider that it really uses.
         on_cpu: Whether that is the CPU.
+        workers: Calls of a stream that are computed at a time; may be changed.
     """
 
     def __init__(self, path: Path, *, threads: int | None, cpu_only: bool = False) -> None:
@@ -52,7 +53,7 @@ class OnnxSessions:
         self.session: Any = _open_session(path, threads, cpu_only=cpu_only)
         provider = self.session.get_providers()[0]
         self.device, self.on_cpu = f"ONNX Runtime {provider}", provider == _CPU[0]
-        self._workers = (threads or usable_cores()) if self.on_cpu else 1
+        self.workers = (threads or usable_cores()) if self.on_cpu else 1
         self._narrow_session: Any = None
         self._latest_shape: tuple[int, ...] = ()
 
@@ -70,10 +71,10 @@ class OnnxSessions:
         All cores on one call lose a tenth to waiting for each other. The feeds are taken at most twice as many ahead.
         """
         remaining = iter(many)
-        with ThreadPoolExecutor(self._workers) as pool:
+        with ThreadPoolExecutor(self.workers) as pool:
             ahead: list[Future[list[Pixels]]] = []
             try:
-                while len(chunk := list(islice(remaining, self._workers))) == self._workers > 1:
+                while len(chunk := list(islice(remaining, self.workers))) == self.workers > 1:
                     submitted = [pool.submit(self._run_in, self._narrow(), outputs, feeds) for feeds in chunk]
                     ahead, ready = submitted, ahead
                     yield from (job.result() for job in ready)
@@ -113,12 +114,6 @@ class OnnxSessions:
     def close(self) -> None:
         """Drop the sessions, which frees their memory."""
         self.session = self._narrow_session = None
-
-
-def usable_cores() -> int:
-    """Give how many cores this process may use."""
-    # Not cpu_count: containers and `taskset` leave fewer.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _open_session(path: Path, threads: int | None, *, cpu_only: bool) -> "onnxruntime.InferenceSession":

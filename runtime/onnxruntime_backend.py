@@ -48,6 +48,15 @@ class OnnxRuntimeBackend(Backend):
         """One on a CPU, where more only cost memory."""
         return 1 if self._sessions.on_cpu else self._info.max_batch
 
+    @property
+    def workers(self) -> int:
+        """Tiles computed at a time: one per core on a CPU."""
+        return self._sessions.workers
+
+    def use_workers(self, count: int) -> None:
+        """See ``Backend.use_workers``."""
+        self._sessions.workers = count
+
     def run(self, batch: Pixels) -> Pixels:
         """Upscale a batch; see ``Backend.run``."""
         return self._sessions.run([OUTPUT_NAME], self._feeds(batch))[0]

@@ -24,8 +24,9 @@ FREE_TILE_PX = 256
 """Largest side of a tile where the network takes any size: on a CPU as fast as the whole image, in less
 memory."""
 
-ATTENTION_OVERLAP_PX = 16
-"""Overlap for networks with global operations: no overlap makes them exact, and this one hides the seams."""
+ATTENTION_OVERLAP_PX = 8
+"""Overlap for networks with global operations: none makes them exact, and more than this hides seams no better
+(docs/results.md)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from drc_deploy.errors import ArtefactError, ImageError, UsageError
 from drc_deploy.runtime import channels
 from drc_deploy.runtime.backend import Backend, Pixels, open_backend
 from drc_deploy.runtime.exact import EXACT_SUFFIX, ExactBackend, with_image_means
+from drc_deploy.runtime.memory_plan import Fitted, MemoryBudget, fit_plan, free_budget, resident_bytes
 from drc_deploy.runtime.rescue import Rescue
 from drc_deploy.runtime.strips import upscaled_strips
 from drc_deploy.runtime.tiles import TilePlan, plan_tiles
@@ -39,6 +40,7 @@ class Upscaler:
         overlap: int | None = None,
         open_float: Callable[[], Backend] | None = None,
         open_float32: Callable[[], Backend] | None = None,
+        budget: MemoryBudget | None = None,
     ) -> None:
         """Wrap ``backend``, which is closed together with this object.
 
@@ -48,6 +50,7 @@ class Upscaler:
             overlap: context on each side of a tile in input pixels.
             open_float: opens the float32 variant of the same network, when a 16-bit image needs it.
             open_float32: opens the same network computed in float32, when half precision breaks a tile.
+            budget: memory to keep within; None: no limit. Only a network whose need was measured can be planned for.
 
         Raises:
             UsageError: ``tile`` or ``overlap`` is out of range, they do not go together, or the network takes
@@ -56,11 +59,13 @@ class Upscaler:
         if (tile is not None and tile < 1) or (overlap is not None and overlap < 0):
             raise UsageError("a tile has at least 1 pixel and an overlap at least 0.", "Give other numbers.")
         self._backend = backend
-        self._tile, self._overlap = tile, overlap
+        self._tile, self._overlap, self._budget = tile, overlap, budget
+        self._cores = backend.workers
         self._open_float = open_float
         self._float_backend: Backend | None = None
         self._rescue = Rescue(open_float32)
-        self.plan(_LARGE_PX, _LARGE_PX)  # finds impossible options before any image is read
+        # Finds impossible options before any image is read.
+        plan_tiles(_LARGE_PX, _LARGE_PX, backend.info, tile=tile, overlap=overlap)
 
     @classmethod
     def open(
@@ -71,6 +76,7 @@ class Upscaler:
         overlap: int | None = None,
         threads: int | None = None,
         exact: bool = False,
+        max_memory: int | None = None,
     ) -> "Upscaler":
         """Load an engine file; see ``open_backend`` for what can go wrong.
 
@@ -81,6 +87,8 @@ class Upscaler:
             threads: CPU threads; None leaves the choice to the library.
             exact: give what the untiled network would, to one grey level, in twice the time; of ``NAME.onnx`` and
                 ``NAME.plan`` this runs ``NAME.exact.onnx``.
+            max_memory: bytes that the process may take; None: most of what is free. Tiles become smaller and fewer at
+                a time to keep within it. For an ONNX of any size on a CPU.
         """
         backend = _open_exact(path, threads) if exact else open_backend(path, threads=threads)
 
@@ -88,8 +96,14 @@ class Upscaler:
             return _open_float_variant(path, threads)
 
         try:
-            open_cpu = _cpu_opener(path, backend, threads)
-            return cls(backend, tile=tile, overlap=overlap, open_float=open_float, open_float32=open_cpu)
+            return cls(
+                backend,
+                tile=tile,
+                overlap=overlap,
+                open_float=open_float,
+                open_float32=_cpu_opener(path, backend, threads),
+                budget=_budget(backend, max_memory),
+            )
         except UsageError:
             backend.close()
             raise
@@ -111,8 +125,21 @@ class Upscaler:
 
     def plan(self, height: int, width: int, dtype: DTypeLike = np.uint8) -> TilePlan:
         """Plan the tiles for an image of ``height`` x ``width`` pixels with samples of ``dtype``."""
-        info = self._backend_for(np.dtype(dtype)).info
-        return plan_tiles(height, width, info, tile=self._tile, overlap=self._overlap)
+        return self.fit(height, width, dtype).plan
+
+    def fit(self, height: int, width: int, dtype: DTypeLike = np.uint8) -> Fitted:
+        """Plan tiles and how many are computed at a time, and predict the memory that this takes.
+
+        Raises:
+            UsageError: the memory allowed is too little.
+        """
+        backend = self._backend_for(np.dtype(dtype))
+        info = backend.info
+        if self._budget is None or not _is_planned(backend):
+            plan = plan_tiles(height, width, info, tile=self._tile, overlap=self._overlap)
+            return Fitted(plan, self._cores, None)
+        size = height, width
+        return fit_plan(size, dtype, info, self._budget, self._cores, tile=self._tile, overlap=self._overlap)
 
     def tile_count(self, image: Pixels) -> int:
         """Give how many tiles ``image`` takes, so many will be reported to ``on_tiles``."""
@@ -143,7 +170,9 @@ class Upscaler:
         """
         _check_image(image)
         backend = self._backend_for(image.dtype)
-        plan = self.plan(image.shape[0], image.shape[1], image.dtype)
+        fitted = self.fit(image.shape[0], image.shape[1], image.dtype)
+        plan = fitted.plan
+        backend.use_workers(fitted.workers)
         colours, alpha = channels.split_alpha(image)
         finished = self._strips_of(colours, backend, plan, on_tiles)
         if image.ndim == 2 or image.shape[2] <= 2:
@@ -263,6 +292,29 @@ def _open_exact(path: Path, threads: int | None) -> Backend:
         f"{variant} does not exist, which exact tiles need.",
         "Make it with `drc-deploy export CHECKPOINT --exact`, and give the NAME.onnx beside it.",
     )
+
+
+def _is_planned(backend: Backend) -> bool:
+    """Whether the memory of a network is known before it runs."""
+    info = backend.info
+    return info.cpu_bytes_per_pixel is not None and info.tile is None and "CPU" in backend.device
+
+
+def _budget(backend: Backend, max_memory: int | None) -> MemoryBudget | None:
+    """Give what an upscaler may take.
+
+    Raises:
+        UsageError: a limit is asked for where the need is not known.
+    """
+    if max_memory is None:
+        return free_budget()
+    loaded = resident_bytes()
+    if not _is_planned(backend) or loaded is None:
+        raise UsageError(
+            "the memory that this engine takes is not known before it runs.",
+            "Leave out --max-memory and give a smaller --tile, or run an .onnx that this version exported, on a CPU.",
+        )
+    return MemoryBudget(max_memory, loaded)
 
 
 def _cpu_opener(path: Path, backend: Backend, threads: int | None) -> Callable[[], Backend] | None:

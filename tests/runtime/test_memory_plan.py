@@ -1,0 +1,105 @@
+"""Tiles are planned so that what they take is known before they run."""
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drc_deploy.errors import UsageError
+from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
+from drc_deploy.runtime.memory_plan import MemoryBudget, fit_plan, peak_bytes
+from drc_deploy.runtime.tiles import plan_tiles
+from drc_deploy.runtime.upscaler import Upscaler
+
+INFO = replace(
+    fake_info(scale=4, global_operations=True, receptive_field=20), cpu_bytes_per_pixel=6_000, params=200_000
+)
+LOADED = 80 << 20
+
+
+@given(
+    height=st.integers(1, 3000),
+    width=st.integers(1, 3000),
+    allowed=st.integers(0, 3 << 30),
+    cores=st.integers(1, 64),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_plan_keeps_within_its_budget_or_is_refused_with_one_that_does(
+    height: int, width: int, allowed: int, cores: int, dtype: type[np.uint8] | type[np.uint16]
+) -> None:
+    info = replace(INFO, io_dtype="float32")
+    budget = MemoryBudget(LOADED + allowed, LOADED)
+    try:
+        fitted = fit_plan((height, width), dtype, info, budget, cores)
+    except UsageError as error:
+        needed = int(error.hint.split()[2].removesuffix("MiB")) << 20
+        fitted = fit_plan((height, width), dtype, info, MemoryBudget(needed, LOADED), cores)
+        budget = MemoryBudget(needed, LOADED)
+    assert fitted.peak is not None
+    assert LOADED < fitted.peak <= budget.limit
+    assert fitted.peak == peak_bytes(info, fitted.plan, fitted.workers, width, dtype, LOADED)
+    assert 1 <= fitted.workers <= cores
+
+
+def test_with_memory_enough_every_core_has_a_tile_of_full_size() -> None:
+    fitted = fit_plan((2000, 3000), np.uint8, INFO, MemoryBudget(64 << 30, LOADED), 16)
+    assert fitted.workers == 16
+    assert fitted.plan == plan_tiles(2000, 3000, INFO)
+
+
+def test_with_less_memory_tiles_shrink_before_cores_are_left_idle() -> None:
+    areas = []
+    for mib in (4000, 1000, 600, 400):
+        fitted = fit_plan((2000, 3000), np.uint8, INFO, MemoryBudget(LOADED + (mib << 20), LOADED), 4)
+        areas.append(fitted.plan.tile[0] * fitted.plan.tile[1])
+        assert fitted.workers == 4
+    assert areas == sorted(areas, reverse=True)
+    assert areas[-1] < areas[0] / 4
+    assert fit_plan((2000, 3000), np.uint8, INFO, MemoryBudget(LOADED + (90 << 20), LOADED), 4).workers < 4
+
+
+def test_the_prediction_is_the_sum_of_what_is_held_at_a_time() -> None:
+    plan = plan_tiles(100, 100, INFO, tile=100)
+    expected = (
+        100 * 100 * 6_000  # activations of one tile
+        + 2 * 100 * 100 * 3 * (1 + 16)  # two inputs with their results
+        + 2 * 400 * 400 * 3  # two bands
+        + 100 * 100 * 3  # the image
+    )
+    assert peak_bytes(INFO, plan, 8, 100, np.uint8, LOADED) == LOADED + expected
+
+
+class CpuBackend(FakeBackend):
+    """Says that it runs on a CPU and counts its workers."""
+
+    used: int | None = None
+
+    @property
+    def device(self) -> str:
+        return "ONNX Runtime CPUExecutionProvider"
+
+    @property
+    def workers(self) -> int:
+        return 8
+
+    def use_workers(self, count: int) -> None:
+        self.used = count
+
+
+def test_the_upscaler_runs_what_was_planned() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (300, 200, 3), np.uint8)
+    backend = CpuBackend(INFO)
+    upscaler = Upscaler(backend, budget=MemoryBudget(LOADED + (60 << 20), LOADED))
+    fitted = upscaler.fit(300, 200)
+    assert upscaler.tile_count(image) == fitted.plan.tile_count > 1
+    upscaler(image)
+    assert backend.used == fitted.workers < 8
+    assert set(backend.calls) == {(1, *fitted.plan.tile, 3)}
+
+
+def test_a_network_whose_need_is_unknown_is_planned_as_ever() -> None:
+    upscaler = Upscaler(CpuBackend(replace(INFO, cpu_bytes_per_pixel=None)), budget=MemoryBudget(1, 1))
+    assert upscaler.fit(300, 200).peak is None
+    assert upscaler.plan(300, 200) == plan_tiles(300, 200, INFO)
