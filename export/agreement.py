@@ -15,6 +15,11 @@ Pixels = NDArray[Any]
 """(N, H, W, 3) samples in [0, 255]: float32 or uint8."""
 
 REQUIRED_PSNR_DB: dict[Precision, float] = {"fp32": 60.0, "fp16": 50.0}
+HINTS: dict[Precision, str] = {
+    "fp32": "Report this network: no file was written.",
+    "fp16": "Export with --precision fp32.",
+}
+"""What to do where a precision misses its PSNR."""
 IDENTICAL_PSNR_DB = 200.0
 """Stands for equal images, whose PSNR is infinite and has no JSON."""
 
@@ -74,5 +79,5 @@ def require_psnr(agreement: Agreement, precision: Precision, what: str, cause: s
         raise VerificationError(
             f"{what} differs from torch in float32: PSNR {agreement.psnr_db:.1f} dB, needed are {required:.0f} dB "
             f"(largest difference {agreement.max_difference:.2f} grey levels).{cause}",
-            "Export with --precision fp32." if precision == "fp16" else "Report this network: no file was written.",
+            HINTS[precision],
         )

@@ -3,7 +3,7 @@
 import copy
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -40,11 +40,14 @@ class PixelNetwork(nn.Module):
         return sr.permute(0, 2, 3, 1).contiguous()
 
 
-def with_precision(network: SRNetwork, precision: Precision) -> PixelNetwork:
-    """Give a copy of ``network`` over NHWC pixels, its body in ``precision``."""
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
+
+
+def with_precision(network: SRNetwork, precision: Precision, spared: Sequence[str] = ()) -> PixelNetwork:
+    """Give a copy of ``network`` over NHWC pixels, its body in ``precision`` except for the layers ``spared``."""
     network = copy.deepcopy(network).eval()
-    if precision == "fp16":
-        network.halve_body()
+    if precision != "fp32":
+        network.cast_body(DTYPES[precision], spared)
     return PixelNetwork(network)
 
 

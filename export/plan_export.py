@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drc_deploy.engine_info import EngineInfo, PlanSidecar, Precision, sidecar_path
+from drc_deploy.errors import VerificationError
 from drc_deploy.export.builders import PlanShape, build_plan
 from drc_deploy.export.gpu import Gpu, find_gpu
 from drc_deploy.export.libraries import Library, find_library
 from drc_deploy.export.request import BuilderChoice
+from drc_deploy.export.sparing import PrecisionChoice
 from drc_deploy.export.verification import Verification, verify_engine
 from drc_deploy.files import sha256_of, write_bytes, write_text
 from drc_deploy.models.network import SRNetwork
@@ -31,9 +33,20 @@ class PlanBuilder:
         gpu = find_gpu()
         return cls(find_library(choice, gpu), gpu)
 
-    def graph_precision(self, precision: Precision) -> Precision:
-        """Precision that the ONNX must have for a plan of ``precision``."""
-        return self.library.graph_precision(precision)
+    def graph_precision(self, choice: PrecisionChoice) -> Precision:
+        """Precision that the ONNX must have for a plan of the precision chosen.
+
+        Raises:
+            VerificationError: the library chooses precisions by itself, and some layers must stay in float32.
+        """
+        precision = self.library.graph_precision(choice.precision)
+        if choice.spared and precision != choice.precision:
+            raise VerificationError(
+                f"{choice.spared[0].layer} must stay in float32 ({choice.spared[0].reason}), and "
+                f"{self.library.name} {self.library.version} chooses the precision of layers by itself.",
+                "Export with --trt fp32, or build with TensorRT 10 or newer.",
+            )
+        return precision
 
     def write(self, onnx_file: Path, info: EngineInfo, network: SRNetwork, verification: Verification) -> PlanSidecar:
         """Build a plan beside ``onnx_file``, run it where possible, and write its sidecar last.

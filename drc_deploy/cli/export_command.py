@@ -125,8 +125,9 @@ def _text(result: "ExportResult") -> str:
         f"{checks['onnx_uint8']['differing_share']:.2%} of 8-bit samples differ, "
         f"by {checks['onnx_uint8']['max_difference']:.0f} at most.",
     ]
-    if half := checks["torch_half"]:
-        lines.append(f"Computed in float16 by torch: {half['psnr_db']:.1f} dB PSNR.")
+    if reduced := checks["torch_reduced"]:
+        lines.append(f"Computed layer by layer by torch in this precision: {reduced['psnr_db']:.1f} dB PSNR.")
+    lines += [f"Stays in float32: {spared['layer']}, {spared['reason']}." for spared in checks["spared_layers"]]
     if result.plan and (sidecar := result.sidecar):
         lines.append(
             f"{result.plan}  {sidecar.builder} {sidecar.builder_version}, layers: {sidecar.layers_by_precision} "
