@@ -16,7 +16,7 @@ METADATA_KEY = "drc_deploy"
 INPUT_NAME = "lr"
 OUTPUT_NAME = "sr"
 
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "bf16"]
 IoDtype = Literal["uint8", "float32"]
 
 

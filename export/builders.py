@@ -113,10 +113,10 @@ class _Build:
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
         if self._library.name == "tensorrt":  # RTX fails at the limit instead of choosing another kernel
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
-        if precision == "fp32":
-            # It is on by default, and computes float32 layers with the mantissa of float16.
-            config.clear_flag(trt.BuilderFlag.TF32)
-        elif not self._library.strongly_typed:
+        # It is on by default, and computes with the mantissa of float16 what is to be in float32, in a plan of any
+        # precision: the layers that touch the range of 0 to 255 among them.
+        config.clear_flag(trt.BuilderFlag.TF32)
+        if precision == "fp16" and not self._library.strongly_typed:
             config.set_flag(trt.BuilderFlag.FP16)
         profile = builder.create_optimization_profile()
         profile.set_shape(INPUT_NAME, *shape.limits())

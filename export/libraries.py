@@ -42,7 +42,16 @@ class Library:
         return 1 << int(wanted)
 
     def graph_precision(self, precision: Precision) -> Precision:
-        """Precision that the ONNX must have for a plan of ``precision``."""
+        """Precision that the ONNX must have for a plan of ``precision``.
+
+        Raises:
+            MissingDependencyError: this library has no such type.
+        """
+        if precision == "bf16" and not (self.strongly_typed and hasattr(self.module.DataType, "BF16")):
+            raise MissingDependencyError(
+                f"{self.name} {self.version} cannot build plans in bfloat16.",
+                "Use TensorRT 10 or newer, or another precision.",
+            )
         return precision if self.strongly_typed else "fp32"
 
 

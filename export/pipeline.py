@@ -16,10 +16,10 @@ from drc_deploy.export.sparing import PrecisionChoice, choose_precision
 from drc_deploy.export.staging import publish, staging_folder
 from drc_deploy.export.variants import make_variant
 from drc_deploy.export.verification import Verification, verify_onnx
+from drc_deploy.export.widening import open_for_check
 from drc_deploy.files import sha256_of, write_bytes
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
-from drc_deploy.runtime.backend import open_backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def _write_onnx(
 ) -> Verification:
     """Trace, write both variants and check them."""
     with progress("Exporting to ONNX", 3) as bar:
-        body = trace_graph(choice.lower(network, info.precision))
+        body = trace_graph(choice.lower(network, info.precision), info.precision)
         simplify_graph(body)
         bar.advance(1, "checking against torch")
         # Checked while they still take any size: a fixed tile only declares other shapes for the same graph.
@@ -110,6 +110,7 @@ def _write_onnx(
         bar.advance(1, "writing")
         for io_dtype, path in files.items():
             write_bytes(path, make_variant(body, dataclasses.replace(info, io_dtype=io_dtype)).SerializeToString())
-            open_backend(path).close()
+            with open_for_check(path):
+                pass  # ONNX Runtime accepts the file that is kept
         bar.advance(1, "done")
     return checked

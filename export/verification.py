@@ -14,6 +14,7 @@ from drc_deploy.export.graph import with_precision
 from drc_deploy.export.reference import reference_outputs
 from drc_deploy.export.samples import check_batches, tile_batch
 from drc_deploy.export.sparing import PrecisionChoice, SparedLayer
+from drc_deploy.export.widening import open_for_check
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.runtime.backend import open_backend
 
@@ -21,6 +22,9 @@ NOTES: dict[Precision, str] = {
     "fp32": "",
     "fp16": "ONNX Runtime computes a float16 graph in float32 on a CPU, so that it shows only the rounding of the "
     "weights; torch_reduced computes every layer in float16 and stands for the GPU.",
+    "bf16": "ONNX Runtime has no bfloat16 convolution on a CPU: it ran the graph with its bfloat16 tensors widened to "
+    "float32, which shows only the rounding of the weights; torch_reduced computes every layer in bfloat16 and stands "
+    "for the GPU.",
 }
 
 
@@ -118,5 +122,5 @@ def _require_rounding(floats: Agreement, bytes_: Agreement) -> None:
 
 
 def _run_file(path: Path, batches: Sequence[Pixels]) -> tuple[list[Pixels], str]:
-    with open_backend(path) as backend:
+    with open_for_check(path) as backend:
         return [backend.run(batch) for batch in batches], backend.device

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _FATAL_ONLY = 4
 """ONNX Runtime's log level: its errors reach the user through exceptions, not through its own lines."""
 
+_NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
+"""What it calls an operation that it lacks for a type."""
+
 _TENSOR_TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 
 
@@ -71,9 +74,10 @@ def _open_session(path: Path, threads: int | None) -> "onnxruntime.InferenceSess
     try:
         return ort.InferenceSession(str(path), options, providers=_providers(ort))
     except Exception as error:  # its exceptions have no common public base
-        raise ArtefactError(
-            f"ONNX Runtime cannot load {path}: {error}.", "Export it again with `drc-deploy export`."
-        ) from error
+        hint = "Export it again with `drc-deploy export`."
+        if _NOT_IMPLEMENTED in str(error):
+            hint = "A CPU runs fp32 and fp16 files, but no bf16: export with another --precision."
+        raise ArtefactError(f"ONNX Runtime cannot load {path}: {error}.", hint) from error
 
 
 def _import_onnxruntime() -> ModuleType:

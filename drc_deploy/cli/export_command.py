@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @click.argument("checkpoint", required=False)
-@click.option("--precision", type=click.Choice(["fp32", "fp16"]), help="Precision of the network.  [default: fp32]")
-@click.option("--trt", type=click.Choice(["fp32", "fp16"]), help="Build a TensorRT plan too, in this precision.")
+@click.option("--precision", type=click.Choice(get_args(Precision)), help="Precision of the network.  [default: fp32]")
+@click.option("--trt", type=click.Choice(get_args(Precision)), help="Build a TensorRT plan too, in this precision.")
 @click.option(
     "--tile",
     metavar="N|HxW|dynamic",
@@ -135,5 +135,7 @@ def _text(result: "ExportResult") -> str:
         )
     if checks["note"]:
         lines.append(f"Note: {checks['note']}")
-    lines.append(f"Next: drc-deploy upscale IMAGE --engine {result.onnx}")
+    runs_here = result.plan if result.info.precision == "bf16" else result.onnx
+    if runs_here:
+        lines.append(f"Next: drc-deploy upscale IMAGE --engine {runs_here}")
     return "\n".join(lines)

@@ -63,9 +63,11 @@ def test_precision_comes_from_the_graph_or_from_the_flag_of_tensorrt_8(
     assert library.graph_precision("fp16") == ("fp32" if sets_fp16 else "fp16")
 
 
-def test_an_fp32_plan_does_not_compute_in_tf32() -> None:
-    library, binding = _library("tensorrt-10.3.0", kinds=("FLOAT",), inspection=FP16_ENGINE.replace("16", "32"))
-    build_plan(library, Path("x.onnx"), "fp32", PlanShape((128, 128), 4))
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_float32_layers_are_not_computed_in_tf32(precision: Precision) -> None:
+    inspection = FP16_ENGINE.replace("16", precision.removeprefix("fp"))
+    library, binding = _library("tensorrt-10.3.0", kinds=("FLOAT",), inspection=inspection)
+    build_plan(library, Path("x.onnx"), precision, PlanShape((128, 128), 4))
     assert ("IBuilderConfig", "clear_flag", (binding.BuilderFlag.TF32,)) in binding.calls
 
 
