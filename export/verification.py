@@ -21,10 +21,10 @@ from drc_deploy.runtime.backend import open_backend
 NOTES: dict[Precision, str] = {
     "fp32": "",
     "fp16": "ONNX Runtime computes a float16 graph in float32 on a CPU, so that it shows only the rounding of the "
-    "weights; torch_reduced computes every layer in float16 and stands for the GPU.",
+    "weights; what torch computes layer by layer in float16 stands for the GPU.",
     "bf16": "ONNX Runtime has no bfloat16 convolution on a CPU: it ran the graph with its bfloat16 tensors widened to "
-    "float32, which shows only the rounding of the weights; torch_reduced computes every layer in bfloat16 and stands "
-    "for the GPU.",
+    "float32, which shows only the rounding of the weights; what torch computes layer by layer in bfloat16 stands for "
+    "the GPU.",
 }
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backend import Backend, open_backend
 
 if TYPE_CHECKING:
@@ -23,7 +24,12 @@ def open_for_check(path: Path) -> Iterator[Backend]:
     """
     import onnx
 
-    model = onnx.load(path)
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # of protobuf, which ONNX does not name
+        raise ArtefactError(
+            f"{path} is not a readable ONNX file: {error}.", "Export it again with `drc-deploy export`."
+        ) from error
     if all(value.data_type != onnx.TensorProto.BFLOAT16 for value in model.graph.initializer):
         with open_backend(path) as backend:
             yield backend
