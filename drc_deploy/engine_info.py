@@ -90,6 +90,10 @@ class PlanSidecar:
     """Where ``layers_by_precision`` comes from: ``engine`` or ``graph``."""
     verification: dict[str, Any]
     """Result of the export's check against torch."""
+    workspace_mib: int | None = None
+    """Cap on the builder's scratch memory that was asked for; None for the default."""
+    recipe: int = 0
+    """Version of the other settings of the build; 0 in files from before it was recorded."""
 
     def __post_init__(self) -> None:
         """Refuse a path where the name of a neighbour is meant."""

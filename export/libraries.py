@@ -33,6 +33,14 @@ class Library:
         return hasattr(flags, "STRONGLY_TYPED") or not hasattr(flags, "EXPLICIT_BATCH")
 
     @property
+    def times_kernels(self) -> bool:
+        """Whether a build measures kernels, chooses among them, and can keep what it measured.
+
+        Attributes do not tell: TensorRT-RTX has the same ones, without effect.
+        """
+        return self.name == "tensorrt"
+
+    @property
     def network_flags(self) -> int:
         """Bit mask for ``create_network``. The bits differ between versions: never write them as numbers."""
         flags = self.module.NetworkDefinitionCreationFlag

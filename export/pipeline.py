@@ -9,7 +9,7 @@ from typing import Any
 from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.engine_info import EngineInfo, IoDtype, PlanSidecar, sidecar_path
 from drc_deploy.export.graph import trace_graph
-from drc_deploy.export.plan_export import PlanBuilder
+from drc_deploy.export.plan_export import PlanBuilder, PlanJob
 from drc_deploy.export.request import ExportRequest
 from drc_deploy.export.simplify import simplify_graph
 from drc_deploy.export.sparing import PrecisionChoice, choose_precision
@@ -38,6 +38,8 @@ class ExportResult:
     """What the plan's sidecar says."""
     verification: dict[str, Any]
     """The fields of ``Verification``, the engine's included when it could run."""
+    plan_history: str
+    """Whether the plan was built or kept, and why; empty without one."""
 
 
 def export_checkpoint(request: ExportRequest) -> ExportResult:
@@ -61,10 +63,11 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
             "float32": staging / f"{request.stem}.float.onnx",
         }
         checked = _write_onnx(onnx_info, network, files, choice)
-        finished, sidecar = list(files.values()), None
+        finished, made = list(files.values()), None
         if builder is not None:
-            sidecar = builder.write(files["uint8"], info, network, checked)
             plan = files["uint8"].with_suffix(".plan")
+            job = PlanJob(info, request.folder / plan.name, request.workspace_mib)
+            made = builder.write(files["uint8"], job, network, checked)
             finished += [plan, sidecar_path(plan)]
         onnx, float_onnx, *plan_files = publish(finished, request.folder)
     return ExportResult(
@@ -72,8 +75,9 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
         float_onnx=float_onnx,
         plan=plan_files[0] if plan_files else None,
         info=onnx_info,
-        sidecar=sidecar,
-        verification=sidecar.verification if sidecar else dataclasses.asdict(checked),
+        sidecar=made.sidecar if made else None,
+        verification=made.sidecar.verification if made else dataclasses.asdict(checked),
+        plan_history=made.history if made else "",
     )
 
 

@@ -34,6 +34,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="What builds the plan; auto takes tensorrt on a GPU, else tensorrt_rtx.",
 )
+@click.option(
+    "--workspace",
+    metavar="MIB",
+    type=int,
+    help="Most scratch memory of the plan's build, in MiB.  [default: 2048; no limit for tensorrt_rtx]",
+)
 @options.workdir_option
 @options.json_option
 def command(checkpoint: str | None, workdir: Path, as_json: bool, **choices: Any) -> None:
@@ -81,6 +87,7 @@ def _request(
     max_batch: int,
     stem: str | None,
     builder: BuilderChoice,
+    workspace: int | None,
 ) -> ExportRequest:
     """Turn the options into a request.
 
@@ -100,6 +107,7 @@ def _request(
         tile=parse_tile(tile),
         max_batch=max_batch,
         builder=builder if trt else None,
+        workspace_mib=workspace,
     )
 
 
@@ -111,6 +119,7 @@ def _report(source: Path, result: "ExportResult") -> dict[str, Any]:
         "plan": str(result.plan) if result.plan else None,
         "info": dataclasses.asdict(result.info),
         "verification": result.verification,
+        "plan_history": result.plan_history,
         "sidecar": dataclasses.asdict(result.sidecar) if result.sidecar else None,
     }
 
@@ -133,6 +142,7 @@ def _text(result: "ExportResult") -> str:
             f"{result.plan}  {sidecar.builder} {sidecar.builder_version}, layers: {sidecar.layers_by_precision} "
             f"(told by the {sidecar.precision_source})"
         )
+        lines.append(result.plan_history)
     if checks["note"]:
         lines.append(f"Note: {checks['note']}")
     runs_here = result.plan if result.info.precision == "bf16" else result.onnx
