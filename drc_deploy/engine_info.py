@@ -18,7 +18,7 @@ OUTPUT_NAME = "sr"
 KEPT_NAME, MEANS_NAME, GIVEN_NAME, SEEN_NAME = "kept", "means", "given", "seen"
 """What ``NAME.exact.onnx`` takes and gives beside these: see ``export/exact.py``."""
 
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "bf16"]
 IoDtype = Literal["uint8", "float32"]
 
 
@@ -96,6 +96,10 @@ class PlanSidecar:
     """Where ``layers_by_precision`` comes from: ``engine`` or ``graph``."""
     verification: dict[str, Any]
     """Result of the export's check against torch."""
+    workspace_mib: int | None = None
+    """Cap on the builder's scratch memory that was asked for; None for the default."""
+    recipe: int = 0
+    """Version of the other settings of the build; 0 in files from before it was recorded."""
 
     def __post_init__(self) -> None:
         """Refuse a path where the name of a neighbour is meant."""

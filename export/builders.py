@@ -13,9 +13,10 @@ from drc_deploy.errors import ArtefactError, VerificationError
 from drc_deploy.export.layer_precision import LayerPrecision, precision_of_engine, precision_of_graph
 from drc_deploy.export.libraries import Library
 from drc_deploy.export.listeners import NOT_SELF_CONSISTENT, BuildLog, make_logger, make_monitor, make_recorder
+from drc_deploy.export.timing_cache import TimingCache
 from drc_deploy.progress import progress
 
-WORKSPACE_BYTES = 2 << 30
+DEFAULT_WORKSPACE_MIB = 2048
 """Scratch memory that a kernel may ask of TensorRT, which would else take all that the GPU has."""
 RANGE_PX = (8, 128, 256)
 """Smallest, tuned and largest side of the input of a plan of free size."""
@@ -37,6 +38,16 @@ class PlanShape:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What a build may use beside the graph."""
+
+    workspace_mib: int | None = None
+    """Cap on scratch memory; None for ``DEFAULT_WORKSPACE_MIB``, and for no cap in TensorRT-RTX."""
+    timing_cache: Path | None = None
+    """File of what earlier builds measured; None to measure anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class BuiltPlan:
     """A serialised engine and what was found in it."""
 
@@ -44,7 +55,9 @@ class BuiltPlan:
     precision: LayerPrecision
 
 
-def build_plan(library: Library, onnx_file: Path, precision: Precision, shape: PlanShape) -> BuiltPlan:
+def build_plan(
+    library: Library, onnx_file: Path, precision: Precision, shape: PlanShape, options: BuildOptions | None = None
+) -> BuiltPlan:
     """Build a plan. Ctrl-C stops the build at its next step.
 
     Args:
@@ -52,6 +65,7 @@ def build_plan(library: Library, onnx_file: Path, precision: Precision, shape: P
         onnx_file: a graph whose precision is ``library.graph_precision(precision)``.
         precision: of the layers of the plan.
         shape: which inputs it accepts.
+        options: what the build may use.
 
     Raises:
         ArtefactError: the library refuses the graph or fails; the message has its own words.
@@ -59,7 +73,7 @@ def build_plan(library: Library, onnx_file: Path, precision: Precision, shape: P
     """
     log = BuildLog()
     with progress(f"Building with {library.name} {library.version}", 1) as bar, ThreadPoolExecutor(1) as worker:
-        build = _Build(library, log, make_monitor(library.module, log, bar))
+        build = _Build(library, log, make_monitor(library.module, log, bar), options or BuildOptions())
         job = worker.submit(build.run, onnx_file, precision, shape)
         try:
             # The build runs in a second thread, because an exception must not pass through the library's own code.
@@ -75,8 +89,9 @@ def build_plan(library: Library, onnx_file: Path, precision: Precision, shape: P
 class _Build:
     """One build. It holds what the library only borrows: logger, recorder and monitor must outlive it."""
 
-    def __init__(self, library: Library, log: BuildLog, monitor: Any | None) -> None:
+    def __init__(self, library: Library, log: BuildLog, monitor: Any | None, options: BuildOptions) -> None:
         self._library, self._trt, self._log, self._monitor = library, library.module, log, monitor
+        self._options = options
         self._logger = make_logger(self._trt, log)
         self._recorder = make_recorder(self._trt, log)
 
@@ -87,8 +102,13 @@ class _Build:
         builder.error_recorder = self._recorder
         self._parse(network, onnx_file)
         config = self._configure(builder, precision, shape)
+        timing = TimingCache(self._options.timing_cache) if self._options.timing_cache else None
+        if timing:
+            timing.attach(config, self._log)
         serialized = builder.build_serialized_network(network, config)
         self._check(serialized is not None, "gave no plan")
+        if timing:
+            timing.save()
         plan = bytes(serialized)
         found = precision_of_engine(self._library, plan, self._logger) or precision_of_graph(self._trt, network)
         return BuiltPlan(plan, found)
@@ -111,12 +131,16 @@ class _Build:
             config.progress_monitor = self._monitor
         # The inspector tells the precision of layers only when the engine was built to tell it.
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-        if self._library.name == "tensorrt":  # RTX fails at the limit instead of choosing another kernel
-            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
-        if precision == "fp32":
-            # It is on by default, and computes float32 layers with the mantissa of float16.
-            config.clear_flag(trt.BuilderFlag.TF32)
-        elif not self._library.strongly_typed:
+        workspace_mib = self._options.workspace_mib
+        if workspace_mib is None and self._library.times_kernels:
+            # Not in RTX, which fails at the limit instead of choosing another kernel.
+            workspace_mib = DEFAULT_WORKSPACE_MIB
+        if workspace_mib is not None:
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mib << 20)
+        # It is on by default, and computes with the mantissa of float16 what is to be in float32, in a plan of any
+        # precision: the layers that touch the range of 0 to 255 among them.
+        config.clear_flag(trt.BuilderFlag.TF32)
+        if precision == "fp16" and not self._library.strongly_typed:
             config.set_flag(trt.BuilderFlag.FP16)
         profile = builder.create_optimization_profile()
         profile.set_shape(INPUT_NAME, *shape.limits())
@@ -134,7 +158,7 @@ class _Build:
                 "Export with a fixed --tile of the size that you need.",
             )
         if not done or self._log.errors:
-            raise ArtefactError(
-                f"{name} {what if not done else 'reports an error'}: {self._log.words()}.",
-                "The ONNX file runs with ONNX Runtime: export without --trt.",
-            )
+            hint = "The ONNX file runs with ONNX Runtime: export without --trt."
+            if self._options.workspace_mib is not None:
+                hint = f"If memory is what it lacks, give more than --workspace {self._options.workspace_mib}. {hint}"
+            raise ArtefactError(f"{name} {what if not done else 'reports an error'}: {self._log.words()}.", hint)

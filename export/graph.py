@@ -3,7 +3,7 @@
 import copy
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,8 @@ from drc_deploy.models.network import SRNetwork
 if TYPE_CHECKING:
     import onnx
 
-OPSET = 18
-"""The oldest that torch's exporter writes: the more parsers read it."""
+OPSETS: dict[Precision, int] = {"fp32": 18, "fp16": 18, "bf16": 22}
+"""The oldest that torch's exporter writes: the more parsers read it. In bfloat16, convolutions exist since 22."""
 TRACE_SHAPE = (2, 24, 20, 3)
 """Shape of the example that is traced. The check runs on other sizes and batches, so that none is burnt in."""
 
@@ -40,16 +40,23 @@ class PixelNetwork(nn.Module):
         return sr.permute(0, 2, 3, 1).contiguous()
 
 
-def with_precision(network: SRNetwork, precision: Precision) -> PixelNetwork:
-    """Give a copy of ``network`` over NHWC pixels, its body in ``precision``."""
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def with_precision(network: SRNetwork, precision: Precision, spared: Sequence[str] = ()) -> PixelNetwork:
+    """Give a copy of ``network`` over NHWC pixels, its body in ``precision`` except for the layers ``spared``."""
     network = copy.deepcopy(network).eval()
-    if precision == "fp16":
-        network.halve_body()
+    if precision != "fp32":
+        network.cast_body(DTYPES[precision], spared)
     return PixelNetwork(network)
 
 
-def trace_graph(network: PixelNetwork) -> "onnx.ModelProto":
+def trace_graph(network: PixelNetwork, precision: Precision = "fp32") -> "onnx.ModelProto":
     """Export to ONNX, for any batch, height and width, without names or paths of this machine in the file.
+
+    Args:
+        network: what ``with_precision`` gave.
+        precision: that of its body, which decides on the opset.
 
     Raises:
         VerificationError: torch found that the network computes something that depends on the traced size.
@@ -59,7 +66,7 @@ def trace_graph(network: PixelNetwork) -> "onnx.ModelProto":
             _export_program(network),
             dynamo=True,
             optimize=True,
-            opset_version=OPSET,
+            opset_version=OPSETS[precision],
             input_names=[INPUT_NAME],
             output_names=[OUTPUT_NAME],
             verbose=False,

@@ -10,14 +10,14 @@ from drc_deploy.engine_info import Precision
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.libraries import Library
 
-_KINDS = (("fp16", ("HALF", "FP16")), ("fp32", ("FLOAT", "FP32")))
-"""Our names, and the words that TensorRT's versions use for them."""
+_KINDS = (("bf16", ("BF16", "BFLOAT16")), ("fp16", ("HALF", "FP16")), ("fp32", ("FLOAT", "FP32")))
+"""Our names, and the words that TensorRT's versions use for them; the first that occurs counts."""
 OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
 class LayerPrecision:
-    """How many layers give each precision: ``fp16``, ``fp32`` or ``other`` (integers, shapes)."""
+    """How many layers give each precision: ``bf16``, ``fp16``, ``fp32`` or ``other`` (integers, shapes)."""
 
     layers: Mapping[str, int]
     convolutions: Mapping[str, int]

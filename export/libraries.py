@@ -33,6 +33,14 @@ class Library:
         return hasattr(flags, "STRONGLY_TYPED") or not hasattr(flags, "EXPLICIT_BATCH")
 
     @property
+    def times_kernels(self) -> bool:
+        """Whether a build measures kernels, chooses among them, and can keep what it measured.
+
+        Attributes do not tell: TensorRT-RTX has the same ones, without effect.
+        """
+        return self.name == "tensorrt"
+
+    @property
     def network_flags(self) -> int:
         """Bit mask for ``create_network``. The bits differ between versions: never write them as numbers."""
         flags = self.module.NetworkDefinitionCreationFlag
@@ -42,7 +50,16 @@ class Library:
         return 1 << int(wanted)
 
     def graph_precision(self, precision: Precision) -> Precision:
-        """Precision that the ONNX must have for a plan of ``precision``."""
+        """Precision that the ONNX must have for a plan of ``precision``.
+
+        Raises:
+            MissingDependencyError: this library has no such type.
+        """
+        if precision == "bf16" and not (self.strongly_typed and hasattr(self.module.DataType, "BF16")):
+            raise MissingDependencyError(
+                f"{self.name} {self.version} cannot build plans in bfloat16.",
+                "Use TensorRT 10 or newer, or another precision.",
+            )
         return precision if self.strongly_typed else "fp32"
 
 

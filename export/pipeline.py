@@ -8,17 +8,18 @@ from typing import Any
 
 from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.engine_info import EngineInfo, IoDtype, PlanSidecar, sidecar_path
-from drc_deploy.export.graph import trace_graph, with_precision
-from drc_deploy.export.plan_export import PlanBuilder
+from drc_deploy.export.graph import trace_graph
+from drc_deploy.export.plan_export import PlanBuilder, PlanJob
 from drc_deploy.export.request import ExportRequest
 from drc_deploy.export.simplify import simplify_graph
+from drc_deploy.export.sparing import PrecisionChoice, choose_precision
 from drc_deploy.export.staging import publish, staging_folder
 from drc_deploy.export.variants import make_variant
 from drc_deploy.export.verification import Verification, verify_onnx
+from drc_deploy.export.widening import open_for_check
 from drc_deploy.files import sha256_of, write_bytes
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
-from drc_deploy.runtime.backend import open_backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class ExportResult:
     """What the plan's sidecar says."""
     verification: dict[str, Any]
     """The fields of ``Verification``, the engine's included when it could run."""
+    plan_history: str
+    """Whether the plan was built or kept, and why; empty without one."""
 
 
 def export_checkpoint(request: ExportRequest) -> ExportResult:
@@ -50,19 +53,21 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
     """
     builder = PlanBuilder.find(request.builder) if request.builder else None
     network = load_checkpoint(request.checkpoint).build_network()
+    choice = choose_precision(network, request.precision, request.max_batch)
     info = _describe(request, network)
-    graph_precision = builder.graph_precision(request.precision) if builder else request.precision
+    graph_precision = builder.graph_precision(choice) if builder else request.precision
     onnx_info = dataclasses.replace(info, precision=graph_precision, tile=request.tile.onnx)
     with staging_folder(request.folder) as staging:
         files: dict[IoDtype, Path] = {
             "uint8": staging / f"{request.stem}.onnx",
             "float32": staging / f"{request.stem}.float.onnx",
         }
-        checked = _write_onnx(onnx_info, network, files, request)
-        finished, sidecar = list(files.values()), None
+        checked = _write_onnx(onnx_info, network, files, choice)
+        finished, made = list(files.values()), None
         if builder is not None:
-            sidecar = builder.write(files["uint8"], info, network, checked)
             plan = files["uint8"].with_suffix(".plan")
+            job = PlanJob(info, request.folder / plan.name, request.workspace_mib)
+            made = builder.write(files["uint8"], job, network, checked)
             finished += [plan, sidecar_path(plan)]
         onnx, float_onnx, *plan_files = publish(finished, request.folder)
     return ExportResult(
@@ -70,8 +75,9 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
         float_onnx=float_onnx,
         plan=plan_files[0] if plan_files else None,
         info=onnx_info,
-        sidecar=sidecar,
-        verification=sidecar.verification if sidecar else dataclasses.asdict(checked),
+        sidecar=made.sidecar if made else None,
+        verification=made.sidecar.verification if made else dataclasses.asdict(checked),
+        plan_history=made.history if made else "",
     )
 
 
@@ -93,21 +99,22 @@ def _describe(request: ExportRequest, network: SRNetwork) -> EngineInfo:
 
 
 def _write_onnx(
-    info: EngineInfo, network: SRNetwork, files: Mapping[IoDtype, Path], request: ExportRequest
+    info: EngineInfo, network: SRNetwork, files: Mapping[IoDtype, Path], choice: PrecisionChoice
 ) -> Verification:
     """Trace, write both variants and check them."""
     with progress("Exporting to ONNX", 3) as bar:
-        body = trace_graph(with_precision(network, info.precision))
+        body = trace_graph(choice.lower(network, info.precision), info.precision)
         simplify_graph(body)
         bar.advance(1, "checking against torch")
         # Checked while they still take any size: a fixed tile only declares other shapes for the same graph.
         for io_dtype, path in files.items():
             free = dataclasses.replace(info, io_dtype=io_dtype, tile=None)
             write_bytes(path, make_variant(body, free).SerializeToString())
-        checked = verify_onnx(network, files, request.precision, request.max_batch)
+        checked = verify_onnx(network, files, choice, info.max_batch)
         bar.advance(1, "writing")
         for io_dtype, path in files.items():
             write_bytes(path, make_variant(body, dataclasses.replace(info, io_dtype=io_dtype)).SerializeToString())
-            open_backend(path).close()
+            with open_for_check(path):
+                pass  # ONNX Runtime accepts the file that is kept
         bar.advance(1, "done")
     return checked

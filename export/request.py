@@ -14,6 +14,8 @@ BUILDER_CHOICES: tuple[BuilderChoice, ...] = ("auto", "tensorrt", "tensorrt_rtx"
 LARGEST_TILE_PX = 2048
 """Longest side of a tile: at x4 it gives 8192 pixels, more than a GPU has memory for in the networks here."""
 LARGEST_BATCH = 256
+LARGEST_WORKSPACE_MIB = 1 << 20
+"""A tebibyte."""
 DEFAULT_PLAN_TILE_PX = 128
 """Side of a plan's tile when none is asked for: a fixed shape lets TensorRT choose its kernels exactly."""
 
@@ -69,13 +71,22 @@ class ExportRequest:
     """Largest number of tiles in one call."""
     builder: BuilderChoice | None
     """Which library builds a TensorRT plan; None for no plan."""
+    workspace_mib: int | None = None
+    """Cap on the scratch memory of the plan's build; None for the builder's default."""
 
     def __post_init__(self) -> None:
         """Refuse what no export can satisfy.
 
         Raises:
-            UsageError: an impossible batch, or a name that is not a plain file name.
+            UsageError: an impossible batch or workspace, or a name that is not a plain file name.
         """
+        if self.workspace_mib is not None and not 1 <= self.workspace_mib <= LARGEST_WORKSPACE_MIB:
+            raise UsageError(
+                f"a workspace of {self.workspace_mib} MiB is impossible.",
+                f"Give --workspace from 1 to {LARGEST_WORKSPACE_MIB} MiB.",
+            )
+        if self.workspace_mib is not None and self.builder is None:
+            raise UsageError("--workspace is for the build of a plan, and none was asked for.", "Give --trt as well.")
         if not 1 <= self.max_batch <= LARGEST_BATCH:
             raise UsageError(
                 f"a batch of {self.max_batch} tiles is impossible.", f"Give --max-batch from 1 to {LARGEST_BATCH}."

@@ -13,6 +13,9 @@ CHECK_SHAPES = ((1, 23, 31), (3, 19, 26))
 _REDUCTION = 4
 """Photographs are reduced by this before cropping, which gives the detail per pixel of a low-resolution image."""
 
+_RANGE_REDUCTION = 8
+_RANGE_CROP_PX = 48
+
 
 def check_batches(max_batch: int) -> list[NDArray[np.uint8]]:
     """Give (N, H, W, 3) uint8 RGB batches of the shapes of ``CHECK_SHAPES``, N at most ``max_batch``."""
@@ -23,6 +26,15 @@ def check_batches(max_batch: int) -> list[NDArray[np.uint8]]:
 def tile_batch(batch: int, height: int, width: int) -> NDArray[np.uint8]:
     """Give (batch, height, width, 3) uint8 RGB; what is larger than a photograph is mirrored at its borders."""
     return _crops(list(_reduced_photographs()), batch, height, width)
+
+
+def range_batches() -> Iterator[NDArray[np.uint8]]:
+    """Give each photograph twice, (1, H, W, 3) uint8 RGB: whole and small, and its middle in full detail."""
+    for path in locate.sample_images():
+        with Image.open(path) as image:
+            pixels = image.convert("RGB")
+            yield np.asarray(pixels.reduce(_RANGE_REDUCTION))[None]
+            yield _centre_crop(np.asarray(pixels), _RANGE_CROP_PX, _RANGE_CROP_PX)[None]
 
 
 def _reduced_photographs() -> Iterator[NDArray[np.uint8]]:

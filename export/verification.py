@@ -6,22 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from drc_deploy.engine_info import IoDtype, Precision
 from drc_deploy.errors import MissingDependencyError, VerificationError
 from drc_deploy.export.agreement import REQUIRED_PSNR_DB, Agreement, Pixels, require_psnr, to_uint8
-from drc_deploy.export.diagnosis import find_infinite_layer, find_layer_fault
-from drc_deploy.export.graph import PixelNetwork, with_precision
+from drc_deploy.export.graph import with_precision
+from drc_deploy.export.reference import reference_outputs
 from drc_deploy.export.samples import check_batches, tile_batch
+from drc_deploy.export.sparing import PrecisionChoice, SparedLayer
+from drc_deploy.export.widening import open_for_check
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.runtime.backend import open_backend
 
-FP16_NOTE = (
-    "ONNX Runtime computes a float16 graph in float32 on a CPU, so that it shows only the rounding of the weights; "
-    "torch_half computes every layer in float16 and stands for the GPU."
-)
+NOTES: dict[Precision, str] = {
+    "fp32": "",
+    "fp16": "ONNX Runtime computes a float16 graph in float32 on a CPU, so that it shows only the rounding of the "
+    "weights; what torch computes layer by layer in float16 stands for the GPU.",
+    "bf16": "ONNX Runtime has no bfloat16 convolution on a CPU: it ran the graph with its bfloat16 tensors widened to "
+    "float32, which shows only the rounding of the weights; what torch computes layer by layer in bfloat16 stands for "
+    "the GPU.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,42 +43,42 @@ class Verification:
     """The float32 variant."""
     onnx_uint8: Agreement
     """The uint8 variant, against the rounded reference."""
-    torch_half: Agreement | None
-    """The network computed in float16 by torch; None for FP32."""
+    torch_reduced: Agreement | None
+    """The network computed by torch in the precision of the export, layer by layer; None for FP32."""
+    spared_layers: tuple[SparedLayer, ...] = ()
+    """Layers of the body that had to stay in float32, and why."""
     engine: Agreement | None = None
     """The TensorRT plan, against the rounded reference; None when it could not run here."""
     note: str = ""
 
 
 def verify_onnx(
-    network: SRNetwork, files: Mapping[IoDtype, Path], precision: Precision, max_batch: int
+    network: SRNetwork, files: Mapping[IoDtype, Path], choice: PrecisionChoice, max_batch: int
 ) -> Verification:
     """Run real images through torch and through both ONNX files, which must take any size.
 
     Raises:
-        VerificationError: an output is too far from torch's, or not finite; the message names the measure and the
-            layer where float16 begins to fail.
+        VerificationError: an output is too far from torch's, or not finite; the message names the measure.
         ArtefactError: ONNX Runtime refuses a file.
     """
     batches = check_batches(max_batch)
-    full = with_precision(network, "fp32")
-    references = _reference(full, batches)
-    half = _verify_half(full, with_precision(network, "fp16"), batches, references) if precision == "fp16" else None
+    references = reference_outputs(with_precision(network, "fp32"), batches)
     floats, device = _run_file(files["float32"], [batch.astype(np.float32) for batch in batches])
     onnx_float = Agreement.between(references, floats)
-    require_psnr(onnx_float, precision, f"the ONNX graph in {device}")
+    require_psnr(onnx_float, choice.precision, f"the ONNX graph in {device}")
     bytes_, _ = _run_file(files["uint8"], batches)
     onnx_uint8 = Agreement.between([to_uint8(reference) for reference in references], bytes_)
     _require_rounding(onnx_float, onnx_uint8)
     return Verification(
-        required_psnr_db=REQUIRED_PSNR_DB[precision],
+        required_psnr_db=REQUIRED_PSNR_DB[choice.precision],
         shapes=tuple(batch.shape for batch in batches),
         reference_saturated_share=Agreement.between(references, references).saturated_share,
         onnx_device=device,
         onnx_float=onnx_float,
         onnx_uint8=onnx_uint8,
-        torch_half=half,
-        note=FP16_NOTE if half else "",
+        torch_reduced=choice.agreement,
+        spared_layers=choice.spared,
+        note=NOTES[choice.precision],
     )
 
 
@@ -101,39 +105,10 @@ def verify_engine(verification: Verification, network: SRNetwork, plan: Path, pr
         assert backend.info.tile is not None  # a plan always runs at the one size that it was tuned for
         batch = tile_batch(min(2, backend.info.max_batch), *backend.info.tile)
         output = backend.run(batch)
-    reference = to_uint8(_reference(with_precision(network, "fp32"), [batch])[0])
+    reference = to_uint8(reference_outputs(with_precision(network, "fp32"), [batch])[0])
     engine = Agreement.between([reference], [output])
     require_psnr(engine, precision, "the TensorRT engine")
     return dataclasses.replace(verification, engine=engine)
-
-
-def _reference(full: PixelNetwork, batches: Sequence[NDArray[np.uint8]]) -> list[Pixels]:
-    """Give torch's float32 output, clipped to [0, 255]."""
-    outputs = [_run_torch(full, batch) for batch in batches]
-    for batch, output in zip(batches, outputs, strict=True):
-        if not np.isfinite(output).all():
-            layer = find_infinite_layer(full, _tensor(batch))
-            raise VerificationError(
-                f"the network gives NaN or infinite pixels in float32. First layer at fault: {layer}.",
-                "Train again, or use an older checkpoint.",
-            )
-    return [np.clip(output, 0, 255) for output in outputs]
-
-
-def _verify_half(
-    full: PixelNetwork, half: PixelNetwork, batches: Sequence[NDArray[np.uint8]], references: Sequence[Pixels]
-) -> Agreement:
-    """Judge the network computed in float16, and find the layer at fault when it fails."""
-    outputs = [_run_torch(half, batch) for batch in batches]
-    # Before clipping, which could make a number of an infinity.
-    broken = any(not np.isfinite(output).all() for output in outputs)
-    agreement = Agreement.between(references, outputs if broken else [np.clip(output, 0, 255) for output in outputs])
-    if agreement.psnr_db < REQUIRED_PSNR_DB["fp16"]:
-        faults = (find_layer_fault(full, half, _tensor(batch)) for batch in batches)
-        cause = next((str(fault) for fault in faults if fault), "")
-        what = "the network in float16 gives NaN or infinite pixels and" if broken else "the network in float16"
-        require_psnr(agreement, "fp16", what, cause)
-    return agreement
 
 
 def _require_rounding(floats: Agreement, bytes_: Agreement) -> None:
@@ -147,15 +122,5 @@ def _require_rounding(floats: Agreement, bytes_: Agreement) -> None:
 
 
 def _run_file(path: Path, batches: Sequence[Pixels]) -> tuple[list[Pixels], str]:
-    with open_backend(path) as backend:
+    with open_for_check(path) as backend:
         return [backend.run(batch) for batch in batches], backend.device
-
-
-def _run_torch(network: PixelNetwork, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-    with torch.no_grad():
-        output: NDArray[np.float32] = network(_tensor(batch)).numpy()
-    return output
-
-
-def _tensor(batch: NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(batch.astype(np.float32))

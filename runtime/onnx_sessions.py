@@ -21,6 +21,8 @@ _FATAL_ONLY = 4
 """ONNX Runtime's log level: its errors reach the user through exceptions, not through its own lines."""
 _GROW_AS_REQUESTED = 1
 """``arena_extend_strategy`` of ONNX Runtime."""
+_NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
+"""What it calls an operation that it lacks for a type."""
 _CPU = ["CPUExecutionProvider"]
 
 Feeds = Mapping[str, Pixels]
@@ -131,9 +133,10 @@ def _open_session(path: Path, threads: int | None, *, cpu_only: bool) -> "onnxru
     try:
         return ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # its exceptions have no common public base
-        raise ArtefactError(
-            f"ONNX Runtime cannot load {path}: {error}.", "Export it again with `drc-deploy export`."
-        ) from error
+        hint = "Export it again with `drc-deploy export`."
+        if _NOT_IMPLEMENTED in str(error):
+            hint = "A CPU runs fp32 and fp16 files, but no bf16: export with another --precision."
+        raise ArtefactError(f"ONNX Runtime cannot load {path}: {error}.", hint) from error
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @click.argument("checkpoint", required=False)
-@click.option("--precision", type=click.Choice(["fp32", "fp16"]), help="Precision of the network.  [default: fp32]")
-@click.option("--trt", type=click.Choice(["fp32", "fp16"]), help="Build a TensorRT plan too, in this precision.")
+@click.option("--precision", type=click.Choice(get_args(Precision)), help="Precision of the network.  [default: fp32]")
+@click.option("--trt", type=click.Choice(get_args(Precision)), help="Build a TensorRT plan too, in this precision.")
 @click.option(
     "--tile",
     metavar="N|HxW|dynamic",
@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     default="auto",
     show_default=True,
     help="What builds the plan; auto takes tensorrt on a GPU, else tensorrt_rtx.",
+)
+@click.option(
+    "--workspace",
+    metavar="MIB",
+    type=int,
+    help="Most scratch memory of the plan's build, in MiB.  [default: 2048; no limit for tensorrt_rtx]",
 )
 @options.workdir_option
 @options.json_option
@@ -82,6 +88,7 @@ def _request(
     max_batch: int,
     stem: str | None,
     builder: BuilderChoice,
+    workspace: int | None,
 ) -> ExportRequest:
     """Turn the options into a request.
 
@@ -101,6 +108,7 @@ def _request(
         tile=parse_tile(tile),
         max_batch=max_batch,
         builder=builder if trt else None,
+        workspace_mib=workspace,
     )
 
 
@@ -112,6 +120,7 @@ def _report(source: Path, result: "ExportResult") -> dict[str, Any]:
         "plan": str(result.plan) if result.plan else None,
         "info": dataclasses.asdict(result.info),
         "verification": result.verification,
+        "plan_history": result.plan_history,
         "sidecar": dataclasses.asdict(result.sidecar) if result.sidecar else None,
     }
 
@@ -126,14 +135,18 @@ def _text(result: "ExportResult") -> str:
         f"{checks['onnx_uint8']['differing_share']:.2%} of 8-bit samples differ, "
         f"by {checks['onnx_uint8']['max_difference']:.0f} at most.",
     ]
-    if half := checks["torch_half"]:
-        lines.append(f"Computed in float16 by torch: {half['psnr_db']:.1f} dB PSNR.")
+    if reduced := checks["torch_reduced"]:
+        lines.append(f"Computed layer by layer by torch in this precision: {reduced['psnr_db']:.1f} dB PSNR.")
+    lines += [f"Stays in float32: {spared['layer']}, {spared['reason']}." for spared in checks["spared_layers"]]
     if result.plan and (sidecar := result.sidecar):
         lines.append(
             f"{result.plan}  {sidecar.builder} {sidecar.builder_version}, layers: {sidecar.layers_by_precision} "
             f"(told by the {sidecar.precision_source})"
         )
+        lines.append(result.plan_history)
     if checks["note"]:
         lines.append(f"Note: {checks['note']}")
-    lines.append(f"Next: drc-deploy upscale IMAGE --engine {result.onnx}")
+    runs_here = result.plan if result.info.precision == "bf16" else result.onnx
+    if runs_here:
+        lines.append(f"Next: drc-deploy upscale IMAGE --engine {runs_here}")
     return "\n".join(lines)

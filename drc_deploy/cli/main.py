@@ -16,6 +16,7 @@ from drc_deploy.errors import DrcDeployError, MissingDependencyError, Terminated
 COMMANDS = {
     "compress": "Search, prune and fine-tune: a smaller network of nearly the same quality.",
     "export": "Write a checkpoint as ONNX and, with --trt, as a TensorRT plan.",
+    "verify": "Compare an engine with its checkpoint on this machine.",
     "upscale": "Upscale images with an engine.",
     "bench": "Measure latency, memory and quality, and write a report.",
     "eval": "Measure PSNR and SSIM on pairs of HR and LR images.",

@@ -54,7 +54,7 @@ class SRNetwork(nn.Module, abc.ABC):
 
     Attributes:
         spec: What was asked of the builder.
-        float32_modules: Modules that stay in float32 when the body is halved: those that touch the 0..255 range.
+        float32_modules: Modules that stay in float32 when the body is not: those that touch the 0..255 range.
         image_modules: Modules that take or give an image. Mixed-precision training keeps them in float32: bfloat16 has
             8 bits of precision, as many as an image has.
         prunable_layers: The layers that search and pruning may narrow, in the order of ``widths``.
@@ -126,13 +126,38 @@ class SRNetwork(nn.Module, abc.ABC):
         return module
 
     def halve_body(self) -> None:
-        """Turn the weights to float16 in place, except those of ``float32_modules``.
+        """Turn the weights to float16 in place, except those of ``float32_modules``; see ``cast_body``."""
+        self.cast_body(torch.float16)
 
-        ``forward`` and ``upscale`` cast at the two borders by themselves; their input and output stay float32.
+    def cast_body(self, dtype: torch.dtype, spared: Sequence[str] = ()) -> None:
+        """Turn the weights to ``dtype`` in place, except those of ``float32_modules`` and of the layers ``spared``.
+
+        ``forward`` and ``upscale`` cast at the two borders by themselves; their input and output stay float32. A spared
+        layer gives float32, which lasts until the next layer with weights of ``dtype``: what lies between them, such as
+        a sum, is computed in float32 too.
         """
-        self.half()
-        for name in self.float32_modules:
-            self.get_submodule(name).float()
+        kept = [self.get_submodule(name) for name in (*self.float32_modules, *spared)]
+        # Put back afterwards, since going to float16 and back would round them.
+        weights = [{name: value.clone() for name, value in module.state_dict().items()} for module in kept]
+        self.to(dtype)
+        for module, state in zip(kept, weights, strict=True):
+            module.float().load_state_dict(state)
+        if spared:
+            for name in self.weighted_layers():
+                self.get_submodule(name).register_forward_pre_hook(_cast_to_weight)
+
+    def weighted_layers(self) -> list[str]:
+        """Give the names of the layers with weights, in the order of the modules."""
+        return [
+            name for name, module in self.named_modules() if "weight" in dict(module.named_parameters(recurse=False))
+        ]
+
+
+def _cast_to_weight(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Give a layer its inputs in the type of its weights; a hook."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return tuple(value.to(weight.dtype) for value in inputs)
 
 
 def resolve_widths(widths: Sequence[int] | None, layers: Sequence[tuple[str, int]], model: str) -> tuple[int, ...]:

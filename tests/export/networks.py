@@ -1,5 +1,7 @@
 """Small networks for the tests, quick to trace and to run."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,15 +30,40 @@ class Toy(SRNetwork):
 
     def upscale(self, lr: Tensor) -> Tensor:
         x = F.interpolate(lr, scale_factor=2.0, mode="nearest")
-        x = self.inner(self.head(x.to(self.head.weight.dtype)))
+        x = self.between(self.inner(self.head(x.to(self.head.weight.dtype))))
         result: Tensor = self.tail(x.to(self.tail.weight.dtype)) + 100
         return result
+
+    def between(self, x: Tensor) -> Tensor:
+        return x
 
     def forward(self, lr: Tensor) -> list[Tensor]:
         return [self.upscale(lr)]
 
     def build_duals(self, design: DualDesign = "progressive") -> nn.ModuleList:
         return nn.ModuleList()
+
+
+class Cancels(Toy):
+    """Five more layers, of which the chosen ones subtract large weights whose difference float16 loses.
+
+    Channels come in equal pairs, so that such a layer multiplies by the small difference of its weights.
+    """
+
+    def __init__(self, sensitive: Sequence[int]) -> None:
+        super().__init__()
+        self.chain = nn.Sequential(*(nn.Conv2d(4, 4, 1, bias=False) for _ in range(5)))
+        pairs = torch.tensor([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]])
+        with torch.no_grad():
+            self.inner.weight.copy_(torch.ones(4, 4)[:, :, None, None] / 8)
+            self.inner.bias.zero_()  # type: ignore[union-attr]
+            for index, layer in enumerate(self.chain):
+                matrix = 1001.2 * torch.eye(4) - 1000.3 * pairs if index in sensitive else torch.eye(4)
+                layer.weight.copy_(matrix[:, :, None, None])  # type: ignore[operator]
+
+    def between(self, x: Tensor) -> Tensor:
+        result: Tensor = self.chain(x)
+        return result
 
 
 class BurnsBatch(Toy):

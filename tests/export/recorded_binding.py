@@ -49,6 +49,9 @@ class RecordedBinding:
             self._enums["IProgressMonitor"] = type("IProgressMonitor", (), {})
         self._kinds, self._inspection = kinds, inspection
 
+    damaged, of_another_gpu = b"damaged", b"another GPU"
+    """Timing caches that are refused, each at its own step."""
+
     class ILogger:
         """Its severities are not in the recording."""
 
@@ -81,10 +84,26 @@ class RecordedBinding:
             self,
             "Builder",
             create_network=self._network,
-            create_builder_config=lambda: Instance(self, "IBuilderConfig", add_optimization_profile=lambda _: 0),
+            create_builder_config=lambda: Instance(
+                self,
+                "IBuilderConfig",
+                add_optimization_profile=lambda _: 0,
+                create_timing_cache=self._timing_cache,
+                set_timing_cache=self._set_timing_cache,
+            ),
             create_optimization_profile=lambda: Instance(self, "IOptimizationProfile"),
             build_serialized_network=lambda network, config: b"plan",
         )
+
+    def _timing_cache(self, content: bytes) -> Instance | None:
+        self.calls.append(("IBuilderConfig", "create_timing_cache", (content,)))
+        if content == self.damaged:
+            return None
+        return Instance(self, "ITimingCache", serialize=lambda: content + b"+measured")
+
+    def _set_timing_cache(self, cache: Instance, ignore_mismatch: bool) -> bool:
+        assert not ignore_mismatch
+        return not cache.serialize().startswith(self.of_another_gpu)
 
     def _network(self, flags: int) -> Instance:
         self.calls.append(("Builder", "create_network", (flags,)))

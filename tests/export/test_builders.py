@@ -11,9 +11,11 @@ from onnx import TensorProto, helper
 
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import ArtefactError, VerificationError
-from drc_deploy.export.builders import PlanShape, build_plan
+from drc_deploy.export.builders import BuildOptions, PlanShape, build_plan
+from drc_deploy.export.gpu import Gpu
 from drc_deploy.export.libraries import Library, LibraryName, find_library
 from drc_deploy.export.pipeline import ExportResult
+from drc_deploy.export.timing_cache import timing_cache_path
 from tests.export.recorded_binding import VERSIONS, RecordedBinding
 
 FP16_ENGINE = '{"Layers": [{"LayerType": "CaskConvolution", "Outputs": [{"Format/Datatype": "Row major FP16"}]}]}'
@@ -63,9 +65,72 @@ def test_precision_comes_from_the_graph_or_from_the_flag_of_tensorrt_8(
     assert library.graph_precision("fp16") == ("fp32" if sets_fp16 else "fp16")
 
 
-def test_an_fp32_plan_does_not_compute_in_tf32() -> None:
-    library, binding = _library("tensorrt-10.3.0", kinds=("FLOAT",), inspection=FP16_ENGINE.replace("16", "32"))
-    build_plan(library, Path("x.onnx"), "fp32", PlanShape((128, 128), 4))
+def _workspaces(binding: RecordedBinding) -> list[int]:
+    return [arguments[1] for _, name, arguments in binding.calls if name == "set_memory_pool_limit"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_cap_on_scratch_memory_is_kept_and_only_rtx_has_none_by_default(version: str) -> None:
+    for asked, expected in ((None, [] if "rtx" in version else [2 << 30]), (100, [100 << 20])):
+        library, binding = _library(version, kinds=("HALF",), inspection=FP16_ENGINE)
+        build_plan(library, Path("x.onnx"), "fp16", PlanShape((128, 128), 4), BuildOptions(workspace_mib=asked))
+        assert _workspaces(binding) == expected
+
+
+def test_too_small_a_cap_is_told_of(rtx: Library, exported: ExportResult) -> None:
+    with pytest.raises(ArtefactError, match="gave no plan") as caught:
+        build_plan(rtx, exported.onnx, "fp16", PlanShape((512, 512), 4), BuildOptions(workspace_mib=1))
+    assert "--workspace 1" in caught.value.hint
+
+
+@pytest.mark.parametrize("version", [version for version in VERSIONS if "rtx" not in version])
+@pytest.mark.parametrize(
+    ("kept", "attached"),
+    [
+        (None, [b""]),
+        (b"earlier", [b"earlier"]),
+        (b"damaged", [b"damaged", b""]),
+        (b"another GPU", [b"another GPU", b""]),
+    ],
+)
+def test_what_was_measured_is_used_and_kept(
+    version: str, kept: bytes | None, attached: list[bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "cache" / "x.timing"
+    if kept is not None:
+        path.parent.mkdir()
+        path.write_bytes(kept)
+    library, binding = _library(version, kinds=("HALF",), inspection=FP16_ENGINE)
+    build_plan(library, Path("x.onnx"), "fp16", PlanShape((128, 128), 4), BuildOptions(timing_cache=path))
+    assert [arguments[0] for _, name, arguments in binding.calls if name == "create_timing_cache"] == attached
+    assert path.read_bytes() == attached[-1] + b"+measured"
+
+
+def test_a_cache_that_cannot_be_written_spoils_no_plan(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    library, _ = _library("tensorrt-10.3.0", kinds=("HALF",), inspection=FP16_ENGINE)
+    options = BuildOptions(timing_cache=tmp_path / "file" / "x.timing")
+    assert build_plan(library, Path("x.onnx"), "fp16", PlanShape((128, 128), 4), options).plan == b"plan"
+
+
+def test_each_machine_has_a_timing_cache_of_its_own_and_rtx_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    gpus = [Gpu("NVIDIA Orin", "8.7", None), Gpu("NVIDIA/../Thor", "11.0", "580")]
+    libraries = [_library(version, kinds=())[0] for version in ("tensorrt-10.3.0", "tensorrt-11.4.0")]
+    paths = {timing_cache_path(library, gpu) for library in libraries for gpu in gpus}
+    assert len(paths) == 4
+    assert {path.parent for path in paths if path} == {tmp_path / "drc-deploy"}
+    assert timing_cache_path(_library("tensorrt-rtx-1.7.1", kinds=())[0], gpus[0]) is None
+    assert timing_cache_path(libraries[0], None) is None
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_float32_layers_are_not_computed_in_tf32(precision: Precision) -> None:
+    inspection = FP16_ENGINE.replace("16", precision.removeprefix("fp"))
+    library, binding = _library("tensorrt-10.3.0", kinds=("FLOAT",), inspection=inspection)
+    build_plan(library, Path("x.onnx"), precision, PlanShape((128, 128), 4))
     assert ("IBuilderConfig", "clear_flag", (binding.BuilderFlag.TF32,)) in binding.calls
 
 

@@ -102,8 +102,12 @@ def test_halved_body_keeps_the_borders_in_float32() -> None:
     lr = torch.rand(1, 3, 12, 12) * 255
     with torch.no_grad():
         exact = network.upscale(lr)
+        before = {name: value.clone() for name, value in network.state_dict().items()}
         network.halve_body()
         halved = network.upscale(lr)
+    for name, value in network.state_dict().items():
+        expected = before[name] if name.startswith(network.float32_modules) else before[name].half()
+        assert torch.equal(value, expected)
     assert halved.dtype == torch.float32
     assert network.convolution("tail.2").weight.dtype == torch.float32
     assert network.convolution("head").weight.dtype == torch.float16
