@@ -1,23 +1,59 @@
 """The graph of ``upscale --exact``: means over the whole image are told to it, instead of taken from the tile.
 
 A network with channel attention looks at the mean of every channel, which in a tile is another than in the image. The
-exact graph tells the means that it saw in a part of the tile, and takes others in their place. After a first pass over
-all tiles, the means of the image are known well enough for a second one to differ from the untiled result by at most
-one grey level (``runtime/exact.py``).
+exact graph tells the means that it saw in a part of the tile, and takes others in their place. After passes over all
+tiles, the means of the image are known well enough for the result to differ from the untiled one by at most one grey
+level (``runtime/exact.py``).
 """
 
+import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, SEEN_NAME
+from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, SEEN_NAME, EngineInfo
 from drc_deploy.errors import UsageError, VerificationError
 from drc_deploy.export.graph_edit import replace_node
+from drc_deploy.export.samples import tile_batch
+from drc_deploy.export.variants import make_variant
+from drc_deploy.files import write_bytes
+from drc_deploy.runtime.backend import open_backend
+from drc_deploy.runtime.exact import ExactBackend
+from drc_deploy.runtime.upscaler import Upscaler
 
 if TYPE_CHECKING:
     import onnx
 
 _LR_SIZE, _KEPT_START, _KEPT_STOP = "exact.lr_size", "exact.kept_start", "exact.kept_stop"
+
+
+CHECK_PX, CHECK_TILE_PX = 96, 48
+"""Sides of the image, and of its tiles, on which the exact graph is checked."""
+
+
+def write_exact(body: "onnx.ModelProto", info: EngineInfo, path: Path, reference: Path) -> None:
+    """Write the exact graph, and compare its tiles with the whole image.
+
+    Args:
+        body: the graph of all variants, from ``trace_graph``.
+        info: of the variants.
+        path: ``NAME.exact.onnx``.
+        reference: the float32 variant, of any size.
+
+    Raises:
+        UsageError: the network takes no means over the whole image.
+        VerificationError: its tiles are more than a grey level from the whole.
+    """
+    exact_info = dataclasses.replace(info, io_dtype="float32", tile=None, max_batch=1)
+    write_bytes(path, make_exact(make_variant(body, exact_info)).SerializeToString())
+    image = tile_batch(1, CHECK_PX, CHECK_PX)[0]
+    with Upscaler(open_backend(reference)) as whole, Upscaler(ExactBackend(path), tile=CHECK_TILE_PX) as tiled:
+        difference = np.abs(whole(image).astype(int) - tiled(image)).max()
+    if difference > 1:
+        raise VerificationError(
+            f"tiles of the exact graph are {difference} grey levels from the whole image.", "Export without --exact."
+        )
 
 
 def make_exact(model: "onnx.ModelProto") -> "onnx.ModelProto":

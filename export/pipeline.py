@@ -8,18 +8,21 @@ from typing import Any
 
 from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.engine_info import EngineInfo, IoDtype, PlanSidecar, sidecar_path
+from drc_deploy.export.exact import write_exact
 from drc_deploy.export.graph import trace_graph
 from drc_deploy.export.plan_export import PlanBuilder, PlanJob
 from drc_deploy.export.request import ExportRequest
 from drc_deploy.export.simplify import simplify_graph
 from drc_deploy.export.sparing import PrecisionChoice, choose_precision
 from drc_deploy.export.staging import publish, staging_folder
-from drc_deploy.export.variants import make_variant
+from drc_deploy.export.variants import make_variant, read_onnx_info
 from drc_deploy.export.verification import Verification, verify_onnx
 from drc_deploy.export.widening import open_for_check
 from drc_deploy.files import sha256_of, write_bytes
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
+from drc_deploy.runtime.exact import EXACT_SUFFIX
+from drc_deploy.runtime.memory_probe import measure_bytes_per_pixel
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class ExportResult:
     """The uint8 variant, for ordinary images."""
     float_onnx: Path
     """The float32 variant, for 16-bit images."""
+    exact_onnx: Path | None
+    """The variant for ``upscale --exact``; None when it was not asked for."""
     plan: Path | None
     """None when no plan was asked for."""
     info: EngineInfo
@@ -62,18 +67,21 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
             "uint8": staging / f"{request.stem}.onnx",
             "float32": staging / f"{request.stem}.float.onnx",
         }
-        checked = _write_onnx(onnx_info, network, files, choice)
-        finished, made = list(files.values()), None
+        exact = staging / f"{request.stem}{EXACT_SUFFIX}" if request.exact else None
+        in_place = request.folder / files["uint8"].name
+        checked, onnx_info = _write_onnx(onnx_info, network, files, choice, exact, in_place)
+        finished, made = [*files.values(), *([exact] if exact else [])], None
         if builder is not None:
             plan = files["uint8"].with_suffix(".plan")
             job = PlanJob(info, request.folder / plan.name, request.workspace_mib)
             made = builder.write(files["uint8"], job, network, checked)
             finished += [plan, sidecar_path(plan)]
-        onnx, float_onnx, *plan_files = publish(finished, request.folder)
+        published = {path.name: path for path in publish(finished, request.folder)}
     return ExportResult(
-        onnx=onnx,
-        float_onnx=float_onnx,
-        plan=plan_files[0] if plan_files else None,
+        onnx=published[files["uint8"].name],
+        float_onnx=published[files["float32"].name],
+        exact_onnx=published[exact.name] if exact else None,
+        plan=published.get(f"{request.stem}.plan"),
         info=onnx_info,
         sidecar=made.sidecar if made else None,
         verification=made.sidecar.verification if made else dataclasses.asdict(checked),
@@ -99,10 +107,15 @@ def _describe(request: ExportRequest, network: SRNetwork) -> EngineInfo:
 
 
 def _write_onnx(
-    info: EngineInfo, network: SRNetwork, files: Mapping[IoDtype, Path], choice: PrecisionChoice
-) -> Verification:
-    """Trace, write both variants and check them."""
-    with progress("Exporting to ONNX", 3) as bar:
+    info: EngineInfo,
+    network: SRNetwork,
+    files: Mapping[IoDtype, Path],
+    choice: PrecisionChoice,
+    exact: Path | None,
+    in_place: Path,
+) -> tuple[Verification, EngineInfo]:
+    """Trace, write all variants and check them; give ``info`` with the memory that they take."""
+    with progress("Exporting to ONNX", 4) as bar:
         body = trace_graph(choice.lower(network, info.precision), info.precision)
         simplify_graph(body)
         bar.advance(1, "checking against torch")
@@ -111,10 +124,22 @@ def _write_onnx(
             free = dataclasses.replace(info, io_dtype=io_dtype, tile=None)
             write_bytes(path, make_variant(body, free).SerializeToString())
         checked = verify_onnx(network, files, choice, info.max_batch)
+        bar.advance(1, "measuring memory")
+        info = dataclasses.replace(info, cpu_bytes_per_pixel=_memory(files["uint8"], info, in_place))
+        if exact:
+            write_exact(body, info, exact, files["float32"])
         bar.advance(1, "writing")
         for io_dtype, path in files.items():
             write_bytes(path, make_variant(body, dataclasses.replace(info, io_dtype=io_dtype)).SerializeToString())
             with open_for_check(path):
                 pass  # ONNX Runtime accepts the file that is kept
         bar.advance(1, "done")
-    return checked
+    return checked, info
+
+
+def _memory(path: Path, info: EngineInfo, in_place: Path) -> int | None:
+    """Measure what a pixel takes, or take it over from the file that is replaced: an export again gives equal files."""
+    earlier = read_onnx_info(in_place)
+    if earlier and dataclasses.replace(earlier, cpu_bytes_per_pixel=None) == info:
+        return earlier.cpu_bytes_per_pixel
+    return measure_bytes_per_pixel(path)

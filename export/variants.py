@@ -1,5 +1,6 @@
 """The files that users run, made from one float graph: uint8 or float32 pixels, any size or one tile."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo
@@ -8,6 +9,18 @@ if TYPE_CHECKING:
     import onnx
 
 _BODY_INPUT, _BODY_OUTPUT = "lr_pixels", "sr_pixels"
+
+
+def read_onnx_info(path: Path) -> EngineInfo | None:
+    """Read what an ONNX file says about itself; None where there is no such file of this program."""
+    import onnx
+
+    try:
+        model = onnx.load(path)
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
+        return EngineInfo.from_json(metadata[METADATA_KEY], str(path))
+    except Exception:  # of protobuf, which ONNX does not name; a missing or foreign file tells nothing
+        return None
 
 
 def make_variant(body: "onnx.ModelProto", info: EngineInfo) -> "onnx.ModelProto":

@@ -13,7 +13,7 @@ from drc_deploy.engine_info import EngineInfo, read_sidecar
 from drc_deploy.errors import ArtefactError, ImageError, UsageError
 from drc_deploy.runtime import channels
 from drc_deploy.runtime.backend import Backend, Pixels, open_backend
-from drc_deploy.runtime.exact import EXACT_SUFFIX, ExactBackend, with_image_means
+from drc_deploy.runtime.exact import EXACT_SUFFIX, OVERLAP_PX, PASSES, ExactBackend, with_image_means
 from drc_deploy.runtime.memory_plan import Fitted, MemoryBudget, fit_plan, free_budget, resident_bytes
 from drc_deploy.runtime.rescue import Rescue
 from drc_deploy.runtime.strips import upscaled_strips
@@ -59,6 +59,8 @@ class Upscaler:
         if (tile is not None and tile < 1) or (overlap is not None and overlap < 0):
             raise UsageError("a tile has at least 1 pixel and an overlap at least 0.", "Give other numbers.")
         self._backend = backend
+        if overlap is None and isinstance(backend, ExactBackend):
+            overlap = OVERLAP_PX
         self._tile, self._overlap, self._budget = tile, overlap, budget
         self._cores = backend.workers
         self._open_float = open_float
@@ -85,8 +87,8 @@ class Upscaler:
             tile: as for the constructor.
             overlap: as for the constructor.
             threads: CPU threads; None leaves the choice to the library.
-            exact: give what the untiled network would, to one grey level, in twice the time; of ``NAME.onnx`` and
-                ``NAME.plan`` this runs ``NAME.exact.onnx``.
+            exact: give what the untiled network would, to one grey level, in three times the time; of ``NAME.onnx``
+                and ``NAME.plan`` this runs ``NAME.exact.onnx``.
             max_memory: bytes that the process may take; None: most of what is free. Tiles become smaller and fewer at
                 a time to keep within it. For an ONNX of any size on a CPU.
         """
@@ -144,7 +146,7 @@ class Upscaler:
     def tile_count(self, image: Pixels) -> int:
         """Give how many tiles ``image`` takes, so many will be reported to ``on_tiles``."""
         plan = self.plan(image.shape[0], image.shape[1], image.dtype)
-        passes = 2 if plan.tile_count > 1 and isinstance(self._backend, ExactBackend) else 1
+        passes = 1 + PASSES if plan.tile_count > 1 and isinstance(self._backend, ExactBackend) else 1
         return plan.tile_count * passes * (2 if _varying_alpha(image) else 1)
 
     def __call__(self, image: Pixels) -> Pixels:

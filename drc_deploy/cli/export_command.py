@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     type=int,
     help="Most scratch memory of the plan's build, in MiB.  [default: 2048; no limit for tensorrt_rtx]",
 )
+@click.option("--exact", is_flag=True, help="Write NAME.exact.onnx too, which `upscale --exact` runs.")
 @options.workdir_option
 @options.json_option
 def command(checkpoint: str | None, workdir: Path, as_json: bool, **choices: Any) -> None:
@@ -89,6 +90,7 @@ def _request(
     stem: str | None,
     builder: BuilderChoice,
     workspace: int | None,
+    exact: bool,
 ) -> ExportRequest:
     """Turn the options into a request.
 
@@ -109,6 +111,7 @@ def _request(
         max_batch=max_batch,
         builder=builder if trt else None,
         workspace_mib=workspace,
+        exact=exact,
     )
 
 
@@ -117,6 +120,7 @@ def _report(source: Path, result: "ExportResult") -> dict[str, Any]:
         "checkpoint": str(source),
         "onnx": str(result.onnx),
         "float_onnx": str(result.float_onnx),
+        "exact_onnx": str(result.exact_onnx) if result.exact_onnx else None,
         "plan": str(result.plan) if result.plan else None,
         "info": dataclasses.asdict(result.info),
         "verification": result.verification,
@@ -130,6 +134,7 @@ def _text(result: "ExportResult") -> str:
     lines = [
         f"{result.onnx}  uint8 pixels, {result.info.precision}",
         f"{result.float_onnx}  float32 pixels, for 16-bit images",
+        *([f"{result.exact_onnx}  for upscale --exact"] if result.exact_onnx else []),
         f"Checked on real images against torch: {checks['onnx_float']['psnr_db']:.1f} dB PSNR "
         f"(needed {checks['required_psnr_db']:.0f}), "
         f"{checks['onnx_uint8']['differing_share']:.2%} of 8-bit samples differ, "
