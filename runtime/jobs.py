@@ -183,11 +183,12 @@ def upscale_file(upscaler: Upscaler, job: Job, *, overwrite: bool, title: str) -
     for note in picture.notes:
         _log.warning(note)
     layout = Layout.of(picture.pixels, upscaler.info.scale)
-    check_output(job.target, layout, with_profile=picture.icc_profile is not None)
+    metadata = picture.metadata.for_size(layout.width, layout.height)
+    check_output(job.target, layout, with_profile=metadata.icc_profile is not None)
     tiles = upscaler.tile_count(picture.pixels)
     with progress(title, tiles) as bar:
         strips = upscaler.strips(picture.pixels, bar.advance)
-        write_image(job.target, strips, layout, picture.icc_profile)
+        write_image(job.target, strips, layout, metadata)
     seconds = round(time.perf_counter() - start, 3)
     return Finished(str(job.source), str(job.target), layout.width, layout.height, seconds, tiles)
 
