@@ -44,11 +44,12 @@ class Picture:
 
 def list_images(folder: Path) -> list[Path]:
     """Give the image files in ``folder`` and below, by suffix, without hidden ones, sorted."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    return sorted(path for path in folder.rglob("*") if is_image_file(path))
+
+
+def is_image_file(path: Path) -> bool:
+    """Tell whether a file has the suffix of an image and is not hidden."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def limit_pixels(count: int) -> None:
