@@ -57,6 +57,8 @@ class Finished:
     then: these add up to more than the run takes."""
     tiles: int
     """How many tiles the network was run on."""
+    frames: int = 1
+    """Of a video."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class Outcome:
 
 def run_jobs(upscaler: Upscaler, jobs: Sequence[Job], options: RunOptions) -> Outcome:
     """Upscale every image, whatever happens to the others; progress goes to standard error."""
-    skipped = {job: None for job in jobs if options.skip_existing and _is_finished(job)}
+    skipped = {job: None for job in jobs if options.skip_existing and is_finished(job)}
     to_do = [job for job in jobs if job not in skipped]
     begun: list[Future[Finished] | Failed] = []
     read = partial(_read, tolerant=options.tolerant)
@@ -106,7 +108,7 @@ def run_jobs(upscaler: Upscaler, jobs: Sequence[Job], options: RunOptions) -> Ou
     )
 
 
-def _is_finished(job: Job) -> bool:
+def is_finished(job: Job) -> bool:
     """Tell whether the result is there and not older than the image; results are written whole or not at all."""
     if job.source is None or job.target is None:
         return False
@@ -155,7 +157,7 @@ def _upscale(
         OutputError: the output is in the way, cannot hold the image, or cannot be written.
         ArtefactError: the network failed.
     """
-    _check_target(job, options)
+    check_target(job, options)
     picture, read_s = reading.result()
     start = time.perf_counter()
     for note in picture.notes:
@@ -176,7 +178,7 @@ def _upscale(
         return writer.write(upscaler.strips(picture.pixels, bar.advance), write)
 
 
-def _check_target(job: Job, options: RunOptions) -> None:
+def check_target(job: Job, options: RunOptions) -> None:
     """Refuse to write over the input, or over anything without leave."""
     if job.target is None or not os.path.exists(job.target):
         return

@@ -16,7 +16,7 @@ from drc_deploy.errors import DrcDeployError, MissingDependencyError, Terminated
 COMMANDS = {
     "compress": "Search, prune and fine-tune: a smaller network of nearly the same quality.",
     "export": "Write a checkpoint as ONNX and, with --trt, as a TensorRT plan.",
-    "upscale": "Upscale images with an engine.",
+    "upscale": "Upscale images and videos with an engine.",
     "bench": "Measure latency, memory and quality, and write a report.",
     "eval": "Measure PSNR and SSIM on pairs of HR and LR images.",
     "data": "Prepare photographs for training.",
@@ -36,7 +36,14 @@ COMMANDS = {
 """Command name -> the line in the group's help; the module is ``drc_deploy.cli.<name>_command``."""
 
 
-EXTRAS = {"torch": "train", "matplotlib": "train", "onnx": "export", "onnxscript": "export", "onnxruntime": "ort"}
+EXTRAS = {
+    "torch": "train",
+    "matplotlib": "train",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "ort",
+    "av": "video",
+}
 """Package -> the extra of drc-deploy that brings it."""
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from drc_deploy.runtime.job_runner import Failed
 
 
-@click.command(short_help="Upscale images with an engine.")
+@click.command(short_help="Upscale images and videos with an engine.")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--engine", help="A .plan, .onnx or checkpoint, or a name.  [default: the newest in --workdir]")
 @click.option("-o", "--output", help="File, folder, or - for a PNG on standard output.  [default: INPUT_x4.png]")
@@ -45,13 +45,18 @@ def command(
     Grey and RGB, with and without transparency, 8 and 16 bit; colour profiles, resolution and EXIF are kept. INPUT is
     PNG, JPEG, WebP, TIFF or BMP: a file, a folder, a quoted pattern such as 'photos/**/*.jpg', or - for standard input.
     A file in.png becomes in_x4.png beside it, a folder or pattern in FOLDER becomes FOLDER_x4; nothing is written over.
+
+    A video (MP4, MOV, MKV, WebM or AVI, one at a time) keeps its sound, subtitles and time stamps; the same command
+    goes on with one that was stopped.
     """
+    from drc_deploy.files import sha256_of
     from drc_deploy.images import limit_pixels
     from drc_deploy.locate import find_engine
     from drc_deploy.runtime.job_runner import RunOptions, run_jobs
     from drc_deploy.runtime.jobs import newest_engine, plan_jobs
     from drc_deploy.runtime.standard_streams import STREAM, check_streams
     from drc_deploy.runtime.upscaler import Upscaler
+    from drc_deploy.runtime.video import is_video, plan_video, upscale_video
 
     to_stdout = output == STREAM
     if overwrite and skip_existing:
@@ -65,8 +70,14 @@ def command(
     if not engine:
         click.echo(f"Using the newest engine: {path}", err=True)
     with Upscaler.open(path, tile=tile, overlap=overlap, threads=threads) as upscaler:
-        jobs = plan_jobs(inputs, output, upscaler.info.scale)
-        outcome = run_jobs(upscaler, jobs, RunOptions(overwrite, skip_existing, tolerant))
+        run_options, scale = RunOptions(overwrite, skip_existing, tolerant), upscaler.info.scale
+        if any(is_video(name) for name in inputs):
+            jobs = [plan_video(inputs, output, scale)]
+            made_by = {"engine": sha256_of(path), "tile": tile, "overlap": overlap}
+            outcome = upscale_video(upscaler, jobs[0], run_options, made_by)
+        else:
+            jobs = plan_jobs(inputs, output, scale)
+            outcome = run_jobs(upscaler, jobs, run_options)
         result = {
             "files": [dataclasses.asdict(item) for item in outcome.finished],
             "skipped": [dataclasses.asdict(item) for item in outcome.skipped],
