@@ -40,7 +40,7 @@ class RunOptions:
     skip_existing: bool = False
     """Leave out images whose result exists and is not older than they are; do the others again."""
     tolerant: bool = False
-    """Take what is left of a truncated JPEG."""
+    """Take what is left of a truncated JPEG or a damaged video."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,15 +88,17 @@ def upscale_video(upscaler: Upscaler, job: Job, options: RunOptions, made_by: Ma
         return Outcome([], [Skipped(str(source), str(target))], [])
     check_target(job, options)
     start = time.perf_counter()
-    info = video_info(source)
+    info = video_info(source, tolerant=options.tolerant)
     for note in info.notes:
         _log.warning(note)
     check_writable(target.parent)
-    check_target_holds(source, target)
+    check_target_holds(source, target, info)
     work = _Segments(target.with_name(f"{target.name}.segments"))
     work.begin({**_identity(source), **made_by})
     with progress(source.name, max(info.frame_count, 1), done=len(work.finished()) * SEGMENT_FRAMES) as bar:
-        _compute(upscaler, source, info, work, bar)
+        first = len(work.finished()) * SEGMENT_FRAMES
+        with closing(frames_of(source, skip=first, tolerant=options.tolerant)) as frames:
+            _compute(_upscaled(upscaler, frames, bar), info, work)
     frame_count = join(work.finished(), source, target, info)
     work.remove()
     height, width = (side * upscaler.info.scale for side in (info.height, info.width))
@@ -157,12 +159,11 @@ def _identity(source: Path) -> dict[str, object]:
     }
 
 
-def _compute(upscaler: Upscaler, source: Path, info: VideoInfo, work: _Segments, bar: Progress) -> None:
+def _compute(results: Iterator[Frame], info: VideoInfo, work: _Segments) -> None:
     """Make all segments that are missing, each encoded while its frames are computed."""
     first_index = len(work.finished())
     written: list[Future[None]] = []
-    with closing(frames_of(source, skip=first_index * SEGMENT_FRAMES)) as frames, WriteBehind() as writer:
-        results = _upscaled(upscaler, frames, bar)
+    with WriteBehind() as writer:
         for first in results:
             segment = chain([first], islice(results, SEGMENT_FRAMES - 1))
             path = work.path(first_index + len(written))

@@ -6,6 +6,7 @@ again.
 """
 
 import heapq
+import logging
 import tempfile
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+_log = logging.getLogger(__name__)
+
 SEGMENT_FRAMES = 48
 """A run that is killed computes so many again at most; each segment begins with a whole picture, which costs space."""
 
@@ -36,6 +39,7 @@ _ENCODER_OPTIONS = {"preset": "veryfast", "crf": "16", "x264-params": "bframes=0
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 """ITU-T H.273, table 3."""
 _UNSPECIFIED = 2
+_EARLY_END_S, _EARLY_END_PART = 1.0, 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class VideoInfo:
     rate: Fraction
     """Frames per second on average."""
     frame_count: int
-    """As the file says or its duration suggests; for progress only."""
+    """How many pictures the file holds, decoded or not; for progress only."""
     pixel_aspect: Fraction
     colours: Colours
     notes: tuple[str, ...]
@@ -118,18 +122,28 @@ def _is_cover(stream: "Stream") -> bool:
     return bool(stream.disposition & Disposition.attached_pic)
 
 
-def video_info(path: Path) -> VideoInfo:
+def video_info(path: Path, *, tolerant: bool = False) -> VideoInfo:
     """Read what the result takes over.
 
+    Args:
+        path: the video.
+        tolerant: take one that ends early for what is there, with a note.
+
     Raises:
-        ImageError: as ``open_video``.
+        ImageError: as ``open_video``, or the pictures end before the file says that they do.
     """
+    frame_count, missing = _length(path)
+    if missing and not tolerant:
+        raise ImageError(
+            f"{path} ends early: {missing}.",
+            "Copy the file again, or give --tolerant to take the pictures that it has.",
+        )
     with open_video(path) as (container, stream):
         context = stream.codec_context
         rate, time_base = stream.average_rate or stream.guessed_rate or Fraction(25), stream.time_base
         if time_base is None:
             raise ImageError(f"{path} has no time stamps.", "Convert it to MP4 or MKV first.")
-        notes = []
+        notes = [f"{path} ends early: {missing}."] if missing else []
         bits = max((component.bits for component in context.format.components), default=8) if context.format else 8
         if bits > 8:
             notes.append(f"{path} has {bits} bits a sample: the result has 8.")
@@ -137,18 +151,37 @@ def video_info(path: Path) -> VideoInfo:
             notes.append(f"{path} has several video streams: only the first is used.")
         if container.streams.data or container.streams.attachments:
             notes.append(f"{path} has streams of data or attachments, which are left out.")
-        seconds = float((stream.duration or 0) * time_base) or (container.duration or 0) / 1e6
         return VideoInfo(
             context.height,
             context.width,
             _display_matrix(container, stream),
             time_base,
             rate,
-            stream.frames or round(seconds * rate),
+            frame_count,
             context.sample_aspect_ratio or Fraction(0),
             Colours(context.colorspace, context.color_primaries, context.color_trc, context.color_range),
             tuple(notes),
         )
+
+
+def _length(path: Path) -> tuple[int, str]:
+    """Count the pictures without decoding them, and say how many seconds are missing; nothing when none are.
+
+    Of a file that is cut off FFmpeg only says that it ends.
+    """
+    with open_video(path) as (container, stream):
+        spans: list[tuple[int, int]] = []
+        for packet in container.demux(stream):
+            if packet.dts is not None:
+                begin = packet.dts if packet.pts is None else packet.pts
+                spans.append((begin, begin + (packet.duration or 0)))
+        if not spans or stream.time_base is None:
+            raise ImageError(f"{path} has no pictures.", "Copy the file again.")
+        held_s = float((max(end for _, end in spans) - min(spans)[0]) * stream.time_base)
+        promised_s = float((stream.duration or 0) * stream.time_base) or (container.duration or 0) / 1e6
+    # Sound may go on for a while after the last picture, and not every file tells the length of the two apart.
+    short = promised_s - held_s > _EARLY_END_S and held_s < _EARLY_END_PART * promised_s
+    return len(spans), f"it holds pictures for {held_s:.1f} of {promised_s:.1f} seconds" if short else ""
 
 
 def _display_matrix(container: "InputContainer", stream: "VideoStream") -> tuple[int, ...] | None:
@@ -164,23 +197,43 @@ def _display_matrix(container: "InputContainer", stream: "VideoStream") -> tuple
     return None if matrix is None else tuple(np.frombuffer(bytes(matrix), np.int32).tolist())
 
 
-def frames_of(path: Path, skip: int) -> Generator[Frame, None, None]:
+def frames_of(path: Path, skip: int, *, tolerant: bool = False) -> Generator[Frame, None, None]:
     """Decode all frames but the first ``skip``, in the order in which they are shown.
+
+    Args:
+        path: the video.
+        skip: number of frames that are not given.
+        tolerant: give damaged frames as far as they can be decoded, with a note.
 
     Raises:
         ImageError: the file is damaged.
     """
-    import av
-
     count = 0
     with open_video(path) as (container, stream):
-        try:
-            for frame in container.decode(stream):
+        for packet in container.demux(stream):
+            for frame in _decoded(packet, path, count, tolerant=tolerant):
                 count += 1
                 if count > skip:
                     yield _frame(frame, path)
-        except av.FFmpegError as error:
-            raise ImageError(f"{path} is damaged after {count} frames: {error}.", "Copy the file again.") from error
+
+
+def _decoded(packet: "Packet[Any]", path: Path, count: int, *, tolerant: bool) -> "list[VideoFrame]":
+    """Decode what comes after ``count`` frames; damage is an error, or a note where that is asked for."""
+    import av
+
+    try:
+        frames: list[VideoFrame] = packet.decode()
+        damage = "the decoder had to guess" if any(frame.is_corrupt for frame in frames) else ""
+    except av.FFmpegError as error:
+        frames, damage = [], str(error.strerror)
+    if damage and not tolerant:
+        raise ImageError(
+            f"{path} is damaged after {count} frames: {damage}.",
+            "Copy the file again, or give --tolerant to take what can be decoded.",
+        )
+    if damage:
+        _log.warning("%s is damaged after %d frames: %s.", path, count, damage)
+    return frames
 
 
 def _frame(frame: "VideoFrame", path: Path) -> Frame:
@@ -268,13 +321,12 @@ def join(segments: Sequence[Path], source: Path, target: Path, info: VideoInfo) 
         return frame_count
 
 
-def check_target_holds(source: Path, target: Path) -> None:
+def check_target_holds(source: Path, target: Path, info: VideoInfo) -> None:
     """Find out before computing whether the format of ``target`` takes the sound and the subtitles of ``source``.
 
     Raises:
         OutputError: it does not.
     """
-    info = video_info(source)
     with open_video(source) as (original, _), tempfile.TemporaryDirectory() as folder:
         probe = Path(folder, f"probe{target.suffix}")
         with _writing(target, probe, None) as container:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", help="File, folder, or - for a PNG on standard output.  [default: INPUT_x4.png]")
 @click.option("--overwrite", is_flag=True, help="Write over files that exist.")
 @click.option("--skip-existing", is_flag=True, help="Skip images whose result is there and not older.")
-@click.option("--tolerant", is_flag=True, help="Take what is left of a truncated JPEG, with a note.")
+@click.option("--tolerant", is_flag=True, help="Take what is left of a truncated JPEG or a damaged video, with a note.")
 @click.option("--max-pixels", type=click.IntRange(1), help="Refuse larger images.  [default: about 179 million]")
 @click.option("--tile", type=click.IntRange(1), help="Largest side of a tile in input pixels.")
 @click.option("--overlap", type=click.IntRange(0), help="Context around each tile in input pixels.")

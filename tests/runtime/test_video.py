@@ -183,6 +183,51 @@ def test_bad_videos_are_refused_with_a_sentence(clip: Path, tmp_path: Path) -> N
     assert not (tmp_path / "out.mp4.segments").exists()
 
 
+@pytest.mark.parametrize("kind", ["cut.mkv", "cut.mp4", "damaged.mp4"])
+def test_a_damaged_video_is_refused_and_never_a_shorter_or_wrong_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    write_long_clip(tmp_path / kind)
+    content_bytes = bytearray((tmp_path / kind).read_bytes())
+    if kind.startswith("cut"):
+        del content_bytes[len(content_bytes) // 2 :]
+    else:
+        start = packet_position(tmp_path / kind, 30)
+        content_bytes[start : start + 40] = bytes(range(40))
+    (tmp_path / kind).write_bytes(content_bytes)
+    with pytest.raises(ImageError, match="ends early: it holds" if kind.startswith("cut") else "damaged") as caught:
+        run(tmp_path / kind, tmp_path / "out.mkv")
+    assert "--tolerant" in caught.value.hint
+    assert not (tmp_path / "out.mkv").exists()
+    finished = run(tmp_path / kind, tmp_path / "out.mkv", tolerant=True).finished[0]
+    assert 0 < finished.frames < 60 if kind.startswith("cut") else finished.frames >= 50
+    assert kind in caplog.text
+
+
+def packet_position(path: Path, number: int) -> int:
+    import av
+
+    with av.open(str(path)) as container:
+        positions: list[int | None] = [packet.pos for packet in container.demux(video=0)]
+    position = positions[number]
+    assert position
+    return position
+
+
+def write_long_clip(path: Path) -> None:
+    """Write sixty noisy frames, with the index before them where there is one."""
+    import av
+
+    options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream("libx264", rate=10, options={"x264-params": "bframes=0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(60):
+            noise = np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, "rgb24")))
+        container.mux(stream.encode())
+
+
 def test_high_dynamic_range_is_refused_and_not_made_grey(tmp_path: Path) -> None:
     write_clip(tmp_path / "in.mp4", transfer=16)
     with pytest.raises(ImageError, match=r"dynamic range \(PQ\)"):
