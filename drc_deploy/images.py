@@ -15,11 +15,12 @@ from typing import Any, BinaryIO
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from drc_deploy.errors import ImageError
 from drc_deploy.exif import ORIENTATION_TAG
 from drc_deploy.image_metadata import Metadata, metadata_of
+from drc_deploy.image_modes import plain, upright
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
@@ -191,8 +192,8 @@ def _picture(image: Image.Image, stream: BinaryIO, name: str) -> Picture:
     # A TIFF is upright already: both libraries turn it, and Pillow then forgets the tag.
     orientation = image.getexif().get(ORIENTATION_TAG, 1)
     metadata = metadata_of(image, stored_orientation if image.format == "TIFF" else orientation)
-    pixels = _read_16_bits(stream) if deep else np.asarray(_plain(image))
-    return Picture(_upright(pixels, orientation), metadata, notes)
+    pixels = _read_16_bits(stream) if deep else np.asarray(plain(image))
+    return Picture(upright(pixels, orientation), metadata, notes)
 
 
 def _tiff_tags(image: Image.Image) -> Any:
@@ -243,40 +244,3 @@ def _read_16_bits(stream: BinaryIO) -> NDArray[Any]:
     if content.startswith(_PNG_SIGNATURE) and _png_header(stream)[1] == _PNG_GREY_ALPHA:
         return np.ascontiguousarray(decoded[:, :, [0, 3]])
     return cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA)
-
-
-def _plain(image: Image.Image) -> Image.Image:
-    """Convert palette, bilevel, CMYK and other modes to L, LA, RGB or RGBA."""
-    grey = image.mode in ("1", "L", "LA", "La")
-    if image.has_transparency_data:
-        return image.convert("LA" if grey else "RGBA")
-    if image.mode in ("CMYK", "LAB"):
-        return _through_profile(image)
-    return image.convert("L" if grey else "RGB")
-
-
-def _through_profile(image: Image.Image) -> Image.Image:
-    """Convert CMYK or LAB to sRGB, by the file's own profile where it has a usable one."""
-    embedded = image.info.get("icc_profile")
-    try:
-        source: Any = ImageCms.createProfile("LAB") if image.mode == "LAB" else None
-        if embedded and image.mode == "CMYK":
-            source = ImageCms.ImageCmsProfile(io.BytesIO(embedded))
-        if source is not None:
-            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            if converted is not None:
-                return converted
-    except (ImageCms.PyCMSError, OSError):
-        pass  # the profile is damaged, not the image
-    return image.convert("RGB")
-
-
-def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn and mirror as the EXIF orientation (1 to 8) says; other values mean upright."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)

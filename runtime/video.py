@@ -23,16 +23,8 @@ from drc_deploy.runtime.job_runner import Finished, Outcome, RunOptions, Skipped
 from drc_deploy.runtime.jobs import Job
 from drc_deploy.runtime.pipeline import WriteBehind
 from drc_deploy.runtime.upscaler import Upscaler
-from drc_deploy.runtime.video_streams import (
-    SEGMENT_FRAMES,
-    Frame,
-    VideoInfo,
-    check_target_holds,
-    frames_of,
-    join,
-    video_info,
-    write_segment,
-)
+from drc_deploy.runtime.video_reading import Frame, VideoInfo, frames_of, video_info
+from drc_deploy.runtime.video_writing import SEGMENT_FRAMES, check_target_holds, join, write_segment
 
 _log = logging.getLogger(__name__)
 
@@ -141,7 +133,8 @@ class _Segments:
             self._folder.rmdir()
 
     def _clear(self) -> None:
-        for pattern in ("[0-9]*.nut", ".[0-9]*.nut", _NOTE):  # hidden ones are of a run that was killed
+        number = "[0-9]" * 6
+        for pattern in (f"{number}.nut", f".{number}.*.nut", _NOTE):  # hidden ones are of a run that was killed
             for path in self._folder.glob(pattern):
                 path.unlink()
 

@@ -25,7 +25,7 @@ pytest.importorskip("av")
 @pytest.fixture(autouse=True)
 def _short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten frames make four segments, the last of one frame."""
-    for module in ("video", "video_streams"):
+    for module in ("video", "video_writing"):
         monkeypatch.setattr(f"drc_deploy.runtime.{module}.SEGMENT_FRAMES", 3)
 
 
@@ -226,6 +226,20 @@ def write_long_clip(path: Path) -> None:
             noise = np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, "rgb24")))
         container.mux(stream.encode())
+
+
+def test_what_gets_lost_is_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import av
+
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
+        frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), "rgb24")
+        container.mux(stream.encode(frame.reformat(format="yuv420p10le")))
+        container.mux(stream.encode())
+    run(tmp_path / "in.mkv", tmp_path / "out.mkv")
+    assert "has 10 bits a sample: the result has 8" in caplog.text
+    assert np.abs(content(tmp_path / "out.mkv").pictures[0].astype(int) - 90).max() <= 2
 
 
 def test_high_dynamic_range_is_refused_and_not_made_grey(tmp_path: Path) -> None:
