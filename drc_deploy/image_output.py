@@ -93,9 +93,9 @@ def write_image(path: Path, strips: Iterable[NDArray[Any]], layout: Layout, meta
         if kind is _PNG:
             write_png(stream, strips, layout, metadata)
         elif kind is _TIFF:
-            _write_tiff(stream, np.concatenate(list(strips)), metadata)
+            _write_tiff(stream, _joined(strips, layout), metadata)
         else:
-            _write_whole(stream, np.concatenate(list(strips)), kind, metadata)
+            _write_whole(stream, _joined(strips, layout), kind, metadata)
 
 
 def _format_of(path: Path) -> _Format:
@@ -117,6 +117,24 @@ def write_png(stream: BinaryIO, strips: Iterable[NDArray[Any]], layout: Layout, 
     for strip in strips:
         png.write(strip)
     png.finish()
+
+
+def _joined(strips: Iterable[NDArray[Any]], layout: Layout) -> NDArray[Any]:
+    """Give the whole image, of which no second copy is made.
+
+    Raises:
+        ValueError: more or fewer rows come than the layout has.
+    """
+    pixels: NDArray[Any] | None = None
+    row = 0
+    for strip in strips:
+        if pixels is None:
+            pixels = np.empty((layout.height, *strip.shape[1:]), strip.dtype)
+        pixels[row : row + len(strip)] = strip
+        row += len(strip)
+    if pixels is None or row != layout.height:
+        raise ValueError(f"{row} rows came of {layout.height}")
+    return pixels
 
 
 def _write_tiff(stream: BinaryIO, pixels: NDArray[Any], metadata: Metadata) -> None:
