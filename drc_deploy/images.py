@@ -4,6 +4,7 @@ Pillow identifies and decodes; OpenCV gives the pixels of 16-bit files, of which
 """
 
 import io
+import os
 import struct
 import warnings
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 _BITS_PER_SAMPLE_TAG, _PHOTOMETRIC_TAG, _SAMPLE_FORMAT_TAG = 258, 262, 339
 _UNSIGNED, _PHOTOMETRIC_CMYK = 1, 5
 _PNG_GREY_ALPHA = 4
+_MAX_DEEP_PIXELS = 2**30
+"""What OpenCV decodes at most."""
 _PNG_SIGNATURE, _JPEG_SIGNATURE, _JPEG_END = b"\x89PNG", b"\xff\xd8\xff", b"\xff\xd9"
 _PNG_HEADER = struct.Struct(">8x8xIIBB")
 """Signature and chunk head; then width, height, bits per sample, colour type."""
@@ -63,6 +66,8 @@ def limit_pixels(count: int) -> None:
 
 def pixel_count(path: Path) -> int:
     """Give how many pixels an image file says it has; 0 when it does not say, which reading it will explain."""
+    if not os.path.isfile(path):
+        return 0  # looking into a pipe would take away what is to be read
     try:
         with _silence(), path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as image:
             return int(image.width * image.height)
@@ -83,7 +88,8 @@ def read_image(path: Path, *, tolerant: bool = False) -> Picture:
     try:
         # Opened as a stream: given a path, Pillow maps the file and reads turned grey TIFFs wrongly.
         with path.open("rb") as stream:
-            return _read(stream, str(path), tolerant=tolerant)
+            seekable = stream if stream.seekable() else io.BytesIO(stream.read())  # a pipe with a name is not
+            return _read(seekable, str(path), tolerant=tolerant)
     except FileNotFoundError as error:
         raise ImageError(f"{path} does not exist.", "Check the path.") from error
     except IsADirectoryError as error:
@@ -187,6 +193,8 @@ def _picture(image: Image.Image, stream: BinaryIO, name: str) -> Picture:
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         notes = (f"{name} has {getattr(image, 'n_frames', 1)} frames: only the first is used.",)
     deep = _has_16_bits(image, stream, name)
+    if deep and image.width * image.height > _MAX_DEEP_PIXELS:
+        raise ImageError(f"{name} is too large for 16 bits: {image.width}x{image.height}.", "Cut the image into parts.")
     stored_orientation = _tiff_tags(image).get(ORIENTATION_TAG, 1)
     image.load()  # decodes all of it, so that a truncated file is found whoever gives the pixels
     # A TIFF is upright already: both libraries turn it, and Pillow then forgets the tag.

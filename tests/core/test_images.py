@@ -2,6 +2,7 @@ import errno
 import io
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -249,6 +250,30 @@ def test_the_limit_on_pixels_can_be_moved(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(ImageError, match="too large") as caught:
         read_image(tmp_path / "x.png")
     assert "--max-pixels" in caught.value.hint
+
+
+def test_more_16_bit_pixels_than_can_be_decoded_are_not_called_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    content = bytearray(encoded("png", bits=16))
+    content[16:24] = struct.pack(">II", 40000, 40000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / "x.png").write_bytes(content)
+    limit_pixels(10**10)
+    with pytest.raises(ImageError, match="too large for 16 bits: 40000x40000"):
+        read_image(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_an_image_comes_through_a_pipe_with_a_name(tmp_path: Path, bits: int) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert pixel_count(tmp_path / "pipe") == 0
+    feeder = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(encoded("png", bits=bits),))
+    feeder.start()
+    picture = read_image(tmp_path / "pipe")
+    feeder.join()
+    assert np.array_equal(picture.pixels, decode_image(encoded("png", bits=bits), "bytes").pixels)
 
 
 def test_the_header_tells_how_many_pixels_there_are(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import errno
 import os
 import threading
 import time
@@ -125,6 +126,20 @@ def test_a_disk_that_fills_in_the_middle_stops_that_image_only(
     assert [item.input for item in outcome.failed] == [str(jobs[1].source)]
     assert "No space left on device" in outcome.failed[0].error
     assert files_in(tmp_path / "out") == ["0.png", "2.png", "3.png", "4.png"]
+
+
+def test_a_read_only_folder_is_told_before_anything_is_computed(
+    jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # root may write into every folder
+    backend = FakeBackend(fake_info())
+    outcome = run(jobs, backend)
+    assert len(outcome.failed) == 5
+    assert "Read-only file system" in outcome.failed[0].error
+    assert backend.calls == []
 
 
 def test_an_interruption_leaves_whole_files_only_and_no_thread(jobs: list[Job], tmp_path: Path) -> None:
