@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 """ITU-T H.273, table 3."""
+_UNSPECIFIED = 2
 _EARLY_END_S, _EARLY_END_PART = 1.0, 0.95
 
 
@@ -141,7 +142,12 @@ def video_info(path: Path, *, tolerant: bool = False) -> VideoInfo:
             rate,
             frame_count,
             context.sample_aspect_ratio or Fraction(0),
-            Colours(context.colorspace, context.color_primaries, context.color_trc, context.color_range),
+            Colours(
+                context.colorspace or _UNSPECIFIED,  # 0 is RGB, which the result is not
+                context.color_primaries,
+                context.color_trc,
+                context.color_range,
+            ),
             tuple(notes),
         )
 
@@ -167,8 +173,8 @@ def _length(path: Path) -> tuple[int, str]:
     with open_video(path) as (container, stream):
         spans: list[tuple[int, int]] = []
         for packet in container.demux(stream):
-            if packet.dts is not None:
-                begin = packet.dts if packet.pts is None else packet.pts
+            begin = packet.dts if packet.pts is None else packet.pts
+            if begin is not None:  # or it only says that there are no more
                 spans.append((begin, begin + (packet.duration or 0)))
         if not spans or stream.time_base is None:
             raise ImageError(f"{path} has no pictures.", "Copy the file again.")

@@ -160,9 +160,12 @@ def _packets(segments: Sequence[Path], video: "VideoStream") -> "Iterator[Packet
 
 def _copied_packets(original: "InputContainer", copies: "dict[int, Stream]") -> "Iterator[Packet[Any]]":
     for packet in original.demux([original.streams[index] for index in copies]) if copies else ():
-        if packet.dts is not None:
-            packet.stream = copies[packet.stream.index]
-            yield packet
+        if packet.dts is None and packet.pts is None:  # says that there are no more
+            continue
+        if packet.dts is None:
+            packet.dts = packet.pts
+        packet.stream = copies[packet.stream.index]
+        yield packet
 
 
 def _seconds(packet: "Packet[Any]") -> Fraction:

@@ -16,6 +16,7 @@ from drc_deploy.runtime.job_runner import Outcome, RunOptions
 from drc_deploy.runtime.jobs import Job
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video import plan_video, upscale_video
+from drc_deploy.runtime.video_reading import video_info
 from tests.runtime.networks import nearest, write_nearest
 from tests.runtime.video_clips import BT709, TICK, TIMES, content, write_clip
 
@@ -228,18 +229,54 @@ def write_long_clip(path: Path) -> None:
         container.mux(stream.encode())
 
 
-def test_what_gets_lost_is_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+COLOUR = (200, 60, 20)
+
+
+def write_flat(path: Path, codec: str, pix_fmt: str) -> None:
+    """Write five frames of ``COLOUR``."""
     import av
 
-    with av.open(str(tmp_path / "in.mkv"), "w") as container:
-        stream = container.add_stream("ffv1", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
-        frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), "rgb24")
-        container.mux(stream.encode(frame.reformat(format="yuv420p10le")))
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pix_fmt
+        for _ in range(5):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), COLOUR, np.uint8), "rgb24")
+            container.mux(stream.encode(frame.reformat(format=pix_fmt)))
         container.mux(stream.encode())
-    run(tmp_path / "in.mkv", tmp_path / "out.mkv")
-    assert "has 10 bits a sample: the result has 8" in caplog.text
-    assert np.abs(content(tmp_path / "out.mkv").pictures[0].astype(int) - 90).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt"),
+    [
+        ("libx264rgb", "rgb24"),
+        ("ffv1", "bgr0"),
+        ("ffv1", "yuv444p"),
+        ("ffv1", "yuv420p10le"),
+        ("mjpeg", "yuvj420p"),
+        ("mpeg4", "yuv420p"),
+    ],
+)
+def test_colours_stay_however_they_are_stored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: str, pix_fmt: str
+) -> None:
+    write_flat(tmp_path / "in.mkv", codec, pix_fmt)
+    run(tmp_path / "in.mkv", tmp_path / "out.mp4")
+    result = content(tmp_path / "out.mp4")
+    assert result.colours[0] != 0  # RGB, which YUV must not be taken for
+    for picture in result.pictures:
+        assert np.abs(picture.astype(int) - COLOUR).max() <= 5
+    assert ("has 10 bits a sample: the result has 8" in caplog.text) == pix_fmt.endswith("10le")
+
+
+@pytest.mark.parametrize("name", ["in.mp4", "in.mkv", "in.avi"])
+def test_all_frames_are_counted_before_they_are_decoded(tmp_path: Path, name: str) -> None:
+    if name.endswith("avi"):
+        write_flat(tmp_path / name, "mpeg4", "yuv420p")
+    else:
+        write_clip(tmp_path / name)  # with frames that wait for later ones
+    info = video_info(tmp_path / name)
+    assert info.frame_count == len(content(tmp_path / name).pictures)
+    assert info.notes == ()
 
 
 def test_high_dynamic_range_is_refused_and_not_made_grey(tmp_path: Path) -> None:
@@ -323,14 +360,6 @@ def test_a_missing_library_is_named(
 
 
 def test_an_avi_keeps_its_pictures_too(tmp_path: Path) -> None:
-    import av
-
-    with av.open(str(tmp_path / "in.avi"), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for number in range(5):
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40 * number, np.uint8), "rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    write_flat(tmp_path / "in.avi", "mpeg4", "yuv420p")
     run(tmp_path / "in.avi", tmp_path / "out.mp4")
     assert content(tmp_path / "out.mp4").times_s == [Fraction(number, 10) for number in range(5)]
