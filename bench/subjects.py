@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from drc_deploy.engine_info import is_own_engine
 from drc_deploy.errors import ArtefactError
 from drc_deploy.locate import ENGINE_SUFFIXES, find_engine, sample_images
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import PairSource, Photograph, find_pairs
-
-FLOAT_VARIANT = ".float.onnx"
-"""The variant of an export for 16-bit images: the same network as its 8-bit neighbour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +43,7 @@ def _engines_in(workdir: Path) -> list[Path]:
     if not workdir.is_dir():
         return []
     return sorted(
-        path
-        for path in workdir.iterdir()
-        if path.suffix in ENGINE_SUFFIXES and not path.name.endswith(FLOAT_VARIANT) and path.is_file()
+        path for path in workdir.iterdir() if path.suffix in ENGINE_SUFFIXES and is_own_engine(path) and path.is_file()
     )
 
 

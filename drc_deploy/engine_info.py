@@ -18,6 +18,9 @@ OUTPUT_NAME = "sr"
 KEPT_NAME, MEANS_NAME, GIVEN_NAME, SEEN_NAME = "kept", "means", "given", "seen"
 """What ``NAME.exact.onnx`` takes and gives beside these: see ``export/exact.py``."""
 
+FLOAT_SUFFIX, EXACT_SUFFIX = ".float.onnx", ".exact.onnx"
+"""Files beside ``NAME.onnx`` that serve it: for 16-bit images, and for exact tiles."""
+
 Precision = Literal["fp32", "fp16", "bf16"]
 IoDtype = Literal["uint8", "float32"]
 
@@ -114,6 +117,11 @@ class PlanSidecar:
     def from_json(cls, text: str, source: str) -> "PlanSidecar":
         """Read a record; ``source`` names the file in errors."""
         return records.from_dict(cls, records.parse_json_object(text, source), source)
+
+
+def is_own_engine(path: Path) -> bool:
+    """Whether a file is an engine by its name, rather than one that serves another, or one that is being written."""
+    return not path.name.endswith((FLOAT_SUFFIX, EXACT_SUFFIX)) and not path.name.startswith(".")
 
 
 def sidecar_path(plan: Path) -> Path:

@@ -1,13 +1,20 @@
 """Files that are whole or not there: atomic writing, and content hashes."""
 
+import errno
 import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from drc_deploy.errors import OutputError
+
+_STEM_CHARACTERS = 40
+_HINTS = {
+    errno.ENAMETOOLONG: "Give a shorter name.",
+    errno.EFBIG: "Raise the limit for the size of a file (`ulimit -f`), or choose another disk.",
+}
 
 
 @contextmanager
@@ -22,33 +29,40 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix)
-        os.close(handle)
+        with suppress(FileNotFoundError):
+            target.lstat()  # a name that the folder cannot hold is found before the work, not at the rename
+        temporary = _new_file_beside(target)
     except OSError as error:
-        raise _cannot_write(target, error) from error
-    temporary = Path(name)
+        raise cannot_write(target, error) from error
     try:
         yield temporary
         _publish(temporary, target)
     except OSError as error:
-        raise _cannot_write(target, error) from error
+        raise cannot_write(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def _new_file_beside(target: Path) -> Path:
+    """Make an empty hidden file with the permissions of an ordinary new file."""
+    # Not the whole stem: the longest name that a folder can hold needs room beside it too.
+    temporary = target.with_name(f".{target.stem[:_STEM_CHARACTERS]}.{os.urandom(4).hex()}{target.suffix}")
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    return temporary
+
+
 def _publish(temporary: Path, target: Path) -> None:
-    """Make ``temporary`` durable, give it the permissions of an ordinary new file, and move it to ``target``."""
+    """Make ``temporary`` durable and move it to ``target``."""
     with temporary.open("rb") as stream:
         os.fsync(stream.fileno())
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)
     temporary.replace(target)
 
 
-def _cannot_write(target: Path, error: OSError) -> OutputError:
+def cannot_write(target: Path | str, error: OSError) -> OutputError:
+    """Say of ``error`` what it was that could not be written, and what to do about it."""
     reason = error.strerror or str(error)
-    return OutputError(f"cannot write {target}: {reason}.", "Choose a folder that you may write to and that has space.")
+    hint = _HINTS.get(error.errno or 0, "Choose a folder that you may write to and that has space.")
+    return OutputError(f"cannot write {target}: {reason}.", hint)
 
 
 def check_writable(folder: Path) -> None:
@@ -61,7 +75,7 @@ def check_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise _cannot_write(folder, error) from error
+        raise cannot_write(folder, error) from error
 
 
 def write_bytes(target: Path, data: bytes) -> None:

@@ -1,17 +1,19 @@
 """Images to files: which format can hold what, and writing that leaves a whole file or none."""
 
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from drc_deploy.errors import OutputError, UsageError
+from drc_deploy.exif import PREFIX, descriptive_fields
 from drc_deploy.files import atomic_path
+from drc_deploy.image_metadata import Metadata
 from drc_deploy.png_stream import Layout, PngStream
 
 MAX_WHOLE_PIXELS = 10**9
@@ -31,12 +33,13 @@ class _Format:
     alpha: bool = False
     profile: bool = True
     """Whether it holds a colour profile."""
+    max_exif_bytes: int = 2**32 - 1
     options: dict[str, Any] = field(default_factory=dict)
 
 
 _PNG = _Format("PNG", max_side=2**31 - 1, deep=True, alpha=True)
-_JPEG = _Format("JPEG", max_side=65500, options={"quality": 95, "subsampling": "4:4:4"})
-_TIFF = _Format("TIFF", max_side=2**31 - 1, deep=True, alpha=True, options={"compression": "tiff_lzw"})
+_JPEG = _Format("JPEG", max_side=65500, max_exif_bytes=65527, options={"quality": 95, "subsampling": "4:4:4"})
+_TIFF = _Format("TIFF", max_side=2**31 - 1, deep=True, alpha=True)
 _FORMATS = {
     ".png": _PNG,
     ".jpg": _JPEG,
@@ -60,7 +63,6 @@ def check_output(path: Path, layout: Layout, *, with_profile: bool = False) -> N
         (layout.bits > 8 and not kind.deep, "16-bit samples"),
         (layout.has_alpha and not kind.alpha, "transparency"),
         (with_profile and not kind.profile, "a colour profile"),
-        (with_profile and kind is _TIFF and layout.bits > 8, "a colour profile beside 16-bit samples"),
         (max(layout.height, layout.width) > kind.max_side, f"{layout.width}x{layout.height} pixels"),
     ):
         if missing:
@@ -71,27 +73,29 @@ def check_output(path: Path, layout: Layout, *, with_profile: bool = False) -> N
         )
 
 
-def write_image(path: Path, strips: Iterable[NDArray[Any]], layout: Layout, icc_profile: bytes | None = None) -> None:
+def write_image(path: Path, strips: Iterable[NDArray[Any]], layout: Layout, metadata: Metadata | None = None) -> None:
     """Write an image that comes in strips of rows; a PNG is never in memory whole.
 
     Args:
         path: the suffix decides the format.
         strips: (rows, W) or (rows, W, channels), from top to bottom.
         layout: what the strips add up to.
-        icc_profile: colour profile to embed.
+        metadata: what to say about the image, as far as the format holds it: PNG holds all, JPEG an EXIF of up to
+            64 KiB, TIFF the descriptive fields of an EXIF, WebP no resolution, BMP nothing else.
 
     Raises:
         OutputError: the format cannot hold the image, the folder is not writable, or the disk is full.
     """
-    check_output(path, layout, with_profile=icc_profile is not None)
+    metadata = metadata or Metadata()
+    check_output(path, layout, with_profile=metadata.icc_profile is not None)
     kind = _format_of(path)
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
         if kind is _PNG:
-            _write_png(temporary, strips, layout, icc_profile)
-        elif layout.bits > 8:
-            _write_deep(temporary, np.concatenate(list(strips)))
+            write_png(stream, strips, layout, metadata)
+        elif kind is _TIFF:
+            _write_tiff(stream, _joined(strips, layout), metadata)
         else:
-            _write_whole(temporary, np.concatenate(list(strips)), kind, icc_profile)
+            _write_whole(stream, _joined(strips, layout), kind, metadata)
 
 
 def _format_of(path: Path) -> _Format:
@@ -103,25 +107,72 @@ def _format_of(path: Path) -> _Format:
         ) from None
 
 
-def _write_png(path: Path, strips: Iterable[NDArray[Any]], layout: Layout, icc_profile: bytes | None) -> None:
-    with path.open("wb") as stream:
-        png = PngStream(stream, layout, icc_profile)
-        for strip in strips:
-            png.write(strip)
-        png.finish()
+def write_png(stream: BinaryIO, strips: Iterable[NDArray[Any]], layout: Layout, metadata: Metadata) -> None:
+    """Write a PNG to a stream; see ``write_image``.
+
+    Raises:
+        OSError: the stream does not take it.
+    """
+    png = PngStream(stream, layout, metadata)
+    for strip in strips:
+        png.write(strip)
+    png.finish()
 
 
-def _write_deep(path: Path, pixels: NDArray[Any]) -> None:
-    """Write 16-bit TIFF, which Pillow cannot."""
-    if pixels.ndim == 3 and pixels.shape[2] == 2:
-        pixels = pixels[:, :, [0, 0, 0, 1]]
-    if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
-        order = [2, 1, 0, 3][: pixels.shape[2]]
-        pixels = np.ascontiguousarray(pixels[:, :, order])
-    _, encoded = cv2.imencode(path.suffix, pixels)
-    path.write_bytes(encoded.tobytes())
+def _joined(strips: Iterable[NDArray[Any]], layout: Layout) -> NDArray[Any]:
+    """Give the whole image, of which no second copy is made.
+
+    Raises:
+        ValueError: more or fewer rows come than the layout has.
+    """
+    pixels: NDArray[Any] | None = None
+    row = 0
+    for strip in strips:
+        if pixels is None:
+            pixels = np.empty((layout.height, *strip.shape[1:]), strip.dtype)
+        pixels[row : row + len(strip)] = strip
+        row += len(strip)
+    if pixels is None or row != layout.height:
+        raise ValueError(f"{row} rows came of {layout.height}")
+    return pixels
 
 
-def _write_whole(path: Path, pixels: NDArray[Any], kind: _Format, icc_profile: bytes | None) -> None:
+def _write_tiff(stream: BinaryIO, pixels: NDArray[Any], metadata: Metadata) -> None:
+    """Write a TIFF of 8 or 16 bits: Pillow cannot write the latter in colour, and OpenCV no profile."""
+    import tifffile
+
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    if channels == 2 and pixels.dtype == np.uint16:  # which few programs read
+        pixels, channels = pixels[:, :, [0, 0, 0, 1]], 4
+    tifffile.imwrite(
+        stream,
+        pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels,
+        photometric="rgb" if channels > 2 else "minisblack",
+        planarconfig="contig" if channels > 1 else None,
+        extrasamples=["unassalpha"] if channels in (2, 4) else None,
+        # For photographs smaller than LZW, and faster.
+        compression="zlib",
+        compressionargs={"level": 1},
+        predictor=True,
+        iccprofile=metadata.icc_profile,
+        resolution=metadata.dpi,
+        resolutionunit="inch" if metadata.dpi else None,
+        extratags=[(tag, "s", 0, text, True) for tag, text in descriptive_fields(metadata.exif or b"").items()],
+        metadata=None,
+        software=False,
+    )
+
+
+def _write_whole(stream: BinaryIO, pixels: NDArray[Any], kind: _Format, metadata: Metadata) -> None:
     image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels)
-    image.save(path, format=kind.name, icc_profile=icc_profile, **kind.options)
+    options = dict(kind.options)
+    if metadata.icc_profile:
+        options["icc_profile"] = metadata.icc_profile
+    if metadata.dpi:
+        options["dpi"] = metadata.dpi
+    if metadata.exif and len(metadata.exif) <= kind.max_exif_bytes:
+        options["exif"] = PREFIX + metadata.exif
+    # By way of memory: where the disk is full, Pillow's own writing to files does not say so.
+    encoded = io.BytesIO()
+    image.save(encoded, format=kind.name, **options)
+    stream.write(encoded.getbuffer())

@@ -1,28 +1,36 @@
-"""Images from files: PNG, JPEG, WebP, TIFF and BMP as arrays, in the file's own depth, upright, with colour profile.
+"""Images from files: PNG, JPEG, WebP, TIFF and BMP as arrays, in the file's own depth, upright, with their metadata.
 
 Pillow identifies and decodes; OpenCV gives the pixels of 16-bit files, of which Pillow keeps only the upper 8 bits.
 """
 
 import io
+import os
 import struct
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from drc_deploy.errors import ImageError
+from drc_deploy.exif import ORIENTATION_TAG
+from drc_deploy.image_metadata import Metadata, metadata_of
+from drc_deploy.image_modes import plain, upright
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-_ORIENTATION_TAG = 0x0112
 _BITS_PER_SAMPLE_TAG, _PHOTOMETRIC_TAG, _SAMPLE_FORMAT_TAG = 258, 262, 339
 _UNSIGNED, _PHOTOMETRIC_CMYK = 1, 5
 _PNG_GREY_ALPHA = 4
+_MAX_DEEP_PIXELS = 2**30
+"""What OpenCV decodes at most."""
+_PNG_SIGNATURE, _JPEG_SIGNATURE, _JPEG_END = b"\x89PNG", b"\xff\xd8\xff", b"\xff\xd9"
 _PNG_HEADER = struct.Struct(">8x8xIIBB")
 """Signature and chunk head; then width, height, bits per sample, colour type."""
 
@@ -33,50 +41,73 @@ class Picture:
 
     pixels: NDArray[Any]
     """(H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4) RGBA; uint8 or uint16, alpha straight."""
-    icc_profile: bytes | None = None
-    """Colour profile that belongs to the pixels; None means sRGB, as everywhere."""
+    metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
     """What a user should know about the reading, each a sentence."""
 
 
 def list_images(folder: Path) -> list[Path]:
     """Give the image files in ``folder`` and below, by suffix, without hidden ones, sorted."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    return sorted(path for path in folder.rglob("*") if is_image_file(path))
 
 
-def read_image(path: Path) -> Picture:
+def is_image_file(path: Path) -> bool:
+    """Tell whether a file has the suffix of an image and is not hidden."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def limit_pixels(count: int) -> None:
+    """Refuse images of more than ``count`` pixels from now on, in this process.
+
+    A small file can promise any number of pixels; Pillow refuses about 179 million unless it is told otherwise.
+    """
+    Image.MAX_IMAGE_PIXELS = (count + 1) // 2  # Pillow warns above this number and refuses above twice as many
+
+
+def pixel_count(path: Path) -> int:
+    """Give how many pixels an image file says it has; 0 when it does not say, which reading it will explain."""
+    if not os.path.isfile(path):
+        return 0  # looking into a pipe would take away what is to be read
+    try:
+        with _silence(), path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as image:
+            return int(image.width * image.height)
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError):
+        return 0
+
+
+def read_image(path: Path, *, tolerant: bool = False) -> Picture:
     """Read an image file by its content, whatever its name.
+
+    Args:
+        path: the file.
+        tolerant: decode what is there of a JPEG that ends early, with a note, instead of refusing it.
 
     Raises:
         ImageError: the file is missing, empty, damaged, too large, or no image of a known kind.
     """
     try:
-        if path.stat().st_size == 0:
-            raise ImageError(f"{path} is empty.", "Copy the file again.")
-        with warnings.catch_warnings():
-            # Pillow warns of large images and of odd metadata; what matters ends as an error or a note here.
-            warnings.simplefilter("ignore")
-            # Opened as a stream: given a path, Pillow maps the file and reads turned grey TIFFs wrongly.
-            with path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as image:
-                return _decode(image, path)
+        # Opened as a stream: given a path, Pillow maps the file and reads turned grey TIFFs wrongly.
+        with path.open("rb") as stream:
+            seekable = stream if stream.seekable() else io.BytesIO(stream.read())  # a pipe with a name is not
+            return _read(seekable, str(path), tolerant=tolerant)
     except FileNotFoundError as error:
         raise ImageError(f"{path} does not exist.", "Check the path.") from error
     except IsADirectoryError as error:
         raise ImageError(f"{path} is a folder.", "Give an image file.") from error
     except PermissionError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{path} is not an image that can be read here.", "PNG, JPEG, WebP, TIFF and BMP can."
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{path} is too large: {error}.", "Cut the image into parts.") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, cv2.error) as error:
-        raise ImageError(f"{path} is damaged: {error}.", "Copy or export the file again.") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise ImageError(f"{path} cannot be read: {reason}.", "Check the path and the disk.") from error
+
+
+def decode_image(content: bytes, name: str, *, tolerant: bool = False) -> Picture:
+    """Read an image from the bytes of its file; ``name`` is what messages call it.
+
+    Raises:
+        ImageError: as ``read_image``.
+    """
+    return _read(io.BytesIO(content), name, tolerant=tolerant)
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
@@ -97,94 +128,127 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)))
 
 
-def _decode(image: Image.Image, path: Path) -> Picture:
-    profile = image.info.get("icc_profile")
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep Pillow's warnings of large images and odd metadata: what matters ends as an error or a note here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _read(stream: BinaryIO, name: str, *, tolerant: bool) -> Picture:
+    """Decode a file that can be read from any position; see ``read_image``."""
+    if not stream.read(1):
+        raise ImageError(f"{name} is empty.", "Copy the file again.")
+    try:
+        with _silence():
+            try:
+                return _decode(stream, name)
+            except OSError:
+                if not (tolerant and _is_jpeg(stream)):
+                    raise
+                return _decode_truncated(stream, name)
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"{name} is not an image that can be read here.", "PNG, JPEG, WebP, TIFF and BMP can."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"{name} is too large: {error}.",
+            "Cut the image into parts; where you trust the file, `upscale` has --max-pixels.",
+        ) from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, cv2.error) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # of the disk, not of the image
+        raise ImageError(f"{name} is damaged: {error}.", _damaged_hint(stream)) from error
+
+
+def _damaged_hint(stream: BinaryIO) -> str:
+    hint = "Copy or export the file again."
+    return f"{hint} `upscale --tolerant` takes what is left of a JPEG." if _is_jpeg(stream) else hint
+
+
+def _is_jpeg(stream: BinaryIO) -> bool:
+    stream.seek(0)
+    return stream.read(len(_JPEG_SIGNATURE)) == _JPEG_SIGNATURE
+
+
+def _decode_truncated(stream: BinaryIO, name: str) -> Picture:
+    """Decode a JPEG that ends early: after an end mark libjpeg fills up with grey what is missing."""
+    stream.seek(0)
+    picture = _decode(io.BytesIO(stream.read() + _JPEG_END), name)
+    return replace(picture, notes=(*picture.notes, f"{name} ends early: what is missing of it is grey or smeared."))
+
+
+def _decode(stream: BinaryIO, name: str) -> Picture:
+    stream.seek(0)
+    with Image.open(stream, formats=_FORMATS) as image:
+        return _picture(image, stream, name)
+
+
+def _picture(image: Image.Image, stream: BinaryIO, name: str) -> Picture:
     notes: tuple[str, ...] = ()
+    if 0 in image.size:
+        raise ValueError(f"it has {image.width}x{image.height} pixels")
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        notes = (f"{path} has {getattr(image, 'n_frames', 1)} frames: only the first is used.",)
-    deep = _has_16_bits(image, path)
+        notes = (f"{name} has {getattr(image, 'n_frames', 1)} frames: only the first is used.",)
+    deep = _has_16_bits(image, stream, name)
+    if deep and image.width * image.height > _MAX_DEEP_PIXELS:
+        raise ImageError(f"{name} is too large for 16 bits: {image.width}x{image.height}.", "Cut the image into parts.")
+    stored_orientation = _tiff_tags(image).get(ORIENTATION_TAG, 1)
     image.load()  # decodes all of it, so that a truncated file is found whoever gives the pixels
     # A TIFF is upright already: both libraries turn it, and Pillow then forgets the tag.
-    orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-    if image.mode in ("CMYK", "LAB"):
-        profile = None  # it does not describe the RGB that these become
-    pixels = _read_16_bits(path) if deep else np.asarray(_plain(image))
-    return Picture(_upright(pixels, orientation), profile or None, notes)
+    orientation = image.getexif().get(ORIENTATION_TAG, 1)
+    metadata = metadata_of(image, stored_orientation if image.format == "TIFF" else orientation)
+    pixels = _read_16_bits(stream) if deep else np.asarray(plain(image))
+    return Picture(upright(pixels, orientation), metadata, notes)
 
 
-def _has_16_bits(image: Image.Image, path: Path) -> bool:
+def _tiff_tags(image: Image.Image) -> Any:
+    return getattr(image, "tag_v2", {})
+
+
+def _has_16_bits(image: Image.Image, stream: BinaryIO, name: str) -> bool:
     """Tell whether the file has more than 8 bits a sample.
 
     Raises:
         ImageError: it has samples that would have to be rounded.
     """
     if image.format == "PNG":
-        return _png_header(path)[0] == 16
+        position = stream.tell()
+        bits, _ = _png_header(stream)
+        stream.seek(position)
+        return bits == 16
     if image.format != "TIFF":
         return False
-    tags: Any = getattr(image, "tag_v2", {})
+    tags = _tiff_tags(image)
     bits, kind = max(tags.get(_BITS_PER_SAMPLE_TAG, (1,))), max(tags.get(_SAMPLE_FORMAT_TAG, (_UNSIGNED,)))
     cmyk = tags.get(_PHOTOMETRIC_TAG) == _PHOTOMETRIC_CMYK
     if kind != _UNSIGNED or bits > 16 or (bits == 16 and cmyk):
         raise ImageError(
-            f"{path} holds {'CMYK' if cmyk else 'floating-point, signed or 32-bit'} samples of {bits} bits.",
+            f"{name} holds {'CMYK' if cmyk else 'floating-point, signed or 32-bit'} samples of {bits} bits.",
             "Convert it to 8- or 16-bit grey or RGB first.",
         )
     return bool(bits == 16)
 
 
-def _png_header(path: Path) -> tuple[int, int]:
+def _png_header(stream: BinaryIO) -> tuple[int, int]:
     """Give bits per sample and colour type of a PNG."""
-    with path.open("rb") as stream:
-        _, _, bits, colour_type = _PNG_HEADER.unpack(stream.read(_PNG_HEADER.size))
+    stream.seek(0)
+    _, _, bits, colour_type = _PNG_HEADER.unpack(stream.read(_PNG_HEADER.size))
     return bits, colour_type
 
 
-def _read_16_bits(path: Path) -> NDArray[Any]:
-    decoded = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+def _read_16_bits(stream: BinaryIO) -> NDArray[Any]:
+    stream.seek(0)
+    content = stream.read()
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None or decoded.dtype != np.uint16:
         raise ValueError("its 16-bit samples cannot be decoded")
     if decoded.ndim == 2:
         return decoded
     if decoded.shape[2] == 3:
         return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
-    if path.read_bytes()[:4] == b"\x89PNG" and _png_header(path)[1] == _PNG_GREY_ALPHA:
+    if content.startswith(_PNG_SIGNATURE) and _png_header(stream)[1] == _PNG_GREY_ALPHA:
         return np.ascontiguousarray(decoded[:, :, [0, 3]])
     return cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA)
-
-
-def _plain(image: Image.Image) -> Image.Image:
-    """Convert palette, bilevel, CMYK and other modes to L, LA, RGB or RGBA."""
-    grey = image.mode in ("1", "L", "LA", "La")
-    if image.has_transparency_data:
-        return image.convert("LA" if grey else "RGBA")
-    if image.mode in ("CMYK", "LAB"):
-        return _through_profile(image)
-    return image.convert("L" if grey else "RGB")
-
-
-def _through_profile(image: Image.Image) -> Image.Image:
-    """Convert CMYK or LAB to sRGB, by the file's own profile where it has a usable one."""
-    embedded = image.info.get("icc_profile")
-    try:
-        source: Any = ImageCms.createProfile("LAB") if image.mode == "LAB" else None
-        if embedded and image.mode == "CMYK":
-            source = ImageCms.ImageCmsProfile(io.BytesIO(embedded))
-        if source is not None:
-            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            if converted is not None:
-                return converted
-    except (ImageCms.PyCMSError, OSError):
-        pass  # the profile is damaged, not the image
-    return image.convert("RGB")
-
-
-def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn and mirror as the EXIF orientation (1 to 8) says; other values mean upright."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)

@@ -8,10 +8,14 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from drc_deploy.image_metadata import Metadata
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 """Channels -> colour type (PNG specification, table 11.1)."""
 _FILTER_UP = 2
+_METRES_PER_INCH = 0.0254
+_PER_METRE = 1
 _FAST = 1
 """zlib level: with the Up filter as small as OpenCV's default, in a sixth of the time of level 6."""
 
@@ -43,7 +47,7 @@ class Layout:
 class PngStream:
     """A PNG that grows by ``write`` and is complete after ``finish``."""
 
-    def __init__(self, stream: BinaryIO, layout: Layout, icc_profile: bytes | None = None) -> None:
+    def __init__(self, stream: BinaryIO, layout: Layout, metadata: Metadata | None = None) -> None:
         self._stream, self._layout = stream, layout
         self._compressor = zlib.compressobj(_FAST, zlib.DEFLATED, zlib.MAX_WBITS, 9)
         self._above = np.zeros(layout.width * layout.channels * layout.bits // 8, np.uint8)
@@ -53,8 +57,7 @@ class PngStream:
             b"IHDR",
             struct.pack(">IIBBBBB", layout.width, layout.height, layout.bits, _COLOUR_TYPES[layout.channels], 0, 0, 0),
         )
-        if icc_profile:
-            self._chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc_profile))
+        self._metadata(metadata or Metadata())
 
     def write(self, rows: NDArray[Any]) -> None:
         """Append (rows, W) or (rows, W, channels) of the layout's type."""
@@ -79,6 +82,15 @@ class PngStream:
             raise ValueError(f"{self._rows_written} rows were written of {self._layout.height}")
         self._image_data(self._compressor.flush())
         self._chunk(b"IEND", b"")
+
+    def _metadata(self, metadata: Metadata) -> None:
+        if metadata.icc_profile:
+            self._chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc_profile))
+        if metadata.dpi:
+            per_metre = (min(round(dpi / _METRES_PER_INCH), 2**31 - 1) for dpi in metadata.dpi)
+            self._chunk(b"pHYs", struct.pack(">IIB", *per_metre, _PER_METRE))
+        if metadata.exif:
+            self._chunk(b"eXIf", metadata.exif)
 
     def _image_data(self, data: bytes) -> None:
         if data:

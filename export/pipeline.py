@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from drc_deploy.checkpoint import load_checkpoint
-from drc_deploy.engine_info import EngineInfo, IoDtype, PlanSidecar, sidecar_path
+from drc_deploy.engine_info import EXACT_SUFFIX, FLOAT_SUFFIX, EngineInfo, IoDtype, PlanSidecar, sidecar_path
 from drc_deploy.export.exact import write_exact
 from drc_deploy.export.graph import trace_graph
 from drc_deploy.export.plan_export import PlanBuilder, PlanJob
@@ -21,7 +21,6 @@ from drc_deploy.export.widening import open_for_check
 from drc_deploy.files import sha256_of, write_bytes
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
-from drc_deploy.runtime.exact import EXACT_SUFFIX
 from drc_deploy.runtime.memory_probe import measure_bytes_per_pixel
 
 
@@ -65,7 +64,7 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
     with staging_folder(request.folder) as staging:
         files: dict[IoDtype, Path] = {
             "uint8": staging / f"{request.stem}.onnx",
-            "float32": staging / f"{request.stem}.float.onnx",
+            "float32": staging / f"{request.stem}{FLOAT_SUFFIX}",
         }
         exact = staging / f"{request.stem}{EXACT_SUFFIX}" if request.exact else None
         in_place = request.folder / files["uint8"].name

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from drc_deploy.engine_info import EngineInfo
+from drc_deploy.engine_info import EXACT_SUFFIX, EngineInfo
 from drc_deploy.errors import ArtefactError
 
 Pixels = NDArray[Any]
@@ -95,6 +95,9 @@ def open_backend(path: Path, *, threads: int | None = None) -> Backend:
     """
     if not path.is_file():
         raise ArtefactError(f"{path} does not exist.", "Check the path, or make it with `drc-deploy export`.")
+    if path.name.endswith(EXACT_SUFFIX):
+        onnx = path.with_name(path.name.removesuffix(EXACT_SUFFIX) + ".onnx")
+        raise ArtefactError(f"{path} only serves {onnx} with --exact.", f"Give {onnx}.")
     if path.suffix == ".onnx":
         from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
 

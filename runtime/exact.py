@@ -25,7 +25,6 @@ PASSES = 2
 """Before the one that makes the result: after one, two samples in a hundred thousand were off by two levels."""
 OVERLAP_PX = 16
 """Overlap of tiles when none is given: with half of it, one sample in a million was off by two levels."""
-EXACT_SUFFIX = ".exact.onnx"
 
 
 class ExactBackend(Backend):

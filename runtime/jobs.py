@@ -1,55 +1,63 @@
-"""From what a user names to files: which image goes where, and upscaling one after the other."""
+"""From what a user names to files: which image goes where."""
 
-import logging
 import os
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drc_deploy.errors import ArtefactError, DrcDeployError, InputError, OutputError, UsageError
-from drc_deploy.image_output import check_output, write_image
-from drc_deploy.images import IMAGE_SUFFIXES, list_images, read_image
+from drc_deploy.engine_info import is_own_engine
+from drc_deploy.errors import ArtefactError, InputError, UsageError
+from drc_deploy.images import IMAGE_SUFFIXES, is_image_file, list_images
 from drc_deploy.locate import shipped_names
-from drc_deploy.png_stream import Layout
-from drc_deploy.progress import progress
 from drc_deploy.runtime.cuda_memory import has_cuda_driver
-from drc_deploy.runtime.upscaler import Upscaler
+from drc_deploy.runtime.standard_streams import STREAM
 
-_log = logging.getLogger(__name__)
+_WILDCARDS = "*?["
+_KNOWN = f"Known are {', '.join(IMAGE_SUFFIXES)}."
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One image to upscale."""
 
+    source: Path | None
+    """None is standard input."""
+    target: Path | None
+    """None is standard output, which gets a PNG."""
+
+    @property
+    def input_name(self) -> str:
+        """What messages and reports call the input."""
+        return "standard input" if self.source is None else str(self.source)
+
+    @property
+    def output_name(self) -> str:
+        """What messages and reports call the output."""
+        return "standard output" if self.target is None else str(self.target)
+
+    @property
+    def title(self) -> str:
+        """The input without its folder."""
+        return self.input_name if self.source is None else self.source.name
+
+
+@dataclass(frozen=True, slots=True)
+class _FileJob:
+    """A job from file to file: what can be compared with others."""
+
     source: Path
     target: Path
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """One image that was upscaled."""
+class _Tree:
+    """Images below a folder, which all go below another one."""
 
-    input: str
-    output: str
-    width: int
-    """Of the output, in pixels."""
-    height: int
-    seconds: float
-    """From opening the input to the finished file."""
-    tiles: int
-    """How many tiles the network was run on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """One image that could not be upscaled."""
-
-    input: str
-    error: str
-    hint: str
+    name: str
+    """As the user gave it."""
+    folder: Path
+    images: list[Path]
 
 
 def newest_engine(workdir: Path) -> Path:
@@ -59,12 +67,7 @@ def newest_engine(workdir: Path) -> Path:
         ArtefactError: there is none.
     """
     suffixes = (".plan", ".onnx") if has_cuda_driver() else (".onnx",)
-    engines = [
-        path
-        for path in workdir.glob("*")
-        # NAME.float.onnx serves NAME.onnx for 16-bit images; it is not an engine of its own.
-        if path.suffix in suffixes and not path.name.endswith(".float.onnx")
-    ]
+    engines = [path for path in workdir.glob("*") if path.suffix in suffixes and is_own_engine(path)]
     if not engines:
         raise ArtefactError(
             f"there is no engine in {workdir} that this machine can run.",
@@ -73,34 +76,55 @@ def newest_engine(workdir: Path) -> Path:
     return max(engines, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
-def plan_jobs(inputs: Sequence[Path], output: Path | None, scale: int) -> list[Job]:
+def plan_jobs(inputs: Sequence[str], output: str | None, scale: int) -> list[Job]:
     """Decide where each image goes.
 
     A file ``in.png`` goes to ``in_x4.png`` beside it, or to ``output``: a file when that has the suffix of an image
-    and there is one input, else a folder. A folder goes to ``FOLDER_x4``, or to ``output``, with its tree kept.
+    and there is one input, else a folder. A folder goes to ``FOLDER_x4``, or to ``output``, with its tree kept. A
+    pattern such as ``FOLDER/**/*.jpg`` means what it matches and goes where its folder would; a name with such
+    characters that exists is a name. ``-`` is standard input, and standard output as ``output``.
 
     Raises:
-        InputError: a folder without images.
+        InputError: a folder without images, or a pattern that matches none.
         UsageError: ``output`` is neither a folder nor the name of an image, or is the input folder itself, or a result
-            would take the place of another one or of an input.
+            would take the place of another one or of an input, or a standard stream goes together with several files.
     """
-    jobs: list[Job] = []
-    for source in inputs:
-        if os.path.isdir(source):  # Path's own raises for a name that is too long
-            into = output or source.with_name(f"{source.resolve().name}_x{scale}")
-            jobs += _folder_jobs(source, into / source.name if output and len(inputs) > 1 else into)
+    if STREAM in inputs or output == STREAM:
+        return [_stream_job(inputs, output)]
+    into, several = None if output is None else Path(output), len(inputs) > 1
+    jobs: list[_FileJob] = []
+    for name in inputs:
+        tree = _tree(name)
+        if tree is not None:
+            jobs += _tree_jobs(tree, _tree_target(tree, into, scale, several=several))
         else:
-            jobs.append(Job(source, _file_target(source, output, scale, alone=len(inputs) == 1)))
-    jobs = _with_distinct_targets(jobs)
+            jobs.append(_FileJob(Path(name), _file_target(Path(name), into, scale, alone=not several)))
+    jobs = _with_distinct_targets(list(dict.fromkeys(jobs)))
     _refuse_clashes(jobs)
-    return jobs
+    return [Job(job.source, job.target) for job in jobs]
+
+
+def _stream_job(inputs: Sequence[str], output: str | None) -> Job:
+    if len(inputs) > 1 or _tree(inputs[0]) is not None:
+        raise UsageError(
+            "a standard stream holds one image.", "Give one image together with `-`, or write to a folder."
+        )
+    source = None if inputs[0] == STREAM else Path(inputs[0])
+    if output == STREAM:
+        return Job(source, None)
+    if output is None or os.path.isdir(output) or Path(output).suffix.lower() not in IMAGE_SUFFIXES:
+        raise UsageError(
+            "an image from standard input has no name that the result could get.",
+            "Give one, such as -o out.png, or -o - for standard output.",
+        )
+    return Job(source, Path(output))
 
 
 def _file_target(source: Path, output: Path | None, scale: int, *, alone: bool) -> Path:
     name = f"{source.stem}_x{scale}.png"
     if output is None:
         return source.with_name(name)
-    if output.is_dir() or not output.suffix:
+    if os.path.isdir(output) or not output.suffix:
         return output / name
     if alone and output.suffix.lower() in IMAGE_SUFFIXES:
         return output
@@ -110,34 +134,76 @@ def _file_target(source: Path, output: Path | None, scale: int, *, alone: bool) 
     )
 
 
-def _folder_jobs(folder: Path, into: Path) -> list[Job]:
-    whole, inside = folder.resolve(), into.resolve()
+def _tree(name: str) -> _Tree | None:
+    """Give the images that the name of a folder or a pattern stands for; None for the name of a file."""
+    if os.path.isdir(name):  # Path's own raises for a name that is too long
+        tree = _Tree(name, Path(name), list_images(Path(name)))
+        if not tree.images:
+            raise InputError(f"{name} holds no images.", _KNOWN)
+        return tree
+    if os.path.lexists(name) or not any(character in name for character in _WILDCARDS):
+        return None
+    return _matches(name)
+
+
+def _matches(pattern: str) -> _Tree:
+    """Give the images that match a pattern, and all in the folders that do, as a shell would have named them."""
+    parts = Path(os.path.expanduser(pattern)).parts
+    fixed = next(index for index, part in enumerate(parts) if any(character in part for character in _WILDCARDS))
+    folder = Path(*parts[:fixed])
+    if ".." in parts[fixed:]:
+        raise UsageError(f"{pattern} leaves the folder that it is about.", "Put `..` before the first wildcard only.")
+    images: set[Path] = set()
+    try:
+        for path in folder.glob(str(Path(*parts[fixed:]))):
+            images.update(list_images(path) if path.is_dir() else [path] if is_image_file(path) else [])
+    except ValueError as error:
+        raise UsageError(f"{pattern} is not a pattern: {error}.", "Use ** only as a whole folder name.") from error
+    if not images:
+        raise InputError(f"no image matches {pattern}.", _KNOWN)
+    return _Tree(pattern, folder, sorted(images))
+
+
+def _tree_target(tree: _Tree, output: Path | None, scale: int, *, several: bool) -> Path:
+    # `.` and `..` have no name of their own.
+    folder = tree.folder if tree.folder.name not in ("", "..") else tree.folder.resolve()
+    if output is None:
+        if not folder.name:
+            raise UsageError(f"there is no place beside {folder} for the results.", "Give a folder with -o.")
+        return folder.with_name(f"{folder.name}_x{scale}")
+    if output.suffix.lower() in IMAGE_SUFFIXES and not os.path.isdir(output):
+        raise UsageError(f"{output} is the name of one image.", f"Give a folder with -o for those of {tree.name}.")
+    return output / folder.name if several else output
+
+
+def _tree_jobs(tree: _Tree, into: Path) -> list[_FileJob]:
+    whole, inside = tree.folder.resolve(), into.resolve()
     if inside == whole:
-        raise UsageError(f"{folder} is where the images come from.", "Give another folder with -o.")
-    images = list_images(folder)
+        raise UsageError(f"{tree.folder} is where the images come from.", "Give another folder with -o.")
+    images = tree.images
     if whole in inside.parents:
         # A second run must not take the results of the first for inputs.
         images = [path for path in images if inside not in path.resolve().parents]
     if not images:
-        raise InputError(f"{folder} holds no images.", f"Known are {', '.join(IMAGE_SUFFIXES)}.")
-    return [Job(path, into / path.relative_to(folder).with_suffix(".png")) for path in images]
+        raise InputError(f"{tree.name} holds no images but results.", "Give another folder.")
+    return [_FileJob(path, into / path.relative_to(tree.folder).with_suffix(".png")) for path in images]
 
 
-def _with_distinct_targets(jobs: list[Job]) -> list[Job]:
+def _with_distinct_targets(jobs: list[_FileJob]) -> list[_FileJob]:
     """Tell ``a.jpg`` and ``a.png`` apart where both would become ``a.png``."""
     count = Counter(job.target for job in jobs)
     return [
         job
         if count[job.target] == 1
-        else Job(job.source, job.target.with_stem(f"{job.target.stem}_{job.source.suffix[1:]}"))
+        else _FileJob(job.source, job.target.with_stem(f"{job.target.stem}_{job.source.suffix[1:]}"))
         for job in jobs
     ]
 
 
-def _refuse_clashes(jobs: Sequence[Job]) -> None:
+def _refuse_clashes(jobs: Sequence[_FileJob]) -> None:
     """Refuse jobs that would write over each other's result or input, which --overwrite does not mean."""
     sources = {os.path.realpath(job.source): job for job in jobs}
-    earlier: dict[str, Job] = {}
+    earlier: dict[str, _FileJob] = {}
     for job in jobs:
         target = os.path.realpath(job.target)
         if target in earlier:
@@ -151,54 +217,3 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
                 "Give another folder with -o.",
             )
         earlier[target] = job
-
-
-def run_jobs(upscaler: Upscaler, jobs: Sequence[Job], *, overwrite: bool) -> tuple[list[Finished], list[Failed]]:
-    """Upscale every image, whatever happens to the others; progress goes to standard error."""
-    finished: list[Finished] = []
-    failed: list[Failed] = []
-    for index, job in enumerate(jobs):
-        title = job.source.name if len(jobs) == 1 else f"{job.source.name} ({index + 1} of {len(jobs)})"
-        try:
-            finished.append(upscale_file(upscaler, job, overwrite=overwrite, title=title))
-        except DrcDeployError as error:
-            failed.append(Failed(str(job.source), error.message, error.hint))
-        except MemoryError as error:
-            message = f"{job.source} needs more memory than there is: {error}."
-            failed.append(Failed(str(job.source), message, "Give a smaller --tile, or cut the image into parts."))
-    return finished, failed
-
-
-def upscale_file(upscaler: Upscaler, job: Job, *, overwrite: bool, title: str) -> Finished:
-    """Read, upscale and write one image; ``title`` heads its progress bar.
-
-    Raises:
-        ImageError: the input cannot be read.
-        OutputError: the output is in the way, cannot hold the image, or cannot be written.
-        ArtefactError: the network failed.
-    """
-    start = time.perf_counter()
-    _check_target(job, overwrite=overwrite)
-    picture = read_image(job.source)
-    for note in picture.notes:
-        _log.warning(note)
-    layout = Layout.of(picture.pixels, upscaler.info.scale)
-    check_output(job.target, layout, with_profile=picture.icc_profile is not None)
-    tiles = upscaler.tile_count(picture.pixels)
-    with progress(title, tiles) as bar:
-        strips = upscaler.strips(picture.pixels, bar.advance)
-        write_image(job.target, strips, layout, picture.icc_profile)
-    seconds = round(time.perf_counter() - start, 3)
-    return Finished(str(job.source), str(job.target), layout.width, layout.height, seconds, tiles)
-
-
-def _check_target(job: Job, *, overwrite: bool) -> None:
-    """Refuse to write over the input, or over anything without leave."""
-    if not os.path.exists(job.target):
-        return
-    if os.path.exists(job.source) and job.target.samefile(job.source):
-        raise OutputError(f"{job.target} is the input itself.", "Give another name with -o.")
-    if job.target.is_dir():
-        raise OutputError(f"{job.target} is a folder.", "Give another name with -o.")
-    if not overwrite:
-        raise OutputError(f"{job.target} exists already.", "Give --overwrite, or another name with -o.")

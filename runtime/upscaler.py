@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from drc_deploy.engine_info import EngineInfo, read_sidecar
+from drc_deploy.engine_info import EXACT_SUFFIX, FLOAT_SUFFIX, EngineInfo, read_sidecar
 from drc_deploy.errors import ArtefactError, ImageError, UsageError
 from drc_deploy.runtime import channels
 from drc_deploy.runtime.backend import Backend, Pixels, open_backend
-from drc_deploy.runtime.exact import EXACT_SUFFIX, OVERLAP_PX, PASSES, ExactBackend, with_image_means
+from drc_deploy.runtime.exact import OVERLAP_PX, PASSES, ExactBackend, with_image_means
 from drc_deploy.runtime.memory_plan import Fitted, MemoryBudget, fit_plan, free_budget, resident_bytes
 from drc_deploy.runtime.rescue import Rescue
 from drc_deploy.runtime.strips import upscaled_strips
@@ -261,7 +261,7 @@ def _with_alpha(colours: Pixels, alpha: Pixels) -> Pixels:
 
 def _open_float_variant(path: Path, threads: int | None) -> Backend:
     """Open the float32 network that export wrote beside an 8-bit one, and say so."""
-    variant = _onnx_of(path).with_suffix(".float.onnx")
+    variant = _onnx_of(path).with_suffix(FLOAT_SUFFIX)
     if not variant.is_file():
         raise ArtefactError(
             f"{path} takes 8-bit samples, the image has 16, and {variant} does not exist.",

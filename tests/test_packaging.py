@@ -53,6 +53,7 @@ HEAVY = (
     "pycuda",
     "matplotlib",
     "tensorboard",
+    "av",
 )
 
 

@@ -17,7 +17,7 @@ COMMANDS = {
     "compress": "Search, prune and fine-tune: a smaller network of nearly the same quality.",
     "export": "Write a checkpoint as ONNX and, with --trt, as a TensorRT plan.",
     "verify": "Compare an engine with its checkpoint on this machine.",
-    "upscale": "Upscale images with an engine.",
+    "upscale": "Upscale images and videos with an engine.",
     "bench": "Measure latency, memory and quality, and write a report.",
     "eval": "Measure PSNR and SSIM on pairs of HR and LR images.",
     "data": "Prepare photographs for training.",
@@ -37,7 +37,14 @@ COMMANDS = {
 """Command name -> the line in the group's help; the module is ``drc_deploy.cli.<name>_command``."""
 
 
-EXTRAS = {"torch": "train", "matplotlib": "train", "onnx": "export", "onnxscript": "export", "onnxruntime": "ort"}
+EXTRAS = {
+    "torch": "train",
+    "matplotlib": "train",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "ort",
+    "av": "video",
+}
 """Package -> the extra of drc-deploy that brings it."""
 
 

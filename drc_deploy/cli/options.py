@@ -1,6 +1,7 @@
 """Options that several commands share, spelled and explained once."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,23 @@ from typing import Any
 import click
 
 from drc_deploy.latency_table import LARGEST_SIDE
+
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+
+
+class ByteSize(click.ParamType[int]):
+    """An amount of memory with its unit, such as ``1.5GiB``; the command gets bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read an amount."""
+        match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) *([KMG]i?B)", str(value), re.ASCII | re.IGNORECASE)
+        amount = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+        if amount < 1:
+            self.fail(f"{value!r} is no amount of memory: give one such as 800MiB or 2GB.", param, ctx)
+        return amount
+
 
 workdir_option = click.option(
     "--workdir",

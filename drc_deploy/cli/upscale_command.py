@@ -2,61 +2,119 @@
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from drc_deploy.cli import options
-from drc_deploy.errors import DrcDeployError
+from drc_deploy.errors import DrcDeployError, UsageError
+
+if TYPE_CHECKING:
+    from drc_deploy.runtime.job_runner import Failed
 
 
-@click.command(short_help="Upscale images with an engine.")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
+@click.command(short_help="Upscale images and videos with an engine.")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--engine", help="A .plan, .onnx or checkpoint, or a name.  [default: the newest in --workdir]")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File or folder.  [default: INPUT_x4.png]")
+@click.option("-o", "--output", help="File, folder, or - for a PNG on standard output.  [default: INPUT_x4.png]")
 @click.option("--overwrite", is_flag=True, help="Write over files that exist.")
+@click.option("--skip-existing", is_flag=True, help="Skip images whose result is there and not older.")
+@click.option("--tolerant", is_flag=True, help="Take what is left of a truncated JPEG or a damaged video, with a note.")
+@click.option("--max-pixels", type=click.IntRange(1), help="Refuse larger images.  [default: about 179 million]")
 @click.option("--tile", type=click.IntRange(1), help="Largest side of a tile in input pixels.")
 @click.option("--overlap", type=click.IntRange(0), help="Context around each tile in input pixels.")
+@click.option("--exact", is_flag=True, help="Give what the whole image in one piece would, in three times the time.")
+@click.option(
+    "--max-memory",
+    type=options.ByteSize(),
+    metavar="SIZE",
+    help="Memory that the process may take, such as 800MiB or 2GiB.  [default: half of what is free]",
+)
 @options.threads_option
 @options.workdir_option
 @options.json_option
 def command(
-    inputs: tuple[Path, ...],
+    inputs: tuple[str, ...],
     engine: str | None,
-    output: Path | None,
+    output: str | None,
     overwrite: bool,
+    skip_existing: bool,
+    tolerant: bool,
+    max_pixels: int | None,
     tile: int | None,
     overlap: int | None,
+    exact: bool,
+    max_memory: int | None,
     threads: int | None,
     workdir: Path,
     as_json: bool,
 ) -> None:
     """Upscale images, or folders of images, of any size.
 
-    Grey and RGB, with and without transparency, 8 and 16 bit; colour profiles are kept. INPUT is PNG, JPEG, WebP, TIFF
-    or BMP. A file in.png becomes in_x4.png beside it, a folder FOLDER becomes FOLDER_x4; nothing is written over.
-    """
-    from drc_deploy.locate import find_engine
-    from drc_deploy.runtime.jobs import newest_engine, plan_jobs, run_jobs
-    from drc_deploy.runtime.upscaler import Upscaler
+    Grey and RGB, with and without transparency, 8 and 16 bit; colour profiles, resolution and EXIF are kept. INPUT is
+    PNG, JPEG, WebP, TIFF or BMP: a file, a folder, a quoted pattern such as 'photos/**/*.jpg', or - for standard input.
+    A file in.png becomes in_x4.png beside it, a folder or pattern in FOLDER becomes FOLDER_x4; nothing is written over.
 
+    Tiles of a network with channel attention differ a little from the whole image; --exact takes that away. It runs
+    NAME.exact.onnx, which `export --exact` writes.
+
+    A video (MP4, MOV, MKV, WebM or AVI, one at a time) keeps its sound, subtitles and time stamps; the same command
+    goes on with one that was stopped.
+    """
+    from drc_deploy.files import sha256_of
+    from drc_deploy.images import limit_pixels
+    from drc_deploy.locate import find_engine
+    from drc_deploy.runtime.job_runner import RunOptions, run_jobs
+    from drc_deploy.runtime.jobs import newest_engine, plan_jobs
+    from drc_deploy.runtime.standard_streams import STREAM, check_streams
+    from drc_deploy.runtime.upscaler import Upscaler
+    from drc_deploy.runtime.video import is_video, plan_video, upscale_video
+
+    to_stdout = output == STREAM
+    if overwrite and skip_existing:
+        raise UsageError("--overwrite and --skip-existing contradict each other.", "Give one of them.")
+    if to_stdout and as_json:
+        raise UsageError("--json and the image would both go to standard output.", "Give -o a file.")
+    check_streams(reads=STREAM in inputs, writes=to_stdout)
+    if max_pixels is not None:
+        limit_pixels(max_pixels)
     path = find_engine(engine, workdir) if engine else newest_engine(workdir)
     if not engine:
         click.echo(f"Using the newest engine: {path}", err=True)
-    with Upscaler.open(path, tile=tile, overlap=overlap, threads=threads) as upscaler:
-        jobs = plan_jobs(inputs, output, upscaler.info.scale)
-        finished, failed = run_jobs(upscaler, jobs, overwrite=overwrite)
+    how: dict[str, Any] = {"tile": tile, "overlap": overlap, "exact": exact}
+    with Upscaler.open(path, **how, threads=threads, max_memory=max_memory) as upscaler:
+        run_options, scale = RunOptions(overwrite, skip_existing, tolerant), upscaler.info.scale
+        if any(is_video(name) for name in inputs):
+            jobs = [plan_video(inputs, output, scale)]
+            outcome = upscale_video(upscaler, jobs[0], run_options, {"engine": sha256_of(path), **how})
+        else:
+            jobs = plan_jobs(inputs, output, scale)
+            outcome = run_jobs(upscaler, jobs, run_options)
         result = {
-            "files": [dataclasses.asdict(item) for item in finished],
-            "failed": [dataclasses.asdict(item) for item in failed],
+            "files": [dataclasses.asdict(item) for item in outcome.finished],
+            "skipped": [dataclasses.asdict(item) for item in outcome.skipped],
+            "failed": [dataclasses.asdict(item) for item in outcome.failed],
             "engine": str(path),
             "device": upscaler.device,
+            "recomputed_tiles": upscaler.recomputed_tiles,
         }
-    lines = [f"{item.output}  {item.width}x{item.height}  {item.seconds:.1f} s" for item in finished]
-    if as_json or lines:
+    lines = [f"{item.output}  {item.width}x{item.height}  {item.seconds:.1f} s" for item in outcome.finished]
+    if result["recomputed_tiles"]:
+        lines.append(f"{result['recomputed_tiles']} tiles were computed again in float32: half precision broke them.")
+    if outcome.skipped:
+        lines.append(f"{len(outcome.skipped)} of {len(jobs)} skipped: their results are there.")
+    if to_stdout:
+        click.echo("\n".join(lines), err=True)
+    elif as_json or lines:
         options.emit(result, as_json=as_json, text="\n".join(lines))
-    if len(jobs) == 1 and failed:
+    _report_failures(outcome.failed, len(jobs))
+
+
+def _report_failures(failed: "list[Failed]", count: int) -> None:
+    """Say what failed, and end with an error if anything did."""
+    if count == 1 and failed:
         raise DrcDeployError(failed[0].error, failed[0].hint)
     for item in failed:
         click.echo(f"Failed: {item.error} {item.hint}", err=True)
     if failed:
-        raise DrcDeployError(f"{len(failed)} of {len(jobs)} images could not be upscaled.", "See above.")
+        raise DrcDeployError(f"{len(failed)} of {count} images could not be upscaled.", "See above.")

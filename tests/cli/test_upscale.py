@@ -220,3 +220,51 @@ def test_a_folder_is_not_upscaled_into_itself_but_into_the_one_around_it(engine:
 
 def test_a_name_that_is_too_long_is_an_error_of_the_image(engine: Path) -> None:
     assert isinstance(upscale("a" * 5000 + ".png", "--engine", engine).exception, DrcDeployError)
+
+
+def test_a_quoted_pattern_is_upscaled_and_a_second_run_skips_what_is_finished(engine: Path, tmp_path: Path) -> None:
+    (tmp_path / "album" / "sub").mkdir(parents=True)
+    for name in ("a.png", "sub/b.png"):
+        Image.fromarray(noise(4, 4, 3)).save(tmp_path / "album" / name)
+    pattern = tmp_path / "album" / "**" / "*.png"
+    assert upscale(pattern, "--engine", engine).exit_code == 0
+    Image.fromarray(noise(4, 4, 3)).save(tmp_path / "album" / "c.png")
+    result = upscale(pattern, "--engine", engine, "--skip-existing", "--json")
+    report = json.loads(result.stdout)
+    assert [Path(item["output"]).name for item in report["skipped"]] == ["a.png", "b.png"]
+    assert [Path(item["output"]).name for item in report["files"]] == ["c.png"]
+    again = upscale(pattern, "--engine", engine, "--skip-existing")
+    assert (again.exit_code, again.stdout) == (0, "3 of 3 skipped: their results are there.\n")
+
+
+def test_skipping_and_writing_over_contradict_each_other(engine: Path, photo: Path) -> None:
+    result = upscale(photo, "--engine", engine, "--skip-existing", "--overwrite")
+    assert isinstance(result.exception, UsageError)
+
+
+def test_a_truncated_jpeg_needs_tolerance_and_gets_a_note(
+    engine: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.fromarray(noise(60, 40, 3)).save(tmp_path / "in.jpg")
+    content = (tmp_path / "in.jpg").read_bytes()
+    (tmp_path / "in.jpg").write_bytes(content[: len(content) // 2])
+    assert "is damaged" in str(upscale(tmp_path / "in.jpg", "--engine", engine).exception)
+    assert upscale(tmp_path / "in.jpg", "--engine", engine, "--tolerant").exit_code == 0
+    assert "ends early" in caplog.text
+    assert read_image(tmp_path / "in_x4.png").pixels.shape == (240, 160, 3)
+
+
+def test_the_limit_on_pixels_is_an_option(engine: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    refused = upscale(photo, "--engine", engine, "--max-pixels", 30)
+    assert "is too large" in str(refused.exception)
+    assert upscale(photo, "--engine", engine, "--max-pixels", 35).exit_code == 0
+
+
+def test_an_output_name_that_is_too_long_is_one_sentence(engine: Path, photo: Path, tmp_path: Path) -> None:
+    result = upscale(photo, "--engine", engine, "-o", tmp_path / ("a" * 252 + ".png"))
+    assert isinstance(result.exception, DrcDeployError)
+    assert "File name too long" in result.exception.message
+    longest = tmp_path / ("a" * 251 + ".png")
+    assert upscale(photo, "--engine", engine, "-o", longest).exit_code == 0
+    assert read_image(longest).pixels.shape == (28, 20, 3)

@@ -38,3 +38,21 @@ def test_new_files_have_ordinary_permissions(tmp_path: Path) -> None:
     write_text(tmp_path / "atomic", "x")
     (tmp_path / "plain").write_text("x")
     assert os.stat(tmp_path / "atomic").st_mode == os.stat(tmp_path / "plain").st_mode
+
+
+def test_the_longest_name_can_be_written_and_a_longer_one_is_told_before_the_work(tmp_path: Path) -> None:
+    longest = tmp_path / ("ö" * 125 + "a.txt")
+    assert len(longest.name.encode()) == os.pathconf(tmp_path, "PC_NAME_MAX") == 255
+    write_text(longest, "x")
+    assert longest.read_text() == "x"
+    worked = False
+
+    def work() -> None:
+        nonlocal worked
+        with atomic_path(longest.with_name("b" + longest.name)):
+            worked = True
+
+    with pytest.raises(OutputError, match="name too long") as caught:
+        work()
+    assert (caught.value.hint, worked) == ("Give a shorter name.", False)
+    assert list(tmp_path.iterdir()) == [longest]

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from drc_deploy.errors import OutputError, UsageError
+from drc_deploy.exif import PREFIX
+from drc_deploy.image_metadata import Metadata
 from drc_deploy.image_output import check_output, write_image
 from drc_deploy.images import read_image
 from drc_deploy.png_stream import Layout, PngStream
@@ -48,16 +50,17 @@ def test_opencv_reads_from_a_streamed_png_what_was_written(
 
 def test_pillow_reads_a_streamed_png_with_its_profile(tmp_path: Path) -> None:
     image = noise(6, 5, 2)
-    write_image(tmp_path / "x.png", [image[:2], image[2:]], Layout.of(image), PROFILE)
+    write_image(tmp_path / "x.png", [image[:2], image[2:]], Layout.of(image), Metadata(PROFILE))
     with Image.open(tmp_path / "x.png") as opened:
         assert opened.mode == "LA"
         assert opened.info["icc_profile"] == PROFILE
         assert np.array_equal(np.asarray(opened), image)
 
 
-def test_a_png_with_missing_rows_is_never_finished(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="2 rows were written of 6"):
-        write_image(tmp_path / "x.png", [noise(2, 5)], Layout(6, 5, 1, 8))
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.tif"])
+def test_an_image_with_missing_rows_is_never_finished(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"2 rows \w+( \w+)? of 6"):
+        write_image(tmp_path / name, [noise(2, 5)], Layout(6, 5, 1, 8))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -84,10 +87,10 @@ def test_lossless_formats_give_back_what_was_written(
 @pytest.mark.parametrize("name", ["x.jpg", "x.webp"])
 def test_lossy_formats_stay_close_and_keep_the_profile(tmp_path: Path, name: str) -> None:
     image = np.full((16, 16, 3), (200, 120, 40), np.uint8)
-    write_image(tmp_path / name, [image], Layout.of(image), PROFILE)
+    write_image(tmp_path / name, [image], Layout.of(image), Metadata(PROFILE))
     picture = read_image(tmp_path / name)
     assert np.abs(picture.pixels.astype(int) - image).max() <= 4
-    assert picture.icc_profile == PROFILE
+    assert picture.metadata.icc_profile == PROFILE
 
 
 @pytest.mark.parametrize(
@@ -99,7 +102,6 @@ def test_lossy_formats_stay_close_and_keep_the_profile(tmp_path: Path, name: str
         ("x.jpg", Layout(4, 4, 4, 8), False, "transparency"),
         ("x.bmp", Layout(4, 4, 2, 8), False, "transparency"),
         ("x.bmp", Layout(4, 4, 3, 8), True, "colour profile"),
-        ("x.tif", Layout(4, 4, 3, 16), True, "colour profile beside 16-bit"),
         ("x.webp", Layout(20000, 4, 3, 8), False, "4x20000 pixels"),
         ("x.jpeg", Layout(4, 70000, 3, 8), False, "70000x4 pixels"),
         ("x.tif", Layout(40000, 40000, 3, 8), False, "too many"),
@@ -128,8 +130,9 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
         write_image(tmp_path / "file" / "x.png", [noise(2, 2)], Layout(2, 2, 1, 8))
 
 
-def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "x.png"
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.tif", "x.bmp", "x.webp"])
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    target = tmp_path / name
     target.write_bytes(b"older")
     real_open = Path.open
 
@@ -140,8 +143,44 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     image = noise(300, 300, 3)
     with pytest.raises(OutputError, match="No space left"):
         write_image(target, [image], Layout.of(image))
-    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
     assert target.read_bytes() == b"older"
+
+
+def exif() -> bytes:
+    fields = Image.Exif()
+    fields[MAKE] = "Camera Works"
+    fields[EXIF_DIRECTORY] = {TIME_TAKEN: "2020:01:02 03:04:05"}
+    return fields.tobytes().removeprefix(PREFIX)
+
+
+MAKE, EXIF_DIRECTORY, TIME_TAKEN = 0x010F, 0x8769, 0x9003
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"), [("x.png", 8), ("x.png", 16), ("x.tif", 8), ("x.tif", 16), ("x.jpg", 8), ("x.webp", 8)]
+)
+def test_metadata_arrive_where_the_format_holds_them(tmp_path: Path, name: str, bits: int) -> None:
+    image = noise(6, 5, 3, bits=bits)
+    metadata = Metadata(PROFILE, (300.0, 200.0), exif())
+    write_image(tmp_path / name, [image], Layout.of(image), metadata)
+    with Image.open(tmp_path / name) as written:
+        written.load()
+        assert written.info["icc_profile"] == PROFILE
+        assert written.getexif()[MAKE] == "Camera Works"
+        if name != "x.webp":
+            assert written.info["dpi"] == pytest.approx((300, 200), abs=0.01)
+        if name != "x.tif":
+            assert written.getexif().get_ifd(EXIF_DIRECTORY)[TIME_TAKEN] == "2020:01:02 03:04:05"
+
+
+def test_an_exif_that_is_too_large_for_a_jpeg_is_left_out(tmp_path: Path) -> None:
+    image = noise(6, 5, 3)
+    large = exif() + bytes(65536)
+    for name, kept in (("x.png", True), ("x.jpg", False)):
+        write_image(tmp_path / name, [image], Layout.of(image), Metadata(exif=large))
+        with Image.open(tmp_path / name) as written:
+            assert (MAKE in written.getexif()) == kept
 
 
 def test_image_data_is_split_over_chunks_that_all_check(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import errno
 import io
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from drc_deploy.errors import ImageError
-from drc_deploy.images import list_images, read_image, read_rgb
+from drc_deploy.images import decode_image, limit_pixels, list_images, pixel_count, read_image, read_rgb
 
 
 def gradient(*shape: int) -> NDArray[np.uint8]:
@@ -106,7 +107,7 @@ def test_a_cmyk_jpeg_becomes_rgb_and_loses_the_profile_that_no_longer_fits(tmp_p
     image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
     image.save(tmp_path / "x.jpg", icc_profile=srgb_profile())
     picture = read_image(tmp_path / "x.jpg")
-    assert picture.icc_profile is None
+    assert picture.metadata.icc_profile is None
     red, green, blue = picture.pixels[4, 4].tolist()
     assert red > 200
     assert max(green, blue) < 60
@@ -120,7 +121,7 @@ def srgb_profile() -> bytes:
 def test_the_colour_profile_is_kept(tmp_path: Path, suffix: str) -> None:
     profile = srgb_profile()
     Image.fromarray(gradient(8, 8, 3)).save(tmp_path / f"x.{suffix}", icc_profile=profile)
-    assert read_image(tmp_path / f"x.{suffix}").icc_profile == profile
+    assert read_image(tmp_path / f"x.{suffix}").metadata.icc_profile == profile
 
 
 def test_of_an_animation_the_first_frame_is_read_with_a_note(tmp_path: Path) -> None:
@@ -145,6 +146,66 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, bits: int) -> 
         (tmp_path / f"x.{suffix}").write_bytes(content[: int(len(content) * part)])
         with pytest.raises(ImageError, match=f"x.{suffix} is "):
             read_image(tmp_path / f"x.{suffix}")
+
+
+def photograph() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(gradient(320, 200, 3)).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def test_of_a_truncated_jpeg_the_upper_part_can_be_had_with_a_note(tmp_path: Path) -> None:
+    content = photograph()
+    (tmp_path / "x.jpg").write_bytes(content[: len(content) * 3 // 4])
+    with pytest.raises(ImageError, match=r"x\.jpg is damaged") as caught:
+        read_image(tmp_path / "x.jpg")
+    assert "--tolerant" in caught.value.hint
+    picture = read_image(tmp_path / "x.jpg", tolerant=True)
+    assert picture.pixels.shape == (320, 200, 3)
+    assert np.array_equal(picture.pixels[:100], decode_image(content, "whole").pixels[:100])
+    assert "ends early" in picture.notes[0]
+
+
+def test_tolerance_changes_nothing_for_whole_files_and_excuses_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(photograph())
+    assert read_image(tmp_path / "x.jpg", tolerant=True).notes == ()
+    (tmp_path / "x.png").write_bytes(encoded("png")[:500])
+    (tmp_path / "head.jpg").write_bytes(photograph()[:30])
+    for name in ("x.png", "head.jpg"):
+        with pytest.raises(ImageError):
+            read_image(tmp_path / name, tolerant=True)
+
+
+def test_the_bytes_of_a_file_are_read_like_the_file(tmp_path: Path) -> None:
+    for suffix, bits in (("png", 8), ("png", 16), ("tif", 16), ("bmp", 8)):
+        (tmp_path / f"x.{suffix}").write_bytes(encoded(suffix, bits=bits))
+        expected = read_image(tmp_path / f"x.{suffix}").pixels
+        assert np.array_equal(decode_image(encoded(suffix, bits=bits), "bytes").pixels, expected)
+    with pytest.raises(ImageError, match="standard input is empty"):
+        decode_image(b"", "standard input")
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
+def test_an_image_without_pixels_is_refused(tmp_path: Path, suffix: str, size: tuple[int, int]) -> None:
+    content = bytearray(uncompressed(suffix))
+    for position, side in zip(SIDES[suffix], size, strict=True):
+        struct.pack_into(">I" if suffix == "png" else "<I", content, position, side)
+    if suffix == "png":
+        content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / f"x.{suffix}").write_bytes(content)
+    with pytest.raises(ImageError, match=f"x.{suffix} is "):
+        read_image(tmp_path / f"x.{suffix}")
+
+
+def uncompressed(suffix: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(gradient(7, 6)).save(buffer, {"png": "PNG", "bmp": "BMP", "tif": "TIFF"}[suffix])
+    return buffer.getvalue()
+
+
+SIDES = {"png": (16, 20), "bmp": (18, 22), "tif": (18, 30)}
+"""Where width and height stand; in a TIFF as Pillow writes it, the values of its first two tags."""
 
 
 def test_a_png_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
@@ -178,6 +239,70 @@ def test_a_header_that_promises_a_gigapixel_is_refused_before_decoding(tmp_path:
     (tmp_path / "x.png").write_bytes(content)
     with pytest.raises(ImageError, match="too large"):
         read_image(tmp_path / "x.png")
+
+
+def test_the_limit_on_pixels_can_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    (tmp_path / "x.png").write_bytes(encoded("png"))
+    limit_pixels(40 * 50)
+    assert read_image(tmp_path / "x.png").pixels.shape == (40, 50, 3)
+    limit_pixels(40 * 50 - 2)
+    with pytest.raises(ImageError, match="too large") as caught:
+        read_image(tmp_path / "x.png")
+    assert "--max-pixels" in caught.value.hint
+
+
+def test_more_16_bit_pixels_than_can_be_decoded_are_not_called_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    content = bytearray(encoded("png", bits=16))
+    content[16:24] = struct.pack(">II", 40000, 40000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / "x.png").write_bytes(content)
+    limit_pixels(10**10)
+    with pytest.raises(ImageError, match="too large for 16 bits: 40000x40000"):
+        read_image(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_an_image_comes_through_a_pipe_with_a_name(tmp_path: Path, bits: int) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert pixel_count(tmp_path / "pipe") == 0
+    feeder = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(encoded("png", bits=bits),))
+    feeder.start()
+    picture = read_image(tmp_path / "pipe")
+    feeder.join()
+    assert np.array_equal(picture.pixels, decode_image(encoded("png", bits=bits), "bytes").pixels)
+
+
+def test_the_header_tells_how_many_pixels_there_are(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(encoded("png")[:100])
+    assert pixel_count(tmp_path / "x.png") == 40 * 50
+    (tmp_path / "none.png").write_text("no image")
+    assert pixel_count(tmp_path / "none.png") == pixel_count(tmp_path / "missing.png") == 0
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp"])
+def test_the_resolution_is_kept_and_turned_with_the_image(tmp_path: Path, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(gradient(8, 8, 3))
+    image.save(tmp_path / f"flat.{suffix}", dpi=(300, 200))
+    assert read_image(tmp_path / f"flat.{suffix}").metadata.dpi == pytest.approx((300, 200), abs=0.01)
+    if suffix != "bmp":
+        image.save(tmp_path / f"turned.{suffix}", dpi=(300, 200), exif=exif)
+        assert read_image(tmp_path / f"turned.{suffix}").metadata.dpi == pytest.approx((200, 300), abs=0.01)
+
+
+def test_a_resolution_that_says_nothing_is_none(tmp_path: Path) -> None:
+    Image.fromarray(gradient(8, 8, 3)).save(tmp_path / "x.bmp", dpi=(0, 0))
+    assert read_image(tmp_path / "x.bmp").metadata.dpi is None
+
+
+def test_a_corrupt_exif_does_not_make_an_image_unreadable(tmp_path: Path) -> None:
+    Image.fromarray(gradient(8, 8, 3)).save(tmp_path / "x.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert read_image(tmp_path / "x.jpg").metadata.for_size(8, 8).exif is None
 
 
 def test_float_tiff_is_refused(tmp_path: Path) -> None:

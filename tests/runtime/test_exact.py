@@ -7,10 +7,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo
+from drc_deploy.engine_info import EXACT_SUFFIX, INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.export.exact import make_exact
-from drc_deploy.runtime.exact import EXACT_SUFFIX, ExactBackend, with_image_means
+from drc_deploy.runtime.exact import ExactBackend, with_image_means
 from drc_deploy.runtime.fake_backend import fake_info
 from drc_deploy.runtime.tiles import plan_tiles
 from drc_deploy.runtime.upscaler import Upscaler

@@ -1,0 +1,46 @@
+"""What a file tells about an image besides its pixels, and what of it an upscaled image keeps."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from PIL import Image
+
+from drc_deploy.exif import PREFIX, exif_of_tiff, upright_exif
+
+_TURNED = (5, 6, 7, 8)
+"""Values of the EXIF orientation that swap width and height."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What goes from a file to the upscaled one as far as its format holds it."""
+
+    icc_profile: bytes | None = None
+    """Colour profile that belongs to the pixels; None means sRGB, as everywhere."""
+    dpi: tuple[float, float] | None = None
+    """Pixels per inch across and down, as the original says: upscaling makes a larger print, not a finer one."""
+    exif: bytes | None = None
+    """EXIF as a TIFF structure, of at most 4 GiB; the image is upright whatever it says until ``for_size``."""
+
+    def for_size(self, width: int, height: int) -> "Metadata":
+        """Give the metadata of an upright image of ``width`` x ``height`` pixels; a damaged EXIF is left out."""
+        return dataclasses.replace(self, exif=self.exif and upright_exif(self.exif, width, height))
+
+
+def metadata_of(image: Image.Image, orientation: int) -> Metadata:
+    """Read the metadata of a loaded image file; ``orientation`` is what its EXIF said before it was turned."""
+    # A profile of CMYK or LAB does not describe the RGB that these become.
+    profile = None if image.mode in ("CMYK", "LAB") else image.info.get("icc_profile")
+    exif = exif_of_tiff(image) if image.format == "TIFF" else image.info.get("exif", b"").removeprefix(PREFIX)
+    return Metadata(profile or None, _resolution(image, turned=orientation in _TURNED), exif or None)
+
+
+def _resolution(image: Image.Image, *, turned: bool) -> tuple[float, float] | None:
+    dpi = image.info.get("dpi")
+    if dpi is None:
+        return None
+    across, down = (float(value) for value in dpi)
+    if not all(math.isfinite(value) and value > 0 for value in (across, down)):
+        return None
+    return (down, across) if turned else (across, down)

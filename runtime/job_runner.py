@@ -1,0 +1,200 @@
+"""Upscales one image file after the other, reading and writing while the network computes."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from drc_deploy.errors import DrcDeployError, OutputError
+from drc_deploy.files import check_writable
+from drc_deploy.image_metadata import Metadata
+from drc_deploy.image_output import check_output, write_image, write_png
+from drc_deploy.images import Picture, decode_image, pixel_count, read_image
+from drc_deploy.png_stream import Layout
+from drc_deploy.progress import progress
+from drc_deploy.runtime.backend import Pixels
+from drc_deploy.runtime.jobs import Job
+from drc_deploy.runtime.pipeline import WriteBehind, read_ahead
+from drc_deploy.runtime.standard_streams import read_standard_input, standard_output
+from drc_deploy.runtime.upscaler import Upscaler
+
+_log = logging.getLogger(__name__)
+
+READ_AHEAD_PIXELS = 32 * 2**20
+"""Larger images are read when their turn comes, so that only one of them is in memory."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What to do about what is there already, and about damage."""
+
+    overwrite: bool = False
+    """Write over results that exist."""
+    skip_existing: bool = False
+    """Leave out images whose result exists and is not older than they are; do the others again."""
+    tolerant: bool = False
+    """Take what is left of a truncated JPEG or a damaged video."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One image that was upscaled."""
+
+    input: str
+    output: str
+    width: int
+    """Of the output, in pixels."""
+    height: int
+    seconds: float
+    """For reading it, and from the start of its computation to the finished file. The next image is under way by
+    then: these add up to more than the run takes."""
+    tiles: int
+    """How many tiles the network was run on."""
+    frames: int = 1
+    """Of a video."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """One image whose result was there already."""
+
+    input: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """One image that could not be upscaled."""
+
+    input: str
+    error: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the images, each in the order in which they were named."""
+
+    finished: list[Finished]
+    skipped: list[Skipped]
+    failed: list[Failed]
+
+
+def run_jobs(upscaler: Upscaler, jobs: Sequence[Job], options: RunOptions) -> Outcome:
+    """Upscale every image, whatever happens to the others; progress goes to standard error."""
+    skipped = {job: None for job in jobs if options.skip_existing and is_finished(job)}
+    to_do = [job for job in jobs if job not in skipped]
+    begun: list[Future[Finished] | Failed] = []
+    read = partial(_read, tolerant=options.tolerant)
+    with WriteBehind() as writer, closing(read_ahead(to_do, read, early=_fits_beside_another)) as readings:
+        for index, (job, reading) in enumerate(zip(to_do, readings, strict=True)):
+            title = job.title if len(to_do) == 1 else f"{job.title} ({index + 1} of {len(to_do)})"
+            begun.append(_or_failed(job, partial(_upscale, upscaler, job, reading, writer, options, title)))
+    results = [
+        result if isinstance(result, Failed) else _or_failed(job, result.result)
+        for job, result in zip(to_do, begun, strict=True)
+    ]
+    return Outcome(
+        [result for result in results if isinstance(result, Finished)],
+        [Skipped(job.input_name, job.output_name) for job in skipped],
+        [result for result in results if isinstance(result, Failed)],
+    )
+
+
+def is_finished(job: Job) -> bool:
+    """Tell whether the result is there and not older than the image; results are written whole or not at all."""
+    if job.source is None or job.target is None:
+        return False
+    try:
+        return os.path.isfile(job.target) and job.target.stat().st_mtime_ns >= job.source.stat().st_mtime_ns
+    except OSError:  # reading or writing it will say why
+        return False
+
+
+def _fits_beside_another(job: Job) -> bool:
+    return job.source is not None and pixel_count(job.source) <= READ_AHEAD_PIXELS
+
+
+def _or_failed(job: Job, work: Callable[[], Result]) -> Result | Failed:
+    try:
+        return work()
+    except DrcDeployError as error:
+        return Failed(job.input_name, error.message, error.hint)
+    except MemoryError as error:
+        message = f"{job.input_name} needs more memory than there is: {error}."
+        return Failed(job.input_name, message, "Give a smaller --tile, or cut the image into parts.")
+
+
+def _read(job: Job, *, tolerant: bool) -> tuple[Picture, float]:
+    """Give the image and the seconds that reading it took."""
+    start = time.perf_counter()
+    if job.source is None:
+        picture = decode_image(read_standard_input(), job.input_name, tolerant=tolerant)
+    else:
+        picture = read_image(job.source, tolerant=tolerant)
+    return picture, time.perf_counter() - start
+
+
+def _upscale(
+    upscaler: Upscaler,
+    job: Job,
+    reading: "Future[tuple[Picture, float]]",
+    writer: WriteBehind,
+    options: RunOptions,
+    title: str,
+) -> "Future[Finished]":
+    """Compute one image while it is being written; ``title`` heads its progress bar.
+
+    Raises:
+        ImageError: the input cannot be read.
+        OutputError: the output is in the way, cannot hold the image, or cannot be written.
+        ArtefactError: the network failed.
+    """
+    check_target(job, options)
+    picture, read_s = reading.result()
+    start = time.perf_counter()
+    for note in picture.notes:
+        _log.warning(note)
+    layout = Layout.of(picture.pixels, upscaler.info.scale)
+    metadata = picture.metadata.for_size(layout.width, layout.height)
+    if job.target is not None:
+        check_output(job.target, layout, with_profile=metadata.icc_profile is not None)
+        check_writable(job.target.parent)
+    tiles = upscaler.tile_count(picture.pixels)
+
+    def write(strips: Iterator[Pixels]) -> Finished:
+        _write(job, strips, layout, metadata)
+        seconds = round(read_s + time.perf_counter() - start, 3)
+        return Finished(job.input_name, job.output_name, layout.width, layout.height, seconds, tiles)
+
+    with progress(title, tiles) as bar:
+        return writer.write(upscaler.strips(picture.pixels, bar.advance), write)
+
+
+def check_target(job: Job, options: RunOptions) -> None:
+    """Refuse to write over the input, or over anything without leave."""
+    if job.target is None or not os.path.exists(job.target):
+        return
+    if job.source is not None and os.path.exists(job.source) and job.target.samefile(job.source):
+        raise OutputError(f"{job.target} is the input itself.", "Give another name with -o.")
+    if job.target.is_dir():
+        raise OutputError(f"{job.target} is a folder.", "Give another name with -o.")
+    if not (options.overwrite or options.skip_existing):  # whoever skips what is finished wants the rest anew
+        raise OutputError(
+            f"{job.target} exists already.", "Give --overwrite, --skip-existing, or another name with -o."
+        )
+
+
+def _write(job: Job, strips: Iterator[Pixels], layout: Layout, metadata: Metadata) -> None:
+    if job.target is not None:
+        write_image(job.target, strips, layout, metadata)
+        return
+    with standard_output() as stream:
+        write_png(stream, strips, layout, metadata)

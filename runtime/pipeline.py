@@ -1,0 +1,169 @@
+"""Reading, computing and writing at the same time: one thread reads ahead, one writes behind, the caller computes.
+
+    reader    read 2 ........ read 3 ........
+    caller    compute 1 ..... compute 2 .....
+    writer    write 0 ..      write 1 ..
+
+What waits between them is bounded: one item that was read, and one item on its way to the writer. The caller is the
+main thread, so that Ctrl-C reaches it at once; what it was making is then abandoned, and the threads end with it.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from types import TracebackType
+from typing import Generic, Literal, TypeVar
+
+Source = TypeVar("Source")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Abandoned(Exception):  # noqa: N818  # not a fault: it ends the receiver
+    """Raised in the receiver: the sender failed, and there will be no whole."""
+
+
+class ReceiverGone(Exception):  # noqa: N818  # the receiver's own error is what counts
+    """Raised in the sender: the receiver failed or has had enough."""
+
+
+class Handover(Generic[Item]):
+    """Passes items from one thread to another, one at a time.
+
+    An item counts until the receiver asks for the next one: while it works on one, the sender can make another, and no
+    third exists. Before the receiver begins, one item can wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._items: list[Item] = []
+        """At most one."""
+        self._sender: Literal["sending", "finished", "abandoned"] = "sending"
+        self._receiver_gone = False
+
+    def put(self, item: Item) -> None:
+        """Hand over ``item``, as soon as the receiver is done with the one before.
+
+        Raises:
+            ReceiverGone: it will never be.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: not self._items or self._receiver_gone)
+            if self._receiver_gone:
+                raise ReceiverGone
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """Say that there are no more items."""
+        self._end("finished")
+
+    def abandon(self) -> None:
+        """Say that the missing items will never come."""
+        self._end("abandoned")
+
+    def _end(self, how: Literal["finished", "abandoned"]) -> None:
+        with self._changed:
+            self._sender = how
+            self._changed.notify_all()
+
+    def received_by(self, consume: Callable[[Iterator[Item]], Result]) -> Result:
+        """Let ``consume`` take the items, in the receiving thread, and give what it gives.
+
+        Raises:
+            Abandoned: out of the iterator, when the sender gave up.
+        """
+        try:
+            return consume(self._received())
+        finally:
+            with self._changed:
+                self._receiver_gone = True
+                self._items.clear()
+                self._changed.notify_all()
+
+    def _received(self) -> Iterator[Item]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._items) or self._sender != "sending")
+                if self._sender == "abandoned":
+                    raise Abandoned
+                if not self._items:
+                    return
+            yield self._items[0]
+            with self._changed:
+                self._items.clear()
+                self._changed.notify_all()
+
+
+class WriteBehind:
+    """Writes one whole after the other in a thread, each while its parts, or those of the next, are being made."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._unfinished: deque[Future[object]] = deque()
+
+    def write(self, parts: Iterable[Item], consume: Callable[[Iterator[Item]], Result]) -> "Future[Result]":
+        """Make ``parts`` in this thread while ``consume`` takes them in the other; return when all are made.
+
+        Of the wholes before, at most one is still being written when this one is begun.
+
+        Returns:
+            What ``consume`` will give or raise; when it raises early, the rest of the parts is not made.
+
+        Raises:
+            Exception: whatever making ``parts`` raises; ``consume`` then meets ``Abandoned``.
+        """
+        while len(self._unfinished) > 1:
+            wait([self._unfinished.popleft()])
+        handover: Handover[Item] = Handover()
+        future = self._pool.submit(handover.received_by, consume)
+        try:
+            for part in parts:
+                handover.put(part)
+            handover.finish()
+        except ReceiverGone:
+            return future
+        except BaseException:
+            handover.abandon()
+            raise
+        self._unfinished.append(future)  # type: ignore[arg-type]  # only waited for
+        return future
+
+    def __enter__(self) -> "WriteBehind":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait until what is whole is written and what was abandoned is cleaned up."""
+        self._pool.shutdown()
+
+
+def read_ahead(
+    sources: Sequence[Source], read: Callable[[Source], Result], *, early: Callable[[Source], bool]
+) -> "Generator[Future[Result], None, None]":
+    """Read ``sources`` in a thread: while the caller works on one, the next is read.
+
+    Close the iterator when leaving it early (``contextlib.closing``).
+
+    Args:
+        sources: what to read, in order.
+        read: reads one.
+        early: whether there is room to read this one while the one before is still held.
+
+    Yields:
+        For each source what ``read`` gives or raises.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        ahead: Future[Result] | None = None
+        try:
+            for index, source in enumerate(sources):
+                current = ahead or pool.submit(read, source)
+                following = sources[index + 1 : index + 2]
+                ahead = pool.submit(read, following[0]) if following and early(following[0]) else None
+                yield current
+                del current  # or it would be held while the one after the next is read
+        finally:
+            if ahead is not None:
+                ahead.cancel()

@@ -1,0 +1,62 @@
+"""An image from standard input, and a PNG to standard output."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from drc_deploy.errors import ImageError, UsageError
+from drc_deploy.files import cannot_write
+
+STREAM = "-"
+"""What stands for a standard stream in place of a name."""
+
+
+def check_streams(*, reads: bool, writes: bool) -> None:
+    """Refuse, before anything is computed, a terminal where an image should come from or go to.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if reads and sys.stdin.isatty():
+        raise UsageError("standard input is a terminal.", "Pipe an image into the command, as in `... < in.png`.")
+    if writes and sys.stdout.isatty():
+        raise UsageError("standard output is a terminal.", "Pipe the image on, or write it to a file: `... > out.png`.")
+
+
+def read_standard_input() -> bytes:
+    """Give all of standard input.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise ImageError(f"standard input cannot be read: {error.strerror}.", "Check what feeds it.") from error
+
+
+@contextmanager
+def standard_output() -> Iterator[BinaryIO]:
+    """Give a stream whose content goes to standard output when the block ends without an error.
+
+    A reader at the other end cannot tell half an image from a whole one that goes on, so it gets all or nothing.
+
+    Raises:
+        OutputError: there is no space for it, here or behind standard output.
+        BrokenPipeError: the reader has gone.
+    """
+    try:
+        with tempfile.TemporaryFile() as whole:
+            yield whole
+            whole.seek(0)
+            # Of its own, so that Python does not try again at exit to write what this one could not.
+            with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as stream:
+                shutil.copyfileobj(whole, stream)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise cannot_write("to standard output", error) from error

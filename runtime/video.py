@@ -1,0 +1,176 @@
+"""Upscales a video in segments, so that a run that is stopped goes on after the last finished one.
+
+The segments lie beside the result, in ``NAME.segments/``, with a note of what they were made from and by. They are
+joined in the end, without being encoded again.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import closing, suppress
+from dataclasses import replace
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+
+from drc_deploy.errors import UsageError
+from drc_deploy.files import check_writable, write_text
+from drc_deploy.progress import Progress, progress
+from drc_deploy.runtime.job_runner import Finished, Outcome, RunOptions, Skipped, check_target, is_finished
+from drc_deploy.runtime.jobs import Job
+from drc_deploy.runtime.pipeline import WriteBehind
+from drc_deploy.runtime.upscaler import Upscaler
+from drc_deploy.runtime.video_reading import Frame, VideoInfo, frames_of, video_info
+from drc_deploy.runtime.video_writing import SEGMENT_FRAMES, check_target_holds, join, write_segment
+
+_log = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
+WRITTEN_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv")
+
+_NOTE = "made_from.json"
+
+
+def is_video(name: str) -> bool:
+    """Tell by its suffix whether a file is a video."""
+    return Path(name).suffix.lower() in VIDEO_SUFFIXES
+
+
+def plan_video(inputs: Sequence[str], output: str | None, scale: int) -> Job:
+    """Decide where a video goes: ``in.mp4`` to ``in_x4.mp4`` beside it, or to ``output``, a file or a folder.
+
+    Raises:
+        UsageError: ``output`` is no name of a video that can be written, or there are several inputs.
+    """
+    if len(inputs) > 1:
+        raise UsageError("videos are upscaled one at a time.", "Give each its own command.")
+    source = Path(inputs[0])
+    suffix = source.suffix if source.suffix.lower() in WRITTEN_SUFFIXES else ".mkv"
+    name = f"{source.stem}_x{scale}{suffix}"
+    if output is None:
+        return Job(source, source.with_name(name))
+    if os.path.isdir(output):
+        return Job(source, Path(output, name))
+    if Path(output).suffix.lower() not in WRITTEN_SUFFIXES:
+        raise UsageError(f"{output} is not the name of a video.", f"End it in one of {', '.join(WRITTEN_SUFFIXES)}.")
+    return Job(source, Path(output))
+
+
+def upscale_video(upscaler: Upscaler, job: Job, options: RunOptions, made_by: Mapping[str, object]) -> Outcome:
+    """Upscale every frame of a video; sound, subtitles, time stamps and orientation are kept.
+
+    Args:
+        upscaler: the network.
+        job: from file to file.
+        options: what to do where the result exists.
+        made_by: what the frames depend on besides the source; unfinished work of anything else is thrown away.
+
+    Raises:
+        ImageError: the source cannot be read or holds no video that can be upscaled.
+        OutputError: the result is in the way, cannot hold the sound or the subtitles, or cannot be written.
+        ArtefactError: the network failed.
+        MissingDependencyError: PyAV lacks the encoder.
+        ModuleNotFoundError: PyAV is not installed.
+    """
+    source, target = Path(job.input_name), Path(job.output_name)
+    if options.skip_existing and is_finished(job):
+        return Outcome([], [Skipped(str(source), str(target))], [])
+    check_target(job, options)
+    start = time.perf_counter()
+    info = video_info(source, tolerant=options.tolerant)
+    for note in info.notes:
+        _log.warning(note)
+    check_writable(target.parent)
+    check_target_holds(source, target, info)
+    work = _Segments(target.with_name(f"{target.name}.segments"))
+    work.begin({**_identity(source), **made_by})
+    with progress(source.name, max(info.frame_count, 1), done=len(work.finished()) * SEGMENT_FRAMES) as bar:
+        first = len(work.finished()) * SEGMENT_FRAMES
+        with closing(frames_of(source, skip=first, tolerant=options.tolerant)) as frames:
+            _compute(_upscaled(upscaler, frames, bar), info, work)
+    frame_count = join(work.finished(), source, target, info)
+    work.remove()
+    height, width = (side * upscaler.info.scale for side in (info.height, info.width))
+    tiles = upscaler.plan(info.height, info.width).tile_count * frame_count
+    seconds = round(time.perf_counter() - start, 3)
+    return Outcome([Finished(str(source), str(target), width, height, seconds, tiles, frame_count)], [], [])
+
+
+class _Segments:
+    """The folder of finished segments: a segment is whole or not there, and they are finished in order."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def begin(self, made_from: Mapping[str, object]) -> None:
+        """Keep what was made from the same, and nothing else."""
+        text = json.dumps(dict(made_from), sort_keys=True, indent=2)
+        note = self._folder / _NOTE
+        if not (note.is_file() and note.read_text() == text):
+            self._clear()
+            write_text(note, text)
+        elif finished := self.finished():
+            _log.warning("Going on after %d segments that are finished in %s.", len(finished), self._folder)
+
+    def path(self, index: int) -> Path:
+        """Give where a segment goes."""
+        return self._folder / f"{index:06d}.nut"
+
+    def finished(self) -> list[Path]:
+        """Give the finished segments."""
+        segments: list[Path] = []
+        while (path := self.path(len(segments))).is_file():
+            segments.append(path)
+        return segments
+
+    def remove(self) -> None:
+        """Take the folder away, unless someone put something else into it."""
+        self._clear()
+        with suppress(OSError):
+            self._folder.rmdir()
+
+    def _clear(self) -> None:
+        number = "[0-9]" * 6
+        for pattern in (f"{number}.nut", f".{number}.*.nut", _NOTE):  # hidden ones are of a run that was killed
+            for path in self._folder.glob(pattern):
+                path.unlink()
+
+
+def _identity(source: Path) -> dict[str, object]:
+    import av
+
+    about = source.stat()
+    return {
+        "source": str(source.resolve()),
+        "size_bytes": about.st_size,
+        "changed_ns": about.st_mtime_ns,
+        "segment_frames": SEGMENT_FRAMES,
+        "encoder": av.__version__,
+    }
+
+
+def _compute(results: Iterator[Frame], info: VideoInfo, work: _Segments) -> None:
+    """Make all segments that are missing, each encoded while its frames are computed."""
+    first_index = len(work.finished())
+    written: list[Future[None]] = []
+    with WriteBehind() as writer:
+        for first in results:
+            segment = chain([first], islice(results, SEGMENT_FRAMES - 1))
+            path = work.path(first_index + len(written))
+            written.append(writer.write(segment, partial(write_segment, path, info=info)))
+            _raise_errors(future for future in written if future.done())
+    _raise_errors(written)
+
+
+def _upscaled(upscaler: Upscaler, frames: Iterable[Frame], bar: Progress) -> Iterator[Frame]:
+    for frame in frames:
+        yield replace(frame, pixels=upscaler(frame.pixels))
+        bar.advance()
+
+
+def _raise_errors(futures: Iterable[Future[None]]) -> None:
+    for future in futures:
+        future.result()

@@ -1,0 +1,248 @@
+"""Frames from videos, by way of PyAV, and what a result takes over from them."""
+
+import logging
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drc_deploy.errors import ImageError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Stream
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+_log = logging.getLogger(__name__)
+
+_HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
+"""ITU-T H.273, table 3."""
+_UNSPECIFIED = 2
+_EARLY_END_S, _EARLY_END_PART = 1.0, 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Colours:
+    """How the numbers of a video mean colours (ITU-T H.273)."""
+
+    matrix: int
+    """2 is unspecified, as for the other two."""
+    primaries: int
+    transfer: int
+    range: int
+    """0 is unspecified."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What a result takes over from the video stream of its source."""
+
+    height: int
+    """Of a frame as stored."""
+    width: int
+    display_matrix: tuple[int, ...] | None
+    """How a player turns the frames: the nine numbers of FFmpeg's AV_FRAME_DATA_DISPLAYMATRIX."""
+    time_base: Fraction
+    """Seconds per tick of the time stamps."""
+    rate: Fraction
+    """Frames per second on average."""
+    frame_count: int
+    """How many pictures the file holds, decoded or not; for progress only."""
+    pixel_aspect: Fraction
+    colours: Colours
+    notes: tuple[str, ...]
+    """What a user should know, each a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a video."""
+
+    pixels: NDArray[np.uint8]
+    """(H, W, 3) RGB, as stored: players turn it as ``VideoInfo.display_matrix`` says."""
+    time: int
+    """In ticks."""
+    duration: int
+    """In ticks; 0 is unknown."""
+
+
+@contextmanager
+def open_video(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
+    """Open a video and find its pictures.
+
+    Raises:
+        ImageError: it cannot be read, or holds no video, or one of high dynamic range.
+    """
+    import av
+
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except FileNotFoundError as error:
+        raise ImageError(f"{path} does not exist.", "Check the path.") from error
+    except (av.FFmpegError, OSError) as error:
+        raise ImageError(f"{path} cannot be read as a video: {error.strerror}.", "Copy the file again.") from error
+    with container:
+        streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+        if not streams:
+            raise ImageError(f"{path} holds no video.", "Give a video file.")
+        if streams[0].codec_context is None:
+            raise ImageError(f"{path} holds video of an unknown kind.", "Convert it to H.264 first.")
+        transfer = _HDR_TRANSFERS.get(streams[0].codec_context.color_trc)
+        if transfer:
+            raise ImageError(
+                f"{path} has a high dynamic range ({transfer}), which networks trained on photographs do not know.",
+                "Convert it to standard range first, with a tone mapping that suits it.",
+            )
+        streams[0].thread_type = "AUTO"
+        yield container, streams[0]
+
+
+def _is_cover(stream: "Stream") -> bool:
+    from av.stream import Disposition
+
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def video_info(path: Path, *, tolerant: bool = False) -> VideoInfo:
+    """Read what the result takes over.
+
+    Args:
+        path: the video.
+        tolerant: take one that ends early for what is there, with a note.
+
+    Raises:
+        ImageError: as ``open_video``, or the pictures end before the file says that they do.
+    """
+    frame_count, missing = _length(path)
+    if missing and not tolerant:
+        raise ImageError(
+            f"{path} ends early: {missing}.",
+            "Copy the file again, or give --tolerant to take the pictures that it has.",
+        )
+    with open_video(path) as (container, stream):
+        context = stream.codec_context
+        rate, time_base = stream.average_rate or stream.guessed_rate or Fraction(25), stream.time_base
+        if time_base is None:
+            raise ImageError(f"{path} has no time stamps.", "Convert it to MP4 or MKV first.")
+        first = _first_frame(container, stream)
+        notes = [f"{path} ends early: {missing}."] if missing else []
+        notes += _notes(container, first, path)
+        return VideoInfo(
+            context.height,
+            context.width,
+            _display_matrix(first),
+            time_base,
+            rate,
+            frame_count,
+            context.sample_aspect_ratio or Fraction(0),
+            Colours(
+                context.colorspace or _UNSPECIFIED,  # 0 is RGB, which the result is not
+                context.color_primaries,
+                context.color_trc,
+                context.color_range,
+            ),
+            tuple(notes),
+        )
+
+
+def _notes(container: "InputContainer", first: "VideoFrame", path: Path) -> Iterator[str]:
+    """Say what of a video gets lost, or looks worse than it could."""
+    bits = max(component.bits for component in first.format.components)
+    if bits > 8:
+        yield f"{path} has {bits} bits a sample: the result has 8."
+    if first.interlaced_frame:
+        yield f"{path} is interlaced: deinterlace it first, or its lines show in the result."
+    if len(container.streams.video) > 1:
+        yield f"{path} has several video streams: only the first is used."
+    if container.streams.data or container.streams.attachments:
+        yield f"{path} has streams of data or attachments, which are left out."
+
+
+def _length(path: Path) -> tuple[int, str]:
+    """Count the pictures without decoding them, and say how many seconds are missing; nothing when none are.
+
+    Of a file that is cut off FFmpeg only says that it ends.
+    """
+    with open_video(path) as (container, stream):
+        spans: list[tuple[int, int]] = []
+        for packet in container.demux(stream):
+            begin = packet.dts if packet.pts is None else packet.pts
+            if begin is not None:  # or it only says that there are no more
+                spans.append((begin, begin + (packet.duration or 0)))
+        if not spans or stream.time_base is None:
+            raise ImageError(f"{path} has no pictures.", "Copy the file again.")
+        held_s = float((max(end for _, end in spans) - min(spans)[0]) * stream.time_base)
+        promised_s = float((stream.duration or 0) * stream.time_base) or (container.duration or 0) / 1e6
+    # Sound may go on for a while after the last picture, and not every file tells the length of the two apart.
+    short = promised_s - held_s > _EARLY_END_S and held_s < _EARLY_END_PART * promised_s
+    return len(spans), f"it holds pictures for {held_s:.1f} of {promised_s:.1f} seconds" if short else ""
+
+
+def _first_frame(container: "InputContainer", stream: "VideoStream") -> "VideoFrame":
+    """Decode one frame, for what PyAV does not tell of the stream."""
+    import av
+
+    try:
+        return next(container.decode(stream))
+    except StopIteration:
+        raise ImageError(f"{container.name} has no frames.", "Copy the file again.") from None
+    except av.FFmpegError as error:
+        raise ImageError(f"{container.name} is damaged: {error.strerror}.", "Copy the file again.") from error
+
+
+def _display_matrix(frame: "VideoFrame") -> tuple[int, ...] | None:
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    return None if matrix is None else tuple(np.frombuffer(bytes(matrix), np.int32).tolist())
+
+
+def frames_of(path: Path, skip: int, *, tolerant: bool = False) -> Generator[Frame, None, None]:
+    """Decode all frames but the first ``skip``, in the order in which they are shown.
+
+    Args:
+        path: the video.
+        skip: number of frames that are not given.
+        tolerant: give damaged frames as far as they can be decoded, with a note.
+
+    Raises:
+        ImageError: the file is damaged.
+    """
+    count = 0
+    with open_video(path) as (container, stream):
+        for packet in container.demux(stream):
+            for frame in _decoded(packet, path, count, tolerant=tolerant):
+                count += 1
+                if count > skip:
+                    yield _frame(frame, path)
+
+
+def _decoded(packet: "Packet[Any]", path: Path, count: int, *, tolerant: bool) -> "list[VideoFrame]":
+    """Decode what comes after ``count`` frames; damage is an error, or a note where that is asked for."""
+    import av
+
+    try:
+        frames: list[VideoFrame] = packet.decode()
+        damage = "the decoder had to guess" if any(frame.is_corrupt for frame in frames) else ""
+    except av.FFmpegError as error:
+        frames, damage = [], str(error.strerror)
+    if damage and not tolerant:
+        raise ImageError(
+            f"{path} is damaged after {count} frames: {damage}.",
+            "Copy the file again, or give --tolerant to take what can be decoded.",
+        )
+    if damage:
+        _log.warning("%s is damaged after %d frames: %s.", path, count, damage)
+    return frames
+
+
+def _frame(frame: "VideoFrame", path: Path) -> Frame:
+    if frame.pts is None:
+        raise ImageError(f"{path} has frames without a time stamp.", "Convert it to MP4 or MKV first.")
+    pixels: Any = frame.to_ndarray(format="rgb24")
+    return Frame(pixels, frame.pts, frame.duration or 0)

@@ -1,0 +1,194 @@
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from drc_deploy.errors import ArtefactError
+from drc_deploy.images import read_image
+from drc_deploy.runtime import job_runner
+from drc_deploy.runtime.backend import Pixels
+from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
+from drc_deploy.runtime.job_runner import Outcome, RunOptions, run_jobs
+from drc_deploy.runtime.jobs import Job
+from drc_deploy.runtime.upscaler import Upscaler
+from tests.runtime.networks import nearest
+
+
+def image(number: int, height: int = 9) -> NDArray[np.uint8]:
+    return np.random.default_rng(number).integers(0, 256, (height, 7, 3), np.uint8)
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> list[Job]:
+    """Five images and where they go."""
+    made = [Job(tmp_path / f"{number}.png", tmp_path / "out" / f"{number}.png") for number in range(5)]
+    for number, job in enumerate(made):
+        Image.fromarray(image(number)).save(str(job.source))
+    return made
+
+
+class Watched(FakeBackend):
+    """Calls ``before`` with the number of the run."""
+
+    def __init__(self, before: Callable[[int], None]) -> None:
+        super().__init__(fake_info())
+        self._before = before
+
+    def run(self, batch: Pixels) -> Pixels:
+        self._before(len(self.calls))
+        return super().run(batch)
+
+
+def run(jobs: list[Job], backend: FakeBackend | None = None, **options: bool) -> Outcome:
+    upscaler = Upscaler(backend or FakeBackend(fake_info()), tile=8, overlap=0)
+    return run_jobs(upscaler, jobs, RunOptions(**options))
+
+
+def written(job: Job) -> NDArray[Any]:
+    assert job.target is not None
+    return read_image(job.target).pixels
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_every_result_is_that_of_its_own_image_and_reported_in_order(jobs: list[Job]) -> None:
+    outcome = run(jobs)
+    assert [item.input for item in outcome.finished] == [str(job.source) for job in jobs]
+    for number, job in enumerate(jobs):
+        assert np.array_equal(written(job), nearest(image(number), 2))
+
+
+@pytest.mark.parametrize("limit", [10**6, 0])
+def test_large_images_wait_for_their_turn_and_nothing_else_changes(
+    jobs: list[Job], monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(job_runner, "READ_AHEAD_PIXELS", limit)
+    read_early = threading.Event()
+
+    def read(path: Path, *, tolerant: bool = False) -> Any:
+        if path == jobs[1].source:
+            read_early.set()
+        return read_image(path, tolerant=tolerant)
+
+    monkeypatch.setattr("drc_deploy.runtime.job_runner.read_image", read)
+    seen: list[bool] = []
+    outcome = run(jobs, Watched(lambda call: seen.append(read_early.wait(5 if limit else 0.1)) if not call else None))
+    assert seen == [limit > 0]
+    assert len(outcome.finished) == 5
+
+
+def test_errors_stay_with_their_image_wherever_they_happen(jobs: list[Job], tmp_path: Path) -> None:
+    unreadable, unwritable, uncomputable = jobs[0], jobs[2], jobs[3]
+    Path(str(unreadable.source)).write_bytes(b"no image")
+    (tmp_path / "file").touch()
+    jobs[2] = Job(unwritable.source, tmp_path / "file" / "x.png")
+
+    def fail(batch: Pixels) -> None:
+        if np.array_equal(batch[0, :5, :7], image(3)[:5]):
+            raise ArtefactError("the network failed.", "Try another.")
+
+    class Failing(FakeBackend):
+        def run(self, batch: Pixels) -> Pixels:
+            fail(batch)
+            return super().run(batch)
+
+    outcome = run(jobs, Failing(fake_info()))
+    assert [item.input for item in outcome.failed] == [
+        str(job.source) for job in (unreadable, unwritable, uncomputable)
+    ]
+    assert "not an image" in outcome.failed[0].error
+    assert "cannot write" in outcome.failed[1].error
+    assert outcome.failed[2].error == "the network failed."
+    assert [item.input for item in outcome.finished] == [str(jobs[1].source), str(jobs[4].source)]
+    assert files_in(tmp_path / "out") == ["1.png", "4.png"]
+
+
+def test_a_disk_that_fills_in_the_middle_stops_that_image_only(
+    jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_open = Path.open
+
+    def open_on_a_full_disk(path: Path, mode: str = "r", *arguments: Any) -> Any:
+        return real_open(Path("/dev/full") if mode == "wb" and path.name.startswith(".1.") else path, mode, *arguments)
+
+    monkeypatch.setattr(Path, "open", open_on_a_full_disk)
+    outcome = run(jobs)
+    assert [item.input for item in outcome.failed] == [str(jobs[1].source)]
+    assert "No space left on device" in outcome.failed[0].error
+    assert files_in(tmp_path / "out") == ["0.png", "2.png", "3.png", "4.png"]
+
+
+def test_a_read_only_folder_is_told_before_anything_is_computed(
+    jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # root may write into every folder
+    backend = FakeBackend(fake_info())
+    outcome = run(jobs, backend)
+    assert len(outcome.failed) == 5
+    assert "Read-only file system" in outcome.failed[0].error
+    assert backend.calls == []
+
+
+def test_an_interruption_leaves_whole_files_only_and_no_thread(jobs: list[Job], tmp_path: Path) -> None:
+    def interrupt(call: int) -> None:
+        if call == 5:  # the second of two rows of tiles of the third image
+            raise KeyboardInterrupt
+
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        run(jobs, Watched(interrupt))
+    assert threading.active_count() == threads
+    assert files_in(tmp_path / "out") == ["0.png", "1.png"]
+    for number in range(2):
+        assert np.array_equal(written(jobs[number]), nearest(image(number), 2))
+
+
+def test_what_is_finished_is_skipped_and_what_changed_since_is_done_again(jobs: list[Job]) -> None:
+    run(jobs[:3])
+    changed = Path(str(jobs[1].source))
+    Image.fromarray(image(99)).save(changed)
+    later = time.time() + 10
+    os.utime(changed, (later, later))
+    outcome = run(jobs, skip_existing=True)
+    assert [item.input for item in outcome.skipped] == [str(jobs[0].source), str(jobs[2].source)]
+    assert [item.input for item in outcome.finished] == [str(jobs[number].source) for number in (1, 3, 4)]
+    assert np.array_equal(written(jobs[1]), nearest(image(99), 2))
+
+
+def test_skipping_does_not_hide_that_an_image_has_gone(jobs: list[Job]) -> None:
+    run(jobs[:1])
+    Path(str(jobs[0].source)).unlink()
+    assert "does not exist" in run(jobs[:1], skip_existing=True).failed[0].error
+
+
+def test_metadata_go_with_the_image(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Camera Works"
+    Image.fromarray(image(0)).save(tmp_path / "in.jpg", exif=exif, dpi=(300, 200))
+    run([Job(tmp_path / "in.jpg", tmp_path / "out.jpg")])
+    with Image.open(tmp_path / "out.jpg") as result:
+        assert result.size == (18, 14)
+        assert result.info["dpi"] == (200, 300)  # turned as the image was
+        assert (result.getexif()[0x0112], result.getexif()[0x010F]) == (1, "Camera Works")
+
+
+def test_an_animation_gives_its_first_frame_and_a_note(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frames = [Image.fromarray(image(number)) for number in (1, 2)]
+    frames[0].save(tmp_path / "in.webp", save_all=True, append_images=frames[1:], lossless=True)
+    job = Job(tmp_path / "in.webp", tmp_path / "out.png")
+    run([job])
+    assert np.array_equal(written(job), nearest(image(1), 2))
+    assert "2 frames: only the first is used" in caplog.text

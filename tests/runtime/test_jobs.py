@@ -1,0 +1,117 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from drc_deploy.errors import DrcDeployError, InputError, UsageError
+from drc_deploy.runtime.jobs import Job, plan_jobs
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tree of files, two levels deep, with the folder around it as the working directory."""
+    for name in ("a.jpg", "b.png", "notes.txt", ".hidden.jpg", "sub/c.jpg", "sub/deep/d.JPG", "other/e.jpg"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / name).touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "photos"
+
+
+def planned(*inputs: str, output: str | None = None) -> dict[str, str]:
+    return {str(job.source): str(job.target) for job in plan_jobs(inputs, output, 4)}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("photos/*.jpg", {"a.jpg"}),
+        ("photos/**/*.jpg", {"a.jpg", "sub/c.jpg", "other/e.jpg"}),
+        ("photos/*/*.jpg", {"sub/c.jpg", "other/e.jpg"}),
+        ("photos/[ab].*", {"a.jpg", "b.png"}),
+        ("photos/?.png", {"b.png"}),
+        ("photos/sub/**", {"sub/c.jpg", "sub/deep/d.JPG"}),
+        ("photos/s*", {"sub/c.jpg", "sub/deep/d.JPG"}),
+        ("pho*/*.png", {"b.png"}),
+    ],
+)
+def test_a_pattern_means_what_it_matches(photos: Path, pattern: str, names: set[str]) -> None:
+    assert {Path(source).relative_to("photos").as_posix() for source in planned(pattern)} == names
+
+
+def test_a_pattern_goes_where_its_folder_would_with_the_same_tree(photos: Path) -> None:
+    assert planned("photos/**/*.jpg")["photos/sub/c.jpg"] == "photos_x4/sub/c.png"
+    assert planned("photos")["photos/sub/c.jpg"] == "photos_x4/sub/c.png"
+    assert planned("photos/**/*.jpg", output="out")["photos/sub/c.jpg"] == "out/sub/c.png"
+    assert planned("photos/sub/*.jpg", "photos/b.png", output="out") == {
+        "photos/sub/c.jpg": "out/sub/c.png",
+        "photos/b.png": "out/b_x4.png",
+    }
+
+
+def test_a_name_with_brackets_that_exists_is_a_name(photos: Path) -> None:
+    (photos / "img[1].jpg").touch()
+    assert planned("photos/img[1].jpg") == {"photos/img[1].jpg": "photos/img[1]_x4.png"}
+
+
+def test_an_image_that_two_patterns_match_is_upscaled_once(photos: Path) -> None:
+    assert planned("photos/*.jpg", "photos/a*") == {"photos/a.jpg": "photos_x4/a.png"}
+
+
+def test_the_results_of_a_run_are_not_the_inputs_of_the_next(photos: Path) -> None:
+    (photos / "large").mkdir()
+    (photos / "large" / "a.jpg").touch()
+    assert "photos/large/a.jpg" not in planned("photos/**/*.jpg", output="photos/large")
+
+
+def test_links_in_a_circle_end(photos: Path) -> None:
+    (photos / "sub" / "circle").symlink_to(photos)
+    assert len(planned("photos/**/*.jpg")) == 3
+
+
+@pytest.mark.parametrize("name", [".", "../photos", "*.jpg"])
+def test_the_folder_one_stands_in_has_a_place_beside_it(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(photos)
+    (target,) = [target for source, target in planned(name).items() if Path(source).name == "a.jpg"]
+    assert os.path.normpath(photos / target) == str(photos.parent / "photos_x4" / "a.png")
+
+
+def test_the_home_folder_may_be_named_in_a_quoted_pattern(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(photos.parent))
+    assert planned("~/photos/*.png") == {str(photos / "b.png"): str(photos.parent / "photos_x4" / "b.png")}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "kind", "message"),
+    [
+        (["photos/*.heic"], None, InputError, "no image matches"),
+        (["nowhere/*.jpg"], None, InputError, "no image matches"),
+        (["photos/*.txt"], None, InputError, "no image matches"),
+        (["photos/a**/x.jpg"], None, DrcDeployError, "a\\*\\*"),
+        (["photos/*/../../x.jpg"], None, UsageError, "leaves the folder"),
+        (["photos/*.jpg"], "one.png", UsageError, "name of one image"),
+        (["photos"], "one.png", UsageError, "name of one image"),
+        (["photos/*.jpg"], "photos", UsageError, "where the images come from"),
+        (["-"], None, UsageError, "has no name"),
+        (["-"], "photos", UsageError, "has no name"),
+        (["-"], "x.gif", UsageError, "has no name"),
+        (["-", "photos/a.jpg"], "x.png", UsageError, "holds one image"),
+        (["photos/a.jpg", "photos/b.png"], "-", UsageError, "holds one image"),
+        (["photos"], "-", UsageError, "holds one image"),
+        (["photos/*.jpg"], "-", UsageError, "holds one image"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    photos: Path, inputs: list[str], output: str | None, kind: type[DrcDeployError], message: str
+) -> None:
+    with pytest.raises(kind, match=message) as caught:
+        plan_jobs(inputs, output, 4)
+    assert caught.value.hint
+
+
+def test_a_dash_is_a_standard_stream_and_a_path_to_such_a_file_is_not(photos: Path) -> None:
+    assert plan_jobs(["-"], "-", 4) == [Job(None, None)]
+    assert plan_jobs(["-"], "x.png", 4) == [Job(None, Path("x.png"))]
+    assert plan_jobs(["photos/a.jpg"], "-", 4) == [Job(Path("photos/a.jpg"), None)]
+    assert plan_jobs(["./-"], None, 4) == [Job(Path("-"), Path("-_x4.png"))]
