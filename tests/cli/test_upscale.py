@@ -13,10 +13,13 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 from PIL import Image
 
+from drc_deploy.cli.options import ByteSize
 from drc_deploy.cli.upscale_command import command
 from drc_deploy.errors import ArtefactError, DrcDeployError, InputError, UsageError
 from drc_deploy.images import read_image
+from drc_deploy.runtime.jobs import newest_engine
 from tests.runtime.networks import nearest, write_nearest
+from tests.runtime.test_exact import write_both
 
 
 def upscale(*arguments: object) -> Result:
@@ -268,3 +271,37 @@ def test_an_output_name_that_is_too_long_is_one_sentence(engine: Path, photo: Pa
     longest = tmp_path / ("a" * 251 + ".png")
     assert upscale(photo, "--engine", engine, "-o", longest).exit_code == 0
     assert read_image(longest).pixels.shape == (28, 20, 3)
+
+
+@pytest.mark.parametrize("amount", ["0GiB", "12", "-1MiB", "1e3MiB", "nan GiB", "3TiB", "9" * 50 + "GiB"])
+def test_amounts_of_memory_that_are_none_are_refused(amount: str) -> None:
+    result = upscale("x.png", "--max-memory", amount)
+    assert result.exit_code == 2
+    assert "is no amount of memory" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(("amount", "size"), [("800MiB", 800 << 20), ("1.5gib", 3 << 29), ("2 GB", 2 * 10**9)])
+def test_amounts_of_memory_have_their_units(amount: str, size: int) -> None:
+    assert ByteSize().convert(amount, None, None) == size
+
+
+def test_exact_tiles_are_those_of_the_whole_image(tmp_path: Path) -> None:
+    path, image = write_both(tmp_path), noise(40, 33, 3)
+    image[:20] //= 4
+    Image.fromarray(image).save(tmp_path / "in.png")
+    results = []
+    for name, options in {"whole": ["--tile", 64], "exact": ["--tile", 16, "--overlap", 2, "--exact"]}.items():
+        result = upscale(tmp_path / "in.png", "--engine", path, "-o", tmp_path / f"{name}.png", *options)
+        assert result.exit_code == 0, result.stderr
+        results.append(read_image(tmp_path / f"{name}.png").pixels.astype(int))
+    assert np.abs(results[0] - results[1]).max() <= 1
+
+
+def test_a_file_that_only_serves_another_is_no_engine(tmp_path: Path) -> None:
+    path = write_both(tmp_path)
+    exact = path.with_suffix(".exact.onnx")
+    os.utime(exact, (2e9, 2e9))
+    assert newest_engine(tmp_path) == path
+    result = upscale("x.png", "--engine", exact)
+    assert isinstance(result.exception, ArtefactError)
+    assert str(path) in result.exception.hint
