@@ -1,9 +1,10 @@
 """Bicubic enlargement as a convolution: the same numbers, computed where inference libraries are fast.
 
-Libraries have no fast kernel for a cubic ``Resize``: ONNX Runtime needs 35 ms on one core for what the convolution
-does in 1 (``python -m tests.benchmarks.graph_rewrites``). Enlarging by a whole factor r has r*r *phases*, places of an
-output pixel between input pixels. Each phase is a fixed kernel over at most 5x5 input pixels, and depth-to-space puts
-the phases where they belong.
+ONNX Runtime has no fast kernel for a cubic ``Resize`` on a CPU: with the convolution in its place, drn_xs takes 0.78
+to 0.84 of the time (``python -m tests.benchmarks.graph_rewrites``).
+
+Enlarging by a whole factor r has r*r *phases*, places of an output pixel between input pixels. Each phase is a fixed
+kernel over at most 5x5 input pixels, and depth-to-space puts the phases where they belong.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -2,7 +2,8 @@
 
 Nothing but a rearrangement of pixels may lie between the two. Behind a depth-to-space by r, each of its r*r phases is
 multiplied by the same matrix. In DRN this makes the convolution before each PixelShuffle give only the channels that
-the next stage takes, and does away with the mean shifts.
+the next stage takes, and does away with the mean shifts: drn_xs takes 0.66 to 0.69 of the time in ONNX Runtime on a
+CPU (``python -m tests.benchmarks.graph_rewrites``).
 """
 
 from typing import TYPE_CHECKING, Any

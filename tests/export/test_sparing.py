@@ -1,23 +1,27 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from click.testing import CliRunner
 
 from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.cli.export_command import command as export_command
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.graph import trace_graph, with_precision
-from drc_deploy.export.pipeline import export_checkpoint
+from drc_deploy.export.libraries import Library
+from drc_deploy.export.plan_export import PlanBuilder
 from drc_deploy.export.ranges import measure_ranges
-from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
-from drc_deploy.export.sparing import choose_precision
+from drc_deploy.export.sparing import PrecisionChoice, SparedLayer, choose_precision
 from drc_deploy.export.variants import make_variant
 from drc_deploy.export.verification import verify_onnx
 from drc_deploy.locate import SHIPPED
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from tests.export.networks import Cancels, Toy, toy_info
+from tests.export.recorded_binding import RecordedBinding
 
 
 @pytest.fixture(autouse=True)
@@ -108,12 +112,29 @@ def test_any_layer_of_a_drn_can_be_spared(spared: str) -> None:
     assert not any("up_blocks.0.0" in name for name in floats)
 
 
-def test_what_is_spared_is_in_the_record_of_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drc_deploy.export.sparing.SAFE_SHARE", 1e-5)  # so that only layers of small numbers pass
-    monkeypatch.setattr("drc_deploy.export.sparing.MOST_SPARED_SHARE", 1.0)
-    result = export_checkpoint(
-        ExportRequest(SHIPPED / "drn_xs.safetensors", tmp_path, "net", "fp16", DEFAULT_TILE, 2, None)
+def test_what_is_spared_is_in_the_record_and_in_the_text_of_the_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drc_deploy.export.sparing.SAFE_SHARE", 1000 / 65504)  # four layers go beyond
+    result = CliRunner().invoke(export_command, ["drn_xs", "--precision", "fp16", "--workdir", str(tmp_path), "--json"])
+    spared = json.loads(result.stdout)["verification"]["spared_layers"]
+    assert {f"up_blocks.{name}" for name in ("0.3.body.0", "1.3.body.0", "1.4.0", "1.5")} == {
+        each["layer"] for each in spared
+    }
+    kinds = {value.name: value.data_type for value in onnx.load(tmp_path / "drn_xs.onnx").graph.initializer}
+    assert kinds["network.up_blocks.1.3.body.0.weight"] == onnx.TensorProto.FLOAT
+    assert onnx.TensorProto.FLOAT16 in kinds.values()
+    text = CliRunner().invoke(export_command, ["drn_xs", "--precision", "fp16", "--workdir", str(tmp_path)]).output
+    assert text.count("Stays in float32: ") == len(spared)
+
+
+def test_a_library_that_chooses_precisions_by_itself_cannot_spare() -> None:
+    choice = PrecisionChoice("fp16", (SparedLayer("inner", "whose numbers are large"),))
+    old, new = (
+        PlanBuilder(Library("tensorrt", RecordedBinding(version, kinds=())), None)
+        for version in ("tensorrt-8.6.1", "tensorrt-10.3.0")
     )
-    spared = result.verification["spared_layers"]
-    assert spared
-    assert set(spared[0]) == {"layer", "reason"}
+    assert new.graph_precision(choice) == "fp16"
+    assert old.graph_precision(PrecisionChoice("fp16")) == "fp32"
+    with pytest.raises(VerificationError, match=r"inner must stay in float32 .*8\.6\.1 chooses"):
+        old.graph_precision(choice)
