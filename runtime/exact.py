@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, OUTPUT_NAME, SEEN_NAME, EngineInfo
+from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, OUTPUT_NAME, SEEN_NAME
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.backend import Backend, Pixels, check_batch
-from drc_deploy.runtime.onnx_sessions import Feeds, OnnxSessions
-from drc_deploy.runtime.onnxruntime_backend import read_info
+from drc_deploy.runtime.backend import Pixels
+from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from drc_deploy.runtime.strips import input_tile
 from drc_deploy.runtime.tiles import Span, TilePlan
 
@@ -27,21 +26,16 @@ OVERLAP_PX = 16
 """Overlap of tiles when none is given: with half of it, one sample in a million was off by two levels."""
 
 
-class ExactBackend(Backend):
+class ExactBackend(OnnxRuntimeBackend):
     """A ``NAME.exact.onnx`` in ONNX Runtime (see ``export/exact.py``), one tile at a time.
 
     By itself every tile takes its own means; ``with_means`` gives the network that takes others.
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
-        """Load ``path``.
+    _given = False
 
-        Raises:
-            ArtefactError: the file is not what its name says.
-            MissingDependencyError: onnxruntime is not installed.
-        """
-        self._sessions = OnnxSessions(path, threads=threads)
-        self._info = read_info(self._sessions.session, path)
+    def _check_tensors(self, path: Path) -> None:
+        """Refuse another graph, and find out how many means this one takes."""
         session = self._sessions.session
         sizes = {value.name: value.shape for value in session.get_inputs()}
         outputs = [value.name for value in session.get_outputs()]
@@ -51,17 +45,6 @@ class ExactBackend(Backend):
                 "Make it with `drc-deploy export CHECKPOINT --exact`.",
             )
         self._means: Pixels = np.zeros(sizes[MEANS_NAME], np.float32)
-        self._given = False
-
-    @property
-    def info(self) -> EngineInfo:
-        """What the file says about itself."""
-        return self._info
-
-    @property
-    def device(self) -> str:
-        """The provider that the session really uses."""
-        return self._sessions.device
 
     def with_means(self, means: Pixels) -> "ExactBackend":
         """Give the same network with ``means``, (K,) float32, in the place of those of the tile.
@@ -72,47 +55,22 @@ class ExactBackend(Backend):
         other._means, other._given = means, True
         return other
 
-    @property
-    def workers(self) -> int:
-        """Tiles computed at a time: one per core on a CPU."""
-        return self._sessions.workers
-
-    def use_workers(self, count: int) -> None:
-        """See ``Backend.use_workers``."""
-        self._sessions.workers = count
-
-    def run(self, batch: Pixels) -> Pixels:
-        """Upscale a batch; see ``Backend.run``."""
-        return self._sessions.run([OUTPUT_NAME], self._feeds(batch))[0]
-
-    def stream(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
-        """Upscale many batches; see ``Backend.stream``."""
-        results = self._sessions.stream([OUTPUT_NAME], map(self._feeds, batches))
-        try:
-            yield from (result for (result,) in results)
-        finally:
-            results.close()
-
     def seen_means(self, tiles: Iterable[tuple[Pixels, Pixels]]) -> Iterator[Pixels]:
         """Give the means of parts of tiles, each (K,) float32.
 
         Args:
             tiles: Of each a batch of one, and (4,) int64: top, left, bottom and right of the part in input pixels.
         """
-        results = self._sessions.stream([SEEN_NAME], (self._feeds(batch, kept) for batch, kept in tiles))
+        results = self._sessions.stream([SEEN_NAME], ({**self._feeds(batch), KEPT_NAME: kept} for batch, kept in tiles))
         try:
             yield from (seen[0] for (seen,) in results)
         finally:
             results.close()
 
-    def _feeds(self, batch: Pixels, kept: Pixels | None = None) -> Feeds:
-        check_batch(batch, self._info)
-        part = np.array([0, 0, *batch.shape[1:3]], np.int64) if kept is None else kept
-        return {INPUT_NAME: batch, KEPT_NAME: part, MEANS_NAME: self._means, GIVEN_NAME: np.array([self._given])}
-
-    def close(self) -> None:
-        """Free the network."""
-        self._sessions.close()
+    def _feeds(self, batch: Pixels) -> dict[str, Pixels]:
+        whole = np.array([0, 0, *batch.shape[1:3]], np.int64)
+        more = {KEPT_NAME: whole, MEANS_NAME: self._means, GIVEN_NAME: np.array([self._given])}
+        return {**super()._feeds(batch), **more}
 
 
 def with_image_means(
