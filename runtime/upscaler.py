@@ -283,17 +283,30 @@ def _onnx_of(path: Path) -> Path:
 
 def _open_exact(path: Path, threads: int | None) -> Backend:
     """Open the network that takes the means of the whole image; the network itself where it takes no such means."""
-    variant = _onnx_of(path).with_suffix(EXACT_SUFFIX)
-    if variant.is_file():
-        return ExactBackend(variant, threads=threads)
-    backend = open_backend(path, threads=threads)
+    if path.suffix == ".safetensors":
+        raise ArtefactError(
+            f"{path} is a checkpoint, and exact tiles need an exported network.",
+            f"Run `drc-deploy export {path} --exact`, and give the NAME.onnx that it writes.",
+        )
+    onnx = _onnx_of(path)  # of a plan too: it may be for another machine
+    variant = onnx.with_suffix(EXACT_SUFFIX)
+    backend = open_backend(onnx, threads=threads)
     if not backend.info.global_operations:
         return backend
     backend.close()
-    raise ArtefactError(
-        f"{variant} does not exist, which exact tiles need.",
-        "Make it with `drc-deploy export CHECKPOINT --exact`, and give the NAME.onnx beside it.",
-    )
+    if not variant.is_file():
+        raise ArtefactError(
+            f"{variant} does not exist, which exact tiles need.",
+            "Make it with `drc-deploy export CHECKPOINT --exact`.",
+        )
+    exact = ExactBackend(variant, threads=threads)
+    if exact.info.checkpoint_sha256 != backend.info.checkpoint_sha256:
+        exact.close()
+        raise ArtefactError(
+            f"{variant} was made from another checkpoint than {onnx}.",
+            "Make both with `drc-deploy export CHECKPOINT --exact`.",
+        )
+    return exact
 
 
 def _is_planned(backend: Backend) -> bool:

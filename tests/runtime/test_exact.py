@@ -1,5 +1,7 @@
 """Tiles of a network with global means are as the whole image where those means are the image's."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from drc_deploy.engine_info import EXACT_SUFFIX, INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.export.exact import make_exact
+from drc_deploy.locate import SHIPPED
 from drc_deploy.runtime.exact import ExactBackend, with_image_means
 from drc_deploy.runtime.fake_backend import fake_info
 from drc_deploy.runtime.tiles import plan_tiles
@@ -20,7 +23,7 @@ RNG = np.random.default_rng(3)
 
 
 def info(**changes: object) -> EngineInfo:
-    return fake_info(io_dtype="float32", global_operations=True, **changes)  # type: ignore[arg-type]
+    return replace(fake_info(io_dtype="float32", global_operations=True), **changes)  # type: ignore[arg-type]
 
 
 def attention_model(info: EngineInfo, pools: int = 1) -> onnx.ModelProto:
@@ -122,7 +125,19 @@ def test_a_local_network_is_exact_without_another_file(tmp_path: Path) -> None:
 
 def test_an_ordinary_graph_under_the_name_of_an_exact_one_is_refused(tmp_path: Path) -> None:
     write_both(tmp_path)
-    (tmp_path / "net.onnx").rename(tmp_path / f"net{EXACT_SUFFIX}")
-    (tmp_path / "net.onnx").touch()
+    shutil.copy(tmp_path / "net.onnx", tmp_path / f"net{EXACT_SUFFIX}")
     with pytest.raises(ArtefactError, match="no graph for --exact"):
         Upscaler.open(tmp_path / "net.onnx", exact=True)
+
+
+def test_an_exact_graph_of_another_checkpoint_is_refused(tmp_path: Path) -> None:
+    """As it lies there when a network was exported again, the second time without --exact."""
+    path = write_both(tmp_path)
+    onnx.save(attention_model(info(checkpoint_sha256="1" * 64)), path)
+    with pytest.raises(ArtefactError, match="another checkpoint"):
+        Upscaler.open(path, exact=True)
+
+
+def test_a_checkpoint_is_no_engine_for_exact_tiles() -> None:
+    with pytest.raises(ArtefactError, match="is a checkpoint"):
+        Upscaler.open(SHIPPED / "drn_xs.safetensors", exact=True)
