@@ -72,7 +72,7 @@ class Upscaler:
     @classmethod
     def open(
         cls,
-        path: Path,
+        path: str | Path,
         *,
         tile: int | None = None,
         overlap: int | None = None,
@@ -92,6 +92,7 @@ class Upscaler:
             max_memory: bytes that the process may take; None: most of what is free. Tiles become smaller and fewer at
                 a time to keep within it. For an ONNX of any size on a CPU.
         """
+        path = Path(path)
         backend = _open_exact(path, threads) if exact else open_backend(path, threads=threads)
 
         def open_float() -> Backend:
