@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import UsageError
-from drc_deploy.proc_files import colon_lines
+from drc_deploy.proc_files import colon_lines, read_text
 from drc_deploy.runtime.tiles import TilePlan, plan_tiles
 
 SMALLEST_TILE_PX, TILE_STEP_PX = 48, 16
@@ -47,12 +47,32 @@ class Fitted:
     """Bytes that the process will take at most; None where that is not known."""
 
 
-def free_budget() -> MemoryBudget | None:
-    """Give the budget where nothing was asked for: a share of what is free now. None where /proc does not tell."""
-    free, loaded = _kib(Path("/proc/meminfo"), "MemAvailable"), resident_bytes()
+def free_budget(root: Path = Path("/")) -> MemoryBudget | None:
+    """Give the budget where nothing was asked for: a share of what is free now. None where the system does not tell."""
+    free, loaded = _free_bytes(root), resident_bytes()
     if free is None or loaded is None:
         return None
     return MemoryBudget(loaded + int(LARGEST_SHARE * free), loaded)
+
+
+def _free_bytes(root: Path) -> int | None:
+    """Give what the machine has left, or the container where that is less."""
+    limits = (
+        _kib(root / "proc/meminfo", "MemAvailable"),
+        _left_in(root / "sys/fs/cgroup", "memory.max", "memory.current"),
+        _left_in(root / "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),  # version 1
+    )
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _left_in(folder: Path, limit_name: str, used_name: str) -> int | None:
+    limit, used = read_text(folder / limit_name), read_text(folder / used_name)
+    if limit is None or used is None or not (limit.isdigit() and used.isdigit()):  # "max" is no limit
+        return None
+    # Files that the system keeps in memory count as used, but make room when it is needed.
+    counts = dict(line.split(maxsplit=1) for line in (read_text(folder / "memory.stat") or "").splitlines())
+    cached = counts.get("total_inactive_file", counts.get("inactive_file", "0"))
+    return max(int(limit) - int(used) + int(cached), 0)
 
 
 def resident_bytes() -> int | None:

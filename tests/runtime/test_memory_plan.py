@@ -1,14 +1,16 @@
 """Tiles are planned so that what they take is known before they run."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drc_deploy.errors import UsageError
 from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
-from drc_deploy.runtime.memory_plan import MemoryBudget, fit_plan, peak_bytes
+from drc_deploy.runtime.memory_plan import MemoryBudget, fit_plan, free_budget, peak_bytes
 from drc_deploy.runtime.tiles import plan_tiles
 from drc_deploy.runtime.upscaler import Upscaler
 
@@ -103,3 +105,47 @@ def test_a_network_whose_need_is_unknown_is_planned_as_ever() -> None:
     upscaler = Upscaler(CpuBackend(replace(INFO, cpu_bytes_per_pixel=None)), budget=MemoryBudget(1, 1))
     assert upscaler.fit(300, 200).peak is None
     assert upscaler.plan(300, 200) == plan_tiles(300, 200, INFO)
+
+
+@pytest.mark.parametrize(
+    ("files", "free_mib"),
+    [
+        ({}, None),
+        ({"proc/meminfo": "MemTotal: 4194304 kB\nMemAvailable: 1048576 kB\n"}, 1024),
+        (
+            {
+                "proc/meminfo": "MemAvailable: 1048576 kB\n",
+                "sys/fs/cgroup/memory.max": f"{300 << 20}\n",
+                "sys/fs/cgroup/memory.current": f"{180 << 20}\n",
+                "sys/fs/cgroup/memory.stat": f"anon 1\ninactive_file {80 << 20}\n",
+            },
+            200,
+        ),
+        (
+            {
+                "proc/meminfo": "MemAvailable: 1048576 kB\n",
+                "sys/fs/cgroup/memory.max": "max\n",
+                "sys/fs/cgroup/memory.current": "5\n",
+            },
+            1024,
+        ),
+        (
+            {
+                "proc/meminfo": "MemAvailable: 1048576 kB\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{64 << 20}\n",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{65 << 20}\n",
+            },
+            0,
+        ),
+    ],
+)
+def test_what_is_free_is_that_of_the_container_where_it_is_less(
+    files: dict[str, str], free_mib: int | None, tmp_path: Path
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    budget = free_budget(tmp_path)
+    assert (budget is None) == (free_mib is None)
+    if budget and free_mib is not None:
+        assert budget.limit - budget.loaded == free_mib << 19
