@@ -102,6 +102,8 @@ def _request(
             f"--precision {precision} and --trt {trt} contradict each other: the plan is built from the ONNX.",
             "Give --trt alone.",
         )
+    if builder != "auto" and not trt:
+        raise UsageError("--builder is for the build of a plan, and none was asked for.", "Give --trt as well.")
     return ExportRequest(
         checkpoint=source,
         folder=workdir,

@@ -79,6 +79,8 @@ def test_an_unknown_name_lists_the_shipped_models(tmp_path: Path) -> None:
         ("--trt", "fp16", "--workspace", "0"),
         ("--trt", "fp16", "--workspace", "99999999999"),
         ("--workspace", "512"),
+        ("--builder", "tensorrt_rtx"),
+        ("--exact", "--precision", "bf16"),
         ("-o", "a/b"),
         ("--precision", "fp32", "--trt", "fp16"),
     ],
