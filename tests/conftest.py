@@ -10,10 +10,14 @@ import pytest
 from drc_deploy.locate import sample_images
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _interruptible() -> None:
-    """A process that a shell started in the background ignores Ctrl-C, and so do its children."""
+    """Let every test begin with Python's own handlers.
+
+    A process that a shell started in the background ignores Ctrl-C, and a command run in this process leaves handlers.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

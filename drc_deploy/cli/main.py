@@ -86,39 +86,62 @@ def cli(debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signals = _Signals()
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         cli.main(args=arguments, prog_name="drc-deploy", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as error:
-        _ignore_signals()
-        click.echo("Stopped. Type the same command again to go on where a stage can be resumed.", err=True)
         # click wraps what stops a command in its own Abort.
-        sys.exit(143 if isinstance(error.__cause__ or error, Terminated) else 130)
-    except DrcDeployError as error:
-        _report(error, debug="--debug" in arguments)
-        sys.exit(error.exit_code)
-    except ModuleNotFoundError as error:
-        _report_missing(error, debug="--debug" in arguments)
-        sys.exit(1)
-    except BrokenPipeError:  # the reader of a pipe has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except (MemoryError, OSError) as error:  # of the machine, such as a full disk behind standard output
-        _report(DrcDeployError(f"this machine failed: {error or 'no memory left'}."), debug="--debug" in arguments)
-        sys.exit(1)
+        _leave(signal.SIGTERM if isinstance(error.__cause__ or error, Terminated) else signal.SIGINT)
     except Exception as error:  # the last door: a user never sees a bare traceback
-        _report_unexpected(error, debug="--debug" in arguments)
-        sys.exit(1)
+        if signals.latest:  # an import or a library may make an error of its own of what stops the command
+            _leave(signals.latest)
+        sys.exit(_tell(error, debug="--debug" in arguments))
     sys.exit(0)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    # As an exception, so that temporary files are removed and unfinished work is kept.
-    raise Terminated
+class _Signals:
+    """Turns SIGINT and SIGTERM into exceptions, so that temporary files are removed and unfinished work is kept.
+
+    Attributes:
+        latest: The signal that came last.
+    """
+
+    def __init__(self) -> None:
+        self.latest: signal.Signals | None = None
+        signal.signal(signal.SIGTERM, self._stop)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # `nohup` and `&` have it ignored
+            signal.signal(signal.SIGINT, self._stop)
+
+    def _stop(self, number: int, _frame: FrameType | None) -> NoReturn:
+        self.latest = signal.Signals(number)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def _leave(number: signal.Signals) -> NoReturn:
+    """Exit as a command does that a signal has stopped."""
+    _ignore_signals()
+    click.echo("Stopped. Type the same command again to go on where a stage can be resumed.", err=True)
+    sys.exit(128 + number)
+
+
+def _tell(error: Exception, *, debug: bool) -> int:
+    """Say what went wrong and give the exit code."""
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, DrcDeployError):
+        _report(error, debug=debug)
+        return error.exit_code
+    if isinstance(error, ModuleNotFoundError):
+        _report_missing(error, debug=debug)
+    elif isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    elif isinstance(error, MemoryError | OSError):  # of the machine, such as a full disk behind standard output
+        _report(DrcDeployError(f"this machine failed: {error or 'no memory left'}."), debug=debug)
+    else:
+        _report_unexpected(error, debug=debug)
+    return 1
 
 
 def _ignore_signals() -> None:

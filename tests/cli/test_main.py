@@ -53,3 +53,36 @@ def test_a_second_ctrl_c_while_python_leaves_shows_no_traceback() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 130
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_that_becomes_another_error_stops_the_command_all_the_same(number: str, code: int) -> None:
+    """As it does when it comes while a package is imported, which wraps it or lacks a part afterwards."""
+    program = (
+        "import os, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from drc_deploy.cli import main\n"
+        "def importing(**_):\n"
+        "    try:\n"
+        f"        os.kill(os.getpid(), signal.{number})\n"
+        "        while True: pass\n"
+        "    except BaseException as error:\n"
+        "        raise RuntimeError('Error calling __set_name__') from error\n"
+        "main.cli.main = importing\n"
+        "main.main([])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == code
+    assert result.stderr.startswith("Stopped.")
+
+
+def test_an_ignored_ctrl_c_stays_ignored() -> None:
+    """`nohup drc-deploy ... &` survives a Ctrl-C in its terminal."""
+    program = (
+        "import os, signal\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from drc_deploy.cli import main\n"
+        "main.cli.main = lambda **_: os.kill(os.getpid(), signal.SIGINT)\n"
+        "main.main([])\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
