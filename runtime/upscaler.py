@@ -39,7 +39,7 @@ class Upscaler:
         tile: int | None = None,
         overlap: int | None = None,
         open_float: Callable[[], Backend] | None = None,
-        open_float32: Callable[[], Backend] | None = None,
+        open_rescue: Callable[[], Backend] | None = None,
         budget: MemoryBudget | None = None,
     ) -> None:
         """Wrap ``backend``, which is closed together with this object.
@@ -49,7 +49,7 @@ class Upscaler:
             tile: largest side of a tile in input pixels, for networks that take any size.
             overlap: context on each side of a tile in input pixels.
             open_float: opens the float32 variant of the same network, when a 16-bit image needs it.
-            open_float32: opens the same network computed in float32, when half precision breaks a tile.
+            open_rescue: opens the same network computed in float32, when half precision breaks a tile.
             budget: memory to keep within; None: no limit. Only a network whose need was measured can be planned for.
 
         Raises:
@@ -65,7 +65,7 @@ class Upscaler:
         self._cores = backend.workers
         self._open_float = open_float
         self._float_backend: Backend | None = None
-        self._rescue = Rescue(open_float32)
+        self._rescue = Rescue(open_rescue)
         # Finds impossible options before any image is read.
         plan_tiles(_LARGE_PX, _LARGE_PX, backend.info, tile=tile, overlap=overlap)
 
@@ -89,7 +89,7 @@ class Upscaler:
             threads: CPU threads; None leaves the choice to the library.
             exact: give what the untiled network would, to one grey level, in three times the time; of ``NAME.onnx``
                 and ``NAME.plan`` this runs ``NAME.exact.onnx``.
-            max_memory: bytes that the process may take; None: most of what is free. Tiles become smaller and fewer at
+            max_memory: bytes that the process may take; None: half of what is free. Tiles become smaller and fewer at
                 a time to keep within it. For an ONNX of any size on a CPU.
         """
         path = Path(path)
@@ -104,7 +104,7 @@ class Upscaler:
                 tile=tile,
                 overlap=overlap,
                 open_float=open_float,
-                open_float32=_cpu_opener(path, backend, threads),
+                open_rescue=_cpu_opener(path, backend, threads),
                 budget=_budget(backend, max_memory),
             )
         except UsageError:

@@ -50,7 +50,7 @@ def image() -> Pixels:
 def test_broken_tiles_are_computed_again_and_counted(
     io_dtype: IoDtype, breaks_to: float, image: Pixels, caplog: pytest.LogCaptureFixture
 ) -> None:
-    upscaler = Upscaler(HalfBackend(io_dtype, breaks_to), tile=16, overlap=0, open_float32=exact(io_dtype))
+    upscaler = Upscaler(HalfBackend(io_dtype, breaks_to), tile=16, overlap=0, open_rescue=exact(io_dtype))
     with caplog.at_level(logging.WARNING):
         result = upscaler(image)
     assert np.array_equal(result, image.repeat(2, axis=0).repeat(2, axis=1))
@@ -62,7 +62,7 @@ def test_alpha_is_looked_at_too(image: Pixels) -> None:
     alpha = np.full(image.shape[:2], 200, np.uint8)
     alpha[0, 0] = 255
     rgba = np.dstack([np.minimum(image, 254), alpha])
-    upscaler = Upscaler(HalfBackend(), open_float32=exact())
+    upscaler = Upscaler(HalfBackend(), open_rescue=exact())
     assert np.array_equal(upscaler(rgba), rgba.repeat(2, axis=0).repeat(2, axis=1))
     assert upscaler.recomputed_tiles == 1
 
@@ -74,12 +74,12 @@ def test_without_another_network_a_broken_tile_is_an_error(image: Pixels) -> Non
 
 def test_a_tile_that_breaks_in_float32_too_is_an_error(image: Pixels) -> None:
     with pytest.raises(ArtefactError, match="in float32 too"):
-        Upscaler(HalfBackend(), open_float32=HalfBackend)(image)
+        Upscaler(HalfBackend(), open_rescue=HalfBackend)(image)
 
 
 def test_both_networks_are_closed(image: Pixels) -> None:
     first, second = HalfBackend(), FakeBackend(fake_info())
-    with Upscaler(first, open_float32=lambda: second) as upscaler:
+    with Upscaler(first, open_rescue=lambda: second) as upscaler:
         upscaler(image)
     assert first.closed
     assert second.closed
