@@ -70,7 +70,7 @@ class OnnxSessions:
     def stream(self, outputs: Sequence[str], many: Iterable[Feeds]) -> Generator[list[Pixels], None, None]:
         """Compute ``outputs`` for many feeds, in order; on a CPU one per core at a time.
 
-        All cores on one call lose a tenth to waiting for each other. The feeds are taken at most twice as many ahead.
+        All cores on one call lose some time to waiting for each other. The feeds are taken at most twice as many ahead.
         """
         remaining = iter(many)
         with ThreadPoolExecutor(self.workers) as pool:
