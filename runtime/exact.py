@@ -23,7 +23,7 @@ from drc_deploy.runtime.tiles import Span, TilePlan
 PASSES = 2
 """Before the one that makes the result: after one, two samples in a hundred thousand were off by two levels."""
 OVERLAP_PX = 16
-"""Overlap of tiles when none is given: with half of it, one sample in a million was off by two levels."""
+"""Overlap of tiles when none is given: with half of it, two samples in a million were off by two levels."""
 
 
 class ExactBackend(OnnxRuntimeBackend):
@@ -44,6 +44,7 @@ class ExactBackend(OnnxRuntimeBackend):
                 f"{path} takes {', '.join(sizes)}, which is no graph for --exact.",
                 "Make it with `drc-deploy export CHECKPOINT --exact`.",
             )
+        self._sessions.for_smallest = {KEPT_NAME: np.array([0, 0, 1, 1], np.int64)}
         self._means: Pixels = np.zeros(sizes[MEANS_NAME], np.float32)
 
     def with_means(self, means: Pixels) -> "ExactBackend":

@@ -75,9 +75,9 @@ def _left_in(folder: Path, limit_name: str, used_name: str) -> int | None:
     return max(int(limit) - int(used) + int(cached), 0)
 
 
-def resident_bytes() -> int | None:
-    """Give how much memory this process holds; None where /proc does not tell."""
-    return _kib(Path("/proc/self/status"), "VmRSS")
+def resident_bytes(*, peak: bool = False) -> int | None:
+    """Give how much memory this process holds, or has held at most; None where /proc does not tell."""
+    return _kib(Path("/proc/self/status"), "VmHWM" if peak else "VmRSS")
 
 
 def _kib(path: Path, name: str) -> int | None:

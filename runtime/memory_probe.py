@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
-from drc_deploy.proc_files import colon_lines
+from drc_deploy.runtime.memory_plan import resident_bytes
 from drc_deploy.runtime.onnx_sessions import OnnxSessions
 from drc_deploy.runtime.onnxruntime_backend import read_info
 
@@ -17,9 +17,12 @@ TIME_LIMIT_S = 600
 
 
 def measure_bytes_per_pixel(path: Path) -> int | None:
-    """Measure for a file of free size that ``drc-deploy export`` wrote; None where the system does not tell."""
+    """Measure for a file of free size that ``drc-deploy export`` wrote; None where that is not possible."""
     command = [sys.executable, "-m", __name__, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return None
     words = done.stdout.split()
     return int(words[-1]) if done.returncode == 0 and words and words[-1].isdigit() and int(words[-1]) > 0 else None
 
@@ -31,13 +34,9 @@ def _main(path: Path) -> None:
     for side in SIDES_PX:
         tile = np.full((1, side, side, 3), 127, dtype)
         sessions.run([OUTPUT_NAME], {INPUT_NAME: tile})
-        peaks.append(_peak_bytes())
+        peaks.append(resident_bytes(peak=True) or 0)
     small, large = SIDES_PX
     print(round((peaks[1] - peaks[0]) / (large**2 - small**2)))  # noqa: T201 - read by the process that asked
-
-
-def _peak_bytes() -> int:
-    return int(dict(colon_lines(Path("/proc/self/status")))["VmHWM"].split()[0]) * 1024
 
 
 if __name__ == "__main__":

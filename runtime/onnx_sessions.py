@@ -37,6 +37,7 @@ class OnnxSessions:
         device: ``ONNX Runtime`` and the provider that it really uses.
         on_cpu: Whether that is the CPU.
         workers: Calls of a stream that are computed at a time; may be changed.
+        for_smallest: What an input of one pixel needs in the place of other feeds; may be changed.
     """
 
     def __init__(self, path: Path, *, threads: int | None, cpu_only: bool = False) -> None:
@@ -56,6 +57,7 @@ class OnnxSessions:
         provider = self.session.get_providers()[0]
         self.device, self.on_cpu = f"ONNX Runtime {provider}", provider == _CPU[0]
         self.workers = (threads or usable_cores()) if self.on_cpu else 1
+        self.for_smallest: Feeds = {}
         self._narrow_session: Any = None
         self._latest_shape: tuple[int, ...] = ()
 
@@ -108,10 +110,14 @@ class OnnxSessions:
         shape = feeds[INPUT_NAME].shape
         changed = self._latest_shape not in ((), shape)
         self._latest_shape = shape
-        if changed and self.on_cpu:
+        if changed and self.on_cpu and self._takes_any_size():
             # Only a run can ask for it: one of the smallest input.
-            smallest = {**feeds, INPUT_NAME: feeds[INPUT_NAME][:1, :1, :1]}
+            smallest = {**feeds, INPUT_NAME: feeds[INPUT_NAME][:1, :1, :1], **self.for_smallest}
             self.session.run(None, smallest, _shrinking_run())
+
+    def _takes_any_size(self) -> bool:
+        height, width = self.session.get_inputs()[0].shape[1:3]
+        return isinstance(height, str) and isinstance(width, str)
 
     def close(self) -> None:
         """Drop the sessions, which frees their memory."""

@@ -60,14 +60,13 @@ import sys
 from pathlib import Path
 import numpy as np
 from drc_deploy.runtime.memory_plan import resident_bytes
-from drc_deploy.runtime.memory_probe import _peak_bytes
 from drc_deploy.runtime.upscaler import Upscaler
 image = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
 with Upscaler.open(Path(sys.argv[1]), threads=int(sys.argv[2]), max_memory=int(sys.argv[3])) as upscaler:
     fitted = upscaler.fit(300, 400)
     for strip in upscaler.strips(image):
         pass
-print(fitted.peak, _peak_bytes(), fitted.plan.tile_count, fitted.workers)
+print(fitted.peak, resident_bytes(peak=True), fitted.plan.tile_count, fitted.workers)
 """
 
 

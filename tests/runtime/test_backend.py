@@ -2,6 +2,7 @@ import builtins
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,21 @@ def test_a_stream_gives_every_batch_once_and_in_order(threads: int, count: int, 
     assert len(results) == count
     for batch, result in zip(batches, results, strict=True):
         assert np.array_equal(result[0], nearest(batch[0], 4))
+
+
+def test_a_fixed_tile_is_run_with_any_number_of_tiles(tmp_path: Path) -> None:
+    """Between two shapes memory is given back by a run of the smallest input, which this graph would refuse."""
+    import onnx
+
+    info = replace(write_nearest(tmp_path / "n.onnx"), tile=(5, 7), max_batch=4)
+    model = onnx.load(tmp_path / "n.onnx")
+    for axis, side in ((1, 5), (2, 7)):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = side
+    onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json()})
+    onnx.save(model, tmp_path / "n.onnx")
+    with open_backend(tmp_path / "n.onnx") as backend:
+        for count in (1, 3, 2):
+            assert backend.run(np.zeros((count, 5, 7, 3), np.uint8)).shape == (count, 20, 28, 3)
 
 
 def test_a_stream_that_is_given_up_takes_no_further_batches(tmp_path: Path) -> None:

@@ -141,3 +141,16 @@ def test_an_exact_graph_of_another_checkpoint_is_refused(tmp_path: Path) -> None
 def test_a_checkpoint_is_no_engine_for_exact_tiles() -> None:
     with pytest.raises(ArtefactError, match="is a checkpoint"):
         Upscaler.open(SHIPPED / "drn_xs.safetensors", exact=True)
+
+
+def test_images_of_several_sizes_are_exact_one_after_the_other(tmp_path: Path) -> None:
+    path = write_both(tmp_path)
+    with Upscaler.open(path, tile=64) as whole, Upscaler.open(path, tile=16, overlap=2, exact=True) as exact:
+        for size in ((40, 33), (21, 50), (16, 9), (33, 47)):
+            image = RNG.integers(0, 256, (*size, 3), np.uint8)
+            assert np.abs(exact(image).astype(int) - whole(image)).max() <= 1
+    with ExactBackend(path.with_suffix(EXACT_SUFFIX)) as backend:
+        for side in (9, 12):  # also where the part begins beyond what the smallest input has
+            tile = RNG.uniform(0, 255, (1, side, side, 3)).astype(np.float32)
+            (seen,) = backend.seen_means([(tile, np.array([4, 4, side, side], np.int64))])
+            assert seen == pytest.approx(tile[0, 4:, 4:].mean(axis=(0, 1)), rel=1e-5)
