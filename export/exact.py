@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, SEEN_NAME, EngineInfo
+from drc_deploy.engine_info import GIVEN_NAME, KEPT_NAME, MEANS_NAME, SEEN_NAME, EngineInfo
 from drc_deploy.errors import UsageError, VerificationError
 from drc_deploy.export.graph_edit import replace_node
 from drc_deploy.export.kept_masks import SHARE_NAME, add_masks, mask_name
 from drc_deploy.export.samples import tile_batch
 from drc_deploy.export.variants import make_variant
+from drc_deploy.export.widening import open_for_check, readable_on_cpu
 from drc_deploy.files import write_bytes
-from drc_deploy.runtime.backend import open_backend
-from drc_deploy.runtime.exact import ExactBackend
+from drc_deploy.runtime.exact import open_exact
 from drc_deploy.runtime.upscaler import Upscaler
 
 if TYPE_CHECKING:
@@ -49,7 +49,12 @@ def write_exact(body: "onnx.ModelProto", info: EngineInfo, path: Path, reference
     exact_info = dataclasses.replace(info, io_dtype="float32", tile=None, max_batch=1)
     write_bytes(path, make_exact(make_variant(body, exact_info)).SerializeToString())
     image = tile_batch(1, CHECK_PX, CHECK_PX)[0]
-    with Upscaler(open_backend(reference)) as whole, Upscaler(ExactBackend(path), tile=CHECK_TILE_PX) as tiled:
+    with (
+        open_for_check(reference) as backend,
+        readable_on_cpu(path) as exact,
+        Upscaler(backend) as whole,
+        Upscaler(open_exact(exact), tile=CHECK_TILE_PX) as tiled,
+    ):
         difference = np.abs(whole(image).astype(int) - tiled(image)).max()
     if difference > 1:
         raise VerificationError(

@@ -60,8 +60,7 @@ def add_masks(model: "onnx.ModelProto", kinds: Iterable[tuple[int, int]]) -> Non
             add("Unsqueeze", [within, axis], f"part{factor}_{axis}")
     for element, factor in sorted(kinds):
         parts = [
-            add("Cast", [f"part{factor}_{axis}"], f"cast{factor}_{element}_{axis}", to=element)
-            for axis, *_ in sides
+            add("Cast", [f"part{factor}_{axis}"], f"cast{factor}_{element}_{axis}", to=element) for axis, *_ in sides
         ]
         add("Mul", parts, f"mask{factor}_{element}")
     kept_sides = [add("Sub", [last, first], f"kept_{axis}") for axis, _, first, last in sides]
