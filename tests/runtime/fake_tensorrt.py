@@ -35,9 +35,12 @@ def plan_bytes(shape: tuple[int, ...] = (-1, 8, 8, 3), **changes: Any) -> bytes:
     return json.dumps({**fields, **changes}).encode()
 
 
-def exact_plan_bytes(side: int) -> bytes:
-    """Give a plan of fixed size that computes what ``attention_model`` of ``test_exact.py`` does."""
-    more = {"kept": ["INT64", [4]], "means": ["FLOAT", [3]], "given": ["BOOL", [1]]}
+def exact_plan_bytes(side: int, *, int64: bool = True) -> bytes:
+    """Give a plan of fixed size that computes what ``attention_model`` of ``test_exact.py`` does.
+
+    TensorRT 8 has no 64-bit integers: it takes those of an ONNX as 32-bit ones.
+    """
+    more = {"kept": ["INT64" if int64 else "INT32", [4]], "means": ["FLOAT", [3]], "given": ["BOOL", [1]]}
     return plan_bytes((1, side, side, 3), dtype="FLOAT", more=more, seen=True)
 
 
@@ -136,7 +139,7 @@ class _Engine(_Listed):
         self.device_memory_size = self.device_memory_size_v2 = plan["scratch"]
 
     def get_tensor_name(self, index: int) -> str:
-        return [*self._inputs, *self._outputs][index]
+        return str([*self._inputs, *self._outputs][index])
 
     def get_tensor_mode(self, name: str) -> _Mode:
         return _Mode.INPUT if name in self._inputs else _Mode.OUTPUT
@@ -202,7 +205,7 @@ class _Context(_Listed):
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         if name != self._plan["names"][0]:
-            return list(shape) == self._plan["more"][name][1]
+            return bool(list(shape) == self._plan["more"][name][1])
         self._shape = shape
         return all(known in (-1, asked) for known, asked in zip(self._plan["shape"], shape, strict=True))
 
@@ -257,7 +260,7 @@ class _Context(_Listed):
 
     def _compute_exact(self) -> None:
         lr = self._read("lr", np.float32, self._shape)
-        top, left, bottom, right = self._read("kept", np.int64, (4,))
+        top, left, bottom, right = self._read("kept", self._plan["more"]["kept"][0].lower(), (4,))
         given = self._read("given", np.bool_, (1,))[0]
         own = lr.mean(axis=(1, 2))
         means = self._read("means", np.float32, (1, 3)) if given else own

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
 
 @pytest.fixture
 def open_plan(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Open:
-    def open_version(version: str = "tensorrt-10.3.0", **changes: object) -> TensorRTBackend:
+    def open_version(version: str = "tensorrt-10.3.0", **changes: Any) -> TensorRTBackend:
         library = fake_tensorrt.install(version, cuda, monkeypatch)
         return TensorRTBackend(write_plan(tmp_path, plan_bytes(**changes), builder=library.__name__))
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ Open = Callable[..., tuple[TensorRTBackend, FakeCuda]]
 
 @pytest.fixture
 def open_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Open:
-    def open_plan(free: int, version: str = "tensorrt-10.3.0", **changes: object) -> tuple[TensorRTBackend, FakeCuda]:
+    def open_plan(free: int, version: str = "tensorrt-10.3.0", **changes: Any) -> tuple[TensorRTBackend, FakeCuda]:
         cuda = FakeCuda(size=free)
         cuda.install(monkeypatch)
         library = fake_tensorrt.install(version, cuda, monkeypatch)
