@@ -68,7 +68,7 @@ def fit_lanes(need: PlanNeed, free: int) -> GpuMemory:
             if scratch + memory.io + RESERVE_BYTES <= free:
                 return memory
     raise ArtefactError(
-        f"out of memory: the GPU has {mib(free)} MiB left, and at least "
+        f"out of memory: the GPU has {free >> 20} MiB left, and at least "
         f"{mib(scratch + memory.io + RESERVE_BYTES)} MiB are needed"
     )
 

@@ -80,7 +80,7 @@ class PlanRunner:
         free = self._gpu.free_bytes()
         if free < len(plan):
             raise ArtefactError(
-                f"out of memory: the GPU has {mib(free)} MiB left, and the plan alone has {mib(len(plan))} MiB"
+                f"out of memory: the GPU has {free >> 20} MiB left, and the plan alone has {mib(len(plan))} MiB"
             )
         self._plan = loaded = LoadedPlan(library, plan)
         tensors = [*loaded.inputs.values(), *loaded.outputs.values()]
