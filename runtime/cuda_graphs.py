@@ -35,7 +35,7 @@ class GraphRecorder:
         """Record what ``enqueue`` queues on ``stream``, without running it; None where that is not possible."""
         try:
             return self._instantiate(self._capture(enqueue, stream))
-        except ArtefactError as error:
+        except (ArtefactError, RuntimeError) as error:  # the latter of cuda-python, where the driver lacks a function
             _log.warning("%s runs without CUDA graphs: %s.", self._name, error)
             self.api = None
             return None

@@ -48,7 +48,7 @@ class FakeCuda:
         self._works: dict[int, list[Work]] = {}
         self.launches = 0
         self.refuses = ""
-        """Name of a function that records graphs and gives an error."""
+        """What records graphs and gives an error; ``lacks``: the driver has no such functions."""
         self.depth = 0
         self.retained = 0
         self.memory: dict[int, bytearray] = {}
@@ -102,6 +102,8 @@ class FakeCuda:
 
     def _begin_capture(self, stream: int, mode: str) -> tuple["Status"]:
         assert mode == "this thread"
+        if self.refuses == "lacks":
+            raise RuntimeError('Function "cuStreamBeginCapture" not found')
         status = self._status("begin")
         if status == Status.CUDA_SUCCESS:
             assert self.streams[stream].captured is None

@@ -82,9 +82,25 @@ def test_tensorrt_rtx_records_by_itself(cuda: FakeCuda, open_plan: Open, monkeyp
     assert cuda.launches == 0
 
 
-@pytest.mark.parametrize("refused", ["begin", "end", "instantiate"])
+UNSUPPORTED = "the driver says CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"
+
+
+@pytest.mark.parametrize(
+    ("refused", "reason"),
+    [
+        ("begin", UNSUPPORTED),
+        ("end", UNSUPPORTED),
+        ("instantiate", UNSUPPORTED),
+        ("lacks", 'Function "cuStreamBeginCapture" not found'),
+    ],
+)
 def test_what_cannot_be_recorded_runs_as_it_is_and_is_told_once(
-    refused: str, cuda: FakeCuda, open_plan: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    refused: str,
+    reason: str,
+    cuda: FakeCuda,
+    open_plan: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     cuda.install_graphs(monkeypatch)
     cuda.refuses = refused
@@ -93,9 +109,7 @@ def test_what_cannot_be_recorded_runs_as_it_is_and_is_told_once(
         assert all(stream.captured is None for stream in cuda.streams.values())
         assert not cuda.unused_graphs
     assert cuda.launches == 0
-    assert [record.getMessage() for record in caplog.records] == [
-        "x.plan runs without CUDA graphs: the driver says CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED."
-    ]
+    assert [record.getMessage() for record in caplog.records] == [f"x.plan runs without CUDA graphs: {reason}."]
 
 
 def test_a_library_that_refuses_while_it_is_recorded_leaves_the_stream_usable(
