@@ -41,6 +41,14 @@ class Library:
         return self.name == "tensorrt"
 
     @property
+    def builds_for_later_versions(self) -> bool:
+        """Whether a plan can be built that later versions run too.
+
+        The flag alone does not tell: TensorRT-RTX has it, and its plans run only in the release that built them.
+        """
+        return self.name == "tensorrt" and hasattr(self.module.BuilderFlag, "VERSION_COMPATIBLE")
+
+    @property
     def network_flags(self) -> int:
         """Bit mask for ``create_network``. The bits differ between versions: never write them as numbers."""
         flags = self.module.NetworkDefinitionCreationFlag

@@ -16,7 +16,7 @@ from drc_deploy.export.simplify import simplify_graph
 from drc_deploy.export.sparing import PrecisionChoice, choose_precision
 from drc_deploy.export.staging import publish, staging_folder
 from drc_deploy.export.variants import make_variant, read_onnx_info
-from drc_deploy.export.verification import Verification, verify_onnx
+from drc_deploy.export.verification import Verification, verify_engine, verify_onnx
 from drc_deploy.export.widening import open_for_check
 from drc_deploy.files import sha256_of, write_bytes
 from drc_deploy.models.network import SRNetwork
@@ -55,7 +55,7 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
         VerificationError: an exported file does not compute what torch computes.
         OutputError: the folder is not writable or the disk is full.
     """
-    builder = PlanBuilder.find(request.builder) if request.builder else None
+    builder = PlanBuilder.find(request.builder, request.options) if request.builder else None
     network = load_checkpoint(request.checkpoint).build_network()
     choice = choose_precision(network, request.precision, request.max_batch)
     info = _describe(request, network)
@@ -72,8 +72,12 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
         finished, made = [*files.values(), *([exact] if exact else [])], None
         if builder is not None:
             plan = files["uint8"].with_suffix(".plan")
-            job = PlanJob(info, request.folder / plan.name, request.workspace_mib)
-            made = builder.write(files["uint8"], job, network, checked)
+            job = PlanJob(info, plan, request.folder / plan.name, request.workspace_mib, request.options)
+            made = builder.write(
+                files["uint8"],
+                job,
+                lambda plan: dataclasses.asdict(verify_engine(checked, network, plan, info.precision)),
+            )
             finished += [plan, sidecar_path(plan)]
         published = {path.name: path for path in publish(finished, request.folder)}
     return ExportResult(

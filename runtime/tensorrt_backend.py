@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from drc_deploy.engine_info import EngineInfo, PlanSidecar, read_sidecar
+from drc_deploy.engine_info import NO_OPTIONS, EngineInfo, PlanSidecar, read_sidecar
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.runtime.backend import Backend, Pixels, check_batch
 from drc_deploy.runtime.cuda_memory import CudaDevice, DeviceTimes, Lane
@@ -19,6 +19,8 @@ LANES = 3
 
 _log = logging.getLogger(__name__)
 
+_AMPERE = 8.0
+"""Compute capability that a hardware-compatible plan needs."""
 _UNSUPPORTED_GPU = "does not support this compute capability"
 """What TensorRT-RTX 1.7 says on data-centre GPUs, whoever built the plan: exporting with it again would not help."""
 
@@ -49,11 +51,12 @@ class TensorRTBackend(Backend):
         self._times: DeviceTimes | None = None
         with self._gpu.current():
             try:
-                self._load(LoadedPlan(library, plan), sidecar)
+                # The sidecar's word counts, because the plan is the one that it describes: see ``_read_plan``.
+                self._load(LoadedPlan(library, plan, sidecar.options if sidecar else NO_OPTIONS), sidecar)
             except (ArtefactError, self._gpu.driver.Error) as error:
                 raise ArtefactError(
                     f"{path} cannot run here: {error}.{_difference(sidecar, self._gpu, library.__version__)}",
-                    f"{_way_to_another_plan(str(error))} {elsewhere}",
+                    f"{_way_to_another_plan(str(error), sidecar)} {elsewhere}",
                 ) from error
 
     def _load(self, plan: LoadedPlan, sidecar: PlanSidecar | None) -> None:
@@ -182,10 +185,15 @@ def _way_without_gpu(path: Path, sidecar: PlanSidecar | None) -> str:
     return f"Run the ONNX that it was built from ({onnx.name}), which needs no GPU."
 
 
-def _way_to_another_plan(reason: str) -> str:
+def _way_to_another_plan(reason: str, sidecar: PlanSidecar | None) -> str:
     """Say how to get a plan that runs here, where the library gave ``reason`` for refusing this one."""
     if _UNSUPPORTED_GPU in reason:
         return "Install TensorRT (`pip install 'drc-deploy[trt]'`) and run `drc-deploy export --trt fp16` here."
+    if sidecar is None:
+        return (
+            "Copy its sidecar (NAME.plan.json) beside it, without which a version-compatible plan may not run the code "
+            "that it brings, or export the plan on this machine: `drc-deploy export --trt fp16`."
+        )
     return "Export the plan on this machine: `drc-deploy export --trt fp16`."
 
 
@@ -195,8 +203,12 @@ def _difference(sidecar: PlanSidecar | None, gpu: CudaDevice, version: str) -> s
         return ""
     differences = []
     if sidecar.builder_version != version:
-        differences.append(f"version {sidecar.builder_version}, here is {version}")
-    if sidecar.compute_capability not in (None, gpu.compute_capability):
+        later = " and later" if sidecar.options.version_compatible else ""
+        differences.append(f"version {sidecar.builder_version}{later}, here is {version}")
+    if sidecar.options.hardware_compatible:
+        if float(gpu.compute_capability) < _AMPERE:
+            differences.append(f"GPUs from compute capability {_AMPERE} on, here is {gpu.compute_capability}")
+    elif sidecar.compute_capability not in (None, gpu.compute_capability):
         differences.append(
             f"a GPU of compute capability {sidecar.compute_capability}, here is {gpu.compute_capability}"
         )

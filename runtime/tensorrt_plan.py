@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from drc_deploy.engine_info import EngineInfo, IoDtype
+from drc_deploy.engine_info import EngineInfo, IoDtype, PlanOptions
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 
 _INSTALL = {
@@ -53,15 +53,15 @@ class PlanShapes:
 class LoadedPlan:
     """A deserialised engine with an execution context. A CUDA context must be current at all times."""
 
-    def __init__(self, library: ModuleType, plan: bytes) -> None:
-        """Deserialise ``plan``.
+    def __init__(self, library: ModuleType, plan: bytes, options: PlanOptions) -> None:
+        """Deserialise ``plan``; ``options`` are those of its sidecar.
 
         Raises:
             ArtefactError: the library does not take it (another version or GPU, damage), or memory is short.
         """
         self._library = library
         self._logger, self._errors = _collecting_logger(library)
-        self._runtime: Any = library.Runtime(self._logger)
+        self._runtime: Any = make_runtime(library, self._logger, options)
         self._engine: Any = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise self._failure("cannot load the plan")
@@ -85,16 +85,16 @@ class LoadedPlan:
         shape = tuple(engine.get_tensor_shape(inputs[0]))
         if len(shape) != 4 or shape[3] != 3:
             raise ArtefactError(f"the plan takes {shape}, not NHWC RGB")
-        tuned = largest = shape
+        smallest = tuned = largest = shape
         if min(shape) < 0:
-            _, tuned, largest = (tuple(dims) for dims in engine.get_tensor_profile_shape(inputs[0], 0))
+            smallest, tuned, largest = (tuple(dims) for dims in engine.get_tensor_profile_shape(inputs[0], 0))
         return PlanShapes(
             input_name=inputs[0],
             output_name=output,
             io_dtype=self._io_dtype(inputs[0]),
             tile=(tuned[1], tuned[2]),
             batch=largest[0],
-            fixed_batch=shape[0] >= 0,
+            fixed_batch=smallest[0] == largest[0],
         )
 
     def _io_dtype(self, name: str) -> IoDtype:
@@ -130,6 +130,20 @@ class LoadedPlan:
         self._context = None
         self._engine = None
         self._runtime = None
+
+
+def make_runtime(library: ModuleType, logger: Any, options: PlanOptions) -> Any:
+    """Give a runtime for a plan.
+
+    A version-compatible plan brings code that the runtime executes, so ``options`` must come from this program's own
+    build, or from a sidecar whose SHA-256 is that of the plan: nothing else may say that the code is to be trusted.
+    """
+    runtime = library.Runtime(logger)
+    if options.version_compatible:
+        runtime.engine_host_code_allowed = True
+    if options.dla_core is not None:
+        runtime.DLA_core = options.dla_core
+    return runtime
 
 
 def info_without_sidecar(name: str, shapes: PlanShapes, output_shape: tuple[int, ...]) -> EngineInfo:

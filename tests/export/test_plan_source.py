@@ -24,6 +24,9 @@ WANTED = PlanSource(
     tile=(64, 64),
     max_batch=4,
     workspace=None,
+    version_compatible=False,
+    hardware_compatible=False,
+    dla_core=None,
 )
 OTHER: dict[str, tuple[Any, str]] = {
     "onnx": ("b" * 64, "onnx from aaaaaaaaaaaa... to bbbbbbbbbbbb..."),
@@ -36,6 +39,9 @@ OTHER: dict[str, tuple[Any, str]] = {
     "tile": ((32, 64), "tile from 64x64 to 32x64"),
     "max_batch": (8, "max batch from 4 to 8"),
     "workspace": (512, "workspace from none to 512"),
+    "version_compatible": (True, "version compatible from no to yes"),
+    "hardware_compatible": (True, "hardware compatible from no to yes"),
+    "dla_core": (0, "dla core from none to 0"),
     "recipe": (0, "recipe from 1 to 0"),
 }
 
