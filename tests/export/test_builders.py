@@ -16,7 +16,8 @@ from drc_deploy.export.gpu import Gpu
 from drc_deploy.export.libraries import Library, LibraryName, find_library
 from drc_deploy.export.pipeline import ExportResult
 from drc_deploy.export.timing_cache import timing_cache_path
-from tests.export.recorded_binding import VERSIONS, RecordedBinding
+from tests.export.recorded_binding import RecordedBinding
+from tests.tensorrt_api import VERSIONS
 
 FP16_ENGINE = '{"Layers": [{"LayerType": "CaskConvolution", "Outputs": [{"Format/Datatype": "Row major FP16"}]}]}'
 

@@ -17,7 +17,8 @@ from drc_deploy.runtime.tensorrt_backend import LANES, TensorRTBackend
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime import fake_tensorrt
 from tests.runtime.fake_cuda import FakeCuda
-from tests.runtime.fake_tensorrt import VERSIONS, plan_bytes
+from tests.runtime.fake_tensorrt import plan_bytes
+from tests.tensorrt_api import VERSIONS
 
 
 def write_plan(folder: Path, plan: bytes, **changes: Any) -> Path:
