@@ -32,11 +32,21 @@ RESULTS = {
     ("Runtime", "deserialize_cuda_engine"): "ICudaEngine",
     ("ICudaEngine", "create_engine_inspector"): "EngineInspector",
     ("ICudaEngine", "create_execution_context"): "IExecutionContext",
+    ("ICudaEngine", "create_execution_context_without_device_memory"): "IExecutionContext",
+    ("ICudaEngine", "create_runtime_config"): "IRuntimeConfig",
+    ("IRuntimeConfig", "create_runtime_cache"): "IRuntimeCache",
     ("ICudaEngine", "get_tensor_dtype"): "DataType",
 }
 """What a method gives, or an attribute is, where that has attributes of its own."""
-PLAIN = {("ICudaEngine", "get_tensor_name"), ("ILayer", "name"), ("ParserError", "desc"), ("ParserError", "node_name")}
-"""What is text or a number, whose attributes are Python's own."""
+PLAIN = {
+    ("ICudaEngine", "get_tensor_name"),
+    ("ICudaEngine", "get_tensor_shape"),
+    ("IExecutionContext", "get_tensor_shape"),
+    ("ILayer", "name"),
+    ("ParserError", "desc"),
+    ("ParserError", "node_name"),
+}
+"""What is text or numbers, whose attributes are Python's own."""
 
 Labels = frozenset[str]
 NOTHING: Labels = frozenset()
@@ -52,8 +62,19 @@ class Access:
     name: str
     place: str
     """File and line."""
-    guarded: bool
-    """Whether the program asks first whether it exists, by ``hasattr`` or by ``getattr`` with a default."""
+    asks: bool
+    """Whether it only asks whether there is such an attribute: ``hasattr``, or ``getattr`` with a default."""
+    where: tuple["Condition", ...]
+    """What holds wherever the program comes here."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """That ``hasattr(owner, name)`` is true or false."""
+
+    owner: str
+    name: str
+    holds: bool
 
 
 @dataclass
@@ -66,7 +87,8 @@ class _Scope:
     owner: str
     """The class that a method belongs to; empty outside."""
     names: _Table = field(default_factory=dict)
-    guards: set[tuple[str, str]] = field(default_factory=set)
+    asked: dict[ast.AST, list[tuple[ast.expr, str, bool]]] = field(default_factory=dict)
+    """For each node, the ``hasattr`` that decided on the way to it, and how."""
 
     def find(self, name: str) -> Labels:
         return self.names.get(name, self.parent.find(name) if self.parent else NOTHING)
@@ -82,6 +104,7 @@ class Program:
         self._attributes: _Table = {}
         self._results: _Table = {}
         self._tuples: dict[str, list[Labels]] = {}
+        self._naming = {file for file, text in files.items() if _names_binding(ast.parse(text))}
         for file, text in files.items():
             self._enter(ast.parse(text), file, None, "")
         self._changed = True
@@ -107,9 +130,8 @@ class Program:
         self._scopes.append(scope)
         if isinstance(node, ast.FunctionDef):
             self._functions[owner if node.name == "__init__" else node.name].append(scope)
+        _walk(node, [], scope.asked)
         for child in _own_nodes(node):
-            if isinstance(child, ast.Call) and (asked := _asked(child)):
-                scope.guards.add((ast.unparse(child.args[0]), asked))
             if isinstance(child, ast.FunctionDef):
                 self._enter(child, file, scope, "")
             if isinstance(child, ast.ClassDef):
@@ -248,9 +270,10 @@ class Program:
         callee = _called(call)
         if callee == "import_module":
             first = call.args[0]
-            foreign = isinstance(first, ast.Constant) and first.value not in BINDINGS
-            own = ast.unparse(first).startswith(("f'drc_deploy.", "'drc_deploy."))
-            return NOTHING if foreign or own else frozenset({MODULE})
+            literal = first.value if isinstance(first, ast.Constant) else None
+            # A name that is computed may be the binding's wherever a file has that as a text.
+            known = literal in BINDINGS if literal else scope.file in self._naming
+            return frozenset({MODULE}) if known else NOTHING
         if callee in {"getattr", "setattr"} and isinstance(call.args[1], ast.Constant):
             return self._attribute(call.args[0], str(call.args[1].value), scope)
         if callee in {"list", "sorted", "reversed", "tuple"} and call.args:
@@ -265,17 +288,76 @@ def _of(program: Program, node: ast.AST, scope: _Scope) -> Iterator[Access]:
     """Give the accesses that one node makes by itself."""
     match node:
         case ast.Attribute(value=value, attr=name):
-            guarded = (ast.unparse(value), name) in scope.guards
-        case ast.Call(func=ast.Name(id="getattr" | "setattr" | "hasattr" as asks), args=[value, ast.Constant(), *rest]):
-            name = str(node.args[1].value)  # type: ignore[attr-defined]
-            guarded = asks == "hasattr" or bool(rest)
-        case ast.Call(func=ast.Name(id="getattr" | "setattr" | "hasattr"), args=[value, *_]):
-            name, guarded = f"<{ast.unparse(node.args[1])}>", False
+            asks = False
+        case ast.Call(func=ast.Name(id="getattr" | "setattr" | "hasattr" as function), args=[value, named, *rest]):
+            name = str(named.value) if isinstance(named, ast.Constant) else f"<{ast.unparse(named)}>"
+            asks = function == "hasattr" or (function == "getattr" and bool(rest))
+            if asks and not isinstance(named, ast.Constant):
+                return
         case _:
             return
+    where = tuple(
+        Condition(owner, asked, holds)
+        for receiver, asked, holds in scope.asked.get(node, [])
+        for owner in sorted(_objects(program.labels(receiver, scope)))
+    )
     for owner in sorted(_objects(program.labels(value, scope))):
         if not name.startswith("__"):
-            yield Access(owner, name, f"{scope.file}:{value.lineno}", guarded)
+            yield Access(owner, name, f"{scope.file}:{value.lineno}", asks, where)
+
+
+_Asked = list[tuple[ast.expr, str, bool]]
+
+
+def _walk(node: ast.AST, known: _Asked, found: dict[ast.AST, _Asked]) -> None:
+    """Go through a function, or the top of a module, and write down at each node what decided on the way to it."""
+    found[node] = known
+    match node:
+        case ast.If(test=test, body=body, orelse=otherwise):
+            _walk(test, known, found)
+            _walk_block(body, known + _decided(test, True), found)
+            _walk_block(otherwise, known + _decided(test, False), found)
+        case ast.IfExp(test=test, body=one, orelse=other):
+            _walk(test, known, found)
+            _walk(one, known + _decided(test, True), found)
+            _walk(other, known + _decided(test, False), found)
+        case ast.BoolOp(op=op, values=values):
+            for value in values:
+                _walk(value, known, found)
+                known = known + _decided(value, isinstance(op, ast.And))
+        case _:
+            for _, part in ast.iter_fields(node):
+                if isinstance(part, list):
+                    _walk_block(part, known, found)
+                elif isinstance(part, ast.AST):
+                    _walk(part, known, found)
+
+
+def _walk_block(block: list[Any], known: _Asked, found: dict[ast.AST, _Asked]) -> None:
+    for part in block:
+        # What lies in a function or class of its own has a scope of its own.
+        if isinstance(part, ast.AST) and not isinstance(part, ast.FunctionDef | ast.ClassDef):
+            _walk(part, known, found)
+            if isinstance(part, ast.If) and isinstance(
+                part.body[-1], ast.Return | ast.Raise | ast.Continue | ast.Break
+            ):
+                known = known + _decided(part.test, False)
+
+
+def _decided(test: ast.expr, holds: bool) -> _Asked:
+    """Give what is known of ``hasattr`` where ``test`` is true, or false."""
+    match test:
+        case ast.Call(func=ast.Name(id="hasattr"), args=[receiver, ast.Constant(value=str(name))]):
+            return [(receiver, name, holds)]
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return _decided(operand, not holds)
+        case ast.BoolOp(op=op, values=values) if isinstance(op, ast.And) == holds:
+            return [fact for value in values for fact in _decided(value, holds)]
+    return []
+
+
+def _names_binding(tree: ast.AST) -> bool:
+    return any(isinstance(node, ast.Constant) and node.value in BINDINGS for node in ast.walk(tree))
 
 
 def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
@@ -284,12 +366,6 @@ def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
         yield child
         if not isinstance(child, ast.FunctionDef | ast.ClassDef):
             yield from _own_nodes(child)
-
-
-def _asked(call: ast.Call) -> str:
-    """Give the attribute that a call asks for, if it is of hasattr or of getattr with a default."""
-    asks = {"hasattr": 2, "getattr": 3}.get(_called(call))
-    return str(call.args[1].value) if asks == len(call.args) and isinstance(call.args[1], ast.Constant) else ""
 
 
 def _called(node: ast.expr) -> str:

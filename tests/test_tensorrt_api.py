@@ -26,20 +26,22 @@ def _library(listing: Listing) -> Library:
 
 
 def _faults(accesses: list[Access]) -> list[str]:
-    """Say what is not in some version where it is touched, and what is asked for in vain because none has it."""
+    """Say what some version lacks that comes there, and what no version has that is asked for."""
     listings = [read_listing(version) for version in VERSIONS]
     faults = []
     for access in accesses:
-        applies = ONLY_WHERE.get((access.owner, access.name))
-        has = {
-            listing.name: listing.has(access.owner, access.name)
-            for listing in listings
-            if applies is None or applies(listing)
-        }
-        absent = [name for name, there in has.items() if not there]
-        if len(absent) == len(has) or (absent and not access.guarded):
+        coming = [listing for listing in listings if _comes(listing, access)]
+        absent = [listing.name for listing in coming if not listing.has(access.owner, access.name)]
+        if len(absent) == len(coming) or (absent and not access.asks):
             faults.append(f"{access.place}: {access.owner or 'the module'} has no {access.name} in {', '.join(absent)}")
     return faults
+
+
+def _comes(listing: Listing, access: Access) -> bool:
+    """Whether the program comes to an access with this version."""
+    if (rule := ONLY_WHERE.get((access.owner, access.name))) and not rule(listing):
+        return False
+    return all(listing.has(fact.owner, fact.name) == fact.holds for fact in access.where)
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +117,9 @@ def start(logger: Any) -> None:
         ("    getattr(builder, 'nothing', None)", "Builder has no nothing"),
         ("    if hasattr(trt, 'nothing'): pass", "the module has no nothing"),
         ("    getattr(builder, name)", "Builder has no <name>"),
+        ("    if not hasattr(builder, 'build_engine'): builder.build_engine()", "Builder has no build_engine in"),
+        ("    if hasattr(builder, 'build_engine'): pass\n    builder.build_engine()", "Builder has no build_engine in"),
+        ("    hasattr(builder, 'build_engine') or builder.build_engine()", "Builder has no build_engine in"),
         ("    builder.logger.nothing", r"\?Builder.logger has no nothing"),
     ],
 )
@@ -128,6 +133,11 @@ def test_an_attribute_that_some_version_lacks_is_a_fault(text: str, fault: str) 
     [
         "    if getattr(builder, 'platform_has_fast_fp16', False): pass",
         "    if hasattr(builder, 'platform_has_fast_fp16') and builder.platform_has_fast_fp16: pass",
+        "    if not hasattr(builder, 'build_engine'): return\n    builder.build_engine()",
+        "    if hasattr(trt, 'IRuntimeConfig'):\n        trt.ExecutionContextAllocationStrategy.USER_MANAGED",
+        "    trt.DataType.BF16 if hasattr(trt.DataType, 'BF16') else trt.DataType.HALF",
+        "    if hasattr(trt, 'ComputeCapability'):\n        pass\n    else:\n        builder.num_DLA_cores",
+        "    if not hasattr(trt, 'EngineValidity') or trt.EngineValidity.VALID: pass",
         "    builder.create_network(0).get_layer(0).type.name.lower()",
         "    logger.nothing",
         "    [builder].append(builder)",
