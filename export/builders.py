@@ -107,7 +107,7 @@ class _Build:
         self._recorder = make_recorder(self._trt, log)
 
     def run(self, onnx_file: Path, precision: Precision, shape: PlanShape) -> BuiltPlan:
-        builder = self._trt.Builder(self._logger)
+        builder = self._library.start_builder(self._logger)
         network = builder.create_network(self._library.network_flags)
         # Only now: a network that inherits the recorder crashes TensorRT-RTX 1.7 when it is destroyed.
         builder.error_recorder = self._recorder
@@ -131,6 +131,9 @@ class _Build:
     def _parse(self, network: Any, onnx_file: Path) -> None:
         # Held, because the network's weights lie in the parser's memory.
         self._parser = parser = self._trt.OnnxParser(network, self._logger)
+        if self._options.plan.version_compatible or self._options.plan.hardware_compatible:
+            # As a plugin, which TensorRT 8 makes of it else, InstanceNormalization would bind the plan to this version.
+            parser.set_flag(self._trt.OnnxParserFlag.NATIVE_INSTANCENORM)
         parsed = parser.parse_from_file(str(onnx_file))
         for index in range(parser.num_errors):
             error = parser.get_error(index)

@@ -57,6 +57,19 @@ class Library:
         wanted = getattr(flags, "STRONGLY_TYPED", flags.EXPLICIT_BATCH)
         return 1 << int(wanted)
 
+    def start_builder(self, logger: Any) -> Any:
+        """Give a ``Builder``.
+
+        Raises:
+            MissingDependencyError: the library gives none, as where the driver is too old for it.
+        """
+        try:
+            return self.module.Builder(logger)
+        except (TypeError, RuntimeError) as error:  # of the binding, where its library returns nothing
+            raise MissingDependencyError(
+                f"{self.name} {self.version} does not start here.", "`drc-deploy doctor` tells what it lacks."
+            ) from error
+
     def graph_precision(self, precision: Precision) -> Precision:
         """Precision that the ONNX must have for a plan of ``precision``.
 

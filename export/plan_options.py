@@ -17,8 +17,7 @@ def require_options(library: Library, options: PlanOptions) -> None:
     """
     if options == NO_OPTIONS:
         return  # every library can, and a builder takes a second to start
-    logger = make_logger(library.module, BuildLog())
-    builder = library.module.Builder(logger)
+    builder = library.start_builder(make_logger(library.module, BuildLog()))
     apply_options(library, builder, builder.create_builder_config(), options)
 
 

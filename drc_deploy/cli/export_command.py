@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     help="Most scratch memory of the plan's build, in MiB.  [default: 2048; no limit for tensorrt_rtx]",
 )
 @click.option("--version-compatible", is_flag=True, help="Build a plan that later versions of TensorRT run too.")
-@click.option("--hardware-compatible", is_flag=True, help="Build a plan for every GPU from Ampere on; slower.")
+@click.option(
+    "--hardware-compatible", is_flag=True, help="Build a plan for every GPU from Ampere on; it may be slower."
+)
 @click.option(
     "--dla",
     "dla_core",

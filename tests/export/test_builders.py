@@ -206,6 +206,7 @@ def test_a_plan_for_later_versions_and_other_gpus(version: str) -> None:
     options = PlanOptions(version_compatible=True, hardware_compatible=True)
     build_plan(library, Path("x.onnx"), "fp16", PlanShape((64, 64), 4), BuildOptions(plan=options))
     assert ("IBuilderConfig", "set_flag", (binding.BuilderFlag.VERSION_COMPATIBLE,)) in binding.calls
+    assert ("OnnxParser", "set_flag", (binding.OnnxParserFlag.NATIVE_INSTANCENORM,)) in binding.calls
     assert binding.configs[-1].set["hardware_compatibility_level"].name == "AMPERE_PLUS"
     (runtime,) = binding.runtimes
     assert runtime.set == {"engine_host_code_allowed": True}  # else the inspector could not open its own plan

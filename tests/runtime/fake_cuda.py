@@ -19,8 +19,8 @@ class FakeError(Exception):
 class FakeCuda:
     """The state of the fake GPU, and the parts of ``pycuda.driver`` as attributes."""
 
-    def __init__(self, *, devices: int = 1, broken: str = "") -> None:
-        self.devices, self.broken = devices, broken
+    def __init__(self, *, devices: int = 1, broken: str = "", capability: tuple[int, int] = (8, 7)) -> None:
+        self.devices, self.broken, self.capability = devices, broken, capability
         self.depth = 0
         self.retained = 0
         self.memory: dict[int, bytearray] = {}
@@ -94,7 +94,7 @@ def _device_class(cuda: FakeCuda) -> type:
             return "Fake GPU"
 
         def compute_capability(self) -> tuple[int, int]:
-            return (8, 7)
+            return cuda.capability
 
         def retain_primary_context(self) -> Any:
             cuda.retained += 1

@@ -128,7 +128,12 @@ class _Context(_Listed):
         self._queued = self._computed = 0
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        fits = all(known in (-1, asked) for known, asked in zip(self._plan["shape"], shape, strict=True))
+        fits = all(
+            known == asked or (known == -1 and least <= asked <= most)
+            for known, asked, least, most in zip(
+                self._plan["shape"], shape, self._plan["profile"][0], self._plan["profile"][2], strict=True
+            )
+        )
         self._shape = shape
         return name == "in" and fits
 
