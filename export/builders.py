@@ -177,9 +177,11 @@ class _Build:
                 "Export with a fixed --tile of the size that you need.",
             )
         if not done or self._log.errors:
-            hint = "The ONNX file runs with ONNX Runtime: export without --trt."
+            hint = "The ONNX file runs with ONNX Runtime, without a plan."
             if LEAN_RUNTIME in self._log.words():
                 hint = "--version-compatible needs TensorRT's lean runtime: install that library, or leave it out."
+            elif self._options.plan.hardware_compatible:
+                hint = "--hardware-compatible needs a GPU from Ampere on, and no JetPack has it: try without."
             if self._options.workspace_mib is not None:
                 hint = f"If memory is what it lacks, give more than --workspace {self._options.workspace_mib}. {hint}"
             raise ArtefactError(f"{name} {what if not done else 'reports an error'}: {self._log.words()}.", hint)

@@ -187,7 +187,5 @@ def _text(result: "ExportResult") -> str:
     if runs_here:
         lines.append(f"Next: drc-deploy upscale IMAGE --engine {runs_here}")
     if not result.plan:
-        lines.append(
-            f"For a plan, where TensorRT is: drc-deploy export {result.onnx.name} --trt {result.info.precision}"
-        )
+        lines.append(plan_report.way_to_plan(result.onnx.name, result.info.precision))
     return "\n".join(lines)

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drc_deploy.engine_info import PlanSidecar, sidecar_path
+from drc_deploy.engine_info import PlanSidecar, Precision, sidecar_path
 
 if TYPE_CHECKING:
     from drc_deploy.export.plan_from_onnx import PlanResult
@@ -30,11 +30,22 @@ def _placement(plan: Path, sidecar: PlanSidecar) -> list[str]:
     named = ", ".join(on_gpu[:_NAMED_LAYERS])
     more = f" and {len(on_gpu) - _NAMED_LAYERS} more" if len(on_gpu) > _NAMED_LAYERS else ""
     fallen_back = f"On the GPU: {named}{more} (all in {sidecar_path(plan).name})." if on_gpu else "None on the GPU."
-    told = f"in {len(parts)} parts of the engine" if parts else "the engine does not tell how"
+    told = f"parts of the engine: {len(parts)}" if parts else "the engine does not tell"
     return [
-        f"DLA core {sidecar.options.dla_core}: {len(on_dla)} of {len(on_dla) + len(on_gpu)} layers, {told}.",
+        f"DLA core {sidecar.options.dla_core}: {len(on_dla)} of {len(on_dla) + len(on_gpu)} layers ({told}).",
         fallen_back,
     ]
+
+
+def way_to_plan(onnx: str, precision: Precision) -> str:
+    """Say how to build a plan of an exported file on another machine."""
+    # TensorRT 8 chooses precisions by itself, from a graph in fp32: the only version that wants another file.
+    of_tensorrt_8 = {
+        "fp32": " (or --trt fp16, with TensorRT 8 of JetPack 6.0)",
+        "fp16": " (with TensorRT 8 of JetPack 6.0: of a file in fp32)",
+        "bf16": " (not with TensorRT 8 of JetPack 6.0)",
+    }
+    return f"A plan, where TensorRT is: drc-deploy export {onnx} --trt {precision}{of_tensorrt_8.get(precision, '')}"
 
 
 def as_json(result: "PlanResult") -> dict[str, Any]:
