@@ -25,6 +25,7 @@ RESULTS = {
     ("Builder", "build_serialized_network"): "IHostMemory",
     ("IBuilderConfig", "create_timing_cache"): "ITimingCache",
     ("INetworkDefinition", "get_layer"): "ILayer",
+    ("ILayer", "get_input"): "ITensor",
     ("ILayer", "get_output"): "ITensor",
     ("ILayer", "type"): "LayerType",
     ("ITensor", "dtype"): "DataType",
