@@ -64,7 +64,12 @@ def probe_torch() -> list[Finding]:
 
 def probe_onnxruntime() -> list[Finding]:
     """Run a network on each provider: the list that the package gives is only what it was compiled with."""
-    names = {"CPU": "CPUExecutionProvider", "CUDA": "CUDAExecutionProvider", "TensorRT": "TensorrtExecutionProvider"}
+    names = {
+        "CPU": "CPUExecutionProvider",
+        "OpenVINO": "OpenVINOExecutionProvider",
+        "CUDA": "CUDAExecutionProvider",
+        "TensorRT": "TensorrtExecutionProvider",
+    }
     try:
         import onnxruntime
     except (ImportError, OSError) as error:
@@ -76,10 +81,11 @@ def _probe_provider(ort: Any, short: str, provider: str) -> Finding:
     name = f"ONNX Runtime on {short}"
     if provider not in ort.get_available_providers():
         return Finding(name, False, f"onnxruntime {ort.__version__} is built without it", _install_ort(short))
-    problem = _driver_state()[0] if short != "CPU" else ""
+    on_gpu = short in ("CUDA", "TensorRT")
+    problem = _driver_state()[0] if on_gpu else ""
     if problem:
         return Finding(name, False, problem, INSTALL_DRIVER)
-    if short != "CPU" and hasattr(ort, "preload_dlls"):
+    if on_gpu and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     try:
         used = ort.InferenceSession(IDENTITY_ONNX, providers=[provider]).get_providers()[0]
@@ -91,7 +97,8 @@ def _probe_provider(ort: Any, short: str, provider: str) -> Finding:
 
 
 def _install_ort(short: str) -> str:
-    return f"pip install 'drc-deploy[{'ort' if short == 'CPU' else 'ort-gpu'}]'"
+    extra = {"CPU": "ort", "OpenVINO": "ort-openvino"}.get(short, "ort-gpu")
+    return f"pip install 'drc-deploy[{extra}]' (only one onnxruntime at a time: uninstall another first)"
 
 
 def probe_tensorrt() -> list[Finding]:
