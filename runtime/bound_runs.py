@@ -4,8 +4,8 @@
 call run beside the computation of another. Two computations never do: each would need scratch memory of its own.
 """
 
-import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ class BoundRuns:
     def __init__(self, session: Any, device: str) -> None:
         """Bind to ``device``, as ONNX Runtime calls it: ``cuda`` or ``cpu``."""
         self._session, self._device = session, device
-        self._computing = threading.Lock()
+        # One thread computes for all, first come first served: a lock would let late calls overtake early ones.
+        self._computing = ThreadPoolExecutor(1)
         self._idle: list[_Binding] = []
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Pixels]) -> list[Pixels]:
@@ -33,6 +34,7 @@ class BoundRuns:
 
     def close(self) -> None:
         """Free the memory on the device; no call may be under way."""
+        self._computing.shutdown()
         self._idle.clear()
 
 
@@ -43,7 +45,7 @@ class _Binding:
         self._session, self._device = session, device
         self._fits: tuple[Any, ...] = ()
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, Pixels], computing: threading.Lock) -> list[Pixels]:
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Pixels], computing: ThreadPoolExecutor) -> list[Pixels]:
         tiles = np.ascontiguousarray(feeds[INPUT_NAME])
         wanted = (*outputs, tiles.shape, tiles.dtype)
         if self._fits != wanted:
@@ -52,8 +54,7 @@ class _Binding:
         self._tiles.update_inplace(tiles)
         for name in feeds.keys() - {INPUT_NAME}:
             self._io.bind_cpu_input(name, feeds[name])  # a few bytes, which some nodes want on the host
-        with computing:
-            self._session.run_with_iobinding(self._io)
+        computing.submit(self._session.run_with_iobinding, self._io).result()
         if not self._results:
             self._keep(outputs)
         return [_own(value.numpy()) for value in self._results]
