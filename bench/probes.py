@@ -87,8 +87,11 @@ def _probe_provider(ort: Any, short: str, provider: str) -> Finding:
         return Finding(name, False, problem, INSTALL_DRIVER)
     if on_gpu and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
+    options = ort.SessionOptions()
+    if short == "OpenVINO":  # it is listed as used even where the CPU provider computes everything
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        used = ort.InferenceSession(IDENTITY_ONNX, providers=[provider]).get_providers()[0]
+        used = ort.InferenceSession(IDENTITY_ONNX, options, providers=[provider]).get_providers()[0]
     except Exception as error:  # its exceptions have no common public base
         return _missing(name, error, _install_ort(short))
     if used != provider:
@@ -97,8 +100,10 @@ def _probe_provider(ort: Any, short: str, provider: str) -> Finding:
 
 
 def _install_ort(short: str) -> str:
-    extra = {"CPU": "ort", "OpenVINO": "ort-openvino"}.get(short, "ort-gpu")
-    return f"pip install 'drc-deploy[{extra}]' (only one onnxruntime at a time: uninstall another first)"
+    if short == "CPU":
+        return "pip install 'drc-deploy[ort]'"
+    extra = "ort-openvino" if short == "OpenVINO" else "ort-gpu"
+    return f"pip install 'drc-deploy[{extra}]' after `pip uninstall onnxruntime`: only one of them may be there"
 
 
 def probe_tensorrt() -> list[Finding]:

@@ -129,10 +129,7 @@ def _open_cpu(path: Path, threads: int | None) -> Any:
 def _open_cuda(path: Path, threads: int | None) -> Any:
     ort = import_onnxruntime()
     missing = _preload_cuda_libraries()
-    session = _open_accelerated(path, _options(ort, threads), [(CUDA, _CUDA_OPTIONS), CPU])
-    if session.get_providers()[0] != CUDA:
-        raise _NotUsableError(missing or "it says no more")
-    return session
+    return _open_accelerated(path, _options(ort, threads), [(CUDA, _CUDA_OPTIONS), CPU], missing)
 
 
 def _open_openvino(path: Path, threads: int, streams: int) -> Any:
@@ -148,14 +145,26 @@ def _open_openvino(path: Path, threads: int, streams: int) -> Any:
     return _open_accelerated(path, options, [(OPENVINO, settings)])
 
 
-def _open_accelerated(path: Path, options: Any, providers: list[Any]) -> Any:
+def _open_accelerated(path: Path, options: Any, providers: list[Any], likely_reason: str = "") -> Any:
+    """Open with the first of ``providers`` or not at all."""
     ort = import_onnxruntime()
     ort.set_default_logger_severity(_FATAL_ONLY)
+    said = io.StringIO()
     try:
-        # Not its own fallback, which prints to standard output, where an image may be on its way.
-        return ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+        with contextlib.redirect_stdout(said):  # it prints that it falls back
+            session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # its exceptions have no common public base
-        raise _NotUsableError(str(error).strip().split("\n")[0].rstrip(".")) from error
+        raise _NotUsableError(_first_line(str(error))) from error
+    if session.get_providers()[0] != providers[0][0]:
+        printed = [line for line in said.getvalue().splitlines() if line.startswith("EP Error")]
+        raise _NotUsableError(_first_line("\n".join([*printed, likely_reason, "it does not say why"])))
+    session.disable_fallback()  # in a run it would print too, and go on with the CPU unnoticed
+    return session
+
+
+def _first_line(text: str) -> str:
+    """Give the first line that says something, without its full stop."""
+    return next((line.strip().rstrip(".") for line in text.splitlines() if line.strip()), "")
 
 
 def _options(ort: ModuleType, threads: int | None) -> Any:
@@ -176,7 +185,7 @@ def _preload_cuda_libraries() -> str:
     if hasattr(ort, "preload_dlls"):
         with contextlib.redirect_stdout(said):  # it prints what it does not find
             ort.preload_dlls()
-    return said.getvalue().split("\n")[0].rstrip(".")
+    return _first_line(said.getvalue())
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """ONNX Runtime's best provider here against its CPU provider: ``python -m tests.benchmarks.providers ENGINE.onnx``.
 
-On a GPU this also tells what bound memory and overlapped copies buy over ``session.run``. ``--cpu-time`` counts processor
-time, which other programs on the machine change least; it says nothing about a GPU.
+On a GPU this also tells what bound memory and overlapped copies buy over ``session.run``. ``--cpu-time`` counts
+processor time, which other programs on the machine change least; it says nothing about a GPU.
 """
 
 import time

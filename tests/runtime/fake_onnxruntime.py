@@ -22,16 +22,22 @@ class FakeOnnxRuntime:
 
     Attributes:
         broken: Message with which the provider refuses to open a session; empty: it does not.
+        falls_back: Whether the CPU provider takes its place then, as is printed; otherwise this is an error.
         silent: Whether the provider is left out without an error, as CUDA is where its libraries are missing.
-        sessions: Of each session that was opened its providers, keyword arguments and configuration.
+        missing: What ``preload_dlls`` prints.
+        sessions: Of each session that was asked for its providers and its configuration.
+        fallbacks_disabled: How many sessions will not fall back in a run.
         allocated: Shapes of the values that were made on the device.
-        copies: Names of arrays that went in one by one.
         during_run: Called while a bound run is under way.
     """
 
-    def __init__(self, provider: str, *, broken: str = "", silent: bool = False, missing: str = "") -> None:
-        self.provider, self.broken, self.silent, self.missing = provider, broken, silent, missing
-        self.sessions: list[tuple[list[Any], dict[str, Any], dict[str, str]]] = []
+    def __init__(
+        self, provider: str, *, broken: str = "", falls_back: bool = False, silent: bool = False, missing: str = ""
+    ) -> None:
+        self.provider, self.broken, self.falls_back = provider, broken, falls_back
+        self.silent, self.missing = silent, missing
+        self.sessions: list[tuple[list[Any], dict[str, str]]] = []
+        self.fallbacks_disabled = 0
         self.allocated: list[tuple[int, ...]] = []
         self.uploads, self.runs, self.runs_now, self.most_runs_at_a_time = 0, 0, 0, 0
         self.during_run: Callable[[], None] = lambda: None
@@ -103,24 +109,30 @@ class _FakeBinding:
 
 def _session_class(fake: FakeOnnxRuntime) -> type:
     class Session(onnxruntime.InferenceSession):  # type: ignore[misc]
-        def __init__(self, path: str | Path, options: Any, providers: list[Any], **settings: Any) -> None:
+        def __init__(self, path: str | Path, options: Any, providers: list[Any]) -> None:
             entries = {}
             for key in CONFIG_KEYS:
                 try:
                     entries[key] = options.get_session_config_entry(key)
                 except RuntimeError:
                     continue
-            fake.sessions.append((providers, settings, entries))
-            names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
-            if names[0] != CPU and fake.broken:
+            fake.sessions.append((providers, entries))
+            first = providers[0] if isinstance(providers[0], str) else providers[0][0]
+            broken = first != CPU and fake.broken
+            if broken and not fake.falls_back:
                 raise RuntimeError(fake.broken)
-            self._names = [CPU] if fake.silent else [*names, CPU]
+            if broken:
+                print(f"*** EP Error ***\nEP Error {fake.broken} when using {first}")  # noqa: T201 - as the real one does
+            self._names = [CPU] if broken or fake.silent else [first, CPU]
             plain = onnxruntime.SessionOptions()
             plain.log_severity_level = options.log_severity_level
             super().__init__(path, plain, providers=[CPU])
 
         def get_providers(self) -> list[str]:
             return self._names
+
+        def disable_fallback(self) -> None:
+            fake.fallbacks_disabled += 1
 
         def io_binding(self) -> _FakeBinding:
             return _FakeBinding(fake, super().io_binding())

@@ -36,11 +36,11 @@ def test_cuda_is_set_up_for_full_float32(network: Path, monkeypatch: pytest.Monk
     fake.install(monkeypatch)
     with open_backend(network) as backend:
         assert backend.preferred_batch == backend.info.max_batch
-    ((providers, settings, _),) = fake.sessions
+    ((providers, _),) = fake.sessions
     (name, options), *others = providers
     assert (name, others) == (CUDA, [CPU])
     assert options["use_tf32"] == "0"
-    assert settings == {"enable_fallback": 0}
+    assert fake.fallbacks_disabled == 1
 
 
 def test_without_a_driver_cuda_is_not_asked_for(
@@ -51,7 +51,7 @@ def test_without_a_driver_cuda_is_not_asked_for(
     monkeypatch.setattr(onnx_providers, "has_cuda_driver", lambda: False)
     with open_backend(network) as backend:
         assert backend.device == f"ONNX Runtime {CPU}"
-    assert [providers for providers, _, _ in fake.sessions] == [[CPU]]
+    assert [providers for providers, _ in fake.sessions] == [[CPU]]
     assert not caplog.records
 
 
@@ -59,7 +59,9 @@ def test_without_a_driver_cuda_is_not_asked_for(
     ("fake", "reason"),
     [
         (FakeOnnxRuntime(CUDA, silent=True, missing="Failed to load libcublasLt.so.13: no such file"), "libcublasLt"),
-        (FakeOnnxRuntime(CUDA, broken="CUDA_PATH is set but CUDA was not able to be loaded"), "CUDA_PATH"),
+        (FakeOnnxRuntime(CUDA, silent=True), "does not say why"),
+        (FakeOnnxRuntime(CUDA, broken="CUDA_PATH is set but no CUDA", falls_back=True), "CUDA_PATH"),
+        (FakeOnnxRuntime(CUDA, broken="CUDA failure 100: no CUDA-capable device is detected"), "failure 100"),
     ],
 )
 def test_cuda_that_does_not_start_is_told_once_and_the_cpu_computes(
@@ -105,14 +107,13 @@ def test_openvino_computes_in_float32_and_takes_all_nodes_or_none(
         for batch, result in zip(batches, backend.stream(iter(batches)), strict=True):
             assert np.array_equal(result[0], nearest(batch[0], 4))
     one, many = fake.sessions
-    for providers, settings, entries in (one, many):
+    for providers, entries in (one, many):
         ((name, options),) = providers
         properties = json.loads(options["load_config"])["CPU"]
         assert name == OPENVINO
         assert properties["INFERENCE_PRECISION_HINT"] == "f32"
         assert properties["ENABLE_CPU_PINNING"] == "NO"
         assert options["num_of_threads"] == "3"
-        assert settings == {"enable_fallback": 0}
         assert entries == {"session.disable_cpu_ep_fallback": "1"}
     assert [session[0][0][1]["num_streams"] for session in (one, many)] == ["1", "3"]
 
@@ -135,7 +136,7 @@ def test_what_is_asked_of_the_cpu_provider_is_computed_by_it(
     fake.install(monkeypatch)
     with OnnxRuntimeBackend(network, cpu_only=True) as backend:
         assert backend.device == f"ONNX Runtime {CPU}"
-    assert [providers for providers, _, _ in fake.sessions] == [[CPU]]
+    assert [providers for providers, _ in fake.sessions] == [[CPU]]
 
 
 @pytest.mark.parametrize("provider", [CUDA, OPENVINO])
