@@ -27,7 +27,10 @@ class BoundRuns:
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Pixels]) -> list[Pixels]:
         """Compute ``outputs``, as ``session.run`` does; the arrays are the caller's own."""
-        binding = self._idle.pop() if self._idle else _Binding(self._session, self._device)
+        try:
+            binding = self._idle.pop()  # not asked for first: another thread may take the last one in between
+        except IndexError:
+            binding = _Binding(self._session, self._device)
         results = binding.run(outputs, feeds, self._computing)
         self._idle.append(binding)  # not after an error, which may have left it half bound
         return results

@@ -13,6 +13,7 @@ from drc_deploy.errors import ArtefactError
 from drc_deploy.export.exact import make_exact
 from drc_deploy.runtime.backend import Pixels, open_backend
 from drc_deploy.runtime.bound_runs import BoundRuns
+from drc_deploy.runtime.cuda_memory import has_cuda_driver
 from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.fake_onnxruntime import CUDA, FakeOnnxRuntime
@@ -143,8 +144,8 @@ def test_an_error_while_bound_is_told_as_any_other(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.gpu
 def test_on_a_real_gpu_bound_runs_equal_plain_ones_and_the_cpu(tmp_path: Path) -> None:
-    if CUDA not in onnxruntime.get_available_providers():
-        pytest.skip("this onnxruntime has no CUDA")
+    if CUDA not in onnxruntime.get_available_providers() or not has_cuda_driver():
+        pytest.skip("no onnxruntime-gpu, or no NVIDIA driver")
     write_box(tmp_path / "box.onnx")
     batches = [RNG.uniform(0, 255, (1, 64, 65, 3)).astype(np.float32) for _ in range(50)]
     with OnnxRuntimeBackend(tmp_path / "box.onnx") as gpu:
