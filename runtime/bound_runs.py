@@ -2,7 +2,7 @@
 
 ``session.run`` allocates both on the device in every call and copies before and after computing. Here the copies of one
 call run beside the computation of another. Two computations never do: each would need scratch memory of its own.
-The arrays on the host are not pinned: ONNX Runtime's Python interface has no way to get such.
+The arrays on the host are not pinned: in Python, only new versions give such memory, and not for every build.
 """
 
 from collections.abc import Mapping, Sequence
