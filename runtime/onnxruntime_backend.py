@@ -1,4 +1,4 @@
-"""Runs an exported ONNX file with ONNX Runtime: on the CPU everywhere, on the GPU where the package can."""
+"""Runs an exported ONNX file with ONNX Runtime: on the CPU everywhere, with CUDA or OpenVINO where the package can."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ class OnnxRuntimeBackend(Backend):
     """ONNX Runtime over a file that ``drc-deploy export`` wrote."""
 
     def __init__(self, path: Path, *, threads: int | None = None, cpu_only: bool = False) -> None:
-        """Load ``path``; see ``open_backend``. ``cpu_only``: leave a GPU alone."""
+        """Load ``path``; see ``open_backend``. ``cpu_only``: take the CPU provider."""
         self._sessions = OnnxSessions(path, threads=threads, cpu_only=cpu_only)
         self._info = read_info(self._sessions.session, path)
         self._check_tensors(path)
@@ -50,7 +50,7 @@ class OnnxRuntimeBackend(Backend):
 
     @property
     def workers(self) -> int:
-        """Tiles computed at a time: one per core on a CPU."""
+        """Tiles under way at a time: one per core on a CPU; on a GPU one is computed while others are copied."""
         return self._sessions.workers
 
     def use_workers(self, count: int) -> None:
