@@ -52,7 +52,17 @@ def upright_exif(exif: bytes, width: int, height: int) -> bytes | None:
 
 
 def exif_of_tiff(image: Image.Image) -> bytes | None:
-    """Give as EXIF what a TIFF file tells about its photograph, without how its pixels are stored."""
+    """Give as EXIF what a TIFF file tells about its photograph, without how its pixels are stored.
+
+    None where it tells nothing, or holds values of a type that their fields cannot have.
+    """
+    try:
+        return _exif_of_tiff(image)
+    except Exception:  # Pillow writes what it read unchecked, and fails in every way
+        return None
+
+
+def _exif_of_tiff(image: Image.Image) -> bytes | None:
     tags, exif = image.getexif(), Image.Exif()
     for tag in _DESCRIPTIVE_TAGS:
         if tag in tags:
