@@ -6,6 +6,7 @@ Maker notes hold offsets of their own, which only stay right where they are: fie
 
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 from PIL import Image
 
@@ -49,6 +50,14 @@ def upright_exif(exif: bytes, width: int, height: int) -> bytes | None:
     except struct.error:  # an offset beyond the end
         return None
     return bytes(data)
+
+
+def orientation_of(image: Image.Image) -> Any:
+    """Give what the EXIF of an image file says about how it is turned; 1, upright, where it is damaged or silent."""
+    try:
+        return image.getexif().get(ORIENTATION_TAG, 1)
+    except Exception:  # Pillow meets damage here only, and fails in every way
+        return 1
 
 
 def exif_of_tiff(image: Image.Image) -> bytes | None:

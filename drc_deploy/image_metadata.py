@@ -1,7 +1,6 @@
 """What a file tells about an image besides its pixels, and what of it an upscaled image keeps."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
 
 from PIL import Image
@@ -11,6 +10,8 @@ from drc_deploy.image_modes import CONVERTED_MODES, GREY_MODES
 
 _TURNED = (5, 6, 7, 8)
 """Values of the EXIF orientation that swap width and height."""
+_MAX_DPI = 65535
+"""What a JPEG holds; no image has more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,6 @@ def _resolution(image: Image.Image, *, turned: bool) -> tuple[float, float] | No
     if dpi is None:
         return None
     across, down = (float(value) for value in dpi)
-    if not all(math.isfinite(value) and value > 0 for value in (across, down)):
+    if not (0 < across <= _MAX_DPI and 0 < down <= _MAX_DPI):  # nor NaN
         return None
     return (down, across) if turned else (across, down)

@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from drc_deploy.deep_samples import has_16_bits, read_16_bits
 from drc_deploy.errors import ImageError
-from drc_deploy.exif import ORIENTATION_TAG
+from drc_deploy.exif import ORIENTATION_TAG, orientation_of
 from drc_deploy.image_metadata import Metadata, metadata_of
 from drc_deploy.image_modes import CONVERTED_MODES, plain, upright
 
@@ -212,7 +212,7 @@ def _picture(image: Image.Image, stream: BinaryIO, name: str) -> Picture:
     stored_orientation = getattr(image, "tag_v2", {}).get(ORIENTATION_TAG, 1)
     image.load()  # decodes all of it, so that a truncated file is found whoever gives the pixels
     # A TIFF is upright already: both libraries turn it, and Pillow then forgets the tag.
-    orientation = image.getexif().get(ORIENTATION_TAG, 1)
+    orientation = orientation_of(image)
     metadata = metadata_of(image, stored_orientation if image.format == "TIFF" else orientation)
     if metadata.icc_profile is None and image.info.get("icc_profile") and image.mode not in CONVERTED_MODES:
         notes += (f"{name} has a colour profile that is damaged or of other colours than its own: it is left out.",)

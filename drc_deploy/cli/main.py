@@ -1,6 +1,7 @@
 """The ``drc-deploy`` group: finds commands lazily and turns errors into a sentence and an exit code."""
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -87,6 +88,7 @@ def cli(debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated."""
     signals = _Signals()
+    _print_any_name()
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         cli.main(args=arguments, prog_name="drc-deploy", standalone_mode=False)
@@ -98,6 +100,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             _leave(signals.latest)
         sys.exit(_tell(error, debug="--debug" in arguments))
     sys.exit(0)
+
+
+def _print_any_name() -> None:
+    """Let names of files be printed that standard output has no characters for, as standard error does."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 class _Signals:

@@ -51,6 +51,16 @@ def test_an_image_goes_from_standard_input_to_standard_output(engine: Path) -> N
     assert b"standard output  20x28" in result.stderr
 
 
+def test_a_name_that_is_no_text_can_be_printed(engine: Path, tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/\xff.png"
+    with open(name, "wb") as stream:
+        stream.write(png(noise(7, 5)))
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}  # as it is outside of the C locale
+    result = upscale(os.fsdecode(name), "--engine", engine, stdout=subprocess.PIPE, env=strict)
+    assert (result.returncode, b"Traceback" in result.stderr) == (0, False)
+    assert b"_x4.png  20x28" in result.stdout
+
+
 def test_standard_streams_go_with_files(engine: Path, tmp_path: Path) -> None:
     image = noise(7, 5)
     (tmp_path / "in.png").write_bytes(png(image))

@@ -333,9 +333,21 @@ def test_a_resolution_that_says_nothing_is_none(tmp_path: Path) -> None:
     assert read_image(tmp_path / "x.bmp").metadata.dpi is None
 
 
+@pytest.mark.parametrize("dpi", [(1e9, 1e9), (72, 1e6)])
+def test_a_resolution_that_no_image_has_is_none(dpi: tuple[float, float]) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(gradient(8, 8, 3)).save(buffer, "TIFF", dpi=dpi)
+    assert decode_image(buffer.getvalue(), "x.tif").metadata.dpi is None
+
+
 def test_a_corrupt_exif_does_not_make_an_image_unreadable(tmp_path: Path) -> None:
     Image.fromarray(gradient(8, 8, 3)).save(tmp_path / "x.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert read_image(tmp_path / "x.jpg").metadata.for_size(8, 8).exif is None
+    for suffix in ("png", "webp"):
+        Image.fromarray(gradient(8, 8, 3)).save(tmp_path / f"x.{suffix}", exif=b"Exif\0\0no EXIF at all", lossless=True)
+        picture = read_image(tmp_path / f"x.{suffix}")
+        assert np.array_equal(picture.pixels, gradient(8, 8, 3))
+        assert picture.metadata.for_size(8, 8).exif is None
 
 
 def test_float_tiff_is_refused(tmp_path: Path) -> None:
