@@ -100,6 +100,23 @@ def test_a_terminal_neither_gives_nor_takes_an_image(engine: Path, stream: str, 
     assert f"standard {stream.removeprefix('std')}put is a terminal".encode() in result.stderr
 
 
+@pytest.mark.parametrize(("redirection", "name"), [("<&-", "input"), (">&-", "output")])
+def test_a_closed_stream_neither_gives_nor_takes_an_image(engine: Path, redirection: str, name: str) -> None:
+    closed = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command("-", "-o", "-", "--engine", engine)]
+    result = subprocess.run(closed, capture_output=True, input=png(noise(4, 4)), timeout=120, check=False)
+    assert result.returncode == 2
+    assert f"standard {name} is closed".encode() in result.stderr
+
+
+def test_an_image_is_upscaled_where_nothing_can_be_told(engine: Path, tmp_path: Path) -> None:
+    image = noise(7, 5)
+    (tmp_path / "in.png").write_bytes(png(image))
+    silent = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    words = command(tmp_path / "in.png", "-o", tmp_path / "o.png", "--engine", engine)
+    assert subprocess.run(silent + words, timeout=120, check=False).returncode == 0
+    assert np.array_equal(read_image(tmp_path / "o.png").pixels, nearest(image, 4))
+
+
 def test_a_full_disk_behind_standard_output_is_one_sentence(engine: Path) -> None:
     with open("/dev/full", "wb") as full:
         result = upscale("-", "-o", "-", "--engine", engine, input=png(noise(40, 40, 3)), stdout=full)
