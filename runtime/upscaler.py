@@ -96,7 +96,7 @@ class Upscaler:
         backend = _open_exact(path, threads) if exact else open_backend(path, threads=threads)
 
         def open_float() -> Backend:
-            return _open_float_variant(path, threads)
+            return _open_float_variant(path, backend.info, threads)
 
         try:
             return cls(
@@ -260,8 +260,8 @@ def _with_alpha(colours: Pixels, alpha: Pixels) -> Pixels:
     return np.concatenate([colours, alpha[:, :, None]], axis=2)
 
 
-def _open_float_variant(path: Path, threads: int | None) -> Backend:
-    """Open the float32 network that export wrote beside an 8-bit one, and say so."""
+def _open_float_variant(path: Path, info: EngineInfo, threads: int | None) -> Backend:
+    """Open the float32 network that export wrote beside ``path``, an 8-bit one that ``info`` is about, and say so."""
     variant = _onnx_of(path).with_suffix(FLOAT_SUFFIX)
     if not variant.is_file():
         raise ArtefactError(
@@ -272,6 +272,7 @@ def _open_float_variant(path: Path, threads: int | None) -> Backend:
     if backend.info.io_dtype != "float32":
         backend.close()
         raise ArtefactError(f"{variant} takes 8-bit samples too.", "Make it again with `drc-deploy export`.")
+    _refuse_stranger(backend, variant, info, path)
     _log.warning("16-bit image: using %s, for %s takes 8-bit samples.", variant, path)
     return backend
 
@@ -301,13 +302,20 @@ def _open_exact(path: Path, threads: int | None) -> Backend:
             "Make it with `drc-deploy export CHECKPOINT --exact`.",
         )
     exact = ExactBackend(variant, threads=threads)
-    if exact.info.checkpoint_sha256 != backend.info.checkpoint_sha256:
-        exact.close()
-        raise ArtefactError(
-            f"{variant} was made from another checkpoint than {onnx}.",
-            "Make both with `drc-deploy export CHECKPOINT --exact`.",
-        )
+    _refuse_stranger(exact, variant, backend.info, onnx)
     return exact
+
+
+def _refuse_stranger(backend: Backend, file: Path, info: EngineInfo, served: Path) -> None:
+    """Refuse a network from ``file`` that should serve ``served``, which ``info`` is about, and is another one."""
+    unknown = not info.checkpoint_sha256  # a plan that lost its sidecar
+    if backend.info.scale != info.scale or not (unknown or backend.info.checkpoint_sha256 == info.checkpoint_sha256):
+        backend.close()
+        option = " --exact" if file.name.endswith(EXACT_SUFFIX) else ""
+        raise ArtefactError(
+            f"{file} was made from another checkpoint than {served}.",
+            f"Make both with `drc-deploy export CHECKPOINT{option}`.",
+        )
 
 
 def _is_planned(backend: Backend) -> bool:
@@ -342,6 +350,8 @@ def _cpu_opener(path: Path, backend: Backend, threads: int | None) -> Callable[[
     def open_cpu() -> Backend:
         from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
 
-        return OnnxRuntimeBackend(onnx, threads=threads, cpu_only=True)
+        float32 = OnnxRuntimeBackend(onnx, threads=threads, cpu_only=True)
+        _refuse_stranger(float32, onnx, backend.info, path)
+        return float32
 
     return open_cpu
