@@ -98,7 +98,12 @@ def read_info(session: Any, path: Path) -> EngineInfo:
     Raises:
         ArtefactError: there is none, or it is damaged.
     """
-    metadata = session.get_modelmeta().custom_metadata_map
+    try:
+        metadata = session.get_modelmeta().custom_metadata_map
+    except UnicodeDecodeError as error:
+        raise ArtefactError(
+            f"{path} is damaged: its metadata are no text.", "Copy it again, or export it again."
+        ) from error
     if METADATA_KEY not in metadata:
         raise ArtefactError(
             f"{path} is an ONNX file of another program.", "Make one with `drc-deploy export CHECKPOINT`."

@@ -93,6 +93,14 @@ def test_an_onnx_of_another_program_is_refused(tmp_path: Path) -> None:
         open_backend(tmp_path / "n.onnx")
 
 
+def test_an_onnx_whose_metadata_are_no_text_is_refused(tmp_path: Path) -> None:
+    write_nearest(tmp_path / "n.onnx")
+    content = (tmp_path / "n.onnx").read_bytes().replace(b'"nearest"', b'"ne\xffrest"')
+    (tmp_path / "n.onnx").write_bytes(content)
+    with pytest.raises(ArtefactError, match="its metadata are no text"):
+        open_backend(tmp_path / "n.onnx")
+
+
 def test_an_onnx_whose_tensors_are_not_what_its_metadata_says_is_refused(tmp_path: Path) -> None:
     import onnx
 
