@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drc_deploy.errors import ImageError
+from drc_deploy.runtime.video_container import is_cut_off
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -127,6 +128,8 @@ def video_info(path: Path, *, tolerant: bool = False) -> VideoInfo:
         ImageError: as ``open_video``, or the pictures end before the file says that they do.
     """
     frame_count, missing = _length(path)
+    if not missing and is_cut_off(path):
+        missing = "the file says that it is longer than it is"
     if missing and not tolerant:
         raise ImageError(
             f"{path} ends early: {missing}.",
