@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16B")
+GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B")
+"""Hold no colours; their colour profile may be of grey."""
 CONVERTED_MODES = ("CMYK", "LAB")
 """Become sRGB by way of their colour profile, which does not describe the result."""
 

@@ -50,8 +50,19 @@ class Picture:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Give the image files in ``folder`` and below, by suffix, without hidden ones, sorted."""
-    return sorted(path for path in folder.rglob("*") if is_image_file(path))
+    """Give the image files in ``folder`` and below, by suffix, without hidden ones, sorted.
+
+    Raises:
+        ImageError: one of the folders may not be read.
+    """
+    paths = (Path(parent, name) for parent, _, names in os.walk(folder, onerror=_refuse_closed) for name in names)
+    return sorted(path for path in paths if is_image_file(path))
+
+
+def _refuse_closed(error: OSError) -> None:
+    """Refuse a folder whose images would silently be left out; one that is gone has none."""
+    if isinstance(error, PermissionError):
+        raise ImageError(f"the folder {error.filename} cannot be read.", "Check its permissions.") from error
 
 
 def is_image_file(path: Path) -> bool:

@@ -366,6 +366,23 @@ def test_a_folder_lists_images_below_it_sorted_and_without_hidden_ones(tmp_path:
     assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == ["a.png", "b/a.webp", "b/c.JPG"]
 
 
+def test_a_folder_that_may_not_be_read_is_told_and_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "a.png").touch()
+    real = os.scandir
+
+    def scandir(folder: str) -> Any:
+        if os.path.basename(folder) == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # permissions do not bind whoever runs tests as root
+    with pytest.raises(ImageError, match="closed cannot be read"):
+        list_images(tmp_path)
+
+
 @pytest.mark.parametrize("shape", [(5, 6), (5, 6, 2), (5, 6, 3), (5, 6, 4)])
 def test_any_image_can_be_read_as_8_bit_rgb(tmp_path: Path, shape: tuple[int, ...]) -> None:
     image = gradient(5, 6, 4)[:, :, : shape[2]] if len(shape) == 3 else gradient(5, 6)
