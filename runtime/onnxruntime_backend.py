@@ -1,6 +1,6 @@
 """Runs an exported ONNX file with ONNX Runtime: on the CPU everywhere, with CUDA or OpenVINO where the package can."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,12 @@ class OnnxRuntimeBackend(Backend):
         if inputs != [(INPUT_NAME, tensor)] or outputs != [(OUTPUT_NAME, tensor)]:
             raise ArtefactError(
                 f"{path} takes {inputs} and gives {outputs}, which is not what its metadata says.",
+                "Export it again with `drc-deploy export`.",
+            )
+        shape = session.get_inputs()[0].shape
+        if not _takes_images(shape, self._info.tile):
+            raise ArtefactError(
+                f"{path} takes an input of shape {shape}, which is not what its metadata says.",
                 "Export it again with `drc-deploy export`.",
             )
 
@@ -78,13 +84,26 @@ class OnnxRuntimeBackend(Backend):
         self._sessions.close()
 
 
+def _takes_images(shape: Sequence[Any], tile: tuple[int, int] | None) -> bool:
+    """Tell whether an input of ``shape``, with integers only where it is fixed, takes (N, H, W, 3) tiles."""
+    if len(shape) != 4 or (isinstance(shape[3], int) and shape[3] != 3):
+        return False
+    sides = tuple(shape[1:3])
+    return sides == tile or not any(isinstance(side, int) for side in sides)
+
+
 def read_info(session: Any, path: Path) -> EngineInfo:
     """Read the metadata of a loaded file.
 
     Raises:
         ArtefactError: there is none, or it is damaged.
     """
-    metadata = session.get_modelmeta().custom_metadata_map
+    try:
+        metadata = session.get_modelmeta().custom_metadata_map
+    except UnicodeDecodeError as error:
+        raise ArtefactError(
+            f"{path} is damaged: its metadata are no text.", "Copy it again, or export it again."
+        ) from error
     if METADATA_KEY not in metadata:
         raise ArtefactError(
             f"{path} is an ONNX file of another program.", "Make one with `drc-deploy export CHECKPOINT`."
