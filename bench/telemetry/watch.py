@@ -1,0 +1,67 @@
+"""Telemetry beside one benchmark run: opened before it, resting a moment, stopped after the last timed round."""
+
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from drc_deploy.bench.telemetry.instruments import Instruments, find_instruments
+from drc_deploy.bench.telemetry.sampler import Sampler
+from drc_deploy.bench.telemetry.summary import EngineTelemetry, Telemetry, describe, missing_kinds, summarise_engine
+from drc_deploy.bench.telemetry.trace import Window
+from drc_deploy.bench.timing import Round
+
+IDLE_S = 2.0
+"""How long the idle power is measured: twice the second that some GPUs average over."""
+
+OpenInstruments = Callable[[], Instruments]
+
+
+class Watch:
+    """Samples from the beginning of a ``with`` block until ``stop``, or the end of the block."""
+
+    def __init__(self, open_instruments: OpenInstruments = find_instruments) -> None:
+        self._instruments = open_instruments()
+        self._sampler = Sampler(self._instruments.sources)
+        self._idle_s: Window | None = None
+
+    def __enter__(self) -> "Watch":
+        self._sampler.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def rest(self, seconds: float = IDLE_S) -> None:
+        """Wait where power can be read, so that its idle value is known."""
+        if self._instruments.meters:
+            start = time.perf_counter() - self._sampler.zero_s
+            time.sleep(seconds)
+            self._idle_s = (start, time.perf_counter() - self._sampler.zero_s)
+
+    def stop(self) -> None:
+        """End sampling."""
+        self._sampler.stop()
+
+    def telemetry(self) -> Telemetry:
+        """Give what was sampled, after ``stop``."""
+        trace = self._sampler.trace()
+        missing = self._instruments.missing | self._sampler.silent()
+        unavailable = missing | missing_kinds(self._instruments.sensors, missing)
+        meters = tuple(self._instruments.meters)
+        return Telemetry(
+            summary=describe(trace, meters, unavailable),
+            state=self._instruments.state,
+            meters=meters,
+            idle_s=self._idle_s,
+            trace=trace,
+            unavailable=unavailable,
+            notes=self._sampler.notes(),
+        )
+
+    def engine(self, telemetry: Telemetry, rounds: Sequence[Round], device: str) -> EngineTelemetry:
+        """Give what ``telemetry`` says of an engine with these timed rounds."""
+        zero_s = self._sampler.zero_s
+        windows = [(timed.start_s - zero_s, timed.end_s - zero_s) for timed in rounds]
+        return summarise_engine(telemetry, windows, sum(len(timed.samples_ms) for timed in rounds), device)
