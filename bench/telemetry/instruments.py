@@ -104,7 +104,7 @@ def _open_smi(system: System, no_nvml: str, sources: list[Source], found: list[F
     try:
         source, item = open_smi(system.query)
     except MissingDependencyError as error:
-        found.append(Found(missing={"GPU": f"{no_nvml} {error.message}"}))
+        found.append(Found(missing={"GPU": f"{no_nvml.rstrip('.')}, and {error.message}"}))
         return
     sources.append(source)
     found.append(Found((), item.meters, item.missing | {"energy counter of the GPU": no_nvml}))

@@ -14,7 +14,7 @@ PACKAGE_COUNT = "sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_c
 def find_limits(root: Path) -> Found:
     """Find everything below ``root`` that tells of throttling."""
     probes = [probe for probe in [*_alerts(root), *_over_currents(root), *_package(root)] if answers(probe) is None]
-    return Found(tuple(probes), (), {} if probes else {"throttle": "no file of this machine tells of throttling"})
+    return Found(tuple(probes), (), {} if probes else {"throttling": "no file of this machine tells of throttling"})
 
 
 def _alerts(root: Path) -> list[Probe]:

@@ -1,6 +1,6 @@
 """What telemetry puts into a report: the trace of the run, and what it says of each engine."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from drc_deploy.bench.memory import is_gpu
@@ -119,9 +119,8 @@ def missing_kinds(sensors: Sequence[Sensor], missing: dict[str, str]) -> dict[st
 
 def _why(kind: Kind, missing: dict[str, str]) -> str:
     """Join the reasons of one kind with those of whole ways of asking, such as a driver that is not there."""
-    of_kind = [why for what, why in missing.items() if what.startswith(_same(kind))]
-    of_all = [why for what, why in missing.items() if what in WAYS]
-    return "; ".join(dict.fromkeys(why.rstrip(".") for why in of_kind + of_all)) or "nothing on this machine tells"
+    reasons = [why for what, why in missing.items() if what.startswith(_same(kind)) or what in WAYS]
+    return _join(reasons) or "nothing on this machine tells"
 
 
 def sensors_of(sensors: Sequence[Sensor], kind: Kind) -> str:
@@ -130,14 +129,14 @@ def sensors_of(sensors: Sequence[Sensor], kind: Kind) -> str:
 
 
 def _same(kind: Kind) -> tuple[str, ...]:
-    return ("power", "energy") if kind == "power" else (kind,)
+    return {"power": ("power", "energy"), "throttle": ("throttle", "throttling")}.get(kind, (kind,))
 
 
-def describe(trace: Trace, meters: Sequence[Meter], unavailable: dict[str, str]) -> str:
-    """Say in one sentence what was sampled, how often and at what cost, or that nothing could be."""
+def describe(trace: Trace, meters: Sequence[Meter], missing: dict[str, str]) -> str:
+    """Say in one sentence what was sampled, how often and at what cost, or that nothing could be, and why."""
     tracks = [track for track in trace.tracks if track.series]
     if not tracks:
-        return f"This machine tells nothing of its power, temperature or clocks: {_reasons(unavailable)}."
+        return f"This machine tells nothing of its power, temperature or clocks: {_join(missing.values())}."
     kinds = dict.fromkeys(series.kind for track in tracks for series in track.series)
     what = [f"{_count(trace, kind)}" for kind in kinds if kind in WORDS]
     power = [f"power of {meter.covers} ({' + '.join(meter.series)})" for meter in meters]
@@ -152,5 +151,5 @@ def _count(trace: Trace, kind: Kind) -> str:
     return f"{count} {noun}" if count == 1 or noun.endswith("s") else f"{count} {noun}s"
 
 
-def _reasons(unavailable: dict[str, str]) -> str:
-    return "; ".join(dict.fromkeys(unavailable.values()))
+def _join(reasons: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(reason.rstrip(".") for reason in reasons))

@@ -16,7 +16,7 @@ CORE_CLOCK = re.compile(r"%@(\d+)")
 GPU = re.compile(r"\bGR3D_FREQ (?:(\d+)%)?(?:@\[?(\d+))?")
 """``9%``, ``9%@305``, ``9%@[305,305]``, ``@[1000,1000]``; MHz of the first cluster."""
 TEMPERATURE = re.compile(r"\b(\w+)@(-?\d+(?:\.\d+)?)C\b")
-RAIL = re.compile(r"(?<=[\s])([A-Z][A-Z0-9_]*) (-?\d+)(?:mW)?/-?\d+")
+RAIL = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) (-?\d+)(?:mW)?/-?\d+")
 """``VDD_IN 5079mW/5079mW``, with a third number on JetPack 7, without mW on Nano; the first number is of the moment."""
 OFF_DEGREES = -256.0
 NOT_RAILS = ("RAM", "SWAP", "IRAM")
@@ -36,7 +36,7 @@ def parse_line(line: str) -> Values:
         values["clock", "CPU clock"] = float(max(clocks))
     if gpu := GPU.search(line):
         values |= {("load", "GPU load"): float(gpu[1])} if gpu[1] else {}
-        values |= {("clock", "GPU clock"): float(gpu[2])} if gpu[2] else {}
+        values |= {("clock", "GPU clock"): float(gpu[2])} if float(gpu[2] or 0) else {}  # 0 is a GPU that is off
     for name, degrees in TEMPERATURE.findall(line):
         if float(degrees) > OFF_DEGREES:
             values["temperature", name] = float(degrees)

@@ -51,7 +51,7 @@ class Watch:
         unavailable = missing | missing_kinds(self._instruments.sensors, missing)
         meters = tuple(self._instruments.meters)
         return Telemetry(
-            summary=describe(trace, meters, unavailable),
+            summary=describe(trace, meters, missing),
             state=self._instruments.state,
             meters=meters,
             idle_s=self._idle_s,
