@@ -18,7 +18,7 @@ from drc_deploy.bench.quality import ImageQuality
 from drc_deploy.bench.report import CROPS_FOLDER, Baseline, CropStrip, EngineResult, Report, Settings, Tile
 from drc_deploy.bench.subjects import ImageSet, find_subjects, fit_to_size
 from drc_deploy.bench.telemetry.instruments import find_instruments
-from drc_deploy.bench.telemetry.summary import Telemetry, held_back
+from drc_deploy.bench.telemetry.summary import Telemetry, engine_warnings
 from drc_deploy.bench.telemetry.watch import OpenInstruments, Watch
 from drc_deploy.bench.timing import Budget
 from drc_deploy.bench.worker import OpenEngine, OpenFile
@@ -113,7 +113,8 @@ class _Campaign:
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             version=__version__,
             summary=verdict.summarise(engines),
-            warnings=verdict.find_warnings(engines, machine.load_average, machine.logical_cores) + _held_back(engines),
+            warnings=verdict.find_warnings(engines, machine.load_average, machine.logical_cores)
+            + _telemetry_warnings(engines),
             machine=machine,
             settings=self._settings(),
             baselines=tuple(self._baselines[scale] for scale in scales),
@@ -223,7 +224,7 @@ class _Campaign:
         )
 
 
-def _held_back(engines: Sequence[EngineResult]) -> tuple[str, ...]:
-    """Warn of throttling: those latencies are of a machine that was too hot or drew too much."""
-    told = (held_back(engine.name, engine.telemetry) for engine in engines if engine.telemetry)
-    return tuple(sentence for sentence in told if sentence)
+def _telemetry_warnings(engines: Sequence[EngineResult]) -> tuple[str, ...]:
+    """Warn of throttling and of energies that are not told apart."""
+    told = (engine_warnings(engine.name, engine.telemetry) for engine in engines if engine.telemetry)
+    return tuple(sentence for sentences in told for sentence in sentences)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from drc_deploy.bench.telemetry.sensors import Found, Probe, Sensor, answers, file_number, scaled_file, single
@@ -14,7 +15,10 @@ GPU_DEVICE = re.compile(r"(^gpu-gpc-\d+|\.(gpu|ga10b|gv11b|gp10b|gm20b))$")
 
 def cpu_policies(root: Path) -> list[Path]:
     """Give the folders of cpufreq, one for cores that share a clock."""
-    return sorted(root.glob("sys/devices/system/cpu/cpufreq/policy*"), key=lambda folder: int(folder.name[6:] or 0))
+    return sorted(
+        root.glob("sys/devices/system/cpu/cpufreq/policy[0-9]*"),
+        key=lambda folder: int(folder.name.removeprefix("policy")),
+    )
 
 
 def gpu_devices(root: Path) -> list[Path]:
@@ -53,4 +57,14 @@ def find_gpu_clock(root: Path) -> Found:
 
 def _highest_mhz(policies: list[Path]) -> Callable[[], float]:
     files = [folder / "scaling_cur_freq" for folder in policies]
-    return lambda: max(file_number(path) for path in files) * 1e-3
+
+    def read() -> float:
+        clocks = []
+        for path in files:
+            with suppress(OSError, ValueError):  # a core that is switched off
+                clocks.append(file_number(path))
+        if not clocks:
+            raise ValueError("no core tells its clock")
+        return max(clocks) * 1e-3
+
+    return read

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -66,13 +67,15 @@ def follow_command(command: Sequence[str]) -> Lines:
             stdin=subprocess.DEVNULL,
             text=True,
             env=_plain(),
+            start_new_session=True,  # so that all that it starts can be ended
         )
     except OSError as error:
         raise MissingDependencyError(f"{command[0]} does not run on this machine.") from error
 
     def close() -> None:
-        process.kill()
-        process.wait()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         if process.stdout:
             with contextlib.suppress(OSError, ValueError):
                 process.stdout.close()

@@ -10,6 +10,8 @@ from drc_deploy.bench.telemetry.trace import Samples, Trace, Window
 
 GAP_PERIODS = 5.0
 """Two samples further apart than so many periods have a gap between them."""
+LEAST_RESOLVED = 2.0
+"""A round must be so many times as long as what the meter tells apart."""
 LEAST_COVERED = 0.5
 """Less than this part of the rounds sampled says too little about the rest of them."""
 
@@ -35,6 +37,8 @@ class Energy:
     method: str
     covered: float
     """Part of the time of its rounds that samples cover; the rest is taken to have had the mean power."""
+    blur: str
+    """Why other engines' power is mixed in; empty when the rounds are long enough to be told apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,17 @@ def engine_energy(
         covers=meter.covers,
         method=METHODS[meter.kind],
         covered=covered,
+        blur=_blur(meter, rounds),
+    )
+
+
+def _blur(meter: Meter, rounds: Sequence[Window]) -> str:
+    shortest_s = min(end - start for start, end in rounds)
+    if shortest_s >= LEAST_RESOLVED * meter.resolution_s:
+        return ""
+    return (
+        f"its rounds of {shortest_s:.2g} s are short for a meter that tells {meter.resolution_s:g} s apart, so that "
+        "what ran before and after is mixed in: measure longer (--min-seconds)"
     )
 
 

@@ -22,6 +22,9 @@ LIMIT_PREFIXES = ("nvmlClocksEventReason", "nvmlClocksThrottleReason")
 LIMIT_CALLS = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
 """The new name and the old one, for older drivers."""
 
+AVERAGED_SOURCE = "nvmlDeviceGetPowerUsage, averaged over a second on many GPUs"
+AVERAGED_S = 1.0
+
 LoadNvml = Callable[[], Any]
 """Gives the module ``pynvml``."""
 
@@ -153,8 +156,9 @@ def open_nvml(nvml: Nvml) -> tuple[Source, Found]:
             for probe, reason in zip(probes_here, why, strict=True)
             if reason
         }
-    names = [sensor.name for probe in probes for sensor in probe.sensors]
-    return Source("NVML", FAST_PERIOD_S, tuple(probes), nvml.close), Found((), _meters(names, nvml), missing)
+    sensors = [sensor for probe in probes for sensor in probe.sensors]
+    meters = _meters(sensors, len(nvml.handles))
+    return Source("NVML", FAST_PERIOD_S, tuple(probes), nvml.close), Found((), meters, missing)
 
 
 def gpu_limits(nvml: Nvml) -> tuple[GpuLimits, ...]:
@@ -190,8 +194,7 @@ def _gpu_probes(nvml: Nvml, handle: Any, name: str) -> list[Probe]:
     """Give every probe of one GPU, whether it answers or not."""
     power = single(Sensor(f"{name} power", "power", "GPU", "NVML field POWER_INSTANT"), lambda: nvml.power_w(handle))
     if answers(power):
-        source = "nvmlDeviceGetPowerUsage, averaged over a second on many GPUs"
-        power = single(Sensor(f"{name} power", "power", "GPU", source), lambda: nvml.average_power_w(handle))
+        power = single(Sensor(f"{name} power", "power", "GPU", AVERAGED_SOURCE), lambda: nvml.average_power_w(handle))
     return [
         power,
         single(
@@ -242,13 +245,16 @@ def limit_bits(module: Any) -> dict[str, int]:
     return bits
 
 
-def _meters(names: Sequence[str], nvml: Nvml) -> tuple[Meter, ...]:
+def _meters(sensors: Sequence[Sensor], gpus: int) -> tuple[Meter, ...]:
     """Prefer the energy counter: it misses nothing between two samples. All GPUs together: any may be the one used."""
-    for kind in ("energy", "power"):
-        series = tuple(name for name in names if name.endswith(f" {kind}"))
-        if len(series) == len(nvml.handles):
-            return (Meter("GPU board", "GPU", "energy" if kind == "energy" else "power", series),)
-    return ()
+    counters = tuple(sensor.name for sensor in sensors if sensor.kind == "energy")
+    if len(counters) == gpus:
+        return (Meter("GPU board", "GPU", "energy", counters),)
+    powers = tuple(sensor.name for sensor in sensors if sensor.kind == "power")
+    if len(powers) < gpus:
+        return ()
+    averaged = any(sensor.source == AVERAGED_SOURCE for sensor in sensors)
+    return (Meter("GPU board", "GPU", "power", powers, AVERAGED_S if averaged else FAST_PERIOD_S),)
 
 
 def _text(value: str | bytes) -> str:

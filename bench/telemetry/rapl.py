@@ -6,8 +6,6 @@ from pathlib import Path
 from drc_deploy.bench.telemetry.sensors import Found, Meter, Probe, Sensor, answers, file_number, numbered, single
 from drc_deploy.proc_files import read_text
 
-ROOT_ONLY = "the energy counter of the processor (RAPL) cannot be read: Linux keeps it for root"
-
 
 def find_rapl(root: Path) -> Found:
     """Find the energy counters below ``root``: packages, DRAM, and the platform where it has one."""
@@ -19,9 +17,11 @@ def find_rapl(root: Path) -> Found:
     ]
     if not probes:
         return Found(missing={"energy of the CPU": "it has no energy counter that Linux shows (no RAPL in powercap)"})
-    readable: list[Probe] = [probe for probe in probes if answers(probe) is None]
+    reasons = [answers(probe) for probe in probes]
+    readable: list[Probe] = [probe for probe, reason in zip(probes, reasons, strict=True) if reason is None]
     if not readable:
-        return Found(missing={"energy of the CPU": ROOT_ONLY})
+        why = f"its energy counter (RAPL) cannot be read, which Linux lets root alone: {reasons[0]}"
+        return Found(missing={"energy of the CPU": why})
     packages = tuple(probe.sensors[0].name for probe in readable if probe.sensors[0].name.startswith("package"))
     meters = (Meter("CPU package", "CPU", "energy", packages),) if packages else ()
     return Found(tuple(readable), meters)

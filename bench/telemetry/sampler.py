@@ -49,8 +49,9 @@ class Sampler:
                 recorder.source.close()  # first: its thread waits for a line that need not come
         for thread in self._threads:
             thread.join(JOIN_TIMEOUT_S)
-        for recorder in self._recorders:
-            recorder.source.close()
+        for recorder, thread in zip(self._recorders, self._threads, strict=True):
+            if not thread.is_alive():  # a library is not shut down under a call that hangs
+                recorder.source.close()
 
     def trace(self) -> Trace:
         """Give what was sampled so far; a sensor that never answered is left out."""

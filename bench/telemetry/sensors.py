@@ -77,6 +77,8 @@ class Meter:
     kind: Literal["power", "energy"]
     series: tuple[str, ...]
     """Names of the series that are added up."""
+    resolution_s: float = FAST_PERIOD_S
+    """Shortest time that it tells apart: the time between two values, or that each is averaged over."""
 
 
 @dataclass(frozen=True, slots=True)

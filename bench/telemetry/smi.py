@@ -49,7 +49,7 @@ def open_smi(query: Query) -> tuple[Source, Found]:
         if not is_known
     }
     powers = tuple(sensor.name for sensor in told if sensor.kind == "power")
-    meters = (Meter("GPU board", "GPU", "power", powers),) if len(powers) == len(rows) else ()
+    meters = (Meter("GPU board", "GPU", "power", powers, PERIOD_S),) if len(powers) == len(rows) else ()
     source = Source("nvidia-smi", PERIOD_S, (Probe(told, _reader(query, fields, known)),))
     return source, Found((), meters, missing)
 

@@ -83,11 +83,14 @@ def summarise_engine(telemetry: Telemetry, rounds: Sequence[Window], images: int
     )
 
 
-def held_back(name: str, telemetry: EngineTelemetry) -> str | None:
-    """Say that the machine held itself back while the engine ``name`` was timed; None if nothing shows it."""
+def engine_warnings(name: str, telemetry: EngineTelemetry) -> list[str]:
+    """Say that the machine held itself back while the engine ``name`` was timed, and that its energy is blurred."""
     signs = list(telemetry.throttle_reasons or ())
     signs += [f"{drop.clock} fell from {drop.from_mhz:.0f} to {drop.to_mhz:.0f} MHz" for drop in telemetry.clock_drops]
-    return f"The machine held itself back while {name} was timed: {', '.join(signs)}." if signs else None
+    warnings = [f"The machine held itself back while {name} was timed: {', '.join(signs)}."] if signs else []
+    if telemetry.energy and telemetry.energy.blur:
+        warnings.append(f"The energy of {name} is not its own alone: {telemetry.energy.blur}.")
+    return warnings
 
 
 def choose_meter(meters: Sequence[Meter], part: Part) -> Meter | None:
@@ -138,8 +141,8 @@ def describe(trace: Trace, meters: Sequence[Meter], missing: dict[str, str]) -> 
     if not tracks:
         return f"This machine tells nothing of its power, temperature or clocks: {_join(missing.values())}."
     kinds = dict.fromkeys(series.kind for track in tracks for series in track.series)
-    what = [f"{_count(trace, kind)}" for kind in kinds if kind in WORDS]
     power = [f"power of {meter.covers} ({' + '.join(meter.series)})" for meter in meters]
+    what = [_count(trace, kind) for kind in kinds if kind in WORDS and not (power and kind == "power")]
     rates = ", ".join(f"{track.source} {1 / track.period_s:g} times a second" for track in tracks)
     cost = sum(track.core_part for track in tracks)
     return f"Sampled {', '.join(power + what)}: {rates}, at a cost of {cost:.2%} of one core."
@@ -147,8 +150,8 @@ def describe(trace: Trace, meters: Sequence[Meter], missing: dict[str, str]) -> 
 
 def _count(trace: Trace, kind: Kind) -> str:
     count = sum(1 for _ in trace.series(kind))
-    noun = {"power": "power series", "temperature": "temperature", "clock": "clock", "throttle": "limit"}[kind]
-    return f"{count} {noun}" if count == 1 or noun.endswith("s") else f"{count} {noun}s"
+    noun = {"power": "rail", "temperature": "temperature", "clock": "clock", "throttle": "limit"}[kind]
+    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 def _join(reasons: Iterable[str]) -> str:

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable, Container, Iterable
+from threading import Timer
 
-from drc_deploy.bench.telemetry.commands import Follow, Lines
+from drc_deploy.bench.telemetry.commands import TIMEOUT_S, Follow, Lines
 from drc_deploy.bench.telemetry.rails import UNUSED
 from drc_deploy.bench.telemetry.sensors import FAST_PERIOD_S, Probe, Sensor, Source
 from drc_deploy.bench.telemetry.trace import Kind, Part
@@ -53,6 +54,8 @@ def open_tegrastats(follow: Follow, known: Container[str]) -> Source:
         MissingDependencyError: it is not there, or prints nothing that is known.
     """
     output = follow(COMMAND)
+    patience = Timer(TIMEOUT_S, output.close)  # the end of the output, for one that prints nothing
+    patience.start()
     try:
         first = parse_line(next(output.lines, ""))
         if not first:
@@ -60,6 +63,8 @@ def open_tegrastats(follow: Follow, known: Container[str]) -> Source:
     except BaseException:
         output.close()
         raise
+    finally:
+        patience.cancel()
     keys = [(kind, name) for kind, name in first if name not in known]
     sensors = tuple(Sensor(name, kind, _part(name), "tegrastats") for kind, name in keys)
     return Source("tegrastats", FAST_PERIOD_S, (Probe(sensors, _reader(output, keys)),), output.close, waits=True)

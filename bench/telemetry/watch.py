@@ -13,6 +13,8 @@ from drc_deploy.bench.timing import Round
 IDLE_S = 2.0
 """How long the idle power is measured: twice the second that some GPUs average over."""
 
+DIGITS = 6
+
 OpenInstruments = Callable[[], Instruments]
 
 
@@ -33,12 +35,12 @@ class Watch:
     ) -> None:
         self.stop()
 
-    def rest(self, seconds: float = IDLE_S) -> None:
+    def rest(self) -> None:
         """Wait where power can be read, so that its idle value is known."""
         if self._instruments.meters:
-            start = time.perf_counter() - self._sampler.zero_s
-            time.sleep(seconds)
-            self._idle_s = (start, time.perf_counter() - self._sampler.zero_s)
+            start = time.perf_counter()
+            time.sleep(IDLE_S)
+            self._idle_s = self._window(start, time.perf_counter())
 
     def stop(self) -> None:
         """End sampling."""
@@ -62,6 +64,9 @@ class Watch:
 
     def engine(self, telemetry: Telemetry, rounds: Sequence[Round], device: str) -> EngineTelemetry:
         """Give what ``telemetry`` says of an engine with these timed rounds."""
-        zero_s = self._sampler.zero_s
-        windows = [(timed.start_s - zero_s, timed.end_s - zero_s) for timed in rounds]
+        windows = [self._window(timed.start_s, timed.end_s) for timed in rounds]
         return summarise_engine(telemetry, windows, sum(len(timed.samples_ms) for timed in rounds), device)
+
+    def _window(self, start_s: float, end_s: float) -> Window:
+        """Give two readings of the clock as a window of the trace."""
+        return round(start_s - self._sampler.zero_s, DIGITS), round(end_s - self._sampler.zero_s, DIGITS)

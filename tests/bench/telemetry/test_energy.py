@@ -134,3 +134,16 @@ def test_energy_of_a_counter_says_so() -> None:
     assert isinstance(found, Energy)
     assert found.per_image_j == pytest.approx(4.0)
     assert "counter" in found.method
+
+
+def test_rounds_shorter_than_what_the_meter_tells_apart_are_said_to_be_blurred() -> None:
+    times = [index / 10 for index in range(31)]
+    record = trace(times, series("VDD_IN", "power", [5.0] * 31))
+    averaged = Meter("GPU board", "GPU", "power", ("VDD_IN",), resolution_s=1.0)
+    short = engine_energy(record, averaged, [(0.0, 0.375), (1.0, 1.375)], 10, None)
+    long = engine_energy(record, averaged, [(0.0, 2.5)], 10, None)
+    assert isinstance(short, Energy)
+    assert isinstance(long, Energy)
+    assert "rounds of 0.38 s" in short.blur
+    assert "--min-seconds" in short.blur
+    assert long.blur == ""

@@ -8,7 +8,7 @@ import pytest
 from drc_deploy.bench.telemetry.clocks import find_cpu_clock, find_gpu_clock
 from drc_deploy.bench.telemetry.limits import find_limits
 from drc_deploy.bench.telemetry.rails import find_rails, total_meter
-from drc_deploy.bench.telemetry.rapl import ROOT_ONLY, find_rapl
+from drc_deploy.bench.telemetry.rapl import find_rapl
 from drc_deploy.bench.telemetry.sensors import Found, Probe, Source
 from drc_deploy.bench.telemetry.temperatures import find_temperatures
 from tests.bench.telemetry.trees import build_tree
@@ -105,6 +105,8 @@ def test_the_gpu_of_each_jetpack_is_found(tmp_path: Path, tree: str, expected: d
 
 def test_the_clock_of_a_cpu_is_that_of_its_fastest_core(tmp_path: Path) -> None:
     assert readings(find_cpu_clock(build_tree("linux_intel", tmp_path)).probes) == {"CPU clock": pytest.approx(3900.0)}
+    (tmp_path / "sys/devices/system/cpu/cpufreq/policy1/scaling_cur_freq").unlink()  # a core that is switched off
+    assert readings(find_cpu_clock(tmp_path).probes) == {"CPU clock": pytest.approx(800.0)}
     assert find_cpu_clock(tmp_path / "none").missing == {"clock of the CPU": "there is no cpufreq"}
 
 
@@ -142,4 +144,6 @@ def test_an_energy_counter_goes_on_where_its_file_wraps_around(tmp_path: Path) -
 
 
 def test_a_counter_for_root_alone_is_unavailable_and_not_zero(tmp_path: Path) -> None:
-    assert find_rapl(build_tree("linux_amd_rootless", tmp_path)) == Found(missing={"energy of the CPU": ROOT_ONLY})
+    found = find_rapl(build_tree("linux_amd_rootless", tmp_path))
+    assert (found.probes, found.meters) == ((), ())
+    assert "which Linux lets root alone: Is a directory" in found.missing["energy of the CPU"]

@@ -77,7 +77,9 @@ def test_an_older_driver_is_asked_by_the_old_names() -> None:
     assert (read["GPU power"], read["GPU temperature"]) == (249.0, 62.0)
     assert read["GPU: software power cap"] == 0.0
     assert "averaged over a second" in source.sensors[0].source
-    assert [(meter.kind, meter.series) for meter in found.meters] == [("power", ("GPU power",))]
+    assert [(meter.kind, meter.series, meter.resolution_s) for meter in found.meters] == [
+        ("power", ("GPU power",), 1.0)
+    ]
     assert found.missing == {"energy of the GPU": "NVML: Not Supported"}
 
 

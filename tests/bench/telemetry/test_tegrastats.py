@@ -137,3 +137,9 @@ def test_a_program_that_goes_on_is_ended() -> None:
     assert next(output.lines) == "VIN 5mW/5mW\n"
     output.close()
     output.close()
+
+
+def test_a_program_that_prints_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drc_deploy.bench.telemetry.tegrastats.TIMEOUT_S", 0.2)
+    with pytest.raises(MissingDependencyError, match="no line that is known"):
+        open_tegrastats(lambda command: follow_command(["sh", "-c", "sleep 30; echo late"]), known=())

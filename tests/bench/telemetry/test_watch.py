@@ -14,13 +14,13 @@ from drc_deploy.bench.report import Report, read_report, write_report
 from drc_deploy.bench.telemetry import watch
 from drc_deploy.bench.telemetry.instruments import Instruments
 from drc_deploy.bench.telemetry.sensors import Meter
-from drc_deploy.bench.telemetry.summary import held_back
+from drc_deploy.bench.telemetry.summary import engine_warnings
 from drc_deploy.errors import DrcDeployError
 from tests.bench import fakes
 from tests.bench.fakes import OpenFake
 from tests.bench.telemetry.trees import instruments, source_of
 
-METER = Meter("module", "all", "power", ("VDD_IN",))
+METER = Meter("module", "all", "power", ("VDD_IN",), resolution_s=0.01)
 
 
 def powered() -> Instruments:
@@ -30,7 +30,7 @@ def powered() -> Instruments:
 
 @pytest.fixture(autouse=True)
 def _short_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch.Watch.rest, "__defaults__", (0.1,))
+    monkeypatch.setattr(watch, "IDLE_S", 0.1)
 
 
 def options(folder: Path, *names: str) -> BenchOptions:
@@ -43,7 +43,7 @@ def options(folder: Path, *names: str) -> BenchOptions:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     folder = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(watch.Watch.rest, "__defaults__", (0.1,))
+        patch.setattr(watch, "IDLE_S", 0.1)
         return run_bench(options(folder, "good.onnx", "also.onnx"), OpenFake, powered)
 
 
@@ -139,7 +139,8 @@ def test_throttling_is_a_warning_of_the_report(tmp_path: Path) -> None:
 def test_a_calm_machine_is_no_warning(report: Report) -> None:
     for engine in report.engines:
         assert engine.telemetry is not None
-        assert held_back(engine.name, engine.telemetry) is None
+        warnings = engine_warnings(engine.name, engine.telemetry)
+        assert [text for text in warnings if "held itself back" in text] == []
 
 
 def test_a_run_that_ends_with_an_error_closes_what_it_opened(tmp_path: Path) -> None:
