@@ -38,6 +38,7 @@ def run_command(command: Sequence[str]) -> str:
             command,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=TIMEOUT_S,
             check=False,
             stdin=subprocess.DEVNULL,
@@ -66,6 +67,7 @@ def follow_command(command: Sequence[str]) -> Lines:
             stderr=subprocess.DEVNULL,
             stdin=subprocess.DEVNULL,
             text=True,
+            errors="replace",
             env=_plain(),
             start_new_session=True,  # so that all that it starts can be ended
         )

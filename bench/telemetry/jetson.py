@@ -40,7 +40,8 @@ MAJOR = {"35": "5", "36": "6", "38": "7", "39": "7"}
 class Release:
     """The software of a Jetson."""
 
-    l4t: str
+    l4t: str | None
+    """None where its file is missing, as in some containers."""
     jetpack: str | None
     """None when this program does not know the release."""
 
@@ -49,7 +50,7 @@ def jetson_release(root: Path) -> Release | None:
     """Give the release below ``root``; None on a machine that is no Jetson."""
     match = RELEASE.search(read_text(root / "etc/nv_tegra_release") or "")
     if match is None:
-        return None
+        return Release(None, None) if "Jetson" in (read_text(root / "proc/device-tree/model") or "") else None
     l4t = f"{match[1]}.{match[2]}"
     known = JETPACKS.get(re.sub(r"(\.0)+$", "", l4t))
     major = MAJOR.get(match[1])

@@ -12,6 +12,7 @@ from drc_deploy.errors import MissingDependencyError
 from drc_deploy.proc_files import read_text
 
 NO_JETSON = "this machine is no Jetson"
+NO_RELEASE = "/etc/nv_tegra_release is not there, as in some containers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ def read_power_state(root: Path, release: Release | None, run: Run, limits: tupl
     unavailable: dict[str, str] = {}
     if release is None:
         unavailable |= {"l4t": NO_JETSON, "jetpack": NO_JETSON, "power_mode": NO_JETSON}
+    elif release.l4t is None:
+        unavailable |= {"l4t": NO_RELEASE, "jetpack": NO_RELEASE}
     elif release.jetpack is None:
         unavailable["jetpack"] = f"this program does not know L4T {release.l4t}"
     mode = _power_mode(run, unavailable) if release else None

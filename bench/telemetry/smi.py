@@ -37,17 +37,14 @@ def open_smi(query: Query) -> tuple[Source, Found]:
         MissingDependencyError: it does not run, or tells nothing.
     """
     fields, rows = _first_rows(query)
-    sensors = [sensor for index in range(len(rows)) for sensor in _sensors(index, len(rows), fields)]
-    first = [value for row in rows for value in row]
-    known = [value is not None for value in first]
+    names = [f"GPU {index}" if len(rows) > 1 else "GPU" for index in range(len(rows))]
+    sensors = [sensor for name in names for sensor in _sensors(name, fields)]
+    known = [value is not None for row in rows for value in row]
     if not any(known):
         raise MissingDependencyError("nvidia-smi gives no number on this machine.")
     told = tuple(sensor for sensor, is_known in zip(sensors, known, strict=True) if is_known)
-    missing = {
-        f"{sensor.kind} of the {sensor.name}": "nvidia-smi does not tell"
-        for sensor, is_known in zip(sensors, known, strict=True)
-        if not is_known
-    }
+    silent = [sensor for sensor, is_known in zip(sensors, known, strict=True) if not is_known]
+    missing = {f"{sensor.kind} ({sensor.name})": f"nvidia-smi does not tell {sensor.name}" for sensor in silent}
     powers = tuple(sensor.name for sensor in told if sensor.kind == "power")
     meters = (Meter("GPU board", "GPU", "power", powers, PERIOD_S),) if len(powers) == len(rows) else ()
     source = Source("nvidia-smi", PERIOD_S, (Probe(told, _reader(query, fields, known)),))
@@ -72,8 +69,7 @@ def _rows(query: Query, fields: Sequence[str]) -> list[Row]:
     return [[STATES.get(cell, parse_number(cell)) for cell in row] for row in cells]
 
 
-def _sensors(index: int, count: int, fields: Sequence[str]) -> list[Sensor]:
-    name = f"GPU {index}" if count > 1 else "GPU"
+def _sensors(name: str, fields: Sequence[str]) -> list[Sensor]:
     return [
         Sensor(f"{name} {NUMBERS[field]}", NUMBERS[field], "GPU", f"nvidia-smi {field}")
         if field in NUMBERS

@@ -84,10 +84,13 @@ def summarise_engine(telemetry: Telemetry, rounds: Sequence[Window], images: int
 
 
 def engine_warnings(name: str, telemetry: EngineTelemetry) -> list[str]:
-    """Say that the machine held itself back while the engine ``name`` was timed, and that its energy is blurred."""
-    signs = list(telemetry.throttle_reasons or ())
-    signs += [f"{drop.clock} fell from {drop.from_mhz:.0f} to {drop.to_mhz:.0f} MHz" for drop in telemetry.clock_drops]
-    warnings = [f"The machine held itself back while {name} was timed: {', '.join(signs)}."] if signs else []
+    """Say that the machine was held back while the engine ``name`` was timed, and that its energy is blurred."""
+    warnings = []
+    if telemetry.throttle_reasons:
+        warnings.append(f"The machine was held back while {name} was timed: {', '.join(telemetry.throttle_reasons)}.")
+    if telemetry.clock_drops:
+        drops = [f"{drop.clock} from {drop.from_mhz:.0f} to {drop.to_mhz:.0f} MHz" for drop in telemetry.clock_drops]
+        warnings.append(f"Clocks fell while {name} was timed: {', '.join(drops)}. Lock them, or cool the machine.")
     if telemetry.energy and telemetry.energy.blur:
         warnings.append(f"The energy of {name} is not its own alone: {telemetry.energy.blur}.")
     return warnings

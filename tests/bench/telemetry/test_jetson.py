@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from drc_deploy.bench.telemetry.instruments import find_instruments
 from drc_deploy.bench.telemetry.jetson import Release, jetson_release, parse_clocks_locked, parse_power_mode
 from drc_deploy.bench.telemetry.power_state import power_state_text, read_power_state
-from tests.bench.telemetry.trees import FIXTURES, absent, answering, build_tree
+from tests.bench.telemetry.trees import FIXTURES, absent, answering, bare_system, build_tree
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,15 @@ def test_a_release_of_l4t_belongs_to_a_jetpack(tmp_path: Path, line: str, releas
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/nv_tegra_release").write_text(line + "\n")
     assert jetson_release(tmp_path) == release
+
+
+def test_a_container_without_the_release_is_still_on_a_jetson(tmp_path: Path) -> None:
+    root = build_tree("jetpack6_orin_nano", tmp_path)
+    (root / "etc/nv_tegra_release").unlink()
+    state = read_power_state(root, jetson_release(root), absent, ())
+    assert (state.l4t, state.jetpack, state.clocks_locked) == (None, None, False)
+    assert {"l4t", "jetpack", "power_mode"} <= set(state.unavailable)
+    assert [meter.series for meter in find_instruments(bare_system(root)).meters] == [("VDD_IN",)]
 
 
 def test_another_machine_is_no_jetson(tmp_path: Path) -> None:

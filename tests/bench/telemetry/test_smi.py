@@ -40,7 +40,7 @@ def test_what_is_not_told_is_missing_and_not_zero() -> None:
     source, found = open_smi(FakeSmi("clocks_event_reasons", f"[N/A], 61, [Not Supported], 87, {IDLE}").query)
     assert [sensor.name for sensor in source.sensors][:2] == ["GPU temperature", "GPU load"]
     assert found.meters == ()
-    assert set(found.missing) == {"power of the GPU power", "clock of the GPU clock"}
+    assert set(found.missing) == {"power (GPU power)", "clock (GPU clock)"}
 
 
 def test_a_gpu_that_disappears_is_a_gap_of_all() -> None:

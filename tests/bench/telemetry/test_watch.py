@@ -15,6 +15,7 @@ from drc_deploy.bench.telemetry import watch
 from drc_deploy.bench.telemetry.instruments import Instruments
 from drc_deploy.bench.telemetry.sensors import Meter
 from drc_deploy.bench.telemetry.summary import engine_warnings
+from drc_deploy.bench.telemetry.throttling import ClockDrop
 from drc_deploy.errors import DrcDeployError
 from tests.bench import fakes
 from tests.bench.fakes import OpenFake
@@ -133,14 +134,21 @@ def test_a_machine_that_tells_nothing_is_measured_all_the_same(tmp_path: Path) -
 def test_throttling_is_a_warning_of_the_report(tmp_path: Path) -> None:
     limit = source_of(lambda: 1.0, "throttle", "software power cap")
     report = run_bench(options(tmp_path, "good.onnx"), OpenFake, lambda: instruments(limit))
-    assert "The machine held itself back while good.onnx was timed: software power cap." in report.warnings
+    assert "The machine was held back while good.onnx was timed: software power cap." in report.warnings
+
+
+def test_a_clock_that_falls_is_a_warning_with_both_values(report: Report) -> None:
+    (engine, _) = report.engines
+    assert engine.telemetry is not None
+    fallen = dataclasses.replace(engine.telemetry, clock_drops=(ClockDrop("GPU clock", 1300.0, 918.0),))
+    (warning,) = engine_warnings("a.plan", fallen)
+    assert "Clocks fell while a.plan was timed: GPU clock from 1300 to 918 MHz." in warning
 
 
 def test_a_calm_machine_is_no_warning(report: Report) -> None:
     for engine in report.engines:
         assert engine.telemetry is not None
-        warnings = engine_warnings(engine.name, engine.telemetry)
-        assert [text for text in warnings if "held itself back" in text] == []
+        assert [text for text in engine_warnings(engine.name, engine.telemetry) if "energy" not in text] == []
 
 
 def test_a_run_that_ends_with_an_error_closes_what_it_opened(tmp_path: Path) -> None:
