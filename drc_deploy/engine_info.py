@@ -21,7 +21,7 @@ KEPT_NAME, MEANS_NAME, GIVEN_NAME, SEEN_NAME = "kept", "means", "given", "seen"
 FLOAT_SUFFIX, EXACT_SUFFIX = ".float.onnx", ".exact.onnx"
 """Files beside ``NAME.onnx`` that serve it: for 16-bit images, and for exact tiles."""
 
-Precision = Literal["fp32", "fp16", "bf16"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 IoDtype = Literal["uint8", "float32"]
 
 

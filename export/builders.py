@@ -53,6 +53,8 @@ class BuiltPlan:
 
     plan: bytes
     precision: LayerPrecision
+    declared: LayerPrecision
+    """What the graph says."""
 
 
 def build_plan(
@@ -82,7 +84,7 @@ def build_plan(
             log.cancelled.set()
             raise
         bar.advance(1, "done")
-    built.precision.require(precision)
+    built.precision.require(precision, built.declared)
     return built
 
 
@@ -110,8 +112,9 @@ class _Build:
         if timing:
             timing.save()
         plan = bytes(serialized)
-        found = precision_of_engine(self._library, plan, self._logger) or precision_of_graph(self._trt, network)
-        return BuiltPlan(plan, found)
+        declared = precision_of_graph(self._trt, network)
+        found = precision_of_engine(self._library, plan, self._logger) or declared
+        return BuiltPlan(plan, found, declared)
 
     def _parse(self, network: Any, onnx_file: Path) -> None:
         # Held, because the network's weights lie in the parser's memory.
@@ -140,8 +143,8 @@ class _Build:
         # It is on by default, and computes with the mantissa of float16 what is to be in float32, in a plan of any
         # precision: the layers that touch the range of 0 to 255 among them.
         config.clear_flag(trt.BuilderFlag.TF32)
-        if precision == "fp16" and not self._library.strongly_typed:
-            config.set_flag(trt.BuilderFlag.FP16)
+        if precision in {"fp16", "int8"} and not self._library.strongly_typed:
+            config.set_flag(getattr(trt.BuilderFlag, precision.upper()))
         profile = builder.create_optimization_profile()
         profile.set_shape(INPUT_NAME, *shape.limits())
         self._check(config.add_optimization_profile(profile) >= 0, "refuses the input shapes")

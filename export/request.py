@@ -75,6 +75,8 @@ class ExportRequest:
     """Whether the variant for ``upscale --exact`` is written too."""
     workspace_mib: int | None = None
     """Cap on the scratch memory of the plan's build; None for the builder's default."""
+    calibrate: Path | None = None
+    """Folder of images that the ranges of INT8 are measured on; None for those that ship with the package."""
 
     def __post_init__(self) -> None:
         """Refuse what no export can satisfy.
@@ -91,6 +93,14 @@ class ExportRequest:
             raise UsageError("--workspace is for the build of a plan, and none was asked for.", "Give --trt as well.")
         if self.exact and self.precision == "bf16":
             raise UsageError("--exact runs on a CPU, which computes no bf16.", "Give --precision fp16 or fp32.")
+        if self.exact and self.precision == "int8":
+            # Means that differ in their last bits round to other levels, of which some grey levels come.
+            raise UsageError(
+                "--exact promises tiles within one grey level of the whole image, which the rounding of INT8 cannot keep.",
+                "Give --precision fp16 or fp32.",
+            )
+        if self.calibrate is not None and self.precision != "int8":
+            raise UsageError("--calibrate is for INT8, and it was not asked for.", "Give --precision int8 as well.")
         if not 1 <= self.max_batch <= LARGEST_BATCH:
             raise UsageError(
                 f"a batch of {self.max_batch} tiles is impossible.", f"Give --max-batch from 1 to {LARGEST_BATCH}."

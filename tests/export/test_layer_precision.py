@@ -32,4 +32,4 @@ def test_an_inspection_that_tells_nothing_is_none(text: str) -> None:
 @pytest.mark.parametrize("convolutions", [{"fp32": 3}, {"fp16": 1, "fp32": 1}, {}])
 def test_fp16_needs_more_than_half_of_the_convolutions(convolutions: dict[str, int]) -> None:
     with pytest.raises(VerificationError, match="convolutions of the fp16 plan"):
-        LayerPrecision({}, convolutions, "engine").require("fp16")
+        LayerPrecision({}, convolutions, "engine").require("fp16", LayerPrecision({}, {"fp16": 3}, "graph"))
