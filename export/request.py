@@ -96,7 +96,7 @@ class ExportRequest:
         if self.exact and self.precision == "int8":
             # Means that differ in their last bits round to other levels, of which some grey levels come.
             raise UsageError(
-                "--exact promises tiles within one grey level of the whole image, which the rounding of INT8 cannot keep.",
+                "--exact keeps tiles within one grey level of the whole image, which INT8 rounds too coarsely for.",
                 "Give --precision fp16 or fp32.",
             )
         if self.calibrate is not None and self.precision != "int8":

@@ -163,7 +163,7 @@ def _text(result: "ExportResult") -> str:
         lines.append(result.plan_history)
     if checks["note"]:
         lines.append(f"Note: {checks['note']}")
-    runs_here = result.onnx
+    runs_here: Path | None = result.onnx
     if result.info.precision == "bf16" or (result.info.precision == "int8" and result.plan):
         runs_here = result.plan
     if runs_here:
