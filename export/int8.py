@@ -20,6 +20,8 @@ from drc_deploy.export.sparing import PrecisionChoice, SparedLayer, largest_cont
 from drc_deploy.metrics import score
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.pairs import Pair
+from drc_deploy.progress import progress
+from drc_deploy.runtime.onnx_sessions import WITHOUT_OVERFLOW
 
 if TYPE_CHECKING:
     import onnx
@@ -144,12 +146,16 @@ class _Search:
     def spare(self) -> tuple[dict[str, str], Agreement]:
         """Give the convolutions to spare with the reason of each, and how close the rest then is to float32."""
         spared: dict[str, str] = {}
-        while True:
-            agreement = self._judge(spared)
-            if agreement.psnr_db >= AIM_PSNR_DB or len(spared) >= min(MOST_SPARED, len(self._all) - 1):
-                return spared, agreement
-            worst = largest_contributor([name for name in self._all if name not in spared], self._psnr_of_quantising)
-            spared[worst] = f"which has the largest part in an error of {agreement.psnr_db:.1f} dB PSNR"
+        most = min(MOST_SPARED, len(self._all) - 1)
+        with progress("Looking for layers that INT8 harms most", most) as bar:
+            while True:
+                agreement = self._judge(spared)
+                if agreement.psnr_db >= AIM_PSNR_DB or len(spared) >= most:
+                    return spared, agreement
+                left = [name for name in self._all if name not in spared]
+                worst = largest_contributor(left, self._psnr_of_quantising)
+                spared[worst] = f"which has the largest part in an error of {agreement.psnr_db:.1f} dB PSNR"
+                bar.advance(note=f"{agreement.psnr_db:.1f} dB")
 
     def _psnr_of_quantising(self, chosen: Sequence[str]) -> float:
         return self._judge([name for name in self._all if name not in chosen], photographs=1).psnr_db
@@ -198,5 +204,6 @@ def run_graph(model: "onnx.ModelProto", batches: Sequence[Pixels]) -> list[Pixel
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # fatal
     options.enable_mem_pattern = False
+    options.add_session_config_entry(*WITHOUT_OVERFLOW)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return [session.run([OUTPUT_NAME], {INPUT_NAME: batch.astype(np.float32)})[0] for batch in batches]

@@ -61,10 +61,11 @@ class RecordedBinding:
         """A base class without behaviour."""
 
     class LayerType(enum.Enum):
-        """Not in the recording; both members are in every version."""
+        """Not in the recording; these members are in every version."""
 
         CONVOLUTION = enum.auto()
         ACTIVATION = enum.auto()
+        DEQUANTIZE = enum.auto()
 
     def _read(self, line: str) -> None:
         if line.startswith("== "):
@@ -107,17 +108,24 @@ class RecordedBinding:
 
     def _network(self, flags: int) -> Instance:
         self.calls.append(("Builder", "create_network", (flags,)))
-        layers = [
-            Instance(
-                self,
-                "ILayer",
-                type=self.LayerType.CONVOLUTION,
-                num_outputs=1,
-                get_output=lambda _, kind=kind: Instance(self, "ITensor", dtype=self.DataType[kind]),
-            )
-            for kind in self._kinds
-        ]
+        layers = [layer for index, kind in enumerate(self._kinds) for layer in self._convolution(str(index), kind)]
         return Instance(self, "INetworkDefinition", num_layers=len(layers), get_layer=lambda i: layers[i])
+
+    def _convolution(self, name: str, kind: str) -> list[Instance]:
+        """Give a convolution that gives ``kind``; with INT8, one between float tensors that come out of int8 ones."""
+        quantised, float32 = self._tensor(f"{name}.int8", "INT8"), self._tensor(name, "FLOAT")
+        if kind != "INT8":
+            return [self._layer(self.LayerType.CONVOLUTION, self._tensor(f"{name}.in", kind), self._tensor(name, kind))]
+        return [
+            self._layer(self.LayerType.DEQUANTIZE, quantised, float32),
+            self._layer(self.LayerType.CONVOLUTION, float32, self._tensor(f"{name}.out", "FLOAT")),
+        ]
+
+    def _tensor(self, name: str, kind: str) -> Instance:
+        return Instance(self, "ITensor", name=name, dtype=self.DataType[kind])
+
+    def _layer(self, kind: LayerType, reads: Instance, gives: Instance) -> Instance:
+        return Instance(self, "ILayer", type=kind, num_outputs=1, get_input=lambda _: reads, get_output=lambda _: gives)
 
     def OnnxParser(self, network: Instance, logger: Any) -> Instance:  # noqa: N802
         return Instance(self, "OnnxParser", parse_from_file=lambda path: True, num_errors=0)

@@ -41,7 +41,7 @@ def residual_block(weights: dict[str, NDArray[np.float32]]) -> onnx.ModelProto:
         helper.make_node("Add", ["first_in", "second"], ["sum"]),
         helper.make_node("Transpose", ["sum"], ["sr"], perm=[0, 2, 3, 1]),
     ]
-    shape = ["n", "h", "w", CHANNELS]
+    shape: list[str | int] = ["n", "h", "w", CHANNELS]
     graph = helper.make_graph(
         nodes,
         "block",
@@ -55,8 +55,8 @@ def residual_block(weights: dict[str, NDArray[np.float32]]) -> onnx.ModelProto:
 def rounded(values: NDArray[np.float64], limit: float, levels: int, *, signed: bool) -> NDArray[np.float64]:
     """What is left of numbers in 8 bits."""
     step = np.float32(limit / levels)
-    lowest = (-levels if levels == 255 else -128) if signed else 0
-    return np.clip(np.rint(values / step), lowest, levels).astype(np.float64) * step
+    result: NDArray[np.float64] = np.clip(np.rint(values / step), -128 if signed else 0, levels) * float(step)
+    return result
 
 
 def by_hand(pixels: NDArray[np.float32], weights: dict[str, NDArray[np.float32]], form: Form) -> NDArray[np.float64]:
@@ -73,7 +73,8 @@ def by_hand(pixels: NDArray[np.float32], weights: dict[str, NDArray[np.float32]]
     second = active @ matrices["w2"].T + weights["b2"]
     if form == "cpu":
         second = rounded(second, LIMITS["second"], 127, signed=True)
-    return x + second
+    result: NDArray[np.float64] = x + second
+    return result
 
 
 @pytest.mark.parametrize("form", ["cpu", "tensorrt"])
@@ -96,8 +97,9 @@ def test_what_is_not_chosen_stays_as_it_was(
     body = residual_block(weights)
     before = body.SerializeToString()
     (exact,) = run_graph(body, [pixels])
-    for form in ("cpu", "tensorrt"):
-        (found,) = run_graph(quantise(body, [], LIMITS, form), [pixels])  # type: ignore[arg-type]
+    forms: tuple[Form, ...] = ("cpu", "tensorrt")
+    for form in forms:
+        (found,) = run_graph(quantise(body, [], LIMITS, form), [pixels])
         np.testing.assert_array_equal(found, exact)
     assert body.SerializeToString() == before
 
