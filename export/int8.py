@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     import onnx
 
 AIM_PSNR_DB = 45.0
-"""Between the images of the INT8 graph and those of float32. Layers are spared until it is reached."""
+"""Between the images of the INT8 graph and those of float32. Layers are spared until it is reached.
+
+drn_xs and drn_s reach 45 to 48 dB with every convolution in INT8, and lose 0.01 to 0.04 dB on Set5. Sparing the six
+layers that drn_xs needs for 50 dB saves the last 0.02, and takes its largest convolutions out of INT8.
+"""
 MOST_SPARED = 8
 """Layers that are spared. Each takes a search over all layers."""
 TRIAL_PX = 48

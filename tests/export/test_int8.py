@@ -86,6 +86,7 @@ def test_drn_offers_its_large_convolutions_and_neither_attention_nor_the_last_la
     assert sorted(found) == sorted(name for name in large if not name.startswith("tail."))
 
 
+@pytest.mark.slow  # two networks are calibrated
 @pytest.mark.parametrize("suffix", ["", "_r30"])
 def test_int8_of_a_shipped_network_loses_little(suffix: str) -> None:
     network = load_checkpoint(SHIPPED / f"drn_xs{suffix}.safetensors").build_network()
