@@ -46,7 +46,7 @@ MOST_IMAGES = 32
 def shipped_crops(scale: int) -> list[NDArray[np.uint8]]:
     """Give two crops, (1, H, W, 3) uint8 RGB, from the upper half of each photograph that ships with the package."""
     uppers = [pair.lr[: len(pair.lr) // 2] for pair in _pairs(scale)]
-    return [_middle(half)[None] for upper in uppers for half in np.array_split(upper, 2, axis=1)]
+    return [middle(half, CROP_PX)[None] for upper in uppers for half in np.array_split(upper, 2, axis=1)]
 
 
 def held_out_pairs(scale: int) -> list[Pair]:
@@ -75,12 +75,13 @@ def folder_crops(folder: Path) -> list[NDArray[np.uint8]]:
     if not paths:
         raise InputError(f"{folder} holds no images.", f"Known are {', '.join(sorted(IMAGE_SUFFIXES))}.")
     chosen = [paths[index * len(paths) // MOST_IMAGES] for index in range(MOST_IMAGES)]
-    return [_middle(read_rgb(path))[None] for path in dict.fromkeys(chosen)]
+    return [middle(read_rgb(path), CROP_PX)[None] for path in dict.fromkeys(chosen)]
 
 
-def _middle(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    top, left = (max(0, side - CROP_PX) // 2 for side in image.shape[:2])
-    return image[top : top + CROP_PX, left : left + CROP_PX]
+def middle(image: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+    """Give the middle of an image (H, W, 3), at most ``side_px`` high and wide."""
+    top, left = (max(0, side - side_px) // 2 for side in image.shape[:2])
+    return image[top : top + side_px, left : left + side_px]
 
 
 def measure_limits(body: "onnx.ModelProto", batches: Sequence[Pixels]) -> dict[str, float]:

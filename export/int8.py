@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.agreement import HINTS, IDENTICAL_PSNR_DB, Agreement, Pixels, require_psnr, to_uint8
-from drc_deploy.export.calibration import folder_crops, held_out_pairs, measure_limits, shipped_crops
+from drc_deploy.export.calibration import folder_crops, held_out_pairs, measure_limits, middle, shipped_crops
 from drc_deploy.export.graph import trace_graph, with_precision
 from drc_deploy.export.graph_edit import constants_of
 from drc_deploy.export.quantise import Form, quantise
@@ -141,7 +141,7 @@ class _Search:
         pairs: Sequence[Pair],
     ) -> None:
         self._body, self._all, self._form, self._limits, self._pairs = body, convolutions, form, limits, pairs
-        self._trial = [_middle(pair.lr)[None] for pair in pairs]
+        self._trial = [middle(pair.lr, TRIAL_PX)[None] for pair in pairs]
         self._references = _clipped(run_graph(body, self._trial))
 
     def quantised(self, spared: Collection[str]) -> "onnx.ModelProto":
@@ -194,11 +194,6 @@ def _psnr_y(pair: Pair, image: NDArray[np.uint8]) -> float:
 
 def _clipped(outputs: Sequence[Pixels]) -> list[Pixels]:
     return [np.clip(output, 0, 255) for output in outputs]
-
-
-def _middle(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    top, left = (max(0, side - TRIAL_PX) // 2 for side in image.shape[:2])
-    return image[top : top + TRIAL_PX, left : left + TRIAL_PX]
 
 
 def run_graph(model: "onnx.ModelProto", batches: Sequence[Pixels]) -> list[Pixels]:
