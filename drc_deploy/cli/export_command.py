@@ -174,7 +174,7 @@ def _text(result: "ExportResult") -> str:
 def _int8_text(cost: dict[str, Any]) -> str:
     loss = cost["float32_psnr_y_db"] - cost["int8_psnr_y_db"]
     return (
-        f"In INT8: {cost['convolutions']} of {cost['eligible']} convolutions. On photographs held out of the calibration"
-        f": {cost['psnr_db']:.1f} dB PSNR to float32; to the originals {cost['int8_psnr_y_db']:.2f} dB, "
+        f"In INT8: {cost['convolutions']} of {cost['eligible']} convolutions. On photographs held out "
+        f"of the calibration: {cost['psnr_db']:.1f} dB PSNR to float32; to the originals {cost['int8_psnr_y_db']:.2f} dB, "
         f"where float32 has {cost['float32_psnr_y_db']:.2f}: a loss of {loss:.2f} dB."
     )
