@@ -23,7 +23,7 @@ FLOAT_SUFFIX, EXACT_SUFFIX = ".float.onnx", ".exact.onnx"
 EXACT_PLAN_SUFFIX = ".exact.plan"
 """The file beside ``NAME.plan`` that serves it for exact tiles."""
 
-Precision = Literal["fp32", "fp16", "bf16"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 IoDtype = Literal["uint8", "float32"]
 
 

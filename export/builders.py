@@ -61,6 +61,8 @@ class BuiltPlan:
 
     plan: bytes
     precision: LayerPrecision
+    declared: LayerPrecision
+    """What the graph says."""
     dla: DlaPlacement | None
     """None where no DLA was asked for."""
 
@@ -93,7 +95,7 @@ def build_plan(
             log.cancelled.set()
             raise
         bar.advance(1, "done")
-    built.precision.require(precision)
+    built.precision.require(precision, built.declared)
     return built
 
 
@@ -122,11 +124,12 @@ class _Build:
         if timing:
             timing.save()
         plan = bytes(serialized)
+        declared = precision_of_graph(self._trt, network)
         inspection = inspect_engine(self._library, plan, self._logger, self._options.plan)
         found = parse_inspection(inspection)
         if dla:
-            return BuiltPlan(plan, dla.add_to(found), dla.placement(inspection))
-        return BuiltPlan(plan, found or precision_of_graph(self._trt, network), None)
+            return BuiltPlan(plan, dla.add_to(found), declared, dla.placement(inspection))
+        return BuiltPlan(plan, found or declared, declared, None)
 
     def _parse(self, network: Any, onnx_file: Path) -> None:
         # Held, because the network's weights lie in the parser's memory.
@@ -160,6 +163,8 @@ class _Build:
         config.clear_flag(trt.BuilderFlag.TF32)
         if precision == "fp16" and not self._library.strongly_typed:
             config.set_flag(trt.BuilderFlag.FP16)
+        if precision == "int8" and not self._library.strongly_typed:
+            config.set_flag(trt.BuilderFlag.INT8)
         apply_options(self._library, builder, config, self._options.plan)
         profile = builder.create_optimization_profile()
         profile.set_shape(INPUT_NAME, *shape.limits())

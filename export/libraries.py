@@ -81,7 +81,8 @@ class Library:
                 f"{self.name} {self.version} cannot build plans in bfloat16.",
                 "Use TensorRT 10 or newer, or another precision.",
             )
-        return precision if self.strongly_typed else "fp32"
+        # What is to be in INT8 is told by nodes of the graph in every version.
+        return precision if self.strongly_typed or precision == "int8" else "fp32"
 
 
 def find_library(choice: BuilderChoice, gpu: Gpu | None) -> Library:

@@ -16,15 +16,13 @@ from drc_deploy.engine_info import (
     PlanSidecar,
     sidecar_path,
 )
+from drc_deploy.export.body import Body, make_body
 from drc_deploy.export.exact import write_exact
-from drc_deploy.export.graph import trace_graph
 from drc_deploy.export.plan_export import FinishedPlan, PlanBuilder, PlanJob
 from drc_deploy.export.request import ExportRequest
-from drc_deploy.export.simplify import simplify_graph
-from drc_deploy.export.sparing import PrecisionChoice, choose_precision
 from drc_deploy.export.staging import publish, staging_folder
 from drc_deploy.export.variants import make_variant, read_onnx_info
-from drc_deploy.export.verification import Verification, verify_engine, verify_onnx
+from drc_deploy.export.verification import TENSORRT_INT8_NOTE, Verification, verify_engine, verify_onnx
 from drc_deploy.export.widening import open_for_check
 from drc_deploy.files import sha256_of, write_bytes
 from drc_deploy.models.network import SRNetwork
@@ -67,10 +65,9 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
     """
     builder = PlanBuilder.find(request.builder, request.options) if request.builder else None
     network = load_checkpoint(request.checkpoint).build_network()
-    choice = choose_precision(network, request.precision, request.max_batch)
+    body = make_body(network, request, builder)
     info = _describe(request, network)
-    graph_precision = builder.graph_precision(choice) if builder else request.precision
-    onnx_info = dataclasses.replace(info, precision=graph_precision, tile=request.tile.onnx)
+    onnx_info = dataclasses.replace(info, precision=body.precision, tile=request.tile.onnx)
     with staging_folder(request.folder) as staging:
         files: dict[IoDtype, Path] = {
             "uint8": staging / f"{request.stem}.onnx",
@@ -78,7 +75,7 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
         }
         exact = staging / f"{request.stem}{EXACT_SUFFIX}" if request.exact else None
         in_place = request.folder / files["uint8"].name
-        checked, onnx_info = _write_onnx(onnx_info, network, files, choice, exact, in_place)
+        checked, onnx_info = _write_onnx(onnx_info, network, files, body, exact, in_place)
         finished, made = [*files.values(), *([exact] if exact else [])], None
         if builder is not None:
             made = _write_plan(builder, request, files["uint8"], info, network, checked)
@@ -139,27 +136,29 @@ def _write_onnx(
     info: EngineInfo,
     network: SRNetwork,
     files: Mapping[IoDtype, Path],
-    choice: PrecisionChoice,
+    body: Body,
     exact: Path | None,
     in_place: Path,
 ) -> tuple[Verification, EngineInfo]:
-    """Trace, write all variants and check them; give ``info`` with the memory that they take."""
-    with progress("Exporting to ONNX", 4) as bar:
-        body = trace_graph(choice.lower(network, info.precision), info.precision)
-        simplify_graph(body)
-        bar.advance(1, "checking against torch")
+    """Write all variants and check them; give ``info`` with the memory that they take."""
+    with progress("Exporting to ONNX", 3) as bar:
         # Checked while they still take any size: a fixed tile only declares other shapes for the same graph.
         for io_dtype, path in files.items():
             free = dataclasses.replace(info, io_dtype=io_dtype, tile=None)
-            write_bytes(path, make_variant(body, free).SerializeToString())
-        checked = verify_onnx(network, files, choice, info.max_batch)
+            write_bytes(path, make_variant(body.graph, free).SerializeToString())
+        checked = verify_onnx(network, files, body.choice, info.max_batch)
+        if body.int8:
+            note = TENSORRT_INT8_NOTE if body.int8.form == "tensorrt" else checked.note
+            checked = dataclasses.replace(checked, int8=body.int8, note=note)
         bar.advance(1, "measuring memory")
         info = dataclasses.replace(info, cpu_bytes_per_pixel=_memory(files["uint8"], info, in_place))
         if exact:
-            write_exact(body, info, exact, files["float32"])
+            write_exact(body.graph, info, exact, files["float32"])
         bar.advance(1, "writing")
         for io_dtype, path in files.items():
-            write_bytes(path, make_variant(body, dataclasses.replace(info, io_dtype=io_dtype)).SerializeToString())
+            write_bytes(
+                path, make_variant(body.graph, dataclasses.replace(info, io_dtype=io_dtype)).SerializeToString()
+            )
             with open_for_check(path):
                 pass  # ONNX Runtime accepts the file that is kept
         bar.advance(1, "done")

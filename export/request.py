@@ -80,6 +80,8 @@ class ExportRequest:
     """Cap on the scratch memory of the plan's build; None for the builder's default."""
     options: PlanOptions = NO_OPTIONS
     """On what else than this machine the plan is to run."""
+    calibrate: Path | None = None
+    """Folder of images that the ranges of INT8 are measured on; None for those that ship with the package."""
 
     def __post_init__(self) -> None:
         """Refuse what no export can satisfy.
@@ -100,6 +102,14 @@ class ExportRequest:
                 "--exact without a plan runs on a CPU, which computes no bf16.",
                 "Give --trt bf16, or another precision.",
             )
+        if self.exact and self.precision == "int8":
+            # Means that differ in their last bits round to other levels, of which some grey levels come.
+            raise UsageError(
+                "--exact keeps tiles within one grey level of the whole image, which INT8 rounds too coarsely for.",
+                "Give --precision fp16 or fp32.",
+            )
+        if self.calibrate is not None and self.precision != "int8":
+            raise UsageError("--calibrate is for INT8, and it was not asked for.", "Give --precision int8 as well.")
         if not 1 <= self.max_batch <= LARGEST_BATCH:
             raise UsageError(
                 f"a batch of {self.max_batch} tiles is impossible.", f"Give --max-batch from 1 to {LARGEST_BATCH}."

@@ -1,6 +1,6 @@
 """Which layers of a network must stay in float32 when its body is computed in fewer bits, found by measurement."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -89,6 +89,19 @@ def choose_precision(network: SRNetwork, precision: Precision, max_batch: int) -
         spared.append(SparedLayer(worst, f"which has the largest part in an error of {agreement.psnr_db:.1f} dB PSNR"))
 
 
+def largest_contributor(layers: Sequence[str], psnr_of_lowering: Callable[[Sequence[str]], float]) -> str:
+    """Find the layer with the largest part in an error: halve them, and go on with the half that does more harm.
+
+    Args:
+        layers: at least one.
+        psnr_of_lowering: how close the network comes with these layers alone in the other precision.
+    """
+    while len(layers) > 1:
+        middle = len(layers) // 2
+        layers = min((layers[:middle], layers[middle:]), key=psnr_of_lowering)
+    return layers[0]
+
+
 class _Search:
     """The network in float32, what it gives on real images, and trials in the other precision."""
 
@@ -121,12 +134,7 @@ class _Search:
         return [*outputs] if broken else [np.clip(output, 0, 255) for output in outputs]
 
     def largest_contributor(self, spared: Sequence[str]) -> str:
-        """Halve the layers that are not spared, lower one half alone, and go on with the one that does more harm."""
-        candidates = [name for name in self.layers if name not in spared]
-        while len(candidates) > 1:
-            middle = len(candidates) // 2
-            candidates = min((candidates[:middle], candidates[middle:]), key=self._psnr_of_lowering)
-        return candidates[0]
+        return largest_contributor([name for name in self.layers if name not in spared], self._psnr_of_lowering)
 
     def _psnr_of_lowering(self, lowered: Sequence[str]) -> float:
         others = [name for name in self.layers if name not in lowered]

@@ -11,6 +11,7 @@ from drc_deploy.engine_info import EXACT_PLAN_SUFFIX, IoDtype, Precision
 from drc_deploy.errors import MissingDependencyError, VerificationError
 from drc_deploy.export.agreement import REQUIRED_PSNR_DB, Agreement, Pixels, require_psnr, to_uint8
 from drc_deploy.export.graph import with_precision
+from drc_deploy.export.int8 import Int8Cost
 from drc_deploy.export.reference import reference_outputs
 from drc_deploy.export.samples import check_batches, tile_batch
 from drc_deploy.export.sparing import PrecisionChoice, SparedLayer
@@ -27,7 +28,12 @@ NOTES: dict[Precision, str] = {
     "bf16": "ONNX Runtime has no bfloat16 convolution on a CPU: it ran the graph with its bfloat16 tensors widened to "
     "float32, which shows only the rounding of the weights; what torch computes layer by layer in bfloat16 stands for "
     "the GPU.",
+    "int8": "",
 }
+TENSORRT_INT8_NOTE = (
+    "The INT8 graph is in the form that TensorRT reads, which ONNX Runtime computes in float32 with conversions: it is "
+    "slower there than the float32 graph. `--precision int8` without --trt gives the form for a CPU."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,8 @@ class Verification:
     """The network computed by torch in the precision of the export, layer by layer; None for FP32."""
     spared_layers: tuple[SparedLayer, ...] = ()
     """Layers of the body that had to stay in float32, and why."""
+    int8: Int8Cost | None = None
+    """What INT8 costs; None in another precision."""
     engine: Agreement | None = None
     """The TensorRT plan, against the rounded reference; None when it could not run here."""
     note: str = ""

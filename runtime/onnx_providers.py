@@ -26,6 +26,9 @@ _GROW_AS_REQUESTED = 1
 """``arena_extend_strategy`` of ONNX Runtime."""
 _NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
 """What it calls an operation that it lacks for a type."""
+WITHOUT_OVERFLOW = ("session.x64quantprecision", "1")
+"""Session option: an x86 CPU without VNNI adds products of INT8 in 16 bits, which overflow, unless it is told not to.
+It has no effect on others."""
 _CUDA_OPTIONS = {
     "use_tf32": "0",  # an fp32 graph is computed in float32, as in a plan
     # The exhaustive search, which is the default, begins anew with every size of tile.
@@ -172,6 +175,7 @@ def _options(ort: ModuleType, threads: int | None) -> Any:
     options.log_severity_level = _FATAL_ONLY
     # A pattern planned for one input size is of no use for the next, and costs 40 % more memory.
     options.enable_mem_pattern = False
+    options.add_session_config_entry(*WITHOUT_OVERFLOW)
     if threads is not None:
         options.intra_op_num_threads = threads
     return options

@@ -200,7 +200,8 @@ class Upscaler:
         """Upscale (H, W, 3)."""
         if isinstance(backend, ExactBackend):
             return upscaled_strips(with_image_means(backend, image, plan, on_tiles), image, plan, on_tiles)
-        mend = self._rescue.mend if backend is self._backend and backend.info.precision != "fp32" else None
+        half = backend.info.precision in {"fp16", "bf16"}
+        mend = self._rescue.mend if half and backend is self._backend else None
         return upscaled_strips(backend, image, plan, on_tiles, mend)
 
     def _backend_for(self, dtype: np.dtype[Any]) -> Backend:

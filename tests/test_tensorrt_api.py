@@ -16,6 +16,7 @@ FOLDERS = [ROOT / name for name in ("drc_deploy", "export", "runtime", "bench")]
 
 ONLY_WHERE: dict[tuple[str, str], Callable[[Listing], bool]] = {
     ("BuilderFlag", "FP16"): lambda listing: not _library(listing).strongly_typed,
+    ("BuilderFlag", "INT8"): lambda listing: not _library(listing).strongly_typed,
     ("IBuilderConfig", "progress_monitor"): lambda listing: listing.has(MODULE, "IProgressMonitor"),
 }
 """Attributes behind a condition that asks for another one: the versions in which the condition holds."""

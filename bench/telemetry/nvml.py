@@ -66,7 +66,7 @@ class Nvml:
         Raises:
             MissingDependencyError: the package or the driver is not there, or there is no GPU.
         """
-        self.module = load()
+        self.pynvml = load()
         self.call("nvmlInit")
         try:
             count = self.call("nvmlDeviceGetCount")
@@ -83,12 +83,12 @@ class Nvml:
         Raises:
             MissingDependencyError: this version or this GPU does not have it.
         """
-        function = getattr(self.module, name, None)
+        function = getattr(self.pynvml, name, None)
         if function is None:
             raise MissingDependencyError(f"this version of nvidia-ml-py has no {name}.")
         try:
             return function(*arguments)
-        except self.module.NVMLError as error:
+        except self.pynvml.NVMLError as error:
             raise MissingDependencyError(f"NVML: {error}.") from error
 
     def constant(self, name: str) -> Any:
@@ -97,7 +97,7 @@ class Nvml:
         Raises:
             MissingDependencyError: this version does not have it.
         """
-        value = getattr(self.module, name, None)
+        value = getattr(self.pynvml, name, None)
         if value is None:
             raise MissingDependencyError(f"this version of nvidia-ml-py has no {name}.")
         return value
@@ -163,8 +163,8 @@ def open_nvml(nvml: Nvml) -> tuple[Source, Found]:
 
 def gpu_limits(nvml: Nvml) -> tuple[GpuLimits, ...]:
     """Tell how every GPU is limited."""
-    clock = getattr(nvml.module, "NVML_CLOCK_SM", None)
-    slowdown = getattr(nvml.module, "NVML_TEMPERATURE_THRESHOLD_SLOWDOWN", None)
+    clock = getattr(nvml.pynvml, "NVML_CLOCK_SM", None)
+    slowdown = getattr(nvml.pynvml, "NVML_TEMPERATURE_THRESHOLD_SLOWDOWN", None)
     return tuple(
         GpuLimits(
             name=_text(_told(nvml, "nvmlDeviceGetName", handle) or "GPU"),
@@ -216,7 +216,7 @@ def _gpu_probes(nvml: Nvml, handle: Any, name: str) -> list[Probe]:
 
 def _limit_probe(nvml: Nvml, handle: Any, name: str) -> Probe:
     """Give the probe of all throttle reasons, which NVML gives as bits of one number."""
-    bits = limit_bits(nvml.module)
+    bits = limit_bits(nvml.pynvml)
     sensors = tuple(Sensor(f"{name}: {words}", "throttle", "GPU", "NVML clock event reasons") for words in bits)
 
     def read() -> Sequence[float]:

@@ -40,6 +40,12 @@ if TYPE_CHECKING:
     type=int,
     help="Most scratch memory of the plan's build, in MiB.  [default: 2048; no limit for tensorrt_rtx]",
 )
+@click.option(
+    "--calibrate",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Images like those to be upscaled, to measure the ranges of int8 on.  [default: shipped photographs]",
+)
 @click.option("--version-compatible", is_flag=True, help="Build a plan that later versions of TensorRT run too.")
 @click.option(
     "--hardware-compatible", is_flag=True, help="Build a plan for every GPU from Ampere on; it may be slower."
@@ -124,6 +130,7 @@ def _request(
     stem: str | None,
     builder: BuilderChoice,
     workspace: int | None,
+    calibrate: Path | None,
     version_compatible: bool,
     hardware_compatible: bool,
     dla_core: int | None,
@@ -150,6 +157,7 @@ def _request(
         max_batch=max_batch,
         builder=builder if trt else None,
         workspace_mib=workspace,
+        calibrate=calibrate,
         exact=exact,
         options=PlanOptions(version_compatible, hardware_compatible, dla_core),
     )
@@ -183,6 +191,8 @@ def _text(result: "ExportResult") -> str:
     ]
     if reduced := checks["torch_reduced"]:
         lines.append(f"Computed layer by layer by torch in this precision: {reduced['psnr_db']:.1f} dB PSNR.")
+    if cost := checks["int8"]:
+        lines.append(_int8_text(cost))
     lines += [f"Stays in float32: {spared['layer']}, {spared['reason']}." for spared in checks["spared_layers"]]
     if result.plan and result.sidecar:
         lines += plan_report.lines(result.plan, result.sidecar, result.plan_history)
@@ -190,9 +200,20 @@ def _text(result: "ExportResult") -> str:
         lines.append(f"{result.exact_plan}  for upscale --exact")
     if checks["note"]:
         lines.append(f"Note: {checks['note']}")
-    runs_here = result.plan if result.info.precision == "bf16" else result.onnx
+    runs_here: Path | None = result.onnx
+    if result.info.precision == "bf16" or (result.info.precision == "int8" and result.plan):
+        runs_here = result.plan
     if runs_here:
         lines.append(f"Next: drc-deploy upscale IMAGE --engine {runs_here}")
     if not result.plan:
         lines.append(plan_report.way_to_plan(result.onnx.name, result.info.precision))
     return "\n".join(lines)
+
+
+def _int8_text(cost: dict[str, Any]) -> str:
+    loss = cost["float32_psnr_y_db"] - cost["int8_psnr_y_db"]
+    return (
+        f"In INT8: {cost['convolutions']} of {cost['eligible']} convolutions. On photographs held out of the "
+        f"calibration: {cost['psnr_db']:.1f} dB PSNR to float32; to the originals {cost['int8_psnr_y_db']:.2f} dB, "
+        f"where float32 has {cost['float32_psnr_y_db']:.2f}: a loss of {loss:.2f} dB."
+    )

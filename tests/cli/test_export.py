@@ -98,7 +98,7 @@ def test_impossible_options_are_wrong_usage_and_write_nothing(checkpoint: Path, 
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--precision", "int8"), ("--dla", "-1"), ("--builder", "other"), ("--max-batch", "x")]
+    "arguments", [("--precision", "int4"), ("--dla", "-1"), ("--builder", "other"), ("--max-batch", "x")]
 )
 def test_options_outside_their_choices_exit_with_2(arguments: tuple[str, ...]) -> None:
     assert _run("x", *arguments).exit_code == 2

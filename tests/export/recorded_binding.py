@@ -72,10 +72,11 @@ class RecordedBinding:
         """A base class without behaviour."""
 
     class LayerType(enum.Enum):
-        """Not in the recording; both members are in every version."""
+        """Not in the recording; these members are in every version."""
 
         CONVOLUTION = enum.auto()
         ACTIVATION = enum.auto()
+        DEQUANTIZE = enum.auto()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in self._enums:
@@ -118,17 +119,27 @@ class RecordedBinding:
     def _network(self, flags: int) -> Instance:
         self.calls.append(("Builder", "create_network", (flags,)))
         layers = [
-            Instance(
-                self,
-                "ILayer",
-                name=f"layer_{index}",
-                type=self.LayerType.CONVOLUTION,
-                num_outputs=1,
-                get_output=lambda _, kind=kind: Instance(self, "ITensor", dtype=self.DataType[kind]),
-            )
-            for index, kind in enumerate(self._kinds)
+            layer for index, kind in enumerate(self._kinds) for layer in self._convolution(f"layer_{index}", kind)
         ]
         return Instance(self, "INetworkDefinition", num_layers=len(layers), get_layer=lambda i: layers[i])
+
+    def _convolution(self, name: str, kind: str) -> list[Instance]:
+        """Give a convolution that gives ``kind``; with INT8, one between float tensors that come out of int8 ones."""
+        quantised, float32 = self._tensor(f"{name}.int8", "INT8"), self._tensor(name, "FLOAT")
+        if kind != "INT8":
+            tensors = self._tensor(f"{name}.in", kind), self._tensor(name, kind)
+            return [self._layer(name, self.LayerType.CONVOLUTION, *tensors)]
+        return [
+            self._layer(f"{name}.dequantise", self.LayerType.DEQUANTIZE, quantised, float32),
+            self._layer(name, self.LayerType.CONVOLUTION, float32, self._tensor(f"{name}.out", "FLOAT")),
+        ]
+
+    def _tensor(self, name: str, kind: str) -> Instance:
+        return Instance(self, "ITensor", name=name, dtype=self.DataType[kind])
+
+    def _layer(self, name: str, kind: LayerType, reads: Instance, gives: Instance) -> Instance:
+        ends = {"get_input": lambda _: reads, "get_output": lambda _: gives}
+        return Instance(self, "ILayer", name=name, type=kind, num_outputs=1, **ends)
 
     def OnnxParser(self, network: Instance, logger: Any) -> Instance:  # noqa: N802
         return Instance(self, "OnnxParser", parse_from_file=lambda path: True, num_errors=0)

@@ -67,6 +67,30 @@ def test_precision_comes_from_the_graph_or_from_the_flag_of_tensorrt_8(
     assert library.graph_precision("fp16") == ("fp32" if sets_fp16 else "fp16")
 
 
+INT8_ENGINE = (
+    '{"Layers": [{"LayerType": "CaskConvolution", "Inputs": [{"Format/Datatype": "Four wide vectorized INT8"}], '
+    '"Outputs": [{"Format/Datatype": "Row major FP32"}]}]}'
+)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_int8_is_told_by_the_graph_and_switched_on_only_where_there_is_a_switch(version: str) -> None:
+    library, binding = _library(version, kinds=("INT8", "FLOAT"), inspection=INT8_ENGINE)
+    built = build_plan(library, Path("x.onnx"), "int8", PlanShape((128, 128), 4))
+    set_flags = [arguments[0].name for _, name, arguments in binding.calls if name == "set_flag"]
+    assert set_flags == (["INT8"] if version == "tensorrt-8.6.1" else [])
+    assert library.graph_precision("int8") == "int8"
+    assert built.declared.convolutions == {"int8": 1, "fp32": 1}
+    assert built.precision.convolutions == ({"int8": 1, "fp32": 1} if "rtx" in version else {"int8": 1})
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_graph_without_int8_is_no_int8_plan(version: str) -> None:
+    library, _ = _library(version, kinds=("FLOAT",), inspection=INT8_ENGINE.replace("INT8", "FP32"))
+    with pytest.raises(VerificationError, match="0 convolutions of the int8 plan"):
+        build_plan(library, Path("x.onnx"), "int8", PlanShape((128, 128), 4))
+
+
 def _workspaces(binding: RecordedBinding) -> list[int]:
     return [arguments[1] for _, name, arguments in binding.calls if name == "set_memory_pool_limit"]
 

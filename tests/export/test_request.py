@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -38,3 +39,14 @@ def test_an_impossible_batch_is_refused(request_here: ExportRequest, batch: int)
 def test_a_name_with_folder_or_suffix_is_refused(request_here: ExportRequest, stem: str) -> None:
     with pytest.raises(UsageError, match="cannot name"):
         dataclasses.replace(request_here, stem=stem)
+
+
+def test_images_to_calibrate_on_are_for_int8_alone(request_here: ExportRequest, tmp_path: Path) -> None:
+    dataclasses.replace(request_here, precision="int8", calibrate=tmp_path)
+    with pytest.raises(UsageError, match="--calibrate is for INT8"):
+        dataclasses.replace(request_here, calibrate=tmp_path)
+
+
+def test_exact_tiles_of_int8_are_refused(request_here: ExportRequest) -> None:
+    with pytest.raises(UsageError, match="INT8 rounds too coarsely"):
+        dataclasses.replace(request_here, precision="int8", exact=True)

@@ -1,0 +1,208 @@
+"""Which convolutions of a network are computed in INT8, and what that costs: found by measurement."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
+from drc_deploy.errors import VerificationError
+from drc_deploy.export.agreement import HINTS, IDENTICAL_PSNR_DB, Agreement, Pixels, require_psnr, to_uint8
+from drc_deploy.export.calibration import folder_crops, held_out_pairs, measure_limits, middle, shipped_crops
+from drc_deploy.export.graph import trace_graph, with_precision
+from drc_deploy.export.graph_edit import constants_of
+from drc_deploy.export.quantise import Form, quantise
+from drc_deploy.export.simplify import simplify_graph
+from drc_deploy.export.sparing import PrecisionChoice, SparedLayer, largest_contributor
+from drc_deploy.metrics import score
+from drc_deploy.models.network import SRNetwork
+from drc_deploy.pairs import Pair
+from drc_deploy.progress import progress
+from drc_deploy.runtime.onnx_providers import WITHOUT_OVERFLOW
+
+if TYPE_CHECKING:
+    import onnx
+
+AIM_PSNR_DB = 45.0
+"""Between the images of the INT8 graph and those of float32. Layers are spared until it is reached.
+
+drn_xs and drn_s reach 45 to 48 dB with every convolution in INT8, and lose 0.01 to 0.04 dB on Set5. Sparing the six
+layers that drn_xs needs for 50 dB saves the last 0.02, and takes its largest convolutions out of INT8.
+"""
+MOST_SPARED = 8
+"""Layers that are spared. Each takes a search over all layers."""
+TRIAL_PX = 48
+"""Longest side of the crops on which layers are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Cost:
+    """What INT8 costs on photographs that took no part in the calibration."""
+
+    form: Form
+    """What the graph is for: see ``quantise.py``."""
+    convolutions: int
+    """How many are computed in INT8."""
+    eligible: int
+    """How many might have been."""
+    psnr_db: float
+    """Between the images of both graphs, the lowest of all photographs."""
+    float32_psnr_y_db: float
+    """Of the float32 graph against the originals, on luma, mean of all photographs."""
+    int8_psnr_y_db: float
+    """The same of the INT8 graph."""
+
+
+def choose_int8(
+    network: SRNetwork, form: Form, folder: Path | None
+) -> "tuple[PrecisionChoice, onnx.ModelProto, Int8Cost]":
+    """Put every convolution into INT8 that can be without too much of an error.
+
+    Convolutions of the layers in ``SRNetwork.float32_modules`` and those over means (channel attention), which take no
+    time, stay in float32 from the start. Then, while the images are further than ``AIM_PSNR_DB`` from those of float32,
+    the one that adds most to the error, found by bisection.
+
+    Args:
+        network: in float32.
+        form: what the graph is for.
+        folder: of images to calibrate on; None for those that ship with the package.
+
+    Returns:
+        Which layers stay in float32; the graph, float32 NHWC pixels in and out, unclamped; what it costs.
+
+    Raises:
+        InputError: the folder cannot be used.
+        VerificationError: no convolution can be in INT8, or the images are too far from float32 with the most
+            sensitive ones spared.
+    """
+    import onnx
+
+    crops = shipped_crops(network.scale) if folder is None else folder_crops(folder)
+    traced = trace_graph(with_precision(network, "fp32"))
+    body = onnx.ModelProto()
+    body.CopyFrom(traced)
+    simplify_graph(body)
+    names = candidates(network, traced, body)
+    if not names:
+        raise VerificationError("this network has no convolution that can be in INT8.", HINTS["int8"])
+    search = _Search(body, list(names), form, measure_limits(body, crops), held_out_pairs(network.scale))
+    spared, agreement = search.spare()
+    require_psnr(agreement, "int8", "the network in INT8", f" {len(spared)} of its layers are spared already.")
+    choice = PrecisionChoice("int8", tuple(SparedLayer(names[output], reason) for output, reason in spared.items()))
+    return choice, search.quantised(spared), search.cost(spared)
+
+
+def candidates(network: SRNetwork, traced: "onnx.ModelProto", body: "onnx.ModelProto") -> dict[str, str]:
+    """Give the layer of each convolution that may be in INT8, by the name of its output in ``body``.
+
+    Args:
+        network: that was traced.
+        traced: its graph, whose constants still have the names of the layers.
+        body: the same after ``simplify_graph``. A convolution that others were folded into gives what the last of them
+            gave, and goes by its name.
+    """
+    import onnx
+
+    layers = {
+        node.output[0]: node.input[1].removeprefix("network.").removesuffix(".weight")
+        for node in traced.graph.node
+        if node.op_type == "Conv"
+    }
+    inferred = onnx.shape_inference.infer_shapes(body).graph.value_info
+    sides = {value.name: [side.dim_value for side in value.type.tensor_type.shape.dim[2:]] for value in inferred}
+    constants = constants_of(body)
+    return {
+        node.output[0]: layers[node.output[0]]
+        for node in body.graph.node
+        if node.op_type == "Conv"
+        and node.output[0] in layers
+        and sides.get(node.input[0]) != [1, 1]  # means
+        and node.input[1] in constants
+        and not _is_float32(network, layers[node.output[0]])
+    }
+
+
+def _is_float32(network: SRNetwork, layer: str) -> bool:
+    return any(f"{layer}.".startswith(f"{module}.") for module in network.float32_modules)
+
+
+class _Search:
+    """A float32 graph, what it gives on photographs, and trials with some convolutions in INT8."""
+
+    def __init__(
+        self,
+        body: "onnx.ModelProto",
+        convolutions: Sequence[str],
+        form: Form,
+        limits: Mapping[str, float],
+        pairs: Sequence[Pair],
+    ) -> None:
+        self._body, self._all, self._form, self._limits, self._pairs = body, convolutions, form, limits, pairs
+        self._trial = [middle(pair.lr, TRIAL_PX)[None] for pair in pairs]
+        self._references = _clipped(run_graph(body, self._trial))
+
+    def quantised(self, spared: Collection[str]) -> "onnx.ModelProto":
+        return quantise(self._body, [name for name in self._all if name not in spared], self._limits, self._form)
+
+    def spare(self) -> tuple[dict[str, str], Agreement]:
+        """Give the convolutions to spare with the reason of each, and how close the rest then is to float32."""
+        spared: dict[str, str] = {}
+        most = min(MOST_SPARED, len(self._all) - 1)
+        with progress("Looking for layers that INT8 harms most", most) as bar:
+            while True:
+                agreement = self._judge(spared)
+                if agreement.psnr_db >= AIM_PSNR_DB or len(spared) >= most:
+                    return spared, agreement
+                left = [name for name in self._all if name not in spared]
+                worst = largest_contributor(left, self._psnr_of_quantising)
+                spared[worst] = f"which has the largest part in an error of {agreement.psnr_db:.1f} dB PSNR"
+                bar.advance(note=f"{agreement.psnr_db:.1f} dB")
+
+    def _psnr_of_quantising(self, chosen: Sequence[str]) -> float:
+        return self._judge([name for name in self._all if name not in chosen], photographs=1).psnr_db
+
+    def _judge(self, spared: Collection[str], photographs: int | None = None) -> Agreement:
+        outputs = run_graph(self.quantised(spared), self._trial[:photographs])
+        return Agreement.between(self._references[:photographs], _clipped(outputs))
+
+    def cost(self, spared: Collection[str]) -> Int8Cost:
+        images = [pair.lr[None] for pair in self._pairs]
+        full, reduced = run_graph(self._body, images), run_graph(self.quantised(spared), images)
+        return Int8Cost(
+            form=self._form,
+            convolutions=len(self._all) - len(spared),
+            eligible=len(self._all),
+            psnr_db=Agreement.between(_clipped(full), _clipped(reduced)).psnr_db,
+            float32_psnr_y_db=self._quality(full),
+            int8_psnr_y_db=self._quality(reduced),
+        )
+
+    def _quality(self, outputs: Sequence[Pixels]) -> float:
+        """Give the mean PSNR on luma against the originals."""
+        pairs = zip(self._pairs, outputs, strict=True)
+        return float(np.mean([_psnr_y(pair, to_uint8(output[0])) for pair, output in pairs]))
+
+
+def _psnr_y(pair: Pair, image: NDArray[np.uint8]) -> float:
+    scale = len(pair.hr) // len(pair.lr)
+    found = score(pair.hr, image, border=scale).psnr_y
+    return IDENTICAL_PSNR_DB if found is None else found
+
+
+def _clipped(outputs: Sequence[Pixels]) -> list[Pixels]:
+    return [np.clip(output, 0, 255) for output in outputs]
+
+
+def run_graph(model: "onnx.ModelProto", batches: Sequence[Pixels]) -> list[Pixels]:
+    """Run a graph of float32 NHWC pixels in ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # fatal
+    options.enable_mem_pattern = False
+    options.add_session_config_entry(*WITHOUT_OVERFLOW)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return [session.run([OUTPUT_NAME], {INPUT_NAME: batch.astype(np.float32)})[0] for batch in batches]

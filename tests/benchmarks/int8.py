@@ -1,0 +1,71 @@
+"""What INT8 saves in ONNX Runtime on a CPU: ``python -m tests.benchmarks.int8``.
+
+The float32 graph, the INT8 graph for a CPU and the one for TensorRT run in turns in one process, on one thread. The
+ratio is the median of the turns' own ratios of processor time; its spread are their quartiles.
+"""
+
+import statistics
+import time
+
+import click
+import numpy as np
+import onnx
+import onnxruntime
+
+from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.export.graph import trace_graph, with_precision
+from drc_deploy.export.int8 import choose_int8
+from drc_deploy.export.samples import tile_batch
+from drc_deploy.export.simplify import simplify_graph
+from drc_deploy.locate import SHIPPED
+
+
+@click.command()
+@click.option("--model", "models", default=["drn_xs", "drn_s"], show_default=True, multiple=True)
+@click.option("--side", default=96, show_default=True, help="Of the input, in pixels.")
+@click.option("--turns", default=9, show_default=True)
+def main(models: tuple[str, ...], side: int, turns: int) -> None:
+    """Print, for every model, size, time and time in parts of float32's."""
+    pixels = tile_batch(1, side, side).astype(np.float32)
+    for model in models:
+        graphs = _graphs(model)
+        times = _times({name: _session(graph) for name, graph in graphs.items()}, pixels, turns)
+        for name, graph in graphs.items():
+            ratios = [b / a for a, b in zip(times["float32"], times[name], strict=True)]
+            low, middle, high = statistics.quantiles(ratios, n=4)
+            click.echo(
+                f"{model} {side}x{side} {name}: {graph.ByteSize() / 2**20:.2f} MiB, "
+                f"{statistics.median(times[name]):.1f} ms, {middle:.2f} ({low:.2f} to {high:.2f})"
+            )
+
+
+def _graphs(name: str) -> dict[str, onnx.ModelProto]:
+    network = load_checkpoint(SHIPPED / f"{name}.safetensors").build_network()
+    float32 = trace_graph(with_precision(network, "fp32"))
+    simplify_graph(float32)
+    return {
+        "float32": float32,
+        "int8 for a CPU": choose_int8(network, "cpu", None)[1],
+        "int8 for TensorRT": choose_int8(network, "tensorrt", None)[1],
+    }
+
+
+def _session(graph: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.enable_mem_pattern = False  # as the runtime has it
+    return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _times(sessions: dict[str, onnxruntime.InferenceSession], pixels: np.ndarray, turns: int) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {name: [] for name in sessions}
+    for _ in range(turns + 1):
+        for name, session in sessions.items():
+            start = time.process_time()
+            session.run(None, {"lr": pixels})
+            times[name].append(1000 * (time.process_time() - start))
+    return {name: samples[1:] for name, samples in times.items()}
+
+
+if __name__ == "__main__":
+    main()
