@@ -19,7 +19,7 @@ from drc_deploy.export.samples import tile_batch
 from drc_deploy.export.variants import make_variant
 from drc_deploy.files import write_bytes
 from drc_deploy.runtime.backend import open_backend
-from drc_deploy.runtime.exact import ExactBackend
+from drc_deploy.runtime.exact import open_exact
 from drc_deploy.runtime.upscaler import Upscaler
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def write_exact(body: "onnx.ModelProto", info: EngineInfo, path: Path, reference
     exact_info = dataclasses.replace(info, io_dtype="float32", tile=None, max_batch=1)
     write_bytes(path, make_exact(make_variant(body, exact_info)).SerializeToString())
     image = tile_batch(1, CHECK_PX, CHECK_PX)[0]
-    with Upscaler(open_backend(reference)) as whole, Upscaler(ExactBackend(path), tile=CHECK_TILE_PX) as tiled:
+    with Upscaler(open_backend(reference)) as whole, Upscaler(open_exact(path), tile=CHECK_TILE_PX) as tiled:
         difference = np.abs(whole(image).astype(int) - tiled(image)).max()
     if difference > 1:
         raise VerificationError(

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from drc_deploy.engine_info import EXACT_SUFFIX, EngineInfo
-from drc_deploy.errors import ArtefactError
+from drc_deploy.engine_info import EXACT_SUFFIX, EngineInfo, Precision
+from drc_deploy.errors import ArtefactError, UsageError
 
 Pixels = NDArray[Any]
 """uint8, uint16 or float32 samples; what shape and which of the three is said where it is used."""
@@ -82,14 +82,16 @@ class Backend(Protocol):
         self.close()
 
 
-def open_backend(path: Path, *, threads: int | None = None) -> Backend:
+def open_backend(path: Path, *, threads: int | None = None, precision: Precision | None = None) -> Backend:
     """Load a ``.plan``, ``.onnx`` or ``.safetensors`` file.
 
     Args:
         path: the file.
         threads: CPU threads; None leaves the choice to the library.
+        precision: of the body of a checkpoint's network; None: fp32. An exported file has its own.
 
     Raises:
+        UsageError: ``precision`` is given for an exported file.
         ArtefactError: the file is missing, damaged, or of another program, version or GPU.
         MissingDependencyError: this machine lacks the library or the device.
     """
@@ -98,6 +100,15 @@ def open_backend(path: Path, *, threads: int | None = None) -> Backend:
     if path.name.endswith(EXACT_SUFFIX):
         onnx = path.with_name(path.name.removesuffix(EXACT_SUFFIX) + ".onnx")
         raise ArtefactError(f"{path} only serves {onnx} with --exact.", f"Give {onnx}.")
+    if path.suffix == ".safetensors":
+        from drc_deploy.runtime.torch_backend import TorchBackend
+
+        return TorchBackend(path, threads=threads, precision=precision or "fp32")
+    if precision is not None:
+        raise UsageError(
+            f"{path} has the precision that it was exported with.",
+            "Leave out --precision, or give the checkpoint.",
+        )
     if path.suffix == ".onnx":
         from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
 
@@ -106,10 +117,6 @@ def open_backend(path: Path, *, threads: int | None = None) -> Backend:
         from drc_deploy.runtime.tensorrt_backend import TensorRTBackend
 
         return TensorRTBackend(path)
-    if path.suffix == ".safetensors":
-        from drc_deploy.runtime.torch_backend import TorchBackend
-
-        return TorchBackend(path, threads=threads)
     raise ArtefactError(f"{path} is not an engine.", "Give a .plan, .onnx or .safetensors file.")
 
 

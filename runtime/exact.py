@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, OUTPUT_NAME, SEEN_NAME
+from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, OUTPUT_NAME, SEEN_NAME, EngineInfo
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.backend import Pixels
-from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
+from drc_deploy.runtime.backend import Backend, Pixels, check_batch
+from drc_deploy.runtime.graph_runner import GraphRunner
+from drc_deploy.runtime.onnx_sessions import OnnxSessions
+from drc_deploy.runtime.onnxruntime_backend import read_info
 from drc_deploy.runtime.strips import input_tile
 from drc_deploy.runtime.tiles import Span, TilePlan
 
@@ -26,26 +28,55 @@ OVERLAP_PX = 16
 """Overlap of tiles when none is given: with half of it, two samples in a million were off by two levels."""
 
 
-class ExactBackend(OnnxRuntimeBackend):
-    """A ``NAME.exact.onnx`` in ONNX Runtime (see ``export/exact.py``), one tile at a time.
+class ExactBackend(Backend):
+    """An exact graph (see ``export/exact.py``), one tile at a time.
 
     By itself every tile takes its own means; ``with_means`` gives the network that takes others.
     """
 
-    _given = False
+    def __init__(self, runner: GraphRunner, info: EngineInfo, mean_count: int) -> None:
+        """Wrap ``runner``, which is closed together with this object.
 
-    def _check_tensors(self, path: Path) -> None:
-        """Refuse another graph, and find out how many means this one takes."""
-        session = self._sessions.session
-        sizes = {value.name: value.shape for value in session.get_inputs()}
-        outputs = [value.name for value in session.get_outputs()]
-        if list(sizes) != [INPUT_NAME, KEPT_NAME, MEANS_NAME, GIVEN_NAME] or outputs != [OUTPUT_NAME, SEEN_NAME]:
-            raise ArtefactError(
-                f"{path} takes {', '.join(sizes)}, which is no graph for --exact.",
-                "Make it with `drc-deploy export CHECKPOINT --exact`.",
-            )
-        self._sessions.for_smallest = {KEPT_NAME: np.array([0, 0, 1, 1], np.int64)}
-        self._means: Pixels = np.zeros(sizes[MEANS_NAME], np.float32)
+        Args:
+            runner: runs the graph.
+            info: of the graph.
+            mean_count: how many means it takes.
+        """
+        self._runner, self._info = runner, info
+        self._means: Pixels = np.zeros(mean_count, np.float32)
+        self._given = False
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the file says about itself."""
+        return self._info
+
+    @property
+    def device(self) -> str:
+        """What the runner computes on."""
+        return self._runner.device
+
+    @property
+    def preferred_batch(self) -> int:
+        """One: the kept part is that of a single tile."""
+        return 1
+
+    @property
+    def workers(self) -> int:
+        """Tiles computed at a time."""
+        return self._runner.workers
+
+    def use_workers(self, count: int) -> None:
+        """See ``Backend.use_workers``."""
+        self._runner.workers = count
+
+    def run(self, batch: Pixels) -> Pixels:
+        """Upscale a batch; see ``Backend.run``."""
+        return self._runner.run([OUTPUT_NAME], self._feeds(batch))[0]
+
+    def stream(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
+        """Upscale many batches; see ``Backend.stream``."""
+        return self._only_output(OUTPUT_NAME, map(self._feeds, batches))
 
     def with_means(self, means: Pixels) -> "ExactBackend":
         """Give the same network with ``means``, (K,) float32, in the place of those of the tile.
@@ -62,16 +93,47 @@ class ExactBackend(OnnxRuntimeBackend):
         Args:
             tiles: Of each a batch of one, and (4,) int64: top, left, bottom and right of the part in input pixels.
         """
-        results = self._sessions.stream([SEEN_NAME], ({**self._feeds(batch), KEPT_NAME: kept} for batch, kept in tiles))
+        feeds = ({**self._feeds(batch), KEPT_NAME: kept} for batch, kept in tiles)
+        return (seen[0] for seen in self._only_output(SEEN_NAME, feeds))
+
+    def _only_output(self, name: str, feeds: Iterable[dict[str, Pixels]]) -> Iterator[Pixels]:
+        results = self._runner.stream([name], feeds)
         try:
-            yield from (seen[0] for (seen,) in results)
+            yield from (result for (result,) in results)
         finally:
             results.close()
 
     def _feeds(self, batch: Pixels) -> dict[str, Pixels]:
+        check_batch(batch, self._info)
         whole = np.array([0, 0, *batch.shape[1:3]], np.int64)
-        more = {KEPT_NAME: whole, MEANS_NAME: self._means, GIVEN_NAME: np.array([self._given])}
-        return {**super()._feeds(batch), **more}
+        return {INPUT_NAME: batch, KEPT_NAME: whole, MEANS_NAME: self._means, GIVEN_NAME: np.array([self._given])}
+
+    def close(self) -> None:
+        """Free the network."""
+        self._runner.close()
+
+
+def open_exact(path: Path, *, threads: int | None = None) -> ExactBackend:
+    """Load a ``NAME.exact.onnx`` in ONNX Runtime.
+
+    Args:
+        path: the file.
+        threads: CPU threads; None leaves the choice to the library.
+
+    Raises:
+        ArtefactError: it is another graph, or ONNX Runtime refuses it.
+    """
+    sessions = OnnxSessions(path, threads=threads)
+    info = read_info(sessions.session, path)
+    sizes = {value.name: value.shape for value in sessions.session.get_inputs()}
+    outputs = [value.name for value in sessions.session.get_outputs()]
+    if list(sizes) != [INPUT_NAME, KEPT_NAME, MEANS_NAME, GIVEN_NAME] or outputs != [OUTPUT_NAME, SEEN_NAME]:
+        raise ArtefactError(
+            f"{path} takes {', '.join(sizes)}, which is no graph for --exact.",
+            "Make it with `drc-deploy export CHECKPOINT --exact`.",
+        )
+    sessions.for_smallest = {KEPT_NAME: np.array([0, 0, 1, 1], np.int64)}
+    return ExactBackend(sessions, info, sizes[MEANS_NAME][0])
 
 
 def with_image_means(

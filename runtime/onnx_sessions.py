@@ -2,8 +2,6 @@
 
 import functools
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain, islice
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.runtime.backend import Pixels
 from drc_deploy.runtime.cuda_memory import has_cuda_driver
 from drc_deploy.runtime.memory_plan import usable_cores
+from drc_deploy.runtime.worker_pool import in_workers
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -70,23 +69,13 @@ class OnnxSessions:
         return self._run_in(self.session, outputs, feeds)
 
     def stream(self, outputs: Sequence[str], many: Iterable[Feeds]) -> Generator[list[Pixels], None, None]:
-        """Compute ``outputs`` for many feeds, in order; on a CPU one per core at a time.
-
-        All cores on one call lose some time to waiting for each other. The feeds are taken at most twice as many ahead.
-        """
-        remaining = iter(many)
-        with ThreadPoolExecutor(self.workers) as pool:
-            ahead: list[Future[list[Pixels]]] = []
-            try:
-                while len(chunk := list(islice(remaining, self.workers))) == self.workers > 1:
-                    submitted = [pool.submit(self._run_in, self._narrow(), outputs, feeds) for feeds in chunk]
-                    ahead, ready = submitted, ahead
-                    yield from (job.result() for job in ready)
-                yield from (job.result() for job in ahead)
-            finally:
-                pool.shutdown(cancel_futures=True)
-        # Too few for all cores: all of them for one after the other.
-        yield from (self.run(outputs, feeds) for feeds in chain(chunk, remaining))
+        """Compute ``outputs`` for many feeds, in order; on a CPU one per core at a time (see ``in_workers``)."""
+        yield from in_workers(
+            many,
+            self.workers,
+            lambda feeds: self._run_in(self._narrow(), outputs, feeds),
+            lambda feeds: self.run(outputs, feeds),
+        )
 
     def _narrow(self) -> Any:
         """Give a session of one thread, which several threads may use at a time."""

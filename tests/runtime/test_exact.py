@@ -12,8 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from drc_deploy.engine_info import EXACT_SUFFIX, INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.export.exact import make_exact
-from drc_deploy.locate import SHIPPED
-from drc_deploy.runtime.exact import ExactBackend, with_image_means
+from drc_deploy.runtime.exact import open_exact, with_image_means
 from drc_deploy.runtime.fake_backend import fake_info
 from drc_deploy.runtime.tiles import plan_tiles
 from drc_deploy.runtime.upscaler import Upscaler
@@ -86,7 +85,7 @@ def test_exact_tiles_equal_the_whole(
 def test_the_means_are_those_of_the_whole_image_whatever_the_tiles(tmp_path: Path) -> None:
     path = write_both(tmp_path)
     image = RNG.integers(0, 256, (45, 38, 3), np.uint8)
-    with ExactBackend(path.with_suffix(EXACT_SUFFIX)) as backend:
+    with open_exact(path.with_suffix(EXACT_SUFFIX)) as backend:
         for tile, overlap in ((20, 2), (16, 0), (30, 7)):
             plan = plan_tiles(45, 38, backend.info, tile=tile, overlap=overlap)
             means = with_image_means(backend, image, plan)._means
@@ -96,7 +95,7 @@ def test_the_means_are_those_of_the_whole_image_whatever_the_tiles(tmp_path: Pat
 def test_means_behind_other_means_are_told_too(tmp_path: Path) -> None:
     path = write_both(tmp_path, pools=3)
     tile = RNG.uniform(0, 255, (1, 9, 7, 3)).astype(np.float32)
-    with ExactBackend(path.with_suffix(EXACT_SUFFIX)) as backend, Upscaler.open(path) as plain:
+    with open_exact(path.with_suffix(EXACT_SUFFIX)) as backend, Upscaler.open(path) as plain:
         (seen,) = backend.seen_means([(tile, np.array([0, 0, 9, 7], np.int64))])
         assert len(seen) == 9
         own = backend.run(tile)
@@ -138,18 +137,13 @@ def test_an_exact_graph_of_another_checkpoint_is_refused(tmp_path: Path) -> None
         Upscaler.open(path, exact=True)
 
 
-def test_a_checkpoint_is_no_engine_for_exact_tiles() -> None:
-    with pytest.raises(ArtefactError, match="is a checkpoint"):
-        Upscaler.open(SHIPPED / "drn_xs.safetensors", exact=True)
-
-
 def test_images_of_several_sizes_are_exact_one_after_the_other(tmp_path: Path) -> None:
     path = write_both(tmp_path)
     with Upscaler.open(path, tile=64) as whole, Upscaler.open(path, tile=16, overlap=2, exact=True) as exact:
         for size in ((40, 33), (21, 50), (16, 9), (33, 47)):
             image = RNG.integers(0, 256, (*size, 3), np.uint8)
             assert np.abs(exact(image).astype(int) - whole(image)).max() <= 1
-    with ExactBackend(path.with_suffix(EXACT_SUFFIX)) as backend:
+    with open_exact(path.with_suffix(EXACT_SUFFIX)) as backend:
         for side in (9, 12):  # also where the part begins beyond what the smallest input has
             tile = RNG.uniform(0, 255, (1, side, side, 3)).astype(np.float32)
             (seen,) = backend.seen_means([(tile, np.array([4, 4, side, side], np.int64))])

@@ -1,0 +1,30 @@
+"""What computes a network with several named inputs and outputs: ONNX Runtime or TensorRT."""
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from drc_deploy.runtime.backend import Pixels
+
+
+class GraphRunner(Protocol):
+    """A loaded network; ``OnnxSessions`` and ``PlanRunner`` are two."""
+
+    device: str
+    """What really computes, as the library tells."""
+    workers: int
+    """Calls of a stream that are computed at a time; may be lowered."""
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Pixels]) -> list[Pixels]:
+        """Compute ``outputs`` of the arrays that the inputs are fed with, by name.
+
+        Raises:
+            ArtefactError: the library refuses.
+        """
+
+    def stream(
+        self, outputs: Sequence[str], many: Iterable[Mapping[str, Pixels]]
+    ) -> Generator[list[Pixels], None, None]:
+        """Compute ``outputs`` for many feeds, in order; some feeds are taken ahead."""
+
+    def close(self) -> None:
+        """Give back the memory."""
