@@ -54,10 +54,10 @@ class _Lane:
 
     def __init__(self, shape: tuple[int, ...], scale: int, device: torch.device) -> None:
         count, height, width, channels = shape
-        self.shape = shape
+        self.shape, pinned = shape, device.type == "cuda"
         large = (count, scale * height, scale * width, channels)
         self._input, self._output = (torch.empty(size, device=device) for size in (shape, large))
-        self._host_input, self._host_output = (torch.empty(size, pin_memory=True) for size in (shape, large))
+        self._host_input, self._host_output = (torch.empty(size, pin_memory=pinned) for size in (shape, large))
         self._copies = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._uploaded, self._computed, self._done = (torch.cuda.Event() for _ in range(3))  # type: ignore[no-untyped-call]
 

@@ -1,24 +1,26 @@
 """Exact tiles of a checkpoint are those of the whole image, and those of the exact graph."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from drc_deploy.checkpoint import Checkpoint, save_checkpoint  # noqa: E402 (they need torch)
-from drc_deploy.errors import ArtefactError  # noqa: E402
-from drc_deploy.images import read_rgb  # noqa: E402
-from drc_deploy.locate import SHIPPED  # noqa: E402
-from drc_deploy.models.network import ModelSpec  # noqa: E402
-from drc_deploy.models.registry import build_network  # noqa: E402
-from drc_deploy.runtime.exact import PASSES, ExactBackend  # noqa: E402
-from drc_deploy.runtime.torch_backend import TorchBackend  # noqa: E402
-from drc_deploy.runtime.torch_exact import exact_backend  # noqa: E402
-from drc_deploy.runtime.torch_network import TileNetwork  # noqa: E402
-from drc_deploy.runtime.upscaler import Upscaler  # noqa: E402
+import torch
+
+from drc_deploy.checkpoint import Checkpoint, save_checkpoint
+from drc_deploy.errors import ArtefactError
+from drc_deploy.images import read_rgb
+from drc_deploy.locate import SHIPPED
+from drc_deploy.models.network import ModelSpec
+from drc_deploy.models.registry import MODELS, Architecture, build_network
+from drc_deploy.runtime.exact import PASSES, ExactBackend
+from drc_deploy.runtime.torch_backend import TorchBackend
+from drc_deploy.runtime.torch_exact import exact_backend
+from drc_deploy.runtime.torch_network import TileNetwork
+from drc_deploy.runtime.upscaler import Upscaler
+from tests.models.plain_network import PlainNetwork
 
 DRN_XS = SHIPPED / "drn_xs.safetensors"
 
@@ -54,12 +56,9 @@ def test_means_of_parts_add_up_to_those_of_the_whole(image: np.ndarray) -> None:
     seen = list(exact.seen_means((batch, np.array(part, np.int64)) for part in parts))
     (whole,) = exact.seen_means([(batch, np.array([0, 0, 90, 120], np.int64))])
     assert np.average(seen, axis=0, weights=areas) == pytest.approx(whole, rel=1e-3, abs=1e-3)
-    assert len(whole) == sum(block.conv_du[0].in_channels for block in attention_blocks())
-
-
-def attention_blocks() -> list[torch.nn.Module]:
-    network = build_network(ModelSpec("drn_xs", 4))
-    return [network.get_submodule(name.removesuffix(".pool")) for name in network.global_means]
+    blocks = build_network(ModelSpec("drn_xs", 4)).global_means
+    assert len(whole) % len(blocks) == 0
+    assert len(whole) > 16 * len(blocks)
 
 
 def test_given_means_replace_those_of_the_tile(image: np.ndarray) -> None:
@@ -86,8 +85,7 @@ def test_every_mean_over_the_tile_is_declared() -> None:
 
 
 def test_a_network_without_means_is_exact_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    entry = replace(MODELS["drn_xs"], scales=(4,), build=PlainNetwork)
-    monkeypatch.setitem(MODELS, "plain", entry)
+    monkeypatch.setitem(MODELS, "plain", Architecture("for tests", {4: PlainNetwork}))
     save_checkpoint(tmp_path / "plain.safetensors", Checkpoint.of(build_network(ModelSpec("plain", 4))))
     image = np.random.default_rng(0).integers(0, 256, (50, 41, 3), np.uint8)
     with Upscaler.open(tmp_path / "plain.safetensors") as whole:
