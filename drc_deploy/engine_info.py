@@ -20,6 +20,8 @@ KEPT_NAME, MEANS_NAME, GIVEN_NAME, SEEN_NAME = "kept", "means", "given", "seen"
 
 FLOAT_SUFFIX, EXACT_SUFFIX = ".float.onnx", ".exact.onnx"
 """Files beside ``NAME.onnx`` that serve it: for 16-bit images, and for exact tiles."""
+EXACT_PLAN_SUFFIX = ".exact.plan"
+"""The file beside ``NAME.plan`` that serves it for exact tiles."""
 
 Precision = Literal["fp32", "fp16", "bf16"]
 IoDtype = Literal["uint8", "float32"]
@@ -121,7 +123,7 @@ class PlanSidecar:
 
 def is_own_engine(path: Path) -> bool:
     """Whether a file is an engine by its name, rather than one that serves another, or one that is being written."""
-    return not path.name.endswith((FLOAT_SUFFIX, EXACT_SUFFIX)) and not path.name.startswith(".")
+    return not path.name.endswith((FLOAT_SUFFIX, EXACT_SUFFIX, EXACT_PLAN_SUFFIX)) and not path.name.startswith(".")
 
 
 def sidecar_path(plan: Path) -> Path:

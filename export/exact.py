@@ -7,27 +7,28 @@ level (``runtime/exact.py``).
 """
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, SEEN_NAME, EngineInfo
+from drc_deploy.engine_info import GIVEN_NAME, KEPT_NAME, MEANS_NAME, SEEN_NAME, EngineInfo
 from drc_deploy.errors import UsageError, VerificationError
 from drc_deploy.export.graph_edit import replace_node
+from drc_deploy.export.kept_masks import SHARE_NAME, add_masks, mask_name
 from drc_deploy.export.samples import tile_batch
 from drc_deploy.export.variants import make_variant
+from drc_deploy.export.widening import open_for_check, readable_on_cpu
 from drc_deploy.files import write_bytes
-from drc_deploy.runtime.backend import open_backend
 from drc_deploy.runtime.exact import open_exact
 from drc_deploy.runtime.upscaler import Upscaler
 
 if TYPE_CHECKING:
     import onnx
 
-_LR_SIZE, _KEPT_START, _KEPT_STOP = "exact.lr_size", "exact.kept_start", "exact.kept_stop"
-
-
+PROBE_PX = 16
+"""Side of the input for which the sizes of inner tensors are looked at."""
 CHECK_PX, CHECK_TILE_PX = 96, 48
 """Sides of the image, and of its tiles, on which the exact graph is checked."""
 
@@ -48,7 +49,12 @@ def write_exact(body: "onnx.ModelProto", info: EngineInfo, path: Path, reference
     exact_info = dataclasses.replace(info, io_dtype="float32", tile=None, max_batch=1)
     write_bytes(path, make_exact(make_variant(body, exact_info)).SerializeToString())
     image = tile_batch(1, CHECK_PX, CHECK_PX)[0]
-    with Upscaler(open_backend(reference)) as whole, Upscaler(open_exact(path), tile=CHECK_TILE_PX) as tiled:
+    with (
+        open_for_check(reference) as backend,
+        readable_on_cpu(path) as exact,
+        Upscaler(backend) as whole,
+        Upscaler(open_exact(exact), tile=CHECK_TILE_PX) as tiled,
+    ):
         difference = np.abs(whole(image).astype(int) - tiled(image)).max()
     if difference > 1:
         raise VerificationError(
@@ -85,100 +91,102 @@ def make_exact(model: "onnx.ModelProto") -> "onnx.ModelProto":
         raise UsageError(
             "this network takes no means over the whole image: its tiles are exact as they are.", "Leave out --exact."
         )
-    kinds = _kinds(exact)
-    _share_sizes(exact)
+    pooled = _pooled_tensors(exact)
+    add_masks(exact, {(tensor.element, tensor.factor) for tensor in pooled.values()})
     seen, offset = [], 0
     for index, result in enumerate(results):
         pool = next(node for node in exact.graph.node if result in node.output)  # anew: edits copy the nodes
-        element, channels = kinds[pool.input[0]]
+        tensor = pooled[pool.input[0]]
         seen.append(f"exact.{index}.seen")
-        _open(exact, pool, f"exact.{index}", element, (offset, offset + channels))
-        offset += channels
+        _open(exact, pool, f"exact.{index}", tensor, offset)
+        offset += tensor.channels
     exact.graph.node.append(onnx.helper.make_node("Concat", seen, [SEEN_NAME], "exact.concat", axis=1))
     _declare(exact, offset)
     onnx.checker.check_model(exact)
     return exact
 
 
-def _kinds(model: "onnx.ModelProto") -> dict[str, tuple[int, int]]:
-    """Give element type and number of channels of every NCHW tensor that is pooled.
+@dataclass(frozen=True, slots=True)
+class _PooledTensor:
+    """An NCHW tensor whose means are taken."""
+
+    element: int
+    """Its type, as ONNX numbers it."""
+    channels: int
+    factor: int
+    """How many times as high and wide as the input it is."""
+
+
+def _pooled_tensors(model: "onnx.ModelProto") -> dict[str, _PooledTensor]:
+    """Describe every tensor that is pooled.
 
     Raises:
-        VerificationError: they cannot be found.
+        VerificationError: the graph does not tell, or it is not a whole number of times as large as the input.
     """
-    import onnx
-
-    inferred = onnx.shape_inference.infer_shapes(model).graph
-    tensors = {value.name: value.type.tensor_type for value in inferred.value_info}
-    kinds = {}
+    tensors = _tensors_of_probe(model)
+    pooled = {}
     for node in model.graph.node:
         if node.op_type != "GlobalAveragePool":
             continue
         kind = tensors.get(node.input[0])
-        if kind is None or len(kind.shape.dim) != 4 or kind.shape.dim[1].dim_value < 1:
+        sizes = [dim.dim_value for dim in kind.shape.dim] if kind else []
+        if kind is None or len(sizes) != 4 or min(sizes) < 1 or sizes[2] % PROBE_PX or sizes[3] != sizes[2]:
             raise VerificationError(
-                f"the graph does not tell how many channels {node.name or node.output[0]} averages.",
+                f"the graph does not tell how many channels, or pixels, {node.name or node.output[0]} averages.",
                 "Export without --exact.",
             )
-        kinds[node.input[0]] = kind.elem_type, kind.shape.dim[1].dim_value
-    return kinds
+        pooled[node.input[0]] = _PooledTensor(kind.elem_type, sizes[1], sizes[2] // PROBE_PX)
+    return pooled
 
 
-def _share_sizes(model: "onnx.ModelProto") -> None:
-    """Compute once what all pools need, before anything else."""
-    from onnx import helper, numpy_helper
+def _tensors_of_probe(model: "onnx.ModelProto") -> "dict[str, onnx.TypeProto.Tensor]":
+    """Give the types and shapes of all tensors for an input of ``PROBE_PX``."""
+    import onnx
 
-    constants = {"zero": [0], "one": [1], "two": [2], "three": [3], "four": [4], "sides": [2, 3]}
-    model.graph.initializer.extend(
-        numpy_helper.from_array(np.array(values, np.int64), f"exact.{name}") for name, values in constants.items()
-    )
-    first = [
-        helper.make_node("Shape", [INPUT_NAME], ["exact.lr_shape"], "exact.shape"),
-        helper.make_node("Slice", ["exact.lr_shape", "exact.one", "exact.three"], [_LR_SIZE], "exact.lr_sides"),
-        helper.make_node("Slice", [KEPT_NAME, "exact.zero", "exact.two"], [_KEPT_START], "exact.start"),
-        helper.make_node("Slice", [KEPT_NAME, "exact.two", "exact.four"], [_KEPT_STOP], "exact.stop"),
-    ]
-    nodes = [*first, *(type(node).FromString(node.SerializeToString()) for node in model.graph.node)]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    sides = probe.graph.input[0].type.tensor_type.shape.dim
+    for side, size in zip(sides, (1, PROBE_PX, PROBE_PX, 3), strict=True):
+        side.dim_value = size
+    # What was found for any size would stay as it is.
+    probe.graph.output[0].type.tensor_type.ClearField("shape")
+    del probe.graph.value_info[:]
+    inferred = onnx.shape_inference.infer_shapes(probe, data_prop=True).graph
+    return {value.name: value.type.tensor_type for value in inferred.value_info}
 
 
-def _open(model: "onnx.ModelProto", pool: "onnx.NodeProto", name: str, element: int, place: tuple[int, int]) -> None:
-    """Let one pool tell the means of the kept part, and take others, which lie at ``place`` among all."""
+def _open(model: "onnx.ModelProto", pool: "onnx.NodeProto", name: str, tensor: _PooledTensor, offset: int) -> None:
+    """Let one pool tell the means of the kept part, and take others, which begin at ``offset`` among all."""
     from onnx import TensorProto, helper, numpy_helper
 
     features, result = pool.input[0], pool.output[0]
     begin, end, shape = (f"{name}.{part}" for part in ("begin", "end", "shape"))
+    constants = {
+        begin: [offset],
+        end: [offset + tensor.channels],
+        shape: [1, tensor.channels, 1, 1],
+    }
     model.graph.initializer.extend(
-        (
-            numpy_helper.from_array(np.array(place[:1], np.int64), begin),
-            numpy_helper.from_array(np.array(place[1:], np.int64), end),
-            numpy_helper.from_array(np.array([1, place[1] - place[0], 1, 1], np.int64), shape),
-        )
+        numpy_helper.from_array(np.array(values, np.int64), key) for key, values in constants.items()
     )
 
     def node(kind: str, inputs: list[str], output: str, **attributes: Any) -> "onnx.NodeProto":
         return helper.make_node(kind, inputs, [output], f"{output}.{kind}", **attributes)
 
-    part = [f"{name}.{word}" for word in ("size", "sides", "factor", "top_left", "bottom_right", "part", "mean", "row")]
-    size, sides, factor, top_left, bottom_right, kept, mean, row = part
+    kept, mean, row, wide = (f"{name}.{word}" for word in ("kept", "mean", "row", "wide"))
     replace_node(
         model,
         pool,
         [
             node("GlobalAveragePool", [features], f"{name}.own"),
-            node("Shape", [features], size),
-            node("Slice", [size, "exact.two", "exact.four"], sides),
-            node("Div", [sides, _LR_SIZE], factor),
-            node("Mul", [_KEPT_START, factor], top_left),
-            node("Mul", [_KEPT_STOP, factor], bottom_right),
-            node("Slice", [features, top_left, bottom_right, "exact.sides"], kept),
+            node("Mul", [features, mask_name(tensor.element, tensor.factor)], kept),
             node("GlobalAveragePool", [kept], mean),
             node("Flatten", [mean], row, axis=1),
-            node("Cast", [row], f"{name}.seen", to=TensorProto.FLOAT),
+            node("Cast", [row], wide, to=TensorProto.FLOAT),
+            node("Mul", [wide, SHARE_NAME], f"{name}.seen"),
             node("Slice", [MEANS_NAME, begin, end], f"{name}.told"),
             node("Reshape", [f"{name}.told", shape], f"{name}.told_nchw"),
-            node("Cast", [f"{name}.told_nchw"], f"{name}.told_cast", to=element),
+            node("Cast", [f"{name}.told_nchw"], f"{name}.told_cast", to=tensor.element),
             node("Where", [GIVEN_NAME, f"{name}.told_cast", f"{name}.own"], result),
         ],
     )

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from drc_deploy.checkpoint import load_checkpoint
-from drc_deploy.engine_info import EXACT_SUFFIX, FLOAT_SUFFIX, EngineInfo, IoDtype, PlanSidecar, sidecar_path
+from drc_deploy.engine_info import (
+    EXACT_PLAN_SUFFIX,
+    EXACT_SUFFIX,
+    FLOAT_SUFFIX,
+    EngineInfo,
+    IoDtype,
+    PlanSidecar,
+    sidecar_path,
+)
 from drc_deploy.export.exact import write_exact
 from drc_deploy.export.graph import trace_graph
 from drc_deploy.export.plan_export import PlanBuilder, PlanJob
@@ -36,6 +44,8 @@ class ExportResult:
     """The variant for ``upscale --exact``; None when it was not asked for."""
     plan: Path | None
     """None when no plan was asked for."""
+    exact_plan: Path | None
+    """The plan of the exact variant; None when not both were asked for."""
     info: EngineInfo
     """What the uint8 ONNX says about itself."""
     sidecar: PlanSidecar | None
@@ -71,21 +81,29 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
         checked, onnx_info = _write_onnx(onnx_info, network, files, choice, exact, in_place)
         finished, made = [*files.values(), *([exact] if exact else [])], None
         if builder is not None:
-            plan = files["uint8"].with_suffix(".plan")
-            job = PlanJob(info, request.folder / plan.name, request.workspace_mib)
-            made = builder.write(files["uint8"], job, network, checked)
-            finished += [plan, sidecar_path(plan)]
+            made = builder.write(files["uint8"], _plan_job(request, files["uint8"], info), network, checked)
+            plans = [files["uint8"].with_suffix(".plan")]
+            if exact:
+                exact_info = dataclasses.replace(info, io_dtype="float32", max_batch=1)
+                builder.write(exact, _plan_job(request, exact, exact_info), network, checked)
+                plans.append(exact.with_suffix(".plan"))
+            finished += [path for plan in plans for path in (plan, sidecar_path(plan))]
         published = {path.name: path for path in publish(finished, request.folder)}
     return ExportResult(
         onnx=published[files["uint8"].name],
         float_onnx=published[files["float32"].name],
         exact_onnx=published[exact.name] if exact else None,
         plan=published.get(f"{request.stem}.plan"),
+        exact_plan=published.get(f"{request.stem}{EXACT_PLAN_SUFFIX}"),
         info=onnx_info,
         sidecar=made.sidecar if made else None,
         verification=made.sidecar.verification if made else dataclasses.asdict(checked),
         plan_history=made.history if made else "",
     )
+
+
+def _plan_job(request: ExportRequest, onnx_file: Path, info: EngineInfo) -> PlanJob:
+    return PlanJob(info, request.folder / onnx_file.with_suffix(".plan").name, request.workspace_mib)
 
 
 def _describe(request: ExportRequest, network: SRNetwork) -> EngineInfo:

@@ -77,7 +77,7 @@ class PlanBuilder:
         The plan that is already in place is taken over where building would give the same again.
 
         Args:
-            onnx_file: the uint8 variant.
+            onnx_file: the uint8 variant, or the exact one.
             job: what the plan is to be.
             network: in float32, what the plan is compared with.
             verification: the result of the ONNX files.

@@ -72,7 +72,7 @@ class ExportRequest:
     builder: BuilderChoice | None
     """Which library builds a TensorRT plan; None for no plan."""
     exact: bool = False
-    """Whether the variant for ``upscale --exact`` is written too."""
+    """Whether the variant for ``upscale --exact`` is written too, and of a plan its plan."""
     workspace_mib: int | None = None
     """Cap on the scratch memory of the plan's build; None for the builder's default."""
 
@@ -89,8 +89,11 @@ class ExportRequest:
             )
         if self.workspace_mib is not None and self.builder is None:
             raise UsageError("--workspace is for the build of a plan, and none was asked for.", "Give --trt as well.")
-        if self.exact and self.precision == "bf16":
-            raise UsageError("--exact runs on a CPU, which computes no bf16.", "Give --precision fp16 or fp32.")
+        if self.exact and self.precision == "bf16" and self.builder is None:
+            raise UsageError(
+                "--exact without a plan runs on a CPU, which computes no bf16.",
+                "Give --trt bf16, or another precision.",
+            )
         if not 1 <= self.max_batch <= LARGEST_BATCH:
             raise UsageError(
                 f"a batch of {self.max_batch} tiles is impossible.", f"Give --max-batch from 1 to {LARGEST_BATCH}."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from drc_deploy.engine_info import IoDtype, Precision
+from drc_deploy.engine_info import EXACT_PLAN_SUFFIX, IoDtype, Precision
 from drc_deploy.errors import MissingDependencyError, VerificationError
 from drc_deploy.export.agreement import REQUIRED_PSNR_DB, Agreement, Pixels, require_psnr, to_uint8
 from drc_deploy.export.graph import with_precision
@@ -17,6 +17,8 @@ from drc_deploy.export.sparing import PrecisionChoice, SparedLayer
 from drc_deploy.export.widening import open_for_check
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.runtime.backend import open_backend
+from drc_deploy.runtime.exact import ExactBackend, open_exact
+from drc_deploy.runtime.upscaler import Upscaler
 
 NOTES: dict[Precision, str] = {
     "fp32": "",
@@ -88,7 +90,7 @@ def verify_engine(verification: Verification, network: SRNetwork, plan: Path, pr
     Args:
         verification: the result so far.
         network: the network in float32.
-        plan: a plan of uint8 pixels with its sidecar.
+        plan: a plan of uint8 pixels, or an exact one, with its sidecar.
         precision: of the plan.
 
     Raises:
@@ -96,15 +98,17 @@ def verify_engine(verification: Verification, network: SRNetwork, plan: Path, pr
         ArtefactError: the plan cannot be loaded on the GPU that it was built on.
     """
     try:
-        backend = open_backend(plan)
+        backend = open_exact(plan) if plan.name.endswith(EXACT_PLAN_SUFFIX) else open_backend(plan)
     except MissingDependencyError as error:
         # The plan has its final name already, but not its final folder.
         reason = error.message.replace(str(plan), plan.name)
         return dataclasses.replace(verification, note=f"{verification.note} Not run here: {reason}".strip())
-    with backend:
+    # An exact plan is compared over several tiles, which are as the whole image only with its means.
+    sides = 2 if isinstance(backend, ExactBackend) else 1
+    with Upscaler(backend) as upscaler:
         assert backend.info.tile is not None  # a plan always runs at the one size that it was tuned for
-        batch = tile_batch(min(2, backend.info.max_batch), *backend.info.tile)
-        output = backend.run(batch)
+        batch = tile_batch(min(2, backend.info.max_batch), *(sides * side for side in backend.info.tile))
+        output = backend.run(batch) if sides == 1 else upscaler(batch[0])[None]
     reference = to_uint8(reference_outputs(with_precision(network, "fp32"), [batch])[0])
     engine = Agreement.between([reference], [output])
     require_psnr(engine, precision, "the TensorRT engine")

@@ -22,6 +22,17 @@ def open_for_check(path: Path) -> Iterator[Backend]:
     Raises:
         ArtefactError: ONNX Runtime refuses the file.
     """
+    with readable_on_cpu(path) as readable, open_backend(readable) as backend:
+        yield backend
+
+
+@contextmanager
+def readable_on_cpu(path: Path) -> Iterator[Path]:
+    """Give an ONNX file that ONNX Runtime can run on a CPU: ``path`` itself, or one in bfloat16 widened.
+
+    Raises:
+        ArtefactError: ``path`` is not an ONNX file.
+    """
     import onnx
 
     try:
@@ -31,14 +42,12 @@ def open_for_check(path: Path) -> Iterator[Backend]:
             f"{path} is not a readable ONNX file: {error}.", "Export it again with `drc-deploy export`."
         ) from error
     if all(value.data_type != onnx.TensorProto.BFLOAT16 for value in model.graph.initializer):
-        with open_backend(path) as backend:
-            yield backend
+        yield path
         return
     with tempfile.TemporaryDirectory() as folder:
         wide = Path(folder) / path.name
         wide.write_bytes(widen_bfloat16(model).SerializeToString())
-        with open_backend(wide) as backend:
-            yield backend
+        yield wide
 
 
 def widen_bfloat16(model: "onnx.ModelProto") -> "onnx.ModelProto":

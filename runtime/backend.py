@@ -3,13 +3,16 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drc_deploy.engine_info import EXACT_SUFFIX, EngineInfo, Precision
+from drc_deploy.engine_info import EXACT_PLAN_SUFFIX, EXACT_SUFFIX, EngineInfo, Precision
 from drc_deploy.errors import ArtefactError, UsageError
+
+if TYPE_CHECKING:
+    from drc_deploy.runtime.gpu_memory import GpuMemory
 
 Pixels = NDArray[Any]
 """uint8, uint16 or float32 samples; what shape and which of the three is said where it is used."""
@@ -40,6 +43,11 @@ class Backend(Protocol):
 
     def use_workers(self, count: int) -> None:
         """Compute at most ``count`` batches of a stream at a time, from the next stream on."""
+        return None
+
+    @property
+    def gpu_memory(self) -> "GpuMemory | None":
+        """What the network takes of a GPU; None where that is not known."""
         return None
 
     def run(self, batch: Pixels) -> Pixels:
@@ -97,18 +105,14 @@ def open_backend(path: Path, *, threads: int | None = None, precision: Precision
     """
     if not path.is_file():
         raise ArtefactError(f"{path} does not exist.", "Check the path, or make it with `drc-deploy export`.")
-    if path.name.endswith(EXACT_SUFFIX):
-        onnx = path.with_name(path.name.removesuffix(EXACT_SUFFIX) + ".onnx")
-        raise ArtefactError(f"{path} only serves {onnx} with --exact.", f"Give {onnx}.")
+    if path.name.endswith((EXACT_SUFFIX, EXACT_PLAN_SUFFIX)):
+        served = path.with_name(path.name.removesuffix(f".exact{path.suffix}") + path.suffix)
+        raise ArtefactError(f"{path} only serves {served} with --exact.", f"Give {served} and --exact.")
     if path.suffix == ".safetensors":
         from drc_deploy.runtime.torch_backend import TorchBackend
 
         return TorchBackend(path, threads=threads, precision=precision or "fp32")
-    if precision is not None:
-        raise UsageError(
-            f"{path} has the precision that it was exported with.",
-            "Leave out --precision, or give the checkpoint.",
-        )
+    refuse_precision(path, precision)
     if path.suffix == ".onnx":
         from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
 
@@ -118,6 +122,18 @@ def open_backend(path: Path, *, threads: int | None = None, precision: Precision
 
         return TensorRTBackend(path)
     raise ArtefactError(f"{path} is not an engine.", "Give a .plan, .onnx or .safetensors file.")
+
+
+def refuse_precision(path: Path, precision: Precision | None) -> None:
+    """Refuse to choose the precision of an exported file.
+
+    Raises:
+        UsageError: one is given.
+    """
+    if precision is not None:
+        raise UsageError(
+            f"{path} has the precision that it was exported with.", "Leave out --precision, or give the checkpoint."
+        )
 
 
 def check_batch(batch: Pixels, info: EngineInfo) -> None:

@@ -5,8 +5,10 @@ image's, but the means over all tiles only a little. A second pass with those me
 result was within one grey level of the untiled one on all photographs that were tried (docs/results.md).
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,16 +18,25 @@ import numpy as np
 from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, OUTPUT_NAME, SEEN_NAME, EngineInfo
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backend import Backend, Pixels, check_batch
+from drc_deploy.runtime.gpu_memory import GpuMemory
 from drc_deploy.runtime.graph_runner import GraphRunner
 from drc_deploy.runtime.onnx_sessions import OnnxSessions
 from drc_deploy.runtime.onnxruntime_backend import read_info
+from drc_deploy.runtime.plan_runner import PlanRunner
 from drc_deploy.runtime.strips import input_tile
+from drc_deploy.runtime.tensorrt_backend import check_tensors
 from drc_deploy.runtime.tiles import Span, TilePlan
 
 PASSES = 2
 """Before the one that makes the result: after one, two samples in a hundred thousand were off by two levels."""
 OVERLAP_PX = 16
 """Overlap of tiles when none is given: with half of it, two samples in a million were off by two levels."""
+
+
+_AGAIN = "Make it with `drc-deploy export CHECKPOINT --exact`."
+_INPUTS, _OUTPUTS = [INPUT_NAME, KEPT_NAME, MEANS_NAME, GIVEN_NAME], [OUTPUT_NAME, SEEN_NAME]
+
+_log = logging.getLogger(__name__)
 
 
 class ExactBackend(Backend):
@@ -55,6 +66,11 @@ class ExactBackend(Backend):
     def device(self) -> str:
         """What the runner computes on."""
         return self._runner.device
+
+    @property
+    def gpu_memory(self) -> GpuMemory | None:
+        """See ``Backend.gpu_memory``."""
+        return self._runner.memory if isinstance(self._runner, PlanRunner) else None
 
     @property
     def preferred_batch(self) -> int:
@@ -114,26 +130,53 @@ class ExactBackend(Backend):
 
 
 def open_exact(path: Path, *, threads: int | None = None) -> ExactBackend:
-    """Load a ``NAME.exact.onnx`` in ONNX Runtime.
+    """Load a ``NAME.exact.onnx`` in ONNX Runtime, or a ``NAME.exact.plan`` in TensorRT.
 
     Args:
         path: the file.
         threads: CPU threads; None leaves the choice to the library.
 
     Raises:
-        ArtefactError: it is another graph, or ONNX Runtime refuses it.
+        ArtefactError: the file is damaged, of another kind, version or GPU.
+        MissingDependencyError: this machine lacks the library or the device.
     """
+    return _open_plan(path) if path.suffix == ".plan" else _open_onnx(path, threads)
+
+
+def _open_onnx(path: Path, threads: int | None) -> ExactBackend:
     sessions = OnnxSessions(path, threads=threads)
     info = read_info(sessions.session, path)
     sizes = {value.name: value.shape for value in sessions.session.get_inputs()}
-    outputs = [value.name for value in sessions.session.get_outputs()]
-    if list(sizes) != [INPUT_NAME, KEPT_NAME, MEANS_NAME, GIVEN_NAME] or outputs != [OUTPUT_NAME, SEEN_NAME]:
-        raise ArtefactError(
-            f"{path} takes {', '.join(sizes)}, which is no graph for --exact.",
-            "Make it with `drc-deploy export CHECKPOINT --exact`.",
-        )
+    _check_names(path, list(sizes), [value.name for value in sessions.session.get_outputs()])
     sessions.for_smallest = {KEPT_NAME: np.array([0, 0, 1, 1], np.int64)}
     return ExactBackend(sessions, info, sizes[MEANS_NAME][0])
+
+
+def _open_plan(path: Path) -> ExactBackend:
+    runner = PlanRunner(path)
+    try:
+        if runner.sidecar is None:
+            raise ArtefactError(f"{path} has no sidecar.", _AGAIN)
+        _check_names(path, list(runner.inputs), list(runner.outputs))
+        _, height, width, _ = runner.inputs[INPUT_NAME].shape
+        info = replace(runner.sidecar.engine, tile=(height, width))
+        check_tensors(runner, info, path)
+        return ExactBackend(runner, info, runner.inputs[MEANS_NAME].shape[0])
+    except ArtefactError:
+        runner.close()
+        raise
+
+
+def _check_names(path: Path, inputs: list[str], outputs: list[str]) -> None:
+    """Refuse another graph; TensorRT keeps no order of outputs."""
+    if sorted(inputs) != sorted(_INPUTS) or sorted(outputs) != sorted(_OUTPUTS):
+        raise ArtefactError(f"{path} takes {', '.join(inputs)}, which is no graph for --exact.", _AGAIN)
+
+
+def passes_before(plan: TilePlan) -> int:
+    """Give how many passes find the means: none where one tile is the whole image."""
+    whole = plan.tile_count == 1 and (plan.rows[0].size, plan.columns[0].size) == plan.tile
+    return 0 if whole else PASSES
 
 
 def with_image_means(
@@ -150,8 +193,13 @@ def with_image_means(
     Raises:
         ArtefactError: the network failed, or gave NaN or infinity.
     """
-    if plan.tile_count == 1:
+    if not passes_before(plan):
         return backend
+    if image.shape[0] < plan.tile[0] or image.shape[1] < plan.tile[1]:
+        _log.warning(
+            "The image is smaller than the engine's tile of %dx%d and is continued by mirroring: its borders are not "
+            "exact. The .onnx takes any size.", *plan.tile,
+        )  # fmt: skip
     parts = [(row, column) for row in _parts(plan.rows) for column in _parts(plan.columns)]
 
     def tiles() -> Iterator[tuple[Pixels, Pixels]]:

@@ -1,14 +1,18 @@
-"""What a TensorRT plan says: the library that runs it, its engine, and the shapes of its input and output.
+"""A TensorRT plan: the library that runs it, its engine, the types and shapes of its tensors, and calls of it.
 
 Only attributes that exist in TensorRT 8.6 to 11.4 and in TensorRT-RTX are used.
 """
 
 import importlib
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from drc_deploy.engine_info import EngineInfo, IoDtype
+import numpy as np
+
+from drc_deploy.engine_info import INPUT_NAME
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 
 _INSTALL = {
@@ -35,121 +39,222 @@ def load_library(builder: str | None) -> ModuleType:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class PlanShapes:
-    """Input and output of an engine, at the shape that it was tuned for."""
+_DTYPES = {"UINT8": "uint8", "FLOAT": "float32", "INT32": "int32", "INT64": "int64", "BOOL": "bool"}
+"""TensorRT's names of the types that inputs and outputs may have, and NumPy's."""
 
-    input_name: str
-    output_name: str
-    io_dtype: IoDtype
-    tile: tuple[int, int]
-    """Height and width of the input; of an engine of free size the one that it was tuned for."""
-    batch: int
-    """Largest number of tiles in one call."""
-    fixed_batch: bool
-    """Whether every call must have exactly ``batch`` tiles."""
+
+@dataclass(frozen=True, slots=True)
+class PlanTensor:
+    """An input or output of an engine."""
+
+    dtype: str
+    """NumPy's name."""
+    shape: tuple[int, ...]
+    """At the largest batch; of an engine of free size, at the size that it was tuned for."""
+    batched: bool
+    """Whether the first number is that of tiles, so that it may be less."""
+
+    def at(self, batch: int) -> tuple[int, ...]:
+        """Give the shape for a batch of ``batch`` tiles."""
+        return (batch, *self.shape[1:]) if self.batched else self.shape
+
+    def nbytes(self, batch: int) -> int:
+        """Give the size for a batch of ``batch`` tiles."""
+        return math.prod(self.at(batch)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Device memory that a computation uses while it runs."""
+
+    address: int
+    size: int
 
 
 class LoadedPlan:
-    """A deserialised engine with an execution context. A CUDA context must be current at all times."""
+    """A deserialised engine. A CUDA context must be current at all times.
+
+    Attributes:
+        inputs: By name, in the engine's order; one of them is ``INPUT_NAME``, NHWC RGB.
+        outputs: By name, in the engine's order.
+        batch: Largest number of tiles in one call.
+        fixed_batch: Whether every call must have exactly ``batch`` tiles.
+        engine_bytes: What the weights take on the GPU, as far as the library tells.
+    """
 
     def __init__(self, library: ModuleType, plan: bytes) -> None:
         """Deserialise ``plan``.
 
         Raises:
-            ArtefactError: the library does not take it (another version or GPU, damage), or memory is short.
+            ArtefactError: the library does not take it (another version or GPU, damage), memory is short, or its
+                tensors are not those of a network of this program.
         """
         self._library = library
         self._logger, self._errors = _collecting_logger(library)
-        self._runtime: Any = library.Runtime(self._logger)
-        self._engine: Any = self._runtime.deserialize_cuda_engine(plan)
+        self._runtime: Any = None
+        self._engine: Any = None
+        self._config: Any = None
+        self._spare: Any = None
+        """A context that no call uses yet."""
+        try:
+            self._load(plan)
+        except BaseException:
+            self.close()  # while the CUDA context is current
+            raise
+
+    def _load(self, plan: bytes) -> None:
+        self._runtime = self._start()
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise self._failure("cannot load the plan")
-        self._context: Any = self._engine.create_execution_context()
-        if self._context is None:
-            raise self._failure("cannot make an execution context (GPU memory may be short)")
-        self.shapes = self._read_shapes()
+        self._config = self._runtime_config()
+        self.engine_bytes = self._weights_size() or len(plan)
+        self._spare = self._new_context()
+        self.inputs = self._read_inputs()
+        lr = self.inputs[INPUT_NAME]
+        self.batch, self.fixed_batch = lr.shape[0], not lr.batched
+        self.outputs = self._read_outputs()
+
+    def _start(self) -> Any:
+        try:
+            return self._library.Runtime(self._logger)
+        except (TypeError, RuntimeError) as error:  # of the binding, where the library gives it nothing
+            raise self._failure("does not start: the NVIDIA driver may be too old for it") from error
 
     def _failure(self, what: str) -> ArtefactError:
         """Give the error that says ``what`` and the last thing that the library logged."""
         reason = f": {self._errors[-1]}" if self._errors else ""
         return ArtefactError(f"{self._library.__name__} {self._library.__version__} {what}{reason}")
 
-    def _read_shapes(self) -> PlanShapes:
-        engine, library = self._engine, self._library
+    @property
+    def records_itself(self) -> bool:
+        """Whether the library replays CUDA graphs by itself."""
+        return self._config is not None
+
+    def _runtime_config(self) -> Any | None:
+        """Let a library that records CUDA graphs by itself do so; None for others, which take no such settings."""
+        trt = self._library
+        if not hasattr(trt, "CudaGraphStrategy"):
+            return None
+        config = self._engine.create_runtime_config()
+        config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        # Kernels that are compiled for one context serve the others.
+        config.set_runtime_cache(config.create_runtime_cache())
+        return config
+
+    def _weights_size(self) -> int | None:
+        if not hasattr(self._library, "EngineStat"):
+            return None
+        return int(self._engine.get_engine_stat(self._library.EngineStat.TOTAL_WEIGHTS_SIZE))
+
+    def _new_context(self) -> Any:
+        """Make an execution context without scratch memory, which all of them share."""
+        if self._config is not None:
+            context = self._engine.create_execution_context(self._config)
+        elif hasattr(self._library, "ExecutionContextAllocationStrategy"):
+            strategy = self._library.ExecutionContextAllocationStrategy.USER_MANAGED
+            context = self._engine.create_execution_context(strategy)
+        else:
+            context = self._engine.create_execution_context_without_device_memory()
+        if context is None:
+            raise self._failure("cannot make an execution context (GPU memory may be short)")
+        return context
+
+    def _names(self, mode: Any) -> list[str]:
+        engine = self._engine
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        inputs = [name for name in names if engine.get_tensor_mode(name) == library.TensorIOMode.INPUT]
-        if len(inputs) != 1 or len(names) != 2:
-            raise ArtefactError(f"the plan has the tensors {names}, not one input and one output")
-        (output,) = (name for name in names if name not in inputs)
-        shape = tuple(engine.get_tensor_shape(inputs[0]))
+        return [name for name in names if engine.get_tensor_mode(name) == mode]
+
+    def _read_inputs(self) -> dict[str, PlanTensor]:
+        names = self._names(self._library.TensorIOMode.INPUT)
+        if INPUT_NAME not in names:
+            raise ArtefactError(f"the plan takes {', '.join(names) or 'nothing'}, not {INPUT_NAME}")
+        inputs = {name: self._read_input(name) for name in names}
+        shape = inputs[INPUT_NAME].shape
         if len(shape) != 4 or shape[3] != 3:
             raise ArtefactError(f"the plan takes {shape}, not NHWC RGB")
-        tuned = largest = shape
-        if min(shape) < 0:
-            _, tuned, largest = (tuple(dims) for dims in engine.get_tensor_profile_shape(inputs[0], 0))
-        return PlanShapes(
-            input_name=inputs[0],
-            output_name=output,
-            io_dtype=self._io_dtype(inputs[0]),
-            tile=(tuned[1], tuned[2]),
-            batch=largest[0],
-            fixed_batch=shape[0] >= 0,
-        )
+        return inputs
 
-    def _io_dtype(self, name: str) -> IoDtype:
-        kinds: dict[Any, IoDtype] = {
-            self._library.DataType.UINT8: "uint8",
-            self._library.DataType.FLOAT: "float32",
-        }
+    def _read_input(self, name: str) -> PlanTensor:
+        engine = self._engine
+        if engine.is_shape_inference_io(name):
+            raise ArtefactError(f"the plan takes {name} as a shape, which no plan of this program does")
+        shape = tuned = largest = tuple(engine.get_tensor_shape(name))
+        if min(shape, default=0) < 0:
+            _, tuned, largest = (tuple(dims) for dims in engine.get_tensor_profile_shape(name, 0))
+        batched = shape[:1] == (-1,)
+        return PlanTensor(self._dtype(name), (*largest[:1], *tuned[1:]), batched)
+
+    def _read_outputs(self) -> dict[str, PlanTensor]:
+        self._set_shapes(self._spare, self.batch)
+        outputs = {}
+        for name in self._names(self._library.TensorIOMode.OUTPUT):
+            shape = tuple(self._spare.get_tensor_shape(name))
+            if min(shape, default=0) < 0:
+                raise ArtefactError(f"the plan does not tell the size of {name} before it runs")
+            batched = tuple(self._engine.get_tensor_shape(name))[:1] == (-1,)
+            outputs[name] = PlanTensor(self._dtype(name), shape, batched)
+        return outputs
+
+    def _dtype(self, name: str) -> str:
         kind = self._engine.get_tensor_dtype(name)
-        if kind not in kinds:
-            raise ArtefactError(f"the plan takes {kind}, not uint8 or float32")
-        return kinds[kind]
+        for theirs, ours in _DTYPES.items():
+            if kind == getattr(self._library.DataType, theirs, None):
+                return ours
+        raise ArtefactError(f"{name} of the plan is {kind}, not {' or '.join(_DTYPES.values())}")
 
-    def set_batch(self, batch: int) -> tuple[int, ...]:
-        """Set the input to ``batch`` tiles and give the shape of the output."""
-        shape = (batch, *self.shapes.tile, 3)
-        if not self._context.set_input_shape(self.shapes.input_name, shape):
-            raise self._failure(f"refuses an input of {shape}")
-        return tuple(self._context.get_tensor_shape(self.shapes.output_name))
+    def _set_shapes(self, context: Any, batch: int) -> None:
+        for name, tensor in self.inputs.items():
+            if not context.set_input_shape(name, tensor.at(batch)):
+                raise self._failure(f"refuses an input {name} of {tensor.at(batch)}")
 
-    def enqueue(self, input_address: int, output_address: int, stream_handle: int) -> None:
-        """Queue one call for the input shape that was set last.
+    def scratch_bytes(self, batch: int) -> int:
+        """Give the scratch memory that a computation of a batch of ``batch`` tiles needs."""
+        if batch < self.batch and hasattr(self._spare, "update_device_memory_size_for_shapes"):
+            self._set_shapes(self._spare, batch)
+            return int(self._spare.update_device_memory_size_for_shapes())
+        # The older attribute ends at 2 GiB.
+        engine = self._engine
+        size = engine.device_memory_size_v2 if hasattr(engine, "device_memory_size_v2") else engine.device_memory_size
+        return int(size)
 
-        Raises:
-            ArtefactError: the library refused.
+    def bind(self, batch: int, addresses: Mapping[str, int], scratch: Scratch) -> Callable[[int], None]:
+        """Prepare a call with one set of shapes and addresses, in an execution context of its own.
+
+        A CUDA graph holds the state of its context, so that no context may serve a second one.
+
+        Args:
+            batch: tiles, at most ``self.batch``.
+            addresses: of all inputs and outputs on the GPU.
+            scratch: of at least ``scratch_bytes(batch)``.
+
+        Returns:
+            What queues the call on the stream of a handle. It raises ArtefactError where the library refuses.
         """
-        self._context.set_tensor_address(self.shapes.input_name, input_address)
-        self._context.set_tensor_address(self.shapes.output_name, output_address)
-        if not self._context.execute_async_v3(stream_handle):
-            raise self._failure("failed to run the engine")
+        context, self._spare = self._spare or self._new_context(), None
+        self._set_shapes(context, batch)
+        for name, address in addresses.items():
+            if not context.set_tensor_address(name, address):
+                raise self._failure(f"refuses the address of {name}")
+        if scratch.size < self.scratch_bytes(self.batch):
+            context.update_device_memory_size_for_shapes()
+        if hasattr(context, "set_device_memory"):
+            context.set_device_memory(scratch.address, scratch.size)
+        else:
+            context.device_memory = scratch.address
+
+        def enqueue(stream_handle: int) -> None:
+            if not context.execute_async_v3(stream_handle):
+                raise self._failure("failed to run the engine")
+
+        return enqueue
 
     def close(self) -> None:
-        """Destroy context, engine and runtime, in this order."""
-        self._context = None
+        """Destroy engine and runtime, in this order; what ``bind`` gave must be gone."""
+        self._spare = self._config = None
         self._engine = None
         self._runtime = None
-
-
-def info_without_sidecar(name: str, shapes: PlanShapes, output_shape: tuple[int, ...]) -> EngineInfo:
-    """Describe a plan by its shapes alone.
-
-    What the shapes do not tell is set so that tiling is careful: as if the network had global operations.
-    """
-    return EngineInfo(
-        model=name,
-        scale=output_shape[1] // shapes.tile[0],
-        precision="fp32",
-        io_dtype=shapes.io_dtype,
-        tile=shapes.tile,
-        max_batch=shapes.batch,
-        receptive_field=min(shapes.tile),
-        global_operations=True,
-        params=0,
-        widths=(),
-        checkpoint_sha256="",
-    )
 
 
 def _collecting_logger(library: ModuleType) -> tuple[Any, list[str]]:

@@ -9,11 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from drc_deploy.engine_info import EXACT_SUFFIX, FLOAT_SUFFIX, EngineInfo, Precision, read_sidecar
+from drc_deploy.engine_info import (
+    EXACT_PLAN_SUFFIX,
+    EXACT_SUFFIX,
+    FLOAT_SUFFIX,
+    EngineInfo,
+    Precision,
+    read_sidecar,
+)
 from drc_deploy.errors import ArtefactError, ImageError, UsageError
 from drc_deploy.runtime import channels
-from drc_deploy.runtime.backend import Backend, Pixels, open_backend
-from drc_deploy.runtime.exact import OVERLAP_PX, PASSES, ExactBackend, open_exact, with_image_means
+from drc_deploy.runtime.backend import Backend, Pixels, open_backend, refuse_precision
+from drc_deploy.runtime.exact import OVERLAP_PX, ExactBackend, open_exact, passes_before, with_image_means
+from drc_deploy.runtime.gpu_memory import GpuMemory
 from drc_deploy.runtime.memory_plan import Fitted, MemoryBudget, fit_plan, free_budget, resident_bytes
 from drc_deploy.runtime.rescue import Rescue
 from drc_deploy.runtime.strips import upscaled_strips
@@ -89,7 +97,7 @@ class Upscaler:
             overlap: as for the constructor.
             threads: CPU threads; None leaves the choice to the library.
             exact: give what the untiled network would, to one grey level, in three times the time; of ``NAME.onnx``
-                and ``NAME.plan`` this runs ``NAME.exact.onnx``.
+                this runs ``NAME.exact.onnx``, of ``NAME.plan`` the ``NAME.exact.plan`` beside it, or else that ONNX.
             max_memory: bytes that the process may take; None: half of what is free. Tiles become smaller and fewer at
                 a time to keep within it. For a checkpoint, or an ONNX of any size, on a CPU.
             precision: of the body of a checkpoint's network; None: fp32.
@@ -125,6 +133,11 @@ class Upscaler:
         return self._backend.device
 
     @property
+    def gpu_memory(self) -> GpuMemory | None:
+        """What a plan takes of the GPU; None for other engines."""
+        return self._backend.gpu_memory
+
+    @property
     def recomputed_tiles(self) -> int:
         """How many tiles half precision broke so far, so that they were computed again in float32."""
         return self._rescue.count
@@ -150,7 +163,7 @@ class Upscaler:
     def tile_count(self, image: Pixels) -> int:
         """Give how many tiles ``image`` takes, so many will be reported to ``on_tiles``."""
         plan = self.plan(image.shape[0], image.shape[1], image.dtype)
-        passes = 1 + PASSES if plan.tile_count > 1 and isinstance(self._backend, ExactBackend) else 1
+        passes = 1 + passes_before(plan) if isinstance(self._backend, ExactBackend) else 1
         return plan.tile_count * passes * (2 if _varying_alpha(image) else 1)
 
     def __call__(self, image: Pixels) -> Pixels:
@@ -289,9 +302,14 @@ def _open_exact(path: Path, *, threads: int | None, precision: Precision | None)
     """Open the network that takes the means of the whole image; the network itself where it takes no such means."""
     if path.suffix == ".safetensors":
         return _open_exact_checkpoint(path, threads, precision or "fp32")
-    onnx = _onnx_of(path)  # of a plan too: it may be for another machine
+    refuse_precision(path, precision)
+    sidecar = read_sidecar(path) if path.suffix == ".plan" else None
+    exact_plan = path.with_suffix(EXACT_PLAN_SUFFIX)
+    if sidecar is not None and exact_plan.is_file():
+        return _open_checked(exact_plan, sidecar.engine.checkpoint_sha256, path, threads)
+    onnx = _onnx_of(path)  # of a plan too, where it has no exact plan beside it
     variant = onnx.with_suffix(EXACT_SUFFIX)
-    backend = open_backend(onnx, threads=threads, precision=precision)
+    backend = open_backend(onnx, threads=threads)
     if not backend.info.global_operations:
         return backend
     backend.close()
@@ -300,11 +318,16 @@ def _open_exact(path: Path, *, threads: int | None, precision: Precision | None)
             f"{variant} does not exist, which exact tiles need.",
             "Make it with `drc-deploy export CHECKPOINT --exact`.",
         )
+    return _open_checked(variant, backend.info.checkpoint_sha256, onnx, threads)
+
+
+def _open_checked(variant: Path, checkpoint_sha256: str, engine: Path, threads: int | None) -> Backend:
+    """Open an exact network, and refuse it where ``engine`` was made from another checkpoint."""
     exact = open_exact(variant, threads=threads)
-    if exact.info.checkpoint_sha256 != backend.info.checkpoint_sha256:
+    if exact.info.checkpoint_sha256 != checkpoint_sha256:
         exact.close()
         raise ArtefactError(
-            f"{variant} was made from another checkpoint than {onnx}.",
+            f"{variant} was made from another checkpoint than {engine}.",
             "Make both with `drc-deploy export CHECKPOINT --exact`.",
         )
     return exact

@@ -40,7 +40,11 @@ if TYPE_CHECKING:
     type=int,
     help="Most scratch memory of the plan's build, in MiB.  [default: 2048; no limit for tensorrt_rtx]",
 )
-@click.option("--exact", is_flag=True, help="Write NAME.exact.onnx too, which `upscale --exact` runs.")
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="Write what `upscale --exact` runs too: NAME.exact.onnx and, of a plan, NAME.exact.plan.",
+)
 @options.workdir_option
 @options.json_option
 def command(checkpoint: str | None, workdir: Path, as_json: bool, **choices: Any) -> None:
@@ -124,6 +128,7 @@ def _report(source: Path, result: "ExportResult") -> dict[str, Any]:
         "float_onnx": str(result.float_onnx),
         "exact_onnx": str(result.exact_onnx) if result.exact_onnx else None,
         "plan": str(result.plan) if result.plan else None,
+        "exact_plan": str(result.exact_plan) if result.exact_plan else None,
         "info": dataclasses.asdict(result.info),
         "verification": result.verification,
         "plan_history": result.plan_history,
@@ -151,6 +156,8 @@ def _text(result: "ExportResult") -> str:
             f"(told by the {sidecar.precision_source})"
         )
         lines.append(result.plan_history)
+    if result.exact_plan:
+        lines.append(f"{result.exact_plan}  for upscale --exact")
     if checks["note"]:
         lines.append(f"Note: {checks['note']}")
     runs_here = result.plan if result.info.precision == "bf16" else result.onnx

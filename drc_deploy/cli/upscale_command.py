@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     "--max-memory",
     type=options.ByteSize(),
     metavar="SIZE",
-    help="Memory that the process may take, such as 800MiB or 2GiB.  [default: half of what is free]",
+    help="Host memory that the process may take, such as 800MiB or 2GiB, with an ONNX or a checkpoint on a CPU; "
+    "a plan takes what the GPU has left.  [default: half of what is free]",
 )
 @options.precision_option
 @options.threads_option
@@ -59,7 +60,7 @@ def command(
     A file in.png becomes in_x4.png beside it, a folder or pattern in FOLDER becomes FOLDER_x4; nothing is written over.
 
     Tiles of a network with channel attention differ a little from the whole image; --exact takes that away. Of an
-    exported network it runs NAME.exact.onnx, which `export --exact` writes.
+    exported network it runs NAME.exact.onnx or NAME.exact.plan, which `export --exact` writes.
 
     A video (MP4, MOV, MKV, WebM or AVI, one at a time) keeps its sound, subtitles and time stamps; the same command
     goes on with one that was stopped.
@@ -99,6 +100,7 @@ def command(
             "failed": [dataclasses.asdict(item) for item in outcome.failed],
             "engine": str(path),
             "device": upscaler.device,
+            "gpu_memory": upscaler.gpu_memory.as_dict() if upscaler.gpu_memory else None,
             "recomputed_tiles": upscaler.recomputed_tiles,
         }
     lines = [f"{item.output}  {item.width}x{item.height}  {item.seconds:.1f} s" for item in outcome.finished]

@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, Precision, read_sidecar
 from drc_deploy.errors import UsageError, VerificationError
 from drc_deploy.export import exact
+from drc_deploy.export.builders import PlanShape, build_plan
+from drc_deploy.export.libraries import find_library
 from drc_deploy.export.pipeline import ExportResult, export_checkpoint
 from drc_deploy.export.request import ExportRequest
 from drc_deploy.export.variants import read_onnx_info
@@ -60,7 +63,48 @@ def test_a_graph_whose_tiles_differ_is_not_kept(request_here: ExportRequest, mon
     assert not list(request_here.folder.iterdir())
 
 
-def test_bf16_has_no_exact_variant(request_here: ExportRequest) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_the_exact_graph_becomes_a_plan_too(precision: Precision, request_here: ExportRequest) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    request = dataclasses.replace(
+        request_here, checkpoint=SHIPPED / "drn_xs.safetensors", precision=precision, builder="tensorrt_rtx", exact=True
+    )
+    result = export_checkpoint(request)
+    assert result.exact_plan == request.folder / "net.exact.plan"
+    sidecar = read_sidecar(result.exact_plan)
+    assert sidecar is not None
+    assert sidecar.onnx_file == "net.exact.onnx"
+    assert (sidecar.engine.io_dtype, sidecar.engine.max_batch, sidecar.engine.tile) == ("float32", 1, (128, 128))
+    kinds = sidecar.layers_by_precision
+    assert kinds[precision] > kinds["fp32"] > 0
+    assert result.exact_plan.read_bytes()[:4] == b"vtrt"
+    again = export_checkpoint(request)
+    assert again.plan_history.startswith("Kept net.plan")
+    assert again.exact_plan is not None
+    assert again.exact_plan.read_bytes() == result.exact_plan.read_bytes()
+
+
+def test_an_exact_graph_in_float32_is_built(trained: ExportResult) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    assert trained.exact_onnx is not None
+    built = build_plan(find_library("tensorrt_rtx", None), trained.exact_onnx, "fp32", PlanShape((128, 128), 1))
+    assert set(built.precision.convolutions) == {"fp32"}
+
+
+def test_no_input_of_the_exact_graph_decides_on_shapes(trained: ExportResult) -> None:
+    """TensorRT could not choose kernels for such shapes, and a CUDA graph could not hold them."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    logger = trt.Logger(trt.Logger.ERROR)
+    network = trt.Builder(logger).create_network(0)
+    parser = trt.OnnxParser(network, logger)
+    assert parser.parse_from_file(str(trained.exact_onnx))
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    assert [tensor.name for tensor in inputs] == [INPUT_NAME, KEPT_NAME, MEANS_NAME, GIVEN_NAME]
+    assert not any(tensor.is_shape_tensor for tensor in inputs)
+
+
+def test_bf16_has_no_exact_variant_without_a_plan(request_here: ExportRequest) -> None:
     with pytest.raises(UsageError, match="computes no bf16"):
         dataclasses.replace(request_here, precision="bf16", exact=True)
 

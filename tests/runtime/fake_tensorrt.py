@@ -8,6 +8,7 @@ import enum
 import json
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,20 @@ def plan_bytes(shape: tuple[int, ...] = (-1, 8, 8, 3), **changes: Any) -> bytes:
         "shape": shape,
         "profile": [[1, 4, 4, 3], [1, 8, 8, 3], [4, 16, 16, 3]],
         "dtype": "UINT8",
+        "names": ["lr", "sr"],
+        "scratch": 1000,
         "runs": True,
     }
     return json.dumps({**fields, **changes}).encode()
+
+
+def exact_plan_bytes(side: int, *, int64: bool = True) -> bytes:
+    """Give a plan of fixed size that computes what ``attention_model`` of ``test_exact.py`` does.
+
+    TensorRT 8 has no 64-bit integers: it takes those of an ONNX as 32-bit ones.
+    """
+    more = {"kept": ["INT64" if int64 else "INT32", [4]], "means": ["FLOAT", [3]], "given": ["BOOL", [1]]}
+    return plan_bytes((1, side, side, 3), dtype="FLOAT", more=more, seen=True)
 
 
 class _Listed:
@@ -62,13 +74,13 @@ def install(version: str, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> ty
     classes = {
         line.split()[1]: frozenset(ast.literal_eval(line.split(maxsplit=2)[2])) for line in lines if line[:3] == "== "
     }
-    data_types = next(line.split(maxsplit=1)[1] for line in lines if line.startswith("DataType "))
+    enums = dict(line.split(maxsplit=1) for line in lines[1:] if line[:3] != "== " and not line.endswith("ABSENT"))
     library = types.ModuleType("tensorrt_rtx" if "rtx" in version else "tensorrt")
     content = {
         "__version__": lines[0],
         "ILogger": _Logger,
         "TensorIOMode": _Mode,
-        "DataType": enum.Enum("DataType", ast.literal_eval(data_types)),
+        **{name: enum.Enum(name, ast.literal_eval(values)) for name, values in enums.items()},
         "Runtime": lambda logger: _Runtime(library, cuda, classes, logger),
     }
     vars(library).update(content)
@@ -80,6 +92,9 @@ def install(version: str, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> ty
 class _Runtime(_Listed):
     def __init__(self, library: Any, cuda: FakeCuda, classes: dict[str, frozenset[str]], logger: _Logger) -> None:
         assert cuda.depth == 1, "a runtime without a current context ends the process"
+        if cuda.old_driver:
+            logger.log(_Logger.ERROR, "CUDA initialization failure with error: 35")
+            raise TypeError("pybind11::init(): factory function returned nullptr")
         self._library, self._cuda, self._classes, self._logger = library, cuda, classes, logger
         self._allowed = classes["Runtime"]
 
@@ -95,31 +110,74 @@ class _Runtime(_Listed):
         return _Engine(content, self._library, self._cuda, self._classes)
 
 
+class _Config(_Listed):
+    cuda_graph_strategy: Any = None
+
+    def __init__(self, allowed: frozenset[str]) -> None:
+        self._allowed = allowed
+        self._strategy: Any = None
+        self._cache: Any = None
+
+    def set_execution_context_allocation_strategy(self, strategy: Any) -> None:
+        self._strategy = strategy
+
+    def create_runtime_cache(self) -> object:
+        return object()
+
+    def set_runtime_cache(self, cache: object) -> bool:
+        self._cache = cache
+        return True
+
+
 class _Engine(_Listed):
     def __init__(self, plan: dict[str, Any], library: Any, cuda: FakeCuda, classes: dict[str, frozenset[str]]) -> None:
         self._plan, self._library, self._cuda, self._classes = plan, library, cuda, classes
         self._allowed = classes["ICudaEngine"]
-        self.num_io_tensors = 2
+        self._inputs = {plan["names"][0]: [plan["dtype"], plan["shape"]], **plan.get("more", {})}
+        self._outputs = [plan["names"][1], *(["seen"] if plan.get("seen") else [])]
+        self.num_io_tensors = len(self._inputs) + len(self._outputs)
+        self.device_memory_size = self.device_memory_size_v2 = plan["scratch"]
 
     def get_tensor_name(self, index: int) -> str:
-        return ("in", "out")[index]
+        return str([*self._inputs, *self._outputs][index])
 
     def get_tensor_mode(self, name: str) -> _Mode:
-        return {"in": _Mode.INPUT, "out": _Mode.OUTPUT}[name]
+        return _Mode.INPUT if name in self._inputs else _Mode.OUTPUT
 
     def get_tensor_shape(self, name: str) -> list[int]:
-        assert name == "in"
-        return list(self._plan["shape"])
+        if name in self._inputs:
+            return list(self._inputs[name][1])
+        return [self._plan["shape"][0], -1, -1, 3]
 
     def get_tensor_dtype(self, name: str) -> Any:
-        return getattr(self._library.DataType, self._plan["dtype"])
+        kind = self._inputs[name][0] if name in self._inputs else self._plan.get("output_dtype", self._plan["dtype"])
+        return getattr(self._library.DataType, kind)
+
+    def is_shape_inference_io(self, name: str) -> bool:
+        return bool(name == self._plan.get("shape_input"))
 
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[list[int]]:
-        assert (name, profile) == ("in", 0)
+        assert (name, profile) == (self._plan["names"][0], 0)
         return list(self._plan["profile"])
 
-    def create_execution_context(self) -> "_Context":
-        return _Context(self._plan, self._cuda, self._classes)
+    def get_engine_stat(self, stat: Any) -> int:
+        assert stat == self._library.EngineStat.TOTAL_WEIGHTS_SIZE
+        return 12345
+
+    def create_runtime_config(self) -> _Config:
+        return _Config(self._classes["IRuntimeConfig"])
+
+    def create_execution_context(self, how: Any) -> "_Context | None":
+        managed = self._library.ExecutionContextAllocationStrategy.USER_MANAGED
+        if isinstance(how, _Config):
+            assert how.cuda_graph_strategy == self._library.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            assert how._cache is not None
+            how = how._strategy
+        assert how == managed
+        return None if self._plan.get("no_context") else _Context(self._plan, self._cuda, self._classes)
+
+    def create_execution_context_without_device_memory(self) -> "_Context | None":
+        return None if self._plan.get("no_context") else _Context(self._plan, self._cuda, self._classes)
 
 
 class _Context(_Listed):
@@ -128,16 +186,35 @@ class _Context(_Listed):
         self._allowed = classes["IExecutionContext"]
         self._shape: tuple[int, ...] = ()
         self._addresses: dict[str, int] = {}
-        self._queued = self._computed = 0
+        self._scratch = 0
+        self._needed = plan["scratch"]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "device_memory":
+            assert "set_device_memory" not in self._allowed
+            name = "_scratch"
+        object.__setattr__(self, name, value)
+
+    def set_device_memory(self, address: int, size: int) -> None:
+        assert size >= self._needed
+        self._scratch = address
+
+    def update_device_memory_size_for_shapes(self) -> int:
+        self._needed = self._plan["scratch"] * self._shape[0] // 4
+        return int(self._needed)
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        fits = all(known in (-1, asked) for known, asked in zip(self._plan["shape"], shape, strict=True))
+        if name != self._plan["names"][0]:
+            return bool(list(shape) == self._plan["more"][name][1])
         self._shape = shape
-        return name == "in" and fits
+        return all(known in (-1, asked) for known, asked in zip(self._plan["shape"], shape, strict=True))
 
     def get_tensor_shape(self, name: str) -> list[int]:
+        if name == "seen":
+            return [self._shape[0], 3]
         count, height, width, channels = self._shape
-        return [count, 2 * height, 2 * width, channels]
+        scale = self._plan.get("scale", 2)
+        return [count, scale * height, scale * width, channels]
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self._addresses[name] = address
@@ -145,21 +222,47 @@ class _Context(_Listed):
 
     def execute_async_v3(self, stream_handle: int) -> bool:
         assert stream_handle != 0, "the default stream"
-        memory, shape = self._cuda.memory, self._shape
-        source, target = self._addresses["in"], self._addresses["out"]
-        dtype = {"UINT8": np.uint8, "FLOAT": np.float32}[self._plan["dtype"]]
+        self._cuda.need_context()
+        assert len(self._cuda.memory[self._scratch]) >= self._needed
+        stream = self._cuda.streams[stream_handle]
+        stream.add(self._work)
+        return bool(self._plan["runs"]) and not (self._plan.get("fails_recorded") and stream.captured is not None)
 
-        self._queued += 1
-        turn = self._queued
+    def _work(self) -> Callable[[], None]:
+        turns = self._cuda.turns
+        turns["queued"] += 1
+        turn = turns["queued"]
 
         def compute() -> None:
-            self._computed += 1
-            assert self._computed == turn, "two computations at a time in the scratch memory of one context"
-            batch = np.frombuffer(bytes(memory[source]), dtype)[: np.prod(shape)].reshape(shape)
-            io_dtype = "uint8" if dtype is np.uint8 else "float32"
-            info = fake_info(receptive_field=1, io_dtype=io_dtype, max_batch=99)  # type: ignore[arg-type]
-            result = FakeBackend(info).run(batch).tobytes()
-            memory[target][: len(result)] = result
+            turns["computed"] += 1
+            assert turns["computed"] == turn, "two computations at a time in the same scratch memory"
+            if self._plan.get("seen"):
+                self._compute_exact()
+            else:
+                self._compute_box()
 
-        self._cuda.streams[stream_handle].queue.append(compute)
-        return bool(self._plan["runs"])
+        return compute
+
+    def _read(self, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+        content = bytes(self._cuda.memory[self._addresses[name]])
+        return np.frombuffer(content, dtype)[: np.prod(shape)].reshape(shape)
+
+    def _write(self, name: str, result: np.ndarray) -> None:
+        memory = self._cuda.memory[self._addresses[name]]
+        assert result.nbytes <= len(memory)
+        memory[: result.nbytes] = result.tobytes()
+
+    def _compute_box(self) -> None:
+        dtype = {"UINT8": np.uint8, "FLOAT": np.float32}[self._plan["dtype"]]
+        io_dtype = "uint8" if dtype is np.uint8 else "float32"
+        info = fake_info(receptive_field=1, io_dtype=io_dtype, max_batch=99)  # type: ignore[arg-type]
+        self._write("sr", FakeBackend(info).run(self._read("lr", dtype, self._shape)))
+
+    def _compute_exact(self) -> None:
+        lr = self._read("lr", np.float32, self._shape)
+        top, left, bottom, right = self._read("kept", self._plan["more"]["kept"][0].lower(), (4,))
+        given = self._read("given", np.bool_, (1,))[0]
+        own = lr.mean(axis=(1, 2))
+        means = self._read("means", np.float32, (1, 3)) if given else own
+        self._write("seen", lr[:, top:bottom, left:right].mean(axis=(1, 2)))
+        self._write("sr", (lr * means[:, None, None] / 100).repeat(2, axis=1).repeat(2, axis=2))

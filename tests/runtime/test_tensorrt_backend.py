@@ -13,7 +13,8 @@ from drc_deploy.engine_info import PlanSidecar, sidecar_path
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.runtime.backend import open_backend
 from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
-from drc_deploy.runtime.tensorrt_backend import LANES, TensorRTBackend
+from drc_deploy.runtime.gpu_memory import MAX_LANES
+from drc_deploy.runtime.tensorrt_backend import TensorRTBackend
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime import fake_tensorrt
 from tests.runtime.fake_cuda import FakeCuda
@@ -96,7 +97,7 @@ def test_closing_gives_everything_back_and_leaves_no_context_current(
     fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
     with TensorRTBackend(write_plan(tmp_path, plan_bytes())) as backend:
         backend.run(noise(1, 8, 8, 3))
-        assert (cuda.depth, cuda.retained, len(cuda.memory)) == (0, 1, 2 * LANES)
+        assert (cuda.depth, cuda.retained, len(cuda.memory)) == (0, 1, 2 * MAX_LANES + 1)
     assert (cuda.depth, cuda.retained, len(cuda.memory)) == (0, 0, 0)
 
 
@@ -137,7 +138,7 @@ def test_a_plan_for_another_gpu_and_version_says_so_and_names_the_onnx(
     assert cuda.depth == 0
 
 
-@pytest.mark.parametrize("count", [0, 1, LANES, 3 * LANES + 1])
+@pytest.mark.parametrize("count", [0, 1, MAX_LANES, 3 * MAX_LANES + 1])
 def test_a_stream_gives_every_batch_once_and_in_order(
     count: int, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -156,7 +157,7 @@ def test_the_copies_of_one_batch_do_not_wait_for_the_computation_of_another(
     """Every lane has a stream of its own; what binds them is one event, before the computation and after the upload."""
     fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
     with TensorRTBackend(write_plan(tmp_path, plan_bytes())) as backend:
-        results = backend.stream(noise(1, 8, 8, 3) for _ in range(LANES))
+        results = backend.stream(noise(1, 8, 8, 3) for _ in range(MAX_LANES))
         next(results)
         queues = [[getattr(work, "__name__", "") for work in stream.queue] for stream in cuda.streams.values()]
         upload_to_download = ["read", "copy", "let_happen", "read", "compute", "read", "copy", "read"]
@@ -194,15 +195,62 @@ def test_where_rtx_never_runs_the_hint_is_to_use_tensorrt(
     [
         ({"shape": (1, 3, 8, 8)}, "not NHWC RGB"),
         ({"dtype": "HALF"}, "not uint8 or float32"),
-        ({"dtype": "FLOAT"}, "is not 2 times its input"),
+        ({"shape": (-1, 8, 8, 4), "profile": [[1, 8, 8, 4]] * 3}, "not NHWC RGB"),
+        ({"dtype": "FLOAT"}, "takes float32 and gives float32, not uint8"),
+        ({"output_dtype": "FLOAT"}, "takes uint8 and gives float32, not uint8"),
+        ({"names": ["lr", "image"]}, "takes lr and gives image, not lr and sr"),
+        ({"names": ["input", "output"]}, "takes input, not lr"),
+        ({"more": {"noise": ["FLOAT", [4]]}}, "takes lr, noise and gives sr, not lr and sr"),
+        ({"shape_input": "lr"}, "takes lr as a shape"),
+        ({"scale": 3}, "makes .4, 24, 24, 3. of .4, 8, 8, 3., which is not 2 times"),
+        ({"scale": -2}, "does not tell the size of sr"),
     ],
 )
 def test_a_plan_of_another_program_is_refused(
     changes: dict[str, Any], message: str, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
-    with pytest.raises(ArtefactError, match=message):
+    with pytest.raises(ArtefactError, match=message) as caught:
         open_backend(write_plan(tmp_path, plan_bytes(**changes)))
+    assert "drc-deploy export" in caught.value.hint
+    assert (cuda.depth, cuda.retained, cuda.allocated) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message", "hint"),
+    [
+        (
+            {"refused": "[defaultAllocator.cpp] Cuda error 2 (out of memory)"},
+            "cannot load the plan: .*memory",
+            "process",
+        ),
+        ({"refused": "[memory.cpp] OutOfMemory Requested size 1"}, "OutOfMemory", "Another process may hold"),
+        ({"no_context": True}, "cannot make an execution context", "Another process may hold"),
+        (
+            {"refused": "Version tag does not match. Current Version: 1"},
+            "Version tag",
+            "Export the plan on this machine",
+        ),
+    ],
+)
+def test_what_the_library_refuses_is_told_with_what_to_do(
+    changes: dict[str, Any], message: str, hint: str, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
+    with pytest.raises(ArtefactError, match=message) as caught:
+        open_backend(write_plan(tmp_path, plan_bytes(**changes)))
+    assert hint in caught.value.hint
+    assert (cuda.depth, cuda.retained, cuda.allocated) == (0, 0, 0)
+
+
+def test_a_driver_that_is_too_old_for_tensorrt_is_named(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cuda.old_driver = True
+    fake_tensorrt.install("tensorrt-11.4.0", cuda, monkeypatch)
+    with pytest.raises(ArtefactError, match="driver may be too old for it: CUDA initialization failure") as caught:
+        open_backend(write_plan(tmp_path, plan_bytes()))
+    assert "newer NVIDIA driver" in caught.value.hint
 
 
 def test_a_call_that_the_library_refuses_is_an_error(

@@ -7,7 +7,6 @@ import pytest
 
 pytest.importorskip("torch")
 
-import torch
 
 from drc_deploy.checkpoint import Checkpoint, save_checkpoint
 from drc_deploy.errors import ArtefactError

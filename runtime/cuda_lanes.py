@@ -1,0 +1,135 @@
+"""Lanes in which batches travel through the GPU: buffers with a pinned host side, a stream, and events."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from drc_deploy.runtime.backend import Pixels
+
+ArrayKind = tuple[tuple[int, ...], Any]
+"""Shape and type of an array."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTimes:
+    """How long the parts of one call took, by events on the stream."""
+
+    upload_ms: float
+    compute_ms: float
+    download_ms: float
+
+
+class Buffer:
+    """Memory on the GPU with a pinned array of the same shape on the host."""
+
+    def __init__(self, driver: ModuleType, kind: ArrayKind) -> None:
+        shape, dtype = kind
+        self._driver = driver
+        self.host: Pixels = driver.pagelocked_empty(shape, np.dtype(dtype))
+        self._device: Any = driver.mem_alloc(self.host.nbytes)
+
+    @property
+    def address(self) -> int:
+        """Address on the GPU."""
+        return int(self._device)
+
+    def upload(self, items: Pixels, stream: Any) -> None:
+        """Copy ``items`` to the host side, and queue the copy of as many to the GPU."""
+        host = self.host[: len(items)]
+        np.copyto(host, items)
+        self._driver.memcpy_htod_async(self._device, host, stream)
+
+    def download(self, count: int, stream: Any) -> None:
+        """Queue the copy of the first ``count`` items from the GPU."""
+        self._driver.memcpy_dtoh_async(self.host[:count], self._device, stream)
+
+    def free(self) -> None:
+        """Give the GPU memory back now, not when Python gets to it."""
+        self._device.free()
+
+
+class Lane:
+    """One batch on its way to the GPU, through the network and back.
+
+    Copies of one lane run beside the computation of another. Two computations must not: all share one scratch memory.
+
+    Attributes:
+        inputs: By the name of the tensor.
+        outputs: By the name of the tensor.
+    """
+
+    def __init__(self, driver: ModuleType, inputs: Mapping[str, ArrayKind], outputs: Mapping[str, ArrayKind]) -> None:
+        self.inputs: dict[str, Buffer] = {}
+        self.outputs: dict[str, Buffer] = {}
+        try:
+            for buffers, kinds in ((self.inputs, inputs), (self.outputs, outputs)):
+                for name, kind in kinds.items():
+                    buffers[name] = Buffer(driver, kind)
+        except BaseException:
+            self.free()
+            raise
+        # TensorRT adds device-wide waits on the default stream.
+        self._stream: Any = driver.Stream()
+        self._marks: list[Any] = [driver.Event() for _ in range(4)]
+        """Before the upload, before and after the computation, after the download."""
+
+    @property
+    def stream_handle(self) -> int:
+        """Of the stream that everything of this lane runs on."""
+        return int(self._stream.handle)
+
+    @property
+    def addresses(self) -> dict[str, int]:
+        """Addresses on the GPU by the name of the tensor."""
+        return {name: buffer.address for name, buffer in {**self.inputs, **self.outputs}.items()}
+
+    def start(
+        self,
+        feeds: Mapping[str, Pixels],
+        downloads: Mapping[str, int],
+        compute: Callable[[], None],
+        after: "Lane | None",
+    ) -> None:
+        """Queue upload, computation and download.
+
+        Args:
+            feeds: for each input the items that it begins with.
+            downloads: for each output that is wanted how many items.
+            compute: queues the computation on this lane's stream.
+            after: the lane whose computation was queued last.
+        """
+        before, uploaded, computed, downloaded = self._marks
+        before.record(self._stream)
+        for name, items in feeds.items():
+            self.inputs[name].upload(items, self._stream)
+        if after is not None and after is not self:
+            self._stream.wait_for_event(after._marks[2])
+        uploaded.record(self._stream)
+        compute()
+        computed.record(self._stream)
+        for name, count in downloads.items():
+            self.outputs[name].download(count, self._stream)
+        downloaded.record(self._stream)
+
+    def wait(self) -> None:
+        """Wait until the host sides of the outputs hold the results."""
+        self._marks[3].synchronize()
+
+    def finish(self) -> None:
+        """Wait for all that was queued, also where not everything could be."""
+        self._stream.synchronize()
+
+    def times(self) -> DeviceTimes:
+        """Give the times between the marks of a call that was waited for."""
+        return DeviceTimes(*(after.time_since(before) for before, after in pairwise(self._marks)))
+
+    def free(self) -> None:
+        """Give the GPU memory back."""
+        buffers: Iterable[Buffer] = [*self.inputs.values(), *self.outputs.values()]
+        for buffer in buffers:
+            buffer.free()
+        self.inputs, self.outputs = {}, {}

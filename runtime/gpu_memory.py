@@ -1,0 +1,83 @@
+"""What a plan takes of the GPU's memory, and how many batches at a time fit: known before anything is allocated."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from drc_deploy.errors import ArtefactError
+
+MAX_LANES = 3
+"""Batches on the GPU at a time: one that is uploaded, one that is computed, one that is downloaded."""
+RESERVE_BYTES = 64 << 20
+"""Left free for what the driver and the library take beside: kernels, streams, the states of contexts."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuMemory:
+    """What a plan takes of the GPU's memory. All sizes are bytes."""
+
+    lanes: int
+    """Batches on the GPU at a time."""
+    batch: int
+    """Largest number of tiles in one call."""
+    engine: int
+    """The weights, or the size of the plan's file where the library does not tell."""
+    scratch: int
+    """What a computation needs while it runs; there is one at a time."""
+    io: int
+    """Inputs and outputs of all lanes."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.engine + self.scratch + self.io
+
+    def as_dict(self) -> dict[str, int]:
+        """Give all of it by name, for reports."""
+        return {**dataclasses.asdict(self), "total": self.total}
+
+
+@dataclass(frozen=True, slots=True)
+class PlanNeed:
+    """What decides on the memory of a plan that is loaded."""
+
+    engine: int
+    """Bytes that it holds already."""
+    batches: tuple[int, ...]
+    """Sizes of batches that it can be run at, the largest first."""
+    scratch: Callable[[int], int]
+    """Gives the bytes that a computation of a batch of this size needs."""
+    io: Callable[[int], int]
+    """Gives the bytes of one lane's inputs and outputs for a batch of this size."""
+
+
+def fit_lanes(need: PlanNeed, free: int) -> GpuMemory:
+    """Choose the most lanes that fit; smaller batches only where one lane does not.
+
+    Args:
+        need: of the plan.
+        free: bytes that the GPU has left, with the engine loaded.
+
+    Raises:
+        ArtefactError: one lane with the smallest batch does not fit.
+    """
+    for batch in need.batches:
+        scratch = need.scratch(batch)
+        for lanes in range(MAX_LANES, 0, -1):
+            memory = GpuMemory(lanes, batch, need.engine, scratch, lanes * need.io(batch))
+            if scratch + memory.io + RESERVE_BYTES <= free:
+                return memory
+    raise ArtefactError(
+        f"out of memory: the GPU has {free >> 20} MiB left, and at least "
+        f"{mib(scratch + memory.io + RESERVE_BYTES)} MiB are needed"
+    )
+
+
+def halves(largest: int) -> tuple[int, ...]:
+    """Give ``largest`` and its halves down to 1."""
+    return (largest, *halves(largest // 2)) if largest > 1 else (1,)
+
+
+def mib(size: int) -> int:
+    """Round bytes up to MiB."""
+    return -(-size >> 20)

@@ -1,0 +1,71 @@
+"""A plan that TensorRT builds and runs here: only a real GPU tells whether the fakes are right."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drc_deploy.export.pipeline import ExportResult, export_checkpoint
+from drc_deploy.export.request import ExportRequest, parse_tile
+from drc_deploy.images import read_rgb
+from drc_deploy.locate import SHIPPED, sample_images
+from drc_deploy.runtime.cuda_memory import CudaDevice
+from drc_deploy.runtime.gpu_memory import RESERVE_BYTES
+from drc_deploy.runtime.plan_runner import PlanRunner
+from drc_deploy.runtime.tensorrt_backend import TensorRTBackend
+from drc_deploy.runtime.upscaler import Upscaler
+
+pytestmark = [pytest.mark.gpu, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
+    for package in ("tensorrt", "pycuda.driver"):
+        pytest.importorskip(package, exc_type=ImportError)
+    folder = tmp_path_factory.mktemp("plan")
+    checkpoint = SHIPPED / "drn_xs.safetensors"
+    return export_checkpoint(
+        ExportRequest(checkpoint, folder, "net", "fp32", parse_tile("64"), 4, "tensorrt", exact=True)
+    )
+
+
+def open_plan(exported: ExportResult) -> TensorRTBackend:
+    assert exported.plan is not None
+    return TensorRTBackend(exported.plan)
+
+
+def tiles(count: int) -> np.ndarray:
+    image = read_rgb(sample_images()[0])
+    return np.stack([image[16 * index : 16 * index + 64, :64] for index in range(count)])
+
+
+def test_replays_give_what_ordinary_calls_gave(exported: ExportResult) -> None:
+    pytest.importorskip("cuda.bindings.driver")
+    with open_plan(exported) as backend:
+        first = {count: backend.run(tiles(count)) for count in (4, 1, 3)}
+        for count in (4, 4, 1, 3, 4, 1, 3) * 3:
+            assert np.array_equal(backend.run(tiles(count)), first[count])
+        calls = backend._runner._calls.values()
+        assert all(call._graph is not None for call in calls)
+
+
+def test_tiles_of_the_exact_plan_are_within_a_grey_level_of_the_whole_image(exported: ExportResult) -> None:
+    image = read_rgb(sample_images()[0])[100:250, 60:200]
+    with Upscaler.open(exported.onnx, tile=256) as whole:
+        expected = whole(image)
+    with Upscaler.open(exported.plan or Path(), exact=True) as exact:
+        assert "TensorRT" in exact.device
+        assert np.abs(exact(image).astype(int) - expected).max() <= 1
+
+
+def test_a_plan_takes_what_was_predicted_and_gives_it_back(exported: ExportResult) -> None:
+    assert exported.plan is not None
+    gpu = CudaDevice()  # held, so that the context itself does not come and go
+    with gpu.current():
+        before = gpu.free_bytes()
+        runner = PlanRunner(exported.plan)
+        taken = before - gpu.free_bytes()
+        runner.close()
+        assert runner.memory.scratch + runner.memory.io <= taken <= runner.memory.total + RESERVE_BYTES
+        assert before - gpu.free_bytes() < RESERVE_BYTES
+    gpu.close()
