@@ -22,6 +22,9 @@ IDENTITY_ONNX = bytes.fromhex(
 """A network that gives back one float32: enough to see which provider really runs."""
 
 INSTALL_DRIVER = "install the NVIDIA driver on a machine with an NVIDIA GPU"
+INSTALL_TELEMETRY = (
+    "for an NVIDIA GPU, pip install 'drc-deploy[telemetry]'; for a CPU, run as root, and not in a virtual machine"
+)
 INSTALL_TRT = "pip install 'drc-deploy[trt]' (on a Jetson: the TensorRT of its JetPack)"
 
 
@@ -64,7 +67,12 @@ def probe_torch() -> list[Finding]:
 
 def probe_onnxruntime() -> list[Finding]:
     """Run a network on each provider: the list that the package gives is only what it was compiled with."""
-    names = {"CPU": "CPUExecutionProvider", "CUDA": "CUDAExecutionProvider", "TensorRT": "TensorrtExecutionProvider"}
+    names = {
+        "CPU": "CPUExecutionProvider",
+        "OpenVINO": "OpenVINOExecutionProvider",
+        "CUDA": "CUDAExecutionProvider",
+        "TensorRT": "TensorrtExecutionProvider",
+    }
     try:
         import onnxruntime
     except (ImportError, OSError) as error:
@@ -76,13 +84,17 @@ def _probe_provider(ort: Any, short: str, provider: str) -> Finding:
     name = f"ONNX Runtime on {short}"
     if provider not in ort.get_available_providers():
         return Finding(name, False, f"onnxruntime {ort.__version__} is built without it", _install_ort(short))
-    problem = _driver_state()[0] if short != "CPU" else ""
+    on_gpu = short in ("CUDA", "TensorRT")
+    problem = _driver_state()[0] if on_gpu else ""
     if problem:
         return Finding(name, False, problem, INSTALL_DRIVER)
-    if short != "CPU" and hasattr(ort, "preload_dlls"):
+    if on_gpu and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
+    options = ort.SessionOptions()
+    if short == "OpenVINO":  # it is listed as used even where the CPU provider computes everything
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        used = ort.InferenceSession(IDENTITY_ONNX, providers=[provider]).get_providers()[0]
+        used = ort.InferenceSession(IDENTITY_ONNX, options, providers=[provider]).get_providers()[0]
     except Exception as error:  # its exceptions have no common public base
         return _missing(name, error, _install_ort(short))
     if used != provider:
@@ -91,7 +103,10 @@ def _probe_provider(ort: Any, short: str, provider: str) -> Finding:
 
 
 def _install_ort(short: str) -> str:
-    return f"pip install 'drc-deploy[{'ort' if short == 'CPU' else 'ort-gpu'}]'"
+    if short == "CPU":
+        return "pip install 'drc-deploy[ort]'"
+    extra = "ort-openvino" if short == "OpenVINO" else "ort-gpu"
+    return f"pip install 'drc-deploy[{extra}]' after `pip uninstall onnxruntime`: only one of them may be there"
 
 
 def probe_tensorrt() -> list[Finding]:
@@ -158,6 +173,22 @@ def probe_onnx() -> list[Finding]:
     return [Finding("export to ONNX", True, ", ".join(versions), "")]
 
 
+def probe_telemetry() -> list[Finding]:
+    """Look for everything that a benchmark can sample beside its run."""
+    from drc_deploy.bench.telemetry.instruments import find_instruments
+    from drc_deploy.bench.telemetry.summary import WORDS, missing_kinds, sensors_of
+
+    instruments = find_instruments()
+    instruments.close()
+    missing = missing_kinds(instruments.sensors, instruments.missing)
+    return [
+        Finding(f"telemetry: {word}", False, missing[word], INSTALL_TELEMETRY)
+        if word in missing
+        else Finding(f"telemetry: {word}", True, sensors_of(instruments.sensors, kind), "")
+        for kind, word in WORDS.items()
+    ]
+
+
 PROBES: dict[str, Callable[[], list[Finding]]] = {
     "driver": probe_driver,
     "torch": probe_torch,
@@ -166,6 +197,7 @@ PROBES: dict[str, Callable[[], list[Finding]]] = {
     "pycuda": probe_pycuda,
     "tensorrt": probe_tensorrt,
     "tensorrt_rtx": probe_tensorrt_rtx,
+    "telemetry": probe_telemetry,
 }
 
 

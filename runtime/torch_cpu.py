@@ -47,7 +47,7 @@ def use_threads(threads: int | None) -> int:
 
 def in_threads(items: Iterable[Item], workers: int, compute: Callable[[Item], Result]) -> Generator[Result, None, None]:
     """Compute every item in torch; see ``in_workers``."""
-    return in_workers(items, workers, partial(_in_one_thread, compute), compute)
+    return in_workers(items, workers, lambda: partial(_in_one_thread, compute), compute)
 
 
 def _in_one_thread(compute: Callable[[Item], Result], item: Item) -> Result:

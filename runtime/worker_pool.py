@@ -10,7 +10,10 @@ Result = TypeVar("Result")
 
 
 def in_workers(
-    items: Iterable[Item], workers: int, on_one_core: Callable[[Item], Result], on_all_cores: Callable[[Item], Result]
+    items: Iterable[Item],
+    workers: int,
+    for_workers: Callable[[], Callable[[Item], Result]],
+    on_all_cores: Callable[[Item], Result],
 ) -> Generator[Result, None, None]:
     """Compute every item, and give the results in order.
 
@@ -19,7 +22,7 @@ def in_workers(
     Args:
         items: What to compute.
         workers: Items computed at a time.
-        on_one_core: Computes one item; called by ``workers`` threads at a time.
+        for_workers: Gives what computes one item in each of ``workers`` threads; asked for only where there are enough.
         on_all_cores: Computes one item of those that are too few for all cores; called by this thread.
     """
     remaining = iter(items)
@@ -27,7 +30,8 @@ def in_workers(
         ahead: list[Future[Result]] = []
         try:
             while len(chunk := list(islice(remaining, workers))) == workers > 1:
-                submitted = [pool.submit(on_one_core, item) for item in chunk]
+                compute = for_workers()
+                submitted = [pool.submit(compute, item) for item in chunk]
                 ahead, ready = submitted, ahead
                 yield from (job.result() for job in ready)
             yield from (job.result() for job in ahead)
