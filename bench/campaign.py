@@ -22,6 +22,8 @@ from drc_deploy.bench.telemetry.summary import Telemetry, engine_warnings
 from drc_deploy.bench.telemetry.watch import OpenInstruments, Watch
 from drc_deploy.bench.timing import Budget
 from drc_deploy.bench.worker import OpenEngine, OpenFile
+from drc_deploy.engine_info import Precision
+from drc_deploy.errors import UsageError
 from drc_deploy.files import check_writable
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import PairSource
@@ -46,6 +48,8 @@ class BenchOptions:
     min_runs: int
     min_seconds: float
     threads: int | None
+    precision: Precision | None = None
+    """In which the checkpoints among the engines are computed; None: fp32."""
 
     @property
     def command(self) -> str:
@@ -56,10 +60,11 @@ class BenchOptions:
         words += ["--size", f"{self.height}x{self.width}"]
         words += ["--min-runs", str(self.min_runs), "--min-seconds", f"{self.min_seconds:g}"]
         words += ["--threads", str(self.threads)] if self.threads else []
+        words += ["--precision", self.precision] if self.precision else []
         return shlex.join(words)
 
 
-OpenEngineOf = Callable[[Path, int | None], OpenEngine]
+OpenEngineOf = Callable[[Path, int | None, Precision | None], OpenEngine]
 
 
 def run_bench(
@@ -73,6 +78,11 @@ def run_bench(
         DrcDeployError: nothing to measure was found, the images cannot be used, or ``options.out`` is not writable.
     """
     subjects = find_subjects(options.engines, options.workdir)
+    checkpoints = [subject for subject in subjects if subject.path.suffix == ".safetensors"]
+    if options.precision is not None and not checkpoints:
+        raise UsageError(
+            "--precision is for checkpoints, and no engine here is one.", "Leave it out: exported files have their own."
+        )
     images = ImageSet(options.data, options.lr_folder)
     if options.data is not None:
         pairs.find_images(options.data, pairs.HR_FOLDER)
@@ -81,7 +91,8 @@ def run_bench(
     with Watch(open_instruments) as watch, Contest() as contest:
         watch.rest()
         for subject in subjects:
-            contest.enter(subject, open_engine(subject.path, options.threads))
+            precision = options.precision if subject in checkpoints else None
+            contest.enter(subject, open_engine(subject.path, options.threads, precision))
         campaign = _Campaign(options, contest, images, watch)
         return campaign.run(machine)
 

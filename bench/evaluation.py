@@ -6,6 +6,7 @@ from pathlib import Path
 
 from drc_deploy.bench import quality
 from drc_deploy.bench.quality import ImageQuality, Upscale
+from drc_deploy.engine_info import Precision
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import find_engine
 from drc_deploy.pairs import find_pairs
@@ -32,6 +33,8 @@ class EvaluationOptions:
     threads: int | None = None
     tile: int | None = None
     overlap: int | None = None
+    precision: Precision | None = None
+    """In which a checkpoint is computed; None: fp32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +85,15 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
 def _open(options: EvaluationOptions, stack: ExitStack) -> tuple[Upscale, int, str]:
     """Give the way of upscaling, its scale, and what computes it."""
     if options.model == BICUBIC:
+        if options.precision is not None:
+            raise UsageError("bicubic has no precision to choose.", "Leave out --precision.")
         scale = options.scale or BICUBIC_SCALE
         return quality.upscale_bicubic(scale), scale, "NumPy"
     from drc_deploy.runtime.backend import open_backend
     from drc_deploy.runtime.upscaler import Upscaler
 
-    backend = stack.enter_context(open_backend(find_engine(options.model, options.workdir), threads=options.threads))
+    engine = find_engine(options.model, options.workdir)
+    backend = stack.enter_context(open_backend(engine, threads=options.threads, precision=options.precision))
     scale = backend.info.scale
     if options.scale not in (None, scale):
         raise UsageError(f"{options.model} upscales by {scale}, not by {options.scale}.", "Leave --scale out.")

@@ -18,7 +18,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from drc_deploy.bench.memory import DeviceMemory, Reading, peak_host_memory
 from drc_deploy.bench.timing import Budget, Round, WarmUp, time_runs, warm_up
-from drc_deploy.engine_info import EngineInfo
+from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import DrcDeployError
 from drc_deploy.metrics import UInt8Image
 
@@ -59,12 +59,14 @@ class OpenFile:
 
     path: Path
     threads: int | None
+    precision: Precision | None = None
+    """In which a checkpoint is computed; None: fp32."""
 
     def __call__(self) -> Engine:
         """Load it."""
         from drc_deploy.runtime.upscaler import Upscaler
 
-        return Upscaler.open(self.path, threads=self.threads)
+        return Upscaler.open(self.path, threads=self.threads, precision=self.precision)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from drc_deploy.engine_info import EXACT_PLAN_SUFFIX, EXACT_SUFFIX, EngineInfo
-from drc_deploy.errors import ArtefactError
+from drc_deploy.engine_info import EXACT_PLAN_SUFFIX, EXACT_SUFFIX, EngineInfo, Precision
+from drc_deploy.errors import ArtefactError, UsageError
 
 if TYPE_CHECKING:
     from drc_deploy.runtime.gpu_memory import GpuMemory
@@ -90,14 +90,16 @@ class Backend(Protocol):
         self.close()
 
 
-def open_backend(path: Path, *, threads: int | None = None) -> Backend:
+def open_backend(path: Path, *, threads: int | None = None, precision: Precision | None = None) -> Backend:
     """Load a ``.plan``, ``.onnx`` or ``.safetensors`` file.
 
     Args:
         path: the file.
         threads: CPU threads; None leaves the choice to the library.
+        precision: of the body of a checkpoint's network; None: fp32. An exported file has its own.
 
     Raises:
+        UsageError: ``precision`` is given for an exported file.
         ArtefactError: the file is missing, damaged, or of another program, version or GPU.
         MissingDependencyError: this machine lacks the library or the device.
     """
@@ -106,6 +108,11 @@ def open_backend(path: Path, *, threads: int | None = None) -> Backend:
     if path.name.endswith((EXACT_SUFFIX, EXACT_PLAN_SUFFIX)):
         served = path.with_name(path.name.removesuffix(f".exact{path.suffix}") + path.suffix)
         raise ArtefactError(f"{path} only serves {served} with --exact.", f"Give {served} and --exact.")
+    if path.suffix == ".safetensors":
+        from drc_deploy.runtime.torch_backend import TorchBackend
+
+        return TorchBackend(path, threads=threads, precision=precision or "fp32")
+    refuse_precision(path, precision)
     if path.suffix == ".onnx":
         from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
 
@@ -114,11 +121,19 @@ def open_backend(path: Path, *, threads: int | None = None) -> Backend:
         from drc_deploy.runtime.tensorrt_backend import TensorRTBackend
 
         return TensorRTBackend(path)
-    if path.suffix == ".safetensors":
-        from drc_deploy.runtime.torch_backend import TorchBackend
-
-        return TorchBackend(path, threads=threads)
     raise ArtefactError(f"{path} is not an engine.", "Give a .plan, .onnx or .safetensors file.")
+
+
+def refuse_precision(path: Path, precision: Precision | None) -> None:
+    """Refuse to choose the precision of an exported file.
+
+    Raises:
+        UsageError: one is given.
+    """
+    if precision is not None:
+        raise UsageError(
+            f"{path} has the precision that it was exported with.", "Leave out --precision, or give the checkpoint."
+        )
 
 
 def check_batch(batch: Pixels, info: EngineInfo) -> None:

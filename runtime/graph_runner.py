@@ -1,4 +1,4 @@
-"""What computes a network with several named inputs and outputs: ONNX Runtime or TensorRT."""
+"""What computes a network with several named inputs and outputs: ONNX Runtime, TensorRT or torch."""
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -7,7 +7,7 @@ from drc_deploy.runtime.backend import Pixels
 
 
 class GraphRunner(Protocol):
-    """A loaded network; ``OnnxSessions`` and ``PlanRunner`` are two."""
+    """A loaded network; ``OnnxSessions``, ``PlanRunner`` and the ``ExactRunner`` of torch."""
 
     device: str
     """What really computes, as the library tells."""

@@ -2,8 +2,7 @@
 
 import functools
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain, islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from drc_deploy.runtime.backend import Pixels
 from drc_deploy.runtime.bound_runs import BoundRuns
 from drc_deploy.runtime.memory_plan import usable_cores
 from drc_deploy.runtime.onnx_providers import CPU, CUDA, import_onnxruntime, open_for_streams, open_session
+from drc_deploy.runtime.worker_pool import in_workers
 
 CUDA_CALLS = 3
 """Of a stream on a GPU: one that is uploaded, one that is computed, one that is downloaded."""
@@ -66,24 +66,16 @@ class OnnxSessions:
         return self._compute(compute, outputs, feeds)
 
     def stream(self, outputs: Sequence[str], many: Iterable[Feeds]) -> Generator[list[Pixels], None, None]:
-        """Compute ``outputs`` for many feeds, in order; on a CPU one per core at a time.
+        """Compute ``outputs`` for many feeds, in order; on a CPU one per core at a time (see ``in_workers``).
 
-        All cores on one call lose some time to waiting for each other. On a GPU the copies of one call run beside the
-        computation of another. The feeds are taken at most twice as many ahead.
+        On a GPU the copies of one call run beside the computation of another.
         """
-        remaining = iter(many)
-        with ThreadPoolExecutor(self.workers) as pool:
-            ahead: list[Future[list[Pixels]]] = []
-            try:
-                while len(chunk := list(islice(remaining, self.workers))) == self.workers > 1:
-                    submitted = [pool.submit(self._compute, self._one_of_many(), outputs, feeds) for feeds in chunk]
-                    ahead, ready = submitted, ahead
-                    yield from (job.result() for job in ready)
-                yield from (job.result() for job in ahead)
-            finally:
-                pool.shutdown(cancel_futures=True)
-        # Too few to share out: all cores for one after the other.
-        yield from (self.run(outputs, feeds) for feeds in chain(chunk, remaining))
+        yield from in_workers(
+            many,
+            self.workers,
+            lambda: partial(self._compute, self._one_of_many(), outputs),
+            partial(self.run, outputs),
+        )
 
     def _one_of_many(self) -> Run:
         """Give what computes one call in a thread beside others."""

@@ -86,7 +86,7 @@ class Rescue:
             if self._open_float32 is None:
                 raise ArtefactError(
                     "half precision broke a tile of this image, and there is no float32 network to compute it with.",
-                    "Keep the ONNX file beside the plan, or export with --precision fp32.",
+                    "Keep the ONNX file beside the plan, or use --precision fp32.",
                 )
             self._float32 = self._open_float32()
             _log.warning("Half precision breaks tiles of this image: computing those with %s.", self._float32.device)

@@ -9,10 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from drc_deploy.engine_info import EXACT_PLAN_SUFFIX, EXACT_SUFFIX, FLOAT_SUFFIX, EngineInfo, read_sidecar
+from drc_deploy.engine_info import (
+    EXACT_PLAN_SUFFIX,
+    EXACT_SUFFIX,
+    FLOAT_SUFFIX,
+    EngineInfo,
+    Precision,
+    read_sidecar,
+)
 from drc_deploy.errors import ArtefactError, ImageError, UsageError
 from drc_deploy.runtime import channels
-from drc_deploy.runtime.backend import Backend, Pixels, open_backend
+from drc_deploy.runtime.backend import Backend, Pixels, open_backend, refuse_precision
 from drc_deploy.runtime.exact import OVERLAP_PX, ExactBackend, open_exact, passes_before, with_image_means
 from drc_deploy.runtime.gpu_memory import GpuMemory
 from drc_deploy.runtime.memory_plan import Fitted, MemoryBudget, fit_plan, free_budget, resident_bytes
@@ -80,6 +87,7 @@ class Upscaler:
         threads: int | None = None,
         exact: bool = False,
         max_memory: int | None = None,
+        precision: Precision | None = None,
     ) -> "Upscaler":
         """Load an engine file; see ``open_backend`` for what can go wrong.
 
@@ -91,10 +99,12 @@ class Upscaler:
             exact: give what the untiled network would, to one grey level, in three times the time; of ``NAME.onnx``
                 this runs ``NAME.exact.onnx``, of ``NAME.plan`` the ``NAME.exact.plan`` beside it, or else that ONNX.
             max_memory: bytes that the process may take; None: half of what is free. Tiles become smaller and fewer at
-                a time to keep within it. For an ONNX of any size on a CPU.
+                a time to keep within it. For a checkpoint, or an ONNX of any size, on a CPU.
+            precision: of the body of a checkpoint's network; None: fp32.
         """
         path = Path(path)
-        backend = _open_exact(path, threads) if exact else open_backend(path, threads=threads)
+        opened = _open_exact if exact else open_backend
+        backend = opened(path, threads=threads, precision=precision)
 
         def open_float() -> Backend:
             return _open_float_variant(path, backend.info, threads)
@@ -105,7 +115,7 @@ class Upscaler:
                 tile=tile,
                 overlap=overlap,
                 open_float=open_float,
-                open_rescue=_cpu_opener(path, backend, threads),
+                open_rescue=_float32_opener(path, backend, threads),
                 budget=_budget(backend, max_memory),
             )
         except UsageError:
@@ -290,13 +300,11 @@ def _onnx_of(path: Path) -> Path:
     return path.with_name(sidecar.onnx_file) if sidecar else path.with_suffix(".onnx")
 
 
-def _open_exact(path: Path, threads: int | None) -> Backend:
+def _open_exact(path: Path, *, threads: int | None, precision: Precision | None) -> Backend:
     """Open the network that takes the means of the whole image; the network itself where it takes no such means."""
     if path.suffix == ".safetensors":
-        raise ArtefactError(
-            f"{path} is a checkpoint, and exact tiles need an exported network.",
-            f"Run `drc-deploy export {path} --exact`, and give the NAME.onnx that it writes.",
-        )
+        return _open_exact_checkpoint(path, threads, precision or "fp32")
+    refuse_precision(path, precision)
     sidecar = read_sidecar(path) if path.suffix == ".plan" else None
     exact_plan = path.with_suffix(EXACT_PLAN_SUFFIX)
     if sidecar is not None and exact_plan.is_file():
@@ -320,6 +328,17 @@ def _open_checked(variant: Path, info: EngineInfo, engine: Path, threads: int | 
     exact = open_exact(variant, threads=threads)
     _refuse_stranger(exact, variant, info, engine)
     return exact
+
+
+def _open_exact_checkpoint(path: Path, threads: int | None, precision: Precision) -> Backend:
+    backend = open_backend(path, threads=threads, precision=precision)
+    if not backend.info.global_operations:
+        return backend
+    from drc_deploy.runtime.torch_backend import TorchBackend
+    from drc_deploy.runtime.torch_exact import exact_backend
+
+    assert isinstance(backend, TorchBackend)
+    return exact_backend(backend.network, backend.workers)
 
 
 def _refuse_stranger(backend: Backend, file: Path, info: EngineInfo, served: Path) -> None:
@@ -357,8 +376,13 @@ def _budget(backend: Backend, max_memory: int | None) -> MemoryBudget | None:
     return MemoryBudget(max_memory, loaded)
 
 
-def _cpu_opener(path: Path, backend: Backend, threads: int | None) -> Callable[[], Backend] | None:
-    """Give what opens the same network on the CPU, which computes in float32 whatever the graph's precision."""
+def _float32_opener(path: Path, backend: Backend, threads: int | None) -> Callable[[], Backend] | None:
+    """Give what opens the same network in float32; None where there is none.
+
+    That is the checkpoint itself, or the ONNX on the CPU, which computes in float32 whatever the graph's precision.
+    """
+    if path.suffix == ".safetensors":
+        return lambda: open_backend(path, threads=threads)
     onnx = _onnx_of(path)
     if path.suffix not in (".onnx", ".plan") or not onnx.is_file() or "CPU" in backend.device:
         return None

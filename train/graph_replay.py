@@ -6,11 +6,9 @@ computes them.
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor, nn
 
-WARM_UP_PASSES = 3
-"""Before the recording, as PyTorch asks for: libraries choose their kernels and allocate in the first ones."""
+from drc_deploy.torch_gpu import record, warm_up
 
 Pass = Callable[[Sequence[Tensor]], Tensor]
 """Computes the losses of a batch and leaves the gradients in the parameters."""
@@ -28,17 +26,10 @@ class GraphReplay:
             parameters: Whose gradients ``run`` computes.
         """
         self._images = [image.clone() for image in images]
-        side, main = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(main)
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP_PASSES):
-                run(self._images)
-        main.wait_stream(side)
+        warm_up(lambda: run(self._images))
         for parameter in parameters:
             parameter.grad = None  # so that the recording writes gradients, instead of adding to those of before
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._losses = run(self._images)
+        self._graph, self._losses = record(lambda: run(self._images))
 
     def __call__(self, images: Sequence[Tensor]) -> Tensor:
         """Run the pass on a batch: gradients are in the parameters afterwards, losses are returned."""

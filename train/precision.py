@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from drc_deploy.errors import MissingDependencyError
 from drc_deploy.models.network import SRNetwork
+from drc_deploy.torch_gpu import prepare_gpu
 from drc_deploy.train.choices import Precision
 from drc_deploy.train.device import training_device
 
@@ -32,12 +32,8 @@ def prepare_device(precision: Precision) -> None:
     Raises:
         MissingDependencyError: the GPU has no bfloat16.
     """
-    if training_device().type != "cuda":
-        return
-    # TF32 has 11 bits: an image in 0..255 would be rounded to an eighth of a grey level.
-    torch.backends.cudnn.allow_tf32 = False
-    if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise MissingDependencyError("this GPU does not compute in bfloat16.", "Use --precision fp16 or fp32.")
+    if training_device().type == "cuda":
+        prepare_gpu(precision)
 
 
 def keep_images_float32(network: SRNetwork) -> None:

@@ -40,6 +40,7 @@ def _check_seconds(context: click.Context, parameter: click.Parameter, value: fl
 )
 @click.option("--min-runs", type=click.IntRange(1), default=40, show_default=True, help="Timed runs of each engine.")
 @options.threads_option
+@options.precision_option
 @options.json_option
 def command(as_json: bool, out: Path | None, size: tuple[int, int], **arguments: object) -> None:
     """Measure latency, memory and quality of ENGINEs in one run, and write report.json and report.html.

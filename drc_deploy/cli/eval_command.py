@@ -19,6 +19,7 @@ from drc_deploy.cli import options
 @click.option("--scale", type=click.IntRange(1, 16), help="Upscaling factor.  [default: the network's; 4 for bicubic]")
 @options.workdir_option
 @options.threads_option
+@options.precision_option
 @click.option("--tile", type=click.IntRange(1), help="Largest side of a tile in LR pixels.  [default: the whole image]")
 @click.option("--overlap", type=click.IntRange(0), help="Context around each tile in LR pixels.")
 @options.json_option

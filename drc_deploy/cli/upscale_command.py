@@ -10,6 +10,7 @@ from drc_deploy.cli import options
 from drc_deploy.errors import DrcDeployError, UsageError
 
 if TYPE_CHECKING:
+    from drc_deploy.engine_info import Precision
     from drc_deploy.runtime.job_runner import Failed
 
 
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     "--max-memory",
     type=options.ByteSize(),
     metavar="SIZE",
-    help="Host memory that the process may take, such as 800MiB or 2GiB, with an ONNX on a CPU; a plan takes what the "
-    "GPU has left.  [default: half of what is free]",
+    help="Host memory that the process may take, such as 800MiB or 2GiB, with an ONNX or a checkpoint on a CPU; "
+    "a plan takes what the GPU has left.  [default: half of what is free]",
 )
+@options.precision_option
 @options.threads_option
 @options.workdir_option
 @options.json_option
@@ -46,6 +48,7 @@ def command(
     overlap: int | None,
     exact: bool,
     max_memory: int | None,
+    precision: "Precision | None",
     threads: int | None,
     workdir: Path,
     as_json: bool,
@@ -56,8 +59,8 @@ def command(
     PNG, JPEG, WebP, TIFF or BMP: a file, a folder, a quoted pattern such as 'photos/**/*.jpg', or - for standard input.
     A file in.png becomes in_x4.png beside it, a folder or pattern in FOLDER becomes FOLDER_x4; nothing is written over.
 
-    Tiles of a network with channel attention differ a little from the whole image; --exact takes that away. It runs
-    NAME.exact.onnx or NAME.exact.plan, which `export --exact` writes.
+    Tiles of a network with channel attention differ a little from the whole image; --exact takes that away. Of an
+    exported network it runs NAME.exact.onnx or NAME.exact.plan, which `export --exact` writes.
 
     A video (MP4, MOV, MKV, WebM or AVI, one at a time) keeps its sound, subtitles and time stamps; the same command
     goes on with one that was stopped.
@@ -82,7 +85,7 @@ def command(
     path = find_engine(engine, workdir) if engine else newest_engine(workdir)
     if not engine:
         click.echo(f"Using the newest engine: {path}", err=True)
-    how: dict[str, Any] = {"tile": tile, "overlap": overlap, "exact": exact}
+    how: dict[str, Any] = {"tile": tile, "overlap": overlap, "exact": exact, "precision": precision}
     with Upscaler.open(path, **how, threads=threads, max_memory=max_memory) as upscaler:
         run_options, scale = RunOptions(overwrite, skip_existing, tolerant), upscaler.info.scale
         if any(is_video(name) for name in inputs):

@@ -86,6 +86,7 @@ class ChannelAttention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         hidden = channels // ATTENTION_REDUCTION
+        self.pool = nn.AdaptiveAvgPool2d(1)
         self.conv_du = nn.Sequential(
             nn.Conv2d(channels, hidden, 1),
             nn.ReLU(inplace=True),
@@ -95,7 +96,7 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
-        factor: Tensor = self.conv_du(F.adaptive_avg_pool2d(x, 1))
+        factor: Tensor = self.conv_du(self.pool(x))
         return x * factor
 
 
@@ -157,6 +158,8 @@ class DRN(SRNetwork):
         tail_inputs = [_stage_width(features, self.phases, 0)]
         tail_inputs += [2 * _stage_output(features, self.phases, s) for s in range(self.phases)]
         self.tail = nn.ModuleList(nn.Conv2d(channels, 3, 3, padding=1) for channels in tail_inputs)
+        attention = [name for name, module in self.named_modules() if isinstance(module, ChannelAttention)]
+        self.global_means = tuple(f"{name}.pool" for name in attention)
         # The last tail makes the result: 8 bits need more than the 11 of a half-precision sum.
         self.float32_modules = ("sub_mean", "add_mean", f"tail.{self.phases}")
         self.image_modules = ("sub_mean", "head", *(f"tail.{k}" for k in range(self.phases + 1)), "add_mean")

@@ -60,6 +60,8 @@ class SRNetwork(nn.Module, abc.ABC):
         prunable_layers: The layers that search and pruning may narrow, in the order of ``widths``.
         receptive_field: How far an output pixel sees on each side through local operations, in input pixels.
         global_operations: Whether some operation sees the whole input, such as channel attention.
+        global_means: Modules that take the mean over the whole input, (N, C, H, W) -> (N, C, 1, 1), each once in
+            ``upscale``; H and W are multiples of those of the input. Empty where something else sees the whole input.
     """
 
     spec: ModelSpec
@@ -68,6 +70,7 @@ class SRNetwork(nn.Module, abc.ABC):
     prunable_layers: tuple[PrunableLayer, ...]
     receptive_field: int
     global_operations: bool
+    global_means: tuple[str, ...] = ()
 
     @abc.abstractmethod
     def forward(self, lr: Tensor) -> list[Tensor]:

@@ -16,7 +16,7 @@ from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.report import Baseline, CropStrip, EngineResult, NotMeasured, Report, Settings, Tile
 from drc_deploy.bench.timing import WarmUp
 from drc_deploy.bench.worker import Engine
-from drc_deploy.engine_info import EngineInfo
+from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
@@ -62,6 +62,7 @@ class OpenFake:
 
     path: Path
     threads: int | None
+    precision: Precision | None = None
 
     def __call__(self) -> Engine:
         print("a native library speaks")  # noqa: T201

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -7,7 +8,8 @@ import pytest
 from drc_deploy.bench import campaign
 from drc_deploy.bench.campaign import ROUNDS, BenchOptions
 from drc_deploy.bench.report import Report, read_report, write_report
-from drc_deploy.errors import ArtefactError, InputError
+from drc_deploy.engine_info import Precision
+from drc_deploy.errors import ArtefactError, InputError, UsageError
 from drc_deploy.locate import sample_images
 from drc_deploy.pairs import Photograph
 from tests.bench.fakes import OpenFake
@@ -109,3 +111,17 @@ def test_the_command_repeats_the_run(tmp_path: Path) -> None:
     command = options(tmp_path / "my work", Path("Set5"), "a.onnx").command
     assert command.startswith("drc-deploy bench a.onnx --workdir '")
     assert command.endswith("--data Set5 --size 24x32 --min-runs 16 --min-seconds 0.01")
+
+
+def test_a_precision_is_for_checkpoints_and_only_they_get_it(workdir: Path, data: Path) -> None:
+    opened: list[tuple[str, str | None]] = []
+
+    def open_engine(path: Path, threads: int | None, precision: Precision | None) -> OpenFake:
+        opened.append((path.suffix, precision))
+        return OpenFake(path, threads, precision)
+
+    both = replace(options(workdir, data, "good.onnx", "damaged.safetensors"), precision="fp16")
+    campaign.run_bench(both, open_engine)
+    assert sorted(opened) == [(".onnx", None), (".safetensors", "fp16")]
+    with pytest.raises(UsageError, match="no engine here is one"):
+        campaign.run_bench(replace(both, engines=("good.onnx",)), open_engine)

@@ -44,6 +44,16 @@ def test_exact_tiles_are_within_a_grey_level_of_the_whole_photograph(path: Path,
     assert np.abs(without.astype(int) - expected).max() > 1
 
 
+def test_exact_tiles_of_graph_and_checkpoint_are_the_same(trained: ExportResult) -> None:
+    image = read_rgb(sample_images()[0])[100:220, 60:190]
+    results = []
+    for path in (trained.onnx, SHIPPED / "drn_xs.safetensors"):
+        with Upscaler.open(path, tile=64, exact=True) as upscaler:
+            results.append(upscaler(image).astype(int))
+    assert np.abs(results[0] - results[1]).max() <= 1
+    assert (results[0] != results[1]).mean() < 1e-3
+
+
 def test_a_graph_whose_tiles_differ_is_not_kept(request_here: ExportRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exact, "CHECK_TILE_PX", 40)
     monkeypatch.setattr("drc_deploy.runtime.exact.PASSES", 0)

@@ -12,7 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 from drc_deploy.engine_info import EXACT_SUFFIX, INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.export.exact import make_exact
-from drc_deploy.locate import SHIPPED
 from drc_deploy.runtime.exact import open_exact, with_image_means
 from drc_deploy.runtime.fake_backend import fake_info
 from drc_deploy.runtime.tiles import plan_tiles
@@ -136,11 +135,6 @@ def test_an_exact_graph_of_another_checkpoint_is_refused(tmp_path: Path) -> None
     onnx.save(attention_model(info(checkpoint_sha256="1" * 64)), path)
     with pytest.raises(ArtefactError, match="another checkpoint"):
         Upscaler.open(path, exact=True)
-
-
-def test_a_checkpoint_is_no_engine_for_exact_tiles() -> None:
-    with pytest.raises(ArtefactError, match="is a checkpoint"):
-        Upscaler.open(SHIPPED / "drn_xs.safetensors", exact=True)
 
 
 def test_images_of_several_sizes_are_exact_one_after_the_other(tmp_path: Path) -> None:

@@ -3,13 +3,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drc_deploy.errors import ArtefactError
+from drc_deploy.engine_info import Precision
+from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.runtime.backend import open_backend
 from drc_deploy.runtime.upscaler import Upscaler
 
 torch = pytest.importorskip("torch")
 
 from drc_deploy.checkpoint import Checkpoint, save_checkpoint  # noqa: E402 (they need torch)
+from drc_deploy.images import read_rgb  # noqa: E402
+from drc_deploy.locate import SHIPPED, sample_images  # noqa: E402
 from drc_deploy.models.network import ModelSpec  # noqa: E402
 from drc_deploy.models.registry import build_network  # noqa: E402
 
@@ -32,6 +35,7 @@ def test_a_checkpoint_runs_as_the_network_that_it_holds(checkpoint: Path) -> Non
         assert np.allclose(backend.run(batch), expected, atol=0.01)
         assert (backend.info.model, backend.info.scale, backend.info.io_dtype) == ("drn_xs", 4, "float32")
         assert backend.device.startswith("torch ")
+        assert backend.device.endswith(" fp32")
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -46,3 +50,66 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     with pytest.raises(ArtefactError):
         open_backend(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_a_stream_gives_what_run_gives_in_order(checkpoint: Path, threads: int, count: int) -> None:
+    batches = [np.full((1, 6, 7, 3), 20 * index, np.float32) for index in range(count)]
+    with open_backend(checkpoint, threads=threads) as backend:
+        assert backend.workers == threads
+        results = list(backend.stream(iter(batches)))
+        assert len(results) == count
+        for batch, result in zip(batches, results, strict=True):
+            assert np.allclose(result, backend.run(batch), atol=0.01)
+        assert torch.get_num_threads() == threads  # as before the workers, which have one each
+
+
+@pytest.mark.parametrize(("precision", "most"), [("fp16", 0.5), ("bf16", 4)])
+def test_half_precision_is_near_float32_and_told(precision: Precision, most: float) -> None:
+    batch = read_rgb(sample_images()[0])[None, 100:124, 100:130].astype(np.float32)
+    path = SHIPPED / "drn_xs.safetensors"
+    with open_backend(path) as exact, open_backend(path, precision=precision) as half:
+        assert half.info.precision == precision
+        assert half.device.endswith(f" {precision}")
+        assert 0 < np.abs(half.run(batch) - exact.run(batch)).max() < most
+
+
+def test_tiles_that_half_precision_breaks_come_from_float32(checkpoint: Path, tmp_path: Path) -> None:
+    """Features that grow by 3e4 before a ReLU and shrink by as much behind it are the same in float32 only."""
+    from drc_deploy.checkpoint import load_checkpoint
+
+    network = load_checkpoint(SHIPPED / "drn_xs.safetensors").build_network()
+    with torch.no_grad():
+        for name, factor in (("body.0.weight", 3e4), ("body.0.bias", 3e4), ("body.2.weight", 1 / 3e4)):
+            network.get_parameter(f"up_blocks.0.0.{name}").mul_(factor)
+    save_checkpoint(tmp_path / "huge.safetensors", Checkpoint.of(network))
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[:, 20:] = 250
+    with Upscaler.open(tmp_path / "huge.safetensors") as exact:
+        expected = exact(image)
+    with Upscaler.open(tmp_path / "huge.safetensors", precision="fp16") as half:
+        result = half(image)
+        assert half.recomputed_tiles == 1
+    assert np.array_equal(result, expected)
+
+
+def test_an_exported_file_keeps_its_precision(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"x")
+    with pytest.raises(UsageError, match="exported with"):
+        open_backend(tmp_path / "x.onnx", precision="fp16")
+
+
+def test_a_large_image_is_planned_within_the_memory_that_is_allowed(checkpoint: Path) -> None:
+    with Upscaler.open(checkpoint, max_memory=resident() + (200 << 20)) as upscaler:
+        fitted = upscaler.fit(3000, 4000)
+        assert fitted.peak is not None
+        assert max(fitted.plan.tile) < 256
+    with Upscaler.open(checkpoint) as upscaler:
+        assert upscaler.fit(3000, 4000).peak is not None
+
+
+def resident() -> int:
+    from drc_deploy.runtime.memory_plan import resident_bytes
+
+    return resident_bytes() or pytest.skip("/proc does not tell")

@@ -1,0 +1,138 @@
+"""Exact tiles of a checkpoint: the means over the whole tile that its network takes can be told and replaced.
+
+It offers what an exact graph offers (``export/exact.py``), by the same names, for ``runtime/exact.py``.
+"""
+
+import threading
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, OUTPUT_NAME, SEEN_NAME
+from drc_deploy.errors import ArtefactError
+from drc_deploy.runtime.backend import Pixels
+from drc_deploy.runtime.exact import ExactBackend
+from drc_deploy.runtime.torch_cpu import in_threads
+from drc_deploy.runtime.torch_network import TileNetwork
+
+_TRIAL_PX = 8
+"""Side of the input that tells how many channels every mean has."""
+
+Feeds = Mapping[str, Pixels]
+
+
+def exact_backend(network: TileNetwork, workers: int) -> ExactBackend:
+    """Give exact tiles of ``network``, which cannot be used without from then on; ``workers`` at a time.
+
+    Raises:
+        ArtefactError: something else than means sees the whole tile.
+    """
+    if not network.network.global_means:
+        raise ArtefactError(
+            f"{network.info.model} does not tell by which means it sees a whole tile.", "Leave out --exact."
+        )
+    runner = ExactRunner(network, workers)
+    return ExactBackend(runner, network.info, runner.mean_count)
+
+
+class ExactRunner:
+    """Runs a network on tiles with means that are given, and tells those of a part of each.
+
+    Attributes:
+        device: As ``TileNetwork`` tells.
+        workers: Tiles of a stream that are computed at a time; may be lowered.
+        mean_count: Number of all channels whose means the network takes.
+    """
+
+    def __init__(self, network: TileNetwork, workers: int) -> None:
+        self._network, self.device, self.workers = network, network.name, workers
+        self._means = _Means(network)
+        self.mean_count = self._means.count
+
+    def run(self, outputs: Sequence[str], feeds: Feeds) -> list[Pixels]:
+        """Compute ``OUTPUT_NAME`` or ``SEEN_NAME`` of a batch of one, or both.
+
+        Args:
+            outputs: What to give.
+            feeds: As an exact graph takes them.
+
+        Raises:
+            ArtefactError: torch refused.
+        """
+        tile = torch.from_numpy(np.ascontiguousarray(feeds[INPUT_NAME])).to(self._network.device)
+        means = torch.from_numpy(feeds[MEANS_NAME]).to(self._network.device) if feeds[GIVEN_NAME].all() else None
+        kept = tuple(feeds[KEPT_NAME].tolist()) if SEEN_NAME in outputs else None
+        results = {}
+        with self._means.of(_Pass((tile.shape[1], tile.shape[2]), kept, means)) as seen:
+            results[OUTPUT_NAME] = self._network(tile)
+        if kept is not None:
+            results[SEEN_NAME] = torch.cat([seen[name] for name in self._network.network.global_means], dim=1)
+        return [results[name].cpu().numpy() for name in outputs]
+
+    def stream(self, outputs: Sequence[str], many: Iterable[Feeds]) -> Generator[list[Pixels], None, None]:
+        """Compute ``outputs`` for many feeds, in order."""
+        return in_threads(many, self.workers, partial(self.run, outputs))
+
+    def close(self) -> None:
+        """Nothing to do: torch frees the memory with this object."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """What one pass is about."""
+
+    sides: tuple[int, int]
+    """Height and width of the tile, in input pixels."""
+    kept: Sequence[int] | None
+    """Top, left, bottom and right of the part whose means are told, in input pixels; None: nothing is told."""
+    means: Tensor | None
+    """(K,) to use; None: those of the tile."""
+
+    def part(self, features: Tensor) -> Tensor:
+        """Cut the part that is told out of (N, C, H, W), whose sides are multiples of the tile's."""
+        assert self.kept is not None
+        rows, columns = (features.shape[2 + axis] // side for axis, side in enumerate(self.sides))
+        top, left, bottom, right = self.kept
+        return features[:, :, top * rows : bottom * rows, left * columns : right * columns]
+
+
+class _Means:
+    """Stands in the place of all modules that take a mean over the whole tile.
+
+    Attributes:
+        count: Number of channels of all means.
+    """
+
+    def __init__(self, network: TileNetwork) -> None:
+        names = network.network.global_means
+        self._now = threading.local()  # several threads run the network at a time
+        for name in names:
+            network.network.get_submodule(name).forward = partial(self._mean, name)
+        self._places: dict[str, slice] = {}
+        trial = torch.zeros(1, _TRIAL_PX, _TRIAL_PX, 3, device=network.device)
+        with self.of(_Pass((_TRIAL_PX, _TRIAL_PX), (0, 0, 1, 1), None)) as seen:
+            network(trial)
+        self.count = 0
+        for name in names:
+            self._places[name] = slice(self.count, self.count + seen[name].shape[1])
+            self.count = self._places[name].stop
+
+    @contextmanager
+    def of(self, what: _Pass) -> Iterator[dict[str, Tensor]]:
+        """Let this thread's next pass be ``what``; give the means that it saw, (N, C) float32, by module."""
+        self._now.what, self._now.seen = what, {}
+        yield self._now.seen
+
+    def _mean(self, name: str, features: Tensor) -> Tensor:
+        what: _Pass = self._now.what
+        if what.kept is not None:
+            self._now.seen[name] = what.part(features).mean((2, 3)).float()
+        if what.means is None:
+            return F.adaptive_avg_pool2d(features, 1)
+        return what.means[self._places[name]].to(features.dtype).view(1, -1, 1, 1)

@@ -1,0 +1,96 @@
+"""The network of a checkpoint as torch runs it: on which device, in which precision and layout."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.engine_info import EngineInfo, Precision
+from drc_deploy.errors import ArtefactError
+from drc_deploy.files import sha256_of
+from drc_deploy.models.network import SRNetwork
+from drc_deploy.runtime.torch_memory import bytes_per_pixel
+from drc_deploy.torch_gpu import prepare_gpu
+
+_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class TileNetwork:
+    """Upscales tiles on the GPU when torch has one, else on the CPU; channels last, where convolutions are fastest.
+
+    Attributes:
+        device: Where tiles must lie.
+        info: What the checkpoint holds, and the precision of the body.
+        name: ``torch``, the device and the precision.
+        network: The network itself.
+    """
+
+    def __init__(self, path: Path, precision: Precision) -> None:
+        """Load ``path``.
+
+        Raises:
+            ArtefactError: it is no checkpoint.
+            MissingDependencyError: the GPU does not compute in ``precision``.
+        """
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        on_cpu = self.device.type == "cpu"
+        if not on_cpu:
+            prepare_gpu(precision)
+        self.network = _load(path, precision, self.device)
+        self.info = EngineInfo(
+            model=self.network.spec.name,
+            scale=self.network.scale,
+            precision=precision,
+            io_dtype="float32",
+            tile=None,
+            max_batch=1,
+            receptive_field=self.network.receptive_field,
+            global_operations=self.network.global_operations,
+            params=self.network.parameter_count,
+            widths=tuple(self.network.widths),
+            checkpoint_sha256=sha256_of(path),
+            cpu_bytes_per_pixel=_cpu_bytes_per_pixel(path) if on_cpu else None,
+        )
+        self.name = f"torch {'CPU' if on_cpu else torch.cuda.get_device_name(self.device)} {precision}"
+
+    def __call__(self, tiles: Tensor) -> Tensor:
+        """Upscale (N, H, W, 3) float32 in [0, 255] to (N, scale*H, scale*W, 3) float32, in one piece of memory.
+
+        Raises:
+            ArtefactError: torch refused, most likely for want of memory.
+        """
+        with torch.inference_mode(), refusals_told(self.info, tuple(tiles.shape)):
+            planes = tiles.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+            return self.network.upscale(planes).permute(0, 2, 3, 1).contiguous()
+
+
+@contextmanager
+def refusals_told(info: EngineInfo, shape: tuple[int, ...]) -> Iterator[None]:
+    """Say what torch could not run when it fails in the block.
+
+    Raises:
+        ArtefactError: it did.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise ArtefactError(
+            f"torch could not run {info.model} on an input of {shape}: {error}.",
+            "If memory ran out, give a smaller --tile.",
+        ) from error
+
+
+def _load(path: Path, precision: Precision, device: torch.device) -> SRNetwork:
+    network = load_checkpoint(path).build_network()
+    if precision != "fp32":
+        network.cast_body(_DTYPES[precision])
+    # The types of `to` do not know its keyword for the memory format.
+    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _cpu_bytes_per_pixel(path: Path) -> int:
+    """Count in float32 whatever the precision: on a CPU, kernels for 16 bits hold float32 beside them."""
+    return bytes_per_pixel(_load(path, "fp32", torch.device("meta")))

@@ -1,0 +1,40 @@
+"""Many pieces of work of equal size on a CPU: one per core at a time, as long as there are enough of them."""
+
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_workers(
+    items: Iterable[Item],
+    workers: int,
+    for_workers: Callable[[], Callable[[Item], Result]],
+    on_all_cores: Callable[[Item], Result],
+) -> Generator[Result, None, None]:
+    """Compute every item, and give the results in order.
+
+    All cores on one item lose some time to waiting for each other. The items are taken at most twice as many ahead.
+
+    Args:
+        items: What to compute.
+        workers: Items computed at a time.
+        for_workers: Gives what computes one item in each of ``workers`` threads; asked for only where there are enough.
+        on_all_cores: Computes one item of those that are too few for all cores; called by this thread.
+    """
+    remaining = iter(items)
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: list[Future[Result]] = []
+        try:
+            while len(chunk := list(islice(remaining, workers))) == workers > 1:
+                compute = for_workers()
+                submitted = [pool.submit(compute, item) for item in chunk]
+                ahead, ready = submitted, ahead
+                yield from (job.result() for job in ready)
+            yield from (job.result() for job in ahead)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    yield from (on_all_cores(item) for item in chain(chunk, remaining))

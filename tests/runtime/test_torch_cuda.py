@@ -1,0 +1,145 @@
+"""Tiles on a GPU: lanes and replay, with a GPU and with a stand-in that does everything at once on the CPU."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from drc_deploy.engine_info import Precision
+from drc_deploy.errors import ArtefactError
+from drc_deploy.locate import SHIPPED
+from drc_deploy.runtime import torch_cuda
+from drc_deploy.runtime.fake_backend import fake_info
+from drc_deploy.runtime.torch_cuda import CudaTiles, Replay
+from drc_deploy.runtime.torch_network import TileNetwork
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+
+
+class Recording:
+    """A graph of one function: a replay computes it again and writes into the first result."""
+
+    def __init__(self, run: Callable[[], torch.Tensor]) -> None:
+        self._run, self.result, self.replays = run, run().clone(), 0
+        self.result.fill_(-1)  # a recording computes nothing
+
+    def replay(self) -> None:
+        self.replays += 1
+        self.result.copy_(self._run())
+
+
+@pytest.fixture
+def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Recording]:
+    made: list[Recording] = []
+
+    def record(run: Callable[[], torch.Tensor]) -> tuple[Recording, torch.Tensor]:
+        made.append(Recording(run))
+        return made[-1], made[-1].result
+
+    monkeypatch.setattr(torch_cuda, "record", record)
+    monkeypatch.setattr(torch_cuda, "warm_up", lambda run: run())
+    return made
+
+
+class Stream:
+    def wait_event(self, event: Any) -> None:
+        assert event.recorded
+
+
+class Event:
+    recorded = False
+
+    def record(self) -> None:
+        self.recorded = True
+
+    def synchronize(self) -> None:
+        assert self.recorded
+
+
+class Doubling:
+    """Enlarges by 2 and adds 1; refuses what is too large, as torch does."""
+
+    device = torch.device("cpu")
+    info = fake_info(io_dtype="float32")
+
+    def __call__(self, tiles: torch.Tensor) -> torch.Tensor:
+        if tiles.shape[1] > 50:
+            raise RuntimeError("CUDA out of memory")
+        return tiles.repeat_interleave(2, 1).repeat_interleave(2, 2) + 1
+
+
+@pytest.fixture
+def tiles(monkeypatch: pytest.MonkeyPatch, recordings: list[Recording]) -> CudaTiles:
+    @contextmanager
+    def stream(_stream: Stream) -> Iterator[None]:
+        yield
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "stream", stream)
+    return CudaTiles(Doubling())  # type: ignore[arg-type]
+
+
+def batch(value: float, side: int = 4) -> np.ndarray:
+    return np.full((1, side, side + 1, 3), value, np.float32)
+
+
+@pytest.mark.parametrize("sides", [[], [4], [4] * 9, [4, 4, 5, 5, 5, 4, 6, 4, 4]])
+def test_a_stream_gives_every_result_in_order(tiles: CudaTiles, sides: list[int]) -> None:
+    batches = [batch(index, side) for index, side in enumerate(sides)]
+    for _ in range(2):  # the second time in the buffers of the first
+        results = list(tiles.stream(iter(batches)))
+        assert len(results) == len(batches)
+        for given, result in zip(batches, results, strict=True):
+            assert np.array_equal(result, given.repeat(2, 1).repeat(2, 2) + 1)
+
+
+def test_batches_are_taken_ahead_as_many_as_there_are_lanes(tiles: CudaTiles) -> None:
+    taken: list[int] = []
+
+    def batches() -> Iterator[np.ndarray]:
+        for index in range(6):
+            taken.append(index)
+            yield batch(index)
+
+    results = tiles.stream(batches())
+    next(results)
+    assert len(taken) == torch_cuda.LANES + 1
+    results.close()  # type: ignore[attr-defined]
+    assert np.array_equal(tiles.run(batch(7)), np.full((1, 8, 10, 3), 8))
+
+
+def test_a_batch_that_the_gpu_refuses_is_told_and_others_go_on(tiles: CudaTiles) -> None:
+    with pytest.raises(ArtefactError, match="out of memory"):
+        list(tiles.stream([batch(1), batch(2, side=51)]))
+    assert tiles.run(batch(3))[0, 0, 0, 0] == 4
+
+
+def test_the_second_pass_over_a_shape_is_recorded_and_others_are_not(recordings: list[Recording]) -> None:
+    replay = Replay(Doubling())
+    for value in (1.0, 2.0, 3.0, 4.0):
+        assert (replay(torch.full((1, 4, 4, 3), value)) == value + 1).all()
+    assert [recording.replays for recording in recordings] == [3]
+    for side in (5, 6, 5, 6):
+        assert (replay(torch.full((1, side, 4, 3), 1.0)) == 2).all()
+    assert len(recordings) == 1
+
+
+@needs_gpu
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 0.02), ("fp16", 1.0)])
+def test_a_gpu_gives_what_a_cpu_gives(precision: Precision, most: float) -> None:
+    random = np.random.default_rng(0)
+    batches = [random.uniform(0, 255, (1, side, 40, 3)).astype(np.float32) for side in (32, 32, 32, 24, 24, 32, 32)]
+    network = TileNetwork(SHIPPED / "drn_xs.safetensors", precision)
+    reference = TileNetwork(SHIPPED / "drn_xs.safetensors", "fp32").network.cpu()
+    for given, result in zip(batches, CudaTiles(network).stream(batches), strict=True):
+        with torch.inference_mode():
+            expected = reference.upscale(torch.from_numpy(given).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        assert np.abs(result - expected.numpy()).max() < most
