@@ -97,6 +97,9 @@ def _describe_report(path: Path) -> Facts:
             "images_per_second": engine.latency.images_per_second,
             "psnr_y": engine.quality.psnr_y,
             "ssim_y": engine.quality.ssim_y,
+            "joules_per_image": engine.telemetry.energy.per_image_j
+            if engine.telemetry and engine.telemetry.energy
+            else None,
         }
         for engine in by_latency(report.engines)
     }

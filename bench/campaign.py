@@ -1,9 +1,10 @@
 """One benchmark run: load, warm up, time in rounds, read memory, score, cut crops, and put it all into a report."""
 
+import dataclasses
 import datetime
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,11 @@ from drc_deploy.bench.contest import Contest, Contestant
 from drc_deploy.bench.crops import Choice, ErrorMaps
 from drc_deploy.bench.machine import Machine, describe_machine
 from drc_deploy.bench.quality import ImageQuality
-from drc_deploy.bench.report import CROPS_FOLDER, Baseline, CropStrip, Report, Settings, Tile
+from drc_deploy.bench.report import CROPS_FOLDER, Baseline, CropStrip, EngineResult, Report, Settings, Tile
 from drc_deploy.bench.subjects import ImageSet, find_subjects, fit_to_size
+from drc_deploy.bench.telemetry.instruments import find_instruments
+from drc_deploy.bench.telemetry.summary import Telemetry, engine_warnings
+from drc_deploy.bench.telemetry.watch import OpenInstruments, Watch
 from drc_deploy.bench.timing import Budget
 from drc_deploy.bench.worker import OpenEngine, OpenFile
 from drc_deploy.files import check_writable
@@ -58,7 +62,11 @@ class BenchOptions:
 OpenEngineOf = Callable[[Path, int | None], OpenEngine]
 
 
-def run_bench(options: BenchOptions, open_engine: OpenEngineOf = OpenFile) -> Report:
+def run_bench(
+    options: BenchOptions,
+    open_engine: OpenEngineOf = OpenFile,
+    open_instruments: OpenInstruments = find_instruments,
+) -> Report:
     """Measure and give the report; only the crops are written, into ``options.out``.
 
     Raises:
@@ -70,18 +78,19 @@ def run_bench(options: BenchOptions, open_engine: OpenEngineOf = OpenFile) -> Re
         pairs.find_images(options.data, pairs.HR_FOLDER)
     check_writable(options.out)  # now, not after minutes of measuring
     machine = describe_machine()
-    with Contest() as contest:
+    with Watch(open_instruments) as watch, Contest() as contest:
+        watch.rest()
         for subject in subjects:
             contest.enter(subject, open_engine(subject.path, options.threads))
-        campaign = _Campaign(options, contest, images)
+        campaign = _Campaign(options, contest, images, watch)
         return campaign.run(machine)
 
 
 class _Campaign:
     """The phases of one run, over the engines that loaded."""
 
-    def __init__(self, options: BenchOptions, contest: Contest, images: ImageSet) -> None:
-        self._options, self._contest, self._images = options, contest, images
+    def __init__(self, options: BenchOptions, contest: Contest, images: ImageSet, watch: Watch) -> None:
+        self._options, self._contest, self._images, self._watch = options, contest, images, watch
         self._sources: dict[int, list[PairSource]] = {}
         self._baselines: dict[int, Baseline] = {}
         self._bicubic_maps: dict[int, ErrorMaps] = {}
@@ -94,22 +103,30 @@ class _Campaign:
             self._contest.each(partial(self._score_bicubic, bar=bar))
             if self._contest.active:
                 self._time(bar)
+            self._watch.stop()
             self._contest.each(partial(self._score, bar=bar))
         scales = sorted({contestant.scale for contestant in self._contest.active})
         strips = tuple(strip for scale in scales for strip in self._cut_crops(scale))
-        engines = tuple(contestant.result() for contestant in self._contest.active)
+        telemetry = self._watch.telemetry()
+        engines = tuple(self._result(contestant, telemetry) for contestant in self._contest.active)
         return Report(
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             version=__version__,
             summary=verdict.summarise(engines),
-            warnings=verdict.find_warnings(engines, machine.load_average, machine.logical_cores),
+            warnings=verdict.find_warnings(engines, machine.load_average, machine.logical_cores)
+            + _telemetry_warnings(engines),
             machine=machine,
             settings=self._settings(),
             baselines=tuple(self._baselines[scale] for scale in scales),
             engines=engines,
             not_measured=tuple(self._contest.not_measured),
             crops=strips,
+            telemetry=telemetry,
         )
+
+    def _result(self, contestant: Contestant, telemetry: Telemetry) -> EngineResult:
+        beside = self._watch.engine(telemetry, contestant.rounds, contestant.opened.device)
+        return dataclasses.replace(contestant.result(), telemetry=beside)
 
     def _find_sources(self, contestant: Contestant) -> None:
         if contestant.scale not in self._sources:
@@ -205,3 +222,9 @@ class _Campaign:
             rounds=ROUNDS,
             threads=options.threads,
         )
+
+
+def _telemetry_warnings(engines: Sequence[EngineResult]) -> tuple[str, ...]:
+    """Warn of throttling and of energies that are not told apart."""
+    told = (engine_warnings(engine.name, engine.telemetry) for engine in engines if engine.telemetry)
+    return tuple(sentence for sentences in told for sentence in sentences)

@@ -8,11 +8,13 @@ from rich.table import Table
 from drc_deploy.bench.evaluation import Evaluation
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.report import EngineResult, Report
+from drc_deploy.bench.telemetry.power_state import power_state_text
 from drc_deploy.bench.verdict import by_latency, gain_over_bicubic
 
 MIB = 1 << 20
 PLAIN_WIDTH = 140
 """Columns where the output is no terminal and its width is unknown."""
+ENERGY_HEADING = "J/image"
 
 
 def evaluation_table(evaluation: Evaluation) -> str:
@@ -35,6 +37,8 @@ def report_table(report: Report) -> str:
     table.add_column("engine", overflow="fold")
     for heading in ("median ms", "p90", "p99", "images/s", "host MiB", "device MiB", "PSNR-Y dB", "gain", "SSIM-Y"):
         table.add_column(heading, justify="right")
+    if _any_energy(report):
+        table.add_column(ENERGY_HEADING, justify="right")
     for engine in by_latency(report.engines):
         table.add_row(*_engine_cells(report, engine))
     for baseline in report.baselines:
@@ -46,7 +50,25 @@ def report_table(report: Report) -> str:
     for left_out in report.not_measured:
         lines.append(f"{left_out.kind}: {left_out.name}: {left_out.reason} {left_out.hint}".rstrip())
     lines += [f"beware: {warning}" for warning in report.warnings]
+    lines += _telemetry_lines(report)
     return "\n".join(lines)
+
+
+def _telemetry_lines(report: Report) -> list[str]:
+    """Say what was sampled, how the machine was set, and what is missing of the samples."""
+    telemetry = report.telemetry
+    if telemetry is None:
+        return []
+    state = power_state_text(telemetry.state)
+    lines = [telemetry.summary, *([f"Set to: {state}."] if state else [])]
+    energies = [engine.telemetry.energy for engine in report.engines if engine.telemetry]
+    covers = dict.fromkeys(f"{energy.covers} ({energy.of})" for energy in energies if energy)
+    lines += [f"{ENERGY_HEADING} is of {', '.join(covers)}; idle power is not subtracted."] if covers else []
+    return [*lines, *(f"beware: {note}" for note in telemetry.notes)]
+
+
+def _any_energy(report: Report) -> bool:
+    return any(engine.telemetry and engine.telemetry.energy for engine in report.engines)
 
 
 def _engine_cells(report: Report, engine: EngineResult) -> list[str]:
@@ -63,7 +85,13 @@ def _engine_cells(report: Report, engine: EngineResult) -> list[str]:
         decibels(engine.quality.psnr_y),
         "" if gain is None else f"{gain:+.2f}",
         f"{engine.quality.ssim_y:.4f}",
+        *([_joules(engine)] if _any_energy(report) else []),
     ]
+
+
+def _joules(engine: EngineResult) -> str:
+    energy = engine.telemetry.energy if engine.telemetry else None
+    return "n/a" if energy is None else f"{energy.per_image_j:.3g}"
 
 
 def decibels(value: float | None) -> str:

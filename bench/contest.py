@@ -9,7 +9,7 @@ from drc_deploy.bench.quality import ImageQuality, score_pair
 from drc_deploy.bench.quality import summarise as summarise_quality
 from drc_deploy.bench.report import EngineResult, NotMeasured
 from drc_deploy.bench.subjects import Subject
-from drc_deploy.bench.timing import Budget
+from drc_deploy.bench.timing import Budget, Round
 from drc_deploy.bench.worker import EngineProcess, OpenEngine, Session
 from drc_deploy.errors import DrcDeployError, MissingDependencyError
 from drc_deploy.files import sha256_of
@@ -26,7 +26,7 @@ class Contestant:
         self.opened = self.process.ask(Session.describe)
         self.scale = self.opened.info.scale
         self.error_maps: ErrorMaps = {}
-        self._rounds_ms: list[list[float]] = []
+        self.rounds: list[Round] = []
         self._rows: list[ImageQuality] = []
 
     def warm_up(self, image: UInt8Image) -> None:
@@ -35,7 +35,7 @@ class Contestant:
 
     def measure_round(self, image: UInt8Image, budget: Budget) -> None:
         """Time one round."""
-        self._rounds_ms.append(self.process.ask(Session.measure, image, budget))
+        self.rounds.append(self.process.ask(Session.measure, image, budget))
 
     def read_memory(self) -> None:
         """Take the peaks, which must precede the images for quality: those have other sizes."""
@@ -63,7 +63,7 @@ class Contestant:
             device=self.opened.device,
             load_ms=self.opened.load_ms,
             warm_up=self._warm_up,
-            latency=summarise(self._rounds_ms),
+            latency=summarise([timed.samples_ms for timed in self.rounds]),
             peak_host_memory=self._memory.host,
             peak_device_memory=self._memory.device,
             quality=summarise_quality(self._rows),

@@ -1,6 +1,7 @@
 """Statistics of one engine's latency: derived from raw samples, and only as far as the samples carry them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -37,7 +38,7 @@ class Latency:
     unavailable: dict[str, str]
 
 
-def summarise(rounds_ms: list[list[float]]) -> Latency:
+def summarise(rounds_ms: Sequence[Sequence[float]]) -> Latency:
     """Give the statistics of raw samples in milliseconds.
 
     Raises:

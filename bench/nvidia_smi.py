@@ -60,24 +60,24 @@ def query_used_bytes(query: Query = run_query) -> int | None:
         lines = query("memory.used").splitlines()
     except MissingDependencyError:
         return None
-    used_mib = [number for line in lines if (number := _number(line)) is not None]
+    used_mib = [number for line in lines if (number := parse_number(line)) is not None]
     return int(sum(used_mib) * MIB) if used_mib else None
 
 
 def _parse_gpu(row: list[str]) -> Gpu:
     values = dict(zip(FIELDS, (value.strip() for value in row), strict=True))
-    memory_mib = _number(values["memory.total"])
+    memory_mib = parse_number(values["memory.total"])
     return Gpu(
         name=values["name"],
         driver=values["driver_version"],
-        compute_capability=values["compute_cap"] if _number(values["compute_cap"]) else None,
+        compute_capability=values["compute_cap"] if parse_number(values["compute_cap"]) else None,
         memory_bytes=None if memory_mib is None else int(memory_mib * MIB),
-        power_limit_w=_number(values["power.limit"]),
-        max_clock_mhz=_number(values["clocks.max.sm"]),
+        power_limit_w=parse_number(values["power.limit"]),
+        max_clock_mhz=parse_number(values["clocks.max.sm"]),
     )
 
 
-def _number(text: str) -> float | None:
+def parse_number(text: str) -> float | None:
     """Parse a number; drivers write ``[N/A]`` and ``[Not Supported]`` for what they do not know."""
     try:
         return float(text)

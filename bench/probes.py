@@ -22,6 +22,9 @@ IDENTITY_ONNX = bytes.fromhex(
 """A network that gives back one float32: enough to see which provider really runs."""
 
 INSTALL_DRIVER = "install the NVIDIA driver on a machine with an NVIDIA GPU"
+INSTALL_TELEMETRY = (
+    "for an NVIDIA GPU, pip install 'drc-deploy[telemetry]'; for a CPU, run as root, and not in a virtual machine"
+)
 INSTALL_TRT = "pip install 'drc-deploy[trt]' (on a Jetson: the TensorRT of its JetPack)"
 
 
@@ -158,6 +161,22 @@ def probe_onnx() -> list[Finding]:
     return [Finding("export to ONNX", True, ", ".join(versions), "")]
 
 
+def probe_telemetry() -> list[Finding]:
+    """Look for everything that a benchmark can sample beside its run."""
+    from drc_deploy.bench.telemetry.instruments import find_instruments
+    from drc_deploy.bench.telemetry.summary import WORDS, missing_kinds, sensors_of
+
+    instruments = find_instruments()
+    instruments.close()
+    missing = missing_kinds(instruments.sensors, instruments.missing)
+    return [
+        Finding(f"telemetry: {word}", False, missing[word], INSTALL_TELEMETRY)
+        if word in missing
+        else Finding(f"telemetry: {word}", True, sensors_of(instruments.sensors, kind), "")
+        for kind, word in WORDS.items()
+    ]
+
+
 PROBES: dict[str, Callable[[], list[Finding]]] = {
     "driver": probe_driver,
     "torch": probe_torch,
@@ -166,6 +185,7 @@ PROBES: dict[str, Callable[[], list[Finding]]] = {
     "pycuda": probe_pycuda,
     "tensorrt": probe_tensorrt,
     "tensorrt_rtx": probe_tensorrt_rtx,
+    "telemetry": probe_telemetry,
 }
 
 

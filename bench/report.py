@@ -9,6 +9,7 @@ from drc_deploy.bench.latency import Latency
 from drc_deploy.bench.machine import Machine
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.quality import Quality
+from drc_deploy.bench.telemetry.summary import EngineTelemetry, Telemetry
 from drc_deploy.bench.timing import WarmUp
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import ArtefactError
@@ -67,6 +68,8 @@ class EngineResult:
     peak_host_memory: Reading
     peak_device_memory: Reading
     quality: Quality
+    telemetry: EngineTelemetry | None = None
+    """Power, temperature and throttling during its rounds; None in reports of older versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,8 @@ class Report:
     engines: tuple[EngineResult, ...]
     not_measured: tuple[NotMeasured, ...]
     crops: tuple[CropStrip, ...]
+    telemetry: Telemetry | None = None
+    """What the machine told of itself beside the run; None in reports of older versions."""
 
     def baseline(self, scale: int) -> Quality:
         """Give the quality of bicubic upscaling at a scale that an engine was measured at."""

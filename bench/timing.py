@@ -27,6 +27,16 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class Round:
+    """The timed runs between two turns of the other engines."""
+
+    start_s: float
+    """On the monotonic clock that all processes of a machine share."""
+    end_s: float
+    samples_ms: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WarmUp:
     """Runs before the measurement; they count for nothing but are kept."""
 
@@ -35,14 +45,15 @@ class WarmUp:
     """Whether the latency had become stable."""
 
 
-def time_runs(run: Callable[[], object], budget: Budget, clock: Clock = time.perf_counter_ns) -> list[float]:
-    """Run until the budget is reached; give each run's milliseconds."""
+def time_runs(run: Callable[[], object], budget: Budget, clock: Clock = time.perf_counter_ns) -> Round:
+    """Run until the budget is reached; give each run's milliseconds, and when it was."""
     samples: list[float] = []
     with _no_garbage_collection():
         start = clock()
         while len(samples) < budget.min_runs or clock() - start < budget.min_seconds * 1e9:
             samples.append(_time_one(run, clock))
-    return samples
+        end = clock()
+    return Round(start / 1e9, end / 1e9, tuple(samples))
 
 
 def warm_up(run: Callable[[], object], clock: Clock = time.perf_counter_ns) -> WarmUp:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from drc_deploy.bench.memory import DeviceMemory, Reading, peak_host_memory
-from drc_deploy.bench.timing import Budget, WarmUp, time_runs, warm_up
+from drc_deploy.bench.timing import Budget, Round, WarmUp, time_runs, warm_up
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import DrcDeployError
 from drc_deploy.metrics import UInt8Image
@@ -103,8 +103,8 @@ class Session:
         with self._device_memory.watch():
             return warm_up(lambda: self._engine(image))
 
-    def measure(self, image: UInt8Image, budget: Budget) -> list[float]:
-        """Time one round in milliseconds."""
+    def measure(self, image: UInt8Image, budget: Budget) -> Round:
+        """Time one round."""
         self._engine(image)  # not timed: another engine has had the caches in between
         return time_runs(lambda: self._engine(image), budget)
 

@@ -24,12 +24,12 @@ class FakeDevice:
 
 def test_samples_are_exactly_what_the_device_took() -> None:
     device = FakeDevice([3.0, 1.0, 2.5])
-    assert time_runs(device.run, Budget(3, 0.0), device.clock) == [3.0, 1.0, 2.5]
+    assert time_runs(device.run, Budget(3, 0.0), device.clock).samples_ms == (3.0, 1.0, 2.5)
 
 
 def test_percentiles_of_a_device_of_known_distribution_are_its_own() -> None:
     device = FakeDevice(1.0 + (index * 7 % 1000) / 1000 for index in range(1000))  # uniform on [1, 2)
-    latency = summarise([time_runs(device.run, Budget(1000, 0.0), device.clock)])
+    latency = summarise([time_runs(device.run, Budget(1000, 0.0), device.clock).samples_ms])
     assert latency.median_ms == pytest.approx(1.4995)
     assert latency.p90_ms == pytest.approx(1.8991)
     assert latency.p99_ms == pytest.approx(1.98901)
@@ -38,7 +38,7 @@ def test_percentiles_of_a_device_of_known_distribution_are_its_own() -> None:
 @pytest.mark.parametrize(("latency_ms", "runs"), [(10.0, 10), (90.0, 3)])
 def test_both_the_runs_and_the_time_must_be_reached(latency_ms: float, runs: int) -> None:
     device = FakeDevice(itertools.repeat(latency_ms))
-    assert len(time_runs(device.run, Budget(3, 0.1), device.clock)) == runs
+    assert len(time_runs(device.run, Budget(3, 0.1), device.clock).samples_ms) == runs
 
 
 def test_warm_up_ends_when_the_latency_is_stable() -> None:

@@ -18,11 +18,15 @@ def test_a_process_answers_what_its_engine_computes() -> None:
     with closing(EngineProcess(OpenFake(Path("good.onnx"), None))) as process:
         assert process.ask(Session.describe).info.scale == 4
         result = process.ask(Session.upscale, IMAGE)
-        samples = process.ask(Session.measure, IMAGE, Budget(5, 0.0))
+        before = time.perf_counter()
+        timed = process.ask(Session.measure, IMAGE, Budget(5, 0.0))
+        after = time.perf_counter()
         memory = process.ask(Session.memory)
     np.testing.assert_array_equal(result, IMAGE.repeat(4, axis=0).repeat(4, axis=1))
-    assert len(samples) == 5
-    assert min(samples) > 0
+    assert len(timed.samples_ms) == 5
+    assert min(timed.samples_ms) > 0
+    assert before < timed.start_s < timed.end_s < after  # the two processes read one clock
+    assert sum(timed.samples_ms) <= 1000 * (timed.end_s - timed.start_s) + 1e-6
     assert memory.host.value is not None
     assert 10 << 20 < memory.host.value < 2 << 30
     assert memory.device.value is None

@@ -1,0 +1,1 @@
+"""Power, temperature, clocks and throttling, sampled beside a run: what this machine tells, and what it does not."""

@@ -1,0 +1,123 @@
+"""What can be sampled on this machine: every way of asking, and the reasons of those that do not answer."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from drc_deploy.bench.nvidia_smi import Query, run_query
+from drc_deploy.bench.telemetry.clocks import find_cpu_clock, find_gpu_clock
+from drc_deploy.bench.telemetry.commands import Follow, Run, follow_command, run_command
+from drc_deploy.bench.telemetry.jetson import Release, jetson_release
+from drc_deploy.bench.telemetry.limits import find_limits
+from drc_deploy.bench.telemetry.nvml import GpuLimits, LoadNvml, Nvml, gpu_limits, load_nvml, open_nvml
+from drc_deploy.bench.telemetry.power_state import PowerState, read_power_state
+from drc_deploy.bench.telemetry.rails import find_rails, total_meter
+from drc_deploy.bench.telemetry.rapl import find_rapl
+from drc_deploy.bench.telemetry.sensors import FAST_PERIOD_S, Found, Meter, Sensor, Source
+from drc_deploy.bench.telemetry.smi import open_smi
+from drc_deploy.bench.telemetry.tegrastats import open_tegrastats
+from drc_deploy.bench.telemetry.temperatures import find_temperatures
+from drc_deploy.bench.telemetry.trace import Kind
+from drc_deploy.errors import MissingDependencyError
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Where to ask. Tests put recorded trees and answers here."""
+
+    root: Path = Path("/")
+    run: Run = run_command
+    follow: Follow = follow_command
+    query: Query = run_query
+    nvml: LoadNvml = load_nvml
+
+
+@dataclass(slots=True)
+class Instruments:
+    """Open sources, what they measure together, and how the machine is set."""
+
+    state: PowerState
+    sources: list[Source] = field(default_factory=list)
+    meters: list[Meter] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    """What cannot be told on this machine -> why."""
+
+    @property
+    def sensors(self) -> list[Sensor]:
+        """Give every sensor of every source."""
+        return [sensor for source in self.sources for sensor in source.sensors]
+
+    def has(self, kind: Kind) -> bool:
+        """Tell whether any sensor of a kind is there."""
+        return any(sensor.kind == kind for sensor in self.sensors)
+
+    def close(self) -> None:
+        """Close every source."""
+        for source in self.sources:
+            source.close()
+
+
+def find_instruments(system: System | None = None) -> Instruments:
+    """Open everything that this machine tells; what is missing is told with the reason and is no error."""
+    system = system or System()
+    release = jetson_release(system.root)
+    sources: list[Source] = []
+    found: list[Found] = []
+    limits = _open_gpus(system, release, sources, found)
+    files = _find_files(system.root, release)
+    found += files
+    probes = tuple(probe for item in files for probe in item.probes)
+    if probes:
+        sources.append(Source("files", FAST_PERIOD_S, probes))
+    if release and not any(item.meters for item in files):
+        _open_tegrastats(system, sources, found)
+    instruments = Instruments(read_power_state(system.root, release, system.run, limits), sources)
+    for item in found:
+        instruments.meters += item.meters
+        instruments.missing |= item.missing
+    return instruments
+
+
+def _find_files(root: Path, release: Release | None) -> list[Found]:
+    found = [find_temperatures(root), find_cpu_clock(root), find_limits(root)]
+    return [*found, find_rails(root), find_gpu_clock(root)] if release else [*found, find_rapl(root)]
+
+
+def _open_gpus(
+    system: System, release: Release | None, sources: list[Source], found: list[Found]
+) -> tuple[GpuLimits, ...]:
+    """Open NVML, or else ``nvidia-smi``; give the limits that NVML tells."""
+    try:
+        nvml = Nvml(system.nvml)
+    except MissingDependencyError as error:
+        if release:  # a Jetson tells the same in files
+            found.append(Found(missing={"NVML": error.message}))
+        else:
+            _open_smi(system, error.message, sources, found)
+        return ()
+    source, item = open_nvml(nvml)
+    sources.append(source)
+    found.append(item)
+    return gpu_limits(nvml)
+
+
+def _open_smi(system: System, no_nvml: str, sources: list[Source], found: list[Found]) -> None:
+    try:
+        source, item = open_smi(system.query)
+    except MissingDependencyError as error:
+        found.append(Found(missing={"GPU": f"{no_nvml.rstrip('.')}, and {error.message}"}))
+        return
+    sources.append(source)
+    found.append(Found((), item.meters, item.missing | {"energy counter of the GPU": no_nvml}))
+
+
+def _open_tegrastats(system: System, sources: list[Source], found: list[Found]) -> None:
+    """Fall back to tegrastats where the power monitors show no files, as in some containers."""
+    known = {sensor.name for source in sources for sensor in source.sensors}
+    try:
+        source = open_tegrastats(system.follow, known)
+    except MissingDependencyError as error:
+        found.append(Found(missing={"tegrastats": error.message}))
+        return
+    sources.append(source)
+    rails = [sensor.name for sensor in source.sensors if sensor.kind == "power"]
+    found.append(Found((), (total_meter(rails),) if rails else ()))

@@ -1,0 +1,140 @@
+"""The sampler: a thread for each source in the parent, while the engines run in processes of their own."""
+
+import time
+from collections.abc import Callable, Sequence
+from threading import Event, Thread
+from types import TracebackType
+
+from drc_deploy.bench.telemetry.sensors import Source
+from drc_deploy.bench.telemetry.trace import UNITS, Series, Trace, Track
+
+JOIN_TIMEOUT_S = 2.0
+"""A driver that does not answer is not waited for: the threads are daemons."""
+DIGITS = 4
+
+Clock = Callable[[], float]
+"""Gives seconds that never run backwards, the same in all processes."""
+
+
+class Sampler:
+    """Samples between ``start`` and ``stop``, or in a ``with`` block."""
+
+    def __init__(self, sources: Sequence[Source], clock: Clock = time.perf_counter) -> None:
+        self._stop = Event()
+        self.zero_s = clock()
+        """The start of the trace on the clock."""
+        self._recorders = [_Recorder(source, clock, self.zero_s) for source in sources]
+        self._threads = [
+            Thread(target=recorder.run, args=(self._stop,), name=f"telemetry: {recorder.source.name}", daemon=True)
+            for recorder in self._recorders
+        ]
+
+    def __enter__(self) -> "Sampler":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End sampling and close the sources; again is no error."""
+        if self._stop.is_set():
+            return
+        self._stop.set()
+        for recorder in self._recorders:
+            if recorder.source.waits:
+                recorder.source.close()  # first: its thread waits for a line that need not come
+        for thread in self._threads:
+            thread.join(JOIN_TIMEOUT_S)
+        for recorder, thread in zip(self._recorders, self._threads, strict=True):
+            if not thread.is_alive():  # a library is not shut down under a call that hangs
+                recorder.source.close()
+
+    def trace(self) -> Trace:
+        """Give what was sampled so far; a sensor that never answered is left out."""
+        return Trace(tuple(recorder.track() for recorder in self._recorders))
+
+    def silent(self) -> dict[str, str]:
+        """Give the sensors that never answered, with the last reason."""
+        return {name: reason for recorder in self._recorders for name, reason in recorder.silent().items()}
+
+    def notes(self) -> tuple[str, ...]:
+        """Say in a sentence for each sensor what is missing of its samples."""
+        return tuple(note for recorder in self._recorders for note in recorder.notes())
+
+
+class _Recorder:
+    """One source and its samples so far."""
+
+    def __init__(self, source: Source, clock: Clock, zero_s: float) -> None:
+        self.source, self._clock, self._zero_s = source, clock, zero_s
+        self._rows: list[tuple[float, list[float | None]]] = []
+        self._reasons: dict[str, str] = {}
+        self._ended = ""
+        self._swept_s = self._processor_s = 0.0
+
+    def run(self, stop: Event) -> None:
+        """Sweep until told to stop, or until the source ends or breaks."""
+        while not stop.is_set():
+            begin, processor = self._clock(), time.thread_time()
+            try:
+                row = self.source.sweep(self._reasons)
+            except EOFError as error:
+                self._ended = "" if stop.is_set() else str(error)
+                return
+            except Exception as error:  # a library may raise anything; the measurement goes on without it
+                self._ended = f"{self.source.name} broke: {type(error).__name__}: {error}"
+                return
+            end = self._clock()
+            self._processor_s += time.thread_time() - processor
+            self._swept_s += end - begin
+            self._rows.append(((end if self.source.waits else (begin + end) / 2) - self._zero_s, row))
+            if not self.source.waits:
+                stop.wait(max(0.0, begin + self.source.period_s - self._clock()))
+
+    def track(self) -> Track:
+        """Give what was sampled so far."""
+        rows = list(self._rows)
+        columns = [tuple(row[index] for _, row in rows) for index in range(len(self.source.sensors))]
+        duration_s = rows[-1][0] - rows[0][0] if len(rows) > 1 else 0.0
+        return Track(
+            source=self.source.name,
+            period_s=self.source.period_s,
+            sweep_ms=round(1000 * self._swept_s / max(len(rows), 1), DIGITS),
+            core_part=round(self._processor_s / duration_s, 6) if duration_s else 0.0,
+            times_s=tuple(round(time_s, DIGITS) for time_s, _ in rows),
+            series=tuple(
+                Series(sensor.name, sensor.kind, UNITS[sensor.kind], sensor.part, sensor.source, _rounded(column))
+                for sensor, column in zip(self.source.sensors, columns, strict=True)
+                if any(value is not None for value in column)
+            ),
+        )
+
+    def silent(self) -> dict[str, str]:
+        """Give the sensors without any sample, with the last reason."""
+        answered = {series.name for series in self.track().series}
+        silent = [sensor.name for sensor in self.source.sensors if sensor.name not in answered]
+        return {name: self._reasons.get(name) or self._ended or "no sample was taken" for name in silent}
+
+    def notes(self) -> list[str]:
+        """Say what is missing."""
+        notes = []
+        track = self.track()
+        for series in track.series:
+            gaps = series.values.count(None)
+            if gaps:
+                first_s = track.times_s[series.values.index(None)]
+                why = self._reasons.get(series.name, "it gave no number")
+                missing = f"{gaps} of {len(series.values)} samples are missing, the first at {first_s:.1f} s"
+                notes.append(f"{series.name}: {missing}: {why}.")
+        if self._ended:
+            end_s = f" after {track.times_s[-1]:.1f} s" if track.times_s else ""
+            notes.append(f"{self.source.name} told nothing more{end_s}: {self._ended}.")
+        return notes
+
+
+def _rounded(column: Sequence[float | None]) -> tuple[float | None, ...]:
+    return tuple(None if value is None else round(value, DIGITS) for value in column)

@@ -1,0 +1,145 @@
+"""The seam between what can be read and who reads it: sensors, grouped into probes, grouped into sources."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from drc_deploy.bench.telemetry.trace import Kind, Part
+from drc_deploy.errors import DrcDeployError
+
+FAST_PERIOD_S = 0.1
+"""Ten sweeps a second: what a file or a library call bears without showing in the latencies."""
+
+READ_ERRORS = (OSError, ValueError, DrcDeployError)
+"""What a probe may raise; each of its sensors has a gap then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """What one number means; ``Series`` explains the fields."""
+
+    name: str
+    kind: Kind
+    part: Part
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One question to the machine that answers for one or more sensors."""
+
+    sensors: tuple[Sensor, ...]
+    read: Callable[[], Sequence[float | None]]
+    """Gives one value a sensor in the unit of its kind; raises one of ``READ_ERRORS``, or EOFError at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Probes that are read together, in a thread of their own."""
+
+    name: str
+    period_s: float
+    probes: tuple[Probe, ...]
+    close: Callable[[], None] = lambda: None
+    waits: bool = False
+    """Reading waits for the next value, which is then of that moment: the source itself has the beat."""
+
+    @property
+    def sensors(self) -> tuple[Sensor, ...]:
+        """Give all sensors in the order of ``sweep``."""
+        return tuple(sensor for probe in self.probes for sensor in probe.sensors)
+
+    def sweep(self, reasons: dict[str, str]) -> list[float | None]:
+        """Read every sensor once; a value that cannot be had is None, and why is set in ``reasons`` under its name.
+
+        Raises:
+            EOFError: the source has ended.
+        """
+        row: list[float | None] = []
+        for probe in self.probes:
+            try:
+                row.extend(probe.read())
+            except READ_ERRORS as error:
+                row.extend([None] * len(probe.sensors))
+                reasons.update({sensor.name: reason_of(error) for sensor in probe.sensors})
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """The series that together tell what the work of an engine costs."""
+
+    covers: str
+    """What draws this power: module, board, GPU board, CPU package, or a sum of rails."""
+    part: Part
+    """Whose work it covers: engines on a GPU, on the CPU, or all."""
+    kind: Literal["power", "energy"]
+    series: tuple[str, ...]
+    """Names of the series that are added up."""
+    resolution_s: float = FAST_PERIOD_S
+    """Shortest time that it tells apart: the time between two values, or that each is averaged over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one way of asking found on this machine."""
+
+    probes: tuple[Probe, ...] = ()
+    meters: tuple[Meter, ...] = ()
+    missing: dict[str, str] = field(default_factory=dict)
+    """What it could not find -> why."""
+
+
+def reason_of(error: Exception) -> str:
+    """Give the reason of a failed reading in a few words."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text.rstrip(".")
+
+
+def single(sensor: Sensor, read: Callable[[], float]) -> Probe:
+    """Give a probe of one sensor."""
+    return Probe((sensor,), lambda: (read(),))
+
+
+def file_number(path: Path) -> float:
+    """Read a file that holds one number.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds something else.
+    """
+    with path.open("rb", buffering=0) as stream:
+        return float(stream.read(64))
+
+
+def scaled_file(path: Path, factor: float) -> Callable[[], float]:
+    """Give a reader of a file's number times ``factor``."""
+    return lambda: file_number(path) * factor
+
+
+def rising_file(path: Path) -> Callable[[], float]:
+    """Give a reader that gives 1 when the count in a file has risen since the last reading, else 0."""
+    last: list[float] = []
+
+    def read() -> float:
+        count = file_number(path)
+        rose = bool(last) and count > last[0]
+        last[:] = [count]
+        return float(rose)
+
+    return read
+
+
+def answers(probe: Probe) -> str | None:
+    """Ask a probe once; give why it does not answer, None if it does."""
+    try:
+        values = probe.read()
+    except READ_ERRORS as error:
+        return reason_of(error)
+    return None if any(value is not None for value in values) else "it gives no number"
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """Make names unique: the second ``x`` becomes ``x 2``."""
+    return [name if names.index(name) == i else f"{name} {names[: i + 1].count(name)}" for i, name in enumerate(names)]

@@ -1,0 +1,72 @@
+"""Telemetry beside one benchmark run: opened before it, resting a moment, stopped after the last timed round."""
+
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from drc_deploy.bench.telemetry.instruments import Instruments, find_instruments
+from drc_deploy.bench.telemetry.sampler import Sampler
+from drc_deploy.bench.telemetry.summary import EngineTelemetry, Telemetry, describe, missing_kinds, summarise_engine
+from drc_deploy.bench.telemetry.trace import Window
+from drc_deploy.bench.timing import Round
+
+IDLE_S = 2.0
+"""How long the idle power is measured: twice the second that some GPUs average over."""
+
+DIGITS = 6
+
+OpenInstruments = Callable[[], Instruments]
+
+
+class Watch:
+    """Samples from the beginning of a ``with`` block until ``stop``, or the end of the block."""
+
+    def __init__(self, open_instruments: OpenInstruments = find_instruments) -> None:
+        self._instruments = open_instruments()
+        self._sampler = Sampler(self._instruments.sources)
+        self._idle_s: Window | None = None
+
+    def __enter__(self) -> "Watch":
+        self._sampler.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def rest(self) -> None:
+        """Wait where power can be read, so that its idle value is known."""
+        if self._instruments.meters:
+            start = time.perf_counter()
+            time.sleep(IDLE_S)
+            self._idle_s = self._window(start, time.perf_counter())
+
+    def stop(self) -> None:
+        """End sampling."""
+        self._sampler.stop()
+
+    def telemetry(self) -> Telemetry:
+        """Give what was sampled, after ``stop``."""
+        trace = self._sampler.trace()
+        missing = self._instruments.missing | self._sampler.silent()
+        unavailable = missing | missing_kinds(self._instruments.sensors, missing)
+        meters = tuple(self._instruments.meters)
+        return Telemetry(
+            summary=describe(trace, meters, missing),
+            state=self._instruments.state,
+            meters=meters,
+            idle_s=self._idle_s,
+            trace=trace,
+            unavailable=unavailable,
+            notes=self._sampler.notes(),
+        )
+
+    def engine(self, telemetry: Telemetry, rounds: Sequence[Round], device: str) -> EngineTelemetry:
+        """Give what ``telemetry`` says of an engine with these timed rounds."""
+        windows = [self._window(timed.start_s, timed.end_s) for timed in rounds]
+        return summarise_engine(telemetry, windows, sum(len(timed.samples_ms) for timed in rounds), device)
+
+    def _window(self, start_s: float, end_s: float) -> Window:
+        """Give two readings of the clock as a window of the trace."""
+        return round(start_s - self._sampler.zero_s, DIGITS), round(end_s - self._sampler.zero_s, DIGITS)
