@@ -48,7 +48,7 @@ def from_dict(cls: type[Record], data: dict[str, Any], source: str) -> Record:
     if data.get("schema") != SCHEMA_VERSION:
         raise ArtefactError(
             f"{source} has metadata of version {data.get('schema')!r}; this program reads {SCHEMA_VERSION}.",
-            "Make the file again with this version of drc-deploy.",
+            _other_version_hint(data.get("schema")),
         )
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
@@ -67,6 +67,11 @@ def from_dict(cls: type[Record], data: dict[str, Any], source: str) -> Record:
         return cls(**values)
     except ValueError as error:
         raise ArtefactError(f"{source} has impossible metadata: {error}.", "Make the file again.") from error
+
+
+def _other_version_hint(version: Any) -> str:
+    newer = type(version) is int and version > SCHEMA_VERSION
+    return "Update drc-deploy to read it." if newer else "Make the file again with this version of drc-deploy."
 
 
 def _convert(value: Any, hint: Any) -> Any:

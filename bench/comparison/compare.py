@@ -1,0 +1,198 @@
+"""What ``drc-deploy bench compare`` does: what changed between two reports, engine by engine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from drc_deploy.bench.comparison.conditions import Difference, find_differences
+from drc_deploy.bench.comparison.matching import Match, MatchedBy, match_engines
+from drc_deploy.bench.comparison.run_ratio import RunRatio, ratio_of_runs
+from drc_deploy.bench.report import EngineResult, Report
+from drc_deploy.bench.verdict import TIE, UNSTABLE_SPREAD
+from drc_deploy.errors import InputError
+
+Verdict = Literal["faster", "slower", "no clear change", "too noisy to tell"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One of the two reports."""
+
+    file: str
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One figure in both reports; None where a report does not have it."""
+
+    before: float | None
+    after: float | None
+
+    @property
+    def growth(self) -> float | None:
+        """The part by which it grew: 0.1 is a tenth more. None where it is unknown."""
+        return self.after / self.before - 1 if self.before and self.after is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChange:
+    """One engine, before and after."""
+
+    name: str
+    """In the second report."""
+    name_before: str
+    matched_by: MatchedBy
+    file: Literal["same", "made again", "other checkpoint"]
+    """``same``: byte for byte. ``made again``: another file from the same checkpoint."""
+    median_ms: Change
+    latency: RunRatio
+    verdict: Verdict
+    """``faster`` and ``slower`` are changes that the rounds tell apart and that are larger than ``TIE``. A run whose
+    standard deviation is above ``UNSTABLE_SPREAD`` is too noisy: another one may be as far away by chance alone."""
+    peak_host_memory_bytes: Change
+    peak_device_memory_bytes: Change
+    psnr_y_db: Change
+    """None for images without any error, whose PSNR is infinite."""
+    energy_per_image_j: Change
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The result."""
+
+    before: str
+    """File of the first report."""
+    after: str
+    before_created: str
+    after_created: str
+    summary: str
+    differences: tuple[Difference, ...]
+    engines: tuple[EngineChange, ...]
+    only_before: tuple[str, ...]
+    only_after: tuple[str, ...]
+    notes: tuple[str, ...]
+    """What makes the figures less than certain."""
+
+
+def compare_reports(before: Source, after: Source, *, force: bool = False) -> Comparison:
+    """Compare two reports.
+
+    Raises:
+        InputError: one has no engine, they have none in common, or they do not compare and ``force`` does not hold.
+    """
+    for source in (before, after):
+        if not source.report.engines:
+            raise InputError(f"{source.file} has no measured engine.", "See in it why, and measure again.")
+    differences = find_differences(before.report, after.report)
+    if not force:
+        _refuse(differences)
+    matches = match_engines(before.report.engines, after.report.engines)
+    if not matches:
+        names = " and ".join(", ".join(engine.name for engine in side.report.engines) for side in (before, after))
+        raise InputError(
+            f"the reports have no engine in common: {names}.", "Engines match by name, or by checkpoint and precision."
+        )
+    engines = tuple(_change(match) for match in matches)
+    return Comparison(
+        before=before.file,
+        after=after.file,
+        before_created=before.report.created,
+        after_created=after.report.created,
+        summary=_summary(engines),
+        differences=differences,
+        engines=engines,
+        only_before=_left_over(before.report.engines, [match.before for match in matches]),
+        only_after=_left_over(after.report.engines, [match.after for match in matches]),
+        notes=(*_warnings(before), *_warnings(after), *_shared_shift(engines), *_unexplained(engines, differences)),
+    )
+
+
+def _refuse(differences: Sequence[Difference]) -> None:
+    grave = [f"{item.what} ({item.before} before, {item.after} after)" for item in differences if item.forbids]
+    if grave:
+        raise InputError(
+            f"the reports do not compare: they differ in {', '.join(grave)}.",
+            "Measure both alike on one machine, or compare all the same with --force.",
+        )
+
+
+def _change(match: Match) -> EngineChange:
+    before, after = match.before, match.after
+    latency = ratio_of_runs(before.latency, after.latency)
+    return EngineChange(
+        name=after.name,
+        name_before=before.name,
+        matched_by=match.matched_by,
+        file=_file(before, after),
+        median_ms=Change(before.latency.median_ms, after.latency.median_ms),
+        latency=latency,
+        verdict="too noisy to tell" if max(_spread(before), _spread(after)) > UNSTABLE_SPREAD else _verdict(latency),
+        peak_host_memory_bytes=Change(before.peak_host_memory.value, after.peak_host_memory.value),
+        peak_device_memory_bytes=Change(before.peak_device_memory.value, after.peak_device_memory.value),
+        psnr_y_db=Change(before.quality.psnr_y, after.quality.psnr_y),
+        energy_per_image_j=Change(_energy(before), _energy(after)),
+    )
+
+
+def _file(before: EngineResult, after: EngineResult) -> Literal["same", "made again", "other checkpoint"]:
+    if before.sha256 == after.sha256:
+        return "same"
+    same_source = before.engine.checkpoint_sha256 == after.engine.checkpoint_sha256
+    return "made again" if same_source else "other checkpoint"
+
+
+def _verdict(latency: RunRatio) -> Verdict:
+    if not latency.significant or 1 / (1 + TIE) < latency.ratio < 1 + TIE:
+        return "no clear change"
+    return "slower" if latency.ratio > 1 else "faster"
+
+
+def _spread(engine: EngineResult) -> float:
+    return engine.latency.std_ms / engine.latency.mean_ms
+
+
+def _energy(engine: EngineResult) -> float | None:
+    energy = engine.telemetry.energy if engine.telemetry else None
+    return energy.per_image_j if energy else None
+
+
+def _summary(engines: Sequence[EngineChange]) -> str:
+    """Count the verdicts and name the largest change."""
+    counts = {word: sum(engine.verdict == word for engine in engines) for word in ("slower", "faster")}
+    clear = [engine for engine in engines if engine.verdict in counts]
+    what = f"{len(engines)} engine{'s' if len(engines) > 1 else ''} compared"
+    noisy = sum(engine.verdict == "too noisy to tell" for engine in engines)
+    if not clear:
+        return f"{what}: {f'{noisy} too noisy to tell' if noisy else 'no clear change of latency'}."
+    most = max(clear, key=lambda engine: abs(engine.latency.ratio - 1))
+    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return f"{what}: {told}; {most.name} takes {most.latency.ratio:.2f} times as long."
+
+
+def _left_over(engines: Sequence[EngineResult], matched: Sequence[EngineResult]) -> tuple[str, ...]:
+    return tuple(engine.name for engine in engines if all(engine is not other for other in matched))
+
+
+def _warnings(source: Source) -> list[str]:
+    return [f"{source.file}: {warning}" for warning in source.report.warnings]
+
+
+def _shared_shift(engines: Sequence[EngineChange]) -> list[str]:
+    """Say where all engines changed by about the same factor, which is the work of a machine or a library."""
+    ratios = [engine.latency.ratio for engine in engines]
+    alike = len(engines) > 1 and max(ratios) / min(ratios) < 1 + TIE
+    if not alike or any(engine.verdict not in ("faster", "slower") for engine in engines):
+        return []
+    return [
+        f"Every engine takes {min(ratios):.2f} to {max(ratios):.2f} times as long: "
+        "look for the cause in the machine or in what all of them use."
+    ]
+
+
+def _unexplained(engines: Sequence[EngineChange], differences: Sequence[Difference]) -> list[str]:
+    """Name engines that changed although neither their file nor anything that is recorded did."""
+    names = [engine.name for engine in engines if engine.file == "same" and engine.verdict in ("faster", "slower")]
+    if not names or differences:
+        return []
+    return [f"The same file with the same programs has another pace: {', '.join(names)}. The machine changed."]
