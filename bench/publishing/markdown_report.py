@@ -83,7 +83,7 @@ def _machine(report: Report) -> str:
     """Say where, when and on what it was measured."""
     machine, settings = report.machine, report.settings
     gpus = ", ".join(f"{gpu.name} (driver {gpu.driver})" for gpu in machine.gpus)
-    packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
+    packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items() if name != "drc-deploy")
     words = [
         machine.board or "",
         f"{machine.cpu or 'unknown processor'}, {machine.logical_cores} cores",
