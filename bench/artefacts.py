@@ -57,11 +57,11 @@ def _describe_onnx(path: Path) -> Facts:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        metadata = session.get_modelmeta().custom_metadata_map
     except Exception as error:  # its exceptions have no common public base
         raise ArtefactError(
             f"ONNX Runtime cannot load {path}: {str(error).rstrip('.')}.", "Export it again."
         ) from error
-    metadata = session.get_modelmeta().custom_metadata_map
     signature: Facts = {
         "inputs": {value.name: f"{value.type} {value.shape}" for value in session.get_inputs()},
         "outputs": {value.name: f"{value.type} {value.shape}" for value in session.get_outputs()},

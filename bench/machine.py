@@ -17,6 +17,7 @@ PACKAGES = (
     "opencv-python-headless",
     "onnxruntime",
     "onnxruntime-gpu",
+    "onnxruntime-openvino",
     "torch",
     "tensorrt",
     "tensorrt-rtx",

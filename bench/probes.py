@@ -67,7 +67,12 @@ def probe_torch() -> list[Finding]:
 
 def probe_onnxruntime() -> list[Finding]:
     """Run a network on each provider: the list that the package gives is only what it was compiled with."""
-    names = {"CPU": "CPUExecutionProvider", "CUDA": "CUDAExecutionProvider", "TensorRT": "TensorrtExecutionProvider"}
+    names = {
+        "CPU": "CPUExecutionProvider",
+        "OpenVINO": "OpenVINOExecutionProvider",
+        "CUDA": "CUDAExecutionProvider",
+        "TensorRT": "TensorrtExecutionProvider",
+    }
     try:
         import onnxruntime
     except (ImportError, OSError) as error:
@@ -79,13 +84,17 @@ def _probe_provider(ort: Any, short: str, provider: str) -> Finding:
     name = f"ONNX Runtime on {short}"
     if provider not in ort.get_available_providers():
         return Finding(name, False, f"onnxruntime {ort.__version__} is built without it", _install_ort(short))
-    problem = _driver_state()[0] if short != "CPU" else ""
+    on_gpu = short in ("CUDA", "TensorRT")
+    problem = _driver_state()[0] if on_gpu else ""
     if problem:
         return Finding(name, False, problem, INSTALL_DRIVER)
-    if short != "CPU" and hasattr(ort, "preload_dlls"):
+    if on_gpu and hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
+    options = ort.SessionOptions()
+    if short == "OpenVINO":  # it is listed as used even where the CPU provider computes everything
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        used = ort.InferenceSession(IDENTITY_ONNX, providers=[provider]).get_providers()[0]
+        used = ort.InferenceSession(IDENTITY_ONNX, options, providers=[provider]).get_providers()[0]
     except Exception as error:  # its exceptions have no common public base
         return _missing(name, error, _install_ort(short))
     if used != provider:
@@ -94,7 +103,10 @@ def _probe_provider(ort: Any, short: str, provider: str) -> Finding:
 
 
 def _install_ort(short: str) -> str:
-    return f"pip install 'drc-deploy[{'ort' if short == 'CPU' else 'ort-gpu'}]'"
+    if short == "CPU":
+        return "pip install 'drc-deploy[ort]'"
+    extra = "ort-openvino" if short == "OpenVINO" else "ort-gpu"
+    return f"pip install 'drc-deploy[{extra}]' after `pip uninstall onnxruntime`: only one of them may be there"
 
 
 def probe_tensorrt() -> list[Finding]:

@@ -76,6 +76,39 @@ class EngineInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """On what else than the machine that builds it a plan is to run."""
+
+    version_compatible: bool = False
+    """Whether later versions of TensorRT run it too. Such a plan brings code of its own, which they execute."""
+    hardware_compatible: bool = False
+    """Whether it runs on every GPU from Ampere (compute capability 8.0) on."""
+    dla_core: int | None = None
+    """The deep learning accelerator of a Jetson that computes what it can; None for the GPU alone."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no machine has."""
+        if self.dla_core is not None and self.dla_core < 0:
+            raise ValueError(f"there is no DLA core {self.dla_core}")
+
+
+NO_OPTIONS = PlanOptions()
+"""A plan for the version, GPU and nothing else that it is built with."""
+
+
+@dataclass(frozen=True, slots=True)
+class DlaPlacement:
+    """Which layers of a plan run on the DLA, and which fell back to the GPU."""
+
+    on_dla: tuple[str, ...]
+    """Layers of the network that the builder gives to the DLA."""
+    on_gpu: tuple[str, ...]
+    """Layers that the DLA cannot run, each as ``name (kind)``."""
+    in_engine: tuple[str, ...]
+    """Parts of the finished engine that its inspector says are on the DLA; empty where it does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
 class PlanSidecar:
     """``NAME.plan.json``: where a TensorRT plan comes from and what was found in it."""
 
@@ -105,6 +138,10 @@ class PlanSidecar:
     """Cap on the builder's scratch memory that was asked for; None for the default."""
     recipe: int = 0
     """Version of the other settings of the build; 0 in files from before it was recorded."""
+    options: PlanOptions = NO_OPTIONS
+    """What the plan was asked to run on beside the machine that built it."""
+    dla: DlaPlacement | None = None
+    """What runs on the DLA; None where none was asked for."""
 
     def __post_init__(self) -> None:
         """Refuse a path where the name of a neighbour is meant."""

@@ -6,6 +6,7 @@ Maker notes hold offsets of their own, which only stay right where they are: fie
 
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 from PIL import Image
 
@@ -51,8 +52,26 @@ def upright_exif(exif: bytes, width: int, height: int) -> bytes | None:
     return bytes(data)
 
 
+def orientation_of(image: Image.Image) -> Any:
+    """Give what the EXIF of an image file says about how it is turned; 1, upright, where it is damaged or silent."""
+    try:
+        return image.getexif().get(ORIENTATION_TAG, 1)
+    except Exception:  # Pillow meets damage here only, and fails in every way
+        return 1
+
+
 def exif_of_tiff(image: Image.Image) -> bytes | None:
-    """Give as EXIF what a TIFF file tells about its photograph, without how its pixels are stored."""
+    """Give as EXIF what a TIFF file tells about its photograph, without how its pixels are stored.
+
+    None where it tells nothing, or holds values of a type that their fields cannot have.
+    """
+    try:
+        return _exif_of_tiff(image)
+    except Exception:  # Pillow writes what it read unchecked, and fails in every way
+        return None
+
+
+def _exif_of_tiff(image: Image.Image) -> bytes | None:
     tags, exif = image.getexif(), Image.Exif()
     for tag in _DESCRIPTIVE_TAGS:
         if tag in tags:

@@ -40,7 +40,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise cannot_write(target, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # gone already, or its folder is: what went wrong before is what counts
+            temporary.unlink()
 
 
 def _new_file_beside(target: Path) -> Path:

@@ -1,15 +1,17 @@
 """What a file tells about an image besides its pixels, and what of it an upscaled image keeps."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
 
 from PIL import Image
 
 from drc_deploy.exif import PREFIX, exif_of_tiff, upright_exif
+from drc_deploy.image_modes import CONVERTED_MODES, GREY_MODES
 
 _TURNED = (5, 6, 7, 8)
 """Values of the EXIF orientation that swap width and height."""
+_MAX_DPI = 65535
+"""What a JPEG holds; no image has more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,17 @@ class Metadata:
 
 def metadata_of(image: Image.Image, orientation: int) -> Metadata:
     """Read the metadata of a loaded image file; ``orientation`` is what its EXIF said before it was turned."""
-    # A profile of CMYK or LAB does not describe the RGB that these become.
-    profile = None if image.mode in ("CMYK", "LAB") else image.info.get("icc_profile")
     exif = exif_of_tiff(image) if image.format == "TIFF" else image.info.get("exif", b"").removeprefix(PREFIX)
-    return Metadata(profile or None, _resolution(image, turned=orientation in _TURNED), exif or None)
+    return Metadata(_profile(image), _resolution(image, turned=orientation in _TURNED), exif or None)
+
+
+def _profile(image: Image.Image) -> bytes | None:
+    """Give the colour profile if it describes the pixels: a viewer would show others in false colours, or refuse."""
+    profile: bytes = image.info.get("icc_profile") or b""
+    spaces = (b"GRAY", b"RGB ") if image.mode in GREY_MODES else (b"RGB ",)
+    size, space, signature = profile[:4], profile[16:20], profile[36:40]
+    usable = signature == b"acsp" and space in spaces and int.from_bytes(size, "big") <= len(profile)
+    return profile if usable and image.mode not in CONVERTED_MODES else None
 
 
 def _resolution(image: Image.Image, *, turned: bool) -> tuple[float, float] | None:
@@ -41,6 +50,6 @@ def _resolution(image: Image.Image, *, turned: bool) -> tuple[float, float] | No
     if dpi is None:
         return None
     across, down = (float(value) for value in dpi)
-    if not all(math.isfinite(value) and value > 0 for value in (across, down)):
+    if not (0 < across <= _MAX_DPI and 0 < down <= _MAX_DPI):  # nor NaN
         return None
     return (down, across) if turned else (across, down)

@@ -7,13 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B")
+"""Hold no colours; their colour profile may be of grey."""
+CONVERTED_MODES = ("CMYK", "LAB")
+"""Become sRGB by way of their colour profile, which does not describe the result."""
+
 
 def plain(image: Image.Image) -> Image.Image:
     """Convert palette, bilevel, CMYK and other modes to L, LA, RGB or RGBA."""
-    grey = image.mode in ("1", "L", "LA", "La")
+    grey = image.mode in GREY_MODES
     if image.has_transparency_data:
         return image.convert("LA" if grey else "RGBA")
-    if image.mode in ("CMYK", "LAB"):
+    if image.mode in CONVERTED_MODES:
         return _through_profile(image)
     return image.convert("L" if grey else "RGB")
 

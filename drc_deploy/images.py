@@ -5,7 +5,6 @@ Pillow identifies and decodes; OpenCV gives the pixels of 16-bit files, of which
 
 import io
 import os
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,26 +12,30 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from drc_deploy.deep_samples import has_16_bits, read_16_bits
 from drc_deploy.errors import ImageError
-from drc_deploy.exif import ORIENTATION_TAG
+from drc_deploy.exif import ORIENTATION_TAG, orientation_of
 from drc_deploy.image_metadata import Metadata, metadata_of
-from drc_deploy.image_modes import plain, upright
+from drc_deploy.image_modes import CONVERTED_MODES, plain, upright
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-_BITS_PER_SAMPLE_TAG, _PHOTOMETRIC_TAG, _SAMPLE_FORMAT_TAG = 258, 262, 339
-_UNSIGNED, _PHOTOMETRIC_CMYK = 1, 5
-_PNG_GREY_ALPHA = 4
-_MAX_DEEP_PIXELS = 2**30
-"""What OpenCV decodes at most."""
-_PNG_SIGNATURE, _JPEG_SIGNATURE, _JPEG_END = b"\x89PNG", b"\xff\xd8\xff", b"\xff\xd9"
-_PNG_HEADER = struct.Struct(">8x8xIIBB")
-"""Signature and chunk head; then width, height, bits per sample, colour type."""
+_JPEG_SIGNATURE, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_SIGNATURES = {
+    b"\x89PNG": "PNG",
+    _JPEG_SIGNATURE: "JPEG",
+    b"RIFF": "WebP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+    b"BM": "BMP",
+}
+"""First bytes of a file -> its format; + is BigTIFF."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,19 @@ class Picture:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Give the image files in ``folder`` and below, by suffix, without hidden ones, sorted."""
-    return sorted(path for path in folder.rglob("*") if is_image_file(path))
+    """Give the image files in ``folder`` and below, by suffix, without hidden ones, sorted.
+
+    Raises:
+        ImageError: one of the folders may not be read.
+    """
+    paths = (Path(parent, name) for parent, _, names in os.walk(folder, onerror=_refuse_closed) for name in names)
+    return sorted(path for path in paths if is_image_file(path))
+
+
+def _refuse_closed(error: OSError) -> None:
+    """Refuse a folder whose images would silently be left out; one that is gone has none."""
+    if isinstance(error, PermissionError):
+        raise ImageError(f"the folder {error.filename} cannot be read.", "Check its permissions.") from error
 
 
 def is_image_file(path: Path) -> bool:
@@ -71,7 +85,7 @@ def pixel_count(path: Path) -> int:
     try:
         with _silence(), path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as image:
             return int(image.width * image.height)
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError):
+    except Exception:  # what damage makes of Pillow is told by ``read_image``
         return 0
 
 
@@ -149,18 +163,31 @@ def _read(stream: BinaryIO, name: str, *, tolerant: bool) -> Picture:
                     raise
                 return _decode_truncated(stream, name)
     except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{name} is not an image that can be read here.", "PNG, JPEG, WebP, TIFF and BMP can."
-        ) from error
+        raise _not_readable(stream, name) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
-            f"{name} is too large: {error}.",
+            f"{name} is too large: {str(error).partition(',')[0]}.",
             "Cut the image into parts; where you trust the file, `upscale` has --max-pixels.",
         ) from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, cv2.error) as error:
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # Pillow takes what a damaged file says for numbers, and fails in every way
         if isinstance(error, OSError) and error.errno:
             raise  # of the disk, not of the image
         raise ImageError(f"{name} is damaged: {error}.", _damaged_hint(stream)) from error
+
+
+def _not_readable(stream: BinaryIO, name: str) -> ImageError:
+    """Tell a file of an unknown format from one of a known format whose head makes no sense to Pillow."""
+    stream.seek(0)
+    head = stream.read(max(map(len, _SIGNATURES)))
+    kind = next((kind for signature, kind in _SIGNATURES.items() if head.startswith(signature)), None)
+    if kind is None:
+        return ImageError(f"{name} is not an image that can be read here.", "PNG, JPEG, WebP, TIFF and BMP can.")
+    return ImageError(
+        f"{name} is damaged, or a {kind} of a kind that cannot be read here.",
+        "Copy the file again, or export it with 8 or 16 bits, in grey or RGB.",
+    )
 
 
 def _damaged_hint(stream: BinaryIO) -> str:
@@ -192,63 +219,13 @@ def _picture(image: Image.Image, stream: BinaryIO, name: str) -> Picture:
         raise ValueError(f"it has {image.width}x{image.height} pixels")
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         notes = (f"{name} has {getattr(image, 'n_frames', 1)} frames: only the first is used.",)
-    deep = _has_16_bits(image, stream, name)
-    if deep and image.width * image.height > _MAX_DEEP_PIXELS:
-        raise ImageError(f"{name} is too large for 16 bits: {image.width}x{image.height}.", "Cut the image into parts.")
-    stored_orientation = _tiff_tags(image).get(ORIENTATION_TAG, 1)
+    deep = has_16_bits(image, stream, name)
+    stored_orientation = getattr(image, "tag_v2", {}).get(ORIENTATION_TAG, 1)
     image.load()  # decodes all of it, so that a truncated file is found whoever gives the pixels
     # A TIFF is upright already: both libraries turn it, and Pillow then forgets the tag.
-    orientation = image.getexif().get(ORIENTATION_TAG, 1)
+    orientation = orientation_of(image)
     metadata = metadata_of(image, stored_orientation if image.format == "TIFF" else orientation)
-    pixels = _read_16_bits(stream) if deep else np.asarray(plain(image))
+    if metadata.icc_profile is None and image.info.get("icc_profile") and image.mode not in CONVERTED_MODES:
+        notes += (f"{name} has a colour profile that is damaged or of other colours than its own: it is left out.",)
+    pixels = read_16_bits(image, stream) if deep else np.asarray(plain(image))
     return Picture(upright(pixels, orientation), metadata, notes)
-
-
-def _tiff_tags(image: Image.Image) -> Any:
-    return getattr(image, "tag_v2", {})
-
-
-def _has_16_bits(image: Image.Image, stream: BinaryIO, name: str) -> bool:
-    """Tell whether the file has more than 8 bits a sample.
-
-    Raises:
-        ImageError: it has samples that would have to be rounded.
-    """
-    if image.format == "PNG":
-        position = stream.tell()
-        bits, _ = _png_header(stream)
-        stream.seek(position)
-        return bits == 16
-    if image.format != "TIFF":
-        return False
-    tags = _tiff_tags(image)
-    bits, kind = max(tags.get(_BITS_PER_SAMPLE_TAG, (1,))), max(tags.get(_SAMPLE_FORMAT_TAG, (_UNSIGNED,)))
-    cmyk = tags.get(_PHOTOMETRIC_TAG) == _PHOTOMETRIC_CMYK
-    if kind != _UNSIGNED or bits > 16 or (bits == 16 and cmyk):
-        raise ImageError(
-            f"{name} holds {'CMYK' if cmyk else 'floating-point, signed or 32-bit'} samples of {bits} bits.",
-            "Convert it to 8- or 16-bit grey or RGB first.",
-        )
-    return bool(bits == 16)
-
-
-def _png_header(stream: BinaryIO) -> tuple[int, int]:
-    """Give bits per sample and colour type of a PNG."""
-    stream.seek(0)
-    _, _, bits, colour_type = _PNG_HEADER.unpack(stream.read(_PNG_HEADER.size))
-    return bits, colour_type
-
-
-def _read_16_bits(stream: BinaryIO) -> NDArray[Any]:
-    stream.seek(0)
-    content = stream.read()
-    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if decoded is None or decoded.dtype != np.uint16:
-        raise ValueError("its 16-bit samples cannot be decoded")
-    if decoded.ndim == 2:
-        return decoded
-    if decoded.shape[2] == 3:
-        return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
-    if content.startswith(_PNG_SIGNATURE) and _png_header(stream)[1] == _PNG_GREY_ALPHA:
-        return np.ascontiguousarray(decoded[:, :, [0, 3]])
-    return cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA)

@@ -74,7 +74,9 @@ def to_uint8(pixels: Pixels) -> NDArray[np.uint8]:
     return rounded
 
 
-def require_psnr(agreement: Agreement, precision: Precision, what: str, cause: str = "") -> None:
+def require_psnr(
+    agreement: Agreement, precision: Precision, what: str, cause: str = "", *, reference: str = "torch in float32"
+) -> None:
     """Apply the gate; ``what`` names the candidate and ``cause`` the layer at fault, if it is known.
 
     Raises:
@@ -83,7 +85,7 @@ def require_psnr(agreement: Agreement, precision: Precision, what: str, cause: s
     required = REQUIRED_PSNR_DB[precision]
     if agreement.psnr_db < required:
         raise VerificationError(
-            f"{what} differs from torch in float32: PSNR {agreement.psnr_db:.1f} dB, needed are {required:.0f} dB "
+            f"{what} differs from {reference}: PSNR {agreement.psnr_db:.1f} dB, needed are {required:.0f} dB "
             f"(largest difference {agreement.max_difference:.2f} grey levels).{cause}",
             HINTS[precision],
         )

@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drc_deploy.engine_info import INPUT_NAME, Precision
+from drc_deploy.engine_info import INPUT_NAME, NO_OPTIONS, DlaPlacement, PlanOptions, Precision
 from drc_deploy.errors import ArtefactError, VerificationError
-from drc_deploy.export.layer_precision import LayerPrecision, precision_of_engine, precision_of_graph
+from drc_deploy.export.dla import DlaLayers
+from drc_deploy.export.layer_precision import LayerPrecision, inspect_engine, parse_inspection, precision_of_graph
 from drc_deploy.export.libraries import Library
 from drc_deploy.export.listeners import NOT_SELF_CONSISTENT, BuildLog, make_logger, make_monitor, make_recorder
+from drc_deploy.export.plan_options import apply_options
 from drc_deploy.export.timing_cache import TimingCache
 from drc_deploy.progress import progress
 
 DEFAULT_WORKSPACE_MIB = 2048
 """Scratch memory that a kernel may ask of TensorRT, which would else take all that the GPU has."""
+LEAN_RUNTIME = "libnvinfer_lean"
+"""Library that a version-compatible plan holds a copy of; TensorRT names it where it is missing."""
 RANGE_PX = (8, 128, 256)
 """Smallest, tuned and largest side of the input of a plan of free size."""
 
@@ -29,11 +33,13 @@ class PlanShape:
     tile: tuple[int, int] | None
     """Height and width; None for the range ``RANGE_PX``."""
     max_batch: int
+    whole_batches: bool = False
+    """Whether every call has exactly ``max_batch`` tiles: a DLA knows one shape only."""
 
     def limits(self) -> tuple[tuple[int, int, int, int], ...]:
         """Give the smallest, tuned and largest input shape, NHWC."""
         sides = [(side, side) for side in RANGE_PX] if self.tile is None else [self.tile] * 3
-        batches = (1, 1, self.max_batch)
+        batches = (self.max_batch,) * 3 if self.whole_batches else (1, 1, self.max_batch)
         return tuple((batch, *side, 3) for batch, side in zip(batches, sides, strict=True))
 
 
@@ -45,6 +51,8 @@ class BuildOptions:
     """Cap on scratch memory; None for ``DEFAULT_WORKSPACE_MIB``, and for no cap in TensorRT-RTX."""
     timing_cache: Path | None = None
     """File of what earlier builds measured; None to measure anew."""
+    plan: PlanOptions = NO_OPTIONS
+    """On what else than this machine the plan is to run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,8 @@ class BuiltPlan:
 
     plan: bytes
     precision: LayerPrecision
+    dla: DlaPlacement | None
+    """None where no DLA was asked for."""
 
 
 def build_plan(
@@ -69,6 +79,7 @@ def build_plan(
 
     Raises:
         ArtefactError: the library refuses the graph or fails; the message has its own words.
+        MissingDependencyError: the library or this machine lacks what ``options`` asks for.
         VerificationError: the plan would be wrong at some sizes, or its layers are not in ``precision``.
     """
     log = BuildLog()
@@ -96,12 +107,13 @@ class _Build:
         self._recorder = make_recorder(self._trt, log)
 
     def run(self, onnx_file: Path, precision: Precision, shape: PlanShape) -> BuiltPlan:
-        builder = self._trt.Builder(self._logger)
+        builder = self._library.start_builder(self._logger)
         network = builder.create_network(self._library.network_flags)
         # Only now: a network that inherits the recorder crashes TensorRT-RTX 1.7 when it is destroyed.
         builder.error_recorder = self._recorder
         self._parse(network, onnx_file)
         config = self._configure(builder, precision, shape)
+        dla = DlaLayers(self._trt, config, network) if self._options.plan.dla_core is not None else None
         timing = TimingCache(self._options.timing_cache) if self._options.timing_cache else None
         if timing:
             timing.attach(config, self._log)
@@ -110,12 +122,18 @@ class _Build:
         if timing:
             timing.save()
         plan = bytes(serialized)
-        found = precision_of_engine(self._library, plan, self._logger) or precision_of_graph(self._trt, network)
-        return BuiltPlan(plan, found)
+        inspection = inspect_engine(self._library, plan, self._logger, self._options.plan)
+        found = parse_inspection(inspection)
+        if dla:
+            return BuiltPlan(plan, dla.add_to(found), dla.placement(inspection))
+        return BuiltPlan(plan, found or precision_of_graph(self._trt, network), None)
 
     def _parse(self, network: Any, onnx_file: Path) -> None:
         # Held, because the network's weights lie in the parser's memory.
         self._parser = parser = self._trt.OnnxParser(network, self._logger)
+        if self._options.plan.version_compatible or self._options.plan.hardware_compatible:
+            # As a plugin, which TensorRT 8 makes of it else, InstanceNormalization would bind the plan to this version.
+            parser.set_flag(self._trt.OnnxParserFlag.NATIVE_INSTANCENORM)
         parsed = parser.parse_from_file(str(onnx_file))
         for index in range(parser.num_errors):
             error = parser.get_error(index)
@@ -142,6 +160,7 @@ class _Build:
         config.clear_flag(trt.BuilderFlag.TF32)
         if precision == "fp16" and not self._library.strongly_typed:
             config.set_flag(trt.BuilderFlag.FP16)
+        apply_options(self._library, builder, config, self._options.plan)
         profile = builder.create_optimization_profile()
         profile.set_shape(INPUT_NAME, *shape.limits())
         self._check(config.add_optimization_profile(profile) >= 0, "refuses the input shapes")
@@ -158,7 +177,11 @@ class _Build:
                 "Export with a fixed --tile of the size that you need.",
             )
         if not done or self._log.errors:
-            hint = "The ONNX file runs with ONNX Runtime: export without --trt."
+            hint = "The ONNX file runs with ONNX Runtime, without a plan."
+            if LEAN_RUNTIME in self._log.words():
+                hint = "--version-compatible needs TensorRT's lean runtime: install that library, or leave it out."
+            elif self._options.plan.hardware_compatible:
+                hint = "--hardware-compatible needs a GPU from Ampere on, and no JetPack has it: try without."
             if self._options.workspace_mib is not None:
                 hint = f"If memory is what it lacks, give more than --workspace {self._options.workspace_mib}. {hint}"
             raise ArtefactError(f"{name} {what if not done else 'reports an error'}: {self._log.words()}.", hint)

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from drc_deploy.engine_info import Precision
+from drc_deploy.engine_info import PlanOptions, Precision
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.libraries import Library
+from drc_deploy.runtime.tensorrt_plan import make_runtime
 
 _KINDS = (("bf16", ("BF16", "BFLOAT16")), ("fp16", ("HALF", "FP16")), ("fp32", ("FLOAT", "FP32")))
 """Our names, and the words that TensorRT's versions use for them; the first that occurs counts."""
@@ -51,32 +52,35 @@ def precision_of_graph(trt: Any, network: Any) -> LayerPrecision:
     return _count(pairs, "graph")
 
 
-def precision_of_engine(library: Library, plan: bytes, logger: Any) -> LayerPrecision | None:
-    """Ask the engine inspector; None where the plan cannot be opened or hides its convolutions.
+def inspect_engine(library: Library, plan: bytes, logger: Any, options: PlanOptions) -> str:
+    """Give the engine inspector's JSON of a plan that was just built; empty where the plan cannot be opened.
 
     TensorRT builds on the GPU that the plan is for, so that the plan opens there. A plan of TensorRT-RTX is compiled
     when it is loaded: its layers are those of the graph, and without a GPU it cannot be opened at all.
     """
     if library.name == "tensorrt_rtx":
-        return None
+        return ""
     trt = library.module
-    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
+    engine = make_runtime(trt, logger, options).deserialize_cuda_engine(plan)
     if engine is None:
-        return None
-    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    return parse_inspection(text)
+        return ""
+    text: str = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    return text
 
 
 def parse_inspection(text: str) -> LayerPrecision | None:
     """Read the inspector's JSON, in the layouts of TensorRT 8 to 11; None when no convolution is told apart."""
+    found = _count([(_is_convolution(layer), _output_kind(layer)) for layer in inspected_layers(text)], "engine")
+    return found if found.convolutions else None
+
+
+def inspected_layers(text: str) -> list[dict[str, Any]]:
+    """Give the layers of the inspector's JSON that it tells more of than their names."""
     try:
         layers = list(json.loads(text)["Layers"])
     except (ValueError, KeyError, TypeError):
-        return None
-    # Without details a layer is only a name.
-    pairs = [(_is_convolution(layer), _output_kind(layer)) for layer in layers if isinstance(layer, dict)]
-    found = _count(pairs, "engine")
-    return found if found.convolutions else None
+        return []
+    return [layer for layer in layers if isinstance(layer, dict)]
 
 
 def _is_convolution(layer: Mapping[str, Any]) -> bool:

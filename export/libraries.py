@@ -41,6 +41,14 @@ class Library:
         return self.name == "tensorrt"
 
     @property
+    def builds_for_later_versions(self) -> bool:
+        """Whether a plan can be built that later versions run too.
+
+        The flag alone does not tell: TensorRT-RTX has it, and its plans run only in the release that built them.
+        """
+        return self.name == "tensorrt" and hasattr(self.module.BuilderFlag, "VERSION_COMPATIBLE")
+
+    @property
     def network_flags(self) -> int:
         """Bit mask for ``create_network``. The bits differ between versions: never write them as numbers."""
         flags = self.module.NetworkDefinitionCreationFlag
@@ -48,6 +56,19 @@ class Library:
             return 0
         wanted = getattr(flags, "STRONGLY_TYPED", flags.EXPLICIT_BATCH)
         return 1 << int(wanted)
+
+    def start_builder(self, logger: Any) -> Any:
+        """Give a ``Builder``.
+
+        Raises:
+            MissingDependencyError: the library gives none, as where the driver is too old for it.
+        """
+        try:
+            return self.module.Builder(logger)
+        except (TypeError, RuntimeError) as error:  # of the binding, where its library returns nothing
+            raise MissingDependencyError(
+                f"{self.name} {self.version} does not start here.", "`drc-deploy doctor` tells what it lacks."
+            ) from error
 
     def graph_precision(self, precision: Precision) -> Precision:
         """Precision that the ONNX must have for a plan of ``precision``.

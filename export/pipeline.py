@@ -18,13 +18,13 @@ from drc_deploy.engine_info import (
 )
 from drc_deploy.export.exact import write_exact
 from drc_deploy.export.graph import trace_graph
-from drc_deploy.export.plan_export import PlanBuilder, PlanJob
+from drc_deploy.export.plan_export import FinishedPlan, PlanBuilder, PlanJob
 from drc_deploy.export.request import ExportRequest
 from drc_deploy.export.simplify import simplify_graph
 from drc_deploy.export.sparing import PrecisionChoice, choose_precision
 from drc_deploy.export.staging import publish, staging_folder
 from drc_deploy.export.variants import make_variant, read_onnx_info
-from drc_deploy.export.verification import Verification, verify_onnx
+from drc_deploy.export.verification import Verification, verify_engine, verify_onnx
 from drc_deploy.export.widening import open_for_check
 from drc_deploy.files import sha256_of, write_bytes
 from drc_deploy.models.network import SRNetwork
@@ -65,7 +65,7 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
         VerificationError: an exported file does not compute what torch computes.
         OutputError: the folder is not writable or the disk is full.
     """
-    builder = PlanBuilder.find(request.builder) if request.builder else None
+    builder = PlanBuilder.find(request.builder, request.options) if request.builder else None
     network = load_checkpoint(request.checkpoint).build_network()
     choice = choose_precision(network, request.precision, request.max_batch)
     info = _describe(request, network)
@@ -81,11 +81,11 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
         checked, onnx_info = _write_onnx(onnx_info, network, files, choice, exact, in_place)
         finished, made = [*files.values(), *([exact] if exact else [])], None
         if builder is not None:
-            made = builder.write(files["uint8"], _plan_job(request, files["uint8"], info), network, checked)
+            made = _write_plan(builder, request, files["uint8"], info, network, checked)
             plans = [files["uint8"].with_suffix(".plan")]
             if exact:
                 exact_info = dataclasses.replace(info, io_dtype="float32", max_batch=1)
-                builder.write(exact, _plan_job(request, exact, exact_info), network, checked)
+                _write_plan(builder, request, exact, exact_info, network, checked)
                 plans.append(exact.with_suffix(".plan"))
             finished += [path for plan in plans for path in (plan, sidecar_path(plan))]
         published = {path.name: path for path in publish(finished, request.folder)}
@@ -102,8 +102,20 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
     )
 
 
-def _plan_job(request: ExportRequest, onnx_file: Path, info: EngineInfo) -> PlanJob:
-    return PlanJob(info, request.folder / onnx_file.with_suffix(".plan").name, request.workspace_mib)
+def _write_plan(
+    builder: PlanBuilder,
+    request: ExportRequest,
+    onnx_file: Path,
+    info: EngineInfo,
+    network: SRNetwork,
+    checked: Verification,
+) -> FinishedPlan:
+    """Write the plan of an ONNX file beside it, checked as far as this machine can run it."""
+    plan = onnx_file.with_suffix(".plan")
+    job = PlanJob(info, plan, request.folder / plan.name, request.workspace_mib, request.options)
+    return builder.write(
+        onnx_file, job, lambda plan: dataclasses.asdict(verify_engine(checked, network, plan, info.precision))
+    )
 
 
 def _describe(request: ExportRequest, network: SRNetwork) -> EngineInfo:

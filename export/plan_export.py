@@ -1,21 +1,27 @@
 """A plan and its sidecar, from a checked ONNX file."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from drc_deploy.engine_info import EngineInfo, PlanSidecar, Precision, sidecar_path
+from drc_deploy.engine_info import EngineInfo, PlanOptions, PlanSidecar, Precision, sidecar_path
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.builders import BuildOptions, PlanShape, build_plan
 from drc_deploy.export.gpu import Gpu, find_gpu
 from drc_deploy.export.libraries import Library, find_library
+from drc_deploy.export.plan_options import require_options
 from drc_deploy.export.plan_source import PlanInPlace, PlanSource
 from drc_deploy.export.request import BuilderChoice
-from drc_deploy.export.sparing import PrecisionChoice
 from drc_deploy.export.timing_cache import timing_cache_path
-from drc_deploy.export.verification import Verification, verify_engine
 from drc_deploy.files import sha256_of, write_bytes, write_text
-from drc_deploy.models.network import SRNetwork
+
+if TYPE_CHECKING:  # torch, which a machine that only builds plans lacks
+    from drc_deploy.export.sparing import PrecisionChoice
+
+CheckPlan = Callable[[Path], dict[str, Any]]
+"""Runs a plan where it can and gives what is recorded of it; raises VerificationError where it computes wrongly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +30,14 @@ class PlanJob:
 
     info: EngineInfo
     """What the plan is to be."""
+    plan: Path
+    """The file to make."""
     in_place: Path
     """The file that it will replace, which need not exist."""
     workspace_mib: int | None
     """Cap on scratch memory; None for the default."""
+    options: PlanOptions
+    """On what else than this machine it is to run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +57,18 @@ class PlanBuilder:
     gpu: Gpu | None
 
     @classmethod
-    def find(cls, choice: BuilderChoice) -> "PlanBuilder":
+    def find(cls, choice: BuilderChoice, options: PlanOptions) -> "PlanBuilder":
         """Find out what this machine has.
 
         Raises:
-            MissingDependencyError: it has nothing that builds plans.
+            MissingDependencyError: it has nothing that builds plans, or not such as ``options`` asks for.
         """
         gpu = find_gpu()
-        return cls(find_library(choice, gpu), gpu)
+        library = find_library(choice, gpu)
+        require_options(library, options)
+        return cls(library, gpu)
 
-    def graph_precision(self, choice: PrecisionChoice) -> Precision:
+    def graph_precision(self, choice: "PrecisionChoice") -> Precision:
         """Precision that the ONNX must have for a plan of the precision chosen.
 
         Raises:
@@ -71,35 +83,31 @@ class PlanBuilder:
             )
         return precision
 
-    def write(self, onnx_file: Path, job: PlanJob, network: SRNetwork, verification: Verification) -> FinishedPlan:
-        """Make a plan beside ``onnx_file``, run it where possible, and write its sidecar last.
+    def write(self, onnx_file: Path, job: PlanJob, check: CheckPlan) -> FinishedPlan:
+        """Make a plan of ``onnx_file``, run it where possible, and write its sidecar last.
 
         The plan that is already in place is taken over where building would give the same again.
 
         Args:
             onnx_file: the uint8 variant, or the exact one.
             job: what the plan is to be.
-            network: in float32, what the plan is compared with.
-            verification: the result of the ONNX files.
+            check: compares it with what it is to compute.
 
         Raises:
             ArtefactError: the library refuses or fails.
             VerificationError: the plan is not in the precision asked for, or computes something else.
         """
-        plan = onnx_file.with_suffix(".plan")
         source = self._source(onnx_file, job)
         in_place = PlanInPlace.compare(job.in_place, source)
         if in_place.sidecar is not None:
-            write_bytes(plan, job.in_place.read_bytes())
+            write_bytes(job.plan, job.in_place.read_bytes())
             sidecar = dataclasses.replace(in_place.sidecar, engine=job.info, onnx_file=onnx_file.name)
         else:
-            sidecar = self._build(onnx_file, plan, job, source)
-        sidecar = dataclasses.replace(sidecar, verification=dataclasses.asdict(verification))
+            sidecar = self._build(onnx_file, job, source)
         # The runtime reads the sidecar when it runs the plan for the check.
-        write_text(sidecar_path(plan), sidecar.to_json())
-        checked = verify_engine(verification, network, plan, job.info.precision)
-        sidecar = dataclasses.replace(sidecar, verification=dataclasses.asdict(checked))
-        write_text(sidecar_path(plan), sidecar.to_json())
+        write_text(sidecar_path(job.plan), sidecar.to_json())
+        sidecar = dataclasses.replace(sidecar, verification=check(job.plan))
+        write_text(sidecar_path(job.plan), sidecar.to_json())
         return FinishedPlan(sidecar, in_place.history)
 
     def _source(self, onnx_file: Path, job: PlanJob) -> PlanSource:
@@ -114,14 +122,15 @@ class PlanBuilder:
             tile=job.info.tile,
             max_batch=job.info.max_batch,
             workspace=job.workspace_mib,
+            **dataclasses.asdict(job.options),
         )
 
-    def _build(self, onnx_file: Path, plan: Path, job: PlanJob, source: PlanSource) -> PlanSidecar:
+    def _build(self, onnx_file: Path, job: PlanJob, source: PlanSource) -> PlanSidecar:
         info = job.info
-        options = BuildOptions(job.workspace_mib, timing_cache_path(self.library, self.gpu))
-        shape = PlanShape(info.tile, info.max_batch)
+        options = BuildOptions(job.workspace_mib, timing_cache_path(self.library, self.gpu), job.options)
+        shape = PlanShape(info.tile, info.max_batch, whole_batches=job.options.dla_core is not None)
         built = build_plan(self.library, onnx_file, info.precision, shape, options)
-        write_bytes(plan, built.plan)
+        write_bytes(job.plan, built.plan)
         return PlanSidecar(
             engine=info,
             builder=self.library.name,
@@ -131,11 +140,13 @@ class PlanBuilder:
             driver=source.driver,
             onnx_file=onnx_file.name,
             onnx_sha256=source.onnx,
-            plan_sha256=sha256_of(plan),
+            plan_sha256=sha256_of(job.plan),
             precision_requested=info.precision,
             layers_by_precision=dict(built.precision.layers),
             precision_source=built.precision.source,
             verification={},
             workspace_mib=source.workspace,
             recipe=source.recipe,
+            options=job.options,
+            dla=built.dla,
         )

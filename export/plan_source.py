@@ -28,6 +28,9 @@ class PlanSource:
     max_batch: int
     workspace: int | None
     """Cap on scratch memory in MiB; None for the default."""
+    version_compatible: bool
+    hardware_compatible: bool
+    dla_core: int | None
     recipe: int = RECIPE
 
     @classmethod
@@ -44,6 +47,7 @@ class PlanSource:
             tile=sidecar.engine.tile,
             max_batch=sidecar.engine.max_batch,
             workspace=sidecar.workspace_mib,
+            **dataclasses.asdict(sidecar.options),
             recipe=sidecar.recipe,
         )
 
@@ -60,7 +64,9 @@ class PlanSource:
 
 
 def _short(value: object) -> str:
-    text = "none" if value is None else "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if value is None or isinstance(value, bool):
+        return {None: "none", False: "no", True: "yes"}[value]
+    text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return text if len(text) < 64 else f"{text[:12]}..."  # of a SHA-256, the beginning tells it from another
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from drc_deploy.engine_info import Precision
+from drc_deploy.engine_info import NO_OPTIONS, PlanOptions, Precision
 from drc_deploy.errors import UsageError
 
 BuilderChoice = Literal["auto", "tensorrt", "tensorrt_rtx"]
@@ -16,6 +16,8 @@ LARGEST_TILE_PX = 2048
 LARGEST_BATCH = 256
 LARGEST_WORKSPACE_MIB = 1 << 20
 """A tebibyte."""
+DLA_PRECISION: Precision = "fp16"
+"""What a DLA computes in, of the precisions here."""
 DEFAULT_PLAN_TILE_PX = 128
 """Side of a plan's tile when none is asked for: a fixed shape lets TensorRT choose its kernels exactly."""
 
@@ -60,6 +62,7 @@ class ExportRequest:
     """One export: which checkpoint becomes which files."""
 
     checkpoint: Path
+    """What is exported: a checkpoint, or an ONNX file of an earlier export to build a plan of."""
     folder: Path
     """Where the files go."""
     stem: str
@@ -75,13 +78,16 @@ class ExportRequest:
     """Whether the variant for ``upscale --exact`` is written too, and of a plan its plan."""
     workspace_mib: int | None = None
     """Cap on the scratch memory of the plan's build; None for the builder's default."""
+    options: PlanOptions = NO_OPTIONS
+    """On what else than this machine the plan is to run."""
 
     def __post_init__(self) -> None:
         """Refuse what no export can satisfy.
 
         Raises:
-            UsageError: an impossible batch or workspace, or a name that is not a plain file name.
+            UsageError: an impossible batch, workspace or option, or a name that is not a plain file name.
         """
+        self._check_options()
         if self.workspace_mib is not None and not 1 <= self.workspace_mib <= LARGEST_WORKSPACE_MIB:
             raise UsageError(
                 f"a workspace of {self.workspace_mib} MiB is impossible.",
@@ -103,3 +109,17 @@ class ExportRequest:
                 f"{self.stem!r} cannot name the files.",
                 "Give a name without folder and suffix; --workdir says where they go.",
             )
+
+    def _check_options(self) -> None:
+        """Refuse what no plan can be."""
+        if self.options != NO_OPTIONS and self.builder is None:
+            raise UsageError(
+                "--version-compatible, --hardware-compatible and --dla are for a plan, and none was asked for.",
+                "Give --trt as well.",
+            )
+        if self.options.dla_core is None:
+            return
+        if self.precision != DLA_PRECISION:
+            raise UsageError(f"a DLA does not compute in {self.precision}.", f"Give --trt {DLA_PRECISION}.")
+        if self.tile.plan is None:
+            raise UsageError("a DLA knows one input size only.", "Give --tile N or HxW instead of dynamic.")

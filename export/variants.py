@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo
+from drc_deploy.errors import ArtefactError
+from drc_deploy.onnx_metadata import read_onnx_metadata
 
 if TYPE_CHECKING:
     import onnx
@@ -13,13 +15,9 @@ _BODY_INPUT, _BODY_OUTPUT = "lr_pixels", "sr_pixels"
 
 def read_onnx_info(path: Path) -> EngineInfo | None:
     """Read what an ONNX file says about itself; None where there is no such file of this program."""
-    import onnx
-
     try:
-        model = onnx.load(path)
-        metadata = {entry.key: entry.value for entry in model.metadata_props}
-        return EngineInfo.from_json(metadata[METADATA_KEY], str(path))
-    except Exception:  # of protobuf, which ONNX does not name; a missing or foreign file tells nothing
+        return EngineInfo.from_json(read_onnx_metadata(path)[METADATA_KEY], str(path))
+    except (ArtefactError, KeyError):  # a missing or foreign file tells nothing
         return None
 
 

@@ -128,7 +128,8 @@ def _or_failed(job: Job, work: Callable[[], Result]) -> Result | Failed:
     except DrcDeployError as error:
         return Failed(job.input_name, error.message, error.hint)
     except MemoryError as error:
-        message = f"{job.input_name} needs more memory than there is: {error}."
+        reason = f": {error}" if str(error) else ""
+        message = f"{job.input_name} needs more memory than there is{reason}."
         return Failed(job.input_name, message, "Give a smaller --tile, or cut the image into parts.")
 
 

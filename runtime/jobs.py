@@ -87,8 +87,11 @@ def plan_jobs(inputs: Sequence[str], output: str | None, scale: int) -> list[Job
     Raises:
         InputError: a folder without images, or a pattern that matches none.
         UsageError: ``output`` is neither a folder nor the name of an image, or is the input folder itself, or a result
-            would take the place of another one or of an input, or a standard stream goes together with several files.
+            would take the place of another one or of an input, or a standard stream goes together with several files,
+            or an input has no name.
     """
+    if "" in inputs:
+        raise UsageError("an input has an empty name.", "Look at the variable that should hold it.")
     if STREAM in inputs or output == STREAM:
         return [_stream_job(inputs, output)]
     into, several = None if output is None else Path(output), len(inputs) > 1

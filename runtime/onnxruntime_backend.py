@@ -1,6 +1,6 @@
-"""Runs an exported ONNX file with ONNX Runtime: on the CPU everywhere, on the GPU where the package can."""
+"""Runs an exported ONNX file with ONNX Runtime: on the CPU everywhere, with CUDA or OpenVINO where the package can."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ class OnnxRuntimeBackend(Backend):
     """ONNX Runtime over a file that ``drc-deploy export`` wrote."""
 
     def __init__(self, path: Path, *, threads: int | None = None, cpu_only: bool = False) -> None:
-        """Load ``path``; see ``open_backend``. ``cpu_only``: leave a GPU alone."""
+        """Load ``path``; see ``open_backend``. ``cpu_only``: take the CPU provider."""
         self._sessions = OnnxSessions(path, threads=threads, cpu_only=cpu_only)
         self._info = read_info(self._sessions.session, path)
         self._check_tensors(path)
@@ -30,6 +30,12 @@ class OnnxRuntimeBackend(Backend):
         if inputs != [(INPUT_NAME, tensor)] or outputs != [(OUTPUT_NAME, tensor)]:
             raise ArtefactError(
                 f"{path} takes {inputs} and gives {outputs}, which is not what its metadata says.",
+                "Export it again with `drc-deploy export`.",
+            )
+        shape = session.get_inputs()[0].shape
+        if not _takes_images(shape, self._info.tile):
+            raise ArtefactError(
+                f"{path} takes an input of shape {shape}, which is not what its metadata says.",
                 "Export it again with `drc-deploy export`.",
             )
 
@@ -50,7 +56,7 @@ class OnnxRuntimeBackend(Backend):
 
     @property
     def workers(self) -> int:
-        """Tiles computed at a time: one per core on a CPU."""
+        """Tiles under way at a time: one per core on a CPU; on a GPU one is computed while others are copied."""
         return self._sessions.workers
 
     def use_workers(self, count: int) -> None:
@@ -78,13 +84,26 @@ class OnnxRuntimeBackend(Backend):
         self._sessions.close()
 
 
+def _takes_images(shape: Sequence[Any], tile: tuple[int, int] | None) -> bool:
+    """Tell whether an input of ``shape``, with integers only where it is fixed, takes (N, H, W, 3) tiles."""
+    if len(shape) != 4 or (isinstance(shape[3], int) and shape[3] != 3):
+        return False
+    sides = tuple(shape[1:3])
+    return sides == tile or not any(isinstance(side, int) for side in sides)
+
+
 def read_info(session: Any, path: Path) -> EngineInfo:
     """Read the metadata of a loaded file.
 
     Raises:
         ArtefactError: there is none, or it is damaged.
     """
-    metadata = session.get_modelmeta().custom_metadata_map
+    try:
+        metadata = session.get_modelmeta().custom_metadata_map
+    except UnicodeDecodeError as error:
+        raise ArtefactError(
+            f"{path} is damaged: its metadata are no text.", "Copy it again, or export it again."
+        ) from error
     if METADATA_KEY not in metadata:
         raise ArtefactError(
             f"{path} is an ONNX file of another program.", "Make one with `drc-deploy export CHECKPOINT`."

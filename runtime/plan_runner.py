@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from drc_deploy.engine_info import EXACT_SUFFIX, INPUT_NAME, PlanSidecar, read_sidecar
+from drc_deploy.engine_info import EXACT_SUFFIX, INPUT_NAME, NO_OPTIONS, PlanSidecar, read_sidecar
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.runtime.backend import Pixels
 from drc_deploy.runtime.cuda_graphs import GraphRecorder, RepeatedCall, load_graph_api
@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 
 _UNSUPPORTED_GPU = "does not support this compute capability"
 """What TensorRT-RTX 1.7 says on data-centre GPUs, whoever built the plan: exporting with it again would not help."""
+_AMPERE = 8.0
+"""Compute capability that a hardware-compatible plan needs."""
 _MEMORY_WORDS = ("out of memory", "outofmemory", "memory may be short")
 """What the driver, TensorRT and this program say where memory is short, in lower case."""
 _OLD_DRIVER = "driver may be too old"
@@ -72,7 +74,7 @@ class PlanRunner:
             self.close()
             raise ArtefactError(
                 f"{path} cannot run here: {error}.{_difference(self.sidecar, self._gpu, library.__version__)}",
-                f"{_way_out(str(error))} {elsewhere}",
+                f"{_way_out(str(error), self.sidecar)} {elsewhere}",
             ) from error
 
     def _load(self, library: Any, plan: bytes) -> None:
@@ -82,7 +84,9 @@ class PlanRunner:
             raise ArtefactError(
                 f"out of memory: the GPU has {free >> 20} MiB left, and the plan alone has {mib(len(plan))} MiB"
             )
-        self._plan = loaded = LoadedPlan(library, plan)
+        # The sidecar's word counts, because the plan is the one that it describes: see ``_read_plan``.
+        options = self.sidecar.options if self.sidecar else NO_OPTIONS
+        self._plan = loaded = LoadedPlan(library, plan, options)
         tensors = [*loaded.inputs.values(), *loaded.outputs.values()]
         need = PlanNeed(
             engine=loaded.engine_bytes,
@@ -231,7 +235,7 @@ def _way_without_gpu(path: Path, sidecar: PlanSidecar | None) -> str:
     return f"Run the ONNX that it was built from ({onnx.name}), which needs no GPU."
 
 
-def _way_out(reason: str) -> str:
+def _way_out(reason: str, sidecar: PlanSidecar | None) -> str:
     """Say how to get a plan to run here, where ``reason`` was given for refusing this one."""
     words = reason.lower()
     if _UNSUPPORTED_GPU in words:
@@ -243,6 +247,11 @@ def _way_out(reason: str) -> str:
         )
     if _OLD_DRIVER in words:
         return "Install a newer NVIDIA driver."
+    if sidecar is None:
+        return (
+            "Copy its sidecar (NAME.plan.json) beside it, without which a version-compatible plan may not run the code "
+            "that it brings, or export the plan on this machine: `drc-deploy export --trt fp16`."
+        )
     return "Export the plan on this machine: `drc-deploy export --trt fp16`."
 
 
@@ -252,8 +261,12 @@ def _difference(sidecar: PlanSidecar | None, gpu: CudaDevice, version: str) -> s
         return ""
     differences = []
     if sidecar.builder_version != version:
-        differences.append(f"version {sidecar.builder_version}, here is {version}")
-    if sidecar.compute_capability not in (None, gpu.compute_capability):
+        later = " and later" if sidecar.options.version_compatible else ""
+        differences.append(f"version {sidecar.builder_version}{later}, here is {version}")
+    if sidecar.options.hardware_compatible:
+        if float(gpu.compute_capability) < _AMPERE:
+            differences.append(f"GPUs from compute capability {_AMPERE} on, here is {gpu.compute_capability}")
+    elif sidecar.compute_capability not in (None, gpu.compute_capability):
         differences.append(
             f"a GPU of compute capability {sidecar.compute_capability}, here is {gpu.compute_capability}"
         )

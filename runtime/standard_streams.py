@@ -16,11 +16,14 @@ STREAM = "-"
 
 
 def check_streams(*, reads: bool, writes: bool) -> None:
-    """Refuse, before anything is computed, a terminal where an image should come from or go to.
+    """Refuse, before anything is computed, a terminal or nothing where an image should come from or go to.
 
     Raises:
         UsageError: it is one.
     """
+    for used, stream, name in ((reads, sys.stdin, "input"), (writes, sys.stdout, "output")):
+        if used and stream is None:
+            raise UsageError(f"standard {name} is closed.", "Open it, or give the name of a file in the place of `-`.")
     if reads and sys.stdin.isatty():
         raise UsageError("standard input is a terminal.", "Pipe an image into the command, as in `... < in.png`.")
     if writes and sys.stdout.isatty():

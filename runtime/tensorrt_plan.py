@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from drc_deploy.engine_info import INPUT_NAME
+from drc_deploy.engine_info import INPUT_NAME, PlanOptions
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 
 _INSTALL = {
@@ -82,8 +82,8 @@ class LoadedPlan:
         engine_bytes: What the weights take on the GPU, as far as the library tells.
     """
 
-    def __init__(self, library: ModuleType, plan: bytes) -> None:
-        """Deserialise ``plan``.
+    def __init__(self, library: ModuleType, plan: bytes, options: PlanOptions) -> None:
+        """Deserialise ``plan``; ``options`` are those of its sidecar.
 
         Raises:
             ArtefactError: the library does not take it (another version or GPU, damage), memory is short, or its
@@ -97,13 +97,13 @@ class LoadedPlan:
         self._spare: Any = None
         """A context that no call uses yet."""
         try:
-            self._load(plan)
+            self._load(plan, options)
         except BaseException:
             self.close()  # while the CUDA context is current
             raise
 
-    def _load(self, plan: bytes) -> None:
-        self._runtime = self._start()
+    def _load(self, plan: bytes, options: PlanOptions) -> None:
+        self._runtime = self._start(options)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise self._failure("cannot load the plan")
@@ -115,9 +115,9 @@ class LoadedPlan:
         self.batch, self.fixed_batch = lr.shape[0], not lr.batched
         self.outputs = self._read_outputs()
 
-    def _start(self) -> Any:
+    def _start(self, options: PlanOptions) -> Any:
         try:
-            return self._library.Runtime(self._logger)
+            return make_runtime(self._library, self._logger, options)
         except (TypeError, RuntimeError) as error:  # of the binding, where the library gives it nothing
             raise self._failure("does not start: the NVIDIA driver may be too old for it") from error
 
@@ -180,10 +180,10 @@ class LoadedPlan:
         engine = self._engine
         if engine.is_shape_inference_io(name):
             raise ArtefactError(f"the plan takes {name} as a shape, which no plan of this program does")
-        shape = tuned = largest = tuple(engine.get_tensor_shape(name))
+        shape = smallest = tuned = largest = tuple(engine.get_tensor_shape(name))
         if min(shape, default=0) < 0:
-            _, tuned, largest = (tuple(dims) for dims in engine.get_tensor_profile_shape(name, 0))
-        batched = shape[:1] == (-1,)
+            smallest, tuned, largest = (tuple(dims) for dims in engine.get_tensor_profile_shape(name, 0))
+        batched = shape[:1] == (-1,) and smallest[0] < largest[0]
         return PlanTensor(self._dtype(name), (*largest[:1], *tuned[1:]), batched)
 
     def _read_outputs(self) -> dict[str, PlanTensor]:
@@ -237,7 +237,7 @@ class LoadedPlan:
         for name, address in addresses.items():
             if not context.set_tensor_address(name, address):
                 raise self._failure(f"refuses the address of {name}")
-        if scratch.size < self.scratch_bytes(self.batch):
+        if hasattr(context, "update_device_memory_size_for_shapes") and scratch.size < self.scratch_bytes(self.batch):
             context.update_device_memory_size_for_shapes()
         if hasattr(context, "set_device_memory"):
             context.set_device_memory(scratch.address, scratch.size)
@@ -255,6 +255,20 @@ class LoadedPlan:
         self._spare = self._config = None
         self._engine = None
         self._runtime = None
+
+
+def make_runtime(library: ModuleType, logger: Any, options: PlanOptions) -> Any:
+    """Give a runtime for a plan.
+
+    A version-compatible plan brings code that the runtime executes, so ``options`` must come from this program's own
+    build, or from a sidecar whose SHA-256 is that of the plan: nothing else may say that the code is to be trusted.
+    """
+    runtime = library.Runtime(logger)
+    if options.version_compatible:
+        runtime.engine_host_code_allowed = True
+    if options.dla_core is not None:
+        runtime.DLA_core = options.dla_core
+    return runtime
 
 
 def _collecting_logger(library: ModuleType) -> tuple[Any, list[str]]:

@@ -97,7 +97,7 @@ class Upscaler:
         backend = _open_exact(path, threads) if exact else open_backend(path, threads=threads)
 
         def open_float() -> Backend:
-            return _open_float_variant(path, threads)
+            return _open_float_variant(path, backend.info, threads)
 
         try:
             return cls(
@@ -266,8 +266,8 @@ def _with_alpha(colours: Pixels, alpha: Pixels) -> Pixels:
     return np.concatenate([colours, alpha[:, :, None]], axis=2)
 
 
-def _open_float_variant(path: Path, threads: int | None) -> Backend:
-    """Open the float32 network that export wrote beside an 8-bit one, and say so."""
+def _open_float_variant(path: Path, info: EngineInfo, threads: int | None) -> Backend:
+    """Open the float32 network that export wrote beside ``path``, an 8-bit one that ``info`` is about, and say so."""
     variant = _onnx_of(path).with_suffix(FLOAT_SUFFIX)
     if not variant.is_file():
         raise ArtefactError(
@@ -278,6 +278,7 @@ def _open_float_variant(path: Path, threads: int | None) -> Backend:
     if backend.info.io_dtype != "float32":
         backend.close()
         raise ArtefactError(f"{variant} takes 8-bit samples too.", "Make it again with `drc-deploy export`.")
+    _refuse_stranger(backend, variant, info, path)
     _log.warning("16-bit image: using %s, for %s takes 8-bit samples.", variant, path)
     return backend
 
@@ -298,7 +299,7 @@ def _open_exact(path: Path, threads: int | None) -> Backend:
     sidecar = read_sidecar(path) if path.suffix == ".plan" else None
     exact_plan = path.with_suffix(EXACT_PLAN_SUFFIX)
     if sidecar is not None and exact_plan.is_file():
-        return _open_checked(exact_plan, sidecar.engine.checkpoint_sha256, path, threads)
+        return _open_checked(exact_plan, sidecar.engine, path, threads)
     onnx = _onnx_of(path)  # of a plan too, where it has no exact plan beside it
     variant = onnx.with_suffix(EXACT_SUFFIX)
     backend = open_backend(onnx, threads=threads)
@@ -310,19 +311,26 @@ def _open_exact(path: Path, threads: int | None) -> Backend:
             f"{variant} does not exist, which exact tiles need.",
             "Make it with `drc-deploy export CHECKPOINT --exact`.",
         )
-    return _open_checked(variant, backend.info.checkpoint_sha256, onnx, threads)
+    return _open_checked(variant, backend.info, onnx, threads)
 
 
-def _open_checked(variant: Path, checkpoint_sha256: str, engine: Path, threads: int | None) -> Backend:
-    """Open an exact network, and refuse it where ``engine`` was made from another checkpoint."""
+def _open_checked(variant: Path, info: EngineInfo, engine: Path, threads: int | None) -> Backend:
+    """Open an exact network that serves ``engine``, which ``info`` is about."""
     exact = open_exact(variant, threads=threads)
-    if exact.info.checkpoint_sha256 != checkpoint_sha256:
-        exact.close()
-        raise ArtefactError(
-            f"{variant} was made from another checkpoint than {engine}.",
-            "Make both with `drc-deploy export CHECKPOINT --exact`.",
-        )
+    _refuse_stranger(exact, variant, info, engine)
     return exact
+
+
+def _refuse_stranger(backend: Backend, file: Path, info: EngineInfo, served: Path) -> None:
+    """Refuse a network from ``file`` that should serve ``served``, which ``info`` is about, and is another one."""
+    unknown = not info.checkpoint_sha256  # a plan that lost its sidecar
+    if backend.info.scale != info.scale or not (unknown or backend.info.checkpoint_sha256 == info.checkpoint_sha256):
+        backend.close()
+        option = " --exact" if file.name.endswith((EXACT_SUFFIX, EXACT_PLAN_SUFFIX)) else ""
+        raise ArtefactError(
+            f"{file} was made from another checkpoint than {served}.",
+            f"Make both with `drc-deploy export CHECKPOINT{option}`.",
+        )
 
 
 def _is_planned(backend: Backend) -> bool:
@@ -357,6 +365,8 @@ def _cpu_opener(path: Path, backend: Backend, threads: int | None) -> Callable[[
     def open_cpu() -> Backend:
         from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
 
-        return OnnxRuntimeBackend(onnx, threads=threads, cpu_only=True)
+        float32 = OnnxRuntimeBackend(onnx, threads=threads, cpu_only=True)
+        _refuse_stranger(float32, onnx, backend.info, path)
+        return float32
 
     return open_cpu

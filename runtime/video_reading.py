@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drc_deploy.errors import ImageError
+from drc_deploy.runtime.video_container import is_cut_off
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -24,6 +25,11 @@ _log = logging.getLogger(__name__)
 
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 """ITU-T H.273, table 3."""
+_ONLY_THE_FILE = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg",
+}
+"""Of FFmpeg: a playlist would have it open other files, or the network."""
 _UNSPECIFIED = 2
 _EARLY_END_S, _EARLY_END_PART = 1.0, 0.95
 
@@ -83,7 +89,8 @@ def open_video(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
     import av
 
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        # Absolute, or FFmpeg takes what stands before a colon in a name for a protocol.
+        container = av.open(str(path.absolute()), metadata_errors="replace", options=_ONLY_THE_FILE)
     except FileNotFoundError as error:
         raise ImageError(f"{path} does not exist.", "Check the path.") from error
     except (av.FFmpegError, OSError) as error:
@@ -121,6 +128,8 @@ def video_info(path: Path, *, tolerant: bool = False) -> VideoInfo:
         ImageError: as ``open_video``, or the pictures end before the file says that they do.
     """
     frame_count, missing = _length(path)
+    if not missing and is_cut_off(path):
+        missing = "the file says that it is longer than it is"
     if missing and not tolerant:
         raise ImageError(
             f"{path} ends early: {missing}.",
@@ -211,12 +220,19 @@ def frames_of(path: Path, skip: int, *, tolerant: bool = False) -> Generator[Fra
         tolerant: give damaged frames as far as they can be decoded, with a note.
 
     Raises:
-        ImageError: the file is damaged.
+        ImageError: the file is damaged, or its frames change their size.
     """
-    count = 0
+    count, size = 0, (0, 0)
     with open_video(path) as (container, stream):
         for packet in container.demux(stream):
             for frame in _decoded(packet, path, count, tolerant=tolerant):
+                size = size if count else (frame.width, frame.height)
+                if (frame.width, frame.height) != size:
+                    raise ImageError(
+                        f"{path} changes from {size[0]}x{size[1]} to {frame.width}x{frame.height} pixels after {count} "
+                        "frames.",
+                        "Cut it there, and upscale the parts one after the other.",
+                    )
                 count += 1
                 if count > skip:
                     yield _frame(frame, path)

@@ -103,6 +103,8 @@ def engine_energy(
     covered = found[1] if found else 0.0
     if found is None or covered < LEAST_COVERED:
         return f"samples of {' + '.join(meter.series)} cover {covered:.0%} of its rounds"
+    if found[0] <= 0:  # as the counters of some virtual machines, which stand still
+        return f"{' + '.join(meter.series)} told no power above zero"
     resting = mean_power(trace, meter, [idle]) if idle else None
     return Energy(
         per_image_j=found[0] * sum(end - start for start, end in rounds) / images,

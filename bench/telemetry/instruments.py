@@ -16,7 +16,6 @@ from drc_deploy.bench.telemetry.sensors import FAST_PERIOD_S, Found, Meter, Sens
 from drc_deploy.bench.telemetry.smi import open_smi
 from drc_deploy.bench.telemetry.tegrastats import open_tegrastats
 from drc_deploy.bench.telemetry.temperatures import find_temperatures
-from drc_deploy.bench.telemetry.trace import Kind
 from drc_deploy.errors import MissingDependencyError
 
 
@@ -45,10 +44,6 @@ class Instruments:
     def sensors(self) -> list[Sensor]:
         """Give every sensor of every source."""
         return [sensor for source in self.sources for sensor in source.sensors]
-
-    def has(self, kind: Kind) -> bool:
-        """Tell whether any sensor of a kind is there."""
-        return any(sensor.kind == kind for sensor in self.sensors)
 
     def close(self) -> None:
         """Close every source."""
@@ -94,10 +89,14 @@ def _open_gpus(
         else:
             _open_smi(system, error.message, sources, found)
         return ()
+    limits = gpu_limits(nvml)
     source, item = open_nvml(nvml)
-    sources.append(source)
     found.append(item)
-    return gpu_limits(nvml)
+    if source.sensors:
+        sources.append(source)
+    else:
+        source.close()
+    return limits
 
 
 def _open_smi(system: System, no_nvml: str, sources: list[Source], found: list[Found]) -> None:

@@ -104,7 +104,8 @@ def choose_meter(meters: Sequence[Meter], part: Part) -> Meter | None:
 def _energy(telemetry: Telemetry, rounds: Sequence[Window], images: int, part: Part) -> Energy | str:
     meter = choose_meter(telemetry.meters, part)
     if meter is None:
-        return telemetry.unavailable.get(WORDS["power"], f"no power of the {part} is told on this machine")
+        told = (telemetry.unavailable.get(what) for what in (WORDS["power"], f"energy of the {part}", part))
+        return next((why for why in told if why), f"nothing tells the power of the {part}")
     return engine_energy(telemetry.trace, meter, rounds, images, telemetry.idle_s)
 
 

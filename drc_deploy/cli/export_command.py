@@ -1,4 +1,4 @@
-"""``drc-deploy export``: a checkpoint as ONNX and, if asked, as a TensorRT plan."""
+"""``drc-deploy export``: a checkpoint as ONNX and, if asked, as a TensorRT plan; or a plan of such an ONNX."""
 
 import dataclasses
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from drc_deploy import locate
-from drc_deploy.cli import options
-from drc_deploy.engine_info import Precision
+from drc_deploy.cli import options, plan_report
+from drc_deploy.engine_info import PlanOptions, Precision
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.export.request import BUILDER_CHOICES, BuilderChoice, ExportRequest, parse_tile
 
@@ -40,6 +40,17 @@ if TYPE_CHECKING:
     type=int,
     help="Most scratch memory of the plan's build, in MiB.  [default: 2048; no limit for tensorrt_rtx]",
 )
+@click.option("--version-compatible", is_flag=True, help="Build a plan that later versions of TensorRT run too.")
+@click.option(
+    "--hardware-compatible", is_flag=True, help="Build a plan for every GPU from Ampere on; it may be slower."
+)
+@click.option(
+    "--dla",
+    "dla_core",
+    metavar="CORE",
+    type=click.IntRange(min=0),
+    help="Let this DLA of a Jetson compute what it can.",
+)
 @click.option(
     "--exact",
     is_flag=True,
@@ -50,9 +61,13 @@ if TYPE_CHECKING:
 def command(checkpoint: str | None, workdir: Path, as_json: bool, **choices: Any) -> None:
     """Write CHECKPOINT as ONNX files that take and give 8-bit or 16-bit pixels, and check them against torch.
 
-    CHECKPOINT is a file or a shipped name; without it, the newest checkpoint in the work folder is taken.
+    CHECKPOINT is a file or a shipped name; without it, the newest checkpoint in the work folder is taken. An .onnx file
+    that was exported before becomes a plan beside it, where there is TensorRT and no torch: a Jetson.
     """
-    source = locate.find_checkpoint(checkpoint, workdir) if checkpoint else newest_checkpoint(workdir)
+    source = _find_source(checkpoint, workdir)
+    if source.suffix == ".onnx":
+        _build_plan(_request(source, source.parent, **choices), as_json=as_json)
+        return
     request = _request(source, workdir, **choices)
     if checkpoint is None:
         click.echo(f"Exporting {source}, the newest checkpoint in {workdir}.", err=True)
@@ -64,6 +79,21 @@ def command(checkpoint: str | None, workdir: Path, as_json: bool, **choices: Any
 
     result = export_checkpoint(request)
     options.emit(_report(source, result), as_json=as_json, text=_text(result))
+
+
+def _find_source(reference: str | None, workdir: Path) -> Path:
+    if reference is None:
+        return newest_checkpoint(workdir)
+    if reference.endswith(".onnx"):
+        return locate.find_engine(reference, workdir)
+    return locate.find_checkpoint(reference, workdir)
+
+
+def _build_plan(request: ExportRequest, *, as_json: bool) -> None:
+    from drc_deploy.export.plan_from_onnx import build_from_onnx
+
+    result = build_from_onnx(request)
+    options.emit(plan_report.as_json(result), as_json=as_json, text=plan_report.as_text(result))
 
 
 def newest_checkpoint(workdir: Path) -> Path:
@@ -94,6 +124,9 @@ def _request(
     stem: str | None,
     builder: BuilderChoice,
     workspace: int | None,
+    version_compatible: bool,
+    hardware_compatible: bool,
+    dla_core: int | None,
     exact: bool,
 ) -> ExportRequest:
     """Turn the options into a request.
@@ -118,6 +151,7 @@ def _request(
         builder=builder if trt else None,
         workspace_mib=workspace,
         exact=exact,
+        options=PlanOptions(version_compatible, hardware_compatible, dla_core),
     )
 
 
@@ -150,12 +184,8 @@ def _text(result: "ExportResult") -> str:
     if reduced := checks["torch_reduced"]:
         lines.append(f"Computed layer by layer by torch in this precision: {reduced['psnr_db']:.1f} dB PSNR.")
     lines += [f"Stays in float32: {spared['layer']}, {spared['reason']}." for spared in checks["spared_layers"]]
-    if result.plan and (sidecar := result.sidecar):
-        lines.append(
-            f"{result.plan}  {sidecar.builder} {sidecar.builder_version}, layers: {sidecar.layers_by_precision} "
-            f"(told by the {sidecar.precision_source})"
-        )
-        lines.append(result.plan_history)
+    if result.plan and result.sidecar:
+        lines += plan_report.lines(result.plan, result.sidecar, result.plan_history)
     if result.exact_plan:
         lines.append(f"{result.exact_plan}  for upscale --exact")
     if checks["note"]:
@@ -163,4 +193,6 @@ def _text(result: "ExportResult") -> str:
     runs_here = result.plan if result.info.precision == "bf16" else result.onnx
     if runs_here:
         lines.append(f"Next: drc-deploy upscale IMAGE --engine {runs_here}")
+    if not result.plan:
+        lines.append(plan_report.way_to_plan(result.onnx.name, result.info.precision))
     return "\n".join(lines)

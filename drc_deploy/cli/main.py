@@ -1,6 +1,7 @@
 """The ``drc-deploy`` group: finds commands lazily and turns errors into a sentence and an exit code."""
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -88,6 +89,8 @@ def cli(debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated."""
     signals = _Signals()
+    _fill_closed_streams()
+    _print_any_name()
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         cli.main(args=arguments, prog_name="drc-deploy", standalone_mode=False)
@@ -99,6 +102,23 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             _leave(signals.latest)
         sys.exit(_tell(error, debug="--debug" in arguments))
     sys.exit(0)
+
+
+def _fill_closed_streams() -> None:
+    """Put the null device where a standard stream is closed: the next file opened would get what libraries print."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w")
+
+
+def _print_any_name() -> None:
+    """Let names of files be printed that standard output has no characters for, as standard error does."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 class _Signals:
@@ -139,7 +159,8 @@ def _tell(error: Exception, *, debug: bool) -> int:
     elif isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     elif isinstance(error, MemoryError | OSError):  # of the machine, such as a full disk behind standard output
-        _report(DrcDeployError(f"this machine failed: {error or 'no memory left'}."), debug=debug)
+        message, hint = f"this machine failed: {error or 'no memory left'}.", "Check its disks and its memory."
+        _report(DrcDeployError(message, hint), debug=debug)
     else:
         _report_unexpected(error, debug=debug)
     return 1

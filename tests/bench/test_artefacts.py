@@ -105,6 +105,16 @@ def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path, name: str, cont
         describe_file(tmp_path / name)
 
 
+def test_an_onnx_whose_metadata_are_no_text_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    from drc_deploy.bench.probes import IDENTITY_ONNX
+
+    entry = b"\x0a\x01k\x12\x01\xff"  # StringStringEntryProto: key "k", value of one byte that is not UTF-8
+    (tmp_path / "a.onnx").write_bytes(IDENTITY_ONNX + b"\x72" + bytes([len(entry)]) + entry)  # ModelProto, field 14
+    with pytest.raises(ArtefactError, match=r"a\.onnx"):
+        describe_file(tmp_path / "a.onnx")
+
+
 def test_an_unknown_kind_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(ArtefactError, match="no kind known") as caught:

@@ -81,6 +81,12 @@ def test_an_unknown_name_lists_the_shipped_models(tmp_path: Path) -> None:
         ("--workspace", "512"),
         ("--builder", "tensorrt_rtx"),
         ("--exact", "--precision", "bf16"),
+        ("--version-compatible",),
+        ("--hardware-compatible",),
+        ("--dla", "0"),
+        ("--trt", "fp32", "--dla", "0"),
+        ("--trt", "bf16", "--dla", "0"),
+        ("--trt", "fp16", "--dla", "0", "--tile", "dynamic"),
         ("-o", "a/b"),
         ("--precision", "fp32", "--trt", "fp16"),
     ],
@@ -91,7 +97,9 @@ def test_impossible_options_are_wrong_usage_and_write_nothing(checkpoint: Path, 
     assert os.listdir(checkpoint.parent) == ["a.safetensors"]
 
 
-@pytest.mark.parametrize("arguments", [("--precision", "int8"), ("--builder", "other"), ("--max-batch", "x")])
+@pytest.mark.parametrize(
+    "arguments", [("--precision", "int8"), ("--dla", "-1"), ("--builder", "other"), ("--max-batch", "x")]
+)
 def test_options_outside_their_choices_exit_with_2(arguments: tuple[str, ...]) -> None:
     assert _run("x", *arguments).exit_code == 2
 

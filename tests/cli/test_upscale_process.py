@@ -51,6 +51,16 @@ def test_an_image_goes_from_standard_input_to_standard_output(engine: Path) -> N
     assert b"standard output  20x28" in result.stderr
 
 
+def test_a_name_that_is_no_text_can_be_printed(engine: Path, tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/\xff.png"
+    with open(name, "wb") as stream:
+        stream.write(png(noise(7, 5)))
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}  # as it is outside of the C locale
+    result = upscale(os.fsdecode(name), "--engine", engine, stdout=subprocess.PIPE, env=strict)
+    assert (result.returncode, b"Traceback" in result.stderr) == (0, False)
+    assert b"_x4.png  20x28" in result.stdout
+
+
 def test_standard_streams_go_with_files(engine: Path, tmp_path: Path) -> None:
     image = noise(7, 5)
     (tmp_path / "in.png").write_bytes(png(image))
@@ -88,6 +98,23 @@ def test_a_terminal_neither_gives_nor_takes_an_image(engine: Path, stream: str, 
         os.close(there)
     assert result.returncode == 2
     assert f"standard {stream.removeprefix('std')}put is a terminal".encode() in result.stderr
+
+
+@pytest.mark.parametrize(("redirection", "name"), [("<&-", "input"), (">&-", "output")])
+def test_a_closed_stream_neither_gives_nor_takes_an_image(engine: Path, redirection: str, name: str) -> None:
+    closed = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command("-", "-o", "-", "--engine", engine)]
+    result = subprocess.run(closed, capture_output=True, input=png(noise(4, 4)), timeout=120, check=False)
+    assert result.returncode == 2
+    assert f"standard {name} is closed".encode() in result.stderr
+
+
+def test_an_image_is_upscaled_where_nothing_can_be_told(engine: Path, tmp_path: Path) -> None:
+    image = noise(7, 5)
+    (tmp_path / "in.png").write_bytes(png(image))
+    silent = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    words = command(tmp_path / "in.png", "-o", tmp_path / "o.png", "--engine", engine)
+    assert subprocess.run(silent + words, timeout=120, check=False).returncode == 0
+    assert np.array_equal(read_image(tmp_path / "o.png").pixels, nearest(image, 4))
 
 
 def test_a_full_disk_behind_standard_output_is_one_sentence(engine: Path) -> None:

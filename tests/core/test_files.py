@@ -34,6 +34,20 @@ def test_a_full_disk_is_an_output_error(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_is_replaced_meanwhile_is_an_output_error(tmp_path: Path) -> None:
+    target = tmp_path / "folder" / "x.txt"
+
+    def work() -> None:
+        with atomic_path(target) as temporary:
+            temporary.unlink()
+            target.parent.rmdir()
+            target.parent.write_text("a file now")
+
+    with pytest.raises(OutputError, match="Not a directory"):
+        work()
+    assert target.parent.read_text() == "a file now"
+
+
 def test_new_files_have_ordinary_permissions(tmp_path: Path) -> None:
     write_text(tmp_path / "atomic", "x")
     (tmp_path / "plain").write_text("x")

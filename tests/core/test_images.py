@@ -11,6 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
@@ -124,6 +127,30 @@ def test_the_colour_profile_is_kept(tmp_path: Path, suffix: str) -> None:
     assert read_image(tmp_path / f"x.{suffix}").metadata.icc_profile == profile
 
 
+def profile_of(space: bytes) -> bytes:
+    """A profile that is said to be of another colour space (ICC.1, table 15: bytes 16 to 19)."""
+    profile = srgb_profile()
+    return profile[:16] + space + profile[20:]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize(
+    "profile", [profile_of(b"CMYK"), profile_of(b"GRAY"), srgb_profile()[:100], b"garbage"], ids=len
+)
+def test_a_profile_that_is_not_of_the_pixels_is_left_out_with_a_note(
+    tmp_path: Path, suffix: str, profile: bytes
+) -> None:
+    Image.fromarray(gradient(8, 8, 3)).save(tmp_path / f"x.{suffix}", icc_profile=profile)
+    picture = read_image(tmp_path / f"x.{suffix}")
+    assert picture.metadata.icc_profile is None
+    assert "it is left out" in picture.notes[0]
+
+
+def test_a_grey_profile_stays_with_a_grey_image(tmp_path: Path) -> None:
+    Image.fromarray(gradient(8, 8)).save(tmp_path / "x.png", icc_profile=profile_of(b"GRAY"))
+    assert read_image(tmp_path / "x.png").metadata.icc_profile == profile_of(b"GRAY")
+
+
 def test_of_an_animation_the_first_frame_is_read_with_a_note(tmp_path: Path) -> None:
     image = Image.fromarray(gradient(20, 30, 3))
     image.save(tmp_path / "x.png", save_all=True, append_images=[image.rotate(180)])
@@ -225,6 +252,12 @@ def test_a_file_without_an_image_is_refused(tmp_path: Path, content: bytes, mess
         read_image(tmp_path / "x.png")
 
 
+def test_a_known_format_of_an_unknown_kind_is_called_by_its_name(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", np.zeros((4, 5, 3), np.float32), photometric="rgb")
+    with pytest.raises(ImageError, match="a TIFF of a kind that cannot be read here"):
+        read_image(tmp_path / "x.tif")
+
+
 def test_a_missing_file_a_folder_and_a_path_through_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path, message in (("gone.png", "does not exist"), (".", "is a folder"), ("file/x.png", "x.png")):
@@ -300,16 +333,28 @@ def test_a_resolution_that_says_nothing_is_none(tmp_path: Path) -> None:
     assert read_image(tmp_path / "x.bmp").metadata.dpi is None
 
 
+@pytest.mark.parametrize("dpi", [(1e9, 1e9), (72, 1e6)])
+def test_a_resolution_that_no_image_has_is_none(dpi: tuple[float, float]) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(gradient(8, 8, 3)).save(buffer, "TIFF", dpi=dpi)
+    assert decode_image(buffer.getvalue(), "x.tif").metadata.dpi is None
+
+
 def test_a_corrupt_exif_does_not_make_an_image_unreadable(tmp_path: Path) -> None:
     Image.fromarray(gradient(8, 8, 3)).save(tmp_path / "x.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert read_image(tmp_path / "x.jpg").metadata.for_size(8, 8).exif is None
+    for suffix in ("png", "webp"):
+        Image.fromarray(gradient(8, 8, 3)).save(tmp_path / f"x.{suffix}", exif=b"Exif\0\0no EXIF at all", lossless=True)
+        picture = read_image(tmp_path / f"x.{suffix}")
+        assert np.array_equal(picture.pixels, gradient(8, 8, 3))
+        assert picture.metadata.for_size(8, 8).exif is None
 
 
 def test_float_tiff_is_refused(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.fromarray(np.zeros((4, 4), np.float32)).save(buffer, "TIFF")
     (tmp_path / "x.tif").write_bytes(buffer.getvalue())
-    with pytest.raises(ImageError, match="32 bits"):
+    with pytest.raises(ImageError, match="floating-point"):
         read_image(tmp_path / "x.tif")
 
 
@@ -319,6 +364,23 @@ def test_a_folder_lists_images_below_it_sorted_and_without_hidden_ones(tmp_path:
         (tmp_path / name).touch()
     os.mkdir(tmp_path / "folder.png")
     assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == ["a.png", "b/a.webp", "b/c.JPG"]
+
+
+def test_a_folder_that_may_not_be_read_is_told_and_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "a.png").touch()
+    real = os.scandir
+
+    def scandir(folder: str) -> Any:
+        if os.path.basename(folder) == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # permissions do not bind whoever runs tests as root
+    with pytest.raises(ImageError, match="closed cannot be read"):
+        list_images(tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(5, 6), (5, 6, 2), (5, 6, 3), (5, 6, 4)])
@@ -340,6 +402,53 @@ def test_16_bits_are_rounded_to_the_nearest_of_8(tmp_path: Path) -> None:
 def test_a_damaged_profile_does_not_make_a_cmyk_image_unreadable(tmp_path: Path) -> None:
     Image.new("CMYK", (8, 8)).save(tmp_path / "a.jpg", icc_profile=b"x" * 200)
     assert read_image(tmp_path / "a.jpg").pixels.shape == (8, 8, 3)
+
+
+def tiff_with_field(tag: int, kind: int, value: bytes) -> bytes:
+    """A TIFF as Pillow writes it, one of whose fields has another type (TIFF 6.0, page 15) and value."""
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[DESCRIPTION] = "tree"  # short: it stands in the field itself
+    Image.fromarray(gradient(7, 6)).save(buffer, "TIFF", exif=exif)
+    content = bytearray(buffer.getvalue())
+    (directory,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, directory)
+    fields = {struct.unpack_from("<H", content, directory + 2 + 12 * index)[0]: index for index in range(count)}
+    struct.pack_into("<HI4s", content, directory + 2 + 12 * fields[tag] + 2, kind, 1, value)
+    return bytes(content)
+
+
+DESCRIPTION, STRIP_OFFSETS, HEIGHT = 0x010E, 0x0111, 0x0101
+TEXT, FLOAT = 2, 11
+
+
+def test_a_tiff_field_of_an_impossible_type_is_damage() -> None:
+    for tag, kind, value in ((STRIP_OFFSETS, FLOAT, struct.pack("<f", 8)), (HEIGHT, TEXT, b"tall")):
+        with pytest.raises(ImageError, match="is damaged"):
+            decode_image(tiff_with_field(tag, kind, value), "x.tif")
+
+
+def test_a_description_that_is_no_text_does_not_make_a_tiff_unreadable() -> None:
+    picture = decode_image(tiff_with_field(DESCRIPTION, FLOAT, bytes(4)), "x.tif")
+    assert np.array_equal(picture.pixels, gradient(7, 6))
+    assert picture.metadata.exif is None
+
+
+@settings(deadline=None)
+@given(flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
+def test_whatever_damage_is_an_image_or_one_error(suffix: str, flips: list[tuple[float, int]]) -> None:
+    content = bytearray(uncompressed(suffix))
+    for place, value in flips:
+        content[int(place * len(content))] = value
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 10**5)
+        try:
+            picture = decode_image(bytes(content), "x")
+        except ImageError:
+            return
+    assert picture.pixels.size
+    picture.metadata.for_size(7, 6)
 
 
 def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,12 @@
 """A stand-in for a TensorRT binding that has exactly the attributes recorded from a real one.
 
-``tests/runtime/fixtures`` holds, for each version, the members of the enums with their values and the public
-attributes of each class. Touching any other attribute of a recorded class fails the test.
+Touching any other attribute of a recorded class fails the test.
 """
 
-import ast
 import enum
-from pathlib import Path
 from typing import Any
 
-LISTINGS = Path(__file__).parents[1] / "runtime" / "fixtures"
-VERSIONS = sorted(path.stem for path in LISTINGS.glob("tensorrt-*.txt"))
+from tests.tensorrt_api import read_listing
 
 
 class Instance:
@@ -20,34 +16,49 @@ class Instance:
         self.__dict__.update(_binding=binding, _kind=kind, _behaviour=behaviour, set={})
 
     def _check(self, name: str) -> None:
-        if name not in self._binding.members[self._kind]:
+        if name not in self._binding.listing.classes[self._kind]:
             raise AssertionError(f"{self._kind} has no {name} in {self._binding.__version__}")
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         self._check(name)
+        if name in self.set:
+            return self.set[name]
         return self._behaviour.get(name, lambda *arguments: self._binding.calls.append((self._kind, name, arguments)))
 
     def __setattr__(self, name: str, value: Any) -> None:
         self._check(name)
+        if name in self._binding.ignored:
+            value = type(value)(0)
         self.set[name] = value
 
 
 class RecordedBinding:
     """Imitates the module ``tensorrt`` or ``tensorrt_rtx`` of one version, building a plan of two convolutions."""
 
-    def __init__(self, version: str, *, kinds: tuple[str, ...], inspection: str = "{}") -> None:
-        self.members: dict[str, list[str]] = {}
+    def __init__(
+        self, version: str, *, kinds: tuple[str, ...], inspection: str = "{}", dla: tuple[bool, ...] | None = None
+    ) -> None:
+        """Make one.
+
+        Args:
+            version: one of ``VERSIONS``.
+            kinds: type of the output of each layer of the network, all of them convolutions.
+            inspection: what the inspector says of the engine.
+            dla: which layers can run on one of two DLA cores; None where there is no DLA.
+        """
+        self.listing = read_listing(version)
+        self.__version__ = self.listing.version
         self.calls: list[tuple[str, str, tuple[Any, ...]]] = []
-        self._enums: dict[str, Any] = {}
-        lines = (LISTINGS / f"{version}.txt").read_text(encoding="utf-8").splitlines()
-        self.__version__ = lines[0]
-        for line in lines[1:]:
-            self._read(line)
-        if "progress_monitor" in self.members["IBuilderConfig"]:
+        self.configs: list[Instance] = []
+        self.runtimes: list[Instance] = []
+        # As TensorRT-RTX 1.7.1 was seen to do: it gives back NONE.
+        self.ignored = {"hardware_compatibility_level"} if self.listing.library == "tensorrt_rtx" else set()
+        self._enums: dict[str, Any] = {name: enum.IntEnum(name, values) for name, values in self.listing.enums.items()}
+        if self.listing.has("", "IProgressMonitor"):
             self._enums["IProgressMonitor"] = type("IProgressMonitor", (), {})
-        self._kinds, self._inspection = kinds, inspection
+        self._kinds, self._inspection, self._dla = kinds, inspection, dla
 
     damaged, of_another_gpu = b"damaged", b"another GPU"
     """Timing caches that are refused, each at its own step."""
@@ -66,14 +77,6 @@ class RecordedBinding:
         CONVOLUTION = enum.auto()
         ACTIVATION = enum.auto()
 
-    def _read(self, line: str) -> None:
-        if line.startswith("== "):
-            kind, attributes = line.removeprefix("== ").split(" ", 1)
-            self.members[kind] = ast.literal_eval(attributes)
-        elif not line.endswith("ABSENT"):
-            name, values = line.split(" ", 1)
-            self._enums[name] = enum.IntEnum(name, ast.literal_eval(values))
-
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in self._enums:
             raise AttributeError(f"no {name} in {self.__version__}")
@@ -83,17 +86,24 @@ class RecordedBinding:
         return Instance(
             self,
             "Builder",
+            num_DLA_cores=0 if self._dla is None else 2,
             create_network=self._network,
-            create_builder_config=lambda: Instance(
-                self,
-                "IBuilderConfig",
-                add_optimization_profile=lambda _: 0,
-                create_timing_cache=self._timing_cache,
-                set_timing_cache=self._set_timing_cache,
-            ),
+            create_builder_config=self._config,
             create_optimization_profile=lambda: Instance(self, "IOptimizationProfile"),
             build_serialized_network=lambda network, config: b"plan",
         )
+
+    def _config(self) -> Instance:
+        config = Instance(
+            self,
+            "IBuilderConfig",
+            add_optimization_profile=lambda _: 0,
+            create_timing_cache=self._timing_cache,
+            set_timing_cache=self._set_timing_cache,
+            can_run_on_DLA=lambda layer: (self._dla or ())[int(layer.name.removeprefix("layer_"))],
+        )
+        self.configs.append(config)
+        return config
 
     def _timing_cache(self, content: bytes) -> Instance | None:
         self.calls.append(("IBuilderConfig", "create_timing_cache", (content,)))
@@ -111,11 +121,12 @@ class RecordedBinding:
             Instance(
                 self,
                 "ILayer",
+                name=f"layer_{index}",
                 type=self.LayerType.CONVOLUTION,
                 num_outputs=1,
                 get_output=lambda _, kind=kind: Instance(self, "ITensor", dtype=self.DataType[kind]),
             )
-            for kind in self._kinds
+            for index, kind in enumerate(self._kinds)
         ]
         return Instance(self, "INetworkDefinition", num_layers=len(layers), get_layer=lambda i: layers[i])
 
@@ -125,4 +136,5 @@ class RecordedBinding:
     def Runtime(self, logger: Any) -> Instance:  # noqa: N802
         inspector = Instance(self, "EngineInspector", get_engine_information=lambda kind: self._inspection)
         engine = Instance(self, "ICudaEngine", create_engine_inspector=lambda: inspector)
-        return Instance(self, "Runtime", deserialize_cuda_engine=lambda plan: engine)
+        self.runtimes.append(Instance(self, "Runtime", deserialize_cuda_engine=lambda plan: engine))
+        return self.runtimes[-1]

@@ -17,7 +17,8 @@ from drc_deploy.export.widening import widen_bfloat16
 from drc_deploy.locate import SHIPPED
 from drc_deploy.runtime.backend import open_backend
 from tests.export.networks import Toy, toy_info
-from tests.export.recorded_binding import VERSIONS, RecordedBinding
+from tests.export.recorded_binding import RecordedBinding
+from tests.tensorrt_api import VERSIONS
 
 
 def test_a_bfloat16_graph_is_valid_and_computes_what_torch_does_in_bfloat16() -> None:

@@ -9,14 +9,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from drc_deploy.engine_info import Precision
-from drc_deploy.errors import ArtefactError, VerificationError
+from drc_deploy.engine_info import DlaPlacement, PlanOptions, Precision
+from drc_deploy.errors import ArtefactError, MissingDependencyError, VerificationError
 from drc_deploy.export.builders import BuildOptions, PlanShape, build_plan
 from drc_deploy.export.gpu import Gpu
 from drc_deploy.export.libraries import Library, LibraryName, find_library
 from drc_deploy.export.pipeline import ExportResult
+from drc_deploy.export.plan_options import require_options
 from drc_deploy.export.timing_cache import timing_cache_path
-from tests.export.recorded_binding import VERSIONS, RecordedBinding
+from tests.export.recorded_binding import RecordedBinding
+from tests.tensorrt_api import VERSIONS
 
 FP16_ENGINE = '{"Layers": [{"LayerType": "CaskConvolution", "Outputs": [{"Format/Datatype": "Row major FP16"}]}]}'
 
@@ -196,3 +198,96 @@ def test_ctrl_c_stops_a_build(rtx: Library, exported: ExportResult) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         build_plan(interrupt_at_next_phase(rtx), exported.onnx, "fp16", PlanShape((128, 128), 4))
+
+
+@pytest.mark.parametrize("version", [version for version in VERSIONS if "rtx" not in version])
+def test_a_plan_for_later_versions_and_other_gpus(version: str) -> None:
+    library, binding = _library(version, kinds=("HALF",), inspection=FP16_ENGINE)
+    options = PlanOptions(version_compatible=True, hardware_compatible=True)
+    build_plan(library, Path("x.onnx"), "fp16", PlanShape((64, 64), 4), BuildOptions(plan=options))
+    assert ("IBuilderConfig", "set_flag", (binding.BuilderFlag.VERSION_COMPATIBLE,)) in binding.calls
+    assert ("OnnxParser", "set_flag", (binding.OnnxParserFlag.NATIVE_INSTANCENORM,)) in binding.calls
+    assert binding.configs[-1].set["hardware_compatibility_level"].name == "AMPERE_PLUS"
+    (runtime,) = binding.runtimes
+    assert runtime.set == {"engine_host_code_allowed": True}  # else the inspector could not open its own plan
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_without_options_nothing_of_the_kind_is_set(version: str) -> None:
+    library, binding = _library(version, kinds=("HALF",), inspection=FP16_ENGINE)
+    build_plan(library, Path("x.onnx"), "fp16", PlanShape((64, 64), 4))
+    assert not {"hardware_compatibility_level", "DLA_core", "default_device_type"} & set(binding.configs[-1].set)
+    assert [runtime.set for runtime in binding.runtimes] == ([] if "rtx" in version else [{}])
+    assert not [call for call in binding.calls if call[1] == "set_flag" and call[2][0].name != "FP16"]
+
+
+DLA_ENGINE = '{"Layers": [{"LayerType": "DLA", "Name": "{ForeignNode[layer_0...layer_2]}", "Outputs": []}, %s]}'
+LAST_ON_GPU = '{"LayerType": "CaskConvolution", "Name": "layer_3", "Outputs": [{"Format/Datatype": "Row major FP32"}]}'
+
+
+@pytest.mark.parametrize("version", [version for version in VERSIONS if "rtx" not in version])
+def test_what_falls_back_from_the_dla_is_told(version: str) -> None:
+    kinds = ("HALF", "HALF", "HALF", "FLOAT")
+    library, binding = _library(
+        version, kinds=kinds, inspection=DLA_ENGINE % LAST_ON_GPU, dla=(True, True, True, False)
+    )
+    options = BuildOptions(plan=PlanOptions(dla_core=1))
+    built = build_plan(library, Path("x.onnx"), "fp16", PlanShape((64, 64), 4, whole_batches=True), options)
+    assert built.dla == DlaPlacement(
+        ("layer_0", "layer_1", "layer_2"), ("layer_3 (convolution)",), ("{ForeignNode[layer_0...layer_2]}",)
+    )
+    assert built.precision.convolutions == {"fp16": 3, "fp32": 1}
+    config = binding.configs[-1]
+    assert (config.set["DLA_core"], config.set["default_device_type"].name) == (1, "DLA")
+    assert ("IBuilderConfig", "set_flag", (binding.BuilderFlag.GPU_FALLBACK,)) in binding.calls
+    (shapes,) = (arguments[1:] for _, name, arguments in binding.calls if name == "set_shape")
+    assert shapes == ((4, 64, 64, 3),) * 3
+    assert binding.runtimes[-1].set == {"DLA_core": 1}
+
+
+def test_an_engine_that_hides_its_layers_leaves_the_placement_of_the_builder() -> None:
+    library, _ = _library("tensorrt-8.6.1", kinds=("FLOAT", "FLOAT"), dla=(True, False))
+    options = BuildOptions(plan=PlanOptions(dla_core=0))
+    built = build_plan(library, Path("x.onnx"), "fp16", PlanShape((64, 64), 1, whole_batches=True), options)
+    assert built.dla == DlaPlacement(("layer_0",), ("layer_1 (convolution)",), ())
+
+
+@pytest.mark.parametrize(("dla", "core", "words"), [(None, 0, "no DLA cores"), ((True,), 2, "2 DLA cores here")])
+def test_a_dla_core_that_is_not_there_is_refused(dla: tuple[bool, ...] | None, core: int, words: str) -> None:
+    library, _ = _library("tensorrt-10.3.0", kinds=("HALF",), dla=dla)
+    with pytest.raises(MissingDependencyError, match=words):
+        require_options(library, PlanOptions(dla_core=core))
+
+
+def test_a_network_that_the_dla_cannot_run_at_all_is_refused() -> None:
+    library, _ = _library("tensorrt-10.3.0", kinds=("HALF", "HALF"), dla=(False, False))
+    options = BuildOptions(plan=PlanOptions(dla_core=0))
+    with pytest.raises(ArtefactError, match="none of the 2 layers"):
+        build_plan(library, Path("x.onnx"), "fp16", PlanShape((64, 64), 1, whole_batches=True), options)
+
+
+REFUSALS = [
+    (PlanOptions(version_compatible=True), "only for its own version"),
+    (PlanOptions(hardware_compatible=True), "no hardware compatibility"),
+    (PlanOptions(dla_core=0), "no DLA cores"),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), REFUSALS)
+def test_what_rtx_ignores_or_lacks_is_refused(rtx: Library, options: PlanOptions, words: str) -> None:
+    for library in (rtx, _library("tensorrt-rtx-1.7.1", kinds=("HALF",))[0]):
+        with pytest.raises(MissingDependencyError, match=words):
+            require_options(library, options)
+
+
+def test_where_the_lean_runtime_is_missing_the_hint_is_of_that(rtx: Library, exported: ExportResult) -> None:
+    """Taken for TensorRT, TensorRT-RTX fails as a TensorRT without that library does."""
+    with pytest.raises(ArtefactError, match=r"libnvinfer_lean\.so") as caught:
+        build_plan(
+            dataclasses.replace(rtx, name="tensorrt"),
+            exported.onnx,
+            "fp16",
+            PlanShape((32, 32), 1),
+            BuildOptions(plan=PlanOptions(version_compatible=True)),
+        )
+    assert "lean runtime" in caught.value.hint

@@ -1,11 +1,12 @@
 import importlib
 import re
+import types
 
 import pytest
 
 from drc_deploy.errors import MissingDependencyError
 from drc_deploy.export.gpu import Gpu
-from drc_deploy.export.libraries import find_library
+from drc_deploy.export.libraries import Library, find_library
 from drc_deploy.export.request import BuilderChoice
 
 GPU = Gpu("Orin", "8.7", None)
@@ -59,3 +60,12 @@ def test_what_is_missing_is_named(
     with pytest.raises(MissingDependencyError) as caught:
         find_library(choice, gpu)
     assert re.search(words, caught.value.hint)
+
+
+def test_a_library_that_gives_no_builder_is_a_sentence() -> None:
+    def refuse(logger: object) -> None:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    library = Library("tensorrt", types.SimpleNamespace(Builder=refuse, __version__="10.3.0"))
+    with pytest.raises(MissingDependencyError, match=r"tensorrt 10\.3\.0 does not start here"):
+        library.start_builder(None)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from drc_deploy.engine_info import PlanSidecar, sidecar_path
+from drc_deploy.engine_info import PlanOptions, PlanSidecar, read_sidecar, sidecar_path
 from drc_deploy.export import plan_export
 from drc_deploy.export.pipeline import ExportResult, export_checkpoint
 from drc_deploy.export.plan_source import PlanInPlace, PlanSource
@@ -24,6 +24,9 @@ WANTED = PlanSource(
     tile=(64, 64),
     max_batch=4,
     workspace=None,
+    version_compatible=False,
+    hardware_compatible=False,
+    dla_core=None,
 )
 OTHER: dict[str, tuple[Any, str]] = {
     "onnx": ("b" * 64, "onnx from aaaaaaaaaaaa... to bbbbbbbbbbbb..."),
@@ -36,6 +39,9 @@ OTHER: dict[str, tuple[Any, str]] = {
     "tile": ((32, 64), "tile from 64x64 to 32x64"),
     "max_batch": (8, "max batch from 4 to 8"),
     "workspace": (512, "workspace from none to 512"),
+    "version_compatible": (True, "version compatible from no to yes"),
+    "hardware_compatible": (True, "hardware compatible from no to yes"),
+    "dla_core": (0, "dla core from none to 0"),
     "recipe": (0, "recipe from 1 to 0"),
 }
 
@@ -80,6 +86,16 @@ def test_a_plan_of_another_source_is_built_anew_and_the_change_is_named(plan: Pa
     value, words = OTHER[field]
     found = PlanInPlace.compare(plan, dataclasses.replace(WANTED, **{field: value}))
     assert found == PlanInPlace(None, f"Built x.plan anew: changed are {words}.")
+
+
+def test_the_options_of_the_plan_in_place_are_read_from_its_sidecar(plan: Path) -> None:
+    sidecar = read_sidecar(plan)
+    assert sidecar is not None
+    options = PlanOptions(version_compatible=True, hardware_compatible=True, dla_core=1)
+    sidecar_path(plan).write_text(dataclasses.replace(sidecar, options=options).to_json())
+    assert PlanInPlace.compare(plan, dataclasses.replace(WANTED, **dataclasses.asdict(options))).sidecar is not None
+    words = "version compatible from yes to no, hardware compatible from yes to no, dla core from 1 to none"
+    assert words in PlanInPlace.compare(plan, WANTED).history
 
 
 def test_a_plan_of_an_older_program_is_built_anew(plan: Path) -> None:

@@ -34,8 +34,17 @@ class FakeError(Exception):
 class FakeCuda:
     """The state of the fake GPU, and the parts of ``pycuda.driver`` as attributes."""
 
-    def __init__(self, *, devices: int = 1, broken: str = "", size: int = 1 << 30, integrated: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        devices: int = 1,
+        broken: str = "",
+        size: int = 1 << 30,
+        integrated: bool = False,
+        capability: tuple[int, int] = (8, 7),
+    ) -> None:
         self.devices, self.broken, self.size, self.integrated = devices, broken, size, integrated
+        self.capability = capability
         self.old_driver = False
         """Whether TensorRT finds the driver too old."""
         self.turns = {"queued": 0, "computed": 0}
@@ -201,7 +210,7 @@ def _device_class(cuda: FakeCuda) -> type:
             return {"integrated": int(cuda.integrated)}[attribute]
 
         def compute_capability(self) -> tuple[int, int]:
-            return (8, 7)
+            return cuda.capability
 
         def retain_primary_context(self) -> Any:
             cuda.retained += 1

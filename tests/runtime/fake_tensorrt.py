@@ -1,15 +1,13 @@
-"""A TensorRT that has exactly the attributes of a published version, read from its listing in ``fixtures``.
+"""A TensorRT that has exactly the attributes of a published version, read from its listing.
 
 Touching an attribute that the version lacks raises AttributeError, as the real binding does. A "plan" for it is JSON.
 """
 
-import ast
 import enum
 import json
 import sys
 import types
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +15,7 @@ import pytest
 
 from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
 from tests.runtime.fake_cuda import FakeCuda
-
-FIXTURES = Path(__file__).parent / "fixtures"
-VERSIONS = ["tensorrt-8.6.1", "tensorrt-10.3.0", "tensorrt-10.16.1", "tensorrt-11.4.0", "tensorrt-rtx-1.7.1"]
+from tests.tensorrt_api import read_listing
 
 
 def plan_bytes(shape: tuple[int, ...] = (-1, 8, 8, 3), **changes: Any) -> bytes:
@@ -70,18 +66,14 @@ class _Logger:
 
 def install(version: str, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     """Put the fake in the place of ``tensorrt`` or ``tensorrt_rtx`` for one test."""
-    lines = (FIXTURES / f"{version}.txt").read_text().splitlines()
-    classes = {
-        line.split()[1]: frozenset(ast.literal_eval(line.split(maxsplit=2)[2])) for line in lines if line[:3] == "== "
-    }
-    enums = dict(line.split(maxsplit=1) for line in lines[1:] if line[:3] != "== " and not line.endswith("ABSENT"))
-    library = types.ModuleType("tensorrt_rtx" if "rtx" in version else "tensorrt")
+    listing = read_listing(version)
+    library = types.ModuleType(listing.library)
     content = {
-        "__version__": lines[0],
+        "__version__": listing.version,
         "ILogger": _Logger,
         "TensorIOMode": _Mode,
-        **{name: enum.Enum(name, ast.literal_eval(values)) for name, values in enums.items()},
-        "Runtime": lambda logger: _Runtime(library, cuda, classes, logger),
+        **{name: enum.Enum(name, members) for name, members in listing.enums.items()},
+        "Runtime": lambda logger: _Runtime(library, cuda, listing.classes, logger),
     }
     vars(library).update(content)
     for name in ("tensorrt", "tensorrt_rtx"):
@@ -97,10 +89,15 @@ class _Runtime(_Listed):
             raise TypeError("pybind11::init(): factory function returned nullptr")
         self._library, self._cuda, self._classes, self._logger = library, cuda, classes, logger
         self._allowed = classes["Runtime"]
+        self.engine_host_code_allowed, self.DLA_core = False, 0
 
     def deserialize_cuda_engine(self, plan: bytes) -> "_Engine | None":
         try:
             content = json.loads(plan)
+            if content.get("brings_code") and not self.engine_host_code_allowed:
+                content = {"refused": "the plan holds host code, which is not allowed"}
+            if self.DLA_core != content.get("dla_core", 0):
+                content = {"refused": f"built for another DLA core than {self.DLA_core}"}
         except ValueError:
             self._logger.log(_Logger.WARNING, "not this one")
             content = {"refused": "Magic tag does not match"}
@@ -206,8 +203,14 @@ class _Context(_Listed):
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         if name != self._plan["names"][0]:
             return bool(list(shape) == self._plan["more"][name][1])
+        fits = all(
+            known == asked or (known == -1 and least <= asked <= most)
+            for known, asked, least, most in zip(
+                self._plan["shape"], shape, self._plan["profile"][0], self._plan["profile"][2], strict=True
+            )
+        )
         self._shape = shape
-        return all(known in (-1, asked) for known, asked in zip(self._plan["shape"], shape, strict=True))
+        return fits
 
     def get_tensor_shape(self, name: str) -> list[int]:
         if name == "seen":

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drc_deploy.engine_info import METADATA_KEY
+from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.runtime.backend import open_backend
 from drc_deploy.runtime.upscaler import Upscaler
@@ -93,6 +93,14 @@ def test_an_onnx_of_another_program_is_refused(tmp_path: Path) -> None:
         open_backend(tmp_path / "n.onnx")
 
 
+def test_an_onnx_whose_metadata_are_no_text_is_refused(tmp_path: Path) -> None:
+    write_nearest(tmp_path / "n.onnx")
+    content = (tmp_path / "n.onnx").read_bytes().replace(b'"nearest"', b'"ne\xffrest"')
+    (tmp_path / "n.onnx").write_bytes(content)
+    with pytest.raises(ArtefactError, match="its metadata are no text"):
+        open_backend(tmp_path / "n.onnx")
+
+
 def test_an_onnx_whose_tensors_are_not_what_its_metadata_says_is_refused(tmp_path: Path) -> None:
     import onnx
 
@@ -102,6 +110,33 @@ def test_an_onnx_whose_tensors_are_not_what_its_metadata_says_is_refused(tmp_pat
     onnx.helper.set_model_props(model, {METADATA_KEY: text})
     onnx.save(model, tmp_path / "n.onnx")
     with pytest.raises(ArtefactError, match="not what its metadata says"):
+        open_backend(tmp_path / "n.onnx")
+
+
+@pytest.mark.parametrize(
+    ("shape", "tile"),
+    [
+        (["n", 3, "h", "w"], None),
+        (["h", "w", 3], None),
+        (["n", "h", "w", 1], None),
+        (["n", 8, 8, 3], None),
+        (["n", 8, 8, 3], (16, 16)),
+    ],
+    ids=str,
+)
+def test_an_onnx_that_takes_other_shapes_than_its_metadata_says_is_refused(
+    shape: list[str | int], tile: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    import onnx
+
+    info = replace(write_nearest(tmp_path / "n.onnx"), tile=tile)
+    nodes = [onnx.helper.make_node("Identity", [INPUT_NAME], [OUTPUT_NAME])]
+    tensors = [onnx.helper.make_tensor_value_info(name, 2, shape) for name in (INPUT_NAME, OUTPUT_NAME)]
+    graph = onnx.helper.make_graph(nodes, "other", tensors[:1], tensors[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json()})
+    onnx.save(model, tmp_path / "n.onnx")
+    with pytest.raises(ArtefactError, match=r"an input of shape .* not what its metadata says"):
         open_backend(tmp_path / "n.onnx")
 
 

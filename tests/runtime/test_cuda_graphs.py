@@ -15,8 +15,9 @@ from drc_deploy.runtime.gpu_memory import MAX_LANES
 from drc_deploy.runtime.tensorrt_backend import TensorRTBackend
 from tests.runtime import fake_tensorrt
 from tests.runtime.fake_cuda import FakeCuda
-from tests.runtime.fake_tensorrt import VERSIONS, plan_bytes
+from tests.runtime.fake_tensorrt import plan_bytes
 from tests.runtime.test_tensorrt_backend import noise, write_plan
+from tests.tensorrt_api import VERSIONS
 
 REFERENCE = FakeBackend(fake_info(receptive_field=1, max_batch=4))
 Open = Callable[..., TensorRTBackend]

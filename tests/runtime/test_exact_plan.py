@@ -13,9 +13,10 @@ from drc_deploy.runtime.backend import open_backend
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime import fake_tensorrt
 from tests.runtime.fake_cuda import FakeCuda
-from tests.runtime.fake_tensorrt import VERSIONS, exact_plan_bytes, plan_bytes
+from tests.runtime.fake_tensorrt import exact_plan_bytes, plan_bytes
 from tests.runtime.test_exact import info, write_both
 from tests.runtime.test_tensorrt_backend import write_plan
+from tests.tensorrt_api import VERSIONS
 
 TILE = 16
 

@@ -14,8 +14,9 @@ from drc_deploy.runtime.gpu_memory import RESERVE_BYTES, PlanNeed, fit_lanes, ha
 from drc_deploy.runtime.tensorrt_backend import TensorRTBackend
 from tests.runtime import fake_tensorrt
 from tests.runtime.fake_cuda import FakeCuda
-from tests.runtime.fake_tensorrt import VERSIONS, plan_bytes
+from tests.runtime.fake_tensorrt import plan_bytes
 from tests.runtime.test_tensorrt_backend import noise, write_plan
+from tests.tensorrt_api import VERSIONS
 
 TILE_BYTES = 8 * 8 * 3 + 16 * 16 * 3
 """Input and output of one tile of the fake plan."""

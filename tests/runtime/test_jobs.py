@@ -93,6 +93,8 @@ def test_the_home_folder_may_be_named_in_a_quoted_pattern(photos: Path, monkeypa
         (["photos/*.jpg"], "one.png", UsageError, "name of one image"),
         (["photos"], "one.png", UsageError, "name of one image"),
         (["photos/*.jpg"], "photos", UsageError, "where the images come from"),
+        ([""], None, UsageError, "empty name"),
+        (["photos/a.jpg", ""], "out", UsageError, "empty name"),
         (["-"], None, UsageError, "has no name"),
         (["-"], "photos", UsageError, "has no name"),
         (["-"], "x.gif", UsageError, "has no name"),

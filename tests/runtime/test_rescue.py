@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drc_deploy.engine_info import IoDtype
+from drc_deploy.engine_info import METADATA_KEY, IoDtype
 from drc_deploy.errors import ArtefactError
 from drc_deploy.images import read_rgb
 from drc_deploy.locate import sample_images
@@ -109,6 +110,20 @@ def test_noise_enlarged_by_repeating_is_not_broken_and_far_shifted_is(
     result = tile.repeat(scale, axis=0).repeat(scale, axis=1).astype(np.float32)
     assert not is_broken(tile, result)
     assert is_broken(tile, result + 65)
+
+
+@pytest.mark.parametrize(("sha256", "scale"), [("f", 2), ("0", 4)])
+def test_another_network_never_rescues(
+    sha256: str, scale: int, image: Pixels, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    info = write_nearest(tmp_path / "n.onnx", scale=scale)
+    model = onnx.load(tmp_path / "n.onnx")
+    onnx.helper.set_model_props(model, {METADATA_KEY: replace(info, checkpoint_sha256=sha256 * 64).to_json()})
+    onnx.save(model, tmp_path / "n.onnx")
+    # As on a GPU, which computes an fp16 graph in half precision.
+    monkeypatch.setattr("drc_deploy.runtime.upscaler.open_backend", lambda path, threads: HalfBackend())
+    with Upscaler.open(tmp_path / "n.onnx") as upscaler, pytest.raises(ArtefactError, match="another checkpoint"):
+        upscaler(image)
 
 
 def test_an_fp16_onnx_on_the_cpu_is_its_own_float32(tmp_path: Path) -> None:

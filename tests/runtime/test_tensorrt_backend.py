@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drc_deploy.engine_info import PlanSidecar, sidecar_path
+from drc_deploy.engine_info import PlanOptions, PlanSidecar, sidecar_path
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.runtime.backend import open_backend
 from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
@@ -18,7 +18,8 @@ from drc_deploy.runtime.tensorrt_backend import TensorRTBackend
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime import fake_tensorrt
 from tests.runtime.fake_cuda import FakeCuda
-from tests.runtime.fake_tensorrt import VERSIONS, plan_bytes
+from tests.runtime.fake_tensorrt import plan_bytes
+from tests.tensorrt_api import VERSIONS
 
 
 def write_plan(folder: Path, plan: bytes, **changes: Any) -> Path:
@@ -304,3 +305,71 @@ def test_the_installed_library_has_what_the_listings_do_not_cover() -> None:
     assert library.TensorIOMode.INPUT != library.TensorIOMode.OUTPUT
     assert library.ILogger.INTERNAL_ERROR != library.ILogger.ERROR
     assert isinstance(library.__version__, str)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_plan_may_run_its_own_code_only_where_its_sidecar_says_so(
+    version: str, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    builder = fake_tensorrt.install(version, cuda, monkeypatch).__name__
+    plan = plan_bytes(brings_code=True)
+    told = write_plan(tmp_path, plan, builder=builder, options=PlanOptions(version_compatible=True))
+    with open_backend(told) as backend:
+        assert np.array_equal(
+            backend.run(noise(1, 8, 8, 3)), FakeBackend(fake_info(receptive_field=1)).run(noise(1, 8, 8, 3))
+        )
+    with pytest.raises(ArtefactError, match="host code, which is not allowed"):
+        open_backend(write_plan(tmp_path, plan, builder=builder))
+
+
+def test_a_changed_plan_never_runs_its_own_code(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
+    path = write_plan(tmp_path, plan_bytes(), options=PlanOptions(version_compatible=True))
+    path.write_bytes(plan_bytes(brings_code=True))
+    with pytest.raises(ArtefactError, match="is not the plan that its sidecar describes"):
+        open_backend(path)
+    sidecar_path(path).unlink()
+    with pytest.raises(ArtefactError, match="host code, which is not allowed") as caught:
+        open_backend(path)
+    assert "sidecar" in caught.value.hint
+
+
+def test_a_plan_for_a_dla_core_runs_there_in_whole_batches(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
+    plan = plan_bytes(dla_core=1, profile=[[4, 8, 8, 3]] * 3)
+    batch = noise(2, 8, 8, 3)
+    with open_backend(write_plan(tmp_path, plan, options=PlanOptions(dla_core=1))) as backend:
+        assert np.array_equal(backend.run(batch), FakeBackend(fake_info(receptive_field=1, max_batch=2)).run(batch))
+    with pytest.raises(ArtefactError, match="another DLA core"):
+        open_backend(write_plan(tmp_path, plan))
+
+
+@pytest.mark.parametrize(
+    ("options", "built_on", "here", "words"),
+    [
+        ({}, "8.6", "8.6", "It was built for version 10.7.0, here is 10.3.0."),
+        ({}, "8.6", "8.9", "version 10.7.0, here is 10.3.0 and a GPU of compute capability 8.6, here is 8.9."),
+        ({"version_compatible": True}, "8.6", "8.6", "It was built for version 10.7.0 and later, here is 10.3.0."),
+        ({"hardware_compatible": True}, "8.6", "12.0", "It was built for version 10.7.0, here is 10.3.0."),
+        ({"hardware_compatible": True}, "8.6", "7.5", "and GPUs from compute capability 8.0 on, here is 7.5."),
+    ],
+)
+def test_a_refusal_tells_only_of_what_the_plan_was_not_built_for(
+    options: dict[str, bool], built_on: str, here: str, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    major, minor = here.split(".")
+    cuda = FakeCuda(capability=(int(major), int(minor)))
+    cuda.install(monkeypatch)
+    fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
+    fields: dict[str, Any] = {
+        "builder_version": "10.7.0",
+        "compute_capability": built_on,
+        "options": PlanOptions(**options),
+    }
+    with pytest.raises(ArtefactError) as caught:
+        open_backend(write_plan(tmp_path, plan_bytes(refused="no"), **fields))
+    assert caught.value.message.endswith(words)

@@ -1,14 +1,16 @@
+import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from drc_deploy.engine_info import IoDtype
+from drc_deploy.engine_info import METADATA_KEY, IoDtype
 from drc_deploy.errors import ArtefactError, ImageError, UsageError
 from drc_deploy.runtime.backend import Pixels
 from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
@@ -139,6 +141,26 @@ def test_a_16_bit_image_takes_the_float_engine_beside_and_says_so(
     with caplog.at_level(logging.WARNING), Upscaler.open(tmp_path / "n.onnx") as upscaler:
         assert np.array_equal(upscaler(image), nearest(image, 4))
     assert "n.float.onnx" in caplog.text
+
+
+@pytest.mark.parametrize("change", [{"checkpoint_sha256": "f" * 64}, {"scale": 2}], ids=str)
+def test_a_16_bit_image_never_comes_from_another_network(tmp_path: Path, change: dict[str, Any]) -> None:
+    write_nearest(tmp_path / "n.onnx")
+    write_nearest(tmp_path / "n.float.onnx", scale=change.get("scale", 4), io_dtype="float32")
+    say_of(tmp_path / "n.float.onnx", change)
+    with (
+        Upscaler.open(tmp_path / "n.onnx") as upscaler,
+        pytest.raises(ArtefactError, match=r"n\.float\.onnx was made from another checkpoint than .*n\.onnx"),
+    ):
+        upscaler(noise(4, 4, dtype=np.uint16))
+
+
+def say_of(path: Path, change: dict[str, Any]) -> None:
+    """Change the metadata of an ONNX file."""
+    model = onnx.load(path)
+    fields = {**json.loads(model.metadata_props[0].value), **change}
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(fields)})
+    onnx.save(model, path)
 
 
 def test_a_16_bit_image_without_a_float_engine_is_refused(tmp_path: Path) -> None:

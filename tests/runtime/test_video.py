@@ -1,3 +1,4 @@
+import io
 import sys
 import threading
 from collections.abc import Callable
@@ -182,6 +183,49 @@ def test_bad_videos_are_refused_with_a_sentence(clip: Path, tmp_path: Path) -> N
         assert caught.value.hint
     assert not (tmp_path / "out.mp4").exists()
     assert not (tmp_path / "out.mp4.segments").exists()
+
+
+def test_a_name_with_a_colon_is_a_file_and_no_protocol(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clip.rename("12:30.mp4")
+    assert video_info(Path("12:30.mp4")).frame_count == len(TIMES)
+
+
+def test_a_playlist_opens_no_other_file(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile {clip.name}\n")
+    with pytest.raises(ImageError, match="cannot be read as a video"):
+        video_info(tmp_path / "list.mp4")
+
+
+def write_growing(path: Path) -> None:
+    """Write four frames of 32x32 and four of 64x48, as one stream of H.264."""
+    import av
+
+    data = b""
+    for height, width in ((32, 32), (48, 64)):
+        part = io.BytesIO()
+        with av.open(part, "w", format="h264") as container:
+            video = container.add_stream("libx264", rate=25)
+            video.height, video.width, video.pix_fmt = height, width, "yuv420p"
+            for _ in range(4):
+                container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((height, width, 3), np.uint8), "rgb24")))
+            container.mux(video.encode())
+        data += part.getvalue()
+    with av.open(io.BytesIO(data), format="h264") as source, av.open(str(path), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
+            packet.pts = packet.dts = number
+            packet.time_base, packet.stream = Fraction(1, 25), stream
+            container.mux(packet)
+
+
+def test_frames_that_change_their_size_are_told(tmp_path: Path) -> None:
+    write_growing(tmp_path / "in.mkv")
+    with pytest.raises(ImageError, match="changes from 32x32 to 64x48 pixels after 4 frames"):
+        run(tmp_path / "in.mkv", tmp_path / "out.mkv")
+    assert not (tmp_path / "out.mkv").exists()
 
 
 @pytest.mark.parametrize("kind", ["cut.mkv", "cut.mp4", "damaged.mp4"])

@@ -2,6 +2,7 @@
 
 # ruff: noqa: N802, N815
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -113,3 +114,6 @@ class FakeNvml:
     def nvmlDeviceGetTemperatureThreshold(self, handle: int, threshold: int) -> int:
         self._check("nvmlDeviceGetTemperatureThreshold")
         return 95
+
+
+EVERY_GPU_CALL = tuple(name for name in vars(FakeNvml) if re.match("nvmlDeviceGet(?!Count|Handle)", name))

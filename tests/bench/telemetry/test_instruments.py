@@ -8,9 +8,9 @@ import pytest
 
 from drc_deploy.bench.telemetry.commands import Lines
 from drc_deploy.bench.telemetry.instruments import System, find_instruments
-from drc_deploy.bench.telemetry.summary import choose_meter, describe, missing_kinds
+from drc_deploy.bench.telemetry.summary import Telemetry, choose_meter, describe, missing_kinds, summarise_engine
 from drc_deploy.bench.telemetry.trace import Trace
-from tests.bench.telemetry.fake_nvml import FakeNvml
+from tests.bench.telemetry.fake_nvml import EVERY_GPU_CALL, FakeNvml
 from tests.bench.telemetry.trees import FIXTURES, bare_system, build_tree
 
 TREES = sorted(path.stem for path in FIXTURES.glob("*.tree"))
@@ -43,7 +43,20 @@ def test_a_pc_has_one_meter_for_each_part(tmp_path: Path) -> None:
 
 def test_an_engine_on_the_cpu_is_never_charged_with_the_gpu() -> None:
     system = dataclasses.replace(bare_system(Path("/nonexistent")), nvml=FakeNvml().load)
-    assert choose_meter(find_instruments(system).meters, "CPU") is None
+    found = find_instruments(system)
+    assert choose_meter(found.meters, "CPU") is None
+    told = Telemetry("", found.state, tuple(found.meters), None, Trace(()), found.missing, ())
+    beside = summarise_engine(told, [(0.0, 1.0)], 5, "ONNX Runtime CPUExecutionProvider")
+    assert "RAPL" in beside.unavailable["energy"]
+
+
+def test_an_nvml_that_supports_nothing_is_no_source_and_is_closed(tmp_path: Path) -> None:
+    fake = FakeNvml(unsupported=EVERY_GPU_CALL)
+    system = dataclasses.replace(bare_system(build_tree("jetpack6_orin_nano", tmp_path)), nvml=fake.load)
+    found = find_instruments(system)
+    assert [source.name for source in found.sources] == ["files"]
+    assert not fake.open
+    assert found.missing["power of the GPU"] == "NVML: Not Supported"
 
 
 def test_a_jetson_is_metered_whole_even_where_nvml_tells_its_gpu(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from drc_deploy.bench.telemetry import nvml as module
 from drc_deploy.bench.telemetry.nvml import GpuLimits, Nvml, gpu_limits, limit_bits, load_nvml, open_nvml
 from drc_deploy.bench.telemetry.sensors import Source
 from drc_deploy.errors import MissingDependencyError
-from tests.bench.telemetry.fake_nvml import FakeNvml
+from tests.bench.telemetry.fake_nvml import EVERY_GPU_CALL, FakeNvml
 from tests.bench.telemetry.trees import FIXTURES
 
 LISTINGS = sorted(FIXTURES.glob("pynvml_*.txt"))
@@ -19,7 +19,6 @@ NEWER = {
     "nvmlClocksThrottleReasonReliability",
 }
 """Names that the oldest supported version lacks; the program does without each of them."""
-EVERY_GPU_CALL = tuple(name for name in vars(FakeNvml) if re.match("nvmlDeviceGet(?!Count|Handle)", name))
 
 
 def values(source: Source) -> dict[str, float | None]:

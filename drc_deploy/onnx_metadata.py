@@ -1,0 +1,77 @@
+"""The metadata of an ONNX file, read without the onnx package, which a machine that only runs networks lacks.
+
+An ONNX file is one protobuf message, ``ModelProto``: a sequence of fields, each a tag and a value. Only the entries of
+``metadata_props`` are read; what lies between them, the weights among it, is stepped over.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from drc_deploy.errors import ArtefactError
+
+_METADATA_PROPS, _KEY, _VALUE = 14, 1, 2
+"""Numbers of the fields in onnx.proto: of ModelProto, and of its StringStringEntryProto."""
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+"""Wire types of protobuf."""
+_LONGEST_VARINT = 10
+
+
+def read_onnx_metadata(path: Path) -> dict[str, str]:
+    """Give the ``metadata_props`` of an ONNX file.
+
+    Raises:
+        ArtefactError: the file cannot be read, or is no ONNX file.
+    """
+    try:
+        with path.open("rb") as stream:
+            end = os.fstat(stream.fileno()).st_size
+            if not end:
+                raise ValueError("it is empty")
+            entries = [_read_entry(stream, stop) for number, stop in _fields(stream, end) if number == _METADATA_PROPS]
+    except OSError as error:
+        raise ArtefactError(f"cannot read {path}: {error.strerror}.", "Check the file.") from error
+    except ValueError as error:
+        raise ArtefactError(f"{path} is not an ONNX file: {error}.", "Export it again.") from error
+    return dict(entries)
+
+
+def _read_entry(stream: BinaryIO, end: int) -> tuple[str, str]:
+    texts = {number: stream.read(stop - stream.tell()).decode() for number, stop in _fields(stream, end)}
+    return texts.get(_KEY, ""), texts.get(_VALUE, "")
+
+
+def _fields(stream: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
+    """Give the number of each field of a message that ends at ``end``, and where the field ends.
+
+    The stream stands at the field's content, and steps over what was not read of it.
+    """
+    while stream.tell() < end:
+        tag = _read_varint(stream)
+        number, kind = tag >> 3, tag & 7
+        if kind == _VARINT:
+            _read_varint(stream)
+            continue
+        sizes = {_FIXED64: 8, _FIXED32: 4}
+        size = _read_varint(stream) if kind == _BYTES else sizes.get(kind)
+        if number == 0 or size is None:
+            raise ValueError(f"a field of number {number} and wire type {kind}")
+        stop = stream.tell() + size
+        if stop > end:
+            raise ValueError("a field is longer than the file")
+        yield number, stop
+        stream.seek(stop)
+
+
+def _read_varint(stream: BinaryIO) -> int:
+    """Read an integer of seven bits a byte, lowest first."""
+    value = 0
+    for index in range(_LONGEST_VARINT):
+        byte = stream.read(1)
+        if not byte:
+            raise ValueError("it ends in the middle of a field")
+        value |= (byte[0] & 0x7F) << (7 * index)
+        if byte[0] < 0x80:  # the high bit says that more follow
+            return value
+    raise ValueError("an integer is too long")

@@ -1,0 +1,73 @@
+"""A plan against the ONNX that it was built from, on a machine that has neither torch nor the checkpoint."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from drc_deploy.engine_info import Precision
+from drc_deploy.errors import DrcDeployError, MissingDependencyError, VerificationError
+from drc_deploy.export.agreement import REQUIRED_PSNR_DB, Agreement, Pixels, require_psnr
+from drc_deploy.export.samples import tile_batch
+from drc_deploy.runtime.backend import open_backend
+from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
+from drc_deploy.runtime.rescue import is_broken
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxVerification:
+    """What the check of a plan against its ONNX measured; that was checked against torch when it was made."""
+
+    required_psnr_db: float
+    engine: Agreement | None
+    """The plan against ONNX Runtime on a CPU, 8-bit samples; None when one of them could not run here."""
+    note: str
+    """What could not be compared, and why; empty when all was."""
+
+
+def verify_against_onnx(plan: Path, onnx_file: Path, precision: Precision) -> OnnxVerification:
+    """Run a plan of uint8 pixels on real images, and the ONNX file on the same ones.
+
+    Args:
+        plan: with its sidecar beside it.
+        onnx_file: the uint8 variant.
+        precision: of the plan.
+
+    Raises:
+        VerificationError: the plan's output is too far from the ONNX file's or, where ONNX Runtime cannot tell, is no
+            image of its input.
+        ArtefactError: the plan cannot be loaded on the GPU that it was built on.
+    """
+    required = REQUIRED_PSNR_DB[precision]
+    try:
+        backend = open_backend(plan)
+    except MissingDependencyError as error:
+        # The plan has its final name already, but not its final folder.
+        return OnnxVerification(required, None, f"Not run here: {error.message.replace(str(plan), plan.name)}")
+    with backend:
+        assert backend.info.tile is not None  # a plan always runs at the one size that it was tuned for
+        batch = tile_batch(min(2, backend.info.max_batch), *backend.info.tile)
+        output = backend.run(batch)
+    try:
+        expected = _run_onnx(onnx_file, batch)
+    except DrcDeployError as error:  # no ONNX Runtime, or one that cannot run this file
+        _require_images(batch, output)
+        return OnnxVerification(required, None, f"Run here, and compared with nothing: {error.message}")
+    engine = Agreement.between([expected], [output])
+    require_psnr(engine, precision, "the TensorRT engine", reference="the ONNX file in ONNX Runtime")
+    return OnnxVerification(required, engine, "")
+
+
+def _require_images(batch: Pixels, output: Pixels) -> None:
+    broken = sum(is_broken(tile, result) for tile, result in zip(batch, output, strict=True))
+    if broken:
+        raise VerificationError(
+            f"{broken} of {len(batch)} results of the TensorRT engine are no images of their input.",
+            "Build with --trt fp32, from an ONNX file in fp32.",
+        )
+
+
+def _run_onnx(path: Path, batch: Pixels) -> Pixels:
+    with OnnxRuntimeBackend(path, cpu_only=True) as backend:
+        # One at a time: the file may have been exported for smaller batches.
+        return np.concatenate([backend.run(tile[None]) for tile in batch])

@@ -1,0 +1,112 @@
+"""A plan from an ONNX file that was exported elsewhere: on a Jetson, which has TensorRT and no torch."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drc_deploy.engine_info import METADATA_KEY, EngineInfo, PlanSidecar, Precision, is_own_engine, sidecar_path
+from drc_deploy.errors import ArtefactError, UsageError
+from drc_deploy.export.libraries import Library
+from drc_deploy.export.onnx_check import verify_against_onnx
+from drc_deploy.export.plan_export import PlanBuilder, PlanJob
+from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
+from drc_deploy.export.staging import publish, staging_folder
+from drc_deploy.onnx_metadata import read_onnx_metadata
+
+
+@dataclass(frozen=True, slots=True)
+class PlanResult:
+    """What was built of an ONNX file."""
+
+    onnx: Path
+    plan: Path
+    sidecar: PlanSidecar
+    plan_history: str
+    """Whether the plan was built or kept, and why."""
+
+
+def build_from_onnx(request: ExportRequest) -> PlanResult:
+    """Build a plan beside the ONNX file ``request.checkpoint``. When anything fails, the old plan stays.
+
+    Raises:
+        UsageError: the request asks for what the file is not.
+        MissingDependencyError: a TensorRT library, a GPU or an option of theirs is missing.
+        ArtefactError: the file is not the uint8 variant of an export, or the library refuses it.
+        VerificationError: the plan does not compute what the file computes.
+        OutputError: the folder is not writable or the disk is full.
+    """
+    onnx_file = request.checkpoint
+    if request.builder is None or request.exact:
+        raise UsageError(
+            f"{onnx_file} is exported already: only a plan can be made of it.", "Give --trt, and no --exact."
+        )
+    info = read_exported_info(onnx_file)
+    tile = _plan_tile(request, info, onnx_file)
+    builder = PlanBuilder.find(request.builder, request.options)
+    _require_precision(builder.library, info, request.precision, onnx_file)
+    with staging_folder(request.folder) as staging:
+        plan = staging / f"{request.stem}.plan"
+        job = PlanJob(
+            dataclasses.replace(info, precision=request.precision, tile=tile, max_batch=request.max_batch),
+            plan,
+            request.folder / plan.name,
+            request.workspace_mib,
+            request.options,
+        )
+
+        def check(made: Path) -> dict[str, Any]:
+            return dataclasses.asdict(verify_against_onnx(made, onnx_file, request.precision))
+
+        finished = builder.write(onnx_file, job, check)
+        published, _ = publish([plan, sidecar_path(plan)], request.folder)
+    return PlanResult(onnx_file, published, finished.sidecar, finished.history)
+
+
+def read_exported_info(onnx_file: Path) -> EngineInfo:
+    """Read what an ONNX file says about itself, without the onnx package.
+
+    Raises:
+        ArtefactError: it is not the uint8 variant that ``drc-deploy export`` writes.
+    """
+    metadata = read_onnx_metadata(onnx_file)
+    if METADATA_KEY not in metadata:
+        raise ArtefactError(
+            f"{onnx_file} is an ONNX file of another program.", "Make one with `drc-deploy export CHECKPOINT`."
+        )
+    info = EngineInfo.from_json(metadata[METADATA_KEY], str(onnx_file))
+    if info.io_dtype != "uint8" or not is_own_engine(onnx_file):
+        raise ArtefactError(
+            f"{onnx_file} serves 16-bit images or exact tiles, which plans do not.",
+            "Give NAME.onnx of the same export.",
+        )
+    return info
+
+
+def _plan_tile(request: ExportRequest, info: EngineInfo, onnx_file: Path) -> tuple[int, int] | None:
+    """Give the tile of the plan: the file's own where it has one, else what was asked for."""
+    if info.tile is None:
+        return request.tile.plan
+    if request.tile != DEFAULT_TILE and request.tile.plan != info.tile:
+        size = "x".join(map(str, info.tile))
+        raise UsageError(
+            f"{onnx_file} was exported for tiles of {size}.",
+            "Leave out --tile, or export it without one where the checkpoint is.",
+        )
+    return info.tile
+
+
+def _require_precision(library: Library, info: EngineInfo, precision: Precision, onnx_file: Path) -> None:
+    """Check that the file has the precision that ``library`` builds a plan of ``precision`` from.
+
+    Raises:
+        ArtefactError: it has another.
+        MissingDependencyError: the library has no such type.
+    """
+    needed = library.graph_precision(precision)
+    if info.precision != needed:
+        raise ArtefactError(
+            f"{onnx_file} is in {info.precision}, and {library.name} {library.version} builds {precision} plans from "
+            f"graphs in {needed}.",
+            f"Run `drc-deploy export CHECKPOINT --precision {needed}` where that is, and copy the ONNX files.",
+        )
