@@ -85,9 +85,11 @@ def _convert(value: Any, hint: Any) -> Any:
         return _convert_union(value, arguments)
     if origin is tuple:
         return _convert_tuple(value, arguments)
+    if origin is dict:
+        return {key: _convert(item, arguments[1]) for key, item in _convert_plain(value, dict).items()}
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return from_dict(hint, {"schema": SCHEMA_VERSION, **_convert_plain(value, dict)}, hint.__name__)
-    return _convert_plain(value, origin or hint)
+    return _convert_plain(value, hint)
 
 
 def _convert_plain(value: Any, expected: type) -> Any:

@@ -31,7 +31,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     Cells are Markdown: pass what may hold special characters through ``prose`` or ``code``.
     """
-    widths = [max(len(row[column]) for row in (headings, *rows)) for column in range(len(headings))]
+    widths = [max(2, *(len(row[column]) for row in (headings, *rows))) for column in range(len(headings))]
     rules = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = [_line(headings, widths), f"| {' | '.join(rules)} |"]
     return "\n".join([*lines, *(_line(row, widths) for row in rows)])
