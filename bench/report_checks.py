@@ -33,6 +33,10 @@ def _faults(report: "Report") -> Iterator[str]:
         yield "a number is infinite or NaN"
     if min(report.settings.height, report.settings.width) < 1:
         yield "the input has no pixels"
+    machine = report.machine
+    for field in ("cpu", "memory_bytes"):
+        if getattr(machine, field) is None and field not in machine.unavailable:
+            yield f"the machine's {field} is missing without a reason"
     names = [engine.name for engine in report.engines]
     if len(set(names)) < len(names):
         yield "two engines have the same name"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from drc_deploy.bench import latency
 from drc_deploy.bench.report import EngineResult, Report, Settings, write_report
 from drc_deploy.bench.telemetry.energy import Energy
 from drc_deploy.bench.telemetry.power_state import PowerState
@@ -23,7 +24,7 @@ def steady(name: str, ms: float, psnr: float = 30.0, **changes: Any) -> EngineRe
     rounds = [[ms * pace, ms * pace * 1.001, ms * pace * 0.999] for pace in STEADY]
     checkpoint = changes.pop("checkpoint", "c" * 64)
     network = dataclasses.replace(result.engine, checkpoint_sha256=checkpoint, **changes.pop("network", {}))
-    timed = fakes.latency.summarise(rounds)
+    timed = latency.summarise(rounds)
     return dataclasses.replace(result, latency=timed, engine=network, **changes)
 
 

@@ -192,10 +192,10 @@ def test_a_limit_that_nobody_can_judge_does_not_pass() -> None:
     [(30.0, 29.94, True), (30.0, 29.96, False), (30.0, 31.0, False), (None, 50.0, True), (30.0, None, False)],
 )
 def test_a_limit_of_psnr(before: float | None, after: float | None, is_crossed: bool) -> None:
-    reports = (
+    first, second = (
         quiet(dataclasses.replace(steady("x", 1), quality=fakes.engine("x", 1, db).quality)) for db in (before, after)
     )
-    assert bool(crossed(*reports, "psnr=0.05")) is is_crossed
+    assert bool(crossed(first, second, "psnr=0.05")) is is_crossed
 
 
 def test_psnr_of_other_images_does_not_pass_even_where_it_is_forced() -> None:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from drc_deploy.bench import quality
 from drc_deploy.bench.publishing.merged import find_notes, read_reports
 from drc_deploy.bench.publishing.publish import publish
 from drc_deploy.bench.report import Report, read_report
@@ -78,6 +79,12 @@ def test_crops_that_are_gone_are_left_out_and_told(tmp_path: Path) -> None:
     done = publish([path], None, tmp_path)
     assert "1 of 1 crops are left out" in done.notes[0]
     assert "data:image" not in (tmp_path / "a/report.html").read_text()
+
+
+def test_a_name_that_is_no_text_does_not_stop_the_page(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a", quiet(steady("\udcff.onnx", 10)))
+    publish([path], None, tmp_path)
+    assert "\\udcff.onnx" in (tmp_path / "a/report.html").read_text()
 
 
 def test_a_crop_that_is_no_image_is_not_shown(tmp_path: Path) -> None:
@@ -202,8 +209,8 @@ def test_what_forbids_to_read_machines_side_by_side_is_told() -> None:
 
 
 def test_psnr_of_other_images_is_not_set_against_each_other() -> None:
-    quality = fakes.quality.summarise([fakes.quality.ImageQuality("coffee", 20.0, 0.5)])
-    assert notes(quiet(steady("x", 10)), quiet(steady("x", 10, quality=quality))) == ""
+    coffee = quality.summarise([quality.ImageQuality("coffee", 20.0, 0.5)])
+    assert notes(quiet(steady("x", 10)), quiet(steady("x", 10, quality=coffee))) == ""
 
 
 def test_a_report_without_engines_can_be_merged(two: list[Path], tmp_path: Path) -> None:

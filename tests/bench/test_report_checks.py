@@ -34,6 +34,7 @@ def test_a_report_as_it_was_written_is_right(path: Path) -> None:
         (lambda data: data["engines"][1].update(load_ms=float("inf")), "a number is infinite or NaN"),
         (lambda data: data["engines"][1]["quality"].update(rows=[]), "y was scored on no image"),
         (lambda data: data.update(baselines=[]), "bicubic upscaling by 4 is missing"),
+        (lambda data: data["machine"].update(cpu=None), "the machine's cpu is missing without a reason"),
         (lambda data: data["settings"].update(width=0), "the input has no pixels"),
         (lambda data: data["crops"][0]["tiles"][0].update(file="../../secret.png"), "no crop of this report"),
         (lambda data: data["crops"][0]["tiles"][0].update(file="/etc/passwd"), "no crop of this report"),
