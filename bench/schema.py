@@ -1,4 +1,4 @@
-"""JSON Schema of what ``bench`` writes, made from the dataclasses: ``python -m drc_deploy.bench.schema [NAME]``.
+"""JSON Schema of ``report.json``, made from the dataclasses: ``python -m drc_deploy.bench.schema``.
 
 The descriptions are the docstrings of the classes and those that stand below their fields, read from the source.
 """
@@ -20,18 +20,21 @@ from drc_deploy.records import SCHEMA_VERSION
 Schema = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-FILES: dict[str, type] = {"report": Report, "reports": MergedReports}
-"""Name of a file without its suffix -> the record in it."""
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", type(None): "null"}
 
 
-def schema_of(record: type) -> Schema:
-    """Give the schema of files that hold a record. Fields that it does not know are allowed: newer files have more."""
+def report_schema() -> Schema:
+    """Give the schema of ``report.json``, and that of ``reports.json`` as ``#/$defs/MergedReports``.
+
+    Fields that it does not know are allowed: newer files have more.
+    """
     definitions: dict[str, Schema] = {}
-    reference = _of_type(record, definitions)
+    reference = _of_type(Report, definitions)
+    _of_type(MergedReports, definitions)
     version = {"const": SCHEMA_VERSION, "description": "Raised when a field changes its meaning."}
     return {
         "$schema": DIALECT,
+        "title": "report.json of drc-deploy",
         "properties": {"schema": version},
         "required": ["schema"],
         **reference,
@@ -102,14 +105,10 @@ def _field_docstrings(record: type) -> dict[str, str]:
     return texts
 
 
-def schema_text(name: str) -> str:
-    """Give the schema of a file by its name in ``FILES``."""
-    schema = {"title": f"{name}.json of drc-deploy"} | schema_of(FILES[name])
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+def schema_text() -> str:
+    """Give the text of ``docs/report.schema.json``."""
+    return json.dumps(report_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
-    wanted = (sys.argv[1:] or ["report"])[0]
-    if wanted not in FILES:
-        sys.exit(f"{wanted} is none of {', '.join(FILES)}.")
-    sys.stdout.write(schema_text(wanted))
+    sys.stdout.write(schema_text())

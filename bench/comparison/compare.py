@@ -1,17 +1,24 @@
 """What ``drc-deploy bench compare`` does: what changed between two reports, engine by engine."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
 
 from drc_deploy.bench.comparison.conditions import Difference, find_differences
 from drc_deploy.bench.comparison.matching import Match, MatchedBy, match_engines
 from drc_deploy.bench.comparison.run_ratio import RunRatio, ratio_of_runs
 from drc_deploy.bench.report import EngineResult, Report
-from drc_deploy.bench.verdict import TIE, UNSTABLE_SPREAD
+from drc_deploy.bench.verdict import TIE
 from drc_deploy.errors import InputError
 
 Verdict = Literal["faster", "slower", "no clear change", "too noisy to tell"]
+
+STEADY_SPREAD = 0.10
+"""Above this part of the median, another program was using the machine, and a second run may be as far away by chance:
+six runs of the same two files on a busy machine gave 10 intervals in 30 that say otherwise, and spreads of 0.2 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +38,12 @@ class Change:
 
     @property
     def growth(self) -> float | None:
-        """The part by which it grew: 0.1 is a tenth more. None where it is unknown."""
-        return self.after / self.before - 1 if self.before and self.after is not None else None
+        """The part by which it grew: 0.1 is a tenth more. None where it is unknown, infinite where it was nothing."""
+        if self.before is None or self.after is None:
+            return None
+        if self.before == 0:
+            return math.inf if self.after else 0.0
+        return self.after / self.before - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +59,8 @@ class EngineChange:
     median_ms: Change
     latency: RunRatio
     verdict: Verdict
-    """``faster`` and ``slower`` are changes that the rounds tell apart and that are larger than ``TIE``. A run whose
-    standard deviation is above ``UNSTABLE_SPREAD`` is too noisy: another one may be as far away by chance alone."""
+    """``faster`` and ``slower`` are changes that the rounds tell apart and that are larger than ``TIE``. A run is too
+    noisy where the middle half of its samples spans more than ``STEADY_SPREAD``."""
     peak_host_memory_bytes: Change
     peak_device_memory_bytes: Change
     psnr_y_db: Change
@@ -127,7 +138,7 @@ def _change(match: Match) -> EngineChange:
         file=_file(before, after),
         median_ms=Change(before.latency.median_ms, after.latency.median_ms),
         latency=latency,
-        verdict="too noisy to tell" if max(_spread(before), _spread(after)) > UNSTABLE_SPREAD else _verdict(latency),
+        verdict="too noisy to tell" if max(_spread(before), _spread(after)) > STEADY_SPREAD else _verdict(latency),
         peak_host_memory_bytes=Change(before.peak_host_memory.value, after.peak_host_memory.value),
         peak_device_memory_bytes=Change(before.peak_device_memory.value, after.peak_device_memory.value),
         psnr_y_db=Change(before.quality.psnr_y, after.quality.psnr_y),
@@ -149,7 +160,9 @@ def _verdict(latency: RunRatio) -> Verdict:
 
 
 def _spread(engine: EngineResult) -> float:
-    return engine.latency.std_ms / engine.latency.mean_ms
+    """Give the range that holds the middle half of the runs, as a part of the median: one slow run does not count."""
+    low, high = np.quantile([sample for round_ms in engine.latency.rounds_ms for sample in round_ms], [0.25, 0.75])
+    return float(high - low) / engine.latency.median_ms
 
 
 def _energy(engine: EngineResult) -> float | None:

@@ -21,11 +21,8 @@ class RunRatio:
     interval: Interval | None
     """95 % confidence interval from the spread of the rounds; None when there are too few. What changes between two
     runs as a whole, such as the place of memory or the temperature of a room, is not in it."""
-
-    @property
-    def significant(self) -> bool:
-        """Whether the rounds tell the two runs apart."""
-        return self.interval is not None and not self.interval[0] <= 1 <= self.interval[1]
+    significant: bool
+    """Whether the interval leaves out 1: the rounds tell the two runs apart."""
 
 
 def ratio_of_runs(before: Latency, after: Latency) -> RunRatio:
@@ -34,7 +31,7 @@ def ratio_of_runs(before: Latency, after: Latency) -> RunRatio:
     ratios = np.sort((second[:, None] / first[None, :]).ravel())
     trim = ranks_outside(first.size, second.size)
     interval = None if trim is None else (float(ratios[trim]), float(ratios[-1 - trim]))
-    return RunRatio(float(np.median(ratios)), interval)
+    return RunRatio(float(np.median(ratios)), interval, interval is not None and not interval[0] <= 1 <= interval[1])
 
 
 def ranks_outside(count: int, other_count: int) -> int | None:

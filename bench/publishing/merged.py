@@ -6,8 +6,9 @@ from itertools import groupby
 from pathlib import Path
 
 from drc_deploy import records
-from drc_deploy.bench.publishing.labels import machine_labels
+from drc_deploy.bench.publishing.labels import machine_label, machine_labels
 from drc_deploy.bench.report import EngineResult, Report, read_report_json, report_from_dict
+from drc_deploy.bench.report_checks import check_report
 from drc_deploy.errors import ArtefactError
 
 MERGED_FILE = "reports.json"
@@ -26,25 +27,26 @@ class MergedReports:
     reports: tuple[Report, ...]
 
 
-def read_reports(path: Path) -> tuple[Report, ...]:
-    """Read a ``report.json``, or the reports in a ``reports.json``.
+def read_any(path: Path) -> Report | MergedReports:
+    """Read a ``report.json`` or a ``reports.json``.
 
     Raises:
         ArtefactError: it is missing, damaged, impossible, or of another version or program.
     """
     data = read_report_json(path)
     if "reports" not in data:
-        return (report_from_dict(data, str(path)),)
-    parts = data["reports"]
-    if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
-        raise ArtefactError(f"{path} holds no list of reports.", "Merge the reports again.")
-    version = {"schema": data.get("schema")}
-    return tuple(report_from_dict(part | version, f"{path}, report {index + 1},") for index, part in enumerate(parts))
+        return report_from_dict(data, str(path))
+    merged = records.from_dict(MergedReports, data, str(path))
+    if not merged.reports:
+        raise ArtefactError(f"{path} holds no report.", "Merge the reports again.")
+    for report in merged.reports:
+        check_report(report, str(path))
+    return merged
 
 
-def merged_json(merged: MergedReports) -> str:
-    """Give the text of ``reports.json``."""
-    return records.to_json(merged) + "\n"
+def reports_in(content: Report | MergedReports) -> tuple[Report, ...]:
+    """Give the reports, of which a ``report.json`` has one."""
+    return content.reports if isinstance(content, MergedReports) else (content,)
 
 
 def across(reports: Sequence[Report]) -> dict[tuple[str, int], list[EngineResult | None]]:
@@ -97,6 +99,11 @@ def _listed(values: dict[str, str]) -> str:
     return ", ".join(f"{value} on {label}" for label, value in values.items())
 
 
+def run_key(report: Report) -> Hashable:
+    """Give what two reports of the same run share, and no others."""
+    return report.created, machine_label(report), tuple(engine.latency.rounds_ms for engine in report.engines)
+
+
 def refuse_twins(reports: Sequence[tuple[str, Report]]) -> None:
     """Refuse the same report twice; each comes with the name of its file.
 
@@ -105,11 +112,7 @@ def refuse_twins(reports: Sequence[tuple[str, Report]]) -> None:
     """
     seen: dict[Hashable, str] = {}
     for source, report in reports:
-        key = (
-            report.created,
-            machine_labels([report])[0],
-            tuple(engine.latency.rounds_ms for engine in report.engines),
-        )
+        key = run_key(report)
         if key in seen:
             raise ArtefactError(f"{seen[key]} and {source} hold the same report.", "Give each report once.")
         seen[key] = source

@@ -31,6 +31,7 @@ def command(before: Path, after: Path, limits: tuple[str, ...], force: bool, as_
     """
     import dataclasses
 
+    from drc_deploy import records
     from drc_deploy.bench.comparison.compare import Source, compare_reports
     from drc_deploy.bench.comparison.limits import find_crossings, parse_limits
     from drc_deploy.bench.comparison.text import comparison_text
@@ -40,7 +41,7 @@ def command(before: Path, after: Path, limits: tuple[str, ...], force: bool, as_
     first, second = (Source(str(path), read_report(path)) for path in (before, after))
     comparison = compare_reports(first, second, force=force)
     crossings = find_crossings(comparison, second.report, wanted)
-    result = dataclasses.asdict(comparison) | {"crossed": [dataclasses.asdict(item) for item in crossings]}
+    result = records.to_dict(comparison) | {"crossed": [dataclasses.asdict(item) for item in crossings]}
     options.emit(result, as_json=as_json, text=comparison_text(comparison, crossings))
     if crossings:
         more = f", and {len(crossings) - 1} more" if len(crossings) > 1 else ""

@@ -7,6 +7,7 @@ from drc_deploy.bench.comparison.compare import Comparison, Source, compare_repo
 from drc_deploy.bench.comparison.limits import find_crossings, parse_limits
 from drc_deploy.bench.comparison.matching import match_engines
 from drc_deploy.bench.comparison.text import comparison_text
+from drc_deploy.bench.latency import summarise
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.report import NotMeasured, Report
 from drc_deploy.errors import InputError, UsageError
@@ -45,6 +46,15 @@ def test_a_run_on_a_noisy_machine_is_not_judged_and_crosses_nothing() -> None:
     assert compared(calm, report).engines[0].verdict == "too noisy to tell"
     assert crossed(calm, report, "5%") == []
     assert "too noisy to tell" in comparison_text(compared(calm, report), ())
+
+
+def test_one_slow_run_in_a_steady_machine_hides_no_change() -> None:
+    engine = steady("x", 125)
+    rounds = [list(round_ms) for round_ms in engine.latency.rounds_ms]
+    rounds[3][1] = 1250.0
+    hiccup = dataclasses.replace(engine, latency=summarise(rounds))
+    assert hiccup.latency.std_ms > 0.5 * hiccup.latency.mean_ms
+    assert compared(quiet(steady("x", 100)), quiet(hiccup)).engines[0].verdict == "slower"
 
 
 def test_engines_match_by_name_first_and_by_checkpoint_where_names_differ() -> None:
@@ -180,6 +190,12 @@ def test_a_limit_of_memory_holds_for_host_and_device(host: int, device: int | No
         return quiet(steady("x", 1, peak_host_memory=readings[0], peak_device_memory=readings[1]))
 
     assert crossed(report(200, 100), report(host, device), "memory=10%") == expected
+
+
+def test_memory_where_there_was_none_crosses_any_limit() -> None:
+    first, second = (quiet(steady("x", 1, peak_device_memory=Reading(size, ""))) for size in (0, 50 * MIB))
+    assert crossed(first, second, "memory=900%") == ["memory"]
+    assert crossed(first, first, "memory=0%") == []
 
 
 def test_a_limit_that_nobody_can_judge_does_not_pass() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from drc_deploy.bench import quality
-from drc_deploy.bench.publishing.merged import find_notes, read_reports
+from drc_deploy.bench.publishing.merged import find_notes, read_any, reports_in
 from drc_deploy.bench.publishing.publish import publish
 from drc_deploy.bench.report import Report, read_report
 from drc_deploy.errors import ArtefactError, OutputError, UsageError
@@ -23,6 +23,10 @@ def measured(folder: Path, number: int, *names: str, board: str | None = None) -
     folder.mkdir()
     report = fakes.report(*(steady(name, 10.0 * number) for name in names), folder=folder)
     return saved(folder, with_machine(dataclasses.replace(report, created=NOW.format(number)), board=board))
+
+
+def merged_in(path: Path | str) -> tuple[Report, ...]:
+    return reports_in(read_any(Path(path)))
 
 
 def text_of(page: Path) -> str:
@@ -102,7 +106,7 @@ def test_merged_machines_stand_beside_each_other_and_engines_across_them(two: li
     row = page[page.index("</span> x.onnx<small>") :].split("</tr>")[0]
     assert row.count(" ms<small>") == 2
     assert page[page.index("</span> only_a.onnx<small>") :].split("</tr>")[0].endswith("<td>-</td>")
-    assert [report.created for report in read_reports(Path(done.files["report"]))] == [NOW.format(1), NOW.format(2)]
+    assert [report.created for report in merged_in(done.files["report"])] == [NOW.format(1), NOW.format(2)]
     assert len((tmp_path / "m/report.csv").read_text().splitlines()) == 1 + 4 + 2
     assert (tmp_path / "m/report.md").read_text().count("### ") == 2
 
@@ -128,14 +132,14 @@ def test_a_version_that_one_machine_alone_has_is_added_to_the_same_place(two: li
 
 def test_what_was_merged_can_be_published_again_and_merged_further(two: list[Path], tmp_path: Path) -> None:
     merged = Path(publish(two, tmp_path / "m", tmp_path).files["report"])
-    reports = read_reports(merged)
+    reports = merged_in(merged)
     (tmp_path / "m/report.html").unlink()
     publish([merged], None, tmp_path)
     assert "Jetson" in text_of(tmp_path / "m/report.html")
-    assert read_reports(merged) == reports
+    assert merged_in(merged) == reports
     third = measured(tmp_path / "c", 3, "x.onnx")
     done = publish([merged, third], tmp_path / "n", tmp_path)
-    assert len(read_reports(Path(done.files["report"]))) == 3
+    assert len(merged_in(done.files["report"])) == 3
     assert done.notes == ()
 
 
@@ -148,6 +152,30 @@ def test_merging_into_the_folder_of_a_report_is_refused_and_changes_nothing(two:
     with pytest.raises(UsageError, match="whose page would be lost"):
         publish(two, two[1].parent, two[0])
     assert {path: path.read_bytes() for path in two[1].parent.rglob("*") if path.is_file()} == before
+
+
+def test_a_report_that_lies_where_another_goes_is_kept(two: list[Path], tmp_path: Path) -> None:
+    before = two[1].read_bytes()
+    for paths in ([two[0]], [two[0], measured(tmp_path / "c", 3, "x.onnx")]):
+        with pytest.raises(UsageError, match="would be lost"):
+            publish(paths, tmp_path / "b", tmp_path)
+    assert two[1].read_bytes() == before
+    assert not (tmp_path / "b/report.html").exists()
+
+
+def test_a_report_may_be_published_to_the_same_place_twice(two: list[Path], tmp_path: Path) -> None:
+    for _ in range(2):
+        publish(two[:1], tmp_path / "out", tmp_path)
+        publish(two, tmp_path / "m", tmp_path)
+    assert read_report(tmp_path / "out/report.json") == read_report(two[0])
+
+
+def test_what_was_merged_can_be_published_elsewhere(two: list[Path], tmp_path: Path) -> None:
+    merged = Path(publish(two, tmp_path / "m", tmp_path).files["report"])
+    done = publish([merged], tmp_path / "out", tmp_path)
+    assert done.files["report"] == str(tmp_path / "out/reports.json")
+    assert merged_in(done.files["report"]) == merged_in(merged)
+    assert (tmp_path / "out/report.html").read_text() == (tmp_path / "m/report.html").read_text()
 
 
 def test_the_same_report_twice_is_refused(two: list[Path], tmp_path: Path) -> None:
@@ -170,14 +198,14 @@ def test_a_merged_file_that_is_damaged_is_refused(tmp_path: Path, reports: str) 
     path = tmp_path / "reports.json"
     path.write_text(f'{{"schema": 1, "reports": {reports}}}')
     with pytest.raises(ArtefactError, match=r"reports\.json"):
-        read_reports(path)
+        read_any(path)
 
 
 def test_a_merged_file_of_another_version_is_refused(two: list[Path], tmp_path: Path) -> None:
     merged = Path(publish(two, tmp_path / "m", tmp_path).files["report"])
     edit(merged, lambda data: data.update(schema=9))
     with pytest.raises(ArtefactError, match="metadata of version 9"):
-        read_reports(merged)
+        read_any(merged)
 
 
 def test_a_merged_file_is_no_single_report(two: list[Path], tmp_path: Path) -> None:

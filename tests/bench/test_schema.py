@@ -9,7 +9,7 @@ import pytest
 
 from drc_deploy import records
 from drc_deploy.bench import schema
-from drc_deploy.bench.publishing.merged import MergedReports, merged_json
+from drc_deploy.bench.publishing.merged import MergedReports
 from drc_deploy.bench.report import Report
 from drc_deploy.errors import ArtefactError
 from tests.bench import fakes
@@ -18,11 +18,11 @@ from tests.bench.reports import steady, with_energy, with_power_mode
 jsonschema = pytest.importorskip("jsonschema")
 MISSING = object()
 """Stands for taking a field out."""
-DOCS = Path(__file__).parents[2] / "docs"
+PUBLISHED = Path(__file__).parents[2] / "docs/report.schema.json"
 
 
-def validator(name: str) -> Any:
-    return jsonschema.Draft202012Validator(json.loads((DOCS / f"{name}.schema.json").read_text(encoding="utf-8")))
+def validator() -> Any:
+    return jsonschema.Draft202012Validator(json.loads(PUBLISHED.read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="module")
@@ -34,26 +34,31 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return with_power_mode(fakes.report(full, engines[1], folder=folder), "MAXN")
 
 
-@pytest.mark.parametrize("name", schema.FILES)
-def test_the_published_schema_is_that_of_the_program(name: str) -> None:
-    command = f"python -m drc_deploy.bench.schema {name} > docs/{name}.schema.json"
-    assert (DOCS / f"{name}.schema.json").read_text(encoding="utf-8") == schema.schema_text(name), command
-    jsonschema.Draft202012Validator.check_schema(json.loads(schema.schema_text(name)))
+def test_the_published_schema_is_that_of_the_program() -> None:
+    command = "python -m drc_deploy.bench.schema > docs/report.schema.json"
+    assert PUBLISHED.read_text(encoding="utf-8") == schema.schema_text(), command
+    jsonschema.Draft202012Validator.check_schema(schema.report_schema())
 
 
 def test_reports_follow_the_schema(report: Report) -> None:
-    assert list(validator("report").iter_errors(json.loads(records.to_json(report)))) == []
-    merged = MergedReports("2026-01-02T03:04:05+00:00", "0.1.0", (report, fakes.report()))
-    assert list(validator("reports").iter_errors(json.loads(merged_json(merged)))) == []
+    assert list(validator().iter_errors(json.loads(records.to_json(report)))) == []
+
+
+def test_merged_reports_follow_their_part_of_the_schema(report: Report) -> None:
+    part = schema.report_schema() | {"$ref": "#/$defs/MergedReports"}
+    merged = json.loads(records.to_json(MergedReports("2026-01-02T03:04:05+00:00", "0.1.0", (report, fakes.report()))))
+    assert list(jsonschema.Draft202012Validator(part).iter_errors(merged)) == []
+    del merged["reports"][1]["engines"]
+    assert not jsonschema.Draft202012Validator(part).is_valid(merged)
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", True, None])
 def test_another_version_does_not_follow_the_schema(report: Report, version: object) -> None:
-    assert not validator("report").is_valid(json.loads(records.to_json(report)) | {"schema": version})
+    assert not validator().is_valid(json.loads(records.to_json(report)) | {"schema": version})
 
 
 def test_a_newer_report_with_more_fields_follows_it_too(report: Report) -> None:
-    assert validator("report").is_valid(json.loads(records.to_json(report)) | {"colour": "blue"})
+    assert validator().is_valid(json.loads(records.to_json(report)) | {"colour": "blue"})
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -93,7 +98,7 @@ def is_read(data: Any) -> bool:
 def test_the_schema_refuses_what_the_program_refuses(report: Report, value: Any) -> None:
     """The reader of records is a second implementation of what a report may hold: each place is broken in turn."""
     data = json.loads(records.to_json(report))
-    follows = validator("report").is_valid
+    follows = validator().is_valid
     paths = [path for path in places(data) if path != ("schema",)]  # True is 1 in Python and not in JSON
     broken = [with_change(data, path, value) for path in paths]
     verdicts = [(path, is_read(item), follows(item)) for path, item in zip(paths, broken, strict=True)]
@@ -102,12 +107,12 @@ def test_the_schema_refuses_what_the_program_refuses(report: Report, value: Any)
 
 
 def test_fields_are_described_by_the_text_below_them() -> None:
-    engine = schema.schema_of(Report)["$defs"]["EngineResult"]
+    engine = schema.report_schema()["$defs"]["EngineResult"]
     assert engine["properties"]["device"]["description"] == "What computed, as the library tells."
     assert "description" not in engine["properties"]["sha256"]
     assert engine["description"].startswith("One engine, measured from end to end")
 
 
 def test_fields_that_older_files_lack_are_not_required() -> None:
-    assert "telemetry" in schema.schema_of(Report)["$defs"]["Report"]["properties"]
-    assert "telemetry" not in schema.schema_of(Report)["$defs"]["Report"]["required"]
+    assert "telemetry" in schema.report_schema()["$defs"]["Report"]["properties"]
+    assert "telemetry" not in schema.report_schema()["$defs"]["Report"]["required"]
