@@ -142,7 +142,7 @@ def _change(match: Match) -> EngineChange:
         peak_host_memory_bytes=Change(before.peak_host_memory.value, after.peak_host_memory.value),
         peak_device_memory_bytes=Change(before.peak_device_memory.value, after.peak_device_memory.value),
         psnr_y_db=Change(before.quality.psnr_y, after.quality.psnr_y),
-        energy_per_image_j=Change(_energy(before), _energy(after)),
+        energy_per_image_j=_energy_change(before, after),
     )
 
 
@@ -165,9 +165,12 @@ def _spread(engine: EngineResult) -> float:
     return float(high - low) / engine.latency.median_ms
 
 
-def _energy(engine: EngineResult) -> float | None:
-    energy = engine.telemetry.energy if engine.telemetry else None
-    return energy.per_image_j if energy else None
+def _energy_change(before: EngineResult, after: EngineResult) -> Change:
+    """Give the energies; nothing where they are of different parts of the machine."""
+    first, second = (engine.telemetry.energy if engine.telemetry else None for engine in (before, after))
+    if first and second and first.covers != second.covers:
+        return Change(None, None)
+    return Change(first.per_image_j if first else None, second.per_image_j if second else None)
 
 
 def _summary(engines: Sequence[EngineChange]) -> str:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from drc_deploy.bench.report import Report
 
+PIXELS = "pixels for quality"
+"""What differs where PSNR was measured on other images."""
+
 Facts = dict[str, str]
 """Name -> value as text; what a report does not tell is left out."""
 
@@ -54,13 +57,15 @@ def _setup(report: Report) -> Facts:
 
 
 def _programs(report: Report) -> Facts:
-    """Give versions, and how long was measured: a comparison is often about a version."""
+    """Give versions, and how it was measured: a comparison is often about a version."""
     machine, settings = report.machine, report.settings
+    energies = [engine.telemetry.energy for engine in report.engines if engine.telemetry]
     facts = {
         "drc-deploy": report.version,
         "system": machine.system,
         "Python": machine.python,
         "driver of the GPU": ", ".join(gpu.driver for gpu in machine.gpus),
+        "energy is of": ", ".join(sorted({energy.covers for energy in energies if energy})),
         "runs": f"at least {settings.min_runs} and {settings.min_seconds:g} s in {settings.rounds} rounds",
     }
     facts |= {name: version for name, version in machine.packages.items() if name != "drc-deploy"}
@@ -76,4 +81,4 @@ def _images(before: Report, after: Report) -> Iterator[Difference]:
         )
         if rows != others:
             names = f"{len(rows)} images ({before.settings.data})", f"{len(others)} images ({after.settings.data})"
-            yield Difference(f"pixels for quality at x{scale}", *names, forbids=True)
+            yield Difference(f"{PIXELS} at x{scale}", *names, forbids=True)

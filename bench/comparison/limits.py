@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from drc_deploy.bench.comparison.compare import Change, Comparison, EngineChange
+from drc_deploy.bench.comparison.conditions import PIXELS
 from drc_deploy.bench.report import Report
 from drc_deploy.errors import UsageError
 
@@ -15,7 +16,7 @@ Limits: TypeAlias = Mapping[Figure, float]
 
 FIGURES: dict[str, Figure] = {"latency": "latency", "memory": "memory", "psnr": "psnr"}
 MEMORY_NOISE = 0.03
-"""Peaks of two runs of one engine differ by less than this part: 1.3 % in six runs."""
+"""Peaks of two runs of one engine differ by less than this part: 1.0 % in six runs."""
 PSNR_NOISE_DB = 0.005
 """Less than the hundredth of a dB that is shown."""
 
@@ -63,7 +64,7 @@ def find_crossings(comparison: Comparison, after: Report, limits: Limits) -> tup
         if name in lost
         for figure in limits
     ]
-    pixels_differ = any(item.forbids and item.what.startswith("pixels") for item in comparison.differences)
+    pixels_differ = any(item.what.startswith(PIXELS) for item in comparison.differences)
     for engine in comparison.engines:
         crossings += _engine_crossings(engine, limits, pixels_differ=pixels_differ)
     return tuple(crossings)

@@ -1,7 +1,7 @@
 """The crops of reports as files: which are still there, and copies of them beside a page that is made elsewhere."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from drc_deploy.bench.report import CROPS_FOLDER, CropStrip, Report, Tile
@@ -41,11 +41,7 @@ def copy_crops(report: Report, folder: Path, out: Path, prefix: str = "") -> Rep
         write_bytes(out / target, _read(folder / tile.file))
         return dataclasses.replace(tile, file=target)
 
-    return _with_tiles(report, copied)
-
-
-def _with_tiles(report: Report, change: Callable[[Tile], Tile]) -> Report:
-    strips = (dataclasses.replace(strip, tiles=tuple(change(tile) for tile in strip.tiles)) for strip in report.crops)
+    strips = (dataclasses.replace(strip, tiles=tuple(copied(tile) for tile in strip.tiles)) for strip in report.crops)
     return dataclasses.replace(report, crops=tuple(strips))
 
 

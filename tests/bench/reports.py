@@ -28,8 +28,8 @@ def steady(name: str, ms: float, psnr: float = 30.0, **changes: Any) -> EngineRe
     return dataclasses.replace(result, latency=timed, engine=network, **changes)
 
 
-def with_energy(engine: EngineResult, joules: float) -> EngineResult:
-    energy = Energy(joules, 10.0, None, "VDD_IN", "module", "trapezoid", 1.0, "")
+def with_energy(engine: EngineResult, joules: float, covers: str = "module") -> EngineResult:
+    energy = Energy(joules, 10.0, None, "VDD_IN", covers, "trapezoid", 1.0, "")
     return dataclasses.replace(engine, telemetry=EngineTelemetry((), energy, (), None, (), {}))
 
 

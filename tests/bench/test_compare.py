@@ -166,6 +166,13 @@ def test_energy_is_compared_where_both_have_it() -> None:
     assert "J an image" not in comparison_text(compared(BASE, BASE), ())
 
 
+def test_energies_of_different_parts_are_not_compared() -> None:
+    board = with_energy(steady("x", 1), 2.0, "board")
+    found = compared(quiet(board), quiet(with_energy(steady("x", 1), 1.0, "module")))
+    assert found.engines[0].energy_per_image_j.before is None
+    assert [(item.what, item.before, item.after) for item in found.differences] == [("energy is of", "board", "module")]
+
+
 @pytest.mark.parametrize(
     ("ms", "limit", "is_crossed"),
     [
