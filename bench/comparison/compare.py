@@ -17,8 +17,10 @@ from drc_deploy.errors import InputError
 Verdict = Literal["faster", "slower", "no clear change", "too noisy to tell"]
 
 STEADY_SPREAD = 0.10
-"""Above this part of the median, another program was using the machine, and a second run may be as far away by chance:
-six runs of the same two files on a busy machine gave 10 intervals in 30 that say otherwise, and spreads of 0.2 to 1."""
+"""Where the middle half of the runs spans more than this part of the median, another program used the machine."""
+NOISY_SPREADS = 2.0
+"""On such a machine a change must be so many times as large as the span. Ten runs of the same two files on a busy one
+gave 42 pairs, of which 16 have an interval without 1 by chance; this leaves none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,8 @@ class EngineChange:
     median_ms: Change
     latency: RunRatio
     verdict: Verdict
-    """``faster`` and ``slower`` are changes that the rounds tell apart and that are larger than ``TIE``. A run is too
-    noisy where the middle half of its samples spans more than ``STEADY_SPREAD``."""
+    """``faster`` and ``slower`` are changes that the rounds tell apart and that are larger than ``TIE``. On a noisy
+    machine they must be larger than the noise too (``STEADY_SPREAD``, ``NOISY_SPREADS``)."""
     peak_host_memory_bytes: Change
     peak_device_memory_bytes: Change
     psnr_y_db: Change
@@ -138,7 +140,7 @@ def _change(match: Match) -> EngineChange:
         file=_file(before, after),
         median_ms=Change(before.latency.median_ms, after.latency.median_ms),
         latency=latency,
-        verdict="too noisy to tell" if max(_spread(before), _spread(after)) > STEADY_SPREAD else _verdict(latency),
+        verdict=_verdict(latency, max(_spread(before), _spread(after))),
         peak_host_memory_bytes=Change(before.peak_host_memory.value, after.peak_host_memory.value),
         peak_device_memory_bytes=Change(before.peak_device_memory.value, after.peak_device_memory.value),
         psnr_y_db=Change(before.quality.psnr_y, after.quality.psnr_y),
@@ -153,7 +155,10 @@ def _file(before: EngineResult, after: EngineResult) -> Literal["same", "made ag
     return "made again" if same_source else "other checkpoint"
 
 
-def _verdict(latency: RunRatio) -> Verdict:
+def _verdict(latency: RunRatio, spread: float) -> Verdict:
+    noise = 1 + NOISY_SPREADS * spread
+    if spread > STEADY_SPREAD and 1 / noise < latency.ratio < noise:
+        return "too noisy to tell"
     if not latency.significant or 1 / (1 + TIE) < latency.ratio < 1 + TIE:
         return "no clear change"
     return "slower" if latency.ratio > 1 else "faster"

@@ -65,7 +65,7 @@ def _psnr(psnr_db: Change) -> str:
 
 def _points(comparison: Comparison, crossings: Sequence[Crossing]) -> str:
     points = [f"LIMIT CROSSED: {crossing.reason}" for crossing in crossings]
-    points += [f"{item.what}: {item.before} -> {item.after}" for item in comparison.differences]
+    points += [f"{item.what}: {item.before}, then {item.after}" for item in comparison.differences]
     points += [f"measured before only: {name}" for name in comparison.only_before]
     points += [f"measured after only: {name}" for name in comparison.only_after]
     points += [f"{engine.name}: {FILES[engine.file]}" for engine in comparison.engines if engine.file in FILES]
