@@ -37,7 +37,7 @@ def render_page(report: Report, folder: Path) -> str:
     body += [_scatter_section(report, scale) for scale in sorted({engine.engine.scale for engine in engines})]
     if engines:
         body.append(_runs_section(engines))
-    body += [_crop_section(report, folder), page_figures.table_section(report)]
+    body += [crop_section(report, folder), page_figures.table_section(report)]
     body += [_not_measured_section(report.not_measured), page_figures.method_section(report)]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -115,7 +115,8 @@ def _runs_section(engines: Sequence[EngineResult]) -> str:
     )
 
 
-def _crop_section(report: Report, folder: Path) -> str:
+def crop_section(report: Report, folder: Path) -> str:
+    """Show the crops of a report, which lie in ``folder``; the engines are numbered by latency."""
     if not report.crops:
         return ""
     ranks = {engine.name: index for index, engine in enumerate(by_latency(report.engines))}

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from drc_deploy import records
 from drc_deploy.bench.latency import Latency
 from drc_deploy.bench.machine import Machine
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.quality import Quality
+from drc_deploy.bench.report_checks import check_report
 from drc_deploy.bench.telemetry.summary import EngineTelemetry, Telemetry
 from drc_deploy.bench.timing import WarmUp
 from drc_deploy.engine_info import EngineInfo
@@ -145,10 +146,34 @@ def read_report(path: Path) -> Report:
     """Read a ``report.json``.
 
     Raises:
-        ArtefactError: it is missing, damaged, or of another version or program.
+        ArtefactError: it is missing, damaged, impossible, or of another version or program.
     """
+    return report_from_dict(read_report_json(path), str(path))
+
+
+def read_report_json(path: Path) -> dict[str, Any]:
+    """Read the JSON object in a file that should hold a report or several.
+
+    Raises:
+        ArtefactError: it is missing, or no JSON object.
+    """
+    if path.is_dir():
+        raise ArtefactError(f"{path} is a folder.", f"Give the {REPORT_FILE} in it.")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ArtefactError(f"cannot read {path}: {error}.", "Make it with `drc-deploy bench`.") from error
-    return records.from_dict(Report, records.parse_json_object(text, str(path)), str(path))
+    return records.parse_json_object(text, str(path))
+
+
+def report_from_dict(data: dict[str, Any], source: str) -> Report:
+    """Build a report from parsed JSON and check it; ``source`` names the file in errors.
+
+    Raises:
+        ArtefactError: it is damaged, impossible, or of another version or program.
+    """
+    if not {"machine", "settings"} <= data.keys():
+        raise ArtefactError(f"{source} is not a report.", f"Give a {REPORT_FILE} that `drc-deploy bench` wrote.")
+    report = records.from_dict(Report, data, source)
+    check_report(report, source)
+    return report

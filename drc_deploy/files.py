@@ -86,8 +86,8 @@ def write_bytes(target: Path, data: bytes) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 to ``target`` atomically."""
-    write_bytes(target, text.encode())
+    """Write ``text`` as UTF-8 to ``target`` atomically; bytes of file names that are no text become escapes."""
+    write_bytes(target, text.encode("utf-8", "backslashreplace"))
 
 
 def sha256_of(path: Path) -> str:

@@ -48,7 +48,7 @@ def from_dict(cls: type[Record], data: dict[str, Any], source: str) -> Record:
     if data.get("schema") != SCHEMA_VERSION:
         raise ArtefactError(
             f"{source} has metadata of version {data.get('schema')!r}; this program reads {SCHEMA_VERSION}.",
-            "Make the file again with this version of drc-deploy.",
+            _other_version_hint(data.get("schema")),
         )
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
@@ -69,6 +69,11 @@ def from_dict(cls: type[Record], data: dict[str, Any], source: str) -> Record:
         raise ArtefactError(f"{source} has impossible metadata: {error}.", "Make the file again.") from error
 
 
+def _other_version_hint(version: Any) -> str:
+    newer = type(version) is int and version > SCHEMA_VERSION
+    return "Update drc-deploy to read it." if newer else "Make the file again with this version of drc-deploy."
+
+
 def _convert(value: Any, hint: Any) -> Any:
     """Check ``value`` against a type hint; lists become tuples."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -80,9 +85,11 @@ def _convert(value: Any, hint: Any) -> Any:
         return _convert_union(value, arguments)
     if origin is tuple:
         return _convert_tuple(value, arguments)
+    if origin is dict:
+        return {key: _convert(item, arguments[1]) for key, item in _convert_plain(value, dict).items()}
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return from_dict(hint, {"schema": SCHEMA_VERSION, **_convert_plain(value, dict)}, hint.__name__)
-    return _convert_plain(value, origin or hint)
+    return _convert_plain(value, hint)
 
 
 def _convert_plain(value: Any, expected: type) -> Any:

@@ -70,7 +70,7 @@ def test_runtime_and_bench_import_without_torch_and_onnx(room: str) -> None:
     run_python(code)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["upscale", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["upscale", "--help"], ["bench", "compare", "--help"]])
 def test_help_answers_at_once_and_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys, time\n"

@@ -1,10 +1,11 @@
 """``drc-deploy bench``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from drc_deploy.cli import options
+from drc_deploy.cli import bench_compare, options
 from drc_deploy.errors import DrcDeployError
 
 LONGEST_S = 3600
@@ -17,7 +18,26 @@ def _check_seconds(context: click.Context, parameter: click.Parameter, value: fl
     return value
 
 
-@click.command(name="bench", short_help="Measure latency, memory and quality, and write a report.")
+class BenchCommand(click.Command):
+    """Also finds ``bench compare``, and leaves ``compare`` to be an engine where no report follows it."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Give the context of the command that is meant."""
+        about_reports = any(word.endswith(".json") or word in ("-h", "--help") for word in args[1:])
+        if args[:1] == [bench_compare.NAME] and about_reports:
+            compare = bench_compare.command
+            return compare.make_context(f"{info_name} {compare.name}", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command(
+    name="bench",
+    cls=BenchCommand,
+    epilog="`drc-deploy bench compare BEFORE.json AFTER.json` tells what changed between two reports.",
+    short_help="Measure latency, memory and quality, and write a report.",
+)
 @click.argument("engines", metavar="[ENGINE]...", nargs=-1)
 @click.option(
     "--data",
@@ -43,7 +63,7 @@ def _check_seconds(context: click.Context, parameter: click.Parameter, value: fl
 @options.precision_option
 @options.json_option
 def command(as_json: bool, out: Path | None, size: tuple[int, int], **arguments: object) -> None:
-    """Measure latency, memory and quality of ENGINEs in one run, and write report.json and report.html.
+    """Measure latency, memory and quality of ENGINEs in one run, and write report.json, .html, .md and .csv.
 
     ENGINE is a shipped name, a checkpoint, an .onnx or a .plan file; without any, everything in the work folder is
     measured. The engines take turns, each in a process of its own.
@@ -52,6 +72,7 @@ def command(as_json: bool, out: Path | None, size: tuple[int, int], **arguments:
     from drc_deploy.bench.campaign import BenchOptions, run_bench
     from drc_deploy.bench.console import report_table
     from drc_deploy.bench.page import write_page
+    from drc_deploy.bench.publishing.publish import write_tables
     from drc_deploy.bench.report import write_report
 
     workdir = Path(str(arguments["workdir"]))
@@ -59,6 +80,7 @@ def command(as_json: bool, out: Path | None, size: tuple[int, int], **arguments:
     settings = BenchOptions(out=folder, height=size[0], width=size[1], **arguments)  # type: ignore[arg-type]
     report = run_bench(settings)
     files = {"report": str(write_report(report, folder)), "page": str(write_page(report, folder))}
+    files |= write_tables([report], folder)
     text = f"{report_table(report)}\n\nReport: {files['page']} (open it in a browser)\n        {files['report']}"
     options.emit(records.to_dict(report) | {"files": files}, as_json=as_json, text=text)
     if not report.engines:

@@ -20,6 +20,7 @@ COMMANDS = {
     "verify": "Compare an engine with its checkpoint on this machine.",
     "upscale": "Upscale images and videos with an engine.",
     "bench": "Measure latency, memory and quality, and write a report.",
+    "report": "Write the page of a report again, or merge reports of several machines.",
     "eval": "Measure PSNR and SSIM on pairs of HR and LR images.",
     "data": "Prepare photographs for training.",
     "train": "Train a network with dual regression.",

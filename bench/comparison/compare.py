@@ -1,0 +1,219 @@
+"""What ``drc-deploy bench compare`` does: what changed between two reports, engine by engine."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from drc_deploy.bench.comparison.conditions import Difference, find_differences
+from drc_deploy.bench.comparison.matching import Match, MatchedBy, match_engines
+from drc_deploy.bench.comparison.run_ratio import RunRatio, ratio_of_runs
+from drc_deploy.bench.report import EngineResult, Report
+from drc_deploy.bench.verdict import TIE
+from drc_deploy.errors import InputError
+
+Verdict = Literal["faster", "slower", "no clear change", "too noisy to tell"]
+
+STEADY_SPREAD = 0.10
+"""Where the middle half of the runs spans more than this part of the median, another program used the machine."""
+NOISY_SPREADS = 2.0
+"""On such a machine a change must be so many times as large as the span. Ten runs of the same two files on a busy one
+gave 42 pairs, of which 16 have an interval without 1 by chance; this leaves none of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One of the two reports."""
+
+    file: str
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One figure in both reports; None where a report does not have it."""
+
+    before: float | None
+    after: float | None
+
+    @property
+    def growth(self) -> float | None:
+        """The part by which it grew: 0.1 is a tenth more. None where it is unknown, infinite where it was nothing."""
+        if self.before is None or self.after is None:
+            return None
+        if self.before == 0:
+            return math.inf if self.after else 0.0
+        return self.after / self.before - 1
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChange:
+    """One engine, before and after."""
+
+    name: str
+    """In the second report."""
+    name_before: str
+    matched_by: MatchedBy
+    file: Literal["same", "made again", "other checkpoint"]
+    """``same``: byte for byte. ``made again``: another file from the same checkpoint."""
+    median_ms: Change
+    latency: RunRatio
+    verdict: Verdict
+    """``faster`` and ``slower`` are changes that the rounds tell apart and that are larger than ``TIE``. On a noisy
+    machine they must be larger than the noise too (``STEADY_SPREAD``, ``NOISY_SPREADS``)."""
+    peak_host_memory_bytes: Change
+    peak_device_memory_bytes: Change
+    psnr_y_db: Change
+    """None for images without any error, whose PSNR is infinite."""
+    energy_per_image_j: Change
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The result."""
+
+    before: str
+    """File of the first report."""
+    after: str
+    before_created: str
+    after_created: str
+    summary: str
+    differences: tuple[Difference, ...]
+    engines: tuple[EngineChange, ...]
+    only_before: tuple[str, ...]
+    only_after: tuple[str, ...]
+    notes: tuple[str, ...]
+    """What makes the figures less than certain."""
+
+
+def compare_reports(before: Source, after: Source, *, force: bool = False) -> Comparison:
+    """Compare two reports.
+
+    Raises:
+        InputError: one has no engine, they have none in common, or they do not compare and ``force`` does not hold.
+    """
+    for source in (before, after):
+        if not source.report.engines:
+            raise InputError(f"{source.file} has no measured engine.", "See in it why, and measure again.")
+    differences = find_differences(before.report, after.report)
+    if not force:
+        _refuse(differences)
+    matches = match_engines(before.report.engines, after.report.engines)
+    if not matches:
+        names = " and ".join(", ".join(engine.name for engine in side.report.engines) for side in (before, after))
+        raise InputError(
+            f"the reports have no engine in common: {names}.", "Engines match by name, or by checkpoint and precision."
+        )
+    engines = tuple(_change(match) for match in matches)
+    return Comparison(
+        before=before.file,
+        after=after.file,
+        before_created=before.report.created,
+        after_created=after.report.created,
+        summary=_summary(engines),
+        differences=differences,
+        engines=engines,
+        only_before=_left_over(before.report.engines, [match.before for match in matches]),
+        only_after=_left_over(after.report.engines, [match.after for match in matches]),
+        notes=(*_warnings(before), *_warnings(after), *_shared_shift(engines), *_unexplained(engines, differences)),
+    )
+
+
+def _refuse(differences: Sequence[Difference]) -> None:
+    grave = [f"{item.what} ({item.before} before, {item.after} after)" for item in differences if item.forbids]
+    if grave:
+        raise InputError(
+            f"the reports do not compare: they differ in {', '.join(grave)}.",
+            "Measure both alike on one machine, or compare all the same with --force.",
+        )
+
+
+def _change(match: Match) -> EngineChange:
+    before, after = match.before, match.after
+    latency = ratio_of_runs(before.latency, after.latency)
+    return EngineChange(
+        name=after.name,
+        name_before=before.name,
+        matched_by=match.matched_by,
+        file=_file(before, after),
+        median_ms=Change(before.latency.median_ms, after.latency.median_ms),
+        latency=latency,
+        verdict=_verdict(latency, max(_spread(before), _spread(after))),
+        peak_host_memory_bytes=Change(before.peak_host_memory.value, after.peak_host_memory.value),
+        peak_device_memory_bytes=Change(before.peak_device_memory.value, after.peak_device_memory.value),
+        psnr_y_db=Change(before.quality.psnr_y, after.quality.psnr_y),
+        energy_per_image_j=_energy_change(before, after),
+    )
+
+
+def _file(before: EngineResult, after: EngineResult) -> Literal["same", "made again", "other checkpoint"]:
+    if before.sha256 == after.sha256:
+        return "same"
+    same_source = before.engine.checkpoint_sha256 == after.engine.checkpoint_sha256
+    return "made again" if same_source else "other checkpoint"
+
+
+def _verdict(latency: RunRatio, spread: float) -> Verdict:
+    noise = 1 + NOISY_SPREADS * spread
+    if spread > STEADY_SPREAD and 1 / noise < latency.ratio < noise:
+        return "too noisy to tell"
+    if not latency.significant or 1 / (1 + TIE) < latency.ratio < 1 + TIE:
+        return "no clear change"
+    return "slower" if latency.ratio > 1 else "faster"
+
+
+def _spread(engine: EngineResult) -> float:
+    """Give the range that holds the middle half of the runs, as a part of the median: one slow run does not count."""
+    low, high = np.quantile([sample for round_ms in engine.latency.rounds_ms for sample in round_ms], [0.25, 0.75])
+    return float(high - low) / engine.latency.median_ms
+
+
+def _energy_change(before: EngineResult, after: EngineResult) -> Change:
+    """Give the energies; nothing where they are of different parts of the machine."""
+    first, second = (engine.telemetry.energy if engine.telemetry else None for engine in (before, after))
+    if first and second and first.covers != second.covers:
+        return Change(None, None)
+    return Change(first.per_image_j if first else None, second.per_image_j if second else None)
+
+
+def _summary(engines: Sequence[EngineChange]) -> str:
+    """Count the verdicts and name the largest change."""
+    counts = {word: sum(engine.verdict == word for engine in engines) for word in ("slower", "faster")}
+    clear = [engine for engine in engines if engine.verdict in counts]
+    what = f"{len(engines)} engine{'s' if len(engines) > 1 else ''} compared"
+    noisy = sum(engine.verdict == "too noisy to tell" for engine in engines)
+    if not clear:
+        return f"{what}: {f'{noisy} too noisy to tell' if noisy else 'no clear change of latency'}."
+    most = max(clear, key=lambda engine: abs(engine.latency.ratio - 1))
+    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return f"{what}: {told}; {most.name} takes {most.latency.ratio:.2f} times as long."
+
+
+def _left_over(engines: Sequence[EngineResult], matched: Sequence[EngineResult]) -> tuple[str, ...]:
+    return tuple(engine.name for engine in engines if all(engine is not other for other in matched))
+
+
+def _warnings(source: Source) -> list[str]:
+    return [f"{source.file}: {warning}" for warning in source.report.warnings]
+
+
+def _shared_shift(engines: Sequence[EngineChange]) -> list[str]:
+    """Say where all engines changed by about the same factor, which is the work of a machine or a library."""
+    ratios = [engine.latency.ratio for engine in engines]
+    alike = len(engines) > 1 and max(ratios) / min(ratios) < 1 + TIE
+    if not alike or any(engine.verdict not in ("faster", "slower") for engine in engines):
+        return []
+    return [
+        f"Every engine takes {min(ratios):.2f} to {max(ratios):.2f} times as long: "
+        "look for the cause in the machine or in what all of them use."
+    ]
+
+
+def _unexplained(engines: Sequence[EngineChange], differences: Sequence[Difference]) -> list[str]:
+    """Name engines that changed although neither their file nor anything that is recorded did."""
+    names = [engine.name for engine in engines if engine.file == "same" and engine.verdict in ("faster", "slower")]
+    if not names or differences:
+        return []
+    return [f"The same file with the same programs has another pace: {', '.join(names)}. The machine changed."]

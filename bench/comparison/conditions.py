@@ -1,0 +1,84 @@
+"""What differed between two runs beside the engines: some of it forbids a comparison, some is what it is about."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from drc_deploy.bench.report import Report
+
+PIXELS = "pixels for quality"
+"""What differs where PSNR was measured on other images."""
+
+Facts = dict[str, str]
+"""Name -> value as text; what a report does not tell is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One condition that was not the same."""
+
+    what: str
+    before: str
+    after: str
+    forbids: bool
+    """Whether milliseconds, memory or PSNR of the two runs mean different things."""
+
+
+def find_differences(before: Report, after: Report) -> tuple[Difference, ...]:
+    """Give what differed; of two facts that only one report tells nothing is said."""
+    setups, programs = (_setup(before), _setup(after)), (_programs(before), _programs(after))
+    return (*_differing(*setups, forbids=True), *_images(before, after), *_differing(*programs, forbids=False))
+
+
+def _differing(before: Facts, after: Facts, *, forbids: bool) -> Iterator[Difference]:
+    for what in before:
+        if what in after and before[what] != after[what]:
+            yield Difference(what, before[what], after[what], forbids)
+
+
+def _setup(report: Report) -> Facts:
+    """Give the machine, how it was set, and what was timed."""
+    machine, settings = report.machine, report.settings
+    facts = {
+        "board": machine.board or "none",
+        "processor": machine.cpu or "",
+        "usable cores": str(machine.logical_cores),
+        "GPU": ", ".join(gpu.name for gpu in machine.gpus) or "none",
+        "power limit of the GPU": ", ".join(f"{gpu.power_limit_w:g} W" for gpu in machine.gpus if gpu.power_limit_w),
+        "input size": f"{settings.height}x{settings.width}",
+        "input image": settings.input_image,
+        "threads": str(settings.threads or "each library's own choice"),
+    }
+    state = report.telemetry.state if report.telemetry else None
+    if state:
+        facts["power mode"] = state.power_mode or ""
+        facts["governor of the processor"] = state.cpu_governor or ""
+        facts["clocks"] = {True: "locked", False: "free", None: ""}[state.clocks_locked]
+    return {what: value for what, value in facts.items() if value}
+
+
+def _programs(report: Report) -> Facts:
+    """Give versions, and how it was measured: a comparison is often about a version."""
+    machine, settings = report.machine, report.settings
+    energies = [engine.telemetry.energy for engine in report.engines if engine.telemetry]
+    facts = {
+        "drc-deploy": report.version,
+        "system": machine.system,
+        "Python": machine.python,
+        "driver of the GPU": ", ".join(gpu.driver for gpu in machine.gpus),
+        "energy is of": ", ".join(sorted({energy.covers for energy in energies if energy})),
+        "runs": f"at least {settings.min_runs} and {settings.min_seconds:g} s in {settings.rounds} rounds",
+    }
+    facts |= {name: version for name, version in machine.packages.items() if name != "drc-deploy"}
+    return {what: value for what, value in facts.items() if value}
+
+
+def _images(before: Report, after: Report) -> Iterator[Difference]:
+    """Compare bicubic upscaling, which is the same for the same pixels, rather than the paths of folders."""
+    first, second = ({item.scale: item.quality for item in report.baselines} for report in (before, after))
+    for scale in first.keys() & second.keys():
+        rows, others = (
+            [(row.image, round(row.psnr_y or 0, 4)) for row in side[scale].rows] for side in (first, second)
+        )
+        if rows != others:
+            names = f"{len(rows)} images ({before.settings.data})", f"{len(others)} images ({after.settings.data})"
+            yield Difference(f"{PIXELS} at x{scale}", *names, forbids=True)

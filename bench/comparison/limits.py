@@ -1,0 +1,121 @@
+"""Limits for CI: how much slower, larger or worse an engine may become."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from drc_deploy.bench.comparison.compare import Change, Comparison, EngineChange
+from drc_deploy.bench.comparison.conditions import PIXELS
+from drc_deploy.bench.report import Report
+from drc_deploy.errors import UsageError
+
+Figure: TypeAlias = Literal["latency", "memory", "psnr"]
+Limits: TypeAlias = Mapping[Figure, float]
+"""What may grow by which part, and by how many dB PSNR may fall."""
+
+FIGURES: dict[str, Figure] = {"latency": "latency", "memory": "memory", "psnr": "psnr"}
+MEMORY_NOISE = 0.03
+"""Peaks of two runs of one engine differ by less than this part: 1.0 % in six runs."""
+PSNR_NOISE_DB = 0.005
+"""Less than the hundredth of a dB that is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """One limit that does not hold, or of which nobody can tell."""
+
+    engine: str
+    figure: Figure
+    reason: str
+
+
+def parse_limits(texts: Sequence[str]) -> Limits:
+    """Read limits such as ``5%`` (of latency), ``latency=5%``, ``memory=10%`` and ``psnr=0.05`` (dB).
+
+    Raises:
+        UsageError: a text is none of these, or a figure has two limits.
+    """
+    limits: dict[Figure, float] = {}
+    for text in texts:
+        figure, limit = _parse_limit(text)
+        if figure in limits:
+            raise UsageError(f"{figure} has two limits.", "Give --fail-above once for each figure.")
+        limits[figure] = limit
+    return limits
+
+
+def _parse_limit(text: str) -> tuple[Figure, float]:
+    match = re.fullmatch(r"(?:([a-z]+)=)?([0-9]{1,6}(?:\.[0-9]{1,6})?) *(%|dB)?", text, re.ASCII)
+    figure = FIGURES.get(match[1] or "latency") if match else None
+    if match is None or figure is None or match[3] not in ((None, "dB") if figure == "psnr" else ("%",)):
+        raise UsageError(f"{text!r} is no limit.", "Give one such as 5%, latency=5%, memory=10% or psnr=0.05dB.")
+    return figure, float(match[2]) / (1 if figure == "psnr" else 100)
+
+
+def find_crossings(comparison: Comparison, after: Report, limits: Limits) -> tuple[Crossing, ...]:
+    """Give every limit that does not hold; ``after`` tells which engines have failed since."""
+    if not limits:
+        return ()
+    lost = {item.name: f"{item.kind}: {item.reason}" for item in after.not_measured}
+    crossings = [
+        Crossing(name, figure, f"{name} was measured before and is not now ({lost[name]})")
+        for name in comparison.only_before
+        if name in lost
+        for figure in limits
+    ]
+    pixels_differ = any(item.what.startswith(PIXELS) for item in comparison.differences)
+    for engine in comparison.engines:
+        crossings += _engine_crossings(engine, limits, pixels_differ=pixels_differ)
+    return tuple(crossings)
+
+
+def _engine_crossings(engine: EngineChange, limits: Limits, *, pixels_differ: bool) -> Iterator[Crossing]:
+    reasons = {
+        "latency": lambda limit: _latency(engine, limit),
+        "memory": lambda limit: _memory(engine, limit),
+        "psnr": lambda limit: "the images are not the same" if pixels_differ else _psnr(engine.psnr_y_db, limit),
+    }
+    for figure, limit in limits.items():
+        reason = reasons[figure](limit)
+        if reason:
+            yield Crossing(engine.name, figure, f"{figure} of {engine.name}: {reason}")
+
+
+def _latency(engine: EngineChange, limit: float) -> str:
+    latency = engine.latency
+    if latency.ratio <= 1 + limit:
+        return ""
+    if latency.interval is None:
+        return f"{latency.ratio:.3f} times as long, with too few rounds to tell whether that is noise"
+    if not latency.significant or engine.verdict == "too noisy to tell":
+        return ""
+    low, high = latency.interval
+    return f"{latency.ratio:.3f} times as long ({low:.3f} to {high:.3f}), more than {limit:.1%} longer"
+
+
+def _memory(engine: EngineChange, limit: float) -> str:
+    """Judge memory of the host and of the device, each where both reports tell it."""
+    growths = {
+        "host": engine.peak_host_memory_bytes.growth,
+        "device": engine.peak_device_memory_bytes.growth,
+    }
+    known = {where: growth for where, growth in growths.items() if growth is not None}
+    if not known:
+        return "not told in both reports"
+    return ", ".join(_grown(known.items(), max(limit, MEMORY_NOISE)))
+
+
+def _grown(growths: Iterable[tuple[str, float]], limit: float) -> Iterator[str]:
+    for where, growth in growths:
+        if growth > limit:
+            yield f"{growth:.1%} more on the {where}, more than {limit:.1%}"
+
+
+def _psnr(psnr_db: Change, limit: float) -> str:
+    if psnr_db.after is None:
+        return ""
+    if psnr_db.before is None:
+        return f"{psnr_db.after:.2f} dB, where the images had no error at all"
+    loss = psnr_db.before - psnr_db.after
+    return f"{loss:.3f} dB less, more than {limit:g} dB" if loss > max(limit, PSNR_NOISE_DB) else ""

@@ -1,0 +1,63 @@
+"""How many times as long one run took as another that was made at another time: an estimate and its interval.
+
+The runs did not take turns, so a round of one has no partner in the other. Their medians are two independent samples,
+compared as Mann and Whitney do: exact for any distribution, and with rounds rather than single runs as the unit,
+since runs that follow each other within a second are hardly independent.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from drc_deploy.bench.latency import CONFIDENCE, Interval, Latency
+
+
+@dataclass(frozen=True, slots=True)
+class RunRatio:
+    """``after`` over ``before``: above 1 is slower."""
+
+    ratio: float
+    """Hodges-Lehmann estimate: the median of the ratios of every round of one run to every round of the other."""
+    interval: Interval | None
+    """95 % confidence interval from the spread of the rounds; None when there are too few. What changes between two
+    runs as a whole, such as the place of memory or the temperature of a room, is not in it."""
+    significant: bool
+    """Whether the interval leaves out 1: the rounds tell the two runs apart."""
+
+
+def ratio_of_runs(before: Latency, after: Latency) -> RunRatio:
+    """Compare the medians of the rounds of two runs (Hollander and Wolfe, "Nonparametric Statistical Methods", 4.3)."""
+    first, second = (np.array([np.median(round_ms) for round_ms in run.rounds_ms]) for run in (before, after))
+    ratios = np.sort((second[:, None] / first[None, :]).ravel())
+    trim = ranks_outside(first.size, second.size)
+    interval = None if trim is None else (float(ratios[trim]), float(ratios[-1 - trim]))
+    return RunRatio(float(np.median(ratios)), interval, interval is not None and not interval[0] <= 1 <= interval[1])
+
+
+def ranks_outside(count: int, other_count: int) -> int | None:
+    """Give how many of the sorted pairs lie below the confidence interval, and as many above; None for too few.
+
+    It is the largest ``k`` with P(U <= k) at most half of what the confidence leaves, U being the statistic of Mann
+    and Whitney for two samples of the same distribution.
+    """
+    ways = _ways(count, other_count)
+    allowed = (1 - CONFIDENCE) / 2 * sum(ways)
+    below, total = -1, 0
+    for value in ways:
+        total += value
+        if total > allowed:
+            break
+        below += 1
+    return below if below >= 0 else None
+
+
+def _ways(count: int, other_count: int) -> list[int]:
+    """Give in how many orders of the two samples U is 0, 1, ...: the coefficients of a Gaussian binomial."""
+    size = count * other_count + 1
+    ways = [1] + [0] * (size - 1)
+    for part in range(1, count + 1):
+        for power in range(size - 1, other_count + part - 1, -1):  # times 1 - q^(other_count + part)
+            ways[power] -= ways[power - other_count - part]
+        for power in range(part, size):  # over 1 - q^part
+            ways[power] += ways[power - part]
+    return ways

@@ -1,0 +1,73 @@
+"""A comparison in Markdown, which is also what a terminal shows."""
+
+from collections.abc import Callable, Sequence
+
+from drc_deploy.bench.comparison.compare import Change, Comparison, EngineChange
+from drc_deploy.bench.comparison.limits import Crossing
+from drc_deploy.bench.console import MIB, decibels
+from drc_deploy.bench.publishing.markdown import code, prose, table
+
+METHOD = (
+    "The interval (95 %) is of the rounds of both runs, which did not take turns: what changes between two runs as a "
+    "whole is not in it. Measure twice before you believe a small change. Memory is one reading of each run."
+)
+FILES = {"made again": "another file from the same checkpoint", "other checkpoint": "made from another checkpoint"}
+HEADINGS = ("engine", "ms", "times as long", "verdict", "host MiB", "device MiB", "PSNR-Y dB", "J an image")
+
+
+def comparison_text(comparison: Comparison, crossings: Sequence[Crossing]) -> str:
+    """Give the sentence, the table, what else differed, and which limits do not hold."""
+    rows = [_cells(engine) for engine in comparison.engines]
+    kept = [column for column in range(len(HEADINGS)) if any(row[column] for row in rows)]
+    parts = [
+        f"**{prose(comparison.summary)}**",
+        f"{code(comparison.before)} ({comparison.before_created}) -> {code(comparison.after)} "
+        f"({comparison.after_created})",
+        table([HEADINGS[column] for column in kept], [[row[column] for column in kept] for row in rows]),
+        _points(comparison, crossings),
+    ]
+    return "\n\n".join(parts)
+
+
+def _cells(engine: EngineChange) -> list[str]:
+    latency = engine.latency
+    interval = f" ({latency.interval[0]:.3f} to {latency.interval[1]:.3f})" if latency.interval else " (too few rounds)"
+    return [
+        _name(engine),
+        _change(engine.median_ms, "{:.2f}".format),
+        f"{latency.ratio:.3f}{interval}",
+        engine.verdict,
+        _change(engine.peak_host_memory_bytes, lambda size: f"{size / MIB:.0f}"),
+        _change(engine.peak_device_memory_bytes, lambda size: f"{size / MIB:.0f}"),
+        _psnr(engine.psnr_y_db),
+        _change(engine.energy_per_image_j, "{:.3g}".format),
+    ]
+
+
+def _name(engine: EngineChange) -> str:
+    if engine.name == engine.name_before:
+        return code(engine.name)
+    return f"{code(engine.name_before)} -> {code(engine.name)}"
+
+
+def _change(change: Change, text: Callable[[float], str]) -> str:
+    """Give a figure before and after, or nothing where no report has it."""
+    if change.before is None and change.after is None:
+        return ""
+    return " -> ".join("n/a" if value is None else text(value) for value in (change.before, change.after))
+
+
+def _psnr(psnr_db: Change) -> str:
+    if psnr_db.before is None or psnr_db.after is None:
+        return f"{decibels(psnr_db.before)} -> {decibels(psnr_db.after)}"
+    return f"{decibels(psnr_db.before)} {psnr_db.after - psnr_db.before:+.3f}"
+
+
+def _points(comparison: Comparison, crossings: Sequence[Crossing]) -> str:
+    points = [f"LIMIT CROSSED: {crossing.reason}" for crossing in crossings]
+    points += [f"{item.what}: {item.before}, then {item.after}" for item in comparison.differences]
+    points += [f"measured before only: {name}" for name in comparison.only_before]
+    points += [f"measured after only: {name}" for name in comparison.only_after]
+    points += [f"{engine.name}: {FILES[engine.file]}" for engine in comparison.engines if engine.file in FILES]
+    points += [*comparison.notes, METHOD]
+    return "\n".join(f"- {prose(point)}" for point in points)

@@ -1,0 +1,1 @@
+"""Reports as files for others: pages, Markdown, CSV, and reports of several machines in one."""

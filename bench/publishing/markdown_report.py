@@ -1,0 +1,101 @@
+"""``report.md``: the result of one or more reports in Markdown, for a comment or a page of a project."""
+
+from collections.abc import Callable, Sequence
+
+from drc_deploy.bench.console import MIB, decibels
+from drc_deploy.bench.memory import Reading
+from drc_deploy.bench.publishing.labels import machine_labels
+from drc_deploy.bench.publishing.markdown import code, prose, table
+from drc_deploy.bench.report import Baseline, EngineResult, Report
+from drc_deploy.bench.verdict import by_latency, gain_over_bicubic
+
+Column = Callable[[Report, EngineResult], str]
+
+
+def markdown_text(reports: Sequence[Report]) -> str:
+    """Give for each report its sentence, its table, its machine, and what was left out or is uncertain."""
+    parts = [_report(report, label) for label, report in zip(machine_labels(reports), reports, strict=True)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _report(report: Report, label: str) -> str:
+    parts = [f"### {prose(label)}", f"**{prose(report.summary)}**"]
+    if report.engines:
+        parts.append(_table(report))
+    parts += [_machine(report), _points(report)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _table(report: Report) -> str:
+    rows = [[column(report, engine) for column in COLUMNS.values()] for engine in by_latency(report.engines)]
+    rows += [_baseline(baseline) for baseline in report.baselines]
+    kept = [index for index in range(len(COLUMNS)) if any(row[index] for row in rows)]
+    headings = list(COLUMNS)
+    return table([headings[index] for index in kept], [[row[index] for index in kept] for row in rows])
+
+
+def _median(_report: Report, engine: EngineResult) -> str:
+    interval = engine.latency.median_interval_ms
+    between = f" ({interval[0]:.1f} to {interval[1]:.1f})" if interval else ""
+    return f"{engine.latency.median_ms:.1f}{between}"
+
+
+def _p90(_report: Report, engine: EngineResult) -> str:
+    return "" if engine.latency.p90_ms is None else f"{engine.latency.p90_ms:.1f}"
+
+
+def _gain(report: Report, engine: EngineResult) -> str:
+    gain = gain_over_bicubic(report, engine)
+    return "" if gain is None else f"{gain:+.2f}"
+
+
+def _energy(_report: Report, engine: EngineResult) -> str:
+    energy = engine.telemetry.energy if engine.telemetry else None
+    return f"{energy.per_image_j:.3g}" if energy else ""
+
+
+def _mebibytes(reading: Reading) -> str:
+    return "" if reading.value is None else f"{reading.value / MIB:.0f}"
+
+
+COLUMNS: dict[str, Column] = {
+    "engine": lambda _, engine: code(engine.name),
+    "median ms (95 %)": _median,
+    "p90 ms": _p90,
+    "images/s": lambda _, engine: f"{engine.latency.images_per_second:.2f}",
+    "host MiB": lambda _, engine: _mebibytes(engine.peak_host_memory),
+    "device MiB": lambda _, engine: _mebibytes(engine.peak_device_memory),
+    "J an image": _energy,
+    "PSNR-Y dB": lambda _, engine: decibels(engine.quality.psnr_y),
+    "over bicubic": _gain,
+    "SSIM-Y": lambda _, engine: f"{engine.quality.ssim_y:.4f}",
+}
+"""Heading -> cell. A column without any figure is left out."""
+
+
+def _baseline(baseline: Baseline) -> list[str]:
+    quality = baseline.quality
+    figures = {"PSNR-Y dB": decibels(quality.psnr_y), "SSIM-Y": f"{quality.ssim_y:.4f}"}
+    return [f"bicubic x{baseline.scale}", *(figures.get(heading, "") for heading in list(COLUMNS)[1:])]
+
+
+def _machine(report: Report) -> str:
+    """Say where, when and on what it was measured."""
+    machine, settings = report.machine, report.settings
+    gpus = ", ".join(f"{gpu.name} (driver {gpu.driver})" for gpu in machine.gpus)
+    packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items() if name != "drc-deploy")
+    words = [
+        machine.board or "",
+        f"{machine.cpu or 'unknown processor'}, {machine.logical_cores} cores",
+        gpus,
+        packages,
+        f"input {settings.width}x{settings.height}",
+        f"drc-deploy {report.version}, {report.created}",
+    ]
+    return prose("; ".join(word for word in words if word))
+
+
+def _points(report: Report) -> str:
+    points = [f"{item.kind}: {code(item.name)}: {prose(item.reason)}" for item in report.not_measured]
+    points += [f"beware: {prose(warning)}" for warning in report.warnings]
+    return "\n".join(f"- {point}" for point in points)

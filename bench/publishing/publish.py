@@ -1,0 +1,129 @@
+"""What ``drc-deploy report`` does: pages and tables from one report, or from those of several machines."""
+
+import dataclasses
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drc_deploy import __version__, records
+from drc_deploy.bench.page import render_page
+from drc_deploy.bench.publishing.crop_files import copy_crops, present_crops
+from drc_deploy.bench.publishing.csv_table import csv_text
+from drc_deploy.bench.publishing.markdown_report import markdown_text
+from drc_deploy.bench.publishing.merged import (
+    MERGED_FILE,
+    MergedReports,
+    find_notes,
+    read_any,
+    refuse_twins,
+    reports_in,
+    run_key,
+)
+from drc_deploy.bench.publishing.merged_page import render_merged_page
+from drc_deploy.bench.report import REPORT_FILE, Report
+from drc_deploy.errors import ArtefactError, UsageError
+from drc_deploy.files import check_writable, write_text
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What was written."""
+
+    files: dict[str, str]
+    """``report`` (the JSON), ``page``, ``markdown`` and ``csv`` -> path."""
+    notes: tuple[str, ...]
+    """What is not in them, and what must be known to read them."""
+
+
+def write_tables(reports: Sequence[Report], folder: Path, stem: str = "report") -> dict[str, str]:
+    """Write Markdown and CSV into ``folder`` and give their paths.
+
+    Raises:
+        OutputError: one cannot be written.
+    """
+    markdown, table = folder / f"{stem}.md", folder / f"{stem}.csv"
+    write_text(markdown, markdown_text(reports))
+    write_text(table, csv_text(reports))
+    return {"markdown": str(markdown), "csv": str(table)}
+
+
+def publish(paths: Sequence[Path], out: Path | None, default_out: Path) -> Published:
+    """Write the page, Markdown and CSV of the reports in ``paths``; of several, also one JSON of all.
+
+    Args:
+        paths: JSON files of one report, or of several that were merged.
+        out: Folder of the results. None means beside the file where there is but one, else ``default_out``.
+        default_out: Where several reports go.
+
+    Raises:
+        UsageError: the results would overwrite another report, or the page of one.
+        ArtefactError: a report cannot be used, or comes twice.
+        OutputError: a result cannot be written.
+    """
+    found = [(path, read_any(path)) for path in paths]
+    if len(found) == 1:
+        return _publish_again(*found[0], out)
+    return _merge([(path, report) for path, content in found for report in reports_in(content)], out or default_out)
+
+
+def _publish_again(path: Path, content: Report | MergedReports, out: Path | None) -> Published:
+    """Write what belongs beside a JSON again, or all of it elsewhere."""
+    folder = out or path.parent
+    file = MERGED_FILE if isinstance(content, MergedReports) else REPORT_FILE
+    target = folder / file if out else path
+    elsewhere = target.resolve() != path.resolve()
+    if elsewhere and target.exists() and not _holds(target, content):
+        raise UsageError(f"{target} is not this report, and would be lost.", "Give another --out.")
+    check_writable(folder)
+    kept, notes = _present(path, reports_in(content))
+    if elsewhere:
+        kept = [copy_crops(report, path.parent, folder) for report in kept]
+    content = dataclasses.replace(content, reports=tuple(kept)) if isinstance(content, MergedReports) else kept[0]
+    if elsewhere:
+        write_text(target, records.to_json(content) + "\n")
+    stem = "report" if out or path.name == MERGED_FILE else path.stem
+    return Published({"report": str(target)} | _write_all(content, folder, stem), tuple(notes))
+
+
+def _holds(path: Path, content: Report | MergedReports) -> bool:
+    """Tell whether a file holds the same runs."""
+    try:
+        there = reports_in(read_any(path))
+    except ArtefactError:
+        return False
+    return [run_key(report) for report in there] == [run_key(report) for report in reports_in(content)]
+
+
+def _merge(found: Sequence[tuple[Path, Report]], folder: Path) -> Published:
+    refuse_twins([(str(path), report) for path, report in found])
+    if (folder / REPORT_FILE).exists() or any(path.resolve().parent == folder.resolve() for path, _ in found):
+        raise UsageError(f"{folder} is the folder of a report, whose page would be lost.", "Give another --out.")
+    check_writable(folder)
+    reports, notes = [], []
+    for index, (path, report) in enumerate(found):
+        (kept,), missing = _present(path, [report])
+        notes += missing
+        reports.append(copy_crops(kept, path.parent, folder, f"{index + 1}_"))
+    created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    merged = MergedReports(created, __version__, tuple(reports))
+    target = folder / MERGED_FILE
+    write_text(target, records.to_json(merged) + "\n")
+    files = {"report": str(target)} | _write_all(merged, folder, "report")
+    return Published(files, (*find_notes(reports), *notes))
+
+
+def _present(path: Path, reports: Sequence[Report]) -> tuple[list[Report], list[str]]:
+    """Give the reports without the crops that are gone, and what to say of those."""
+    kept = [present_crops(report, path.parent) for report in reports]
+    return [report for report, _ in kept], [f"{path}: {note}" for _, note in kept if note]
+
+
+def _write_all(content: Report | MergedReports, folder: Path, stem: str) -> dict[str, str]:
+    """Write page, Markdown and CSV into ``folder``."""
+    page = folder / f"{stem}.html"
+    if isinstance(content, MergedReports):
+        write_text(page, render_merged_page(content, folder))
+    else:
+        write_text(page, render_page(content, folder))
+    return {"page": str(page)} | write_tables(reports_in(content), folder, stem)

@@ -1,0 +1,48 @@
+"""``drc-deploy bench compare``."""
+
+from pathlib import Path
+
+import click
+
+from drc_deploy.cli import options
+from drc_deploy.errors import DrcDeployError
+
+NAME = "compare"
+
+
+@click.command(name=NAME)
+@click.argument("before", metavar="BEFORE.json", type=click.Path(path_type=Path))
+@click.argument("after", metavar="AFTER.json", type=click.Path(path_type=Path))
+@click.option(
+    "--fail-above",
+    "limits",
+    metavar="LIMIT",
+    multiple=True,
+    help="End with exit code 1 when an engine became worse by more: 5% or latency=5%, memory=10%, psnr=0.05dB. "
+    "May be given once for each.",
+)
+@click.option("--force", is_flag=True, help="Compare although the machines, settings or images differ.")
+@options.json_option
+def command(before: Path, after: Path, limits: tuple[str, ...], force: bool, as_json: bool) -> None:
+    """Tell what changed from one report.json to another, engine by engine, as a table in Markdown.
+
+    Engines are matched by name, and by checkpoint, precision and device where names differ. Reports of different
+    machines, settings or images are refused; versions of programs may differ and are listed.
+    """
+    import dataclasses
+
+    from drc_deploy import records
+    from drc_deploy.bench.comparison.compare import Source, compare_reports
+    from drc_deploy.bench.comparison.limits import find_crossings, parse_limits
+    from drc_deploy.bench.comparison.text import comparison_text
+    from drc_deploy.bench.report import read_report
+
+    wanted = parse_limits(limits)
+    first, second = (Source(str(path), read_report(path)) for path in (before, after))
+    comparison = compare_reports(first, second, force=force)
+    crossings = find_crossings(comparison, second.report, wanted)
+    result = records.to_dict(comparison) | {"crossed": [dataclasses.asdict(item) for item in crossings]}
+    options.emit(result, as_json=as_json, text=comparison_text(comparison, crossings))
+    if crossings:
+        more = f", and {len(crossings) - 1} more" if len(crossings) > 1 else ""
+        raise DrcDeployError(f"a limit is crossed: {crossings[0].reason}{more}.", "Measure again to rule out chance.")

@@ -1,0 +1,29 @@
+"""How often two runs of the same engines are called different: ``python -m tests.benchmarks.same_engine_again JSON...``
+
+Give reports of one command that was repeated on one machine. Whatever differs between them is noise, so every verdict
+of a change is a false alarm.
+"""
+
+import itertools
+import sys
+from collections import Counter
+from pathlib import Path
+
+from drc_deploy.bench.comparison.compare import Source, compare_reports
+from drc_deploy.bench.report import read_report
+
+
+def main(paths: list[str]) -> None:
+    """Compare every report with every other one and count."""
+    sources = [Source(path, read_report(Path(path))) for path in paths]
+    pairs = itertools.combinations(sources, 2)
+    changes = [change for before, after in pairs for change in compare_reports(before, after).engines]
+    outside = sum(change.latency.significant for change in changes)
+    memory = max(abs(change.peak_host_memory_bytes.growth or 0.0) for change in changes)
+    print(f"{len(changes)} comparisons, of which {outside} have an interval without 1")  # noqa: T201
+    print(", ".join(f"{count} {word}" for word, count in Counter(c.verdict for c in changes).items()))  # noqa: T201
+    print(f"largest change of peak host memory: {memory:.1%}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
