@@ -107,6 +107,9 @@ class _Campaign:
             self._contest.each(partial(self._score, bar=bar))
         scales = sorted({contestant.scale for contestant in self._contest.active})
         strips = tuple(strip for scale in scales for strip in self._cut_crops(scale))
+        if self._contest.active:
+            image = self._latency_input()
+            self._contest.each(lambda contestant: contestant.profile_layers(image, self._options.threads))
         telemetry = self._watch.telemetry()
         engines = tuple(self._result(contestant, telemetry) for contestant in self._contest.active)
         return Report(
