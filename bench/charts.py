@@ -14,6 +14,8 @@ BAND_HEIGHT = 42.0
 BAND_PITCH = 74.0
 NARROW_BELOW_PX = 600
 """A chart less wide than this is the one for phones; the style sheet shows one of the two."""
+NAME_CHARACTER_PX = 7.5
+"""Width of a character in the names of engines, generously."""
 MAX_DOTS = 600
 """Runs drawn for one engine, evenly thinned where there are more."""
 
@@ -104,7 +106,7 @@ def _band(band: Band, x: Axis, top: float, width: int) -> list[str]:
     )
     parts = [
         f'<rect class="band" x="0" y="{base:.1f}" width="{width}" height="{BAND_HEIGHT}"/>',
-        f'<text class="name" x="8" y="{base - 7:.1f}">{escape(f"{band.mark}  {band.label}")}</text>',
+        f'<text class="name" x="8" y="{base - 7:.1f}">{heading(band, width - 100)}</text>',
         f'<text class="name value" x="{width - 8}" y="{base - 7:.1f}" text-anchor="end">{band.median_ms:.1f} ms</text>',
         f'<path class="dots e{band.colour}" d="{dots}"/>',
         _tick("median", x.position(band.median_ms), base),
@@ -112,6 +114,14 @@ def _band(band: Band, x: Axis, top: float, width: int) -> list[str]:
     if band.p90_ms is not None:
         parts.append(_tick("p90", x.position(band.p90_ms), base))
     return parts
+
+
+def heading(band: Band, width_px: float) -> str:
+    """Give number and name of an engine as text of at most ``width_px``, the middle left out where it is too long."""
+    name, longest = band.label, int(width_px / NAME_CHARACTER_PX) - len(band.mark) - 2
+    if len(name) > longest:
+        name = f"{name[: longest // 2]}…{name[-(longest - longest // 2 - 1) :]}"
+    return escape(f"{band.mark}  {name}")
 
 
 def _tick(kind: str, at: float, base: float) -> str:

@@ -21,24 +21,25 @@ STYLE = """
 :focus-visible { outline: 3px solid var(--e0); outline-offset: 2px; border-radius: 4px; }
 a { color: var(--e0); }
 [hidden] { display: none !important; }
-body { margin: 0; background: var(--paper); color: var(--ink);
+body { margin: 0; overflow-wrap: anywhere; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
 main { max-width: 1120px; margin: 0 auto; padding: 40px 24px 64px; }
 header p { margin: 0; color: var(--soft); }
 .kicker { text-transform: uppercase; letter-spacing: .09em; font-size: .78rem; font-weight: 600; }
 h1 { font-size: clamp(1.35rem, 3.4vw, 2rem); line-height: 1.25; letter-spacing: -.015em; margin: 10px 0 12px;
-  text-wrap: balance; overflow-wrap: anywhere; }
+  text-wrap: balance; }
 h2 { font-size: 1.15rem; margin: 0 0 4px; letter-spacing: -.01em; }
 h3 { font-size: .98rem; margin: 22px 0 8px; }
 section { margin-top: 30px; background: var(--card); border: 1px solid var(--line); border-radius: 14px;
   padding: 22px 24px 24px; }
+.legend + p, .scroll + dl { margin-top: 16px; }
 section > p { margin: 0 0 10px; color: var(--soft); max-width: 72ch; }
 nav { display: flex; flex-wrap: wrap; gap: 4px 18px; margin-top: 22px; font-size: .9rem; }
 nav a { padding: 4px 0; }
 section { scroll-margin-top: 12px; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px; margin-top: 26px; }
 .cards div { background: var(--card); border: 1px solid var(--line); border-radius: 14px; padding: 14px 18px; }
-.cards span { display: block; color: var(--soft); font-size: .82rem; overflow-wrap: anywhere; }
+.cards span { display: block; color: var(--soft); font-size: .82rem; }
 .cards b { display: block; font-size: 1.6rem; font-weight: 650; letter-spacing: -.02em; line-height: 1.3; }
 .note { border-left: 4px solid var(--warn); background: var(--warn-paper); border-radius: 0 10px 10px 0;
   padding: 10px 16px; margin-top: 22px; }
@@ -79,20 +80,19 @@ svg .p90 { stroke: var(--ink); stroke-width: 1.4; stroke-dasharray: 3 3; }
   color: var(--card); font-weight: 700; font-size: .8rem; text-align: center; line-height: 1.5em; }
 .legend { list-style: none; padding: 0; margin: 14px 0 0; display: grid; gap: 4px 22px;
   grid-template-columns: repeat(auto-fill, minmax(270px, 1fr)); font-size: .9rem; }
-.legend li { overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; margin: 0 -8px; padding: 0 8px; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 8px 7px; border-bottom: 1px solid var(--line); vertical-align: top;
   white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
-td:first-child { white-space: normal; min-width: 230px; overflow-wrap: anywhere; }
+td:first-child { white-space: normal; min-width: 230px; }
 td small { display: block; color: var(--soft); font-size: .78rem; }
 tr:last-child td { border-bottom: 0; }
-code { font-size: .82rem; overflow-wrap: anywhere; }
+code { font-size: .82rem; }
 .files code { display: block; color: var(--soft); }
 details { border-top: 1px solid var(--line); padding: 10px 0; }
-summary { cursor: pointer; overflow-wrap: anywhere; }
+summary { cursor: pointer; }
 table.layers { width: auto; min-width: 60%; margin-top: 8px; }
 .layers td:nth-child(2) { text-align: left; }
 .layers th:nth-child(2) { text-align: left; }
@@ -124,14 +124,14 @@ table.layers { width: auto; min-width: 60%; margin-top: 8px; }
 .crops { display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(148px, 1fr)); }
 figure { margin: 0; }
 figure img { width: 100%; display: block; border-radius: 8px; image-rendering: pixelated; background: var(--band); }
-figcaption { font-size: .82rem; margin-top: 5px; line-height: 1.35; overflow-wrap: anywhere; }
+figcaption { font-size: .82rem; margin-top: 5px; line-height: 1.35; }
 figcaption small { color: var(--soft); display: block; }
-dl { display: grid; grid-template-columns: minmax(120px, 190px) 1fr; gap: 6px 18px; margin: 10px 0 0;
+dl { display: grid; grid-template-columns: minmax(120px, 190px) minmax(0, 1fr); gap: 6px 18px; margin: 10px 0 0;
   font-size: .92rem; }
 dt { color: var(--soft); }
-dd { margin: 0; overflow-wrap: anywhere; }
+dd { margin: 0; }
 pre { background: var(--band); border-radius: 10px; padding: 12px 14px; margin: 8px 0 0; font-size: .84rem;
-  white-space: pre-wrap; overflow-wrap: anywhere; }
+  white-space: pre-wrap; }
 footer { margin-top: 34px; color: var(--soft); font-size: .84rem; }
 @media (max-width: 640px) {
   main { padding: 24px 14px 44px; }
@@ -146,7 +146,7 @@ footer { margin-top: 34px; color: var(--soft); font-size: .84rem; }
   .cards { grid-template-columns: 1fr 1fr; }
   .cards b { font-size: 1.25rem; }
   .crops { grid-template-columns: 1fr 1fr; }
-  dl { grid-template-columns: 1fr; gap: 0; }
+  dl { grid-template-columns: minmax(0, 1fr); gap: 0; }
   dd { margin-bottom: 8px; }
 }
 @media print { section { break-inside: avoid; } nav, .slider { display: none; } }

@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from html import escape
 
 from drc_deploy.bench.axes import Axis, fit_axis
-from drc_deploy.bench.charts import Band, svg
+from drc_deploy.bench.charts import Band, heading, svg
 
 PITCH, HEIGHT = 104.0, 62.0
 LARGEST_RATIO = 2.0
@@ -44,7 +43,7 @@ def _row(band: Band, ratios: Sequence[float], x: Axis, y: Axis) -> list[str]:
     told = f"{beyond} of {len(ratios)} runs beyond {LARGEST_RATIO:g}x" if beyond else f"{len(ratios)} runs"
     curve = _steps(ratios, x, y)
     parts += [
-        f'<text class="name" x="8" y="{top - 14:.1f}">{escape(f"{band.mark}  {band.label}")}</text>',
+        f'<text class="name" x="8" y="{top - 14:.1f}">{heading(band, x.stop)}</text>',
         f'<text class="hint" x="8" y="{top + 2:.1f}">{told}</text>',
         f'<path class="area e{band.colour}" d="{curve}V{y.start:.1f}Z"/>',
         f'<path class="curve e{band.colour}" d="{curve}"/>',

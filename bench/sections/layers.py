@@ -15,11 +15,11 @@ OPERATIONS = 5
 
 def layers_section(engines: Sequence[EngineResult]) -> str:
     """Give one foldable table for each engine, or why it has none; nothing for reports without profiles."""
-    parts = [
-        _details(index, engine, engine.layers) for index, engine in enumerate(engines) if engine.layers is not None
-    ]
-    if not parts:
+    profiles = [(index, engine, engine.layers) for index, engine in enumerate(engines) if engine.layers is not None]
+    if not profiles:
         return ""
+    first = next((index for index, _, profile in profiles if profile.layers), None)
+    parts = [_details(index, engine, profile, opened=index == first) for index, engine, profile in profiles]
     return (
         '<section id="layers"><h2>Where the time goes</h2><p>The layers that take longest, as the library runs them. '
         "Profiling slows an engine down: look at the shares, and at the timed runs for the speed.</p>"
@@ -27,14 +27,13 @@ def layers_section(engines: Sequence[EngineResult]) -> str:
     )
 
 
-def _details(index: int, engine: EngineResult, profile: LayerProfile) -> str:
+def _details(index: int, engine: EngineResult, profile: LayerProfile, *, opened: bool) -> str:
     name = f"{chip(index)} {escape(engine.name)}"
     if not profile.layers:
         return f'<p>{name} <span class="small">{escape(profile.note)}</span></p>'
     total = sum(layer.median_ms for layer in profile.layers)
-    opened = " open" if index == 0 else ""
     return (
-        f'<details{opened}><summary>{name} <span class="small">{escape(_by_operation(profile.layers, total))}</span>'
+        f'<details{" open" if opened else ""}><summary>{name} <span class="small">{escape(_by_operation(profile.layers, total))}</span>'
         f"</summary>{_table(engine.name, profile.layers, total)}"
         f'<p class="small">{escape(profile.note[:1].upper() + profile.note[1:])}.</p></details>'
     )

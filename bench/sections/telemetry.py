@@ -40,16 +40,16 @@ def _charts(panels: Sequence[Panel], engines: Sequence[EngineResult]) -> str:
         for index, engine in enumerate(engines)
     ]
     chips = "".join(f"<li>{chip(index)} {escape(engine.name)}</li>" for index, engine in enumerate(engines))
-    keys = "".join(_key(number, line) for panel in panels for number, line in enumerate(panel.lines))
+    keys = "".join(_key(panel, number, line) for panel in panels for number, line in enumerate(panel.lines))
     return (
         f"<p>Shaded is the time in which an engine was timed.</p>{traces(panels, shades, WIDE_PX)}"
         f'{traces(panels, shades, NARROW_PX)}<ul class="legend">{keys}{chips}</ul>'
     )
 
 
-def _key(number: int, line: Line) -> str:
+def _key(panel: Panel, number: int, line: Line) -> str:
     dash = f'<svg class="key" viewBox="0 0 34 8" aria-hidden="true"><path class="trace d{number}" d="M1 4H33"/></svg>'
-    return f"<li>{dash} {escape(line.name)}</li>"
+    return f'<li>{dash} {escape(line.name)} <span class="small">{panel.title.split(",")[0]}</span></li>'
 
 
 def _panel(trace: Trace, kind: Kind) -> Panel:

@@ -8,7 +8,7 @@ from drc_deploy.bench.axes import Axis, fit_axis
 from drc_deploy.bench.charts import svg
 from drc_deploy.bench.telemetry.trace import Window
 
-PANEL_PX, GAP_PX, TOP_PX, FOOT_PX, LEFT_PX = 120, 34, 20, 40, 46
+PANEL_PX, GAP_PX, FOOT_PX, LEFT_PX = 120, 34, 42, 46
 MAX_POINTS = 400
 """Points drawn for one line; where there are more, each is the mean of its neighbours."""
 MARK_WIDTH_PX = 11
@@ -45,12 +45,12 @@ class Shade:
 
 def traces(panels: Sequence[Panel], shades: Sequence[Shade], width: int) -> str:
     """Draw the panels one below the other, over the same seconds."""
-    height = TOP_PX + len(panels) * (PANEL_PX + GAP_PX) + FOOT_PX - GAP_PX + 10
+    height = len(panels) * (PANEL_PX + GAP_PX) + FOOT_PX
     ends = [at for panel in panels for line in panel.lines for at in (line.points[0][0], line.points[-1][0])]
-    x = Axis(min(ends), max(ends) if max(ends) > min(ends) else min(ends) + 1, LEFT_PX, width - 8)
+    x = Axis(min(ends), max(ends) if max(ends) > min(ends) else min(ends) + 1, LEFT_PX, width - 20)
     parts = []
     for index, panel in enumerate(panels):
-        top = TOP_PX + index * (PANEL_PX + GAP_PX) + 10
+        top = (index + 1) * GAP_PX + index * PANEL_PX
         parts += [*_shading(shades, x, top, marked=index == 0), *_panel(panel, x, top)]
     bottom = height - FOOT_PX
     for tick in x.ticks():
@@ -62,25 +62,25 @@ def traces(panels: Sequence[Panel], shades: Sequence[Shade], width: int) -> str:
     return svg(width, height, f"What the machine told over the run. {'; '.join(told)}", parts)
 
 
-def _shading(shades: Sequence[Shade], x: Axis, top: float, *, marked: bool) -> Iterator[str]:
+def _shading(shades: Sequence[Shade], x: Axis, top: int, *, marked: bool) -> Iterator[str]:
     for shade in shades:
         for start, end in shade.windows:
             left, right = (min(max(x.position(at), x.start), x.stop) for at in (start, end))
-            place = f'x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" height="{PANEL_PX}"'
+            place = f'x="{left:.1f}" y="{top}" width="{right - left:.1f}" height="{PANEL_PX}"'
             yield f'<rect class="shade e{shade.colour}" {place}/>'
             if marked and right - left >= MARK_WIDTH_PX:
                 middle = (left + right) / 2
-                yield f'<text class="tick" x="{middle:.1f}" y="{top - 6:.1f}" text-anchor="middle">{shade.mark}</text>'
+                yield f'<text class="tick" x="{middle:.1f}" y="{top + 14}" text-anchor="middle">{shade.mark}</text>'
 
 
-def _panel(panel: Panel, x: Axis, top: float) -> Iterator[str]:
+def _panel(panel: Panel, x: Axis, top: int) -> Iterator[str]:
     values = [value for line in panel.lines for _, value in line.points if value is not None]
     y = fit_axis(values, top + PANEL_PX, top)
     for tick in y.ticks():
         at = y.position(tick)
         yield f'<line class="grid" x1="{x.start}" y1="{at:.1f}" x2="{x.stop}" y2="{at:.1f}"/>'
         yield f'<text class="tick" x="{x.start - 6}" y="{at + 4:.1f}" text-anchor="end">{tick:g}</text>'
-    yield f'<text class="name" x="{x.start + 4}" y="{top + 14:.1f}">{panel.title}</text>'
+    yield f'<text class="name" x="{x.start}" y="{top - 8}">{panel.title}</text>'
     for number, line in enumerate(panel.lines):
         yield f'<path class="trace d{number}" d="{_path(line.points, x, y)}"/>'
 

@@ -10,7 +10,7 @@ import pytest
 
 from drc_deploy.bench.layers import LayerProfile, LayerTime
 from drc_deploy.bench.page import write_page
-from drc_deploy.bench.report import CropStrip, EngineResult, Report, Tile
+from drc_deploy.bench.report import CropStrip, EngineResult, NotMeasured, Report, Tile
 from tests.bench import fakes
 from tests.bench.browser import Browser, find_chromium
 
@@ -42,12 +42,17 @@ def strip(folder: Path, engines: list[EngineResult], scale: int) -> CropStrip:
 def make_report(folder: Path, names: list[str]) -> Report:
     """Give a report with everything that can be in one; every fourth engine is of scale 8."""
     engines = [
-        with_layers(fakes.engine(name, 100.0 / (n + 1), 30.0 - 0.1 * (n % 3), scale=8 if n % 4 == 3 else 4))
+        with_layers(fakes.engine(name, 100.0 / (n + 1), 30.0 + 0.1 * (n % 3), scale=8 if n % 4 == 3 else 4))
         for n, name in enumerate(names)
     ]
     (folder / "crops").mkdir()
     strips = tuple(strip(folder, engines, scale) for scale in sorted({one.engine.scale for one in engines}))
-    return dataclasses.replace(fakes.with_telemetry(fakes.report(*engines)), crops=strips)
+    told = f"{LONG} is faster than {HOSTILE}."
+    left_out = (NotMeasured(LONG, "failed", told, told),)
+    report = dataclasses.replace(
+        fakes.report(*engines), crops=strips, summary=told, warnings=(told,), not_measured=left_out
+    )
+    return fakes.with_telemetry(report)
 
 
 @pytest.fixture(scope="module")
