@@ -14,7 +14,7 @@ BAND_HEIGHT = 42.0
 BAND_PITCH = 74.0
 NARROW_BELOW_PX = 600
 """A chart less wide than this is the one for phones; the style sheet shows one of the two."""
-NAME_CHARACTER_PX = 7.5
+NAME_CHARACTER_PX = 8.4
 """Width of a character in the names of engines, generously."""
 MAX_DOTS = 600
 """Runs drawn for one engine, evenly thinned where there are more."""

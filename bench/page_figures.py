@@ -48,7 +48,9 @@ def _card(title: str, figure: str, engine: str) -> str:
 
 
 def table_section(report: Report) -> str:
-    """Give every figure, and below the table why some are missing."""
+    """Give every figure, and below the table why some are missing; nothing where nothing was measured."""
+    if not report.engines:
+        return ""
     headings = ("engine", "median ms", "p90", "p99", "images/s", "host MiB", "device MiB", "PSNR-Y", "gain", "SSIM-Y")
     head = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
     rows = "".join(_row(report, index, engine) for index, engine in enumerate(by_latency(report.engines)))

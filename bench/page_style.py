@@ -57,7 +57,7 @@ svg .dominated .badge { fill: var(--card); stroke: var(--c); stroke-width: 1.5; 
 svg .dominated .mark { fill: var(--ink); }
 svg .area { fill: var(--c); opacity: .14; }
 svg .curve { fill: none; stroke: var(--c); stroke-width: 2; }
-svg .shade { fill: var(--c); opacity: .17; }
+svg .shade { fill: var(--c); opacity: .22; }
 svg .trace { fill: none; stroke: var(--ink); stroke-width: 1.7; stroke-linejoin: round; }
 svg .d1 { stroke-dasharray: 7 3; }
 svg .d2 { stroke-dasharray: 2 3; }
@@ -141,6 +141,7 @@ footer { margin-top: 34px; color: var(--soft); font-size: .84rem; }
   .slider { flex-basis: 100%; }
   .strip .crops { flex-basis: 100%; }
   td:first-child { min-width: 165px; }
+  .layers td:first-child { min-width: 110px; }
   .sides select { min-height: 44px; }
   nav a { padding: 8px 0; }
   .cards { grid-template-columns: 1fr 1fr; }

@@ -31,9 +31,10 @@ def _details(index: int, engine: EngineResult, profile: LayerProfile, *, opened:
     name = f"{chip(index)} {escape(engine.name)}"
     if not profile.layers:
         return f'<p>{name} <span class="small">{escape(profile.note)}</span></p>'
-    total = sum(layer.median_ms for layer in profile.layers)
+    total = sum(layer.fastest_ms for layer in profile.layers)
+    kinds, state = escape(_by_operation(profile.layers, total)), " open" if opened else ""
     return (
-        f'<details{" open" if opened else ""}><summary>{name} <span class="small">{escape(_by_operation(profile.layers, total))}</span>'
+        f'<details{state}><summary>{name} <span class="small">{kinds}</span>'
         f"</summary>{_table(engine.name, profile.layers, total)}"
         f'<p class="small">{escape(profile.note[:1].upper() + profile.note[1:])}.</p></details>'
     )
@@ -43,17 +44,17 @@ def _by_operation(layers: Sequence[LayerTime], total_ms: float) -> str:
     """Say what part of the time each kind of operation takes."""
     times: Counter[str] = Counter()
     for layer in layers:
-        times[layer.operation] += layer.median_ms  # type: ignore[assignment]
+        times[layer.operation] += layer.fastest_ms  # type: ignore[assignment]
     words = [f"{operation} {ms / total_ms:.0%}" for operation, ms in times.most_common(OPERATIONS)]
     return ", ".join(words)
 
 
 def _table(engine: str, layers: Sequence[LayerTime], total_ms: float) -> str:
-    slowest = sorted(layers, key=lambda layer: -layer.median_ms)
-    rows = "".join(_row(layer.name, layer.operation, layer.median_ms, total_ms) for layer in slowest[:TOP])
+    slowest = sorted(layers, key=lambda layer: -layer.fastest_ms)
+    rows = "".join(_row(layer.name, layer.operation, layer.fastest_ms, total_ms) for layer in slowest[:TOP])
     rest = slowest[TOP:]
     if rest:
-        rows += _row(f"{len(rest)} others", "", sum(layer.median_ms for layer in rest), total_ms)
+        rows += _row(f"{len(rest)} others", "", sum(layer.fastest_ms for layer in rest), total_ms)
     head = "".join(f'<th scope="col">{title}</th>' for title in ("layer", "operation", "ms", "share", ""))
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="Layers of {escape(engine)}"><table class="layers">'

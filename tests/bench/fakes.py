@@ -31,7 +31,7 @@ class FakeEngine:
     """Nearest-neighbour upscaling that misbehaves as the name of its file says."""
 
     def __init__(self, name: str) -> None:
-        self._name, self._calls = name, 0
+        self._name, self._calls, self._asked = name, 0, 0
         self._upscaler = Upscaler(FakeBackend(fake_info(scale=8 if "x8" in name else 4)))
 
     @property
@@ -40,6 +40,9 @@ class FakeEngine:
 
     @property
     def device(self) -> str:
+        self._asked += 1
+        if self._asked == 3 and self._name.startswith("crashes_late"):  # when it was loaded, for memory, for layers
+            os.kill(os.getpid(), signal.SIGKILL)
         return self._upscaler.device
 
     def __call__(self, image: UInt8Image) -> UInt8Image:
@@ -48,7 +51,7 @@ class FakeEngine:
             raise ArtefactError("the network gave NaN.", "Train it again.")
         if self._calls == 12 and self._name.startswith("breaks"):
             raise ZeroDivisionError("of its own")
-        if self._calls == 12 and self._name.startswith("crashes"):
+        if self._calls == 12 and self._name.startswith("crashes."):
             os.kill(os.getpid(), signal.SIGKILL)
         if self._name.startswith("stalls"):
             time.sleep(60)
