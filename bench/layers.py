@@ -17,6 +17,7 @@ import numpy as np
 from drc_deploy.bench.subjects import fit_to_size
 from drc_deploy.engine_info import INPUT_NAME, EngineInfo
 from drc_deploy.metrics import UInt8Image
+from drc_deploy.runtime.backend import Pixels
 
 LARGEST_PX = 128
 """Longest side of the profiled input: the shares hardly depend on it, the time does."""
@@ -77,13 +78,13 @@ def profile_layers(path: Path, device: str, info: EngineInfo, image: UInt8Image,
         why = (reason for start, reason in WHY_NOT.items() if device.startswith(start))
         return not_told(next(why, f"{device} does not tell"))
     height, width = info.tile or (min(image.shape[0], LARGEST_PX), min(image.shape[1], LARGEST_PX))
-    batch = fit_to_size(image, height, width)[np.newaxis]
+    batch = fit_to_size(image, height, width)[np.newaxis].astype(info.io_dtype)
     layers, runs = _profile_onnx(path, batch, threads)
     what = f"the fastest of {runs} runs of each layer, on {width}x{height} pixels"
     return LayerProfile(layers, f"ONNX Runtime's own profile after the timing: {what}")
 
 
-def _profile_onnx(path: Path, batch: UInt8Image, threads: int | None) -> tuple[tuple[LayerTime, ...], int]:
+def _profile_onnx(path: Path, batch: Pixels, threads: int | None) -> tuple[tuple[LayerTime, ...], int]:
     """Give the layers, and how many runs count."""
     from drc_deploy.runtime.onnx_providers import CPU, import_onnxruntime
 

@@ -54,8 +54,13 @@ def _slider(strip: CropStrip, labels: list[str]) -> str:
 
 
 def _choice(side: str, labels: list[str], chosen: str) -> str:
-    options = "".join(f"<option{' selected' if label == chosen else ''}>{escape(label)}</option>" for label in labels)
+    options = "".join(_option(label, chosen=label == chosen) for label in labels)
     return f"<label>{side} <select>{options}</select></label>"
+
+
+def _option(label: str, *, chosen: bool) -> str:
+    # With a value of its own, as the browser would take superfluous spaces out of the text.
+    return f'<option value="{escape(label)}"{" selected" if chosen else ""}>{escape(label)}</option>'
 
 
 def _figure(tile: Tile, rank: int | None, bicubic: float | None, folder: Path) -> str:

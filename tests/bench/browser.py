@@ -67,6 +67,13 @@ class Browser:
         self._numbers, self._unread, self._session = itertools.count(1), b"", ""
         self.events: list[Message] = []
         """Everything that the tab told unasked since the last page was opened."""
+        try:
+            self._attach()
+        except BaseException:
+            self.close()
+            raise
+
+    def _attach(self) -> None:
         (tab,) = [info for info in self.ask("Target.getTargets")["targetInfos"] if info["type"] == "page"]
         self._session = self.ask("Target.attachToTarget", targetId=tab["targetId"], flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network", "DOM", "Accessibility"):

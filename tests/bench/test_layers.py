@@ -58,6 +58,17 @@ def test_the_layer_that_multiplies_more_takes_longer(network: Path, capfd: pytes
     assert capfd.readouterr().out == ""
 
 
+def test_an_engine_for_sixteen_bits_is_fed_with_what_it_takes(tmp_path: Path) -> None:
+    floats = helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ["n", "h", "w", 3])
+    given = helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, None)
+    graph = helper.make_graph([helper.make_node("Neg", [INPUT_NAME], [OUTPUT_NAME])], "g", [floats], [given])
+    path = tmp_path / "network.float.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    profile = profile_layers(path, ONNX_ON_CPU, fake_info(io_dtype="float32", tile=(8, 16)), IMAGE, None)
+    assert [layer.operation for layer in profile.layers] == ["Neg"]
+    assert "16x8 pixels" in profile.note
+
+
 def test_the_first_run_of_a_layer_counts_for_nothing_and_the_fastest_of_the_others_does() -> None:
     runs = [event("a", 3, 1), event("b", 4, 100), event("a", 3, 2000), event("b", 4, 50), event("a", 3, 1500)]
     noise = [event("a", 3, 5, category="Session"), {"cat": "Node", "name": "a_fence_before", "dur": 1, "args": {}}]

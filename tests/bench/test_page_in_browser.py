@@ -18,6 +18,7 @@ CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
 PHONE_PX, DESKTOP_PX = 390, 1200
+SPACED = "two  spaces.onnx"
 LONG = "a_network_whose_name_has_no_end_" * 4 + ".onnx"
 HOSTILE = "</script><script>alert(1)</script><img src=https://example.org/x.png onerror=alert(2)>\"'"
 
@@ -65,7 +66,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    names = ["full.onnx", "cut.onnx", LONG, HOSTILE, *(f"engine_{n}.onnx" for n in range(5))]
+    names = ["full.onnx", SPACED, LONG, HOSTILE, *(f"engine_{n}.onnx" for n in range(5))]
     return write_page(make_report(folder, names), folder)
 
 
@@ -146,10 +147,10 @@ def test_the_slider_follows_keys_and_pointer(browser: Browser, page: Path, width
 def test_the_slider_shows_one_version_on_each_side(browser: Browser, page: Path) -> None:
     browser.open(page, width=DESKTOP_PX)
     browser.evaluate("document.querySelector('.stage').scrollIntoView({behavior: 'instant', block: 'center'})")
-    browser.evaluate(
-        "(() => { const [left, right] = document.querySelectorAll('.sides select');"
-        "left.value = 'LR'; right.value = 'HR'; right.dispatchEvent(new Event('input')); })()"
-    )
+    choose = "(() => {{ const [left, right] = document.querySelectorAll('.sides select'); left.value = 'LR';"
+    choose += "right.value = '{}'; right.dispatchEvent(new Event('input')); return right.value; }})()"
+    assert browser.evaluate(choose.format(SPACED)) == SPACED
+    assert browser.evaluate(choose.format("HR")) == "HR"
     place = browser.evaluate(LINE_PX)
     image = browser.screenshot()
     middle = int(place["top"] + place["height"] / 4)
