@@ -1,7 +1,7 @@
 """Two charts of the report as SVG text: latency against quality, and every timed run."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -44,6 +44,8 @@ class Band:
     samples_ms: Sequence[float]
     median_ms: float
     p90_ms: float | None
+    outliers: Collection[int]
+    """Which of the samples bear a ring."""
 
 
 def scatter(points: Sequence[Point], bicubic_db: float | None, width: int, height: int) -> str:
@@ -99,16 +101,19 @@ def run_bands(bands: Sequence[Band], width: int) -> str:
 
 def _band(band: Band, x: Axis, top: float, width: int) -> list[str]:
     base = top + BAND_PITCH - BAND_HEIGHT - 4
-    samples = band.samples_ms[:: math.ceil(len(band.samples_ms) / MAX_DOTS)]
-    step = BAND_HEIGHT / max(len(samples), 1)
-    dots = "".join(
-        f"M{x.position(sample):.1f} {base + (index + 0.5) * step:.1f}h0" for index, sample in enumerate(samples)
-    )
+    count = len(band.samples_ms)
+    shown = sorted({*range(0, count, math.ceil(count / MAX_DOTS)), *band.outliers})
+
+    def dots(indices: Iterable[int]) -> str:
+        places = ((x.position(band.samples_ms[index]), base + (index + 0.5) * BAND_HEIGHT / count) for index in indices)
+        return "".join(f"M{across:.1f} {down:.1f}h0" for across, down in places)
+
     parts = [
         f'<rect class="band" x="0" y="{base:.1f}" width="{width}" height="{BAND_HEIGHT}"/>',
         f'<text class="name" x="8" y="{base - 7:.1f}">{heading(band, width - 100)}</text>',
         f'<text class="name value" x="{width - 8}" y="{base - 7:.1f}" text-anchor="end">{band.median_ms:.1f} ms</text>',
-        f'<path class="dots e{band.colour}" d="{dots}"/>',
+        f'<path class="rings" d="{dots(band.outliers)}"/>',
+        f'<path class="dots e{band.colour}" d="{dots(shown)}"/>',
         _tick("median", x.position(band.median_ms), base),
     ]
     if band.p90_ms is not None:

@@ -72,6 +72,7 @@ svg .leader { stroke: var(--c); stroke-width: 1; opacity: .7; }
 svg .badge { fill: var(--c); }
 svg .mark { fill: var(--card); font-weight: 700; }
 svg .dots { stroke: var(--c); stroke-width: 4.6; stroke-linecap: round; opacity: .65; fill: none; }
+svg .rings { stroke: var(--ink); stroke-width: 8; stroke-linecap: round; fill: none; }
 svg .median { stroke: var(--ink); stroke-width: 2; }
 svg .p90 { stroke: var(--ink); stroke-width: 1.4; stroke-dasharray: 3 3; }
 .e0 { --c: var(--e0); } .e1 { --c: var(--e1); } .e2 { --c: var(--e2); } .e3 { --c: var(--e3); }

@@ -18,13 +18,15 @@ def runs_section(engines: Sequence[EngineResult]) -> str:
             samples_ms=[sample for round_ms in engine.latency.rounds_ms for sample in round_ms],
             median_ms=engine.latency.median_ms,
             p90_ms=engine.latency.p90_ms,
+            outliers=(),  # `Latency` marks none
         )
         for index, engine in enumerate(engines)
     ]
+    marked = " A ring marks an outlier." if any(band.outliers for band in bands) else ""
     return (
         '<section id="runs"><h2>Every timed run</h2>'
         "<p>A dot is one run, the first at the top of its band and the last at the bottom: a slope is drift. The line "
-        "is the median, the dashed line the 90th percentile.</p>"
+        f"is the median, the dashed line the 90th percentile.{marked}</p>"
         f"{charts.run_bands(bands, WIDE_PX)}{charts.run_bands(bands, NARROW_PX)}"
         "<h3>How steady each engine is</h3><p>What part of the runs took at most so many times the engine's own "
         "median: the steeper the curve, the steadier the engine; a long way to the top is a tail of slow runs.</p>"

@@ -157,10 +157,19 @@ def test_badges_of_engines_at_the_same_place_do_not_cover_each_other() -> None:
 
 
 def test_every_run_is_a_dot_up_to_a_limit() -> None:
-    band = charts.Band("1", "e", 0, [1.0 + index for index in range(charts.MAX_DOTS)], 1.0, None)
+    band = charts.Band("1", "e", 0, [1.0 + index for index in range(charts.MAX_DOTS)], 1.0, None, ())
     assert charts.run_bands([band], 640).count("h0") == charts.MAX_DOTS
-    many = charts.Band("1", "e", 0, [1.0] * (5 * charts.MAX_DOTS), 1.0, None)
+    many = charts.Band("1", "e", 0, [1.0] * (5 * charts.MAX_DOTS), 1.0, None, ())
     assert charts.run_bands([many], 640).count("h0") == charts.MAX_DOTS
+
+
+def test_outliers_bear_rings_at_their_dots_also_where_dots_are_thinned() -> None:
+    samples = [1.0 + 0.001 * (index % 7) for index in range(5 * charts.MAX_DOTS)]
+    samples[1] = 1.5
+    chart = ElementTree.fromstring(charts.run_bands([charts.Band("1", "e", 0, samples, 1.0, None, (1,))], 640))
+    paths = {path.get("class"): path.get("d", "") for path in chart.iter("path")}
+    assert paths["rings"].count("h0") == 1
+    assert paths["rings"] in paths["dots e0"]
 
 
 def test_an_axis_maps_its_ends_to_its_ends() -> None:
@@ -219,7 +228,7 @@ def test_the_front_is_drawn_named_and_the_beaten_are_pale(tmp_path: Path) -> Non
 
 def test_the_distribution_reaches_half_of_the_runs_at_the_median() -> None:
     samples = [float(value) for value in range(50, 151)]  # the median is 100, so 1.0 must lie at half of the height
-    chart = ElementTree.fromstring(distributions([charts.Band("1", "e", 0, samples, 100.0, None)], 1020))
+    chart = ElementTree.fromstring(distributions([charts.Band("1", "e", 0, samples, 100.0, None, ())], 1020))
     (curve,) = (path.get("d", "") for path in chart.iter("path") if "curve" in path.get("class", ""))
     steps = [(float(x), float(y)) for x, y in re.findall(r"H([\d.]+)V([\d.]+)", curve)]
     start, end = (float(number) for number in re.match(r"M([\d.]+) ([\d.]+)", curve).groups())  # type: ignore[union-attr]
@@ -232,7 +241,7 @@ def test_the_distribution_reaches_half_of_the_runs_at_the_median() -> None:
 
 
 def test_runs_beyond_the_axis_are_counted() -> None:
-    chart = distributions([charts.Band("1", "e", 0, [1.0] * 9 + [7.0], 1.0, None)], 1020)
+    chart = distributions([charts.Band("1", "e", 0, [1.0] * 9 + [7.0], 1.0, None, ())], 1020)
     assert "1 of 10 runs beyond 2x" in chart
 
 
