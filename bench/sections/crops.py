@@ -23,7 +23,8 @@ def crop_section(report: Report, folder: Path) -> str:
     return (
         '<section id="crops"><h2>Look for yourself</h2><p>Parts of the photographs in every version, beside the '
         "low-resolution input (LR) and the original (HR). They were chosen by the error alone, the bad ones too: "
-        f"&ldquo;Furthest from the original&rdquo; is the worst part of all images.</p>{strips}</section>"
+        f"&ldquo;Furthest from the original&rdquo; is the worst part of all images that no other crop here shows.</p>"
+        f"{strips}</section>"
     )
 
 

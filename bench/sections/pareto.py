@@ -59,13 +59,13 @@ def _front_words(front: Sequence[EngineResult], count: int) -> str:
     if count == 1:
         return ""
     names = ", ".join(escape(engine.name) for engine in front)
-    beaten = " The pale ones are beaten in both." if len(front) < count else ""
-    return f"The line is the Pareto front: {names}.{beaten}"
+    beaten = " Behind it lie the pale ones: another is at least as fast and as good." if len(front) < count else ""
+    return f"The line is the Pareto front of the medians: {names}.{beaten}"
 
 
 def _legend_entry(report: Report, engine: EngineResult, index: int, on_front: bool) -> str:
     gain = gain_over_bicubic(report, engine)
     figures = f"{engine.latency.median_ms:.1f} ms, {decibels(engine.quality.psnr_y)} dB"
     figures += "" if gain is None else f" ({gain:+.2f})"
-    figures += "" if on_front or engine.quality.psnr_y is None else ", beaten"
+    figures += "" if on_front or engine.quality.psnr_y is None else ", behind the front"
     return f'<li>{chip(index)} {escape(engine.name)} <span class="small">{figures}</span></li>'
