@@ -118,6 +118,7 @@ class _Campaign:
             self._contest.each(partial(self._score, bar=bar))
         scales = sorted({contestant.scale for contestant in self._contest.active})
         strips = tuple(strip for scale in scales for strip in self._cut_crops(scale))
+        self._profile_layers()
         telemetry = self._watch.telemetry()
         engines = tuple(self._result(contestant, telemetry) for contestant in self._contest.active)
         return Report(
@@ -165,7 +166,7 @@ class _Campaign:
 
     def _time(self, bar: Progress) -> None:
         """Warm up, then let the engines take turns."""
-        image = self._latency_input()
+        image = self._image = self._latency_input()
         budget = Budget(math.ceil(self._options.min_runs / ROUNDS), self._options.min_seconds / ROUNDS)
 
         def warm_up(contestant: Contestant) -> None:
@@ -218,6 +219,12 @@ class _Campaign:
             psnr = None if label in ("LR", "HR") else crops.crop_psnr(versions["HR"], image)
             tiles.append(Tile(label, file, psnr))
         return CropStrip(choice.title, choice.image, scale, choice.box, tuple(tiles))
+
+    def _profile_layers(self) -> None:
+        with progress("layers", len(self._contest.active)) as bar:
+            for contestant in self._contest.active:
+                contestant.profile_layers(self._image, self._options.threads)
+                bar.advance(note=contestant.subject.name)
 
     def _settings(self) -> Settings:
         options = self._options

@@ -1,7 +1,7 @@
-"""The two charts of the report as SVG text: latency against quality, and every timed run."""
+"""Two charts of the report as SVG text: latency against quality, and every timed run."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -14,6 +14,8 @@ BAND_HEIGHT = 42.0
 BAND_PITCH = 74.0
 NARROW_BELOW_PX = 600
 """A chart less wide than this is the one for phones; the style sheet shows one of the two."""
+NAME_CHARACTER_PX = 8.4
+"""Width of a character in the names of engines, generously."""
 MAX_DOTS = 600
 """Runs drawn for one engine, evenly thinned where there are more."""
 
@@ -28,6 +30,8 @@ class Point:
     latency_ms: float
     psnr_db: float
     memory_bytes: int | None
+    on_front: bool
+    """Whether no other engine is both as fast and as good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ class Band:
     samples_ms: Sequence[float]
     median_ms: float
     p90_ms: float | None
+    outliers: Collection[int]
+    """Which of the samples bear a ring."""
 
 
 def scatter(points: Sequence[Point], bicubic_db: float | None, width: int, height: int) -> str:
@@ -53,6 +59,7 @@ def scatter(points: Sequence[Point], bicubic_db: float | None, width: int, heigh
     ]
     if bicubic_db is not None:
         parts += _level_line(x, y.position(bicubic_db), f"bicubic {bicubic_db:.2f} dB")
+    parts.append(_front(points, x, y))
     largest = max((point.memory_bytes or 0 for point in points), default=0)
     discs = [(x.position(p.latency_ms), y.position(p.psnr_db), _radius(p.memory_bytes, largest)) for p in points]
     by_size = sorted(zip(points, discs, strict=True), key=lambda item: -item[1][2])
@@ -60,8 +67,20 @@ def scatter(points: Sequence[Point], bicubic_db: float | None, width: int, heigh
     badges: list[tuple[float, float]] = []
     for point, disc in zip(points, discs, strict=True):
         badges.append(_free_spot(disc, badges, (width, height)))
-        parts.append(_badge(point.mark, point.colour, badges[-1], disc))
-    return _svg(width, height, "Latency against PSNR", parts)
+        parts.append(_badge(point, badges[-1], disc))
+    told = [f"{p.label}: {p.latency_ms:.1f} ms, {p.psnr_db:.2f} dB" for p in points]
+    return svg(width, height, f"Latency against PSNR. {'; '.join(told)}", parts)
+
+
+def _front(points: Sequence[Point], x: Axis, y: Axis) -> str:
+    """Draw the Pareto front as a staircase: what lies right of it or below it is dominated."""
+    best = sorted((point for point in points if point.on_front), key=lambda point: point.latency_ms)
+    places = [(x.position(point.latency_ms), y.position(point.psnr_db)) for point in best]
+    if not places:
+        return ""
+    steps = "".join(f"H{at:.1f}V{level:.1f}" for at, level in places[1:])
+    path = f"M{places[0][0]:.1f} {y.start:.1f}V{places[0][1]:.1f}{steps}H{x.stop:.1f}"
+    return f'<path class="front" d="{path}"/>'
 
 
 def run_bands(bands: Sequence[Band], width: int) -> str:
@@ -76,26 +95,38 @@ def run_bands(bands: Sequence[Band], width: int) -> str:
     parts.append(f'<text class="title" x="{width / 2}" y="{height - 5}" text-anchor="middle">milliseconds</text>')
     for index, band in enumerate(bands):
         parts += _band(band, x, BAND_PITCH * index, width)
-    return _svg(width, height, "Every timed run", parts)
+    told = [f"{band.label}: {len(band.samples_ms)} runs, median {band.median_ms:.1f} ms" for band in bands]
+    return svg(width, height, f"Every timed run. {'; '.join(told)}", parts)
 
 
 def _band(band: Band, x: Axis, top: float, width: int) -> list[str]:
     base = top + BAND_PITCH - BAND_HEIGHT - 4
-    samples = band.samples_ms[:: math.ceil(len(band.samples_ms) / MAX_DOTS)]
-    step = BAND_HEIGHT / max(len(samples), 1)
-    dots = "".join(
-        f"M{x.position(sample):.1f} {base + (index + 0.5) * step:.1f}h0" for index, sample in enumerate(samples)
-    )
+    count = len(band.samples_ms)
+    shown = sorted({*range(0, count, math.ceil(count / MAX_DOTS)), *band.outliers})
+
+    def dots(indices: Iterable[int]) -> str:
+        places = ((x.position(band.samples_ms[index]), base + (index + 0.5) * BAND_HEIGHT / count) for index in indices)
+        return "".join(f"M{across:.1f} {down:.1f}h0" for across, down in places)
+
     parts = [
         f'<rect class="band" x="0" y="{base:.1f}" width="{width}" height="{BAND_HEIGHT}"/>',
-        f'<text class="name" x="8" y="{base - 7:.1f}">{escape(f"{band.mark}  {band.label}")}</text>',
+        f'<text class="name" x="8" y="{base - 7:.1f}">{heading(band, width - 100)}</text>',
         f'<text class="name value" x="{width - 8}" y="{base - 7:.1f}" text-anchor="end">{band.median_ms:.1f} ms</text>',
-        f'<path class="dots e{band.colour}" d="{dots}"/>',
+        f'<path class="rings" d="{dots(band.outliers)}"/>',
+        f'<path class="dots e{band.colour}" d="{dots(shown)}"/>',
         _tick("median", x.position(band.median_ms), base),
     ]
     if band.p90_ms is not None:
         parts.append(_tick("p90", x.position(band.p90_ms), base))
     return parts
+
+
+def heading(band: Band, width_px: float) -> str:
+    """Give number and name of an engine as text of at most ``width_px``, the middle left out where it is too long."""
+    name, longest = band.label, int(width_px / NAME_CHARACTER_PX) - len(band.mark) - 2
+    if len(name) > longest:
+        name = f"{name[: longest // 2]}…{name[-(longest - longest // 2 - 1) :]}"
+    return escape(f"{band.mark}  {name}")
 
 
 def _tick(kind: str, at: float, base: float) -> str:
@@ -140,7 +171,7 @@ def _disc(point: Point, disc: tuple[float, float, float]) -> str:
     x, y, radius = disc
     title = escape(f"{point.label}: {point.latency_ms:.1f} ms, {point.psnr_db:.2f} dB")
     return (
-        f'<g class="e{point.colour}"><title>{title}</title>'
+        f'<g class="{_class(point)}"><title>{title}</title>'
         f'<circle class="disc" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>'
         f'<circle class="core" cx="{x:.1f}" cy="{y:.1f}" r="2.5"/></g>'
     )
@@ -161,19 +192,25 @@ def _free_spot(
     return (free or inside or spots)[0]
 
 
-def _badge(mark: str, colour: int, spot: tuple[float, float], disc: tuple[float, float, float]) -> str:
+def _class(point: Point) -> str:
+    return f"e{point.colour}" if point.on_front else f"e{point.colour} dominated"
+
+
+def _badge(point: Point, spot: tuple[float, float], disc: tuple[float, float, float]) -> str:
     x, y = spot
     return (
-        f'<g class="e{colour}"><line class="leader" x1="{disc[0]:.1f}" y1="{disc[1]:.1f}" x2="{x:.1f}" y2="{y:.1f}"/>'
+        f'<g class="{_class(point)}">'
+        f'<line class="leader" x1="{disc[0]:.1f}" y1="{disc[1]:.1f}" x2="{x:.1f}" y2="{y:.1f}"/>'
         f'<circle class="badge" cx="{x:.1f}" cy="{y:.1f}" r="{BADGE_RADIUS}"/>'
-        f'<text class="mark" x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{mark}</text></g>'
+        f'<text class="mark" x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{point.mark}</text></g>'
     )
 
 
-def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:
+def svg(width: int, height: int, description: str, parts: Sequence[str]) -> str:
+    """Give a drawing; ``description`` says the same in words, to those who do not see it."""
     kind = "narrow" if width < NARROW_BELOW_PX else "wide"
     return (
         f'<svg class="{kind}" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="{title}">'
+        f'role="img" aria-label="{escape(description)}">'
         f"{''.join(parts)}</svg>"
     )

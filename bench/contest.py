@@ -5,6 +5,7 @@ from types import TracebackType
 
 from drc_deploy.bench.crops import ErrorMaps, error_map
 from drc_deploy.bench.latency import summarise
+from drc_deploy.bench.layers import not_told
 from drc_deploy.bench.quality import ImageQuality, score_pair
 from drc_deploy.bench.quality import summarise as summarise_quality
 from drc_deploy.bench.report import EngineResult, NotMeasured
@@ -53,6 +54,13 @@ class Contestant:
         self._rows.append(score_pair(pair, result, self.scale))
         self.error_maps[pair.name] = error_map(pair.hr, result, self.scale)
 
+    def profile_layers(self, image: UInt8Image, threads: int | None) -> None:
+        """Find the time of each layer, last of all: whatever fails here takes nothing from what was measured."""
+        try:
+            self._layers = self.process.ask(Session.profile_layers, self.subject.path, image, threads)
+        except DrcDeployError as error:
+            self._layers = not_told(error.message)
+
     def result(self) -> EngineResult:
         """Give what was measured."""
         return EngineResult(
@@ -67,6 +75,7 @@ class Contestant:
             peak_host_memory=self._memory.host,
             peak_device_memory=self._memory.device,
             quality=summarise_quality(self._rows),
+            layers=self._layers,
         )
 
 

@@ -11,6 +11,8 @@ from drc_deploy.bench.verdict import TIE, best_image, by_latency, comparable, ga
 MIB = 1 << 20
 GIB = 1 << 30
 COLOURS = 8
+WIDE_PX, NARROW_PX = 1020, 340
+"""Widths of each chart: for desktops, and for phones."""
 
 
 def chip(index: int) -> str:
@@ -46,15 +48,18 @@ def _card(title: str, figure: str, engine: str) -> str:
 
 
 def table_section(report: Report) -> str:
-    """Give every figure, and below the table why some are missing."""
+    """Give every figure, and below the table why some are missing; nothing where nothing was measured."""
+    if not report.engines:
+        return ""
     headings = ("engine", "median ms", "p90", "p99", "images/s", "host MiB", "device MiB", "PSNR-Y", "gain", "SSIM-Y")
-    head = "".join(f"<th>{heading}</th>" for heading in headings)
+    head = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
     rows = "".join(_row(report, index, engine) for index, engine in enumerate(by_latency(report.engines)))
     rows += "".join(_baseline_row(baseline) for baseline in report.baselines)
     reasons = "".join(f"<p class='small'>{escape(reason)}</p>" for reason in _missing(report.engines))
     return (
-        "<section><h2>All figures</h2><p>Sorted by the median. Below it stands its 95 % confidence interval.</p>"
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        '<section id="figures"><h2>All figures</h2><p>Sorted by the median. Below it stands its 95 % confidence '
+        'interval.</p><div class="scroll" tabindex="0" role="region" aria-label="All figures">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
         f"{reasons}</section>"
     )
 
@@ -100,19 +105,8 @@ def _missing(engines: Iterable[EngineResult]) -> list[str]:
     return list(reasons)
 
 
-def method_section(report: Report) -> str:
-    """Tell on what, how and with which programs it was measured, and how to repeat it."""
-    return (
-        "<section><h2>Machine and method</h2>"
-        f"<h3>Machine</h3>{_definitions(_machine_facts(report))}"
-        f"<h3>Method</h3>{_definitions(_method_facts(report))}"
-        f"<h3>Do it again</h3><pre>{escape(report.settings.command)}</pre></section>"
-        "<footer>Made by drc-deploy "
-        f"{escape(report.version)}. Every raw sample is in report.json beside this page.</footer>"
-    )
-
-
-def _machine_facts(report: Report) -> dict[str, str]:
+def machine_facts(report: Report) -> dict[str, str]:
+    """Tell on what it was measured; an empty text stands for nothing to tell."""
     machine = report.machine
     unknown = machine.unavailable
     gpus = "; ".join(f"{gpu.name}, driver {gpu.driver}" for gpu in machine.gpus)
@@ -130,7 +124,8 @@ def _machine_facts(report: Report) -> dict[str, str]:
     }
 
 
-def _method_facts(report: Report) -> dict[str, str]:
+def method_facts(report: Report) -> dict[str, str]:
+    """Tell how it was measured."""
     settings = report.settings
     threads = f"{settings.threads} a process" if settings.threads else "each library's own choice"
     facts = {
@@ -161,9 +156,10 @@ def _notes(readings: Iterable[Reading]) -> str:
     return "; ".join(dict.fromkeys(reading.note for reading in readings))
 
 
-def _definitions(facts: dict[str, str]) -> str:
+def definitions(facts: dict[str, str]) -> str:
+    """Give terms and texts as a list, nothing if it is empty; a term without a text is left out."""
     rows = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in facts.items() if text)
-    return f"<dl>{rows}</dl>"
+    return f"<dl>{rows}</dl>" if rows else ""
 
 
 def _number(value: float | None) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from drc_deploy import records
 from drc_deploy.bench.latency import Latency
+from drc_deploy.bench.layers import LayerProfile
 from drc_deploy.bench.machine import Machine
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.quality import Quality
@@ -71,6 +72,8 @@ class EngineResult:
     quality: Quality
     telemetry: EngineTelemetry | None = None
     """Power, temperature and throttling during its rounds; None in reports of older versions."""
+    layers: LayerProfile | None = None
+    """Time of each layer; None in reports of older versions."""
 
 
 @dataclass(frozen=True, slots=True)

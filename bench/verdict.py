@@ -1,6 +1,7 @@
 """What a report says in words: its one sentence, and what its reader must beware of."""
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from drc_deploy.bench.latency import ratio_by_round
 from drc_deploy.bench.report import EngineResult, Report
@@ -24,12 +25,10 @@ def summarise(engines: Sequence[EngineResult]) -> str:
     where = f"At x{best.engine.scale}, " if len(rivals) < len(engines) else ""
     faster = next((engine for engine in ranked if _clearly_faster(engine, best)), None)
     if faster:
-        pace = f"{_pace(faster, best)} as fast as {best.name}"
-        change = "" if best.quality.psnr_y is None else f" at {psnr(faster) - psnr(best):+.2f} dB"
-        return f"{where}{faster.name} is {pace}{change}: {_figures(faster)}."
+        return f"{where}{_label(faster, best)} is {_against(faster, best)}: {_figures(faster)}."
     slower = next((engine for engine in reversed(ranked) if _clearly_faster(best, engine)), None)
     if slower:
-        return f"{where}{best.name} is not beaten, {_pace(best, slower)} as fast as {slower.name}: {_figures(best)}."
+        return f"{where}{_label(best, slower)} is not beaten, {_against(best, slower)}: {_figures(best)}."
     if len(rivals) > 1:
         return f"{where}{best.name} has no clearly faster rival and none with a better image: {_figures(best)}."
     return f"{where}{best.name}: {_figures(best)}."
@@ -39,6 +38,37 @@ def comparable(engines: Sequence[EngineResult]) -> list[EngineResult]:
     """Give the engines of the scale that most of them have: figures of two scales do not compare."""
     scales = [engine.engine.scale for engine in engines]
     return [engine for engine in engines if engine.engine.scale == max(scales, key=scales.count)]
+
+
+def shared_memory(engines: Sequence[EngineResult]) -> Literal["device", "host"] | None:
+    """Give whose memory is known of all ``engines``, of the device where possible; None: they cannot be compared."""
+    if all(engine.peak_device_memory.value for engine in engines):
+        return "device"
+    return "host" if all(engine.peak_host_memory.value for engine in engines) else None
+
+
+def memory_bytes(engine: EngineResult, kind: Literal["device", "host"] | None) -> int | None:
+    """Give the peak of one kind of memory; None where it is unknown."""
+    readings = {"device": engine.peak_device_memory, "host": engine.peak_host_memory}
+    return readings[kind].value if kind else None
+
+
+def _label(engine: EngineResult, other: EngineResult) -> str:
+    """Name an engine, with its precision where the other has another one."""
+    precision = engine.engine.precision
+    return engine.name if precision == other.engine.precision else f"{engine.name} ({precision})"
+
+
+def _against(engine: EngineResult, other: EngineResult) -> str:
+    """Compare speed, memory and image: ``1.60x (1.55 to 1.66) as fast as b.onnx, with 0.84x its memory, -0.01 dB``."""
+    words = f"{_pace(engine, other)} as fast as {_label(other, engine)}"
+    kind = shared_memory([engine, other])
+    mine, theirs = memory_bytes(engine, kind), memory_bytes(other, kind)
+    if mine and theirs:
+        words += f", with {mine / theirs:.2f}x its {kind} memory"
+    if engine.quality.psnr_y is not None and other.quality.psnr_y is not None:
+        words += f", {psnr(engine) - psnr(other):+.2f} dB"
+    return words
 
 
 def _clearly_faster(engine: EngineResult, other: EngineResult) -> bool:

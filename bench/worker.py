@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+from drc_deploy.bench.layers import LayerProfile, profile_layers
 from drc_deploy.bench.memory import DeviceMemory, Reading, peak_host_memory
 from drc_deploy.bench.timing import Budget, Round, WarmUp, time_runs, warm_up
 from drc_deploy.engine_info import EngineInfo, Precision
@@ -117,6 +118,10 @@ class Session:
     def memory(self) -> Memory:
         """Tell the peaks so far."""
         return Memory(peak_host_memory(), self._device_memory.read(self._engine.device))
+
+    def profile_layers(self, path: Path, image: UInt8Image, threads: int | None) -> LayerProfile:
+        """Load ``path``, the file of this engine, once more and tell the time of its layers."""
+        return profile_layers(path, self._engine.device, self._engine.info, image, threads)
 
 
 class EngineProcess:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from drc_deploy.bench.console import MIB, decibels
 from drc_deploy.bench.memory import Reading
-from drc_deploy.bench.page import crop_section
 from drc_deploy.bench.page_figures import GIB, chip
-from drc_deploy.bench.page_style import STYLE
 from drc_deploy.bench.publishing.crop_files import merge_crops
 from drc_deploy.bench.publishing.labels import machine_labels
 from drc_deploy.bench.publishing.merged import MERGED_FILE, MergedReports, across, find_notes
 from drc_deploy.bench.report import EngineResult, Report
+from drc_deploy.bench.sections.crops import crop_section
+from drc_deploy.bench.sections.document import document
 from drc_deploy.bench.telemetry.power_state import power_state_text
 from drc_deploy.bench.verdict import by_latency
 
@@ -40,12 +40,7 @@ def render_merged_page(merged: MergedReports, folder: Path) -> str:
         f"<footer>Made by drc-deploy {escape(merged.version)}. Every raw sample is in {MERGED_FILE} beside this page."
         "</footer>",
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>drc-deploy bench: {escape(merged.created)}</title><style>{STYLE}</style></head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
-    )
+    return document(f"drc-deploy bench: {merged.created}", body)
 
 
 def _all_engines(reports: Sequence[Report]) -> tuple[EngineResult, ...]:

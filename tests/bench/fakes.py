@@ -14,6 +14,10 @@ from drc_deploy.bench import latency, quality
 from drc_deploy.bench.machine import Machine
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.report import Baseline, CropStrip, EngineResult, NotMeasured, Report, Settings, Tile
+from drc_deploy.bench.telemetry.power_state import PowerState
+from drc_deploy.bench.telemetry.sensors import Meter
+from drc_deploy.bench.telemetry.summary import Telemetry, summarise_engine
+from drc_deploy.bench.telemetry.trace import Series, Trace, Track
 from drc_deploy.bench.timing import WarmUp
 from drc_deploy.bench.worker import Engine
 from drc_deploy.engine_info import EngineInfo, Precision
@@ -27,7 +31,7 @@ class FakeEngine:
     """Nearest-neighbour upscaling that misbehaves as the name of its file says."""
 
     def __init__(self, name: str) -> None:
-        self._name, self._calls = name, 0
+        self._name, self._calls, self._asked = name, 0, 0
         self._upscaler = Upscaler(FakeBackend(fake_info(scale=8 if "x8" in name else 4)))
 
     @property
@@ -36,6 +40,9 @@ class FakeEngine:
 
     @property
     def device(self) -> str:
+        self._asked += 1
+        if self._asked == 3 and self._name.startswith("crashes_late"):  # when it was loaded, for memory, for layers
+            os.kill(os.getpid(), signal.SIGKILL)
         return self._upscaler.device
 
     def __call__(self, image: UInt8Image) -> UInt8Image:
@@ -44,7 +51,7 @@ class FakeEngine:
             raise ArtefactError("the network gave NaN.", "Train it again.")
         if self._calls == 12 and self._name.startswith("breaks"):
             raise ZeroDivisionError("of its own")
-        if self._calls == 12 and self._name.startswith("crashes"):
+        if self._calls == 12 and self._name.startswith("crashes."):
             os.kill(os.getpid(), signal.SIGKILL)
         if self._name.startswith("stalls"):
             time.sleep(60)
@@ -134,3 +141,43 @@ def paced(name: str, rounds_ms: list[float], psnr: float = 30.0) -> EngineResult
 
 def unsettled(result: EngineResult) -> EngineResult:
     return dataclasses.replace(result, warm_up=WarmUp((3.0, 2.0), settled=False))
+
+
+STATE = PowerState(
+    l4t=None,
+    jetpack=None,
+    power_mode="MODE <x>",
+    clocks_locked=True,
+    cpu_governor=None,
+    gpu_limits=(),
+    unavailable={},
+)
+
+
+def with_telemetry(made: Report) -> Report:
+    """Add the trace of a run of 100 s: 25 W from an energy counter, a GPU that warms up, limits that hold for 20 s."""
+    times = tuple(float(second) for second in range(101))
+    series = (
+        Series("package-0", "energy", "J", "all", "powercap", tuple(25.0 * at for at in times)),
+        Series("GPU <x>", "temperature", "degC", "GPU", "NVML", tuple(40.0 + at / 4 for at in times)),
+        Series("GPU clock", "clock", "MHz", "GPU", "NVML", tuple(None if 40 <= at < 45 else 1500.0 for at in times)),
+        Series("too <hot>", "throttle", "", "GPU", "NVML", tuple(float(at >= 80.8) for at in times)),
+    )
+    told = Telemetry(
+        summary="Sampled <everything>.",
+        state=STATE,
+        meters=(Meter("CPU package", "all", "energy", ("package-0",), 1.0),),
+        idle_s=(0.0, 5.0),
+        trace=Trace((Track("fake", 1.0, 0.1, 0.001, times, series),)),
+        unavailable={"fan": "nobody <asks>"},
+        notes=("The clock was silent for 5 s.",),
+    )
+    count = len(made.engines)
+    engines = []
+    for index, one in enumerate(made.engines):
+        length = 90.0 / (8 * count)
+        starts = [8.0 + (turn * count + index) * length for turn in range(8)]
+        rounds = [(start, start + 0.9 * length) for start in starts]
+        images = round(10 * 0.9 * length * 8)  # ten images a second: 2.5 J each
+        engines.append(dataclasses.replace(one, telemetry=summarise_engine(told, rounds, images, one.device)))
+    return dataclasses.replace(made, engines=tuple(engines), telemetry=told)

@@ -80,6 +80,15 @@ def test_the_report_can_be_read_back_whole(report: Report, tmp_path: Path) -> No
     assert read_report(write_report(report, tmp_path)) == report
 
 
+def test_a_crash_while_layers_are_profiled_costs_the_engine_nothing_else(workdir: Path, data: Path) -> None:
+    (workdir / "crashes_late.onnx").write_bytes(b"an engine")
+    both = campaign.run_bench(options(workdir, data, "crashes_late.onnx", "good.onnx"), OpenFake)
+    assert both.not_measured == ()
+    notes = {engine.name: engine.layers.note for engine in both.engines if engine.layers}
+    assert "SIGKILL" in notes["crashes_late.onnx"]
+    assert "fake does not tell" in notes["good.onnx"]
+
+
 def test_an_engine_of_a_scale_without_images_has_failed(workdir: Path, data: Path) -> None:
     (workdir / "eight_x8.bin.onnx").write_bytes(b"an engine")
     only = campaign.run_bench(options(workdir, data, "eight_x8.bin.onnx"), OpenFake)

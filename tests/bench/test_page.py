@@ -1,4 +1,7 @@
+import base64
 import dataclasses
+import hashlib
+import random
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,9 +12,16 @@ import pytest
 from drc_deploy.bench import charts
 from drc_deploy.bench.axes import Axis, fit_axis
 from drc_deploy.bench.console import report_table
+from drc_deploy.bench.layers import LayerProfile, LayerTime
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.page import render_page, write_page
-from drc_deploy.bench.page_figures import cards, method_section
+from drc_deploy.bench.page_figures import cards, method_facts
+from drc_deploy.bench.page_style import STYLE
+from drc_deploy.bench.report import EngineResult
+from drc_deploy.bench.sections.distribution_chart import distributions
+from drc_deploy.bench.sections.layers import layers_section
+from drc_deploy.bench.sections.pareto import pareto_front
+from drc_deploy.bench.sections.trace_chart import MAX_POINTS, Line, Panel, Shade, rates, thinned, traces
 from drc_deploy.errors import ArtefactError
 from tests.bench import fakes
 
@@ -19,7 +29,7 @@ from tests.bench import fakes
 class Balance(HTMLParser):
     """Checks that every element is closed."""
 
-    VOID = frozenset({"meta", "img", "br"})
+    VOID = frozenset({"meta", "img", "br", "input"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,15 +76,24 @@ def test_the_page_is_well_formed_and_says_what_matters(page: str) -> None:
         assert words in parser.text
 
 
-def test_the_page_needs_no_network_and_no_script(page: str) -> None:
-    assert not re.search(r"https?://|<script|<link|@import|url\(", page)
+def test_the_page_needs_no_network_and_one_script_that_its_policy_knows(page: str) -> None:
+    assert not re.search(r"https?://|<link|@import|url\(", page)
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    assert policy
+    assert policy.start() < min(page.index("<style"), page.index("<script"))
+    rules = dict(rule.strip().split(" ", 1) for rule in policy[1].split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["script-src"] == f"'sha256-{digest}'"
+    assert rules["img-src"] == "data:"
     assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="([^"]*)"', page))
 
 
 def test_the_page_serves_light_dark_and_phones(page: str) -> None:
     assert "prefers-color-scheme: dark" in page
     assert 'name="viewport"' in page
-    assert page.count('<svg class="wide"') == page.count('<svg class="narrow"') == 3
+    assert page.count('<svg class="wide"') == page.count('<svg class="narrow"') == 4
 
 
 def test_the_cards_do_not_mix_scales() -> None:
@@ -86,8 +105,8 @@ def test_the_cards_do_not_mix_scales() -> None:
 
 def test_every_way_of_measuring_memory_is_told() -> None:
     on_gpu = dataclasses.replace(fakes.engine("gpu", 1.0), peak_device_memory=Reading(1 << 20, "growth on the GPU"))
-    shown = method_section(fakes.report(fakes.engine("cpu", 1.0), on_gpu))
-    assert "unavailable: the engine runs on fake; growth on the GPU" in shown
+    facts = method_facts(fakes.report(fakes.engine("cpu", 1.0), on_gpu))
+    assert facts["device memory"] == "unavailable: the engine runs on fake; growth on the GPU"
 
 
 def test_a_report_without_results_still_makes_a_page(tmp_path: Path) -> None:
@@ -118,7 +137,10 @@ def test_a_report_without_results_has_no_empty_table() -> None:
 
 
 def test_a_faster_engine_lies_further_left_and_a_better_one_higher() -> None:
-    points = [charts.Point(str(n), f"e{n}", n, ms, db, 1 << 20) for n, (ms, db) in enumerate([(10, 29), (20, 31)])]
+    points = [
+        charts.Point(str(n), f"e{n}", n, ms, db, 1 << 20, on_front=True)
+        for n, (ms, db) in enumerate([(10, 29), (20, 31)])
+    ]
     svg = ElementTree.fromstring(charts.scatter(points, 28.0, 640, 400))
     discs = {disc.get("r"): disc for disc in svg.iter("circle") if disc.get("class") == "disc"}
     cores = [(float(c.get("cx", 0)), float(c.get("cy", 0))) for c in svg.iter("circle") if c.get("class") == "core"]
@@ -128,17 +150,26 @@ def test_a_faster_engine_lies_further_left_and_a_better_one_higher() -> None:
 
 
 def test_badges_of_engines_at_the_same_place_do_not_cover_each_other() -> None:
-    points = [charts.Point(str(n), f"e{n}", n % 8, 10.0, 30.0, None) for n in range(6)]
+    points = [charts.Point(str(n), f"e{n}", n % 8, 10.0, 30.0, None, on_front=True) for n in range(6)]
     svg = ElementTree.fromstring(charts.scatter(points, None, 640, 400))
     places = {(c.get("cx"), c.get("cy")) for c in svg.iter("circle") if c.get("class") == "badge"}
     assert len(places) == 6
 
 
 def test_every_run_is_a_dot_up_to_a_limit() -> None:
-    band = charts.Band("1", "e", 0, [1.0 + index for index in range(charts.MAX_DOTS)], 1.0, None)
+    band = charts.Band("1", "e", 0, [1.0 + index for index in range(charts.MAX_DOTS)], 1.0, None, ())
     assert charts.run_bands([band], 640).count("h0") == charts.MAX_DOTS
-    many = charts.Band("1", "e", 0, [1.0] * (5 * charts.MAX_DOTS), 1.0, None)
+    many = charts.Band("1", "e", 0, [1.0] * (5 * charts.MAX_DOTS), 1.0, None, ())
     assert charts.run_bands([many], 640).count("h0") == charts.MAX_DOTS
+
+
+def test_outliers_bear_rings_at_their_dots_also_where_dots_are_thinned() -> None:
+    samples = [1.0 + 0.001 * (index % 7) for index in range(5 * charts.MAX_DOTS)]
+    samples[1] = 1.5
+    chart = ElementTree.fromstring(charts.run_bands([charts.Band("1", "e", 0, samples, 1.0, None, (1,))], 640))
+    paths = {path.get("class"): path.get("d", "") for path in chart.iter("path")}
+    assert paths["rings"].count("h0") == 1
+    assert paths["rings"] in paths["dots e0"]
 
 
 def test_an_axis_maps_its_ends_to_its_ends() -> None:
@@ -157,3 +188,146 @@ def test_a_wide_range_of_latencies_gets_a_logarithmic_axis() -> None:
     assert fit_axis([1.0, 100.0], 0, 1, may_be_log=True).logarithmic
     assert not fit_axis([1.0, 7.0], 0, 1, may_be_log=True).logarithmic
     assert fit_axis([5.0, 5.0], 0, 10).position(5.0) == pytest.approx(5.0)
+
+
+def random_engines(seed: int) -> list[EngineResult]:
+    dice = random.Random(seed)
+    return [fakes.engine(f"e{n}", dice.randint(1, 9), dice.choice([29.0, 29.5, 30.0, 30.5])) for n in range(12)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_front_is_what_is_left_when_everything_that_it_beats_is_gone(seed: int) -> None:
+    engines = random_engines(seed)
+    front = pareto_front(engines)
+    levels = sorted({engine.latency.median_ms for engine in engines})
+    best_until = [max(e.quality.psnr_y or 0 for e in engines if e.latency.median_ms <= level) for level in levels]
+    # Read off the running maximum: an engine is on the front where the maximum rises to its PSNR.
+    rises = {
+        (ms, db)
+        for index, (ms, db) in enumerate(zip(levels, best_until, strict=True))
+        if db > max([0, *best_until[:index]])
+    }
+    assert {(engine.latency.median_ms, engine.quality.psnr_y) for engine in front} == rises
+    assert [engine.latency.median_ms for engine in front] == sorted(engine.latency.median_ms for engine in front)
+
+
+def test_two_engines_with_the_same_figures_are_both_on_the_front() -> None:
+    assert len(pareto_front([fakes.engine("a", 10.0), fakes.engine("b", 10.0)])) == 2
+
+
+def test_the_front_is_drawn_named_and_the_beaten_are_pale(tmp_path: Path) -> None:
+    engines = [fakes.engine("fast", 10.0, 29.0), fakes.engine("good", 20.0, 30.0), fakes.engine("beaten", 30.0, 29.5)]
+    page = render_page(fakes.report(*engines), tmp_path)
+    assert "The line is the Pareto front of the medians: fast, good. Behind it lie the pale ones:" in page
+    wide = ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
+    (front,) = (path.get("d", "") for path in wide.iter("path") if path.get("class") == "front")
+    assert front.count("V") == 2
+    pale = [group for group in wide.iter("g") if "dominated" in group.get("class", "")]
+    assert [title.text for group in pale for title in group.iter("title")] == ["beaten: 30.1 ms, 29.50 dB"]
+
+
+def test_the_distribution_reaches_half_of_the_runs_at_the_median() -> None:
+    samples = [float(value) for value in range(50, 151)]  # the median is 100, so 1.0 must lie at half of the height
+    chart = ElementTree.fromstring(distributions([charts.Band("1", "e", 0, samples, 100.0, None, ())], 1020))
+    (curve,) = (path.get("d", "") for path in chart.iter("path") if "curve" in path.get("class", ""))
+    steps = [(float(x), float(y)) for x, y in re.findall(r"H([\d.]+)V([\d.]+)", curve)]
+    start, end = (float(number) for number in re.match(r"M([\d.]+) ([\d.]+)", curve).groups())  # type: ignore[union-attr]
+    height = end - steps[-1][1]
+    middle = (steps[0][0] + steps[-1][0]) / 2
+    at_median = max(step for step in steps if step[0] <= middle + 0.1)
+    assert (end - at_median[1]) / height == pytest.approx(0.5, abs=0.01)
+    assert steps == sorted(steps, key=lambda step: (step[0], -step[1]))
+    assert start < steps[0][0]
+
+
+def test_runs_beyond_the_axis_are_counted() -> None:
+    chart = distributions([charts.Band("1", "e", 0, [1.0] * 9 + [7.0], 1.0, None, ())], 1020)
+    assert "1 of 10 runs beyond 2x" in chart
+
+
+def test_a_constant_power_comes_out_of_an_energy_counter_that_starts_anew() -> None:
+    counter = [(0.0, 100.0), (1.0, 107.0), (2.0, 3.0), (3.0, 10.0), (4.0, None), (5.0, 24.0)]
+    assert rates(counter) == [(0.5, 7.0), (1.5, None), (2.5, 7.0), (3.5, None), (4.5, None)]
+
+
+def test_thinning_keeps_the_mean_and_the_gaps() -> None:
+    points = [(float(n), None if 1000 <= n < 1500 else float(n)) for n in range(4000)]
+    thin = thinned(points)
+    assert len(thin) == MAX_POINTS
+    assert all(value is None or value == pytest.approx(at) for at, value in thin)
+    assert sum(value is None for _, value in thin) == 50
+
+
+def test_rounds_are_shaded_where_they_were() -> None:
+    line = Line("CPU", [(float(n), 10.0 + n) for n in range(101)])
+    chart = ElementTree.fromstring(
+        traces([Panel("power, W", [line])], [Shade("1", 2, [(20.0, 40.0), (60.0, 70.0)])], 1020)
+    )
+    shades = [rect for rect in chart.iter("rect") if rect.get("class") == "shade e2"]
+    widths = [float(rect.get("width", 0)) for rect in shades]
+    assert widths[0] == pytest.approx(2 * widths[1], abs=0.2)
+    left = [float(rect.get("x", 0)) for rect in shades]
+    assert (left[1] - left[0]) / widths[0] == pytest.approx(2.0, abs=0.02)
+
+
+def test_a_gap_in_a_trace_is_not_bridged() -> None:
+    line = Line("CPU", [(0.0, 1.0), (1.0, 2.0), (2.0, None), (3.0, 4.0), (4.0, 5.0)])
+    chart = ElementTree.fromstring(traces([Panel("power, W", [line])], [], 1020))
+    (path,) = (path.get("d", "") for path in chart.iter("path"))
+    assert path.count("M") == 2
+    assert path.count("L") == 2
+
+
+def test_the_page_tells_power_energy_and_what_held_the_machine_back(tmp_path: Path) -> None:
+    report = fakes.with_telemetry(fakes.report(fakes.engine("a<i>", 10.0), fakes.engine("b", 20.0)))
+    parser = Balance()
+    parser.feed(render_page(report, tmp_path))
+    assert parser.open == []
+    for words in ("package-0, from its energy counter", "2.5", "Held back by too <hot> (20% of the time)", "GPU <x>"):
+        assert words in parser.text
+
+
+def test_shares_of_layers_add_up_and_the_small_ones_are_one_row() -> None:
+    many = [LayerTime(f"conv<{n}>", "Conv", 2.0) for n in range(14)]
+    layers = (*many, LayerTime("up", "DepthToSpace", 12.0))
+    shown = layers_section([dataclasses.replace(fakes.engine("a", 1.0), layers=LayerProfile(layers, "told so"))])
+    assert "Conv 70%, DepthToSpace 30%" in shown
+    assert "5 others" in shown
+    shares = [float(share) for share in re.findall(r"<td>([\d.]+)%</td>", shown)]
+    assert sum(shares) == pytest.approx(100.0)
+    assert shares[0] == 30.0
+    assert "conv&lt;0&gt;" in shown
+
+
+def test_an_engine_without_layers_says_why() -> None:
+    profile = LayerProfile((), "unavailable: it is <secret>")
+    shown = layers_section([dataclasses.replace(fakes.engine("a", 1.0), layers=profile)])
+    assert "unavailable: it is &lt;secret&gt;" in shown
+    assert layers_section([fakes.engine("old", 1.0)]) == ""
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of WCAG 2.2."""
+    parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_the_contrast_that_wcag_asks_for(scheme: str) -> None:
+    blocks = re.findall(r":root \{(.*?)\}", STYLE, re.DOTALL)
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[0]))
+    if scheme == "dark":
+        colours |= dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[1]))
+    for text in ("ink", "soft", "good", "bad", "e0"):
+        for ground in ("paper", "card"):
+            assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+    assert contrast(colours["ink"], colours["warn-paper"]) >= 4.5
+    assert contrast(colours["soft"], colours["band"]) >= 4.5
+    for number in range(8):  # figures on the numbered chips
+        assert contrast(colours["card"], colours[f"e{number}"]) >= 4.5, number

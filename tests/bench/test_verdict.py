@@ -1,5 +1,7 @@
 import dataclasses
 
+from drc_deploy.bench.memory import Reading
+from drc_deploy.bench.report import EngineResult
 from drc_deploy.bench.verdict import find_warnings, gain_over_bicubic, summarise
 from tests.bench import fakes
 
@@ -9,7 +11,9 @@ BUSY = [1.0, 1.7, 1.1, 2.4, 1.3, 1.9, 1.2, 1.5]
 
 def test_the_sentence_sets_the_fastest_against_the_best_image() -> None:
     sentence = summarise((fakes.engine("full.onnx", 100.0, 30.10), fakes.engine("cut.onnx", 50.0, 30.05)))
-    assert sentence.startswith("cut.onnx is 2.0x (2.0 to 2.0) as fast as full.onnx at -0.05 dB: 50.1 ms an image")
+    assert sentence.startswith(
+        "cut.onnx is 2.0x (2.0 to 2.0) as fast as full.onnx, with 1.00x its host memory, -0.05 dB: 50.1"
+    )
 
 
 def test_engines_within_five_percent_are_a_tie() -> None:
@@ -19,7 +23,9 @@ def test_engines_within_five_percent_are_a_tie() -> None:
 
 def test_the_best_and_fastest_engine_is_set_against_the_slowest() -> None:
     sentence = summarise((fakes.engine("a.onnx", 100.0, 30.101), fakes.engine("b.safetensors", 250.0, 30.104)))
-    assert sentence.startswith("a.onnx is not beaten, 2.5x (2.5 to 2.5) as fast as b.safetensors")
+    assert sentence.startswith(
+        "a.onnx is not beaten, 2.5x (2.5 to 2.5) as fast as b.safetensors, with 1.00x its host memory, +0.00 dB"
+    )
 
 
 def test_a_difference_inside_the_noise_of_the_rounds_is_a_tie() -> None:
@@ -33,7 +39,9 @@ def test_noise_that_slows_down_both_engines_does_not_hide_a_difference() -> None
     slow = fakes.paced("a", [100.0 * busy for busy in BUSY], psnr=30.1)
     fast = fakes.paced("b", [80.0 * busy for busy in BUSY])
     assert max(fast.latency.rounds_ms[3]) > slow.latency.median_ms
-    assert summarise((slow, fast)).startswith("b is 1.25x (1.25 to 1.25) as fast as a at -0.10 dB")
+    assert summarise((slow, fast)).startswith(
+        "b is 1.25x (1.25 to 1.25) as fast as a, with 1.00x its host memory, -0.10 dB"
+    )
 
 
 def test_an_engine_that_is_clearly_faster_counts_although_a_noisy_one_has_a_lower_median() -> None:
@@ -56,7 +64,30 @@ def test_a_perfect_engine_does_not_break_the_sentence() -> None:
     assert "no error at all" in summarise((fakes.engine("a", 100.0, None),))
     assert "nan" not in summarise((fakes.engine("a", 100.0, None), fakes.engine("b", 50.0, None)))
     faster = summarise((fakes.engine("a", 100.0, None), fakes.engine("b", 50.0, 30.0)))
-    assert faster == "b is 2.0x (2.0 to 2.0) as fast as a: 50.1 ms an image, 30.00 dB."
+    assert faster == "b is 2.0x (2.0 to 2.0) as fast as a, with 1.00x its host memory: 50.1 ms an image, 30.00 dB."
+
+
+def with_memory(result: EngineResult, host: int | None, device: int | None) -> EngineResult:
+    return dataclasses.replace(
+        result, peak_host_memory=Reading(host, "measured"), peak_device_memory=Reading(device, "measured")
+    )
+
+
+def test_the_memory_of_the_gpu_is_compared_where_both_engines_have_it() -> None:
+    full = with_memory(fakes.engine("full.plan", 100.0, 30.1), 500, 1000)
+    cut = with_memory(fakes.engine("cut.plan", 50.0, 30.0), 500, 700)
+    assert "as fast as full.plan, with 0.70x its device memory, -0.10 dB" in summarise((full, cut))
+    on_cpu = with_memory(fakes.engine("cut.onnx", 50.0, 30.0), 400, None)
+    assert "as fast as full.plan, with 0.80x its host memory, -0.10 dB" in summarise((full, on_cpu))
+    unknown = with_memory(fakes.engine("cut.onnx", 50.0, 30.0), None, None)
+    assert "as fast as full.plan, -0.10 dB" in summarise((full, unknown))
+
+
+def test_precision_is_told_where_it_differs() -> None:
+    half = fakes.engine("b", 50.0, 30.0)
+    half = dataclasses.replace(half, engine=dataclasses.replace(half.engine, precision="fp16"))
+    sentence = summarise((fakes.engine("a", 100.0, 30.1), half))
+    assert sentence.startswith("b (fp16) is 2.0x (2.0 to 2.0) as fast as a (fp32), with")
 
 
 def test_gain_is_the_difference_to_bicubic() -> None:

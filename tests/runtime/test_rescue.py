@@ -121,7 +121,7 @@ def test_another_network_never_rescues(
     onnx.helper.set_model_props(model, {METADATA_KEY: replace(info, checkpoint_sha256=sha256 * 64).to_json()})
     onnx.save(model, tmp_path / "n.onnx")
     # As on a GPU, which computes an fp16 graph in half precision.
-    monkeypatch.setattr("drc_deploy.runtime.upscaler.open_backend", lambda path, threads: HalfBackend())
+    monkeypatch.setattr("drc_deploy.runtime.upscaler.open_backend", lambda path, threads, precision: HalfBackend())
     with Upscaler.open(tmp_path / "n.onnx") as upscaler, pytest.raises(ArtefactError, match="another checkpoint"):
         upscaler(image)
 

@@ -1,0 +1,126 @@
+"""How long each layer of an engine takes, from a few runs of its own after everything else was measured.
+
+Profiling slows an engine down, so it never runs beside the stopwatch: it loads the file once more and tells shares.
+"""
+
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drc_deploy.bench.subjects import fit_to_size
+from drc_deploy.engine_info import INPUT_NAME, EngineInfo
+from drc_deploy.metrics import UInt8Image
+from drc_deploy.runtime.backend import Pixels
+
+LARGEST_PX = 128
+"""Longest side of the profiled input: the shares hardly depend on it, the time does."""
+RUNS = 5
+LIMIT_S = 3.0
+"""No further run begins after this time; two are always made, of which the first counts for nothing."""
+ONNX_ON_CPU = "ONNX Runtime CPUExecutionProvider"
+KERNEL = "_kernel_time"
+
+WHY_NOT = {
+    "ONNX Runtime CUDA": "ONNX Runtime's profile of a GPU tells when its kernels were queued, not how long they took",
+    "ONNX Runtime OpenVINO": "OpenVINO computes the whole graph as one node of ONNX Runtime",
+    "TensorRT": "a plan is not profiled here; `trtexec --loadEngine=FILE --dumpProfile` prints its layers",
+    "torch": "a checkpoint runs as a whole; export it to see its layers",
+}
+"""Beginning of the name of a device -> why its layers are not told."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTime:
+    """One node of the graph as the library runs it, fused with others where it fuses."""
+
+    name: str
+    operation: str
+    fastest_ms: float
+    """Of a few runs: another program that takes the processor for a moment hits one layer of a run, and hard."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerProfile:
+    """The layers of one engine."""
+
+    layers: tuple[LayerTime, ...]
+    """In the order in which they ran; empty where the backend does not tell."""
+    note: str
+    """How they were measured, or why they were not."""
+
+
+def not_told(reason: str) -> LayerProfile:
+    """Give the profile of an engine whose layers are unknown."""
+    return LayerProfile((), f"unavailable: {reason.rstrip('.')}")
+
+
+def profile_layers(path: Path, device: str, info: EngineInfo, image: UInt8Image, threads: int | None) -> LayerProfile:
+    """Profile an engine file.
+
+    Args:
+        path: the file.
+        device: what computes it, as its backend tells.
+        info: what the network is.
+        image: (H, W, 3) uint8 RGB, of which the middle is taken.
+        threads: CPU threads; None leaves the choice to the library.
+
+    Raises:
+        OSError: the library's profile cannot be written or read.
+    """
+    if device != ONNX_ON_CPU:
+        why = (reason for start, reason in WHY_NOT.items() if device.startswith(start))
+        return not_told(next(why, f"{device} does not tell"))
+    height, width = info.tile or (min(image.shape[0], LARGEST_PX), min(image.shape[1], LARGEST_PX))
+    batch = fit_to_size(image, height, width)[np.newaxis].astype(info.io_dtype)
+    layers, runs = _profile_onnx(path, batch, threads)
+    what = f"the fastest of {runs} runs of each layer, on {width}x{height} pixels"
+    return LayerProfile(layers, f"ONNX Runtime's own profile after the timing: {what}")
+
+
+def _profile_onnx(path: Path, batch: Pixels, threads: int | None) -> tuple[tuple[LayerTime, ...], int]:
+    """Give the layers, and how many runs count."""
+    from drc_deploy.runtime.onnx_providers import CPU, import_onnxruntime
+
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
+    options.enable_profiling = True
+    options.enable_mem_pattern = False  # as the engine that was timed
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = str(Path(folder) / "layers")
+        session = ort.InferenceSession(str(path), options, providers=[CPU])
+        start = time.perf_counter()
+        for run in itertools.count(1):
+            session.run(None, {INPUT_NAME: batch})
+            if run > RUNS or (run > 1 and time.perf_counter() - start > LIMIT_S):
+                break
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    return layer_times(events), run - 1
+
+
+def layer_times(events: Iterable[dict[str, Any]]) -> tuple[LayerTime, ...]:
+    """Give the layers in a profile of ONNX Runtime; the first run of each counts for nothing.
+
+    Args:
+        events: of the profile; ``dur`` is in microseconds.
+    """
+    samples: dict[tuple[str, str], list[float]] = {}
+    operations: dict[tuple[str, str], str] = {}
+    for event in events:
+        if event["cat"] == "Node" and event["name"].endswith(KERNEL):
+            key = event["name"].removesuffix(KERNEL), event["args"]["node_index"]
+            samples.setdefault(key, []).append(event["dur"] / 1000)
+            operations[key] = event["args"]["op_name"]
+    return tuple(
+        LayerTime(name=key[0], operation=operations[key], fastest_ms=min(times[1:]))
+        for key, times in samples.items()
+        if len(times) > 1
+    )
