@@ -14,6 +14,8 @@ from drc_deploy.bench import crops, quality, verdict
 from drc_deploy.bench.contest import Contest, Contestant
 from drc_deploy.bench.crops import Choice, ErrorMaps
 from drc_deploy.bench.machine import Machine, describe_machine
+from drc_deploy.bench.peers.rivals import RivalOptions, Rivals
+from drc_deploy.bench.peers.text import with_latency
 from drc_deploy.bench.quality import ImageQuality
 from drc_deploy.bench.report import CROPS_FOLDER, Baseline, CropStrip, EngineResult, Report, Settings, Tile
 from drc_deploy.bench.subjects import ImageSet, find_subjects, fit_to_size
@@ -46,6 +48,8 @@ class BenchOptions:
     min_runs: int
     min_seconds: float
     threads: int | None
+    against: tuple[str, ...] = ()
+    """Other programs to measure beside: names of ``drc_deploy.bench.peers.catalogue.LIBRARIES``."""
 
     @property
     def command(self) -> str:
@@ -56,6 +60,7 @@ class BenchOptions:
         words += ["--size", f"{self.height}x{self.width}"]
         words += ["--min-runs", str(self.min_runs), "--min-seconds", f"{self.min_seconds:g}"]
         words += ["--threads", str(self.threads)] if self.threads else []
+        words += [word for name in self.against for word in ("--against", name)]
         return shlex.join(words)
 
 
@@ -82,15 +87,20 @@ def run_bench(
         watch.rest()
         for subject in subjects:
             contest.enter(subject, open_engine(subject.path, options.threads))
-        campaign = _Campaign(options, contest, images, watch)
+        rivals = Rivals(
+            RivalOptions(options.against, options.workdir, options.threads, (options.height, options.width))
+        )
+        rivals.enter(contest)
+        campaign = _Campaign(options, contest, images, watch, rivals)
         return campaign.run(machine)
 
 
 class _Campaign:
     """The phases of one run, over the engines that loaded."""
 
-    def __init__(self, options: BenchOptions, contest: Contest, images: ImageSet, watch: Watch) -> None:
+    def __init__(self, options: BenchOptions, contest: Contest, images: ImageSet, watch: Watch, rivals: Rivals) -> None:
         self._options, self._contest, self._images, self._watch = options, contest, images, watch
+        self._rivals = rivals
         self._sources: dict[int, list[PairSource]] = {}
         self._baselines: dict[int, Baseline] = {}
         self._bicubic_maps: dict[int, ErrorMaps] = {}
@@ -112,7 +122,7 @@ class _Campaign:
         return Report(
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             version=__version__,
-            summary=verdict.summarise(engines),
+            summary=verdict.summarise(with_latency(engines)),
             warnings=verdict.find_warnings(engines, machine.load_average, machine.logical_cores)
             + _telemetry_warnings(engines),
             machine=machine,
@@ -126,7 +136,7 @@ class _Campaign:
 
     def _result(self, contestant: Contestant, telemetry: Telemetry) -> EngineResult:
         beside = self._watch.engine(telemetry, contestant.rounds, contestant.opened.device)
-        return dataclasses.replace(contestant.result(), telemetry=beside)
+        return dataclasses.replace(contestant.result(), telemetry=beside, peer=self._rivals.result(contestant))
 
     def _find_sources(self, contestant: Contestant) -> None:
         if contestant.scale not in self._sources:
@@ -165,6 +175,7 @@ class _Campaign:
             contestant.measure_round(image, budget)
             bar.advance(note=f"timing {contestant.subject.name}")
 
+        self._rivals.check(self._contest, image)
         self._contest.each(warm_up)
         for _ in range(ROUNDS):
             self._contest.each(measure_round)

@@ -8,6 +8,7 @@ from drc_deploy import records
 from drc_deploy.bench.latency import Latency
 from drc_deploy.bench.machine import Machine
 from drc_deploy.bench.memory import Reading
+from drc_deploy.bench.peers.result import PeerResult
 from drc_deploy.bench.quality import Quality
 from drc_deploy.bench.telemetry.summary import EngineTelemetry, Telemetry
 from drc_deploy.bench.timing import WarmUp
@@ -70,6 +71,8 @@ class EngineResult:
     quality: Quality
     telemetry: EngineTelemetry | None = None
     """Power, temperature and throttling during its rounds; None in reports of older versions."""
+    peer: PeerResult | None = None
+    """How another program ran one of our networks; None for our own engines."""
 
 
 @dataclass(frozen=True, slots=True)

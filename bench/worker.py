@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from drc_deploy.bench.memory import DeviceMemory, Reading, peak_host_memory
 from drc_deploy.bench.timing import Budget, Round, WarmUp, time_runs, warm_up
@@ -47,6 +47,18 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the network."""
+
+
+@runtime_checkable
+class PeerEngine(Engine, Protocol):
+    """Another program as an engine, which says how it is set and may count its time in its own way."""
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Version, threads, and what else was set, in words."""
+
+    def time(self, image: UInt8Image, budget: Budget) -> Round:
+        """Time one round."""
 
 
 OpenEngine = Callable[[], Engine]
@@ -106,11 +118,17 @@ class Session:
     def measure(self, image: UInt8Image, budget: Budget) -> Round:
         """Time one round."""
         self._engine(image)  # not timed: another engine has had the caches in between
+        if isinstance(self._engine, PeerEngine):
+            return self._engine.time(image, budget)
         return time_runs(lambda: self._engine(image), budget)
 
     def upscale(self, image: UInt8Image) -> UInt8Image:
         """Give the result for an image."""
         return self._engine(image)
+
+    def settings(self) -> dict[str, str]:
+        """Tell how another program is set; nothing for our own engines."""
+        return self._engine.settings if isinstance(self._engine, PeerEngine) else {}
 
     def memory(self) -> Memory:
         """Tell the peaks so far."""

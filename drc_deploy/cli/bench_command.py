@@ -8,6 +8,7 @@ from drc_deploy.cli import options
 from drc_deploy.errors import DrcDeployError
 
 LONGEST_S = 3600
+PEERS = ("torch", "openvino", "ncnn", "trtexec")
 
 
 def _check_seconds(context: click.Context, parameter: click.Parameter, value: float) -> float:
@@ -40,6 +41,12 @@ def _check_seconds(context: click.Context, parameter: click.Parameter, value: fl
 )
 @click.option("--min-runs", type=click.IntRange(1), default=40, show_default=True, help="Timed runs of each engine.")
 @options.threads_option
+@click.option(
+    "--against",
+    type=click.Choice(PEERS),
+    multiple=True,
+    help="Measure the same networks in another program too, where it is installed. May be given more than once.",
+)
 @options.json_option
 def command(as_json: bool, out: Path | None, size: tuple[int, int], **arguments: object) -> None:
     """Measure latency, memory and quality of ENGINEs in one run, and write report.json and report.html.
