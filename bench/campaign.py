@@ -18,7 +18,7 @@ from drc_deploy.bench.peers.rivals import RivalOptions, Rivals
 from drc_deploy.bench.peers.text import with_latency
 from drc_deploy.bench.quality import ImageQuality
 from drc_deploy.bench.report import CROPS_FOLDER, Baseline, CropStrip, EngineResult, Report, Settings, Tile
-from drc_deploy.bench.subjects import ImageSet, find_subjects, fit_to_size
+from drc_deploy.bench.subjects import ImageSet, Subject, find_subjects, fit_to_size
 from drc_deploy.bench.telemetry.instruments import find_instruments
 from drc_deploy.bench.telemetry.summary import Telemetry, engine_warnings
 from drc_deploy.bench.telemetry.watch import OpenInstruments, Watch
@@ -50,6 +50,8 @@ class BenchOptions:
     threads: int | None
     against: tuple[str, ...] = ()
     """Other programs to measure beside: names of ``drc_deploy.bench.peers.catalogue.LIBRARIES``."""
+    case_seconds: float | None = None
+    """The most that an engine may take, loading and quality included; None: no limit."""
 
     @property
     def command(self) -> str:
@@ -61,6 +63,7 @@ class BenchOptions:
         words += ["--min-runs", str(self.min_runs), "--min-seconds", f"{self.min_seconds:g}"]
         words += ["--threads", str(self.threads)] if self.threads else []
         words += [word for name in self.against for word in ("--against", name)]
+        words += ["--case-seconds", f"{self.case_seconds:g}"] if self.case_seconds else []
         return shlex.join(words)
 
 
@@ -78,21 +81,42 @@ def run_bench(
         DrcDeployError: nothing to measure was found, the images cannot be used, or ``options.out`` is not writable.
     """
     subjects = find_subjects(options.engines, options.workdir)
-    images = ImageSet(options.data, options.lr_folder)
+    check_inputs(options)
+    entrants = [(subject, open_engine(subject.path, options.threads)) for subject in subjects]
+    return measure(options, entrants, open_instruments)
+
+
+def check_inputs(options: BenchOptions) -> None:
+    """Find out, before minutes of measuring, whether the images are there and the report can be written.
+
+    Raises:
+        DrcDeployError: one of them is not so.
+    """
     if options.data is not None:
         pairs.find_images(options.data, pairs.HR_FOLDER)
-    check_writable(options.out)  # now, not after minutes of measuring
+    check_writable(options.out)
+
+
+def measure(
+    options: BenchOptions,
+    entrants: Sequence[tuple[Subject, OpenEngine]],
+    open_instruments: OpenInstruments,
+    *,
+    with_crops: bool = True,
+) -> Report:
+    """Let engines take turns, and give the report; ``with_crops``: write parts of the images into ``options.out``."""
+    images = ImageSet(options.data, options.lr_folder)
     machine = describe_machine()
-    with Watch(open_instruments) as watch, Contest() as contest:
+    with Watch(open_instruments) as watch, Contest(options.case_seconds) as contest:
         watch.rest()
-        for subject in subjects:
-            contest.enter(subject, open_engine(subject.path, options.threads))
+        for subject, open_engine in entrants:
+            contest.enter(subject, open_engine)
         rivals = Rivals(
             RivalOptions(options.against, options.workdir, options.threads, (options.height, options.width))
         )
         rivals.enter(contest)
         campaign = _Campaign(options, contest, images, watch, rivals)
-        return campaign.run(machine)
+        return campaign.run(machine, with_crops=with_crops)
 
 
 class _Campaign:
@@ -106,7 +130,7 @@ class _Campaign:
         self._bicubic_maps: dict[int, ErrorMaps] = {}
         self._input_image = ""
 
-    def run(self, machine: Machine) -> Report:
+    def run(self, machine: Machine, *, with_crops: bool) -> Report:
         """Go through all phases."""
         self._contest.each(self._find_sources)
         with progress("bench", self._step_count()) as bar:
@@ -116,7 +140,7 @@ class _Campaign:
             self._watch.stop()
             self._contest.each(partial(self._score, bar=bar))
         scales = sorted({contestant.scale for contestant in self._contest.active})
-        strips = tuple(strip for scale in scales for strip in self._cut_crops(scale))
+        strips = tuple(strip for scale in scales for strip in self._cut_crops(scale)) if with_crops else ()
         telemetry = self._watch.telemetry()
         engines = tuple(self._result(contestant, telemetry) for contestant in self._contest.active)
         return Report(

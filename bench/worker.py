@@ -138,11 +138,15 @@ class Session:
 class EngineProcess:
     """The parent's side of one engine."""
 
-    def __init__(self, open_engine: OpenEngine) -> None:
+    def __init__(self, open_engine: OpenEngine, limit_s: float | None = None) -> None:
         """Start the child and load the engine in it.
 
+        Args:
+            open_engine: loads it.
+            limit_s: how long the child may take over all that it is asked; None: for ever.
+
         Raises:
-            DrcDeployError: what loading raised, or that the child ended.
+            DrcDeployError: what loading raised, or that the child ended or took too long.
         """
         # Not fork: the child must not inherit the parent's memory, threads or CUDA context.
         context = multiprocessing.get_context("spawn")
@@ -150,6 +154,7 @@ class EngineProcess:
         self._process = context.Process(target=_serve, args=(theirs, open_engine), daemon=True)
         self._process.start()
         theirs.close()
+        self._limit_s, self._used_s = limit_s, 0.0
         try:
             self._receive()
         except BaseException:
@@ -165,7 +170,7 @@ class EngineProcess:
         """Let the child call a method of its ``Session`` and wait: ``ask(Session.measure, image, budget)``.
 
         Raises:
-            DrcDeployError: what the method raised, or that the child ended.
+            DrcDeployError: what the method raised, or that the child ended or took too long.
         """
         try:
             self._connection.send((question.__name__, arguments, options))
@@ -183,6 +188,7 @@ class EngineProcess:
             self._process.join()
 
     def _receive(self) -> Any:
+        self._wait()
         try:
             answer, failure = self._connection.recv()
         except (EOFError, OSError) as error:
@@ -190,6 +196,15 @@ class EngineProcess:
         if failure is not None:
             raise failure
         return answer
+
+    def _wait(self) -> None:
+        """Wait for an answer, or the end of the child, as long as the limit allows."""
+        if self._limit_s is None:
+            return
+        start = time.monotonic()
+        if not self._connection.poll(max(self._limit_s - self._used_s, 0.0)):
+            raise DrcDeployError(f"it took longer than {self._limit_s:g} s in all.", "Allow more with --case-seconds.")
+        self._used_s += time.monotonic() - start
 
     def _ended(self) -> DrcDeployError:
         self._process.join(DEATH_TIMEOUT_S)
