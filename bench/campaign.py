@@ -199,11 +199,12 @@ class _Campaign:
             contestant.measure_round(image, budget)
             bar.advance(note=f"timing {contestant.subject.name}")
 
-        self._rivals.check(self._contest, image)
         self._contest.each(warm_up)
+        self._rivals.check(self._contest, image)
         for _ in range(ROUNDS):
             self._contest.each(measure_round)
         self._contest.each(Contestant.read_memory)
+        self._contest.each(self._rivals.read_settings)
 
     def _latency_input(self) -> UInt8Image:
         """Take the LR version of the first image, at the smallest scale, as large as the options say."""

@@ -34,6 +34,7 @@ class Library:
     packages: tuple[str, ...]
     """What must be importable."""
     install: str
+    """How to get it, in a sentence."""
     source: Source
     """Of which file of ours it runs the network."""
     variants: Callable[[], Sequence[str]]
@@ -79,17 +80,33 @@ def _open_trtexec(_variant: str, request: Request) -> PeerBackend:
 
 
 LIBRARIES = {
-    "torch": Library(("torch",), "pip install 'drc-deploy[train]'", "checkpoint", _torch_variants, _open_torch),
-    "openvino": Library(("openvino",), "pip install openvino", "onnx", lambda: get_args(Hint), _open_openvino),
+    "torch": Library(
+        packages=("torch",),
+        install="Install it: pip install 'drc-deploy[train]'.",
+        source="checkpoint",
+        variants=_torch_variants,
+        open=_open_torch,
+    ),
+    "openvino": Library(
+        packages=("openvino",),
+        install="Install it: pip install openvino.",
+        source="onnx",
+        variants=lambda: get_args(Hint),
+        open=_open_openvino,
+    ),
     "ncnn": Library(
-        ("ncnn", "pnnx", "torch"), "pip install ncnn pnnx torch", "checkpoint", lambda: ("float32",), _open_ncnn
+        packages=("ncnn", "pnnx", "torch"),
+        install="Install it: pip install ncnn pnnx torch.",
+        source="checkpoint",
+        variants=lambda: ("float32",),
+        open=_open_ncnn,
     ),
     "trtexec": Library(
-        (),
-        "It comes with NVIDIA's TensorRT packages and with JetPack, not with pip; put it in the PATH",
-        "plan or onnx",
-        lambda: ("fixed size",),
-        _open_trtexec,
+        packages=(),
+        install="It comes with NVIDIA's TensorRT packages and with JetPack, not with pip; put it in the PATH.",
+        source="plan or onnx",
+        variants=lambda: ("fixed size",),
+        open=_open_trtexec,
     ),
 }
 """What was given to ``--against`` -> how it is measured."""

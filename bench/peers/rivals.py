@@ -43,6 +43,7 @@ class Rivals:
         self._options = options
         self._entries: dict[str, _Entry] = {}
         self._parities: dict[str, Parity] = {}
+        self._settings: dict[str, dict[str, str]] = {}
 
     def enter(self, contest: Contest) -> None:
         """Load every peer of the engines that have loaded; the same network in the same program once only."""
@@ -50,7 +51,7 @@ class Rivals:
         for library in dict.fromkeys(self._options.against):
             missing = missing_parts(library)
             if missing:
-                reason, hint = f"{', '.join(missing)} is not installed.", f"{LIBRARIES[library].install}."
+                reason, hint = f"{', '.join(missing)} is not installed.", LIBRARIES[library].install
                 contest.not_measured.append(NotMeasured(library, "skipped", reason, hint))
                 continue
             for entry in self._plan(library, ours, contest.not_measured):
@@ -107,13 +108,18 @@ class Rivals:
             raise DrcDeployError(f"{entry.of} failed, so that there is nothing to compare its output with.")
         self._parities[name] = compare(outputs[entry.of], outputs[name])
 
+    def read_settings(self, contestant: Contestant) -> None:
+        """Ask a peer how it is set, after the timing: some tell what they noticed in it."""
+        if contestant.subject.name in self._entries:
+            self._settings[contestant.subject.name] = contestant.process.ask(Session.settings)
+
     def result(self, contestant: Contestant) -> PeerResult | None:
         """Give what the report says beside the figures; None for our own engines."""
         entry = self._entries.get(contestant.subject.name)
         if entry is None:
             return None
         parity = self._parities[contestant.subject.name]
-        settings = contestant.process.ask(Session.settings)
+        settings = self._settings[contestant.subject.name]
         return PeerResult(
             library=entry.open_peer.library,
             variant=entry.open_peer.variant,

@@ -82,8 +82,8 @@ class TrtexecPeer(PeerBackend):
 
     @property
     def device(self) -> str:
-        """Always the GPU."""
-        return "TensorRT trtexec"
+        """The program: what it takes of the GPU cannot be seen from here, since it ends after every call."""
+        return PROGRAM
 
     @property
     def settings(self) -> dict[str, str]:
@@ -93,6 +93,7 @@ class TrtexecPeer(PeerBackend):
             "trtexec": version[1] if version else "of unknown version",
             "flags": " ".join(self._run_flags),
             TIMED: "copy to the GPU, computation and copy back, as the GPU's events tell; nothing of the host",
+            "host memory": "of the process that starts trtexec",
         }
         return settings | ({"trtexec warns": " ".join(self._warnings)} if self._warnings else {})
 

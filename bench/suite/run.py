@@ -59,6 +59,7 @@ class MatrixSuite:
         self._state = State(options.out)
         self._machine = describe_machine()
         self._warnings: list[str] = []
+        self._resumed = 0
         subjects = find_subjects(options.engines, options.workdir)
         campaign.check_inputs(options)
         files, self._damaged = _read_files(subjects)
@@ -79,6 +80,8 @@ class MatrixSuite:
                     break
                 kept = self._measure(group)
                 self._keep(key, kept)
+            else:
+                self._resumed += 1
             done.append(kept)
             yield self._joined(done)
 
@@ -126,6 +129,8 @@ class MatrixSuite:
         warnings = [f"This report is incomplete: {waiting} cases were not reached."] if waiting else []
         if len(self.matrix.groups) > 1:
             warnings.append("Only cases of one group took turns: compare the times of two groups with caution.")
+        if self._resumed:
+            warnings.append(f"{self._resumed} of the groups were measured earlier, by a run that was stopped.")
         return [*warnings, *self._warnings]
 
     def _all_not_measured(self, done: Sequence[Report], waiting: Sequence[str]) -> tuple[NotMeasured, ...]:

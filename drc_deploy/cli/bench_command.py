@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from drc_deploy.bench.report import Report
 
 LONGEST_S = 3600
+LONGEST_LIMIT_S = 30 * 24 * 3600
 PEERS = ("torch", "openvino", "ncnn", "trtexec")
 
 
@@ -25,8 +26,8 @@ def _check_seconds(context: click.Context, parameter: click.Parameter, value: fl
 
 def _check_limit(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
     """Refuse a limit that nothing can keep; unlike a range, also NaN."""
-    if value is not None and not value > 0:
-        raise click.BadParameter("give more than 0 seconds.", context, parameter)
+    if value is not None and not 0 < value <= LONGEST_LIMIT_S:
+        raise click.BadParameter(f"give more than 0 and at most {LONGEST_LIMIT_S} seconds.", context, parameter)
     return value
 
 

@@ -92,6 +92,8 @@ def test_a_stopped_suite_is_marked_and_goes_on_behind_what_was_measured(options:
     assert whole.suite
     assert whole.suite.complete
     assert whole.not_measured == ()
+    assert "1 of the groups were measured earlier, by a run that was stopped." in whole.warnings
+    assert not any("measured earlier" in warning for warning in stopped.warnings)
 
 
 @pytest.mark.parametrize("what", ["engine", "settings", "image", "state"])
