@@ -14,9 +14,11 @@ from drc_deploy.bench import crops, quality, verdict
 from drc_deploy.bench.contest import Contest, Contestant
 from drc_deploy.bench.crops import Choice, ErrorMaps
 from drc_deploy.bench.machine import Machine, describe_machine
+from drc_deploy.bench.peers.rivals import RivalOptions, Rivals
+from drc_deploy.bench.peers.text import with_latency
 from drc_deploy.bench.quality import ImageQuality
 from drc_deploy.bench.report import CROPS_FOLDER, Baseline, CropStrip, EngineResult, Report, Settings, Tile
-from drc_deploy.bench.subjects import ImageSet, find_subjects, fit_to_size
+from drc_deploy.bench.subjects import ImageSet, Subject, find_subjects, fit_to_size
 from drc_deploy.bench.telemetry.instruments import find_instruments
 from drc_deploy.bench.telemetry.summary import Telemetry, engine_warnings
 from drc_deploy.bench.telemetry.watch import OpenInstruments, Watch
@@ -50,6 +52,10 @@ class BenchOptions:
     threads: int | None
     precision: Precision | None = None
     """In which the checkpoints among the engines are computed; None: fp32."""
+    against: tuple[str, ...] = ()
+    """Other programs to measure beside: names of ``drc_deploy.bench.peers.catalogue.LIBRARIES``."""
+    case_seconds: float | None = None
+    """The most that an engine may take, loading and quality included; None: no limit."""
 
     @property
     def command(self) -> str:
@@ -61,6 +67,8 @@ class BenchOptions:
         words += ["--min-runs", str(self.min_runs), "--min-seconds", f"{self.min_seconds:g}"]
         words += ["--threads", str(self.threads)] if self.threads else []
         words += ["--precision", self.precision] if self.precision else []
+        words += [word for name in self.against for word in ("--against", name)]
+        words += ["--case-seconds", f"{self.case_seconds:g}"] if self.case_seconds else []
         return shlex.join(words)
 
 
@@ -83,31 +91,59 @@ def run_bench(
         raise UsageError(
             "--precision is for checkpoints, and no engine here is one.", "Leave it out: exported files have their own."
         )
-    images = ImageSet(options.data, options.lr_folder)
+    check_inputs(options)
+    entrants = []
+    for subject in subjects:
+        precision = options.precision if subject in checkpoints else None
+        entrants.append((subject, open_engine(subject.path, options.threads, precision)))
+    return measure(options, entrants, open_instruments)
+
+
+def check_inputs(options: BenchOptions) -> None:
+    """Find out, before minutes of measuring, whether the images are there and the report can be written.
+
+    Raises:
+        DrcDeployError: one of them is not so.
+    """
     if options.data is not None:
         pairs.find_images(options.data, pairs.HR_FOLDER)
-    check_writable(options.out)  # now, not after minutes of measuring
+    check_writable(options.out)
+
+
+def measure(
+    options: BenchOptions,
+    entrants: Sequence[tuple[Subject, OpenEngine]],
+    open_instruments: OpenInstruments,
+    *,
+    with_crops: bool = True,
+) -> Report:
+    """Let engines take turns, and give the report; ``with_crops``: write parts of the images into ``options.out``."""
+    images = ImageSet(options.data, options.lr_folder)
     machine = describe_machine()
-    with Watch(open_instruments) as watch, Contest() as contest:
+    with Watch(open_instruments) as watch, Contest(options.case_seconds) as contest:
         watch.rest()
-        for subject in subjects:
-            precision = options.precision if subject in checkpoints else None
-            contest.enter(subject, open_engine(subject.path, options.threads, precision))
-        campaign = _Campaign(options, contest, images, watch)
-        return campaign.run(machine)
+        for subject, open_engine in entrants:
+            contest.enter(subject, open_engine)
+        rivals = Rivals(
+            RivalOptions(options.against, options.workdir, options.threads, (options.height, options.width))
+        )
+        rivals.enter(contest)
+        campaign = _Campaign(options, contest, images, watch, rivals)
+        return campaign.run(machine, with_crops=with_crops)
 
 
 class _Campaign:
     """The phases of one run, over the engines that loaded."""
 
-    def __init__(self, options: BenchOptions, contest: Contest, images: ImageSet, watch: Watch) -> None:
+    def __init__(self, options: BenchOptions, contest: Contest, images: ImageSet, watch: Watch, rivals: Rivals) -> None:
         self._options, self._contest, self._images, self._watch = options, contest, images, watch
+        self._rivals = rivals
         self._sources: dict[int, list[PairSource]] = {}
         self._baselines: dict[int, Baseline] = {}
         self._bicubic_maps: dict[int, ErrorMaps] = {}
         self._input_image = ""
 
-    def run(self, machine: Machine) -> Report:
+    def run(self, machine: Machine, *, with_crops: bool) -> Report:
         """Go through all phases."""
         self._contest.each(self._find_sources)
         with progress("bench", self._step_count()) as bar:
@@ -117,14 +153,14 @@ class _Campaign:
             self._watch.stop()
             self._contest.each(partial(self._score, bar=bar))
         scales = sorted({contestant.scale for contestant in self._contest.active})
-        strips = tuple(strip for scale in scales for strip in self._cut_crops(scale))
+        strips = tuple(strip for scale in scales for strip in self._cut_crops(scale)) if with_crops else ()
         self._profile_layers()
         telemetry = self._watch.telemetry()
         engines = tuple(self._result(contestant, telemetry) for contestant in self._contest.active)
         return Report(
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             version=__version__,
-            summary=verdict.summarise(engines),
+            summary=verdict.summarise(with_latency(engines)),
             warnings=verdict.find_warnings(engines, machine.load_average, machine.logical_cores)
             + _telemetry_warnings(engines),
             machine=machine,
@@ -138,7 +174,7 @@ class _Campaign:
 
     def _result(self, contestant: Contestant, telemetry: Telemetry) -> EngineResult:
         beside = self._watch.engine(telemetry, contestant.rounds, contestant.opened.device)
-        return dataclasses.replace(contestant.result(), telemetry=beside)
+        return dataclasses.replace(contestant.result(), telemetry=beside, peer=self._rivals.result(contestant))
 
     def _find_sources(self, contestant: Contestant) -> None:
         if contestant.scale not in self._sources:
@@ -178,9 +214,11 @@ class _Campaign:
             bar.advance(note=f"timing {contestant.subject.name}")
 
         self._contest.each(warm_up)
+        self._rivals.check(self._contest, image)
         for _ in range(ROUNDS):
             self._contest.each(measure_round)
         self._contest.each(Contestant.read_memory)
+        self._contest.each(self._rivals.read_settings)
 
     def _latency_input(self) -> UInt8Image:
         """Take the LR version of the first image, at the smallest scale, as large as the options say."""

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from drc_deploy.bench.evaluation import Evaluation
 from drc_deploy.bench.memory import Reading
+from drc_deploy.bench.peers.text import peer_lines
 from drc_deploy.bench.report import EngineResult, Report
 from drc_deploy.bench.telemetry.power_state import power_state_text
 from drc_deploy.bench.verdict import by_latency, gain_over_bicubic
@@ -50,6 +51,7 @@ def report_table(report: Report) -> str:
     for left_out in report.not_measured:
         lines.append(f"{left_out.kind}: {left_out.name}: {left_out.reason} {left_out.hint}".rstrip())
     lines += [f"beware: {warning}" for warning in report.warnings]
+    lines += peer_lines(report.engines)
     lines += _telemetry_lines(report)
     return "\n".join(lines)
 

@@ -21,9 +21,9 @@ from drc_deploy.pairs import Pair
 class Contestant:
     """One engine and what is known about it so far."""
 
-    def __init__(self, subject: Subject, open_engine: OpenEngine) -> None:
+    def __init__(self, subject: Subject, open_engine: OpenEngine, limit_s: float | None = None) -> None:
         self.subject = subject
-        self.process = EngineProcess(open_engine)
+        self.process = EngineProcess(open_engine, limit_s)
         self.opened = self.process.ask(Session.describe)
         self.scale = self.opened.info.scale
         self.error_maps: ErrorMaps = {}
@@ -82,14 +82,16 @@ class Contestant:
 class Contest:
     """All engines of one run."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_s: float | None = None) -> None:
+        """Begin without engines; ``limit_s`` is the most seconds that each may take, None for no limit."""
+        self._limit_s = limit_s
         self.active: list[Contestant] = []
         self.not_measured: list[NotMeasured] = []
 
     def enter(self, subject: Subject, open_engine: OpenEngine) -> None:
         """Load an engine; one that this machine cannot run is skipped, a damaged one has failed."""
         try:
-            self.active.append(Contestant(subject, open_engine))
+            self.active.append(Contestant(subject, open_engine, self._limit_s))
         except MissingDependencyError as error:
             self.not_measured.append(NotMeasured(subject.name, "skipped", error.message, error.hint))
         except DrcDeployError as error:

@@ -9,8 +9,10 @@ from drc_deploy.bench.latency import Latency
 from drc_deploy.bench.layers import LayerProfile
 from drc_deploy.bench.machine import Machine
 from drc_deploy.bench.memory import Reading
+from drc_deploy.bench.peers.result import PeerResult
 from drc_deploy.bench.quality import Quality
 from drc_deploy.bench.report_checks import check_report
+from drc_deploy.bench.suite.record import Case, Suite
 from drc_deploy.bench.telemetry.summary import EngineTelemetry, Telemetry
 from drc_deploy.bench.timing import WarmUp
 from drc_deploy.engine_info import EngineInfo
@@ -74,6 +76,10 @@ class EngineResult:
     """Power, temperature and throttling during its rounds; None in reports of older versions."""
     layers: LayerProfile | None = None
     """Time of each layer; None in reports of older versions."""
+    peer: PeerResult | None = None
+    """How another program ran one of our networks; None for our own engines."""
+    case: Case | None = None
+    """How a suite ran it; None outside of suites."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +137,9 @@ class Report:
     not_measured: tuple[NotMeasured, ...]
     crops: tuple[CropStrip, ...]
     telemetry: Telemetry | None = None
-    """What the machine told of itself beside the run; None in reports of older versions."""
+    """What the machine told of itself beside the run; None in suites and in reports of older versions."""
+    suite: Suite | None = None
+    """How the cases were planned and grouped; None where all engines took turns."""
 
     def baseline(self, scale: int) -> Quality:
         """Give the quality of bicubic upscaling at a scale that an engine was measured at."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from drc_deploy.bench.layers import LayerProfile, profile_layers
 from drc_deploy.bench.memory import DeviceMemory, Reading, peak_host_memory
@@ -48,6 +48,18 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the network."""
+
+
+@runtime_checkable
+class PeerEngine(Engine, Protocol):
+    """Another program as an engine, which says how it is set and may count its time in its own way."""
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Version, threads, and what else was set, in words."""
+
+    def time(self, image: UInt8Image, budget: Budget) -> Round:
+        """Time one round."""
 
 
 OpenEngine = Callable[[], Engine]
@@ -109,11 +121,17 @@ class Session:
     def measure(self, image: UInt8Image, budget: Budget) -> Round:
         """Time one round."""
         self._engine(image)  # not timed: another engine has had the caches in between
+        if isinstance(self._engine, PeerEngine):
+            return self._engine.time(image, budget)
         return time_runs(lambda: self._engine(image), budget)
 
     def upscale(self, image: UInt8Image) -> UInt8Image:
         """Give the result for an image."""
         return self._engine(image)
+
+    def settings(self) -> dict[str, str]:
+        """Tell how another program is set; nothing for our own engines."""
+        return self._engine.settings if isinstance(self._engine, PeerEngine) else {}
 
     def memory(self) -> Memory:
         """Tell the peaks so far."""
@@ -127,11 +145,15 @@ class Session:
 class EngineProcess:
     """The parent's side of one engine."""
 
-    def __init__(self, open_engine: OpenEngine) -> None:
+    def __init__(self, open_engine: OpenEngine, limit_s: float | None = None) -> None:
         """Start the child and load the engine in it.
 
+        Args:
+            open_engine: loads it.
+            limit_s: how long the child may take over all that it is asked; None: for ever.
+
         Raises:
-            DrcDeployError: what loading raised, or that the child ended.
+            DrcDeployError: what loading raised, or that the child ended or took too long.
         """
         # Not fork: the child must not inherit the parent's memory, threads or CUDA context.
         context = multiprocessing.get_context("spawn")
@@ -139,6 +161,7 @@ class EngineProcess:
         self._process = context.Process(target=_serve, args=(theirs, open_engine), daemon=True)
         self._process.start()
         theirs.close()
+        self._limit_s, self._used_s = limit_s, 0.0
         try:
             self._receive()
         except BaseException:
@@ -154,7 +177,7 @@ class EngineProcess:
         """Let the child call a method of its ``Session`` and wait: ``ask(Session.measure, image, budget)``.
 
         Raises:
-            DrcDeployError: what the method raised, or that the child ended.
+            DrcDeployError: what the method raised, or that the child ended or took too long.
         """
         try:
             self._connection.send((question.__name__, arguments, options))
@@ -172,6 +195,7 @@ class EngineProcess:
             self._process.join()
 
     def _receive(self) -> Any:
+        self._wait()
         try:
             answer, failure = self._connection.recv()
         except (EOFError, OSError) as error:
@@ -179,6 +203,15 @@ class EngineProcess:
         if failure is not None:
             raise failure
         return answer
+
+    def _wait(self) -> None:
+        """Wait for an answer, or the end of the child, as long as the limit allows."""
+        if self._limit_s is None:
+            return
+        start = time.monotonic()
+        if not self._connection.poll(max(self._limit_s - self._used_s, 0.0)):
+            raise DrcDeployError(f"it took longer than {self._limit_s:g} s in all.", "Allow more with --case-seconds.")
+        self._used_s += time.monotonic() - start
 
     def _ended(self) -> DrcDeployError:
         self._process.join(DEATH_TIMEOUT_S)

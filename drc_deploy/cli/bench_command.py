@@ -1,20 +1,33 @@
 """``drc-deploy bench``."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from drc_deploy.cli import bench_compare, options
-from drc_deploy.errors import DrcDeployError
+from drc_deploy.errors import DrcDeployError, UsageError
+
+if TYPE_CHECKING:
+    from drc_deploy.bench.campaign import BenchOptions
+    from drc_deploy.bench.report import Report
 
 LONGEST_S = 3600
+LONGEST_LIMIT_S = 30 * 24 * 3600
+PEERS = ("torch", "openvino", "ncnn", "trtexec")
 
 
 def _check_seconds(context: click.Context, parameter: click.Parameter, value: float) -> float:
     """Refuse what ends never; unlike a range, also NaN."""
     if not 0 <= value <= LONGEST_S:
         raise click.BadParameter(f"give 0 to {LONGEST_S} seconds.", context, parameter)
+    return value
+
+
+def _check_limit(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """Refuse a limit that nothing can keep; unlike a range, also NaN."""
+    if value is not None and not 0 < value <= LONGEST_LIMIT_S:
+        raise click.BadParameter(f"give more than 0 and at most {LONGEST_LIMIT_S} seconds.", context, parameter)
     return value
 
 
@@ -61,27 +74,99 @@ class BenchCommand(click.Command):
 @click.option("--min-runs", type=click.IntRange(1), default=40, show_default=True, help="Timed runs of each engine.")
 @options.threads_option
 @options.precision_option
+@click.option(
+    "--against",
+    type=click.Choice(PEERS),
+    multiple=True,
+    help="Measure the same networks in another program too, where it is installed. May be given more than once.",
+)
+@click.option(
+    "--case-seconds",
+    type=float,
+    callback=_check_limit,
+    help="The most an engine may take in all, or it is out of the run.  [default: no limit; 600 in a suite]",
+)
+@click.option(
+    "--suite",
+    type=click.Choice(["matrix"]),
+    help="matrix: every engine in every way that this machine can run it. Stopped, the same command goes on.",
+)
+@click.option(
+    "--suite-seconds", type=float, callback=_check_limit, help="After this time no part of a suite begins any more."
+)
 @options.json_option
-def command(as_json: bool, out: Path | None, size: tuple[int, int], **arguments: object) -> None:
+def command(
+    as_json: bool,
+    out: Path | None,
+    size: tuple[int, int],
+    suite: str | None,
+    suite_seconds: float | None,
+    **arguments: object,
+) -> None:
     """Measure latency, memory and quality of ENGINEs in one run, and write report.json, .html, .md and .csv.
 
     ENGINE is a shipped name, a checkpoint, an .onnx or a .plan file; without any, everything in the work folder is
     measured. The engines take turns, each in a process of its own.
     """
-    from drc_deploy import records
     from drc_deploy.bench.campaign import BenchOptions, run_bench
+
+    if suite is None and suite_seconds is not None:
+        raise UsageError("--suite-seconds is for suites.", "Give --suite matrix too.")
+    if suite is not None and arguments["precision"] is not None:
+        raise UsageError(
+            "a suite takes checkpoints in fp32, and exported files in their own precision.", "Leave --precision out."
+        )
+    workdir = Path(str(arguments["workdir"]))
+    folder = out or workdir / "bench"
+    settings = BenchOptions(out=folder, height=size[0], width=size[1], **arguments)  # type: ignore[arg-type]
+    if suite is None:
+        report = run_bench(settings)
+        _publish(report, folder, as_json)
+        _require_engines(report)
+    else:
+        _run_suite(settings, suite_seconds, as_json)
+
+
+def _run_suite(settings: "BenchOptions", seconds: float | None, as_json: bool) -> None:
+    """Measure a suite; one that is stopped, or fails, leaves a report of what was measured."""
+    from drc_deploy.bench.suite.matrix import plan_text
+    from drc_deploy.bench.suite.run import MatrixSuite
+
+    suite = MatrixSuite(settings, seconds)
+    click.echo(plan_text(suite.matrix), err=True)
+    latest: Report | None = None
+    try:
+        for report in suite.reports():
+            latest = report
+    finally:
+        if latest is not None:
+            _publish(latest, settings.out, as_json)
+    if latest is None:
+        raise DrcDeployError("the time was over before a part of the suite was measured.", "Give --suite-seconds more.")
+    if latest.suite and latest.suite.complete:
+        suite.forget()
+    _require_engines(latest)
+
+
+def _publish(report: "Report", folder: Path, as_json: bool) -> None:
+    """Write the report and print it."""
+    from drc_deploy import records
     from drc_deploy.bench.console import report_table
     from drc_deploy.bench.page import write_page
     from drc_deploy.bench.publishing.publish import write_tables
     from drc_deploy.bench.report import write_report
 
-    workdir = Path(str(arguments["workdir"]))
-    folder = out or workdir / "bench"
-    settings = BenchOptions(out=folder, height=size[0], width=size[1], **arguments)  # type: ignore[arg-type]
-    report = run_bench(settings)
     files = {"report": str(write_report(report, folder)), "page": str(write_page(report, folder))}
     files |= write_tables([report], folder)
     text = f"{report_table(report)}\n\nReport: {files['page']} (open it in a browser)\n        {files['report']}"
     options.emit(records.to_dict(report) | {"files": files}, as_json=as_json, text=text)
+
+
+def _require_engines(report: "Report") -> None:
+    """Fail where nothing was measured.
+
+    Raises:
+        DrcDeployError: there is no engine in the report.
+    """
     if not report.engines:
         raise DrcDeployError("no engine could be measured; the reasons are in the report.", "See `drc-deploy doctor`.")

@@ -74,3 +74,11 @@ def test_an_engine_in_the_middle_of_a_run_is_not_waited_for() -> None:
     start = time.monotonic()
     process.close()
     assert time.monotonic() - start < 6
+
+
+def test_an_engine_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    start = time.monotonic()
+    with pytest.raises(DrcDeployError, match=r"it took longer than 0\.5 s in all\.") as caught:
+        EngineProcess(OpenFake(tmp_path / "stalls", None), 0.5).ask(Session.upscale, np.zeros((8, 8, 3), np.uint8))
+    assert "--case-seconds" in caught.value.hint
+    assert time.monotonic() - start < 30

@@ -78,3 +78,42 @@ def test_a_report_folder_that_is_a_file_is_an_error_without_leftovers(
     assert run("bench", "--workdir", tmp_path, *QUICK) == 1
     assert "cannot write" in capsys.readouterr().err
     assert (tmp_path / "bench").read_text() == "in the way"
+
+
+def test_a_suite_measures_tiles_and_batches_of_the_same_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_nearest(tmp_path / "n.onnx")
+    sizes = ("--size", "70x72", "--min-runs", "8", "--min-seconds", "0", "--threads", "1")
+    assert run("bench", "--suite", "matrix", "--workdir", tmp_path, *sizes) == 0
+    captured = capsys.readouterr()
+    report = read_report(tmp_path / "bench/report.json")
+    names = {engine.name for engine in report.engines}
+    assert {"n.onnx", "n.onnx, tiles of 64"} <= names
+    assert all(f"    {name}\n" in captured.err for name in names)
+    assert len({engine.quality.psnr_y for engine in report.engines}) == 1  # nearest neighbour has no seams
+    assert not (tmp_path / "bench/suite.state").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--suite-seconds", "5"),
+        ("--suite", "matrix", "--suite-seconds", "nan"),
+        ("--case-seconds", "0"),
+        ("--case-seconds", "inf"),
+        ("--against", "everyone"),
+        ("--suite", "all"),
+    ],
+)
+def test_impossible_suites_and_peers_are_wrong_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    assert run("bench", "--workdir", tmp_path, *arguments) == 2
+
+
+def test_a_peer_that_is_not_installed_is_not_measured_and_says_how_to_get_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    write_nearest(tmp_path / "n.onnx")
+    assert run("bench", "--workdir", tmp_path, "--against", "trtexec", *QUICK) == 0
+    assert "skipped: trtexec: trtexec is not installed. It comes with" in capsys.readouterr().out

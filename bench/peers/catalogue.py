@@ -1,0 +1,118 @@
+"""Which other programs `bench --against` knows, in which ways each runs a network, and what it needs."""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from drc_deploy.bench.peers import trtexec_peer
+from drc_deploy.bench.peers.ncnn_peer import NcnnPeer
+from drc_deploy.bench.peers.openvino_peer import Hint, OpenVinoPeer
+from drc_deploy.bench.peers.peer_upscaler import PeerBackend, PeerUpscaler
+from drc_deploy.bench.peers.torch_peer import Layout, TorchPeer
+from drc_deploy.bench.worker import Engine
+from drc_deploy.runtime.cuda_memory import has_cuda_driver
+
+Source = Literal["checkpoint", "onnx", "plan or onnx"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a child process opens."""
+
+    path: Path
+    threads: int | None
+    size: tuple[int, int]
+    """Height and width of the image that latency is measured on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """Another program."""
+
+    packages: tuple[str, ...]
+    """What must be importable."""
+    install: str
+    """How to get it, in a sentence."""
+    source: Source
+    """Of which file of ours it runs the network."""
+    variants: Callable[[], Sequence[str]]
+    open: Callable[[str, Request], PeerBackend]
+    """Loads a network in the given variant."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPeer:
+    """Loads a network in another program, inside the child process."""
+
+    library: str
+    variant: str
+    request: Request
+
+    def __call__(self) -> Engine:
+        """Load it."""
+        return PeerUpscaler(LIBRARIES[self.library].open(self.variant, self.request))
+
+
+def _torch_variants() -> Sequence[str]:
+    """Half precision on GPUs only: a CPU computes it slower than float32."""
+    return get_args(Layout) if has_cuda_driver() else [name for name in get_args(Layout) if "fp16" not in name]
+
+
+def _open_torch(variant: str, request: Request) -> PeerBackend:
+    layout: Layout = next(name for name in get_args(Layout) if name == variant)
+    return TorchPeer(request.path, layout, request.threads)
+
+
+def _open_openvino(variant: str, request: Request) -> PeerBackend:
+    hint: Hint = next(name for name in get_args(Hint) if name == variant)
+    return OpenVinoPeer(request.path, hint, request.threads)
+
+
+def _open_ncnn(_variant: str, request: Request) -> PeerBackend:
+    return NcnnPeer(request.path, request.threads)
+
+
+def _open_trtexec(_variant: str, request: Request) -> PeerBackend:
+    program = trtexec_peer.find_program() or trtexec_peer.PROGRAM
+    return trtexec_peer.TrtexecPeer(request.path, request.size, program)
+
+
+LIBRARIES = {
+    "torch": Library(
+        packages=("torch",),
+        install="Install it: pip install 'drc-deploy[train]'.",
+        source="checkpoint",
+        variants=_torch_variants,
+        open=_open_torch,
+    ),
+    "openvino": Library(
+        packages=("openvino",),
+        install="Install it: pip install openvino.",
+        source="onnx",
+        variants=lambda: get_args(Hint),
+        open=_open_openvino,
+    ),
+    "ncnn": Library(
+        packages=("ncnn", "pnnx", "torch"),
+        install="Install it: pip install ncnn pnnx torch.",
+        source="checkpoint",
+        variants=lambda: ("float32",),
+        open=_open_ncnn,
+    ),
+    "trtexec": Library(
+        packages=(),
+        install="It comes with NVIDIA's TensorRT packages and with JetPack, not with pip; put it in the PATH.",
+        source="plan or onnx",
+        variants=lambda: ("fixed size",),
+        open=_open_trtexec,
+    ),
+}
+"""What was given to ``--against`` -> how it is measured."""
+
+
+def missing_parts(library: str) -> list[str]:
+    """Give what of a library is not installed here."""
+    missing = [name for name in LIBRARIES[library].packages if importlib.util.find_spec(name) is None]
+    return ["trtexec"] if library == "trtexec" and trtexec_peer.find_program() is None else missing

@@ -1,0 +1,117 @@
+"""A checkpoint converted with pnnx, in ncnn on the CPU, in float32."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drc_deploy.bench.peers.peer_upscaler import PeerBackend
+from drc_deploy.checkpoint_info import read_checkpoint_info
+from drc_deploy.engine_info import EngineInfo
+from drc_deploy.errors import ArtefactError
+from drc_deploy.files import sha256_of
+from drc_deploy.runtime.backend import Pixels, check_batch
+from drc_deploy.runtime.memory_plan import usable_cores
+
+CONVERTER_TIMEOUT_S = 300.0
+_HALF_OPTIONS = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage")
+
+
+class NcnnPeer(PeerBackend):
+    """ncnn over what pnnx makes of a checkpoint; Winograd convolutions as ncnn chooses them."""
+
+    def __init__(self, path: Path, threads: int | None) -> None:
+        """Convert and load ``path``; ``threads`` None: as many as cores may be used."""
+        import ncnn
+
+        self._ncnn, self._threads = ncnn, threads or usable_cores()
+        checkpoint = read_checkpoint_info(path)
+        self._info = EngineInfo(
+            model=checkpoint.model,
+            scale=checkpoint.scale,
+            precision="fp32",
+            io_dtype="float32",
+            tile=None,
+            max_batch=1,
+            receptive_field=0,
+            global_operations=True,
+            params=checkpoint.params,
+            widths=checkpoint.widths,
+            checkpoint_sha256=sha256_of(path),
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            _convert(path, Path(folder))
+            self._net = self._load(Path(folder))
+
+    def _load(self, folder: Path) -> Any:
+        net = self._ncnn.Net()
+        net.opt.num_threads = self._threads
+        for option in _HALF_OPTIONS:
+            setattr(net.opt, option, False)
+        # Zero means that it was read.
+        if net.load_param(str(folder / "net.ncnn.param")) or net.load_model(str(folder / "net.ncnn.bin")):
+            raise ArtefactError("ncnn cannot load what pnnx made of the checkpoint.")
+        return net
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the checkpoint holds."""
+        return self._info
+
+    @property
+    def device(self) -> str:
+        """Always the CPU."""
+        return "ncnn CPU"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """See ``PeerBackend``."""
+        return {
+            "ncnn": metadata.version("ncnn"),
+            "pnnx": metadata.version("pnnx"),
+            "threads": str(self._threads),
+            "precision": "float32; fp16 and bf16 storage off",
+            "load time": "with the conversion",
+        }
+
+    def run(self, batch: Pixels) -> Pixels:
+        """Upscale a batch of one; see ``Backend.run``."""
+        check_batch(batch, self._info)
+        extractor = self._net.create_extractor()
+        planes = np.ascontiguousarray(batch[0].transpose(2, 0, 1))  # lives until the end: a Mat only points at it
+        extractor.input("in0", self._ncnn.Mat(planes))
+        failed, output = extractor.extract("out0")
+        if failed:
+            raise ArtefactError(f"ncnn could not run {self._info.model} on an input of {batch.shape}.")
+        upscaled = np.array(output)
+        if upscaled.ndim != 3:
+            raise ArtefactError(f"ncnn gave {upscaled.shape} for an image of {batch.shape[1:]}.")
+        return np.ascontiguousarray(upscaled.transpose(1, 2, 0)[None])
+
+    def close(self) -> None:
+        """Drop the network, which frees its memory."""
+        self._net = None
+
+
+def _convert(path: Path, folder: Path) -> None:
+    """Run the converter in a process of its own.
+
+    Raises:
+        ArtefactError: it failed.
+    """
+    command = [sys.executable, "-m", "drc_deploy.bench.peers.ncnn_convert", str(path), str(folder)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=CONVERTER_TIMEOUT_S, env=environment, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ArtefactError(f"pnnx did not convert {path} in {CONVERTER_TIMEOUT_S:.0f} s.") from error
+    if done.returncode != 0 or not (folder / "net.ncnn.bin").is_file():
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise ArtefactError(f"pnnx cannot convert {path}: {said[-1] if said else 'it said nothing'}.")

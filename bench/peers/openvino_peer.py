@@ -1,0 +1,105 @@
+"""An exported ONNX in OpenVINO itself, on the CPU, in float32."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from drc_deploy.bench.peers.peer_upscaler import TIMED, PeerBackend, Upscale
+from drc_deploy.bench.timing import Budget, Round, time_runs
+from drc_deploy.engine_info import METADATA_KEY, EngineInfo
+from drc_deploy.errors import ArtefactError
+from drc_deploy.metrics import UInt8Image
+from drc_deploy.onnx_metadata import read_onnx_metadata
+from drc_deploy.runtime.backend import Pixels, check_batch
+
+Hint = Literal["latency", "throughput"]
+
+
+class OpenVinoPeer(PeerBackend):
+    """OpenVINO over a file that ``drc-deploy export`` wrote."""
+
+    def __init__(self, path: Path, hint: Hint, threads: int | None) -> None:
+        """Compile ``path``; ``threads`` None: as many as OpenVINO takes."""
+        import openvino
+
+        self._openvino, self._hint = openvino, hint
+        self._info = EngineInfo.from_json(read_onnx_metadata(path)[METADATA_KEY], str(path))
+        properties: dict[str, Any] = {
+            "PERFORMANCE_HINT": hint.upper(),
+            "INFERENCE_PRECISION_HINT": "f32",  # left to itself it computes in bfloat16 where the CPU can
+            "ENABLE_CPU_PINNING": False,  # pinned threads of two processes meet on the same cores
+        }
+        if threads is not None:
+            properties["INFERENCE_NUM_THREADS"] = threads
+        try:
+            self._model = openvino.Core().compile_model(str(path), "CPU", properties)
+        except Exception as error:  # its exceptions have no common public base
+            first_line = str(error).strip().splitlines()[0]
+            raise ArtefactError(f"OpenVINO cannot load {path}: {first_line}.") from error
+        self._request = self._model.create_infer_request()
+        self._in_flight: int = self._model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the file says about itself."""
+        return self._info
+
+    @property
+    def device(self) -> str:
+        """What OpenVINO says that it runs on."""
+        return f"OpenVINO {', '.join(self._model.get_property('EXECUTION_DEVICES'))}"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """See ``PeerBackend``."""
+        settings = {
+            "openvino": str(self._openvino.__version__).split("-", maxsplit=1)[0],
+            "hint": self._hint,
+            "precision": self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name(),
+            "threads": str(self._model.get_property("INFERENCE_NUM_THREADS")),
+            "streams": str(self._model.get_property("NUM_STREAMS")),
+        }
+        if self._hint == "throughput":
+            settings[TIMED] = f"{self._in_flight} images in flight, its time divided by {self._in_flight}"
+        return settings
+
+    def run(self, batch: Pixels) -> Pixels:
+        """Upscale a batch; see ``Backend.run``."""
+        check_batch(batch, self._info)
+        result: Pixels = self._guarded(lambda: self._infer(batch))
+        return result
+
+    def _infer(self, batch: Pixels) -> Pixels:
+        result: Pixels = self._request.infer([batch])[self._model.output(0)].copy()
+        return result
+
+    def time(self, upscale: Upscale, image: UInt8Image, budget: Budget) -> Round:
+        """Time single images, or with the throughput hint as many in flight as OpenVINO asks for."""
+        if self._hint == "latency":
+            return time_runs(lambda: upscale(image), budget)
+        queue = self._openvino.AsyncInferQueue(self._model, self._in_flight)
+        results: dict[int, Pixels] = {}
+        queue.set_callback(lambda request, index: results.update({index: request.get_output_tensor(0).data.copy()}))
+        batch = image[None].astype(np.dtype(self._info.io_dtype))
+
+        def run_many() -> None:
+            for index in range(self._in_flight):
+                queue.start_async([batch], index)
+            queue.wait_all()
+
+        self._guarded(run_many)  # not timed: a new queue allocates
+        timed = self._guarded(lambda: time_runs(run_many, budget))
+        return Round(timed.start_s, timed.end_s, tuple(sample / self._in_flight for sample in timed.samples_ms))
+
+    def _guarded(self, action: Callable[[], Any]) -> Any:
+        try:
+            return action()
+        except RuntimeError as error:
+            first_line = str(error).strip().splitlines()[0]
+            raise ArtefactError(f"OpenVINO could not run {self._info.model}: {first_line}.") from error
+
+    def close(self) -> None:
+        """Drop what was compiled, which frees its memory."""
+        self._request = self._model = None

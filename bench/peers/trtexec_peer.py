@@ -1,0 +1,199 @@
+"""A plan, or an ONNX, in NVIDIA's ``trtexec``: what it says of itself is a time without the host's share.
+
+Its defaults differ between versions (11 leaves copies out, and uses CUDA graphs and a spinning wait; 10 does the
+reverse), so everything that it knows by name is asked for, and told in the report.
+"""
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from drc_deploy.bench.peers.peer_upscaler import TIMED, PeerBackend, Upscale
+from drc_deploy.bench.timing import Budget, Round
+from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo, read_sidecar
+from drc_deploy.errors import ArtefactError
+from drc_deploy.metrics import UInt8Image
+from drc_deploy.onnx_metadata import read_onnx_metadata
+from drc_deploy.runtime.backend import Pixels, check_batch
+
+PROGRAM = "trtexec"
+JETPACK_PROGRAM = Path("/usr/src/tensorrt/bin/trtexec")
+"""Where JetPack and NVIDIA's Debian packages put it, outside the search path."""
+BUILD_TIMEOUT_S = 1800.0
+RUN_TIMEOUT_S = 120.0
+"""For a run, beside the time that it is asked to measure."""
+WARM_UP_MS = 200
+RUN_FLAGS = ("--includeDataTransfers", "--useSpinWait", "--useCudaGraph")
+"""Those of them that a version does not list in its help it does by itself, or cannot."""
+BUILD_FLAGS = ("--stronglyTyped", "--noTF32", "--skipInference")
+
+
+def find_program() -> str | None:
+    """Give the path of ``trtexec``; None where it is not installed."""
+    return shutil.which(PROGRAM) or shutil.which(str(JETPACK_PROGRAM))
+
+
+class TrtexecPeer(PeerBackend):
+    """``trtexec`` over a plan; of an ONNX it builds one first, for inputs of one size."""
+
+    def __init__(self, path: Path, size: tuple[int, int], program: str) -> None:
+        """Load ``path`` (.plan or .onnx); ``size`` is the input of a plan that is to be built, (height, width)."""
+        self._program = program
+        self._folder = tempfile.TemporaryDirectory()
+        self._known = self._call(["--help"], RUN_TIMEOUT_S, may_fail=True)
+        info = _read_info(path)
+        self._info = dataclasses.replace(info, tile=info.tile or size, max_batch=1)
+        self._fixed_shape = info.tile is not None and info.max_batch == 1
+        self._plan = path if path.suffix == ".plan" else self._build(path)
+        self._warnings: list[str] = []
+
+    def _build(self, onnx: Path) -> Path:
+        plan = Path(self._folder.name) / "built.plan"
+        shapes = [] if self._fixed_shape else [f"--{which}Shapes={self._shape}" for which in ("min", "opt", "max")]
+        flags = [f"--onnx={onnx}", f"--saveEngine={plan}", *shapes, *self._supported(BUILD_FLAGS)]
+        self._call(flags, BUILD_TIMEOUT_S)
+        return plan
+
+    @property
+    def _shape(self) -> str:
+        height, width = self._info.tile or (0, 0)
+        return f"{INPUT_NAME}:1x{height}x{width}x3"
+
+    def _supported(self, flags: Sequence[str]) -> list[str]:
+        return [flag for flag in flags if re.search(rf"{flag}\b", self._known)]
+
+    @property
+    def _run_flags(self) -> list[str]:
+        shapes = [] if self._fixed_shape else [f"--shapes={self._shape}"]
+        return [*shapes, *self._supported(RUN_FLAGS)]
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the file says about itself, with the input that is measured."""
+        return self._info
+
+    @property
+    def device(self) -> str:
+        """The program: what it takes of the GPU cannot be seen from here, since it ends after every call."""
+        return PROGRAM
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """See ``PeerBackend``."""
+        version = re.search(r"TensorRT(?:\.trtexec \[TensorRT)? v(?:ersion: )?([\d.]+)", self._known)
+        settings = {
+            "trtexec": version[1] if version else "of unknown version",
+            "flags": " ".join(self._run_flags),
+            TIMED: "copy to the GPU, computation and copy back, as the GPU's events tell; nothing of the host",
+            "host memory": "of the process that starts trtexec",
+        }
+        return settings | ({"trtexec warns": " ".join(self._warnings)} if self._warnings else {})
+
+    def run(self, batch: Pixels) -> Pixels:
+        """Upscale a batch of one; see ``Backend.run``."""
+        check_batch(batch, self._info)
+        output = Path(self._folder.name) / "output.json"
+        self._infer(batch, ["--warmUp=0", "--duration=0", "--iterations=1", f"--exportOutput={output}"], RUN_TIMEOUT_S)
+        tile = self._info.tile or (0, 0)
+        shape = (1, *(side * self._info.scale for side in tile), 3)
+        return read_output(output, shape, self._info.io_dtype)
+
+    def time(self, upscale: Upscale, image: UInt8Image, budget: Budget) -> Round:
+        """Let it time itself; ``image`` as large as the tile."""
+        times = Path(self._folder.name) / "times.json"
+        start = time.perf_counter()
+        flags = [f"--warmUp={WARM_UP_MS}", f"--duration={max(round(budget.min_seconds), 1)}"]
+        flags += [f"--iterations={budget.min_runs}", f"--exportTimes={times}"]
+        if image.shape[:2] != self._info.tile:
+            raise ArtefactError(
+                f"trtexec runs single tiles of {self._info.tile}, and the input is {image.shape[:2]}.",
+                "Give --size as large as the plan's tile.",
+            )
+        batch = image[None].astype(np.dtype(self._info.io_dtype))
+        said = self._infer(batch, flags, RUN_TIMEOUT_S + budget.min_seconds)
+        self._warnings = sorted({*self._warnings, *re.findall(r"\[W\] \* (.+)", said)})
+        return Round(start, time.perf_counter(), read_times(times))
+
+    def _infer(self, batch: Pixels, flags: Sequence[str], timeout_s: float) -> str:
+        content = Path(self._folder.name) / "input.bin"
+        content.write_bytes(np.ascontiguousarray(batch).tobytes())
+        fixed = [f"--loadEngine={self._plan}", f"--loadInputs={INPUT_NAME}:{content}"]
+        return self._call([*fixed, *self._run_flags, *flags], timeout_s)
+
+    def _call(self, flags: Sequence[str], timeout_s: float, *, may_fail: bool = False) -> str:
+        """Run it and give what it printed.
+
+        Raises:
+            ArtefactError: it failed, or took too long.
+        """
+        try:
+            done = subprocess.run(
+                [self._program, *flags],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ArtefactError(f"trtexec did not end in {timeout_s:.0f} s.") from error
+        except OSError as error:
+            raise ArtefactError(f"{self._program} cannot be run: {error.strerror}.") from error
+        if done.returncode != 0 and not may_fail:
+            raise ArtefactError(f"trtexec failed: {_first_error(done.stdout)}.")
+        return done.stdout
+
+    def close(self) -> None:
+        """Remove what was built."""
+        self._folder.cleanup()
+
+
+def _read_info(path: Path) -> EngineInfo:
+    if path.suffix == ".onnx":
+        return EngineInfo.from_json(read_onnx_metadata(path)[METADATA_KEY], str(path))
+    sidecar = read_sidecar(path)
+    if sidecar is None:
+        raise ArtefactError(f"{path} has no sidecar, which says what it takes.", "Export the plan again.")
+    return sidecar.engine
+
+
+def _first_error(said: str) -> str:
+    lines = [line.strip().rstrip(".") for line in said.splitlines() if line.strip()]
+    return next((line for line in lines if "[E]" in line), lines[-1] if lines else "it said nothing")
+
+
+def read_times(path: Path) -> tuple[float, ...]:
+    """Give the milliseconds of each query that ``--exportTimes`` wrote: copies and computation.
+
+    Raises:
+        ArtefactError: the file is not that.
+    """
+    try:
+        times = tuple(float(query["latencyMs"]) for query in json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(f"trtexec wrote no times that can be read: {type(error).__name__}: {error}.") from error
+    if not times or min(times) <= 0:
+        raise ArtefactError("trtexec wrote no times.")
+    return times
+
+
+def read_output(path: Path, shape: tuple[int, ...], dtype: str) -> Pixels:
+    """Give the image that ``--exportOutput`` wrote as an array of ``shape``.
+
+    Raises:
+        ArtefactError: the file is not that.
+    """
+    try:
+        tensors = {tensor["name"]: tensor["values"] for tensor in json.loads(path.read_text(encoding="utf-8"))}
+        return np.array(tensors[OUTPUT_NAME], np.dtype(dtype)).reshape(shape)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise ArtefactError(f"trtexec wrote no output that can be read: {type(error).__name__}: {error}.") from error

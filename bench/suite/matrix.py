@@ -1,0 +1,145 @@
+"""The matrix: every engine file x tile x batch x provider, as data, before anything is loaded."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drc_deploy.bench.subjects import Subject
+from drc_deploy.bench.suite.record import Case, LeftOut
+from drc_deploy.checkpoint_info import read_checkpoint_info
+from drc_deploy.engine_info import METADATA_KEY, EngineInfo, read_sidecar
+from drc_deploy.errors import ArtefactError
+from drc_deploy.files import sha256_of
+from drc_deploy.onnx_metadata import read_onnx_metadata
+
+TILES_PX = (64, 128, 256)
+LARGEST_GROUP = 8
+"""Cases that are loaded at a time: each is a process with a network of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFile:
+    """What must be known of a file to plan its cases."""
+
+    subject: Subject
+    sha256: str
+    network: str
+    """SHA-256 of the checkpoint, which all files of a network share."""
+    any_size: bool
+    max_batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCase:
+    """A case and the file that it runs."""
+
+    subject: Subject
+    """Named as the case."""
+    sha256: str
+    case: Case
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """The plan of a suite."""
+
+    groups: tuple[tuple[PlannedCase, ...], ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def read_engine_file(subject: Subject) -> EngineFile:
+    """Read what a file says about itself.
+
+    Raises:
+        ArtefactError: it is damaged, or of another program.
+    """
+    path, sha256 = subject.path, sha256_of(subject.path)
+    if path.suffix == ".safetensors":
+        read_checkpoint_info(path)
+        return EngineFile(subject, sha256, sha256, any_size=True, max_batch=1)
+    info = _read_info(path)
+    if info is None:  # a plan that lost its sidecar
+        return EngineFile(subject, sha256, sha256, any_size=False, max_batch=1)
+    return EngineFile(subject, sha256, info.checkpoint_sha256, info.tile is None, info.max_batch)
+
+
+def _read_info(path: Path) -> EngineInfo | None:
+    if path.suffix == ".plan":
+        sidecar = read_sidecar(path)
+        return sidecar.engine if sidecar else None
+    metadata = read_onnx_metadata(path)
+    if METADATA_KEY not in metadata:
+        raise ArtefactError(
+            f"{path} is an ONNX file of another program.", "Make one with `drc-deploy export CHECKPOINT`."
+        )
+    return EngineInfo.from_json(metadata[METADATA_KEY], str(path))
+
+
+def plan_matrix(files: Sequence[EngineFile], size: tuple[int, int], *, cpu_too: bool) -> Matrix:
+    """Plan all cases.
+
+    Args:
+        files: the engines.
+        size: height and width of the image that latency is measured on.
+        cpu_too: whether ONNX Runtime has another provider than its CPU provider, so that both are to be measured.
+    """
+    first: dict[str, EngineFile] = {}
+    left_out = [] if cpu_too else [LeftOut("providers", "ONNX Runtime has its CPU provider only here")]
+    networks: dict[str, list[PlannedCase]] = {}
+    for file in files:
+        same = first.setdefault(file.sha256, file)
+        if same is not file:
+            left_out.append(LeftOut(file.subject.name, f"it is the same file as {same.subject.name}"))
+            continue
+        if not file.any_size:
+            left_out.append(LeftOut(f"{file.subject.name}, tiles", "it takes one size only"))
+        networks.setdefault(file.network, []).extend(_cases(file, size, cpu_too))
+    tiles = [side for side in TILES_PX if side >= max(size)]
+    if tiles:
+        reason = f"the input of {size[1]}x{size[0]} is no larger"
+        left_out.append(LeftOut(f"tiles of {' and '.join(map(str, tiles))}", reason))
+    return Matrix(tuple(group for cases in networks.values() for group in _groups(cases)), tuple(left_out))
+
+
+def _cases(file: EngineFile, size: tuple[int, int], cpu_too: bool) -> Iterator[PlannedCase]:
+    """Give the cases of one file, first the one that `upscale` would take."""
+    tiles = [side for side in TILES_PX if side < max(size)] if file.any_size else []
+    onnx = file.subject.path.suffix == ".onnx"
+    for tile in (None, *tiles):
+        yield _case(file, Case("", "default", tile, None))
+        if tile is not None and file.max_batch > 1:
+            yield _case(file, Case("", "default", tile, file.max_batch))
+        if onnx and cpu_too and tile is None:
+            yield _case(file, Case("", "cpu", None, None))
+
+
+def _case(file: EngineFile, case: Case) -> PlannedCase:
+    parts = [file.subject.name]
+    parts += [f"tiles of {case.tile}"] if case.tile else []
+    parts += [f"{case.batch} a call"] if case.batch else []
+    parts += ["CPU provider"] if case.backend == "cpu" else []
+    return PlannedCase(Subject(", ".join(parts), file.subject.path), file.sha256, case)
+
+
+def _groups(cases: Sequence[PlannedCase]) -> Iterator[tuple[PlannedCase, ...]]:
+    """Let the cases of one network take turns, as many as may be loaded at a time."""
+    ordered = sorted(cases, key=lambda planned: (planned.case.tile or 0, planned.case.batch or 0))
+    name = f"the network of {ordered[0].subject.name}"
+    for start in range(0, len(ordered), LARGEST_GROUP):
+        part = f", part {start // LARGEST_GROUP + 1}" if len(ordered) > LARGEST_GROUP else ""
+        yield tuple(_named(planned, name + part) for planned in ordered[start : start + LARGEST_GROUP])
+
+
+def _named(planned: PlannedCase, group: str) -> PlannedCase:
+    case = planned.case
+    return PlannedCase(planned.subject, planned.sha256, Case(group, case.backend, case.tile, case.batch))
+
+
+def plan_text(matrix: Matrix) -> str:
+    """Give the plan in lines."""
+    count = sum(map(len, matrix.groups))
+    lines = [f"{count} cases in {len(matrix.groups)} groups; the cases of a group take turns:"]
+    for group in matrix.groups:
+        lines.append(f"  {group[0].case.group}")
+        lines += [f"    {planned.subject.name}" for planned in group]
+    return "\n".join([*lines, *(f"left out: {item.what}: {item.why}" for item in matrix.left_out)])

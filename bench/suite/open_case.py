@@ -1,0 +1,71 @@
+"""Opens an engine as a case says, inside the child process."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from drc_deploy.bench.suite.record import Case
+from drc_deploy.bench.worker import Engine
+from drc_deploy.engine_info import EngineInfo
+from drc_deploy.runtime.backend import Backend, Pixels, open_backend
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCase:
+    """Loads an engine file with the provider, tile and batch of a case."""
+
+    path: Path
+    threads: int | None
+    case: Case
+
+    def __call__(self) -> Engine:
+        """Load it; a case that asks for nothing special is opened as `upscale` does."""
+        from drc_deploy.runtime.upscaler import Upscaler
+
+        if self.case.batch is None and self.case.backend == "default":
+            return Upscaler.open(self.path, tile=self.case.tile, threads=self.threads)
+        backend = self._open_backend()
+        batched = backend if self.case.batch is None else _Batches(backend, self.case.batch)
+        return Upscaler(batched, tile=self.case.tile)
+
+    def _open_backend(self) -> Backend:
+        if self.case.backend == "default":
+            return open_backend(self.path, threads=self.threads)
+        from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
+
+        return OnnxRuntimeBackend(self.path, threads=self.threads, cpu_only=True)
+
+
+class _Batches(Backend):
+    """A backend that asks for batches of a given size."""
+
+    def __init__(self, backend: Backend, batch: int) -> None:
+        self._backend, self._batch = backend, batch
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._backend.info
+
+    @property
+    def device(self) -> str:
+        return self._backend.device
+
+    @property
+    def preferred_batch(self) -> int:
+        return self._batch
+
+    @property
+    def workers(self) -> int:
+        return self._backend.workers
+
+    def use_workers(self, count: int) -> None:
+        self._backend.use_workers(count)
+
+    def run(self, batch: Pixels) -> Pixels:
+        return self._backend.run(batch)
+
+    def stream(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
+        return self._backend.stream(batches)
+
+    def close(self) -> None:
+        self._backend.close()

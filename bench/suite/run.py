@@ -1,0 +1,186 @@
+"""Measures the groups of a suite one after the other, and joins their reports to one."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drc_deploy.bench import campaign
+from drc_deploy.bench.campaign import BenchOptions
+from drc_deploy.bench.machine import describe_machine
+from drc_deploy.bench.report import NotMeasured, Report
+from drc_deploy.bench.subjects import Subject, find_subjects
+from drc_deploy.bench.suite.matrix import EngineFile, Matrix, PlannedCase, plan_matrix, read_engine_file
+from drc_deploy.bench.suite.open_case import OpenCase
+from drc_deploy.bench.suite.record import Case, Group, Suite
+from drc_deploy.bench.suite.state import State, group_key
+from drc_deploy.bench.telemetry.instruments import find_instruments
+from drc_deploy.bench.telemetry.watch import OpenInstruments
+from drc_deploy.bench.worker import OpenEngine
+from drc_deploy.errors import ArtefactError, MissingDependencyError, OutputError
+from drc_deploy.runtime.cuda_memory import has_cuda_driver
+from drc_deploy.runtime.onnx_providers import CUDA, OPENVINO, import_onnxruntime
+
+CASE_SECONDS = 600.0
+"""The most that a case may take where nothing else is asked for."""
+
+OpenCaseOf = Callable[[Path, int | None, Case], OpenEngine]
+
+
+@dataclass(frozen=True, slots=True)
+class Doubles:
+    """What tests put in the place of networks and instruments."""
+
+    open_case: OpenCaseOf = OpenCase
+    open_instruments: OpenInstruments = find_instruments
+
+
+class MatrixSuite:
+    """One suite: planned when it is made, measured by ``reports``.
+
+    Attributes:
+        matrix: The plan.
+    """
+
+    def __init__(self, options: BenchOptions, seconds: float | None, doubles: Doubles = Doubles()) -> None:
+        """Plan the suite.
+
+        Args:
+            options: as for a single run.
+            seconds: after this time no group begins; None: no limit.
+            doubles: stand-ins.
+
+        Raises:
+            DrcDeployError: nothing to measure was found, the images cannot be used, or the folder is not writable.
+        """
+        self._options = dataclasses.replace(options, case_seconds=options.case_seconds or CASE_SECONDS)
+        self._seconds, self._doubles = seconds, doubles
+        self._state = State(options.out)
+        self._machine = describe_machine()
+        self._warnings: list[str] = []
+        self._resumed = 0
+        subjects = find_subjects(options.engines, options.workdir)
+        campaign.check_inputs(options)
+        files, self._damaged = _read_files(subjects)
+        self.matrix: Matrix = plan_matrix(files, (options.height, options.width), cpu_too=_has_other_provider())
+
+    def reports(self) -> Iterator[Report]:
+        """Measure group by group; give a report of all so far after each, of which only the last may be complete.
+
+        A group that an earlier run measured with the same files, settings and machine is not measured again.
+        """
+        start = time.monotonic()
+        done: list[Report] = []
+        for group in self.matrix.groups:
+            key = group_key(group, self._options, self._machine)
+            kept = self._state.kept(key)
+            if kept is None:
+                if self._seconds is not None and time.monotonic() - start >= self._seconds:
+                    break
+                kept = self._measure(group)
+                self._keep(key, kept)
+            else:
+                self._resumed += 1
+            done.append(kept)
+            yield self._joined(done)
+
+    def forget(self) -> None:
+        """Remove what was kept, after the report is written."""
+        self._state.forget()
+
+    def _measure(self, group: Sequence[PlannedCase]) -> Report:
+        open_case, threads = self._doubles.open_case, self._options.threads
+        entrants = [(planned.subject, open_case(planned.subject.path, threads, planned.case)) for planned in group]
+        report = campaign.measure(self._options, entrants, self._doubles.open_instruments, with_crops=False)
+        cases = {planned.subject.name: planned.case for planned in group}
+        of_peers = Case(group[0].case.group, "default", None, None)
+        engines = tuple(dataclasses.replace(engine, case=cases.get(engine.name, of_peers)) for engine in report.engines)
+        return dataclasses.replace(report, engines=engines)
+
+    def _keep(self, key: str, report: Report) -> None:
+        """Write a group; a full disk costs only the ability to go on, so it does not end the run."""
+        try:
+            self._state.keep(key, report)
+        except OutputError as error:
+            self._warnings.append(f"What was measured could not be kept for a later run: {error.message}")
+
+    def _joined(self, done: Sequence[Report]) -> Report:
+        """Give one report of several groups."""
+        groups = self.matrix.groups
+        waiting = [planned.subject.name for group in groups[len(done) :] for planned in group]
+        names = [group[0].case.group for group in groups]
+        warnings = [f"{name}: {text}" for name, report in zip(names, done, strict=False) for text in report.warnings]
+        baselines = {baseline.scale: baseline for report in done for baseline in report.baselines}
+        return dataclasses.replace(
+            done[-1],
+            summary=" ".join(f"In {name}: {report.summary}" for name, report in zip(names, done, strict=False)),
+            warnings=(*self._joint_warnings(len(waiting)), *warnings),
+            machine=self._machine,
+            settings=dataclasses.replace(done[-1].settings, command=self._command),
+            baselines=tuple(baselines[scale] for scale in sorted(baselines)),
+            engines=tuple(engine for report in done for engine in report.engines),
+            not_measured=self._all_not_measured(done, waiting),
+            telemetry=None,  # each group has a trace of its own; what it says of an engine is with that engine
+            suite=self._record(done),
+        )
+
+    def _joint_warnings(self, waiting: int) -> list[str]:
+        warnings = [f"This report is incomplete: {waiting} cases were not reached."] if waiting else []
+        if len(self.matrix.groups) > 1:
+            warnings.append("Only cases of one group took turns: compare the times of two groups with caution.")
+        if self._resumed:
+            warnings.append(f"{self._resumed} of the groups were measured earlier, by a run that was stopped.")
+        return [*warnings, *self._warnings]
+
+    def _all_not_measured(self, done: Sequence[Report], waiting: Sequence[str]) -> tuple[NotMeasured, ...]:
+        reached = [item for report in done for item in report.not_measured]
+        hint = "The same command goes on from here."
+        later = [NotMeasured(name, "skipped", "the suite stopped before it.", hint) for name in waiting]
+        return tuple(dict.fromkeys([*self._damaged, *reached, *later]))
+
+    def _record(self, done: Sequence[Report]) -> Suite:
+        groups = [
+            Group(
+                group[0].case.group,
+                tuple(planned.subject.name for planned in group),
+                report.created,
+                report.machine.load_average,
+            )
+            for group, report in zip(self.matrix.groups, done, strict=False)
+        ]
+        return Suite(
+            name="matrix",
+            complete=len(done) == len(self.matrix.groups),
+            groups=tuple(groups),
+            left_out=self.matrix.left_out,
+            case_seconds=self._options.case_seconds or CASE_SECONDS,
+            seconds=self._seconds,
+        )
+
+    @property
+    def _command(self) -> str:
+        limit = f" --suite-seconds {self._seconds:g}" if self._seconds is not None else ""
+        return f"{self._options.command} --suite matrix{limit}"
+
+
+def _read_files(subjects: Sequence[Subject]) -> tuple[list[EngineFile], list[NotMeasured]]:
+    """Read all files; one that is damaged is not measured."""
+    files, damaged = [], []
+    for subject in subjects:
+        try:
+            files.append(read_engine_file(subject))
+        except ArtefactError as error:
+            damaged.append(NotMeasured(subject.name, "failed", error.message, error.hint))
+    if not files:
+        raise ArtefactError(f"no engine can be read: {damaged[0].reason}", damaged[0].hint)
+    return files, damaged
+
+
+def _has_other_provider() -> bool:
+    """Tell whether ONNX Runtime would compute with something else than its CPU provider."""
+    try:
+        available = set(import_onnxruntime().get_available_providers())
+    except MissingDependencyError:
+        return False
+    return OPENVINO in available or (CUDA in available and has_cuda_driver())

@@ -1,0 +1,47 @@
+"""Peers that few have installed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drc_deploy.bench.peers.parity import compare
+from drc_deploy.bench.peers.peer_upscaler import PeerUpscaler
+from drc_deploy.bench.timing import Budget
+from drc_deploy.export.pipeline import export_checkpoint
+from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
+from drc_deploy.locate import SHIPPED, sample_images
+from drc_deploy.pairs import Photograph
+from drc_deploy.runtime.upscaler import Upscaler
+
+CHECKPOINT = SHIPPED / "drn_xs.safetensors"
+
+
+@pytest.mark.slow
+def test_ncnn_computes_the_same() -> None:
+    pytest.importorskip("ncnn")
+    pytest.importorskip("pnnx")
+    from drc_deploy.bench.peers.ncnn_peer import NcnnPeer
+
+    image = Photograph(sample_images()[0]).load(4).lr[:37, :51]
+    with Upscaler.open(CHECKPOINT, threads=1) as ours:
+        peer = PeerUpscaler(NcnnPeer(CHECKPOINT, 1))
+        compare([ours(image)], [peer(image)])
+        peer.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hint", ["latency", "throughput"])
+def test_openvino_computes_the_same(hint: str, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    from drc_deploy.bench.peers.openvino_peer import OpenVinoPeer
+
+    export_checkpoint(ExportRequest(CHECKPOINT, tmp_path, "net", "fp32", DEFAULT_TILE, 4, None))
+    path = tmp_path / "net.onnx"
+    image = np.ascontiguousarray(Photograph(sample_images()[0]).load(4).lr[:37, :51])
+    with Upscaler.open(path, threads=1) as ours:
+        peer = PeerUpscaler(OpenVinoPeer(path, "latency" if hint == "latency" else "throughput", 2))
+        compare([ours(image)], [peer(image)])
+        assert len(peer.time(image, Budget(3, 0.0)).samples_ms) == 3
+        assert peer.settings["precision"] == "f32"
+        peer.close()

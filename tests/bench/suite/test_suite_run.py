@@ -1,0 +1,185 @@
+import dataclasses
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from drc_deploy import records
+from drc_deploy.bench.campaign import BenchOptions
+from drc_deploy.bench.report import REPORT_FILE, Report, read_report
+from drc_deploy.bench.suite import state
+from drc_deploy.bench.suite.record import Case
+from drc_deploy.bench.suite.run import Doubles, MatrixSuite
+from drc_deploy.bench.worker import Engine
+from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo
+from drc_deploy.cli import bench_command
+from drc_deploy.errors import ArtefactError, OutputError
+from drc_deploy.locate import sample_images
+from drc_deploy.pairs import Photograph
+from tests.bench.fakes import OpenFake
+
+
+@dataclass(frozen=True)
+class OpenFakeCase:
+    path: Path
+    threads: int | None
+    case: Case
+
+    def __call__(self) -> Engine:
+        return OpenFake(self.path, self.threads)()
+
+
+def checkpoint(path: Path) -> None:
+    """Write a file that says what a checkpoint says, each of another content."""
+    info = CheckpointInfo("drn_xs", 4, (8,), 0, 1, {}, None)
+    save_file({path.stem: np.zeros(1)}, path, metadata={METADATA_KEY: records.to_json(info)})
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> BenchOptions:
+    pair = Photograph(sample_images()[0]).load(4)
+    for name, image in (("HR", pair.hr[:64, :64]), ("LRx4", pair.lr[:16, :16])):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        assert cv2.imwrite(str(tmp_path / "data" / name / "0.png"), image[:, :, ::-1])
+    (tmp_path / "work").mkdir()
+    for name in ("a", "b"):
+        checkpoint(tmp_path / f"work/{name}.safetensors")
+    work = tmp_path / "work"
+    return BenchOptions((), work, work / "bench", tmp_path / "data", None, 16, 16, 8, 0.0, None)
+
+
+def suite(options: BenchOptions, seconds: float | None = None) -> MatrixSuite:
+    return MatrixSuite(options, seconds, Doubles(OpenFakeCase))
+
+
+def finished(options: BenchOptions) -> Report:
+    return list(suite(options).reports())[-1]
+
+
+def names(report: Report) -> list[str]:
+    return [engine.name for engine in report.engines]
+
+
+def test_every_case_is_in_the_report_with_its_group(options: BenchOptions) -> None:
+    report = finished(options)
+    assert names(report) == ["a.safetensors", "b.safetensors"]
+    assert report.suite
+    assert report.suite.complete
+    assert [group.cases for group in report.suite.groups] == [("a.safetensors",), ("b.safetensors",)]
+    assert [engine.case and engine.case.group for engine in report.engines] == [
+        group.name for group in report.suite.groups
+    ]
+    assert "--suite matrix" in report.settings.command
+    assert "Only cases of one group took turns" in report.warnings[0]
+    assert records.from_dict(Report, records.to_dict(report), "itself") == report
+
+
+def test_a_stopped_suite_is_marked_and_goes_on_behind_what_was_measured(options: BenchOptions) -> None:
+    (stopped,) = itertools.islice(suite(options).reports(), 1)
+    assert stopped.suite
+    assert not stopped.suite.complete
+    assert stopped.warnings[0] == "This report is incomplete: 1 cases were not reached."
+    assert [(item.name, item.reason) for item in stopped.not_measured] == [
+        ("b.safetensors", "the suite stopped before it.")
+    ]
+    whole = finished(options)
+    assert whole.engines[0] == stopped.engines[0]  # the very samples: it was not measured again
+    assert names(whole) == ["a.safetensors", "b.safetensors"]
+    assert whole.suite
+    assert whole.suite.complete
+    assert whole.not_measured == ()
+    assert "1 of the groups were measured earlier, by a run that was stopped." in whole.warnings
+    assert not any("measured earlier" in warning for warning in stopped.warnings)
+
+
+@pytest.mark.parametrize("what", ["engine", "settings", "image", "state"])
+def test_what_changed_is_measured_again(options: BenchOptions, what: str) -> None:
+    (stopped,) = itertools.islice(suite(options).reports(), 1)
+    if what == "engine":
+        save_file({"other": np.zeros(2)}, options.workdir / "a.safetensors", metadata=_metadata(options))
+    if what == "settings":
+        options = dataclasses.replace(options, min_runs=16)
+    if what == "image":
+        assert options.data
+        (options.data / "HR/0.png").touch()
+    if what == "state":
+        (kept,) = (options.out / state.FOLDER).iterdir()
+        kept.write_text(kept.read_text()[:-20])
+    assert finished(options).engines[0].latency != stopped.engines[0].latency
+
+
+def _metadata(options: BenchOptions) -> dict[str, str]:
+    return {METADATA_KEY: records.to_json(CheckpointInfo("drn_xs", 4, (8,), 0, 1, {}, None))}
+
+
+def test_a_finished_suite_begins_anew_once_it_is_forgotten(options: BenchOptions) -> None:
+    first = suite(options)
+    report = list(first.reports())[-1]
+    first.forget()
+    assert not (options.out / state.FOLDER).exists()
+    assert finished(options).engines[0].latency != report.engines[0].latency
+
+
+def test_no_group_begins_after_the_time_is_over(options: BenchOptions) -> None:
+    assert list(suite(options, 0.0).reports()) == []
+    (_,) = itertools.islice(suite(options).reports(), 1)
+    (report,) = suite(options, 0.0).reports()  # what was kept costs no time
+    assert report.suite
+    assert not report.suite.complete
+
+
+@pytest.mark.slow
+def test_a_case_that_hangs_is_out_and_the_rest_goes_on(options: BenchOptions) -> None:
+    (options.workdir / "a.safetensors").rename(options.workdir / "stalls.safetensors")
+    report = finished(dataclasses.replace(options, case_seconds=15.0))
+    assert names(report) == ["b.safetensors"]
+    (failure,) = report.not_measured
+    assert (failure.name, failure.kind) == ("stalls.safetensors", "failed")
+    assert failure.reason == "it took longer than 15 s in all."
+
+
+def test_a_damaged_engine_stands_in_the_report(options: BenchOptions) -> None:
+    (options.workdir / "a.safetensors").write_bytes(b"damaged")
+    report = finished(options)
+    assert names(report) == ["b.safetensors"]
+    assert [(item.name, item.kind) for item in report.not_measured] == [("a.safetensors", "failed")]
+
+
+def test_only_damaged_engines_are_an_error(options: BenchOptions) -> None:
+    for name in "ab":
+        (options.workdir / f"{name}.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ArtefactError, match="no engine can be read"):
+        suite(options)
+
+
+def test_a_full_disk_costs_only_what_would_have_been_kept(
+    options: BenchOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OutputError(f"cannot write {path.name[:3]}: No space left on device.")
+
+    monkeypatch.setattr(state, "write_text", full)
+    report = finished(options)
+    assert names(report) == ["a.safetensors", "b.safetensors"]
+    assert any("could not be kept" in warning and "No space left" in warning for warning in report.warnings)
+
+
+def test_ctrl_c_leaves_a_report_of_what_was_measured(options: BenchOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = MatrixSuite.reports
+
+    def stopped(self: MatrixSuite):  # type: ignore[no-untyped-def] # noqa: ANN202
+        self._doubles = Doubles(OpenFakeCase)
+        yield next(whole(self))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MatrixSuite, "reports", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        bench_command._run_suite(options, None, as_json=True)
+    report = read_report(options.out / REPORT_FILE)
+    assert names(report) == ["a.safetensors"]
+    assert "incomplete" in report.warnings[0]
+    assert (options.out / state.FOLDER).is_dir()
