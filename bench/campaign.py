@@ -4,6 +4,7 @@ import datetime
 import math
 import shlex
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,13 @@ from drc_deploy import __version__, pairs
 from drc_deploy.bench import crops, quality, verdict
 from drc_deploy.bench.contest import Contest, Contestant
 from drc_deploy.bench.crops import Choice, ErrorMaps
+from drc_deploy.bench.intervals import FEWEST_ROUNDS
 from drc_deploy.bench.machine import Machine, describe_machine
 from drc_deploy.bench.quality import ImageQuality
 from drc_deploy.bench.report import CROPS_FOLDER, Baseline, CropStrip, Report, Settings, Tile
 from drc_deploy.bench.subjects import ImageSet, find_subjects, fit_to_size
 from drc_deploy.bench.timing import Budget
+from drc_deploy.bench.torch_reference import TorchReferences
 from drc_deploy.bench.worker import OpenEngine, OpenFile
 from drc_deploy.files import check_writable
 from drc_deploy.metrics import UInt8Image
@@ -24,7 +27,15 @@ from drc_deploy.pairs import PairSource
 from drc_deploy.progress import Progress, progress
 
 ROUNDS = 8
-"""The engines take turns so many times, so that a machine that slows down slows down all of them alike."""
+"""The engines take turns so many times, so that a machine that slows down slows down all of them alike.
+
+Every other time in the reverse order, or a machine that slows down steadily would always slow down the last one most.
+"""
+STREAM_ROUNDS = FEWEST_ROUNDS
+TORCH_IMAGES = 5
+"""Torch on a CPU is slow, and an engine that is wrong is wrong on the first image."""
+INPUT_IMAGES = 4
+"""Different images take turns: caches and branches are not to know the one that comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +84,15 @@ def run_bench(options: BenchOptions, open_engine: OpenEngineOf = OpenFile) -> Re
     with Contest() as contest:
         for subject in subjects:
             contest.enter(subject, open_engine(subject.path, options.threads))
-        campaign = _Campaign(options, contest, images)
-        return campaign.run(machine)
+        with closing(TorchReferences(options.workdir, options.threads)) as references:
+            return _Campaign(options, contest, images, references).run(machine)
 
 
 class _Campaign:
     """The phases of one run, over the engines that loaded."""
 
-    def __init__(self, options: BenchOptions, contest: Contest, images: ImageSet) -> None:
-        self._options, self._contest, self._images = options, contest, images
+    def __init__(self, options: BenchOptions, contest: Contest, images: ImageSet, references: TorchReferences) -> None:
+        self._options, self._contest, self._images, self._references = options, contest, images, references
         self._sources: dict[int, list[PairSource]] = {}
         self._baselines: dict[int, Baseline] = {}
         self._bicubic_maps: dict[int, ErrorMaps] = {}
@@ -97,7 +108,8 @@ class _Campaign:
             self._contest.each(partial(self._score, bar=bar))
         scales = sorted({contestant.scale for contestant in self._contest.active})
         strips = tuple(strip for scale in scales for strip in self._cut_crops(scale))
-        engines = tuple(contestant.result() for contestant in self._contest.active)
+        size = self._options.height, self._options.width
+        engines = tuple(rival.result(size, machine.board) for rival in self._contest.active)
         return Report(
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             version=__version__,
@@ -109,6 +121,7 @@ class _Campaign:
             engines=engines,
             not_measured=tuple(self._contest.not_measured),
             crops=strips,
+            comparisons=verdict.comparisons(engines),
         )
 
     def _find_sources(self, contestant: Contestant) -> None:
@@ -118,8 +131,8 @@ class _Campaign:
     def _step_count(self) -> int:
         """Give how often the progress bar advances when nothing fails."""
         image_counts = {scale: len(sources) for scale, sources in self._sources.items()}
-        engines = self._contest.active
-        return len(engines) * (1 + ROUNDS) + sum(image_counts.values()) + sum(image_counts[e.scale] for e in engines)
+        scored = sum(image_counts.values()) + sum(image_counts[rival.scale] for rival in self._contest.active)
+        return len(self._contest.active) * (1 + ROUNDS + STREAM_ROUNDS) + scored
 
     def _score_bicubic(self, contestant: Contestant, bar: Progress) -> None:
         """Score the baseline of an engine's scale, first of all: it finds unusable images before minutes of timing."""
@@ -137,31 +150,39 @@ class _Campaign:
 
     def _time(self, bar: Progress) -> None:
         """Warm up, then let the engines take turns."""
-        image = self._latency_input()
+        images = self._latency_inputs()
         budget = Budget(math.ceil(self._options.min_runs / ROUNDS), self._options.min_seconds / ROUNDS)
 
         def warm_up(contestant: Contestant) -> None:
-            contestant.warm_up(image)
+            contestant.warm_up(images)
             bar.advance(note=f"warm-up of {contestant.subject.name}")
 
         def measure_round(contestant: Contestant) -> None:
-            contestant.measure_round(image, budget)
+            contestant.measure_round(images, budget)
             bar.advance(note=f"timing {contestant.subject.name}")
 
-        self._contest.each(warm_up)
-        for _ in range(ROUNDS):
-            self._contest.each(measure_round)
-        self._contest.each(Contestant.read_memory)
+        def measure_stream(contestant: Contestant) -> None:
+            contestant.measure_stream(budget.min_seconds)
+            bar.advance(note=f"throughput of {contestant.subject.name}")
 
-    def _latency_input(self) -> UInt8Image:
-        """Take the LR version of the first image, at the smallest scale, as large as the options say."""
+        self._contest.each(warm_up)
+        for number in range(ROUNDS):
+            self._contest.each(measure_round, backwards=number % 2 == 1)
+        for number in range(STREAM_ROUNDS):
+            self._contest.each(measure_stream, backwards=number % 2 == 1)
+
+    def _latency_inputs(self) -> list[UInt8Image]:
+        """Take the LR versions of the first images, at the smallest scale, as large as the options say."""
         scale = min(contestant.scale for contestant in self._contest.active)
-        pair = self._sources[scale][0].load(scale)
-        self._input_image = pair.name
-        return fit_to_size(pair.lr, self._options.height, self._options.width)
+        pairs = [source.load(scale) for source in self._sources[scale][:INPUT_IMAGES]]
+        self._input_image = ", ".join(pair.name for pair in pairs)
+        return [fit_to_size(pair.lr, self._options.height, self._options.width) for pair in pairs]
 
     def _score(self, contestant: Contestant, bar: Progress) -> None:
-        for source in self._sources[contestant.scale]:
+        sources = self._sources[contestant.scale]
+        pairs = [source.load(contestant.scale) for source in sources[:TORCH_IMAGES]]
+        contestant.measure_fidelity(pairs, self._references)
+        for source in sources:
             contestant.score(source.load(contestant.scale))
             bar.advance(note=f"quality of {contestant.subject.name}")
 

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Literal
 
 from drc_deploy import records
+from drc_deploy.bench.comparison import Comparison
 from drc_deploy.bench.latency import Latency
 from drc_deploy.bench.machine import Machine
+from drc_deploy.bench.measurement import Measurement
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.quality import Quality
 from drc_deploy.bench.timing import WarmUp
@@ -67,6 +69,8 @@ class EngineResult:
     peak_host_memory: Reading
     peak_device_memory: Reading
     quality: Quality
+    measurement: Measurement | None = None
+    """Everything else; None in reports of older versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,8 @@ class Report:
     engines: tuple[EngineResult, ...]
     not_measured: tuple[NotMeasured, ...]
     crops: tuple[CropStrip, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    """Each engine against the one with the best image at its scale."""
 
     def baseline(self, scale: int) -> Quality:
         """Give the quality of bicubic upscaling at a scale that an engine was measured at."""
