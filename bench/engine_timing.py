@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from drc_deploy.bench.timing import Budget, calls_for, time_runs
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backend import Backend, Pixels
+from drc_deploy.runtime.memory_plan import free_budget
 from drc_deploy.runtime.strips import tile_batches
 from drc_deploy.runtime.tiles import TilePlan
 
@@ -99,7 +100,9 @@ class EngineTimer:
 
     def stream(self, min_seconds: float) -> StreamRound:
         """Stream images without a pause, for about ``min_seconds`` or until the pipeline was filled twice."""
-        workers = self._backend.workers
+        workers = _fitting_workers(self._backend, self._batches[0])
+        self._backend.use_workers(workers)
+        self._drain([next(self._turns) for _ in range(workers)])  # not timed: it may load what only streams need
         fewest = PIPELINE_FILLS * max(workers, LEAST_IN_FLIGHT)
         wanted = max(fewest, min_seconds * workers / self._batch_s)
         passes = math.ceil(wanted / len(self._batches))
@@ -113,3 +116,14 @@ class EngineTimer:
     def _drain(self, batches: Sequence[Pixels]) -> None:
         for _ in self._backend.stream(batches):
             pass
+
+
+def _fitting_workers(backend: Backend, batch: Pixels) -> int:
+    """Give how many batches may be computed at a time in the memory that is free: each needs as much as an image."""
+    info, budget = backend.info, free_budget()
+    if info.cpu_bytes_per_pixel is None or budget is None:
+        return backend.workers
+    count, height, width, channels = batch.shape
+    results = 2 * channels * (info.scale**2 + 1) * batch.itemsize
+    needed = count * height * width * (info.cpu_bytes_per_pixel + results)
+    return max(min(backend.workers, int((budget.limit - budget.loaded) // needed)), 1)

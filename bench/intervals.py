@@ -2,8 +2,8 @@
 
 Runs of one round are not independent: the machine is in one state for all of them. So what is independent, and
 counted, is the rounds. For the centre of round medians and of ratios of rounds there is an exact interval
-(``signed_rank_interval``): resampling eight rounds instead, as the bootstrap does, covers the truth in 81 to 91 of
-100 cases, and order statistics of single runs in 48 to 96, depending on how alike they are
+(``signed_rank_interval``), which covers the truth in 95 to 97 of 100 cases. Resampling eight rounds instead, as the
+bootstrap does, covers it in 86 to 91, and order statistics of single runs in 47 to 98, depending on how alike they are
 (``python -m tests.benchmarks.intervals``). For a percentile of all runs no closed form takes the rounds into account:
 there the bootstrap over rounds widens the interval that order statistics give.
 """

@@ -77,7 +77,7 @@ def find_warnings(engines: Sequence[EngineResult], load_average: float | None, c
         if engine.measurement is not None and engine.measurement.stability.reasons:
             reasons = "; ".join(engine.measurement.stability.reasons)
             warnings.append(f"{engine.name} was measured under noise: {reasons}.")
-    if len(warnings) > 0:
+    if warnings:
         warnings.append("Measure again on a quiet machine, or longer (--min-seconds).")
     return tuple(warnings)
 

@@ -1,6 +1,9 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
+from drc_deploy.bench import engine_timing
 from drc_deploy.bench.engine_timing import EngineRound, EngineTimer, StreamRound, Workload
 from drc_deploy.bench.latency import summarise
 from drc_deploy.bench.measurement import summarise_engine, summarise_streams
@@ -8,6 +11,7 @@ from drc_deploy.bench.timing import Budget
 from drc_deploy.runtime.backend import Pixels
 from drc_deploy.runtime.cuda_lanes import DeviceTimes
 from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
+from drc_deploy.runtime.memory_plan import MemoryBudget
 from drc_deploy.runtime.tiles import plan_tiles
 
 IMAGES = [np.full((20, 30, 3), value, np.uint8) for value in (10, 20, 30)]
@@ -68,8 +72,26 @@ def test_a_stream_counts_whole_images_and_fills_the_pipeline() -> None:
     backend.calls.clear()
     stream = found.stream(0.0)
     assert stream.images % len(IMAGES) == 0
-    assert len(backend.calls) == stream.images * 2 >= 8
+    assert len(backend.calls) == 1 + stream.images * 2 >= 9  # the first is not timed
     assert stream.seconds > 0
+
+
+@pytest.mark.parametrize(("free_mib", "workers"), [(1 << 20, 8), (10, 3), (0, 1)])
+def test_a_stream_keeps_within_the_memory_that_is_free(
+    monkeypatch: pytest.MonkeyPatch, free_mib: int, workers: int
+) -> None:
+    class ManyWorkers(FakeBackend):
+        workers = 8
+
+        def use_workers(self, count: int) -> None:
+            self.workers = count
+
+    # A tile of 600 pixels needs 600 * (5000 + 2 * 3 * 5) bytes, just under 3 MiB.
+    backend = ManyWorkers(dataclasses.replace(fake_info(), cpu_bytes_per_pixel=5000))
+    budget = MemoryBudget(limit=free_mib << 20, loaded=0)
+    monkeypatch.setattr(engine_timing, "free_budget", lambda: budget)
+    timer(backend).stream(0.0)
+    assert backend.workers == workers
 
 
 def engine(times: list[DeviceTimes], image_ms: float = 8.0) -> tuple[str, ...]:
