@@ -69,7 +69,7 @@ class EngineTimer:
             images: (H, W, 3), different ones of the same size, which take turns.
             plan: the tiles of each.
         """
-        self._backend, self._image_count = backend, len(images)
+        self._backend = backend
         self._images = [list(tile_batches(backend, image, plan)) for image in images]
         self._batches = list(itertools.chain.from_iterable(self._images))
         self._turns, self._image_turns = itertools.cycle(self._batches), itertools.cycle(self._images)
@@ -105,10 +105,11 @@ class EngineTimer:
         self._drain([next(self._turns) for _ in range(workers)])  # not timed: it may load what only streams need
         fewest = PIPELINE_FILLS * max(workers, LEAST_IN_FLIGHT)
         wanted = max(fewest, min_seconds * workers / self._batch_s)
-        passes = math.ceil(wanted / len(self._batches))
+        images = math.ceil(wanted / len(self._images[0]))
+        batches = list(itertools.chain.from_iterable(next(self._image_turns) for _ in range(images)))
         start = time.perf_counter_ns()
-        self._drain(self._batches * passes)
-        return StreamRound(passes * self._image_count, (time.perf_counter_ns() - start) / 1e9)
+        self._drain(batches)
+        return StreamRound(images, (time.perf_counter_ns() - start) / 1e9)
 
     def _run_next(self) -> None:
         self._backend.run(next(self._turns))

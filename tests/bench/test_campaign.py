@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+from drc_deploy import records
 from drc_deploy.bench import campaign
 from drc_deploy.bench.campaign import ROUNDS, STREAM_ROUNDS, BenchOptions
 from drc_deploy.bench.console import report_table
@@ -119,6 +120,19 @@ def test_crops_are_different_parts_in_every_version(report: Report, workdir: Pat
 
 def test_the_report_can_be_read_back_whole(report: Report, tmp_path: Path) -> None:
     assert read_report(write_report(report, tmp_path)) == report
+
+
+def test_a_report_from_before_the_newer_fields_can_be_read(report: Report) -> None:
+    older = records.to_dict(report)
+    del older["comparisons"]
+    for engine in older["engines"]:
+        del engine["measurement"], engine["warm_up"]["calls_per_run"]
+        for name in ("p95_ms", "p95_interval_ms", "calls_per_run", "outliers"):
+            del engine["latency"][name]
+    found = records.from_dict(Report, older, "report.json")
+    assert found.comparisons == ()
+    assert [engine.measurement for engine in found.engines] == [None, None]
+    assert report_table(found)
 
 
 def test_an_engine_of_a_scale_without_images_has_failed(workdir: Path, data: Path) -> None:
