@@ -5,6 +5,7 @@ import datetime
 import math
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from drc_deploy import __version__, pairs
 from drc_deploy.bench import crops, quality, verdict
 from drc_deploy.bench.contest import Contest, Contestant
 from drc_deploy.bench.crops import Choice, ErrorMaps
+from drc_deploy.bench.intervals import FEWEST_ROUNDS
 from drc_deploy.bench.machine import Machine, describe_machine
 from drc_deploy.bench.peers.rivals import RivalOptions, Rivals
 from drc_deploy.bench.peers.text import with_latency
@@ -23,6 +25,7 @@ from drc_deploy.bench.telemetry.instruments import find_instruments
 from drc_deploy.bench.telemetry.summary import Telemetry, engine_warnings
 from drc_deploy.bench.telemetry.watch import OpenInstruments, Watch
 from drc_deploy.bench.timing import Budget
+from drc_deploy.bench.torch_reference import TorchReferences
 from drc_deploy.bench.worker import OpenEngine, OpenFile
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import UsageError
@@ -32,7 +35,15 @@ from drc_deploy.pairs import PairSource
 from drc_deploy.progress import Progress, progress
 
 ROUNDS = 8
-"""The engines take turns so many times, so that a machine that slows down slows down all of them alike."""
+"""The engines take turns so many times, so that a machine that slows down slows down all of them alike.
+
+Every other time in the reverse order, or a machine that slows down steadily would always slow down the last one most.
+"""
+STREAM_ROUNDS = FEWEST_ROUNDS
+TORCH_IMAGES = 5
+"""Torch on a CPU is slow, and an engine that is wrong is wrong on the first image."""
+INPUT_IMAGES = 4
+"""Different images take turns: caches and branches are not to know the one that comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +131,11 @@ def measure(
     """Let engines take turns, and give the report; ``with_crops``: write parts of the images into ``options.out``."""
     images = ImageSet(options.data, options.lr_folder)
     machine = describe_machine()
-    with Watch(open_instruments) as watch, Contest(options.case_seconds) as contest:
+    with (
+        Watch(open_instruments) as watch,
+        Contest(options.case_seconds) as contest,
+        closing(TorchReferences(options.workdir, options.threads)) as references,
+    ):
         watch.rest()
         for subject, open_engine in entrants:
             contest.enter(subject, open_engine)
@@ -128,16 +143,25 @@ def measure(
             RivalOptions(options.against, options.workdir, options.threads, (options.height, options.width))
         )
         rivals.enter(contest)
-        campaign = _Campaign(options, contest, images, watch, rivals)
-        return campaign.run(machine, with_crops=with_crops)
+        beside = Beside(watch, rivals, references)
+        return _Campaign(options, contest, images, beside).run(machine, with_crops=with_crops)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What takes part in a run beside the engines."""
+
+    watch: Watch
+    rivals: Rivals
+    references: TorchReferences
 
 
 class _Campaign:
     """The phases of one run, over the engines that loaded."""
 
-    def __init__(self, options: BenchOptions, contest: Contest, images: ImageSet, watch: Watch, rivals: Rivals) -> None:
-        self._options, self._contest, self._images, self._watch = options, contest, images, watch
-        self._rivals = rivals
+    def __init__(self, options: BenchOptions, contest: Contest, images: ImageSet, beside: Beside) -> None:
+        self._options, self._contest, self._images = options, contest, images
+        self._watch, self._rivals, self._references = beside.watch, beside.rivals, beside.references
         self._sources: dict[int, list[PairSource]] = {}
         self._baselines: dict[int, Baseline] = {}
         self._bicubic_maps: dict[int, ErrorMaps] = {}
@@ -156,7 +180,7 @@ class _Campaign:
         strips = tuple(strip for scale in scales for strip in self._cut_crops(scale)) if with_crops else ()
         self._profile_layers()
         telemetry = self._watch.telemetry()
-        engines = tuple(self._result(contestant, telemetry) for contestant in self._contest.active)
+        engines = tuple(self._result(contestant, telemetry, machine.board) for contestant in self._contest.active)
         return Report(
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             version=__version__,
@@ -170,11 +194,13 @@ class _Campaign:
             not_measured=tuple(self._contest.not_measured),
             crops=strips,
             telemetry=telemetry,
+            comparisons=verdict.comparisons(with_latency(engines)),
         )
 
-    def _result(self, contestant: Contestant, telemetry: Telemetry) -> EngineResult:
+    def _result(self, contestant: Contestant, telemetry: Telemetry, board: str | None) -> EngineResult:
+        result = contestant.result((self._options.height, self._options.width), board)
         beside = self._watch.engine(telemetry, contestant.rounds, contestant.opened.device)
-        return dataclasses.replace(contestant.result(), telemetry=beside, peer=self._rivals.result(contestant))
+        return dataclasses.replace(result, telemetry=beside, peer=self._rivals.result(contestant))
 
     def _find_sources(self, contestant: Contestant) -> None:
         if contestant.scale not in self._sources:
@@ -183,8 +209,8 @@ class _Campaign:
     def _step_count(self) -> int:
         """Give how often the progress bar advances when nothing fails."""
         image_counts = {scale: len(sources) for scale, sources in self._sources.items()}
-        engines = self._contest.active
-        return len(engines) * (1 + ROUNDS) + sum(image_counts.values()) + sum(image_counts[e.scale] for e in engines)
+        scored = sum(image_counts.values()) + sum(image_counts[rival.scale] for rival in self._contest.active)
+        return len(self._contest.active) * (1 + ROUNDS + STREAM_ROUNDS) + scored
 
     def _score_bicubic(self, contestant: Contestant, bar: Progress) -> None:
         """Score the baseline of an engine's scale, first of all: it finds unusable images before minutes of timing."""
@@ -202,33 +228,42 @@ class _Campaign:
 
     def _time(self, bar: Progress) -> None:
         """Warm up, then let the engines take turns."""
-        image = self._image = self._latency_input()
+        images = self._latency_inputs()
+        self._image = images[0]
         budget = Budget(math.ceil(self._options.min_runs / ROUNDS), self._options.min_seconds / ROUNDS)
 
         def warm_up(contestant: Contestant) -> None:
-            contestant.warm_up(image)
+            contestant.warm_up(images)
             bar.advance(note=f"warm-up of {contestant.subject.name}")
 
         def measure_round(contestant: Contestant) -> None:
-            contestant.measure_round(image, budget)
+            contestant.measure_round(images, budget)
             bar.advance(note=f"timing {contestant.subject.name}")
 
-        self._contest.each(warm_up)
-        self._rivals.check(self._contest, image)
-        for _ in range(ROUNDS):
-            self._contest.each(measure_round)
-        self._contest.each(Contestant.read_memory)
-        self._contest.each(self._rivals.read_settings)
+        def measure_stream(contestant: Contestant) -> None:
+            contestant.measure_stream(budget.min_seconds)
+            bar.advance(note=f"throughput of {contestant.subject.name}")
 
-    def _latency_input(self) -> UInt8Image:
-        """Take the LR version of the first image, at the smallest scale, as large as the options say."""
+        self._contest.each(warm_up)
+        self._rivals.check(self._contest, self._image)
+        for number in range(ROUNDS):
+            self._contest.each(measure_round, backwards=number % 2 == 1)
+        self._contest.each(self._rivals.read_settings)
+        for number in range(STREAM_ROUNDS):
+            self._contest.each(measure_stream, backwards=number % 2 == 1)
+
+    def _latency_inputs(self) -> list[UInt8Image]:
+        """Take the LR versions of the first images, at the smallest scale, as large as the options say."""
         scale = min(contestant.scale for contestant in self._contest.active)
-        pair = self._sources[scale][0].load(scale)
-        self._input_image = pair.name
-        return fit_to_size(pair.lr, self._options.height, self._options.width)
+        pairs = [source.load(scale) for source in self._sources[scale][:INPUT_IMAGES]]
+        self._input_image = ", ".join(pair.name for pair in pairs)
+        return [fit_to_size(pair.lr, self._options.height, self._options.width) for pair in pairs]
 
     def _score(self, contestant: Contestant, bar: Progress) -> None:
-        for source in self._sources[contestant.scale]:
+        sources = self._sources[contestant.scale]
+        pairs = [source.load(contestant.scale) for source in sources[:TORCH_IMAGES]]
+        contestant.measure_fidelity(pairs, self._references)
+        for source in sources:
             contestant.score(source.load(contestant.scale))
             bar.advance(note=f"quality of {contestant.subject.name}")
 

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from drc_deploy.bench.evaluation import Evaluation
+from drc_deploy.bench.measured_text import measured_lines
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.peers.text import peer_lines
 from drc_deploy.bench.report import EngineResult, Report
@@ -47,7 +48,7 @@ def report_table(report: Report) -> str:
         cells = ("-",) * 6 + (decibels(quality.psnr_y), "", f"{quality.ssim_y:.4f}")
         table.add_row(f"bicubic x{baseline.scale}", *cells)
     lines = [_text(table)] if report.engines else []
-    lines.append(report.summary)
+    lines += [*measured_lines(report), report.summary]
     for left_out in report.not_measured:
         lines.append(f"{left_out.kind}: {left_out.name}: {left_out.reason} {left_out.hint}".rstrip())
     lines += [f"beware: {warning}" for warning in report.warnings]

@@ -1,21 +1,36 @@
 """The engines that run against each other: each in its process, and out of the run as soon as it fails."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
+from drc_deploy.bench.conditions import ConditionsWatch
 from drc_deploy.bench.crops import ErrorMaps, error_map
-from drc_deploy.bench.latency import summarise
+from drc_deploy.bench.engine_timing import EngineRound, StreamRound
+from drc_deploy.bench.fidelity import DifferenceSum
+from drc_deploy.bench.latency import Latency, summarise
 from drc_deploy.bench.layers import not_told
+from drc_deploy.bench.measurement import Measurement, summarise_engine, summarise_streams
+from drc_deploy.bench.memory_split import read_shared, split_memory
 from drc_deploy.bench.quality import ImageQuality, score_pair
 from drc_deploy.bench.quality import summarise as summarise_quality
 from drc_deploy.bench.report import EngineResult, NotMeasured
-from drc_deploy.bench.subjects import Subject
+from drc_deploy.bench.stability import judge
+from drc_deploy.bench.subjects import Subject, middle
 from drc_deploy.bench.timing import Budget, Round
+from drc_deploy.bench.torch_reference import TorchReferences
 from drc_deploy.bench.worker import EngineProcess, OpenEngine, Session
 from drc_deploy.errors import DrcDeployError, MissingDependencyError
 from drc_deploy.files import sha256_of
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import Pair
+
+ENGINE_PART = 0.25
+"""Of a round's time and runs, that the network alone gets in addition."""
+
+SEAM_PX, TORCH_PX = 256, 128
+"""Largest sides of the images that are computed in one piece, by the engine and by torch: larger ones take a long time
+and might take all memory."""
 
 
 class Contestant:
@@ -27,20 +42,51 @@ class Contestant:
         self.opened = self.process.ask(Session.describe)
         self.scale = self.opened.info.scale
         self.error_maps: ErrorMaps = {}
+        self._watch = ConditionsWatch(self.process.pid)
         self.rounds: list[Round] = []
+        self._engine_rounds: list[EngineRound] = []
+        self._streams: list[StreamRound] = []
         self._rows: list[ImageQuality] = []
 
-    def warm_up(self, image: UInt8Image) -> None:
-        """Run until the latency is stable."""
-        self._warm_up = self.process.ask(Session.warm_up, image)
-
-    def measure_round(self, image: UInt8Image, budget: Budget) -> None:
-        """Time one round."""
-        self.rounds.append(self.process.ask(Session.measure, image, budget))
-
-    def read_memory(self) -> None:
-        """Take the peaks, which must precede the images for quality: those have other sizes."""
+    def warm_up(self, images: Sequence[UInt8Image]) -> None:
+        """Run until the latency is stable, and take the peaks of memory before anything else can raise them."""
+        self._warm_up = self.process.ask(Session.warm_up, images)
         self._memory = self.process.ask(Session.memory)
+        if not self.opened.peer:
+            self._workload = self.process.ask(Session.prepare_engine, images)
+
+    def measure_round(self, images: Sequence[UInt8Image], budget: Budget) -> None:
+        """Time one round from image to image, then, of our own engines, a shorter one of the network alone."""
+        with self._watch.round():
+            self.rounds.append(self.process.ask(Session.measure, images, budget))
+        if self.opened.peer:
+            return
+        shorter = Budget(math.ceil(budget.min_runs * ENGINE_PART), budget.min_seconds * ENGINE_PART)
+        self._engine_rounds.append(self.process.ask(Session.measure_engine, shorter))
+
+    def measure_stream(self, min_seconds: float) -> None:
+        """Time one stream of images through one of our own engines."""
+        if self.opened.peer:
+            return
+        found, self._workers = self.process.ask(Session.stream, min_seconds)
+        self._streams.append(found)
+
+    def measure_fidelity(self, pairs: Sequence[Pair], references: TorchReferences) -> None:
+        """See what tiles change in an image, and how far the middles of all images are from torch's.
+
+        Nothing of this is done with another program, whose output is compared with ours.
+        """
+        if self.opened.peer:
+            return
+        self._seam = self.process.ask(Session.seam, middle(pairs[0].lr, SEAM_PX))
+        sha256 = self.opened.info.checkpoint_sha256
+        found = DifferenceSum()
+        for pair in pairs:
+            lr = middle(pair.lr, TORCH_PX)
+            reference = references.image(sha256, pair.name, lr)
+            if reference is not None:
+                found.add(self.upscale(lr), reference)
+        self._torch = references.agreement(sha256, found)
 
     def upscale(self, image: UInt8Image) -> UInt8Image:
         """Give the result for an image."""
@@ -61,8 +107,9 @@ class Contestant:
         except DrcDeployError as error:
             self._layers = not_told(error.message)
 
-    def result(self) -> EngineResult:
-        """Give what was measured."""
+    def result(self, size: tuple[int, int], board: str | None) -> EngineResult:
+        """Give what was measured on images of ``size``, height and width, on a machine called ``board``."""
+        latency = summarise([timed.samples_ms for timed in self.rounds], self._warm_up.calls_per_run)
         return EngineResult(
             name=self.subject.name,
             size_bytes=self.subject.path.stat().st_size,
@@ -71,11 +118,24 @@ class Contestant:
             device=self.opened.device,
             load_ms=self.opened.load_ms,
             warm_up=self._warm_up,
-            latency=summarise([timed.samples_ms for timed in self.rounds]),
+            latency=latency,
             peak_host_memory=self._memory.host,
             peak_device_memory=self._memory.device,
             quality=summarise_quality(self._rows),
             layers=self._layers,
+            measurement=None if self.opened.peer else self._measurement(latency, size, board),
+        )
+
+    def _measurement(self, latency: Latency, size: tuple[int, int], board: str | None) -> Measurement:
+        memory, output_px = self._memory, size[0] * size[1] * self.scale**2
+        shared = read_shared(memory.system_growth, board, self.opened.device)
+        return Measurement(
+            engine_only=summarise_engine(self._workload, self._engine_rounds, latency),
+            throughput=summarise_streams(self._streams, output_px, self._workers),
+            stability=judge(latency, self._watch.rounds, settled=self._warm_up.settled),
+            memory=split_memory(memory.plan, memory.device, shared),
+            torch=self._torch,
+            seam=self._seam,
         )
 
 
@@ -97,9 +157,9 @@ class Contest:
         except DrcDeployError as error:
             self.not_measured.append(NotMeasured(subject.name, "failed", error.message, error.hint))
 
-    def each(self, action: Callable[[Contestant], None]) -> None:
+    def each(self, action: Callable[[Contestant], None], *, backwards: bool = False) -> None:
         """Do something with every engine that is still in the run; where it fails, the others go on."""
-        for contestant in list(self.active):
+        for contestant in self.active[::-1] if backwards else self.active[:]:
             try:
                 action(contestant)
             except DrcDeployError as error:

@@ -3,22 +3,33 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-CONFIDENCE = 0.95
+from drc_deploy.bench.intervals import (
+    FEWEST_ROUNDS,
+    Interval,
+    Samples,
+    centre,
+    percentile_interval,
+    runs_needed,
+    signed_rank_interval,
+)
 
-Samples: TypeAlias = npt.NDArray[np.float64]
-Interval: TypeAlias = tuple[float, float]
+OUTLIER_DEVIATIONS = 3.5
+"""A run further from the median than so many standard deviations, estimated from the median absolute deviation, is an
+outlier (Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993)."""
+MAD_TO_STD = 1.4826
+"""Standard deviation of a normal distribution whose median absolute deviation is 1."""
+PARTS = {"p90": 0.90, "p95": 0.95, "p99": 0.99}
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
     """What one engine took for one image. A field that is None has its reason in ``unavailable``.
 
-    The intervals are distribution-free 95 % confidence intervals of the percentiles.
+    The intervals are 95 % confidence intervals: of the median from the rounds (exact, see ``intervals.py``), of the
+    percentiles from order statistics, widened by a bootstrap over the rounds.
     """
 
     rounds_ms: tuple[tuple[float, ...], ...]
@@ -36,10 +47,16 @@ class Latency:
     p99_interval_ms: Interval | None
     images_per_second: float
     unavailable: dict[str, str]
+    p95_ms: float | None = None
+    p95_interval_ms: Interval | None = None
+    calls_per_run: int = 1
+    """How many images a timed run is the mean of: more than 1 where one takes too little for the clock."""
+    outliers: tuple[int, ...] = ()
+    """Which runs, counted through all rounds from 0, are further than 3.5 deviations from the median. They count."""
 
 
-def summarise(rounds_ms: Sequence[Sequence[float]]) -> Latency:
-    """Give the statistics of raw samples in milliseconds.
+def summarise(rounds_ms: Sequence[Sequence[float]], calls_per_run: int = 1) -> Latency:
+    """Give the statistics of raw samples in milliseconds, each the mean of ``calls_per_run`` calls.
 
     Raises:
         ValueError: there is no sample, or one that no clock can give.
@@ -47,7 +64,8 @@ def summarise(rounds_ms: Sequence[Sequence[float]]) -> Latency:
     samples = np.array([sample for round_ms in rounds_ms for sample in round_ms], np.float64)
     if samples.size == 0 or not np.all(np.isfinite(samples)) or samples.min() <= 0:
         raise ValueError("latency needs at least one sample, and every sample positive and finite")
-    p90, p99 = _interval(samples, 0.90), _interval(samples, 0.99)
+    tails = {} if calls_per_run > 1 else {name: percentile_interval(rounds_ms, part) for name, part in PARTS.items()}
+    values = {name: float(np.quantile(samples, PARTS[name])) for name, interval in tails.items() if interval}
     return Latency(
         rounds_ms=tuple(tuple(round_ms) for round_ms in rounds_ms),
         runs=samples.size,
@@ -56,13 +74,17 @@ def summarise(rounds_ms: Sequence[Sequence[float]]) -> Latency:
         min_ms=float(samples.min()),
         max_ms=float(samples.max()),
         median_ms=float(np.median(samples)),
-        median_interval_ms=_interval(samples, 0.50),
-        p90_ms=float(np.quantile(samples, 0.90)) if p90 else None,
-        p90_interval_ms=p90,
-        p99_ms=float(np.quantile(samples, 0.99)) if p99 else None,
-        p99_interval_ms=p99,
+        median_interval_ms=_median_interval(rounds_ms),
+        p90_ms=values.get("p90"),
+        p90_interval_ms=tails.get("p90"),
+        p99_ms=values.get("p99"),
+        p99_interval_ms=tails.get("p99"),
         images_per_second=1000.0 / float(samples.mean()),
-        unavailable=_missing(samples.size),
+        unavailable=_missing(samples.size, len(rounds_ms), calls_per_run),
+        p95_ms=values.get("p95"),
+        p95_interval_ms=tails.get("p95"),
+        calls_per_run=calls_per_run,
+        outliers=_outliers(samples),
     )
 
 
@@ -71,66 +93,48 @@ def ratio_by_round(one: Latency, other: Latency) -> tuple[float, Interval | None
 
     What slows a machine down slows down both engines of a round, and so leaves the ratio of that round as it is.
     """
-    rounds = zip(one.rounds_ms, other.rounds_ms, strict=True)
-    ratios = np.array([np.median(one_ms) / np.median(other_ms) for one_ms, other_ms in rounds], np.float64)
-    return float(np.median(ratios)), _interval(ratios, 0.50)
+    return ratio_of_rounds(round_medians(one), round_medians(other))
 
 
-def runs_needed(part: float) -> int:
-    """Give the fewest runs whose largest sample bounds the quantile ``part`` from above with confidence.
-
-    All ``n`` samples lie below the quantile with probability ``part ** n``; that must not exceed half of what
-    the confidence leaves. 6 for the median, 36 for 90 %, 368 for 99 %.
-    """
-    return math.ceil(math.log((1 - CONFIDENCE) / 2) / math.log(max(part, 1 - part)))
-
-
-def order_interval(count: int, part: float) -> tuple[int, int] | None:
-    """Give the 0-based ranks of the sorted samples between which the quantile ``part`` lies with confidence.
-
-    The number of samples below the quantile is binomial (count, part), whatever the distribution of the
-    samples (Conover, "Practical Nonparametric Statistics", section 3.2). None when ``count`` is too small.
-    """
-    below = np.cumsum(_binomial(count, part))
-    tail = (1 - CONFIDENCE) / 2
-    low = int(np.searchsorted(below, tail, side="right")) - 1
-    high = int(np.searchsorted(below, 1 - tail, side="left"))
-    return (low, high) if low >= 0 and high < count else None
+def ratio_of_rounds(one: Sequence[float], other: Sequence[float]) -> tuple[float, Interval | None]:
+    """Give the ratio of two positive figures that were taken in the same rounds, and its confidence interval."""
+    logarithms = [math.log(a / b) for a, b in zip(one, other, strict=True)]
+    interval = signed_rank_interval(logarithms)
+    bounds = (math.exp(interval[0]), math.exp(interval[1])) if interval else None
+    return math.exp(centre(logarithms)), bounds
 
 
-def _binomial(count: int, part: float) -> Samples:
-    """Give the probabilities of 0 to ``count`` successes."""
-    logarithms = [
-        math.lgamma(count + 1)
-        - math.lgamma(k + 1)
-        - math.lgamma(count - k + 1)
-        + k * math.log(part)
-        + (count - k) * math.log(1 - part)
-        for k in range(count + 1)
-    ]
-    probabilities: Samples = np.exp(np.array(logarithms))
-    return probabilities
+def round_medians(latency: Latency) -> list[float]:
+    """Give the median of each round in milliseconds."""
+    return [float(np.median(round_ms)) for round_ms in latency.rounds_ms]
 
 
-def _interval(samples: Samples, part: float) -> Interval | None:
-    ranks = order_interval(samples.size, part)
-    if ranks is None:
+def _median_interval(rounds_ms: Sequence[Sequence[float]]) -> Interval | None:
+    """Give the interval from the medians of the rounds, with the median of all runs inside."""
+    interval = signed_rank_interval([float(np.log(np.median(round_ms))) for round_ms in rounds_ms])
+    if interval is None:
         return None
-    ordered = np.sort(samples)
-    return float(ordered[ranks[0]]), float(ordered[ranks[1]])
+    median = float(np.median(np.concatenate([np.asarray(round_ms) for round_ms in rounds_ms])))
+    return min(math.exp(interval[0]), median), max(math.exp(interval[1]), median)
 
 
-def _missing(runs: int) -> dict[str, str]:
-    """Say why fields are None after ``runs`` runs."""
-    names = {
-        "median_interval_ms": 0.50,
-        "p90_ms": 0.90,
-        "p90_interval_ms": 0.90,
-        "p99_ms": 0.99,
-        "p99_interval_ms": 0.99,
-    }
-    return {
-        name: f"{runs} runs say too little: {runs_needed(part)} are needed"
-        for name, part in names.items()
-        if runs < runs_needed(part)
-    }
+def _outliers(samples: Samples) -> tuple[int, ...]:
+    distances = np.abs(samples - np.median(samples))
+    limit = OUTLIER_DEVIATIONS * MAD_TO_STD * float(np.median(distances))
+    return tuple(int(index) for index in np.flatnonzero(distances > limit)) if limit > 0 else ()
+
+
+def _missing(runs: int, rounds: int, calls_per_run: int) -> dict[str, str]:
+    """Say why fields are None."""
+    reasons = {}
+    if rounds < FEWEST_ROUNDS:
+        reasons["median_interval_ms"] = f"{rounds} rounds say too little: {FEWEST_ROUNDS} are needed"
+    for name, part in PARTS.items():
+        reason = ""
+        if calls_per_run > 1:
+            reason = f"each timed run is the mean of {calls_per_run} calls, whose single times no clock tells"
+        elif runs < runs_needed(part):
+            reason = f"{runs} runs say too little: {runs_needed(part)} are needed"
+        if reason:
+            reasons |= {f"{name}_ms": reason, f"{name}_interval_ms": reason}
+    return reasons

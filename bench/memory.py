@@ -54,6 +54,11 @@ class DeviceMemory:
         else:
             self._growth += after - before
 
+    @property
+    def growth(self) -> int | None:
+        """Bytes so far; None where nobody tells."""
+        return self._growth
+
     def read(self, device: str) -> Reading:
         """Give the growth in bytes; ``device`` is what the engine says that it runs on."""
         if not is_gpu(device):

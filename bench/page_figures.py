@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from html import escape
 
 from drc_deploy.bench.console import decibels
+from drc_deploy.bench.head_to_head import TIE
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.report import Baseline, EngineResult, Report
-from drc_deploy.bench.verdict import TIE, best_image, by_latency, comparable, gain_over_bicubic
+from drc_deploy.bench.verdict import best_image, by_latency, comparable, gain_over_bicubic
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -133,13 +134,13 @@ def method_facts(report: Report) -> dict[str, str]:
             f"one {settings.width}x{settings.height} 8-bit image in memory to the upscaled 8-bit image in memory: "
             "tiling, copies and blending included, files not"
         ),
-        "input": f"part of the photograph {settings.input_image}",
+        "input": f"parts of these photographs, which take turns: {settings.input_image}",
         "runs": (
             f"at least {settings.min_runs} and {settings.min_seconds:g} s each, on a monotonic clock, in "
             f"{settings.rounds} rounds in which the engines take turns; warm-up until stable, kept apart"
         ),
         "comparison": (
-            "how many times as fast: the median, with its 95 % interval, of the ratios that each round gives; less "
+            "how many times as fast: the centre, with its 95 % interval, of the ratios that each round gives; less "
             f"than {TIE:.0%}, or an interval that reaches 1, is a tie"
         ),
         "threads": threads,

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from drc_deploy import records
+from drc_deploy.bench.head_to_head import Comparison
 from drc_deploy.bench.latency import Latency
 from drc_deploy.bench.layers import LayerProfile
 from drc_deploy.bench.machine import Machine
+from drc_deploy.bench.measurement import Measurement
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.peers.result import PeerResult
 from drc_deploy.bench.quality import Quality
@@ -80,6 +82,8 @@ class EngineResult:
     """How another program ran one of our networks; None for our own engines."""
     case: Case | None = None
     """How a suite ran it; None outside of suites."""
+    measurement: Measurement | None = None
+    """Everything else; None in reports of older versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,8 @@ class Report:
     """What the machine told of itself beside the run; None in suites and in reports of older versions."""
     suite: Suite | None = None
     """How the cases were planned and grouped; None where all engines took turns."""
+    comparisons: tuple[Comparison, ...] = ()
+    """Each engine against the one with the best image at its scale."""
 
     def baseline(self, scale: int) -> Quality:
         """Give the quality of bicubic upscaling at a scale that an engine was measured at."""

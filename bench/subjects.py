@@ -80,6 +80,11 @@ class ImageSet:
         return [Photograph(path) for path in sample_images()]
 
 
+def middle(image: UInt8Image, side: int) -> UInt8Image:
+    """Give the middle of an image, at most ``side`` pixels high and wide."""
+    return fit_to_size(image, min(image.shape[0], side), min(image.shape[1], side))
+
+
 def fit_to_size(image: UInt8Image, height: int, width: int) -> UInt8Image:
     """Give the middle of an image, or the image continued by mirroring, as exactly ``height`` x ``width`` pixels.
 

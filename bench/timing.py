@@ -1,11 +1,13 @@
 """The stopwatch: runs something until enough is known, on a monotonic clock, and keeps every sample."""
 
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 Clock = Callable[[], int]
 """Gives nanoseconds that never run backwards."""
@@ -16,6 +18,10 @@ WARM_UP_TOLERANCE = 0.05
 WARM_UP_LIMIT_S = 10.0
 """Warm-up also ends after this time, and then says that it did not settle."""
 WARM_UP_MIN_RUNS = 2
+TICKS_PER_RUN = 1000
+TICK_READINGS = 200
+MIN_CALL_MS = 1e-4
+"""Nothing can be called in less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,8 @@ class Budget:
 
     min_runs: int
     min_seconds: float
+    calls: int = 1
+    """Calls that one run is the mean of; see ``calls_for``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,8 @@ class Round:
     """On the monotonic clock that all processes of a machine share."""
     end_s: float
     samples_ms: tuple[float, ...]
+    """Of one call each: the mean of ``calls`` of them."""
+    calls: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +53,41 @@ class WarmUp:
     samples_ms: tuple[float, ...]
     settled: bool
     """Whether the latency had become stable."""
+    calls_per_run: int = 1
+    """How many calls a timed run takes together afterwards; see ``calls_for``."""
 
 
-def time_runs(run: Callable[[], object], budget: Budget, clock: Clock = time.perf_counter_ns) -> Round:
-    """Run until the budget is reached; give each run's milliseconds, and when it was."""
+def time_runs(
+    run: Callable[[], object],
+    budget: Budget,
+    clock: Clock = time.perf_counter_ns,
+    after: Callable[[], object] = lambda: None,
+) -> Round:
+    """Run until the budget is reached. ``after`` is called after each run and not timed."""
     samples: list[float] = []
     with _no_garbage_collection():
         start = clock()
         while len(samples) < budget.min_runs or clock() - start < budget.min_seconds * 1e9:
-            samples.append(_time_one(run, clock))
+            samples.append(_time_one(run, clock, budget.calls))
+            after()
         end = clock()
-    return Round(start / 1e9, end / 1e9, tuple(samples))
+    return Round(start / 1e9, end / 1e9, tuple(samples), budget.calls)
+
+
+def calls_for(call_ms: float, clock: Clock = time.perf_counter_ns) -> int:
+    """Give how many calls of ``call_ms`` must be timed together for the clock not to matter.
+
+    A run then lasts at least ``TICKS_PER_RUN`` steps of the clock, which are its resolution or what reading it takes,
+    whichever is more: a thousandth of the run at most.
+    """
+    needed_ms = TICKS_PER_RUN * _tick_ns(clock) / 1e6
+    return max(math.ceil(needed_ms / max(call_ms, MIN_CALL_MS)), 1)
+
+
+def _tick_ns(clock: Clock) -> int:
+    """Give the smallest step that the clock was seen to make; 0 for one that only work moves."""
+    readings = [clock() for _ in range(TICK_READINGS)]
+    return min((after - before for before, after in pairwise(readings) if after > before), default=0)
 
 
 def warm_up(run: Callable[[], object], clock: Clock = time.perf_counter_ns) -> WarmUp:
@@ -62,9 +96,14 @@ def warm_up(run: Callable[[], object], clock: Clock = time.perf_counter_ns) -> W
     start = clock()
     while not _settled(samples):
         if len(samples) >= WARM_UP_MIN_RUNS and clock() - start > WARM_UP_LIMIT_S * 1e9:
-            return WarmUp(tuple(samples), settled=False)
+            return _warmed(samples, clock, settled=False)
         samples.append(_time_one(run, clock))
-    return WarmUp(tuple(samples), settled=True)
+    return _warmed(samples, clock, settled=True)
+
+
+def _warmed(samples: list[float], clock: Clock, *, settled: bool) -> WarmUp:
+    call_ms = statistics.median(samples[-WARM_UP_WINDOW:])
+    return WarmUp(tuple(samples), settled, calls_for(call_ms, clock))
 
 
 def _settled(samples: list[float]) -> bool:
@@ -75,10 +114,11 @@ def _settled(samples: list[float]) -> bool:
     return abs(last - before) <= WARM_UP_TOLERANCE * before
 
 
-def _time_one(run: Callable[[], object], clock: Clock) -> float:
+def _time_one(run: Callable[[], object], clock: Clock, calls: int = 1) -> float:
     start = clock()
-    run()
-    return (clock() - start) / 1e6
+    for _ in range(calls):
+        run()
+    return (clock() - start) / 1e6 / calls
 
 
 @contextmanager

@@ -3,17 +3,13 @@
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from drc_deploy.bench.latency import ratio_by_round
+from drc_deploy.bench.head_to_head import Comparison, compare
 from drc_deploy.bench.report import EngineResult, Report
 
-TIE = 0.05
-"""Latencies that differ by less than this part are the same: so much changes between two runs of this program."""
 NO_ERROR_DB = 200.0
 """Stands for an infinite PSNR in comparisons: more than any 8-bit image with an error can have."""
 BUSY_LOAD = 0.5
 """Load per core from which the machine was doing something else."""
-UNSTABLE_SPREAD = 0.10
-"""A standard deviation above this part of the mean means that something else used the machine."""
 
 
 def summarise(engines: Sequence[EngineResult]) -> str:
@@ -71,18 +67,32 @@ def _against(engine: EngineResult, other: EngineResult) -> str:
     return words
 
 
+def comparisons(engines: Sequence[EngineResult]) -> tuple[Comparison, ...]:
+    """Compare each engine with the one that has the best image at its scale."""
+    found = []
+    for scale in sorted({engine.engine.scale for engine in engines}):
+        rivals = [engine for engine in engines if engine.engine.scale == scale]
+        best = best_image(rivals)
+        found += [_compare(engine, best) for engine in by_latency(rivals) if engine is not best]
+    return tuple(found)
+
+
+def _compare(engine: EngineResult, other: EngineResult) -> Comparison:
+    return compare((engine.name, engine.latency), (other.name, other.latency))
+
+
 def _clearly_faster(engine: EngineResult, other: EngineResult) -> bool:
-    """Tell whether ``engine`` was faster by more than the noise between the rounds and between two runs."""
-    ratio, interval = ratio_by_round(other.latency, engine.latency)
-    return ratio >= 1 + TIE and interval is not None and interval[0] > 1
+    """Tell whether ``engine`` was faster by more than the noise between the rounds and between two processes."""
+    found = _compare(engine, other)
+    return found.different and found.speedup > 1
 
 
 def _pace(engine: EngineResult, other: EngineResult) -> str:
     """Give how many times as fast as ``other`` an engine is, with the interval."""
-    ratio, interval = ratio_by_round(other.latency, engine.latency)
-    digits = 2 if ratio < 1.95 else 1
-    between = f" ({interval[0]:.{digits}f} to {interval[1]:.{digits}f})" if interval else ""
-    return f"{ratio:.{digits}f}x{between}"
+    found = _compare(engine, other)
+    digits = 2 if found.speedup < 1.95 else 1
+    between = f" ({found.interval[0]:.{digits}f} to {found.interval[1]:.{digits}f})" if found.interval else ""
+    return f"{found.speedup:.{digits}f}x{between}"
 
 
 def find_warnings(engines: Sequence[EngineResult], load_average: float | None, cores: int) -> tuple[str, ...]:
@@ -93,15 +103,12 @@ def find_warnings(engines: Sequence[EngineResult], load_average: float | None, c
             f"The machine was busy when the measurement began (load {load_average:.1f} on {cores} cores): "
             "the latencies are larger and less certain than on an idle one."
         )
-    unsettled = [engine.name for engine in engines if not engine.warm_up.settled]
-    if unsettled:
-        warnings.append(f"Still changing pace when the time for warm-up was over: {', '.join(unsettled)}.")
-    unstable = [f"{engine.name} ({_spread(engine):.0%})" for engine in engines if _spread(engine) > UNSTABLE_SPREAD]
-    if unstable:
-        warnings.append(
-            f"The standard deviation is a large part of the mean: {', '.join(unstable)}. "
-            "Measure again on a quiet machine, or longer (--min-seconds)."
-        )
+    for engine in engines:
+        if engine.measurement is not None and engine.measurement.stability.reasons:
+            reasons = "; ".join(engine.measurement.stability.reasons)
+            warnings.append(f"{engine.name} was measured under noise: {reasons}.")
+    if warnings:
+        warnings.append("Measure again on a quiet machine, or longer (--min-seconds).")
     return tuple(warnings)
 
 
@@ -126,11 +133,6 @@ def by_latency(engines: Iterable[EngineResult]) -> list[EngineResult]:
 def best_image(engines: Iterable[EngineResult]) -> EngineResult:
     """Give the engine with the highest PSNR; the fastest where several have it."""
     return max(engines, key=lambda engine: (psnr(engine), -engine.latency.median_ms))
-
-
-def _spread(engine: EngineResult) -> float:
-    """Give the standard deviation of the latency as a part of its mean."""
-    return engine.latency.std_ms / engine.latency.mean_ms
 
 
 def _figures(engine: EngineResult) -> str:

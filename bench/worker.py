@@ -9,19 +9,25 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, runtime_checkable
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
+from drc_deploy.bench.engine_timing import EngineRound, EngineTimer, StreamRound, Workload
+from drc_deploy.bench.fidelity import SeamError, measure_seam
 from drc_deploy.bench.layers import LayerProfile, profile_layers
 from drc_deploy.bench.memory import DeviceMemory, Reading, peak_host_memory
+from drc_deploy.bench.memory_split import used_bytes
 from drc_deploy.bench.timing import Budget, Round, WarmUp, time_runs, warm_up
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import DrcDeployError
 from drc_deploy.metrics import UInt8Image
+from drc_deploy.runtime.backend import Backend
+from drc_deploy.runtime.gpu_memory import GpuMemory
+from drc_deploy.runtime.tiles import TilePlan
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -43,6 +49,13 @@ class Engine(Protocol):
     def device(self) -> str:
         """What computes."""
 
+    @property
+    def backend(self) -> Backend:
+        """The network alone."""
+
+    def plan(self, height: int, width: int) -> TilePlan:
+        """Give the tiles of an image."""
+
     def __call__(self, image: UInt8Image) -> UInt8Image:
         """Upscale (H, W, 3) uint8 RGB."""
 
@@ -50,7 +63,6 @@ class Engine(Protocol):
         """Free the network."""
 
 
-@runtime_checkable
 class PeerEngine(Engine, Protocol):
     """Another program as an engine, which says how it is set and may count its time in its own way."""
 
@@ -60,6 +72,11 @@ class PeerEngine(Engine, Protocol):
 
     def time(self, image: UInt8Image, budget: Budget) -> Round:
         """Time one round."""
+
+
+def _as_peer(engine: Engine) -> PeerEngine | None:
+    # Not by ``isinstance``, which would ask a protocol's properties.
+    return cast(PeerEngine, engine) if hasattr(engine, "settings") else None
 
 
 OpenEngine = Callable[[], Engine]
@@ -89,6 +106,8 @@ class Opened:
     info: EngineInfo
     device: str
     load_ms: float
+    peer: bool
+    """Whether it is another program: a ``PeerEngine``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,33 +116,67 @@ class Memory:
 
     host: Reading
     device: Reading
+    system_growth: int | None
+    """Bytes that the whole system uses more than before; None where nobody tells."""
+    plan: GpuMemory | None
+    """What a plan says that it takes."""
 
 
 class Session:
     """The child's side: one engine and the questions about it."""
 
     def __init__(self, open_engine: OpenEngine) -> None:
-        self._device_memory = DeviceMemory()
-        with self._device_memory.watch():
+        self._device_memory, self._system_memory = DeviceMemory(), DeviceMemory(used_bytes)
+        self._calls, self._turn = 1, 0
+        self._timer: EngineTimer | None = None
+        with self._device_memory.watch(), self._system_memory.watch():
             start = time.perf_counter_ns()
             self._engine = open_engine()
             self._load_ms = (time.perf_counter_ns() - start) / 1e6
 
     def describe(self) -> Opened:
         """Tell what was loaded."""
-        return Opened(self._engine.info, self._engine.device, self._load_ms)
+        peer = _as_peer(self._engine) is not None
+        return Opened(self._engine.info, self._engine.device, self._load_ms, peer)
 
-    def warm_up(self, image: UInt8Image) -> WarmUp:
+    def warm_up(self, images: Sequence[UInt8Image]) -> WarmUp:
         """Run until the latency is stable."""
-        with self._device_memory.watch():
-            return warm_up(lambda: self._engine(image))
+        with self._device_memory.watch(), self._system_memory.watch():
+            found = warm_up(lambda: self._upscale_next(images))
+        self._calls = found.calls_per_run
+        return found
 
-    def measure(self, image: UInt8Image, budget: Budget) -> Round:
-        """Time one round."""
-        self._engine(image)  # not timed: another engine has had the caches in between
-        if isinstance(self._engine, PeerEngine):
-            return self._engine.time(image, budget)
-        return time_runs(lambda: self._engine(image), budget)
+    def measure(self, images: Sequence[UInt8Image], budget: Budget) -> Round:
+        """Time one round; the images, all of one size, take turns."""
+        self._upscale_next(images)  # not timed: another engine has had the caches in between
+        budget = replace(budget, calls=self._calls)
+        if (peer := _as_peer(self._engine)) is not None:
+            self._turn += 1
+            return peer.time(images[self._turn % len(images)], budget)
+        return time_runs(lambda: self._upscale_next(images), budget)
+
+    def _upscale_next(self, images: Sequence[UInt8Image]) -> None:
+        self._turn += 1
+        self._engine(images[self._turn % len(images)])
+
+    def prepare_engine(self, images: Sequence[UInt8Image]) -> Workload:
+        """Get ready to time the network alone on the images."""
+        self._timer = EngineTimer(self._engine.backend, images, self._engine.plan(*images[0].shape[:2]))
+        return self._timer.describe()
+
+    def measure_engine(self, budget: Budget) -> EngineRound:
+        """Time one round of the network alone, after ``prepare_engine``."""
+        assert self._timer is not None
+        return self._timer.measure(budget)
+
+    def stream(self, min_seconds: float) -> tuple[StreamRound, int]:
+        """Time a stream of images, after ``prepare_engine``; give also how many batches were computed at a time."""
+        assert self._timer is not None
+        return self._timer.stream(min_seconds), self._engine.backend.workers
+
+    def seam(self, image: UInt8Image) -> SeamError:
+        """Tell what tiles change in an image."""
+        return measure_seam(self._engine.backend, image)
 
     def upscale(self, image: UInt8Image) -> UInt8Image:
         """Give the result for an image."""
@@ -131,11 +184,13 @@ class Session:
 
     def settings(self) -> dict[str, str]:
         """Tell how another program is set; nothing for our own engines."""
-        return self._engine.settings if isinstance(self._engine, PeerEngine) else {}
+        peer = _as_peer(self._engine)
+        return peer.settings if peer is not None else {}
 
     def memory(self) -> Memory:
         """Tell the peaks so far."""
-        return Memory(peak_host_memory(), self._device_memory.read(self._engine.device))
+        device = self._device_memory.read(self._engine.device)
+        return Memory(peak_host_memory(), device, self._system_memory.growth, self._engine.backend.gpu_memory)
 
     def profile_layers(self, path: Path, image: UInt8Image, threads: int | None) -> LayerProfile:
         """Load ``path``, the file of this engine, once more and tell the time of its layers."""
@@ -167,6 +222,11 @@ class EngineProcess:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def pid(self) -> int:
+        """Of the child."""
+        return self._process.pid or 0
 
     def ask(
         self,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from drc_deploy.errors import ArtefactError
+from drc_deploy.files import sha256_of
 
 SHIPPED = Path(__file__).parent / "weights"
 SAMPLES = Path(__file__).parent / "samples"
@@ -65,6 +66,13 @@ def find_engine(reference: str, workdir: Path) -> Path:
     if path.suffix not in ENGINE_SUFFIXES:
         raise ArtefactError(f"{path} is not an engine.", f"Give a {', '.join(ENGINE_SUFFIXES)} file or a name.")
     return path
+
+
+def checkpoint_of_sha256(sha256: str, workdir: Path) -> Path | None:
+    """Find a checkpoint by its SHA-256, in ``workdir`` and among the shipped ones; None where it is in neither."""
+    suffix = f"*{CHECKPOINT_SUFFIX}"
+    candidates = [*sorted(workdir.glob(suffix)), *sorted(SHIPPED.glob(suffix))]
+    return next((path for path in candidates if sha256_of(path) == sha256), None)
 
 
 def find_file(reference: str, workdir: Path) -> Path:

@@ -130,10 +130,9 @@ def find_source(info: EngineInfo, engine: Path, workdir: Path) -> Path:
     hint = "Give it with --checkpoint, or its folder with --workdir."
     if not info.checkpoint_sha256:
         raise ArtefactError(f"{engine} does not tell which checkpoint it was exported from.", hint)
-    suffix = f"*{locate.CHECKPOINT_SUFFIX}"
-    for path in [*sorted(workdir.glob(suffix)), *sorted(locate.SHIPPED.glob(suffix))]:
-        if sha256_of(path) == info.checkpoint_sha256:
-            return path
+    path = locate.checkpoint_of_sha256(info.checkpoint_sha256, workdir)
+    if path is not None:
+        return path
     raise ArtefactError(
         f"the checkpoint of {engine} (SHA-256 {info.checkpoint_sha256[:12]}...) is neither in {workdir} nor among the "
         "shipped ones.",

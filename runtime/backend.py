@@ -12,6 +12,7 @@ from drc_deploy.engine_info import EXACT_PLAN_SUFFIX, EXACT_SUFFIX, EngineInfo, 
 from drc_deploy.errors import ArtefactError, UsageError
 
 if TYPE_CHECKING:
+    from drc_deploy.runtime.cuda_lanes import DeviceTimes
     from drc_deploy.runtime.gpu_memory import GpuMemory
 
 Pixels = NDArray[Any]
@@ -48,6 +49,11 @@ class Backend(Protocol):
     @property
     def gpu_memory(self) -> "GpuMemory | None":
         """What the network takes of a GPU; None where that is not known."""
+        return None
+
+    @property
+    def device_times(self) -> "DeviceTimes | None":
+        """How long the parts of the latest call took by the device's own clock; None where that is not known."""
         return None
 
     def run(self, batch: Pixels) -> Pixels:

@@ -1,5 +1,6 @@
 """Lanes in which batches travel through the GPU: buffers with a pinned host side, a stream, and events."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,11 +17,13 @@ ArrayKind = tuple[tuple[int, ...], Any]
 
 @dataclass(frozen=True, slots=True)
 class DeviceTimes:
-    """How long the parts of one call took, by events on the stream."""
+    """How long the parts of one call took, by events on the stream; and the host, by its own clock."""
 
     upload_ms: float
     compute_ms: float
     download_ms: float
+    enqueue_ms: float
+    """That the host took to queue the computation."""
 
 
 class Buffer:
@@ -76,6 +79,7 @@ class Lane:
         self._stream: Any = driver.Stream()
         self._marks: list[Any] = [driver.Event() for _ in range(4)]
         """Before the upload, before and after the computation, after the download."""
+        self._enqueue_ms = 0.0
 
     @property
     def stream_handle(self) -> int:
@@ -109,7 +113,9 @@ class Lane:
         if after is not None and after is not self:
             self._stream.wait_for_event(after._marks[2])
         uploaded.record(self._stream)
+        start = time.perf_counter_ns()
         compute()
+        self._enqueue_ms = (time.perf_counter_ns() - start) / 1e6
         computed.record(self._stream)
         for name, count in downloads.items():
             self.outputs[name].download(count, self._stream)
@@ -125,7 +131,8 @@ class Lane:
 
     def times(self) -> DeviceTimes:
         """Give the times between the marks of a call that was waited for."""
-        return DeviceTimes(*(after.time_since(before) for before, after in pairwise(self._marks)))
+        upload, compute, download = (after.time_since(before) for before, after in pairwise(self._marks))
+        return DeviceTimes(upload, compute, download, self._enqueue_ms)
 
     def free(self) -> None:
         """Give the GPU memory back."""

@@ -4,7 +4,7 @@ What is held at any time is one row of tiles, whatever the height of the image.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,13 +44,12 @@ def upscaled_strips(
         ArtefactError: the backend failed, or gave NaN, infinity, or a result of another size.
     """
     scale = backend.info.scale
-    batches = list(_batches(plan, backend.preferred_batch))
     waiting: deque[Pixels] = deque()
 
     def given() -> Iterator[Pixels]:
-        for row, columns in batches:
-            waiting.append(np.stack([input_tile(backend, image, plan.tile, row, column) for column in columns]))
-            yield waiting[-1]
+        for batch in tile_batches(backend, image, plan):
+            waiting.append(batch)
+            yield batch
 
     results = backend.stream(given())
     tiles = _finished(results, waiting, scale, image.dtype, mend, on_tiles)
@@ -61,11 +60,22 @@ def upscaled_strips(
             results.close()  # what was taken ahead is not computed for nobody
 
 
-def _batches(plan: TilePlan, size: int) -> Iterator[tuple[Span, Sequence[Span]]]:
-    """Give which tiles go together: some neighbours of one row."""
+def tile_batches(backend: Backend, image: Pixels, plan: TilePlan) -> Iterator[Pixels]:
+    """Cut an image into the batches that the network gets, each of some neighbours of one row of tiles.
+
+    Args:
+        backend: the network; its ``preferred_batch`` is the size of a batch.
+        image: (H, W, 3) uint8, or uint16 when the network takes float32.
+        plan: made for this image's size and this network.
+
+    Yields:
+        (N, tile height, tile width, 3) of the type that the network takes.
+    """
+    size = backend.preferred_batch
     for row in plan.rows:
         for first in range(0, len(plan.columns), size):
-            yield row, plan.columns[first : first + size]
+            columns = plan.columns[first : first + size]
+            yield np.stack([input_tile(backend, image, plan.tile, row, column) for column in columns])
 
 
 def _finished(

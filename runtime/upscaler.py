@@ -128,6 +128,11 @@ class Upscaler:
         return self._backend.info
 
     @property
+    def backend(self) -> Backend:
+        """The network itself, for 8-bit images."""
+        return self._backend
+
+    @property
     def device(self) -> str:
         """What computes."""
         return self._backend.device

@@ -11,8 +11,10 @@ from drc_deploy.bench.comparison.conditions import Difference, find_differences
 from drc_deploy.bench.comparison.matching import Match, MatchedBy, match_engines
 from drc_deploy.bench.comparison.run_ratio import RunRatio, ratio_of_runs
 from drc_deploy.bench.report import EngineResult, Report
-from drc_deploy.bench.verdict import TIE
 from drc_deploy.errors import InputError
+
+TIE = 0.05
+"""Latencies of two runs that differ by less than this part are the same: so much changes between them."""
 
 Verdict = Literal["faster", "slower", "no clear change", "too noisy to tell"]
 

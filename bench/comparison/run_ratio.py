@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drc_deploy.bench.latency import CONFIDENCE, Interval, Latency
+from drc_deploy.bench.intervals import CONFIDENCE, Interval
+from drc_deploy.bench.latency import Latency
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from drc_deploy.bench.timing import Budget, Round, time_runs
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backend import Backend
+from drc_deploy.runtime.tiles import TilePlan
 from drc_deploy.runtime.upscaler import Upscaler
 
 TIMED = "a run is"
@@ -43,6 +44,15 @@ class PeerUpscaler:
     def device(self) -> str:
         """What computes."""
         return self._backend.device
+
+    @property
+    def backend(self) -> Backend:
+        """The network alone."""
+        return self._backend
+
+    def plan(self, height: int, width: int) -> TilePlan:
+        """Give the tiles of an image."""
+        return self._upscaler.plan(height, width)
 
     @property
     def settings(self) -> dict[str, str]:

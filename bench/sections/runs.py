@@ -18,7 +18,7 @@ def runs_section(engines: Sequence[EngineResult]) -> str:
             samples_ms=[sample for round_ms in engine.latency.rounds_ms for sample in round_ms],
             median_ms=engine.latency.median_ms,
             p90_ms=engine.latency.p90_ms,
-            outliers=(),  # `Latency` marks none
+            outliers=engine.latency.outliers,  # `Latency` marks none
         )
         for index, engine in enumerate(engines)
     ]

@@ -122,6 +122,7 @@ class MatrixSuite:
             engines=tuple(engine for report in done for engine in report.engines),
             not_measured=self._all_not_measured(done, waiting),
             telemetry=None,  # each group has a trace of its own; what it says of an engine is with that engine
+            comparisons=tuple(found for report in done for found in report.comparisons),
             suite=self._record(done),
         )
 

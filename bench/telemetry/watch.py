@@ -65,7 +65,9 @@ class Watch:
     def engine(self, telemetry: Telemetry, rounds: Sequence[Round], device: str) -> EngineTelemetry:
         """Give what ``telemetry`` says of an engine with these timed rounds."""
         windows = [self._window(timed.start_s, timed.end_s) for timed in rounds]
-        return summarise_engine(telemetry, windows, sum(len(timed.samples_ms) for timed in rounds), device)
+        return summarise_engine(
+            telemetry, windows, sum(len(timed.samples_ms) * timed.calls for timed in rounds), device
+        )
 
     def _window(self, start_s: float, end_s: float) -> Window:
         """Give two readings of the clock as a window of the trace."""

@@ -11,19 +11,29 @@ import cv2
 import numpy as np
 
 from drc_deploy.bench import latency, quality
+from drc_deploy.bench.conditions import Conditions
+from drc_deploy.bench.engine_timing import EngineRound, StreamRound, Workload
+from drc_deploy.bench.fidelity import Difference, SeamError, TorchAgreement
+from drc_deploy.bench.latency import Latency
 from drc_deploy.bench.machine import Machine
+from drc_deploy.bench.measurement import Measurement, summarise_engine, summarise_streams
 from drc_deploy.bench.memory import Reading
+from drc_deploy.bench.memory_split import split_memory
 from drc_deploy.bench.report import Baseline, CropStrip, EngineResult, NotMeasured, Report, Settings, Tile
+from drc_deploy.bench.stability import judge
 from drc_deploy.bench.telemetry.power_state import PowerState
 from drc_deploy.bench.telemetry.sensors import Meter
-from drc_deploy.bench.telemetry.summary import Telemetry, summarise_engine
+from drc_deploy.bench.telemetry.summary import Telemetry
+from drc_deploy.bench.telemetry.summary import summarise_engine as summarise_telemetry
 from drc_deploy.bench.telemetry.trace import Series, Trace, Track
 from drc_deploy.bench.timing import WarmUp
 from drc_deploy.bench.worker import Engine
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.metrics import UInt8Image
+from drc_deploy.runtime.backend import Backend
 from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
+from drc_deploy.runtime.tiles import TilePlan
 from drc_deploy.runtime.upscaler import Upscaler
 
 
@@ -44,6 +54,13 @@ class FakeEngine:
         if self._asked == 3 and self._name.startswith("crashes_late"):  # when it was loaded, for memory, for layers
             os.kill(os.getpid(), signal.SIGKILL)
         return self._upscaler.device
+
+    @property
+    def backend(self) -> Backend:
+        return self._upscaler.backend
+
+    def plan(self, height: int, width: int) -> TilePlan:
+        return self._upscaler.plan(height, width)
 
     def __call__(self, image: UInt8Image) -> UInt8Image:
         self._calls += 1
@@ -139,10 +156,6 @@ def paced(name: str, rounds_ms: list[float], psnr: float = 30.0) -> EngineResult
     return dataclasses.replace(engine(name, 1.0, psnr), latency=timed)
 
 
-def unsettled(result: EngineResult) -> EngineResult:
-    return dataclasses.replace(result, warm_up=WarmUp((3.0, 2.0), settled=False))
-
-
 STATE = PowerState(
     l4t=None,
     jetpack=None,
@@ -179,5 +192,19 @@ def with_telemetry(made: Report) -> Report:
         starts = [8.0 + (turn * count + index) * length for turn in range(8)]
         rounds = [(start, start + 0.9 * length) for start in starts]
         images = round(10 * 0.9 * length * 8)  # ten images a second: 2.5 J each
-        engines.append(dataclasses.replace(one, telemetry=summarise_engine(told, rounds, images, one.device)))
+        engines.append(dataclasses.replace(one, telemetry=summarise_telemetry(told, rounds, images, one.device)))
     return dataclasses.replace(made, engines=tuple(engines), telemetry=told)
+
+
+def measurement(timed: Latency, *, settled: bool = True) -> Measurement:
+    """Make what belongs to a latency, of a network that takes nine tenths of it."""
+    rounds = [EngineRound(alone, alone, ()) for alone in (tuple(0.9 * ms for ms in row) for row in timed.rounds_ms)]
+    unknown = Reading(None, "unavailable: the engine runs on fake")
+    return Measurement(
+        engine_only=summarise_engine(Workload((1, 64, 96, 3), 1, 1), rounds, timed),
+        throughput=summarise_streams([StreamRound(8, 0.1)] * 6, 256 * 384, 2),
+        stability=judge(timed, [Conditions(0.01, 0.0, None)] * len(rounds), settled=settled),
+        memory=split_memory(None, unknown, unknown),
+        torch=TorchAgreement(Difference(60.0, 1, 0.01), 5, "fake.safetensors with torch in float32 on the CPU"),
+        seam=SeamError(None, 0, "unavailable: the engine takes tiles of 64x64 only, never a whole image"),
+    )

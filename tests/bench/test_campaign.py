@@ -1,16 +1,23 @@
+import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import pytest
 
+from drc_deploy import records
 from drc_deploy.bench import campaign
-from drc_deploy.bench.campaign import ROUNDS, BenchOptions
+from drc_deploy.bench.campaign import ROUNDS, STREAM_ROUNDS, BenchOptions
+from drc_deploy.bench.console import report_table
+from drc_deploy.bench.contest import Contestant
 from drc_deploy.bench.report import Report, read_report, write_report
+from drc_deploy.bench.timing import Budget
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import ArtefactError, InputError, UsageError
 from drc_deploy.locate import sample_images
+from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import Photograph
 from tests.bench.fakes import OpenFake
 
@@ -68,6 +75,43 @@ def test_samples_are_kept_by_round_and_quality_is_measured_in_the_same_run(repor
         assert engine.quality.psnr_y < (report.baseline(4).psnr_y or 0)  # nearest neighbour against bicubic
 
 
+def test_everything_else_is_measured_of_every_engine(report: Report) -> None:
+    for engine in report.engines:
+        assert engine.measurement is not None
+        found = engine.measurement
+        assert found.engine_only.batch_shape == (1, 24, 32, 3)
+        assert len(found.engine_only.image_rounds_ms) == len(found.stability.conditions) == ROUNDS
+        assert found.engine_only.latency.median_ms < engine.latency.max_ms
+        assert len(found.throughput.rounds) == STREAM_ROUNDS
+        rate = found.throughput.images_per_second
+        assert found.throughput.output_megapixels_per_second == pytest.approx(rate * 96 * 128 / 1e6)
+        assert "neither in" in found.torch.note
+        assert found.seam.difference is not None
+        assert found.seam.difference.max_levels == 0  # nearest neighbour looks at one pixel
+    (comparison,) = report.comparisons
+    assert {comparison.engine, comparison.other} == {"good.onnx", "also.onnx"}
+    assert report.settings.input_image == "0, 1"
+
+
+def test_rounds_run_there_and_back(workdir: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    measure = Contestant.measure_round
+
+    def watched(contestant: Contestant, images: Sequence[UInt8Image], budget: Budget) -> None:
+        seen.append(contestant.subject.name)
+        measure(contestant, images, budget)
+
+    monkeypatch.setattr(Contestant, "measure_round", watched)
+    campaign.run_bench(options(workdir, data, "good.onnx", "also.onnx"), OpenFake)
+    assert seen == ["good.onnx", "also.onnx", "also.onnx", "good.onnx"] * (ROUNDS // 2)
+
+
+def test_the_terminal_tells_what_was_measured(report: Report) -> None:
+    text = report_table(report)
+    assert re.search(r"good.onnx: network alone [\d.]+ ms a batch, host -?\d+%; streaming [\d.]+ images/s", text)
+    assert re.search(r"(good|also)\.onnx against .* as fast \([\d.]+ to [\d.]+\)", text)
+
+
 def test_crops_are_different_parts_in_every_version(report: Report, workdir: Path) -> None:
     assert len({(strip.image, strip.box) for strip in report.crops}) == len(report.crops) == 3
     for strip in report.crops:
@@ -87,6 +131,19 @@ def test_a_crash_while_layers_are_profiled_costs_the_engine_nothing_else(workdir
     notes = {engine.name: engine.layers.note for engine in both.engines if engine.layers}
     assert "SIGKILL" in notes["crashes_late.onnx"]
     assert "fake does not tell" in notes["good.onnx"]
+
+
+def test_a_report_from_before_the_newer_fields_can_be_read(report: Report) -> None:
+    older = records.to_dict(report)
+    del older["comparisons"]
+    for engine in older["engines"]:
+        del engine["measurement"], engine["warm_up"]["calls_per_run"]
+        for name in ("p95_ms", "p95_interval_ms", "calls_per_run", "outliers"):
+            del engine["latency"][name]
+    found = records.from_dict(Report, older, "report.json")
+    assert found.comparisons == ()
+    assert [engine.measurement for engine in found.engines] == [None, None]
+    assert report_table(found)
 
 
 def test_an_engine_of_a_scale_without_images_has_failed(workdir: Path, data: Path) -> None:

@@ -6,20 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drc_deploy.bench.latency import order_interval, ratio_by_round, runs_needed, summarise
+from drc_deploy.bench.intervals import order_interval, runs_needed
+from drc_deploy.bench.latency import ratio_by_round, summarise
 
 
 def test_percentiles_of_equally_spaced_samples_have_their_closed_form() -> None:
     samples = [float(value) for value in range(1, 402)]
     random.Random(0).shuffle(samples)
-    latency = summarise([samples[:100], samples[100:]])
-    assert (latency.median_ms, latency.p90_ms, latency.p99_ms) == (201.0, 361.0, 397.0)
+    latency = summarise([samples[first : first + 50] for first in range(0, 401, 50)])
+    assert (latency.median_ms, latency.p90_ms, latency.p95_ms, latency.p99_ms) == (201.0, 361.0, 381.0, 397.0)
     assert latency.std_ms == pytest.approx(math.sqrt(401 * 402 / 12))
     assert latency.images_per_second == pytest.approx(1000 / 201)
     assert latency.unavailable == {}
 
 
-@pytest.mark.parametrize(("part", "runs"), [(0.5, 6), (0.9, 36), (0.99, 368)])
+@pytest.mark.parametrize(("part", "runs"), [(0.5, 6), (0.9, 36), (0.95, 72), (0.99, 368)])
 def test_a_percentile_needs_as_many_runs_as_bound_it(part: float, runs: int) -> None:
     assert runs_needed(part) == runs
     assert part**runs <= 0.025 < part ** (runs - 1)
@@ -32,6 +33,8 @@ def test_percentiles_beyond_the_samples_are_null_with_a_reason() -> None:
     assert latency.p90_ms is not None
     assert latency.p99_ms is None
     assert latency.unavailable["p99_ms"] == "36 runs say too little: 368 are needed"
+    assert latency.unavailable["p95_ms"] == "36 runs say too little: 72 are needed"
+    assert latency.unavailable["median_interval_ms"] == "1 rounds say too little: 6 are needed"
 
 
 def test_the_interval_of_the_median_of_ten_is_the_textbook_one() -> None:
@@ -64,7 +67,9 @@ def test_impossible_samples_are_refused(samples: list[float]) -> None:
 def test_the_ratio_of_two_engines_is_taken_within_each_round() -> None:
     other = summarise([[10.0 * factor, 11.0 * factor, 12.0 * factor] for factor in range(1, 9)])
     one = summarise([[22.0 * factor * (2 if factor == 4 else 1)] for factor in range(1, 9)])
-    assert ratio_by_round(one, other) == (2.0, (2.0, 4.0))
+    ratio, interval = ratio_by_round(one, other)
+    assert ratio == pytest.approx(2.0)
+    assert interval == pytest.approx((2.0, 2.0 * math.sqrt(2)))
 
 
 def test_a_ratio_over_fewer_rounds_than_confidence_needs_has_no_interval() -> None:

@@ -1,29 +1,15 @@
 import gc
 import itertools
-from collections.abc import Iterable
 
 import pytest
 
 from drc_deploy.bench.latency import summarise
-from drc_deploy.bench.timing import WARM_UP_LIMIT_S, Budget, time_runs, warm_up
-
-
-class FakeDevice:
-    """Takes known times on a clock of its own."""
-
-    def __init__(self, latencies_ms: Iterable[float]) -> None:
-        self._latencies_ms = iter(latencies_ms)
-        self._now_ns = 0
-
-    def clock(self) -> int:
-        return self._now_ns
-
-    def run(self) -> None:
-        self._now_ns += round(next(self._latencies_ms) * 1e6)
+from drc_deploy.bench.timing import WARM_UP_LIMIT_S, Budget, calls_for, time_runs, warm_up
+from tests.bench.simulated import FakeDevice
 
 
 def test_samples_are_exactly_what_the_device_took() -> None:
-    device = FakeDevice([3.0, 1.0, 2.5])
+    device = FakeDevice(iter([3.0, 1.0, 2.5]))
     assert time_runs(device.run, Budget(3, 0.0), device.clock).samples_ms == (3.0, 1.0, 2.5)
 
 
@@ -60,3 +46,31 @@ def test_garbage_collection_is_off_while_timing_and_on_again_afterwards() -> Non
     time_runs(lambda: seen.append(gc.isenabled()), Budget(2, 0.0))
     assert seen == [False, False]
     assert gc.isenabled()
+
+
+def test_fast_calls_are_timed_together_so_that_the_clock_does_not_matter() -> None:
+    class CoarseClock:
+        """Reading it takes 100 ns, and it moves in steps of a microsecond."""
+
+        now_ns = 0
+
+        def __call__(self) -> int:
+            self.now_ns += 100
+            return self.now_ns // 1000 * 1000
+
+    assert calls_for(0.004, CoarseClock()) == 250  # 1 ms: a thousand steps
+    assert calls_for(2.0, CoarseClock()) == 1
+
+
+def test_a_run_of_several_calls_is_their_mean_and_gives_no_tail() -> None:
+    device = FakeDevice(itertools.cycle([1.0, 3.0]))
+    timed = time_runs(device.run, Budget(40, 0.0, calls=4), device.clock)
+    assert (timed.samples_ms, timed.calls) == ((2.0,) * 40, 4)
+    latency = summarise([timed.samples_ms], calls_per_run=4)
+    assert (latency.median_ms, latency.p90_ms, latency.p99_ms) == (2.0, None, None)
+    assert "mean of 4 calls" in latency.unavailable["p90_ms"]
+
+
+def test_what_follows_a_run_is_not_timed() -> None:
+    device = FakeDevice(itertools.repeat(1.0))
+    assert time_runs(device.run, Budget(3, 0.0), device.clock, after=device.run).samples_ms == (1.0,) * 3

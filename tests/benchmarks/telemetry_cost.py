@@ -38,7 +38,7 @@ def main(model: str, tree: str, threads: int, turns: int, seconds: float) -> Non
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         system = bare_system(build_tree(tree, Path(folder)))
         process = stack.enter_context(closing(EngineProcess(OpenFile(SHIPPED / f"{model}.safetensors", threads))))
-        process.ask(Session.warm_up, image)
+        process.ask(Session.warm_up, [image])
         for turn in range(turns):
             before = None if turn % 2 else _median_ms(process, image, seconds)
             with Sampler(find_instruments(system).sources) as sampler:
@@ -56,7 +56,7 @@ def main(model: str, tree: str, threads: int, turns: int, seconds: float) -> Non
 
 
 def _median_ms(process: EngineProcess, image: UInt8Image, seconds: float) -> float:
-    return statistics.median(process.ask(Session.measure, image, Budget(3, seconds)).samples_ms)
+    return statistics.median(process.ask(Session.measure, [image], Budget(3, seconds)).samples_ms)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def test_the_parts_of_a_call_are_timed(cuda: FakeCuda, monkeypatch: pytest.Monke
         backend.run(noise(1, 8, 8, 3))
         times = backend.device_times
     assert times is not None
-    assert min(times.upload_ms, times.compute_ms, times.download_ms) > 0
+    assert min(times.upload_ms, times.compute_ms, times.download_ms, times.enqueue_ms) > 0
 
 
 def test_closing_gives_everything_back_and_leaves_no_context_current(

@@ -29,7 +29,7 @@ class StubContestant:
 
     def __init__(self, subject: Subject, off: int = 0) -> None:
         self.subject, self._off, self.process = subject, off, self
-        self.opened = Opened(dataclasses.replace(fake_info(), checkpoint_sha256="0"), "fake", 1.0)
+        self.opened = Opened(dataclasses.replace(fake_info(), checkpoint_sha256="0"), "fake", 1.0, peer=False)
 
     def upscale(self, image: UInt8Image) -> UInt8Image:
         return cast(UInt8Image, image.repeat(4, 0).repeat(4, 1) + np.uint8(self._off))

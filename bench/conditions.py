@@ -1,0 +1,82 @@
+"""What else the machine did during a round, as Linux tells: other processes, time stolen by a hypervisor, the clock."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from drc_deploy.proc_files import read_text
+
+FEWEST_TICKS = 20
+"""Below so many ticks of all cores together (a tick is 10 ms as a rule) the shares would be mostly rounding."""
+_USER, _NICE, _SYSTEM, _IDLE, _IOWAIT, _IRQ, _SOFTIRQ, _STEAL = range(8)
+"""Columns of ``/proc/stat`` (proc_stat(5)); those of guests are counted in the first two already."""
+_UTIME, _STIME = 11, 12
+"""Columns of ``/proc/PID/stat`` after the name of the program (proc_pid_stat(5))."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """One round. What the system does not tell is None."""
+
+    others_share: float | None
+    """Part of the time of all cores that processes other than the engine's took, in 0..1."""
+    steal_share: float | None
+    """Part of the time of all cores that a hypervisor gave to other guests, in 0..1."""
+    clock_mhz: float | None
+    """Mean frequency of the cores at the end of the round."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticks:
+    total: int
+    busy: int
+    steal: int
+    own: int
+
+
+class ConditionsWatch:
+    """Watches the machine around the rounds of one engine's process.
+
+    Attributes:
+        rounds: What was seen, one for each round.
+    """
+
+    def __init__(self, pid: int, root: Path = Path("/")) -> None:
+        self._pid, self._root = pid, root
+        self.rounds: list[Conditions] = []
+
+    @contextmanager
+    def round(self) -> Iterator[None]:
+        """Watch one round."""
+        before = self._ticks()
+        yield
+        after = self._ticks()
+        others, steal = _shares(before, after)
+        self.rounds.append(Conditions(others, steal, clock_mhz(self._root)))
+
+    def _ticks(self) -> _Ticks | None:
+        machine = (read_text(self._root / "proc/stat") or "").split("\n", 1)[0].split()
+        process = (read_text(self._root / f"proc/{self._pid}/stat") or "").rpartition(")")[2].split()
+        if len(machine) <= _STEAL + 1 or len(process) <= _STIME:
+            return None
+        counts = [int(word) for word in machine[1 : _STEAL + 2]]
+        idle = counts[_IDLE] + counts[_IOWAIT]
+        busy = sum(counts) - idle - counts[_STEAL]
+        return _Ticks(sum(counts), busy, counts[_STEAL], int(process[_UTIME]) + int(process[_STIME]))
+
+
+def _shares(before: _Ticks | None, after: _Ticks | None) -> tuple[float | None, float | None]:
+    """Give the shares of other processes and of the hypervisor."""
+    if before is None or after is None or after.total - before.total < FEWEST_TICKS:
+        return None, None
+    total = after.total - before.total
+    others = after.busy - before.busy - (after.own - before.own)
+    return min(max(others / total, 0.0), 1.0), (after.steal - before.steal) / total
+
+
+def clock_mhz(root: Path = Path("/")) -> float | None:
+    """Give the mean frequency of all cores now; None where the kernel does not set it, as in most virtual machines."""
+    files = root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
+    values = [int(text) / 1000 for path in files if (text := read_text(path)) and text.isdigit()]
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,127 @@
+"""Whether an engine's latencies can be trusted, and what disturbed them where they cannot."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from drc_deploy.bench.conditions import Conditions
+from drc_deploy.bench.latency import MAD_TO_STD, Latency, round_medians
+
+OTHERS_LIMIT = 0.10
+"""Share of all cores' time in other processes, in the median round."""
+STEAL_LIMIT = 0.02
+CLOCK_FALL = 0.05
+"""By which part a clock may fall from the first rounds to the last."""
+DRIFT_LIMIT = 0.05
+"""By which part the latency may change from the first third of the rounds to the last."""
+SPREAD_LIMIT = 0.10
+"""Deviation of the runs, by their median absolute deviation, as a part of the median."""
+OUTLIER_LIMIT = 0.05
+"""Share of the runs that may be outliers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stability:
+    """The verdict on one engine's latencies, and what it rests on."""
+
+    verdict: Literal["stable", "noisy"]
+    reasons: tuple[str, ...]
+    """What disturbed the measurement; empty when it is stable."""
+    drift: float
+    """Change of the latency from the first third of the rounds to the last, as a part of the first."""
+    spread: float
+    """Deviation of the runs by their median absolute deviation, as a part of the median."""
+    autocorrelation: float | None
+    """Of neighbouring runs of a round, -1..1: how far they are from independent. None with too few runs."""
+    conditions: tuple[Conditions, ...]
+    """One for each round."""
+    not_seen: tuple[str, ...]
+    """What could have disturbed the measurement and could not be watched here."""
+
+
+def judge(latency: Latency, conditions: Sequence[Conditions], *, settled: bool) -> Stability:
+    """Judge latencies by themselves and by what else the machine did meanwhile.
+
+    Args:
+        latency: of one engine.
+        conditions: one for each round.
+        settled: whether warm-up ended with a stable latency.
+    """
+    drift, spread = _change(round_medians(latency)), _spread(latency)
+    reasons = [*_of_conditions(conditions, drift), *_of_latency(latency, drift, spread)]
+    if not settled:
+        reasons.append("its pace was still changing when the time for warm-up was over")
+    return Stability(
+        verdict="noisy" if reasons else "stable",
+        reasons=tuple(reasons),
+        drift=drift,
+        spread=spread,
+        autocorrelation=_autocorrelation(latency.rounds_ms),
+        conditions=tuple(conditions),
+        not_seen=tuple(_not_seen(conditions)),
+    )
+
+
+def _of_conditions(conditions: Sequence[Conditions], drift: float) -> Iterable[str]:
+    others = _median(conditions, lambda item: item.others_share)
+    if others is not None and others > OTHERS_LIMIT:
+        yield f"other processes took {others:.0%} of the processors"
+    steal = _median(conditions, lambda item: item.steal_share)
+    if steal is not None and steal > STEAL_LIMIT:
+        yield f"the hypervisor gave {steal:.0%} of the processors to others"
+    clocks = [item.clock_mhz for item in conditions if item.clock_mhz is not None]
+    if len(clocks) == len(conditions) > 1 and _change(clocks) < -CLOCK_FALL:
+        slower = " and the latency rose with it: it was throttled" if drift > CLOCK_FALL else ""
+        yield f"the clock fell by {-_change(clocks):.0%} (to {clocks[-1]:.0f} MHz){slower}"
+
+
+def _of_latency(latency: Latency, drift: float, spread: float) -> Iterable[str]:
+    # A change between the thirds that is no larger than between neighbouring rounds is no drift but spread.
+    if abs(drift) > DRIFT_LIMIT and abs(drift) > 2 * _step(round_medians(latency)):
+        direction = "rose, as when a machine throttles," if drift > 0 else "fell"
+        yield f"the latency {direction} by {abs(drift):.0%} over the rounds"
+    if spread > SPREAD_LIMIT:
+        yield f"the runs spread by {spread:.0%} of the median"
+    outliers = len(latency.outliers) / latency.runs
+    if outliers > OUTLIER_LIMIT:
+        yield f"{outliers:.0%} of the runs are outliers"
+
+
+def _not_seen(conditions: Sequence[Conditions]) -> Iterable[str]:
+    if _median(conditions, lambda item: item.others_share) is None:
+        yield "other processes: there is no /proc/stat, or the rounds were too short for it"
+    if all(item.clock_mhz is None for item in conditions):
+        yield "the processor's clock: the kernel does not tell it"
+
+
+def _median(conditions: Sequence[Conditions], value: Callable[[Conditions], float | None]) -> float | None:
+    known = [number for item in conditions if (number := value(item)) is not None]
+    return float(np.median(known)) if known else None
+
+
+def _change(values: Sequence[float]) -> float:
+    """Give the change from the median of the first third to that of the last, as a part of the first."""
+    third = max(len(values) // 3, 1)
+    first, last = float(np.median(values[:third])), float(np.median(values[-third:]))
+    return last / first - 1
+
+
+def _step(values: Sequence[float]) -> float:
+    """Give the median change from one round to the next, as a part of the median."""
+    return float(np.median(np.abs(np.diff(values))) / np.median(values)) if len(values) > 1 else 0.0
+
+
+def _spread(latency: Latency) -> float:
+    samples = np.concatenate([np.asarray(round_ms, np.float64) for round_ms in latency.rounds_ms])
+    return float(MAD_TO_STD * np.median(np.abs(samples - latency.median_ms)) / latency.median_ms)
+
+
+def _autocorrelation(rounds_ms: Sequence[Sequence[float]]) -> float | None:
+    """Give the correlation of each run with the next of its round, around the mean of all runs."""
+    mean = float(np.mean([sample for round_ms in rounds_ms for sample in round_ms]))
+    deviations = [np.asarray(round_ms, np.float64) - mean for round_ms in rounds_ms]
+    variance = float(np.mean(np.concatenate(deviations) ** 2))
+    products = np.concatenate([item[:-1] * item[1:] for item in deviations])
+    return float(products.mean() / variance) if products.size >= len(rounds_ms) and variance > 0 else None
