@@ -9,6 +9,7 @@ from drc_deploy.bench.latency import Latency
 from drc_deploy.bench.machine import Machine
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.quality import Quality
+from drc_deploy.bench.remote_origin import RemoteOrigin
 from drc_deploy.bench.timing import WarmUp
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import ArtefactError
@@ -123,6 +124,8 @@ class Report:
     engines: tuple[EngineResult, ...]
     not_measured: tuple[NotMeasured, ...]
     crops: tuple[CropStrip, ...]
+    remote: RemoteOrigin | None = None
+    """The machine that measured, where that was not the one that wrote this."""
 
     def baseline(self, scale: int) -> Quality:
         """Give the quality of bicubic upscaling at a scale that an engine was measured at."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from drc_deploy.cli import options
+from drc_deploy.cli.remote_options import remote_options, take_remote
 from drc_deploy.errors import DrcDeployError
 
 LONGEST_S = 3600
@@ -40,12 +41,14 @@ def _check_seconds(context: click.Context, parameter: click.Parameter, value: fl
 )
 @click.option("--min-runs", type=click.IntRange(1), default=40, show_default=True, help="Timed runs of each engine.")
 @options.threads_option
+@remote_options
 @options.json_option
 def command(as_json: bool, out: Path | None, size: tuple[int, int], **arguments: object) -> None:
     """Measure latency, memory and quality of ENGINEs in one run, and write report.json and report.html.
 
     ENGINE is a shipped name, a checkpoint, an .onnx or a .plan file; without any, everything in the work folder is
-    measured. The engines take turns, each in a process of its own.
+    measured. The engines take turns, each in a process of its own. With --remote all this happens on another machine,
+    which has the same drc-deploy, and the report is written here.
     """
     from drc_deploy import records
     from drc_deploy.bench.campaign import BenchOptions, run_bench
@@ -53,10 +56,16 @@ def command(as_json: bool, out: Path | None, size: tuple[int, int], **arguments:
     from drc_deploy.bench.page import write_page
     from drc_deploy.bench.report import write_report
 
+    remote = take_remote(arguments)
     workdir = Path(str(arguments["workdir"]))
     folder = out or workdir / "bench"
     settings = BenchOptions(out=folder, height=size[0], width=size[1], **arguments)  # type: ignore[arg-type]
-    report = run_bench(settings)
+    if remote:
+        from drc_deploy.bench.remote import run_remote_bench
+
+        report = run_remote_bench(settings, remote)
+    else:
+        report = run_bench(settings)
     files = {"report": str(write_report(report, folder)), "page": str(write_page(report, folder))}
     text = f"{report_table(report)}\n\nReport: {files['page']} (open it in a browser)\n        {files['report']}"
     options.emit(records.to_dict(report) | {"files": files}, as_json=as_json, text=text)
