@@ -120,8 +120,8 @@ def _no_greeting(code: int, target: Target, python: str) -> DrcDeployError:
     if code in (_NOT_FOUND, _NOT_EXECUTABLE):
         return MissingDependencyError(
             f"{target.text} has no program {python}.",
-            "Give the Python that drc-deploy is installed for there, such as `--remote-python venv/bin/python`; it is "
-            "looked for in the home folder.",
+            "Give the Python that drc-deploy is installed for there, such as `--remote-python venv/bin/python`, a "
+            "path from the home folder.",
         )
     return _install(f"{python} on {target.text} cannot run drc-deploy (exit code {code})", target, python)
 

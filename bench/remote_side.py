@@ -22,7 +22,7 @@ from drc_deploy.bench.build_id import code_digest
 from drc_deploy.bench.remote_link import MAGIC
 from drc_deploy.bench.report import CROPS_FOLDER, REPORT_FILE
 from drc_deploy.bench.wire import CarriedFile, Coming, Done, Failure, Hello, Job, LostError, Missing, Outcome, Wire
-from drc_deploy.bench.workplace import RESULTS, Workplace, workplace
+from drc_deploy.bench.workplace import RESULTS, SCRATCH, Workplace, workplace
 from drc_deploy.errors import DrcDeployError, OutputError, Terminated
 from drc_deploy.files import atomic_path, sha256_of
 
@@ -31,6 +31,16 @@ SPARE_BYTES = 64 << 20
 STOPPING_S = 10.0
 """How long a measurement that is told to end may take over it."""
 _LISTEN_S = 0.5
+_COMMAND_LINE = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+getattr(ctypes.CDLL(None), "prctl", print)(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+if os.getppid() != {parent}:
+    sys.exit(1)
+from drc_deploy.cli.main import main
+main()
+"""
+"""``drc-deploy`` that Linux ends when the process that started it is killed."""
 
 
 def main() -> int:
@@ -127,11 +137,14 @@ def _run(wire: Wire, command: Sequence[str], place: Workplace, output: int) -> i
     Raises:
         LostError: nobody waits for it any more; it has been ended.
     """
-    words = [sys.executable, "-m", "drc_deploy", *command]
+    scratch = place.folder / SCRATCH
+    scratch.mkdir(exist_ok=True)
+    words = [sys.executable, "-c", _COMMAND_LINE.format(parent=os.getpid()), *command]
     # In a session of its own, with all that it starts, so that all of it can be ended.
     process = subprocess.Popen(
         words,
         cwd=place.folder,
+        env={**os.environ, "TMPDIR": str(scratch)},
         stdin=subprocess.DEVNULL,
         stdout=output,
         start_new_session=True,

@@ -15,8 +15,8 @@ from pathlib import Path
 from drc_deploy.errors import OutputError
 from drc_deploy.files import cannot_write
 
-RESULTS = "out"
-"""Folder of the report inside a workplace."""
+RESULTS, SCRATCH = "out", "tmp"
+"""Folders inside a workplace, of the report and of what libraries write for themselves."""
 _PREFIX, _LOCK = "drc-deploy-remote-", "lock"
 
 
@@ -51,11 +51,16 @@ def workplace(kept: str | None) -> Iterator[Workplace]:
             f"another measurement is running in {folder}.", "Wait until it has ended, or give another --remote-dir."
         )
     try:
-        shutil.rmtree(folder / RESULTS, ignore_errors=True)  # of a run that was killed
+        _clear(folder)  # of a run that was killed
         yield Workplace(folder, lock)
     finally:
-        shutil.rmtree(folder / RESULTS, ignore_errors=True)
+        _clear(folder)
         os.close(lock)
+
+
+def _clear(folder: Path) -> None:
+    for name in (RESULTS, SCRATCH):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 @contextlib.contextmanager
