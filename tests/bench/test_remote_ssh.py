@@ -36,26 +36,50 @@ def run(*arguments: object) -> int:
     return int(str(ended.value.code))
 
 
-@pytest.mark.slow
-def test_an_exported_engine_is_measured_from_end_to_end(
-    host: Host, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a work folder with drn_xs.onnx."""
     pytest.importorskip("torch")
-    assert run("export", SHIPPED / "drn_xs.safetensors", "--workdir", tmp_path) == 0
-    kept = host.folder / "kept"
-    command = ("bench", "drn_xs.onnx", "--workdir", tmp_path, *QUICK, "--remote", "board")
-    command += ("--remote-python", host.python, "--remote-dir", str(kept))
-    assert run(*command) == 0
-    assert "copy, MiB: 1/1, drn_xs.onnx" in capfd.readouterr().err
-    assert run(*command) == 0
-    assert "copy" not in capfd.readouterr().err
-    report = read_report(tmp_path / "bench/report.json")
+    folder = tmp_path_factory.mktemp("exported")
+    assert run("export", SHIPPED / "drn_xs.safetensors", "--workdir", folder) == 0
+    return folder
+
+
+def bench(host: Host, exported: Path, out: Path, *options: object) -> int:
+    there = ("--remote", "board", "--remote-python", host.python, *options)
+    return run("bench", "drn_xs.onnx", "--workdir", exported, "--out", out, *QUICK, *there)
+
+
+@pytest.mark.slow
+def test_an_exported_engine_is_measured_from_end_to_end(host: Host, exported: Path, tmp_path: Path) -> None:
+    assert bench(host, exported, tmp_path) == 0
+    report = read_report(tmp_path / "report.json")
     (engine,) = report.engines
     assert engine.quality.psnr_y == pytest.approx(30.36, abs=0.02)  # of the same engine, measured without ssh
     assert report.remote is not None
     assert report.remote.target == "board"
-    assert len(list((tmp_path / "bench/crops").iterdir())) == 12
+    assert len(list((tmp_path / "crops").iterdir())) == 12
     assert host.left() == []
+
+
+@pytest.mark.slow
+def test_a_plan_is_built_there_and_kept_for_the_next_time(
+    host: Host, exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorrt_rtx")  # builds plans without a GPU, and runs none
+    options = ("--remote-export", "--trt fp32 --builder tensorrt_rtx", "--remote-dir", host.folder / "kept")
+    assert bench(host, exported, tmp_path, *options) == 1
+    said = capfd.readouterr().err
+    assert "copy, MiB: 1/1, drn_xs.onnx" in said
+    assert "Built drn_xs.plan" in said
+    assert [(item.name, item.kind) for item in read_report(tmp_path / "report.json").not_measured] == [
+        ("drn_xs.plan", "skipped")
+    ]
+    assert bench(host, exported, tmp_path, *options) == 1
+    said = capfd.readouterr().err
+    assert "copy" not in said
+    assert "Kept drn_xs.plan" in said
+    assert not list(exported.glob("*.plan"))
 
 
 def test_a_connection_that_breaks_ends_the_measurement_there(host: Host, tmp_path: Path) -> None:
