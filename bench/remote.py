@@ -74,7 +74,7 @@ def run_remote_bench(options: BenchOptions, remote: RemoteOptions) -> Report:
                 f"`drc-deploy bench` on {remote.target.text} ended with exit code {outcome.exit_code}.",
                 "What it said is above.",
             )
-        report = _read(Path(staging, REPORT_FILE), cargo)
+        report = _read(Path(staging), cargo)
         _publish_crops(Path(staging), options.out)
     return _signed(report, options, remote, offset_s)
 
@@ -103,6 +103,8 @@ def _measure(link: Link, job: Job, cargo: Cargo) -> Outcome:
     link.wire.send(job)
     with link.wire.beating():
         missing = link.wire.receive(Missing).indices
+    if not set(missing) <= set(range(len(job.files))):
+        raise ArtefactError("the other machine asks for files that there are not.", "Install drc-deploy there.")
     try:
         _send_files(link.wire, cargo, missing)
     except LostError:
@@ -142,10 +144,19 @@ def _fetch(wire: Wire, files: tuple[CarriedFile, ...], folder: Path) -> None:
         (folder / file.path).write_bytes(content)
 
 
-def _read(path: Path, cargo: Cargo) -> Report:
-    """Read a report, and let it speak of the files here."""
-    values = records.parse_json_object(path.read_bytes(), REPORT_FILE)
-    return records.from_dict(Report, cargo.translated(values), REPORT_FILE)
+def _read(folder: Path, cargo: Cargo) -> Report:
+    """Read a report, and let it speak of the files here.
+
+    Raises:
+        ArtefactError: it is none, or shows files that did not come with it: the page would hold files of this machine.
+    """
+    values = records.parse_json_object((folder / REPORT_FILE).read_bytes(), REPORT_FILE)
+    report = records.from_dict(Report, cargo.translated(values), REPORT_FILE)
+    came = {f"{CROPS_FOLDER}/{path.name}" for path in (folder / CROPS_FOLDER).iterdir()}
+    strange = {tile.file for strip in report.crops for tile in strip.tiles} - came
+    if strange:
+        raise ArtefactError(f"the report shows files that did not come: {min(strange)}.", "Type the command again.")
+    return report
 
 
 def _publish_crops(staging: Path, out: Path) -> None:

@@ -65,10 +65,8 @@ def connect(target: Target, python: str) -> Iterator[Link]:
         wire = Wire(process.stdout.fileno(), process.stdin.fileno(), target.text)
         yield _greeted(wire, process, target, python)
     except LostError as error:
-        code = _end(process)
-        how = "ssh ended with exit code 255" if code == _SSH_FAILED else f"its side ended with exit code {code}"
         raise DrcDeployError(
-            f"the connection to {target.text} was lost: {how}.",
+            f"the connection to {target.text} was lost: ssh ended with exit code {_end(process)}.",
             "Type the same command again; with --remote-dir, what was copied is not copied again.",
         ) from error
     finally:

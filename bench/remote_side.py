@@ -32,13 +32,12 @@ STOPPING_S = 10.0
 """How long a measurement that is told to end may take over it."""
 _LISTEN_S = 0.5
 _COMMAND_LINE = """
-import ctypes, os, signal, sys
+import ctypes, os, runpy, signal, sys
 PR_SET_PDEATHSIG = 1
 getattr(ctypes.CDLL(None), "prctl", print)(PR_SET_PDEATHSIG, int(signal.SIGTERM))
 if os.getppid() != {parent}:
     sys.exit(1)
-from drc_deploy.cli.main import main
-main()
+runpy.run_module("drc_deploy", run_name="__main__")
 """
 """``drc-deploy`` that Linux ends when the process that started it is killed."""
 

@@ -50,6 +50,11 @@ class CarriedFile:
     size_bytes: int
     sha256: str
 
+    def __post_init__(self) -> None:
+        """Refuse a size that no file has."""
+        if self.size_bytes < 0:
+            raise ValueError(f"{self.path} has {self.size_bytes} bytes")
+
 
 @dataclass(frozen=True, slots=True)
 class Job:

@@ -1,5 +1,7 @@
 """Measuring on another machine, which is this one behind a shell in place of ssh."""
 
+import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -10,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.report import Report, read_report
+from drc_deploy import records
+from drc_deploy.bench.report import CropStrip, Report, Tile, read_report
 from drc_deploy.cli.main import main
+from tests.bench import fakes
 from tests.bench.remote_hosts import ROOT, Host, long_run, shell_host
 from tests.runtime.networks import write_nearest
 
@@ -176,6 +180,57 @@ def test_another_program_there_is_refused_with_the_commands_that_install_this_on
     assert message in said
     assert "scp -P 2222 dist/drc_deploy-" in said
     assert "nv@board:" in said
+
+
+LIAR = """
+import time
+from pathlib import Path
+from drc_deploy import __version__, records
+from drc_deploy.bench.build_id import code_digest
+from drc_deploy.bench.wire import *
+wire = Wire(0, 1, "caller")
+hello = records.to_json(Hello(__version__, code_digest(), time.time()))
+wire.write(b"drc-deploy-remote " + hello.encode() + b"\\n")
+wire.receive(Job)
+wire.send(Missing({missing}))
+content = Path({content!r}).read_bytes()
+values = dict(path={path!r}, size_bytes=len(content) * {sign}, sha256={sha256!r})
+message = dict(kind="Outcome", schema=1, exit_code=0, files=[values])
+wire.write(json.dumps(message).encode() + b"\\n" + content)
+wire.send(Done())
+"""
+
+
+@pytest.mark.parametrize(
+    ("lie", "message"),
+    [
+        ({"path": "../evil.png"}, "sent what is no report"),
+        ({"path": "crops/../../evil.png"}, "sent what is no report"),
+        ({"path": "/evil/report.json"}, "sent what is no report"),
+        ({"sign": -1}, "bytes"),
+        ({"missing": (7,)}, "asks for files that there are not"),
+        ({"sha256": "0" * 64}, "came damaged"),
+        ({}, "shows files that did not come: /etc/passwd"),
+    ],
+)
+def test_a_machine_that_lies_writes_and_shows_nothing_else(
+    host: Host, work: Path, lie: dict[str, object], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It may send a report and crops: no other files, and no report that draws files of this machine into the page."""
+    tile = Tile("LR", "/etc/passwd", None)
+    honest = fakes.report(fakes.engine("n.onnx", 1.0))
+    content = records.to_json(dataclasses.replace(honest, crops=(CropStrip("x", "x", 4, (0, 0, 1, 1), (tile,)),)))
+    (host.home / "report").write_text(content)
+    words = {"path": "report.json", "sign": 1, "missing": (), "content": str(host.home / "report")}
+    words |= {"sha256": hashlib.sha256(content.encode()).hexdigest()}
+    (host.home / "liar.py").write_text(LIAR.format(**words | lie))
+    host.write_python(python=f"exec {sys.executable} {host.home}/liar.py")
+    assert bench(host, work) == 1
+    said = capfd.readouterr().err
+    assert message in said
+    assert "fault of drc-deploy" not in said
+    assert list((work / "bench").iterdir()) == []
+    assert sorted(path.name for path in work.iterdir()) == ["bench", "n.onnx"]
 
 
 def test_a_full_disk_there_is_a_sentence(host: Host, work: Path, capfd: pytest.CaptureFixture[str]) -> None:
