@@ -53,12 +53,18 @@ def main() -> int:
         _serve(wire, wire.receive(Job))
         wire.send(Done())
     except DrcDeployError as error:
-        with contextlib.suppress(LostError):
-            wire.send(Failure(error.message, error.hint))
-        return 1
+        return _fail(wire, error.message, error.hint)
+    except OSError as error:  # of the machine, such as a disk that is taken away
+        return _fail(wire, f"this machine failed: {error}.", "Check its disks and its memory.")
     except (LostError, KeyboardInterrupt):
         return 1
     return 0
+
+
+def _fail(wire: Wire, message: str, hint: str) -> int:
+    with contextlib.suppress(LostError):
+        wire.send(Failure(message, hint))
+    return 1
 
 
 def _stop(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -243,6 +243,15 @@ def test_a_full_disk_there_is_a_sentence(host: Host, work: Path, capfd: pytest.C
     host.wait_until_nothing_is_left()
 
 
+def test_a_kept_folder_that_something_is_in_the_way_of_is_a_sentence(
+    host: Host, work: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (host.folder / "kept").mkdir()
+    (host.folder / "kept/tmp").touch()
+    assert bench(host, work, "--remote-dir", host.folder / "kept") == 1
+    assert "Error: nv@board:2222: this machine failed: " in capfd.readouterr().err
+
+
 def test_a_disk_that_is_too_small_is_told_before_anything_is_copied(
     host: Host, work: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
