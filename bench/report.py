@@ -13,6 +13,7 @@ from drc_deploy.bench.measurement import Measurement
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.peers.result import PeerResult
 from drc_deploy.bench.quality import Quality
+from drc_deploy.bench.remote_origin import RemoteOrigin
 from drc_deploy.bench.report_checks import check_report
 from drc_deploy.bench.suite.record import Case, Suite
 from drc_deploy.bench.telemetry.summary import EngineTelemetry, Telemetry
@@ -146,6 +147,8 @@ class Report:
     """How the cases were planned and grouped; None where all engines took turns."""
     comparisons: tuple[Comparison, ...] = ()
     """Each engine against the one with the best image at its scale."""
+    remote: RemoteOrigin | None = None
+    """The machine that measured, where that was not the one that wrote this."""
 
     def baseline(self, scale: int) -> Quality:
         """Give the quality of bicubic upscaling at a scale that an engine was measured at."""

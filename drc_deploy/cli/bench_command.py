@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drc_deploy.cli import bench_compare, options
+from drc_deploy.cli.remote_options import remote_options, take_remote
 from drc_deploy.errors import DrcDeployError, UsageError
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class BenchCommand(click.Command):
 @click.option(
     "--suite-seconds", type=float, callback=_check_limit, help="After this time no part of a suite begins any more."
 )
+@remote_options
 @options.json_option
 def command(
     as_json: bool,
@@ -106,7 +108,8 @@ def command(
     """Measure latency, memory and quality of ENGINEs in one run, and write report.json, .html, .md and .csv.
 
     ENGINE is a shipped name, a checkpoint, an .onnx or a .plan file; without any, everything in the work folder is
-    measured. The engines take turns, each in a process of its own.
+    measured. The engines take turns, each in a process of its own. With --remote all this happens on another machine,
+    which has the same drc-deploy, and the report is written here.
     """
     from drc_deploy.bench.campaign import BenchOptions, run_bench
 
@@ -116,15 +119,23 @@ def command(
         raise UsageError(
             "a suite takes checkpoints in fp32, and exported files in their own precision.", "Leave --precision out."
         )
+    remote = take_remote(arguments)
+    if suite is not None and remote:
+        raise UsageError("a suite runs on this machine only.", "Leave out --suite or --remote.")
     workdir = Path(str(arguments["workdir"]))
     folder = out or workdir / "bench"
     settings = BenchOptions(out=folder, height=size[0], width=size[1], **arguments)  # type: ignore[arg-type]
-    if suite is None:
-        report = run_bench(settings)
-        _publish(report, folder, as_json)
-        _require_engines(report)
-    else:
+    if suite is not None:
         _run_suite(settings, suite_seconds, as_json)
+        return
+    if remote:
+        from drc_deploy.bench.remote import run_remote_bench
+
+        report = run_remote_bench(settings, remote)
+    else:
+        report = run_bench(settings)
+    _publish(report, folder, as_json)
+    _require_engines(report)
 
 
 def _run_suite(settings: "BenchOptions", seconds: float | None, as_json: bool) -> None:

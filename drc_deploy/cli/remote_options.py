@@ -1,0 +1,78 @@
+"""The options of ``bench --remote``."""
+
+import shlex
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from drc_deploy.errors import UsageError
+
+if TYPE_CHECKING:
+    from drc_deploy.bench.remote import RemoteOptions
+
+Command = Callable[..., None]
+DEFAULT_PYTHON = "python3"
+_DETAILS = ("remote_python", "remote_dir", "remote_export")
+
+
+def remote_options(command: Command) -> Command:
+    """Add the options to a command; ``take_remote`` reads what it is called with."""
+    for option in (
+        click.option(
+            "--remote-export",
+            metavar="OPTIONS",
+            help="Make a plan of each .onnx there and measure that: options of `export`, as in '--trt fp16'.",
+        ),
+        click.option(
+            "--remote-dir",
+            metavar="DIR",
+            help="Folder there that keeps what was copied and built.  [default: a temporary one]",
+        ),
+        click.option(
+            "--remote-python",
+            metavar="PYTHON",
+            help=f"The Python there that has drc-deploy, such as venv/bin/python.  [default: {DEFAULT_PYTHON}]",
+        ),
+        click.option("--remote", metavar="USER@HOST", help="Measure on this machine, through ssh."),
+    ):
+        command = option(command)
+    return command
+
+
+def take_remote(arguments: dict[str, Any]) -> "RemoteOptions | None":
+    """Take the options out of a command's ``arguments``; None without --remote.
+
+    Raises:
+        UsageError: they are not of use.
+    """
+    remote = arguments.pop("remote")
+    python, folder, export = (arguments.pop(name) for name in _DETAILS)
+    if remote is None:
+        for name, value in zip(_DETAILS, (python, folder, export), strict=True):
+            if value is not None:
+                raise UsageError(f"--{name.replace('_', '-')} is for --remote.", "Give --remote USER@HOST as well.")
+        return None
+
+    from drc_deploy.bench.remote import RemoteOptions
+    from drc_deploy.bench.remote_target import parse_target
+
+    target = parse_target(remote)
+    if python is not None and (not python or python.startswith("-")):
+        raise UsageError(f"{python!r} is no program.", "Give a name or a path with --remote-python.")
+    if folder == "":
+        raise UsageError("--remote-dir is empty.", "Name a folder on the other machine.")
+    return RemoteOptions(target, python or DEFAULT_PYTHON, folder, _export_words(export))
+
+
+def _export_words(text: str | None) -> tuple[str, ...]:
+    """Split options of ``export``."""
+    if text is None:
+        return ()
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise UsageError(f"--remote-export has an open quote: {text}.", "Close it.") from error
+    if "--trt" not in {word.split("=")[0] for word in words}:
+        raise UsageError("--remote-export makes plans and has no --trt.", "Give for example '--trt fp16'.")
+    return words
