@@ -1,6 +1,7 @@
 """ONNX Runtime sessions over one file: one with all cores, and on a CPU one for many threads of one core each."""
 
 import functools
+import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from drc_deploy.engine_info import INPUT_NAME
 from drc_deploy.errors import ArtefactError, MissingDependencyError
+from drc_deploy.runtime.allocator import give_back_freed
 from drc_deploy.runtime.backend import Pixels
 from drc_deploy.runtime.cuda_memory import has_cuda_driver
 from drc_deploy.runtime.memory_plan import usable_cores
@@ -36,7 +38,6 @@ class OnnxSessions:
         session: Has all cores, or the GPU.
         device: ``ONNX Runtime`` and the provider that it really uses.
         on_cpu: Whether that is the CPU.
-        workers: Calls of a stream that are computed at a time; may be changed.
         for_smallest: What an input of one pixel needs in the place of other feeds; may be changed.
     """
 
@@ -60,6 +61,15 @@ class OnnxSessions:
         self.for_smallest: Feeds = {}
         self._narrow_session: Any = None
         self._latest_shape: tuple[int, ...] = ()
+
+    @property
+    def workers(self) -> int:
+        """Calls that are computed at a time, of all streams together; to be changed between streams only."""
+        return self._workers
+
+    @workers.setter
+    def workers(self, count: int) -> None:
+        self._workers, self._slots = count, threading.BoundedSemaphore(count)
 
     def run(self, outputs: Sequence[str], feeds: Feeds) -> list[Pixels]:
         """Compute ``outputs``.
@@ -92,12 +102,14 @@ class OnnxSessions:
         """Give a session of one thread, which several threads may use at a time."""
         if self._narrow_session is None:
             self._narrow_session = _open_session(self._path, 1, cpu_only=True)
+            give_back_freed()
         return self._narrow_session
 
     def _run_in(self, session: Any, outputs: Sequence[str], feeds: Feeds) -> list[Pixels]:
         self._tidy_for(feeds)
         try:
-            results: list[Pixels] = session.run(list(outputs), dict(feeds))
+            with self._slots:
+                results: list[Pixels] = session.run(list(outputs), dict(feeds))
         except Exception as error:  # its exceptions have no common public base
             raise ArtefactError(
                 f"ONNX Runtime could not run {self._path} on an input of {feeds[INPUT_NAME].shape}: {error}.",
@@ -114,6 +126,7 @@ class OnnxSessions:
             # Only a run can ask for it: one of the smallest input.
             smallest = {**feeds, INPUT_NAME: feeds[INPUT_NAME][:1, :1, :1], **self.for_smallest}
             self.session.run(None, smallest, _shrinking_run())
+            give_back_freed()
 
     def _takes_any_size(self) -> bool:
         height, width = self.session.get_inputs()[0].shape[1:3]

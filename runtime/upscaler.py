@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -179,14 +180,13 @@ class Upscaler:
         colours, alpha = channels.split_alpha(image)
         finished = self._strips_of(colours, backend, plan, on_tiles)
         if image.ndim == 2 or image.shape[2] <= 2:
-            finished = (channels.as_grey(strip)[:, :, None] for strip in finished)
+            finished = map(_as_grey_channel, finished)
         if alpha is not None and _varying_alpha(image):
             alphas = self._strips_of(channels.as_rgb(alpha), backend, plan, on_tiles)
             finished = _with_alphas(finished, _held(alphas, alpha, backend.info.scale))
         elif alpha is not None:
-            finished = (_with_alpha(strip, alpha[:1, :1]) for strip in finished)
-        shape = image.shape[2:]
-        return (strip.reshape(*strip.shape[:2], *shape) for strip in finished)
+            finished = map(partial(_with_alpha, alpha=alpha[:1, :1]), finished)
+        return map(partial(_with_channels, shape=image.shape[2:]), finished)
 
     def _strips_of(
         self, image: Pixels, backend: Backend, plan: TilePlan, on_tiles: Callable[[int], None] | None
@@ -233,6 +233,14 @@ def _check_image(image: Pixels) -> None:
         raise ImageError(f"an image of {image.dtype} samples cannot be upscaled.", "Give uint8 or uint16.")
 
 
+def _as_grey_channel(rgb: Pixels) -> Pixels:
+    return channels.as_grey(rgb)[:, :, None]
+
+
+def _with_channels(strip: Pixels, shape: tuple[int, ...]) -> Pixels:
+    return strip.reshape(*strip.shape[:2], *shape)
+
+
 def _varying_alpha(image: Pixels) -> bool:
     """Tell whether the network must look at the alpha: a constant one stays what it is."""
     if image.ndim != 3 or image.shape[2] not in (2, 4):
@@ -245,13 +253,13 @@ def _held(strips: Iterator[Pixels], alpha: Pixels, scale: int) -> Iterator[Pixel
     """Give strips of alpha that was upscaled as a grey image, with what is opaque or clear held so."""
     edges = channels.AlphaEdges(alpha, scale)
     row = 0
-    for strip in strips:
-        yield edges.hold(channels.as_grey(strip), row)
-        row += len(strip)
+    for grey in map(channels.as_grey, strips):
+        row += len(grey)
+        yield edges.hold(grey, row - len(grey))
 
 
 def _with_alphas(colours: Iterator[Pixels], alphas: Iterator[Pixels]) -> Iterator[Pixels]:
-    return (_with_alpha(strip, alpha) for strip, alpha in zip(colours, alphas, strict=True))
+    return map(_with_alpha, colours, alphas)  # which holds nothing of what it took
 
 
 def _with_alpha(colours: Pixels, alpha: Pixels) -> Pixels:
