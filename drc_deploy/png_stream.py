@@ -78,7 +78,7 @@ class PngStream:
         np.subtract(lines[1:], lines[:-1], out=filtered[1:, 1:])
         self._above = lines[-1].copy()
         self._rows_written += len(rows)
-        self._image_data(self._compressor.compress(filtered))
+        self._image_data(self._compressor.compress(filtered.data))
 
     def finish(self) -> None:
         """Write what the compressor still holds and the end mark.

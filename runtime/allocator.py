@@ -1,24 +1,35 @@
-"""What the C library keeps of freed memory, given back to the system, so that a process holds what it uses."""
+"""The C library's heap, told to give back to the system what is freed, so that a process holds what it uses."""
 
 import ctypes
 import functools
-from collections.abc import Callable
 
-
-def give_back_freed() -> None:
-    """Give back what is free inside the heap; nothing happens where the C library has no ``malloc_trim``.
-
-    Loading a network frees as much as it keeps, in pieces that the allocator would rather hold on to.
-    """
-    trim = _malloc_trim()
-    if trim is not None:
-        trim(0)
+_M_MMAP_THRESHOLD = -3
+"""Option of glibc's ``mallopt``: blocks of so many bytes and more are mapped from the system one by one."""
+_LARGE_BYTES = 1 << 18
 
 
 @functools.cache
-def _malloc_trim() -> Callable[[int], int] | None:
+def map_large_blocks() -> None:
+    """Have large blocks mapped one by one and given back when freed; nothing happens where the C library cannot.
+
+    By itself glibc raises its threshold with every large block that is freed, and then keeps such blocks in its heaps,
+    of which every thread has one: up to a quarter of the memory of a run.
+    """
+    _call("mallopt", _M_MMAP_THRESHOLD, _LARGE_BYTES)
+
+
+def give_back_freed() -> None:
+    """Give back what is free inside the heap; nothing happens where the C library cannot.
+
+    Loading a network frees as much as it keeps, in pieces that the allocator would rather hold on to.
+    """
+    _call("malloc_trim", 0)
+
+
+def _call(name: str, *arguments: int) -> None:
     try:
-        trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        function = getattr(ctypes.CDLL(None), name, None)
     except (OSError, TypeError):  # TypeError: Windows knows no library without a name
-        return None
-    return trim
+        return
+    if function is not None:
+        function(*arguments)

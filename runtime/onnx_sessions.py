@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from drc_deploy.engine_info import INPUT_NAME
 from drc_deploy.errors import ArtefactError, MissingDependencyError
-from drc_deploy.runtime.allocator import give_back_freed
+from drc_deploy.runtime.allocator import give_back_freed, map_large_blocks
 from drc_deploy.runtime.backend import Pixels
 from drc_deploy.runtime.cuda_memory import has_cuda_driver
 from drc_deploy.runtime.memory_plan import usable_cores
@@ -162,6 +162,7 @@ def _open_session(path: Path, threads: int | None, *, cpu_only: bool) -> "onnxru
 def _register_exact_arena() -> None:
     """Let the CPU sessions of this process share an arena that grows by what is needed, instead of by powers of two."""
     ort = _import_onnxruntime()
+    map_large_blocks()  # the arena's too
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     # No limit; by the size asked for; first chunk and unused remainders as the library has them.
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg(0, _GROW_AS_REQUESTED, -1, -1))
