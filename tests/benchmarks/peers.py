@@ -103,8 +103,8 @@ def ncnn(engine: Path) -> Compute:
         planes = np.ascontiguousarray(tile.transpose(2, 0, 1), np.float32)
         extractor = net.create_extractor()
         extractor.input("in0", library.Mat(planes))
-        result: Pixels = np.array(extractor.extract("out0")[1])
-        return result.transpose(1, 2, 0)
+        result: Pixels = np.array(extractor.extract("out0")[1]).transpose(1, 2, 0)
+        return result
 
     return lambda tiles: np.stack([upscaled(tile) for tile in tiles])
 
