@@ -17,10 +17,15 @@ def plain(image: Image.Image) -> Image.Image:
     """Convert palette, bilevel, CMYK and other modes to L, LA, RGB or RGBA."""
     grey = image.mode in GREY_MODES
     if image.has_transparency_data:
-        return image.convert("LA" if grey else "RGBA")
+        return _in_mode(image, "LA" if grey else "RGBA")
     if image.mode in CONVERTED_MODES:
         return _through_profile(image)
-    return image.convert("L" if grey else "RGB")
+    return _in_mode(image, "L" if grey else "RGB")
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    # Pillow's conversion copies what needs none.
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _through_profile(image: Image.Image) -> Image.Image:

@@ -73,6 +73,14 @@ def check_output(path: Path, layout: Layout, *, with_profile: bool = False) -> N
         )
 
 
+def writing_bytes(path: Path, layout: Layout) -> int:
+    """Predict how much memory writing takes at most: next to none for a PNG, the image and its encoder for others."""
+    kind = _format_of(path)
+    if kind is _PNG:
+        return 0
+    return layout.height * layout.width * layout.channels * layout.bits * (10 if kind is _TIFF else 28) // 64
+
+
 def write_image(path: Path, strips: Iterable[NDArray[Any]], layout: Layout, metadata: Metadata | None = None) -> None:
     """Write an image that comes in strips of rows; a PNG is never in memory whole.
 
@@ -116,6 +124,7 @@ def write_png(stream: BinaryIO, strips: Iterable[NDArray[Any]], layout: Layout, 
     png = PngStream(stream, layout, metadata)
     for strip in strips:
         png.write(strip)
+        del strip  # before the next one is waited for
     png.finish()
 
 

@@ -6,7 +6,7 @@ Pillow identifies and decodes; OpenCV gives the pixels of 16-bit files, of which
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,6 +36,9 @@ _SIGNATURES = {
     b"BM": "BMP",
 }
 """First bytes of a file -> its format; + is BigTIFF."""
+_DECODING_BYTES, _DEEP_DECODING_BYTES = 14, 20
+"""Per pixel: Pillow's own image and one converted (4 bytes each), its bytes in pieces and joined (3 each); of 16 bits,
+Pillow's image, and OpenCV's (8) in two orders of channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +83,26 @@ def limit_pixels(count: int) -> None:
 
 def pixel_count(path: Path) -> int:
     """Give how many pixels an image file says it has; 0 when it does not say, which reading it will explain."""
+    return _from_header(path, lambda image, _: image.width * image.height)
+
+
+def decoding_bytes(path: Path) -> int:
+    """Predict how much memory reading an image file takes at most; 0 when it does not say its size."""
+
+    def tell(image: Image.Image, stream: BinaryIO) -> int:
+        if has_16_bits(image, stream, str(path)):
+            return image.width * image.height * _DEEP_DECODING_BYTES + path.stat().st_size
+        return image.width * image.height * _DECODING_BYTES
+
+    return _from_header(path, tell)
+
+
+def _from_header(path: Path, tell: Callable[[Image.Image, BinaryIO], int]) -> int:
     if not os.path.isfile(path):
         return 0  # looking into a pipe would take away what is to be read
     try:
         with _silence(), path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as image:
-            return int(image.width * image.height)
+            return int(tell(image, stream))
     except Exception:  # what damage makes of Pillow is told by ``read_image``
         return 0
 

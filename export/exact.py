@@ -7,6 +7,7 @@ level (``runtime/exact.py``).
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from drc_deploy.errors import UsageError, VerificationError
 from drc_deploy.export.graph_edit import replace_node
 from drc_deploy.export.kept_masks import SHARE_NAME, add_masks, mask_name
 from drc_deploy.export.samples import tile_batch
-from drc_deploy.export.variants import make_variant
+from drc_deploy.export.variants import describe, make_variant
 from drc_deploy.export.widening import open_for_check, readable_on_cpu
 from drc_deploy.files import write_bytes
 from drc_deploy.runtime.exact import open_exact
@@ -33,7 +34,13 @@ CHECK_PX, CHECK_TILE_PX = 96, 48
 """Sides of the image, and of its tiles, on which the exact graph is checked."""
 
 
-def write_exact(body: "onnx.ModelProto", info: EngineInfo, path: Path, reference: Path) -> None:
+def write_exact(
+    body: "onnx.ModelProto",
+    info: EngineInfo,
+    path: Path,
+    reference: Path,
+    measure: Callable[[Path, EngineInfo], int | None],
+) -> None:
     """Write the exact graph, and compare its tiles with the whole image.
 
     Args:
@@ -41,13 +48,15 @@ def write_exact(body: "onnx.ModelProto", info: EngineInfo, path: Path, reference
         info: of the variants.
         path: ``NAME.exact.onnx``.
         reference: the float32 variant, of any size.
+        measure: tells the memory that the file takes, given what it says about itself without that.
 
     Raises:
         UsageError: the network takes no means over the whole image.
         VerificationError: its tiles are more than a grey level from the whole.
     """
-    exact_info = dataclasses.replace(info, io_dtype="float32", tile=None, max_batch=1)
-    write_bytes(path, make_exact(make_variant(body, exact_info)).SerializeToString())
+    exact_info = dataclasses.replace(info, io_dtype="float32", tile=None, max_batch=1, cpu_bytes_per_pixel=None)
+    model = make_exact(make_variant(body, exact_info))
+    write_bytes(path, model.SerializeToString())
     image = tile_batch(1, CHECK_PX, CHECK_PX)[0]
     with (
         open_for_check(reference) as backend,
@@ -60,6 +69,8 @@ def write_exact(body: "onnx.ModelProto", info: EngineInfo, path: Path, reference
         raise VerificationError(
             f"tiles of the exact graph are {difference} grey levels from the whole image.", "Export without --exact."
         )
+    describe(model, dataclasses.replace(exact_info, cpu_bytes_per_pixel=measure(path, exact_info)))
+    write_bytes(path, model.SerializeToString())
 
 
 def make_exact(model: "onnx.ModelProto") -> "onnx.ModelProto":
@@ -160,11 +171,16 @@ def _open(model: "onnx.ModelProto", pool: "onnx.NodeProto", name: str, tensor: _
     from onnx import TensorProto, helper, numpy_helper
 
     features, result = pool.input[0], pool.output[0]
-    begin, end, shape = (f"{name}.{part}" for part in ("begin", "end", "shape"))
+    begin, end, shape, zero, count, axis = (
+        f"{name}.{part}" for part in ("begin", "end", "shape", "zero", "count", "axis")
+    )
     constants = {
         begin: [offset],
         end: [offset + tensor.channels],
         shape: [1, tensor.channels, 1, 1],
+        zero: [0],
+        count: [tensor.channels],
+        axis: [1],
     }
     model.graph.initializer.extend(
         numpy_helper.from_array(np.array(values, np.int64), key) for key, values in constants.items()
@@ -187,7 +203,10 @@ def _open(model: "onnx.ModelProto", pool: "onnx.NodeProto", name: str, tensor: _
             node("Slice", [MEANS_NAME, begin, end], f"{name}.told"),
             node("Reshape", [f"{name}.told", shape], f"{name}.told_nchw"),
             node("Cast", [f"{name}.told_nchw"], f"{name}.told_cast", to=tensor.element),
-            node("Where", [GIVEN_NAME, f"{name}.told_cast", f"{name}.own"], result),
+            node("Where", [GIVEN_NAME, f"{name}.told_cast", f"{name}.own"], f"{name}.chosen"),
+            # By way of both: or the mean would be taken last, and the part kept for every pool until then.
+            node("Concat", [f"{name}.chosen", mean], f"{name}.both", axis=1),
+            node("Slice", [f"{name}.both", zero, count, axis], result),
         ],
     )
 

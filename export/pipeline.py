@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +152,10 @@ def _write_onnx(
             note = TENSORRT_INT8_NOTE if body.int8.form == "tensorrt" else checked.note
             checked = dataclasses.replace(checked, int8=body.int8, note=note)
         bar.advance(1, "measuring memory")
-        info = dataclasses.replace(info, cpu_bytes_per_pixel=_memory(files["uint8"], info, in_place))
+        info = dataclasses.replace(info, cpu_bytes_per_pixel=_memory(files["uint8"], info, in_place=in_place))
         if exact:
-            write_exact(body.graph, info, exact, files["float32"])
+            measure = partial(_memory, in_place=in_place.with_suffix(EXACT_SUFFIX))
+            write_exact(body.graph, info, exact, files["float32"], measure)
         bar.advance(1, "writing")
         for io_dtype, path in files.items():
             write_bytes(
@@ -165,7 +167,7 @@ def _write_onnx(
     return checked, info
 
 
-def _memory(path: Path, info: EngineInfo, in_place: Path) -> int | None:
+def _memory(path: Path, info: EngineInfo, *, in_place: Path) -> int | None:
     """Measure what a pixel takes, or take it over from the file that is replaced: an export again gives equal files."""
     earlier = read_onnx_info(in_place)
     if earlier and dataclasses.replace(earlier, cpu_bytes_per_pixel=None) == info:

@@ -43,7 +43,7 @@ def make_variant(body: "onnx.ModelProto", info: EngineInfo) -> "onnx.ModelProto"
     _add_exit(model, info)
     _declare_shapes(model, info)
     model.producer_name = "drc-deploy"
-    onnx.helper.set_model_props(model, _properties(info))
+    describe(model, info)
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -102,10 +102,12 @@ def _declare_shapes(model: "onnx.ModelProto", info: EngineInfo) -> None:
     model.graph.output.append(helper.make_tensor_value_info(OUTPUT_NAME, element, ["batch", *sr, 3]))
 
 
-def _properties(info: EngineInfo) -> dict[str, str]:
-    """Give the metadata: the record that the runtime reads, and the same in words for other programs' viewers."""
+def describe(model: "onnx.ModelProto", info: EngineInfo) -> None:
+    """Set the metadata: the record that the runtime reads, and the same in words for other programs' viewers."""
+    import onnx
+
     size = "any height and width" if info.tile is None else f"{info.tile[0]} x {info.tile[1]}"
-    return {
+    properties = {
         METADATA_KEY: info.to_json(),
         "model": info.model,
         "scale": str(info.scale),
@@ -116,3 +118,4 @@ def _properties(info: EngineInfo) -> dict[str, str]:
         "parameters": str(info.params),
         "checkpoint_sha256": info.checkpoint_sha256,
     }
+    onnx.helper.set_model_props(model, properties)

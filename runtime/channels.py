@@ -72,13 +72,15 @@ class AlphaEdges:
         self._scale = scale
         self._full = np.iinfo(alpha.dtype).max
         kernel = np.ones((3, 3), np.uint8)
-        self._opaque = cv2.erode((alpha == self._full).astype(np.uint8), kernel)
-        self._clear = cv2.erode((alpha == 0).astype(np.uint8), kernel)
+        self._opaque = cv2.erode((alpha == self._full).astype(np.uint8), kernel).astype(bool)
+        self._clear = cv2.erode((alpha == 0).astype(np.uint8), kernel).astype(bool)
 
     def hold(self, strip: Pixels, first_row: int) -> Pixels:
-        """Set the held pixels of an upscaled alpha strip that begins at ``first_row``, in place."""
+        """Set the held pixels of a contiguous, upscaled alpha strip that begins at ``first_row``, in place."""
         rows = slice(first_row // self._scale, (first_row + len(strip)) // self._scale)
-        for mask, value in ((self._opaque, self._full), (self._clear, 0)):
-            held = mask[rows].repeat(self._scale, axis=0).repeat(self._scale, axis=1).astype(bool)
-            strip[held] = value
+        height, width = self._opaque[rows].shape
+        # What each input pixel became: (height, width, scale, scale), a view.
+        cells = strip.reshape(height, self._scale, width, self._scale).swapaxes(1, 2)
+        cells[self._opaque[rows]] = self._full
+        cells[self._clear[rows]] = 0
         return strip

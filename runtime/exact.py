@@ -129,22 +129,23 @@ class ExactBackend(Backend):
         self._runner.close()
 
 
-def open_exact(path: Path, *, threads: int | None = None) -> ExactBackend:
+def open_exact(path: Path, *, threads: int | None = None, cpu_only: bool = False) -> ExactBackend:
     """Load a ``NAME.exact.onnx`` in ONNX Runtime, or a ``NAME.exact.plan`` in TensorRT.
 
     Args:
         path: the file.
         threads: CPU threads; None leaves the choice to the library.
+        cpu_only: leave a GPU alone, which a plan cannot.
 
     Raises:
         ArtefactError: the file is damaged, of another kind, version or GPU.
         MissingDependencyError: this machine lacks the library or the device.
     """
-    return _open_plan(path) if path.suffix == ".plan" else _open_onnx(path, threads)
+    return _open_plan(path) if path.suffix == ".plan" else _open_onnx(path, threads, cpu_only=cpu_only)
 
 
-def _open_onnx(path: Path, threads: int | None) -> ExactBackend:
-    sessions = OnnxSessions(path, threads=threads)
+def _open_onnx(path: Path, threads: int | None, *, cpu_only: bool) -> ExactBackend:
+    sessions = OnnxSessions(path, threads=threads, cpu_only=cpu_only)
     info = read_info(sessions.session, path)
     sizes = {value.name: value.shape for value in sessions.session.get_inputs()}
     _check_names(path, list(sizes), [value.name for value in sessions.session.get_outputs()])

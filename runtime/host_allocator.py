@@ -5,22 +5,18 @@ is cleared again and again, and keeps smaller ones in pieces that do not fit the
 cheap; with a border that does not move, what is held is what is alive.
 """
 
-import ctypes
 import os
-import sys
+
+from drc_deploy.runtime.allocator import map_large_blocks
 
 HUGE_PAGES_VARIABLE = "THP_MEM_ALLOC_ENABLE"
 """Read by torch once, when it allocates first."""
 LARGEST_KEPT_BYTES = 4 << 20
-"""Larger pieces go back to the system when they are free. Half of it and twice as much were no faster; from 16 MiB on
+"""Pieces as large go back to the system when they are free. Half of it and twice as much were no faster; from 16 MiB on
 the process held a third more than what was alive."""
-_M_MMAP_THRESHOLD = -3
-"""Name of that border in glibc's malloc.h."""
 
 
 def tune_allocator() -> None:
     """Set it, where there is a glibc; to be called before torch allocates anything."""
     os.environ.setdefault(HUGE_PAGES_VARIABLE, "1")
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES)
+    map_large_blocks(LARGEST_KEPT_BYTES)

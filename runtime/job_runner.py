@@ -13,10 +13,11 @@ from typing import TypeVar
 from drc_deploy.errors import DrcDeployError, OutputError
 from drc_deploy.files import check_writable
 from drc_deploy.image_metadata import Metadata
-from drc_deploy.image_output import check_output, write_image, write_png
-from drc_deploy.images import Picture, decode_image, pixel_count, read_image
+from drc_deploy.image_output import check_output, write_image, write_png, writing_bytes
+from drc_deploy.images import Picture, decode_image, decoding_bytes, pixel_count, read_image
 from drc_deploy.png_stream import Layout
 from drc_deploy.progress import progress
+from drc_deploy.runtime.allocator import give_back_freed
 from drc_deploy.runtime.backend import Pixels
 from drc_deploy.runtime.jobs import Job
 from drc_deploy.runtime.pipeline import WriteBehind, read_ahead
@@ -27,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 READ_AHEAD_PIXELS = 32 * 2**20
 """Larger images are read when their turn comes, so that only one of them is in memory."""
+READ_AHEAD_SHARE = 1 / 16
+"""So are those whose reading takes more of the memory allowed."""
 
 Result = TypeVar("Result")
 
@@ -92,11 +95,13 @@ def run_jobs(upscaler: Upscaler, jobs: Sequence[Job], options: RunOptions) -> Ou
     skipped = {job: None for job in jobs if options.skip_existing and is_finished(job)}
     to_do = [job for job in jobs if job not in skipped]
     begun: list[Future[Finished] | Failed] = []
-    read = partial(_read, tolerant=options.tolerant)
-    with WriteBehind() as writer, closing(read_ahead(to_do, read, early=_fits_beside_another)) as readings:
+    read = partial(_read, upscaler, tolerant=options.tolerant)
+    early = partial(_fits_beside_another, upscaler)
+    with WriteBehind() as writer, closing(read_ahead(to_do, read, early=early)) as readings:
         for index, (job, reading) in enumerate(zip(to_do, readings, strict=True)):
             title = job.title if len(to_do) == 1 else f"{job.title} ({index + 1} of {len(to_do)})"
-            begun.append(_or_failed(job, partial(_upscale, upscaler, job, reading, writer, options, title)))
+            work = _Work(job, reading, title, beside=sum(map(_reading_bytes, to_do[index + 1 : index + 2])))
+            begun.append(_or_failed(job, partial(_upscale, upscaler, work, writer, options)))
     results = [
         result if isinstance(result, Failed) else _or_failed(job, result.result)
         for job, result in zip(to_do, begun, strict=True)
@@ -118,8 +123,14 @@ def is_finished(job: Job) -> bool:
         return False
 
 
-def _fits_beside_another(job: Job) -> bool:
-    return job.source is not None and pixel_count(job.source) <= READ_AHEAD_PIXELS
+def _fits_beside_another(upscaler: Upscaler, job: Job) -> bool:
+    if job.source is None or pixel_count(job.source) > READ_AHEAD_PIXELS:
+        return False
+    return upscaler.room is None or _reading_bytes(job) <= READ_AHEAD_SHARE * upscaler.room
+
+
+def _reading_bytes(job: Job) -> int:
+    return 0 if job.source is None else decoding_bytes(job.source)
 
 
 def _or_failed(job: Job, work: Callable[[], Result]) -> Result | Failed:
@@ -133,9 +144,10 @@ def _or_failed(job: Job, work: Callable[[], Result]) -> Result | Failed:
         return Failed(job.input_name, message, "Give a smaller --tile, or cut the image into parts.")
 
 
-def _read(job: Job, *, tolerant: bool) -> tuple[Picture, float]:
+def _read(upscaler: Upscaler, job: Job, *, tolerant: bool) -> tuple[Picture, float]:
     """Give the image and the seconds that reading it took."""
     start = time.perf_counter()
+    upscaler.check_room(_reading_bytes(job), f"reading {job.input_name}")
     if job.source is None:
         picture = decode_image(read_standard_input(), job.input_name, tolerant=tolerant)
     else:
@@ -143,23 +155,31 @@ def _read(job: Job, *, tolerant: bool) -> tuple[Picture, float]:
     return picture, time.perf_counter() - start
 
 
-def _upscale(
-    upscaler: Upscaler,
-    job: Job,
-    reading: "Future[tuple[Picture, float]]",
-    writer: WriteBehind,
-    options: RunOptions,
-    title: str,
-) -> "Future[Finished]":
-    """Compute one image while it is being written; ``title`` heads its progress bar.
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One image under way."""
+
+    job: Job
+    reading: "Future[tuple[Picture, float]]"
+    title: str
+    """Heads its progress bar."""
+    beside: int
+    """Bytes that reading the next image takes."""
+
+
+def _upscale(upscaler: Upscaler, work: _Work, writer: WriteBehind, options: RunOptions) -> "Future[Finished]":
+    """Compute one image while it is being written.
 
     Raises:
         ImageError: the input cannot be read.
         OutputError: the output is in the way, cannot hold the image, or cannot be written.
         ArtefactError: the network failed.
+        UsageError: the memory allowed is too little.
     """
+    job, beside = work.job, work.beside
     check_target(job, options)
-    picture, read_s = reading.result()
+    picture, read_s = work.reading.result()
+    give_back_freed()  # or what decoding has left would come on top
     start = time.perf_counter()
     for note in picture.notes:
         _log.warning(note)
@@ -168,15 +188,16 @@ def _upscale(
     if job.target is not None:
         check_output(job.target, layout, with_profile=metadata.icc_profile is not None)
         check_writable(job.target.parent)
-    tiles = upscaler.tile_count(picture.pixels)
+        beside += writing_bytes(job.target, layout)
+    tiles = upscaler.tile_count(picture.pixels, beside=beside)
 
     def write(strips: Iterator[Pixels]) -> Finished:
         _write(job, strips, layout, metadata)
         seconds = round(read_s + time.perf_counter() - start, 3)
         return Finished(job.input_name, job.output_name, layout.width, layout.height, seconds, tiles)
 
-    with progress(title, tiles) as bar:
-        return writer.write(upscaler.strips(picture.pixels, bar.advance), write)
+    with progress(work.title, tiles) as bar:
+        return writer.write(upscaler.strips(picture.pixels, bar.advance, beside=beside), write)
 
 
 def check_target(job: Job, options: RunOptions) -> None:

@@ -1,8 +1,8 @@
 """How large tiles may be and how many at a time, so that an upscaler keeps within its memory: known before it runs.
 
 The peak is what the process holds when its network is loaded, and what one image adds: the activations of the tiles
-that are computed at a time, their results, two bands of finished rows, what blending them takes, and the image. Only
-the activations are not plain arithmetic: export measures them, and they grow with the area of the tile.
+that are computed at a time, tiles and results that wait, bands of finished rows, what blending them takes, and the
+image. Only the activations are not plain arithmetic: export measures them, and they grow with the area of the tile.
 """
 
 import os
@@ -20,10 +20,19 @@ from drc_deploy.runtime.tiles import TilePlan, plan_tiles
 SMALLEST_TILE_PX, TILE_STEP_PX = 48, 16
 LARGEST_SHARE = 0.5
 """Of the memory that is free: what an upscaler may take when nothing else is said."""
-BYTES_PER_WEIGHT = 8
-"""Of a second session: the weights, and the order in which its kernels want them."""
-BLEND_BYTES = 16
-"""Per sample that is blended: three float32 arrays and the result."""
+BYTES_PER_WEIGHT, SESSION_BYTES = 6, 1 << 20
+"""Of a session: the weights, in the order in which its kernels want them, and the graph."""
+LOADING_BYTES_PER_WEIGHT = 16
+"""While a session is loaded: the file, the weights as they are in it, and as kernels want them."""
+BANDS, ALPHA_BANDS = 2, 3.5
+"""Rows of tiles that are held as finished rows: one is written, one is made. With alpha, of which RGB is made too, the
+first has four channels and the second six."""
+BLEND_BYTES = 4
+"""Per sample that is blended, of float32."""
+AROUND_BYTES = 4 << 20
+"""Of everything small: threads, the progress bar, the writer."""
+GAPS = 0.2
+"""Of the activations of a tile, for each beside the first: gaps in the arena that they share were up to so large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,7 @@ class Fitted:
     workers: int
     """Tiles computed at a time."""
     peak: int | None
-    """Bytes that the process will take at most; None where that is not known."""
+    """Bytes that the process is expected to take at its peak; None where that is not known."""
 
 
 def free_budget(root: Path = Path("/")) -> MemoryBudget | None:
@@ -91,7 +100,35 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def peak_bytes(info: EngineInfo, plan: TilePlan, workers: int, width: int, dtype: DTypeLike, loaded: int) -> int:
+def check_room(needed: int, budget: MemoryBudget, what: str) -> None:
+    """Refuse ``what``, which takes ``needed`` bytes beside the loaded network, where that is more than is allowed.
+
+    Raises:
+        UsageError: it is.
+    """
+    total = budget.loaded + needed
+    if total > budget.limit:
+        raise UsageError(
+            f"{what} needs {_mib(total)} MiB, more than the {_mib(budget.limit)} MiB allowed.",
+            f"Give --max-memory {_mib(total)}MiB or more, or cut the image into parts.",
+        )
+
+
+def session_bytes(info: EngineInfo) -> int:
+    """Predict what one more ONNX Runtime session of a network holds."""
+    return info.params * BYTES_PER_WEIGHT + SESSION_BYTES
+
+
+def peak_bytes(
+    info: EngineInfo,
+    plan: TilePlan,
+    workers: int,
+    width: int,
+    dtype: DTypeLike,
+    loaded: int,
+    *,
+    alpha: bool = False,
+) -> int:
     """Predict the peak of the process while it upscales one image on a CPU.
 
     Args:
@@ -101,24 +138,50 @@ def peak_bytes(info: EngineInfo, plan: TilePlan, workers: int, width: int, dtype
         width: of the image, in input pixels.
         dtype: uint8 or uint16, of the image.
         loaded: bytes that the process holds before.
+        alpha: whether the network enlarges an alpha too.
     """
+    at_a_time = workers if plan.tile_count >= workers else 1  # fewer tiles than cores are computed by all of them
+    need = _computing_bytes(info, plan, at_a_time, alpha=alpha)
+    need += _image_bytes(info, plan, width, np.dtype(dtype).itemsize, alpha=alpha) + AROUND_BYTES
+    if at_a_time > 1:  # in a second session, which is loaded before anything is computed
+        need = max(need + session_bytes(info), info.params * LOADING_BYTES_PER_WEIGHT)
+    return loaded + need
+
+
+def _gap_bytes(info: EngineInfo, plan: TilePlan, workers: int) -> int:
+    """Predict by how much more the peak can be than foreseen: it depends on how the tiles meet in time."""
     assert info.cpu_bytes_per_pixel is not None
-    item, inner = np.dtype(dtype).itemsize, np.dtype(info.io_dtype).itemsize
-    area, scale = plan.tile[0] * plan.tile[1], info.scale
-    at_a_time = min(workers, plan.tile_count)
-    activations = at_a_time * area * info.cpu_bytes_per_pixel
-    results = 2 * at_a_time * area * 3 * (scale**2 + 1) * inner
-    row_samples = width * scale * 3
-    bands = 2 * plan.tile[0] * scale * row_samples * item
-    ramp = max(row.ramp for row in plan.rows)
-    blending = ramp * scale * row_samples * BLEND_BYTES
-    image = plan.rows[-1].keep_stop * width * 3 * item
-    second_session = info.params * BYTES_PER_WEIGHT if at_a_time > 1 else 0
-    return loaded + activations + results + bands + blending + image + second_session
+    return int(GAPS * (workers - 1) * plan.tile[0] * plan.tile[1] * info.cpu_bytes_per_pixel)
+
+
+def _computing_bytes(info: EngineInfo, plan: TilePlan, at_a_time: int, *, alpha: bool) -> int:
+    """Of the network: activations, and the tiles and results that wait for their turn."""
+    assert info.cpu_bytes_per_pixel is not None
+    area = plan.tile[0] * plan.tile[1]
+    # Of a stream, one result is used while others are made; colours and alpha are a stream each.
+    waiting = min(2 * at_a_time, plan.tile_count) * (2 if alpha else 1)
+    tile_and_result = 3 * (info.scale**2 + 1) * np.dtype(info.io_dtype).itemsize
+    return area * (at_a_time * info.cpu_bytes_per_pixel + waiting * tile_and_result)
+
+
+def _image_bytes(info: EngineInfo, plan: TilePlan, width: int, item: int, *, alpha: bool) -> int:
+    """Of the image: its pixels, a result on its way into a row of tiles, and rows of tiles on their way to the file."""
+    height, scale = plan.rows[-1].keep_stop, info.scale
+    pixels = height * width * 3 * item
+    if alpha:  # as read, with the hidden colours filled, and where it is opaque or clear
+        pixels = height * width * (7 * item + 2)
+    result = plan.tile[0] * plan.tile[1] * scale**2 * 3
+    rounded = result * (4 + item) if info.io_dtype == "float32" else 0
+    pasted = result * item if len(plan.columns) > 1 else 0
+    row = width * scale * 3
+    kept = max(span.keep_stop - span.keep_start for span in plan.rows) * scale * row * item
+    bands = int(kept * (ALPHA_BANDS if alpha else min(BANDS, len(plan.rows))))
+    blended = max(span.ramp for span in plan.rows) * scale * row * (item + BLEND_BYTES)
+    return pixels + max(rounded, pasted) + bands + blended
 
 
 def fit_plan(
-    size: tuple[int, int],
+    shape: tuple[int, ...],
     dtype: DTypeLike,
     info: EngineInfo,
     budget: MemoryBudget,
@@ -130,7 +193,8 @@ def fit_plan(
     """Choose the largest tiles that the budget allows; fewer cores only where smaller tiles do not help.
 
     Args:
-        size: height and width of the image, in input pixels.
+        shape: height and width of the image, in input pixels, and perhaps its channels: with 2 or 4 of them the network
+            enlarges an alpha too.
         dtype: of the image.
         info: a network of free size, with ``cpu_bytes_per_pixel``.
         budget: what may be taken.
@@ -142,16 +206,19 @@ def fit_plan(
         UsageError: nothing fits; the hint says what would.
     """
     peaks = []
+    height, width = shape[:2]
+    alpha = shape[2:] in ((2,), (4,))
     sides = [tile] if tile else [None, *range(256, SMALLEST_TILE_PX - 1, -TILE_STEP_PX)]
     for count in sorted({workers, max(workers // 2, 1), 1}, reverse=True):
         for side in sides:
-            plan = plan_tiles(*size, info, tile=side, overlap=overlap)
-            peaks.append(peak_bytes(info, plan, count, size[1], dtype, budget.loaded))
+            plan = plan_tiles(height, width, info, tile=side, overlap=overlap)
+            peak = peak_bytes(info, plan, count, width, dtype, budget.loaded, alpha=alpha)
+            peaks.append(peak + _gap_bytes(info, plan, count))
             if peaks[-1] <= budget.limit:
-                return Fitted(plan, count, peaks[-1])
+                return Fitted(plan, count, peak)
     least = min(peaks)
     raise UsageError(
-        f"an image of {size[1]}x{size[0]} needs {_mib(least)} MiB, more than the {_mib(budget.limit)} MiB allowed.",
+        f"an image of {width}x{height} needs {_mib(least)} MiB, more than the {_mib(budget.limit)} MiB allowed.",
         f"Give --max-memory {_mib(least) + 1}MiB or more, or cut the image into columns.",
     )
 

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from drc_deploy.errors import ArtefactError, MissingDependencyError
+from drc_deploy.runtime.allocator import map_large_blocks
 from drc_deploy.runtime.cuda_memory import has_cuda_driver
 from drc_deploy.runtime.memory_plan import usable_cores
 
@@ -201,6 +202,7 @@ def _warn_once(provider: str, reason: str) -> None:
 def _register_exact_arena() -> None:
     """Let the CPU sessions of this process share an arena that grows by what is needed, instead of by powers of two."""
     ort = import_onnxruntime()
+    map_large_blocks()  # the arena's too
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     # No limit; by the size asked for; first chunk and unused remainders as the library has them.
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg(0, _GROW_AS_REQUESTED, -1, -1))

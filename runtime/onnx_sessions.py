@@ -1,6 +1,7 @@
 """ONNX Runtime sessions over one file: one with all cores or the GPU, and one for many calls of one core each."""
 
 import functools
+import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from drc_deploy.engine_info import INPUT_NAME
 from drc_deploy.errors import ArtefactError
+from drc_deploy.runtime.allocator import give_back_freed
 from drc_deploy.runtime.backend import Pixels
 from drc_deploy.runtime.bound_runs import BoundRuns
 from drc_deploy.runtime.memory_plan import usable_cores
@@ -30,7 +32,6 @@ class OnnxSessions:
         session: Has all cores, or the GPU.
         device: ``ONNX Runtime`` and the provider that it really uses.
         on_cpu: Whether the cores of the CPU compute.
-        workers: Calls of a stream that are computed at a time; may be changed.
         for_smallest: What an input of one pixel needs in the place of other feeds; may be changed.
     """
 
@@ -55,6 +56,15 @@ class OnnxSessions:
         self._bound = None if self.on_cpu else BoundRuns(self.session, "cuda")
         self._narrow_session: Any = None
         self._latest_shape: tuple[int, ...] = ()
+
+    @property
+    def workers(self) -> int:
+        """Calls that are computed at a time, of all streams together; to be changed between streams only."""
+        return self._workers
+
+    @workers.setter
+    def workers(self, count: int) -> None:
+        self._workers, self._slots = count, threading.BoundedSemaphore(count)
 
     def run(self, outputs: Sequence[str], feeds: Feeds) -> list[Pixels]:
         """Compute ``outputs``.
@@ -83,13 +93,15 @@ class OnnxSessions:
             return self._bound.run
         if self._narrow_session is None:
             self._narrow_session = open_for_streams(self._path, self._provider, self.workers)
+            give_back_freed()
         run: Run = self._narrow_session.run
         return run
 
     def _compute(self, run: Run, outputs: Sequence[str], feeds: Feeds) -> list[Pixels]:
         self._tidy_for(feeds)
         try:
-            return run(list(outputs), dict(feeds))
+            with self._slots:
+                return run(list(outputs), dict(feeds))
         except Exception as error:  # its exceptions have no common public base
             raise ArtefactError(
                 f"ONNX Runtime could not run {self._path} on an input of {feeds[INPUT_NAME].shape}: {error}.",
@@ -105,6 +117,7 @@ class OnnxSessions:
             # Only a run can ask for it: one of the smallest input.
             smallest = {**feeds, INPUT_NAME: feeds[INPUT_NAME][:1, :1, :1], **self.for_smallest}
             self.session.run(None, smallest, _shrinking_run())
+            give_back_freed()
 
     def _takes_any_size(self) -> bool:
         height, width = self.session.get_inputs()[0].shape[1:3]

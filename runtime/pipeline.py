@@ -121,6 +121,7 @@ class WriteBehind:
         try:
             for part in parts:
                 handover.put(part)
+                del part  # before the next one is made
             handover.finish()
         except ReceiverGone:
             return future

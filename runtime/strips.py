@@ -101,24 +101,30 @@ def _finished(
 
 
 def _bands(tiles: Iterator[Pixels], plan: TilePlan, image: Pixels, scale: int) -> Iterator[Pixels]:
-    """Join each row of tiles: (scale * kept rows, scale*W, 3)."""
-    for row in plan.rows:
-        band: Pixels = np.empty(((row.keep_stop - row.keep_start) * scale, image.shape[1] * scale, 3), image.dtype)
-        for column, result in zip(plan.columns, tiles, strict=False):
-            _paste(band, _kept(result, row, column, scale), column, scale)
-        yield band
+    """Join each row of tiles: (scale * kept rows, scale*W, 3). Of what was given nothing is held here."""
+    return (_band(tiles, row, plan, image, scale) for row in plan.rows)
+
+
+def _band(tiles: Iterator[Pixels], row: Span, plan: TilePlan, image: Pixels, scale: int) -> Pixels:
+    band: Pixels = np.empty(((row.keep_stop - row.keep_start) * scale, image.shape[1] * scale, 3), image.dtype)
+    for column, result in zip(plan.columns, tiles, strict=False):
+        _paste(band, _kept(result, row, column, scale), column, scale)
+    return band
 
 
 def _joined(bands: Iterator[Pixels], plan: TilePlan, scale: int) -> Iterator[Pixels]:
     """Blend each band into the one above, and give what no later one changes."""
     tail: Pixels | None = None
-    for index, (span, band) in enumerate(zip(plan.rows, bands, strict=True)):
+    for index, span in enumerate(plan.rows):
+        band = next(bands)
         if tail is not None:
             _blend(band[: len(tail)], tail, axis=0)
         after = plan.rows[index + 1] if index + 1 < len(plan.rows) else None
         finished = (after.keep_start if after else span.keep_stop) - span.keep_start
         tail = band[finished * scale :].copy()  # a view would keep the whole band alive
-        yield band[: finished * scale]
+        strip = [band[: finished * scale]]
+        del band
+        yield strip.pop()
 
 
 def input_tile(backend: Backend, image: Pixels, tile: tuple[int, int], row: Span, column: Span) -> Pixels:
@@ -144,9 +150,11 @@ def _finish(result: Pixels, dtype: np.dtype[Any]) -> Pixels:
             "the network gave NaN or infinity for this image.",
             "Use an fp32 engine of the same checkpoint; if that fails too, the checkpoint is damaged.",
         )
-    if dtype == np.uint16:
-        result = result * np.float32(_UINT16_PER_UINT8)
-    rounded: Pixels = np.clip(np.floor(result + np.float32(0.5)), 0, np.iinfo(dtype).max).astype(dtype)
+    scaled = result * np.float32(_UINT16_PER_UINT8 if dtype == np.uint16 else 1)
+    scaled += np.float32(0.5)
+    np.floor(scaled, out=scaled)
+    np.clip(scaled, 0, np.iinfo(dtype).max, out=scaled)
+    rounded: Pixels = scaled.astype(dtype)
     return rounded
 
 
@@ -172,9 +180,13 @@ def _blend(fresh: Pixels, earlier: Pixels, axis: int) -> None:
     length = fresh.shape[axis]
     shape = [1, 1, 1]
     shape[axis] = length
-    weight = rising_weights(length).reshape(shape)
-    mixed = earlier + (fresh.astype(np.float32) - earlier) * weight
-    fresh[:] = np.floor(mixed + np.float32(0.5))
+    # In place: a row of a large image is long.
+    mixed = fresh.astype(np.float32)
+    mixed -= earlier
+    mixed *= rising_weights(length).reshape(shape)
+    mixed += earlier
+    mixed += np.float32(0.5)
+    fresh[:] = np.floor(mixed, out=mixed)
 
 
 def rising_weights(length: int) -> Pixels:

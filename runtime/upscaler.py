@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,10 +20,19 @@ from drc_deploy.engine_info import (
 )
 from drc_deploy.errors import ArtefactError, ImageError, UsageError
 from drc_deploy.runtime import channels
+from drc_deploy.runtime.allocator import give_back_freed
 from drc_deploy.runtime.backend import Backend, Pixels, open_backend, refuse_precision
 from drc_deploy.runtime.exact import OVERLAP_PX, ExactBackend, open_exact, passes_before, with_image_means
 from drc_deploy.runtime.gpu_memory import GpuMemory
-from drc_deploy.runtime.memory_plan import Fitted, MemoryBudget, fit_plan, free_budget, resident_bytes
+from drc_deploy.runtime.memory_plan import (
+    Fitted,
+    MemoryBudget,
+    check_room,
+    fit_plan,
+    free_budget,
+    resident_bytes,
+    session_bytes,
+)
 from drc_deploy.runtime.rescue import Rescue
 from drc_deploy.runtime.strips import upscaled_strips
 from drc_deploy.runtime.tiles import TilePlan, plan_tiles
@@ -73,6 +83,8 @@ class Upscaler:
         self._cores = backend.workers
         self._open_float = open_float
         self._float_backend: Backend | None = None
+        self._several: list[Backend] = []
+        """Those that have computed several tiles at a time, in a second session."""
         self._rescue = Rescue(open_rescue)
         # Finds impossible options before any image is read.
         plan_tiles(_LARGE_PX, _LARGE_PX, backend.info, tile=tile, overlap=overlap)
@@ -151,8 +163,17 @@ class Upscaler:
         """Plan the tiles for an image of ``height`` x ``width`` pixels with samples of ``dtype``."""
         return self.fit(height, width, dtype).plan
 
-    def fit(self, height: int, width: int, dtype: DTypeLike = np.uint8) -> Fitted:
+    def fit(
+        self, height: int, width: int, dtype: DTypeLike = np.uint8, *, alpha: bool = False, beside: int = 0
+    ) -> Fitted:
         """Plan tiles and how many are computed at a time, and predict the memory that this takes.
+
+        Args:
+            height: of the image, in pixels.
+            width: of the image, in pixels.
+            dtype: of its samples.
+            alpha: whether it has an alpha that is not the same everywhere.
+            beside: bytes that the process takes meanwhile for something else, such as reading the next image.
 
         Raises:
             UsageError: the memory allowed is too little.
@@ -162,12 +183,36 @@ class Upscaler:
         if self._budget is None or not _is_planned(backend):
             plan = plan_tiles(height, width, info, tile=self._tile, overlap=self._overlap)
             return Fitted(plan, self._cores, None)
-        size = height, width
-        return fit_plan(size, dtype, info, self._budget, self._cores, tile=self._tile, overlap=self._overlap)
+        budget = MemoryBudget(self._budget.limit, self._budget.loaded + beside + self._more_sessions(backend))
+        shape = height, width, 4 if alpha else 3
+        return fit_plan(shape, dtype, info, budget, self._cores, tile=self._tile, overlap=self._overlap)
 
-    def tile_count(self, image: Pixels) -> int:
-        """Give how many tiles ``image`` takes, so many will be reported to ``on_tiles``."""
-        plan = self.plan(image.shape[0], image.shape[1], image.dtype)
+    def check_room(self, needed: int, what: str) -> None:
+        """Refuse ``what``, which takes ``needed`` bytes, such as reading an image, where the memory is too little.
+
+        Raises:
+            UsageError: it is.
+        """
+        if self._budget is not None:
+            check_room(needed, self._budget, what)
+
+    @property
+    def room(self) -> int | None:
+        """How many bytes this process may hold; None: no limit."""
+        return self._budget.limit if self._budget else None
+
+    def _more_sessions(self, backend: Backend) -> int:
+        """Give the bytes of the sessions that were opened after the budget was made, for others than ``backend``."""
+        others = [other for other in self._several if other is not backend]
+        opened = [self._float_backend] if self._float_backend else []
+        return sum(session_bytes(each.info) for each in (*opened, *others))
+
+    def _fit_image(self, image: Pixels, beside: int) -> Fitted:
+        return self.fit(image.shape[0], image.shape[1], image.dtype, alpha=_varying_alpha(image), beside=beside)
+
+    def tile_count(self, image: Pixels, *, beside: int = 0) -> int:
+        """Give how many tiles ``image`` takes, so many will be reported to ``on_tiles``; ``beside`` as for ``fit``."""
+        plan = self._fit_image(image, beside).plan
         passes = 1 + passes_before(plan) if isinstance(self._backend, ExactBackend) else 1
         return plan.tile_count * passes * (2 if _varying_alpha(image) else 1)
 
@@ -187,27 +232,30 @@ class Upscaler:
         strips = list(self.strips(image))
         return strips[0] if len(strips) == 1 else np.concatenate(strips)
 
-    def strips(self, image: Pixels, on_tiles: Callable[[int], None] | None = None) -> Iterator[Pixels]:
+    def strips(
+        self, image: Pixels, on_tiles: Callable[[int], None] | None = None, *, beside: int = 0
+    ) -> Iterator[Pixels]:
         """Upscale an image from top to bottom; as ``__call__``, but in strips of rows that follow each other.
 
-        ``on_tiles`` is told the number of tiles just done, ``tile_count(image)`` in all.
+        ``on_tiles`` is told the number of tiles just done, ``tile_count(image)`` in all; ``beside`` as for ``fit``.
         """
         _check_image(image)
         backend = self._backend_for(image.dtype)
-        fitted = self.fit(image.shape[0], image.shape[1], image.dtype)
+        fitted = self._fit_image(image, beside)
         plan = fitted.plan
         backend.use_workers(fitted.workers)
+        if fitted.workers > 1 and backend not in self._several:
+            self._several.append(backend)
         colours, alpha = channels.split_alpha(image)
         finished = self._strips_of(colours, backend, plan, on_tiles)
         if image.ndim == 2 or image.shape[2] <= 2:
-            finished = (channels.as_grey(strip)[:, :, None] for strip in finished)
+            finished = map(_as_grey_channel, finished)
         if alpha is not None and _varying_alpha(image):
             alphas = self._strips_of(channels.as_rgb(alpha), backend, plan, on_tiles)
             finished = _with_alphas(finished, _held(alphas, alpha, backend.info.scale))
         elif alpha is not None:
-            finished = (_with_alpha(strip, alpha[:1, :1]) for strip in finished)
-        shape = image.shape[2:]
-        return (strip.reshape(*strip.shape[:2], *shape) for strip in finished)
+            finished = map(partial(_with_alpha, alpha=alpha[:1, :1]), finished)
+        return map(partial(_with_channels, shape=image.shape[2:]), finished)
 
     def _strips_of(
         self, image: Pixels, backend: Backend, plan: TilePlan, on_tiles: Callable[[int], None] | None
@@ -229,6 +277,7 @@ class Upscaler:
                     "this network takes 8-bit samples only and the image has 16.", "Use a float32 engine."
                 )
             self._float_backend = self._open_float()
+            give_back_freed()
         return self._float_backend
 
     def close(self) -> None:
@@ -255,6 +304,14 @@ def _check_image(image: Pixels) -> None:
         raise ImageError(f"an image of {image.dtype} samples cannot be upscaled.", "Give uint8 or uint16.")
 
 
+def _as_grey_channel(rgb: Pixels) -> Pixels:
+    return channels.as_grey(rgb)[:, :, None]
+
+
+def _with_channels(strip: Pixels, shape: tuple[int, ...]) -> Pixels:
+    return strip.reshape(*strip.shape[:2], *shape)
+
+
 def _varying_alpha(image: Pixels) -> bool:
     """Tell whether the network must look at the alpha: a constant one stays what it is."""
     if image.ndim != 3 or image.shape[2] not in (2, 4):
@@ -267,13 +324,13 @@ def _held(strips: Iterator[Pixels], alpha: Pixels, scale: int) -> Iterator[Pixel
     """Give strips of alpha that was upscaled as a grey image, with what is opaque or clear held so."""
     edges = channels.AlphaEdges(alpha, scale)
     row = 0
-    for strip in strips:
-        yield edges.hold(channels.as_grey(strip), row)
-        row += len(strip)
+    for grey in map(channels.as_grey, strips):
+        row += len(grey)
+        yield edges.hold(grey, row - len(grey))
 
 
 def _with_alphas(colours: Iterator[Pixels], alphas: Iterator[Pixels]) -> Iterator[Pixels]:
-    return (_with_alpha(strip, alpha) for strip, alpha in zip(colours, alphas, strict=True))
+    return map(_with_alpha, colours, alphas)  # which holds nothing of what it took
 
 
 def _with_alpha(colours: Pixels, alpha: Pixels) -> Pixels:
@@ -370,6 +427,7 @@ def _budget(backend: Backend, max_memory: int | None) -> MemoryBudget | None:
     Raises:
         UsageError: a limit is asked for where the need is not known.
     """
+    give_back_freed()  # or what loading has left would count as held
     if max_memory is None:
         return free_budget()
     loaded = resident_bytes()

@@ -69,7 +69,13 @@ def test_the_report_is_that_of_the_same_run_here_and_nothing_is_left_there(
     assert abs(remote.remote.clock_offset_s) < 60
     assert "bench: " in captured.err  # the progress there
     assert sorted(path.name for path in work.iterdir()) == ["bench", "local", "n.onnx"]
-    assert sorted(path.name for path in (work / "bench").iterdir()) == ["crops", "report.csv", "report.html", "report.json", "report.md"]
+    assert sorted(path.name for path in (work / "bench").iterdir()) == [
+        "crops",
+        "report.csv",
+        "report.html",
+        "report.json",
+        "report.md",
+    ]
     host.wait_until_nothing_is_left()
 
 

@@ -115,27 +115,54 @@ from pathlib import Path
 import numpy as np
 from drc_deploy.runtime.memory_plan import resident_bytes
 from drc_deploy.runtime.upscaler import Upscaler
-image = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
-with Upscaler.open(Path(sys.argv[1]), threads=int(sys.argv[2]), max_memory=int(sys.argv[3])) as upscaler:
-    fitted = upscaler.fit(300, 400)
+path, threads, limit, exact, channels, dtype = sys.argv[1:]
+shape = (300, 400, int(channels))
+image = np.random.default_rng(0).integers(0, 256, shape, dtype)
+options = {"threads": int(threads), "max_memory": int(limit) << 20, "exact": exact == "exact"}
+with Upscaler.open(Path(path), **options) as upscaler:
     for strip in upscaler.strips(image):
         pass
+    fitted = upscaler.fit(300, 400, dtype, alpha=int(channels) == 4)
 print(fitted.peak, resident_bytes(peak=True), fitted.plan.tile_count, fitted.workers)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("threads", "mib"), [(1, 1000), (2, 1000), (2, 300), (1, 200)])
-def test_the_peak_of_a_process_is_what_was_predicted(threads: int, mib: int, trained: ExportResult) -> None:
-    """Within a fifth, and never a twentieth above the limit."""
-    command = [sys.executable, "-c", CHILD, str(trained.onnx), str(threads), str(mib << 20)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+@pytest.mark.parametrize(
+    ("threads", "mib", "exact", "channels", "dtype"),
+    [
+        (1, 1000, "", 3, "uint8"),
+        (2, 1000, "", 3, "uint8"),
+        (2, 200, "", 3, "uint8"),
+        (1, 150, "", 4, "uint8"),
+        (1, 200, "", 3, "uint16"),
+        (1, 200, "exact", 3, "uint8"),
+    ],
+)
+def test_the_peak_of_a_process_is_what_was_predicted(
+    threads: int, mib: int, exact: str, channels: int, dtype: str, trained: ExportResult
+) -> None:
+    """Within a tenth, and never above the limit. Tiles that meet in time by chance are left a fifth of one's memory."""
+    arguments = [str(trained.onnx), str(threads), str(mib), exact, str(channels), dtype]
+    done = subprocess.run([sys.executable, "-c", CHILD, *arguments], capture_output=True, text=True, check=True)
     predicted, measured, tiles, workers = map(int, done.stdout.split())
     assert predicted <= mib << 20
-    assert measured <= 1.05 * (mib << 20)
-    assert measured == pytest.approx(predicted, rel=0.2)
+    assert measured <= mib << 20
+    by_chance = 0.2 * (predicted / workers) * (workers - 1)
+    assert abs(measured - predicted) <= 0.1 * predicted + by_chance
     assert tiles > 1
     assert workers <= threads
+
+
+def test_the_exact_graph_tells_its_own_memory(trained: ExportResult) -> None:
+    """It keeps one part of a tile's features at a time, and not those of all its pools."""
+    assert trained.exact_onnx is not None
+    plain, own = read_onnx_info(trained.onnx), read_onnx_info(trained.exact_onnx)
+    assert plain is not None
+    assert own is not None
+    assert plain.cpu_bytes_per_pixel is not None
+    assert own.cpu_bytes_per_pixel is not None
+    assert plain.cpu_bytes_per_pixel < own.cpu_bytes_per_pixel < 1.3 * plain.cpu_bytes_per_pixel
 
 
 def test_memory_is_measured_once_and_taken_over_when_nothing_changed(

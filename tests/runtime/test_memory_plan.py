@@ -1,5 +1,6 @@
 """Tiles are planned so that what they take is known before they run."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drc_deploy.engine_info import IoDtype
 from drc_deploy.errors import UsageError
+from drc_deploy.image_metadata import Metadata
+from drc_deploy.image_output import write_png
+from drc_deploy.png_stream import Layout
+from drc_deploy.runtime.backend import Pixels
 from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
-from drc_deploy.runtime.memory_plan import MemoryBudget, fit_plan, free_budget, peak_bytes
+from drc_deploy.runtime.memory_plan import AROUND_BYTES, MemoryBudget, fit_plan, free_budget, peak_bytes
+from drc_deploy.runtime.pipeline import WriteBehind
 from drc_deploy.runtime.tiles import plan_tiles
 from drc_deploy.runtime.upscaler import Upscaler
 
@@ -62,15 +69,77 @@ def test_with_less_memory_tiles_shrink_before_cores_are_left_idle() -> None:
     assert fit_plan((2000, 3000), np.uint8, INFO, MemoryBudget(LOADED + (90 << 20), LOADED), 4).workers < 4
 
 
-def test_the_prediction_is_the_sum_of_what_is_held_at_a_time() -> None:
+def test_the_prediction_for_one_tile_is_what_is_held_of_it() -> None:
     plan = plan_tiles(100, 100, INFO, tile=100)
     expected = (
-        100 * 100 * 6_000  # activations of one tile
-        + 2 * 100 * 100 * 3 * (1 + 16)  # two inputs with their results
-        + 2 * 400 * 400 * 3  # two bands
+        100 * 100 * 6_000  # activations
+        + 100 * 100 * 3 * (1 + 16)  # the tile and its result
+        + 400 * 400 * 3  # finished rows
         + 100 * 100 * 3  # the image
+        + AROUND_BYTES
     )
     assert peak_bytes(INFO, plan, 8, 100, np.uint8, LOADED) == LOADED + expected
+
+
+FEW = replace(INFO, cpu_bytes_per_pixel=1)
+
+
+class NearestBackend(FakeBackend):
+    """Repeats pixels, and holds nothing."""
+
+    def run(self, batch: Pixels) -> Pixels:
+        return batch.repeat(4, axis=1).repeat(4, axis=2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "io_dtype"),
+    [
+        ((700, 1100, 3), np.uint8, "uint8"),
+        ((1500, 300, 3), np.uint8, "uint8"),
+        ((300, 2000, 3), np.uint8, "float32"),
+        ((700, 1100, 4), np.uint8, "uint8"),
+        ((700, 1100, 3), np.uint16, "float32"),
+        ((700, 1100, 4), np.uint16, "float32"),
+    ],
+)
+def test_what_is_around_the_network_takes_what_is_planned(
+    shape: tuple[int, ...], dtype: type[np.uint8] | type[np.uint16], io_dtype: IoDtype, tmp_path: Path
+) -> None:
+    """Against what NumPy tells of its arrays, in the pipeline that writes a PNG."""
+    info = replace(FEW, io_dtype=io_dtype)
+    image = np.random.default_rng(0).integers(0, 200, shape, dtype)
+    with Upscaler(NearestBackend(info), tile=160) as upscaler, WriteBehind() as writer:
+        plan = upscaler.plan(shape[0], shape[1], dtype)
+        tracemalloc.start()
+        try:
+            image = image.copy()
+            with (tmp_path / "o.png").open("wb") as stream:
+                layout = Layout.of(image, 4)
+                strips = upscaler.strips(image)
+                writer.write(strips, lambda parts: write_png(stream, parts, layout, Metadata())).result()
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    with_alpha = shape[2:] == (4,)
+    planned = peak_bytes(info, plan, 1, shape[1], dtype, 0, alpha=with_alpha)
+    assert planned - AROUND_BYTES <= 1.2 * peak
+    assert peak <= planned
+
+
+def test_alpha_and_other_work_leave_less_room_for_tiles() -> None:
+    upscaler = Upscaler(CpuBackend(INFO), budget=MemoryBudget(LOADED + (700 << 20), LOADED))
+    areas = [
+        fitted.plan.tile[0] * fitted.plan.tile[1] * fitted.workers
+        for fitted in (
+            upscaler.fit(2000, 3000),
+            upscaler.fit(2000, 3000, alpha=True),
+            upscaler.fit(2000, 3000, alpha=True, beside=200 << 20),
+        )
+    ]
+    assert areas == sorted(areas, reverse=True)
+    assert areas[-1] < areas[0]
+    with pytest.raises(UsageError, match="more than the"):
+        upscaler.fit(2000, 3000, beside=700 << 20)
 
 
 class CpuBackend(FakeBackend):

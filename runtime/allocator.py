@@ -1,0 +1,35 @@
+"""The C library's heap, told to give back to the system what is freed, so that a process holds what it uses."""
+
+import ctypes
+import functools
+
+_M_MMAP_THRESHOLD = -3
+"""Option of glibc's ``mallopt``: blocks of so many bytes and more are mapped from the system one by one."""
+LARGE_BYTES = 1 << 18
+
+
+@functools.cache
+def map_large_blocks(least: int = LARGE_BYTES) -> None:
+    """Have blocks of ``least`` bytes and more mapped one by one and given back when freed, where the C library can.
+
+    By itself glibc raises its threshold with every large block that is freed, and then keeps such blocks in its heaps,
+    of which every thread has one: up to a quarter of the memory of a run.
+    """
+    _call("mallopt", _M_MMAP_THRESHOLD, least)
+
+
+def give_back_freed() -> None:
+    """Give back what is free inside the heap; nothing happens where the C library cannot.
+
+    Loading a network frees as much as it keeps, in pieces that the allocator would rather hold on to.
+    """
+    _call("malloc_trim", 0)
+
+
+def _call(name: str, *arguments: int) -> None:
+    try:
+        function = getattr(ctypes.CDLL(None), name, None)
+    except (OSError, TypeError):  # TypeError: Windows knows no library without a name
+        return
+    if function is not None:
+        function(*arguments)
