@@ -165,19 +165,17 @@ def _computing_bytes(info: EngineInfo, plan: TilePlan, at_a_time: int, *, alpha:
 
 
 def _image_bytes(info: EngineInfo, plan: TilePlan, width: int, item: int, *, alpha: bool) -> int:
-    """Of the image: its pixels, a result on its way into a row of tiles, and rows of tiles on their way to the file."""
+    """Of the image: its pixels, a result that is rounded, and rows of tiles on their way to the file."""
     height, scale = plan.rows[-1].keep_stop, info.scale
     pixels = height * width * 3 * item
     if alpha:  # as read, with the hidden colours filled, and where it is opaque or clear
         pixels = height * width * (7 * item + 2)
-    result = plan.tile[0] * plan.tile[1] * scale**2 * 3
-    rounded = result * (4 + item) if info.io_dtype == "float32" else 0
-    pasted = result * item if len(plan.columns) > 1 else 0
+    rounded = plan.tile[0] * plan.tile[1] * scale**2 * 3 * (4 + item) if info.io_dtype == "float32" else 0
     row = width * scale * 3
     kept = max(span.keep_stop - span.keep_start for span in plan.rows) * scale * row * item
     bands = int(kept * (ALPHA_BANDS if alpha else min(BANDS, len(plan.rows))))
     blended = max(span.ramp for span in plan.rows) * scale * row * (item + BLEND_BYTES)
-    return pixels + max(rounded, pasted) + bands + blended
+    return pixels + rounded + bands + blended
 
 
 def fit_plan(

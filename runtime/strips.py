@@ -167,12 +167,11 @@ def _kept(result: Pixels, row: Span, column: Span, scale: int) -> Pixels:
 
 def _paste(band: Pixels, kept: Pixels, column: Span, scale: int) -> None:
     """Put a tile's result into the band, blending with the tile to its left that lies there already."""
-    ramp = column.ramp * scale
+    left, ramp = column.keep_start * scale, column.ramp * scale
+    earlier = band[:, left : left + ramp].copy()
+    band[:, left : column.keep_stop * scale] = kept
     if ramp:
-        left = column.keep_start * scale
-        kept = kept.copy()
-        _blend(kept[:, :ramp], band[:, left : left + ramp], axis=1)
-    band[:, column.keep_start * scale : column.keep_stop * scale] = kept
+        _blend(band[:, left : left + ramp], earlier, axis=1)
 
 
 def _blend(fresh: Pixels, earlier: Pixels, axis: int) -> None:
