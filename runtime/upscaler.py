@@ -1,6 +1,5 @@
 """One image in, one image out: any size, grey or colour, with or without alpha, 8 or 16 bit."""
 
-import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,18 +10,15 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from drc_deploy.engine_info import (
-    EXACT_PLAN_SUFFIX,
-    EXACT_SUFFIX,
-    FLOAT_SUFFIX,
     EngineInfo,
     Precision,
-    read_sidecar,
 )
 from drc_deploy.errors import ArtefactError, ImageError, UsageError
 from drc_deploy.runtime import channels
 from drc_deploy.runtime.allocator import give_back_freed
-from drc_deploy.runtime.backend import Backend, Pixels, open_backend, refuse_precision
-from drc_deploy.runtime.exact import OVERLAP_PX, ExactBackend, open_exact, passes_before, with_image_means
+from drc_deploy.runtime.backend import Backend, Pixels, open_backend
+from drc_deploy.runtime.companions import float32_opener, open_exact_variant, open_float_variant
+from drc_deploy.runtime.exact import OVERLAP_PX, ExactBackend, passes_before, with_image_means
 from drc_deploy.runtime.gpu_memory import GpuMemory
 from drc_deploy.runtime.memory_plan import (
     Fitted,
@@ -36,8 +32,6 @@ from drc_deploy.runtime.memory_plan import (
 from drc_deploy.runtime.rescue import Rescue
 from drc_deploy.runtime.strips import upscaled_strips
 from drc_deploy.runtime.tiles import TilePlan, plan_tiles
-
-_log = logging.getLogger(__name__)
 
 _LARGE_PX = 1 << 12
 """Side of an image that surely takes several tiles."""
@@ -115,11 +109,11 @@ class Upscaler:
             precision: of the body of a checkpoint's network; None: fp32.
         """
         path = Path(path)
-        opened = _open_exact if exact else open_backend
+        opened = open_exact_variant if exact else open_backend
         backend = opened(path, threads=threads, precision=precision)
 
         def open_float() -> Backend:
-            return _open_float_variant(path, backend.info, threads)
+            return open_float_variant(path, backend.info, threads)
 
         try:
             return cls(
@@ -127,7 +121,7 @@ class Upscaler:
                 tile=tile,
                 overlap=overlap,
                 open_float=open_float,
-                open_rescue=_float32_opener(path, backend, threads),
+                open_rescue=float32_opener(path, backend, threads),
                 budget=_budget(backend, max_memory),
             )
         except UsageError:
@@ -339,82 +333,6 @@ def _with_alpha(colours: Pixels, alpha: Pixels) -> Pixels:
     return np.concatenate([colours, alpha[:, :, None]], axis=2)
 
 
-def _open_float_variant(path: Path, info: EngineInfo, threads: int | None) -> Backend:
-    """Open the float32 network that export wrote beside ``path``, an 8-bit one that ``info`` is about, and say so."""
-    variant = _onnx_of(path).with_suffix(FLOAT_SUFFIX)
-    if not variant.is_file():
-        raise ArtefactError(
-            f"{path} takes 8-bit samples, the image has 16, and {variant} does not exist.",
-            "Make it with `drc-deploy export CHECKPOINT`, which writes both.",
-        )
-    backend = open_backend(variant, threads=threads)
-    if backend.info.io_dtype != "float32":
-        backend.close()
-        raise ArtefactError(f"{variant} takes 8-bit samples too.", "Make it again with `drc-deploy export`.")
-    _refuse_stranger(backend, variant, info, path)
-    _log.warning("16-bit image: using %s, for %s takes 8-bit samples.", variant, path)
-    return backend
-
-
-def _onnx_of(path: Path) -> Path:
-    """Give the ONNX of an engine: the file itself, or what lies or would lie beside it."""
-    sidecar = read_sidecar(path) if path.suffix == ".plan" else None
-    return path.with_name(sidecar.onnx_file) if sidecar else path.with_suffix(".onnx")
-
-
-def _open_exact(path: Path, *, threads: int | None, precision: Precision | None) -> Backend:
-    """Open the network that takes the means of the whole image; the network itself where it takes no such means."""
-    if path.suffix == ".safetensors":
-        return _open_exact_checkpoint(path, threads, precision or "fp32")
-    refuse_precision(path, precision)
-    sidecar = read_sidecar(path) if path.suffix == ".plan" else None
-    exact_plan = path.with_suffix(EXACT_PLAN_SUFFIX)
-    if sidecar is not None and exact_plan.is_file():
-        return _open_checked(exact_plan, sidecar.engine, path, threads)
-    onnx = _onnx_of(path)  # of a plan too, where it has no exact plan beside it
-    variant = onnx.with_suffix(EXACT_SUFFIX)
-    backend = open_backend(onnx, threads=threads)
-    if not backend.info.global_operations:
-        return backend
-    backend.close()
-    if not variant.is_file():
-        raise ArtefactError(
-            f"{variant} does not exist, which exact tiles need.",
-            "Make it with `drc-deploy export CHECKPOINT --exact`.",
-        )
-    return _open_checked(variant, backend.info, onnx, threads)
-
-
-def _open_checked(variant: Path, info: EngineInfo, engine: Path, threads: int | None) -> Backend:
-    """Open an exact network that serves ``engine``, which ``info`` is about."""
-    exact = open_exact(variant, threads=threads)
-    _refuse_stranger(exact, variant, info, engine)
-    return exact
-
-
-def _open_exact_checkpoint(path: Path, threads: int | None, precision: Precision) -> Backend:
-    backend = open_backend(path, threads=threads, precision=precision)
-    if not backend.info.global_operations:
-        return backend
-    from drc_deploy.runtime.torch_backend import TorchBackend
-    from drc_deploy.runtime.torch_exact import exact_backend
-
-    assert isinstance(backend, TorchBackend)
-    return exact_backend(backend.network, backend.workers)
-
-
-def _refuse_stranger(backend: Backend, file: Path, info: EngineInfo, served: Path) -> None:
-    """Refuse a network from ``file`` that should serve ``served``, which ``info`` is about, and is another one."""
-    unknown = not info.checkpoint_sha256  # a plan that lost its sidecar
-    if backend.info.scale != info.scale or not (unknown or backend.info.checkpoint_sha256 == info.checkpoint_sha256):
-        backend.close()
-        option = " --exact" if file.name.endswith((EXACT_SUFFIX, EXACT_PLAN_SUFFIX)) else ""
-        raise ArtefactError(
-            f"{file} was made from another checkpoint than {served}.",
-            f"Make both with `drc-deploy export CHECKPOINT{option}`.",
-        )
-
-
 def _is_planned(backend: Backend) -> bool:
     """Whether the memory of a network is known before it runs."""
     info = backend.info
@@ -437,24 +355,3 @@ def _budget(backend: Backend, max_memory: int | None) -> MemoryBudget | None:
             "Leave out --max-memory and give a smaller --tile, or run an .onnx that this version exported, on a CPU.",
         )
     return MemoryBudget(max_memory, loaded)
-
-
-def _float32_opener(path: Path, backend: Backend, threads: int | None) -> Callable[[], Backend] | None:
-    """Give what opens the same network in float32; None where there is none.
-
-    That is the checkpoint itself, or the ONNX on the CPU, which computes in float32 whatever the graph's precision.
-    """
-    if path.suffix == ".safetensors":
-        return lambda: open_backend(path, threads=threads)
-    onnx = _onnx_of(path)
-    if path.suffix not in (".onnx", ".plan") or not onnx.is_file() or "CPU" in backend.device:
-        return None
-
-    def open_cpu() -> Backend:
-        from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
-
-        float32 = OnnxRuntimeBackend(onnx, threads=threads, cpu_only=True)
-        _refuse_stranger(float32, onnx, backend.info, path)
-        return float32
-
-    return open_cpu

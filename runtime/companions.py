@@ -1,0 +1,116 @@
+"""The networks beside an engine that serve it: for 16-bit images, for exact tiles, and where half precision fails."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from drc_deploy.engine_info import (
+    EXACT_PLAN_SUFFIX,
+    EXACT_SUFFIX,
+    FLOAT_SUFFIX,
+    EngineInfo,
+    Precision,
+    read_sidecar,
+)
+from drc_deploy.errors import ArtefactError
+from drc_deploy.runtime.backend import Backend, open_backend, refuse_precision
+from drc_deploy.runtime.exact import open_exact
+
+_log = logging.getLogger(__name__)
+
+
+def open_float_variant(path: Path, info: EngineInfo, threads: int | None) -> Backend:
+    """Open the float32 network that export wrote beside ``path``, an 8-bit one that ``info`` is about, and say so."""
+    variant = _onnx_of(path).with_suffix(FLOAT_SUFFIX)
+    if not variant.is_file():
+        raise ArtefactError(
+            f"{path} takes 8-bit samples, the image has 16, and {variant} does not exist.",
+            "Make it with `drc-deploy export CHECKPOINT`, which writes both.",
+        )
+    backend = open_backend(variant, threads=threads)
+    if backend.info.io_dtype != "float32":
+        backend.close()
+        raise ArtefactError(f"{variant} takes 8-bit samples too.", "Make it again with `drc-deploy export`.")
+    _refuse_stranger(backend, variant, info, path)
+    _log.warning("16-bit image: using %s, for %s takes 8-bit samples.", variant, path)
+    return backend
+
+
+def _onnx_of(path: Path) -> Path:
+    """Give the ONNX of an engine: the file itself, or what lies or would lie beside it."""
+    sidecar = read_sidecar(path) if path.suffix == ".plan" else None
+    return path.with_name(sidecar.onnx_file) if sidecar else path.with_suffix(".onnx")
+
+
+def open_exact_variant(path: Path, *, threads: int | None, precision: Precision | None) -> Backend:
+    """Open the network that takes the means of the whole image; the network itself where it takes no such means."""
+    if path.suffix == ".safetensors":
+        return _open_exact_checkpoint(path, threads, precision or "fp32")
+    refuse_precision(path, precision)
+    sidecar = read_sidecar(path) if path.suffix == ".plan" else None
+    exact_plan = path.with_suffix(EXACT_PLAN_SUFFIX)
+    if sidecar is not None and exact_plan.is_file():
+        return _open_checked(exact_plan, sidecar.engine, path, threads)
+    onnx = _onnx_of(path)  # of a plan too, where it has no exact plan beside it
+    variant = onnx.with_suffix(EXACT_SUFFIX)
+    backend = open_backend(onnx, threads=threads)
+    if not backend.info.global_operations:
+        return backend
+    backend.close()
+    if not variant.is_file():
+        raise ArtefactError(
+            f"{variant} does not exist, which exact tiles need.",
+            "Make it with `drc-deploy export CHECKPOINT --exact`.",
+        )
+    return _open_checked(variant, backend.info, onnx, threads)
+
+
+def _open_checked(variant: Path, info: EngineInfo, engine: Path, threads: int | None) -> Backend:
+    """Open an exact network that serves ``engine``, which ``info`` is about."""
+    exact = open_exact(variant, threads=threads)
+    _refuse_stranger(exact, variant, info, engine)
+    return exact
+
+
+def _open_exact_checkpoint(path: Path, threads: int | None, precision: Precision) -> Backend:
+    backend = open_backend(path, threads=threads, precision=precision)
+    if not backend.info.global_operations:
+        return backend
+    from drc_deploy.runtime.torch_backend import TorchBackend
+    from drc_deploy.runtime.torch_exact import exact_backend
+
+    assert isinstance(backend, TorchBackend)
+    return exact_backend(backend.network, backend.workers)
+
+
+def _refuse_stranger(backend: Backend, file: Path, info: EngineInfo, served: Path) -> None:
+    """Refuse a network from ``file`` that should serve ``served``, which ``info`` is about, and is another one."""
+    unknown = not info.checkpoint_sha256  # a plan that lost its sidecar
+    if backend.info.scale != info.scale or not (unknown or backend.info.checkpoint_sha256 == info.checkpoint_sha256):
+        backend.close()
+        option = " --exact" if file.name.endswith((EXACT_SUFFIX, EXACT_PLAN_SUFFIX)) else ""
+        raise ArtefactError(
+            f"{file} was made from another checkpoint than {served}.",
+            f"Make both with `drc-deploy export CHECKPOINT{option}`.",
+        )
+
+
+def float32_opener(path: Path, backend: Backend, threads: int | None) -> Callable[[], Backend] | None:
+    """Give what opens the same network in float32; None where there is none.
+
+    That is the checkpoint itself, or the ONNX on the CPU, which computes in float32 whatever the graph's precision.
+    """
+    if path.suffix == ".safetensors":
+        return lambda: open_backend(path, threads=threads)
+    onnx = _onnx_of(path)
+    if path.suffix not in (".onnx", ".plan") or not onnx.is_file() or "CPU" in backend.device:
+        return None
+
+    def open_cpu() -> Backend:
+        from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
+
+        float32 = OnnxRuntimeBackend(onnx, threads=threads, cpu_only=True)
+        _refuse_stranger(float32, onnx, backend.info, path)
+        return float32
+
+    return open_cpu
