@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from drc_deploy.bench.fidelity import Difference
+from drc_deploy.bench.head_to_head import Comparison
 from drc_deploy.bench.measurement import Measurement
 from drc_deploy.bench.report import Report
 
@@ -11,11 +12,14 @@ def measured_lines(report: Report) -> list[str]:
     """Give one line for each engine, and one for each comparison."""
     measured = [(engine.name, engine.measurement) for engine in report.engines if engine.measurement is not None]
     lines = [f"{name}: {'; '.join(_parts(found))}." for name, found in measured]
-    for item in report.comparisons:
-        between = f" ({item.interval[0]:.3f} to {item.interval[1]:.3f})" if item.interval else ""
-        verdict = "different" if item.different else "no difference that this run can tell"
-        lines.append(f"{item.engine} against {item.other}: {item.speedup:.3f}x as fast{between}, {verdict}.")
-    return lines
+    return [*lines, *map(comparison_text, report.comparisons)]
+
+
+def comparison_text(item: Comparison) -> str:
+    """Say how two engines compare."""
+    between = f" ({item.interval[0]:.3f} to {item.interval[1]:.3f})" if item.interval else ""
+    verdict = "different" if item.different else "no difference that this run can tell"
+    return f"{item.engine} against {item.other}: {item.speedup:.3f}x as fast{between}, {verdict}."
 
 
 def _parts(found: Measurement) -> Iterable[str]:
@@ -26,11 +30,12 @@ def _parts(found: Measurement) -> Iterable[str]:
         yield f"upload {split.upload_ms:.2f}, compute {split.compute_ms:.2f}, download {split.download_ms:.2f} ms"
         yield from split.checks
     yield f"streaming {stream.images_per_second:.2f} images/s, {stream.output_megapixels_per_second:.1f} Mpixel/s out"
-    yield f"to torch {_difference(found.torch.difference, found.torch.note)}"
-    yield f"seams {_difference(found.seam.difference, found.seam.note)}"
+    yield f"to torch {difference_text(found.torch.difference, found.torch.note)}"
+    yield f"seams {difference_text(found.seam.difference, found.seam.note)}"
 
 
-def _difference(difference: Difference | None, note: str) -> str:
+def difference_text(difference: Difference | None, note: str) -> str:
+    """Give a difference in dB; ``note`` where there is none."""
     if difference is None:
         return note
     return "none at all" if difference.psnr_db is None else f"{difference.psnr_db:.1f} dB"

@@ -13,6 +13,7 @@ from drc_deploy.bench.report import PAGE_FILE, Report
 from drc_deploy.bench.sections.crops import crop_section
 from drc_deploy.bench.sections.document import document
 from drc_deploy.bench.sections.layers import layers_section
+from drc_deploy.bench.sections.measured import measured_section
 from drc_deploy.bench.sections.pareto import pareto_section
 from drc_deploy.bench.sections.provenance import not_measured_section, provenance_section
 from drc_deploy.bench.sections.runs import runs_section
@@ -39,7 +40,7 @@ def render_page(report: Report, folder: Path) -> str:
     """Give the page as text."""
     engines = by_latency(report.engines)
     sections = [pareto_section(report, scale) for scale in sorted({engine.engine.scale for engine in engines})]
-    sections += [table_section(report), crop_section(report, folder)]
+    sections += [table_section(report), measured_section(report), crop_section(report, folder)]
     if engines:
         sections += [runs_section(engines)]
     sections += [telemetry_section(report), layers_section(engines)]

@@ -53,6 +53,8 @@ class EngineInfo:
     """Channels left in each prunable layer, in the model's own order."""
     checkpoint_sha256: str
     """SHA-256 of the checkpoint that the network was exported from."""
+    int8_form: Literal["cpu", "tensorrt"] | None = None
+    """Which library the INT8 graph is for, since none reads what is fast in the other; None in another precision."""
     cpu_bytes_per_pixel: int | None = None
     """Memory that ONNX Runtime takes on a CPU for each input pixel of a tile; None when it was not measured."""
 

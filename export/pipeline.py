@@ -67,7 +67,7 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
     builder = PlanBuilder.find(request.builder, request.options) if request.builder else None
     network = load_checkpoint(request.checkpoint).build_network()
     body = make_body(network, request, builder)
-    info = _describe(request, network)
+    info = dataclasses.replace(_describe(request, network), int8_form=body.int8.form if body.int8 else None)
     onnx_info = dataclasses.replace(info, precision=body.precision, tile=request.tile.onnx)
     with staging_folder(request.folder) as staging:
         files: dict[IoDtype, Path] = {

@@ -103,6 +103,11 @@ def _require_precision(library: Library, info: EngineInfo, precision: Precision,
         ArtefactError: it has another.
         MissingDependencyError: the library has no such type.
     """
+    if info.int8_form == "cpu":
+        raise ArtefactError(
+            f"{onnx_file} is INT8 for ONNX Runtime, which TensorRT does not read.",
+            "Export the checkpoint with `drc-deploy export CHECKPOINT --trt int8`: its ONNX is for TensorRT.",
+        )
     needed = library.graph_precision(precision)
     if info.precision != needed:
         raise ArtefactError(

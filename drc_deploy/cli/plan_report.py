@@ -39,6 +39,8 @@ def _placement(plan: Path, sidecar: PlanSidecar) -> list[str]:
 
 def way_to_plan(onnx: str, precision: Precision) -> str:
     """Say how to build a plan of an exported file on another machine."""
+    if precision == "int8":
+        return "A plan in INT8 needs another graph: drc-deploy export CHECKPOINT --trt int8"
     # TensorRT 8 chooses precisions by itself, from a graph in fp32: the only version that wants another file.
     of_tensorrt_8 = {
         "fp32": " (or --trt fp16, with TensorRT 8 of JetPack 6.0)",

@@ -22,6 +22,7 @@ from drc_deploy.bench.sections.distribution_chart import distributions
 from drc_deploy.bench.sections.layers import layers_section
 from drc_deploy.bench.sections.pareto import pareto_front
 from drc_deploy.bench.sections.trace_chart import MAX_POINTS, Line, Panel, Shade, rates, thinned, traces
+from drc_deploy.bench.verdict import comparisons
 from drc_deploy.errors import ArtefactError
 from tests.bench import fakes
 
@@ -331,3 +332,14 @@ def test_text_has_the_contrast_that_wcag_asks_for(scheme: str) -> None:
     assert contrast(colours["soft"], colours["band"]) >= 4.5
     for number in range(8):  # figures on the numbered chips
         assert contrast(colours["card"], colours[f"e{number}"]) >= 4.5, number
+
+
+def test_what_is_measured_beside_the_latency_is_told(tmp_path: Path) -> None:
+    engines = [fakes.engine("full<b>.onnx", 100.0, 30.1), fakes.engine("cut.onnx", 50.0, 30.0)]
+    told = [dataclasses.replace(one, measurement=fakes.measurement(one.latency)) for one in engines]
+    report = dataclasses.replace(fakes.report(*told, folder=tmp_path), comparisons=comparisons(told))
+    section = render_page(report, tmp_path).split('<section id="beside">')[1].split("</section>")[0]
+    assert "full&lt;b&gt;.onnx" in section
+    assert "<td>60.0 dB</td>" in section
+    assert "cut.onnx against full&lt;b&gt;.onnx: 2.000x as fast (2.000 to 2.000), different." in section
+    assert '<section id="beside">' not in render_page(fakes.report(*engines, folder=tmp_path), tmp_path)

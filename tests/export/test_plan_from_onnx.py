@@ -21,6 +21,7 @@ from drc_deploy.export.pipeline import ExportResult
 from drc_deploy.export.plan_export import PlanBuilder
 from drc_deploy.export.plan_from_onnx import build_from_onnx, read_exported_info
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest, parse_tile
+from drc_deploy.export.variants import describe
 from drc_deploy.files import sha256_of
 from drc_deploy.runtime.backend import Backend, Pixels
 from tests.export.recorded_binding import RecordedBinding
@@ -132,6 +133,15 @@ def test_the_file_must_be_in_the_precision_that_the_library_reads(
     ) as e:
         build_from_onnx(request)
     assert f"--precision {needed}" in e.value.hint
+
+
+def test_int8_for_onnx_runtime_is_refused(request_onnx: ExportRequest) -> None:
+    model = onnx.load(request_onnx.checkpoint)
+    info = dataclasses.replace(read_exported_info(request_onnx.checkpoint), precision="int8", int8_form="cpu")
+    describe(model, info)
+    onnx.save(model, request_onnx.checkpoint)
+    with pytest.raises(ArtefactError, match="which TensorRT does not read"):
+        build_from_onnx(dataclasses.replace(request_onnx, precision="int8"))
 
 
 def test_an_old_plan_stays_where_the_new_one_fails(request_onnx: ExportRequest) -> None:
