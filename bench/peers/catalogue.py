@@ -28,7 +28,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Library:
+class PeerLibrary:
     """Another program."""
 
     packages: tuple[str, ...]
@@ -80,28 +80,28 @@ def _open_trtexec(_variant: str, request: Request) -> PeerBackend:
 
 
 LIBRARIES = {
-    "torch": Library(
+    "torch": PeerLibrary(
         packages=("torch",),
         install="Install it: pip install 'drc-deploy[train]'.",
         source="checkpoint",
         variants=_torch_variants,
         open=_open_torch,
     ),
-    "openvino": Library(
+    "openvino": PeerLibrary(
         packages=("openvino",),
         install="Install it: pip install openvino.",
         source="onnx",
         variants=lambda: get_args(Hint),
         open=_open_openvino,
     ),
-    "ncnn": Library(
+    "ncnn": PeerLibrary(
         packages=("ncnn", "pnnx", "torch"),
         install="Install it: pip install ncnn pnnx torch.",
         source="checkpoint",
         variants=lambda: ("float32",),
         open=_open_ncnn,
     ),
-    "trtexec": Library(
+    "trtexec": PeerLibrary(
         packages=(),
         install="It comes with NVIDIA's TensorRT packages and with JetPack, not with pip; put it in the PATH.",
         source="plan or onnx",
