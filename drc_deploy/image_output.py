@@ -28,6 +28,8 @@ class _Format:
 
     name: str
     max_side: int
+    memory: float
+    """Bytes that the image and its encoder take at most, for each of the image: of noise, WebP with alpha."""
     deep: bool = False
     """Whether it holds 16 bits a sample."""
     alpha: bool = False
@@ -37,17 +39,19 @@ class _Format:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-_PNG = _Format("PNG", max_side=2**31 - 1, deep=True, alpha=True)
-_JPEG = _Format("JPEG", max_side=65500, max_exif_bytes=65527, options={"quality": 95, "subsampling": "4:4:4"})
-_TIFF = _Format("TIFF", max_side=2**31 - 1, deep=True, alpha=True)
+_PNG = _Format("PNG", max_side=2**31 - 1, memory=0, deep=True, alpha=True)
+_JPEG = _Format(
+    "JPEG", max_side=65500, memory=3.25, max_exif_bytes=65527, options={"quality": 95, "subsampling": "4:4:4"}
+)
+_TIFF = _Format("TIFF", max_side=2**31 - 1, memory=1.25, deep=True, alpha=True)
 _FORMATS = {
     ".png": _PNG,
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
-    ".webp": _Format("WebP", max_side=16383, alpha=True, options={"quality": 95}),
+    ".webp": _Format("WebP", max_side=16383, memory=12, alpha=True, options={"quality": 95}),
     ".tif": _TIFF,
     ".tiff": _TIFF,
-    ".bmp": _Format("BMP", max_side=2**31 - 1, profile=False),
+    ".bmp": _Format("BMP", max_side=2**31 - 1, memory=3.25, profile=False),
 }
 
 
@@ -74,11 +78,13 @@ def check_output(path: Path, layout: Layout, *, with_profile: bool = False) -> N
 
 
 def writing_bytes(path: Path, layout: Layout) -> int:
-    """Predict how much memory writing takes at most: next to none for a PNG, the image and its encoder for others."""
-    kind = _format_of(path)
-    if kind is _PNG:
-        return 0
-    return layout.height * layout.width * layout.channels * layout.bits * (10 if kind is _TIFF else 28) // 64
+    """Predict how much memory writing takes: next to none for a PNG, which is never held whole.
+
+    Raises:
+        UsageError: the suffix is of no format that can be written.
+    """
+    image_bytes = layout.height * layout.width * layout.channels * layout.bits // 8
+    return int(_format_of(path).memory * image_bytes)
 
 
 def write_image(path: Path, strips: Iterable[NDArray[Any]], layout: Layout, metadata: Metadata | None = None) -> None:

@@ -106,7 +106,7 @@ def check_room(needed: int, budget: MemoryBudget, what: str) -> None:
     Raises:
         UsageError: it is.
     """
-    total = budget.loaded + needed
+    total = budget.loaded + needed + AROUND_BYTES
     if total > budget.limit:
         raise UsageError(
             f"{what} needs {_mib(total)} MiB, more than the {_mib(budget.limit)} MiB allowed.",

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from drc_deploy.errors import ArtefactError
-from drc_deploy.images import read_image
+from drc_deploy.images import decoding_bytes, read_image
 from drc_deploy.runtime import job_runner
 from drc_deploy.runtime.backend import Pixels
 from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
 from drc_deploy.runtime.job_runner import Outcome, RunOptions, run_jobs
 from drc_deploy.runtime.jobs import Job
+from drc_deploy.runtime.memory_plan import MemoryBudget
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.networks import nearest
 
@@ -192,3 +193,32 @@ def test_an_animation_gives_its_first_frame_and_a_note(tmp_path: Path, caplog: p
     run([job])
     assert np.array_equal(written(job), nearest(image(1), 2))
     assert "2 frames: only the first is used" in caplog.text
+
+
+def test_an_image_too_large_to_read_within_the_limit_is_told_and_the_others_go_on(jobs: list[Job]) -> None:
+    large = jobs[1].source
+    assert large is not None
+    Image.fromarray(np.zeros((2000, 2000, 3), np.uint8)).save(large)  # 54 MiB to read, and 183 MiB of result
+    upscaler = Upscaler(FakeBackend(fake_info()), tile=8, overlap=0, budget=MemoryBudget(120 << 20, 100 << 20))
+    outcome = run_jobs(upscaler, jobs, RunOptions())
+    assert [failed.input for failed in outcome.failed] == [str(large)]
+    assert "reading" in outcome.failed[0].error
+    assert "more than the 120 MiB allowed" in outcome.failed[0].error
+    assert len(outcome.finished) == 4
+    assert jobs[1].target is not None
+    assert not jobs[1].target.exists()
+
+
+def test_reading_the_next_image_is_planned_for(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    beside = []
+
+    def fit(self: Upscaler, height: int, width: int, dtype: Any, **options: Any) -> Any:
+        beside.append(options["beside"])
+        return original(self, height, width, dtype, **options)
+
+    original = Upscaler.fit
+    monkeypatch.setattr(Upscaler, "fit", fit)
+    run(jobs[:2])
+    sources = [job.source for job in jobs[:2] if job.source]
+    assert beside == [decoding_bytes(sources[1])] * 2 + [0, 0]
+    assert decoding_bytes(sources[1]) > 9 * 7 * 3

@@ -1,0 +1,76 @@
+"""What reading and writing an image takes is known before: measured in a process that does nothing else."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from drc_deploy.image_output import writing_bytes
+from drc_deploy.images import decoding_bytes
+from drc_deploy.png_stream import Layout
+
+SIDE = 1500
+SMALL = 4 << 20
+"""Whatever the size of the image: decoders and compressors, a strip."""
+
+READ = """
+import sys
+from pathlib import Path
+from PIL import Image
+from drc_deploy.images import read_image
+from drc_deploy.runtime.memory_plan import resident_bytes
+Image.init()
+before = resident_bytes()
+read_image(Path(sys.argv[1]))
+print(resident_bytes(peak=True) - before)
+"""
+WRITE = """
+import sys
+from pathlib import Path
+import numpy as np
+from drc_deploy.image_output import write_image
+from drc_deploy.images import read_image
+from drc_deploy.png_stream import Layout
+from drc_deploy.runtime.memory_plan import resident_bytes
+side, channels = int(sys.argv[2]), int(sys.argv[3])
+rng = np.random.default_rng(0)
+strip = rng.integers(0, 256, (100, side, channels), np.uint8)
+write_image(Path(sys.argv[1]).with_stem("first"), [strip], Layout.of(strip))
+before = resident_bytes()
+write_image(Path(sys.argv[1]), (strip for _ in range(side // 100)), Layout(side // 100 * 100, side, channels, 8))
+print(resident_bytes(peak=True) - before)
+"""
+
+
+def growth(code: str, *arguments: object) -> int:
+    words = [sys.executable, "-c", code, *map(str, arguments)]
+    return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.parametrize("kind", ["RGB.png", "RGB.jpg", "CMYK.jpg", "P.png", "RGBA.png", "deep.png"])
+def test_reading_takes_no_more_than_is_foreseen_and_not_much_less(kind: str, tmp_path: Path) -> None:
+    mode, path = kind.partition(".")[0], tmp_path / kind
+    pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 4), np.uint8)
+    if mode == "deep":
+        cv2.imwrite(str(path), pixels.astype(np.uint16) * 257)
+    else:
+        Image.fromarray(pixels[:, :, :3]).convert(mode).save(path)
+    assert 0.5 * decoding_bytes(path) < growth(READ, path) <= decoding_bytes(path) + SMALL
+
+
+@pytest.mark.parametrize(
+    ("suffix", "channels"), [("png", 3), ("jpg", 3), ("tif", 3), ("tif", 4), ("bmp", 3), ("webp", 3), ("webp", 4)]
+)
+def test_writing_takes_no_more_than_is_foreseen(suffix: str, channels: int, tmp_path: Path) -> None:
+    path = tmp_path / f"o.{suffix}"
+    layout = Layout(SIDE, SIDE, channels, 8)
+    assert growth(WRITE, path, SIDE, channels) <= writing_bytes(path, layout) + SMALL
+
+
+def test_what_is_no_image_takes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"none")
+    assert decoding_bytes(tmp_path / "x.png") == decoding_bytes(tmp_path / "missing.png") == 0
