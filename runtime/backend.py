@@ -46,6 +46,10 @@ class Backend(Protocol):
         """Compute at most ``count`` batches of a stream at a time, from the next stream on."""
         return None
 
+    def give_back(self) -> None:
+        """Give back memory that is kept from one call for the next like it; to be called between streams."""
+        return None
+
     @property
     def gpu_memory(self) -> "GpuMemory | None":
         """What the network takes of a GPU; None where that is not known."""

@@ -124,6 +124,11 @@ class ExactBackend(Backend):
         whole = np.array([0, 0, *batch.shape[1:3]], np.int64)
         return {INPUT_NAME: batch, KEPT_NAME: whole, MEANS_NAME: self._means, GIVEN_NAME: np.array([self._given])}
 
+    def give_back(self) -> None:
+        """See ``Backend.give_back``."""
+        if isinstance(self._runner, OnnxSessions):
+            self._runner.give_back()
+
     def close(self) -> None:
         """Free the network."""
         self._runner.close()
@@ -149,8 +154,13 @@ def _open_onnx(path: Path, threads: int | None, *, cpu_only: bool) -> ExactBacke
     info = read_info(sessions.session, path)
     sizes = {value.name: value.shape for value in sessions.session.get_inputs()}
     _check_names(path, list(sizes), [value.name for value in sessions.session.get_outputs()])
-    sessions.for_smallest = {KEPT_NAME: np.array([0, 0, 1, 1], np.int64)}
-    return ExactBackend(sessions, info, sizes[MEANS_NAME][0])
+    mean_count = sizes[MEANS_NAME][0]
+    sessions.for_smallest = {
+        KEPT_NAME: np.array([0, 0, 1, 1], np.int64),
+        MEANS_NAME: np.zeros(mean_count, np.float32),
+        GIVEN_NAME: np.array([False]),
+    }
+    return ExactBackend(sessions, info, mean_count)
 
 
 def _open_plan(path: Path) -> ExactBackend:

@@ -100,8 +100,13 @@ def run_jobs(upscaler: Upscaler, jobs: Sequence[Job], options: RunOptions) -> Ou
     with WriteBehind() as writer, closing(read_ahead(to_do, read, early=early)) as readings:
         for index, (job, reading) in enumerate(zip(to_do, readings, strict=True)):
             title = job.title if len(to_do) == 1 else f"{job.title} ({index + 1} of {len(to_do)})"
-            work = _Work(job, reading, title, beside=sum(map(_reading_bytes, to_do[index + 1 : index + 2])))
+            following = to_do[index + 1 : index + 2]
+            ahead = list(filter(early, following))
+            work = _Work(job, reading, title, beside=sum(map(_reading_bytes, ahead)))
             begun.append(_or_failed(job, partial(_upscale, upscaler, work, writer, options)))
+            if following and not ahead:  # it is read next, and needs the memory that this one has had
+                writer.wait_for_all_but(0)
+                upscaler.give_back()
     results = [
         result if isinstance(result, Failed) else _or_failed(job, result.result)
         for job, result in zip(to_do, begun, strict=True)
@@ -164,7 +169,7 @@ class _Work:
     title: str
     """Heads its progress bar."""
     beside: int
-    """Bytes that reading the next image takes."""
+    """Bytes that reading the next image takes meanwhile."""
 
 
 def _upscale(upscaler: Upscaler, work: _Work, writer: WriteBehind, options: RunOptions) -> "Future[Finished]":

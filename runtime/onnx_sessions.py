@@ -5,7 +5,9 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 from drc_deploy.engine_info import INPUT_NAME
 from drc_deploy.errors import ArtefactError
@@ -32,8 +34,11 @@ class OnnxSessions:
         session: Has all cores, or the GPU.
         device: ``ONNX Runtime`` and the provider that it really uses.
         on_cpu: Whether the cores of the CPU compute.
-        for_smallest: What an input of one pixel needs in the place of other feeds; may be changed.
+        for_smallest: What an input of one pixel needs beside it; may be changed.
     """
+
+    _in_arena: ClassVar[tuple[Path, tuple[int, ...]] | None] = None
+    """Which file ran on which shape last: all sessions of the process share an arena."""
 
     def __init__(self, path: Path, *, threads: int | None, cpu_only: bool = False) -> None:
         """Load ``path``.
@@ -55,7 +60,6 @@ class OnnxSessions:
         self.for_smallest: Feeds = {}
         self._bound = None if self.on_cpu else BoundRuns(self.session, "cuda")
         self._narrow_session: Any = None
-        self._latest_shape: tuple[int, ...] = ()
 
     @property
     def workers(self) -> int:
@@ -109,13 +113,25 @@ class OnnxSessions:
             ) from error
 
     def _tidy_for(self, feeds: Feeds) -> None:
-        """Give back what another shape left in the arena, which is of no use for this one."""
-        shape = feeds[INPUT_NAME].shape
-        changed = self._latest_shape not in ((), shape)
-        self._latest_shape = shape
-        if changed and self._provider == CPU and self._takes_any_size():
+        """Give back what another shape or graph left in the arena, which is of no use for this one."""
+        if self._provider != CPU:
+            return
+        before, now = OnnxSessions._in_arena, (self._path, feeds[INPUT_NAME].shape)
+        OnnxSessions._in_arena = now
+        if before not in (None, now):
+            self._shrink_arena()
+
+    def give_back(self) -> None:
+        """Give back what was taken for the latest runs, where that is known to be possible."""
+        if self._provider == CPU and OnnxSessions._in_arena is not None:
+            OnnxSessions._in_arena = None
+            self._shrink_arena()
+
+    def _shrink_arena(self) -> None:
+        if self._takes_any_size():
             # Only a run can ask for it: one of the smallest input.
-            smallest = {**feeds, INPUT_NAME: feeds[INPUT_NAME][:1, :1, :1], **self.for_smallest}
+            dtype = np.uint8 if "uint8" in self.session.get_inputs()[0].type else np.float32
+            smallest = {INPUT_NAME: np.zeros((1, 1, 1, 3), dtype), **self.for_smallest}
             self.session.run(None, smallest, _shrinking_run())
             give_back_freed()
 

@@ -79,6 +79,10 @@ class OnnxRuntimeBackend(Backend):
         check_batch(batch, self._info)
         return {INPUT_NAME: batch}
 
+    def give_back(self) -> None:
+        """See ``Backend.give_back``."""
+        self._sessions.give_back()
+
     def close(self) -> None:
         """Free the network."""
         self._sessions.close()

@@ -114,8 +114,7 @@ class WriteBehind:
         Raises:
             Exception: whatever making ``parts`` raises; ``consume`` then meets ``Abandoned``.
         """
-        while len(self._unfinished) > 1:
-            wait([self._unfinished.popleft()])
+        self.wait_for_all_but(1)
         handover: Handover[Item] = Handover()
         future = self._pool.submit(handover.received_by, consume)
         try:
@@ -130,6 +129,11 @@ class WriteBehind:
             raise
         self._unfinished.append(future)  # type: ignore[arg-type]  # only waited for
         return future
+
+    def wait_for_all_but(self, count: int) -> None:
+        """Wait until at most ``count`` wholes are still being written."""
+        while len(self._unfinished) > count:
+            wait([self._unfinished.popleft()])
 
     def __enter__(self) -> "WriteBehind":
         return self

@@ -122,9 +122,9 @@ def _joined(bands: Iterator[Pixels], plan: TilePlan, scale: int) -> Iterator[Pix
         after = plan.rows[index + 1] if index + 1 < len(plan.rows) else None
         finished = (after.keep_start if after else span.keep_stop) - span.keep_start
         tail = band[finished * scale :].copy()  # a view would keep the whole band alive
-        strip = [band[: finished * scale]]
-        del band
-        yield strip.pop()
+        given = [band[: finished * scale]]
+        del band  # what is given is for the receiver to hold, not for this frame
+        yield given.pop()
 
 
 def input_tile(backend: Backend, image: Pixels, tile: tuple[int, int], row: Span, column: Span) -> Pixels:

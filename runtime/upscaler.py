@@ -187,15 +187,19 @@ class Upscaler:
         Raises:
             UsageError: it is.
         """
-        if self._budget is not None:
-            check_room(needed, self._budget, what)
+        if self._budget is not None and _is_planned(self._backend):
+            check_room(needed + self._more_sessions(None), self._budget, what)
 
     @property
     def room(self) -> int | None:
-        """How many bytes this process may hold; None: no limit."""
-        return self._budget.limit if self._budget else None
+        """How many bytes this process may hold; None: no limit, or none that can be planned for."""
+        return self._budget.limit if self._budget and _is_planned(self._backend) else None
 
-    def _more_sessions(self, backend: Backend) -> int:
+    def give_back(self) -> None:
+        """Give back memory that was taken for the latest image and is kept for more like it."""
+        self._backend.give_back()
+
+    def _more_sessions(self, backend: Backend | None) -> int:
         """Give the bytes of the sessions that were opened after the budget was made, for others than ``backend``."""
         others = [other for other in self._several if other is not backend]
         opened = [self._float_backend] if self._float_backend else []

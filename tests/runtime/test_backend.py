@@ -12,6 +12,7 @@ import pytest
 from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.runtime.backend import open_backend
+from drc_deploy.runtime.memory_plan import resident_bytes
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.networks import nearest, write_box, write_nearest
 
@@ -50,6 +51,24 @@ def test_a_fixed_tile_is_run_with_any_number_of_tiles(tmp_path: Path) -> None:
     with open_backend(tmp_path / "n.onnx") as backend:
         for count in (1, 3, 2):
             assert backend.run(np.zeros((count, 5, 7, 3), np.uint8)).shape == (count, 20, 28, 3)
+
+
+def test_what_one_network_took_is_given_back_for_another(tmp_path: Path) -> None:
+    write_nearest(tmp_path / "8.onnx")
+    write_nearest(tmp_path / "16.onnx", io_dtype="float32")
+    loaded = resident_bytes()
+    if loaded is None:
+        pytest.skip("this system does not tell what a process holds")
+    result_bytes = 1000 * 1000 * 16 * 3 * 4
+    with open_backend(tmp_path / "8.onnx", threads=1) as one, open_backend(tmp_path / "16.onnx", threads=1) as other:
+        one.run(np.zeros((1, 1000, 1000, 3), np.uint8))
+        assert (resident_bytes() or 0) - loaded > result_bytes
+        other.run(np.zeros((1, 10, 10, 3), np.float32))
+        assert (resident_bytes() or 0) - loaded < result_bytes / 4
+        one.run(np.zeros((1, 1000, 1000, 3), np.uint8))
+        assert (resident_bytes() or 0) - loaded > result_bytes
+        one.give_back()
+        assert (resident_bytes() or 0) - loaded < result_bytes / 4
 
 
 def test_a_stream_that_is_given_up_takes_no_further_batches(tmp_path: Path) -> None:

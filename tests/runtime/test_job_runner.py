@@ -3,6 +3,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,11 +196,20 @@ def test_an_animation_gives_its_first_frame_and_a_note(tmp_path: Path, caplog: p
     assert "2 frames: only the first is used" in caplog.text
 
 
+class OnCpu(FakeBackend):
+    """Says that it computes where memory is planned."""
+
+    @property
+    def device(self) -> str:
+        return "ONNX Runtime CPUExecutionProvider"
+
+
 def test_an_image_too_large_to_read_within_the_limit_is_told_and_the_others_go_on(jobs: list[Job]) -> None:
     large = jobs[1].source
     assert large is not None
     Image.fromarray(np.zeros((2000, 2000, 3), np.uint8)).save(large)  # 54 MiB to read, and 183 MiB of result
-    upscaler = Upscaler(FakeBackend(fake_info()), tile=8, overlap=0, budget=MemoryBudget(120 << 20, 100 << 20))
+    backend = OnCpu(replace(fake_info(), cpu_bytes_per_pixel=10))
+    upscaler = Upscaler(backend, tile=8, overlap=0, budget=MemoryBudget(120 << 20, 100 << 20))
     outcome = run_jobs(upscaler, jobs, RunOptions())
     assert [failed.input for failed in outcome.failed] == [str(large)]
     assert "reading" in outcome.failed[0].error
@@ -209,8 +219,15 @@ def test_an_image_too_large_to_read_within_the_limit_is_told_and_the_others_go_o
     assert not jobs[1].target.exists()
 
 
-def test_reading_the_next_image_is_planned_for(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
-    beside = []
+@pytest.mark.parametrize("limit_mib", [None, 120, 4000])
+def test_reading_the_next_image_is_planned_for_where_it_is_read_meanwhile(
+    limit_mib: int | None, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = jobs[1].source
+    assert source is not None
+    Image.fromarray(np.zeros((1000, 1000, 3), np.uint8)).save(source)  # 13 MiB to read
+    beside: list[int] = []
+    given_back: list[int] = []
 
     def fit(self: Upscaler, height: int, width: int, dtype: Any, **options: Any) -> Any:
         beside.append(options["beside"])
@@ -218,7 +235,12 @@ def test_reading_the_next_image_is_planned_for(jobs: list[Job], monkeypatch: pyt
 
     original = Upscaler.fit
     monkeypatch.setattr(Upscaler, "fit", fit)
-    run(jobs[:2])
-    sources = [job.source for job in jobs[:2] if job.source]
-    assert beside == [decoding_bytes(sources[1])] * 2 + [0, 0]
-    assert decoding_bytes(sources[1]) > 9 * 7 * 3
+    monkeypatch.setattr(Upscaler, "give_back", lambda _: given_back.append(len(beside)))
+    backend = OnCpu(replace(fake_info(), cpu_bytes_per_pixel=10))
+    budget = limit_mib and MemoryBudget(limit_mib << 20, 50 << 20)
+    outcome = run_jobs(Upscaler(backend, budget=budget or None), jobs[:2], RunOptions())
+    assert len(outcome.finished) == 2
+    early = limit_mib != 120  # of which a sixteenth is less
+    assert beside == [decoding_bytes(source) if early else 0] * 2 + [0, 0]
+    assert given_back == ([] if early else [2])
+    assert decoding_bytes(source) > 1000 * 1000 * 3
