@@ -17,7 +17,7 @@ from drc_deploy.bench.crops import Choice, ErrorMaps
 from drc_deploy.bench.intervals import FEWEST_ROUNDS
 from drc_deploy.bench.machine import Machine, describe_machine
 from drc_deploy.bench.peers.rivals import RivalOptions, Rivals
-from drc_deploy.bench.peers.text import with_latency
+from drc_deploy.bench.peers.text import own_engines
 from drc_deploy.bench.quality import ImageQuality
 from drc_deploy.bench.report import CROPS_FOLDER, Baseline, CropStrip, EngineResult, Report, Settings, Tile
 from drc_deploy.bench.subjects import ImageSet, Subject, find_subjects, fit_to_size
@@ -184,7 +184,7 @@ class _Campaign:
         return Report(
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             version=__version__,
-            summary=verdict.summarise(with_latency(engines)),
+            summary=verdict.summarise(own_engines(engines)),
             warnings=verdict.find_warnings(engines, machine.load_average, machine.logical_cores)
             + _telemetry_warnings(engines),
             machine=machine,
@@ -194,7 +194,7 @@ class _Campaign:
             not_measured=tuple(self._contest.not_measured),
             crops=strips,
             telemetry=telemetry,
-            comparisons=verdict.comparisons(with_latency(engines)),
+            comparisons=verdict.comparisons(own_engines(engines)),
         )
 
     def _result(self, contestant: Contestant, telemetry: Telemetry, board: str | None) -> EngineResult:

@@ -6,9 +6,9 @@ from drc_deploy.bench.latency import ratio_by_round
 from drc_deploy.bench.report import EngineResult
 
 
-def with_latency(engines: Sequence[EngineResult]) -> list[EngineResult]:
-    """Leave out the engines whose time is something else than the latency of one image, such as a share of many."""
-    return [engine for engine in engines if engine.peer is None or engine.peer.timed is None]
+def own_engines(engines: Sequence[EngineResult]) -> list[EngineResult]:
+    """Leave out other programs, which have the image of one of our engines and are compared with that one."""
+    return [engine for engine in engines if engine.peer is None]
 
 
 def peer_lines(engines: Sequence[EngineResult]) -> list[str]:

@@ -13,7 +13,7 @@ from drc_deploy.bench.peers import rivals
 from drc_deploy.bench.peers.catalogue import LIBRARIES
 from drc_deploy.bench.peers.result import PeerResult
 from drc_deploy.bench.peers.rivals import RivalOptions, Rivals
-from drc_deploy.bench.peers.text import peer_lines, with_latency
+from drc_deploy.bench.peers.text import peer_lines, own_engines
 from drc_deploy.bench.subjects import Subject
 from drc_deploy.bench.worker import Opened
 from drc_deploy.cli.bench_command import PEERS
@@ -91,7 +91,7 @@ def test_a_line_tells_pace_likeness_and_settings() -> None:
         "a (torch): 1.50 (1.50 to 1.50) of the time of a; output within 60 dB of it, differing by 1 at most; "
         "threads 2; a run is a share of many."
     ]
-    assert with_latency([ours, theirs]) == [ours]
+    assert own_engines([ours, theirs]) == [ours]
 
 
 def test_the_command_knows_the_libraries() -> None:
