@@ -17,7 +17,6 @@ from drc_deploy.bench.crops import Choice, ErrorMaps
 from drc_deploy.bench.intervals import FEWEST_ROUNDS
 from drc_deploy.bench.machine import Machine, describe_machine
 from drc_deploy.bench.peers.rivals import RivalOptions, Rivals
-from drc_deploy.bench.peers.text import own_engines
 from drc_deploy.bench.quality import ImageQuality
 from drc_deploy.bench.report import CROPS_FOLDER, Baseline, CropStrip, EngineResult, Report, Settings, Tile
 from drc_deploy.bench.subjects import ImageSet, Subject, find_subjects, fit_to_size
@@ -184,7 +183,7 @@ class _Campaign:
         return Report(
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             version=__version__,
-            summary=verdict.summarise(own_engines(engines)),
+            summary=verdict.summarise(verdict.own_engines(engines)),
             warnings=verdict.find_warnings(engines, machine.load_average, machine.logical_cores)
             + _telemetry_warnings(engines),
             machine=machine,
@@ -194,7 +193,7 @@ class _Campaign:
             not_measured=tuple(self._contest.not_measured),
             crops=strips,
             telemetry=telemetry,
-            comparisons=verdict.comparisons(own_engines(engines)),
+            comparisons=verdict.comparisons(verdict.own_engines(engines)),
         )
 
     def _result(self, contestant: Contestant, telemetry: Telemetry, board: str | None) -> EngineResult:
@@ -268,9 +267,13 @@ class _Campaign:
             bar.advance(note=f"quality of {contestant.subject.name}")
 
     def _cut_crops(self, scale: int) -> list[CropStrip]:
-        rivals = [contestant for contestant in self._contest.active if contestant.scale == scale]
+        rivals = self._own(scale)
         choices = crops.choose_crops(self._bicubic_maps[scale], [rival.error_maps for rival in rivals])
         return [self._cut_crop(choice, scale, number) for number, choice in enumerate(choices)]
+
+    def _own(self, scale: int) -> list[Contestant]:
+        """Give our engines of a scale: another program's image is that of one of them."""
+        return [rival for rival in self._contest.active if rival.scale == scale and not rival.opened.peer]
 
     def _cut_crop(self, choice: Choice, scale: int, number: int) -> CropStrip:
         """Write one crop in every version."""
@@ -280,7 +283,7 @@ class _Campaign:
         versions["bicubic"] = crops.cut(quality.upscale_bicubic(scale)(pair.lr), choice.box)
 
         def upscale(contestant: Contestant) -> None:
-            if contestant.scale == scale:
+            if contestant in self._own(scale):
                 versions[contestant.subject.name] = crops.cut(contestant.upscale(pair.lr), choice.box)
 
         self._contest.each(upscale)

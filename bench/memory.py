@@ -72,5 +72,5 @@ def is_gpu(device: str) -> bool:
     """Tell whether a backend's name of its device means a GPU."""
     name = device.lower()
     if name.startswith("torch "):
-        return not name.startswith("torch cpu ")  # else the GPU's own name, such as `Tesla T4` or `Orin`
+        return name.split()[1] != "cpu"  # else the GPU's own name, such as `Tesla T4` or `Orin`
     return any(word in name for word in ("cuda", "tensorrt", "gpu", "nvidia"))

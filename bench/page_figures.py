@@ -7,7 +7,7 @@ from drc_deploy.bench.console import decibels
 from drc_deploy.bench.head_to_head import TIE
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.report import Baseline, EngineResult, Report
-from drc_deploy.bench.verdict import best_image, by_latency, comparable, gain_over_bicubic
+from drc_deploy.bench.verdict import best_image, by_latency, comparable, gain_over_bicubic, own_engines
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -29,9 +29,10 @@ def signed(difference_db: float) -> str:
 
 def cards(report: Report) -> str:
     """Give the three or four figures to remember."""
-    if not report.engines:
+    engines = own_engines(report.engines)
+    if not engines:
         return ""
-    rivals = comparable(report.engines)
+    rivals = comparable(engines)
     fastest, best = by_latency(rivals)[0], best_image(rivals)
     gain = gain_over_bicubic(report, best)
     entries = [
@@ -56,7 +57,7 @@ def table_section(report: Report) -> str:
     head = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
     rows = "".join(_row(report, index, engine) for index, engine in enumerate(by_latency(report.engines)))
     rows += "".join(_baseline_row(baseline) for baseline in report.baselines)
-    reasons = "".join(f"<p class='small'>{escape(reason)}</p>" for reason in _missing(report.engines))
+    reasons = "".join(f"<p class='small'>{escape(reason)}</p>" for reason in _missing(by_latency(report.engines)))
     return (
         '<section id="figures"><h2>All figures</h2><p>Sorted by the median. Below it stands its 95 % confidence '
         'interval.</p><div class="scroll" tabindex="0" role="region" aria-label="All figures">'
@@ -93,17 +94,17 @@ def _baseline_row(baseline: Baseline) -> str:
 
 
 def _missing(engines: Iterable[EngineResult]) -> list[str]:
-    """Give each reason for a missing figure once."""
-    reasons: dict[str, None] = {}
+    """Give for each figure that is missing one reason, that of the fastest engine without it."""
+    reasons: dict[str, str] = {}
     for engine in engines:
         unavailable = engine.latency.unavailable
         for field, title in (("p90_ms", "p90"), ("p99_ms", "p99")):
             if field in unavailable:
-                reasons[f"{title}: {unavailable[field]} (more with --min-runs or --min-seconds)."] = None
+                reasons.setdefault(title, f"{title}: {unavailable[field]} (more with --min-runs or --min-seconds).")
         for title, reading in (("host", engine.peak_host_memory), ("device", engine.peak_device_memory)):
             if reading.value is None:
-                reasons[f"{title} memory {reading.note}."] = None
-    return list(reasons)
+                reasons.setdefault(title, f"{title} memory {reading.note}.")
+    return list(reasons.values())
 
 
 def machine_facts(report: Report) -> dict[str, str]:

@@ -30,6 +30,11 @@ def summarise(engines: Sequence[EngineResult]) -> str:
     return f"{where}{best.name}: {_figures(best)}."
 
 
+def own_engines(engines: Sequence[EngineResult]) -> list[EngineResult]:
+    """Leave out other programs, which have the image of one of our engines and are compared with that one."""
+    return [engine for engine in engines if engine.peer is None]
+
+
 def comparable(engines: Sequence[EngineResult]) -> list[EngineResult]:
     """Give the engines of the scale that most of them have: figures of two scales do not compare."""
     scales = [engine.engine.scale for engine in engines]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from drc_deploy.errors import ArtefactError
+from drc_deploy.runtime.memory_plan import mib
 
 MAX_LANES = 3
 """Batches on the GPU at a time: one that is uploaded, one that is computed, one that is downloaded."""
@@ -76,8 +77,3 @@ def fit_lanes(need: PlanNeed, free: int) -> GpuMemory:
 def halves(largest: int) -> tuple[int, ...]:
     """Give ``largest`` and its halves down to 1."""
     return (largest, *halves(largest // 2)) if largest > 1 else (1,)
-
-
-def mib(size: int) -> int:
-    """Round bytes up to MiB."""
-    return -(-size >> 20)

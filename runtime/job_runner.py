@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
 
 from drc_deploy.errors import DrcDeployError, OutputError
@@ -96,7 +96,7 @@ def run_jobs(upscaler: Upscaler, jobs: Sequence[Job], options: RunOptions) -> Ou
     to_do = [job for job in jobs if job not in skipped]
     begun: list[Future[Finished] | Failed] = []
     read = partial(_read, upscaler, tolerant=options.tolerant)
-    early = partial(_fits_beside_another, upscaler)
+    early = cache(partial(_fits_beside_another, upscaler))  # asked twice, and it looks into the file
     with WriteBehind() as writer, closing(read_ahead(to_do, read, early=early)) as readings:
         for index, (job, reading) in enumerate(zip(to_do, readings, strict=True)):
             title = job.title if len(to_do) == 1 else f"{job.title} ({index + 1} of {len(to_do)})"

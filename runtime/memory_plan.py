@@ -109,8 +109,8 @@ def check_room(needed: int, budget: MemoryBudget, what: str) -> None:
     total = budget.loaded + needed + AROUND_BYTES
     if total > budget.limit:
         raise UsageError(
-            f"{what} needs {_mib(total)} MiB, more than the {_mib(budget.limit)} MiB allowed.",
-            f"Give --max-memory {_mib(total)}MiB or more, or cut the image into parts.",
+            f"{what} needs {mib(total)} MiB, more than the {mib(budget.limit)} MiB allowed.",
+            f"Give --max-memory {mib(total)}MiB or more, or cut the image into parts.",
         )
 
 
@@ -216,10 +216,11 @@ def fit_plan(
                 return Fitted(plan, count, peak)
     least = min(peaks)
     raise UsageError(
-        f"an image of {width}x{height} needs {_mib(least)} MiB, more than the {_mib(budget.limit)} MiB allowed.",
-        f"Give --max-memory {_mib(least) + 1}MiB or more, or cut the image into columns.",
+        f"an image of {width}x{height} needs {mib(least)} MiB, more than the {mib(budget.limit)} MiB allowed.",
+        f"Give --max-memory {mib(least) + 1}MiB or more, or cut the image into columns.",
     )
 
 
-def _mib(amount: int) -> int:
+def mib(amount: int) -> int:
+    """Round bytes up to MiB."""
     return -(-amount >> 20)

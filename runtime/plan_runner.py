@@ -14,7 +14,8 @@ from drc_deploy.runtime.backend import Pixels
 from drc_deploy.runtime.cuda_graphs import GraphRecorder, RepeatedCall, load_graph_api
 from drc_deploy.runtime.cuda_lanes import DeviceTimes, Lane
 from drc_deploy.runtime.cuda_memory import CudaDevice
-from drc_deploy.runtime.gpu_memory import MAX_LANES, PlanNeed, fit_lanes, halves, mib
+from drc_deploy.runtime.gpu_memory import MAX_LANES, PlanNeed, fit_lanes, halves
+from drc_deploy.runtime.memory_plan import mib
 from drc_deploy.runtime.tensorrt_plan import LoadedPlan, PlanTensor, Scratch, load_library
 
 _log = logging.getLogger(__name__)

@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from drc_deploy.engine_info import (
-    EngineInfo,
-    Precision,
-)
+from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError, ImageError, UsageError
 from drc_deploy.runtime import channels
 from drc_deploy.runtime.allocator import give_back_freed

@@ -6,11 +6,6 @@ from drc_deploy.bench.latency import ratio_by_round
 from drc_deploy.bench.report import EngineResult
 
 
-def own_engines(engines: Sequence[EngineResult]) -> list[EngineResult]:
-    """Leave out other programs, which have the image of one of our engines and are compared with that one."""
-    return [engine for engine in engines if engine.peer is None]
-
-
 def peer_lines(engines: Sequence[EngineResult]) -> list[str]:
     """Give a line per peer: its time as a part of that of our engine, how near its output is, how it was set."""
     ours = {engine.name: engine for engine in engines}

@@ -1,12 +1,12 @@
 """The section of what is measured beside the latency: the network alone, streams, trust, and how true images are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from html import escape
 
-from drc_deploy.bench.head_to_head import Comparison
 from drc_deploy.bench.measured_text import comparison_text, difference_text
 from drc_deploy.bench.measurement import Measurement
 from drc_deploy.bench.page_figures import chip
+from drc_deploy.bench.peers.text import peer_lines
 from drc_deploy.bench.report import Report
 from drc_deploy.bench.verdict import by_latency
 
@@ -25,7 +25,8 @@ def measured_section(report: Report) -> str:
         "host is what tiling and copying add to it. A stream has as many batches under way as the engine takes. Images "
         "are compared with torch in float32, and tiled with untiled.</p>"
         f'<div class="scroll" tabindex="0" role="region" aria-label="Beside the latency"><table><thead><tr>{head}</tr>'
-        f"</thead><tbody>{''.join(rows)}</tbody></table></div>{_comparisons(report.comparisons)}</section>"
+        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"{_sentences(map(comparison_text, report.comparisons))}{_sentences(peer_lines(report.engines))}</section>"
     )
 
 
@@ -40,12 +41,13 @@ def _row(index: int, name: str, found: Measurement) -> str:
         f"{network.host_share:.0%}",
         f"{stream.images_per_second:.2f}",
         f"{stream.output_megapixels_per_second:.1f}",
-        f"{found.stability.verdict}<small>{escape('; '.join(found.stability.reasons))}</small>",
+        found.stability.verdict,
         escape(difference_text(found.torch.difference, found.torch.note)),
         escape(difference_text(found.seam.difference, found.seam.note)),
     )
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
-def _comparisons(items: Sequence[Comparison]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(comparison_text(item))}</li>' for item in items)}</ul>" if items else ""
+def _sentences(sentences: Iterable[str]) -> str:
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f"<ul>{items}</ul>" if items else ""

@@ -28,6 +28,8 @@ def pareto_section(report: Report, scale: int) -> str:
     """Give plot, front and legend for the engines of one scale; nothing where every PSNR is infinite."""
     ranked = by_latency(report.engines)
     rivals = [engine for engine in ranked if engine.engine.scale == scale]
+    # What is no latency of one image, but a share of many, has no place on this axis.
+    rivals = [engine for engine in rivals if engine.peer is None or engine.peer.timed is None]
     shown = [engine for engine in rivals if engine.quality.psnr_y is not None]
     if not shown:
         return ""

@@ -56,7 +56,9 @@ def test_device_memory_of_a_cpu_engine_is_unavailable_and_not_zero() -> None:
 def test_devices_are_told_apart() -> None:
     on_gpu = ("ONNX Runtime CUDAExecutionProvider", "TensorRT on Orin", "torch Tesla T4", "torch Orin")
     assert all(is_gpu(name) for name in on_gpu)
-    assert not any(is_gpu(name) for name in ("ONNX Runtime CPUExecutionProvider", "torch CPU fp32", "NumPy"))
+    assert not any(
+        is_gpu(name) for name in ("ONNX Runtime CPUExecutionProvider", "torch CPU fp32", "torch cpu", "NumPy")
+    )
 
 
 def test_device_memory_is_what_grew_while_the_engine_alone_was_at_work() -> None:

@@ -17,6 +17,7 @@ from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.page import render_page, write_page
 from drc_deploy.bench.page_figures import cards, method_facts
 from drc_deploy.bench.page_style import STYLE
+from drc_deploy.bench.peers.result import PeerResult
 from drc_deploy.bench.report import EngineResult
 from drc_deploy.bench.sections.distribution_chart import distributions
 from drc_deploy.bench.sections.layers import layers_section
@@ -343,3 +344,14 @@ def test_what_is_measured_beside_the_latency_is_told(tmp_path: Path) -> None:
     assert "<td>60.0 dB</td>" in section
     assert "cut.onnx against full&lt;b&gt;.onnx: 2.000x as fast (2.000 to 2.000), different." in section
     assert '<section id="beside">' not in render_page(fakes.report(*engines, folder=tmp_path), tmp_path)
+
+
+def test_another_program_is_no_headline_and_a_share_of_many_no_point(tmp_path: Path) -> None:
+    ours = fakes.engine("ours.onnx", 100.0, 30.1)
+    peer = PeerResult("openvino", "throughput", "ours.onnx", {}, "a share of many", 60.4, 1)
+    theirs = dataclasses.replace(fakes.engine("theirs", 50.0, 30.1), peer=peer)
+    report = fakes.report(ours, theirs, folder=tmp_path)
+    assert "theirs" not in cards(report)
+    page = render_page(report, tmp_path)
+    assert "theirs" not in page.split('<section id="speed-x4">')[1].split("</section>")[0]
+    assert "theirs" in page.split('<section id="figures">')[1].split("</section>")[0]
