@@ -9,6 +9,11 @@ def cpu_name(root: Path = Path("/")) -> str | None:
     return next((fields[key] for key in ("model name", "Model", "Hardware") if fields.get(key)), None)
 
 
+def cpu_flags(root: Path = Path("/")) -> frozenset[str]:
+    """Give the instruction sets of the first core as Linux spells them; none where it is not Linux on x86."""
+    return frozenset(dict(colon_lines(root / "proc/cpuinfo")).get("flags", "").split())
+
+
 def colon_lines(path: Path) -> list[tuple[str, str]]:
     """Parse ``key : value`` lines; the first of equal keys wins in a dict, because the order is reversed."""
     lines = (read_text(path) or "").splitlines()

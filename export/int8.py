@@ -21,7 +21,7 @@ from drc_deploy.metrics import score
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.pairs import Pair
 from drc_deploy.progress import progress
-from drc_deploy.runtime.onnx_providers import WITHOUT_OVERFLOW
+from drc_deploy.runtime.onnx_providers import session_options
 
 if TYPE_CHECKING:
     import onnx
@@ -200,9 +200,6 @@ def run_graph(model: "onnx.ModelProto", batches: Sequence[Pixels]) -> list[Pixel
     """Run a graph of float32 NHWC pixels in ONNX Runtime on the CPU."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # fatal
-    options.enable_mem_pattern = False
-    options.add_session_config_entry(*WITHOUT_OVERFLOW)
+    options = session_options(threads=None)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return [session.run([OUTPUT_NAME], {INPUT_NAME: batch.astype(np.float32)})[0] for batch in batches]

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from drc_deploy.errors import ArtefactError, MissingDependencyError
+from drc_deploy.proc_files import cpu_flags
 from drc_deploy.runtime.allocator import map_large_blocks
 from drc_deploy.runtime.cuda_memory import has_cuda_driver
 from drc_deploy.runtime.memory_plan import usable_cores
@@ -27,9 +28,9 @@ _GROW_AS_REQUESTED = 1
 """``arena_extend_strategy`` of ONNX Runtime."""
 _NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
 """What it calls an operation that it lacks for a type."""
-WITHOUT_OVERFLOW = ("session.x64quantprecision", "1")
-"""Session option: an x86 CPU without VNNI adds products of INT8 in 16 bits, which overflow, unless it is told not to.
-It has no effect on others."""
+_WITHOUT_OVERFLOW = ("session.x64quantprecision", "1")
+"""Session option: an x86 CPU without VNNI adds products of INT8 in 16 bits, which overflow, unless told not to."""
+_VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 _CUDA_OPTIONS = {
     "use_tf32": "0",  # an fp32 graph is computed in float32, as in a plan
     # The exhaustive search, which is the default, begins anew with every size of tile.
@@ -117,12 +118,11 @@ def _wanted_provider(ort: ModuleType) -> str:
 
 
 def _open_cpu(path: Path, threads: int | None) -> Any:
-    ort = import_onnxruntime()
-    options = _options(ort, threads)
+    options = session_options(threads)
     _register_exact_arena()
     options.add_session_config_entry("session.use_env_allocators", "1")
     try:
-        return ort.InferenceSession(str(path), options, providers=[CPU])
+        return import_onnxruntime().InferenceSession(str(path), options, providers=[CPU])
     except Exception as error:  # its exceptions have no common public base
         hint = "Export it again with `drc-deploy export`."
         if _NOT_IMPLEMENTED in str(error):
@@ -131,13 +131,12 @@ def _open_cpu(path: Path, threads: int | None) -> Any:
 
 
 def _open_cuda(path: Path, threads: int | None) -> Any:
-    ort = import_onnxruntime()
     missing = _preload_cuda_libraries()
-    return _open_accelerated(path, _options(ort, threads), [(CUDA, _CUDA_OPTIONS), CPU], missing)
+    return _open_accelerated(path, session_options(threads), [(CUDA, _CUDA_OPTIONS), CPU], missing)
 
 
 def _open_openvino(path: Path, threads: int, streams: int) -> Any:
-    options = _options(import_onnxruntime(), None)
+    options = session_options(None)
     # It is listed as used even where the CPU provider computes everything: all nodes or none.
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     settings = {
@@ -171,12 +170,14 @@ def _first_line(text: str) -> str:
     return next((line.strip().rstrip(".") for line in text.splitlines() if line.strip()), "")
 
 
-def _options(ort: ModuleType, threads: int | None) -> Any:
-    options = ort.SessionOptions()
+def session_options(threads: int | None) -> Any:
+    """Give the options of every session: ``threads`` threads, None for ONNX Runtime's own choice."""
+    options = import_onnxruntime().SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     # A pattern planned for one input size is of no use for the next, and costs 40 % more memory.
     options.enable_mem_pattern = False
-    options.add_session_config_entry(*WITHOUT_OVERFLOW)
+    if not _VNNI & cpu_flags():  # with it nothing overflows, and the option would take 2.4 times as long
+        options.add_session_config_entry(*_WITHOUT_OVERFLOW)
     if threads is not None:
         options.intra_op_num_threads = threads
     return options

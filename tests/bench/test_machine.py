@@ -5,6 +5,7 @@ import numpy as np
 from drc_deploy.bench.machine import describe_machine, machine_text
 from drc_deploy.bench.memory import DeviceMemory, is_gpu, peak_host_memory
 from drc_deploy.errors import MissingDependencyError
+from drc_deploy.proc_files import cpu_flags
 
 
 def no_gpu(fields: str) -> str:
@@ -21,6 +22,15 @@ def test_a_jetson_is_described_from_its_files(tmp_path: Path) -> None:
     assert machine.cpu == "ARMv8 rev 1 (v8l)"
     assert machine.memory_bytes == 64349604 * 1024
     assert machine_text(machine).startswith("board      NVIDIA Jetson")
+
+
+def test_instruction_sets_are_those_of_the_first_core(tmp_path: Path) -> None:
+    assert cpu_flags(tmp_path) == frozenset()
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text("flags\t\t: fpu avx2 avx_vnni\nbugs\t:\n\nflags\t\t: fpu\n")
+    assert cpu_flags(tmp_path) == {"fpu", "avx2", "avx_vnni"}
+    (tmp_path / "proc/cpuinfo").write_text("Features\t: fp asimd asimddp i8mm\n")  # ARM, where nothing overflows
+    assert cpu_flags(tmp_path) == frozenset()
 
 
 def test_what_cannot_be_told_has_a_reason(tmp_path: Path) -> None:

@@ -31,6 +31,22 @@ def network(tmp_path: Path) -> Path:
     return tmp_path / "n.onnx"
 
 
+@pytest.mark.parametrize(
+    ("flags", "safe"),
+    [({"avx2", "avx512_vnni"}, False), ({"avx2", "avx_vnni"}, False), ({"avx2", "avx512f"}, True), (set(), True)],
+)
+def test_sums_of_int8_are_taken_slowly_only_where_they_would_overflow(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], safe: bool
+) -> None:
+    monkeypatch.setattr(onnx_providers, "cpu_flags", lambda: frozenset(flags))
+    options = onnx_providers.session_options(threads=1)
+    try:
+        said = options.get_session_config_entry("session.x64quantprecision")
+    except RuntimeError:  # it was never set
+        said = "0"
+    assert said == ("1" if safe else "0")
+
+
 def test_cuda_is_set_up_for_full_float32(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeOnnxRuntime(CUDA)
     fake.install(monkeypatch)
