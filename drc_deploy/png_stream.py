@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 
 from drc_deploy.image_metadata import Metadata
 
+try:  # the same interface in a quarter of the time, where there is a wheel of it
+    from isal import isal_zlib as deflate
+except ImportError:
+    import zlib as deflate  # type: ignore[no-redef]
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 """Channels -> colour type (PNG specification, table 11.1)."""
@@ -17,7 +22,7 @@ _FILTER_UP = 2
 _METRES_PER_INCH = 0.0254
 _PER_METRE = 1
 _FAST = 1
-"""zlib level: with the Up filter as small as OpenCV's default, in a sixth of the time of level 6."""
+"""Level of compression: with the Up filter as small as OpenCV's default."""
 
 _PIECE_BYTES = 1 << 18
 """So much is filtered and compressed at a time: it stays in the processor's cache, and strips may be large."""
@@ -52,7 +57,7 @@ class PngStream:
 
     def __init__(self, stream: BinaryIO, layout: Layout, metadata: Metadata | None = None) -> None:
         self._stream, self._layout = stream, layout
-        self._compressor = zlib.compressobj(_FAST, zlib.DEFLATED, zlib.MAX_WBITS, 9)
+        self._compressor = deflate.compressobj(_FAST, zlib.DEFLATED, zlib.MAX_WBITS, 9)
         self._above = np.zeros(layout.width * layout.channels * layout.bits // 8, np.uint8)
         self._rows_written = 0
         stream.write(_SIGNATURE)

@@ -54,6 +54,8 @@ class Fitted:
     """Tiles computed at a time."""
     peak: int | None
     """Bytes that the process is expected to take at its peak; None where that is not known."""
+    computing: int = 0
+    """Those among them that the network takes while it computes, and that it may keep for the next image."""
 
 
 def free_budget(root: Path = Path("/")) -> MemoryBudget | None:
@@ -119,6 +121,10 @@ def session_bytes(info: EngineInfo) -> int:
     return info.params * BYTES_PER_WEIGHT + SESSION_BYTES
 
 
+def _at_a_time(plan: TilePlan, workers: int) -> int:
+    return workers if plan.tile_count >= workers else 1  # fewer tiles than cores are computed by all of them
+
+
 def peak_bytes(
     info: EngineInfo,
     plan: TilePlan,
@@ -140,7 +146,7 @@ def peak_bytes(
         loaded: bytes that the process holds before.
         alpha: whether the network enlarges an alpha too.
     """
-    at_a_time = workers if plan.tile_count >= workers else 1  # fewer tiles than cores are computed by all of them
+    at_a_time = _at_a_time(plan, workers)
     need = _computing_bytes(info, plan, at_a_time, alpha=alpha)
     need += _image_bytes(info, plan, width, np.dtype(dtype).itemsize, alpha=alpha) + AROUND_BYTES
     if at_a_time > 1:  # in a second session, which is loaded before anything is computed
@@ -213,7 +219,7 @@ def fit_plan(
             peak = peak_bytes(info, plan, count, width, dtype, budget.loaded, alpha=alpha)
             peaks.append(peak + _gap_bytes(info, plan, count))
             if peaks[-1] <= budget.limit:
-                return Fitted(plan, count, peak)
+                return Fitted(plan, count, peak, _computing_bytes(info, plan, _at_a_time(plan, count), alpha=alpha))
     least = min(peaks)
     raise UsageError(
         f"an image of {width}x{height} needs {mib(least)} MiB, more than the {mib(budget.limit)} MiB allowed.",

@@ -76,6 +76,8 @@ class Upscaler:
         self._float_backend: Backend | None = None
         self._several: list[Backend] = []
         """Those that have computed several tiles at a time, in a second session."""
+        self._kept = 0
+        """Bytes that the largest tiles took since memory was last given back."""
         self._rescue = Rescue(open_rescue)
         # Finds impossible options before any image is read.
         plan_tiles(_LARGE_PX, _LARGE_PX, backend.info, tile=tile, overlap=overlap)
@@ -193,8 +195,16 @@ class Upscaler:
         return self._budget.limit if self._budget and _is_planned(self._backend) else None
 
     def give_back(self) -> None:
-        """Give back memory that was taken for the latest image and is kept for more like it."""
+        """Give back memory that was taken for earlier images and is kept for more like them."""
         self._backend.give_back()
+        self._kept = 0
+
+    def _make_room(self, fitted: Fitted) -> None:
+        """Give back what larger tiles left where the image does not fit beside it."""
+        unused = max(self._kept - fitted.computing, 0)
+        if fitted.peak is not None and self._budget and fitted.peak + unused > self._budget.limit:
+            self.give_back()
+        self._kept = max(self._kept, fitted.computing)
 
     def _more_sessions(self, backend: Backend | None) -> int:
         """Give the bytes of the sessions that were opened after the budget was made, for others than ``backend``."""
@@ -238,6 +248,7 @@ class Upscaler:
         backend = self._backend_for(image.dtype)
         fitted = self._fit_image(image, beside)
         plan = fitted.plan
+        self._make_room(fitted)
         backend.use_workers(fitted.workers)
         if fitted.workers > 1 and backend not in self._several:
             self._several.append(backend)

@@ -1,16 +1,21 @@
 import io
 import struct
+import zlib
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from isal import isal_zlib
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from drc_deploy import png_stream
 from drc_deploy.errors import OutputError, UsageError
 from drc_deploy.exif import PREFIX
 from drc_deploy.image_metadata import Metadata
@@ -31,17 +36,19 @@ PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     channels=st.sampled_from([1, 3, 4]),
     bits=st.sampled_from([8, 16]),
     cut=st.integers(0, 20),
+    deflate=st.sampled_from([isal_zlib, zlib]),
 )
 def test_opencv_reads_from_a_streamed_png_what_was_written(
-    size: tuple[int, int], channels: int, bits: int, cut: int
+    size: tuple[int, int], channels: int, bits: int, cut: int, deflate: ModuleType
 ) -> None:
     image = noise(*size, channels, bits=bits)
     buffer = io.BytesIO()
-    png = PngStream(buffer, Layout.of(image))
-    for strip in (image[:cut], image[cut:]):
-        if len(strip):
-            png.write(strip)
-    png.finish()
+    with patch.object(png_stream, "deflate", deflate):
+        png = PngStream(buffer, Layout.of(image))
+        for strip in (image[:cut], image[cut:]):
+            if len(strip):
+                png.write(strip)
+        png.finish()
     decoded = cv2.imdecode(np.frombuffer(buffer.getvalue(), np.uint8), cv2.IMREAD_UNCHANGED)
     assert decoded is not None
     order = [2, 1, 0, 3][:channels] if channels > 1 else [0]

@@ -71,6 +71,25 @@ def test_what_one_network_took_is_given_back_for_another(tmp_path: Path) -> None
         assert (resident_bytes() or 0) - loaded < result_bytes / 4
 
 
+def test_a_smaller_input_takes_what_a_larger_one_left_and_a_larger_one_only_its_own(
+    tmp_path: Path,
+) -> None:
+    write_nearest(tmp_path / "n.onnx")
+    before = resident_bytes() or pytest.skip("this system does not tell what a process holds")
+
+    def held(side: int) -> float:
+        """Tell what is held after an input of ``side``, in parts of the result of one of 1,000."""
+        backend.run(np.zeros((1, side, side, 3), np.uint8))
+        return ((resident_bytes() or 0) - before) / (1000 * 1000 * 16 * 3 * 4)
+
+    with open_backend(tmp_path / "n.onnx", threads=1) as backend:
+        first = held(1000)
+        assert first > 1
+        assert held(900) == pytest.approx(first, rel=0.05)
+        assert held(10) == pytest.approx(first, rel=0.05)
+        assert held(1010) == pytest.approx(first, rel=0.1)
+
+
 def test_a_stream_that_is_given_up_takes_no_further_batches(tmp_path: Path) -> None:
     write_nearest(tmp_path / "n.onnx")
     taken = 0

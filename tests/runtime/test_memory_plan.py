@@ -1,5 +1,6 @@
 """Tiles are planned so that what they take is known before they run."""
 
+import time
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +92,12 @@ class NearestBackend(FakeBackend):
         return batch.repeat(4, axis=1).repeat(4, axis=2)
 
 
+def slowly(strip: Pixels) -> Pixels:
+    """Hold a strip while the next is made, as a slow disk does."""
+    time.sleep(0.05)
+    return strip
+
+
 @pytest.mark.parametrize(
     ("shape", "dtype", "io_dtype"),
     [
@@ -116,7 +123,7 @@ def test_what_is_around_the_network_takes_what_is_planned(
             with (tmp_path / "o.png").open("wb") as stream:
                 layout = Layout.of(image, 4)
                 strips = upscaler.strips(image)
-                writer.write(strips, lambda parts: write_png(stream, parts, layout, Metadata())).result()
+                writer.write(strips, lambda parts: write_png(stream, map(slowly, parts), layout, Metadata())).result()
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -146,6 +153,8 @@ class CpuBackend(FakeBackend):
     """Says that it runs on a CPU and counts its workers."""
 
     used: int | None = None
+    given_back = 0
+    cores = 8
 
     @property
     def device(self) -> str:
@@ -153,10 +162,13 @@ class CpuBackend(FakeBackend):
 
     @property
     def workers(self) -> int:
-        return 8
+        return self.cores
 
     def use_workers(self, count: int) -> None:
         self.used = count
+
+    def give_back(self) -> None:
+        self.given_back += 1
 
 
 def test_the_upscaler_runs_what_was_planned() -> None:
@@ -168,6 +180,19 @@ def test_the_upscaler_runs_what_was_planned() -> None:
     upscaler(image)
     assert backend.used == fitted.workers < 8
     assert set(backend.calls) == {(1, *fitted.plan.tile, 3)}
+
+
+def test_what_larger_tiles_left_is_given_back_where_an_image_does_not_fit_beside_it() -> None:
+    backend = CpuBackend(INFO)
+    backend.cores = 1
+    large = Upscaler(backend, budget=MemoryBudget(64 << 30, LOADED)).fit(256, 256)
+    assert large.peak is not None
+    upscaler = Upscaler(backend, budget=MemoryBudget(large.peak + (4 << 20), LOADED))
+    for shape, given_back in (((256, 256, 3), 0), ((40, 30, 3), 0), ((32, 20_000, 3), 1), ((32, 20_000, 3), 1)):
+        fitted = upscaler.fit(*shape[:2])
+        assert fitted.computing <= large.computing  # it is never the tiles that want more room than the first had
+        upscaler.strips(np.zeros(shape, np.uint8))
+        assert backend.given_back == given_back
 
 
 def test_a_network_whose_need_is_unknown_is_planned_as_ever() -> None:
