@@ -2,9 +2,10 @@
 
 import dataclasses
 import datetime
+import itertools
 import math
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from drc_deploy.bench.machine import Machine, describe_machine
 from drc_deploy.bench.peers.rivals import RivalOptions, Rivals
 from drc_deploy.bench.quality import ImageQuality
 from drc_deploy.bench.report import CROPS_FOLDER, Baseline, CropStrip, EngineResult, Report, Settings, Tile
+from drc_deploy.bench.stopping import GentleStop
 from drc_deploy.bench.subjects import ImageSet, Subject, find_subjects, fit_to_size
 from drc_deploy.bench.telemetry.instruments import find_instruments
 from drc_deploy.bench.telemetry.summary import Telemetry, engine_warnings
@@ -89,8 +91,11 @@ def run_bench(
     options: BenchOptions,
     open_engine: OpenEngineOf = OpenFile,
     open_instruments: OpenInstruments = find_instruments,
+    stop: GentleStop | None = None,
 ) -> Report:
     """Measure and give the report; only the crops are written, into ``options.out``.
+
+    ``stop`` may ask for what was measured so far: whole rounds, and the quality of the first images.
 
     Raises:
         DrcDeployError: nothing to measure was found, the images cannot be used, or ``options.out`` is not writable.
@@ -106,7 +111,7 @@ def run_bench(
     for subject in subjects:
         precision = options.precision if subject in checkpoints else None
         entrants.append((subject, open_engine(subject.path, options.threads, precision)))
-    return measure(options, entrants, open_instruments)
+    return measure(options, entrants, open_instruments, stop=stop)
 
 
 def check_inputs(options: BenchOptions) -> None:
@@ -126,6 +131,7 @@ def measure(
     open_instruments: OpenInstruments,
     *,
     with_crops: bool = True,
+    stop: GentleStop | None = None,
 ) -> Report:
     """Let engines take turns, and give the report; ``with_crops``: write parts of the images into ``options.out``."""
     images = ImageSet(options.data, options.lr_folder)
@@ -142,7 +148,7 @@ def measure(
             RivalOptions(options.against, options.workdir, options.threads, (options.height, options.width))
         )
         rivals.enter(contest)
-        beside = Beside(watch, rivals, references)
+        beside = Beside(watch, rivals, references, stop or GentleStop())
         return _Campaign(options, contest, images, beside).run(machine, with_crops=with_crops)
 
 
@@ -153,6 +159,7 @@ class Beside:
     watch: Watch
     rivals: Rivals
     references: TorchReferences
+    stop: GentleStop
 
 
 class _Campaign:
@@ -161,8 +168,10 @@ class _Campaign:
     def __init__(self, options: BenchOptions, contest: Contest, images: ImageSet, beside: Beside) -> None:
         self._options, self._contest, self._images = options, contest, images
         self._watch, self._rivals, self._references = beside.watch, beside.rivals, beside.references
+        self._stop = beside.stop
+        self._rounds, self._images_scored = 0, 0
         self._sources: dict[int, list[PairSource]] = {}
-        self._baselines: dict[int, Baseline] = {}
+        self._bicubic_rows: dict[int, list[ImageQuality]] = {}
         self._bicubic_maps: dict[int, ErrorMaps] = {}
         self._input_image = ""
 
@@ -174,8 +183,9 @@ class _Campaign:
             if self._contest.active:
                 self._time(bar)
             self._watch.stop()
-            self._contest.each(partial(self._score, bar=bar))
+            self._score(bar)
         scales = sorted({contestant.scale for contestant in self._contest.active})
+        with_crops = with_crops and not self._stop.asked
         strips = tuple(strip for scale in scales for strip in self._cut_crops(scale)) if with_crops else ()
         self._profile_layers()
         telemetry = self._watch.telemetry()
@@ -184,11 +194,12 @@ class _Campaign:
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             version=__version__,
             summary=verdict.summarise(verdict.own_engines(engines)),
-            warnings=verdict.find_warnings(engines, machine.load_average, machine.logical_cores)
+            warnings=self._told_of_stop()
+            + verdict.find_warnings(engines, machine.load_average, machine.logical_cores)
             + _telemetry_warnings(engines),
             machine=machine,
             settings=self._settings(),
-            baselines=tuple(self._baselines[scale] for scale in scales),
+            baselines=tuple(self._baseline(scale) for scale in scales),
             engines=engines,
             not_measured=tuple(self._contest.not_measured),
             crops=strips,
@@ -214,7 +225,7 @@ class _Campaign:
     def _score_bicubic(self, contestant: Contestant, bar: Progress) -> None:
         """Score the baseline of an engine's scale, first of all: it finds unusable images before minutes of timing."""
         scale = contestant.scale
-        if scale in self._baselines:
+        if scale in self._bicubic_rows:
             return
         rows: list[ImageQuality] = []
         maps: ErrorMaps = {}
@@ -223,7 +234,11 @@ class _Campaign:
             rows.append(quality.score_pair(pair, result, scale))
             maps[pair.name] = crops.error_map(pair.hr, result, scale)
             bar.advance(note=f"bicubic x{scale}")
-        self._baselines[scale], self._bicubic_maps[scale] = Baseline(scale, quality.summarise(rows)), maps
+        self._bicubic_rows[scale], self._bicubic_maps[scale] = rows, maps
+
+    def _baseline(self, scale: int) -> Baseline:
+        """Give the baseline on the images that the engines were scored on."""
+        return Baseline(scale, quality.summarise(self._bicubic_rows[scale][: self._images_scored]))
 
     def _time(self, bar: Progress) -> None:
         """Warm up, then let the engines take turns."""
@@ -245,11 +260,17 @@ class _Campaign:
 
         self._contest.each(warm_up)
         self._rivals.check(self._contest, self._image)
-        for number in range(ROUNDS):
+        for number in self._until_stopped(ROUNDS):
             self._contest.each(measure_round, backwards=number % 2 == 1)
+            self._rounds = number + 1
+            self._stop.begin()
         self._contest.each(self._rivals.read_settings)
-        for number in range(STREAM_ROUNDS):
+        for number in self._until_stopped(STREAM_ROUNDS):
             self._contest.each(measure_stream, backwards=number % 2 == 1)
+
+    def _until_stopped(self, count: int) -> Iterator[int]:
+        """Count to ``count``, or to one where the run is to end: of everything there is something in the report."""
+        return itertools.takewhile(lambda number: number == 0 or not self._stop.asked, range(count))
 
     def _latency_inputs(self) -> list[UInt8Image]:
         """Take the LR versions of the first images, at the smallest scale, as large as the options say."""
@@ -258,13 +279,30 @@ class _Campaign:
         self._input_image = ", ".join(pair.name for pair in pairs)
         return [fit_to_size(pair.lr, self._options.height, self._options.width) for pair in pairs]
 
-    def _score(self, contestant: Contestant, bar: Progress) -> None:
-        sources = self._sources[contestant.scale]
-        pairs = [source.load(contestant.scale) for source in sources[:TORCH_IMAGES]]
-        contestant.measure_fidelity(pairs, self._references)
-        for source in sources:
+    def _score(self, bar: Progress) -> None:
+        """Compare the engines with torch, then let them take turns with each image, so that all have the same."""
+        self._contest.each(self._measure_fidelity)
+        for number in self._until_stopped(max(map(len, self._sources.values()), default=0)):
+            self._contest.each(partial(self._score_image, number=number, bar=bar))
+            self._images_scored = number + 1
+
+    def _measure_fidelity(self, contestant: Contestant) -> None:
+        sources = self._sources[contestant.scale][: 1 if self._stop.asked else TORCH_IMAGES]
+        contestant.measure_fidelity([source.load(contestant.scale) for source in sources], self._references)
+
+    def _score_image(self, contestant: Contestant, number: int, bar: Progress) -> None:
+        for source in self._sources[contestant.scale][number : number + 1]:  # another scale may have more
             contestant.score(source.load(contestant.scale))
             bar.advance(note=f"quality of {contestant.subject.name}")
+
+    def _told_of_stop(self) -> tuple[str, ...]:
+        if not self._stop.asked:
+            return ()
+        images = max(map(len, self._sources.values()))
+        return (
+            f"The run was stopped: latencies are of {self._rounds} of {ROUNDS} rounds, quality is that of "
+            f"{self._images_scored} of {images} images.",
+        )
 
     def _cut_crops(self, scale: int) -> list[CropStrip]:
         rivals = self._own(scale)
@@ -297,6 +335,10 @@ class _Campaign:
         return CropStrip(choice.title, choice.image, scale, choice.box, tuple(tiles))
 
     def _profile_layers(self) -> None:
+        if self._stop.asked:
+            for contestant in self._contest.active:
+                contestant.leave_out_layers("the run was stopped before")
+            return
         with progress("layers", len(self._contest.active)) as bar:
             for contestant in self._contest.active:
                 contestant.profile_layers(self._image, self._options.threads)
@@ -313,7 +355,7 @@ class _Campaign:
             lr_made_by=self._images.lr_made_by,
             min_runs=options.min_runs,
             min_seconds=options.min_seconds,
-            rounds=ROUNDS,
+            rounds=self._rounds,
             threads=options.threads,
         )
 

@@ -107,6 +107,10 @@ class Contestant:
         except DrcDeployError as error:
             self._layers = not_told(error.message)
 
+    def leave_out_layers(self, reason: str) -> None:
+        """Have the report say why the time of each layer is not told."""
+        self._layers = not_told(reason)
+
     def result(self, size: tuple[int, int], board: str | None) -> EngineResult:
         """Give what was measured on images of ``size``, height and width, on a machine called ``board``."""
         latency = summarise([timed.samples_ms for timed in self.rounds], self._warm_up.calls_per_run)

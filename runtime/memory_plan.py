@@ -32,7 +32,8 @@ BLEND_BYTES = 4
 AROUND_BYTES = 4 << 20
 """Of everything small: threads, the progress bar, the writer."""
 GAPS = 0.2
-"""Of the activations of a tile, for each beside the first: gaps in the arena that they share were up to so large."""
+"""Of the activations of a tile, for each beside the first and in what another shape left: gaps in the arena were up to
+so large."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from drc_deploy.runtime.companions import float32_opener, open_exact_variant, op
 from drc_deploy.runtime.exact import OVERLAP_PX, ExactBackend, passes_before, with_image_means
 from drc_deploy.runtime.gpu_memory import GpuMemory
 from drc_deploy.runtime.memory_plan import (
+    GAPS,
     Fitted,
     MemoryBudget,
     check_room,
@@ -76,8 +77,8 @@ class Upscaler:
         self._float_backend: Backend | None = None
         self._several: list[Backend] = []
         """Those that have computed several tiles at a time, in a second session."""
-        self._kept = 0
-        """Bytes that the largest tiles took since memory was last given back."""
+        self._kept, self._kept_tile = 0, (0, 0)
+        """Bytes that the largest tiles took since memory was last given back, and the size of the latest."""
         self._rescue = Rescue(open_rescue)
         # Finds impossible options before any image is read.
         plan_tiles(_LARGE_PX, _LARGE_PX, backend.info, tile=tile, overlap=overlap)
@@ -200,11 +201,12 @@ class Upscaler:
         self._kept = 0
 
     def _make_room(self, fitted: Fitted) -> None:
-        """Give back what larger tiles left where the image does not fit beside it."""
+        """Give back what other tiles left where the image does not fit beside it."""
         unused = max(self._kept - fitted.computing, 0)
-        if fitted.peak is not None and self._budget and fitted.peak + unused > self._budget.limit:
+        gaps = 0 if fitted.plan.tile == self._kept_tile else int(GAPS * min(self._kept, fitted.computing))
+        if fitted.peak is not None and self._budget and fitted.peak + unused + gaps > self._budget.limit:
             self.give_back()
-        self._kept = max(self._kept, fitted.computing)
+        self._kept, self._kept_tile = max(self._kept, fitted.computing), fitted.plan.tile
 
     def _more_sessions(self, backend: Backend | None) -> int:
         """Give the bytes of the sessions that were opened after the budget was made, for others than ``backend``."""
@@ -248,10 +250,11 @@ class Upscaler:
         backend = self._backend_for(image.dtype)
         fitted = self._fit_image(image, beside)
         plan = fitted.plan
-        self._make_room(fitted)
         backend.use_workers(fitted.workers)
         if fitted.workers > 1 and backend not in self._several:
             self._several.append(backend)
+            self.give_back()  # loading the second session takes memory too
+        self._make_room(fitted)
         colours, alpha = channels.split_alpha(image)
         finished = self._strips_of(colours, backend, plan, on_tiles)
         if image.ndim == 2 or image.shape[2] <= 2:
@@ -282,6 +285,7 @@ class Upscaler:
                 raise ArtefactError(
                     "this network takes 8-bit samples only and the image has 16.", "Use a float32 engine."
                 )
+            self.give_back()  # loading takes memory too
             self._float_backend = self._open_float()
             give_back_freed()
         return self._float_backend

@@ -108,10 +108,12 @@ def command(
     """Measure latency, memory and quality of ENGINEs in one run, and write report.json, .html, .md and .csv.
 
     ENGINE is a shipped name, a checkpoint, an .onnx or a .plan file; without any, everything in the work folder is
-    measured. The engines take turns, each in a process of its own. With --remote all this happens on another machine,
+    measured. The engines take turns, each in a process of its own. Stopped by Ctrl-C after their first turns, the report
+    is of what was measured. With --remote all this happens on another machine,
     which has the same drc-deploy, and the report is written here.
     """
     from drc_deploy.bench.campaign import BenchOptions, run_bench
+    from drc_deploy.bench.stopping import GentleStop
 
     if suite is None and suite_seconds is not None:
         raise UsageError("--suite-seconds is for suites.", "Give --suite matrix too.")
@@ -128,13 +130,14 @@ def command(
     if suite is not None:
         _run_suite(settings, suite_seconds, as_json)
         return
-    if remote:
-        from drc_deploy.bench.remote import run_remote_bench
+    with GentleStop() as stop:
+        if remote:
+            from drc_deploy.bench.remote import run_remote_bench
 
-        report = run_remote_bench(settings, remote)
-    else:
-        report = run_bench(settings)
-    _publish(report, folder, as_json)
+            report = run_remote_bench(settings, remote)
+        else:
+            report = run_bench(settings, stop=stop)
+        _publish(report, folder, as_json)
     _require_engines(report)
 
 

@@ -195,6 +195,21 @@ def test_what_larger_tiles_left_is_given_back_where_an_image_does_not_fit_beside
         assert backend.given_back == given_back
 
 
+def test_what_is_kept_is_given_back_before_another_session_is_loaded() -> None:
+    backend, given_back = CpuBackend(INFO), []
+
+    def open_float() -> CpuBackend:
+        given_back.append(backend.given_back)
+        return CpuBackend(replace(INFO, io_dtype="float32"))
+
+    upscaler = Upscaler(backend, open_float=open_float, budget=MemoryBudget(64 << 30, LOADED))
+    upscaler.strips(np.zeros((40, 30, 3), np.uint8))
+    before = backend.given_back
+    for _ in range(2):
+        upscaler.strips(np.zeros((40, 30, 3), np.uint16))
+    assert given_back == [before + 1]
+
+
 def test_a_network_whose_need_is_unknown_is_planned_as_ever() -> None:
     upscaler = Upscaler(CpuBackend(replace(INFO, cpu_bytes_per_pixel=None)), budget=MemoryBudget(1, 1))
     assert upscaler.fit(300, 200).peak is None

@@ -1,0 +1,167 @@
+"""A run that is stopped half way ends with a report of what was measured."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drc_deploy.bench import campaign
+from drc_deploy.bench.campaign import BenchOptions
+from drc_deploy.bench.console import report_table
+from drc_deploy.bench.contest import Contestant
+from drc_deploy.bench.layers import not_told
+from drc_deploy.bench.page import write_page
+from drc_deploy.bench.report import read_report, write_report
+from drc_deploy.bench.stopping import GentleStop
+from drc_deploy.locate import sample_images
+from tests.bench.fakes import OpenFake
+from tests.runtime.networks import write_nearest
+
+IMAGES = len(sample_images())
+
+
+class EndedError(Exception):
+    """What the handlers that were there before raise."""
+
+
+@pytest.fixture
+def _raising_handlers() -> Iterator[None]:
+    def interrupt(*_: object) -> None:
+        raise EndedError
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def send(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.usefixtures("_raising_handlers")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_noted_and_takes_effect_at_the_end(number: signal.Signals) -> None:
+    asked = []
+
+    def block() -> None:
+        with GentleStop() as stop:
+            stop.begin()
+            asked.append(stop.asked)
+            send(number)
+            asked.append(stop.asked)
+
+    with pytest.raises(EndedError):
+        block()
+    assert asked == [False, True]
+    with pytest.raises(EndedError):  # the handlers are those of before
+        send(number)
+
+
+@pytest.mark.usefixtures("_raising_handlers")
+@pytest.mark.parametrize("noted", [False, True])
+def test_a_second_signal_and_one_with_nothing_to_keep_end_at_once(noted: bool) -> None:
+    stop, rest = GentleStop(), []
+
+    def block() -> None:
+        with stop:
+            if noted:
+                stop.begin()
+                send(signal.SIGINT)
+            send(signal.SIGTERM)
+            rest.append("of the block")
+
+    with pytest.raises(EndedError):
+        block()
+    assert not rest
+
+
+def test_a_run_without_signals_ends_as_ever() -> None:
+    with GentleStop() as stop:
+        stop.begin()
+    assert not stop.asked
+
+
+@pytest.mark.usefixtures("_raising_handlers")
+@pytest.mark.parametrize(
+    ("question", "call", "rounds", "images"),
+    [
+        ("measure_round", 1, 1, 1),  # of the second engine
+        ("measure_round", 4, 3, 1),  # in the middle of the third round, which is ended
+        ("measure_stream", 0, 8, 1),
+        ("measure_fidelity", 0, 8, 1),
+        ("score", 3, 8, 2),
+        ("score", 2 * IMAGES - 1, 8, IMAGES),
+    ],
+)
+def test_what_was_measured_is_reported_of_all_engines_alike(
+    question: str, call: int, rounds: int, images: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.onnx", "b.onnx"):
+        (tmp_path / name).write_bytes(b"an engine")
+    interrupt_at(question, call, monkeypatch)
+    options = BenchOptions((), tmp_path, tmp_path / "bench", None, None, 24, 32, 16, 0.01, None)
+    with pytest.raises(EndedError):
+        bench_and_write(options, begun=rounds == 1)  # else the first round is what there is to keep
+    report = read_report(options.out / "report.json")
+    assert "stopped" in write_page(report, options.out).read_text()
+    assert "stopped" in report_table(report)
+    assert report.settings.rounds == rounds
+    assert {len(engine.latency.rounds_ms) for engine in report.engines} == {rounds}
+    assert {engine.quality.images for engine in report.engines} == {images}
+    assert {baseline.quality.images for baseline in report.baselines} == {images}
+    assert f"{rounds} of 8 rounds" in report.warnings[0]
+    assert f"{images} of {IMAGES} images" in report.warnings[0]
+    assert not report.crops
+    assert all(engine.layers == not_told("the run was stopped before") for engine in report.engines)
+
+
+def bench_and_write(options: BenchOptions, *, begun: bool) -> None:
+    """Do as the command does."""
+    with GentleStop() as stop:
+        if begun:
+            stop.begin()
+        write_report(campaign.run_bench(options, OpenFake, stop=stop), options.out)
+
+
+def interrupt_at(question: str, call: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the ``call``-th call of a method of ``Contestant``, from 0, send a signal after it."""
+    ask: Callable[..., Any] = getattr(Contestant, question)
+    calls = itertools.count()
+
+    def asked(*arguments: Any, **options: Any) -> Any:
+        answer = ask(*arguments, **options)
+        if next(calls) == call:
+            send(signal.SIGTERM)
+        return answer
+
+    monkeypatch.setattr(Contestant, question, asked)
+
+
+def test_the_command_ends_as_one_that_was_stopped_and_leaves_its_report(tmp_path: Path) -> None:
+    write_nearest(tmp_path / "n.onnx")
+    program = (
+        "import os, signal, sys\n"
+        "from drc_deploy.bench.contest import Contestant\n"
+        "from drc_deploy.cli.main import main\n"
+        "measure = Contestant.measure_round\n"
+        "def stopped(self, *arguments):\n"
+        "    measure(self, *arguments)\n"
+        "    if len(self.rounds) == 2:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "Contestant.measure_round = stopped\n"
+        f"main(['bench', {str(tmp_path / 'n.onnx')!r}, '--out', {str(tmp_path / 'out')!r}, '--size', '16x16',\n"
+        "      '--min-runs', '16', '--min-seconds', '0'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert "Stopping: a report of what was measured follows." in done.stderr
+    assert "2 of 8 rounds" in done.stdout
+    assert read_report(tmp_path / "out/report.json").settings.rounds == 2
+    assert (tmp_path / "out/report.html").is_file()
