@@ -185,7 +185,6 @@ class _Campaign:
             self._watch.stop()
             self._score(bar)
         scales = sorted({contestant.scale for contestant in self._contest.active})
-        with_crops = with_crops and not self._stop.asked
         strips = tuple(strip for scale in scales for strip in self._cut_crops(scale)) if with_crops else ()
         self._profile_layers()
         telemetry = self._watch.telemetry()
@@ -281,13 +280,14 @@ class _Campaign:
 
     def _score(self, bar: Progress) -> None:
         """Compare the engines with torch, then let them take turns with each image, so that all have the same."""
-        self._contest.each(self._measure_fidelity)
+        torch_images = 1 if self._stop.asked else TORCH_IMAGES  # the same for all
+        self._contest.each(partial(self._measure_fidelity, count=torch_images))
         for number in self._until_stopped(max(map(len, self._sources.values()), default=0)):
             self._contest.each(partial(self._score_image, number=number, bar=bar))
             self._images_scored = number + 1
 
-    def _measure_fidelity(self, contestant: Contestant) -> None:
-        sources = self._sources[contestant.scale][: 1 if self._stop.asked else TORCH_IMAGES]
+    def _measure_fidelity(self, contestant: Contestant, count: int) -> None:
+        sources = self._sources[contestant.scale][:count]
         contestant.measure_fidelity([source.load(contestant.scale) for source in sources], self._references)
 
     def _score_image(self, contestant: Contestant, number: int, bar: Progress) -> None:
@@ -301,13 +301,15 @@ class _Campaign:
         images = max(map(len, self._sources.values()))
         return (
             f"The run was stopped: latencies are of {self._rounds} of {ROUNDS} rounds, quality is that of "
-            f"{self._images_scored} of {images} images.",
+            f"{self._images_scored} of {images} images, and what came after is short or left out.",
         )
 
     def _cut_crops(self, scale: int) -> list[CropStrip]:
+        if self._stop.asked:  # not every image has been upscaled
+            return []
         rivals = self._own(scale)
         choices = crops.choose_crops(self._bicubic_maps[scale], [rival.error_maps for rival in rivals])
-        return [self._cut_crop(choice, scale, number) for number, choice in enumerate(choices)]
+        return [self._cut_crop(choice, scale, number) for number, choice in enumerate(choices) if not self._stop.asked]
 
     def _own(self, scale: int) -> list[Contestant]:
         """Give our engines of a scale: another program's image is that of one of them."""
@@ -335,13 +337,12 @@ class _Campaign:
         return CropStrip(choice.title, choice.image, scale, choice.box, tuple(tiles))
 
     def _profile_layers(self) -> None:
-        if self._stop.asked:
-            for contestant in self._contest.active:
-                contestant.leave_out_layers("the run was stopped before")
-            return
         with progress("layers", len(self._contest.active)) as bar:
             for contestant in self._contest.active:
-                contestant.profile_layers(self._image, self._options.threads)
+                if self._stop.asked:
+                    contestant.leave_out_layers("the run was stopped before")
+                else:
+                    contestant.profile_layers(self._image, self._options.threads)
                 bar.advance(note=contestant.subject.name)
 
     def _settings(self) -> Settings:
@@ -355,7 +356,7 @@ class _Campaign:
             lr_made_by=self._images.lr_made_by,
             min_runs=options.min_runs,
             min_seconds=options.min_seconds,
-            rounds=self._rounds,
+            rounds=ROUNDS,
             threads=options.threads,
         )
 

@@ -21,6 +21,7 @@ from drc_deploy import __version__, records
 from drc_deploy.bench.build_id import code_digest
 from drc_deploy.bench.remote_link import MAGIC
 from drc_deploy.bench.report import CROPS_FOLDER, REPORT_FILE
+from drc_deploy.bench.stopping import AT_ONCE
 from drc_deploy.bench.wire import CarriedFile, Coming, Done, Failure, Hello, Job, LostError, Missing, Outcome, Wire
 from drc_deploy.bench.workplace import RESULTS, SCRATCH, Workplace, workplace
 from drc_deploy.errors import DrcDeployError, OutputError, Terminated
@@ -149,7 +150,7 @@ def _run(wire: Wire, command: Sequence[str], place: Workplace, output: int) -> i
     process = subprocess.Popen(
         words,
         cwd=place.folder,
-        env={**os.environ, "TMPDIR": str(scratch)},
+        env={**os.environ, "TMPDIR": str(scratch), AT_ONCE: "1"},
         stdin=subprocess.DEVNULL,
         stdout=output,
         start_new_session=True,

@@ -1,10 +1,14 @@
 """A run that is stopped half way ends with a report of what was measured."""
 
+import os
 import signal
 from types import FrameType, TracebackType
 from typing import Any
 
 import click
+
+AT_ONCE = "DRC_DEPLOY_STOP_AT_ONCE"
+"""Environment variable of a command whose report nobody would fetch any more."""
 
 
 class GentleStop:
@@ -21,7 +25,7 @@ class GentleStop:
 
     def begin(self) -> None:
         """Tell that there is something to keep."""
-        self._begun = True
+        self._begun = AT_ONCE not in os.environ
 
     @property
     def asked(self) -> bool:
@@ -42,7 +46,10 @@ class GentleStop:
             self._before[noted](number, frame)
             return
         self._noted = noted
-        click.echo("Stopping: a report of what was measured follows. Stop again to have none.", err=True)
+        try:
+            click.echo("Stopping: a report of what was measured follows. Stop again to have none.", err=True)
+        except OSError:  # Ctrl-C has ended the reader of a pipe too, and nothing may break on what is still told
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

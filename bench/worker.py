@@ -282,7 +282,8 @@ class EngineProcess:
 
 def _serve(connection: Connection, open_engine: OpenEngine) -> None:
     """Answer questions until the parent closes the connection."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes the connection
+    for number in (signal.SIGINT, signal.SIGTERM):  # a whole group may be sent them; the parent closes the connection
+        signal.signal(number, signal.SIG_IGN)
     os.dup2(2, 1)  # native libraries print to standard output, which belongs to the parent's result
     with contextlib.suppress(EOFError, OSError):
         session, failure = _attempt(lambda: Session(open_engine))

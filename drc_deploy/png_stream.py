@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from drc_deploy.image_metadata import Metadata
 
-try:  # the same interface in a quarter of the time, where there is a wheel of it
+try:  # the same interface in a quarter of the time; not asked for on processors that it has no code for
     from isal import isal_zlib as deflate
 except ImportError:
     import zlib as deflate  # type: ignore[no-redef]

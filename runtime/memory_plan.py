@@ -29,8 +29,8 @@ BANDS, ALPHA_BANDS = 2, 3.5
 first has four channels and the second six."""
 BLEND_BYTES = 4
 """Per sample that is blended, of float32."""
-AROUND_BYTES = 4 << 20
-"""Of everything small: threads, the progress bar, the writer."""
+AROUND_BYTES = 7 << 20
+"""Of everything small: threads, the progress bar, the writer, what images before have left in the heap."""
 GAPS = 0.2
 """Of the activations of a tile, for each beside the first and in what another shape left: gaps in the arena were up to
 so large."""

@@ -171,7 +171,11 @@ def _first_line(text: str) -> str:
 
 
 def session_options(threads: int | None) -> Any:
-    """Give the options of every session: ``threads`` threads, None for ONNX Runtime's own choice."""
+    """Give the options of every session: ``threads`` threads, None for ONNX Runtime's own choice.
+
+    Raises:
+        MissingDependencyError: onnxruntime is not installed.
+    """
     options = import_onnxruntime().SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     # A pattern planned for one input size is of no use for the next, and costs 40 % more memory.

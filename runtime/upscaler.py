@@ -77,8 +77,10 @@ class Upscaler:
         self._float_backend: Backend | None = None
         self._several: list[Backend] = []
         """Those that have computed several tiles at a time, in a second session."""
-        self._kept, self._kept_tile = 0, (0, 0)
-        """Bytes that the largest tiles took since memory was last given back, and the size of the latest."""
+        self._kept = 0
+        """Bytes that the largest tiles took since memory was last given back."""
+        self._kept_tiles: set[tuple[int, int]] = set()
+        """Sizes of all of them."""
         self._rescue = Rescue(open_rescue)
         # Finds impossible options before any image is read.
         plan_tiles(_LARGE_PX, _LARGE_PX, backend.info, tile=tile, overlap=overlap)
@@ -197,16 +199,21 @@ class Upscaler:
 
     def give_back(self) -> None:
         """Give back memory that was taken for earlier images and is kept for more like them."""
-        self._backend.give_back()
+        for backend in filter(None, (self._backend, self._float_backend)):
+            backend.give_back()
         self._kept = 0
+        self._kept_tiles.clear()
 
     def _make_room(self, fitted: Fitted) -> None:
         """Give back what other tiles left where the image does not fit beside it."""
         unused = max(self._kept - fitted.computing, 0)
-        gaps = 0 if fitted.plan.tile == self._kept_tile else int(GAPS * min(self._kept, fitted.computing))
+        # One after the other, equal tiles lie where those before lay; several at a time leave ever more gaps.
+        orderly = fitted.workers == 1 and self._kept_tiles <= {fitted.plan.tile}
+        gaps = 0 if orderly else int(GAPS * min(self._kept, fitted.computing))
         if fitted.peak is not None and self._budget and fitted.peak + unused + gaps > self._budget.limit:
             self.give_back()
-        self._kept, self._kept_tile = max(self._kept, fitted.computing), fitted.plan.tile
+        self._kept = max(self._kept, fitted.computing)
+        self._kept_tiles.add(fitted.plan.tile)
 
     def _more_sessions(self, backend: Backend | None) -> int:
         """Give the bytes of the sessions that were opened after the budget was made, for others than ``backend``."""
@@ -251,7 +258,7 @@ class Upscaler:
         fitted = self._fit_image(image, beside)
         plan = fitted.plan
         backend.use_workers(fitted.workers)
-        if fitted.workers > 1 and backend not in self._several:
+        if plan.tile_count >= fitted.workers > 1 and backend not in self._several:
             self._several.append(backend)
             self.give_back()  # loading the second session takes memory too
         self._make_room(fitted)

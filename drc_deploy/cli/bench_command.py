@@ -109,7 +109,8 @@ def command(
 
     ENGINE is a shipped name, a checkpoint, an .onnx or a .plan file; without any, everything in the work folder is
     measured. The engines take turns, each in a process of its own. Stopped by Ctrl-C, it reports what it has measured.
-    With --remote all this happens on another machine, which has the same drc-deploy, and the report is written here.
+    With --remote all this happens on another machine, which has the same drc-deploy, and the report is written here;
+    stopped, there is none.
     """
     from drc_deploy.bench.campaign import BenchOptions, run_bench
     from drc_deploy.bench.stopping import GentleStop
