@@ -3,6 +3,7 @@
 Works with TensorRT 8.6 to 11 and TensorRT-RTX: what differs between them is asked of the binding itself.
 """
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,12 +88,11 @@ def build_plan(
     log = BuildLog()
     with progress(f"Building with {library.name} {library.version}", 1) as bar, ThreadPoolExecutor(1) as worker:
         build = _Build(library, log, make_monitor(library.module, log, bar), options or BuildOptions())
-        job = worker.submit(build.run, onnx_file, precision, shape)
         try:
             # The build runs in a second thread, because an exception must not pass through the library's own code.
-            built = job.result()
+            built = worker.submit(build.run, onnx_file, precision, shape).result()
         except KeyboardInterrupt:
-            log.cancelled.set()
+            build.cancel()
             raise
         bar.advance(1, "done")
     built.precision.require(precision, built.declared)
@@ -107,8 +107,26 @@ class _Build:
         self._options = options
         self._logger = make_logger(self._trt, log)
         self._recorder = make_recorder(self._trt, log)
+        self._running = threading.Lock()
+
+    def cancel(self) -> None:
+        """Stop at the next step, and wait for it.
+
+        The executor does not wait for a thread in whose start Ctrl-C came: the build would go on beside what the
+        process does next, and TensorRT-RTX 1.7 has crashed with two builders at work at once.
+        """
+        self._log.cancelled.set()
+        with self._running:
+            pass
 
     def run(self, onnx_file: Path, precision: Precision, shape: PlanShape) -> BuiltPlan:
+        """Build, or raise KeyboardInterrupt where ``cancel`` was called."""
+        with self._running:
+            if self._log.cancelled.is_set():
+                raise KeyboardInterrupt
+            return self._build(onnx_file, precision, shape)
+
+    def _build(self, onnx_file: Path, precision: Precision, shape: PlanShape) -> BuiltPlan:
         builder = self._library.start_builder(self._logger)
         network = builder.create_network(self._library.network_flags)
         # Only now: a network that inherits the recorder crashes TensorRT-RTX 1.7 when it is destroyed.

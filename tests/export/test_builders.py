@@ -2,6 +2,7 @@ import dataclasses
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,34 @@ def test_ctrl_c_stops_a_build(rtx: Library, exported: ExportResult) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         build_plan(interrupt_at_next_phase(rtx), exported.onnx, "fp16", PlanShape((128, 128), 4))
+
+
+@pytest.mark.parametrize("seconds", [0, 0.05])
+def test_no_build_outlives_ctrl_c_in_the_start_of_its_thread(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python waits for no thread in whose start it came."""
+    library, _ = _library("tensorrt-10.3.0", kinds=("HALF",))
+    at_work: list[str] = []
+
+    class Slow(Library):
+        def start_builder(self, logger: Any) -> Any:
+            at_work.append("builder")
+            time.sleep(0.2)
+            at_work.clear()
+            return super().start_builder(logger)
+
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        time.sleep(seconds)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build_plan(Slow(library.name, library.module), Path("x.onnx"), "fp16", PlanShape((64, 64), 1))
+    assert not at_work
+    time.sleep(0.05)
+    assert not at_work
 
 
 @pytest.mark.parametrize("version", [version for version in VERSIONS if "rtx" not in version])
