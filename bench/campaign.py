@@ -27,6 +27,7 @@ from drc_deploy.bench.telemetry.summary import Telemetry, engine_warnings
 from drc_deploy.bench.telemetry.watch import OpenInstruments, Watch
 from drc_deploy.bench.timing import Budget
 from drc_deploy.bench.torch_reference import TorchReferences
+from drc_deploy.bench.unfinished import Unfinished
 from drc_deploy.bench.worker import OpenEngine, OpenFile
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import UsageError
@@ -95,7 +96,8 @@ def run_bench(
 ) -> Report:
     """Measure and give the report; only the crops are written, into ``options.out``.
 
-    ``stop`` may ask for what was measured so far: whole rounds, and the quality of the first images.
+    ``stop`` may ask for what was measured so far: whole rounds, and the quality of the first images. A run that is
+    killed leaves that too, as ``Unfinished``, which is to be removed once the report is written.
 
     Raises:
         DrcDeployError: nothing to measure was found, the images cannot be used, or ``options.out`` is not writable.
@@ -111,7 +113,7 @@ def run_bench(
     for subject in subjects:
         precision = options.precision if subject in checkpoints else None
         entrants.append((subject, open_engine(subject.path, options.threads, precision)))
-    return measure(options, entrants, open_instruments, stop=stop)
+    return measure(options, entrants, open_instruments, stop=stop, unfinished=Unfinished(options.out))
 
 
 def check_inputs(options: BenchOptions) -> None:
@@ -132,8 +134,18 @@ def measure(
     *,
     with_crops: bool = True,
     stop: GentleStop | None = None,
+    unfinished: Unfinished | None = None,
 ) -> Report:
-    """Let engines take turns, and give the report; ``with_crops``: write parts of the images into ``options.out``."""
+    """Let engines take turns, and give the report.
+
+    Args:
+        options: what to measure.
+        entrants: the engines.
+        open_instruments: finds what tells power and temperature.
+        with_crops: whether parts of the images are written into ``options.out``.
+        stop: whether the run is to end early.
+        unfinished: where to keep what was measured so far.
+    """
     images = ImageSet(options.data, options.lr_folder)
     machine = describe_machine()
     with (
@@ -148,8 +160,8 @@ def measure(
             RivalOptions(options.against, options.workdir, options.threads, (options.height, options.width))
         )
         rivals.enter(contest)
-        beside = Beside(watch, rivals, references, stop or GentleStop())
-        return _Campaign(options, contest, images, beside).run(machine, with_crops=with_crops)
+        beside = Beside(watch, rivals, references, stop or GentleStop(), unfinished)
+        return _Campaign(options, contest, images, beside, machine).run(with_crops=with_crops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,22 +172,25 @@ class Beside:
     rivals: Rivals
     references: TorchReferences
     stop: GentleStop
+    unfinished: Unfinished | None
 
 
 class _Campaign:
     """The phases of one run, over the engines that loaded."""
 
-    def __init__(self, options: BenchOptions, contest: Contest, images: ImageSet, beside: Beside) -> None:
-        self._options, self._contest, self._images = options, contest, images
+    def __init__(
+        self, options: BenchOptions, contest: Contest, images: ImageSet, beside: Beside, machine: Machine
+    ) -> None:
+        self._options, self._contest, self._images, self._machine = options, contest, images, machine
         self._watch, self._rivals, self._references = beside.watch, beside.rivals, beside.references
-        self._stop = beside.stop
+        self._stop, self._unfinished = beside.stop, beside.unfinished
         self._rounds, self._images_scored = 0, 0
         self._sources: dict[int, list[PairSource]] = {}
         self._bicubic_rows: dict[int, list[ImageQuality]] = {}
         self._bicubic_maps: dict[int, ErrorMaps] = {}
         self._input_image = ""
 
-    def run(self, machine: Machine, *, with_crops: bool) -> Report:
+    def run(self, *, with_crops: bool) -> Report:
         """Go through all phases."""
         self._contest.each(self._find_sources)
         with progress("bench", self._step_count()) as bar:
@@ -184,21 +199,26 @@ class _Campaign:
                 self._time(bar)
             self._watch.stop()
             self._score(bar)
-        scales = sorted({contestant.scale for contestant in self._contest.active})
-        strips = tuple(strip for scale in scales for strip in self._cut_crops(scale)) if with_crops else ()
+        strips = tuple(strip for scale in self._scales() for strip in self._cut_crops(scale)) if with_crops else ()
         self._profile_layers()
-        telemetry = self._watch.telemetry()
-        engines = tuple(self._result(contestant, telemetry, machine.board) for contestant in self._contest.active)
+        return self._report(self._watch.telemetry(), strips, self._told_of_end("stopped") if self._stop.asked else ())
+
+    def _scales(self) -> list[int]:
+        return sorted({contestant.scale for contestant in self._contest.active})
+
+    def _report(self, telemetry: Telemetry | None, strips: tuple[CropStrip, ...], warnings: tuple[str, ...]) -> Report:
+        machine = self._machine
+        engines = tuple(self._result(contestant, telemetry) for contestant in self._contest.active)
         return Report(
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             version=__version__,
             summary=verdict.summarise(verdict.own_engines(engines)),
-            warnings=self._told_of_stop()
+            warnings=warnings
             + verdict.find_warnings(engines, machine.load_average, machine.logical_cores)
             + _telemetry_warnings(engines),
             machine=machine,
             settings=self._settings(),
-            baselines=tuple(self._baseline(scale) for scale in scales),
+            baselines=tuple(self._baseline(scale) for scale in self._scales()),
             engines=engines,
             not_measured=tuple(self._contest.not_measured),
             crops=strips,
@@ -206,10 +226,16 @@ class _Campaign:
             comparisons=verdict.comparisons(verdict.own_engines(engines)),
         )
 
-    def _result(self, contestant: Contestant, telemetry: Telemetry, board: str | None) -> EngineResult:
-        result = contestant.result((self._options.height, self._options.width), board)
-        beside = self._watch.engine(telemetry, contestant.rounds, contestant.opened.device)
+    def _result(self, contestant: Contestant, telemetry: Telemetry | None) -> EngineResult:
+        result = contestant.result((self._options.height, self._options.width), self._machine.board)
+        opened, rounds = contestant.opened, contestant.rounds
+        beside = self._watch.engine(telemetry, rounds, opened.device) if telemetry else None
         return dataclasses.replace(result, telemetry=beside, peer=self._rivals.result(contestant))
+
+    def _keep(self) -> None:
+        """Have on disk what was measured so far, but for telemetry, which is read when its sampling has ended."""
+        if self._unfinished and self._contest.active:
+            self._unfinished.keep(lambda: self._report(None, (), self._told_of_end("killed")))
 
     def _find_sources(self, contestant: Contestant) -> None:
         if contestant.scale not in self._sources:
@@ -259,17 +285,19 @@ class _Campaign:
 
         self._contest.each(warm_up)
         self._rivals.check(self._contest, self._image)
-        for number in self._until_stopped(ROUNDS):
+        self._score_image(0, bar)  # no report is without quality, and there is to be one after each round
+        for number in self._until_stopped(range(ROUNDS)):
             self._contest.each(measure_round, backwards=number % 2 == 1)
             self._rounds = number + 1
             self._stop.begin()
+            self._keep()
         self._contest.each(self._rivals.read_settings)
-        for number in self._until_stopped(STREAM_ROUNDS):
+        for number in self._until_stopped(range(STREAM_ROUNDS)):
             self._contest.each(measure_stream, backwards=number % 2 == 1)
 
-    def _until_stopped(self, count: int) -> Iterator[int]:
-        """Count to ``count``, or to one where the run is to end: of everything there is something in the report."""
-        return itertools.takewhile(lambda number: number == 0 or not self._stop.asked, range(count))
+    def _until_stopped(self, numbers: range) -> Iterator[int]:
+        """Count, or end where the run is to end, but not before 0: of everything there is something in the report."""
+        return itertools.takewhile(lambda number: number == 0 or not self._stop.asked, numbers)
 
     def _latency_inputs(self) -> list[UInt8Image]:
         """Take the LR versions of the first images, at the smallest scale, as large as the options say."""
@@ -282,25 +310,27 @@ class _Campaign:
         """Compare the engines with torch, then let them take turns with each image, so that all have the same."""
         torch_images = 1 if self._stop.asked else TORCH_IMAGES  # the same for all
         self._contest.each(partial(self._measure_fidelity, count=torch_images))
-        for number in self._until_stopped(max(map(len, self._sources.values()), default=0)):
-            self._contest.each(partial(self._score_image, number=number, bar=bar))
-            self._images_scored = number + 1
+        for number in self._until_stopped(range(1, max(map(len, self._sources.values()), default=0))):
+            self._score_image(number, bar)
+            self._keep()
 
     def _measure_fidelity(self, contestant: Contestant, count: int) -> None:
         sources = self._sources[contestant.scale][:count]
         contestant.measure_fidelity([source.load(contestant.scale) for source in sources], self._references)
 
-    def _score_image(self, contestant: Contestant, number: int, bar: Progress) -> None:
-        for source in self._sources[contestant.scale][number : number + 1]:  # another scale may have more
-            contestant.score(source.load(contestant.scale))
-            bar.advance(note=f"quality of {contestant.subject.name}")
+    def _score_image(self, number: int, bar: Progress) -> None:
+        def score(contestant: Contestant) -> None:
+            for source in self._sources[contestant.scale][number : number + 1]:  # another scale may have more
+                contestant.score(source.load(contestant.scale))
+                bar.advance(note=f"quality of {contestant.subject.name}")
 
-    def _told_of_stop(self) -> tuple[str, ...]:
-        if not self._stop.asked:
-            return ()
+        self._contest.each(score)
+        self._images_scored = number + 1
+
+    def _told_of_end(self, how: str) -> tuple[str, ...]:
         images = max(map(len, self._sources.values()))
         return (
-            f"The run was stopped: latencies are of {self._rounds} of {ROUNDS} rounds, quality is that of "
+            f"The run was {how}: latencies are of {self._rounds} of {ROUNDS} rounds, quality is that of "
             f"{self._images_scored} of {images} images, and what came after is short or left out.",
         )
 
@@ -338,11 +368,8 @@ class _Campaign:
 
     def _profile_layers(self) -> None:
         with progress("layers", len(self._contest.active)) as bar:
-            for contestant in self._contest.active:
-                if self._stop.asked:
-                    contestant.leave_out_layers("the run was stopped before")
-                else:
-                    contestant.profile_layers(self._image, self._options.threads)
+            for contestant in itertools.takewhile(lambda _: not self._stop.asked, self._contest.active):
+                contestant.profile_layers(self._image, self._options.threads)
                 bar.advance(note=contestant.subject.name)
 
     def _settings(self) -> Settings:
@@ -356,7 +383,7 @@ class _Campaign:
             lr_made_by=self._images.lr_made_by,
             min_runs=options.min_runs,
             min_seconds=options.min_seconds,
-            rounds=ROUNDS,
+            rounds=self._rounds,
             threads=options.threads,
         )
 

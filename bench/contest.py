@@ -7,7 +7,7 @@ from types import TracebackType
 from drc_deploy.bench.conditions import ConditionsWatch
 from drc_deploy.bench.crops import ErrorMaps, error_map
 from drc_deploy.bench.engine_timing import EngineRound, StreamRound
-from drc_deploy.bench.fidelity import DifferenceSum
+from drc_deploy.bench.fidelity import DifferenceSum, TorchAgreement
 from drc_deploy.bench.latency import Latency, summarise
 from drc_deploy.bench.layers import not_told
 from drc_deploy.bench.measurement import Measurement, summarise_engine, summarise_streams
@@ -47,6 +47,8 @@ class Contestant:
         self._engine_rounds: list[EngineRound] = []
         self._streams: list[StreamRound] = []
         self._rows: list[ImageQuality] = []
+        self._torch: TorchAgreement | None = None
+        self._layers = not_told("the run ended before")
 
     def warm_up(self, images: Sequence[UInt8Image]) -> None:
         """Run until the latency is stable, and take the peaks of memory before anything else can raise them."""
@@ -107,12 +109,11 @@ class Contestant:
         except DrcDeployError as error:
             self._layers = not_told(error.message)
 
-    def leave_out_layers(self, reason: str) -> None:
-        """Have the report say why the time of each layer is not told."""
-        self._layers = not_told(reason)
-
     def result(self, size: tuple[int, int], board: str | None) -> EngineResult:
-        """Give what was measured on images of ``size``, height and width, on a machine called ``board``."""
+        """Give what was measured on images of ``size``, height and width, on a machine called ``board``.
+
+        After one round and one score; what goes beyond latency, memory and quality is in it once all of that is there.
+        """
         latency = summarise([timed.samples_ms for timed in self.rounds], self._warm_up.calls_per_run)
         return EngineResult(
             name=self.subject.name,
@@ -127,10 +128,12 @@ class Contestant:
             peak_device_memory=self._memory.device,
             quality=summarise_quality(self._rows),
             layers=self._layers,
-            measurement=None if self.opened.peer else self._measurement(latency, size, board),
+            measurement=self._measurement(latency, size, board, self._torch) if self._torch else None,
         )
 
-    def _measurement(self, latency: Latency, size: tuple[int, int], board: str | None) -> Measurement:
+    def _measurement(
+        self, latency: Latency, size: tuple[int, int], board: str | None, torch: TorchAgreement
+    ) -> Measurement:
         memory, output_px = self._memory, size[0] * size[1] * self.scale**2
         shared = read_shared(memory.system_growth, board, self.opened.device)
         return Measurement(
@@ -138,7 +141,7 @@ class Contestant:
             throughput=summarise_streams(self._streams, output_px, self._workers),
             stability=judge(latency, self._watch.rounds, settled=self._warm_up.settled),
             memory=split_memory(memory.plan, memory.device, shared),
-            torch=self._torch,
+            torch=torch,
             seam=self._seam,
         )
 

@@ -10,8 +10,10 @@ import numpy as np
 from drc_deploy.bench.comparison.conditions import Difference, find_differences
 from drc_deploy.bench.comparison.matching import Match, MatchedBy, match_engines
 from drc_deploy.bench.comparison.run_ratio import RunRatio, ratio_of_runs
+from drc_deploy.bench.quality import Quality
 from drc_deploy.bench.report import EngineResult, Report
 from drc_deploy.errors import InputError
+from drc_deploy.metrics import mean_psnr
 
 TIE = 0.05
 """Latencies of two runs that differ by less than this part are the same: so much changes between them."""
@@ -68,7 +70,7 @@ class EngineChange:
     peak_host_memory_bytes: Change
     peak_device_memory_bytes: Change
     psnr_y_db: Change
-    """None for images without any error, whose PSNR is infinite."""
+    """Of the images that both were scored on; None for images without any error, whose PSNR is infinite."""
     energy_per_image_j: Change
 
 
@@ -145,7 +147,7 @@ def _change(match: Match) -> EngineChange:
         verdict=_verdict(latency, max(_spread(before), _spread(after))),
         peak_host_memory_bytes=Change(before.peak_host_memory.value, after.peak_host_memory.value),
         peak_device_memory_bytes=Change(before.peak_device_memory.value, after.peak_device_memory.value),
-        psnr_y_db=Change(before.quality.psnr_y, after.quality.psnr_y),
+        psnr_y_db=_psnr_change(before.quality, after.quality),
         energy_per_image_j=_energy_change(before, after),
     )
 
@@ -170,6 +172,15 @@ def _spread(engine: EngineResult) -> float:
     """Give the range that holds the middle half of the runs, as a part of the median: one slow run does not count."""
     low, high = np.quantile([sample for round_ms in engine.latency.rounds_ms for sample in round_ms], [0.25, 0.75])
     return float(high - low) / engine.latency.median_ms
+
+
+def _psnr_change(before: Quality, after: Quality) -> Change:
+    """Compare on the images that both have; on those that each has where they share none."""
+    shared = {row.image for row in before.rows} & {row.image for row in after.rows}
+    if not shared:
+        return Change(before.psnr_y, after.psnr_y)
+    first, second = (mean_psnr([row.psnr_y for row in side.rows if row.image in shared]) for side in (before, after))
+    return Change(first, second)
 
 
 def _energy_change(before: EngineResult, after: EngineResult) -> Change:

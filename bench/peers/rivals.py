@@ -119,7 +119,7 @@ class Rivals:
         if entry is None:
             return None
         parity = self._parities[contestant.subject.name]
-        settings = self._settings[contestant.subject.name]
+        settings = self._settings.get(contestant.subject.name, {})  # none where the run ended before
         return PeerResult(
             library=entry.open_peer.library,
             variant=entry.open_peer.variant,

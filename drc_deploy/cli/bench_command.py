@@ -108,9 +108,9 @@ def command(
     """Measure latency, memory and quality of ENGINEs in one run, and write report.json, .html, .md and .csv.
 
     ENGINE is a shipped name, a checkpoint, an .onnx or a .plan file; without any, everything in the work folder is
-    measured. The engines take turns, each in a process of its own. Stopped by Ctrl-C, it reports what it has measured.
-    With --remote all this happens on another machine, which has the same drc-deploy, and the report is written here;
-    stopped, there is none.
+    measured. The engines take turns, each in a process of its own. Stopped by Ctrl-C, it reports what it has measured;
+    killed, it leaves that in unfinished.json, of which `drc-deploy report` makes a page. With --remote all this happens
+    on another machine, which has the same drc-deploy, and the report is written here; stopped, there is none.
     """
     from drc_deploy.bench.campaign import BenchOptions, run_bench
     from drc_deploy.bench.stopping import GentleStop
@@ -169,9 +169,11 @@ def _publish(report: "Report", folder: Path, as_json: bool) -> None:
     from drc_deploy.bench.page import write_page
     from drc_deploy.bench.publishing.publish import write_tables
     from drc_deploy.bench.report import write_report
+    from drc_deploy.bench.unfinished import Unfinished
 
     files = {"report": str(write_report(report, folder)), "page": str(write_page(report, folder))}
     files |= write_tables([report], folder)
+    Unfinished(folder).forget()
     text = f"{report_table(report)}\n\nReport: {files['page']} (open it in a browser)\n        {files['report']}"
     options.emit(records.to_dict(report) | {"files": files}, as_json=as_json, text=text)
 

@@ -3,13 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.comparison.compare import Comparison, Source, compare_reports
+from drc_deploy.bench import quality
+from drc_deploy.bench.comparison.compare import Change, Comparison, Source, compare_reports
 from drc_deploy.bench.comparison.limits import find_crossings, parse_limits
 from drc_deploy.bench.comparison.matching import match_engines
 from drc_deploy.bench.comparison.text import comparison_text
 from drc_deploy.bench.latency import summarise
 from drc_deploy.bench.memory import Reading
-from drc_deploy.bench.report import NotMeasured, Report
+from drc_deploy.bench.report import Baseline, NotMeasured, Report
 from drc_deploy.errors import InputError, UsageError
 from tests.bench import fakes
 from tests.bench.reports import quiet, steady, with_energy, with_machine, with_power_mode, with_settings
@@ -144,6 +145,31 @@ def test_another_version_of_a_library_is_told_and_compared() -> None:
 
 def test_the_same_images_in_another_folder_are_the_same_images() -> None:
     assert compared(BASE, with_settings(BASE, data="elsewhere")).differences == ()
+
+
+def test_psnr_of_a_stopped_run_is_compared_on_its_images() -> None:
+    whole, stopped = scored({"a": 30.0, "b": 20.0}, 28.0), scored({"a": 29.9}, 28.0)
+    found = compared(whole, stopped)
+    (difference,) = found.differences
+    assert (difference.what, difference.forbids) == ("images for quality at x4", False)
+    assert found.engines[0].psnr_y_db == Change(30.0, 29.9)
+    assert bool(crossed(whole, stopped, "psnr=0.05"))
+    assert not crossed(whole, stopped, "psnr=0.2")
+
+
+def test_runs_that_share_some_pixels_and_not_others_are_refused() -> None:
+    with pytest.raises(InputError, match="pixels for quality at x4"):
+        compared(scored({"a": 30.0, "b": 20.0}, 28.0), scored({"a": 30.0}, 27.0))
+    with pytest.raises(InputError, match="pixels for quality at x4"):
+        compared(scored({"a": 30.0}, 28.0), scored({"b": 30.0}, 28.0))
+
+
+def scored(psnr: dict[str, float], bicubic: float) -> Report:
+    """Give a report of one engine on images that bicubic upscaling all does alike."""
+    rows = [quality.ImageQuality(image, db, 0.9) for image, db in psnr.items()]
+    baseline = quality.summarise([quality.ImageQuality(image, bicubic, 0.8) for image in psnr])
+    report = quiet(dataclasses.replace(steady("x", 10), quality=quality.summarise(rows)))
+    return dataclasses.replace(report, baselines=(Baseline(4, baseline),))
 
 
 def test_a_change_of_everything_is_laid_at_the_door_of_the_machine() -> None:

@@ -11,16 +11,20 @@ from typing import Any
 
 import pytest
 
-from drc_deploy.bench import campaign
+from drc_deploy.bench import campaign, unfinished
 from drc_deploy.bench.campaign import BenchOptions
 from drc_deploy.bench.console import report_table
 from drc_deploy.bench.contest import Contestant
 from drc_deploy.bench.layers import not_told
 from drc_deploy.bench.page import write_page
-from drc_deploy.bench.report import read_report, write_report
+from drc_deploy.bench.publishing.publish import publish
+from drc_deploy.bench.report import Report, read_report, write_report
 from drc_deploy.bench.stopping import AT_ONCE, GentleStop
+from drc_deploy.bench.unfinished import Unfinished
+from drc_deploy.files import write_text
 from drc_deploy.locate import sample_images
 from tests.bench.fakes import OpenFake
+from tests.bench.fakes import report as made_report
 from tests.runtime.networks import write_nearest
 
 IMAGES = len(sample_images())
@@ -148,7 +152,7 @@ def test_what_was_measured_is_reported_of_all_engines_alike(
     assert f"{rounds} of 8 rounds" in report.warnings[0]
     assert f"{images} of {IMAGES} images" in report.warnings[0]
     assert not report.crops
-    assert all(engine.layers == not_told("the run was stopped before") for engine in report.engines)
+    assert all(engine.layers == not_told("the run ended before") for engine in report.engines)
 
 
 def bench_and_write(options: BenchOptions, *, begun: bool) -> None:
@@ -174,7 +178,29 @@ def interrupt_at(question: str, call: int, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_command_ends_as_one_that_was_stopped_and_leaves_its_report(tmp_path: Path) -> None:
-    write_nearest(tmp_path / "n.onnx")
+    done = bench_that_ends_itself("os.killpg(0, signal.SIGTERM)", tmp_path)  # as `timeout` and systemd do
+    assert done.returncode == 128 + signal.SIGTERM
+    assert "Stopping: a report of what was measured follows." in done.stderr
+    assert "2 of 8 rounds" in done.stdout
+    (engine,) = read_report(tmp_path / "out/report.json").engines
+    assert len(engine.latency.rounds_ms) == 2
+    assert (tmp_path / "out/report.html").is_file()
+    assert not (tmp_path / "out/unfinished.json").exists()
+
+
+def test_a_command_that_is_killed_leaves_what_it_measured(tmp_path: Path) -> None:
+    done = bench_that_ends_itself("os.kill(os.getpid(), signal.SIGKILL)", tmp_path)
+    assert done.returncode == -signal.SIGKILL
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["unfinished.json"]
+    left = read_report(tmp_path / "out/unfinished.json")
+    assert len(left.engines[0].latency.rounds_ms) == left.settings.rounds == 1
+    page = Path(publish([tmp_path / "out/unfinished.json"], None, tmp_path).files["page"])
+    assert "The run was killed: latencies are of 1 of 8 rounds" in page.read_text()
+
+
+def bench_that_ends_itself(how: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command until two rounds of its engine are measured."""
+    write_nearest(folder / "n.onnx")
     program = (
         "import os, signal, sys\n"
         "from drc_deploy.bench.contest import Contestant\n"
@@ -183,12 +209,12 @@ def test_the_command_ends_as_one_that_was_stopped_and_leaves_its_report(tmp_path
         "def stopped(self, *arguments):\n"
         "    measure(self, *arguments)\n"
         "    if len(self.rounds) == 2:\n"
-        "        os.killpg(0, signal.SIGTERM)\n"  # as `timeout` and systemd do
+        f"        {how}\n"
         "Contestant.measure_round = stopped\n"
-        f"main(['bench', {str(tmp_path / 'n.onnx')!r}, '--out', {str(tmp_path / 'out')!r}, '--size', '16x16',\n"
+        f"main(['bench', {str(folder / 'n.onnx')!r}, '--out', {str(folder / 'out')!r}, '--size', '16x16',\n"
         "      '--min-runs', '16', '--min-seconds', '0'])\n"
     )
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
@@ -196,9 +222,57 @@ def test_the_command_ends_as_one_that_was_stopped_and_leaves_its_report(tmp_path
         check=False,
         start_new_session=True,
     )
-    assert done.returncode == 128 + signal.SIGTERM
-    assert "Stopping: a report of what was measured follows." in done.stderr
-    assert "2 of 8 rounds" in done.stdout
-    (engine,) = read_report(tmp_path / "out/report.json").engines
-    assert len(engine.latency.rounds_ms) == 2
-    assert (tmp_path / "out/report.html").is_file()
+
+
+@pytest.mark.usefixtures("_every_version")
+def test_what_is_kept_of_a_run_is_part_of_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.onnx", "b.onnx", "fails.onnx"):
+        (tmp_path / name).write_bytes(b"an engine")
+    versions: list[Report] = []
+
+    def kept(path: Path, text: str) -> None:
+        write_text(path, text)
+        versions.append(read_report(path))
+
+    monkeypatch.setattr(unfinished, "write_text", kept)
+    options = BenchOptions((), tmp_path, tmp_path / "bench", None, None, 24, 32, 16, 0.01, None)
+    report = campaign.run_bench(options, OpenFake)
+    assert [(version.settings.rounds, version.engines[0].quality.images) for version in versions] == [
+        *((number, 1) for number in range(1, 9)),
+        *((8, number) for number in range(2, IMAGES + 1)),
+    ]
+    assert versions[-1].not_measured == report.not_measured
+    for version in versions:
+        assert all(engine.layers == not_told("the run ended before") for engine in version.engines)
+        for part, whole in zip(version.engines, report.engines, strict=True):
+            assert part.latency.rounds_ms == whole.latency.rounds_ms[: version.settings.rounds]
+            assert part.quality.rows == whole.quality.rows[: part.quality.images]
+            assert part.peak_host_memory == whole.peak_host_memory
+    assert [engine.measurement for engine in versions[-1].engines] == [engine.measurement for engine in report.engines]
+    assert [version.engines[0].measurement for version in versions[:8]] == [None] * 8
+
+
+@pytest.fixture
+def _every_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unfinished, "EVERY_S", 0.0)
+
+
+def test_a_version_is_written_now_and_then_and_a_full_disk_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds, made = [0.0], []
+    monkeypatch.setattr("drc_deploy.bench.unfinished.time.monotonic", lambda: seconds[0])
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "out", tmp_path / "file/out"):
+        kept = Unfinished(folder)
+        for seconds[0] in (0.0, 4.0, 9.9, 10.0, 12.0, 25.0):
+
+            def so_far() -> Report:
+                made.append(seconds[0])
+                return made_report()
+
+            kept.keep(so_far)
+        assert kept.path.exists() == (folder.parent == tmp_path)
+        kept.forget()
+        assert not kept.path.exists()
+    assert made == [0.0, 10.0, 25.0] * 2
