@@ -7,7 +7,7 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from drc_deploy.bench.subjects import fit_to_size
-from drc_deploy.engine_info import INPUT_NAME, EngineInfo
+from drc_deploy.engine_info import INPUT_NAME
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.runtime.backend import Pixels
+from drc_deploy.runtime.backend import Backend, LayerRun, Pixels
 
 LARGEST_PX = 128
 """Longest side of the profiled input: the shares hardly depend on it, the time does."""
@@ -30,7 +30,6 @@ KERNEL = "_kernel_time"
 WHY_NOT = {
     "ONNX Runtime CUDA": "ONNX Runtime's profile of a GPU tells when its kernels were queued, not how long they took",
     "ONNX Runtime OpenVINO": "OpenVINO computes the whole graph as one node of ONNX Runtime",
-    "TensorRT": "a plan is not profiled here; `trtexec --loadEngine=FILE --dumpProfile` prints its layers",
     "torch": "a checkpoint runs as a whole; export it to see its layers",
 }
 """Beginning of the name of a device -> why its layers are not told."""
@@ -61,27 +60,41 @@ def not_told(reason: str) -> LayerProfile:
     return LayerProfile((), f"unavailable: {reason.rstrip('.')}")
 
 
-def profile_layers(path: Path, device: str, info: EngineInfo, image: UInt8Image, threads: int | None) -> LayerProfile:
-    """Profile an engine file.
+def profile_layers(path: Path, backend: Backend, image: UInt8Image, threads: int | None) -> LayerProfile:
+    """Profile an engine.
 
     Args:
-        path: the file.
-        device: what computes it, as its backend tells.
-        info: what the network is.
+        path: its file, which ONNX Runtime loads once more: a session is profiled from its start or not at all.
+        backend: the engine, which TensorRT profiles as it is.
         image: (H, W, 3) uint8 RGB, of which the middle is taken.
         threads: CPU threads; None leaves the choice to the library.
 
     Raises:
+        ArtefactError: the library refused to compute.
         OSError: the library's profile cannot be written or read.
     """
-    if device != ONNX_ON_CPU:
-        why = (reason for start, reason in WHY_NOT.items() if device.startswith(start))
-        return not_told(next(why, f"{device} does not tell"))
+    device, info = backend.device, backend.info
     height, width = info.tile or (min(image.shape[0], LARGEST_PX), min(image.shape[1], LARGEST_PX))
     batch = fit_to_size(image, height, width)[np.newaxis].astype(info.io_dtype)
-    layers, runs = _profile_onnx(path, batch, threads)
+    if device == ONNX_ON_CPU:
+        layers, runs = _profile_onnx(path, batch, threads)
+        whose = "ONNX Runtime's own profile"
+    elif told := backend.time_layers(batch, RUNS + 1):
+        layers, runs = fastest_layers(told), RUNS
+        whose = "The library's own profile, without CUDA graphs,"
+    else:
+        why = (reason for start, reason in WHY_NOT.items() if device.startswith(start))
+        return not_told(next(why, f"{device} does not tell"))
     what = f"the fastest of {runs} runs of each layer, on {width}x{height} pixels"
-    return LayerProfile(layers, f"ONNX Runtime's own profile after the timing: {what}")
+    return LayerProfile(layers, f"{whose} after the timing: {what}")
+
+
+def fastest_layers(runs: Sequence[Sequence[LayerRun]]) -> tuple[LayerTime, ...]:
+    """Give the layers of several runs of the same network; the first run counts for nothing."""
+    return tuple(
+        LayerTime(same[0].name, same[0].operation, min(layer.ms for layer in same))
+        for same in zip(*runs[1:], strict=True)
+    )
 
 
 def _profile_onnx(path: Path, batch: Pixels, threads: int | None) -> tuple[tuple[LayerTime, ...], int]:

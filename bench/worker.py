@@ -193,8 +193,8 @@ class Session:
         return Memory(peak_host_memory(), device, self._system_memory.growth, self._engine.backend.gpu_memory)
 
     def profile_layers(self, path: Path, image: UInt8Image, threads: int | None) -> LayerProfile:
-        """Load ``path``, the file of this engine, once more and tell the time of its layers."""
-        return profile_layers(path, self._engine.device, self._engine.info, image, threads)
+        """Tell the time of the layers of this engine, whose file is ``path``."""
+        return profile_layers(path, self._engine.backend, image, threads)
 
 
 class EngineProcess:

@@ -1,6 +1,5 @@
 """In which precision a plan's layers really compute."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -10,7 +9,7 @@ from typing import Any, Literal
 from drc_deploy.engine_info import PlanOptions, Precision
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.libraries import Library
-from drc_deploy.runtime.tensorrt_plan import make_runtime
+from drc_deploy.runtime.tensorrt_plan import inspected_layers, make_runtime
 
 INT8, OTHER = "int8", "other"
 _KINDS = tuple(
@@ -102,15 +101,6 @@ def parse_inspection(text: str) -> LayerPrecision | None:
     """Read the inspector's JSON, in the layouts of TensorRT 8 to 11; None when no convolution is told apart."""
     found = _count([(_is_convolution(layer), _compute_kind(layer)) for layer in inspected_layers(text)], "engine")
     return found if found.convolutions else None
-
-
-def inspected_layers(text: str) -> list[dict[str, Any]]:
-    """Give the layers of the inspector's JSON that it tells more of than their names."""
-    try:
-        layers = list(json.loads(text)["Layers"])
-    except (ValueError, KeyError, TypeError):
-        return []
-    return [layer for layer in layers if isinstance(layer, dict)]
 
 
 def _is_convolution(layer: Mapping[str, Any]) -> bool:

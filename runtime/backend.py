@@ -1,6 +1,7 @@
 """The seam between the upscaler and what computes: one protocol, and the choice by file suffix."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -19,6 +20,15 @@ Pixels = NDArray[Any]
 """uint8, uint16 or float32 samples; what shape and which of the three is said where it is used."""
 
 BackendType = TypeVar("BackendType", bound="Backend")
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRun:
+    """One layer in one run of a network."""
+
+    name: str
+    operation: str
+    ms: float
 
 
 class Backend(Protocol):
@@ -58,6 +68,17 @@ class Backend(Protocol):
     @property
     def device_times(self) -> "DeviceTimes | None":
         """How long the parts of the latest call took by the device's own clock; None where that is not known."""
+        return None
+
+    def time_layers(self, batch: Pixels, runs: int) -> list[list[LayerRun]] | None:
+        """Run a batch, as for ``run``, so many times beside what is kept for speed, and time each layer.
+
+        Returns:
+            For each run the layers in their order; None where the backend does not tell.
+
+        Raises:
+            ArtefactError: the library refused to compute.
+        """
         return None
 
     def run(self, batch: Pixels) -> Pixels:

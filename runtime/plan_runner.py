@@ -10,7 +10,7 @@ from typing import Any
 
 from drc_deploy.engine_info import EXACT_SUFFIX, INPUT_NAME, NO_OPTIONS, PlanSidecar, read_sidecar
 from drc_deploy.errors import ArtefactError, MissingDependencyError
-from drc_deploy.runtime.backend import Pixels
+from drc_deploy.runtime.backend import LayerRun, Pixels
 from drc_deploy.runtime.cuda_graphs import GraphRecorder, RepeatedCall, load_graph_api
 from drc_deploy.runtime.cuda_lanes import DeviceTimes, Lane
 from drc_deploy.runtime.cuda_memory import CudaDevice
@@ -160,6 +160,27 @@ class PlanRunner:
                 with self._running():
                     lane.finish()
 
+    def time_layers(self, feeds: Feeds, runs: int) -> list[list[LayerRun]]:
+        """Compute the same ``runs`` times, and give for each time what every layer took.
+
+        Raises:
+            ArtefactError: the library or the driver refused.
+        """
+        with self._running():
+            return self._time_layers(feeds, runs)
+
+    def _time_layers(self, feeds: Feeds, runs: int) -> list[list[LayerRun]]:
+        """As ``time_layers``; the execution context goes at the end, while the CUDA context is still current."""
+        loaded, lane = self._loaded, self._lanes[0]
+        batch = self.memory.batch if loaded.fixed_batch else len(feeds[INPUT_NAME])
+        clock = loaded.bind_timed(batch, lane.addresses, self._scratch_memory())
+        found = []
+        for _ in range(runs):
+            lane.start(feeds, {}, lambda: clock.enqueue(lane.stream_handle), self._latest)
+            lane.finish()
+            found.append(clock.read())
+        return found
+
     def _start(self, lane: Lane, feeds: Feeds, counts: Mapping[str, int]) -> None:
         """Queue the way of a call through the GPU."""
         batch = self.memory.batch if self._loaded.fixed_batch else len(feeds[INPUT_NAME])
@@ -171,10 +192,12 @@ class PlanRunner:
         """Give the call of a lane for a size of batch, made when it is needed first."""
         key = self._lanes.index(lane), batch
         if key not in self._calls:
-            scratch = Scratch(int(self._scratch), self.memory.scratch)
-            enqueue = self._loaded.bind(batch, lane.addresses, scratch)
+            enqueue = self._loaded.bind(batch, lane.addresses, self._scratch_memory())
             self._calls[key] = RepeatedCall(enqueue, lane.stream_handle, self._recorder)
         return self._calls[key]
+
+    def _scratch_memory(self) -> Scratch:
+        return Scratch(int(self._scratch), self.memory.scratch)
 
     def _results(self, lane: Lane, counts: Mapping[str, int]) -> list[Pixels]:
         """Wait for a call and give its results."""

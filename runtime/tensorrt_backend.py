@@ -7,7 +7,7 @@ from pathlib import Path
 
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, EngineInfo
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.backend import Backend, Pixels, check_batch
+from drc_deploy.runtime.backend import Backend, LayerRun, Pixels, check_batch
 from drc_deploy.runtime.cuda_lanes import DeviceTimes
 from drc_deploy.runtime.gpu_memory import GpuMemory
 from drc_deploy.runtime.plan_runner import Feeds, PlanRunner
@@ -55,6 +55,10 @@ class TensorRTBackend(Backend):
     def gpu_memory(self) -> GpuMemory:
         """What the plan takes of the GPU."""
         return self._runner.memory
+
+    def time_layers(self, batch: Pixels, runs: int) -> list[list[LayerRun]]:
+        """Time each layer, without CUDA graphs; see ``Backend.time_layers``."""
+        return self._runner.time_layers(self._feeds(batch), runs)
 
     def run(self, batch: Pixels) -> Pixels:
         """Upscale a batch; see ``Backend.run``."""

@@ -4,6 +4,7 @@ Only attributes that exist in TensorRT 8.6 to 11.4 and in TensorRT-RTX are used.
 """
 
 import importlib
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 
 from drc_deploy.engine_info import INPUT_NAME, PlanOptions
 from drc_deploy.errors import ArtefactError, MissingDependencyError
+from drc_deploy.runtime.backend import LayerRun
 
 _INSTALL = {
     "tensorrt": "pip install 'drc-deploy[trt]' (on a Jetson: the TensorRT of its JetPack)",
@@ -107,9 +109,9 @@ class LoadedPlan:
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise self._failure("cannot load the plan")
-        self._config = self._runtime_config()
+        self._config = self._runtime_config(replays=True)
         self.engine_bytes = self._weights_size() or len(plan)
-        self._spare = self._new_context()
+        self._spare = self._new_context(self._config)
         self.inputs = self._read_inputs()
         lr = self.inputs[INPUT_NAME]
         self.batch, self.fixed_batch = lr.shape[0], not lr.batched
@@ -131,13 +133,14 @@ class LoadedPlan:
         """Whether the library replays CUDA graphs by itself."""
         return self._config is not None
 
-    def _runtime_config(self) -> Any | None:
-        """Let a library that records CUDA graphs by itself do so; None for others, which take no such settings."""
+    def _runtime_config(self, *, replays: bool) -> Any | None:
+        """Let a library that records CUDA graphs by itself do so, or not; None for others, which cannot."""
         trt = self._library
         if not hasattr(trt, "CudaGraphStrategy"):
             return None
         config = self._engine.create_runtime_config()
-        config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        strategies = trt.CudaGraphStrategy
+        config.cuda_graph_strategy = strategies.WHOLE_GRAPH_CAPTURE if replays else strategies.DISABLED
         config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         # Kernels that are compiled for one context serve the others.
         config.set_runtime_cache(config.create_runtime_cache())
@@ -148,10 +151,10 @@ class LoadedPlan:
             return None
         return int(self._engine.get_engine_stat(self._library.EngineStat.TOTAL_WEIGHTS_SIZE))
 
-    def _new_context(self) -> Any:
+    def _new_context(self, config: Any | None) -> Any:
         """Make an execution context without scratch memory, which all of them share."""
-        if self._config is not None:
-            context = self._engine.create_execution_context(self._config)
+        if config is not None:
+            context = self._engine.create_execution_context(config)
         elif hasattr(self._library, "ExecutionContextAllocationStrategy"):
             strategy = self._library.ExecutionContextAllocationStrategy.USER_MANAGED
             context = self._engine.create_execution_context(strategy)
@@ -232,7 +235,24 @@ class LoadedPlan:
         Returns:
             What queues the call on the stream of a handle. It raises ArtefactError where the library refuses.
         """
-        context, self._spare = self._spare or self._new_context(), None
+        context, self._spare = self._spare or self._new_context(self._config), None
+        return self._bind(context, batch, addresses, scratch)
+
+    def bind_timed(self, batch: int, addresses: Mapping[str, int], scratch: Scratch) -> "LayerClock":
+        """Prepare a call as ``bind`` does, of which every layer is timed; it is never a CUDA graph."""
+        context = self._new_context(self._runtime_config(replays=False))
+        clock = LayerClock(self._library, self._operations())
+        context.profiler = clock.profiler
+        clock.enqueue = self._bind(context, batch, addresses, scratch)
+        return clock
+
+    def _operations(self) -> dict[str, str]:
+        """Give the kind of each layer by its name, as far as the engine was built to tell."""
+        inspector = self._engine.create_engine_inspector()
+        text = inspector.get_engine_information(self._library.LayerInformationFormat.JSON)
+        return {str(layer.get("Name")): str(layer.get("LayerType", "")) for layer in inspected_layers(text)}
+
+    def _bind(self, context: Any, batch: int, addresses: Mapping[str, int], scratch: Scratch) -> Callable[[int], None]:
         self._set_shapes(context, batch)
         for name, address in addresses.items():
             if not context.set_tensor_address(name, address):
@@ -255,6 +275,46 @@ class LoadedPlan:
         self._spare = self._config = None
         self._engine = None
         self._runtime = None
+
+
+class LayerClock:
+    """What a call tells of the time of its layers.
+
+    Attributes:
+        profiler: What an execution context reports to.
+        enqueue: Queues the call on the stream of a handle, and waits for it.
+    """
+
+    enqueue: Callable[[int], None]
+
+    def __init__(self, library: ModuleType, operations: Mapping[str, str]) -> None:
+        self._runs: list[LayerRun] = []
+        runs = self._runs
+        base: Any = library.IProfiler
+
+        class _Profiler(base):  # type: ignore[misc]
+            def __init__(self) -> None:
+                base.__init__(self)
+
+            def report_layer_time(self, layer_name: str, ms: float) -> None:
+                runs.append(LayerRun(layer_name, operations.get(layer_name) or "layer", ms))
+
+        self.profiler = _Profiler()
+
+    def read(self) -> list[LayerRun]:
+        """Give the layers of the latest call."""
+        latest = self._runs[:]
+        self._runs.clear()
+        return latest
+
+
+def inspected_layers(text: str) -> list[dict[str, Any]]:
+    """Give the layers of an engine inspector's JSON that it tells more of than their names."""
+    try:
+        layers = list(json.loads(text)["Layers"])
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [layer for layer in layers if isinstance(layer, dict)]
 
 
 def make_runtime(library: ModuleType, logger: Any, options: PlanOptions) -> Any:

@@ -16,6 +16,7 @@ VERSIONS = sorted(path.stem for path in LISTINGS.glob("tensorrt-*.txt"))
 
 UNLISTED = {
     "ILogger": {"INTERNAL_ERROR", "ERROR", "WARNING"},
+    "IProfiler": {"report_layer_time"},
     "Logger": {"ERROR"},
     "LayerType": {"CONVOLUTION"},
     "TensorIOMode": {"INPUT", "OUTPUT"},

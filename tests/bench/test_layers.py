@@ -10,7 +10,8 @@ from onnx import TensorProto, helper
 
 from drc_deploy.bench.layers import KERNEL, ONNX_ON_CPU, layer_times, profile_layers
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
-from drc_deploy.runtime.fake_backend import fake_info
+from drc_deploy.runtime.backend import Backend, LayerRun, Pixels
+from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (200, 64, 3), np.uint8)
 
@@ -18,6 +19,17 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (200, 64, 3), np.uint8)
 def event(name: str, index: int, microseconds: int, category: str = "Node") -> dict[str, Any]:
     args = {"node_index": str(index), "op_name": "Conv"}
     return {"cat": category, "name": name + KERNEL, "dur": microseconds, "args": args}
+
+
+def told_by(device: str, **info: Any) -> Backend:
+    """Give a backend that says what it computes on."""
+
+    class Elsewhere(FakeBackend):
+        @property
+        def device(self) -> str:
+            return device
+
+    return Elsewhere(fake_info(**info))
 
 
 @pytest.fixture
@@ -50,7 +62,7 @@ def network(tmp_path: Path) -> Path:
 
 def test_the_layer_that_multiplies_more_takes_longer(network: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = set(network.parent.iterdir())
-    profile = profile_layers(network, ONNX_ON_CPU, fake_info(), IMAGE, 1)
+    profile = profile_layers(network, told_by(ONNX_ON_CPU), IMAGE, 1)
     times = {layer.name.removesuffix("_nchwc"): layer.fastest_ms for layer in profile.layers}
     assert times[OUTPUT_NAME] > 4 * times["wide"] > 0  # ONNX Runtime calls them by what they give
     assert "64x128 pixels" in profile.note  # of 200 rows the middle 128
@@ -64,7 +76,7 @@ def test_an_engine_for_sixteen_bits_is_fed_with_what_it_takes(tmp_path: Path) ->
     graph = helper.make_graph([helper.make_node("Neg", [INPUT_NAME], [OUTPUT_NAME])], "g", [floats], [given])
     path = tmp_path / "network.float.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    profile = profile_layers(path, ONNX_ON_CPU, fake_info(io_dtype="float32", tile=(8, 16)), IMAGE, None)
+    profile = profile_layers(path, told_by(ONNX_ON_CPU, io_dtype="float32", tile=(8, 16)), IMAGE, None)
     assert [layer.operation for layer in profile.layers] == ["Neg"]
     assert "16x8 pixels" in profile.note
 
@@ -83,10 +95,27 @@ def test_two_layers_of_one_name_are_two() -> None:
     assert len(layer_times([event("a", index, 10) for index in (1, 2, 1, 2)])) == 2
 
 
+def test_a_backend_that_times_its_layers_is_asked(tmp_path: Path) -> None:
+    times = [[9.0, 0.1], [3.0, 2.0], [4.0, 1.0], [5.0, 3.0], [6.0, 3.0], [7.0, 3.0]]
+    asked: list[tuple[tuple[int, ...], int]] = []
+
+    class Plan(FakeBackend):
+        def time_layers(self, batch: Pixels, runs: int) -> list[list[LayerRun]]:
+            asked.append((batch.shape, runs))
+            return [[LayerRun("a", "Conv", a), LayerRun("b", "layer", b)] for a, b in times]
+
+    profile = profile_layers(tmp_path / "x.plan", Plan(fake_info(tile=(8, 16))), IMAGE, None)
+    assert asked == [((1, 8, 16, 3), len(times))]
+    assert [(layer.name, layer.operation, layer.fastest_ms) for layer in profile.layers] == [
+        ("a", "Conv", 3.0),
+        ("b", "layer", 1.0),
+    ]
+    assert "16x8 pixels" in profile.note
+
+
 @pytest.mark.parametrize(
     ("device", "words"),
     [
-        ("TensorRT NVIDIA H200", "trtexec"),
         ("ONNX Runtime CUDAExecutionProvider", "queued"),
         ("ONNX Runtime OpenVINOExecutionProvider", "one node"),
         ("torch cpu", "export it"),
@@ -94,7 +123,7 @@ def test_two_layers_of_one_name_are_two() -> None:
     ],
 )
 def test_a_device_that_does_not_tell_says_why(device: str, words: str) -> None:
-    profile = profile_layers(Path("none.onnx"), device, fake_info(), IMAGE, None)
+    profile = profile_layers(Path("none.onnx"), told_by(device), IMAGE, None)
     assert profile.layers == ()
     assert profile.note.startswith("unavailable: ")
     assert words in profile.note
@@ -103,8 +132,8 @@ def test_a_device_that_does_not_tell_says_why(device: str, words: str) -> None:
 def test_finding_out_that_there_is_no_profile_imports_no_onnx_runtime() -> None:
     code = (
         "import sys, numpy; from pathlib import Path; from drc_deploy.bench.layers import profile_layers;"
-        "from drc_deploy.runtime.fake_backend import fake_info;"
-        "profile_layers(Path('x'), 'fake', fake_info(), numpy.zeros((8, 8, 3), numpy.uint8), None);"
+        "from drc_deploy.runtime.fake_backend import FakeBackend, fake_info;"
+        "profile_layers(Path('x'), FakeBackend(fake_info()), numpy.zeros((8, 8, 3), numpy.uint8), None);"
         "assert 'onnxruntime' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

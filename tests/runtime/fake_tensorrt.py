@@ -27,6 +27,7 @@ def plan_bytes(shape: tuple[int, ...] = (-1, 8, 8, 3), **changes: Any) -> bytes:
         "names": ["lr", "sr"],
         "scratch": 1000,
         "runs": True,
+        "layers": [{"Name": "body", "LayerType": "CaskConvolution"}, "tail"],
     }
     return json.dumps({**fields, **changes}).encode()
 
@@ -64,6 +65,11 @@ class _Logger:
         raise NotImplementedError
 
 
+class _Profiler:
+    def report_layer_time(self, layer_name: str, ms: float) -> None:
+        raise NotImplementedError
+
+
 def install(version: str, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     """Put the fake in the place of ``tensorrt`` or ``tensorrt_rtx`` for one test."""
     listing = read_listing(version)
@@ -71,6 +77,7 @@ def install(version: str, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> ty
     content = {
         "__version__": listing.version,
         "ILogger": _Logger,
+        "IProfiler": _Profiler,
         "TensorIOMode": _Mode,
         **{name: enum.Enum(name, members) for name, members in listing.enums.items()},
         "Runtime": lambda logger: _Runtime(library, cuda, listing.classes, logger),
@@ -164,20 +171,42 @@ class _Engine(_Listed):
     def create_runtime_config(self) -> _Config:
         return _Config(self._classes["IRuntimeConfig"])
 
+    def create_engine_inspector(self) -> "_Inspector":
+        return _Inspector(self._library, self._plan["layers"])
+
     def create_execution_context(self, how: Any) -> "_Context | None":
+        replays = False
         managed = self._library.ExecutionContextAllocationStrategy.USER_MANAGED
         if isinstance(how, _Config):
-            assert how.cuda_graph_strategy == self._library.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
             assert how._cache is not None
-            how = how._strategy
+            how, replays = how._strategy, how.cuda_graph_strategy != self._library.CudaGraphStrategy.DISABLED
         assert how == managed
-        return None if self._plan.get("no_context") else _Context(self._plan, self._cuda, self._classes)
+        return self._new_context(replays=replays)
+
+    def _new_context(self, *, replays: bool = False) -> "_Context | None":
+        if self._plan.get("no_context"):
+            return None
+        context = _Context(self._plan, self._cuda, self._classes)
+        context._replays = replays
+        return context
 
     def create_execution_context_without_device_memory(self) -> "_Context | None":
-        return None if self._plan.get("no_context") else _Context(self._plan, self._cuda, self._classes)
+        return self._new_context()
+
+
+class _Inspector:
+    def __init__(self, library: Any, layers: list[Any]) -> None:
+        self._library, self._layers = library, layers
+
+    def get_engine_information(self, kind: Any) -> str:
+        assert kind == self._library.LayerInformationFormat.JSON
+        return json.dumps({"Layers": self._layers})
 
 
 class _Context(_Listed):
+    profiler: _Profiler | None = None
+    _replays = False
+
     def __init__(self, plan: dict[str, Any], cuda: FakeCuda, classes: dict[str, frozenset[str]]) -> None:
         self._plan, self._cuda = plan, cuda
         self._allowed = classes["IExecutionContext"]
@@ -228,6 +257,12 @@ class _Context(_Listed):
         self._cuda.need_context()
         assert len(self._cuda.memory[self._scratch]) >= self._needed
         stream = self._cuda.streams[stream_handle]
+        if self.profiler is not None:
+            assert not self._replays, "a graph of the library's own tells no layers"
+            self._cuda.turns["profiled"] = self._cuda.turns.get("profiled", 0) + 1
+            for index, layer in enumerate(self._plan["layers"]):
+                name = layer["Name"] if isinstance(layer, dict) else layer
+                self.profiler.report_layer_time(name, (index + 1) / self._cuda.turns["profiled"])
         stream.add(self._work)
         return bool(self._plan["runs"]) and not (self._plan.get("fails_recorded") and stream.captured is not None)
 

@@ -49,6 +49,21 @@ def test_replays_give_what_ordinary_calls_gave(exported: ExportResult) -> None:
         assert all(call._graph is not None for call in calls)
 
 
+def test_layers_take_about_as_long_as_the_call(exported: ExportResult) -> None:
+    with open_plan(exported) as backend:
+        before = backend.run(tiles(4))
+        for _ in range(20):
+            backend.run(tiles(4))
+        runs = backend.time_layers(tiles(4), 6)
+        assert np.array_equal(backend.run(tiles(4)), before)
+        assert backend.device_times is not None
+        compute_ms = backend.device_times.compute_ms
+    assert len({tuple(layer.name for layer in run) for run in runs}) == 1
+    assert {layer.operation for layer in runs[0]} != {"layer"}
+    # Each layer is slowed down by its events; copies of a graph run without gaps.
+    assert 0.5 * compute_ms < min(sum(layer.ms for layer in run) for run in runs) < 5 * compute_ms
+
+
 def test_tiles_of_the_exact_plan_are_within_a_grey_level_of_the_whole_image(exported: ExportResult) -> None:
     image = read_rgb(sample_images()[0])[100:250, 60:200]
     with Upscaler.open(exported.onnx, tile=256) as whole:

@@ -11,7 +11,7 @@ import pytest
 
 from drc_deploy.engine_info import PlanOptions, PlanSidecar, sidecar_path
 from drc_deploy.errors import ArtefactError, MissingDependencyError
-from drc_deploy.runtime.backend import open_backend
+from drc_deploy.runtime.backend import LayerRun, open_backend
 from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
 from drc_deploy.runtime.gpu_memory import MAX_LANES
 from drc_deploy.runtime.tensorrt_backend import TensorRTBackend
@@ -69,6 +69,34 @@ def test_every_version_computes_the_same_with_only_the_attributes_it_has(
         for count in (1, 4, 2):
             batch = noise(count, 8, 8, 3)
             assert np.array_equal(backend.run(batch), reference.run(batch))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("shape", [(-1, 8, 8, 3), (4, 8, 8, 3)])
+def test_layers_are_timed_beside_the_graphs_of_ordinary_calls(
+    version: str, shape: tuple[int, ...], cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    library = fake_tensorrt.install(version, cuda, monkeypatch)
+    batch = noise(2, 8, 8, 3)
+    with open_backend(write_plan(tmp_path, plan_bytes(shape), builder=library.__name__)) as backend:
+        before = backend.run(batch)
+        runs = backend.time_layers(batch, 3)
+        assert np.array_equal(backend.run(batch), before)
+        assert cuda.turns["profiled"] == 3  # and none of the ordinary calls
+    assert runs == [
+        [LayerRun("body", "CaskConvolution", 1 / run), LayerRun("tail", "layer", 2 / run)] for run in (1, 2, 3)
+    ]
+
+
+def test_layers_of_a_plan_that_fails_are_an_error(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
+    with (
+        open_backend(write_plan(tmp_path, plan_bytes(runs=False))) as backend,
+        pytest.raises(ArtefactError, match="failed to run the engine"),
+    ):
+        backend.time_layers(noise(1, 8, 8, 3), 2)
 
 
 def test_an_image_of_any_size_goes_through_fixed_tiles(
