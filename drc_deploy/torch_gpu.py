@@ -22,8 +22,13 @@ def prepare_gpu(precision: Precision) -> None:
     """
     # TF32 has 11 bits: an image in 0..255 would be rounded to an eighth of a grey level.
     torch.backends.cudnn.allow_tf32 = False
-    if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+    if precision == "bf16" and not has_bf16():
         raise MissingDependencyError("this GPU does not compute in bfloat16.", "Use --precision fp16 or fp32.")
+
+
+def has_bf16() -> bool:
+    """Tell whether the GPU computes in bfloat16 itself; this starts CUDA."""
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def warm_up(run: Callable[[], object]) -> None:

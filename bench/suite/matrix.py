@@ -1,10 +1,11 @@
-"""The matrix: every engine file x tile x batch x provider, as data, before anything is loaded."""
+"""The matrix: every engine file x precision x tile x batch x provider, as data, before anything is loaded."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drc_deploy.bench.subjects import Subject
+from drc_deploy.bench.suite.halves import NO_HALVES, Halves
 from drc_deploy.bench.suite.record import Case, LeftOut
 from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.engine_info import METADATA_KEY, EngineInfo, read_sidecar
@@ -75,13 +76,16 @@ def _read_info(path: Path) -> EngineInfo | None:
     return EngineInfo.from_json(metadata[METADATA_KEY], str(path))
 
 
-def plan_matrix(files: Sequence[EngineFile], size: tuple[int, int], *, cpu_too: bool) -> Matrix:
+def plan_matrix(
+    files: Sequence[EngineFile], size: tuple[int, int], *, cpu_too: bool, halves: Halves = NO_HALVES
+) -> Matrix:
     """Plan all cases.
 
     Args:
         files: the engines.
         size: height and width of the image that latency is measured on.
         cpu_too: whether ONNX Runtime has another provider than its CPU provider, so that both are to be measured.
+        halves: the half precisions of checkpoints, where there are any.
     """
     first: dict[str, EngineFile] = {}
     left_out = [] if cpu_too else [LeftOut("providers", "ONNX Runtime has its CPU provider only here")]
@@ -93,15 +97,23 @@ def plan_matrix(files: Sequence[EngineFile], size: tuple[int, int], *, cpu_too: 
             continue
         if not file.any_size:
             left_out.append(LeftOut(f"{file.subject.name}, tiles", "it takes one size only"))
-        networks.setdefault(file.network, []).extend(_cases(file, size, cpu_too))
-    tiles = [side for side in TILES_PX if side >= max(size)]
-    if tiles:
-        reason = f"the input of {size[1]}x{size[0]} is no larger"
-        left_out.append(LeftOut(f"tiles of {' and '.join(map(str, tiles))}", reason))
+        networks.setdefault(file.network, []).extend(_cases(file, size, cpu_too, halves))
+    left_out += halves.left_out
+    left_out += _tiles_left_out(size, halves)
     return Matrix(tuple(group for cases in networks.values() for group in _groups(cases)), tuple(left_out))
 
 
-def _cases(file: EngineFile, size: tuple[int, int], cpu_too: bool) -> Iterator[PlannedCase]:
+def _tiles_left_out(size: tuple[int, int], halves: Halves) -> Iterator[LeftOut]:
+    tiles = [side for side in TILES_PX if side >= max(size)]
+    if tiles:
+        reason = f"the input of {size[1]}x{size[0]} is no larger"
+        yield LeftOut(f"tiles of {' and '.join(map(str, tiles))}", reason)
+    if halves.precisions and len(tiles) < len(TILES_PX):
+        reason = "the fp32 of the same checkpoint shows what they cost"
+        yield LeftOut(f"tiles of checkpoints in {' and '.join(halves.precisions)}", reason)
+
+
+def _cases(file: EngineFile, size: tuple[int, int], cpu_too: bool, halves: Halves) -> Iterator[PlannedCase]:
     """Give the cases of one file, first the one that `upscale` would take."""
     tiles = [side for side in TILES_PX if side < max(size)] if file.any_size else []
     onnx = file.subject.path.suffix == ".onnx"
@@ -111,10 +123,16 @@ def _cases(file: EngineFile, size: tuple[int, int], cpu_too: bool) -> Iterator[P
             yield _case(file, Case("", "default", tile, file.max_batch))
         if onnx and cpu_too and tile is None:
             yield _case(file, Case("", "cpu", None, None))
+    if file.subject.path.suffix == ".safetensors":
+        # Without tiles: what their borders add is the same share in any precision, and every case more makes it less
+        # likely that all ways of running a network fit into one group, where they take turns.
+        for precision in halves.precisions:
+            yield _case(file, Case("", "default", None, None, precision))
 
 
 def _case(file: EngineFile, case: Case) -> PlannedCase:
     parts = [file.subject.name]
+    parts += [case.precision] if case.precision else []
     parts += [f"tiles of {case.tile}"] if case.tile else []
     parts += [f"{case.batch} a call"] if case.batch else []
     parts += ["CPU provider"] if case.backend == "cpu" else []
@@ -131,8 +149,7 @@ def _groups(cases: Sequence[PlannedCase]) -> Iterator[tuple[PlannedCase, ...]]:
 
 
 def _named(planned: PlannedCase, group: str) -> PlannedCase:
-    case = planned.case
-    return PlannedCase(planned.subject, planned.sha256, Case(group, case.backend, case.tile, case.batch))
+    return replace(planned, case=replace(planned.case, group=group))
 
 
 def plan_text(matrix: Matrix) -> str:

@@ -12,7 +12,7 @@ from drc_deploy.runtime.backend import Backend, Pixels, open_backend
 
 @dataclass(frozen=True, slots=True)
 class OpenCase:
-    """Loads an engine file with the provider, tile and batch of a case."""
+    """Loads an engine file with the provider, tile, batch and precision of a case."""
 
     path: Path
     threads: int | None
@@ -22,15 +22,16 @@ class OpenCase:
         """Load it; a case that asks for nothing special is opened as `upscale` does."""
         from drc_deploy.runtime.upscaler import Upscaler
 
-        if self.case.batch is None and self.case.backend == "default":
-            return Upscaler.open(self.path, tile=self.case.tile, threads=self.threads)
+        case = self.case
+        if case.batch is None and case.backend == "default":
+            return Upscaler.open(self.path, tile=case.tile, threads=self.threads, precision=case.precision)
         backend = self._open_backend()
-        batched = backend if self.case.batch is None else _Batches(backend, self.case.batch)
-        return Upscaler(batched, tile=self.case.tile)
+        batched = backend if case.batch is None else _Batches(backend, case.batch)
+        return Upscaler(batched, tile=case.tile)
 
     def _open_backend(self) -> Backend:
         if self.case.backend == "default":
-            return open_backend(self.path, threads=self.threads)
+            return open_backend(self.path, threads=self.threads, precision=self.case.precision)
         from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
 
         return OnnxRuntimeBackend(self.path, threads=self.threads, cpu_only=True)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from drc_deploy.engine_info import Precision
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -16,6 +18,8 @@ class Case:
     """Largest side of a tile in input pixels; None: as large as the engine and memory allow."""
     batch: int | None
     """Tiles in a call; None: the backend's own choice."""
+    precision: Precision | None = None
+    """In which a checkpoint is computed; None: fp32, or what an exported file was exported in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from drc_deploy.bench.campaign import BenchOptions
 from drc_deploy.bench.machine import describe_machine
 from drc_deploy.bench.report import NotMeasured, Report
 from drc_deploy.bench.subjects import Subject, find_subjects
+from drc_deploy.bench.suite.halves import NO_HALVES, Halves, ask_torch
 from drc_deploy.bench.suite.matrix import EngineFile, Matrix, PlannedCase, plan_matrix, read_engine_file
 from drc_deploy.bench.suite.open_case import OpenCase
 from drc_deploy.bench.suite.record import Case, Group, Suite
@@ -30,10 +31,11 @@ OpenCaseOf = Callable[[Path, int | None, Case], OpenEngine]
 
 @dataclass(frozen=True, slots=True)
 class Doubles:
-    """What tests put in the place of networks and instruments."""
+    """What tests put in the place of networks, instruments and torch."""
 
     open_case: OpenCaseOf = OpenCase
     open_instruments: OpenInstruments = find_instruments
+    ask_torch: Callable[[], Halves] = ask_torch
 
 
 class MatrixSuite:
@@ -63,7 +65,13 @@ class MatrixSuite:
         subjects = find_subjects(options.engines, options.workdir)
         campaign.check_inputs(options)
         files, self._damaged = _read_files(subjects)
-        self.matrix: Matrix = plan_matrix(files, (options.height, options.width), cpu_too=_has_other_provider())
+        has_checkpoint = any(file.subject.path.suffix == ".safetensors" for file in files)
+        self.matrix: Matrix = plan_matrix(
+            files,
+            (options.height, options.width),
+            cpu_too=_has_other_provider(),
+            halves=doubles.ask_torch() if has_checkpoint else NO_HALVES,
+        )
 
     def reports(self) -> Iterator[Report]:
         """Measure group by group; give a report of all so far after each, of which only the last may be complete.

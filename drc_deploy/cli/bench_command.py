@@ -119,7 +119,8 @@ def command(
         raise UsageError("--suite-seconds is for suites.", "Give --suite matrix too.")
     if suite is not None and arguments["precision"] is not None:
         raise UsageError(
-            "a suite takes checkpoints in fp32, and exported files in their own precision.", "Leave --precision out."
+            "a suite takes checkpoints in every precision that this hardware has, and exported files in their own.",
+            "Leave --precision out.",
         )
     remote = take_remote(arguments)
     if suite is not None and remote:

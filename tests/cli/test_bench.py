@@ -104,6 +104,7 @@ def test_a_suite_measures_tiles_and_batches_of_the_same_images(
         ("--case-seconds", "inf"),
         ("--against", "everyone"),
         ("--suite", "all"),
+        ("--suite", "matrix", "--precision", "bf16"),
     ],
 )
 def test_impossible_suites_and_peers_are_wrong_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:

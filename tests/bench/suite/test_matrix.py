@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.bench.subjects import Subject
+from drc_deploy.bench.suite.halves import Halves
 from drc_deploy.bench.suite.matrix import LARGEST_GROUP, EngineFile, plan_matrix, plan_text, read_engine_file
+from drc_deploy.bench.suite.record import LeftOut
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of
 from drc_deploy.locate import SHIPPED
@@ -34,6 +36,36 @@ def test_the_cpu_is_measured_beside_another_provider_for_onnx_only() -> None:
     files = [file("a.onnx"), file("a.safetensors")]
     assert names(files, (32, 32), cpu_too=True) == [["a.onnx", "a.onnx, CPU provider", "a.safetensors"]]
     assert names(files, (32, 32)) == [["a.onnx", "a.safetensors"]]
+
+
+def test_a_checkpoint_is_planned_in_the_half_precisions_too_without_tiles() -> None:
+    files = [file("a.safetensors"), file("a.onnx"), file("a.plan", any_size=False)]
+    matrix = plan_matrix(files, (96, 128), cpu_too=False, halves=Halves(("fp16", "bf16")))
+    (group,) = matrix.groups
+    assert [(planned.subject.name, planned.case.precision, planned.case.tile) for planned in group] == [
+        ("a.safetensors", None, None),
+        ("a.safetensors, fp16", "fp16", None),
+        ("a.safetensors, bf16", "bf16", None),
+        ("a.onnx", None, None),
+        ("a.plan", None, None),
+        ("a.safetensors, tiles of 64", None, 64),
+        ("a.onnx, tiles of 64", None, 64),
+    ]
+    assert {planned.subject.path for planned in group[:3]} == {Path("a.safetensors")}
+    assert "tiles of checkpoints in fp16 and bf16" in [item.what for item in matrix.left_out]
+
+
+def test_what_is_not_worthwhile_here_is_left_out_with_its_reason() -> None:
+    slow = LeftOut("checkpoints in bf16", "it is slow here")
+    matrix = plan_matrix([file("a.safetensors")], (32, 32), cpu_too=True, halves=Halves((), (slow,)))
+    assert slow in matrix.left_out
+    assert "left out: checkpoints in bf16: it is slow here" in plan_text(matrix).splitlines()
+    assert not [item for item in matrix.left_out if item.what.startswith("tiles of checkpoints")]
+
+
+def test_no_tiles_are_left_out_of_half_precision_where_there_are_none() -> None:
+    matrix = plan_matrix([file("a.safetensors")], (64, 64), cpu_too=True, halves=Halves(("bf16",)))
+    assert [item.what for item in matrix.left_out] == ["tiles of 64 and 128 and 256"]
 
 
 def test_files_of_one_network_take_turns_and_those_of_two_do_not() -> None:

@@ -12,13 +12,15 @@ from drc_deploy import records
 from drc_deploy.bench.campaign import BenchOptions
 from drc_deploy.bench.report import REPORT_FILE, Report, read_report
 from drc_deploy.bench.suite import state
-from drc_deploy.bench.suite.record import Case
+from drc_deploy.bench.suite.halves import NO_HALVES, Halves
+from drc_deploy.bench.suite.open_case import OpenCase
+from drc_deploy.bench.suite.record import Case, LeftOut
 from drc_deploy.bench.suite.run import Doubles, MatrixSuite
 from drc_deploy.bench.worker import Engine
 from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo
 from drc_deploy.cli import bench_command
 from drc_deploy.errors import ArtefactError, OutputError
-from drc_deploy.locate import sample_images
+from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.pairs import Photograph
 from tests.bench.fakes import OpenFake
 
@@ -53,7 +55,7 @@ def options(tmp_path: Path) -> BenchOptions:
 
 
 def suite(options: BenchOptions, seconds: float | None = None) -> MatrixSuite:
-    return MatrixSuite(options, seconds, Doubles(OpenFakeCase))
+    return MatrixSuite(options, seconds, Doubles(OpenFakeCase, ask_torch=lambda: NO_HALVES))
 
 
 def finished(options: BenchOptions) -> Report:
@@ -132,6 +134,59 @@ def test_no_group_begins_after_the_time_is_over(options: BenchOptions) -> None:
     assert not report.suite.complete
 
 
+def with_bf16() -> Halves:
+    return Halves(("bf16",), (LeftOut("checkpoints in fp16", "it is slow here"),))
+
+
+def test_half_precision_is_a_case_of_its_own_in_the_report(options: BenchOptions) -> None:
+    (*_, report) = MatrixSuite(options, None, Doubles(OpenFakeCase, ask_torch=with_bf16)).reports()
+    assert report.suite
+    assert [(engine.name, engine.case and engine.case.precision) for engine in report.engines] == [
+        ("a.safetensors", None),
+        ("a.safetensors, bf16", "bf16"),
+        ("b.safetensors", None),
+        ("b.safetensors, bf16", "bf16"),
+    ]
+    assert report.suite.groups[0].cases == ("a.safetensors", "a.safetensors, bf16")
+    assert LeftOut("checkpoints in fp16", "it is slow here") in report.suite.left_out
+    assert records.from_dict(Report, records.to_dict(report), "itself") == report
+
+
+def test_a_report_from_before_there_were_precisions_still_reads(options: BenchOptions) -> None:
+    report = finished(options)
+    older = records.to_dict(report)
+    for engine in older["engines"]:
+        del engine["case"]["precision"]
+    assert records.from_dict(Report, older, "an older report") == report
+
+
+def test_torch_is_asked_only_where_there_is_a_checkpoint(options: BenchOptions) -> None:
+    def never() -> Halves:
+        raise AssertionError("there is no checkpoint")
+
+    for path in options.workdir.glob("*.safetensors"):
+        path.unlink()
+    (options.workdir / "a.plan").write_bytes(b"plan")
+    planned = MatrixSuite(options, None, Doubles(OpenFakeCase, ask_torch=never)).matrix
+    assert [case.subject.name for group in planned.groups for case in group] == ["a.plan"]
+
+
+def test_a_case_is_computed_in_its_precision() -> None:
+    pytest.importorskip("torch")
+    image = sample_images()[0]
+    pixels = Photograph(image).load(4).lr[:16, :24]
+    results = {}
+    for precision in (None, "bf16"):
+        case = Case("g", "default", None, None, precision)
+        engine = OpenCase(SHIPPED / "drn_xs.safetensors", 1, case)()
+        results[engine.info.precision] = engine(pixels).astype(int)
+        assert engine.device.endswith(engine.info.precision)
+        engine.close()
+    assert list(results) == ["fp32", "bf16"]
+    difference = np.abs(results["fp32"] - results["bf16"])
+    assert 0 < difference.max() <= 8  # really computed with fewer bits, and still the same picture
+
+
 @pytest.mark.slow
 def test_a_case_that_hangs_is_out_and_the_rest_goes_on(options: BenchOptions) -> None:
     (options.workdir / "a.safetensors").rename(options.workdir / "stalls.safetensors")
@@ -180,6 +235,6 @@ def test_ctrl_c_leaves_a_report_of_what_was_measured(options: BenchOptions, monk
     with pytest.raises(KeyboardInterrupt):
         bench_command._run_suite(options, None, as_json=True)
     report = read_report(options.out / REPORT_FILE)
-    assert names(report) == ["a.safetensors"]
+    assert {name.partition(",")[0] for name in names(report)} == {"a.safetensors"}  # also in what this machine has
     assert "incomplete" in report.warnings[0]
     assert (options.out / state.FOLDER).is_dir()
