@@ -7,7 +7,9 @@ from pathlib import Path
 from drc_deploy.bench.suite.record import Case
 from drc_deploy.bench.worker import Engine
 from drc_deploy.engine_info import EngineInfo
-from drc_deploy.runtime.backend import Backend, Pixels, open_backend
+from drc_deploy.runtime.backend import Backend, LayerRun, Pixels, open_backend
+from drc_deploy.runtime.cuda_lanes import DeviceTimes
+from drc_deploy.runtime.gpu_memory import GpuMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class OpenCase:
 
 
 class _Batches(Backend):
-    """A backend that asks for batches of a given size."""
+    """Another backend in everything, but that it asks for batches of a given size."""
 
     def __init__(self, backend: Backend, batch: int) -> None:
         self._backend, self._batch = backend, batch
@@ -61,6 +63,20 @@ class _Batches(Backend):
 
     def use_workers(self, count: int) -> None:
         self._backend.use_workers(count)
+
+    def give_back(self) -> None:
+        self._backend.give_back()
+
+    @property
+    def gpu_memory(self) -> GpuMemory | None:
+        return self._backend.gpu_memory
+
+    @property
+    def device_times(self) -> DeviceTimes | None:
+        return self._backend.device_times
+
+    def time_layers(self, batch: Pixels, runs: int) -> list[list[LayerRun]] | None:
+        return self._backend.time_layers(batch, runs)
 
     def run(self, batch: Pixels) -> Pixels:
         return self._backend.run(batch)

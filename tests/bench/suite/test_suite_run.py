@@ -1,7 +1,9 @@
 import dataclasses
+import inspect
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -13,7 +15,7 @@ from drc_deploy.bench.campaign import BenchOptions
 from drc_deploy.bench.report import REPORT_FILE, Report, read_report
 from drc_deploy.bench.suite import state
 from drc_deploy.bench.suite.halves import NO_HALVES, Halves
-from drc_deploy.bench.suite.open_case import OpenCase
+from drc_deploy.bench.suite.open_case import OpenCase, _Batches
 from drc_deploy.bench.suite.record import Case, LeftOut
 from drc_deploy.bench.suite.run import Doubles, MatrixSuite
 from drc_deploy.bench.worker import Engine
@@ -22,6 +24,8 @@ from drc_deploy.cli import bench_command
 from drc_deploy.errors import ArtefactError, OutputError
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.pairs import Photograph
+from drc_deploy.runtime.backend import Backend
+from drc_deploy.runtime.fake_backend import FakeBackend
 from tests.bench.fakes import OpenFake
 
 
@@ -238,3 +242,24 @@ def test_ctrl_c_leaves_a_report_of_what_was_measured(options: BenchOptions, monk
     assert {name.partition(",")[0] for name in names(report)} == {"a.safetensors"}  # also in what this machine has
     assert "incomplete" in report.warnings[0]
     assert (options.out / state.FOLDER).is_dir()
+
+
+def test_a_batch_size_changes_nothing_else_of_a_backend() -> None:
+    """A default of the base class that shone through would lose memory, events or layers of a GPU."""
+    told = {name for name in vars(Backend) if not name.startswith("_")}
+    assert told <= set(vars(_Batches))
+    inner = Mock(spec=FakeBackend)
+    batches = _Batches(inner, 3)
+    for name in sorted(told - {"preferred_batch"}):
+        member = getattr(batches, name)
+        if callable(vars(_Batches)[name]):
+            arguments = [object()] * (len(inspect.signature(member).parameters))
+            assert member(*arguments) is getattr(inner, name).return_value or name in (
+                "use_workers",
+                "give_back",
+                "close",
+            )
+            getattr(inner, name).assert_called_once_with(*arguments)
+        else:
+            assert member is getattr(inner, name)
+    assert batches.preferred_batch == 3
