@@ -5,7 +5,7 @@ import datetime
 import itertools
 import math
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from drc_deploy import __version__, pairs
 from drc_deploy.bench import crops, quality, verdict
-from drc_deploy.bench.contest import Contest, Contestant
+from drc_deploy.bench.contest import Contest, Contestant, Extent
 from drc_deploy.bench.crops import Choice, ErrorMaps
 from drc_deploy.bench.intervals import FEWEST_ROUNDS
 from drc_deploy.bench.machine import Machine, describe_machine
@@ -30,10 +30,10 @@ from drc_deploy.bench.torch_reference import TorchReferences
 from drc_deploy.bench.unfinished import Unfinished
 from drc_deploy.bench.worker import OpenEngine, OpenFile
 from drc_deploy.engine_info import Precision
-from drc_deploy.errors import UsageError
+from drc_deploy.errors import InputError, OutputError, UsageError
 from drc_deploy.files import check_writable
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.pairs import PairSource
+from drc_deploy.pairs import Pair, PairSource
 from drc_deploy.progress import Progress, progress
 
 ROUNDS = 8
@@ -109,11 +109,13 @@ def run_bench(
             "--precision is for checkpoints, and no engine here is one.", "Leave it out: exported files have their own."
         )
     check_inputs(options)
+    unfinished = Unfinished(options.out)
+    unfinished.forget()  # of another run
     entrants = []
     for subject in subjects:
         precision = options.precision if subject in checkpoints else None
         entrants.append((subject, open_engine(subject.path, options.threads, precision)))
-    return measure(options, entrants, open_instruments, stop=stop, unfinished=Unfinished(options.out))
+    return measure(options, entrants, open_instruments, stop=stop, unfinished=unfinished)
 
 
 def check_inputs(options: BenchOptions) -> None:
@@ -189,9 +191,18 @@ class _Campaign:
         self._bicubic_rows: dict[int, list[ImageQuality]] = {}
         self._bicubic_maps: dict[int, ErrorMaps] = {}
         self._input_image = ""
+        self._faults: list[str] = []
+        """Of what is beside the engines, and leaves something out of the report."""
 
     def run(self, *, with_crops: bool) -> Report:
         """Go through all phases."""
+        try:
+            return self._run(with_crops=with_crops)
+        except BaseException:
+            self._keep(at_once=True)
+            raise
+
+    def _run(self, *, with_crops: bool) -> Report:
         self._contest.each(self._find_sources)
         with progress("bench", self._step_count()) as bar:
             self._contest.each(partial(self._score_bicubic, bar=bar))
@@ -199,9 +210,11 @@ class _Campaign:
                 self._time(bar)
             self._watch.stop()
             self._score(bar)
+        self._keep(at_once=True)  # what follows is not worth the loss of what is there
         strips = tuple(strip for scale in self._scales() for strip in self._cut_crops(scale)) if with_crops else ()
         self._profile_layers()
-        return self._report(self._watch.telemetry(), strips, self._told_of_end("stopped") if self._stop.asked else ())
+        stopped = self._told_of_end("was stopped") if self._stop.asked else ()
+        return self._report(self._watch.telemetry(), strips, stopped)
 
     def _scales(self) -> list[int]:
         return sorted({contestant.scale for contestant in self._contest.active})
@@ -214,6 +227,8 @@ class _Campaign:
             version=__version__,
             summary=verdict.summarise(verdict.own_engines(engines)),
             warnings=warnings
+            + tuple(self._faults)
+            + self._changed_files()
             + verdict.find_warnings(engines, machine.load_average, machine.logical_cores)
             + _telemetry_warnings(engines),
             machine=machine,
@@ -227,15 +242,21 @@ class _Campaign:
         )
 
     def _result(self, contestant: Contestant, telemetry: Telemetry | None) -> EngineResult:
-        result = contestant.result((self._options.height, self._options.width), self._machine.board)
-        opened, rounds = contestant.opened, contestant.rounds
-        beside = self._watch.engine(telemetry, rounds, opened.device) if telemetry else None
-        return dataclasses.replace(result, telemetry=beside, peer=self._rivals.result(contestant))
+        extent = Extent(self._rounds, self._images_scored)
+        result = contestant.result((self._options.height, self._options.width), self._machine.board, extent)
+        beside = self._watch.engine(telemetry, contestant.rounds, contestant.opened.device) if telemetry else None
+        return dataclasses.replace(result, telemetry=beside, peer=self._rivals.result(contestant, result.latency))
 
-    def _keep(self) -> None:
+    def _changed_files(self) -> tuple[str, ...]:
+        names = [contestant.subject.name for contestant in self._contest.active if contestant.file_changed]
+        return tuple(f"The file of {name} is another one now: the figures are of the one before." for name in names)
+
+    def _keep(self, *, at_once: bool = False) -> None:
         """Have on disk what was measured so far, but for telemetry, which is read when its sampling has ended."""
-        if self._unfinished and self._contest.active:
-            self._unfinished.keep(lambda: self._report(None, (), self._told_of_end("killed")))
+        if self._unfinished and self._contest.active and self._rounds:
+            at_once = at_once or self._stop.asked
+            so_far = partial(self._report, None, (), self._told_of_end("did not come to its end"))
+            self._unfinished.keep(so_far, at_once=at_once)
 
     def _find_sources(self, contestant: Contestant) -> None:
         if contestant.scale not in self._sources:
@@ -294,6 +315,7 @@ class _Campaign:
         self._contest.each(self._rivals.read_settings)
         for number in self._until_stopped(range(STREAM_ROUNDS)):
             self._contest.each(measure_stream, backwards=number % 2 == 1)
+            self._keep()
 
     def _until_stopped(self, numbers: range) -> Iterator[int]:
         """Count, or end where the run is to end, but not before 0: of everything there is something in the report."""
@@ -308,20 +330,30 @@ class _Campaign:
 
     def _score(self, bar: Progress) -> None:
         """Compare the engines with torch, then let them take turns with each image, so that all have the same."""
-        torch_images = 1 if self._stop.asked else TORCH_IMAGES  # the same for all
-        self._contest.each(partial(self._measure_fidelity, count=torch_images))
-        for number in self._until_stopped(range(1, max(map(len, self._sources.values()), default=0))):
-            self._score_image(number, bar)
-            self._keep()
+        count = 1 if self._stop.asked else TORCH_IMAGES  # the same for all
+        pairs = {scale: _first_pairs(self._sources[scale][:count], scale) for scale in self._scales()}
+        self._contest.each(partial(self._measure_fidelity, pairs=pairs))
+        try:
+            for number in self._until_stopped(range(1, max(map(len, self._sources.values()), default=0))):
+                self._score_image(number, bar)
+                self._keep()
+        except InputError as error:
+            self._faults.append(f"Quality is that of the first {self._images_scored} images: {error.message}")
 
-    def _measure_fidelity(self, contestant: Contestant, count: int) -> None:
-        sources = self._sources[contestant.scale][:count]
-        contestant.measure_fidelity([source.load(contestant.scale) for source in sources], self._references)
+    def _measure_fidelity(self, contestant: Contestant, pairs: Mapping[int, Sequence[Pair]]) -> None:
+        contestant.measure_fidelity(pairs[contestant.scale], self._references)
 
     def _score_image(self, number: int, bar: Progress) -> None:
+        """Let all engines upscale an image; it is loaded before, so that a fault of the image is none of theirs."""
+        pairs = {
+            scale: self._sources[scale][number].load(scale)
+            for scale in self._scales()
+            if number < len(self._sources[scale])  # another scale may have more
+        }
+
         def score(contestant: Contestant) -> None:
-            for source in self._sources[contestant.scale][number : number + 1]:  # another scale may have more
-                contestant.score(source.load(contestant.scale))
+            if contestant.scale in pairs:
+                contestant.score(pairs[contestant.scale])
                 bar.advance(note=f"quality of {contestant.subject.name}")
 
         self._contest.each(score)
@@ -330,16 +362,21 @@ class _Campaign:
     def _told_of_end(self, how: str) -> tuple[str, ...]:
         images = max(map(len, self._sources.values()))
         return (
-            f"The run was {how}: latencies are of {self._rounds} of {ROUNDS} rounds, quality is that of "
+            f"The run {how}: latencies are of {self._rounds} of {ROUNDS} rounds, quality is that of "
             f"{self._images_scored} of {images} images, and what came after is short or left out.",
         )
 
     def _cut_crops(self, scale: int) -> list[CropStrip]:
-        if self._stop.asked:  # not every image has been upscaled
+        if self._stop.asked or self._faults:  # not every image has been upscaled
             return []
-        rivals = self._own(scale)
-        choices = crops.choose_crops(self._bicubic_maps[scale], [rival.error_maps for rival in rivals])
-        return [self._cut_crop(choice, scale, number) for number, choice in enumerate(choices) if not self._stop.asked]
+        choices = crops.choose_crops(self._bicubic_maps[scale], [rival.error_maps for rival in self._own(scale)])
+        try:
+            return [
+                self._cut_crop(choice, scale, number) for number, choice in enumerate(choices) if not self._stop.asked
+            ]
+        except (InputError, OutputError) as error:
+            self._faults.append(f"There are no crops: {error.message}")
+            return []
 
     def _own(self, scale: int) -> list[Contestant]:
         """Give our engines of a scale: another program's image is that of one of them."""
@@ -386,6 +423,19 @@ class _Campaign:
             rounds=self._rounds,
             threads=options.threads,
         )
+
+
+def _first_pairs(sources: Sequence[PairSource], scale: int) -> list[Pair]:
+    """Load pairs, at least one, up to one that cannot be loaded any more: that is told when it is to be scored."""
+    pairs: list[Pair] = []
+    for source in sources:
+        try:
+            pairs.append(source.load(scale))
+        except InputError:
+            if not pairs:
+                raise
+            break
+    return pairs
 
 
 def _telemetry_warnings(engines: Sequence[EngineResult]) -> tuple[str, ...]:

@@ -11,8 +11,9 @@ FEWEST_TICKS = 20
 """Below so many ticks of all cores together (a tick is 10 ms as a rule) the shares would be mostly rounding."""
 _USER, _NICE, _SYSTEM, _IDLE, _IOWAIT, _IRQ, _SOFTIRQ, _STEAL = range(8)
 """Columns of ``/proc/stat`` (proc_stat(5)); those of guests are counted in the first two already."""
-_UTIME, _STIME = 11, 12
-"""Columns of ``/proc/PID/stat`` after the name of the program (proc_pid_stat(5))."""
+_UTIME, _CSTIME = 11, 14
+"""First and last of the columns of ``/proc/PID/stat``, after the name of the program, of the time that it and its
+children took (proc_pid_stat(5)): another program may compute in a process of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,13 @@ class ConditionsWatch:
     def _ticks(self) -> _Ticks | None:
         machine = (read_text(self._root / "proc/stat") or "").split("\n", 1)[0].split()
         process = (read_text(self._root / f"proc/{self._pid}/stat") or "").rpartition(")")[2].split()
-        if len(machine) <= _STEAL + 1 or len(process) <= _STIME:
+        if len(machine) <= _STEAL + 1 or len(process) <= _CSTIME:
             return None
         counts = [int(word) for word in machine[1 : _STEAL + 2]]
         idle = counts[_IDLE] + counts[_IOWAIT]
         busy = sum(counts) - idle - counts[_STEAL]
-        return _Ticks(sum(counts), busy, counts[_STEAL], int(process[_UTIME]) + int(process[_STIME]))
+        own = sum(int(word) for word in process[_UTIME : _CSTIME + 1])
+        return _Ticks(sum(counts), busy, counts[_STEAL], own)
 
 
 def _shares(before: _Ticks | None, after: _Ticks | None) -> tuple[float | None, float | None]:

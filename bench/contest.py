@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 
 from drc_deploy.bench.conditions import ConditionsWatch
@@ -10,18 +11,18 @@ from drc_deploy.bench.engine_timing import EngineRound, StreamRound
 from drc_deploy.bench.fidelity import DifferenceSum, TorchAgreement
 from drc_deploy.bench.latency import Latency, summarise
 from drc_deploy.bench.layers import not_told
+from drc_deploy.bench.measured_file import MeasuredFile
 from drc_deploy.bench.measurement import Measurement, summarise_engine, summarise_streams
 from drc_deploy.bench.memory_split import read_shared, split_memory
 from drc_deploy.bench.quality import ImageQuality, score_pair
 from drc_deploy.bench.quality import summarise as summarise_quality
 from drc_deploy.bench.report import EngineResult, NotMeasured
-from drc_deploy.bench.stability import judge
+from drc_deploy.bench.stability import Stability, judge
 from drc_deploy.bench.subjects import Subject, middle
 from drc_deploy.bench.timing import Budget, Round
 from drc_deploy.bench.torch_reference import TorchReferences
 from drc_deploy.bench.worker import EngineProcess, OpenEngine, Session
 from drc_deploy.errors import DrcDeployError, MissingDependencyError
-from drc_deploy.files import sha256_of
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import Pair
 
@@ -33,6 +34,14 @@ SEAM_PX, TORCH_PX = 256, 128
 and might take all memory."""
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much of a run all engines have gone through."""
+
+    rounds: int
+    images: int
+
+
 class Contestant:
     """One engine and what is known about it so far."""
 
@@ -40,6 +49,7 @@ class Contestant:
         self.subject = subject
         self.process = EngineProcess(open_engine, limit_s)
         self.opened = self.process.ask(Session.describe)
+        self._file = MeasuredFile(subject.path)
         self.scale = self.opened.info.scale
         self.error_maps: ErrorMaps = {}
         self._watch = ConditionsWatch(self.process.pid)
@@ -109,16 +119,30 @@ class Contestant:
         except DrcDeployError as error:
             self._layers = not_told(error.message)
 
-    def result(self, size: tuple[int, int], board: str | None) -> EngineResult:
-        """Give what was measured on images of ``size``, height and width, on a machine called ``board``.
+    @property
+    def file_changed(self) -> bool:
+        """Whether the file is not the one any more that was loaded."""
+        return self._file.changed
 
-        After one round and one score; what goes beyond latency, memory and quality is in it once all of that is there.
+    def stability(self, latency: Latency) -> Stability:
+        """Give the verdict on the rounds of ``latency``."""
+        return judge(latency, self._watch.rounds[: len(latency.rounds_ms)], settled=self._warm_up.settled)
+
+    def result(self, size: tuple[int, int], board: str | None, extent: Extent) -> EngineResult:
+        """Give what was measured.
+
+        Args:
+            size: height and width of the images that were timed.
+            board: what the machine is called.
+            extent: how much of it all engines have; at least one round and one image. What goes beyond latency, memory
+                and quality is in the result once all of that is there.
         """
-        latency = summarise([timed.samples_ms for timed in self.rounds], self._warm_up.calls_per_run)
+        rounds = self.rounds[: extent.rounds]
+        latency = summarise([timed.samples_ms for timed in rounds], self._warm_up.calls_per_run)
         return EngineResult(
             name=self.subject.name,
-            size_bytes=self.subject.path.stat().st_size,
-            sha256=sha256_of(self.subject.path),
+            size_bytes=self._file.size_bytes,
+            sha256=self._file.sha256,
             engine=self.opened.info,
             device=self.opened.device,
             load_ms=self.opened.load_ms,
@@ -126,7 +150,7 @@ class Contestant:
             latency=latency,
             peak_host_memory=self._memory.host,
             peak_device_memory=self._memory.device,
-            quality=summarise_quality(self._rows),
+            quality=summarise_quality(self._rows[: extent.images]),
             layers=self._layers,
             measurement=self._measurement(latency, size, board, self._torch) if self._torch else None,
         )
@@ -139,7 +163,7 @@ class Contestant:
         return Measurement(
             engine_only=summarise_engine(self._workload, self._engine_rounds, latency),
             throughput=summarise_streams(self._streams, output_px, self._workers),
-            stability=judge(latency, self._watch.rounds, settled=self._warm_up.settled),
+            stability=self.stability(latency),
             memory=split_memory(memory.plan, memory.device, shared),
             torch=torch,
             seam=self._seam,

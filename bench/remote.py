@@ -20,6 +20,7 @@ from drc_deploy.bench.remote_link import Link, connect
 from drc_deploy.bench.remote_origin import RemoteOrigin
 from drc_deploy.bench.remote_target import Target
 from drc_deploy.bench.report import CROPS_FOLDER, REPORT_FILE, Report
+from drc_deploy.bench.report_checks import check_report
 from drc_deploy.bench.subjects import find_subjects
 from drc_deploy.bench.wire import CarriedFile, Coming, Done, Job, LostError, Missing, Outcome, Wire
 from drc_deploy.bench.workplace import RESULTS
@@ -148,10 +149,12 @@ def _read(folder: Path, cargo: Cargo) -> Report:
     """Read a report, and let it speak of the files here.
 
     Raises:
-        ArtefactError: it is none, or shows files that did not come with it: the page would hold files of this machine.
+        ArtefactError: it is none, cannot be right, or shows files that did not come with it: the page would hold files
+            of this machine.
     """
     values = records.parse_json_object((folder / REPORT_FILE).read_bytes(), REPORT_FILE)
     report = records.from_dict(Report, cargo.translated(values), REPORT_FILE)
+    check_report(report, REPORT_FILE)
     came = {f"{CROPS_FOLDER}/{path.name}" for path in (folder / CROPS_FOLDER).iterdir()}
     strange = {tile.file for strip in report.crops for tile in strip.tiles} - came
     if strange:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import math
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,10 @@ from drc_deploy.errors import ArtefactError
 
 if TYPE_CHECKING:
     from drc_deploy.bench.report import EngineResult, Report
+
+
+LARGEST = 1e18
+"""More than any number in a report: bytes, nanoseconds, hertz."""
 
 
 def check_report(report: "Report", source: str) -> None:
@@ -29,10 +32,12 @@ def _faults(report: "Report") -> Iterator[str]:
         datetime.datetime.fromisoformat(report.created)
     except ValueError:
         yield f"{report.created!r} is no time"
-    if not all(math.isfinite(number) for number in _floats(report)):
-        yield "a number is infinite or NaN"
+    if not all(abs(number) < LARGEST for number in _numbers(report)):
+        yield "a number is infinite, NaN, or larger than anything measured"
     if min(report.settings.height, report.settings.width) < 1:
         yield "the input has no pixels"
+    if any(size is not None and size < 1 for size in _sizes(report)):
+        yield "something takes no memory, or less than none"
     machine = report.machine
     for field in ("cpu", "memory_bytes"):
         if getattr(machine, field) is None and field not in machine.unavailable:
@@ -51,10 +56,22 @@ def _engine_faults(report: "Report", engine: "EngineResult") -> Iterator[str]:
     samples = [sample for round_ms in latency.rounds_ms for sample in round_ms]
     if not all(latency.rounds_ms) or not samples or min(*samples, latency.median_ms, latency.mean_ms) <= 0:
         yield f"{engine.name} has a round without a time, or a time that is not positive"
+    if latency.runs != len(samples) or any(not 0 <= index < len(samples) for index in latency.outliers):
+        yield f"{engine.name} has other runs than it tells of"
     if not engine.quality.rows:
         yield f"{engine.name} was scored on no image"
     if all(baseline.scale != engine.engine.scale for baseline in report.baselines):
         yield f"bicubic upscaling by {engine.engine.scale} is missing beside {engine.name}"
+
+
+def _sizes(report: "Report") -> Iterator[int | None]:
+    """Give every size in bytes, those that can be nothing with one byte more."""
+    yield report.machine.memory_bytes
+    for engine in report.engines:
+        yield engine.size_bytes
+        yield engine.peak_host_memory.value
+        device = engine.peak_device_memory.value
+        yield None if device is None else device + 1
 
 
 def _is_crop(file: str) -> bool:
@@ -63,16 +80,16 @@ def _is_crop(file: str) -> bool:
     return len(parts) == 2 and parts[0] == "crops" and parts[1] != ".." and "\\" not in file
 
 
-def _floats(value: Any) -> Iterator[float]:
-    """Give every floating-point number in a record."""
-    if isinstance(value, float):
+def _numbers(value: Any) -> Iterator[float]:
+    """Give every number in a record."""
+    if isinstance(value, float | int):
         yield value
     elif dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
-            yield from _floats(getattr(value, field.name))
+            yield from _numbers(getattr(value, field.name))
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _floats(item)
+            yield from _numbers(item)
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from _floats(item)
+            yield from _numbers(item)

@@ -47,7 +47,7 @@ class GentleStop:
             return
         self._noted = noted
         try:
-            click.echo("Stopping: a report of what was measured follows. Stop again to have none.", err=True)
+            click.echo("Stopping: a report of what was measured follows. Stop again to end at once.", err=True)
         except OSError:  # Ctrl-C has ended the reader of a pipe too, and nothing may break on what is still told
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 

@@ -1,4 +1,4 @@
-"""A report on disk of what a run has measured so far: it is there when the run is killed, and goes when it ends."""
+"""A report on disk of what a run has measured so far: what stays when the run is killed or fails."""
 
 import time
 from collections.abc import Callable
@@ -22,16 +22,20 @@ class Unfinished:
         self.path = folder / UNFINISHED_FILE
         self._kept_s: float | None = None
 
-    def keep(self, report_so_far: Callable[[], Report]) -> None:
-        """Write the file anew, where some time has passed since the last one; a full disk stops no run."""
-        now = time.monotonic()
-        if self._kept_s is not None and now - self._kept_s < EVERY_S:
+    def keep(self, report_so_far: Callable[[], Report], *, at_once: bool = False) -> None:
+        """Write the file anew, where some time has passed since the last one or the end is near.
+
+        A full disk stops no run.
+        """
+        soon = self._kept_s is not None and time.monotonic() - self._kept_s < EVERY_S
+        if soon and not at_once:
             return
         with suppress(OutputError):
             write_text(self.path, records.to_json(report_so_far()) + "\n")
         self._kept_s = time.monotonic()
 
     def forget(self) -> None:
-        """Remove the file, after the whole report is written."""
+        """Remove the file: the whole report is written, or another run begins."""
+        self._kept_s = None
         with suppress(OSError):
             self.path.unlink()

@@ -109,9 +109,9 @@ def find_warnings(engines: Sequence[EngineResult], load_average: float | None, c
             "the latencies are larger and less certain than on an idle one."
         )
     for engine in engines:
-        if engine.measurement is not None and engine.measurement.stability.reasons:
-            reasons = "; ".join(engine.measurement.stability.reasons)
-            warnings.append(f"{engine.name} was measured under noise: {reasons}.")
+        measured = engine.measurement or engine.peer
+        if measured is not None and measured.stability is not None and measured.stability.reasons:
+            warnings.append(f"{engine.name} was measured under noise: {'; '.join(measured.stability.reasons)}.")
     if warnings:
         warnings.append("Measure again on a quiet machine, or longer (--min-seconds).")
     return tuple(warnings)

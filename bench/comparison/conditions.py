@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from drc_deploy.bench.quality import Quality
 from drc_deploy.bench.report import Report
 
 PIXELS = "pixels for quality"
 """What differs where PSNR was measured on other images."""
+
+Scored = tuple[str, float]
 
 Facts = dict[str, str]
 """Name -> value as text; what a report does not tell is left out."""
@@ -73,13 +76,25 @@ def _programs(report: Report) -> Facts:
 
 
 def _images(before: Report, after: Report) -> Iterator[Difference]:
-    """Compare bicubic upscaling, which is the same for the same pixels, rather than the paths of folders."""
-    first, second = ({item.scale: item.quality for item in report.baselines} for report in (before, after))
-    for scale in first.keys() & second.keys():
-        rows, others = ({row.image: round(row.psnr_y or 0, 4) for row in side[scale].rows} for side in (first, second))
-        names = f"{len(rows)} images ({before.settings.data})", f"{len(others)} images ({after.settings.data})"
-        shared = rows.keys() & others.keys()
-        if not shared or any(rows[image] != others[image] for image in shared):
-            yield Difference(f"{PIXELS} at x{scale}", *names, forbids=True)
-        elif rows.keys() != others.keys():  # one run was stopped: PSNR is compared on the images of both
-            yield Difference(f"images for quality at x{scale}", *names, forbids=False)
+    """Compare bicubic upscaling, which is the same for the same pixels, rather than the paths of folders.
+
+    A run that was stopped has the first images only, on which PSNR is then compared.
+    """
+    for scale, (first, second) in shared_baselines(before, after).items():
+        sides = f"{len(first)} images ({before.settings.data})", f"{len(second)} images ({after.settings.data})"
+        fewer = min(len(first), len(second))
+        if not fewer or first[:fewer] != second[:fewer]:
+            yield Difference(f"{PIXELS} at x{scale}", *sides, forbids=True)
+        elif len(first) != len(second):
+            yield Difference(f"images at x{scale}, of which the first {fewer} are compared", *sides, forbids=False)
+
+
+def shared_baselines(before: Report, after: Report) -> dict[int, tuple[list[Scored], list[Scored]]]:
+    """Give for each scale of both reports the images with the PSNR of bicubic upscaling, to four digits."""
+    sides = ({item.scale: _scored(item.quality) for item in report.baselines} for report in (before, after))
+    first, second = sides
+    return {scale: (first[scale], second[scale]) for scale in sorted(first.keys() & second.keys())}
+
+
+def _scored(quality: Quality) -> list[Scored]:
+    return [(row.image, round(row.psnr_y or 0, 4)) for row in quality.rows]

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from drc_deploy.bench.stability import Stability
+
 
 @dataclass(frozen=True, slots=True)
 class PeerResult:
@@ -21,3 +23,5 @@ class PeerResult:
     """PSNR of RGB between its 8-bit output and that of ``of``, over all images compared; None when they are equal."""
     largest_difference: int
     """Between 8-bit samples of the two outputs, 0 to 255."""
+    stability: Stability | None = None
+    """Whether its latency can be trusted; None in reports of older versions."""

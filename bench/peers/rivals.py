@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from drc_deploy.bench.contest import Contest, Contestant
+from drc_deploy.bench.latency import Latency
 from drc_deploy.bench.peers.catalogue import LIBRARIES, OpenPeer, Request, missing_parts
 from drc_deploy.bench.peers.parity import Parity, compare, comparison_inputs
 from drc_deploy.bench.peers.peer_upscaler import TIMED
@@ -113,8 +114,8 @@ class Rivals:
         if contestant.subject.name in self._entries:
             self._settings[contestant.subject.name] = contestant.process.ask(Session.settings)
 
-    def result(self, contestant: Contestant) -> PeerResult | None:
-        """Give what the report says beside the figures; None for our own engines."""
+    def result(self, contestant: Contestant, latency: Latency) -> PeerResult | None:
+        """Give what the report says beside the figures, among them ``latency``; None for our own engines."""
         entry = self._entries.get(contestant.subject.name)
         if entry is None:
             return None
@@ -128,4 +129,5 @@ class Rivals:
             timed=settings.get(TIMED),
             psnr_to_ours_db=parity.psnr_db,
             largest_difference=parity.largest_difference,
+            stability=contestant.stability(latency),
         )

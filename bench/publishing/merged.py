@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 from drc_deploy import records
+from drc_deploy.bench.comparison.conditions import shared_baselines
 from drc_deploy.bench.publishing.labels import machine_label, machine_labels
 from drc_deploy.bench.report import EngineResult, Report, read_report_json, report_from_dict
 from drc_deploy.bench.report_checks import check_report
@@ -61,7 +62,10 @@ def find_notes(reports: Sequence[Report]) -> tuple[str, ...]:
     labels = machine_labels(reports)
     sizes = {label: f"{report.settings.width}x{report.settings.height}" for label, report in _named(reports)}
     versions = {label: report.version for label, report in _named(reports)}
+    others = (pair for report in reports[1:] for pair in shared_baselines(reports[0], report).values())
+    images = any(first != second for first, second in others)
     notes = [
+        "The images for quality differ, so PSNR and SSIM do not compare." if images else "",
         f"The inputs differ, so the milliseconds do not compare: {_listed(sizes)}." if _differ(sizes) else "",
         f"The versions of drc-deploy differ: {_listed(versions)}." if _differ(versions) else "",
     ]

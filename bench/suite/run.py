@@ -18,6 +18,7 @@ from drc_deploy.bench.suite.record import Case, Group, Suite
 from drc_deploy.bench.suite.state import State, group_key
 from drc_deploy.bench.telemetry.instruments import find_instruments
 from drc_deploy.bench.telemetry.watch import OpenInstruments
+from drc_deploy.bench.unfinished import Unfinished
 from drc_deploy.bench.worker import OpenEngine
 from drc_deploy.errors import ArtefactError, MissingDependencyError, OutputError
 from drc_deploy.runtime.cuda_memory import has_cuda_driver
@@ -58,7 +59,7 @@ class MatrixSuite:
         """
         self._options = dataclasses.replace(options, case_seconds=options.case_seconds or CASE_SECONDS)
         self._seconds, self._doubles = seconds, doubles
-        self._state = State(options.out)
+        self._state, self._unfinished = State(options.out), Unfinished(options.out)
         self._machine = describe_machine()
         self._warnings: list[str] = []
         self._resumed = 0
@@ -88,6 +89,7 @@ class MatrixSuite:
                     break
                 kept = self._measure(group)
                 self._keep(key, kept)
+                self._unfinished.forget()
             else:
                 self._resumed += 1
             done.append(kept)
@@ -100,7 +102,9 @@ class MatrixSuite:
     def _measure(self, group: Sequence[PlannedCase]) -> Report:
         open_case, threads = self._doubles.open_case, self._options.threads
         entrants = [(planned.subject, open_case(planned.subject.path, threads, planned.case)) for planned in group]
-        report = campaign.measure(self._options, entrants, self._doubles.open_instruments, with_crops=False)
+        report = campaign.measure(
+            self._options, entrants, self._doubles.open_instruments, with_crops=False, unfinished=self._unfinished
+        )
         cases = {planned.subject.name: planned.case for planned in group}
         of_peers = Case(group[0].case.group, "default", None, None)
         engines = tuple(dataclasses.replace(engine, case=cases.get(engine.name, of_peers)) for engine in report.engines)

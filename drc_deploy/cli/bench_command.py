@@ -114,6 +114,7 @@ def command(
     """
     from drc_deploy.bench.campaign import BenchOptions, run_bench
     from drc_deploy.bench.stopping import GentleStop
+    from drc_deploy.bench.unfinished import Unfinished
 
     if suite is None and suite_seconds is not None:
         raise UsageError("--suite-seconds is for suites.", "Give --suite matrix too.")
@@ -139,6 +140,8 @@ def command(
         else:
             report = run_bench(settings, stop=stop)
         _publish(report, folder, as_json)
+        if report.engines:
+            Unfinished(folder).forget()
     _require_engines(report)
 
 
@@ -170,11 +173,9 @@ def _publish(report: "Report", folder: Path, as_json: bool) -> None:
     from drc_deploy.bench.page import write_page
     from drc_deploy.bench.publishing.publish import write_tables
     from drc_deploy.bench.report import write_report
-    from drc_deploy.bench.unfinished import Unfinished
 
     files = {"report": str(write_report(report, folder)), "page": str(write_page(report, folder))}
     files |= write_tables([report], folder)
-    Unfinished(folder).forget()
     text = f"{report_table(report)}\n\nReport: {files['page']} (open it in a browser)\n        {files['report']}"
     options.emit(records.to_dict(report) | {"files": files}, as_json=as_json, text=text)
 

@@ -1,6 +1,7 @@
+import hashlib
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,6 +172,64 @@ def test_a_damaged_image_ends_the_run_before_any_timing(workdir: Path, data: Pat
     only = campaign.run_bench(options(workdir, tmp_path / "data", "crashes.onnx", "good.onnx"), OpenFake)
     assert only.engines == ()
     assert ["1.png" in item.reason for item in only.not_measured] == [True, True]  # `crashes` did not get that far
+
+
+def test_an_image_that_is_lost_after_the_timing_ends_only_the_quality(
+    workdir: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    once(monkeypatch, "measure_stream", (tmp_path / "data/LRx4/1.png").unlink)
+    report = campaign.run_bench(options(workdir, tmp_path / "data", "good.onnx", "also.onnx"), OpenFake)
+    assert [engine.quality.images for engine in report.engines] == [1, 1]
+    assert report.not_measured == ()
+    assert report.crops == ()
+    assert "Quality is that of the first 1 images" in report.warnings[0]
+    assert "1.png" in report.warnings[0]
+
+
+def test_crops_that_cannot_be_written_cost_nothing_else(
+    workdir: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(options(workdir, data, "good.onnx"), out=tmp_path / "out")
+    once(monkeypatch, "measure_stream", lambda: (tmp_path / "out/crops").write_text("in the way"))
+    report = campaign.run_bench(settings, OpenFake)
+    assert report.engines[0].quality.images == 2
+    assert report.crops == ()
+    assert "There are no crops" in report.warnings[0]
+    assert read_report(tmp_path / "out/unfinished.json").engines[0].measurement == report.engines[0].measurement
+
+
+@pytest.mark.parametrize("then", ["another", "none", "the same"])
+def test_the_report_is_of_the_file_that_was_measured(
+    then: str, workdir: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = tmp_path / "good.onnx"
+    engine.write_bytes(b"an engine")
+
+    def change() -> None:
+        engine.unlink()
+        if then != "none":
+            engine.write_bytes(b"an engine" if then == "the same" else b"a better engine")
+
+    once(monkeypatch, "measure_stream", change)
+    report = campaign.run_bench(options(workdir, data, str(engine)), OpenFake)
+    (measured,) = report.engines
+    assert (measured.sha256, measured.size_bytes) == (hashlib.sha256(b"an engine").hexdigest(), 9)
+    told = [warning for warning in report.warnings if "is another one now" in warning]
+    assert len(told) == (0 if then == "the same" else 1)
+
+
+def once(monkeypatch: pytest.MonkeyPatch, question: str, action: Callable[[], object]) -> None:
+    """Do something before the first call of a method of ``Contestant``."""
+    ask, actions = getattr(Contestant, question), [action]
+
+    def asked(*arguments: object) -> object:
+        for first in actions[:]:
+            actions.clear()
+            first()
+        return ask(*arguments)
+
+    monkeypatch.setattr(Contestant, question, asked)
 
 
 def test_the_command_repeats_the_run(tmp_path: Path) -> None:

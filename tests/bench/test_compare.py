@@ -151,7 +151,7 @@ def test_psnr_of_a_stopped_run_is_compared_on_its_images() -> None:
     whole, stopped = scored({"a": 30.0, "b": 20.0}, 28.0), scored({"a": 29.9}, 28.0)
     found = compared(whole, stopped)
     (difference,) = found.differences
-    assert (difference.what, difference.forbids) == ("images for quality at x4", False)
+    assert (difference.what, difference.forbids) == ("images at x4, of which the first 1 are compared", False)
     assert found.engines[0].psnr_y_db == Change(30.0, 29.9)
     assert bool(crossed(whole, stopped, "psnr=0.05"))
     assert not crossed(whole, stopped, "psnr=0.2")
@@ -162,6 +162,8 @@ def test_runs_that_share_some_pixels_and_not_others_are_refused() -> None:
         compared(scored({"a": 30.0, "b": 20.0}, 28.0), scored({"a": 30.0}, 27.0))
     with pytest.raises(InputError, match="pixels for quality at x4"):
         compared(scored({"a": 30.0}, 28.0), scored({"b": 30.0}, 28.0))
+    with pytest.raises(InputError, match="pixels for quality at x4"):
+        compared(scored({"a": 30.0, "b": 20.0, "c": 20.0}, 28.0), scored({"a": 30.0, "c": 20.0}, 28.0))
 
 
 def scored(psnr: dict[str, float], bicubic: float) -> Report:

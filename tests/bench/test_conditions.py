@@ -5,11 +5,11 @@ import pytest
 from drc_deploy.bench.conditions import Conditions, ConditionsWatch
 
 
-def tell(root: Path, cpu: str, own: tuple[int, int]) -> None:
+def tell(root: Path, cpu: str, own: tuple[int, int], children: int = 0) -> None:
     """Write what Linux would: all columns of one process, whose name is meant to confuse, up to its times."""
     (root / "proc/7").mkdir(parents=True, exist_ok=True)
     (root / "proc/stat").write_text(f"cpu  {cpu}\ncpu0 1 2 3\n")
-    (root / "proc/7/stat").write_text(f"7 (a) b (c) R {' '.join(['0'] * 10)} {own[0]} {own[1]} 0 0\n")
+    (root / "proc/7/stat").write_text(f"7 (a) b (c) R {' '.join(['0'] * 10)} {own[0]} {own[1]} {children} 0\n")
 
 
 def watch(root: Path, before: str, after: str, own: tuple[int, int]) -> Conditions:
@@ -27,6 +27,14 @@ def test_shares_are_of_all_cores_and_without_the_engine(tmp_path: Path) -> None:
     assert found.others_share == pytest.approx(0.15)
     assert found.steal_share == pytest.approx(0.05)
     assert found.clock_mhz is None
+
+
+def test_a_program_that_the_engine_started_is_no_other(tmp_path: Path) -> None:
+    tell(tmp_path, "100 0 0 500 0 0 0 0 0 0", (10, 5))
+    found = ConditionsWatch(7, tmp_path)
+    with found.round():
+        tell(tmp_path, "600 0 0 1000 0 0 0 0 0 0", (10, 5), children=400)
+    assert found.rounds[0].others_share == pytest.approx(0.1)
 
 
 def test_a_round_too_short_for_the_counters_tells_nothing(tmp_path: Path) -> None:

@@ -239,6 +239,9 @@ def test_what_forbids_to_read_machines_side_by_side_is_told() -> None:
 def test_psnr_of_other_images_is_not_set_against_each_other() -> None:
     coffee = quality.summarise([quality.ImageQuality("coffee", 20.0, 0.5)])
     assert notes(quiet(steady("x", 10)), quiet(steady("x", 10, quality=coffee))) == ""
+    base = quiet(steady("x", 10))
+    elsewhere = dataclasses.replace(base, baselines=(dataclasses.replace(base.baselines[0], quality=coffee),))
+    assert notes(base, elsewhere) == "The images for quality differ, so PSNR and SSIM do not compare."
 
 
 def test_a_report_without_engines_can_be_merged(two: list[Path], tmp_path: Path) -> None:

@@ -216,14 +216,14 @@ wire.send(Done())
         ({"sign": -1}, "bytes"),
         ({"missing": (7,)}, "asks for files that there are not"),
         ({"sha256": "0" * 64}, "came damaged"),
-        ({}, "shows files that did not come: /etc/passwd"),
+        ({}, "shows files that did not come: crops/mine.png"),
     ],
 )
 def test_a_machine_that_lies_writes_and_shows_nothing_else(
     host: Host, work: Path, lie: dict[str, object], message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """It may send a report and crops: no other files, and no report that draws files of this machine into the page."""
-    tile = Tile("LR", "/etc/passwd", None)
+    tile = Tile("LR", "crops/mine.png", None)
     honest = fakes.report(fakes.engine("n.onnx", 1.0))
     content = records.to_json(dataclasses.replace(honest, crops=(CropStrip("x", "x", 4, (0, 0, 1, 1), (tile,)),)))
     (host.home / "report").write_text(content)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from drc_deploy.bench import campaign, unfinished
-from drc_deploy.bench.campaign import BenchOptions
+from drc_deploy.bench.campaign import STREAM_ROUNDS, BenchOptions
 from drc_deploy.bench.console import report_table
 from drc_deploy.bench.contest import Contestant
 from drc_deploy.bench.layers import not_told
@@ -195,7 +195,7 @@ def test_a_command_that_is_killed_leaves_what_it_measured(tmp_path: Path) -> Non
     left = read_report(tmp_path / "out/unfinished.json")
     assert len(left.engines[0].latency.rounds_ms) == left.settings.rounds == 1
     page = Path(publish([tmp_path / "out/unfinished.json"], None, tmp_path).files["page"])
-    assert "The run was killed: latencies are of 1 of 8 rounds" in page.read_text()
+    assert "The run did not come to its end: latencies are of 1 of 8 rounds" in page.read_text()
 
 
 def bench_that_ends_itself(how: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -239,7 +239,9 @@ def test_what_is_kept_of_a_run_is_part_of_its_report(tmp_path: Path, monkeypatch
     report = campaign.run_bench(options, OpenFake)
     assert [(version.settings.rounds, version.engines[0].quality.images) for version in versions] == [
         *((number, 1) for number in range(1, 9)),
+        *((8, 1) for _ in range(STREAM_ROUNDS)),
         *((8, number) for number in range(2, IMAGES + 1)),
+        (8, IMAGES),  # before crops
     ]
     assert versions[-1].not_measured == report.not_measured
     for version in versions:
@@ -263,16 +265,61 @@ def test_a_version_is_written_now_and_then_and_a_full_disk_stops_nothing(
     seconds, made = [0.0], []
     monkeypatch.setattr("drc_deploy.bench.unfinished.time.monotonic", lambda: seconds[0])
     (tmp_path / "file").write_text("")
+
+    def so_far() -> Report:
+        made.append(seconds[0])
+        return made_report()
+
     for folder in (tmp_path / "out", tmp_path / "file/out"):
         kept = Unfinished(folder)
         for seconds[0] in (0.0, 4.0, 9.9, 10.0, 12.0, 25.0):
-
-            def so_far() -> Report:
-                made.append(seconds[0])
-                return made_report()
-
             kept.keep(so_far)
+        seconds[0] = 26.0
+        kept.keep(so_far, at_once=True)
         assert kept.path.exists() == (folder.parent == tmp_path)
         kept.forget()
         assert not kept.path.exists()
-    assert made == [0.0, 10.0, 25.0] * 2
+    assert made == [0.0, 10.0, 25.0, 26.0] * 2
+
+
+def test_a_run_that_fails_leaves_what_all_engines_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = two_engines(tmp_path)
+    fail_at("measure_round", 5, monkeypatch)  # the first engine has had its third round, the second has not
+    with pytest.raises(EndedError):
+        campaign.run_bench(options, OpenFake)
+    left = read_report(options.out / "unfinished.json")
+    assert [len(engine.latency.rounds_ms) for engine in left.engines] == [2, 2]
+    fail_at("score", 5, monkeypatch)
+    with pytest.raises(EndedError):
+        campaign.run_bench(options, OpenFake)
+    left = read_report(options.out / "unfinished.json")
+    assert [engine.quality.images for engine in left.engines] == [2, 2]
+    assert [baseline.quality.images for baseline in left.baselines] == [2]
+
+
+def test_what_another_run_left_is_none_of_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = two_engines(tmp_path)
+    Unfinished(options.out).keep(made_report)
+    fail_at("warm_up", 0, monkeypatch)
+    with pytest.raises(EndedError):
+        campaign.run_bench(options, OpenFake)
+    assert not (options.out / "unfinished.json").exists()
+
+
+def two_engines(folder: Path) -> BenchOptions:
+    for name in ("a.onnx", "b.onnx"):
+        (folder / name).write_bytes(b"an engine")
+    return BenchOptions((), folder, folder / "bench", None, None, 24, 32, 16, 0.01, None)
+
+
+def fail_at(question: str, call: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the ``call``-th call of a method of ``Contestant``, from 0, end the run."""
+    ask: Callable[..., Any] = getattr(Contestant, question)
+    calls = itertools.count()
+
+    def asked(*arguments: Any, **options: Any) -> Any:
+        if next(calls) == call:
+            raise EndedError
+        return ask(*arguments, **options)
+
+    monkeypatch.setattr(Contestant, question, asked)

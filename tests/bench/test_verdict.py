@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from drc_deploy.bench.memory import Reading
+from drc_deploy.bench.peers.result import PeerResult
 from drc_deploy.bench.report import EngineResult
 from drc_deploy.bench.verdict import comparisons, find_warnings, gain_over_bicubic, summarise
 from tests.bench import fakes
@@ -16,6 +17,16 @@ def test_the_sentence_sets_the_fastest_against_the_best_image() -> None:
     assert sentence.startswith(
         "cut.onnx is 2.0x (2.0 to 2.0) as fast as full.onnx, with 1.00x its host memory, -0.05 dB: 50.1"
     )
+
+
+def test_another_program_that_was_measured_under_noise_is_named_too() -> None:
+    ours = fakes.paced("a", [10.0] * 8)
+    restless = fakes.measurement(ours.latency, settled=False).stability
+    peer = PeerResult("torch", "eager", "a", {}, None, None, 0, restless)
+    theirs = dataclasses.replace(fakes.paced("a (torch)", [15.0] * 8), peer=peer)
+    assert [warning.split(" was ")[0] for warning in find_warnings((ours, theirs), None, 2)][:1] == ["a (torch)"]
+    older = dataclasses.replace(theirs, peer=dataclasses.replace(peer, stability=None))
+    assert find_warnings((ours, older), None, 2) == ()
 
 
 def test_engines_within_two_percent_are_a_tie() -> None:

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from drc_deploy import records
 from drc_deploy.bench.campaign import BenchOptions
+from drc_deploy.bench.contest import Contestant
 from drc_deploy.bench.report import REPORT_FILE, Report, read_report
 from drc_deploy.bench.suite import state
 from drc_deploy.bench.suite.halves import NO_HALVES, Halves
@@ -100,6 +101,25 @@ def test_a_stopped_suite_is_marked_and_goes_on_behind_what_was_measured(options:
     assert whole.not_measured == ()
     assert "1 of the groups were measured earlier, by a run that was stopped." in whole.warnings
     assert not any("measured earlier" in warning for warning in stopped.warnings)
+
+
+def test_a_killed_suite_leaves_what_the_group_at_work_has(
+    options: BenchOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports, folder = suite(options).reports(), options.out
+    next(reports)
+    assert not (folder / "unfinished.json").exists()  # that group is whole
+    stream = Contestant.measure_stream
+    left: list[Report] = []
+
+    def seen(contestant: Contestant, min_seconds: float) -> None:
+        left.append(read_report(folder / "unfinished.json"))
+        stream(contestant, min_seconds)
+
+    monkeypatch.setattr(Contestant, "measure_stream", seen)
+    next(reports)
+    assert names(left[0]) == ["b.safetensors"]
+    assert not (folder / "unfinished.json").exists()
 
 
 @pytest.mark.parametrize("what", ["engine", "settings", "image", "state"])
