@@ -136,6 +136,7 @@ def open_backend(path: Path, *, threads: int | None = None, precision: Precision
     """
     if not path.is_file():
         raise ArtefactError(f"{path} does not exist.", "Check the path, or make it with `drc-deploy export`.")
+    path = path.absolute()  # parts of it may be loaded later, after an `os.chdir`
     if path.name.endswith((EXACT_SUFFIX, EXACT_PLAN_SUFFIX)):
         served = path.with_name(path.name.removesuffix(f".exact{path.suffix}") + path.suffix)
         raise ArtefactError(f"{path} only serves {served} with --exact.", f"Give {served} and --exact.")

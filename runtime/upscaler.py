@@ -113,6 +113,7 @@ class Upscaler:
         path = Path(path)
         opened = open_exact_variant if exact else open_backend
         backend = opened(path, threads=threads, precision=precision)
+        path = path.absolute()  # what lies beside it is opened later, perhaps after an `os.chdir`
 
         def open_float() -> Backend:
             return open_float_variant(path, backend.info, threads)
