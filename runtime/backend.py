@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from drc_deploy.engine_info import EXACT_PLAN_SUFFIX, EXACT_SUFFIX, EngineInfo, Precision
+from drc_deploy.engine_info import CHECKPOINT_PRECISIONS, EXACT_PLAN_SUFFIX, EXACT_SUFFIX, EngineInfo, Precision
 from drc_deploy.errors import ArtefactError, UsageError
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def open_backend(path: Path, *, threads: int | None = None, precision: Precision
         precision: of the body of a checkpoint's network; None: fp32. An exported file has its own.
 
     Raises:
-        UsageError: ``precision`` is given for an exported file.
+        UsageError: ``precision`` is given for an exported file, or is none that torch computes in.
         ArtefactError: the file is missing, damaged, or of another program, version or GPU.
         MissingDependencyError: this machine lacks the library or the device.
     """
@@ -141,9 +141,7 @@ def open_backend(path: Path, *, threads: int | None = None, precision: Precision
         served = path.with_name(path.name.removesuffix(f".exact{path.suffix}") + path.suffix)
         raise ArtefactError(f"{path} only serves {served} with --exact.", f"Give {served} and --exact.")
     if path.suffix == ".safetensors":
-        from drc_deploy.runtime.torch_backend import TorchBackend
-
-        return TorchBackend(path, threads=threads, precision=precision or "fp32")
+        return _open_checkpoint(path, threads, precision or "fp32")
     refuse_precision(path, precision)
     if path.suffix == ".onnx":
         from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
@@ -154,6 +152,17 @@ def open_backend(path: Path, *, threads: int | None = None, precision: Precision
 
         return TensorRTBackend(path)
     raise ArtefactError(f"{path} is not an engine.", "Give a .plan, .onnx or .safetensors file.")
+
+
+def _open_checkpoint(path: Path, threads: int | None, precision: Precision) -> Backend:
+    if precision not in CHECKPOINT_PRECISIONS:
+        raise UsageError(
+            f"a checkpoint runs in {', '.join(CHECKPOINT_PRECISIONS)}, not in {precision}.",
+            "INT8 is for exported files: drc-deploy export CHECKPOINT --precision int8.",
+        )
+    from drc_deploy.runtime.torch_backend import TorchBackend
+
+    return TorchBackend(path, threads=threads, precision=precision)
 
 
 def refuse_precision(path: Path, precision: Precision | None) -> None:
