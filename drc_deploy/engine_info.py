@@ -24,6 +24,8 @@ EXACT_PLAN_SUFFIX = ".exact.plan"
 """The file beside ``NAME.plan`` that serves it for exact tiles."""
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+CHECKPOINT_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
+"""In which a checkpoint can be run; INT8 needs the calibration of an export."""
 IoDtype = Literal["uint8", "float32"]
 
 

@@ -88,31 +88,42 @@ def pixel_count(path: Path) -> int:
 
 def decoding_bytes(path: Path) -> int:
     """Predict how much memory reading an image file takes at most; 0 when it does not say its size."""
+    return _from_header(path, _decoding_bytes)
 
-    def tell(image: Image.Image, stream: BinaryIO) -> int:
-        if has_16_bits(image, stream, str(path)):
-            return image.width * image.height * _DEEP_DECODING_BYTES + path.stat().st_size
-        return image.width * image.height * _DECODING_BYTES
 
-    return _from_header(path, tell)
+def _decoding_bytes(image: Image.Image, stream: BinaryIO) -> int:
+    pixels = image.width * image.height
+    if has_16_bits(image, stream, "the image"):
+        return pixels * _DEEP_DECODING_BYTES + stream.seek(0, io.SEEK_END)
+    return pixels * _DECODING_BYTES
 
 
 def _from_header(path: Path, tell: Callable[[Image.Image, BinaryIO], int]) -> int:
     if not os.path.isfile(path):
         return 0  # looking into a pipe would take away what is to be read
     try:
-        with _silence(), path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as image:
+        with path.open("rb") as stream:
+            return _from_head(stream, tell)
+    except OSError:  # ``read_image`` tells why
+        return 0
+
+
+def _from_head(stream: BinaryIO, tell: Callable[[Image.Image, BinaryIO], int]) -> int:
+    try:
+        with _silence(), Image.open(stream, formats=_FORMATS) as image:
             return int(tell(image, stream))
     except Exception:  # what damage makes of Pillow is told by ``read_image``
         return 0
 
 
-def read_image(path: Path, *, tolerant: bool = False) -> Picture:
+def read_image(path: Path, *, tolerant: bool = False, check_room: Callable[[int], object] | None = None) -> Picture:
     """Read an image file by its content, whatever its name.
 
     Args:
         path: the file.
         tolerant: decode what is there of a JPEG that ends early, with a note, instead of refusing it.
+        check_room: of a pipe, of which ``decoding_bytes`` tells nothing, is told before it is decoded how many bytes
+            that and its content take; what it raises is passed on.
 
     Raises:
         ImageError: the file is missing, empty, damaged, too large, or no image of a known kind.
@@ -120,8 +131,9 @@ def read_image(path: Path, *, tolerant: bool = False) -> Picture:
     try:
         # Opened as a stream: given a path, Pillow maps the file and reads turned grey TIFFs wrongly.
         with path.open("rb") as stream:
-            seekable = stream if stream.seekable() else io.BytesIO(stream.read())  # a pipe with a name is not
-            return _read(seekable, str(path), tolerant=tolerant)
+            if stream.seekable():
+                return _read(stream, str(path), tolerant=tolerant)
+            return decode_image(stream.read(), str(path), tolerant=tolerant, check_room=check_room)  # a named pipe
     except FileNotFoundError as error:
         raise ImageError(f"{path} does not exist.", "Check the path.") from error
     except IsADirectoryError as error:
@@ -133,13 +145,19 @@ def read_image(path: Path, *, tolerant: bool = False) -> Picture:
         raise ImageError(f"{path} cannot be read: {reason}.", "Check the path and the disk.") from error
 
 
-def decode_image(content: bytes, name: str, *, tolerant: bool = False) -> Picture:
-    """Read an image from the bytes of its file; ``name`` is what messages call it.
+def decode_image(
+    content: bytes, name: str, *, tolerant: bool = False, check_room: Callable[[int], object] | None = None
+) -> Picture:
+    """Read an image from the bytes of its file; ``name`` is what messages call it, the rest as for ``read_image``.
 
     Raises:
         ImageError: as ``read_image``.
     """
-    return _read(io.BytesIO(content), name, tolerant=tolerant)
+    stream = io.BytesIO(content)
+    if check_room is not None:
+        check_room(len(content) + _from_head(stream, _decoding_bytes))
+        stream.seek(0)
+    return _read(stream, name, tolerant=tolerant)
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:

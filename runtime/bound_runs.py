@@ -14,6 +14,7 @@ import numpy as np
 from drc_deploy.engine_info import INPUT_NAME
 from drc_deploy.runtime.backend import Pixels
 from drc_deploy.runtime.onnx_providers import import_onnxruntime
+from drc_deploy.runtime.worker_pool import one_worker
 
 
 class BoundRuns:
@@ -23,7 +24,7 @@ class BoundRuns:
         """Bind to ``device``, as ONNX Runtime calls it: ``cuda`` or ``cpu``."""
         self._session, self._device = session, device
         # One thread computes for all, first come first served: a lock would let late calls overtake early ones.
-        self._computing = ThreadPoolExecutor(1)
+        self._computing = one_worker()
         self._idle: list[_Binding] = []
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Pixels]) -> list[Pixels]:

@@ -15,6 +15,7 @@ from drc_deploy.engine_info import (
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backend import Backend, open_backend, refuse_precision
 from drc_deploy.runtime.exact import open_exact
+from drc_deploy.runtime.loaded_file import LoadedFile
 
 _log = logging.getLogger(__name__)
 
@@ -99,9 +100,10 @@ def float32_opener(path: Path, backend: Backend, threads: int | None) -> Callabl
     """Give what opens the same network in float32; None where there is none.
 
     That is the checkpoint itself, or the ONNX on the CPU, which computes in float32 whatever the graph's precision.
+    What is opened raises ArtefactError where the file has been replaced since.
     """
     if path.suffix == ".safetensors":
-        return lambda: open_backend(path, threads=threads)
+        return _same_file_opener(path, lambda: open_backend(path, threads=threads))
     onnx = _onnx_of(path)
     if path.suffix not in (".onnx", ".plan") or not onnx.is_file() or "CPU" in backend.device:
         return None
@@ -113,4 +115,15 @@ def float32_opener(path: Path, backend: Backend, threads: int | None) -> Callabl
         _refuse_stranger(float32, onnx, backend.info, path)
         return float32
 
-    return open_cpu
+    return _same_file_opener(onnx, open_cpu)
+
+
+def _same_file_opener(path: Path, opener: Callable[[], Backend]) -> Callable[[], Backend]:
+    """Let ``opener`` load ``path`` only as long as it is the file of now."""
+    file = LoadedFile(path)
+
+    def open_same() -> Backend:
+        with file.unchanged():
+            return opener()
+
+    return open_same

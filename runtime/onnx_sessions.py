@@ -14,6 +14,7 @@ from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.allocator import give_back_freed
 from drc_deploy.runtime.backend import Pixels
 from drc_deploy.runtime.bound_runs import BoundRuns
+from drc_deploy.runtime.loaded_file import LoadedFile
 from drc_deploy.runtime.memory_plan import usable_cores
 from drc_deploy.runtime.onnx_providers import CPU, CUDA, import_onnxruntime, open_for_streams, open_session
 from drc_deploy.runtime.worker_pool import in_workers
@@ -52,8 +53,9 @@ class OnnxSessions:
             ArtefactError: ONNX Runtime refuses the file.
             MissingDependencyError: onnxruntime is not installed.
         """
-        self._path = path
-        self.session: Any = open_session(path, threads, cpu_only=cpu_only)
+        self._path, self._file = path, LoadedFile(path)
+        with self._file.unchanged():
+            self.session: Any = open_session(path, threads, cpu_only=cpu_only)
         self._provider: str = self.session.get_providers()[0]
         self.device, self.on_cpu = f"ONNX Runtime {self._provider}", self._provider != CUDA
         self.workers = (threads or usable_cores()) if self.on_cpu else CUDA_CALLS
@@ -92,11 +94,17 @@ class OnnxSessions:
         )
 
     def _one_of_many(self) -> Run:
-        """Give what computes one call in a thread beside others."""
+        """Give what computes one call in a thread beside others.
+
+        Raises:
+            ArtefactError: the file is no longer what the first session was made from.
+        """
         if self._bound:
             return self._bound.run
         if self._narrow_session is None:
-            self._narrow_session = open_for_streams(self._path, self._provider, self.workers)
+            with self._file.unchanged():
+                session = open_for_streams(self._file.path, self._provider, self.workers)
+            self._narrow_session = session
             give_back_freed()
         run: Run = self._narrow_session.run
         return run

@@ -11,9 +11,11 @@ main thread, so that Ctrl-C reaches it at once; what it was making is then aband
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from types import TracebackType
 from typing import Generic, Literal, TypeVar
+
+from drc_deploy.runtime.worker_pool import one_worker
 
 Source = TypeVar("Source")
 Item = TypeVar("Item")
@@ -100,7 +102,7 @@ class WriteBehind:
     """Writes one whole after the other in a thread, each while its parts, or those of the next, are being made."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1)
+        self._pool = one_worker()
         self._unfinished: deque[Future[object]] = deque()
 
     def write(self, parts: Iterable[Item], consume: Callable[[Iterator[Item]], Result]) -> "Future[Result]":
@@ -116,8 +118,9 @@ class WriteBehind:
         """
         self.wait_for_all_but(1)
         handover: Handover[Item] = Handover()
-        future = self._pool.submit(handover.received_by, consume)
         try:
+            # In here too: when Ctrl-C comes while the thread is handed its job, it begins it all the same.
+            future = self._pool.submit(handover.received_by, consume)
             for part in parts:
                 handover.put(part)
                 del part  # before the next one is made
@@ -160,7 +163,7 @@ def read_ahead(
     Yields:
         For each source what ``read`` gives or raises.
     """
-    with ThreadPoolExecutor(1) as pool:
+    with one_worker() as pool:
         ahead: Future[Result] | None = None
         try:
             for index, source in enumerate(sources):

@@ -12,6 +12,7 @@ from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of
 from drc_deploy.models.network import SRNetwork
+from drc_deploy.runtime.loaded_file import LoadedFile
 from drc_deploy.runtime.torch_memory import bytes_per_pixel
 from drc_deploy.torch_gpu import prepare_gpu
 
@@ -32,14 +33,17 @@ class TileNetwork:
         """Load ``path``.
 
         Raises:
-            ArtefactError: it is no checkpoint.
+            ArtefactError: it is no checkpoint, or is replaced meanwhile.
             MissingDependencyError: the GPU does not compute in ``precision``.
         """
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         on_cpu = self.device.type == "cpu"
         if not on_cpu:
             prepare_gpu(precision)
-        self.network = _load(path, precision, self.device)
+        with LoadedFile(path).unchanged():
+            self.network = _load(path, precision, self.device)
+            checkpoint_sha256 = sha256_of(path)
+            cpu_bytes_per_pixel = _cpu_bytes_per_pixel(path) if on_cpu else None
         self.info = EngineInfo(
             model=self.network.spec.name,
             scale=self.network.scale,
@@ -51,8 +55,8 @@ class TileNetwork:
             global_operations=self.network.global_operations,
             params=self.network.parameter_count,
             widths=tuple(self.network.widths),
-            checkpoint_sha256=sha256_of(path),
-            cpu_bytes_per_pixel=_cpu_bytes_per_pixel(path) if on_cpu else None,
+            checkpoint_sha256=checkpoint_sha256,
+            cpu_bytes_per_pixel=cpu_bytes_per_pixel,
         )
         self.name = f"torch {'CPU' if on_cpu else torch.cuda.get_device_name(self.device)} {precision}"
 

@@ -1,5 +1,6 @@
 """One image in, one image out: any size, grey or colour, with or without alpha, 8 or 16 bit."""
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError, ImageError, UsageError
 from drc_deploy.runtime import channels
 from drc_deploy.runtime.allocator import give_back_freed
-from drc_deploy.runtime.backend import Backend, Pixels, open_backend
+from drc_deploy.runtime.backend import Backend, Pixels, open_backend, whole_number
 from drc_deploy.runtime.companions import float32_opener, open_exact_variant, open_float_variant
 from drc_deploy.runtime.exact import OVERLAP_PX, ExactBackend, passes_before, with_image_means
 from drc_deploy.runtime.gpu_memory import GpuMemory
@@ -40,6 +41,9 @@ class Upscaler:
 
     ``upscaler(image)`` gives the whole result, ``upscaler.strips(image)`` gives it row by row for images that
     should not lie in memory whole.
+
+    Open it in the process that uses it: a child of ``os.fork`` has none of the threads of the library that computes,
+    and would wait for them for ever. There, and when it is closed, an image is a UsageError.
     """
 
     def __init__(
@@ -63,12 +67,12 @@ class Upscaler:
             budget: memory to keep within; None: no limit. Only a network whose need was measured can be planned for.
 
         Raises:
-            UsageError: ``tile`` or ``overlap`` is out of range, they do not go together, or the network takes
+            UsageError: ``tile`` or ``overlap`` is no number of pixels, they do not go together, or the network takes
                 tiles of another size.
         """
-        if (tile is not None and tile < 1) or (overlap is not None and overlap < 0):
-            raise UsageError("a tile has at least 1 pixel and an overlap at least 0.", "Give other numbers.")
+        tile, overlap = whole_number("tile", tile, least=1), whole_number("overlap", overlap, least=0)
         self._backend = backend
+        self._process, self._closed = os.getpid(), False
         if overlap is None and isinstance(backend, ExactBackend):
             overlap = OVERLAP_PX
         self._tile, self._overlap, self._budget = tile, overlap, budget
@@ -110,9 +114,10 @@ class Upscaler:
                 a time to keep within it. For a checkpoint, or an ONNX of any size, on a CPU.
             precision: of the body of a checkpoint's network; None: fp32.
         """
-        path = Path(path)
+        path, threads = Path(path), whole_number("threads", threads, least=1)
         opened = open_exact_variant if exact else open_backend
         backend = opened(path, threads=threads, precision=precision)
+        path = path.absolute()  # what lies beside it is opened later, perhaps after an `os.chdir`
 
         def open_float() -> Backend:
             return open_float_variant(path, backend.info, threads)
@@ -226,6 +231,7 @@ class Upscaler:
 
     def tile_count(self, image: Pixels, *, beside: int = 0) -> int:
         """Give how many tiles ``image`` takes, so many will be reported to ``on_tiles``; ``beside`` as for ``fit``."""
+        _check_image(image)
         plan = self._fit_image(image, beside).plan
         passes = 1 + passes_before(plan) if isinstance(self._backend, ExactBackend) else 1
         return plan.tile_count * passes * (2 if _varying_alpha(image) else 1)
@@ -240,8 +246,9 @@ class Upscaler:
             The same type and channels, ``info.scale`` times as high and wide.
 
         Raises:
-            ImageError: the array is no such image.
+            ImageError: it is no array, or no such image.
             ArtefactError: the network failed, gave NaN, or has no variant for 16 bits.
+            UsageError: this object is closed or of another process, or the memory allowed is too little.
         """
         strips = list(self.strips(image))
         return strips[0] if len(strips) == 1 else np.concatenate(strips)
@@ -271,7 +278,7 @@ class Upscaler:
             finished = _with_alphas(finished, _held(alphas, alpha, backend.info.scale))
         elif alpha is not None:
             finished = map(partial(_with_alpha, alpha=alpha[:1, :1]), finished)
-        return map(partial(_with_channels, shape=image.shape[2:]), finished)
+        return _Checked(map(partial(_with_channels, shape=image.shape[2:]), finished), self._check_open)
 
     def _strips_of(
         self, image: Pixels, backend: Backend, plan: TilePlan, on_tiles: Callable[[int], None] | None
@@ -285,6 +292,7 @@ class Upscaler:
 
     def _backend_for(self, dtype: np.dtype[Any]) -> Backend:
         """Give the network for samples of ``dtype``; 16 bits never pass through an 8-bit network."""
+        self._check_open()
         if dtype == np.uint8 or self._backend.info.io_dtype == "float32":
             return self._backend
         if self._float_backend is None:
@@ -297,14 +305,22 @@ class Upscaler:
             give_back_freed()
         return self._float_backend
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("this upscaler is closed.", "Open another one.")
+        if self._process != os.getpid():
+            raise UsageError("this upscaler was opened before a fork.", "Open one in the process that uses it.")
+
     def close(self) -> None:
-        """Free the networks."""
+        """Free the networks; no image can be upscaled any more, nor the rest of one."""
+        self._closed = True
         self._backend.close()
         self._rescue.close()
         if self._float_backend is not None:
             self._float_backend.close()
 
     def __enter__(self) -> "Upscaler":
+        self._check_open()
         return self
 
     def __exit__(
@@ -313,7 +329,20 @@ class Upscaler:
         self.close()
 
 
+class _Checked(Iterator[Pixels]):
+    """Strips, each of which is made only if a check allows it; nothing of them is held."""
+
+    def __init__(self, strips: Iterator[Pixels], check: Callable[[], None]) -> None:
+        self._strips, self._check = strips, check
+
+    def __next__(self) -> Pixels:
+        self._check()
+        return next(self._strips)
+
+
 def _check_image(image: Pixels) -> None:
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"the image is of type {type(image).__name__}, no array.", "Give np.asarray(image).")
     channel_count = image.shape[2] if image.ndim == 3 else 1
     if image.ndim not in (2, 3) or image.size == 0 or channel_count > 4:
         raise ImageError(f"an array of shape {image.shape} is not an image.", "Give (H, W, 1 to 4).")
@@ -366,8 +395,9 @@ def _budget(backend: Backend, max_memory: int | None) -> MemoryBudget | None:
     """Give what an upscaler may take.
 
     Raises:
-        UsageError: a limit is asked for where the need is not known.
+        UsageError: the limit is no number of bytes, or is asked for where the need is not known.
     """
+    max_memory = whole_number("max_memory", max_memory, least=1)
     give_back_freed()  # or what loading has left would count as held
     if max_memory is None:
         return free_budget()

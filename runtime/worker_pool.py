@@ -1,4 +1,4 @@
-"""Many pieces of work of equal size on a CPU: one per core at a time, as long as there are enough of them."""
+"""Threads that work for another: one, or one per core for many pieces of work of equal size."""
 
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,6 +7,21 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def one_worker() -> ThreadPoolExecutor:
+    """Give an executor of one thread, which runs already.
+
+    At its end an executor waits for no thread in whose start Ctrl-C came, and that thread would go on with what it was
+    handed beside whatever the process does next.
+    """
+    pool = ThreadPoolExecutor(1)
+    try:
+        pool.submit(int).result()
+    except BaseException:
+        pool.shutdown(wait=False)  # or such a thread would wait for work for ever
+        raise
+    return pool
 
 
 def in_workers(
@@ -18,6 +33,7 @@ def in_workers(
     """Compute every item, and give the results in order.
 
     All cores on one item lose some time to waiting for each other. The items are taken at most twice as many ahead.
+    When Ctrl-C comes while a thread starts, that thread may still be computing an item when this has ended.
 
     Args:
         items: What to compute.

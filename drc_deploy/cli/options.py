@@ -4,11 +4,11 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
-from drc_deploy.engine_info import Precision
+from drc_deploy.engine_info import CHECKPOINT_PRECISIONS
 from drc_deploy.latency_table import LARGEST_SIDE
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
@@ -40,7 +40,7 @@ threads_option = click.option(
 )
 precision_option = click.option(
     "--precision",
-    type=click.Choice(get_args(Precision)),
+    type=click.Choice(CHECKPOINT_PRECISIONS),
     help="In which torch computes a checkpoint; half is for GPUs. An exported file has its own.  [default: fp32]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")

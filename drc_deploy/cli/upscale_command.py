@@ -70,6 +70,7 @@ def command(
     from drc_deploy.locate import find_engine
     from drc_deploy.runtime.job_runner import RunOptions, run_jobs
     from drc_deploy.runtime.jobs import newest_engine, plan_jobs
+    from drc_deploy.runtime.loaded_file import LoadedFile
     from drc_deploy.runtime.standard_streams import STREAM, check_streams
     from drc_deploy.runtime.upscaler import Upscaler
     from drc_deploy.runtime.video import is_video, plan_video, upscale_video
@@ -86,11 +87,14 @@ def command(
     if not engine:
         click.echo(f"Using the newest engine: {path}", err=True)
     how: dict[str, Any] = {"tile": tile, "overlap": overlap, "exact": exact, "precision": precision}
+    file = LoadedFile(path)
     with Upscaler.open(path, **how, threads=threads, max_memory=max_memory) as upscaler:
         run_options, scale = RunOptions(overwrite, skip_existing, tolerant), upscaler.info.scale
         if any(is_video(name) for name in inputs):
+            with file.unchanged():  # parts of the video that are finished count for this engine only
+                settings = {"engine": sha256_of(path), **how}
             jobs = [plan_video(inputs, output, scale)]
-            outcome = upscale_video(upscaler, jobs[0], run_options, {"engine": sha256_of(path), **how})
+            outcome = upscale_video(upscaler, jobs[0], run_options, settings)
         else:
             jobs = plan_jobs(inputs, output, scale)
             outcome = run_jobs(upscaler, jobs, run_options)

@@ -41,6 +41,16 @@ def test_debug_shows_the_traceback_and_nothing_else_does(capsys: pytest.CaptureF
     assert "Traceback" in outputs[1]
 
 
+@pytest.mark.parametrize("command", ["upscale", "eval", "bench"])
+def test_only_precisions_in_which_a_checkpoint_runs_are_offered(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "x", "--precision", "int8"])
+    assert stop.value.code == 2
+    assert "'fp32', 'fp16', 'bf16'" in capsys.readouterr().err
+
+
 def test_a_second_ctrl_c_while_python_leaves_shows_no_traceback() -> None:
     code = (
         "import atexit, os, signal\n"

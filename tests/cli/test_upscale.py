@@ -18,6 +18,7 @@ from drc_deploy.cli.upscale_command import command
 from drc_deploy.errors import ArtefactError, DrcDeployError, InputError, UsageError
 from drc_deploy.images import read_image
 from drc_deploy.runtime.jobs import newest_engine
+from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.networks import nearest, write_nearest
 from tests.runtime.test_exact import write_both
 
@@ -43,6 +44,22 @@ def photo(tmp_path: Path) -> Path:
     path = tmp_path / "in.png"
     Image.fromarray(noise(7, 5, 3)).save(path)
     return path
+
+
+def test_parts_of_a_video_never_count_for_an_engine_that_did_not_compute_them(
+    engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Upscaler.open
+
+    def open_and_replace(path: Path, **how: Any) -> Upscaler:
+        upscaler = opened(path, **how)
+        write_nearest(path, scale=2)
+        return upscaler
+
+    monkeypatch.setattr(Upscaler, "open", open_and_replace)
+    result = upscale("film.mp4", "--engine", engine)
+    assert isinstance(result.exception, ArtefactError)
+    assert "was replaced" in result.exception.message
 
 
 def test_a_file_is_written_beside_the_input(engine: Path, photo: Path) -> None:

@@ -196,3 +196,40 @@ def test_a_killed_run_goes_on_where_it_was(engine: Path, album: Path) -> None:
     assert f"{len(finished)} of 8 skipped".encode() in result.stdout
     assert all(path.stat().st_mtime_ns == before for path, before in finished.items())
     assert len(list(album.with_name("album_x4").glob("[0-9].png"))) == 8
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from drc_deploy.cli.main import main
+
+owner, name, count = {"start": threading.Thread, "submit": ThreadPoolExecutor}[sys.argv[1]], sys.argv[1], 0
+original = getattr(owner, name)
+
+def interrupted(self, *arguments):
+    global count
+    result = original(self, *arguments)
+    count += "ThreadPoolExecutor" in getattr(self, "name", "ThreadPoolExecutor")
+    if count == int(sys.argv[2]):
+        count += 1
+        os.kill(os.getpid(), signal.SIGINT)
+    return result
+
+setattr(owner, name, interrupted)
+main(sys.argv[3:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "count"), [*(("start", n) for n in range(1, 5)), *(("submit", n) for n in range(1, 7))]
+)
+def test_ctrl_c_ends_it_while_a_thread_starts_or_is_handed_its_job(
+    where: str, count: int, engine: Path, tmp_path: Path
+) -> None:
+    """Reader, writer and two that compute."""
+    Image.fromarray(noise(40, 50)).save(tmp_path / "in.png")
+    arguments = ["upscale", tmp_path / "in.png", "--engine", engine, "--tile", "16", "--threads", "2", "-o", "out.png"]
+    script = [sys.executable, "-c", INTERRUPTED, where, str(count), *map(str, arguments)]
+    result = subprocess.run(script, stderr=subprocess.PIPE, timeout=60, check=False, cwd=tmp_path)
+    assert (result.returncode, b"Traceback" in result.stderr) == (130, False), result.stderr
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]

@@ -1,7 +1,9 @@
 """What reading and writing an image takes is known before: measured in a process that does nothing else."""
 
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -9,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from drc_deploy.errors import UsageError
 from drc_deploy.image_output import writing_bytes
-from drc_deploy.images import decoding_bytes
+from drc_deploy.images import decode_image, decoding_bytes
 from drc_deploy.png_stream import Layout
 
 SIDE = 1500
@@ -27,6 +30,17 @@ Image.init()
 before = resident_bytes()
 read_image(Path(sys.argv[1]))
 print(resident_bytes(peak=True) - before)
+"""
+READ_PIPE = """
+import sys
+from pathlib import Path
+from PIL import Image
+from drc_deploy.images import read_image
+from drc_deploy.runtime.memory_plan import resident_bytes
+Image.init()
+told, before = [], resident_bytes()
+read_image(Path(sys.argv[1]), check_room=told.append)
+print(resident_bytes(peak=True) - before, *told)
 """
 WRITE = """
 import sys
@@ -47,8 +61,13 @@ print(resident_bytes(peak=True) - before)
 
 
 def growth(code: str, *arguments: object) -> int:
+    (grown,) = printed(code, *arguments)
+    return grown
+
+
+def printed(code: str, *arguments: object) -> list[int]:
     words = [sys.executable, "-c", code, *map(str, arguments)]
-    return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    return [int(word) for word in subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()]
 
 
 @pytest.mark.parametrize("kind", ["RGB.png", "RGB.jpg", "CMYK.jpg", "P.png", "RGBA.png", "deep.png"])
@@ -60,6 +79,31 @@ def test_reading_takes_no_more_than_is_foreseen_and_not_much_less(kind: str, tmp
     else:
         Image.fromarray(pixels[:, :, :3]).convert(mode).save(path)
     assert 0.5 * decoding_bytes(path) < growth(READ, path) <= decoding_bytes(path) + SMALL
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_what_a_pipe_takes_is_told_once_its_content_is_there(deep: bool, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    content = cv2.imencode(".png", pixels.astype(np.uint16) * 257 if deep else pixels)[1].tobytes()
+    (tmp_path / "file.png").write_bytes(content)
+    os.mkfifo(tmp_path / "pipe.png")
+    feeder = threading.Thread(target=(tmp_path / "pipe.png").write_bytes, args=(content,))
+    feeder.start()
+    grown, told = printed(READ_PIPE, tmp_path / "pipe.png")
+    feeder.join()
+    assert told == decoding_bytes(tmp_path / "file.png") + len(content)
+    assert 0.5 * told < grown <= told + SMALL
+
+
+def test_what_has_no_room_is_not_decoded() -> None:
+    def refuse(needed: int) -> None:
+        raise UsageError(f"{needed} bytes")
+
+    content = cv2.imencode(".bmp", np.zeros((10, 10, 3), np.uint8))[1].tobytes()[:-1]  # and else it would be damaged
+    with pytest.raises(UsageError, match=f"{1400 + len(content)} bytes"):
+        decode_image(content, "x", check_room=refuse)
+    with pytest.raises(UsageError, match="4 bytes"):
+        decode_image(b"none", "x", check_room=refuse)
 
 
 @pytest.mark.parametrize(

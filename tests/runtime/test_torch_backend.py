@@ -100,6 +100,13 @@ def test_an_exported_file_keeps_its_precision(tmp_path: Path) -> None:
         open_backend(tmp_path / "x.onnx", precision="fp16")
 
 
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_checkpoint_does_not_run_in_int8(checkpoint: Path, exact: bool) -> None:
+    with pytest.raises(UsageError, match="not in int8") as caught:
+        Upscaler.open(checkpoint, precision="int8", exact=exact)
+    assert "drc-deploy export CHECKPOINT --precision int8" in caught.value.hint
+
+
 def test_a_large_image_is_planned_within_the_memory_that_is_allowed(checkpoint: Path) -> None:
     with Upscaler.open(checkpoint, max_memory=resident() + (200 << 20)) as upscaler:
         fitted = upscaler.fit(3000, 4000)

@@ -1,0 +1,48 @@
+"""A file that is loaded more than once: every time it must be the same, or two networks would make one image."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from drc_deploy.errors import ArtefactError
+
+_Identity = tuple[int, int, int, int]
+"""Device, inode, bytes, and when the content was last written."""
+
+
+class LoadedFile:
+    """A file as it was when this object was made.
+
+    Its content is not read for that, which would take as long as loading it. Whatever replaces a file changes one of
+    its place, size and time.
+
+    Attributes:
+        path: Absolute, so that it means the same file after ``os.chdir``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Remember what ``path``, which exists, is now."""
+        self.path = path.absolute()
+        self._identity = self._now()
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Load the file in the block, which must find it as it was, and leave it so.
+
+        Raises:
+            ArtefactError: it is another one, or gone.
+        """
+        self._check()
+        yield
+        self._check()  # it may have been replaced while it was being read
+
+    def _check(self) -> None:
+        if self._now() != self._identity:
+            raise ArtefactError(f"{self.path} was replaced while it was in use.", "Start again.")
+
+    def _now(self) -> _Identity | None:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
