@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -88,6 +89,15 @@ def write_bytes(target: Path, data: bytes) -> None:
 def write_text(target: Path, text: str) -> None:
     """Write ``text`` as UTF-8 to ``target`` atomically; bytes of file names that are no text become escapes."""
     write_bytes(target, text.encode("utf-8", "backslashreplace"))
+
+
+def version_of(path: Path) -> tuple[int, int] | None:
+    """Give a file's size in bytes and its time in nanoseconds, which tell that it changed; None where no file is."""
+    try:
+        about = path.stat()
+    except OSError:  # reading it will say why
+        return None
+    return (about.st_size, about.st_mtime_ns) if stat.S_ISREG(about.st_mode) else None
 
 
 def sha256_of(path: Path) -> str:

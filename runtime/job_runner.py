@@ -8,10 +8,11 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import TypeVar
 
-from drc_deploy.errors import DrcDeployError, OutputError
-from drc_deploy.files import check_writable
+from drc_deploy.errors import DrcDeployError, ImageError, OutputError
+from drc_deploy.files import check_writable, version_of
 from drc_deploy.image_metadata import Metadata
 from drc_deploy.image_output import check_output, write_image, write_png, writing_bytes
 from drc_deploy.images import Picture, decode_image, decoding_bytes, pixel_count, read_image
@@ -217,6 +218,20 @@ def check_target(job: Job, options: RunOptions) -> None:
         raise OutputError(
             f"{job.target} exists already.", "Give --overwrite, --skip-existing, or another name with -o."
         )
+
+
+def check_unchanged(source: Path, version: tuple[int, int] | None) -> None:
+    """Refuse a source that is another one now: the result, which is newer, would be taken for that of the new one.
+
+    Args:
+        source: what was read; one that is gone since is the caller's choice.
+        version: of ``version_of``, from before it was read.
+
+    Raises:
+        ImageError: it changed.
+    """
+    if None not in (version, now := version_of(source)) and now != version:
+        raise ImageError(f"{source} changed while it was upscaled.", "Upscale it again when it is complete.")
 
 
 def _write(job: Job, strips: Iterator[Pixels], layout: Layout, metadata: Metadata) -> None:
