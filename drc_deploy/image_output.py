@@ -87,7 +87,14 @@ def writing_bytes(path: Path, layout: Layout) -> int:
     return int(_format_of(path).memory * image_bytes)
 
 
-def write_image(path: Path, strips: Iterable[NDArray[Any]], layout: Layout, metadata: Metadata | None = None) -> None:
+def write_image(
+    path: Path,
+    strips: Iterable[NDArray[Any]],
+    layout: Layout,
+    metadata: Metadata | None = None,
+    *,
+    replace: bool = True,
+) -> None:
     """Write an image that comes in strips of rows; a PNG is never in memory whole.
 
     Args:
@@ -96,14 +103,16 @@ def write_image(path: Path, strips: Iterable[NDArray[Any]], layout: Layout, meta
         layout: what the strips add up to.
         metadata: what to say about the image, as far as the format holds it: PNG holds all, JPEG an EXIF of up to
             64 KiB, TIFF the descriptive fields of an EXIF, WebP no resolution, BMP nothing else.
+        replace: whether the image may take the place of a file that is there by the time it is written.
 
     Raises:
-        OutputError: the format cannot hold the image, the folder is not writable, or the disk is full.
+        OutputError: the format cannot hold the image, a file is in the way, the folder is not writable, or the disk is
+            full.
     """
     metadata = metadata or Metadata()
     check_output(path, layout, with_profile=metadata.icc_profile is not None)
     kind = _format_of(path)
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+    with atomic_path(path, replace=replace) as temporary, temporary.open("wb") as stream:
         if kind is _PNG:
             write_png(stream, strips, layout, metadata)
         elif kind is _TIFF:

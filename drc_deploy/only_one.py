@@ -56,4 +56,4 @@ def _is_there_still(handle: int, folder: Path) -> bool:
 
 
 def _taken(folder: Path) -> OutputError:
-    return OutputError(f"another process is writing {folder}.", "Wait until it has ended, or choose another folder.")
+    return OutputError(f"another process is writing {folder}.", "Wait until it has ended, or write to another place.")

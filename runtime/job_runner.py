@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError
-from drc_deploy.files import check_writable, version_of
+from drc_deploy.files import check_writable, exists_already, version_of
 from drc_deploy.image_metadata import Metadata
 from drc_deploy.image_output import check_output, write_image, write_png, writing_bytes
 from drc_deploy.images import Picture, decode_image, decoding_bytes, pixel_count, read_image
@@ -45,6 +45,11 @@ class RunOptions:
     """Leave out images whose result exists and is not older than they are; do the others again."""
     tolerant: bool = False
     """Take what is left of a truncated JPEG or a damaged video."""
+
+    @property
+    def replace(self) -> bool:
+        """Whether a result may take the place of a file: whoever skips what is finished wants the rest anew."""
+        return self.overwrite or self.skip_existing
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +203,7 @@ def _upscale(upscaler: Upscaler, work: _Work, writer: WriteBehind, options: RunO
     tiles = upscaler.tile_count(picture.pixels, beside=beside)
 
     def write(strips: Iterator[Pixels]) -> Finished:
-        _write(job, strips, layout, metadata)
+        _write(job, strips, layout, metadata, replace=options.replace)
         seconds = round(read_s + time.perf_counter() - start, 3)
         return Finished(job.input_name, job.output_name, layout.width, layout.height, seconds, tiles)
 
@@ -208,16 +213,18 @@ def _upscale(upscaler: Upscaler, work: _Work, writer: WriteBehind, options: RunO
 
 def check_target(job: Job, options: RunOptions) -> None:
     """Refuse to write over the input, or over anything without leave."""
-    if job.target is None or not os.path.exists(job.target):
+    if job.target is None or not os.path.lexists(job.target):
         return
-    if job.source is not None and os.path.exists(job.source) and job.target.samefile(job.source):
+    if job.source is not None and _are_same(job.source, job.target):
         raise OutputError(f"{job.target} is the input itself.", "Give another name with -o.")
     if job.target.is_dir():
         raise OutputError(f"{job.target} is a folder.", "Give another name with -o.")
-    if not (options.overwrite or options.skip_existing):  # whoever skips what is finished wants the rest anew
-        raise OutputError(
-            f"{job.target} exists already.", "Give --overwrite, --skip-existing, or another name with -o."
-        )
+    if not options.replace:
+        raise exists_already(job.target)
+
+
+def _are_same(source: Path, target: Path) -> bool:
+    return os.path.exists(source) and os.path.exists(target) and source.samefile(target)
 
 
 def check_unchanged(source: Path, version: tuple[int, int] | None) -> None:
@@ -234,9 +241,9 @@ def check_unchanged(source: Path, version: tuple[int, int] | None) -> None:
         raise ImageError(f"{source} changed while it was upscaled.", "Upscale it again when it is complete.")
 
 
-def _write(job: Job, strips: Iterator[Pixels], layout: Layout, metadata: Metadata) -> None:
+def _write(job: Job, strips: Iterator[Pixels], layout: Layout, metadata: Metadata, *, replace: bool) -> None:
     if job.target is not None:
-        write_image(job.target, strips, layout, metadata)
+        write_image(job.target, strips, layout, metadata, replace=replace)
         return
     with standard_output() as stream:
         write_png(stream, strips, layout, metadata)

@@ -103,7 +103,7 @@ def upscale_video(upscaler: Upscaler, job: Job, options: RunOptions, made_by: Ma
         segments = _make_segments(upscaler, source, info, work, tolerant=options.tolerant)
         check = partial(_check_unchanged, source, version, work)
         check()
-        frame_count = join(segments, source, target, info, check)
+        frame_count = join(segments, source, target, info, check, replace=options.replace)
         work.clear()
     height, width = (side * upscaler.info.scale for side in (info.height, info.width))
     tiles = upscaler.plan(info.height, info.width).tile_count * frame_count

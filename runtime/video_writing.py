@@ -83,7 +83,13 @@ def _encodable(frame: Frame, info: VideoInfo) -> "VideoFrame":
 
 
 def join(
-    segments: Sequence[Path], source: Path, target: Path, info: VideoInfo, check: Callable[[], None] = lambda: None
+    segments: Sequence[Path],
+    source: Path,
+    target: Path,
+    info: VideoInfo,
+    check: Callable[[], None],
+    *,
+    replace: bool,
 ) -> int:
     """Write the segments as one video, together with the sound and the subtitles of ``source`` as they are.
 
@@ -93,20 +99,22 @@ def join(
         target: what is written.
         info: of ``source``.
         check: called before the result appears; what it raises prevents that.
+        replace: whether the result may take the place of a file that is there by then.
 
     Returns:
         The number of frames.
 
     Raises:
         ImageError: ``source`` cannot be read any more, or there are no segments.
-        OutputError: a segment is missing or damaged, ``target`` cannot hold a stream, or the disk is full.
+        OutputError: a segment is missing or damaged, ``target`` cannot hold a stream or is in the way, or the disk is
+            full.
     """
     if not segments:
         raise ImageError(f"{source} has no frames.", "Copy the file again.")
     for segment in segments:
         if not segment.is_file():
             raise OutputError(f"{segment} is gone.", "Give the same command again, which makes it anew.")
-    with open_video(source) as (original, pictures), atomic_path(target) as temporary:
+    with open_video(source) as (original, pictures), atomic_path(target, replace=replace) as temporary:
         with _writing(target, temporary, None) as container:
             frame_count = _fill(container, segments, original, pictures, info)
         check()

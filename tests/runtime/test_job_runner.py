@@ -115,6 +115,37 @@ def test_errors_stay_with_their_image_wherever_they_happen(jobs: list[Job], tmp_
     assert files_in(tmp_path / "out") == ["1.png", "4.png"]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_that_appears_meanwhile_is_written_over_only_on_request(jobs: list[Job], overwrite: bool) -> None:
+    target = Path(str(jobs[1].target))
+
+    def appear(call: int) -> None:
+        if call == 2:  # the first tile of the second image
+            target.write_bytes(b"mine")
+
+    target.parent.mkdir()
+    outcome = run(jobs, Watched(appear), overwrite=overwrite)
+    assert [item.input for item in outcome.failed] == ([] if overwrite else [str(jobs[1].source)])
+    assert len(outcome.finished) == 5 - len(outcome.failed)
+    if overwrite:
+        assert np.array_equal(written(jobs[1]), nearest(image(1), 2))
+    else:
+        assert "exists already" in outcome.failed[0].error
+        assert target.read_bytes() == b"mine"
+    assert files_in(target.parent) == [f"{number}.png" for number in range(5)]
+
+
+def test_a_link_to_nowhere_is_in_the_way_before_anything_is_computed(jobs: list[Job]) -> None:
+    target = Path(str(jobs[0].target))
+    target.parent.mkdir()
+    target.symlink_to("nowhere")
+    backend = FakeBackend(fake_info())
+    assert "exists already" in run(jobs[:1], backend).failed[0].error
+    assert backend.calls == []
+    assert not run(jobs[:1], overwrite=True).failed
+    assert np.array_equal(written(jobs[0]), nearest(image(0), 2))
+
+
 def test_a_disk_that_fills_in_the_middle_stops_that_image_only(
     jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

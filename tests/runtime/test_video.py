@@ -128,7 +128,7 @@ def test_a_stopped_run_goes_on_after_its_last_segment_and_gives_the_same(clip: P
 def test_when_only_the_joining_was_missing_nothing_is_computed_again(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*_: Any) -> int:
+    def stop(*_: Any, **__: Any) -> int:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -172,9 +172,9 @@ def test_a_source_that_changes_during_the_joining_gives_no_result(
 ) -> None:
     write_clip(tmp_path / "new.mp4", rotation=90)
 
-    def replace_first(*arguments: Any) -> int:
+    def replace_first(*arguments: Any, **options: Any) -> int:
         (tmp_path / "new.mp4").replace(clip)
-        return join(*arguments)
+        return join(*arguments, **options)
 
     monkeypatch.setattr("drc_deploy.runtime.video.join", replace_first)
     with pytest.raises(ImageError, match="changed while it was upscaled"):
@@ -437,6 +437,26 @@ def test_nothing_is_written_over_and_what_is_finished_is_skipped(clip: Path, tmp
     assert run(clip, tmp_path / "out.mp4", skip_existing=True).skipped[0].output == str(tmp_path / "out.mp4")
     assert (tmp_path / "out.mp4").read_bytes() == b"mine"
     run(clip, tmp_path / "out.mp4", overwrite=True)
+    assert len(content(tmp_path / "out.mp4").pictures) == 10
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_that_appears_meanwhile_is_written_over_only_on_request(
+    clip: Path, tmp_path: Path, overwrite: bool
+) -> None:
+    def appear(number: int) -> None:
+        if number == 5:
+            (tmp_path / "out.mp4").write_bytes(b"mine")
+
+    if overwrite:
+        run(clip, tmp_path / "out.mp4", Counting(appear), overwrite=True)
+    else:
+        with pytest.raises(OutputError, match="exists already"):
+            run(clip, tmp_path / "out.mp4", Counting(appear))
+        assert (tmp_path / "out.mp4").read_bytes() == b"mine"
+        again = Counting()
+        run(clip, tmp_path / "out.mp4", again, overwrite=True)
+        assert again.calls == []  # what was computed is kept
     assert len(content(tmp_path / "out.mp4").pictures) == 10
 
 
