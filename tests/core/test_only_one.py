@@ -1,5 +1,6 @@
 """A folder has one process at a time."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from drc_deploy import only_one as module
 from drc_deploy.errors import OutputError
-from drc_deploy.only_one import only_one
+from drc_deploy.only_one import is_abandoned, only_one
 
 
 def test_a_second_one_is_kept_out_until_the_first_has_ended(tmp_path: Path) -> None:
@@ -56,3 +58,24 @@ def test_a_folder_that_its_owner_removes_meanwhile_keeps_nobody_in(
 def test_a_folder_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="another process"), only_one(tmp_path / "gone"):
         pass
+
+
+def test_abandoned_is_what_is_old_and_locked_by_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x"
+    assert not is_abandoned(path)
+    path.touch()
+    assert not is_abandoned(path)  # its maker may be about to lock it
+    os.utime(path, (0, 0))
+    assert is_abandoned(path)
+    with only_one(path):
+        assert not is_abandoned(path)
+
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert not is_abandoned(path)
+    with only_one(path):  # nobody is kept out where there are no locks
+        pass
+    monkeypatch.setattr(module, "fcntl", None)
+    assert not is_abandoned(path)
