@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from drc_deploy import records
 from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo, read_checkpoint_info
 from drc_deploy.errors import ArtefactError, UsageError
-from drc_deploy.files import atomic_path
+from drc_deploy.files import atomic_path, sha256_of
 from drc_deploy.models.dual_design import DualDesign
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
@@ -131,6 +131,26 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
     check_weights(checkpoint, str(path))
     return checkpoint
+
+
+def load_with_sha256(path: Path) -> tuple[Checkpoint, str]:
+    """Read a checkpoint as ``load_checkpoint`` does, and give the SHA-256 of just what was read.
+
+    Raises:
+        ArtefactError: as ``load_checkpoint``, or another file took its place meanwhile.
+    """
+    before = _sha256_if_there(path)
+    checkpoint = load_checkpoint(path)
+    if before is None or _sha256_if_there(path) != before:
+        raise ArtefactError(f"{path} changed while it was read.", "Give the same command again when it is complete.")
+    return checkpoint, before
+
+
+def _sha256_if_there(path: Path) -> str | None:
+    try:
+        return sha256_of(path)
+    except OSError:
+        return None
 
 
 def _strip(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,14 +19,18 @@ _HINTS = {
 
 
 @contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``target`` that replaces it when the block ends without an error.
+def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
+    """Give a temporary path beside ``target`` that becomes it when the block ends without an error.
 
-    The file is flushed to disk before the rename; on any error it is removed and ``target`` stays as it was.
+    The file is flushed to disk before that; on any error it is removed and ``target`` stays as it was.
     The temporary name keeps the suffix of ``target``, which some encoders go by.
 
+    Args:
+        target: the file.
+        replace: whether it may take the place of one that is there by then.
+
     Raises:
-        OutputError: the folder is not writable or the disk is full.
+        OutputError: the folder is not writable, the disk is full, or ``target`` is there and stays.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +41,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
         raise cannot_write(target, error) from error
     try:
         yield temporary
-        _publish(temporary, target)
+        _publish(temporary, target, replace=replace)
     except OSError as error:
         raise cannot_write(target, error) from error
     finally:
@@ -52,11 +57,32 @@ def _new_file_beside(target: Path) -> Path:
     return temporary
 
 
-def _publish(temporary: Path, target: Path) -> None:
+def _publish(temporary: Path, target: Path, *, replace: bool) -> None:
     """Make ``temporary`` durable and move it to ``target``."""
     with temporary.open("rb") as stream:
         os.fsync(stream.fileno())
-    temporary.replace(target)
+    if replace or not _linked(temporary, target):
+        temporary.replace(target)
+
+
+def _linked(temporary: Path, target: Path) -> bool:
+    """Give ``temporary`` the name ``target`` too, which no system does where the name is taken; False without links.
+
+    Raises:
+        OutputError: it is taken.
+    """
+    try:
+        os.link(temporary, target)
+    except OSError:
+        if os.path.lexists(target):
+            raise exists_already(target) from None
+        return False  # a file system without hard links: nothing there tells of a file that appears at this moment
+    return True
+
+
+def exists_already(target: Path) -> OutputError:
+    """Say that ``target`` is in the way, and what to do about it."""
+    return OutputError(f"{target} exists already.", "Give --overwrite, --skip-existing, or another name with -o.")
 
 
 def cannot_write(target: Path | str, error: OSError) -> OutputError:
@@ -88,6 +114,15 @@ def write_bytes(target: Path, data: bytes) -> None:
 def write_text(target: Path, text: str) -> None:
     """Write ``text`` as UTF-8 to ``target`` atomically; bytes of file names that are no text become escapes."""
     write_bytes(target, text.encode("utf-8", "backslashreplace"))
+
+
+def version_of(path: Path) -> tuple[int, int] | None:
+    """Give a file's size in bytes and its time in nanoseconds, which tell that it changed; None where no file is."""
+    try:
+        about = path.stat()
+    except OSError:  # reading it will say why
+        return None
+    return (about.st_size, about.st_mtime_ns) if stat.S_ISREG(about.st_mode) else None
 
 
 def sha256_of(path: Path) -> str:

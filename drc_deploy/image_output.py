@@ -1,7 +1,7 @@
 """Images to files: which format can hold what, and writing that leaves a whole file or none."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -87,7 +87,15 @@ def writing_bytes(path: Path, layout: Layout) -> int:
     return int(_format_of(path).memory * image_bytes)
 
 
-def write_image(path: Path, strips: Iterable[NDArray[Any]], layout: Layout, metadata: Metadata | None = None) -> None:
+def write_image(
+    path: Path,
+    strips: Iterable[NDArray[Any]],
+    layout: Layout,
+    metadata: Metadata | None = None,
+    *,
+    replace: bool = True,
+    check: Callable[[], None] = lambda: None,
+) -> None:
     """Write an image that comes in strips of rows; a PNG is never in memory whole.
 
     Args:
@@ -96,20 +104,25 @@ def write_image(path: Path, strips: Iterable[NDArray[Any]], layout: Layout, meta
         layout: what the strips add up to.
         metadata: what to say about the image, as far as the format holds it: PNG holds all, JPEG an EXIF of up to
             64 KiB, TIFF the descriptive fields of an EXIF, WebP no resolution, BMP nothing else.
+        replace: whether the image may take the place of a file that is there by the time it is written.
+        check: called when everything is written, before the image appears; what it raises prevents that.
 
     Raises:
-        OutputError: the format cannot hold the image, the folder is not writable, or the disk is full.
+        OutputError: the format cannot hold the image, a file is in the way, the folder is not writable, or the disk is
+            full.
     """
     metadata = metadata or Metadata()
     check_output(path, layout, with_profile=metadata.icc_profile is not None)
     kind = _format_of(path)
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        if kind is _PNG:
-            write_png(stream, strips, layout, metadata)
-        elif kind is _TIFF:
-            _write_tiff(stream, _joined(strips, layout), metadata)
-        else:
-            _write_whole(stream, _joined(strips, layout), kind, metadata)
+    with atomic_path(path, replace=replace) as temporary:
+        with temporary.open("wb") as stream:
+            if kind is _PNG:
+                write_png(stream, strips, layout, metadata)
+            elif kind is _TIFF:
+                _write_tiff(stream, _joined(strips, layout), metadata)
+            else:
+                _write_whole(stream, _joined(strips, layout), kind, metadata)
+        check()
 
 
 def _format_of(path: Path) -> _Format:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.checkpoint import load_with_sha256
 from drc_deploy.engine_info import (
     EXACT_PLAN_SUFFIX,
     EXACT_SUFFIX,
@@ -25,7 +25,7 @@ from drc_deploy.export.staging import publish, staging_folder
 from drc_deploy.export.variants import make_variant, read_onnx_info
 from drc_deploy.export.verification import TENSORRT_INT8_NOTE, Verification, verify_engine, verify_onnx
 from drc_deploy.export.widening import open_for_check
-from drc_deploy.files import sha256_of, write_bytes
+from drc_deploy.files import write_bytes
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
 from drc_deploy.runtime.memory_probe import measure_bytes_per_pixel
@@ -60,14 +60,15 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
 
     Raises:
         MissingDependencyError: a TensorRT library or a GPU is missing.
-        ArtefactError: the checkpoint cannot be used, or a library refuses the graph.
+        ArtefactError: the checkpoint cannot be used or changes while it is read, or a library refuses the graph.
         VerificationError: an exported file does not compute what torch computes.
         OutputError: the folder is not writable or the disk is full.
     """
     builder = PlanBuilder.find(request.builder, request.options) if request.builder else None
-    network = load_checkpoint(request.checkpoint).build_network()
+    checkpoint, sha256 = load_with_sha256(request.checkpoint)
+    network = checkpoint.build_network()
     body = make_body(network, request, builder)
-    info = dataclasses.replace(_describe(request, network), int8_form=body.int8.form if body.int8 else None)
+    info = dataclasses.replace(_describe(request, network, sha256), int8_form=body.int8.form if body.int8 else None)
     onnx_info = dataclasses.replace(info, precision=body.precision, tile=request.tile.onnx)
     with staging_folder(request.folder) as staging:
         files: dict[IoDtype, Path] = {
@@ -116,8 +117,11 @@ def _write_plan(
     )
 
 
-def _describe(request: ExportRequest, network: SRNetwork) -> EngineInfo:
-    """Describe the plan; the ONNX files differ in tile, element type and, for TensorRT 8, precision."""
+def _describe(request: ExportRequest, network: SRNetwork, sha256: str) -> EngineInfo:
+    """Describe the plan of the checkpoint that has this hash.
+
+    The ONNX files differ in tile, element type and, for TensorRT 8, precision.
+    """
     return EngineInfo(
         model=network.spec.name,
         scale=network.scale,
@@ -129,7 +133,7 @@ def _describe(request: ExportRequest, network: SRNetwork) -> EngineInfo:
         global_operations=network.global_operations,
         params=network.parameter_count,
         widths=network.widths,
-        checkpoint_sha256=sha256_of(request.checkpoint),
+        checkpoint_sha256=sha256,
     )
 
 

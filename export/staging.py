@@ -1,24 +1,32 @@
 """Several files that appear together or not at all."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from drc_deploy.errors import OutputError
+from drc_deploy.only_one import is_abandoned, only_one
+
+_PREFIX = ".export-"
 
 
 @contextmanager
 def staging_folder(target: Path) -> Iterator[Path]:
     """Give an empty folder inside ``target``, so that files can be renamed from it; it is removed in the end.
 
+    So are those that exports which were killed have left there.
+
     Raises:
         OutputError: ``target`` cannot be written to, or the disk is full.
     """
     try:
         target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=target) as folder:
+        for left in filter(is_abandoned, target.glob(f"{_PREFIX}*")):
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=target) as folder, only_one(Path(folder)):
             yield Path(folder)
     except OSError as error:
         raise OutputError(

@@ -8,10 +8,11 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import TypeVar
 
-from drc_deploy.errors import DrcDeployError, OutputError
-from drc_deploy.files import check_writable
+from drc_deploy.errors import DrcDeployError, ImageError, OutputError
+from drc_deploy.files import check_writable, exists_already, version_of
 from drc_deploy.image_metadata import Metadata
 from drc_deploy.image_output import check_output, write_image, write_png, writing_bytes
 from drc_deploy.images import Picture, decode_image, decoding_bytes, pixel_count, read_image
@@ -44,6 +45,11 @@ class RunOptions:
     """Leave out images whose result exists and is not older than they are; do the others again."""
     tolerant: bool = False
     """Take what is left of a truncated JPEG or a damaged video."""
+
+    @property
+    def replace(self) -> bool:
+        """Whether a result may take the place of a file: whoever skips what is finished wants the rest anew."""
+        return self.overwrite or self.skip_existing
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +155,25 @@ def _or_failed(job: Job, work: Callable[[], Result]) -> Result | Failed:
         return Failed(job.input_name, message, "Give a smaller --tile, or cut the image into parts.")
 
 
-def _read(upscaler: Upscaler, job: Job, *, tolerant: bool) -> tuple[Picture, float]:
-    """Give the image and the seconds that reading it took."""
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One image that was read."""
+
+    picture: Picture
+    seconds: float
+    version: tuple[int, int] | None
+    """Of the file, from before it was read."""
+
+
+def _read(upscaler: Upscaler, job: Job, *, tolerant: bool) -> _Reading:
     start = time.perf_counter()
+    version = None if job.source is None else version_of(job.source)
     upscaler.check_room(_reading_bytes(job), f"reading {job.input_name}")
     if job.source is None:
         picture = decode_image(read_standard_input(), job.input_name, tolerant=tolerant)
     else:
         picture = read_image(job.source, tolerant=tolerant)
-    return picture, time.perf_counter() - start
+    return _Reading(picture, time.perf_counter() - start, version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +181,7 @@ class _Work:
     """One image under way."""
 
     job: Job
-    reading: "Future[tuple[Picture, float]]"
+    reading: "Future[_Reading]"
     title: str
     """Heads its progress bar."""
     beside: int
@@ -176,14 +192,15 @@ def _upscale(upscaler: Upscaler, work: _Work, writer: WriteBehind, options: RunO
     """Compute one image while it is being written.
 
     Raises:
-        ImageError: the input cannot be read.
+        ImageError: the input cannot be read, or changes meanwhile.
         OutputError: the output is in the way, cannot hold the image, or cannot be written.
         ArtefactError: the network failed.
         UsageError: the memory allowed is too little.
     """
     job, beside = work.job, work.beside
     check_target(job, options)
-    picture, read_s = work.reading.result()
+    reading = work.reading.result()
+    picture, read_s, version = reading.picture, reading.seconds, reading.version
     give_back_freed()  # or what decoding has left would come on top
     start = time.perf_counter()
     for note in picture.notes:
@@ -197,7 +214,7 @@ def _upscale(upscaler: Upscaler, work: _Work, writer: WriteBehind, options: RunO
     tiles = upscaler.tile_count(picture.pixels, beside=beside)
 
     def write(strips: Iterator[Pixels]) -> Finished:
-        _write(job, strips, layout, metadata)
+        _write(job, strips, layout, metadata, replace=options.replace, version=version)
         seconds = round(read_s + time.perf_counter() - start, 3)
         return Finished(job.input_name, job.output_name, layout.width, layout.height, seconds, tiles)
 
@@ -207,21 +224,47 @@ def _upscale(upscaler: Upscaler, work: _Work, writer: WriteBehind, options: RunO
 
 def check_target(job: Job, options: RunOptions) -> None:
     """Refuse to write over the input, or over anything without leave."""
-    if job.target is None or not os.path.exists(job.target):
+    if job.target is None or not os.path.lexists(job.target):
         return
-    if job.source is not None and os.path.exists(job.source) and job.target.samefile(job.source):
+    if job.source is not None and _are_same(job.source, job.target):
         raise OutputError(f"{job.target} is the input itself.", "Give another name with -o.")
     if job.target.is_dir():
         raise OutputError(f"{job.target} is a folder.", "Give another name with -o.")
-    if not (options.overwrite or options.skip_existing):  # whoever skips what is finished wants the rest anew
-        raise OutputError(
-            f"{job.target} exists already.", "Give --overwrite, --skip-existing, or another name with -o."
-        )
+    if not options.replace:
+        raise exists_already(job.target)
 
 
-def _write(job: Job, strips: Iterator[Pixels], layout: Layout, metadata: Metadata) -> None:
+def _are_same(source: Path, target: Path) -> bool:
+    return os.path.exists(source) and os.path.exists(target) and source.samefile(target)
+
+
+def check_unchanged(source: Path | None, version: tuple[int, int] | None) -> None:
+    """Refuse a source that is another one now: the result, which is newer, would be taken for that of the new one.
+
+    Args:
+        source: what was read, None standard input; one that is gone by now gave a result that stays right.
+        version: of ``version_of``, from before it was read.
+
+    Raises:
+        ImageError: it changed.
+    """
+    now = None if source is None else version_of(source)
+    if None not in (version, now) and now != version:
+        raise ImageError(f"{source} changed while it was upscaled.", "Upscale it again when it is complete.")
+
+
+def _write(
+    job: Job,
+    strips: Iterator[Pixels],
+    layout: Layout,
+    metadata: Metadata,
+    *,
+    replace: bool,
+    version: tuple[int, int] | None,
+) -> None:
     if job.target is not None:
-        write_image(job.target, strips, layout, metadata)
+        check = partial(check_unchanged, job.source, version)
+        write_image(job.target, strips, layout, metadata, replace=replace, check=check)
         return
     with standard_output() as stream:
         write_png(stream, strips, layout, metadata)

@@ -10,16 +10,25 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
-from drc_deploy.errors import UsageError
-from drc_deploy.files import check_writable, write_text
+from drc_deploy.errors import ImageError, UsageError
+from drc_deploy.files import check_writable, version_of, write_text
+from drc_deploy.only_one import only_one
 from drc_deploy.progress import Progress, progress
-from drc_deploy.runtime.job_runner import Finished, Outcome, RunOptions, Skipped, check_target, is_finished
+from drc_deploy.runtime.job_runner import (
+    Finished,
+    Outcome,
+    RunOptions,
+    Skipped,
+    check_target,
+    check_unchanged,
+    is_finished,
+)
 from drc_deploy.runtime.jobs import Job
 from drc_deploy.runtime.pipeline import WriteBehind
 from drc_deploy.runtime.upscaler import Upscaler
@@ -69,8 +78,9 @@ def upscale_video(upscaler: Upscaler, job: Job, options: RunOptions, made_by: Ma
         made_by: what the frames depend on besides the source; unfinished work of anything else is thrown away.
 
     Raises:
-        ImageError: the source cannot be read or holds no video that can be upscaled.
-        OutputError: the result is in the way, cannot hold the sound or the subtitles, or cannot be written.
+        ImageError: the source cannot be read, holds no video that can be upscaled, or changes meanwhile.
+        OutputError: the result is in the way, cannot hold the sound or the subtitles, or cannot be written, or another
+            process makes it.
         ArtefactError: the network failed.
         MissingDependencyError: PyAV lacks the encoder.
         ModuleNotFoundError: PyAV is not installed.
@@ -80,19 +90,21 @@ def upscale_video(upscaler: Upscaler, job: Job, options: RunOptions, made_by: Ma
         return Outcome([], [Skipped(str(source), str(target))], [])
     check_target(job, options)
     start = time.perf_counter()
+    version = version_of(source)
     info = video_info(source, tolerant=options.tolerant)
     for note in info.notes:
         _log.warning(note)
     check_writable(target.parent)
     check_target_holds(source, target, info)
     work = _Segments(target.with_name(f"{target.name}.segments"))
-    work.begin({**_identity(source), **made_by})
-    with progress(source.name, max(info.frame_count, 1), done=len(work.finished()) * SEGMENT_FRAMES) as bar:
-        first = len(work.finished()) * SEGMENT_FRAMES
-        with closing(frames_of(source, skip=first, tolerant=options.tolerant)) as frames:
-            _compute(_upscaled(upscaler, frames, bar), info, work)
-    frame_count = join(work.finished(), source, target, info)
-    work.remove()
+    with work.owned():
+        check_target(job, options)  # whoever owned them before may have finished it
+        work.begin({**_identity(source), **made_by})
+        segments = _make_segments(upscaler, source, info, work, tolerant=options.tolerant)
+        check = partial(_check_unchanged, source, version, work)
+        check()
+        frame_count = join(segments, source, target, info, check, replace=options.replace)
+        work.clear()
     height, width = (side * upscaler.info.scale for side in (info.height, info.width))
     tiles = upscaler.plan(info.height, info.width).tile_count * frame_count
     seconds = round(time.perf_counter() - start, 3)
@@ -105,12 +117,27 @@ class _Segments:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Keep other processes out of the folder, which is there while something is in it.
+
+        Raises:
+            OutputError: another one is in it, or it cannot be made.
+        """
+        check_writable(self._folder)
+        with only_one(self._folder):
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    self._folder.rmdir()
+
     def begin(self, made_from: Mapping[str, object]) -> None:
         """Keep what was made from the same, and nothing else."""
         text = json.dumps(dict(made_from), sort_keys=True, indent=2)
         note = self._folder / _NOTE
         if not (note.is_file() and note.read_text() == text):
-            self._clear()
+            self.clear()
             write_text(note, text)
         elif finished := self.finished():
             _log.warning("Going on after %d segments that are finished in %s.", len(finished), self._folder)
@@ -126,13 +153,8 @@ class _Segments:
             segments.append(path)
         return segments
 
-    def remove(self) -> None:
-        """Take the folder away, unless someone put something else into it."""
-        self._clear()
-        with suppress(OSError):
-            self._folder.rmdir()
-
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Delete all segments, and nothing that someone else put there."""
         number = "[0-9]" * 6
         for pattern in (f"{number}.nut", f".{number}.*.nut", _NOTE):  # hidden ones are of a run that was killed
             for path in self._folder.glob(pattern):
@@ -152,8 +174,28 @@ def _identity(source: Path) -> dict[str, object]:
     }
 
 
-def _compute(results: Iterator[Frame], info: VideoInfo, work: _Segments) -> None:
-    """Make all segments that are missing, each encoded while its frames are computed."""
+def _make_segments(upscaler: Upscaler, source: Path, info: VideoInfo, work: _Segments, *, tolerant: bool) -> list[Path]:
+    """Make what is missing; give where all segments are."""
+    count = len(work.finished())
+    first_frame = count * SEGMENT_FRAMES
+    with (
+        progress(source.name, max(info.frame_count, 1), done=first_frame) as bar,
+        closing(frames_of(source, skip=first_frame, tolerant=tolerant)) as frames,
+    ):
+        count += _compute(_upscaled(upscaler, frames, bar), info, work)
+    return [work.path(index) for index in range(count)]
+
+
+def _check_unchanged(source: Path, version: tuple[int, int] | None, work: _Segments) -> None:
+    try:
+        check_unchanged(source, version)
+    except ImageError:
+        work.clear()  # nobody knows which of its frames are of which
+        raise
+
+
+def _compute(results: Iterator[Frame], info: VideoInfo, work: _Segments) -> int:
+    """Make all segments that are missing, each encoded while its frames are computed; give how many they are."""
     first_index = len(work.finished())
     written: list[Future[None]] = []
     with WriteBehind() as writer:
@@ -163,6 +205,7 @@ def _compute(results: Iterator[Frame], info: VideoInfo, work: _Segments) -> None
             written.append(writer.write(segment, partial(write_segment, path, info=info)))
             _raise_errors(future for future in written if future.done())
     _raise_errors(written)
+    return len(written)
 
 
 def _upscaled(upscaler: Upscaler, frames: Iterable[Frame], bar: Progress) -> Iterator[Frame]:

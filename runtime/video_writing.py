@@ -7,7 +7,7 @@ again.
 
 import heapq
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from drc_deploy.errors import MissingDependencyError, OutputError
+from drc_deploy.errors import ImageError, MissingDependencyError, OutputError
 from drc_deploy.files import atomic_path
 from drc_deploy.runtime.video_reading import Frame, VideoInfo, open_video
 
@@ -82,35 +82,67 @@ def _encodable(frame: Frame, info: VideoInfo) -> "VideoFrame":
     return result
 
 
-def join(segments: Sequence[Path], source: Path, target: Path, info: VideoInfo) -> int:
+def join(
+    segments: Sequence[Path],
+    source: Path,
+    target: Path,
+    info: VideoInfo,
+    check: Callable[[], None],
+    *,
+    replace: bool,
+) -> int:
     """Write the segments as one video, together with the sound and the subtitles of ``source`` as they are.
+
+    Args:
+        segments: all that belong to the video.
+        source: where the rest comes from.
+        target: what is written.
+        info: of ``source``.
+        check: called before the result appears; what it raises prevents that.
+        replace: whether the result may take the place of a file that is there by then.
 
     Returns:
         The number of frames.
 
     Raises:
-        ImageError: ``source`` cannot be read any more.
-        OutputError: the format of ``target`` cannot hold a stream, or the disk is full.
+        ImageError: ``source`` cannot be read any more, or there are no segments.
+        OutputError: a segment is missing or damaged, ``target`` cannot hold a stream or is in the way, or the disk is
+            full.
     """
+    if not segments:
+        raise ImageError(f"{source} has no frames.", "Copy the file again.")
+    for segment in segments:
+        if not segment.is_file():
+            raise OutputError(f"{segment} is gone.", "Give the same command again, which makes it anew.")
+    with open_video(source) as (original, pictures), atomic_path(target, replace=replace) as temporary:
+        with _writing(target, temporary, None) as container:
+            frame_count = _fill(container, segments, original, pictures, info)
+        check()
+        return frame_count
+
+
+def _fill(
+    container: "OutputContainer",
+    segments: Sequence[Path],
+    original: "InputContainer",
+    pictures: "VideoStream",
+    info: VideoInfo,
+) -> int:
+    """Copy everything into the result; give the number of frames."""
     import av
 
-    with (
-        open_video(source) as (original, pictures),
-        atomic_path(target) as temporary,
-        _writing(target, temporary, None) as container,
-    ):
-        with av.open(str(segments[0])) as first:
-            video = container.add_stream_from_template(first.streams.video[0], opaque=True)
-        video.metadata.update(pictures.metadata)
-        if info.display_matrix is not None:
-            video.set_display_matrix(info.display_matrix)
-        copies = _copied_streams(container, original)
-        container.start_encoding()
-        frame_count = 0
-        for packet in heapq.merge(_packets(segments, video), _copied_packets(original, copies), key=_seconds):
-            frame_count += packet.stream is video
-            container.mux(packet)
-        return frame_count
+    with av.open(str(segments[0])) as first:
+        video = container.add_stream_from_template(first.streams.video[0], opaque=True)
+    video.metadata.update(pictures.metadata)
+    if info.display_matrix is not None:
+        video.set_display_matrix(info.display_matrix)
+    copies = _copied_streams(container, original)
+    container.start_encoding()
+    frame_count = 0
+    for packet in heapq.merge(_packets(segments, video), _copied_packets(original, copies), key=_seconds):
+        frame_count += packet.stream is video
+        container.mux(packet)
+    return frame_count
 
 
 def check_target_holds(source: Path, target: Path, info: VideoInfo) -> None:

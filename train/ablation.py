@@ -17,6 +17,7 @@ from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.files import check_writable, sha256_of, write_text
 from drc_deploy.latency_table import fingerprint
+from drc_deploy.only_one import only_one
 from drc_deploy.progress import progress
 from drc_deploy.records import parse_json_object
 from drc_deploy.train.candidates import ratio_tag
@@ -25,7 +26,6 @@ from drc_deploy.train.compress import CompressInputs
 from drc_deploy.train.evaluation import fingerprints
 from drc_deploy.train.loop import Supervision
 from drc_deploy.train.manifest import described
-from drc_deploy.train.only_one import only_one
 from drc_deploy.train.options import TrainOptions
 from drc_deploy.train.pruning import PruneOptions
 from drc_deploy.train.run_folder import run_path

@@ -8,10 +8,10 @@ from typing import Literal
 
 from drc_deploy.errors import UsageError
 from drc_deploy.files import check_writable
+from drc_deploy.only_one import only_one
 from drc_deploy.progress import progress
 from drc_deploy.train.decoding import decode_all, no_image_error
 from drc_deploy.train.layouts import Source, Sources, find_sources
-from drc_deploy.train.only_one import only_one
 from drc_deploy.train.store import (
     INDEX,
     JOURNAL,

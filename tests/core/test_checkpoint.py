@@ -1,5 +1,6 @@
 """Checkpoints survive a round trip in a fresh process, and bad files are refused with a sentence."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from drc_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from drc_deploy.checkpoint import Checkpoint, load_checkpoint, load_with_sha256, save_checkpoint
 from drc_deploy.checkpoint_info import METADATA_KEY, read_checkpoint_info
 from drc_deploy.errors import ArtefactError, OutputError
+from drc_deploy.files import sha256_of
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 
@@ -53,6 +55,24 @@ def test_metadata_tells_all_without_torch(saved: Path) -> None:
     assert info.provenance == {"stage": "test"}
     assert info.parent_sha256 == "ab" * 32
     assert info.params == build_network(ModelSpec("drn_xs", 4, PRUNED)).parameter_count
+
+
+def test_the_hash_is_that_of_what_was_read(saved: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    checkpoint, sha256 = load_with_sha256(saved)
+    assert sha256 == sha256_of(saved)
+    assert checkpoint.provenance == {"stage": "test"}
+    save_checkpoint(tmp_path / "other.safetensors", dataclasses.replace(checkpoint, provenance={"stage": "other"}))
+
+    def load_and_replace(path: Path) -> Checkpoint:
+        loaded = load_checkpoint(path)
+        (tmp_path / "other.safetensors").replace(path)
+        return loaded
+
+    monkeypatch.setattr("drc_deploy.checkpoint.load_checkpoint", load_and_replace)
+    with pytest.raises(ArtefactError, match="changed while it was read"):
+        load_with_sha256(saved)
+    with pytest.raises(ArtefactError, match="does not exist"):
+        load_with_sha256(tmp_path / "missing.safetensors")
 
 
 def test_half_precision_weights_load_as_float32(saved: Path, checkpoint: Checkpoint) -> None:

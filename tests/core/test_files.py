@@ -1,5 +1,6 @@
 """A file is whole or not there."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -22,6 +23,37 @@ def test_a_failing_block_leaves_the_old_file_and_nothing_else(tmp_path: Path) ->
         fail()
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+@pytest.mark.parametrize("dangling", [False, True])
+def test_what_appears_meanwhile_stays_unless_it_may_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool, dangling: bool
+) -> None:
+    def refuse(*_: Path) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    target = tmp_path / "x.txt"
+
+    def work(text: str, *, appears: bool, replace: bool) -> None:
+        with atomic_path(target, replace=replace) as temporary:
+            temporary.write_text(text)
+            if appears:
+                target.symlink_to("nowhere") if dangling else target.write_text("another's")
+
+    work("first", appears=False, replace=False)
+    assert target.read_text() == "first"
+    assert target.stat().st_nlink == 1
+    target.unlink()
+    with pytest.raises(OutputError, match=r"x\.txt exists already") as caught:
+        work("second", appears=True, replace=False)
+    assert "--overwrite" in caught.value.hint
+    assert os.readlink(target) == "nowhere" if dangling else target.read_text() == "another's"
+    assert list(tmp_path.iterdir()) == [target]
+    work("third", appears=False, replace=True)
+    assert target.read_text() == "third"
 
 
 def test_a_full_disk_is_an_output_error(tmp_path: Path) -> None:

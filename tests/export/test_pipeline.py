@@ -1,6 +1,8 @@
 import dataclasses
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +16,7 @@ from safetensors.torch import save_file
 from drc_deploy.checkpoint import load_checkpoint, save_checkpoint
 from drc_deploy.engine_info import METADATA_KEY, EngineInfo, read_sidecar
 from drc_deploy.errors import ArtefactError, DrcDeployError, OutputError, VerificationError
+from drc_deploy.export.body import Body, make_body
 from drc_deploy.export.pipeline import ExportResult, export_checkpoint
 from drc_deploy.export.request import ExportRequest, parse_tile
 from drc_deploy.files import sha256_of
@@ -64,6 +67,20 @@ def test_set5_through_onnx_runtime_is_what_torch_computes(
         (found,) = session.run(None, {"lr": pixels})
         assert np.abs(found - expected).max() <= 1
         assert np.mean(found != expected) < 0.05
+
+
+def test_a_checkpoint_that_is_replaced_meanwhile_gives_the_export_no_other_hash(
+    request_here: ExportRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    request = dataclasses.replace(request_here, checkpoint=tmp_path / "copy.safetensors")
+    shutil.copy(request_here.checkpoint, request.checkpoint)
+
+    def replace_first(*arguments: Any) -> Body:
+        request.checkpoint.write_bytes(b"another")
+        return make_body(*arguments)
+
+    monkeypatch.setattr("drc_deploy.export.pipeline.make_body", replace_first)
+    assert _info(export_checkpoint(request).onnx).checkpoint_sha256 == sha256_of(request_here.checkpoint)
 
 
 def test_a_fixed_tile_is_in_the_files_and_in_nothing_but_their_shapes(

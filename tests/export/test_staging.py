@@ -1,6 +1,8 @@
 import os
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,3 +63,21 @@ def test_a_file_in_the_place_of_the_folder_is_a_sentence(tmp_path: Path) -> None
     (tmp_path / "taken").write_text("")
     with pytest.raises(OutputError, match="cannot write"), staging_folder(tmp_path / "taken"):
         pass
+
+
+def test_what_a_killed_export_left_is_removed_and_nothing_of_one_at_work(tmp_path: Path) -> None:
+    code = "import sys, pathlib, time\nfrom drc_deploy.export.staging import staging_folder\n"
+    code += "with staging_folder(pathlib.Path(sys.argv[1])) as folder:\n"
+    code += " (folder / 'a').write_text('half')\n print(folder, flush=True)\n sys.stdin.read()"
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        left = Path(other.stdout.readline().strip())
+        os.utime(left, (0, 0))
+        with staging_folder(tmp_path):
+            assert (left / "a").read_text() == "half"
+        other.kill()
+    assert os.listdir(tmp_path) == [left.name]
+    with staging_folder(tmp_path) as staging:
+        assert os.listdir(tmp_path) == [staging.name]
+    assert os.listdir(tmp_path) == []

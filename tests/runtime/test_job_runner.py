@@ -14,6 +14,7 @@ from PIL import Image
 
 from drc_deploy.errors import ArtefactError
 from drc_deploy.images import decoding_bytes, read_image
+from drc_deploy.png_stream import PngStream
 from drc_deploy.runtime import job_runner
 from drc_deploy.runtime.backend import Pixels
 from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
@@ -113,6 +114,75 @@ def test_errors_stay_with_their_image_wherever_they_happen(jobs: list[Job], tmp_
     assert outcome.failed[2].error == "the network failed."
     assert [item.input for item in outcome.finished] == [str(jobs[1].source), str(jobs[4].source)]
     assert files_in(tmp_path / "out") == ["1.png", "4.png"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_that_appears_meanwhile_is_written_over_only_on_request(jobs: list[Job], overwrite: bool) -> None:
+    target = Path(str(jobs[1].target))
+
+    def appear(call: int) -> None:
+        if call == 2:  # the first tile of the second image
+            target.write_bytes(b"mine")
+
+    target.parent.mkdir()
+    outcome = run(jobs, Watched(appear), overwrite=overwrite)
+    assert [item.input for item in outcome.failed] == ([] if overwrite else [str(jobs[1].source)])
+    assert len(outcome.finished) == 5 - len(outcome.failed)
+    if overwrite:
+        assert np.array_equal(written(jobs[1]), nearest(image(1), 2))
+    else:
+        assert "exists already" in outcome.failed[0].error
+        assert target.read_bytes() == b"mine"
+    assert files_in(target.parent) == [f"{number}.png" for number in range(5)]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_an_image_that_changes_meanwhile_fails_and_is_not_taken_for_finished(jobs: list[Job], suffix: str) -> None:
+    jobs[1] = Job(jobs[1].source, Path(str(jobs[1].target)).with_suffix(suffix))
+
+    def change(call: int) -> None:
+        if call == 3:  # the second of two rows of tiles of the second image
+            Image.fromarray(image(7)).save(str(jobs[1].source))
+
+    outcome = run(jobs, Watched(change), skip_existing=True)
+    assert [(item.input, item.error) for item in outcome.failed] == [
+        (str(jobs[1].source), f"{jobs[1].source} changed while it was upscaled.")
+    ]
+    assert len(outcome.finished) == 4
+    assert files_in(Path(str(jobs[0].target)).parent) == ["0.png", "2.png", "3.png", "4.png"]
+    again = run(jobs, skip_existing=True)
+    assert (len(again.skipped), len(again.finished)) == (4, 1)
+    assert np.array_equal(written(jobs[1]), nearest(image(7), 2))
+
+
+def test_a_change_after_the_last_strip_counts_too(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    def change(job: Job) -> None:
+        Image.fromarray(image(7)).save(str(job.source))
+
+    class Slow(PngStream):
+        def finish(self) -> None:
+            change(jobs[0])
+            super().finish()
+
+    monkeypatch.setattr("drc_deploy.image_output.PngStream", Slow)
+    assert "changed while" in run(jobs[:1], skip_existing=True).failed[0].error
+
+
+def test_an_image_that_is_removed_meanwhile_keeps_its_result(jobs: list[Job]) -> None:
+    outcome = run(jobs[:1], Watched(lambda call: Path(str(jobs[0].source)).unlink() if not call else None))
+    assert len(outcome.finished) == 1
+    assert np.array_equal(written(jobs[0]), nearest(image(0), 2))
+
+
+def test_a_link_to_nowhere_is_in_the_way_before_anything_is_computed(jobs: list[Job]) -> None:
+    target = Path(str(jobs[0].target))
+    target.parent.mkdir()
+    target.symlink_to("nowhere")
+    backend = FakeBackend(fake_info())
+    assert "exists already" in run(jobs[:1], backend).failed[0].error
+    assert backend.calls == []
+    assert not run(jobs[:1], overwrite=True).failed
+    assert np.array_equal(written(jobs[0]), nearest(image(0), 2))
 
 
 def test_a_disk_that_fills_in_the_middle_stops_that_image_only(

@@ -18,6 +18,7 @@ from drc_deploy.runtime.jobs import Job
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video import plan_video, upscale_video
 from drc_deploy.runtime.video_reading import video_info
+from drc_deploy.runtime.video_writing import join
 from tests.runtime.networks import nearest, write_nearest
 from tests.runtime.video_clips import BT709, TICK, TIMES, content, write_clip
 
@@ -127,7 +128,7 @@ def test_a_stopped_run_goes_on_after_its_last_segment_and_gives_the_same(clip: P
 def test_when_only_the_joining_was_missing_nothing_is_computed_again(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*_: Any) -> int:
+    def stop(*_: Any, **__: Any) -> int:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -148,6 +149,62 @@ def test_unfinished_work_of_another_engine_or_source_is_not_used(clip: Path, tmp
     anew = Counting()
     run(clip, tmp_path / "out.mp4", anew, engine="b" if changed == "engine" else "a")
     assert len(anew.calls) == 10
+
+
+def replace_at(frame: int, source: Path, by: Path) -> Callable[[int], None]:
+    def replace(number: int) -> None:
+        if number == frame:
+            by.replace(source)
+
+    return replace
+
+
+@pytest.mark.parametrize("frame", [0, 9])
+def test_a_source_that_changes_meanwhile_gives_no_result(clip: Path, tmp_path: Path, frame: int) -> None:
+    write_clip(tmp_path / "new.mp4", rotation=90)
+    with pytest.raises(ImageError, match=r"in\.mp4 changed while it was upscaled"):
+        run(clip, tmp_path / "out.mp4", Counting(replace_at(frame, clip, tmp_path / "new.mp4")))
+    assert left_in(tmp_path) == {"in.mp4"}
+
+
+def test_a_source_that_changes_during_the_joining_gives_no_result(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_clip(tmp_path / "new.mp4", rotation=90)
+
+    def replace_first(*arguments: Any, **options: Any) -> int:
+        (tmp_path / "new.mp4").replace(clip)
+        return join(*arguments, **options)
+
+    monkeypatch.setattr("drc_deploy.runtime.video.join", replace_first)
+    with pytest.raises(ImageError, match="changed while it was upscaled"):
+        run(clip, tmp_path / "out.mp4")
+    assert left_in(tmp_path) == {"in.mp4"}
+
+
+def test_a_second_run_into_the_same_result_is_refused_and_spoils_nothing(clip: Path, tmp_path: Path) -> None:
+    def run_another(number: int) -> None:
+        if number == 7:
+            with pytest.raises(OutputError, match=r"another process is writing .*out\.mp4\.segments"):
+                run(clip, tmp_path / "out.mp4", engine="b")
+
+    assert run(clip, tmp_path / "out.mp4", Counting(run_another)).finished[0].frames == 10
+    run(clip, tmp_path / "alone.mp4")
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "alone.mp4").read_bytes()
+    assert left_in(tmp_path) == {"in.mp4", "out.mp4", "alone.mp4"}
+
+
+def test_a_segment_that_vanishes_never_makes_a_shorter_video(clip: Path, tmp_path: Path) -> None:
+    segments = tmp_path / "out.mp4.segments"
+
+    def remove(number: int) -> None:
+        if number == 9:
+            (segments / "000000.nut").unlink()
+
+    with pytest.raises(OutputError, match=r"000000\.nut is gone"):
+        run(clip, tmp_path / "out.mp4", Counting(remove))
+    assert left_in(tmp_path) == {"in.mp4", "out.mp4.segments"}
+    assert run(clip, tmp_path / "out.mp4").finished[0].frames == 10
 
 
 def test_a_damaged_segment_never_becomes_a_shorter_video(clip: Path, tmp_path: Path) -> None:
@@ -380,6 +437,26 @@ def test_nothing_is_written_over_and_what_is_finished_is_skipped(clip: Path, tmp
     assert run(clip, tmp_path / "out.mp4", skip_existing=True).skipped[0].output == str(tmp_path / "out.mp4")
     assert (tmp_path / "out.mp4").read_bytes() == b"mine"
     run(clip, tmp_path / "out.mp4", overwrite=True)
+    assert len(content(tmp_path / "out.mp4").pictures) == 10
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_that_appears_meanwhile_is_written_over_only_on_request(
+    clip: Path, tmp_path: Path, overwrite: bool
+) -> None:
+    def appear(number: int) -> None:
+        if number == 5:
+            (tmp_path / "out.mp4").write_bytes(b"mine")
+
+    if overwrite:
+        run(clip, tmp_path / "out.mp4", Counting(appear), overwrite=True)
+    else:
+        with pytest.raises(OutputError, match="exists already"):
+            run(clip, tmp_path / "out.mp4", Counting(appear))
+        assert (tmp_path / "out.mp4").read_bytes() == b"mine"
+        again = Counting()
+        run(clip, tmp_path / "out.mp4", again, overwrite=True)
+        assert again.calls == []  # what was computed is kept
     assert len(content(tmp_path / "out.mp4").pictures) == 10
 
 

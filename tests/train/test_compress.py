@@ -17,12 +17,12 @@ from drc_deploy.latency_table import LatencyTable
 from drc_deploy.locate import sample_images
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
+from drc_deploy.only_one import only_one
 from drc_deploy.resize import resize_bicubic
 from drc_deploy.train import stages
 from drc_deploy.train.compress import CompressInputs, CompressOptions, compress
 from drc_deploy.train.evaluation import Benchmark, find_benchmarks
 from drc_deploy.train.manifest import Manifest
-from drc_deploy.train.only_one import only_one
 from drc_deploy.train.options import TrainOptions
 from drc_deploy.train.photographs import Photographs
 from drc_deploy.train.pruning import LayerwisePruning, PruneOptions

@@ -18,8 +18,8 @@ from PIL import Image
 
 from drc_deploy.errors import ArtefactError, OutputError, TrainingError, UsageError
 from drc_deploy.images import read_rgb
+from drc_deploy.only_one import only_one
 from drc_deploy.train import decoding
-from drc_deploy.train.only_one import only_one
 from drc_deploy.train.prepare import Prepared, PrepareOptions, prepare
 from drc_deploy.train.store import open_store
 from drc_deploy.train.unfinished_store import UnfinishedStore

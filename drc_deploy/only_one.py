@@ -1,0 +1,77 @@
+"""One process at a time in a folder, or at a file, that several would spoil."""
+
+import errno
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from drc_deploy.errors import OutputError
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # not a POSIX system: nothing there tells of a killed process as reliably
+    fcntl = None  # type: ignore[assignment, unused-ignore]
+
+_MAKING_S = 5
+"""A file that is younger may be one that its maker is about to lock."""
+
+
+@contextmanager
+def only_one(path: Path) -> Iterator[None]:
+    """Keep other processes out of ``path`` while the block runs; one that is killed leaves nothing locked.
+
+    The block may remove the path. Where the system or its file system has no locks, nobody is kept out.
+
+    Raises:
+        OutputError: another process is at ``path``, or has just removed it.
+    """
+    if fcntl is None:
+        yield
+        return
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise _taken(path) from error
+    try:
+        if _lock(handle) is False or not _is_there_still(handle, path):
+            raise _taken(path)
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Tell whether whoever made ``path`` and kept others out has been killed; False where that cannot be known."""
+    if fcntl is None:
+        return False
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return time.time() - os.fstat(handle).st_mtime > _MAKING_S and _lock(handle) is True
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> bool | None:
+    """Tell whether the lock is had, or another process has it; None where there are no locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+    return True
+
+
+def _is_there_still(handle: int, path: Path) -> bool:
+    """Tell whether others meet the lock: who removes the path may have done so just before it was taken."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _taken(path: Path) -> OutputError:
+    return OutputError(f"another process is writing {path}.", "Wait until it has ended, or write to another place.")
