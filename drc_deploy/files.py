@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from drc_deploy.errors import OutputError
+from drc_deploy.only_one import is_abandoned, only_one
 
 _STEM_CHARACTERS = 40
 _HINTS = {
@@ -22,7 +24,8 @@ _HINTS = {
 def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
     """Give a temporary path beside ``target`` that becomes it when the block ends without an error.
 
-    The file is flushed to disk before that; on any error it is removed and ``target`` stays as it was.
+    The file is flushed to disk before that; on any error it is removed and ``target`` stays as it was. What a process
+    that was killed has left of the same target is removed too, where locks tell that nobody writes it.
     The temporary name keeps the suffix of ``target``, which some encoders go by.
 
     Args:
@@ -36,17 +39,31 @@ def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             target.lstat()  # a name that the folder cannot hold is found before the work, not at the rename
+        _remove_abandoned(target)
         temporary = _new_file_beside(target)
     except OSError as error:
         raise cannot_write(target, error) from error
     try:
-        yield temporary
-        _publish(temporary, target, replace=replace)
+        with only_one(temporary):
+            yield temporary
+            _publish(temporary, target, replace=replace)
     except OSError as error:
         raise cannot_write(target, error) from error
     finally:
         with suppress(OSError):  # gone already, or its folder is: what went wrong before is what counts
             temporary.unlink()
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Delete the temporary files of ``target`` whose writers were killed."""
+    if len(target.stem) > _STEM_CHARACTERS:  # they may be of another target that begins alike
+        return
+    name = re.compile(rf"\.{re.escape(target.stem)}\.[0-9a-f]{{8}}{re.escape(target.suffix)}")
+    with suppress(OSError):  # a folder may be writable and not readable, and another process may be faster
+        with os.scandir(target.parent) as entries:
+            found = [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]
+        for path in filter(is_abandoned, found):
+            path.unlink()
 
 
 def _new_file_beside(target: Path) -> Path:
