@@ -78,9 +78,9 @@ def percentile_interval(rounds: Sequence[Sequence[float]], part: float) -> Inter
     """Give the interval of the quantile ``part`` of all samples, which are positive.
 
     The order statistics of so many samples as ``independent_runs`` tells, at the same places among all samples. None
-    below ``FEWEST_ROUNDS`` rounds and where ``independent_runs`` is less than ``runs_needed``: where rounds differ as much
-    as runs do, nearly always. On simulated machines that get one at least every fifth time it covers the truth in 93 to
-    99 of 100; on the others, those that look steady by chance get one, and up to a quarter of these do not.
+    below ``FEWEST_ROUNDS`` rounds and where ``independent_runs`` is less than ``runs_needed``: where rounds differ as
+    much as runs do, nearly always. On simulated machines that get one at least every fifth time, it covers the truth in
+    93 to 99 of 100; on the others only those runs get one that look steady by chance, and it may be wrong in a quarter.
     """
     worth = independent_runs(rounds)
     ranks = order_interval(worth, part)

@@ -124,6 +124,16 @@ def test_a_quiet_device_is_stable_and_nothing_went_unseen() -> None:
     assert (found.verdict, found.reasons, found.not_seen) == ("stable", (), ())
 
 
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_fewer_than_three_rounds_tell_no_drift_and_so_nothing_is_called_stable(rounds: int) -> None:
+    latency = measured([[10.0, 10.1, 9.9]] * rounds)
+    found = judge(latency, QUIET[:rounds], settled=True)
+    few = rounds < 3
+    assert (found.verdict, found.drift) == (("unknown", None) if few else ("stable", 0.0))
+    assert found.not_seen == (("drift: that takes 3 rounds at least",) if few else ())
+    assert judge(latency, QUIET[:rounds], settled=False).verdict == "noisy"
+
+
 def test_a_device_that_throttles_is_noisy_and_the_verdict_says_why() -> None:
     throttling = Machine(0, drift=0.4).contest((5.0,))[0]
     clocks = [Conditions(0.01, 0.0, 3000.0 / (1 + 0.4 * number / 8)) for number in range(8)]
