@@ -9,10 +9,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from drc_deploy.bench import charts
+from drc_deploy.bench import charts, latency
 from drc_deploy.bench.axes import Axis, fit_axis
 from drc_deploy.bench.console import report_table
+from drc_deploy.bench.intervals import Interval
 from drc_deploy.bench.layers import LayerProfile, LayerTime
+from drc_deploy.bench.measurement import Measurement
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.page import render_page, write_page
 from drc_deploy.bench.page_figures import cards, method_facts
@@ -21,6 +23,7 @@ from drc_deploy.bench.peers.result import PeerResult
 from drc_deploy.bench.report import EngineResult
 from drc_deploy.bench.sections.distribution_chart import distributions
 from drc_deploy.bench.sections.layers import layers_section
+from drc_deploy.bench.sections.measured import measured_section
 from drc_deploy.bench.sections.pareto import pareto_front
 from drc_deploy.bench.sections.trace_chart import MAX_POINTS, Line, Panel, Shade, rates, thinned, traces
 from drc_deploy.bench.verdict import comparisons
@@ -344,6 +347,33 @@ def test_what_is_measured_beside_the_latency_is_told(tmp_path: Path) -> None:
     assert "<td>60.0 dB</td>" in section
     assert "cut.onnx against full&lt;b&gt;.onnx: 2.000x as fast (2.000 to 2.000), different." in section
     assert '<section id="beside">' not in render_page(fakes.report(*engines, folder=tmp_path), tmp_path)
+
+
+def beside(made: Measurement) -> tuple[str, str]:
+    """Give what the page and the terminal say of an engine beside its latency."""
+    report = fakes.report(dataclasses.replace(fakes.engine("a", 10.0), measurement=made))
+    return measured_section(report), report_table(report)
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        ((0.12, 0.274), "19% (12 to 27%)"),
+        ((-0.02, 0.41), "not told apart from 0 (-2 to 41%)"),
+        (None, "19% (too few rounds for an interval)"),
+    ],
+)
+def test_the_share_of_the_host_comes_with_its_interval(interval: Interval | None, words: str) -> None:
+    made = fakes.measurement(fakes.engine("a", 10.0).latency)
+    alone = dataclasses.replace(made.engine_only, host_share=0.19, host_share_interval=interval)
+    page, terminal = beside(dataclasses.replace(made, engine_only=alone))
+    assert f"<td>{words}</td>" in page
+    assert f"host {words}" in terminal
+
+
+def test_an_engine_of_too_few_rounds_is_not_called_stable() -> None:
+    page, _ = beside(fakes.measurement(latency.summarise([[10.0, 10.1]])))
+    assert "<td>unknown<small>drift: that takes 3 rounds at least" in page
 
 
 def test_another_program_is_no_headline_and_a_share_of_many_no_point(tmp_path: Path) -> None:
