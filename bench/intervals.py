@@ -80,7 +80,7 @@ def percentile_interval(rounds: Sequence[Sequence[float]], part: float) -> Inter
     The order statistics of so many samples as ``independent_runs`` tells, at the same places among all samples. None
     below ``FEWEST_ROUNDS`` rounds and where ``independent_runs`` is less than ``runs_needed``: where rounds differ as
     much as runs do, nearly always. On simulated machines that get one at least every fifth time, it covers the truth in
-    93 to 99 of 100; on the others only those runs get one that look steady by chance, and it may be wrong in a quarter.
+    95 to 99 of 100; on the others those get one that look steady by chance, and about 1 in 100 of all gets a wrong one.
     """
     worth = independent_runs(rounds)
     ranks = order_interval(worth, part)
