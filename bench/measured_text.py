@@ -18,7 +18,8 @@ def measured_lines(report: Report) -> list[str]:
 def comparison_text(item: Comparison) -> str:
     """Say how two engines compare."""
     between = f" ({item.interval[0]:.3f} to {item.interval[1]:.3f})" if item.interval else ""
-    verdict = "different" if item.different else "no difference that this run can tell"
+    same = "no difference that this run can tell" if item.interval else "too few rounds to tell a difference"
+    verdict = "different" if item.different else same
     return f"{item.engine} against {item.other}: {item.speedup:.3f}x as fast{between}, {verdict}."
 
 
