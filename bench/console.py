@@ -11,11 +11,13 @@ from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.peers.text import peer_lines
 from drc_deploy.bench.report import EngineResult, Report
 from drc_deploy.bench.telemetry.power_state import power_state_text
-from drc_deploy.bench.verdict import by_latency, gain_over_bicubic
+from drc_deploy.bench.verdict import by_latency, gain_over_bicubic, timed_otherwise
 
 MIB = 1 << 20
 PLAIN_WIDTH = 140
 """Columns where the output is no terminal and its width is unknown."""
+STAR = "*"
+"""Marks a median that is no latency of one image."""
 ENERGY_HEADING = "J/image"
 
 
@@ -48,6 +50,8 @@ def report_table(report: Report) -> str:
         cells = ("-",) * 6 + (decibels(quality.psnr_y), "", f"{quality.ssim_y:.4f}")
         table.add_row(f"bicubic x{baseline.scale}", *cells)
     lines = [_text(table)] if report.engines else []
+    if any(map(timed_otherwise, report.engines)):
+        lines.append(f"{STAR} timed otherwise, so its median does not compare, and it stands last.")
     lines += [*measured_lines(report), report.summary]
     for left_out in report.not_measured:
         lines.append(f"{left_out.kind}: {left_out.name}: {left_out.reason} {left_out.hint}".rstrip())
@@ -79,7 +83,7 @@ def _engine_cells(report: Report, engine: EngineResult) -> list[str]:
     gain = gain_over_bicubic(report, engine)
     return [
         engine.name,
-        f"{latency.median_ms:.1f}",
+        f"{latency.median_ms:.1f}{STAR if timed_otherwise(engine) else ''}",
         _milliseconds(latency.p90_ms),
         _milliseconds(latency.p99_ms),
         f"{latency.images_per_second:.2f}",

@@ -11,6 +11,7 @@ from drc_deploy.bench.intervals import (
     Interval,
     Samples,
     centre,
+    independent_runs,
     percentile_interval,
     runs_needed,
     signed_rank_interval,
@@ -29,7 +30,8 @@ class Latency:
     """What one engine took for one image. A field that is None has its reason in ``unavailable``.
 
     The intervals are 95 % confidence intervals: of the median from the rounds (exact, see ``intervals.py``), of the
-    percentiles from order statistics, widened by a bootstrap over the rounds.
+    percentiles from order statistics of so many runs as they are worth. Where the rounds are too few or differ too much
+    to hold that, a percentile has a value and no interval.
     """
 
     rounds_ms: tuple[tuple[float, ...], ...]
@@ -64,8 +66,9 @@ def summarise(rounds_ms: Sequence[Sequence[float]], calls_per_run: int = 1) -> L
     samples = np.array([sample for round_ms in rounds_ms for sample in round_ms], np.float64)
     if samples.size == 0 or not np.all(np.isfinite(samples)) or samples.min() <= 0:
         raise ValueError("latency needs at least one sample, and every sample positive and finite")
-    tails = {} if calls_per_run > 1 else {name: percentile_interval(rounds_ms, part) for name, part in PARTS.items()}
-    values = {name: float(np.quantile(samples, PARTS[name])) for name, interval in tails.items() if interval}
+    told = {name: part for name, part in PARTS.items() if calls_per_run == 1 and samples.size >= runs_needed(part)}
+    values = {name: float(np.quantile(samples, part)) for name, part in told.items()}
+    tails = {name: percentile_interval(rounds_ms, part) for name, part in told.items()}
     return Latency(
         rounds_ms=tuple(tuple(round_ms) for round_ms in rounds_ms),
         runs=samples.size,
@@ -80,7 +83,7 @@ def summarise(rounds_ms: Sequence[Sequence[float]], calls_per_run: int = 1) -> L
         p99_ms=values.get("p99"),
         p99_interval_ms=tails.get("p99"),
         images_per_second=1000.0 / float(samples.mean()),
-        unavailable=_missing(samples.size, len(rounds_ms), calls_per_run),
+        unavailable=_missing(rounds_ms, calls_per_run),
         p95_ms=values.get("p95"),
         p95_interval_ms=tails.get("p95"),
         calls_per_run=calls_per_run,
@@ -124,17 +127,28 @@ def _outliers(samples: Samples) -> tuple[int, ...]:
     return tuple(int(index) for index in np.flatnonzero(distances > limit)) if limit > 0 else ()
 
 
-def _missing(runs: int, rounds: int, calls_per_run: int) -> dict[str, str]:
+def _missing(rounds_ms: Sequence[Sequence[float]], calls_per_run: int) -> dict[str, str]:
     """Say why fields are None."""
-    reasons = {}
-    if rounds < FEWEST_ROUNDS:
-        reasons["median_interval_ms"] = f"{rounds} rounds say too little: {FEWEST_ROUNDS} are needed"
+    rounds, runs, worth = len(rounds_ms), sum(map(len, rounds_ms)), independent_runs(rounds_ms)
+    few = f"{_say(rounds, 'round')} too little: {FEWEST_ROUNDS} are needed" if rounds < FEWEST_ROUNDS else ""
+    reasons = {"median_interval_ms": few}
     for name, part in PARTS.items():
-        reason = ""
-        if calls_per_run > 1:
-            reason = f"each timed run is the mean of {calls_per_run} calls, whose single times no clock tells"
-        elif runs < runs_needed(part):
-            reason = f"{runs} runs say too little: {runs_needed(part)} are needed"
-        if reason:
-            reasons |= {f"{name}_ms": reason, f"{name}_interval_ms": reason}
-    return reasons
+        reason = _no_percentile(runs, part, calls_per_run)
+        reasons |= {f"{name}_ms": reason, f"{name}_interval_ms": reason or few or _rounds_differ(runs, worth, part)}
+    return {field: reason for field, reason in reasons.items() if reason}
+
+
+def _no_percentile(runs: int, part: float, calls_per_run: int) -> str:
+    if calls_per_run > 1:
+        return f"each timed run is the mean of {calls_per_run} calls, whose single times no clock tells"
+    return "" if runs >= runs_needed(part) else f"{_say(runs, 'run')} too little: {runs_needed(part)} are needed"
+
+
+def _rounds_differ(runs: int, worth: int, part: float) -> str:
+    if worth >= runs_needed(part):
+        return ""
+    return f"the rounds differ: {runs} runs are worth {worth} independent ones, {runs_needed(part)} are needed"
+
+
+def _say(number: int, what: str) -> str:
+    return f"{number} {what} says" if number == 1 else f"{number} {what}s say"

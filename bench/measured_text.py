@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from drc_deploy.bench.fidelity import Difference
 from drc_deploy.bench.head_to_head import Comparison
-from drc_deploy.bench.measurement import Measurement
+from drc_deploy.bench.measurement import EngineOnly, Measurement
 from drc_deploy.bench.report import Report
 
 
@@ -18,13 +18,14 @@ def measured_lines(report: Report) -> list[str]:
 def comparison_text(item: Comparison) -> str:
     """Say how two engines compare."""
     between = f" ({item.interval[0]:.3f} to {item.interval[1]:.3f})" if item.interval else ""
-    verdict = "different" if item.different else "no difference that this run can tell"
+    same = "no difference that this run can tell" if item.interval else "too few rounds to tell a difference"
+    verdict = "different" if item.different else same
     return f"{item.engine} against {item.other}: {item.speedup:.3f}x as fast{between}, {verdict}."
 
 
 def _parts(found: Measurement) -> Iterable[str]:
     network, stream = found.engine_only, found.throughput
-    yield f"network alone {network.latency.median_ms:.2f} ms a batch, host {network.host_share:.0%}"
+    yield f"network alone {network.latency.median_ms:.2f} ms a batch, host {host_share_text(network)}"
     if network.split is not None:
         split = network.split
         yield f"upload {split.upload_ms:.2f}, compute {split.compute_ms:.2f}, download {split.download_ms:.2f} ms"
@@ -32,6 +33,17 @@ def _parts(found: Measurement) -> Iterable[str]:
     yield f"streaming {stream.images_per_second:.2f} images/s, {stream.output_megapixels_per_second:.1f} Mpixel/s out"
     yield f"to torch {difference_text(found.torch.difference, found.torch.note)}"
     yield f"seams {difference_text(found.seam.difference, found.seam.note)}"
+
+
+def host_share_text(network: EngineOnly) -> str:
+    """Give the host's share with its interval: ``19% (12 to 27%)`` or ``not told apart from 0 (-2 to 41%)``."""
+    interval = network.host_share_interval
+    if interval is None:
+        return f"{network.host_share:.0%} (too few rounds for an interval)"
+    low, high = interval
+    if low <= 0 <= high:
+        return f"not told apart from 0 ({round(100 * low)} to {high:.0%})"
+    return f"{network.host_share:.0%} ({round(100 * low)} to {high:.0%})"
 
 
 def difference_text(difference: Difference | None, note: str) -> str:

@@ -1,13 +1,20 @@
 """The parts of the report page that hold figures and words: cards, table, machine and method."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
-from drc_deploy.bench.console import decibels
+from drc_deploy.bench.console import STAR, decibels
 from drc_deploy.bench.head_to_head import TIE
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.report import Baseline, EngineResult, Report
-from drc_deploy.bench.verdict import best_image, by_latency, comparable, gain_over_bicubic, own_engines
+from drc_deploy.bench.verdict import (
+    best_image,
+    by_latency,
+    comparable,
+    gain_over_bicubic,
+    own_engines,
+    timed_otherwise,
+)
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -37,12 +44,22 @@ def cards(report: Report) -> str:
     gain = gain_over_bicubic(report, best)
     entries = [
         ("Lowest median", f"{fastest.latency.median_ms:.1f} ms", fastest.name),
-        ("Throughput", f"{fastest.latency.images_per_second:.1f} /s", fastest.name),
+        _throughput(rivals),
         ("Best image", f"{decibels(best.quality.psnr_y)} dB", best.name),
     ]
     if gain is not None:
         entries.append(("Over bicubic", f"{gain:+.2f} dB", best.name))
     return f'<div class="cards">{"".join(_card(*entry) for entry in entries)}</div>'
+
+
+def _throughput(engines: Sequence[EngineResult]) -> tuple[str, str, str]:
+    """Give the card of the largest throughput of a stream; of single images where no stream was measured."""
+    streams = {engine.name: engine.measurement.throughput for engine in engines if engine.measurement}
+    if streams:
+        name, stream = max(streams.items(), key=lambda item: item[1].images_per_second)
+        return "Throughput of a stream", f"{stream.images_per_second:.1f} /s", name
+    fastest = by_latency(engines)[0]
+    return "Images a second, one at a time", f"{fastest.latency.images_per_second:.1f} /s", fastest.name
 
 
 def _card(title: str, figure: str, engine: str) -> str:
@@ -59,22 +76,32 @@ def table_section(report: Report) -> str:
     rows += "".join(_baseline_row(baseline) for baseline in report.baselines)
     reasons = "".join(f"<p class='small'>{escape(reason)}</p>" for reason in _missing(by_latency(report.engines)))
     return (
-        '<section id="figures"><h2>All figures</h2><p>Sorted by the median. Below it stands its 95 % confidence '
-        'interval.</p><div class="scroll" tabindex="0" role="region" aria-label="All figures">'
+        f'<section id="figures"><h2>All figures</h2><p>{escape(_words(report.engines))}</p>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="All figures">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
         f"{reasons}</section>"
     )
 
 
+def _words(engines: Sequence[EngineResult]) -> str:
+    """Say how the table is sorted, what stands below the median or why it does not, and what the star means."""
+    words = "Sorted by the median. Images a second are of one at a time."
+    if any(engine.latency.median_interval_ms for engine in engines):
+        words += " Below the median stands its 95 % confidence interval."
+    bare = [engine.latency.unavailable for engine in engines if engine.latency.median_interval_ms is None]
+    for reason in dict.fromkeys(unavailable.get("median_interval_ms", "unknown") for unavailable in bare):
+        words += f" It has no confidence interval: {reason}."
+    if any(map(timed_otherwise, engines)):
+        words += f" What is marked {STAR} is timed otherwise, so its median does not compare, and it stands last."
+    return words
+
+
 def _row(report: Report, index: int, engine: EngineResult) -> str:
-    latency, network = engine.latency, engine.engine
+    latency = engine.latency
     gain = gain_over_bicubic(report, engine)
-    tile = f"tile {network.tile[0]}x{network.tile[1]}" if network.tile else "any size"
-    about = f"{network.model} x{network.scale}, {network.precision}, {tile}, {network.params / 1e6:.2f} M parameters"
-    interval = latency.median_interval_ms
     cells = (
-        f"{chip(index)} {escape(engine.name)}<small>{escape(about)}</small><small>{escape(engine.device)}</small>",
-        f"{latency.median_ms:.1f}" + (f"<small>{interval[0]:.1f} to {interval[1]:.1f}</small>" if interval else ""),
+        _name_cell(index, engine),
+        _median_cell(engine),
         _number(latency.p90_ms),
         _number(latency.p99_ms),
         f"{latency.images_per_second:.2f}<small>{latency.runs} runs</small>",
@@ -85,6 +112,23 @@ def _row(report: Report, index: int, engine: EngineResult) -> str:
         f"{engine.quality.ssim_y:.4f}",
     )
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _name_cell(index: int, engine: EngineResult) -> str:
+    network, otherwise = engine.engine, timed_otherwise(engine)
+    tile = f"tile {network.tile[0]}x{network.tile[1]}" if network.tile else "any size"
+    lines = [
+        f"{network.model} x{network.scale}, {network.precision}, {tile}, {network.params / 1e6:.2f} M parameters",
+        engine.device,
+        *([f"{STAR} a run is {otherwise}"] if otherwise else []),
+    ]
+    return f"{chip(index)} {escape(engine.name)}" + "".join(f"<small>{escape(line)}</small>" for line in lines)
+
+
+def _median_cell(engine: EngineResult) -> str:
+    interval, star = engine.latency.median_interval_ms, STAR if timed_otherwise(engine) else ""
+    between = f"<small>{interval[0]:.1f} to {interval[1]:.1f}</small>" if interval else ""
+    return f"{engine.latency.median_ms:.1f}{star}{between}"
 
 
 def _baseline_row(baseline: Baseline) -> str:

@@ -14,6 +14,8 @@ OTHERS_LIMIT = 0.10
 STEAL_LIMIT = 0.02
 CLOCK_FALL = 0.05
 """By which part a clock may fall from the first rounds to the last."""
+DRIFT_ROUNDS = 3
+"""With fewer there is no first and last third with something between them: a step cannot be told from a drift."""
 DRIFT_LIMIT = 0.05
 """By which part the latency may change from the first third of the rounds to the last."""
 SPREAD_LIMIT = 0.10
@@ -26,11 +28,13 @@ OUTLIER_LIMIT = 0.05
 class Stability:
     """The verdict on one engine's latencies, and what it rests on."""
 
-    verdict: Literal["stable", "noisy"]
+    verdict: Literal["stable", "noisy", "unknown"]
+    """``unknown``: nothing disturbed it that was seen, but the rounds are too few to see a drift."""
     reasons: tuple[str, ...]
-    """What disturbed the measurement; empty when it is stable."""
-    drift: float
-    """Change of the latency from the first third of the rounds to the last, as a part of the first."""
+    """What disturbed the measurement; empty when it is not noisy."""
+    drift: float | None
+    """Change of the latency from the first third of the rounds to the last, as a part of the first. None below
+    ``DRIFT_ROUNDS`` rounds, with its reason in ``not_seen``."""
     spread: float
     """Deviation of the runs by their median absolute deviation, as a part of the median."""
     autocorrelation: float | None
@@ -38,7 +42,7 @@ class Stability:
     conditions: tuple[Conditions, ...]
     """One for each round."""
     not_seen: tuple[str, ...]
-    """What could have disturbed the measurement and could not be watched here."""
+    """What could have disturbed the measurement and could not be watched here, with the reason."""
 
 
 def judge(latency: Latency, conditions: Sequence[Conditions], *, settled: bool) -> Stability:
@@ -49,22 +53,23 @@ def judge(latency: Latency, conditions: Sequence[Conditions], *, settled: bool) 
         conditions: one for each round.
         settled: whether warm-up ended with a stable latency.
     """
-    drift, spread = _change(round_medians(latency)), _spread(latency)
+    medians, spread = round_medians(latency), _spread(latency)
+    drift = _change(medians) if len(medians) >= DRIFT_ROUNDS else None
     reasons = [*_of_conditions(conditions, drift), *_of_latency(latency, drift, spread)]
     if not settled:
         reasons.append("its pace was still changing when the time for warm-up was over")
     return Stability(
-        verdict="noisy" if reasons else "stable",
+        verdict="noisy" if reasons else "unknown" if drift is None else "stable",
         reasons=tuple(reasons),
         drift=drift,
         spread=spread,
         autocorrelation=_autocorrelation(latency.rounds_ms),
         conditions=tuple(conditions),
-        not_seen=tuple(_not_seen(conditions)),
+        not_seen=tuple(_not_seen(conditions, drift)),
     )
 
 
-def _of_conditions(conditions: Sequence[Conditions], drift: float) -> Iterable[str]:
+def _of_conditions(conditions: Sequence[Conditions], drift: float | None) -> Iterable[str]:
     others = _median(conditions, lambda item: item.others_share)
     if others is not None and others > OTHERS_LIMIT:
         yield f"other processes took {others:.0%} of the processors"
@@ -73,13 +78,13 @@ def _of_conditions(conditions: Sequence[Conditions], drift: float) -> Iterable[s
         yield f"the hypervisor gave {steal:.0%} of the processors to others"
     clocks = [item.clock_mhz for item in conditions if item.clock_mhz is not None]
     if len(clocks) == len(conditions) > 1 and _change(clocks) < -CLOCK_FALL:
-        slower = " and the latency rose with it: it was throttled" if drift > CLOCK_FALL else ""
+        slower = " and the latency rose with it: it was throttled" if drift and drift > CLOCK_FALL else ""
         yield f"the clock fell by {-_change(clocks):.0%} (to {clocks[-1]:.0f} MHz){slower}"
 
 
-def _of_latency(latency: Latency, drift: float, spread: float) -> Iterable[str]:
+def _of_latency(latency: Latency, drift: float | None, spread: float) -> Iterable[str]:
     # A change between the thirds that is no larger than between neighbouring rounds is no drift but spread.
-    if abs(drift) > DRIFT_LIMIT and abs(drift) > 2 * _step(round_medians(latency)):
+    if drift and abs(drift) > DRIFT_LIMIT and abs(drift) > 2 * _step(round_medians(latency)):
         direction = "rose, as when a machine throttles," if drift > 0 else "fell"
         yield f"the latency {direction} by {abs(drift):.0%} over the rounds"
     if spread > SPREAD_LIMIT:
@@ -89,7 +94,9 @@ def _of_latency(latency: Latency, drift: float, spread: float) -> Iterable[str]:
         yield f"{outliers:.0%} of the runs are outliers"
 
 
-def _not_seen(conditions: Sequence[Conditions]) -> Iterable[str]:
+def _not_seen(conditions: Sequence[Conditions], drift: float | None) -> Iterable[str]:
+    if drift is None:
+        yield f"drift: that takes {DRIFT_ROUNDS} rounds at least"
     if _median(conditions, lambda item: item.others_share) is None:
         yield "other processes: there is no /proc/stat, or the rounds were too short for it"
     if all(item.clock_mhz is None for item in conditions):

@@ -25,6 +25,11 @@ def summarise(engines: Sequence[EngineResult]) -> str:
     slower = next((engine for engine in reversed(ranked) if _clearly_faster(best, engine)), None)
     if slower:
         return f"{where}{_label(best, slower)} is not beaten, {_against(best, slower)}: {_figures(best)}."
+    if any(_compare(best, rival).interval is None for rival in rivals if rival is not best):
+        return (
+            f"{where}{best.name}: {_figures(best)}. No rival has a better image, and too few rounds were measured to "
+            "tell which engine is faster."
+        )
     if len(rivals) > 1:
         return f"{where}{best.name} has no clearly faster rival and none with a better image: {_figures(best)}."
     return f"{where}{best.name}: {_figures(best)}."
@@ -131,8 +136,16 @@ def gain_over_bicubic(report: Report, engine: EngineResult) -> float | None:
 
 
 def by_latency(engines: Iterable[EngineResult]) -> list[EngineResult]:
-    """Give the engines from the fastest to the slowest."""
-    return sorted(engines, key=lambda engine: engine.latency.median_ms)
+    """Give the engines from the fastest to the slowest, and after them those that are timed otherwise."""
+    return sorted(engines, key=lambda engine: (timed_otherwise(engine) is not None, engine.latency.median_ms))
+
+
+def timed_otherwise(engine: EngineResult) -> str | None:
+    """Say what a sample of an engine's latency is where it is not one image from memory to memory, else None.
+
+    It is a share of several images in flight, for example, and no latency that compares.
+    """
+    return engine.peer.timed if engine.peer else None
 
 
 def best_image(engines: Iterable[EngineResult]) -> EngineResult:

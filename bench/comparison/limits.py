@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from drc_deploy.bench.comparison.compare import Change, Comparison, EngineChange
+from drc_deploy.bench.comparison.compare import TIE, Change, Comparison, EngineChange
 from drc_deploy.bench.comparison.conditions import PIXELS
 from drc_deploy.bench.report import Report
 from drc_deploy.errors import UsageError
@@ -34,7 +34,7 @@ def parse_limits(texts: Sequence[str]) -> Limits:
     """Read limits such as ``5%`` (of latency), ``latency=5%``, ``memory=10%`` and ``psnr=0.05`` (dB).
 
     Raises:
-        UsageError: a text is none of these, or a figure has two limits.
+        UsageError: a text is none of these, a figure has two limits, or that of latency is below ``TIE``.
     """
     limits: dict[Figure, float] = {}
     for text in texts:
@@ -42,6 +42,11 @@ def parse_limits(texts: Sequence[str]) -> Limits:
         if figure in limits:
             raise UsageError(f"{figure} has two limits.", "Give --fail-above once for each figure.")
         limits[figure] = limit
+    if limits.get("latency", TIE) < TIE:
+        raise UsageError(
+            f"a limit of latency below {TIE:.0%} cannot be held: so much changes between two runs of one engine.",
+            f"Give {TIE:.0%} or more.",
+        )
     return limits
 
 
@@ -91,7 +96,8 @@ def _latency(engine: EngineChange, limit: float) -> str:
     if not latency.significant or engine.verdict == "too noisy to tell":
         return ""
     low, high = latency.interval
-    return f"{latency.ratio:.3f} times as long ({low:.3f} to {high:.3f}), more than {limit:.1%} longer"
+    sure = "with all of the interval" if low > 1 + limit else "but not all of the interval, which only leaves out 1"
+    return f"{latency.ratio:.3f} times as long ({low:.3f} to {high:.3f}), above the limit of {limit:.1%}, {sure}"
 
 
 def _memory(engine: EngineChange, limit: float) -> str:

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
-from drc_deploy.bench.console import MIB, decibels
+from drc_deploy.bench.console import MIB, STAR, decibels
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.publishing.labels import machine_labels
 from drc_deploy.bench.publishing.markdown import code, prose, table
 from drc_deploy.bench.report import Baseline, EngineResult, Report
-from drc_deploy.bench.verdict import by_latency, gain_over_bicubic
+from drc_deploy.bench.verdict import by_latency, gain_over_bicubic, timed_otherwise
 
 Column = Callable[[Report, EngineResult], str]
 
@@ -37,7 +37,8 @@ def _table(report: Report) -> str:
 def _median(_report: Report, engine: EngineResult) -> str:
     interval = engine.latency.median_interval_ms
     between = f" ({interval[0]:.1f} to {interval[1]:.1f})" if interval else ""
-    return f"{engine.latency.median_ms:.1f}{between}"
+    star = prose(STAR) if timed_otherwise(engine) else ""
+    return f"{engine.latency.median_ms:.1f}{star}{between}"
 
 
 def _p90(_report: Report, engine: EngineResult) -> str:
@@ -96,6 +97,9 @@ def _machine(report: Report) -> str:
 
 
 def _points(report: Report) -> str:
-    points = [f"{item.kind}: {code(item.name)}: {prose(item.reason)}" for item in report.not_measured]
+    timed = {engine.name: otherwise for engine in report.engines if (otherwise := timed_otherwise(engine))}
+    other = "is timed otherwise, so its median does not compare: a run is"
+    points = [f"{prose(STAR)} {code(name)} {other} {prose(otherwise)}" for name, otherwise in timed.items()]
+    points += [f"{item.kind}: {code(item.name)}: {prose(item.reason)}" for item in report.not_measured]
     points += [f"beware: {prose(warning)}" for warning in report.warnings]
     return "\n".join(f"- {point}" for point in points)

@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from html import escape
 
-from drc_deploy.bench.measured_text import comparison_text, difference_text
+from drc_deploy.bench.measured_text import comparison_text, difference_text, host_share_text
 from drc_deploy.bench.measurement import Measurement
 from drc_deploy.bench.page_figures import chip
 from drc_deploy.bench.peers.text import peer_lines
 from drc_deploy.bench.report import Report
+from drc_deploy.bench.stability import Stability
 from drc_deploy.bench.verdict import by_latency
 
 HEADINGS = ("engine", "network alone, ms", "host", "stream, images/s", "Mpixel/s", "trust", "to torch, dB", "seams, dB")
@@ -22,8 +23,8 @@ def measured_section(report: Report) -> str:
     head = "".join(f"<th>{heading}</th>" for heading in HEADINGS)
     return (
         '<section id="beside"><h2>Beside the latency</h2><p>The network alone takes a batch that lies in memory; the '
-        "host is what tiling and copying add to it. A stream has as many batches under way as the engine takes. Images "
-        "are compared with torch in float32, and tiled with untiled.</p>"
+        "host is what tiling and copying add to it, with its 95 % interval. A stream has as many batches under way as "
+        "the engine takes. Images are compared with torch in float32, and tiled with untiled.</p>"
         f'<div class="scroll" tabindex="0" role="region" aria-label="Beside the latency"><table><thead><tr>{head}</tr>'
         f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
         f"{_sentences(map(comparison_text, report.comparisons))}{_sentences(peer_lines(report.engines))}</section>"
@@ -38,14 +39,20 @@ def _row(index: int, name: str, found: Measurement) -> str:
     cells = (
         f"{chip(index)} {escape(name)}",
         f"{network.latency.median_ms:.2f}<small>{parts}</small>",
-        f"{network.host_share:.0%}",
+        host_share_text(network),
         f"{stream.images_per_second:.2f}",
         f"{stream.output_megapixels_per_second:.1f}",
-        found.stability.verdict,
+        _trust(found.stability),
         escape(difference_text(found.torch.difference, found.torch.note)),
         escape(difference_text(found.seam.difference, found.seam.note)),
     )
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _trust(stability: Stability) -> str:
+    """Give the verdict, and what it lacks where it is none."""
+    lacks = "; ".join(stability.not_seen) if stability.verdict == "unknown" else ""
+    return stability.verdict + (f"<small>{escape(lacks)}</small>" if lacks else "")
 
 
 def _sentences(sentences: Iterable[str]) -> str:

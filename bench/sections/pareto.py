@@ -7,7 +7,7 @@ from drc_deploy.bench import charts
 from drc_deploy.bench.console import decibels
 from drc_deploy.bench.page_figures import COLOURS, NARROW_PX, WIDE_PX, chip
 from drc_deploy.bench.report import EngineResult, Report
-from drc_deploy.bench.verdict import by_latency, gain_over_bicubic, memory_bytes, psnr, shared_memory
+from drc_deploy.bench.verdict import by_latency, gain_over_bicubic, memory_bytes, psnr, shared_memory, timed_otherwise
 
 
 def pareto_front(engines: Sequence[EngineResult]) -> list[EngineResult]:
@@ -29,7 +29,7 @@ def pareto_section(report: Report, scale: int) -> str:
     ranked = by_latency(report.engines)
     rivals = [engine for engine in ranked if engine.engine.scale == scale]
     # What is no latency of one image, but a share of many, has no place on this axis.
-    rivals = [engine for engine in rivals if engine.peer is None or engine.peer.timed is None]
+    rivals = [engine for engine in rivals if timed_otherwise(engine) is None]
     shown = [engine for engine in rivals if engine.quality.psnr_y is not None]
     if not shown:
         return ""

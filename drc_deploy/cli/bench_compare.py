@@ -19,7 +19,9 @@ NAME = "compare"
     metavar="LIMIT",
     multiple=True,
     help="End with exit code 1 when an engine became worse by more: 5% or latency=5%, memory=10%, psnr=0.05dB. "
-    "May be given once for each.",
+    "May be given once for each. Two runs of one engine differ too: latency takes no limit below 5%, and growth of "
+    "memory up to 3% and loss of PSNR up to 0.005 dB never cross one. Latency crosses it by its estimate, where the "
+    "interval excludes 1 or there are too few rounds for one.",
 )
 @click.option("--force", is_flag=True, help="Compare although the machines, settings or images differ.")
 @options.json_option

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from drc_deploy.bench import latency
+from drc_deploy.bench.peers.result import PeerResult
 from drc_deploy.bench.report import EngineResult, Report, Settings, write_report
 from drc_deploy.bench.telemetry.energy import Energy
 from drc_deploy.bench.telemetry.power_state import PowerState
@@ -26,6 +27,12 @@ def steady(name: str, ms: float, psnr: float = 30.0, **changes: Any) -> EngineRe
     network = dataclasses.replace(result.engine, checkpoint_sha256=checkpoint, **changes.pop("network", {}))
     timed = latency.summarise(rounds)
     return dataclasses.replace(result, latency=timed, engine=network, **changes)
+
+
+def timed_otherwise(name: str, ms: float, of: str = "ours") -> EngineResult:
+    """Give an engine of another program whose samples are shares of two images in flight."""
+    timed = "2 images in flight, its time divided by <2>"
+    return dataclasses.replace(steady(name, ms), peer=PeerResult("openvino", "throughput", of, {}, timed, 60.4, 1))
 
 
 def with_energy(engine: EngineResult, joules: float, covers: str = "module") -> EngineResult:

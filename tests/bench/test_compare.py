@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.bench import quality
-from drc_deploy.bench.comparison.compare import Change, Comparison, Source, compare_reports
+from drc_deploy.bench.comparison.compare import TIE, Change, Comparison, Source, compare_reports
 from drc_deploy.bench.comparison.limits import find_crossings, parse_limits
 from drc_deploy.bench.comparison.matching import match_engines
 from drc_deploy.bench.comparison.text import comparison_text
@@ -212,11 +212,40 @@ def test_energies_of_different_parts_are_not_compared() -> None:
         (125.0, "latency=20%", True),
         (125.0, "30%", False),
         (80.0, "5%", False),
-        (100.5, "0%", False),
+        (100.5, "5%", False),
     ],
 )
 def test_a_limit_of_latency(ms: float, limit: str, is_crossed: bool) -> None:
     assert bool(crossed(quiet(steady("x", 100)), quiet(steady("x", ms)), limit)) is is_crossed
+
+
+WIDE = [0.94, 1.06, 0.97, 1.04, 1.02, 0.98, 1.01, 1.00]
+"""Rounds of a machine that is less steady, but not noisy."""
+
+
+@pytest.mark.parametrize(
+    ("pace", "words"),
+    [
+        (1.25, "above the limit of 5.0%, with all of the interval"),
+        (1.08, "above the limit of 5.0%, but not all of the interval, which only leaves out 1"),
+    ],
+)
+def test_a_crossing_says_how_sure_it_is(pace: float, words: str) -> None:
+    before, after = (
+        quiet(dataclasses.replace(steady("x", 1), latency=summarise([[scale * at] * 3 for at in WIDE])))
+        for scale in (100.0, 100.0 * pace)
+    )
+    (crossing,) = find_crossings(compared(before, after), after, parse_limits(["5%"]))
+    assert words in crossing.reason
+    low, high = compared(before, after).engines[0].latency.interval or (0.0, 0.0)
+    assert f"{pace:.3f} times as long ({low:.3f} to {high:.3f})" in crossing.reason
+    assert (low > 1.05) is ("with all" in words)
+
+
+def test_a_limit_of_latency_below_what_two_runs_differ_by_is_wrong_usage() -> None:
+    with pytest.raises(UsageError, match="below 5% cannot be held"):
+        parse_limits(["4.9%"])
+    assert parse_limits(["5%"]) == {"latency": TIE}
 
 
 @pytest.mark.parametrize(
@@ -276,7 +305,7 @@ def test_a_limit_that_is_none_is_wrong_usage(text: str) -> None:
 
 
 def test_limits_are_read_with_their_units() -> None:
-    assert parse_limits(["2.5%", "memory=10%", "psnr=0.05dB"]) == {"latency": 0.025, "memory": 0.1, "psnr": 0.05}
+    assert parse_limits(["12.5%", "memory=10%", "psnr=0.05dB"]) == {"latency": 0.125, "memory": 0.1, "psnr": 0.05}
     with pytest.raises(UsageError, match="two limits"):
         parse_limits(["5%", "latency=6%"])
 

@@ -39,9 +39,10 @@ def test_intervals_cover_the_truth_of_a_lognormal_device_as_often_as_promised() 
     latencies = [measured(lognormal(seed, 50)) for seed in range(100)]
     for name, quantile in NORMAL_QUANTILES.items():
         truth = 5.0 * math.exp(0.2 * quantile)
-        intervals = [getattr(latency, f"{name}_interval_ms") for latency in latencies]
+        intervals = [bounds for latency in latencies if (bounds := getattr(latency, f"{name}_interval_ms"))]
+        assert len(intervals) >= (50 if name == "p99" else 100)  # 400 runs have hardly to spare of the 368 for p99
         covered = sum(low <= truth <= high for low, high in intervals)
-        assert covered >= 91, name  # fewer are seen in 3 of 100 such tests of an interval that covers 95 %
+        assert covered >= 0.91 * len(intervals), name  # of 100 that cover 95 %, fewer do in 3 of 100 such tests
         assert all(high - low < 0.5 * truth for low, high in intervals), name
 
 
@@ -57,6 +58,22 @@ def test_the_interval_of_the_median_covers_it_where_runs_of_a_round_are_alike() 
         naive += np.sort(rows, axis=None)[ranks[0]] <= 5.0 <= np.sort(rows, axis=None)[ranks[1]]
     assert exact >= 182
     assert naive < 140  # what taking all runs for independent would give
+
+
+def test_an_interval_of_a_percentile_is_right_or_left_out_where_runs_of_a_round_are_alike() -> None:
+    """With rounds that differ as much as runs do, eight of them tell little about a tail that lies between them."""
+    for shift in (0.01, 0.03):
+        truth = 5.0 * math.exp(NORMAL_QUANTILES["p90"] * math.hypot(0.03, shift))
+        wrong = 0
+        for seed in range(200):
+            noise = np.random.default_rng(seed)
+            rows = 5.0 * np.exp(noise.normal(0, shift, (8, 1)) + noise.normal(0, 0.03, (8, 30)))
+            latency = measured(rows.tolist())
+            low, high = latency.p90_interval_ms or (0.0, math.inf)
+            assert latency.p90_ms is not None
+            assert ("p90_interval_ms" in latency.unavailable) is (latency.p90_interval_ms is None)
+            wrong += not low <= truth <= high
+        assert wrong <= 10, shift
 
 
 @pytest.mark.parametrize("loudness", [0.2, 1.0, 4.0])
@@ -105,6 +122,16 @@ def verdict(latency: Latency, conditions: list[Conditions] = QUIET) -> Stability
 def test_a_quiet_device_is_stable_and_nothing_went_unseen() -> None:
     found = verdict(steady())
     assert (found.verdict, found.reasons, found.not_seen) == ("stable", (), ())
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_fewer_than_three_rounds_tell_no_drift_and_so_nothing_is_called_stable(rounds: int) -> None:
+    latency = measured([[10.0, 10.1, 9.9]] * rounds)
+    found = judge(latency, QUIET[:rounds], settled=True)
+    few = rounds < 3
+    assert (found.verdict, found.drift) == (("unknown", None) if few else ("stable", 0.0))
+    assert found.not_seen == (("drift: that takes 3 rounds at least",) if few else ())
+    assert judge(latency, QUIET[:rounds], settled=False).verdict == "noisy"
 
 
 def test_a_device_that_throttles_is_noisy_and_the_verdict_says_why() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drc_deploy.bench.intervals import order_interval, runs_needed
+from drc_deploy.bench.intervals import independent_runs, order_interval, runs_needed
 from drc_deploy.bench.latency import ratio_by_round, summarise
 
 
@@ -17,7 +17,7 @@ def test_percentiles_of_equally_spaced_samples_have_their_closed_form() -> None:
     assert (latency.median_ms, latency.p90_ms, latency.p95_ms, latency.p99_ms) == (201.0, 361.0, 381.0, 397.0)
     assert latency.std_ms == pytest.approx(math.sqrt(401 * 402 / 12))
     assert latency.images_per_second == pytest.approx(1000 / 201)
-    assert latency.unavailable == {}
+    assert {"median_interval_ms", "p90_ms", "p95_ms", "p99_ms"}.isdisjoint(latency.unavailable)
 
 
 @pytest.mark.parametrize(("part", "runs"), [(0.5, 6), (0.9, 36), (0.95, 72), (0.99, 368)])
@@ -34,7 +34,36 @@ def test_percentiles_beyond_the_samples_are_null_with_a_reason() -> None:
     assert latency.p99_ms is None
     assert latency.unavailable["p99_ms"] == "36 runs say too little: 368 are needed"
     assert latency.unavailable["p95_ms"] == "36 runs say too little: 72 are needed"
-    assert latency.unavailable["median_interval_ms"] == "1 rounds say too little: 6 are needed"
+    assert latency.unavailable["median_interval_ms"] == "1 round says too little: 6 are needed"
+    assert latency.p90_ms == 3.0
+    assert latency.p90_interval_ms is None
+    assert latency.unavailable["p90_interval_ms"] == latency.unavailable["median_interval_ms"]
+    assert "p90_ms" not in latency.unavailable
+
+
+def test_an_interval_of_a_percentile_needs_as_many_rounds_as_that_of_the_median() -> None:
+    rows = np.random.default_rng(0).lognormal(0.0, 0.2, (6, 100)).tolist()
+    assert summarise(rows[:5]).p90_interval_ms is None
+    low, high = summarise(rows).p90_interval_ms or (0.0, 0.0)
+    assert low < summarise(rows).p90_ms < high  # type: ignore[operator]
+
+
+def test_runs_that_are_alike_within_their_round_count_as_one() -> None:
+    rows = [[factor] * 50 for factor in (1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7)]
+    assert independent_runs(rows) == 7  # that a variance is estimated from eight values costs one of them
+    assert independent_runs([[1.0, 2.0, 3.0, 4.0]] * 8) == 32
+    assert independent_runs([[2.0] * 5] * 8) == 40
+    latency = summarise(rows)
+    assert (latency.p90_ms, latency.p90_interval_ms) == (1.7, None)
+    assert latency.unavailable["p90_interval_ms"] == (
+        "the rounds differ: 400 runs are worth 7 independent ones, 36 are needed"
+    )
+
+
+@given(st.integers(1, 8), st.integers(1, 30), st.integers(0, 99))
+def test_runs_are_worth_at_most_as_many_independent_ones(rounds: int, runs: int, seed: int) -> None:
+    rows = np.random.default_rng(seed).lognormal(0.0, 0.3, (rounds, runs)).tolist()
+    assert 1 <= independent_runs(rows) <= rounds * runs
 
 
 def test_the_interval_of_the_median_of_ten_is_the_textbook_one() -> None:

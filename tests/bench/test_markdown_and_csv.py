@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import io
+import re
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from drc_deploy.bench.publishing.markdown import code, one_line, prose, table
 from drc_deploy.bench.publishing.markdown_report import markdown_text
 from drc_deploy.bench.report import NotMeasured, Report
 from tests.bench import fakes
-from tests.bench.reports import quiet, steady, with_energy, with_machine
+from tests.bench.reports import quiet, steady, timed_otherwise, with_energy, with_machine
 
 PARSER = MarkdownIt("commonmark").enable("table")
 """A second opinion of what Markdown means."""
@@ -141,6 +142,19 @@ def test_the_markdown_has_the_sentence_the_table_and_the_machine() -> None:
     assert rows[2][rows[0].index("over bicubic")] == "+2.25"
     assert "device MiB" not in rows[0]  # a column without any figure
     assert "J an image" not in rows[0]
+
+
+def test_a_share_of_several_images_is_marked_and_comes_last() -> None:
+    report = quiet(timed_otherwise("theirs", 1.0), steady("ours", 10.0))
+    rows = markdown(report)
+    assert [row[0] for row in rows] == ["engine", "ours", "theirs", "bicubic x4"]
+    assert [row[1].split(" ")[0] for row in rows[1:3]] == ["10.0", "1.0*"]
+    (note,) = (line for line in markdown_text([report]).splitlines() if "timed otherwise" in line)
+    shown = re.sub("<[^>]*>", "", MarkdownIt("commonmark").render(note)).strip()
+    assert shown == (
+        "* theirs is timed otherwise, so its median does not compare: a run is 2 images in flight, its time divided by "
+        "&lt;2&gt;"
+    )
 
 
 def test_energy_has_a_column_where_there_is_some() -> None:

@@ -9,23 +9,27 @@ from xml.etree import ElementTree
 
 import pytest
 
-from drc_deploy.bench import charts
+from drc_deploy.bench import charts, latency
 from drc_deploy.bench.axes import Axis, fit_axis
 from drc_deploy.bench.console import report_table
+from drc_deploy.bench.intervals import Interval
 from drc_deploy.bench.layers import LayerProfile, LayerTime
+from drc_deploy.bench.measurement import Measurement
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.page import render_page, write_page
-from drc_deploy.bench.page_figures import cards, method_facts
+from drc_deploy.bench.page_figures import cards, method_facts, table_section
 from drc_deploy.bench.page_style import STYLE
 from drc_deploy.bench.peers.result import PeerResult
 from drc_deploy.bench.report import EngineResult
 from drc_deploy.bench.sections.distribution_chart import distributions
 from drc_deploy.bench.sections.layers import layers_section
+from drc_deploy.bench.sections.measured import measured_section
 from drc_deploy.bench.sections.pareto import pareto_front
 from drc_deploy.bench.sections.trace_chart import MAX_POINTS, Line, Panel, Shade, rates, thinned, traces
 from drc_deploy.bench.verdict import comparisons
 from drc_deploy.errors import ArtefactError
 from tests.bench import fakes
+from tests.bench.reports import quiet, steady, timed_otherwise
 
 
 class Balance(HTMLParser):
@@ -344,6 +348,69 @@ def test_what_is_measured_beside_the_latency_is_told(tmp_path: Path) -> None:
     assert "<td>60.0 dB</td>" in section
     assert "cut.onnx against full&lt;b&gt;.onnx: 2.000x as fast (2.000 to 2.000), different." in section
     assert '<section id="beside">' not in render_page(fakes.report(*engines, folder=tmp_path), tmp_path)
+
+
+def test_the_throughput_on_the_cards_is_that_of_a_stream_where_one_was_measured() -> None:
+    engines = [fakes.engine("slow", 100.0), fakes.engine("fast", 50.0)]
+    alone = cards(fakes.report(*engines))
+    assert "<span>Images a second, one at a time</span><b>20.0 /s</b><span>fast</span>" in alone
+    told = [dataclasses.replace(one, measurement=fakes.measurement(one.latency)) for one in engines]
+    stream = dataclasses.replace(told[0].measurement.throughput, images_per_second=111.4)  # type: ignore[union-attr]
+    wide = dataclasses.replace(told[0].measurement, throughput=stream)  # type: ignore[type-var]
+    shown = cards(fakes.report(dataclasses.replace(told[0], measurement=wide), told[1]))
+    assert "<span>Throughput of a stream</span><b>111.4 /s</b><span>slow</span>" in shown
+    assert "one at a time" not in shown
+
+
+def test_a_share_of_several_images_claims_no_lowest_median() -> None:
+    made = quiet(timed_otherwise("theirs", 1.0), steady("ours", 10.0))
+    table = table_section(made)
+    assert table.index(" ours<") < table.index(" theirs<")
+    assert "<small>* a run is 2 images in flight, its time divided by &lt;2&gt;</small>" in table
+    assert "<td>1.0*<small>" in table
+    assert "<td>10.0<small>" in table
+    assert "marked * is timed otherwise" in table
+    assert "*" not in table_section(quiet(steady("ours", 10.0)))
+    terminal = report_table(made)
+    assert terminal.index("ours") < terminal.index("theirs")
+    assert "1.0*" in terminal
+    assert "* timed otherwise, so its median does not compare" in terminal
+
+
+def test_the_page_says_why_there_is_no_interval_below_the_median() -> None:
+    table = table_section(fakes.report(fakes.paced("a", [10.0]), fakes.paced("b", [20.0])))
+    assert table.count("It has no confidence interval: 1 round says too little: 6 are needed.") == 1
+    assert "Below the median stands" not in table
+    table = table_section(fakes.report(fakes.paced("a", [10.0] * 8)))
+    assert "Below the median stands its 95 % confidence interval." in table
+    assert "no confidence interval" not in table
+
+
+def beside(made: Measurement) -> tuple[str, str]:
+    """Give what the page and the terminal say of an engine beside its latency."""
+    report = fakes.report(dataclasses.replace(fakes.engine("a", 10.0), measurement=made))
+    return measured_section(report), report_table(report)
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        ((0.12, 0.274), "19% (12 to 27%)"),
+        ((-0.02, 0.41), "not told apart from 0 (-2 to 41%)"),
+        (None, "19% (too few rounds for an interval)"),
+    ],
+)
+def test_the_share_of_the_host_comes_with_its_interval(interval: Interval | None, words: str) -> None:
+    made = fakes.measurement(fakes.engine("a", 10.0).latency)
+    alone = dataclasses.replace(made.engine_only, host_share=0.19, host_share_interval=interval)
+    page, terminal = beside(dataclasses.replace(made, engine_only=alone))
+    assert f"<td>{words}</td>" in page
+    assert f"host {words}" in terminal
+
+
+def test_an_engine_of_too_few_rounds_is_not_called_stable() -> None:
+    page, _ = beside(fakes.measurement(latency.summarise([[10.0, 10.1]])))
+    assert "<td>unknown<small>drift: that takes 3 rounds at least" in page
 
 
 def test_another_program_is_no_headline_and_a_share_of_many_no_point(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@ import dataclasses
 
 import pytest
 
+from drc_deploy.bench.measured_text import comparison_text
 from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.peers.result import PeerResult
 from drc_deploy.bench.report import EngineResult
-from drc_deploy.bench.verdict import comparisons, find_warnings, gain_over_bicubic, summarise
-from tests.bench import fakes
+from drc_deploy.bench.verdict import by_latency, comparisons, find_warnings, gain_over_bicubic, summarise
+from tests.bench import fakes, reports
 
 BUSY = [1.0, 1.7, 1.1, 2.4, 1.3, 1.9, 1.2, 1.5]
 """By how much another program slows the machine down in each round."""
@@ -39,6 +40,21 @@ def test_the_best_and_fastest_engine_is_set_against_the_slowest() -> None:
     assert sentence.startswith(
         "a.onnx is not beaten, 2.5x (2.5 to 2.5) as fast as b.safetensors, with 1.00x its host memory, +0.00 dB"
     )
+
+
+@pytest.mark.parametrize("rounds", [1, 5])
+def test_too_few_rounds_call_no_engine_unbeaten(rounds: int) -> None:
+    engines = (fakes.paced("a", [100.0] * rounds, 30.1), fakes.paced("b", [50.0] * rounds))
+    assert summarise(engines) == (
+        "a: 100.0 ms an image, 30.10 dB. No rival has a better image, and too few rounds were measured to tell which "
+        "engine is faster."
+    )
+    assert comparison_text(comparisons(engines)[0]).endswith("2.000x as fast, too few rounds to tell a difference.")
+
+
+def test_what_is_timed_otherwise_comes_after_the_slowest() -> None:
+    engines = (reports.timed_otherwise("theirs", 1.0), fakes.engine("b", 90.0), fakes.engine("a", 60.0))
+    assert [engine.name for engine in by_latency(engines)] == ["a", "b", "theirs"]
 
 
 def test_a_difference_inside_the_noise_of_the_rounds_is_a_tie() -> None:

@@ -49,6 +49,8 @@ def test_options_may_stand_before_the_reports(slower: tuple[Path, Path]) -> None
 def test_a_limit_that_is_none_is_wrong_usage(slower: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("bench", "compare", *slower, "--fail-above", "fast") == 2
     assert "psnr=0.05dB" in capsys.readouterr().err
+    assert run("bench", "compare", *slower, "--fail-above", "2%") == 2
+    assert "Give 5% or more" in capsys.readouterr().err
 
 
 def test_another_machine_is_refused_and_forced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
