@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from drc_deploy.errors import ArtefactError
-from drc_deploy.files import sha256_of
+from drc_deploy.files import sha256_of, version_of
 
 
 class MeasuredFile:
@@ -22,7 +22,7 @@ class MeasuredFile:
         """
         self._path = path
         try:
-            self._state = self._read_state()
+            self._version = version_of(path)
             self.size_bytes = path.stat().st_size
             self.sha256 = sha256_of(path)
         except OSError as error:
@@ -33,11 +33,6 @@ class MeasuredFile:
     def changed(self) -> bool:
         """Whether the file is gone, or has another content."""
         try:
-            return self._read_state() != self._state and sha256_of(self._path) != self.sha256
+            return version_of(self._path) != self._version and sha256_of(self._path) != self.sha256
         except OSError:
             return True
-
-    def _read_state(self) -> tuple[int, int, int]:
-        """Give what is another after most changes, without reading the content."""
-        state = self._path.stat()
-        return state.st_ino, state.st_size, state.st_mtime_ns

@@ -3,8 +3,6 @@
 Works with TensorRT 8.6 to 11 and TensorRT-RTX: what differs between them is asked of the binding itself.
 """
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from drc_deploy.export.listeners import NOT_SELF_CONSISTENT, BuildLog, make_logg
 from drc_deploy.export.plan_options import apply_options
 from drc_deploy.export.timing_cache import TimingCache
 from drc_deploy.progress import progress
+from drc_deploy.runtime.worker_pool import one_worker
 
 DEFAULT_WORKSPACE_MIB = 2048
 """Scratch memory that a kernel may ask of TensorRT, which would else take all that the GPU has."""
@@ -86,13 +85,13 @@ def build_plan(
         VerificationError: the plan would be wrong at some sizes, or its layers are not in ``precision``.
     """
     log = BuildLog()
-    with progress(f"Building with {library.name} {library.version}", 1) as bar, ThreadPoolExecutor(1) as worker:
+    with progress(f"Building with {library.name} {library.version}", 1) as bar, one_worker() as worker:
         build = _Build(library, log, make_monitor(library.module, log, bar), options or BuildOptions())
         try:
             # The build runs in a second thread, because an exception must not pass through the library's own code.
             built = worker.submit(build.run, onnx_file, precision, shape).result()
         except KeyboardInterrupt:
-            build.cancel()
+            log.cancelled.set()
             raise
         bar.advance(1, "done")
     built.precision.require(precision, built.declared)
@@ -107,26 +106,8 @@ class _Build:
         self._options = options
         self._logger = make_logger(self._trt, log)
         self._recorder = make_recorder(self._trt, log)
-        self._running = threading.Lock()
-
-    def cancel(self) -> None:
-        """Stop at the next step, and wait for it.
-
-        The executor does not wait for a thread in whose start Ctrl-C came: the build would go on beside what the
-        process does next, and TensorRT-RTX 1.7 has crashed with two builders at work at once.
-        """
-        self._log.cancelled.set()
-        with self._running:
-            pass
 
     def run(self, onnx_file: Path, precision: Precision, shape: PlanShape) -> BuiltPlan:
-        """Build, or raise KeyboardInterrupt where ``cancel`` was called."""
-        with self._running:
-            if self._log.cancelled.is_set():
-                raise KeyboardInterrupt
-            return self._build(onnx_file, precision, shape)
-
-    def _build(self, onnx_file: Path, precision: Precision, shape: PlanShape) -> BuiltPlan:
         builder = self._library.start_builder(self._logger)
         network = builder.create_network(self._library.network_flags)
         # Only now: a network that inherits the recorder crashes TensorRT-RTX 1.7 when it is destroyed.
