@@ -168,11 +168,12 @@ class _Reading:
 def _read(upscaler: Upscaler, job: Job, *, tolerant: bool) -> _Reading:
     start = time.perf_counter()
     version = None if job.source is None else version_of(job.source)
-    upscaler.check_room(_reading_bytes(job), f"reading {job.input_name}")
+    check_room = partial(upscaler.check_room, what=f"reading {job.input_name}")
+    check_room(_reading_bytes(job))
     if job.source is None:
-        picture = decode_image(read_standard_input(), job.input_name, tolerant=tolerant)
+        picture = decode_image(read_standard_input(), job.input_name, tolerant=tolerant, check_room=check_room)
     else:
-        picture = read_image(job.source, tolerant=tolerant)
+        picture = read_image(job.source, tolerant=tolerant, check_room=check_room)
     return _Reading(picture, time.perf_counter() - start, version)
 
 

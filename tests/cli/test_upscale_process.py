@@ -1,20 +1,25 @@
 """What only a process of its own can show: standard streams, signals, and limits of the system."""
 
 import io
+import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from drc_deploy.engine_info import METADATA_KEY
 from drc_deploy.images import decode_image, read_image
 from tests.runtime.networks import nearest, write_nearest
 
@@ -69,6 +74,27 @@ def test_standard_streams_go_with_files(engine: Path, tmp_path: Path) -> None:
     from_file = upscale(tmp_path / "in.png", "-o", "-", "--engine", engine, stdout=subprocess.PIPE)
     assert np.array_equal(read_image(tmp_path / "o.tif").pixels, nearest(image, 4))
     assert np.array_equal(decode_image(from_file.stdout, "output").pixels, nearest(image, 4))
+
+
+@pytest.mark.parametrize("source", ["a file", "a pipe", "-"])
+def test_reading_keeps_within_the_memory_that_is_allowed_wherever_the_image_comes_from(
+    source: str, engine: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(engine)
+    known = json.loads(model.metadata_props[0].value) | {"cpu_bytes_per_pixel": 1000}
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(known)})
+    onnx.save(model, engine)
+    content = png(np.zeros((5000, 6000, 3), np.uint8))
+    name = source if source == "-" else tmp_path / source
+    if source == "a file":
+        (tmp_path / source).write_bytes(content)
+    elif source == "a pipe":
+        os.mkfifo(tmp_path / source)
+        threading.Thread(target=(tmp_path / source).write_bytes, args=(content,)).start()
+    result = upscale(name, "--engine", engine, "--max-memory", "450MiB", "-o", tmp_path / "o.png", input=content)
+    assert result.returncode == 1
+    assert re.search(rb"reading \S+.* needs \d+ MiB, more than the 450 MiB allowed", result.stderr)
+    assert not (tmp_path / "o.png").exists()
 
 
 @pytest.mark.parametrize(
