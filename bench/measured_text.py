@@ -25,7 +25,8 @@ def comparison_text(item: Comparison) -> str:
 
 def _parts(found: Measurement) -> Iterable[str]:
     network, stream = found.engine_only, found.throughput
-    yield f"network alone {network.latency.median_ms:.2f} ms a batch, host {host_share_text(network)}"
+    share, beside = host_share_text(network)
+    yield f"network alone {network.latency.median_ms:.2f} ms a batch, host {share} ({beside})"
     if network.split is not None:
         split = network.split
         yield f"upload {split.upload_ms:.2f}, compute {split.compute_ms:.2f}, download {split.download_ms:.2f} ms"
@@ -35,15 +36,14 @@ def _parts(found: Measurement) -> Iterable[str]:
     yield f"seams {difference_text(found.seam.difference, found.seam.note)}"
 
 
-def host_share_text(network: EngineOnly) -> str:
-    """Give the host's share with its interval: ``19% (12 to 27%)`` or ``not told apart from 0 (-2 to 41%)``."""
-    interval = network.host_share_interval
+def host_share_text(network: EngineOnly) -> tuple[str, str]:
+    """Give the host's share, and what belongs beside it: 19% with 12 to 27%, or the interval alone where 0 is in it."""
+    share, interval = f"{network.host_share:.0%}", network.host_share_interval
     if interval is None:
-        return f"{network.host_share:.0%} (too few rounds for an interval)"
+        return share, "too few rounds for an interval"
     low, high = interval
-    if low <= 0 <= high:
-        return f"not told apart from 0 ({round(100 * low)} to {high:.0%})"
-    return f"{network.host_share:.0%} ({round(100 * low)} to {high:.0%})"
+    between = f"{round(100 * low)} to {high:.0%}"
+    return (between, "not told apart from 0") if low <= 0 <= high else (share, between)
 
 
 def difference_text(difference: Difference | None, note: str) -> str:

@@ -39,7 +39,7 @@ def _row(index: int, name: str, found: Measurement) -> str:
     cells = (
         f"{chip(index)} {escape(name)}",
         f"{network.latency.median_ms:.2f}<small>{parts}</small>",
-        host_share_text(network),
+        "{}<small>{}</small>".format(*host_share_text(network)),
         f"{stream.images_per_second:.2f}",
         f"{stream.output_megapixels_per_second:.1f}",
         _trust(found.stability),

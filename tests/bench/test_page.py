@@ -393,19 +393,19 @@ def beside(made: Measurement) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("interval", "words"),
+    ("interval", "share", "words"),
     [
-        ((0.12, 0.274), "19% (12 to 27%)"),
-        ((-0.02, 0.41), "not told apart from 0 (-2 to 41%)"),
-        (None, "19% (too few rounds for an interval)"),
+        ((0.12, 0.274), "19%", "12 to 27%"),
+        ((-0.02, 0.41), "-2 to 41%", "not told apart from 0"),
+        (None, "19%", "too few rounds for an interval"),
     ],
 )
-def test_the_share_of_the_host_comes_with_its_interval(interval: Interval | None, words: str) -> None:
+def test_the_share_of_the_host_comes_with_its_interval(interval: Interval | None, share: str, words: str) -> None:
     made = fakes.measurement(fakes.engine("a", 10.0).latency)
     alone = dataclasses.replace(made.engine_only, host_share=0.19, host_share_interval=interval)
     page, terminal = beside(dataclasses.replace(made, engine_only=alone))
-    assert f"<td>{words}</td>" in page
-    assert f"host {words}" in terminal
+    assert f"<td>{share}<small>{words}</small></td>" in page
+    assert f"host {share} ({words})" in terminal
 
 
 def test_an_engine_of_too_few_rounds_is_not_called_stable() -> None:
