@@ -47,9 +47,9 @@ class Contestant:
 
     def __init__(self, subject: Subject, open_engine: OpenEngine, limit_s: float | None = None) -> None:
         self.subject = subject
+        self._file = MeasuredFile(subject.path)  # before there is a process to end where it fails
         self.process = EngineProcess(open_engine, limit_s)
         self.opened = self.process.ask(Session.describe)
-        self._file = MeasuredFile(subject.path)
         self.scale = self.opened.info.scale
         self.error_maps: ErrorMaps = {}
         self._watch = ConditionsWatch(self.process.pid)

@@ -7,7 +7,7 @@ from drc_deploy.files import sha256_of, version_of
 
 
 class MeasuredFile:
-    """A file that has just been loaded.
+    """A file that is about to be loaded.
 
     Attributes:
         size_bytes: Its size.
