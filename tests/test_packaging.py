@@ -1,8 +1,11 @@
 """The package map is complete: a forgotten folder would be missing from the wheel."""
 
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,20 +14,42 @@ ROOT = Path(__file__).parent.parent
 ROOMS = ("train", "export", "runtime", "bench")
 
 
-def test_every_package_folder_is_listed() -> None:
-    text = (ROOT / "pyproject.toml").read_text()
-    block = re.search(r"^packages = \[(.*?)\]", text, re.MULTILINE | re.DOTALL)
-    assert block
-    listed = set(re.findall(r'"([\w.]+)"', block[1]))
-    found = {
-        ".".join(init.parent.relative_to(ROOT).parts)
-        for init in (ROOT / "drc_deploy").glob("**/__init__.py")
-        if "__pycache__" not in init.parts
-    }
-    for room in ROOMS:
-        for init in (ROOT / room).glob("**/__init__.py"):
-            found.add(".".join(("drc_deploy", *init.parent.relative_to(ROOT).parts)))
-    assert listed == found
+def modules() -> set[str]:
+    """Every module of the project by its import name."""
+    core = (ROOT / "drc_deploy").rglob("*.py")
+    rooms = (path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+    names = {".".join(path.relative_to(ROOT / "drc_deploy").with_suffix("").parts) for path in core}
+    names |= {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in rooms}
+    return {f"drc_deploy.{name}".removesuffix(".__init__") for name in names}
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel, built from an sdist of this checkout."""
+    folder = tmp_path_factory.mktemp("dist")
+    build = "from setuptools import build_meta as b; import sys; print(getattr(b, sys.argv[1])(sys.argv[2]))"
+    copy = folder / "checkout"
+    shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv", "tests", "docs", "*_out"))
+    for name, source in (("sdist", copy), ("wheel", folder / "sdist")):
+        made = subprocess.run(
+            [sys.executable, "-c", build, f"build_{name}", str(folder)], cwd=source, capture_output=True, check=True
+        ).stdout.split()[-1]
+        if name == "sdist":
+            with tarfile.open(folder / made.decode()) as archive:
+                archive.extractall(folder, filter="data")
+            (folder / made.decode().removesuffix(".tar.gz")).rename(folder / "sdist")
+    return folder / made.decode()
+
+
+def test_the_wheel_has_every_module_and_data_file(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {Path(name) for name in archive.namelist()}
+    listed = {".".join(name.with_suffix("").parts).removesuffix(".__init__") for name in names if name.suffix == ".py"}
+    assert listed == modules()
+    for folder in ("weights", "samples", "recipes"):
+        assert {name.name for name in names if name.parent == Path("drc_deploy", folder)} == {
+            path.name for path in (ROOT / "drc_deploy" / folder).iterdir()
+        }
 
 
 @pytest.mark.parametrize("room", ROOMS)
