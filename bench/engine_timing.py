@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from drc_deploy.bench.timing import Budget, calls_for, time_runs
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.runtime.backend import Backend, Pixels
+from drc_deploy.runtime.backends.contract import Backend, Pixels
 from drc_deploy.runtime.memory_plan import free_budget
 from drc_deploy.runtime.strips import tile_batches
 from drc_deploy.runtime.tiles import TilePlan
 
 if TYPE_CHECKING:
-    from drc_deploy.runtime.cuda_lanes import DeviceTimes
+    from drc_deploy.runtime.backends.contract import DeviceTimes
 
 LEAST_IN_FLIGHT = 4
 """Batches that a pipeline may hold where the backend names fewer workers: TensorRT has three lanes."""

@@ -89,7 +89,7 @@ def _open(options: EvaluationOptions, stack: ExitStack) -> tuple[Upscale, int, s
             raise UsageError("bicubic has no precision to choose.", "Leave out --precision.")
         scale = options.scale or BICUBIC_SCALE
         return quality.upscale_bicubic(scale), scale, "NumPy"
-    from drc_deploy.runtime.backend import open_backend
+    from drc_deploy.runtime.backends.open import open_backend
     from drc_deploy.runtime.upscaler import Upscaler
 
     engine = find_engine(options.model, options.workdir)

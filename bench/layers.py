@@ -17,7 +17,7 @@ import numpy as np
 from drc_deploy.bench.subjects import fit_to_size
 from drc_deploy.engine_info import INPUT_NAME
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.runtime.backend import Backend, LayerRun, Pixels
+from drc_deploy.runtime.backends.contract import Backend, LayerRun, Pixels
 
 LARGEST_PX = 128
 """Longest side of the profiled input: the shares hardly depend on it, the time does."""

@@ -18,7 +18,7 @@ from drc_deploy.bench.memory_split import MemorySplit
 from drc_deploy.bench.stability import Stability
 
 if TYPE_CHECKING:
-    from drc_deploy.runtime.cuda_lanes import DeviceTimes
+    from drc_deploy.runtime.backends.contract import DeviceTimes
 
 ENQUEUE_LIMIT = 0.8
 COMPUTE_SPREAD_LIMIT = 0.025

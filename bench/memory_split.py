@@ -5,7 +5,7 @@ from pathlib import Path
 
 from drc_deploy.bench.memory import Reading, is_gpu
 from drc_deploy.proc_files import colon_lines
-from drc_deploy.runtime.gpu_memory import GpuMemory
+from drc_deploy.runtime.backends.contract import GpuMemory
 
 UNIFIED_METHOD = "growth of MemTotal - MemAvailable, of host and GPU alike, while this engine alone loads and warms up"
 

@@ -27,7 +27,7 @@ class OpenReference:
     def __call__(self) -> Engine:
         """Load it."""
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch is imported in this process
-        from drc_deploy.runtime.backend import open_backend
+        from drc_deploy.runtime.backends.open import open_backend
         from drc_deploy.runtime.upscaler import Upscaler
 
         return Upscaler(open_backend(self.path, threads=self.threads), tile=WHOLE_IMAGE_TILE_PX)

@@ -25,8 +25,7 @@ from drc_deploy.bench.timing import Budget, Round, WarmUp, time_runs, warm_up
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import DrcDeployError
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.runtime.backend import Backend
-from drc_deploy.runtime.gpu_memory import GpuMemory
+from drc_deploy.runtime.backends.contract import Backend, GpuMemory
 from drc_deploy.runtime.tiles import TilePlan
 
 Arguments = ParamSpec("Arguments")

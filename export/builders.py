@@ -16,7 +16,7 @@ from drc_deploy.export.listeners import NOT_SELF_CONSISTENT, BuildLog, make_logg
 from drc_deploy.export.plan_options import apply_options
 from drc_deploy.export.timing_cache import TimingCache
 from drc_deploy.progress import progress
-from drc_deploy.runtime.worker_pool import one_worker
+from drc_deploy.runtime.backends.worker_pool import one_worker
 
 DEFAULT_WORKSPACE_MIB = 2048
 """Scratch memory that a kernel may ask of TensorRT, which would else take all that the GPU has."""

@@ -20,7 +20,8 @@ from drc_deploy.export.verification import NOTES
 from drc_deploy.export.widening import open_for_check
 from drc_deploy.files import sha256_of
 from drc_deploy.models.network import SRNetwork
-from drc_deploy.runtime.backend import Backend, open_backend
+from drc_deploy.runtime.backends.contract import Backend
+from drc_deploy.runtime.backends.open import open_backend
 
 UNKNOWN_PRECISION: Precision = "fp16"
 """Whose gate a plan without a sidecar is held to, since the plan does not tell its own."""

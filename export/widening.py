@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.backend import Backend, open_backend
+from drc_deploy.runtime.backends.contract import Backend
+from drc_deploy.runtime.backends.open import open_backend
 
 if TYPE_CHECKING:
     import onnx

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from drc_deploy.runtime.backend import Pixels
+from drc_deploy.runtime.backends.contract import Pixels
 
 
 def split_alpha(image: Pixels) -> tuple[Pixels, Pixels | None]:

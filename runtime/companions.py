@@ -13,7 +13,8 @@ from drc_deploy.engine_info import (
     read_sidecar,
 )
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.backend import Backend, open_backend, refuse_precision
+from drc_deploy.runtime.backends.contract import Backend
+from drc_deploy.runtime.backends.open import open_backend, refuse_precision
 from drc_deploy.runtime.exact import open_exact
 from drc_deploy.runtime.loaded_file import LoadedFile
 

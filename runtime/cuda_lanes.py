@@ -2,28 +2,16 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from drc_deploy.runtime.backend import Pixels
+from drc_deploy.runtime.backends.contract import DeviceTimes, Pixels
 
 ArrayKind = tuple[tuple[int, ...], Any]
 """Shape and type of an array."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceTimes:
-    """How long the parts of one call took, by events on the stream; and the host, by its own clock."""
-
-    upload_ms: float
-    compute_ms: float
-    download_ms: float
-    enqueue_ms: float
-    """That the host took to queue the computation."""
 
 
 class Buffer:

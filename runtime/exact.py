@@ -17,9 +17,8 @@ import numpy as np
 
 from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, OUTPUT_NAME, SEEN_NAME, EngineInfo
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.backend import Backend, Pixels, check_batch
-from drc_deploy.runtime.gpu_memory import GpuMemory
-from drc_deploy.runtime.graph_runner import GraphRunner
+from drc_deploy.runtime.backends.contract import Backend, GpuMemory, Pixels, check_batch
+from drc_deploy.runtime.backends.graph_runner import GraphRunner
 from drc_deploy.runtime.onnx_sessions import OnnxSessions
 from drc_deploy.runtime.onnxruntime_backend import read_info
 from drc_deploy.runtime.plan_runner import PlanRunner

@@ -1,41 +1,16 @@
 """What a plan takes of the GPU's memory, and how many batches at a time fit: known before anything is allocated."""
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from drc_deploy.errors import ArtefactError
+from drc_deploy.runtime.backends.contract import GpuMemory
 from drc_deploy.runtime.memory_plan import mib
 
 MAX_LANES = 3
 """Batches on the GPU at a time: one that is uploaded, one that is computed, one that is downloaded."""
 RESERVE_BYTES = 64 << 20
 """Left free for what the driver and the library take beside: kernels, streams, the states of contexts."""
-
-
-@dataclass(frozen=True, slots=True)
-class GpuMemory:
-    """What a plan takes of the GPU's memory. All sizes are bytes."""
-
-    lanes: int
-    """Batches on the GPU at a time."""
-    batch: int
-    """Largest number of tiles in one call."""
-    engine: int
-    """The weights, or the size of the plan's file where the library does not tell."""
-    scratch: int
-    """What a computation needs while it runs; there is one at a time."""
-    io: int
-    """Inputs and outputs of all lanes."""
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.engine + self.scratch + self.io
-
-    def as_dict(self) -> dict[str, int]:
-        """Give all of it by name, for reports."""
-        return {**dataclasses.asdict(self), "total": self.total}
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from drc_deploy.images import Picture, decode_image, decoding_bytes, pixel_count
 from drc_deploy.png_stream import Layout
 from drc_deploy.progress import progress
 from drc_deploy.runtime.allocator import give_back_freed
-from drc_deploy.runtime.backend import Pixels
+from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.jobs import Job
 from drc_deploy.runtime.pipeline import WriteBehind, read_ahead
 from drc_deploy.runtime.standard_streams import read_standard_input, standard_output

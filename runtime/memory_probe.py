@@ -8,7 +8,7 @@ import numpy as np
 
 from drc_deploy.engine_info import EXACT_SUFFIX
 from drc_deploy.runtime.allocator import give_back_freed
-from drc_deploy.runtime.backend import Backend
+from drc_deploy.runtime.backends.contract import Backend
 from drc_deploy.runtime.exact import open_exact
 from drc_deploy.runtime.memory_plan import resident_bytes
 from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend

@@ -15,7 +15,7 @@ from concurrent.futures import Future, wait
 from types import TracebackType
 from typing import Generic, Literal, TypeVar
 
-from drc_deploy.runtime.worker_pool import one_worker
+from drc_deploy.runtime.backends.worker_pool import one_worker
 
 Source = TypeVar("Source")
 Item = TypeVar("Item")

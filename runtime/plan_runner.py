@@ -10,9 +10,9 @@ from typing import Any
 
 from drc_deploy.engine_info import EXACT_SUFFIX, INPUT_NAME, NO_OPTIONS, PlanSidecar, read_sidecar
 from drc_deploy.errors import ArtefactError, MissingDependencyError
-from drc_deploy.runtime.backend import LayerRun, Pixels
+from drc_deploy.runtime.backends.contract import DeviceTimes, LayerRun, Pixels
 from drc_deploy.runtime.cuda_graphs import GraphRecorder, RepeatedCall, load_graph_api
-from drc_deploy.runtime.cuda_lanes import DeviceTimes, Lane
+from drc_deploy.runtime.cuda_lanes import Lane
 from drc_deploy.runtime.cuda_memory import CudaDevice
 from drc_deploy.runtime.gpu_memory import MAX_LANES, PlanNeed, fit_lanes, halves
 from drc_deploy.runtime.memory_plan import mib

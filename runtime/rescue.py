@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.backend import Backend, Pixels
+from drc_deploy.runtime.backends.contract import Backend, Pixels
 
 BLOCK_PX = 16
 """Side of the areas, in input pixels, whose brightness is compared."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.backend import Backend, Pixels
+from drc_deploy.runtime.backends.contract import Backend, Pixels
 from drc_deploy.runtime.tiles import Span, TilePlan
 
 _UINT16_PER_UINT8 = 257

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, EngineInfo
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.backend import Backend, LayerRun, Pixels, check_batch
-from drc_deploy.runtime.cuda_lanes import DeviceTimes
-from drc_deploy.runtime.gpu_memory import GpuMemory
+from drc_deploy.runtime.backends.contract import Backend, DeviceTimes, GpuMemory, LayerRun, Pixels, check_batch
 from drc_deploy.runtime.plan_runner import Feeds, PlanRunner
 
 _log = logging.getLogger(__name__)

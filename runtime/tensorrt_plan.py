@@ -15,7 +15,7 @@ import numpy as np
 
 from drc_deploy.engine_info import INPUT_NAME, PlanOptions
 from drc_deploy.errors import ArtefactError, MissingDependencyError
-from drc_deploy.runtime.backend import LayerRun
+from drc_deploy.runtime.backends.contract import LayerRun
 
 _INSTALL = {
     "tensorrt": "pip install 'drc-deploy[trt]' (on a Jetson: the TensorRT of its JetPack)",

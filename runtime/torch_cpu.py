@@ -7,9 +7,9 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from drc_deploy.runtime.backend import Pixels
+from drc_deploy.runtime.backends.contract import Pixels
+from drc_deploy.runtime.backends.worker_pool import in_workers
 from drc_deploy.runtime.torch_network import TileNetwork
-from drc_deploy.runtime.worker_pool import in_workers
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drc_deploy.runtime.backend import Pixels
+from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.torch_network import TileNetwork, refusals_told
 from drc_deploy.torch_gpu import record, warm_up
 

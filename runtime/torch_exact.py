@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, OUTPUT_NAME, SEEN_NAME
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.backend import Pixels
+from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.exact import ExactBackend
 from drc_deploy.runtime.torch_cpu import in_threads
 from drc_deploy.runtime.torch_network import TileNetwork

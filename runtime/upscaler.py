@@ -14,10 +14,10 @@ from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError, ImageError, UsageError
 from drc_deploy.runtime import channels
 from drc_deploy.runtime.allocator import give_back_freed
-from drc_deploy.runtime.backend import Backend, Pixels, open_backend, whole_number
+from drc_deploy.runtime.backends.contract import Backend, GpuMemory, Pixels
+from drc_deploy.runtime.backends.open import open_backend, whole_number
 from drc_deploy.runtime.companions import float32_opener, open_exact_variant, open_float_variant
 from drc_deploy.runtime.exact import OVERLAP_PX, ExactBackend, passes_before, with_image_means
-from drc_deploy.runtime.gpu_memory import GpuMemory
 from drc_deploy.runtime.memory_plan import (
     GAPS,
     Fitted,

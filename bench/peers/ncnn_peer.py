@@ -15,7 +15,7 @@ from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of
-from drc_deploy.runtime.backend import Pixels, check_batch
+from drc_deploy.runtime.backends.contract import Pixels, check_batch
 from drc_deploy.runtime.memory_plan import usable_cores
 
 CONVERTER_TIMEOUT_S = 300.0

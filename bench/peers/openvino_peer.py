@@ -12,7 +12,7 @@ from drc_deploy.engine_info import METADATA_KEY, EngineInfo
 from drc_deploy.errors import ArtefactError
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.onnx_metadata import read_onnx_metadata
-from drc_deploy.runtime.backend import Pixels, check_batch
+from drc_deploy.runtime.backends.contract import Pixels, check_batch
 
 Hint = Literal["latency", "throughput"]
 

@@ -9,7 +9,7 @@ from drc_deploy.bench.peers.peer_upscaler import PeerBackend
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of
-from drc_deploy.runtime.backend import Pixels, check_batch
+from drc_deploy.runtime.backends.contract import Pixels, check_batch
 
 Layout = Literal["eager", "channels-last", "channels-last fp16"]
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from drc_deploy.bench.suite.record import Case
 from drc_deploy.bench.worker import Engine
 from drc_deploy.engine_info import EngineInfo
-from drc_deploy.runtime.backend import Backend, LayerRun, Pixels, open_backend
-from drc_deploy.runtime.cuda_lanes import DeviceTimes
-from drc_deploy.runtime.gpu_memory import GpuMemory
+from drc_deploy.runtime.backends.contract import Backend, DeviceTimes, GpuMemory, LayerRun, Pixels
+from drc_deploy.runtime.backends.open import open_backend
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo
 from drc_deploy.engine_info import PlanSidecar, sidecar_path
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of
-from drc_deploy.runtime.fake_backend import fake_info
+from drc_deploy.runtime.backends.fake import fake_info
 from drc_deploy.widths import WidthsFile, write_widths
 from tests.bench import fakes
 

@@ -8,9 +8,8 @@ from drc_deploy.bench.engine_timing import EngineRound, EngineTimer, StreamRound
 from drc_deploy.bench.latency import summarise
 from drc_deploy.bench.measurement import summarise_engine, summarise_streams
 from drc_deploy.bench.timing import Budget
-from drc_deploy.runtime.backend import Pixels
-from drc_deploy.runtime.cuda_lanes import DeviceTimes
-from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
+from drc_deploy.runtime.backends.contract import DeviceTimes, Pixels
+from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.memory_plan import MemoryBudget
 from drc_deploy.runtime.tiles import plan_tiles
 

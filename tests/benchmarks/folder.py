@@ -19,7 +19,7 @@ import onnxruntime
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
 from drc_deploy.images import list_images, read_rgb
 from drc_deploy.locate import SAMPLES
-from drc_deploy.runtime.backend import Pixels
+from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.job_runner import RunOptions, run_jobs
 from drc_deploy.runtime.jobs import Job
 from drc_deploy.runtime.upscaler import Upscaler

@@ -18,8 +18,8 @@ from drc_deploy.image_output import write_image
 from drc_deploy.images import list_images, read_image
 from drc_deploy.locate import SAMPLES, find_engine
 from drc_deploy.png_stream import Layout
-from drc_deploy.runtime.backend import Pixels
-from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
+from drc_deploy.runtime.backends.contract import Pixels
+from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.job_runner import RunOptions, run_jobs
 from drc_deploy.runtime.jobs import Job
 from drc_deploy.runtime.upscaler import Upscaler

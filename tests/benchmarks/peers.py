@@ -25,7 +25,7 @@ import numpy as np
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
 from drc_deploy.images import read_rgb
 from drc_deploy.locate import find_checkpoint, sample_images
-from drc_deploy.runtime.backend import Pixels
+from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.memory_plan import resident_bytes, usable_cores
 
 MIB = 1 << 20

@@ -15,7 +15,7 @@ from drc_deploy.export.simplify import simplify_graph
 from drc_deploy.export.variants import make_variant
 from drc_deploy.export.widening import widen_bfloat16
 from drc_deploy.locate import SHIPPED
-from drc_deploy.runtime.backend import open_backend
+from drc_deploy.runtime.backends.open import open_backend
 from tests.export.networks import Toy, toy_info
 from tests.export.recorded_binding import RecordedBinding
 from tests.tensorrt_api import VERSIONS

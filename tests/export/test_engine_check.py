@@ -10,7 +10,7 @@ from drc_deploy.export import verification
 from drc_deploy.export.agreement import Agreement, to_uint8
 from drc_deploy.export.graph import with_precision
 from drc_deploy.export.verification import Verification, verify_engine
-from drc_deploy.runtime.backend import Backend, Pixels
+from drc_deploy.runtime.backends.contract import Backend, Pixels
 from tests.export.networks import Toy, toy_info
 
 SO_FAR = Verification(50, (), 0, "cpu", Agreement(99, 0, 0, 0), Agreement(99, 0, 0, 0), None, note="So far.")

@@ -24,7 +24,7 @@ from drc_deploy.metrics import score
 from drc_deploy.models.drn import DRN
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
-from drc_deploy.runtime.backend import open_backend
+from drc_deploy.runtime.backends.open import open_backend
 from tests.export.networks import Toy
 
 

@@ -23,7 +23,7 @@ from drc_deploy.export.plan_from_onnx import build_from_onnx, read_exported_info
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest, parse_tile
 from drc_deploy.export.variants import describe
 from drc_deploy.files import sha256_of
-from drc_deploy.runtime.backend import Backend, Pixels
+from drc_deploy.runtime.backends.contract import Backend, Pixels
 from tests.export.recorded_binding import RecordedBinding
 
 INSPECTION = '{"Layers": [{"LayerType": "CaskConvolution", "Outputs": [{"Format/Datatype": "Row major FP16"}]}]}'

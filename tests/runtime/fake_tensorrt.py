@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
+from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from tests.runtime.fake_cuda import FakeCuda
 from tests.tensorrt_api import read_listing
 

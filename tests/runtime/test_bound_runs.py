@@ -11,7 +11,8 @@ import pytest
 from drc_deploy.engine_info import EXACT_SUFFIX, INPUT_NAME, OUTPUT_NAME
 from drc_deploy.errors import ArtefactError
 from drc_deploy.export.exact import make_exact
-from drc_deploy.runtime.backend import Pixels, open_backend
+from drc_deploy.runtime.backends.contract import Pixels
+from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.bound_runs import BoundRuns
 from drc_deploy.runtime.cuda_memory import has_cuda_driver
 from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend

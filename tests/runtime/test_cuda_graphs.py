@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
+from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.gpu_memory import MAX_LANES
 from drc_deploy.runtime.tensorrt_backend import TensorRTBackend
 from tests.runtime import fake_tensorrt

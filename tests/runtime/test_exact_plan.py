@@ -9,7 +9,7 @@ import pytest
 
 from drc_deploy.engine_info import EXACT_PLAN_SUFFIX, EXACT_SUFFIX, EngineInfo, is_own_engine, sidecar_path
 from drc_deploy.errors import ArtefactError, MissingDependencyError
-from drc_deploy.runtime.backend import open_backend
+from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime import fake_tensorrt
 from tests.runtime.fake_cuda import FakeCuda

@@ -16,8 +16,8 @@ from drc_deploy.errors import ArtefactError
 from drc_deploy.images import decoding_bytes, read_image
 from drc_deploy.png_stream import PngStream
 from drc_deploy.runtime import job_runner
-from drc_deploy.runtime.backend import Pixels
-from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
+from drc_deploy.runtime.backends.contract import Pixels
+from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.job_runner import Outcome, RunOptions, run_jobs
 from drc_deploy.runtime.jobs import Job
 from drc_deploy.runtime.memory_plan import MemoryBudget

@@ -11,8 +11,9 @@ import pytest
 
 from drc_deploy.engine_info import PlanOptions, PlanSidecar, sidecar_path
 from drc_deploy.errors import ArtefactError, MissingDependencyError
-from drc_deploy.runtime.backend import LayerRun, open_backend
-from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
+from drc_deploy.runtime.backends.contract import LayerRun
+from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
+from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.gpu_memory import MAX_LANES
 from drc_deploy.runtime.tensorrt_backend import TensorRTBackend
 from drc_deploy.runtime.upscaler import Upscaler

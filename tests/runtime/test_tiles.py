@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drc_deploy.errors import UsageError
-from drc_deploy.runtime.fake_backend import fake_info
+from drc_deploy.runtime.backends.fake import fake_info
 from drc_deploy.runtime.strips import rising_weights
 from drc_deploy.runtime.tiles import Span, plan_axis, plan_tiles
 

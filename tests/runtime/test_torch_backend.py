@@ -5,7 +5,7 @@ import pytest
 
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import ArtefactError, UsageError
-from drc_deploy.runtime.backend import open_backend
+from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.upscaler import Upscaler
 
 torch = pytest.importorskip("torch")

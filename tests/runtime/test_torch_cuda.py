@@ -15,7 +15,7 @@ from drc_deploy.engine_info import Precision
 from drc_deploy.errors import ArtefactError
 from drc_deploy.locate import SHIPPED
 from drc_deploy.runtime import torch_cuda
-from drc_deploy.runtime.fake_backend import fake_info
+from drc_deploy.runtime.backends.fake import fake_info
 from drc_deploy.runtime.torch_cuda import CudaTiles, Replay
 from drc_deploy.runtime.torch_network import TileNetwork
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from drc_deploy.engine_info import METADATA_KEY, IoDtype
 from drc_deploy.errors import ArtefactError, ImageError, UsageError
-from drc_deploy.runtime.backend import Pixels
-from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
+from drc_deploy.runtime.backends.contract import Pixels
+from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.networks import nearest, write_box, write_nearest
 

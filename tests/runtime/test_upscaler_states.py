@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from drc_deploy.errors import ImageError, UsageError
-from drc_deploy.runtime.backend import open_backend
-from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
+from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
+from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.networks import nearest, write_nearest
 

@@ -11,8 +11,8 @@ import pytest
 
 from drc_deploy.cli.main import main
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError, UsageError
-from drc_deploy.runtime.backend import Pixels
-from drc_deploy.runtime.fake_backend import FakeBackend, fake_info
+from drc_deploy.runtime.backends.contract import Pixels
+from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.job_runner import Outcome, RunOptions
 from drc_deploy.runtime.jobs import Job
 from drc_deploy.runtime.upscaler import Upscaler

@@ -11,7 +11,7 @@ from drc_deploy.bench.peers.trtexec_peer import TrtexecPeer, read_output, read_t
 from drc_deploy.bench.timing import Budget
 from drc_deploy.engine_info import PlanSidecar, sidecar_path
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.fake_backend import fake_info
+from drc_deploy.runtime.backends.fake import fake_info
 from tests.bench.peers import fake_trtexec
 
 PLAN = PlanSidecar(

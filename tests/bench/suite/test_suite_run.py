@@ -25,8 +25,8 @@ from drc_deploy.cli import bench_command
 from drc_deploy.errors import ArtefactError, OutputError
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.pairs import Photograph
-from drc_deploy.runtime.backend import Backend
-from drc_deploy.runtime.fake_backend import FakeBackend
+from drc_deploy.runtime.backends.contract import Backend
+from drc_deploy.runtime.backends.fake import FakeBackend
 from tests.bench.fakes import OpenFake
 
 

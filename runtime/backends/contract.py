@@ -1,24 +1,19 @@
-"""The seam between the upscaler and what computes: one protocol, and the choice by file suffix."""
+"""The contract between the upscaler and what computes a network."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from numbers import Integral
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drc_deploy.engine_info import CHECKPOINT_PRECISIONS, EXACT_PLAN_SUFFIX, EXACT_SUFFIX, EngineInfo, Precision
-from drc_deploy.errors import ArtefactError, UsageError
-
-if TYPE_CHECKING:
-    from drc_deploy.runtime.cuda_lanes import DeviceTimes
-    from drc_deploy.runtime.gpu_memory import GpuMemory
+from drc_deploy.engine_info import EngineInfo
 
 Pixels = NDArray[Any]
 """uint8, uint16 or float32 samples; what shape and which of the three is said where it is used."""
+
 
 BackendType = TypeVar("BackendType", bound="Backend")
 
@@ -122,77 +117,6 @@ class Backend(Protocol):
         self.close()
 
 
-def open_backend(path: Path, *, threads: int | None = None, precision: Precision | None = None) -> Backend:
-    """Load a ``.plan``, ``.onnx`` or ``.safetensors`` file.
-
-    Args:
-        path: the file.
-        threads: CPU threads; None leaves the choice to the library.
-        precision: of the body of a checkpoint's network; None: fp32. An exported file has its own.
-
-    Raises:
-        UsageError: ``precision`` is given for an exported file, or is none that torch computes in; or ``threads`` is no
-            number of threads.
-        ArtefactError: the file is missing, damaged, or of another program, version or GPU.
-        MissingDependencyError: this machine lacks the library or the device.
-    """
-    threads = whole_number("threads", threads, least=1)
-    if not path.is_file():
-        raise ArtefactError(f"{path} does not exist.", "Check the path, or make it with `drc-deploy export`.")
-    path = path.absolute()  # parts of it may be loaded later, after an `os.chdir`
-    if path.name.endswith((EXACT_SUFFIX, EXACT_PLAN_SUFFIX)):
-        served = path.with_name(path.name.removesuffix(f".exact{path.suffix}") + path.suffix)
-        raise ArtefactError(f"{path} only serves {served} with --exact.", f"Give {served} and --exact.")
-    if path.suffix == ".safetensors":
-        return _open_checkpoint(path, threads, precision or "fp32")
-    refuse_precision(path, precision)
-    if path.suffix == ".onnx":
-        from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
-
-        return OnnxRuntimeBackend(path, threads=threads)
-    if path.suffix == ".plan":
-        from drc_deploy.runtime.tensorrt_backend import TensorRTBackend
-
-        return TensorRTBackend(path)
-    raise ArtefactError(f"{path} is not an engine.", "Give a .plan, .onnx or .safetensors file.")
-
-
-def whole_number(name: str, value: int | None, *, least: int) -> int | None:
-    """Give the value of an option, of which NumPy's integers become Python's, which do not overflow.
-
-    Raises:
-        UsageError: it is neither None nor a whole number of at least ``least``.
-    """
-    if value is None:
-        return None
-    if not (isinstance(value, Integral) and value >= least):
-        raise UsageError(f"{name} is {value!r}: it takes a whole number of at least {least}.", "Give another one.")
-    return int(value)
-
-
-def _open_checkpoint(path: Path, threads: int | None, precision: Precision) -> Backend:
-    if precision not in CHECKPOINT_PRECISIONS:
-        raise UsageError(
-            f"a checkpoint runs in {', '.join(CHECKPOINT_PRECISIONS)}, not in {precision}.",
-            "INT8 is for exported files: drc-deploy export CHECKPOINT --precision int8.",
-        )
-    from drc_deploy.runtime.torch_backend import TorchBackend
-
-    return TorchBackend(path, threads=threads, precision=precision)
-
-
-def refuse_precision(path: Path, precision: Precision | None) -> None:
-    """Refuse to choose the precision of an exported file.
-
-    Raises:
-        UsageError: one is given.
-    """
-    if precision is not None:
-        raise UsageError(
-            f"{path} has the precision that it was exported with.", "Leave out --precision, or give the checkpoint."
-        )
-
-
 def check_batch(batch: Pixels, info: EngineInfo) -> None:
     """Refuse a batch that the network cannot take, before native code meets it.
 
@@ -207,3 +131,39 @@ def check_batch(batch: Pixels, info: EngineInfo) -> None:
         raise ValueError(f"the network takes at most {info.max_batch} tiles at once, not {batch.shape[0]}")
     if info.tile is not None and batch.shape[1:3] != info.tile:
         raise ValueError(f"the network takes tiles of {info.tile}, not {batch.shape[1:3]}")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTimes:
+    """How long the parts of one call took, by events on the stream; and the host, by its own clock."""
+
+    upload_ms: float
+    compute_ms: float
+    download_ms: float
+    enqueue_ms: float
+    """That the host took to queue the computation."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuMemory:
+    """What a plan takes of the GPU's memory. All sizes are bytes."""
+
+    lanes: int
+    """Batches on the GPU at a time."""
+    batch: int
+    """Largest number of tiles in one call."""
+    engine: int
+    """The weights, or the size of the plan's file where the library does not tell."""
+    scratch: int
+    """What a computation needs while it runs; there is one at a time."""
+    io: int
+    """Inputs and outputs of all lanes."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.engine + self.scratch + self.io
+
+    def as_dict(self) -> dict[str, int]:
+        """Give all of it by name, for reports."""
+        return {**dataclasses.asdict(self), "total": self.total}

@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from drc_deploy.runtime.backend import Pixels
+from drc_deploy.runtime.backends.contract import Pixels
 
 
 class GraphRunner(Protocol):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from drc_deploy.engine_info import EngineInfo, IoDtype
-from drc_deploy.runtime.backend import Backend, Pixels, check_batch
+from drc_deploy.runtime.backends.contract import Backend, Pixels, check_batch
 
 
 def fake_info(
