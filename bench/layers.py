@@ -99,7 +99,7 @@ def fastest_layers(runs: Sequence[Sequence[LayerRun]]) -> tuple[LayerTime, ...]:
 
 def _profile_onnx(path: Path, batch: Pixels, threads: int | None) -> tuple[tuple[LayerTime, ...], int]:
     """Give the layers, and how many runs count."""
-    from drc_deploy.runtime.onnx_providers import CPU, import_onnxruntime
+    from drc_deploy.runtime.backends.ort.providers import CPU, import_onnxruntime
 
     ort = import_onnxruntime()
     options = ort.SessionOptions()

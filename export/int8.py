@@ -21,7 +21,7 @@ from drc_deploy.metrics import score
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.pairs import Pair
 from drc_deploy.progress import progress
-from drc_deploy.runtime.onnx_providers import session_options
+from drc_deploy.runtime.backends.ort.providers import session_options
 
 if TYPE_CHECKING:
     import onnx

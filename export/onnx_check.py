@@ -10,7 +10,7 @@ from drc_deploy.errors import DrcDeployError, MissingDependencyError, Verificati
 from drc_deploy.export.agreement import REQUIRED_PSNR_DB, Agreement, Pixels, require_psnr
 from drc_deploy.export.samples import tile_batch
 from drc_deploy.runtime.backends.open import open_backend
-from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
+from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
 from drc_deploy.runtime.rescue import is_broken
 
 

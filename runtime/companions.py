@@ -110,7 +110,7 @@ def float32_opener(path: Path, backend: Backend, threads: int | None) -> Callabl
         return None
 
     def open_cpu() -> Backend:
-        from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
+        from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
 
         float32 = OnnxRuntimeBackend(onnx, threads=threads, cpu_only=True)
         _refuse_stranger(float32, onnx, backend.info, path)

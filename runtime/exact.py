@@ -19,8 +19,8 @@ from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Backend, GpuMemory, Pixels, check_batch
 from drc_deploy.runtime.backends.graph_runner import GraphRunner
-from drc_deploy.runtime.onnx_sessions import OnnxSessions
-from drc_deploy.runtime.onnxruntime_backend import read_info
+from drc_deploy.runtime.backends.ort.backend import read_info
+from drc_deploy.runtime.backends.ort.sessions import OnnxSessions
 from drc_deploy.runtime.plan_runner import PlanRunner
 from drc_deploy.runtime.strips import input_tile
 from drc_deploy.runtime.tensorrt_backend import check_tensors

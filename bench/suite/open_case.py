@@ -33,7 +33,7 @@ class OpenCase:
     def _open_backend(self) -> Backend:
         if self.case.backend == "default":
             return open_backend(self.path, threads=self.threads, precision=self.case.precision)
-        from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
+        from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
 
         return OnnxRuntimeBackend(self.path, threads=self.threads, cpu_only=True)
 

@@ -33,7 +33,7 @@ def open_backend(path: Path, *, threads: int | None = None, precision: Precision
         return _open_checkpoint(path, threads, precision or "fp32")
     refuse_precision(path, precision)
     if path.suffix == ".onnx":
-        from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
+        from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
 
         return OnnxRuntimeBackend(path, threads=threads)
     if path.suffix == ".plan":

@@ -20,7 +20,7 @@ from drc_deploy.export.int8 import choose_int8
 from drc_deploy.export.samples import tile_batch
 from drc_deploy.export.simplify import simplify_graph
 from drc_deploy.locate import SHIPPED
-from drc_deploy.runtime.onnx_providers import session_options
+from drc_deploy.runtime.backends.ort.providers import session_options
 
 
 @click.command()

@@ -37,7 +37,7 @@ LARGEST_DIFFERENCE = 1.5
 
 def ours(engine: Path) -> Compute:
     """Our own runtime."""
-    from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
+    from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
 
     backend = OnnxRuntimeBackend(engine)
     return lambda tiles: np.concatenate(list(backend.stream(tiles[i : i + 1] for i in range(len(tiles)))))

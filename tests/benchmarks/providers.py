@@ -12,8 +12,8 @@ import click
 import numpy as np
 
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
-from drc_deploy.runtime.onnx_providers import CPU, open_session
-from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
+from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
+from drc_deploy.runtime.backends.ort.providers import CPU, open_session
 from tests.benchmarks.turns import median_ms
 
 

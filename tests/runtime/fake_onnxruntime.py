@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from drc_deploy.runtime import onnx_providers
+from drc_deploy.runtime.backends.ort import providers as onnx_providers
 
 CPU, CUDA, OPENVINO = "CPUExecutionProvider", "CUDAExecutionProvider", "OpenVINOExecutionProvider"
 CONFIG_KEYS = ("session.disable_cpu_ep_fallback", "session.use_env_allocators")

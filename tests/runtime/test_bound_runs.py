@@ -13,9 +13,9 @@ from drc_deploy.errors import ArtefactError
 from drc_deploy.export.exact import make_exact
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.open import open_backend
-from drc_deploy.runtime.bound_runs import BoundRuns
+from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
+from drc_deploy.runtime.backends.ort.bound_runs import BoundRuns
 from drc_deploy.runtime.cuda_memory import has_cuda_driver
-from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.fake_onnxruntime import CUDA, FakeOnnxRuntime
 from tests.runtime.networks import nearest, write_box, write_nearest

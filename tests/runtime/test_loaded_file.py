@@ -15,9 +15,9 @@ from drc_deploy.engine_info import METADATA_KEY
 from drc_deploy.errors import ArtefactError
 from drc_deploy.locate import SHIPPED
 from drc_deploy.runtime import torch_network
+from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
 from drc_deploy.runtime.companions import float32_opener
 from drc_deploy.runtime.loaded_file import LoadedFile
-from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
 from drc_deploy.runtime.torch_backend import TorchBackend
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.fake_onnxruntime import CUDA, FakeOnnxRuntime

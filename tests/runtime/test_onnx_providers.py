@@ -12,9 +12,9 @@ from onnx import TensorProto, helper
 
 from drc_deploy.engine_info import METADATA_KEY
 from drc_deploy.errors import ArtefactError, UsageError
-from drc_deploy.runtime import onnx_providers
 from drc_deploy.runtime.backends.open import open_backend
-from drc_deploy.runtime.onnxruntime_backend import OnnxRuntimeBackend
+from drc_deploy.runtime.backends.ort import providers as onnx_providers
+from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.fake_onnxruntime import CPU, CUDA, OPENVINO, FakeOnnxRuntime
 from tests.runtime.networks import nearest, write_box, write_nearest

@@ -7,7 +7,7 @@ from typing import Any
 from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Backend, Pixels, check_batch
-from drc_deploy.runtime.onnx_sessions import OnnxSessions
+from drc_deploy.runtime.backends.ort.sessions import OnnxSessions
 
 _TENSOR_TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 

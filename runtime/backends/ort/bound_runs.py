@@ -13,8 +13,8 @@ import numpy as np
 
 from drc_deploy.engine_info import INPUT_NAME
 from drc_deploy.runtime.backends.contract import Pixels
+from drc_deploy.runtime.backends.ort.providers import import_onnxruntime
 from drc_deploy.runtime.backends.worker_pool import one_worker
-from drc_deploy.runtime.onnx_providers import import_onnxruntime
 
 
 class BoundRuns:
