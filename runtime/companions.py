@@ -78,7 +78,7 @@ def _open_exact_checkpoint(path: Path, threads: int | None, precision: Precision
     backend = open_backend(path, threads=threads, precision=precision)
     if not backend.info.global_operations:
         return backend
-    from drc_deploy.runtime.torch_backend import TorchBackend
+    from drc_deploy.runtime.backends.pytorch.backend import TorchBackend
     from drc_deploy.runtime.torch_exact import exact_backend
 
     assert isinstance(backend, TorchBackend)

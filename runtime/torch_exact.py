@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, OUTPUT_NAME, SEEN_NAME
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Pixels
+from drc_deploy.runtime.backends.pytorch.cpu import in_threads
+from drc_deploy.runtime.backends.pytorch.network import TileNetwork
 from drc_deploy.runtime.exact import ExactBackend
-from drc_deploy.runtime.torch_cpu import in_threads
-from drc_deploy.runtime.torch_network import TileNetwork
 
 _TRIAL_PX = 8
 """Side of the input that tells how many channels every mean has."""

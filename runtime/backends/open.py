@@ -62,7 +62,7 @@ def _open_checkpoint(path: Path, threads: int | None, precision: Precision) -> B
             f"a checkpoint runs in {', '.join(CHECKPOINT_PRECISIONS)}, not in {precision}.",
             "INT8 is for exported files: drc-deploy export CHECKPOINT --precision int8.",
         )
-    from drc_deploy.runtime.torch_backend import TorchBackend
+    from drc_deploy.runtime.backends.pytorch.backend import TorchBackend
 
     return TorchBackend(path, threads=threads, precision=precision)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from drc_deploy.images import read_rgb
 from drc_deploy.locate import sample_images
-from drc_deploy.runtime.torch_backend import TorchBackend
+from drc_deploy.runtime.backends.pytorch.backend import TorchBackend
 from tests.benchmarks.turns import median_ms
 
 

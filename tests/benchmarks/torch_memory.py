@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 import numpy as np
 
+from drc_deploy.runtime.backends.pytorch.backend import TorchBackend
 from drc_deploy.runtime.memory_plan import peak_bytes, resident_bytes
 from drc_deploy.runtime.tiles import plan_tiles
-from drc_deploy.runtime.torch_backend import TorchBackend
 
 
 @click.command()

@@ -234,7 +234,7 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(
         return real_import(name, *arguments, **options)
 
     (tmp_path / f"x.{suffix}").write_bytes(b"x")
-    monkeypatch.delitem(sys.modules, "drc_deploy.runtime.torch_backend", raising=False)
+    monkeypatch.delitem(sys.modules, "drc_deploy.runtime.backends.pytorch.backend", raising=False)
     monkeypatch.setattr(builtins, "__import__", without_package)
     with pytest.raises(MissingDependencyError, match=package) as caught:
         open_backend(tmp_path / f"x.{suffix}")

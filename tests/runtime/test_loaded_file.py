@@ -14,11 +14,11 @@ from drc_deploy import checkpoint
 from drc_deploy.engine_info import METADATA_KEY
 from drc_deploy.errors import ArtefactError
 from drc_deploy.locate import SHIPPED
-from drc_deploy.runtime import torch_network
 from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
+from drc_deploy.runtime.backends.pytorch import network as torch_network
+from drc_deploy.runtime.backends.pytorch.backend import TorchBackend
 from drc_deploy.runtime.companions import float32_opener
 from drc_deploy.runtime.loaded_file import LoadedFile
-from drc_deploy.runtime.torch_backend import TorchBackend
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.fake_onnxruntime import CUDA, FakeOnnxRuntime
 from tests.runtime.networks import nearest, write_box, write_nearest

@@ -14,10 +14,10 @@ from drc_deploy.images import read_rgb
 from drc_deploy.locate import SHIPPED
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import MODELS, Architecture, build_network
+from drc_deploy.runtime.backends.pytorch.backend import TorchBackend
+from drc_deploy.runtime.backends.pytorch.network import TileNetwork
 from drc_deploy.runtime.exact import PASSES, ExactBackend
-from drc_deploy.runtime.torch_backend import TorchBackend
 from drc_deploy.runtime.torch_exact import exact_backend
-from drc_deploy.runtime.torch_network import TileNetwork
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.models.plain_network import PlainNetwork
 

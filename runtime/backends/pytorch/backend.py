@@ -17,9 +17,9 @@ except ImportError as error:
         "Install it: pip install 'drc-deploy[train]', or upscale with an exported .onnx or .plan.",
     ) from error
 
-from drc_deploy.runtime.torch_cpu import CpuTiles
-from drc_deploy.runtime.torch_cuda import CudaTiles
-from drc_deploy.runtime.torch_network import TileNetwork
+from drc_deploy.runtime.backends.pytorch.cpu import CpuTiles
+from drc_deploy.runtime.backends.pytorch.cuda import CudaTiles
+from drc_deploy.runtime.backends.pytorch.network import TileNetwork
 
 
 class TorchBackend(Backend):

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from drc_deploy.runtime.backends.contract import Pixels
+from drc_deploy.runtime.backends.pytorch.network import TileNetwork
 from drc_deploy.runtime.backends.worker_pool import in_workers
-from drc_deploy.runtime.torch_network import TileNetwork
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
