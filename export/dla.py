@@ -7,7 +7,7 @@ from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.export.layer_precision import LayerPrecision
 from drc_deploy.export.libraries import Library
 from drc_deploy.export.request import DLA_PRECISION
-from drc_deploy.runtime.tensorrt_plan import inspected_layers
+from drc_deploy.runtime.backends.trt.plan import inspected_layers
 
 
 def use_dla(library: Library, builder: Any, config: Any, core: int) -> None:

@@ -21,9 +21,9 @@ from drc_deploy.runtime.backends.contract import Backend, GpuMemory, Pixels, che
 from drc_deploy.runtime.backends.graph_runner import GraphRunner
 from drc_deploy.runtime.backends.ort.backend import read_info
 from drc_deploy.runtime.backends.ort.sessions import OnnxSessions
-from drc_deploy.runtime.plan_runner import PlanRunner
+from drc_deploy.runtime.backends.trt.backend import check_tensors
+from drc_deploy.runtime.backends.trt.runner import PlanRunner
 from drc_deploy.runtime.strips import input_tile
-from drc_deploy.runtime.tensorrt_backend import check_tensors
 from drc_deploy.runtime.tiles import Span, TilePlan
 
 PASSES = 2

@@ -12,7 +12,7 @@ from drc_deploy.bench.peers.openvino_peer import Hint, OpenVinoPeer
 from drc_deploy.bench.peers.peer_upscaler import PeerBackend, PeerUpscaler
 from drc_deploy.bench.peers.torch_peer import Layout, TorchPeer
 from drc_deploy.bench.worker import Engine
-from drc_deploy.runtime.cuda_memory import has_cuda_driver
+from drc_deploy.runtime.backends.trt.device import has_cuda_driver
 
 Source = Literal["checkpoint", "onnx", "plan or onnx"]
 

@@ -22,7 +22,7 @@ from drc_deploy.bench.unfinished import Unfinished
 from drc_deploy.bench.worker import OpenEngine
 from drc_deploy.errors import ArtefactError, MissingDependencyError, OutputError
 from drc_deploy.runtime.backends.ort.providers import CUDA, OPENVINO, import_onnxruntime
-from drc_deploy.runtime.cuda_memory import has_cuda_driver
+from drc_deploy.runtime.backends.trt.device import has_cuda_driver
 
 CASE_SECONDS = 600.0
 """The most that a case may take where nothing else is asked for."""

@@ -37,7 +37,7 @@ def open_backend(path: Path, *, threads: int | None = None, precision: Precision
 
         return OnnxRuntimeBackend(path, threads=threads)
     if path.suffix == ".plan":
-        from drc_deploy.runtime.tensorrt_backend import TensorRTBackend
+        from drc_deploy.runtime.backends.trt.backend import TensorRTBackend
 
         return TensorRTBackend(path)
     raise ArtefactError(f"{path} is not an engine.", "Give a .plan, .onnx or .safetensors file.")

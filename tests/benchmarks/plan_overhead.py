@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from drc_deploy.runtime.tensorrt_backend import TensorRTBackend
+from drc_deploy.runtime.backends.trt.backend import TensorRTBackend
 from tests.benchmarks.turns import median_ms
 
 GRAPH_PACKAGES = ("cuda.bindings.driver", "cuda.cuda")

@@ -15,7 +15,7 @@ from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
 from drc_deploy.runtime.backends.ort.bound_runs import BoundRuns
-from drc_deploy.runtime.cuda_memory import has_cuda_driver
+from drc_deploy.runtime.backends.trt.device import has_cuda_driver
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.fake_onnxruntime import CUDA, FakeOnnxRuntime
 from tests.runtime.networks import nearest, write_box, write_nearest

@@ -10,8 +10,8 @@ import pytest
 
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
-from drc_deploy.runtime.gpu_memory import RESERVE_BYTES, PlanNeed, fit_lanes, halves
-from drc_deploy.runtime.tensorrt_backend import TensorRTBackend
+from drc_deploy.runtime.backends.trt.backend import TensorRTBackend
+from drc_deploy.runtime.backends.trt.lane_memory import RESERVE_BYTES, PlanNeed, fit_lanes, halves
 from tests.runtime import fake_tensorrt
 from tests.runtime.fake_cuda import FakeCuda
 from tests.runtime.fake_tensorrt import plan_bytes

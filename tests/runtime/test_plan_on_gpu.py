@@ -9,10 +9,10 @@ from drc_deploy.export.pipeline import ExportResult, export_checkpoint
 from drc_deploy.export.request import ExportRequest, parse_tile
 from drc_deploy.images import read_rgb
 from drc_deploy.locate import SHIPPED, sample_images
-from drc_deploy.runtime.cuda_memory import CudaDevice
-from drc_deploy.runtime.gpu_memory import RESERVE_BYTES
-from drc_deploy.runtime.plan_runner import PlanRunner
-from drc_deploy.runtime.tensorrt_backend import TensorRTBackend
+from drc_deploy.runtime.backends.trt.backend import TensorRTBackend
+from drc_deploy.runtime.backends.trt.device import CudaDevice
+from drc_deploy.runtime.backends.trt.lane_memory import RESERVE_BYTES
+from drc_deploy.runtime.backends.trt.runner import PlanRunner
 from drc_deploy.runtime.upscaler import Upscaler
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]

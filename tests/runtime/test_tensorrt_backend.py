@@ -14,8 +14,8 @@ from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.runtime.backends.contract import LayerRun
 from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.backends.open import open_backend
-from drc_deploy.runtime.gpu_memory import MAX_LANES
-from drc_deploy.runtime.tensorrt_backend import TensorRTBackend
+from drc_deploy.runtime.backends.trt.backend import TensorRTBackend
+from drc_deploy.runtime.backends.trt.lane_memory import MAX_LANES
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime import fake_tensorrt
 from tests.runtime.fake_cuda import FakeCuda

@@ -8,7 +8,7 @@ from pathlib import Path
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, EngineInfo
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Backend, DeviceTimes, GpuMemory, LayerRun, Pixels, check_batch
-from drc_deploy.runtime.plan_runner import Feeds, PlanRunner
+from drc_deploy.runtime.backends.trt.runner import Feeds, PlanRunner
 
 _log = logging.getLogger(__name__)
 

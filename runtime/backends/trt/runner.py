@@ -11,12 +11,12 @@ from typing import Any
 from drc_deploy.engine_info import EXACT_SUFFIX, INPUT_NAME, NO_OPTIONS, PlanSidecar, read_sidecar
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.runtime.backends.contract import DeviceTimes, LayerRun, Pixels
-from drc_deploy.runtime.cuda_graphs import GraphRecorder, RepeatedCall, load_graph_api
-from drc_deploy.runtime.cuda_lanes import Lane
-from drc_deploy.runtime.cuda_memory import CudaDevice
-from drc_deploy.runtime.gpu_memory import MAX_LANES, PlanNeed, fit_lanes, halves
+from drc_deploy.runtime.backends.trt.device import CudaDevice
+from drc_deploy.runtime.backends.trt.graphs import GraphRecorder, RepeatedCall, load_graph_api
+from drc_deploy.runtime.backends.trt.lane_memory import MAX_LANES, PlanNeed, fit_lanes, halves
+from drc_deploy.runtime.backends.trt.lanes import Lane
+from drc_deploy.runtime.backends.trt.plan import LoadedPlan, PlanTensor, Scratch, load_library
 from drc_deploy.runtime.memory_plan import mib
-from drc_deploy.runtime.tensorrt_plan import LoadedPlan, PlanTensor, Scratch, load_library
 
 _log = logging.getLogger(__name__)
 
