@@ -20,7 +20,9 @@ from drc_deploy.errors import ImageError, UsageError
 from drc_deploy.files import check_writable, version_of, write_text
 from drc_deploy.only_one import only_one
 from drc_deploy.progress import Progress, progress
-from drc_deploy.runtime.job_runner import (
+from drc_deploy.runtime.jobs.pipeline import WriteBehind
+from drc_deploy.runtime.jobs.plan import Job
+from drc_deploy.runtime.jobs.run import (
     Finished,
     Outcome,
     RunOptions,
@@ -29,8 +31,6 @@ from drc_deploy.runtime.job_runner import (
     check_unchanged,
     is_finished,
 )
-from drc_deploy.runtime.jobs import Job
-from drc_deploy.runtime.pipeline import WriteBehind
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video_reading import Frame, VideoInfo, frames_of, video_info
 from drc_deploy.runtime.video_writing import SEGMENT_FRAMES, check_target_holds, join, write_segment

@@ -11,7 +11,7 @@ from drc_deploy.errors import DrcDeployError, UsageError
 
 if TYPE_CHECKING:
     from drc_deploy.engine_info import Precision
-    from drc_deploy.runtime.job_runner import Failed
+    from drc_deploy.runtime.jobs.run import Failed
 
 
 @click.command(short_help="Upscale images and videos with an engine.")
@@ -68,10 +68,10 @@ def command(
     from drc_deploy.files import sha256_of
     from drc_deploy.images import limit_pixels
     from drc_deploy.locate import find_engine
-    from drc_deploy.runtime.job_runner import RunOptions, run_jobs
-    from drc_deploy.runtime.jobs import newest_engine, plan_jobs
+    from drc_deploy.runtime.jobs.plan import newest_engine, plan_jobs
+    from drc_deploy.runtime.jobs.run import RunOptions, run_jobs
+    from drc_deploy.runtime.jobs.streams import STREAM, check_streams
     from drc_deploy.runtime.loaded_file import LoadedFile
-    from drc_deploy.runtime.standard_streams import STREAM, check_streams
     from drc_deploy.runtime.upscaler import Upscaler
     from drc_deploy.runtime.video import is_video, plan_video, upscale_video
 

@@ -20,8 +20,8 @@ from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
 from drc_deploy.images import list_images, read_rgb
 from drc_deploy.locate import SAMPLES
 from drc_deploy.runtime.backends.contract import Pixels
-from drc_deploy.runtime.job_runner import RunOptions, run_jobs
-from drc_deploy.runtime.jobs import Job
+from drc_deploy.runtime.jobs.plan import Job
+from drc_deploy.runtime.jobs.run import RunOptions, run_jobs
 from drc_deploy.runtime.upscaler import Upscaler
 
 

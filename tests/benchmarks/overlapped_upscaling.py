@@ -20,8 +20,8 @@ from drc_deploy.locate import SAMPLES, find_engine
 from drc_deploy.png_stream import Layout
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
-from drc_deploy.runtime.job_runner import RunOptions, run_jobs
-from drc_deploy.runtime.jobs import Job
+from drc_deploy.runtime.jobs.plan import Job
+from drc_deploy.runtime.jobs.run import RunOptions, run_jobs
 from drc_deploy.runtime.upscaler import Upscaler
 
 

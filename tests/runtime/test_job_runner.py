@@ -15,11 +15,11 @@ from PIL import Image
 from drc_deploy.errors import ArtefactError
 from drc_deploy.images import decoding_bytes, read_image
 from drc_deploy.png_stream import PngStream
-from drc_deploy.runtime import job_runner
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
-from drc_deploy.runtime.job_runner import Outcome, RunOptions, run_jobs
-from drc_deploy.runtime.jobs import Job
+from drc_deploy.runtime.jobs import run as job_runner
+from drc_deploy.runtime.jobs.plan import Job
+from drc_deploy.runtime.jobs.run import Outcome, RunOptions, run_jobs
 from drc_deploy.runtime.memory_plan import MemoryBudget
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.networks import nearest
@@ -83,7 +83,7 @@ def test_large_images_wait_for_their_turn_and_nothing_else_changes(
             read_early.set()
         return read_image(path, **how)
 
-    monkeypatch.setattr("drc_deploy.runtime.job_runner.read_image", read)
+    monkeypatch.setattr("drc_deploy.runtime.jobs.run.read_image", read)
     seen: list[bool] = []
     outcome = run(jobs, Watched(lambda call: seen.append(read_early.wait(5 if limit else 0.1)) if not call else None))
     assert seen == [limit > 0]

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.errors import DrcDeployError, InputError, UsageError
-from drc_deploy.runtime.jobs import Job, plan_jobs
+from drc_deploy.runtime.jobs.plan import Job, plan_jobs
 
 
 @pytest.fixture

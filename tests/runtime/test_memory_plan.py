@@ -17,8 +17,8 @@ from drc_deploy.image_output import write_png
 from drc_deploy.png_stream import Layout
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
+from drc_deploy.runtime.jobs.pipeline import WriteBehind
 from drc_deploy.runtime.memory_plan import AROUND_BYTES, MemoryBudget, fit_plan, free_budget, peak_bytes
-from drc_deploy.runtime.pipeline import WriteBehind
 from drc_deploy.runtime.tiles import plan_tiles
 from drc_deploy.runtime.upscaler import Upscaler
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drc_deploy.runtime.pipeline import Abandoned, WriteBehind, read_ahead
+from drc_deploy.runtime.jobs.pipeline import Abandoned, WriteBehind, read_ahead
 
 LONG_S = 20.0
 """Longer than any step of these tests takes; what waits so long has failed."""

@@ -13,8 +13,8 @@ from drc_deploy.cli.main import main
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError, UsageError
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
-from drc_deploy.runtime.job_runner import Outcome, RunOptions
-from drc_deploy.runtime.jobs import Job
+from drc_deploy.runtime.jobs.plan import Job
+from drc_deploy.runtime.jobs.run import Outcome, RunOptions
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video import plan_video, upscale_video
 from drc_deploy.runtime.video_reading import video_info

@@ -20,9 +20,9 @@ from drc_deploy.png_stream import Layout
 from drc_deploy.progress import progress
 from drc_deploy.runtime.allocator import give_back_freed
 from drc_deploy.runtime.backends.contract import Pixels
-from drc_deploy.runtime.jobs import Job
-from drc_deploy.runtime.pipeline import WriteBehind, read_ahead
-from drc_deploy.runtime.standard_streams import read_standard_input, standard_output
+from drc_deploy.runtime.jobs.pipeline import WriteBehind, read_ahead
+from drc_deploy.runtime.jobs.plan import Job
+from drc_deploy.runtime.jobs.streams import read_standard_input, standard_output
 from drc_deploy.runtime.upscaler import Upscaler
 
 _log = logging.getLogger(__name__)

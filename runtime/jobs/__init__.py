@@ -1,0 +1,1 @@
+"""Images and folders: which file goes where, and how it gets there."""
