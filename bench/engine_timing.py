@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from drc_deploy.bench.timing import Budget, calls_for, time_runs
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backends.contract import Backend, Pixels
-from drc_deploy.runtime.memory_plan import free_budget
+from drc_deploy.runtime.memory.host import free_budget
 from drc_deploy.runtime.strips import tile_batches
 from drc_deploy.runtime.tiles import TilePlan
 

@@ -5,21 +5,17 @@ that are computed at a time, tiles and results that wait, bands of finished rows
 image. Only the activations are not plain arithmetic: export measures them, and they grow with the area of the tile.
 """
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import UsageError
-from drc_deploy.proc_files import colon_lines, read_text
+from drc_deploy.runtime.memory.host import MemoryBudget, mib
 from drc_deploy.runtime.tiles import TilePlan, plan_tiles
 
 SMALLEST_TILE_PX, TILE_STEP_PX = 48, 16
-LARGEST_SHARE = 0.5
-"""Of the memory that is free: what an upscaler may take when nothing else is said."""
 BYTES_PER_WEIGHT, SESSION_BYTES = 6, 1 << 20
 """Of a session: the weights, in the order in which its kernels want them, and the graph."""
 LOADING_BYTES_PER_WEIGHT = 16
@@ -37,16 +33,6 @@ so large."""
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryBudget:
-    """What an upscaler may take."""
-
-    limit: int
-    """Bytes of the whole process."""
-    loaded: int
-    """Bytes that the process holds, with the network loaded, before any image."""
-
-
-@dataclass(frozen=True, slots=True)
 class Fitted:
     """Tiles that fit."""
 
@@ -57,50 +43,6 @@ class Fitted:
     """Bytes that the process is expected to take at its peak; None where that is not known."""
     computing: int = 0
     """Those among them that the network takes while it computes, and that it may keep for the next image."""
-
-
-def free_budget(root: Path = Path("/")) -> MemoryBudget | None:
-    """Give the budget where nothing was asked for: a share of what is free now. None where the system does not tell."""
-    free, loaded = _free_bytes(root), resident_bytes()
-    if free is None or loaded is None:
-        return None
-    return MemoryBudget(loaded + int(LARGEST_SHARE * free), loaded)
-
-
-def _free_bytes(root: Path) -> int | None:
-    """Give what the machine has left, or the container where that is less."""
-    limits = (
-        _kib(root / "proc/meminfo", "MemAvailable"),
-        _left_in(root / "sys/fs/cgroup", "memory.max", "memory.current"),
-        _left_in(root / "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),  # version 1
-    )
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
-def _left_in(folder: Path, limit_name: str, used_name: str) -> int | None:
-    limit, used = read_text(folder / limit_name), read_text(folder / used_name)
-    if limit is None or used is None or not (limit.isdigit() and used.isdigit()):  # "max" is no limit
-        return None
-    # Files that the system keeps in memory count as used, but make room when it is needed.
-    counts = dict(line.split(maxsplit=1) for line in (read_text(folder / "memory.stat") or "").splitlines())
-    cached = counts.get("total_inactive_file", counts.get("inactive_file", "0"))
-    return max(int(limit) - int(used) + int(cached), 0)
-
-
-def resident_bytes(*, peak: bool = False) -> int | None:
-    """Give how much memory this process holds, or has held at most; None where /proc does not tell."""
-    return _kib(Path("/proc/self/status"), "VmHWM" if peak else "VmRSS")
-
-
-def _kib(path: Path, name: str) -> int | None:
-    words = dict(colon_lines(path)).get(name, "").split()
-    return int(words[0]) * 1024 if words and words[0].isdigit() else None
-
-
-def usable_cores() -> int:
-    """Give how many cores this process may use."""
-    # Not cpu_count: containers and `taskset` leave fewer.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_room(needed: int, budget: MemoryBudget, what: str) -> None:
@@ -226,8 +168,3 @@ def fit_plan(
         f"an image of {width}x{height} needs {mib(least)} MiB, more than the {mib(budget.limit)} MiB allowed.",
         f"Give --max-memory {mib(least) + 1}MiB or more, or cut the image into columns.",
     )
-
-
-def mib(amount: int) -> int:
-    """Round bytes up to MiB."""
-    return -(-amount >> 20)

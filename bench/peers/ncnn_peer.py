@@ -16,7 +16,7 @@ from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of
 from drc_deploy.runtime.backends.contract import Pixels, check_batch
-from drc_deploy.runtime.memory_plan import usable_cores
+from drc_deploy.runtime.memory.host import usable_cores
 
 CONVERTER_TIMEOUT_S = 300.0
 _HALF_OPTIONS = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage")

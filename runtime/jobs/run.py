@@ -18,11 +18,11 @@ from drc_deploy.image_output import check_output, write_image, write_png, writin
 from drc_deploy.images import Picture, decode_image, decoding_bytes, pixel_count, read_image
 from drc_deploy.png_stream import Layout
 from drc_deploy.progress import progress
-from drc_deploy.runtime.allocator import give_back_freed
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.jobs.pipeline import WriteBehind, read_ahead
 from drc_deploy.runtime.jobs.plan import Job
 from drc_deploy.runtime.jobs.streams import read_standard_input, standard_output
+from drc_deploy.runtime.memory.heap import give_back_freed
 from drc_deploy.runtime.upscaler import Upscaler
 
 _log = logging.getLogger(__name__)

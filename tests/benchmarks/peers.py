@@ -26,7 +26,7 @@ from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
 from drc_deploy.images import read_rgb
 from drc_deploy.locate import find_checkpoint, sample_images
 from drc_deploy.runtime.backends.contract import Pixels
-from drc_deploy.runtime.memory_plan import resident_bytes, usable_cores
+from drc_deploy.runtime.memory.host import resident_bytes, usable_cores
 
 MIB = 1 << 20
 Compute = Callable[[Pixels], Pixels]

@@ -6,7 +6,8 @@ import click
 import numpy as np
 
 from drc_deploy.runtime.backends.pytorch.backend import TorchBackend
-from drc_deploy.runtime.memory_plan import peak_bytes, resident_bytes
+from drc_deploy.runtime.memory.host import resident_bytes
+from drc_deploy.runtime.memory_plan import peak_bytes
 from drc_deploy.runtime.tiles import plan_tiles
 
 

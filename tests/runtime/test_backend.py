@@ -12,7 +12,7 @@ import pytest
 from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.runtime.backends.open import open_backend
-from drc_deploy.runtime.memory_plan import resident_bytes
+from drc_deploy.runtime.memory.host import resident_bytes
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.networks import nearest, write_box, write_nearest
 

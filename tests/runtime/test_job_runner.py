@@ -20,7 +20,7 @@ from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.jobs import run as job_runner
 from drc_deploy.runtime.jobs.plan import Job
 from drc_deploy.runtime.jobs.run import Outcome, RunOptions, run_jobs
-from drc_deploy.runtime.memory_plan import MemoryBudget
+from drc_deploy.runtime.memory.host import MemoryBudget
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.networks import nearest
 

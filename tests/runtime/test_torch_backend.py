@@ -117,6 +117,6 @@ def test_a_large_image_is_planned_within_the_memory_that_is_allowed(checkpoint: 
 
 
 def resident() -> int:
-    from drc_deploy.runtime.memory_plan import resident_bytes
+    from drc_deploy.runtime.memory.host import resident_bytes
 
     return resident_bytes() or pytest.skip("/proc does not tell")

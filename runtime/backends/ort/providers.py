@@ -16,9 +16,9 @@ from typing import Any
 
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.proc_files import cpu_flags
-from drc_deploy.runtime.allocator import map_large_blocks
 from drc_deploy.runtime.backends.trt.device import has_cuda_driver
-from drc_deploy.runtime.memory_plan import usable_cores
+from drc_deploy.runtime.memory.heap import map_large_blocks
+from drc_deploy.runtime.memory.host import usable_cores
 
 CPU, CUDA, OPENVINO = "CPUExecutionProvider", "CUDAExecutionProvider", "OpenVINOExecutionProvider"
 

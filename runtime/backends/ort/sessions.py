@@ -11,13 +11,13 @@ import numpy as np
 
 from drc_deploy.engine_info import INPUT_NAME
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.allocator import give_back_freed
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.ort.bound_runs import BoundRuns
 from drc_deploy.runtime.backends.ort.providers import CPU, CUDA, import_onnxruntime, open_for_streams, open_session
 from drc_deploy.runtime.backends.worker_pool import in_workers
 from drc_deploy.runtime.loaded_file import LoadedFile
-from drc_deploy.runtime.memory_plan import usable_cores
+from drc_deploy.runtime.memory.heap import give_back_freed
+from drc_deploy.runtime.memory.host import usable_cores
 
 CUDA_CALLS = 3
 """Of a stream on a GPU: one that is uploaded, one that is computed, one that is downloaded."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import MissingDependencyError
 from drc_deploy.runtime.backends.contract import Backend, Pixels, check_batch
-from drc_deploy.runtime.host_allocator import tune_allocator
+from drc_deploy.runtime.memory.heap import tune_allocator
 
 try:
     tune_allocator()

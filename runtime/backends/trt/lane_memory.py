@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import GpuMemory
-from drc_deploy.runtime.memory_plan import mib
+from drc_deploy.runtime.memory.host import mib
 
 MAX_LANES = 3
 """Batches on the GPU at a time: one that is uploaded, one that is computed, one that is downloaded."""

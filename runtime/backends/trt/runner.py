@@ -16,7 +16,7 @@ from drc_deploy.runtime.backends.trt.graphs import GraphRecorder, RepeatedCall, 
 from drc_deploy.runtime.backends.trt.lane_memory import MAX_LANES, PlanNeed, fit_lanes, halves
 from drc_deploy.runtime.backends.trt.lanes import Lane
 from drc_deploy.runtime.backends.trt.plan import LoadedPlan, PlanTensor, Scratch, load_library
-from drc_deploy.runtime.memory_plan import mib
+from drc_deploy.runtime.memory.host import mib
 
 _log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What the process holds, and how much it may take."""

@@ -1,0 +1,69 @@
+"""TODO-DOC host."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from drc_deploy.proc_files import colon_lines, read_text
+
+LARGEST_SHARE = 0.5
+"""Of the memory that is free: what an upscaler may take when nothing else is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBudget:
+    """What an upscaler may take."""
+
+    limit: int
+    """Bytes of the whole process."""
+    loaded: int
+    """Bytes that the process holds, with the network loaded, before any image."""
+
+
+def free_budget(root: Path = Path("/")) -> MemoryBudget | None:
+    """Give the budget where nothing was asked for: a share of what is free now. None where the system does not tell."""
+    free, loaded = _free_bytes(root), resident_bytes()
+    if free is None or loaded is None:
+        return None
+    return MemoryBudget(loaded + int(LARGEST_SHARE * free), loaded)
+
+
+def _free_bytes(root: Path) -> int | None:
+    """Give what the machine has left, or the container where that is less."""
+    limits = (
+        _kib(root / "proc/meminfo", "MemAvailable"),
+        _left_in(root / "sys/fs/cgroup", "memory.max", "memory.current"),
+        _left_in(root / "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),  # version 1
+    )
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _left_in(folder: Path, limit_name: str, used_name: str) -> int | None:
+    limit, used = read_text(folder / limit_name), read_text(folder / used_name)
+    if limit is None or used is None or not (limit.isdigit() and used.isdigit()):  # "max" is no limit
+        return None
+    # Files that the system keeps in memory count as used, but make room when it is needed.
+    counts = dict(line.split(maxsplit=1) for line in (read_text(folder / "memory.stat") or "").splitlines())
+    cached = counts.get("total_inactive_file", counts.get("inactive_file", "0"))
+    return max(int(limit) - int(used) + int(cached), 0)
+
+
+def resident_bytes(*, peak: bool = False) -> int | None:
+    """Give how much memory this process holds, or has held at most; None where /proc does not tell."""
+    return _kib(Path("/proc/self/status"), "VmHWM" if peak else "VmRSS")
+
+
+def _kib(path: Path, name: str) -> int | None:
+    words = dict(colon_lines(path)).get(name, "").split()
+    return int(words[0]) * 1024 if words and words[0].isdigit() else None
+
+
+def usable_cores() -> int:
+    """Give how many cores this process may use."""
+    # Not cpu_count: containers and `taskset` leave fewer.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def mib(amount: int) -> int:
+    """Round bytes up to MiB."""
+    return -(-amount >> 20)
