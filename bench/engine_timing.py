@@ -15,8 +15,8 @@ from drc_deploy.bench.timing import Budget, calls_for, time_runs
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backends.contract import Backend, Pixels
 from drc_deploy.runtime.memory.host import free_budget
-from drc_deploy.runtime.strips import tile_batches
-from drc_deploy.runtime.tiles import TilePlan
+from drc_deploy.runtime.tiling.strips import tile_batches
+from drc_deploy.runtime.tiling.tiles import TilePlan
 
 if TYPE_CHECKING:
     from drc_deploy.runtime.backends.contract import DeviceTimes

@@ -7,7 +7,7 @@ import numpy as np
 
 from drc_deploy.metrics import PEAK, UInt8Image
 from drc_deploy.runtime.backends.contract import Backend
-from drc_deploy.runtime.tiles import plan_tiles
+from drc_deploy.runtime.tiling.tiles import plan_tiles
 from drc_deploy.runtime.upscaler import Upscaler
 
 

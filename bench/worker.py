@@ -26,7 +26,7 @@ from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import DrcDeployError
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backends.contract import Backend, GpuMemory
-from drc_deploy.runtime.tiles import TilePlan
+from drc_deploy.runtime.tiling.tiles import TilePlan
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")

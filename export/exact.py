@@ -3,7 +3,7 @@
 A network with channel attention looks at the mean of every channel, which in a tile is another than in the image. The
 exact graph tells the means that it saw in a part of the tile, and takes others in their place. After passes over all
 tiles, the means of the image are known well enough for the result to differ from the untiled one by at most one grey
-level (``runtime/exact.py``).
+level (``runtime/tiling/exact.py``).
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from drc_deploy.export.samples import tile_batch
 from drc_deploy.export.variants import describe, make_variant
 from drc_deploy.export.widening import open_for_check, readable_on_cpu
 from drc_deploy.files import write_bytes
-from drc_deploy.runtime.exact import open_exact
+from drc_deploy.runtime.tiling.exact import open_exact
 from drc_deploy.runtime.upscaler import Upscaler
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from drc_deploy.export.agreement import REQUIRED_PSNR_DB, Agreement, Pixels, req
 from drc_deploy.export.samples import tile_batch
 from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
-from drc_deploy.runtime.rescue import is_broken
+from drc_deploy.runtime.tiling.rescue import is_broken
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from drc_deploy.export.widening import open_for_check
 from drc_deploy.files import write_bytes
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
-from drc_deploy.runtime.memory_probe import measure_bytes_per_pixel
+from drc_deploy.runtime.tiling.memory_probe import measure_bytes_per_pixel
 
 
 @dataclass(frozen=True, slots=True)

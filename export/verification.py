@@ -18,7 +18,7 @@ from drc_deploy.export.sparing import PrecisionChoice, SparedLayer
 from drc_deploy.export.widening import open_for_check
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.runtime.backends.open import open_backend
-from drc_deploy.runtime.exact import ExactBackend, open_exact
+from drc_deploy.runtime.tiling.exact import ExactBackend, open_exact
 from drc_deploy.runtime.upscaler import Upscaler
 
 NOTES: dict[Precision, str] = {

@@ -15,8 +15,8 @@ from drc_deploy.engine_info import (
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Backend
 from drc_deploy.runtime.backends.open import open_backend, refuse_precision
-from drc_deploy.runtime.exact import open_exact
 from drc_deploy.runtime.loaded_file import LoadedFile
+from drc_deploy.runtime.tiling.exact import open_exact
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def _open_exact_checkpoint(path: Path, threads: int | None, precision: Precision
     if not backend.info.global_operations:
         return backend
     from drc_deploy.runtime.backends.pytorch.backend import TorchBackend
-    from drc_deploy.runtime.torch_exact import exact_backend
+    from drc_deploy.runtime.tiling.exact_torch import exact_backend
 
     assert isinstance(backend, TorchBackend)
     return exact_backend(backend.network, backend.workers)

@@ -12,17 +12,17 @@ from numpy.typing import DTypeLike
 
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError, ImageError, UsageError
-from drc_deploy.runtime import channels
 from drc_deploy.runtime.backends.contract import Backend, GpuMemory, Pixels
 from drc_deploy.runtime.backends.open import open_backend, whole_number
 from drc_deploy.runtime.companions import float32_opener, open_exact_variant, open_float_variant
-from drc_deploy.runtime.exact import OVERLAP_PX, ExactBackend, passes_before, with_image_means
 from drc_deploy.runtime.memory.heap import give_back_freed
 from drc_deploy.runtime.memory.host import MemoryBudget, free_budget, resident_bytes
-from drc_deploy.runtime.memory_plan import GAPS, Fitted, check_room, fit_plan, session_bytes
-from drc_deploy.runtime.rescue import Rescue
-from drc_deploy.runtime.strips import upscaled_strips
-from drc_deploy.runtime.tiles import TilePlan, plan_tiles
+from drc_deploy.runtime.tiling import channels
+from drc_deploy.runtime.tiling.exact import OVERLAP_PX, ExactBackend, passes_before, with_image_means
+from drc_deploy.runtime.tiling.memory_plan import GAPS, Fitted, check_room, fit_plan, session_bytes
+from drc_deploy.runtime.tiling.rescue import Rescue
+from drc_deploy.runtime.tiling.strips import upscaled_strips
+from drc_deploy.runtime.tiling.tiles import TilePlan, plan_tiles
 
 _LARGE_PX = 1 << 12
 """Side of an image that surely takes several tiles."""

@@ -7,7 +7,7 @@ from drc_deploy.bench.timing import Budget, Round, time_runs
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backends.contract import Backend
-from drc_deploy.runtime.tiles import TilePlan
+from drc_deploy.runtime.tiling.tiles import TilePlan
 from drc_deploy.runtime.upscaler import Upscaler
 
 TIMED = "a run is"

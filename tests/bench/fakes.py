@@ -33,7 +33,7 @@ from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backends.contract import Backend, Pixels
 from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
-from drc_deploy.runtime.tiles import TilePlan
+from drc_deploy.runtime.tiling.tiles import TilePlan
 from drc_deploy.runtime.upscaler import Upscaler
 
 

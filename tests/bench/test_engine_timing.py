@@ -11,7 +11,7 @@ from drc_deploy.bench.timing import Budget
 from drc_deploy.runtime.backends.contract import DeviceTimes, Pixels
 from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.memory.host import MemoryBudget
-from drc_deploy.runtime.tiles import plan_tiles
+from drc_deploy.runtime.tiling.tiles import plan_tiles
 
 IMAGES = [np.full((20, 30, 3), value, np.uint8) for value in (10, 20, 30)]
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from drc_deploy.runtime.backends.pytorch.backend import TorchBackend
 from drc_deploy.runtime.memory.host import resident_bytes
-from drc_deploy.runtime.memory_plan import peak_bytes
-from drc_deploy.runtime.tiles import plan_tiles
+from drc_deploy.runtime.tiling.memory_plan import peak_bytes
+from drc_deploy.runtime.tiling.tiles import plan_tiles
 
 
 @click.command()

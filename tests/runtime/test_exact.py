@@ -13,8 +13,8 @@ from drc_deploy.engine_info import EXACT_SUFFIX, INPUT_NAME, METADATA_KEY, OUTPU
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.export.exact import make_exact
 from drc_deploy.runtime.backends.fake import fake_info
-from drc_deploy.runtime.exact import open_exact, with_image_means
-from drc_deploy.runtime.tiles import plan_tiles
+from drc_deploy.runtime.tiling.exact import open_exact, with_image_means
+from drc_deploy.runtime.tiling.tiles import plan_tiles
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.networks import write_box
 

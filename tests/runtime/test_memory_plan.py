@@ -19,8 +19,8 @@ from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.jobs.pipeline import WriteBehind
 from drc_deploy.runtime.memory.host import MemoryBudget, free_budget
-from drc_deploy.runtime.memory_plan import AROUND_BYTES, fit_plan, peak_bytes
-from drc_deploy.runtime.tiles import plan_tiles
+from drc_deploy.runtime.tiling.memory_plan import AROUND_BYTES, fit_plan, peak_bytes
+from drc_deploy.runtime.tiling.tiles import plan_tiles
 from drc_deploy.runtime.upscaler import Upscaler
 
 INFO = replace(

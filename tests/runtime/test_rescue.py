@@ -18,7 +18,7 @@ from drc_deploy.locate import sample_images
 from drc_deploy.resize import resize_bicubic
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
-from drc_deploy.runtime.rescue import is_broken
+from drc_deploy.runtime.tiling.rescue import is_broken
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.networks import write_nearest
 

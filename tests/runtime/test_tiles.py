@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from drc_deploy.errors import UsageError
 from drc_deploy.runtime.backends.fake import fake_info
-from drc_deploy.runtime.strips import rising_weights
-from drc_deploy.runtime.tiles import Span, plan_axis, plan_tiles
+from drc_deploy.runtime.tiling.strips import rising_weights
+from drc_deploy.runtime.tiling.tiles import Span, plan_axis, plan_tiles
 
 
 @st.composite

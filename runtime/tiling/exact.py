@@ -23,8 +23,8 @@ from drc_deploy.runtime.backends.ort.backend import read_info
 from drc_deploy.runtime.backends.ort.sessions import OnnxSessions
 from drc_deploy.runtime.backends.trt.backend import check_tensors
 from drc_deploy.runtime.backends.trt.runner import PlanRunner
-from drc_deploy.runtime.strips import input_tile
-from drc_deploy.runtime.tiles import Span, TilePlan
+from drc_deploy.runtime.tiling.strips import input_tile
+from drc_deploy.runtime.tiling.tiles import Span, TilePlan
 
 PASSES = 2
 """Before the one that makes the result: after one, two samples in a hundred thousand were off by two levels."""

@@ -1,6 +1,6 @@
 """Exact tiles of a checkpoint: the means over the whole tile that its network takes can be told and replaced.
 
-It offers what an exact graph offers (``export/exact.py``), by the same names, for ``runtime/exact.py``.
+It offers what an exact graph offers (``export/exact.py``), by the same names, for ``runtime/tiling/exact.py``.
 """
 
 import threading
@@ -19,7 +19,7 @@ from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.pytorch.cpu import in_threads
 from drc_deploy.runtime.backends.pytorch.network import TileNetwork
-from drc_deploy.runtime.exact import ExactBackend
+from drc_deploy.runtime.tiling.exact import ExactBackend
 
 _TRIAL_PX = 8
 """Side of the input that tells how many channels every mean has."""

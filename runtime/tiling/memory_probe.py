@@ -9,9 +9,9 @@ import numpy as np
 from drc_deploy.engine_info import EXACT_SUFFIX
 from drc_deploy.runtime.backends.contract import Backend
 from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
-from drc_deploy.runtime.exact import open_exact
 from drc_deploy.runtime.memory.heap import give_back_freed
 from drc_deploy.runtime.memory.host import resident_bytes
+from drc_deploy.runtime.tiling.exact import open_exact
 
 SIDE_PX = 128
 """Of the tile: large enough for what does not grow with it to matter little."""

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import UsageError
 from drc_deploy.runtime.memory.host import MemoryBudget, mib
-from drc_deploy.runtime.tiles import TilePlan, plan_tiles
+from drc_deploy.runtime.tiling.tiles import TilePlan, plan_tiles
 
 SMALLEST_TILE_PX, TILE_STEP_PX = 48, 16
 BYTES_PER_WEIGHT, SESSION_BYTES = 6, 1 << 20

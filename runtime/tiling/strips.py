@@ -11,7 +11,7 @@ import numpy as np
 
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Backend, Pixels
-from drc_deploy.runtime.tiles import Span, TilePlan
+from drc_deploy.runtime.tiling.tiles import Span, TilePlan
 
 _UINT16_PER_UINT8 = 257
 """65535 / 255: the networks know 16-bit samples as fractions of [0, 255]."""

@@ -1,0 +1,1 @@
+"""Where tiles lie, how they run, and how they become one image."""
