@@ -73,7 +73,7 @@ def command(
     from drc_deploy.runtime.jobs.streams import STREAM, check_streams
     from drc_deploy.runtime.loaded_file import LoadedFile
     from drc_deploy.runtime.upscaler import Upscaler
-    from drc_deploy.runtime.video import is_video, plan_video, upscale_video
+    from drc_deploy.runtime.video.upscale import is_video, plan_video, upscale_video
 
     to_stdout = output == STREAM
     if overwrite and skip_existing:

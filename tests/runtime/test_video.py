@@ -16,9 +16,9 @@ from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.jobs.plan import Job
 from drc_deploy.runtime.jobs.run import Outcome, RunOptions
 from drc_deploy.runtime.upscaler import Upscaler
-from drc_deploy.runtime.video import plan_video, upscale_video
-from drc_deploy.runtime.video_reading import video_info
-from drc_deploy.runtime.video_writing import join
+from drc_deploy.runtime.video.reading import video_info
+from drc_deploy.runtime.video.upscale import plan_video, upscale_video
+from drc_deploy.runtime.video.writing import join
 from tests.runtime.networks import nearest, write_nearest
 from tests.runtime.video_clips import BT709, TICK, TIMES, content, write_clip
 
@@ -132,7 +132,7 @@ def test_when_only_the_joining_was_missing_nothing_is_computed_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("drc_deploy.runtime.video.join", stop)
+        patched.setattr("drc_deploy.runtime.video.upscale.join", stop)
         with pytest.raises(KeyboardInterrupt):
             run(clip, tmp_path / "out.mp4")
     again = Counting()
@@ -176,7 +176,7 @@ def test_a_source_that_changes_during_the_joining_gives_no_result(
         (tmp_path / "new.mp4").replace(clip)
         return join(*arguments, **options)
 
-    monkeypatch.setattr("drc_deploy.runtime.video.join", replace_first)
+    monkeypatch.setattr("drc_deploy.runtime.video.upscale.join", replace_first)
     with pytest.raises(ImageError, match="changed while it was upscaled"):
         run(clip, tmp_path / "out.mp4")
     assert left_in(tmp_path) == {"in.mp4"}

@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.errors import ImageError
-from drc_deploy.runtime.video_container import is_cut_off
-from drc_deploy.runtime.video_reading import video_info
+from drc_deploy.runtime.video.reading import is_cut_off, video_info
 from tests.runtime.video_clips import write_clip
 
 pytest.importorskip("av")

@@ -32,8 +32,8 @@ from drc_deploy.runtime.jobs.run import (
     is_finished,
 )
 from drc_deploy.runtime.upscaler import Upscaler
-from drc_deploy.runtime.video_reading import Frame, VideoInfo, frames_of, video_info
-from drc_deploy.runtime.video_writing import SEGMENT_FRAMES, check_target_holds, join, write_segment
+from drc_deploy.runtime.video.reading import Frame, VideoInfo, frames_of, video_info
+from drc_deploy.runtime.video.writing import SEGMENT_FRAMES, check_target_holds, join, write_segment
 
 _log = logging.getLogger(__name__)
 

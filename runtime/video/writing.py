@@ -17,7 +17,7 @@ import numpy as np
 
 from drc_deploy.errors import ImageError, MissingDependencyError, OutputError
 from drc_deploy.files import atomic_path
-from drc_deploy.runtime.video_reading import Frame, VideoInfo, open_video
+from drc_deploy.runtime.video.reading import Frame, VideoInfo, open_video
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer

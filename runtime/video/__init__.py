@@ -1,0 +1,1 @@
+"""Videos, upscaled in segments."""
