@@ -12,12 +12,12 @@ from drc_deploy import locate
 from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError, VerificationError
-from drc_deploy.export.agreement import REQUIRED_PSNR_DB, Agreement, Pixels, to_uint8
+from drc_deploy.export.compare.agreement import REQUIRED_PSNR_DB, Agreement, Pixels, to_uint8
+from drc_deploy.export.compare.reference import reference_outputs
+from drc_deploy.export.compare.samples import check_batches, tile_batch
+from drc_deploy.export.compare.widening import open_for_check
 from drc_deploy.export.graph import with_precision
-from drc_deploy.export.reference import reference_outputs
-from drc_deploy.export.samples import check_batches, tile_batch
 from drc_deploy.export.verification import NOTES
-from drc_deploy.export.widening import open_for_check
 from drc_deploy.files import sha256_of
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.runtime.backends.contract import Backend

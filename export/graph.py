@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
 
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, Precision
 from drc_deploy.errors import VerificationError
+from drc_deploy.export.compare.pixel_network import PixelNetwork
 from drc_deploy.export.graph_edit import drop_unused_constants
 from drc_deploy.models.network import SRNetwork
 
@@ -24,20 +24,6 @@ TRACE_SHAPE = (2, 24, 20, 3)
 """Shape of the example that is traced. The check runs on other sizes and batches, so that none is burnt in."""
 
 _REGISTRATION_LOGGER = "torch.onnx._internal.exporter._registration"
-
-
-class PixelNetwork(nn.Module):
-    """A network over NHWC images, as files and video frames lie in memory."""
-
-    def __init__(self, network: SRNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, lr: Tensor) -> Tensor:
-        """(N, H, W, 3) float32 in [0, 255] -> (N, scale*H, scale*W, 3) float32, unclamped."""
-        # Without contiguous() the network would see channels-last memory, which some operations export badly.
-        sr = self.network.upscale(lr.permute(0, 3, 1, 2).contiguous())
-        return sr.permute(0, 2, 3, 1).contiguous()
 
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
 from drc_deploy.errors import VerificationError
-from drc_deploy.export.agreement import HINTS, IDENTICAL_PSNR_DB, Agreement, Pixels, require_psnr, to_uint8
 from drc_deploy.export.calibration import folder_crops, held_out_pairs, measure_limits, middle, shipped_crops
+from drc_deploy.export.compare.agreement import HINTS, IDENTICAL_PSNR_DB, Agreement, Pixels, require_psnr, to_uint8
 from drc_deploy.export.graph import trace_graph, with_precision
 from drc_deploy.export.graph_edit import constants_of
 from drc_deploy.export.quantise import Form, quantise

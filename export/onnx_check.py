@@ -7,8 +7,8 @@ import numpy as np
 
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import DrcDeployError, MissingDependencyError, VerificationError
-from drc_deploy.export.agreement import REQUIRED_PSNR_DB, Agreement, Pixels, require_psnr
-from drc_deploy.export.samples import tile_batch
+from drc_deploy.export.compare.agreement import REQUIRED_PSNR_DB, Agreement, Pixels, require_psnr
+from drc_deploy.export.compare.samples import tile_batch
 from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
 from drc_deploy.runtime.tiling.rescue import is_broken

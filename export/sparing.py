@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import VerificationError
-from drc_deploy.export.agreement import HINTS, REQUIRED_PSNR_DB, Agreement, Pixels, require_psnr
-from drc_deploy.export.diagnosis import find_layer_fault
-from drc_deploy.export.graph import DTYPES, PixelNetwork, with_precision
+from drc_deploy.export.compare.agreement import HINTS, REQUIRED_PSNR_DB, Agreement, Pixels, require_psnr
+from drc_deploy.export.compare.diagnosis import find_layer_fault
+from drc_deploy.export.compare.pixel_network import PixelNetwork
+from drc_deploy.export.compare.reference import reference_outputs, run_torch, to_tensor
+from drc_deploy.export.compare.samples import check_batches, range_batches
+from drc_deploy.export.graph import DTYPES, with_precision
 from drc_deploy.export.ranges import measure_ranges
-from drc_deploy.export.reference import reference_outputs, run_torch, to_tensor
-from drc_deploy.export.samples import check_batches, range_batches
 from drc_deploy.models.network import SRNetwork
 
 SAFE_SHARE = 0.5

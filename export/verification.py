@@ -9,13 +9,13 @@ import numpy as np
 
 from drc_deploy.engine_info import EXACT_PLAN_SUFFIX, IoDtype, Precision
 from drc_deploy.errors import MissingDependencyError, VerificationError
-from drc_deploy.export.agreement import REQUIRED_PSNR_DB, Agreement, Pixels, require_psnr, to_uint8
+from drc_deploy.export.compare.agreement import REQUIRED_PSNR_DB, Agreement, Pixels, require_psnr, to_uint8
+from drc_deploy.export.compare.reference import reference_outputs
+from drc_deploy.export.compare.samples import check_batches, tile_batch
+from drc_deploy.export.compare.widening import open_for_check
 from drc_deploy.export.graph import with_precision
 from drc_deploy.export.int8 import Int8Cost
-from drc_deploy.export.reference import reference_outputs
-from drc_deploy.export.samples import check_batches, tile_batch
 from drc_deploy.export.sparing import PrecisionChoice, SparedLayer
-from drc_deploy.export.widening import open_for_check
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.tiling.exact import ExactBackend, open_exact

@@ -15,9 +15,9 @@ import onnx
 import onnxruntime
 
 from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.export.compare.samples import tile_batch
 from drc_deploy.export.cubic import replace_cubic_resizes
 from drc_deploy.export.graph import trace_graph, with_precision
-from drc_deploy.export.samples import tile_batch
 from drc_deploy.export.simplify import simplify_graph
 from drc_deploy.locate import SHIPPED
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from drc_deploy.errors import VerificationError
-from drc_deploy.export.agreement import Agreement, require_psnr, to_uint8
+from drc_deploy.export.compare.agreement import Agreement, require_psnr, to_uint8
 
 
 @pytest.mark.parametrize("difference", [0.1, 1.0, 16.0])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from drc_deploy.export.diagnosis import find_infinite_layer, find_layer_fault
+from drc_deploy.export.compare.diagnosis import find_infinite_layer, find_layer_fault
 from drc_deploy.export.graph import with_precision
 from tests.export.networks import Toy
 

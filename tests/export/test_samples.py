@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from drc_deploy.export.compare.samples import check_batches, tile_batch
 from drc_deploy.export.graph import TRACE_SHAPE
-from drc_deploy.export.samples import check_batches, tile_batch
 
 
 @pytest.mark.parametrize("max_batch", [1, 4])

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 
 from drc_deploy.errors import VerificationError
-from drc_deploy.export.agreement import Pixels
-from drc_deploy.export.diagnosis import find_infinite_layer
-from drc_deploy.export.graph import PixelNetwork
+from drc_deploy.export.compare.agreement import Pixels
+from drc_deploy.export.compare.diagnosis import find_infinite_layer
+from drc_deploy.export.compare.pixel_network import PixelNetwork
 
 
 def reference_outputs(full: PixelNetwork, batches: Sequence[NDArray[np.uint8]]) -> list[Pixels]:

@@ -1,0 +1,1 @@
+"""Outputs of two networks, compared on the same images."""
