@@ -16,7 +16,7 @@ from drc_deploy.export.compare.agreement import REQUIRED_PSNR_DB, Agreement, Pix
 from drc_deploy.export.compare.reference import reference_outputs
 from drc_deploy.export.compare.samples import check_batches, tile_batch
 from drc_deploy.export.compare.widening import open_for_check
-from drc_deploy.export.graph import with_precision
+from drc_deploy.export.graph.graph import with_precision
 from drc_deploy.export.verification import NOTES
 from drc_deploy.files import sha256_of
 from drc_deploy.models.network import SRNetwork

@@ -1,13 +1,8 @@
 """TODO-DOC pixel_network."""
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor, nn
 
 from drc_deploy.models.network import SRNetwork
-
-if TYPE_CHECKING:
-    pass
 
 
 class PixelNetwork(nn.Module):

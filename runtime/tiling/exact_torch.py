@@ -1,6 +1,6 @@
 """Exact tiles of a checkpoint: the means over the whole tile that its network takes can be told and replaced.
 
-It offers what an exact graph offers (``export/exact.py``), by the same names, for ``runtime/tiling/exact.py``.
+It offers what an exact graph offers (``export/graph/exact.py``), by the same names, for ``runtime/tiling/exact.py``.
 """
 
 import threading

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from torch.nn import functional as F
 
-from drc_deploy.export.cubic import cubic_kernels, replace_cubic_resizes
+from drc_deploy.export.graph.cubic import cubic_kernels, replace_cubic_resizes
 
 TORCHS = {"mode": "cubic", "coordinate_transformation_mode": "pytorch_half_pixel", "cubic_coeff_a": -0.75}
 

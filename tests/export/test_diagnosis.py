@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from drc_deploy.export.compare.diagnosis import find_infinite_layer, find_layer_fault
-from drc_deploy.export.graph import with_precision
+from drc_deploy.export.graph.graph import with_precision
 from tests.export.networks import Toy
 
 PIXELS = torch.rand(1, 6, 6, 3, generator=torch.Generator().manual_seed(0)) * 255

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from drc_deploy.export.folding import fold_pointwise_convolutions
+from drc_deploy.export.graph.folding import fold_pointwise_convolutions
 
 
 def _constant(name: str, shape: tuple[int, ...], seed: int, kind: type = np.float32) -> onnx.TensorProto:

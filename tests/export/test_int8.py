@@ -16,9 +16,9 @@ from drc_deploy.cli.export_command import command as export_command
 from drc_deploy.errors import InputError, VerificationError
 from drc_deploy.export.calibration import MOST_IMAGES, folder_crops, held_out_pairs, measure_limits, shipped_crops
 from drc_deploy.export.compare.reference import run_torch
-from drc_deploy.export.graph import trace_graph, with_precision
+from drc_deploy.export.graph.graph import trace_graph, with_precision
+from drc_deploy.export.graph.simplify import simplify_graph
 from drc_deploy.export.int8 import candidates, choose_int8
-from drc_deploy.export.simplify import simplify_graph
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.metrics import score
 from drc_deploy.models.drn import DRN

@@ -3,7 +3,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from drc_deploy.export.opset import lower_opset
+from drc_deploy.export.graph.opset import lower_opset
 from drc_deploy.export.pipeline import ExportResult
 
 

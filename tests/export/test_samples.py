@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from drc_deploy.export.compare.samples import check_batches, tile_batch
-from drc_deploy.export.graph import TRACE_SHAPE
+from drc_deploy.export.graph.graph import TRACE_SHAPE
 
 
 @pytest.mark.parametrize("max_batch", [1, 4])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from drc_deploy.engine_info import METADATA_KEY, EngineInfo
-from drc_deploy.export.variants import make_variant
+from drc_deploy.export.graph.variants import make_variant
 from tests.export.networks import toy_info
 
 

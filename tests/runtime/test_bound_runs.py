@@ -10,7 +10,7 @@ import pytest
 
 from drc_deploy.engine_info import EXACT_SUFFIX, INPUT_NAME, OUTPUT_NAME
 from drc_deploy.errors import ArtefactError
-from drc_deploy.export.exact import make_exact
+from drc_deploy.export.graph.exact import make_exact
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend

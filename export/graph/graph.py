@@ -12,7 +12,7 @@ import torch
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, Precision
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.compare.pixel_network import PixelNetwork
-from drc_deploy.export.graph_edit import drop_unused_constants
+from drc_deploy.export.graph.graph_edit import drop_unused_constants
 from drc_deploy.models.network import SRNetwork
 
 if TYPE_CHECKING:

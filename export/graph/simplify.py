@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from drc_deploy.export.cubic import replace_cubic_resizes
-from drc_deploy.export.folding import fold_pointwise_convolutions
-from drc_deploy.export.opset import lower_opset
+from drc_deploy.export.graph.cubic import replace_cubic_resizes
+from drc_deploy.export.graph.folding import fold_pointwise_convolutions
+from drc_deploy.export.graph.opset import lower_opset
 
 if TYPE_CHECKING:
     import onnx

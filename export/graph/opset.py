@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from drc_deploy.export.graph_edit import attributes_of
+from drc_deploy.export.graph.graph_edit import attributes_of
 
 if TYPE_CHECKING:
     import onnx

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drc_deploy.export.graph_edit import attributes_of, constants_of, drop_unused_constants, replace_node
+from drc_deploy.export.graph.graph_edit import attributes_of, constants_of, drop_unused_constants, replace_node
 
 if TYPE_CHECKING:
     import onnx

@@ -18,9 +18,9 @@ from drc_deploy.engine_info import GIVEN_NAME, KEPT_NAME, MEANS_NAME, SEEN_NAME,
 from drc_deploy.errors import UsageError, VerificationError
 from drc_deploy.export.compare.samples import tile_batch
 from drc_deploy.export.compare.widening import open_for_check, readable_on_cpu
-from drc_deploy.export.graph_edit import replace_node
-from drc_deploy.export.kept_masks import SHARE_NAME, add_masks, mask_name
-from drc_deploy.export.variants import describe, make_variant
+from drc_deploy.export.graph.graph_edit import replace_node
+from drc_deploy.export.graph.kept_masks import SHARE_NAME, add_masks, mask_name
+from drc_deploy.export.graph.variants import describe, make_variant
 from drc_deploy.files import write_bytes
 from drc_deploy.runtime.tiling.exact import open_exact
 from drc_deploy.runtime.upscaler import Upscaler
