@@ -18,7 +18,7 @@ from drc_deploy.export.timing_cache import timing_cache_path
 from drc_deploy.files import sha256_of, write_bytes, write_text
 
 if TYPE_CHECKING:  # torch, which a machine that only builds plans lacks
-    from drc_deploy.export.sparing import PrecisionChoice
+    from drc_deploy.export.precision.sparing import PrecisionChoice
 
 CheckPlan = Callable[[Path], dict[str, Any]]
 """Runs a plan where it can and gives what is recorded of it; raises VerificationError where it computes wrongly."""

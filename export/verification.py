@@ -14,8 +14,8 @@ from drc_deploy.export.compare.reference import reference_outputs
 from drc_deploy.export.compare.samples import check_batches, tile_batch
 from drc_deploy.export.compare.widening import open_for_check
 from drc_deploy.export.graph.graph import with_precision
-from drc_deploy.export.int8 import Int8Cost
-from drc_deploy.export.sparing import PrecisionChoice, SparedLayer
+from drc_deploy.export.precision.int8 import Int8Cost
+from drc_deploy.export.precision.sparing import PrecisionChoice, SparedLayer
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.tiling.exact import ExactBackend, open_exact

@@ -18,7 +18,7 @@ from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.export.compare.samples import tile_batch
 from drc_deploy.export.graph.graph import trace_graph, with_precision
 from drc_deploy.export.graph.simplify import simplify_graph
-from drc_deploy.export.int8 import choose_int8
+from drc_deploy.export.precision.int8 import choose_int8
 from drc_deploy.locate import SHIPPED
 from drc_deploy.runtime.backends.ort.providers import session_options
 

@@ -14,11 +14,17 @@ from torch import Tensor, nn
 from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.cli.export_command import command as export_command
 from drc_deploy.errors import InputError, VerificationError
-from drc_deploy.export.calibration import MOST_IMAGES, folder_crops, held_out_pairs, measure_limits, shipped_crops
 from drc_deploy.export.compare.reference import run_torch
 from drc_deploy.export.graph.graph import trace_graph, with_precision
 from drc_deploy.export.graph.simplify import simplify_graph
-from drc_deploy.export.int8 import candidates, choose_int8
+from drc_deploy.export.precision.calibration import (
+    MOST_IMAGES,
+    folder_crops,
+    held_out_pairs,
+    measure_limits,
+    shipped_crops,
+)
+from drc_deploy.export.precision.int8 import candidates, choose_int8
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.metrics import score
 from drc_deploy.models.drn import DRN
@@ -67,7 +73,7 @@ def test_the_one_layer_that_int8_breaks_is_found_by_bisection(guilty: int) -> No
 
 
 def test_a_network_that_int8_breaks_fails_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drc_deploy.export.int8.MOST_SPARED", 1)
+    monkeypatch.setattr("drc_deploy.export.precision.int8.MOST_SPARED", 1)
     with pytest.raises(VerificationError, match=r"needed are 40 dB.*1 of its layers are spared") as caught:
         choose_int8(Differences((0, 1, 2)), "cpu", None)
     assert "fp32" in caught.value.hint
@@ -179,7 +185,7 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
 
 
 def test_images_without_any_range_fail_at_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drc_deploy.export.int8.MOST_SPARED", 0)  # none would help, and each takes a search
+    monkeypatch.setattr("drc_deploy.export.precision.int8.MOST_SPARED", 0)  # none would help, and each takes a search
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "black.png")
     arguments = ["drn_xs", "--precision", "int8", "--calibrate", str(tmp_path), "--workdir", str(tmp_path / "out")]
     result = CliRunner().invoke(export_command, arguments)

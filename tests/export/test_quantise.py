@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from drc_deploy.export.int8 import run_graph
-from drc_deploy.export.quantise import Form, quantise, weight_scales
+from drc_deploy.export.precision.int8 import run_graph
+from drc_deploy.export.precision.quantise import Form, quantise, weight_scales
 
 SIDE, CHANNELS = 5, 4
 LIMITS = {"first_in": 100.0, "first": 30.0, "active": 20.0, "second": 25.0, "sum": 60.0}

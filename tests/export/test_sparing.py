@@ -14,8 +14,8 @@ from drc_deploy.export.graph.graph import trace_graph, with_precision
 from drc_deploy.export.graph.variants import make_variant
 from drc_deploy.export.libraries import Library
 from drc_deploy.export.plan_export import PlanBuilder
-from drc_deploy.export.ranges import measure_ranges
-from drc_deploy.export.sparing import PrecisionChoice, SparedLayer, choose_precision
+from drc_deploy.export.precision.ranges import measure_ranges
+from drc_deploy.export.precision.sparing import PrecisionChoice, SparedLayer, choose_precision
 from drc_deploy.export.verification import verify_onnx
 from drc_deploy.locate import SHIPPED
 from drc_deploy.models.network import ModelSpec
@@ -115,7 +115,7 @@ def test_any_layer_of_a_drn_can_be_spared(spared: str) -> None:
 def test_what_is_spared_is_in_the_record_and_in_the_text_of_the_export(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("drc_deploy.export.sparing.SAFE_SHARE", 1000 / 65504)  # four layers go beyond
+    monkeypatch.setattr("drc_deploy.export.precision.sparing.SAFE_SHARE", 1000 / 65504)  # four layers go beyond
     result = CliRunner().invoke(export_command, ["drn_xs", "--precision", "fp16", "--workdir", str(tmp_path), "--json"])
     spared = json.loads(result.stdout)["verification"]["spared_layers"]
     assert {f"up_blocks.{name}" for name in ("0.3.body.0", "1.3.body.0", "1.4.0", "1.5")} == {

@@ -9,7 +9,7 @@ from drc_deploy.engine_info import IoDtype
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.graph.graph import trace_graph, with_precision
 from drc_deploy.export.graph.variants import make_variant
-from drc_deploy.export.sparing import PrecisionChoice, choose_precision
+from drc_deploy.export.precision.sparing import PrecisionChoice, choose_precision
 from drc_deploy.export.verification import verify_onnx
 from tests.export.networks import Toy, toy_info
 

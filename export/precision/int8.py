@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
 from drc_deploy.errors import VerificationError
-from drc_deploy.export.calibration import folder_crops, held_out_pairs, measure_limits, middle, shipped_crops
 from drc_deploy.export.compare.agreement import HINTS, IDENTICAL_PSNR_DB, Agreement, Pixels, require_psnr, to_uint8
 from drc_deploy.export.graph.graph import trace_graph, with_precision
 from drc_deploy.export.graph.graph_edit import constants_of
 from drc_deploy.export.graph.simplify import simplify_graph
-from drc_deploy.export.quantise import Form, quantise
-from drc_deploy.export.sparing import PrecisionChoice, SparedLayer, largest_contributor
+from drc_deploy.export.precision.calibration import folder_crops, held_out_pairs, measure_limits, middle, shipped_crops
+from drc_deploy.export.precision.quantise import Form, quantise
+from drc_deploy.export.precision.sparing import PrecisionChoice, SparedLayer, largest_contributor
 from drc_deploy.metrics import score
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.pairs import Pair

@@ -16,7 +16,7 @@ from drc_deploy.export.compare.pixel_network import PixelNetwork
 from drc_deploy.export.compare.reference import reference_outputs, run_torch, to_tensor
 from drc_deploy.export.compare.samples import check_batches, range_batches
 from drc_deploy.export.graph.graph import DTYPES, with_precision
-from drc_deploy.export.ranges import measure_ranges
+from drc_deploy.export.precision.ranges import measure_ranges
 from drc_deploy.models.network import SRNetwork
 
 SAFE_SHARE = 0.5

@@ -1,0 +1,1 @@
+"""Which layer computes in which type."""
