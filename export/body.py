@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 from drc_deploy.engine_info import Precision
 from drc_deploy.export.graph.graph import trace_graph
 from drc_deploy.export.graph.simplify import simplify_graph
-from drc_deploy.export.plan_export import PlanBuilder
 from drc_deploy.export.precision.int8 import Int8Cost, choose_int8
 from drc_deploy.export.precision.quantise import Form
 from drc_deploy.export.precision.sparing import PrecisionChoice, choose_precision
 from drc_deploy.export.request import ExportRequest
+from drc_deploy.export.trt.plan_export import PlanBuilder
 from drc_deploy.models.network import SRNetwork
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from drc_deploy.export.libraries import LibraryName
+from drc_deploy.export.trt.libraries import LibraryName
 
 LISTINGS = Path(__file__).parent / "fixtures" / "tensorrt_api"
 VERSIONS = sorted(path.stem for path in LISTINGS.glob("tensorrt-*.txt"))

@@ -96,7 +96,7 @@ def _find_source(reference: str | None, workdir: Path) -> Path:
 
 
 def _build_plan(request: ExportRequest, *, as_json: bool) -> None:
-    from drc_deploy.export.plan_from_onnx import build_from_onnx
+    from drc_deploy.export.trt.plan_from_onnx import build_from_onnx
 
     result = build_from_onnx(request)
     options.emit(plan_report.as_json(result), as_json=as_json, text=plan_report.as_text(result))

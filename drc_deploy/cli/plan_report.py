@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from drc_deploy.engine_info import PlanSidecar, Precision, sidecar_path
 
 if TYPE_CHECKING:
-    from drc_deploy.export.plan_from_onnx import PlanResult
+    from drc_deploy.export.trt.plan_from_onnx import PlanResult
 
 _NAMED_LAYERS = 8
 """Layers that fell back to the GPU and are named on the terminal; the sidecar has all."""

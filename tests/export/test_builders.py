@@ -12,12 +12,12 @@ from onnx import TensorProto, helper
 
 from drc_deploy.engine_info import DlaPlacement, PlanOptions, Precision
 from drc_deploy.errors import ArtefactError, MissingDependencyError, VerificationError
-from drc_deploy.export.builders import BuildOptions, PlanShape, build_plan
-from drc_deploy.export.gpu import Gpu
-from drc_deploy.export.libraries import Library, LibraryName, find_library
 from drc_deploy.export.pipeline import ExportResult
-from drc_deploy.export.plan_options import require_options
-from drc_deploy.export.timing_cache import timing_cache_path
+from drc_deploy.export.trt.builders import BuildOptions, PlanShape, build_plan
+from drc_deploy.export.trt.gpu import Gpu
+from drc_deploy.export.trt.libraries import Library, LibraryName, find_library
+from drc_deploy.export.trt.plan_options import require_options
+from drc_deploy.export.trt.timing_cache import timing_cache_path
 from tests.export.recorded_binding import RecordedBinding
 from tests.tensorrt_api import VERSIONS
 

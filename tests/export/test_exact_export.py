@@ -10,12 +10,12 @@ import pytest
 
 from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, Precision, read_sidecar
 from drc_deploy.errors import UsageError, VerificationError
-from drc_deploy.export.builders import PlanShape, build_plan
 from drc_deploy.export.graph import exact
 from drc_deploy.export.graph.variants import read_onnx_info
-from drc_deploy.export.libraries import find_library
 from drc_deploy.export.pipeline import ExportResult, export_checkpoint
 from drc_deploy.export.request import ExportRequest
+from drc_deploy.export.trt.builders import PlanShape, build_plan
+from drc_deploy.export.trt.libraries import find_library
 from drc_deploy.images import read_rgb
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.runtime.upscaler import Upscaler

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from drc_deploy.export.gpu import find_gpu
+from drc_deploy.export.trt.gpu import find_gpu
 
 
 class FakeDriver:

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from drc_deploy.errors import VerificationError
-from drc_deploy.export.layer_precision import LayerPrecision, parse_inspection
+from drc_deploy.export.trt.layer_precision import LayerPrecision, parse_inspection
 
 INSPECTION = {
     "Layers": [

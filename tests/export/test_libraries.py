@@ -5,9 +5,9 @@ import types
 import pytest
 
 from drc_deploy.errors import MissingDependencyError
-from drc_deploy.export.gpu import Gpu
-from drc_deploy.export.libraries import Library, find_library
 from drc_deploy.export.request import BuilderChoice
+from drc_deploy.export.trt.gpu import Gpu
+from drc_deploy.export.trt.libraries import Library, find_library
 
 GPU = Gpu("Orin", "8.7", None)
 

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from drc_deploy.export.listeners import BuildLog, make_logger, make_recorder
+from drc_deploy.export.trt.listeners import BuildLog, make_logger, make_recorder
 
 trt: Any = pytest.importorskip("tensorrt_rtx")
 

@@ -12,10 +12,10 @@ from drc_deploy.cli.export_command import command as export_command
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.graph.graph import trace_graph, with_precision
 from drc_deploy.export.graph.variants import make_variant
-from drc_deploy.export.libraries import Library
-from drc_deploy.export.plan_export import PlanBuilder
 from drc_deploy.export.precision.ranges import measure_ranges
 from drc_deploy.export.precision.sparing import PrecisionChoice, SparedLayer, choose_precision
+from drc_deploy.export.trt.libraries import Library
+from drc_deploy.export.trt.plan_export import PlanBuilder
 from drc_deploy.export.verification import verify_onnx
 from drc_deploy.locate import SHIPPED
 from drc_deploy.models.network import ModelSpec

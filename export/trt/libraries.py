@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import MissingDependencyError
-from drc_deploy.export.gpu import Gpu
 from drc_deploy.export.request import BuilderChoice
+from drc_deploy.export.trt.gpu import Gpu
 
 LibraryName = Literal["tensorrt", "tensorrt_rtx"]
 

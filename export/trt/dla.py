@@ -4,9 +4,9 @@ from typing import Any
 
 from drc_deploy.engine_info import DlaPlacement
 from drc_deploy.errors import ArtefactError, MissingDependencyError
-from drc_deploy.export.layer_precision import LayerPrecision
-from drc_deploy.export.libraries import Library
 from drc_deploy.export.request import DLA_PRECISION
+from drc_deploy.export.trt.layer_precision import LayerPrecision
+from drc_deploy.export.trt.libraries import Library
 from drc_deploy.runtime.backends.trt.plan import inspected_layers
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from drc_deploy.engine_info import PlanOptions, Precision
 from drc_deploy.errors import VerificationError
-from drc_deploy.export.libraries import Library
+from drc_deploy.export.trt.libraries import Library
 from drc_deploy.runtime.backends.trt.plan import inspected_layers, make_runtime
 
 INT8, OTHER = "int8", "other"

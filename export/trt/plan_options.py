@@ -4,9 +4,9 @@ from typing import Any
 
 from drc_deploy.engine_info import NO_OPTIONS, PlanOptions
 from drc_deploy.errors import MissingDependencyError
-from drc_deploy.export.dla import use_dla
-from drc_deploy.export.libraries import Library
-from drc_deploy.export.listeners import BuildLog, make_logger
+from drc_deploy.export.trt.dla import use_dla
+from drc_deploy.export.trt.libraries import Library
+from drc_deploy.export.trt.listeners import BuildLog, make_logger
 
 
 def require_options(library: Library, options: PlanOptions) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from drc_deploy.errors import OutputError
-from drc_deploy.export.gpu import Gpu
-from drc_deploy.export.libraries import Library
-from drc_deploy.export.listeners import BuildLog
+from drc_deploy.export.trt.gpu import Gpu
+from drc_deploy.export.trt.libraries import Library
+from drc_deploy.export.trt.listeners import BuildLog
 from drc_deploy.files import write_bytes
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from drc_deploy.engine_info import INPUT_NAME, NO_OPTIONS, DlaPlacement, PlanOptions, Precision
 from drc_deploy.errors import ArtefactError, VerificationError
-from drc_deploy.export.dla import DlaLayers
-from drc_deploy.export.layer_precision import LayerPrecision, inspect_engine, parse_inspection, precision_of_graph
-from drc_deploy.export.libraries import Library
-from drc_deploy.export.listeners import NOT_SELF_CONSISTENT, BuildLog, make_logger, make_monitor, make_recorder
-from drc_deploy.export.plan_options import apply_options
-from drc_deploy.export.timing_cache import TimingCache
+from drc_deploy.export.trt.dla import DlaLayers
+from drc_deploy.export.trt.layer_precision import LayerPrecision, inspect_engine, parse_inspection, precision_of_graph
+from drc_deploy.export.trt.libraries import Library
+from drc_deploy.export.trt.listeners import NOT_SELF_CONSISTENT, BuildLog, make_logger, make_monitor, make_recorder
+from drc_deploy.export.trt.plan_options import apply_options
+from drc_deploy.export.trt.timing_cache import TimingCache
 from drc_deploy.progress import progress
 from drc_deploy.runtime.backends.worker_pool import one_worker
 

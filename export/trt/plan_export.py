@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from drc_deploy.engine_info import EngineInfo, PlanOptions, PlanSidecar, Precision, sidecar_path
 from drc_deploy.errors import VerificationError
-from drc_deploy.export.builders import BuildOptions, PlanShape, build_plan
-from drc_deploy.export.gpu import Gpu, find_gpu
-from drc_deploy.export.libraries import Library, find_library
-from drc_deploy.export.plan_options import require_options
-from drc_deploy.export.plan_source import PlanInPlace, PlanSource
 from drc_deploy.export.request import BuilderChoice
-from drc_deploy.export.timing_cache import timing_cache_path
+from drc_deploy.export.trt.builders import BuildOptions, PlanShape, build_plan
+from drc_deploy.export.trt.gpu import Gpu, find_gpu
+from drc_deploy.export.trt.libraries import Library, find_library
+from drc_deploy.export.trt.plan_options import require_options
+from drc_deploy.export.trt.plan_source import PlanInPlace, PlanSource
+from drc_deploy.export.trt.timing_cache import timing_cache_path
 from drc_deploy.files import sha256_of, write_bytes, write_text
 
 if TYPE_CHECKING:  # torch, which a machine that only builds plans lacks
