@@ -24,7 +24,7 @@ from drc_deploy.export.graph.variants import make_variant, read_onnx_info
 from drc_deploy.export.request import ExportRequest
 from drc_deploy.export.staging import publish, staging_folder
 from drc_deploy.export.trt.plan_export import FinishedPlan, PlanBuilder, PlanJob
-from drc_deploy.export.verification import TENSORRT_INT8_NOTE, Verification, verify_engine, verify_onnx
+from drc_deploy.export.verify.verification import TENSORRT_INT8_NOTE, Verification, verify_engine, verify_onnx
 from drc_deploy.files import write_bytes
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress

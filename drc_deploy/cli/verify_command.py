@@ -10,7 +10,7 @@ from drc_deploy.cli import options
 from drc_deploy.locate import find_checkpoint, find_engine
 
 if TYPE_CHECKING:
-    from drc_deploy.export.engine_check import EngineCheck
+    from drc_deploy.export.verify.engine_check import EngineCheck
 
 
 @click.command("verify", short_help="Compare an engine with its checkpoint on this machine.")
@@ -28,7 +28,7 @@ def command(engine: str, checkpoint: str | None, workdir: Path, as_json: bool) -
     file = find_engine(engine, workdir)
     source = find_checkpoint(checkpoint, workdir) if checkpoint else None
 
-    from drc_deploy.export.engine_check import check_engine
+    from drc_deploy.export.verify.engine_check import check_engine
 
     check = check_engine(file, source, workdir)
     options.emit(records.to_dict(check), as_json=as_json, text=_text(check))

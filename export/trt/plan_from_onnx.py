@@ -7,11 +7,11 @@ from typing import Any
 
 from drc_deploy.engine_info import METADATA_KEY, EngineInfo, PlanSidecar, Precision, is_own_engine, sidecar_path
 from drc_deploy.errors import ArtefactError, UsageError
-from drc_deploy.export.onnx_check import verify_against_onnx
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
 from drc_deploy.export.staging import publish, staging_folder
 from drc_deploy.export.trt.libraries import Library
 from drc_deploy.export.trt.plan_export import PlanBuilder, PlanJob
+from drc_deploy.export.verify.onnx_check import verify_against_onnx
 from drc_deploy.onnx_metadata import read_onnx_metadata
 
 

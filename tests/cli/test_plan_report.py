@@ -4,8 +4,8 @@ from pathlib import Path
 from drc_deploy.cli import plan_report
 from drc_deploy.engine_info import DlaPlacement, PlanOptions, PlanSidecar
 from drc_deploy.export.compare.agreement import Agreement
-from drc_deploy.export.onnx_check import OnnxVerification
 from drc_deploy.export.trt.plan_from_onnx import PlanResult
+from drc_deploy.export.verify.onnx_check import OnnxVerification
 from tests.export.networks import toy_info
 
 SIDECAR = PlanSidecar(

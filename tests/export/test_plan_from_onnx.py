@@ -13,9 +13,7 @@ import pytest
 
 from drc_deploy.engine_info import EngineInfo, PlanOptions, read_sidecar
 from drc_deploy.errors import ArtefactError, MissingDependencyError, OutputError, UsageError, VerificationError
-from drc_deploy.export import onnx_check
 from drc_deploy.export.graph.variants import describe
-from drc_deploy.export.onnx_check import OnnxVerification, verify_against_onnx
 from drc_deploy.export.pipeline import ExportResult
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest, parse_tile
 from drc_deploy.export.trt import plan_export, plan_from_onnx
@@ -23,6 +21,8 @@ from drc_deploy.export.trt.gpu import Gpu
 from drc_deploy.export.trt.libraries import Library
 from drc_deploy.export.trt.plan_export import PlanBuilder
 from drc_deploy.export.trt.plan_from_onnx import build_from_onnx, read_exported_info
+from drc_deploy.export.verify import onnx_check
+from drc_deploy.export.verify.onnx_check import OnnxVerification, verify_against_onnx
 from drc_deploy.files import sha256_of
 from drc_deploy.runtime.backends.contract import Backend, Pixels
 from tests.export.recorded_binding import RecordedBinding

@@ -16,7 +16,7 @@ from drc_deploy.export.precision.ranges import measure_ranges
 from drc_deploy.export.precision.sparing import PrecisionChoice, SparedLayer, choose_precision
 from drc_deploy.export.trt.libraries import Library
 from drc_deploy.export.trt.plan_export import PlanBuilder
-from drc_deploy.export.verification import verify_onnx
+from drc_deploy.export.verify.verification import verify_onnx
 from drc_deploy.locate import SHIPPED
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network

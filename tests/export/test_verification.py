@@ -10,7 +10,7 @@ from drc_deploy.errors import VerificationError
 from drc_deploy.export.graph.graph import trace_graph, with_precision
 from drc_deploy.export.graph.variants import make_variant
 from drc_deploy.export.precision.sparing import PrecisionChoice, choose_precision
-from drc_deploy.export.verification import verify_onnx
+from drc_deploy.export.verify.verification import verify_onnx
 from tests.export.networks import Toy, toy_info
 
 FP32 = PrecisionChoice("fp32")

@@ -17,7 +17,7 @@ from drc_deploy.export.compare.reference import reference_outputs
 from drc_deploy.export.compare.samples import check_batches, tile_batch
 from drc_deploy.export.compare.widening import open_for_check
 from drc_deploy.export.graph.graph import with_precision
-from drc_deploy.export.verification import NOTES
+from drc_deploy.export.verify.verification import NOTES
 from drc_deploy.files import sha256_of
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.runtime.backends.contract import Backend

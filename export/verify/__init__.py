@@ -1,0 +1,1 @@
+"""The check that an exported file must pass before it is kept."""
