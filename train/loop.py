@@ -9,10 +9,10 @@ from drc_deploy.errors import UsageError
 from drc_deploy.files import write_text
 from drc_deploy.progress import Progress, progress
 from drc_deploy.train import distributed
+from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.device import memory_checked
 from drc_deploy.train.interruption import held_signals, whole_step
 from drc_deploy.train.journal import Journal
-from drc_deploy.train.patches import PatchSampler
 from drc_deploy.train.run_folder import RunFolder
 from drc_deploy.train.state import load_state, save_state
 from drc_deploy.train.trainer import Trainer

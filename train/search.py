@@ -18,11 +18,11 @@ from drc_deploy.errors import TrainingError
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
 from drc_deploy.train.cost import Budget
+from drc_deploy.train.data.patches import PatchSampler
+from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.device import memory_checked
 from drc_deploy.train.expected_cost import ExpectedCost
 from drc_deploy.train.interruption import whole_step
-from drc_deploy.train.patches import PatchSampler
-from drc_deploy.train.photographs import Photographs
 from drc_deploy.train.search_options import SearchOptions
 from drc_deploy.train.state import load_state, save_state
 from drc_deploy.train.supernet import Supernet

@@ -15,8 +15,8 @@ from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.candidates import candidate_widths
 from drc_deploy.train.cost import Budget, budget_for, cost_model
-from drc_deploy.train.patches import PatchSampler
-from drc_deploy.train.photographs import Photographs
+from drc_deploy.train.data.patches import PatchSampler
+from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.plain_widths import random_widths, uniform_widths, uniform_widths_within
 from drc_deploy.train.prune import prune_to_widths, pruning_method
 from drc_deploy.train.pruning import PruneOptions, PruneTask

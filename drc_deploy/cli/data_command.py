@@ -8,7 +8,7 @@ import click
 from drc_deploy.cli.options import emit, json_option
 
 if TYPE_CHECKING:
-    from drc_deploy.train.prepare import Prepared
+    from drc_deploy.train.data.prepare import Prepared
 
 
 @click.group(name="data")
@@ -57,7 +57,7 @@ def prepare_command(folders: tuple[Path, ...], store: Path, as_json: bool, **opt
     (DIV2K, Flickr2K, DF2K and benchmark layouts), only their images are photographs. Ctrl-C keeps what is finished;
     the same command goes on where it stopped.
     """
-    from drc_deploy.train.prepare import PrepareOptions, prepare
+    from drc_deploy.train.data.prepare import PrepareOptions, prepare
 
     prepared = prepare(folders, store, PrepareOptions(**options))
     for reason in prepared.index.skipped:

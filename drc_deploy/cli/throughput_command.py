@@ -38,8 +38,8 @@ def command(
 
     from drc_deploy.models.network import ModelSpec
     from drc_deploy.models.registry import check_scale
-    from drc_deploy.train.folders import open_photographs
-    from drc_deploy.train.png_loader import default_workers
+    from drc_deploy.train.data.folders import open_photographs
+    from drc_deploy.train.data.png_loader import default_workers
     from drc_deploy.train.throughput import ThroughputOptions, measure_throughput
 
     check_scale(model, scale)

@@ -16,10 +16,10 @@ from drc_deploy.locate import SAMPLES
 from drc_deploy.train.choices import DualVariant, Precision, Schedule
 
 if TYPE_CHECKING:
+    from drc_deploy.train.data.photographs import Photographs
     from drc_deploy.train.evaluation import Benchmark
     from drc_deploy.train.loop import Supervision
     from drc_deploy.train.options import TrainOptions
-    from drc_deploy.train.photographs import Photographs
 
 Command = Callable[..., None]
 
@@ -43,7 +43,7 @@ class Sampling:
     def read_photographs(self, scale: int) -> "Photographs":
         """Load the photographs; tell on standard error which were left out, or that the shipped ones are used."""
         from drc_deploy.train import distributed
-        from drc_deploy.train.folders import open_photographs
+        from drc_deploy.train.data.folders import open_photographs
 
         if self.data is None and distributed.is_main():
             click.echo(

@@ -5,10 +5,10 @@ import click
 from drc_deploy.locate import SAMPLES
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.folders import open_photographs
+from drc_deploy.train.data.folders import open_photographs
+from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.greedy import GreedyPruning
 from drc_deploy.train.masked_tuning import MaskedTuning
-from drc_deploy.train.patches import PatchSampler
 from drc_deploy.train.pruning import PruneOptions, PruneTask
 from tests.benchmarks.turns import median_ms
 

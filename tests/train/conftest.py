@@ -9,7 +9,7 @@ from drc_deploy.images import read_rgb
 from drc_deploy.locate import sample_images
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.photographs import Photographs
+from drc_deploy.train.data.photographs import Photographs
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from drc_deploy.only_one import only_one
 from drc_deploy.train.ablation import VARIANTS, Ablation, AblationOptions, Cell, all_cells, find_variants
 from drc_deploy.train.ablation_tables import tables
 from drc_deploy.train.compress import CompressInputs
-from drc_deploy.train.photographs import Photographs
+from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.trainer import Trainer
 from tests.train.interruption import interrupt_after
 

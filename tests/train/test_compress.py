@@ -21,10 +21,10 @@ from drc_deploy.only_one import only_one
 from drc_deploy.resize import resize_bicubic
 from drc_deploy.train import stages
 from drc_deploy.train.compress import CompressInputs, CompressOptions, compress
+from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.evaluation import Benchmark, find_benchmarks
 from drc_deploy.train.manifest import Manifest
 from drc_deploy.train.options import TrainOptions
-from drc_deploy.train.photographs import Photographs
 from drc_deploy.train.pruning import LayerwisePruning, PruneOptions
 from drc_deploy.train.search import Searcher
 from drc_deploy.train.search_options import SearchOptions

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.train.layouts import Sources, find_sources
+from drc_deploy.train.data.layouts import Sources, find_sources
 
 
 def tree(root: Path, *files: str) -> Path:

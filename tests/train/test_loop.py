@@ -14,11 +14,11 @@ from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.models.network import ModelSpec, SRNetwork
+from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.device import memory_checked
 from drc_deploy.train.journal import read_journal
 from drc_deploy.train.loop import Supervision
 from drc_deploy.train.options import TrainOptions
-from drc_deploy.train.photographs import Photographs
 from drc_deploy.train.state import load_state, save_state
 from drc_deploy.train.trainer import Trainer
 from drc_deploy.train.training import fresh_start, start_from_checkpoint, train

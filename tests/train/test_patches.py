@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from drc_deploy.resize import resize_bicubic
-from drc_deploy.train import gather
-from drc_deploy.train.patches import PatchSampler
-from drc_deploy.train.photographs import Photographs, Placed
+from drc_deploy.train.data import gather
+from drc_deploy.train.data.patches import PatchSampler
+from drc_deploy.train.data.photographs import Photographs, Placed
 
 SIZES = ((64, 64), (65, 90), (103, 71), (64, 79))
 """Height and width of the photographs: one patch exactly, and sizes that no scale divides."""

@@ -19,10 +19,10 @@ from PIL import Image
 from drc_deploy.errors import ArtefactError, OutputError, TrainingError, UsageError
 from drc_deploy.images import read_rgb
 from drc_deploy.only_one import only_one
-from drc_deploy.train import decoding
-from drc_deploy.train.prepare import Prepared, PrepareOptions, prepare
-from drc_deploy.train.store import open_store
-from drc_deploy.train.unfinished_store import UnfinishedStore
+from drc_deploy.train.data import decoding
+from drc_deploy.train.data.prepare import Prepared, PrepareOptions, prepare
+from drc_deploy.train.data.store import open_store
+from drc_deploy.train.data.unfinished_store import UnfinishedStore
 from tests.train.interruption import interrupt_after
 from tests.train.photograph_files import noise, write, write_div2k, write_many
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from drc_deploy.train.photographs import Photographs
+from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.pruning import PruneOptions
 from drc_deploy.train.srp import StructurePenaltyPruning, tied_choice
 from tests.train.test_prune import task

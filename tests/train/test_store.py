@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from drc_deploy.errors import ArtefactError
-from drc_deploy.train.prepare import PrepareOptions, prepare
-from drc_deploy.train.store import open_store
+from drc_deploy.train.data.prepare import PrepareOptions, prepare
+from drc_deploy.train.data.store import open_store
 from tests.train.photograph_files import write_many
 
 

@@ -13,9 +13,10 @@ from drc_deploy.locate import SAMPLES, sample_images
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
 from drc_deploy.resize import resize_bicubic
-from drc_deploy.train import peak, png_loader
-from drc_deploy.train.photographs import Photographs
-from drc_deploy.train.png_loader import png_batches, write_pngs
+from drc_deploy.train import peak
+from drc_deploy.train.data import png_loader
+from drc_deploy.train.data.photographs import Photographs
+from drc_deploy.train.data.png_loader import png_batches, write_pngs
 from drc_deploy.train.throughput import ThroughputOptions, measure_throughput
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from drc_deploy.progress import progress
 from drc_deploy.resize import resize_bicubic
-from drc_deploy.train.photographs import Photographs
+from drc_deploy.train.data.photographs import Photographs
 
 MOST_PHOTOGRAPHS = 100
 """Files are written for at most so many, evenly spread: the time per item does not depend on their number."""

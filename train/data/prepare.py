@@ -10,9 +10,9 @@ from drc_deploy.errors import UsageError
 from drc_deploy.files import check_writable
 from drc_deploy.only_one import only_one
 from drc_deploy.progress import progress
-from drc_deploy.train.decoding import decode_all, no_image_error
-from drc_deploy.train.layouts import Source, Sources, find_sources
-from drc_deploy.train.store import (
+from drc_deploy.train.data.decoding import decode_all, no_image_error
+from drc_deploy.train.data.layouts import Source, Sources, find_sources
+from drc_deploy.train.data.store import (
     INDEX,
     JOURNAL,
     PIXELS,
@@ -23,7 +23,7 @@ from drc_deploy.train.store import (
     open_store,
     read_index,
 )
-from drc_deploy.train.unfinished_store import UnfinishedStore, check_same
+from drc_deploy.train.data.unfinished_store import UnfinishedStore, check_same
 
 
 @dataclass(frozen=True, slots=True)

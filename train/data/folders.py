@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from drc_deploy.progress import progress
-from drc_deploy.train.decoding import Catalogue, Decoded, decode_all, no_image_error
-from drc_deploy.train.layouts import find_sources
-from drc_deploy.train.photographs import Photographs
-from drc_deploy.train.store import is_store, open_store
+from drc_deploy.train.data.decoding import Catalogue, Decoded, decode_all, no_image_error
+from drc_deploy.train.data.layouts import find_sources
+from drc_deploy.train.data.photographs import Photographs
+from drc_deploy.train.data.store import is_store, open_store
 
 
 def open_photographs(path: Path) -> Photographs:

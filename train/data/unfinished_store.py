@@ -22,10 +22,9 @@ from drc_deploy import records
 from drc_deploy.errors import ArtefactError, OutputError, UsageError
 from drc_deploy.files import write_text
 from drc_deploy.progress import progress
-from drc_deploy.train.decoding import Catalogue, Decoded
-from drc_deploy.train.interruption import whole_step
-from drc_deploy.train.photographs import content_sha256
-from drc_deploy.train.store import (
+from drc_deploy.train.data.decoding import Catalogue, Decoded
+from drc_deploy.train.data.photographs import content_sha256
+from drc_deploy.train.data.store import (
     INDEX,
     JOURNAL,
     PIXELS,
@@ -35,6 +34,7 @@ from drc_deploy.train.store import (
     StoredEntry,
     StoreIndex,
 )
+from drc_deploy.train.interruption import whole_step
 
 FLUSH_INTERVAL_S = 2.0
 """How many seconds of work a SIGKILL or a power cut may cost."""

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from drc_deploy.train.degradation import margin, mirrored, reduce_bicubic
+from drc_deploy.train.data.degradation import margin, mirrored, reduce_bicubic
+from drc_deploy.train.data.gather import Regions, open_reader, to_device
+from drc_deploy.train.data.photographs import Entry, Photographs
 from drc_deploy.train.device import training_device
-from drc_deploy.train.gather import Regions, open_reader, to_device
-from drc_deploy.train.photographs import Entry, Photographs
 
 HR = 1
 """The factor by which the photographs themselves are reduced."""

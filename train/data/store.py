@@ -17,7 +17,7 @@ from drc_deploy import records
 from drc_deploy.errors import ArtefactError, OutputError
 from drc_deploy.files import write_text
 from drc_deploy.progress import progress
-from drc_deploy.train.photographs import Entry, Photographs, Placed
+from drc_deploy.train.data.photographs import Entry, Photographs, Placed
 
 INDEX, PIXELS, JOURNAL = "index.json", "pixels.bin", "journal.jsonl"
 STAMP = "verified.json"

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from drc_deploy.errors import ImageError, TrainingError
 from drc_deploy.images import read_rgb
-from drc_deploy.train.layouts import Source
-from drc_deploy.train.photographs import Entry, Placed, content_sha256
+from drc_deploy.train.data.layouts import Source
+from drc_deploy.train.data.photographs import Entry, Placed, content_sha256
 
 
 @dataclass(frozen=True, slots=True)
