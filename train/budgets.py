@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from drc_deploy.train.choices import Precision
+from drc_deploy.train.loop.choices import Precision
 
 BudgetName = Literal["fast", "30min", "paper"]
 

@@ -13,15 +13,15 @@ from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.only_one import only_one
 from drc_deploy.train.candidates import ratio_tag
 from drc_deploy.train.data.photographs import Photographs
-from drc_deploy.train.distillation import load_teacher
-from drc_deploy.train.evaluation import Benchmark
-from drc_deploy.train.loop import Supervision
+from drc_deploy.train.loop.distillation import load_teacher
+from drc_deploy.train.loop.evaluation import Benchmark
+from drc_deploy.train.loop.loop import Supervision
+from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import Manifest
-from drc_deploy.train.options import TrainOptions
 from drc_deploy.train.pruning import PruneOptions
 from drc_deploy.train.search_options import SearchOptions
 from drc_deploy.train.stages import prune_file, search_file
-from drc_deploy.train.training import start_from_checkpoint, train
 from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 
 

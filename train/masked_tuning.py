@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drc_deploy.train.losses import dual_regression_losses
+from drc_deploy.train.loop.losses import dual_regression_losses
 from drc_deploy.train.partial_forward import Recorder, run_steps, run_up_to, step_of
 from drc_deploy.train.pruning import Pruning
 

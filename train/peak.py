@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from drc_deploy.train.choices import Precision
 from drc_deploy.train.device import training_device
+from drc_deploy.train.loop.choices import Precision
 
 SECONDS = 1.0
 """Time that each operation gets."""

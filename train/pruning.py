@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from drc_deploy.errors import UsageError
 from drc_deploy.models.network import PrunableLayer, SRNetwork
-from drc_deploy.train.choices import PruneMethod
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.device import place, place_images
-from drc_deploy.train.limits import check_counts, check_not_negative
+from drc_deploy.train.loop.choices import PruneMethod
+from drc_deploy.train.loop.limits import check_counts, check_not_negative
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.device import memory_checked
 from drc_deploy.train.expected_cost import ExpectedCost
 from drc_deploy.train.interruption import whole_step
+from drc_deploy.train.loop.state import load_state, save_state
 from drc_deploy.train.search_options import SearchOptions
-from drc_deploy.train.state import load_state, save_state
 from drc_deploy.train.supernet import Supernet
 from drc_deploy.train.unrolled import unrolled_gradient
 

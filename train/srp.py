@@ -14,7 +14,7 @@ from torch import Tensor
 from drc_deploy.errors import TrainingError
 from drc_deploy.models.network import PrunableLayer
 from drc_deploy.train.device import place_images
-from drc_deploy.train.losses import dual_regression_losses
+from drc_deploy.train.loop.losses import dual_regression_losses
 from drc_deploy.train.pruning import PruneTask, Pruning
 
 PASSES = 50

@@ -17,12 +17,12 @@ from drc_deploy.train.candidates import candidate_widths
 from drc_deploy.train.cost import Budget, budget_for, cost_model
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
+from drc_deploy.train.loop.state import state_path_of
 from drc_deploy.train.plain_widths import random_widths, uniform_widths, uniform_widths_within
 from drc_deploy.train.prune import prune_to_widths, pruning_method
 from drc_deploy.train.pruning import PruneOptions, PruneTask
 from drc_deploy.train.search import Searcher, search_widths
 from drc_deploy.train.search_options import SearchOptions
-from drc_deploy.train.state import state_path_of
 from drc_deploy.widths import WidthsFile, amount, write_widths
 
 

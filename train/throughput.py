@@ -16,14 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from drc_deploy.progress import progress
-from drc_deploy.train.choices import Precision
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.data.png_loader import png_batches, write_pngs
 from drc_deploy.train.device import memory_checked, training_device
-from drc_deploy.train.options import TrainOptions
+from drc_deploy.train.loop.choices import Precision
+from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.trainer import Trainer
 from drc_deploy.train.peak import measure_peak
-from drc_deploy.train.trainer import Trainer
 
 Update = Callable[[Sequence[Tensor]], None]
 

@@ -8,7 +8,7 @@ import click
 from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.pruning_options import Bound, ManyValues, bound_options
 from drc_deploy.cli.training_options import Sampling, benchmark_option, sampling_options
-from drc_deploy.train.choices import Precision
+from drc_deploy.train.loop.choices import Precision
 
 
 @click.command(cls=ManyValues)
@@ -55,7 +55,7 @@ def command(
     from drc_deploy.train.ablation import Ablation, AblationOptions, all_cells, find_variants
     from drc_deploy.train.ablation_tables import tables
     from drc_deploy.train.compress import CompressInputs
-    from drc_deploy.train.evaluation import find_benchmarks
+    from drc_deploy.train.loop.evaluation import find_benchmarks
 
     variants = find_variants(methods)
     parent = find_trained_checkpoint(checkpoint, workdir)

@@ -20,7 +20,7 @@ from drc_deploy.cli.training_options import (
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.train.budgets import BUDGETS, BudgetName, StepBudget
-from drc_deploy.train.choices import Precision
+from drc_deploy.train.loop.choices import Precision
 from drc_deploy.widths import WidthsFile, read_widths_file
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def command(
     from drc_deploy.checkpoint_info import read_checkpoint_info
     from drc_deploy.locate import find_checkpoint, find_trained_checkpoint
     from drc_deploy.train.compress import CompressInputs, compress, compressed_name, stage_paths
-    from drc_deploy.train.evaluation import find_benchmarks
+    from drc_deploy.train.loop.evaluation import find_benchmarks
 
     if output and len(ratios) > 1:
         raise UsageError("-o names one file, but several ratios make several.", "Give --workdir instead.")
@@ -134,7 +134,7 @@ def _options(
     ratio: float, budget: StepBudget, bound: Bound, sampling: Sampling, **finetuning: Any
 ) -> "CompressOptions":
     from drc_deploy.train.compress import CompressOptions
-    from drc_deploy.train.options import TrainOptions
+    from drc_deploy.train.loop.options import TrainOptions
     from drc_deploy.train.pruning import PruneOptions
     from drc_deploy.train.search_options import SearchOptions
 

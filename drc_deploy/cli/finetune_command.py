@@ -49,10 +49,10 @@ def command(
     Ctrl-C and SIGTERM lose nothing, a kill at most --save-every: the same command goes on where it stopped.
     """
     from drc_deploy.locate import find_checkpoint
-    from drc_deploy.train.distillation import load_teacher
-    from drc_deploy.train.distributed import process_group
-    from drc_deploy.train.evaluation import find_benchmarks
-    from drc_deploy.train.training import start_from_checkpoint, train
+    from drc_deploy.train.loop.distillation import load_teacher
+    from drc_deploy.train.loop.distributed import process_group
+    from drc_deploy.train.loop.evaluation import find_benchmarks
+    from drc_deploy.train.loop.training import start_from_checkpoint, train
 
     if distillation_weight is not None and not teacher:
         raise click.UsageError("--distillation-weight needs --teacher.")

@@ -9,7 +9,7 @@ from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.training_options import output_option
 
 if TYPE_CHECKING:
-    from drc_deploy.train.curves import Entries
+    from drc_deploy.train.loop.curves import Entries
 
 
 @click.command(short_help="Draw the curves of training runs.")
@@ -23,8 +23,8 @@ def command(references: tuple[str, ...], output: Path | None, workdir: Path, as_
     RUN is a run's folder (NAME.run), the checkpoint beside it, or a name in --workdir. The PNG of one run goes into
     its folder, that of several into --workdir.
     """
-    from drc_deploy.train.journal import find_run, read_journal
-    from drc_deploy.train.plots import draw_curves
+    from drc_deploy.train.loop.journal import find_run, read_journal
+    from drc_deploy.train.loop.plots import draw_curves
 
     folders = list(dict.fromkeys(find_run(reference, workdir) for reference in references))
     runs = dict(zip(_names(folders), map(read_journal, folders), strict=True))
@@ -43,7 +43,7 @@ def _names(folders: list[Path]) -> list[str]:
 
 def _facts(entries: "Entries") -> dict[str, Any]:
     """Give how far a run is, and its best validation."""
-    from drc_deploy.train.curves import Curve
+    from drc_deploy.train.loop.curves import Curve
 
     loss, psnr = Curve.of(entries, "train", "loss"), Curve.of(entries, "validation", "psnr")
     best_step, best_psnr = psnr.best() if len(psnr) else (None, None)

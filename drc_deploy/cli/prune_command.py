@@ -8,7 +8,7 @@ import click
 from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.training_options import Sampling, check_not_replaced, output_option, sampling_options
 from drc_deploy.locate import CHECKPOINT_SUFFIX
-from drc_deploy.train.choices import PruneMethod
+from drc_deploy.train.loop.choices import PruneMethod
 
 
 @click.command()

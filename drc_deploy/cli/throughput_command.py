@@ -7,7 +7,7 @@ import click
 
 from drc_deploy.cli.options import emit, json_option
 from drc_deploy.cli.training_options import FOLDER
-from drc_deploy.train.choices import Precision
+from drc_deploy.train.loop.choices import Precision
 
 if TYPE_CHECKING:
     from drc_deploy.train.throughput import Throughput

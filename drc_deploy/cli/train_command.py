@@ -62,9 +62,9 @@ def command(
     """
     from drc_deploy.models.network import ModelSpec
     from drc_deploy.models.registry import check_scale
-    from drc_deploy.train.distributed import is_main, process_group
-    from drc_deploy.train.evaluation import find_benchmarks
-    from drc_deploy.train.training import fresh_start, start_from_weights, train
+    from drc_deploy.train.loop.distributed import is_main, process_group
+    from drc_deploy.train.loop.evaluation import find_benchmarks
+    from drc_deploy.train.loop.training import fresh_start, start_from_weights, train
 
     options = loop.train_options(sampling)
     check_scale(model, scale)

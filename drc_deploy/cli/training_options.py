@@ -13,13 +13,13 @@ import click
 from drc_deploy.cli.options import emit
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import SAMPLES
-from drc_deploy.train.choices import DualVariant, Precision, Schedule
+from drc_deploy.train.loop.choices import DualVariant, Precision, Schedule
 
 if TYPE_CHECKING:
     from drc_deploy.train.data.photographs import Photographs
-    from drc_deploy.train.evaluation import Benchmark
-    from drc_deploy.train.loop import Supervision
-    from drc_deploy.train.options import TrainOptions
+    from drc_deploy.train.loop.evaluation import Benchmark
+    from drc_deploy.train.loop.loop import Supervision
+    from drc_deploy.train.loop.options import TrainOptions
 
 Command = Callable[..., None]
 
@@ -42,8 +42,8 @@ class Sampling:
 
     def read_photographs(self, scale: int) -> "Photographs":
         """Load the photographs; tell on standard error which were left out, or that the shipped ones are used."""
-        from drc_deploy.train import distributed
         from drc_deploy.train.data.folders import open_photographs
+        from drc_deploy.train.loop import distributed
 
         if self.data is None and distributed.is_main():
             click.echo(
@@ -69,7 +69,7 @@ class Loop:
 
     def train_options(self, sampling: Sampling) -> "TrainOptions":
         """Give the options of the loop, checked."""
-        from drc_deploy.train.options import TrainOptions
+        from drc_deploy.train.loop.options import TrainOptions
 
         return TrainOptions(batch=sampling.batch, patch=sampling.patch, seed=sampling.seed, **self.choices)
 
@@ -83,9 +83,9 @@ class Loop:
         config: str,
     ) -> "Supervision":
         """Find the validation images and give how the run is watched."""
-        from drc_deploy.train.distributed import is_main
-        from drc_deploy.train.loop import Supervision
-        from drc_deploy.train.validation import Validator
+        from drc_deploy.train.loop.distributed import is_main
+        from drc_deploy.train.loop.loop import Supervision
+        from drc_deploy.train.loop.validation import Validator
 
         validator = None
         if self.validation and is_main():
@@ -109,7 +109,7 @@ def check_not_cleared(weights: Path, output: Path) -> None:
     Raises:
         UsageError: they do.
     """
-    from drc_deploy.train.run_folder import run_path
+    from drc_deploy.train.loop.run_folder import run_path
 
     check_not_replaced(weights, output)
     run = run_path(output)
@@ -119,8 +119,8 @@ def check_not_cleared(weights: Path, output: Path) -> None:
 
 def report_training(output: Path, provenance: dict[str, Any], *, as_json: bool, then: str) -> None:
     """Tell, from the first of the processes, what a run of the loop made and what to type next."""
-    from drc_deploy.train.distributed import is_main
-    from drc_deploy.train.run_folder import run_path
+    from drc_deploy.train.loop.distributed import is_main
+    from drc_deploy.train.loop.run_folder import run_path
 
     if is_main():
         run = run_path(output)

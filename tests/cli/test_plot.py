@@ -5,7 +5,7 @@ import cv2
 import pytest
 
 from drc_deploy.cli.main import main
-from drc_deploy.train.journal import Journal
+from drc_deploy.train.loop.journal import Journal
 
 
 def run(*arguments: object) -> int:

@@ -7,9 +7,9 @@ import torch
 from drc_deploy.checkpoint import Checkpoint, load_checkpoint
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.train.data.photographs import Photographs
-from drc_deploy.train.loop import Supervision
-from drc_deploy.train.options import TrainOptions
-from drc_deploy.train.training import fresh_start, train
+from drc_deploy.train.loop.loop import Supervision
+from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.training import fresh_start, train
 
 SPEC = ModelSpec("drn_xs", 4)
 OPTIONS = TrainOptions(steps=6, batch=2, patch=8, learning_rate=1e-3)

@@ -16,7 +16,7 @@ from drc_deploy.train.ablation import VARIANTS, Ablation, AblationOptions, Cell,
 from drc_deploy.train.ablation_tables import tables
 from drc_deploy.train.compress import CompressInputs
 from drc_deploy.train.data.photographs import Photographs
-from drc_deploy.train.trainer import Trainer
+from drc_deploy.train.loop.trainer import Trainer
 from tests.train.interruption import interrupt_after
 
 OPTIONS = AblationOptions(search_steps=2, prune_batches=1, channels_per_step=16, finetune_steps=2, batch=2, patch=8)

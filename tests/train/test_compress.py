@@ -22,13 +22,13 @@ from drc_deploy.resize import resize_bicubic
 from drc_deploy.train import stages
 from drc_deploy.train.compress import CompressInputs, CompressOptions, compress
 from drc_deploy.train.data.photographs import Photographs
-from drc_deploy.train.evaluation import Benchmark, find_benchmarks
+from drc_deploy.train.loop.evaluation import Benchmark, find_benchmarks
+from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.trainer import Trainer
 from drc_deploy.train.manifest import Manifest
-from drc_deploy.train.options import TrainOptions
 from drc_deploy.train.pruning import LayerwisePruning, PruneOptions
 from drc_deploy.train.search import Searcher
 from drc_deploy.train.search_options import SearchOptions
-from drc_deploy.train.trainer import Trainer
 from drc_deploy.widths import read_widths_file
 from tests.train.interruption import interrupt_after
 

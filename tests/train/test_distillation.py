@@ -10,10 +10,10 @@ from drc_deploy.errors import UsageError
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.data.photographs import Photographs
-from drc_deploy.train.distillation import LastFeatures, Teacher, load_teacher
-from drc_deploy.train.options import TrainOptions
-from drc_deploy.train.trainer import Trainer
-from drc_deploy.train.training import Start, train
+from drc_deploy.train.loop.distillation import LastFeatures, Teacher, load_teacher
+from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.trainer import Trainer
+from drc_deploy.train.loop.training import Start, train
 from tests.train.interruption import interrupt_after
 from tests.train.runs import assert_same_weights
 

@@ -14,7 +14,7 @@ from drc_deploy.checkpoint import Checkpoint, save_checkpoint
 from drc_deploy.errors import ArtefactError
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.initial_weights import InitReport, load_initial_weights
+from drc_deploy.train.loop.initial_weights import InitReport, load_initial_weights
 from tests.models.published import WIDTHS
 
 XS = ModelSpec("drn_xs", 4)

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from drc_deploy.errors import ArtefactError, OutputError
-from drc_deploy.train.growing_file import GrowingFile
-from drc_deploy.train.journal import Journal, find_run, read_journal
+from drc_deploy.train.loop.growing_file import GrowingFile
+from drc_deploy.train.loop.journal import Journal, find_run, read_journal
 
 LINE = '{"kind": "train", "step": 1, "time": "2026-01-01T00:00:00+00:00", "loss": 1.0}'
 GARBAGE = ("", "no json", "[]", "{}", LINE[:-1], LINE.replace("1,", "1.5,"), LINE.replace("1.0", '"1.0"'))
@@ -99,7 +99,7 @@ def test_what_is_not_finite_is_null_and_standard_json(tmp_path: Path) -> None:
 
 def test_sigkill_loses_no_line(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from drc_deploy.train.journal import Journal\n"
+        "import os, signal, sys; from pathlib import Path; from drc_deploy.train.loop.journal import Journal\n"
         "journal = Journal(Path(sys.argv[1]), step=0)\n"
         "for step in range(1, 51): journal.record(step, {'loss': 1.0})\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

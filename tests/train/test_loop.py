@@ -16,13 +16,13 @@ from drc_deploy.metrics import UInt8Image
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.device import memory_checked
-from drc_deploy.train.journal import read_journal
-from drc_deploy.train.loop import Supervision
-from drc_deploy.train.options import TrainOptions
-from drc_deploy.train.state import load_state, save_state
-from drc_deploy.train.trainer import Trainer
-from drc_deploy.train.training import fresh_start, start_from_checkpoint, train
-from drc_deploy.train.validation import Validation, Validator
+from drc_deploy.train.loop.journal import read_journal
+from drc_deploy.train.loop.loop import Supervision
+from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.state import load_state, save_state
+from drc_deploy.train.loop.trainer import Trainer
+from drc_deploy.train.loop.training import fresh_start, start_from_checkpoint, train
+from drc_deploy.train.loop.validation import Validation, Validator
 from tests.train.interruption import interrupt_after
 from tests.train.runs import OPTIONS, SPEC, assert_same_weights, train_fresh
 
@@ -164,7 +164,7 @@ def test_a_run_killed_after_its_last_step_still_knows_its_loss(
 ) -> None:
     straight = train_fresh(photographs, OPTIONS, tmp_path / "straight.safetensors")
     with monkeypatch.context() as patch:
-        patch.setattr("drc_deploy.train.training.measure_psnr", interrupted)
+        patch.setattr("drc_deploy.train.loop.training.measure_psnr", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train_fresh(photographs, OPTIONS, tmp_path / "killed.safetensors")
     resumed = train_fresh(photographs, OPTIONS, tmp_path / "killed.safetensors")

@@ -8,10 +8,10 @@ from torch import nn
 
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.choices import DualVariant
-from drc_deploy.train.losses import dual_design, dual_regression_losses, map_back
-from drc_deploy.train.options import TrainOptions
-from drc_deploy.train.trainer import DualRegression, Trainer
+from drc_deploy.train.loop.choices import DualVariant
+from drc_deploy.train.loop.losses import dual_design, dual_regression_losses, map_back
+from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.trainer import DualRegression, Trainer
 
 
 def pyramid(side: int = 4) -> list[torch.Tensor]:

@@ -12,11 +12,11 @@ from drc_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.choices import PruneMethod
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.greedy import GreedyPruning, channel_scores
-from drc_deploy.train.losses import dual_regression_losses
+from drc_deploy.train.loop.choices import PruneMethod
+from drc_deploy.train.loop.losses import dual_regression_losses
 from drc_deploy.train.masked_tuning import MaskedTuning
 from drc_deploy.train.prune import prune_to_widths, pruning_method
 from drc_deploy.train.pruning import PruneOptions, PruneTask

@@ -9,10 +9,10 @@ import torch
 from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.choices import SearchMethod
 from drc_deploy.train.cost import budget_for, cost_model
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
+from drc_deploy.train.loop.choices import SearchMethod
 from drc_deploy.train.search import Searcher, search_widths
 from drc_deploy.train.search_options import SearchOptions
 from drc_deploy.train.stages import search_file

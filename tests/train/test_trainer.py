@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
-from drc_deploy.train import distributed
-from drc_deploy.train.losses import dual_regression_losses
-from drc_deploy.train.options import TrainOptions
-from drc_deploy.train.trainer import Trainer
+from drc_deploy.train.loop import distributed
+from drc_deploy.train.loop.losses import dual_regression_losses
+from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.trainer import Trainer
 from tests.models.plain_network import PlainNetwork
 
 OPTIONS = TrainOptions(4, batch=4, patch=8, learning_rate=1e-3)

@@ -22,8 +22,8 @@ from drc_deploy.models.registry import build_network
 from drc_deploy.pairs import Photograph
 from drc_deploy.resize import resize_bicubic
 from drc_deploy.train.data.photographs import Entry, Photographs, Placed
-from drc_deploy.train.evaluation import find_benchmarks, measure_psnr
-from drc_deploy.train.validation import PICTURES, Validator
+from drc_deploy.train.loop.evaluation import find_benchmarks, measure_psnr
+from drc_deploy.train.loop.validation import PICTURES, Validator
 
 NOTHING = Photographs.of("nothing", [])
 

@@ -8,15 +8,15 @@ from typing import Any
 from drc_deploy.errors import UsageError
 from drc_deploy.files import write_text
 from drc_deploy.progress import Progress, progress
-from drc_deploy.train import distributed
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.device import memory_checked
 from drc_deploy.train.interruption import held_signals, whole_step
-from drc_deploy.train.journal import Journal
-from drc_deploy.train.run_folder import RunFolder
-from drc_deploy.train.state import load_state, save_state
-from drc_deploy.train.trainer import Trainer
-from drc_deploy.train.validation import Validator
+from drc_deploy.train.loop import distributed
+from drc_deploy.train.loop.journal import Journal
+from drc_deploy.train.loop.run_folder import RunFolder
+from drc_deploy.train.loop.state import load_state, save_state
+from drc_deploy.train.loop.trainer import Trainer
+from drc_deploy.train.loop.validation import Validator
 
 REPORT_EVERY_STEPS = 20
 """Updates between two looks at the loss: each look makes the host wait for the device."""

@@ -13,10 +13,10 @@ from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.errors import UsageError
 from drc_deploy.files import sha256_of
 from drc_deploy.models.network import SRNetwork
-from drc_deploy.train.choices import Precision
 from drc_deploy.train.device import place
-from drc_deploy.train.limits import check_not_negative
-from drc_deploy.train.precision import autocast, keep_images_float32
+from drc_deploy.train.loop.choices import Precision
+from drc_deploy.train.loop.limits import check_not_negative
+from drc_deploy.train.loop.precision import autocast, keep_images_float32
 
 
 class LastFeatures:

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.train.growing_file import GrowingFile
+from drc_deploy.train.loop.growing_file import GrowingFile
 
 
 class EventFile:

@@ -14,18 +14,18 @@ from drc_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from drc_deploy.files import sha256_of
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
-from drc_deploy.train import distributed
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.device import place
-from drc_deploy.train.distillation import Teacher
-from drc_deploy.train.evaluation import Benchmark, fingerprints, measure_psnr
-from drc_deploy.train.initial_weights import InitReport, load_initial_weights
-from drc_deploy.train.loop import Supervision, TrainingRun
-from drc_deploy.train.losses import dual_design
-from drc_deploy.train.options import TrainOptions
-from drc_deploy.train.run_folder import RunFolder
-from drc_deploy.train.trainer import Trainer
+from drc_deploy.train.loop import distributed
+from drc_deploy.train.loop.distillation import Teacher
+from drc_deploy.train.loop.evaluation import Benchmark, fingerprints, measure_psnr
+from drc_deploy.train.loop.initial_weights import InitReport, load_initial_weights
+from drc_deploy.train.loop.loop import Supervision, TrainingRun
+from drc_deploy.train.loop.losses import dual_design
+from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.run_folder import RunFolder
+from drc_deploy.train.loop.trainer import Trainer
 
 
 @dataclass(frozen=True, slots=True)

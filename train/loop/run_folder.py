@@ -6,10 +6,10 @@ from pathlib import Path
 from drc_deploy.checkpoint import Checkpoint, save_checkpoint
 from drc_deploy.files import check_writable
 from drc_deploy.locate import CHECKPOINT_SUFFIX
-from drc_deploy.train import distributed
-from drc_deploy.train.journal import LOG_FILE, RUN_SUFFIX, TENSORBOARD_FOLDER
-from drc_deploy.train.losses import dual_design
-from drc_deploy.train.trainer import Trainer
+from drc_deploy.train.loop import distributed
+from drc_deploy.train.loop.journal import LOG_FILE, RUN_SUFFIX, TENSORBOARD_FOLDER
+from drc_deploy.train.loop.losses import dual_design
+from drc_deploy.train.loop.trainer import Trainer
 
 
 def run_path(output: Path) -> Path:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.torch_gpu import prepare_gpu
-from drc_deploy.train.choices import Precision
 from drc_deploy.train.device import training_device
+from drc_deploy.train.loop.choices import Precision
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import get_args
 
 from drc_deploy.errors import UsageError
-from drc_deploy.train.choices import DualVariant, Precision, Schedule
-from drc_deploy.train.limits import check_counts, check_not_negative, check_rates
+from drc_deploy.train.loop.choices import DualVariant, Precision, Schedule
+from drc_deploy.train.loop.limits import check_counts, check_not_negative, check_rates
 
 LONGEST_WARM_UP = 100
 """Steps over which the learning rate rises from zero by itself; Adam's moments are empty at first."""

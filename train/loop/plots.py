@@ -9,7 +9,7 @@ import numpy as np
 
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import atomic_path
-from drc_deploy.train.curves import Curve, Entries
+from drc_deploy.train.loop.curves import Curve, Entries
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

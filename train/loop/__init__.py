@@ -1,0 +1,1 @@
+"""One training run, and what it leaves on disk."""
