@@ -29,7 +29,7 @@ from drc_deploy.train.loop.options import TrainOptions
 from drc_deploy.train.loop.run_folder import run_path
 from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import described
-from drc_deploy.train.pruning import PruneOptions
+from drc_deploy.train.pruning.pruning import PruneOptions
 from drc_deploy.train.search_options import SearchOptions
 from drc_deploy.train.stages import prune_file, search_file
 from drc_deploy.widths import WIDTHS_SUFFIX, Target, read_widths

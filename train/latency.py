@@ -18,7 +18,7 @@ from drc_deploy.models.registry import build_network
 from drc_deploy.proc_files import cpu_name
 from drc_deploy.progress import progress
 from drc_deploy.train.device import memory_checked, training_device
-from drc_deploy.train.partial_forward import Recorder
+from drc_deploy.train.pruning.partial_forward import Recorder
 
 SHARES = 8
 """Widths that are timed: so many equal shares of the full one."""

@@ -19,8 +19,8 @@ from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.state import state_path_of
 from drc_deploy.train.plain_widths import random_widths, uniform_widths, uniform_widths_within
-from drc_deploy.train.prune import prune_to_widths, pruning_method
-from drc_deploy.train.pruning import PruneOptions, PruneTask
+from drc_deploy.train.pruning.prune import prune_to_widths, pruning_method
+from drc_deploy.train.pruning.pruning import PruneOptions, PruneTask
 from drc_deploy.train.search import Searcher, search_widths
 from drc_deploy.train.search_options import SearchOptions
 from drc_deploy.widths import WidthsFile, amount, write_widths

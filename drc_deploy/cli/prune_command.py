@@ -51,7 +51,7 @@ def command(
     from drc_deploy.locate import find_checkpoint
     from drc_deploy.models.network import ModelSpec
     from drc_deploy.models.registry import build_network
-    from drc_deploy.train.pruning import PruneOptions
+    from drc_deploy.train.pruning.pruning import PruneOptions
     from drc_deploy.train.stages import prune_file
     from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 

@@ -7,9 +7,9 @@ from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.data.folders import open_photographs
 from drc_deploy.train.data.patches import PatchSampler
-from drc_deploy.train.greedy import GreedyPruning
-from drc_deploy.train.masked_tuning import MaskedTuning
-from drc_deploy.train.pruning import PruneOptions, PruneTask
+from drc_deploy.train.pruning.greedy import GreedyPruning
+from drc_deploy.train.pruning.masked_tuning import MaskedTuning
+from drc_deploy.train.pruning.pruning import PruneOptions, PruneTask
 from tests.benchmarks.turns import median_ms
 
 

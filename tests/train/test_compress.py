@@ -26,7 +26,7 @@ from drc_deploy.train.loop.evaluation import Benchmark, find_benchmarks
 from drc_deploy.train.loop.options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 from drc_deploy.train.manifest import Manifest
-from drc_deploy.train.pruning import LayerwisePruning, PruneOptions
+from drc_deploy.train.pruning.pruning import LayerwisePruning, PruneOptions
 from drc_deploy.train.search import Searcher
 from drc_deploy.train.search_options import SearchOptions
 from drc_deploy.widths import read_widths_file

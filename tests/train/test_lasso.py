@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from drc_deploy.train.data.photographs import Photographs
-from drc_deploy.train.lasso import lasso, lasso_channels
-from drc_deploy.train.layer_samples import LayerSamples, Refit, sample_layer
-from drc_deploy.train.prune import pruning_method
-from drc_deploy.train.pruning import LayerwisePruning, PruneOptions
+from drc_deploy.train.pruning.lasso import lasso, lasso_channels
+from drc_deploy.train.pruning.layer_samples import LayerSamples, Refit, sample_layer
+from drc_deploy.train.pruning.prune import pruning_method
+from drc_deploy.train.pruning.pruning import LayerwisePruning, PruneOptions
 from tests.train.test_prune import sampler, task
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from drc_deploy.train.data.photographs import Photographs
-from drc_deploy.train.pruning import PruneOptions
-from drc_deploy.train.srp import StructurePenaltyPruning, tied_choice
+from drc_deploy.train.pruning.pruning import PruneOptions
+from drc_deploy.train.pruning.srp import StructurePenaltyPruning, tied_choice
 from tests.train.test_prune import task
 
 OPTIONS = PruneOptions("srp", 1, 2, 8)

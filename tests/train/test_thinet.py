@@ -4,7 +4,7 @@ import itertools
 
 import torch
 
-from drc_deploy.train.thinet import best_scales, remaining_channels
+from drc_deploy.train.pruning.thinet import best_scales, remaining_channels
 
 
 def test_one_removal_is_the_best_there_is() -> None:

@@ -15,7 +15,7 @@ from drc_deploy.errors import TrainingError
 from drc_deploy.models.network import PrunableLayer
 from drc_deploy.train.device import place_images
 from drc_deploy.train.loop.losses import dual_regression_losses
-from drc_deploy.train.pruning import PruneTask, Pruning
+from drc_deploy.train.pruning.pruning import PruneTask, Pruning
 
 PASSES = 50
 """Passes over the pruning data: about as much work as greedy pruning with four channels a step."""

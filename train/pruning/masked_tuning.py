@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drc_deploy.train.loop.losses import dual_regression_losses
-from drc_deploy.train.partial_forward import Recorder, run_steps, run_up_to, step_of
-from drc_deploy.train.pruning import Pruning
+from drc_deploy.train.pruning.partial_forward import Recorder, run_steps, run_up_to, step_of
+from drc_deploy.train.pruning.pruning import Pruning
 
 MOMENTUM = 0.9
 

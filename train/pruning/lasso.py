@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from drc_deploy.models.network import PrunableLayer
-from drc_deploy.train.layer_samples import Refit, sample_layer
-from drc_deploy.train.pruning import LayerwisePruning
+from drc_deploy.train.pruning.layer_samples import Refit, sample_layer
+from drc_deploy.train.pruning.pruning import LayerwisePruning
 
 SWEEPS = 200
 """Passes of coordinate descent at one penalty, at most."""

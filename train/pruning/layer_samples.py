@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drc_deploy.models.network import PrunableLayer
-from drc_deploy.train.partial_forward import run_up_to
-from drc_deploy.train.pruning import Pruning
+from drc_deploy.train.pruning.partial_forward import run_up_to
+from drc_deploy.train.pruning.pruning import Pruning
 
 PLACES = 10
 """Places per image, at least (He et al., 2017, and the DRC authors' code)."""

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from drc_deploy.models.network import PrunableLayer
-from drc_deploy.train.layer_samples import sample_layer
-from drc_deploy.train.masked_tuning import MaskedTuning, Objective
-from drc_deploy.train.pruning import LayerwisePruning
+from drc_deploy.train.pruning.layer_samples import sample_layer
+from drc_deploy.train.pruning.masked_tuning import MaskedTuning, Objective
+from drc_deploy.train.pruning.pruning import LayerwisePruning
 
 
 class ThiNetPruning(LayerwisePruning):

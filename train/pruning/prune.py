@@ -7,14 +7,14 @@ from typing import Any
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
 from drc_deploy.train.device import memory_checked
-from drc_deploy.train.greedy import GreedyPruning
-from drc_deploy.train.lasso import LassoPruning
 from drc_deploy.train.loop.choices import PruneMethod
 from drc_deploy.train.loop.state import load_state, save_state
-from drc_deploy.train.pruning import PruneTask, Pruning
-from drc_deploy.train.shrink import shrink
-from drc_deploy.train.srp import StructurePenaltyPruning
-from drc_deploy.train.thinet import ThiNetPruning
+from drc_deploy.train.pruning.greedy import GreedyPruning
+from drc_deploy.train.pruning.lasso import LassoPruning
+from drc_deploy.train.pruning.pruning import PruneTask, Pruning
+from drc_deploy.train.pruning.shrink import shrink
+from drc_deploy.train.pruning.srp import StructurePenaltyPruning
+from drc_deploy.train.pruning.thinet import ThiNetPruning
 
 METHODS: dict[PruneMethod, type[Pruning]] = {
     "drc": GreedyPruning,

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from drc_deploy.errors import TrainingError
 from drc_deploy.models.network import PrunableLayer
-from drc_deploy.train.layer_samples import Refit, sample_layer
-from drc_deploy.train.masked_tuning import MaskedTuning, Objective
-from drc_deploy.train.pruning import LayerwisePruning
+from drc_deploy.train.pruning.layer_samples import Refit, sample_layer
+from drc_deploy.train.pruning.masked_tuning import MaskedTuning, Objective
+from drc_deploy.train.pruning.pruning import LayerwisePruning
 
 
 class GreedyPruning(LayerwisePruning):

@@ -1,0 +1,1 @@
+"""Which channels a layer keeps."""
