@@ -20,7 +20,6 @@ from drc_deploy.latency_table import fingerprint
 from drc_deploy.only_one import only_one
 from drc_deploy.progress import progress
 from drc_deploy.records import parse_json_object
-from drc_deploy.train.candidates import ratio_tag
 from drc_deploy.train.compress import CompressInputs
 from drc_deploy.train.loop.choices import Precision, PruneMethod, SearchMethod
 from drc_deploy.train.loop.evaluation import fingerprints
@@ -30,7 +29,8 @@ from drc_deploy.train.loop.run_folder import run_path
 from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import described
 from drc_deploy.train.pruning.pruning import PruneOptions
-from drc_deploy.train.search_options import SearchOptions
+from drc_deploy.train.search.candidates import ratio_tag
+from drc_deploy.train.search.search_options import SearchOptions
 from drc_deploy.train.stages import prune_file, search_file
 from drc_deploy.widths import WIDTHS_SUFFIX, Target, read_widths
 

@@ -11,7 +11,6 @@ from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.files import check_writable, sha256_of
 from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.only_one import only_one
-from drc_deploy.train.candidates import ratio_tag
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.distillation import load_teacher
 from drc_deploy.train.loop.evaluation import Benchmark
@@ -20,7 +19,8 @@ from drc_deploy.train.loop.options import TrainOptions
 from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import Manifest
 from drc_deploy.train.pruning.pruning import PruneOptions
-from drc_deploy.train.search_options import SearchOptions
+from drc_deploy.train.search.candidates import ratio_tag
+from drc_deploy.train.search.search_options import SearchOptions
 from drc_deploy.train.stages import prune_file, search_file
 from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 

@@ -13,16 +13,16 @@ from drc_deploy.errors import UsageError
 from drc_deploy.files import sha256_of
 from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.models.network import SRNetwork
-from drc_deploy.train.candidates import candidate_widths
-from drc_deploy.train.cost import Budget, budget_for, cost_model
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.state import state_path_of
-from drc_deploy.train.plain_widths import random_widths, uniform_widths, uniform_widths_within
 from drc_deploy.train.pruning.prune import prune_to_widths, pruning_method
 from drc_deploy.train.pruning.pruning import PruneOptions, PruneTask
-from drc_deploy.train.search import Searcher, search_widths
-from drc_deploy.train.search_options import SearchOptions
+from drc_deploy.train.search.candidates import candidate_widths
+from drc_deploy.train.search.cost import Budget, budget_for, cost_model
+from drc_deploy.train.search.plain_widths import random_widths, uniform_widths, uniform_widths_within
+from drc_deploy.train.search.search import Searcher, search_widths
+from drc_deploy.train.search.search_options import SearchOptions
 from drc_deploy.widths import WidthsFile, amount, write_widths
 
 

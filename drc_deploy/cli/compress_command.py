@@ -136,7 +136,7 @@ def _options(
     from drc_deploy.train.compress import CompressOptions
     from drc_deploy.train.loop.options import TrainOptions
     from drc_deploy.train.pruning.pruning import PruneOptions
-    from drc_deploy.train.search_options import SearchOptions
+    from drc_deploy.train.search.search_options import SearchOptions
 
     feeding: dict[str, Any] = {"batch": sampling.batch, "patch": sampling.patch, "seed": sampling.seed}
     return CompressOptions(

@@ -48,9 +48,9 @@ def command(
     from drc_deploy.checkpoint_info import read_checkpoint_info
     from drc_deploy.locate import find_checkpoint
     from drc_deploy.train.compress import compressed_name
-    from drc_deploy.train.search_options import SearchOptions
+    from drc_deploy.train.search.search_options import SearchOptions
+    from drc_deploy.train.search.width_picture import draw_widths
     from drc_deploy.train.stages import search_file
-    from drc_deploy.train.width_picture import draw_widths
 
     order: Literal[1, 2] = 1 if how.pop("order") == "1" else 2
     options = SearchOptions(

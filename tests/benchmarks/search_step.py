@@ -8,13 +8,13 @@ import click
 from drc_deploy.locate import SAMPLES
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.cost import budget_for, cost_model
 from drc_deploy.train.data.folders import open_photographs
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.loop.options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
-from drc_deploy.train.search import Searcher
-from drc_deploy.train.search_options import SearchOptions
+from drc_deploy.train.search.cost import budget_for, cost_model
+from drc_deploy.train.search.search import Searcher
+from drc_deploy.train.search.search_options import SearchOptions
 from drc_deploy.widths import Target
 from tests.benchmarks.turns import median_ms
 

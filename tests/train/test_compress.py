@@ -27,8 +27,8 @@ from drc_deploy.train.loop.options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 from drc_deploy.train.manifest import Manifest
 from drc_deploy.train.pruning.pruning import LayerwisePruning, PruneOptions
-from drc_deploy.train.search import Searcher
-from drc_deploy.train.search_options import SearchOptions
+from drc_deploy.train.search.search import Searcher
+from drc_deploy.train.search.search_options import SearchOptions
 from drc_deploy.widths import read_widths_file
 from tests.train.interruption import interrupt_after
 

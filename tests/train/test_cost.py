@@ -10,7 +10,7 @@ from drc_deploy.errors import UsageError
 from drc_deploy.latency_table import LatencyTable
 from drc_deploy.models.network import ModelSpec, SRNetwork, multiply_adds
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.cost import budget_for, cost_model
+from drc_deploy.train.search.cost import budget_for, cost_model
 from drc_deploy.widths import Target
 
 

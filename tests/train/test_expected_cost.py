@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from drc_deploy.errors import UsageError
-from drc_deploy.train.cost import Budget, CostModel
-from drc_deploy.train.expected_cost import ExpectedCost
+from drc_deploy.train.search.cost import Budget, CostModel
+from drc_deploy.train.search.expected_cost import ExpectedCost
 
 CANDIDATES = torch.tensor([[4, 8, 16, 24, 32]] * 4)
 COST = CostModel("madds", "multiply-adds", 10.0, (((0, 0.0), (32, 32.0)),) * 3 + (((0, 0.0), (32, 128.0)),))

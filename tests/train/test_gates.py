@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from drc_deploy.train.candidates import candidate_widths
-from drc_deploy.train.gates import channel_energy, gated, mixture_gate, ranked
+from drc_deploy.train.search.candidates import candidate_widths
+from drc_deploy.train.search.gates import channel_energy, gated, mixture_gate, ranked
 
 
 def test_gated_convolution_is_the_weighted_sum_of_all_candidates() -> None:

@@ -7,7 +7,7 @@ import pytest
 from drc_deploy.errors import UsageError
 from drc_deploy.train.loop.options import TrainOptions
 from drc_deploy.train.pruning.pruning import PruneOptions
-from drc_deploy.train.search_options import SearchOptions
+from drc_deploy.train.search.search_options import SearchOptions
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from drc_deploy.train.compress import CompressInputs, CompressOptions, compress
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.options import TrainOptions
 from drc_deploy.train.pruning.pruning import PruneOptions
-from drc_deploy.train.search_options import SearchOptions
+from drc_deploy.train.search.search_options import SearchOptions
 from tests.models.plain_network import PlainNetwork
 from tests.train.test_shrink import assert_masked_equals_shrunk
 

@@ -9,12 +9,12 @@ import torch
 from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.cost import budget_for, cost_model
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.choices import SearchMethod
-from drc_deploy.train.search import Searcher, search_widths
-from drc_deploy.train.search_options import SearchOptions
+from drc_deploy.train.search.cost import budget_for, cost_model
+from drc_deploy.train.search.search import Searcher, search_widths
+from drc_deploy.train.search.search_options import SearchOptions
 from drc_deploy.train.stages import search_file
 from drc_deploy.widths import Target, read_widths
 from tests.train.interruption import interrupt_after

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from drc_deploy.errors import UsageError
-from drc_deploy.train.cost import CostModel
-from drc_deploy.train.selection import choose_widths
+from drc_deploy.train.search.cost import CostModel
+from drc_deploy.train.search.selection import choose_widths
 
 
 def problem(seed: int) -> tuple[list[list[float]], list[list[int]], CostModel, float]:

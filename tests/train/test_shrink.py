@@ -10,8 +10,8 @@ from torch import Tensor
 
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import MODELS, build_network
-from drc_deploy.train.gates import gated
 from drc_deploy.train.pruning.shrink import shrink
+from drc_deploy.train.search.gates import gated
 
 
 def random_mask(width: int, generator: torch.Generator) -> list[int]:

@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.search import Searcher
-from drc_deploy.train.search_options import SearchOptions
-from drc_deploy.train.unrolled import unrolled_gradient
+from drc_deploy.train.search.search import Searcher
+from drc_deploy.train.search.search_options import SearchOptions
+from drc_deploy.train.search.unrolled import unrolled_gradient
 
 
 class Toy(nn.Module):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.width_picture import KEPT, draw_widths
+from drc_deploy.train.search.width_picture import KEPT, draw_widths
 from drc_deploy.widths import WidthsFile
 
 

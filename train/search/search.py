@@ -17,16 +17,16 @@ from torch import Tensor, nn
 from drc_deploy.errors import TrainingError
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
-from drc_deploy.train.cost import Budget
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.device import memory_checked
-from drc_deploy.train.expected_cost import ExpectedCost
 from drc_deploy.train.interruption import whole_step
 from drc_deploy.train.loop.state import load_state, save_state
-from drc_deploy.train.search_options import SearchOptions
-from drc_deploy.train.supernet import Supernet
-from drc_deploy.train.unrolled import unrolled_gradient
+from drc_deploy.train.search.cost import Budget
+from drc_deploy.train.search.expected_cost import ExpectedCost
+from drc_deploy.train.search.search_options import SearchOptions
+from drc_deploy.train.search.supernet import Supernet
+from drc_deploy.train.search.unrolled import unrolled_gradient
 
 GRADIENT_CLIP = 5.0
 """Largest norm of the weights' gradient in one step of the search (authors' code)."""

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from drc_deploy.train.cost import Budget
-from drc_deploy.train.selection import choose_widths, spend_rest
+from drc_deploy.train.search.cost import Budget
+from drc_deploy.train.search.selection import choose_widths, spend_rest
 
 EPSILON = 1e-9
 """0.7 * 10 is 6.999... in floating point."""

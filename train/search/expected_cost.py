@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drc_deploy.train.cost import Budget
-from drc_deploy.train.selection import choose_widths, spend_rest
+from drc_deploy.train.search.cost import Budget
+from drc_deploy.train.search.selection import choose_widths, spend_rest
 
 FEEDBACK = 10.0
 """How strongly cost pulls: at a violation of one part in this many, as strongly as the loss."""

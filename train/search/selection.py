@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drc_deploy.errors import UsageError
-from drc_deploy.train.cost import Budget, CostModel
+from drc_deploy.train.search.cost import Budget, CostModel
 from drc_deploy.widths import amount
 
 BUCKETS = 20_000

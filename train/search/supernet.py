@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from drc_deploy.models.network import SRNetwork
-from drc_deploy.train.candidates import candidate_widths
 from drc_deploy.train.device import place, place_images, training_device
-from drc_deploy.train.gates import Replacement, channel_energy, convolve, mixture_gate, ranked, replaced
 from drc_deploy.train.loop.losses import dual_regression_losses
-from drc_deploy.train.search_options import SearchOptions
+from drc_deploy.train.search.candidates import candidate_widths
+from drc_deploy.train.search.gates import Replacement, channel_energy, convolve, mixture_gate, ranked, replaced
+from drc_deploy.train.search.search_options import SearchOptions
 
 
 class Supernet(nn.Module):

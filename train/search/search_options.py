@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from drc_deploy.errors import UsageError
-from drc_deploy.train.candidates import check_ratio
 from drc_deploy.train.loop.choices import SearchMethod
 from drc_deploy.train.loop.limits import check_counts, check_not_negative
+from drc_deploy.train.search.candidates import check_ratio
 from drc_deploy.widths import Target
 
 PAPER_TRAVEL = 2500 * 3e-4
