@@ -52,9 +52,9 @@ def command(
     from drc_deploy.checkpoint_info import read_checkpoint_info
     from drc_deploy.files import write_text
     from drc_deploy.locate import find_trained_checkpoint
-    from drc_deploy.train.ablation import Ablation, AblationOptions, all_cells, find_variants
-    from drc_deploy.train.ablation_tables import tables
     from drc_deploy.train.compress import CompressInputs
+    from drc_deploy.train.experiments.ablation import Ablation, AblationOptions, all_cells, find_variants
+    from drc_deploy.train.experiments.ablation_tables import tables
     from drc_deploy.train.loop.evaluation import find_benchmarks
 
     variants = find_variants(methods)

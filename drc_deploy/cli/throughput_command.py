@@ -10,7 +10,7 @@ from drc_deploy.cli.training_options import FOLDER
 from drc_deploy.train.loop.choices import Precision
 
 if TYPE_CHECKING:
-    from drc_deploy.train.throughput import Throughput
+    from drc_deploy.train.experiments.throughput import Throughput
 
 
 @click.command()
@@ -40,7 +40,7 @@ def command(
     from drc_deploy.models.registry import check_scale
     from drc_deploy.train.data.folders import open_photographs
     from drc_deploy.train.data.png_loader import default_workers
-    from drc_deploy.train.throughput import ThroughputOptions, measure_throughput
+    from drc_deploy.train.experiments.throughput import ThroughputOptions, measure_throughput
 
     check_scale(model, scale)
     photographs = open_photographs(data).usable(scale, patch)

@@ -12,10 +12,10 @@ from drc_deploy.latency_table import LatencyTable
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
 from drc_deploy.only_one import only_one
-from drc_deploy.train.ablation import VARIANTS, Ablation, AblationOptions, Cell, all_cells, find_variants
-from drc_deploy.train.ablation_tables import tables
 from drc_deploy.train.compress import CompressInputs
 from drc_deploy.train.data.photographs import Photographs
+from drc_deploy.train.experiments.ablation import VARIANTS, Ablation, AblationOptions, Cell, all_cells, find_variants
+from drc_deploy.train.experiments.ablation_tables import tables
 from drc_deploy.train.loop.trainer import Trainer
 from tests.train.interruption import interrupt_after
 

@@ -13,11 +13,11 @@ from drc_deploy.locate import SAMPLES, sample_images
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
 from drc_deploy.resize import resize_bicubic
-from drc_deploy.train import peak
 from drc_deploy.train.data import png_loader
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.data.png_loader import png_batches, write_pngs
-from drc_deploy.train.throughput import ThroughputOptions, measure_throughput
+from drc_deploy.train.experiments import peak
+from drc_deploy.train.experiments.throughput import ThroughputOptions, measure_throughput
 
 
 @pytest.fixture(autouse=True)

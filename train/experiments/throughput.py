@@ -20,10 +20,10 @@ from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.data.png_loader import png_batches, write_pngs
 from drc_deploy.train.device import memory_checked, training_device
+from drc_deploy.train.experiments.peak import measure_peak
 from drc_deploy.train.loop.choices import Precision
 from drc_deploy.train.loop.options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
-from drc_deploy.train.peak import measure_peak
 
 Update = Callable[[Sequence[Tensor]], None]
 

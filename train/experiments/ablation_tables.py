@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from drc_deploy.train.ablation import VARIANTS
+from drc_deploy.train.experiments.ablation import VARIANTS
 
 TABLES = (
     ("Pruning methods (as Table 2)", ("cp", "thinet", "dcp", "srp", "drc")),
