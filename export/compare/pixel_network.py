@@ -1,4 +1,4 @@
-"""TODO-DOC pixel_network."""
+"""A network as a user runs it: pixels in and pixels out, with rounding and clipping."""
 
 from torch import Tensor, nn
 

@@ -1,4 +1,4 @@
-"""TODO-DOC host."""
+"""How much memory this process may take, and how many cores it may use."""
 
 import os
 from dataclasses import dataclass
