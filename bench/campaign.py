@@ -16,7 +16,7 @@ from drc_deploy.bench import crops, quality, verdict
 from drc_deploy.bench.contest import Contest, Contestant, Extent
 from drc_deploy.bench.crops import Choice, ErrorMaps
 from drc_deploy.bench.intervals import FEWEST_ROUNDS
-from drc_deploy.bench.machine import Machine, describe_machine
+from drc_deploy.bench.machine.machine import Machine, describe_machine
 from drc_deploy.bench.peers.rivals import RivalOptions, Rivals
 from drc_deploy.bench.quality import ImageQuality
 from drc_deploy.bench.report import CROPS_FOLDER, Baseline, CropStrip, EngineResult, Report, Settings, Tile

@@ -11,9 +11,9 @@ from drc_deploy.bench.engine_timing import EngineRound, StreamRound
 from drc_deploy.bench.fidelity import DifferenceSum, TorchAgreement
 from drc_deploy.bench.latency import Latency, summarise
 from drc_deploy.bench.layers import not_told
+from drc_deploy.bench.machine.memory import read_shared, split_memory
 from drc_deploy.bench.measured_file import MeasuredFile
 from drc_deploy.bench.measurement import Measurement, summarise_engine, summarise_streams
-from drc_deploy.bench.memory_split import read_shared, split_memory
 from drc_deploy.bench.quality import ImageQuality, score_pair
 from drc_deploy.bench.quality import summarise as summarise_quality
 from drc_deploy.bench.report import EngineResult, NotMeasured

@@ -14,7 +14,7 @@ from drc_deploy.bench.engine_timing import EngineRound, StreamRound, Workload
 from drc_deploy.bench.fidelity import SeamError, TorchAgreement
 from drc_deploy.bench.intervals import Interval, centre, signed_rank_interval
 from drc_deploy.bench.latency import Latency, round_medians, summarise
-from drc_deploy.bench.memory_split import MemorySplit
+from drc_deploy.bench.machine.memory import MemorySplit
 from drc_deploy.bench.stability import Stability
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from drc_deploy import records
 from drc_deploy.bench.head_to_head import Comparison
 from drc_deploy.bench.latency import Latency
 from drc_deploy.bench.layers import LayerProfile
-from drc_deploy.bench.machine import Machine
+from drc_deploy.bench.machine.machine import Machine
+from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.measurement import Measurement
-from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.peers.result import PeerResult
 from drc_deploy.bench.quality import Quality
 from drc_deploy.bench.remote_origin import RemoteOrigin

@@ -19,8 +19,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 from drc_deploy.bench.engine_timing import EngineRound, EngineTimer, StreamRound, Workload
 from drc_deploy.bench.fidelity import SeamError, measure_seam
 from drc_deploy.bench.layers import LayerProfile, profile_layers
-from drc_deploy.bench.memory import DeviceMemory, Reading, peak_host_memory
-from drc_deploy.bench.memory_split import used_bytes
+from drc_deploy.bench.machine.memory import DeviceMemory, Reading, peak_host_memory, used_bytes
 from drc_deploy.bench.timing import Budget, Round, WarmUp, time_runs, warm_up
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import DrcDeployError

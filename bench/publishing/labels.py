@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from drc_deploy.bench.memory import is_gpu
+from drc_deploy.bench.machine.memory import is_gpu
 from drc_deploy.bench.report import Report
 
 

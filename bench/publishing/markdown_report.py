@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from drc_deploy.bench.console import MIB, STAR, decibels
-from drc_deploy.bench.memory import Reading
+from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.publishing.labels import machine_labels
 from drc_deploy.bench.publishing.markdown import code, prose, table
 from drc_deploy.bench.report import Baseline, EngineResult, Report

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from drc_deploy.bench.console import MIB, decibels
-from drc_deploy.bench.memory import Reading
+from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.page_figures import GIB, chip
 from drc_deploy.bench.publishing.crop_files import merge_crops
 from drc_deploy.bench.publishing.labels import machine_labels

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from drc_deploy.bench import campaign
 from drc_deploy.bench.campaign import BenchOptions
-from drc_deploy.bench.machine import describe_machine
+from drc_deploy.bench.machine.machine import describe_machine
 from drc_deploy.bench.report import NotMeasured, Report
 from drc_deploy.bench.subjects import Subject, find_subjects
 from drc_deploy.bench.suite.halves import NO_HALVES, Halves, ask_torch

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from drc_deploy import __version__, records
 from drc_deploy.bench.campaign import BenchOptions
-from drc_deploy.bench.machine import Machine
+from drc_deploy.bench.machine.machine import Machine
 from drc_deploy.bench.peers.catalogue import LIBRARIES
 from drc_deploy.bench.report import Report, read_report
 from drc_deploy.bench.suite.matrix import PlannedCase

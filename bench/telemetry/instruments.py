@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from drc_deploy.bench.nvidia_smi import Query, run_query
+from drc_deploy.bench.machine.nvidia_smi import Query, run_query
 from drc_deploy.bench.telemetry.clocks import find_cpu_clock, find_gpu_clock
 from drc_deploy.bench.telemetry.commands import Follow, Run, follow_command, run_command
 from drc_deploy.bench.telemetry.jetson import Release, jetson_release

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Callable, Sequence
 
-from drc_deploy.bench.nvidia_smi import Query, parse_number
+from drc_deploy.bench.machine.nvidia_smi import Query, parse_number
 from drc_deploy.bench.telemetry.sensors import Found, Meter, Probe, Sensor, Source
 from drc_deploy.bench.telemetry.trace import Kind
 from drc_deploy.errors import MissingDependencyError

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from drc_deploy.bench.memory import is_gpu
+from drc_deploy.bench.machine.memory import is_gpu
 from drc_deploy.bench.telemetry.energy import Energy, engine_energy
 from drc_deploy.bench.telemetry.power_state import PowerState
 from drc_deploy.bench.telemetry.sensors import Meter, Sensor

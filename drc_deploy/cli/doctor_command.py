@@ -11,8 +11,8 @@ from drc_deploy.cli import options
 @options.json_option
 def command(as_json: bool) -> None:
     """Tell which backends this machine can use and, for each that it cannot, why and what to install."""
-    from drc_deploy.bench.doctor import examine, findings_text
-    from drc_deploy.bench.machine import describe_machine, machine_text
+    from drc_deploy.bench.machine.doctor import examine, findings_text
+    from drc_deploy.bench.machine.machine import describe_machine, machine_text
 
     machine, findings = describe_machine(), examine()
     result = {

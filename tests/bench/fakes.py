@@ -15,10 +15,9 @@ from drc_deploy.bench.conditions import Conditions
 from drc_deploy.bench.engine_timing import EngineRound, StreamRound, Workload
 from drc_deploy.bench.fidelity import Difference, SeamError, TorchAgreement
 from drc_deploy.bench.latency import Latency
-from drc_deploy.bench.machine import Machine
+from drc_deploy.bench.machine.machine import Machine
+from drc_deploy.bench.machine.memory import Reading, split_memory
 from drc_deploy.bench.measurement import Measurement, summarise_engine, summarise_streams
-from drc_deploy.bench.memory import Reading
-from drc_deploy.bench.memory_split import split_memory
 from drc_deploy.bench.report import Baseline, CropStrip, EngineResult, NotMeasured, Report, Settings, Tile
 from drc_deploy.bench.stability import judge
 from drc_deploy.bench.telemetry.power_state import PowerState

@@ -9,7 +9,7 @@ from drc_deploy.bench.comparison.limits import find_crossings, parse_limits
 from drc_deploy.bench.comparison.matching import match_engines
 from drc_deploy.bench.comparison.text import comparison_text
 from drc_deploy.bench.latency import summarise
-from drc_deploy.bench.memory import Reading
+from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.report import Baseline, NotMeasured, Report
 from drc_deploy.errors import InputError, UsageError
 from tests.bench import fakes

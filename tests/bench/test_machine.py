@@ -2,8 +2,8 @@ from pathlib import Path
 
 import numpy as np
 
-from drc_deploy.bench.machine import describe_machine, machine_text
-from drc_deploy.bench.memory import DeviceMemory, is_gpu, peak_host_memory
+from drc_deploy.bench.machine.machine import describe_machine, machine_text
+from drc_deploy.bench.machine.memory import DeviceMemory, is_gpu, peak_host_memory
 from drc_deploy.errors import MissingDependencyError
 from drc_deploy.proc_files import cpu_flags
 

@@ -1,6 +1,6 @@
 import pytest
 
-from drc_deploy.bench.nvidia_smi import Gpu, query_gpus, query_used_bytes
+from drc_deploy.bench.machine.nvidia_smi import Gpu, query_gpus, query_used_bytes
 from drc_deploy.errors import MissingDependencyError
 
 DESKTOP = "NVIDIA GeForce RTX 4090, 560.35.03, 8.9, 24564, 450.00, 3120\n"

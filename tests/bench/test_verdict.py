@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
+from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.measured_text import comparison_text
-from drc_deploy.bench.memory import Reading
 from drc_deploy.bench.peers.result import PeerResult
 from drc_deploy.bench.report import EngineResult
 from drc_deploy.bench.verdict import by_latency, comparisons, find_warnings, gain_over_bicubic, summarise

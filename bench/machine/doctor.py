@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from drc_deploy.bench.machine import usable_cores
-from drc_deploy.bench.probes import PROBES, Finding
+from drc_deploy.bench.machine.machine import usable_cores
+from drc_deploy.bench.machine.probes import PROBES, Finding
 
 TIMEOUT_S = 120.0
 
@@ -22,7 +22,7 @@ def run_probe(library: str) -> "subprocess.CompletedProcess[str]":
     Raises:
         subprocess.TimeoutExpired: it did not end.
     """
-    command = [sys.executable, "-m", "drc_deploy.bench.probes", library]
+    command = [sys.executable, "-m", "drc_deploy.bench.machine.probes", library]
     return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 

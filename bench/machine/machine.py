@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from drc_deploy.bench.nvidia_smi import Gpu, Query, query_gpus, run_query
+from drc_deploy.bench.machine.nvidia_smi import Gpu, Query, query_gpus, run_query
 from drc_deploy.errors import MissingDependencyError
 from drc_deploy.proc_files import colon_lines, cpu_name, read_text
 
