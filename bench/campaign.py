@@ -17,13 +17,13 @@ from drc_deploy.bench.contest import Contest, Contestant, Extent
 from drc_deploy.bench.crops import Choice, ErrorMaps
 from drc_deploy.bench.intervals import FEWEST_ROUNDS
 from drc_deploy.bench.machine.machine import Machine, describe_machine
+from drc_deploy.bench.machine.telemetry.instruments import find_instruments
+from drc_deploy.bench.machine.telemetry.summary import Telemetry, engine_warnings
 from drc_deploy.bench.peers.rivals import RivalOptions, Rivals
 from drc_deploy.bench.quality import ImageQuality
 from drc_deploy.bench.report import CROPS_FOLDER, Baseline, CropStrip, EngineResult, Report, Settings, Tile
 from drc_deploy.bench.stopping import GentleStop
 from drc_deploy.bench.subjects import ImageSet, Subject, find_subjects, fit_to_size
-from drc_deploy.bench.telemetry.instruments import find_instruments
-from drc_deploy.bench.telemetry.summary import Telemetry, engine_warnings
 from drc_deploy.bench.telemetry.watch import OpenInstruments, Watch
 from drc_deploy.bench.timing import Budget
 from drc_deploy.bench.torch_reference import TorchReferences

@@ -10,13 +10,13 @@ from drc_deploy.bench.latency import Latency
 from drc_deploy.bench.layers import LayerProfile
 from drc_deploy.bench.machine.machine import Machine
 from drc_deploy.bench.machine.memory import Reading
+from drc_deploy.bench.machine.telemetry.summary import EngineTelemetry, Telemetry
 from drc_deploy.bench.measurement import Measurement
 from drc_deploy.bench.peers.result import PeerResult
 from drc_deploy.bench.quality import Quality
 from drc_deploy.bench.remote_origin import RemoteOrigin
 from drc_deploy.bench.report_checks import check_report
 from drc_deploy.bench.suite.record import Case, Suite
-from drc_deploy.bench.telemetry.summary import EngineTelemetry, Telemetry
 from drc_deploy.bench.timing import WarmUp
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import ArtefactError

@@ -175,8 +175,8 @@ def probe_onnx() -> list[Finding]:
 
 def probe_telemetry() -> list[Finding]:
     """Look for everything that a benchmark can sample beside its run."""
-    from drc_deploy.bench.telemetry.instruments import find_instruments
-    from drc_deploy.bench.telemetry.summary import WORDS, missing_kinds, sensors_of
+    from drc_deploy.bench.machine.telemetry.instruments import find_instruments
+    from drc_deploy.bench.machine.telemetry.summary import WORDS, missing_kinds, sensors_of
 
     instruments = find_instruments()
     instruments.close()

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from html import escape
 
+from drc_deploy.bench.machine.telemetry.power_state import power_state_text
+from drc_deploy.bench.machine.telemetry.summary import EngineTelemetry, Telemetry
+from drc_deploy.bench.machine.telemetry.trace import Kind, Series, Trace, Track, samples_within
 from drc_deploy.bench.page_figures import COLOURS, NARROW_PX, WIDE_PX, chip, definitions
 from drc_deploy.bench.report import EngineResult, Report
 from drc_deploy.bench.sections.trace_chart import Line, Panel, Shade, rates, traces
-from drc_deploy.bench.telemetry.power_state import power_state_text
-from drc_deploy.bench.telemetry.summary import EngineTelemetry, Telemetry
-from drc_deploy.bench.telemetry.trace import Kind, Series, Trace, Track, samples_within
 from drc_deploy.bench.verdict import by_latency
 
 MAX_LINES = 4

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from drc_deploy.bench.axes import Axis, fit_axis
 from drc_deploy.bench.charts import svg
-from drc_deploy.bench.telemetry.trace import Window
+from drc_deploy.bench.machine.telemetry.trace import Window
 
 PANEL_PX, GAP_PX, FOOT_PX, LEFT_PX = 120, 34, 42, 46
 MAX_POINTS = 400

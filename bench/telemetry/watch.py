@@ -4,10 +4,16 @@ import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from drc_deploy.bench.telemetry.instruments import Instruments, find_instruments
-from drc_deploy.bench.telemetry.sampler import Sampler
-from drc_deploy.bench.telemetry.summary import EngineTelemetry, Telemetry, describe, missing_kinds, summarise_engine
-from drc_deploy.bench.telemetry.trace import Window
+from drc_deploy.bench.machine.telemetry.instruments import Instruments, find_instruments
+from drc_deploy.bench.machine.telemetry.sampler import Sampler
+from drc_deploy.bench.machine.telemetry.summary import (
+    EngineTelemetry,
+    Telemetry,
+    describe,
+    missing_kinds,
+    summarise_engine,
+)
+from drc_deploy.bench.machine.telemetry.trace import Window
 from drc_deploy.bench.timing import Round
 
 IDLE_S = 2.0

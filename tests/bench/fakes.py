@@ -17,14 +17,14 @@ from drc_deploy.bench.fidelity import Difference, SeamError, TorchAgreement
 from drc_deploy.bench.latency import Latency
 from drc_deploy.bench.machine.machine import Machine
 from drc_deploy.bench.machine.memory import Reading, split_memory
+from drc_deploy.bench.machine.telemetry.power_state import PowerState
+from drc_deploy.bench.machine.telemetry.sensors import Meter
+from drc_deploy.bench.machine.telemetry.summary import Telemetry
+from drc_deploy.bench.machine.telemetry.summary import summarise_engine as summarise_telemetry
+from drc_deploy.bench.machine.telemetry.trace import Series, Trace, Track
 from drc_deploy.bench.measurement import Measurement, summarise_engine, summarise_streams
 from drc_deploy.bench.report import Baseline, CropStrip, EngineResult, NotMeasured, Report, Settings, Tile
 from drc_deploy.bench.stability import judge
-from drc_deploy.bench.telemetry.power_state import PowerState
-from drc_deploy.bench.telemetry.sensors import Meter
-from drc_deploy.bench.telemetry.summary import Telemetry
-from drc_deploy.bench.telemetry.summary import summarise_engine as summarise_telemetry
-from drc_deploy.bench.telemetry.trace import Series, Trace, Track
 from drc_deploy.bench.timing import WarmUp
 from drc_deploy.bench.worker import Engine
 from drc_deploy.engine_info import EngineInfo, Precision

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from drc_deploy.bench import latency
+from drc_deploy.bench.machine.telemetry.energy import Energy
+from drc_deploy.bench.machine.telemetry.power_state import PowerState
+from drc_deploy.bench.machine.telemetry.summary import EngineTelemetry, Telemetry
+from drc_deploy.bench.machine.telemetry.trace import Trace
 from drc_deploy.bench.peers.result import PeerResult
 from drc_deploy.bench.report import EngineResult, Report, Settings, write_report
-from drc_deploy.bench.telemetry.energy import Energy
-from drc_deploy.bench.telemetry.power_state import PowerState
-from drc_deploy.bench.telemetry.summary import EngineTelemetry, Telemetry
-from drc_deploy.bench.telemetry.trace import Trace
 from tests.bench import fakes
 
 STEADY = [1.00, 1.01, 0.99, 1.02, 1.00, 0.98, 1.01, 0.995]

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import click
 
+from drc_deploy.bench.machine.telemetry.instruments import find_instruments
+from drc_deploy.bench.machine.telemetry.sampler import Sampler
+from drc_deploy.bench.machine.telemetry.trace import Track
 from drc_deploy.bench.subjects import fit_to_size
-from drc_deploy.bench.telemetry.instruments import find_instruments
-from drc_deploy.bench.telemetry.sampler import Sampler
-from drc_deploy.bench.telemetry.trace import Track
 from drc_deploy.bench.timing import Budget
 from drc_deploy.bench.worker import EngineProcess, OpenFile, Session
 from drc_deploy.locate import SHIPPED, sample_images

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drc_deploy.bench.telemetry.energy import (
+from drc_deploy.bench.machine.telemetry.energy import (
     Energy,
     engine_energy,
     integrate_counter,
     integrate_power,
     mean_power,
 )
-from drc_deploy.bench.telemetry.sensors import Meter
+from drc_deploy.bench.machine.telemetry.sensors import Meter
 from tests.bench.telemetry.trees import series, trace
 
 NAN = float("nan")

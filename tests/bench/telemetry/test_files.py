@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.telemetry.clocks import find_cpu_clock, find_gpu_clock
-from drc_deploy.bench.telemetry.limits import find_limits
-from drc_deploy.bench.telemetry.rails import find_rails, total_meter
-from drc_deploy.bench.telemetry.rapl import find_rapl
-from drc_deploy.bench.telemetry.sensors import Found, Probe, Source
-from drc_deploy.bench.telemetry.temperatures import find_temperatures
+from drc_deploy.bench.machine.telemetry.clocks import find_cpu_clock, find_gpu_clock
+from drc_deploy.bench.machine.telemetry.limits import find_limits
+from drc_deploy.bench.machine.telemetry.rails import find_rails, total_meter
+from drc_deploy.bench.machine.telemetry.rapl import find_rapl
+from drc_deploy.bench.machine.telemetry.sensors import Found, Probe, Source
+from drc_deploy.bench.machine.telemetry.temperatures import find_temperatures
 from tests.bench.telemetry.trees import build_tree
 
 

@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.telemetry.commands import Lines
-from drc_deploy.bench.telemetry.instruments import System, find_instruments
-from drc_deploy.bench.telemetry.summary import Telemetry, choose_meter, describe, missing_kinds, summarise_engine
-from drc_deploy.bench.telemetry.trace import Trace
+from drc_deploy.bench.machine.telemetry.commands import Lines
+from drc_deploy.bench.machine.telemetry.instruments import System, find_instruments
+from drc_deploy.bench.machine.telemetry.summary import (
+    Telemetry,
+    choose_meter,
+    describe,
+    missing_kinds,
+    summarise_engine,
+)
+from drc_deploy.bench.machine.telemetry.trace import Trace
 from tests.bench.telemetry.fake_nvml import EVERY_GPU_CALL, FakeNvml
 from tests.bench.telemetry.trees import FIXTURES, bare_system, build_tree
 

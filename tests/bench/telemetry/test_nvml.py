@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from drc_deploy.bench.telemetry import nvml as module
-from drc_deploy.bench.telemetry.nvml import GpuLimits, Nvml, gpu_limits, limit_bits, load_nvml, open_nvml
-from drc_deploy.bench.telemetry.sensors import Source
+from drc_deploy.bench.machine.telemetry import nvml as module
+from drc_deploy.bench.machine.telemetry.nvml import GpuLimits, Nvml, gpu_limits, limit_bits, load_nvml, open_nvml
+from drc_deploy.bench.machine.telemetry.sensors import Source
 from drc_deploy.errors import MissingDependencyError
 from tests.bench.telemetry.fake_nvml import EVERY_GPU_CALL, FakeNvml
 from tests.bench.telemetry.trees import FIXTURES

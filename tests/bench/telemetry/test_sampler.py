@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.telemetry.rails import find_rails
-from drc_deploy.bench.telemetry.sampler import Sampler
-from drc_deploy.bench.telemetry.sensors import Probe, Sensor, Source
-from drc_deploy.bench.telemetry.trace import Trace
+from drc_deploy.bench.machine.telemetry.rails import find_rails
+from drc_deploy.bench.machine.telemetry.sampler import Sampler
+from drc_deploy.bench.machine.telemetry.sensors import Probe, Sensor, Source
+from drc_deploy.bench.machine.telemetry.trace import Trace
 from tests.bench.telemetry.trees import build_tree, source_of
 
 
@@ -87,7 +87,7 @@ def test_a_source_that_ends_or_breaks_is_told_and_ends_nothing_else(error: Excep
 
 
 def test_a_driver_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drc_deploy.bench.telemetry.sampler.JOIN_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("drc_deploy.bench.machine.telemetry.sampler.JOIN_TIMEOUT_S", 0.1)
     release = threading.Event()
 
     def hang() -> float:

@@ -1,6 +1,6 @@
 import pytest
 
-from drc_deploy.bench.telemetry.smi import open_smi
+from drc_deploy.bench.machine.telemetry.smi import open_smi
 from drc_deploy.errors import MissingDependencyError
 from tests.bench.telemetry.trees import absent
 

@@ -2,9 +2,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from drc_deploy.bench.telemetry.commands import Lines, follow_command, run_command
-from drc_deploy.bench.telemetry.rails import total_meter
-from drc_deploy.bench.telemetry.tegrastats import Values, open_tegrastats, parse_line
+from drc_deploy.bench.machine.telemetry.commands import Lines, follow_command, run_command
+from drc_deploy.bench.machine.telemetry.rails import total_meter
+from drc_deploy.bench.machine.telemetry.tegrastats import Values, open_tegrastats, parse_line
 from drc_deploy.errors import MissingDependencyError
 from tests.bench.telemetry.trees import FIXTURES
 
@@ -127,7 +127,7 @@ def test_programs_that_are_missing_fail_or_hang_are_told(monkeypatch: pytest.Mon
         run_command(["no-such-program"])
     with pytest.raises(MissingDependencyError, match="sh failed: not as root"):
         run_command(["sh", "-c", "echo not as root. >&2; exit 1"])
-    monkeypatch.setattr("drc_deploy.bench.telemetry.commands.TIMEOUT_S", 0.1)
+    monkeypatch.setattr("drc_deploy.bench.machine.telemetry.commands.TIMEOUT_S", 0.1)
     with pytest.raises(MissingDependencyError, match="did not answer"):
         run_command(["sleep", "5"])
 
@@ -140,6 +140,6 @@ def test_a_program_that_goes_on_is_ended() -> None:
 
 
 def test_a_program_that_prints_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drc_deploy.bench.telemetry.tegrastats.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("drc_deploy.bench.machine.telemetry.tegrastats.TIMEOUT_S", 0.2)
     with pytest.raises(MissingDependencyError, match="no line that is known"):
         open_tegrastats(lambda command: follow_command(["sh", "-c", "sleep 30; echo late"]), known=())

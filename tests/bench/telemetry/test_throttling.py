@@ -1,6 +1,6 @@
 import pytest
 
-from drc_deploy.bench.telemetry.throttling import clock_drops, throttle_reasons
+from drc_deploy.bench.machine.telemetry.throttling import clock_drops, throttle_reasons
 from tests.bench.telemetry.trees import series, trace
 
 TIMES = [index / 10 for index in range(10)]

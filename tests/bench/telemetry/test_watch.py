@@ -10,12 +10,12 @@ import pytest
 
 from drc_deploy.bench.campaign import BenchOptions, run_bench
 from drc_deploy.bench.console import report_table
+from drc_deploy.bench.machine.telemetry.instruments import Instruments
+from drc_deploy.bench.machine.telemetry.sensors import Meter
+from drc_deploy.bench.machine.telemetry.summary import engine_warnings
+from drc_deploy.bench.machine.telemetry.throttling import ClockDrop
 from drc_deploy.bench.report import Report, read_report, write_report
 from drc_deploy.bench.telemetry import watch
-from drc_deploy.bench.telemetry.instruments import Instruments
-from drc_deploy.bench.telemetry.sensors import Meter
-from drc_deploy.bench.telemetry.summary import engine_warnings
-from drc_deploy.bench.telemetry.throttling import ClockDrop
 from drc_deploy.errors import DrcDeployError
 from tests.bench import fakes
 from tests.bench.fakes import OpenFake

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from drc_deploy.bench.telemetry.commands import Lines
-from drc_deploy.bench.telemetry.instruments import Instruments, System
-from drc_deploy.bench.telemetry.power_state import PowerState
-from drc_deploy.bench.telemetry.sensors import Meter, Sensor, Source, single
-from drc_deploy.bench.telemetry.trace import UNITS, Kind, Part, Series, Trace, Track
+from drc_deploy.bench.machine.telemetry.commands import Lines
+from drc_deploy.bench.machine.telemetry.instruments import Instruments, System
+from drc_deploy.bench.machine.telemetry.power_state import PowerState
+from drc_deploy.bench.machine.telemetry.sensors import Meter, Sensor, Source, single
+from drc_deploy.bench.machine.telemetry.trace import UNITS, Kind, Part, Series, Trace, Track
 from drc_deploy.errors import MissingDependencyError
 
 FIXTURES = Path(__file__).parent.parent / "fixtures/telemetry"

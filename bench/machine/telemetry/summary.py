@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from drc_deploy.bench.machine.memory import is_gpu
-from drc_deploy.bench.telemetry.energy import Energy, engine_energy
-from drc_deploy.bench.telemetry.power_state import PowerState
-from drc_deploy.bench.telemetry.sensors import Meter, Sensor
-from drc_deploy.bench.telemetry.throttling import ClockDrop, clock_drops, throttle_reasons
-from drc_deploy.bench.telemetry.trace import Kind, Part, Trace, Window, samples_within
+from drc_deploy.bench.machine.telemetry.energy import Energy, engine_energy
+from drc_deploy.bench.machine.telemetry.power_state import PowerState
+from drc_deploy.bench.machine.telemetry.sensors import Meter, Sensor
+from drc_deploy.bench.machine.telemetry.throttling import ClockDrop, clock_drops, throttle_reasons
+from drc_deploy.bench.machine.telemetry.trace import Kind, Part, Trace, Window, samples_within
 
 WORDS: dict[Kind, str] = {
     "power": "power",

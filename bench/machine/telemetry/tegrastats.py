@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Container, Iterable
 from threading import Timer
 
-from drc_deploy.bench.telemetry.commands import TIMEOUT_S, Follow, Lines
-from drc_deploy.bench.telemetry.rails import UNUSED
-from drc_deploy.bench.telemetry.sensors import FAST_PERIOD_S, Probe, Sensor, Source
-from drc_deploy.bench.telemetry.trace import Kind, Part
+from drc_deploy.bench.machine.telemetry.commands import TIMEOUT_S, Follow, Lines
+from drc_deploy.bench.machine.telemetry.rails import UNUSED
+from drc_deploy.bench.machine.telemetry.sensors import FAST_PERIOD_S, Probe, Sensor, Source
+from drc_deploy.bench.machine.telemetry.trace import Kind, Part
 from drc_deploy.errors import MissingDependencyError
 
 COMMAND = ("tegrastats", "--interval", str(round(1000 * FAST_PERIOD_S)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from drc_deploy.bench.telemetry.trace import Kind, Part
+from drc_deploy.bench.machine.telemetry.trace import Kind, Part
 from drc_deploy.errors import DrcDeployError
 
 FAST_PERIOD_S = 0.1

@@ -3,7 +3,16 @@
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from drc_deploy.bench.telemetry.sensors import Found, Meter, Probe, Sensor, answers, file_number, scaled_file, single
+from drc_deploy.bench.machine.telemetry.sensors import (
+    Found,
+    Meter,
+    Probe,
+    Sensor,
+    answers,
+    file_number,
+    scaled_file,
+    single,
+)
 from drc_deploy.proc_files import read_text
 
 CHANNELS = (1, 2, 3)

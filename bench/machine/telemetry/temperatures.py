@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from drc_deploy.bench.telemetry.sensors import Found, Probe, Sensor, file_number, numbered, scaled_file, single
-from drc_deploy.bench.telemetry.trace import Part
+from drc_deploy.bench.machine.telemetry.sensors import Found, Probe, Sensor, file_number, numbered, scaled_file, single
+from drc_deploy.bench.machine.telemetry.trace import Part
 from drc_deploy.proc_files import read_text
 
 OFF_MILLIDEGREES = -256000.0

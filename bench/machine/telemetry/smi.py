@@ -4,8 +4,8 @@ import csv
 from collections.abc import Callable, Sequence
 
 from drc_deploy.bench.machine.nvidia_smi import Query, parse_number
-from drc_deploy.bench.telemetry.sensors import Found, Meter, Probe, Sensor, Source
-from drc_deploy.bench.telemetry.trace import Kind
+from drc_deploy.bench.machine.telemetry.sensors import Found, Meter, Probe, Sensor, Source
+from drc_deploy.bench.machine.telemetry.trace import Kind
 from drc_deploy.errors import MissingDependencyError
 
 PERIOD_S = 1.0

@@ -4,18 +4,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drc_deploy.bench.machine.nvidia_smi import Query, run_query
-from drc_deploy.bench.telemetry.clocks import find_cpu_clock, find_gpu_clock
-from drc_deploy.bench.telemetry.commands import Follow, Run, follow_command, run_command
-from drc_deploy.bench.telemetry.jetson import Release, jetson_release
-from drc_deploy.bench.telemetry.limits import find_limits
-from drc_deploy.bench.telemetry.nvml import GpuLimits, LoadNvml, Nvml, gpu_limits, load_nvml, open_nvml
-from drc_deploy.bench.telemetry.power_state import PowerState, read_power_state
-from drc_deploy.bench.telemetry.rails import find_rails, total_meter
-from drc_deploy.bench.telemetry.rapl import find_rapl
-from drc_deploy.bench.telemetry.sensors import FAST_PERIOD_S, Found, Meter, Sensor, Source
-from drc_deploy.bench.telemetry.smi import open_smi
-from drc_deploy.bench.telemetry.tegrastats import open_tegrastats
-from drc_deploy.bench.telemetry.temperatures import find_temperatures
+from drc_deploy.bench.machine.telemetry.clocks import find_cpu_clock, find_gpu_clock
+from drc_deploy.bench.machine.telemetry.commands import Follow, Run, follow_command, run_command
+from drc_deploy.bench.machine.telemetry.jetson import Release, jetson_release
+from drc_deploy.bench.machine.telemetry.limits import find_limits
+from drc_deploy.bench.machine.telemetry.nvml import GpuLimits, LoadNvml, Nvml, gpu_limits, load_nvml, open_nvml
+from drc_deploy.bench.machine.telemetry.power_state import PowerState, read_power_state
+from drc_deploy.bench.machine.telemetry.rails import find_rails, total_meter
+from drc_deploy.bench.machine.telemetry.rapl import find_rapl
+from drc_deploy.bench.machine.telemetry.sensors import FAST_PERIOD_S, Found, Meter, Sensor, Source
+from drc_deploy.bench.machine.telemetry.smi import open_smi
+from drc_deploy.bench.machine.telemetry.tegrastats import open_tegrastats
+from drc_deploy.bench.machine.telemetry.temperatures import find_temperatures
 from drc_deploy.errors import MissingDependencyError
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drc_deploy.bench.telemetry.trace import Part, Samples, Trace, Window, samples_within
+from drc_deploy.bench.machine.telemetry.trace import Part, Samples, Trace, Window, samples_within
 
 CLOCK_DROP = 0.05
 """A clock that fell by more than this part while it was at work was held back."""

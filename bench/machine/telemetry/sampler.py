@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from threading import Event, Thread
 from types import TracebackType
 
-from drc_deploy.bench.telemetry.sensors import Source
-from drc_deploy.bench.telemetry.trace import UNITS, Series, Trace, Track
+from drc_deploy.bench.machine.telemetry.sensors import Source
+from drc_deploy.bench.machine.telemetry.trace import UNITS, Series, Trace, Track
 
 JOIN_TIMEOUT_S = 2.0
 """A driver that does not answer is not waited for: the threads are daemons."""

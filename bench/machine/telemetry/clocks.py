@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from drc_deploy.bench.telemetry.sensors import Found, Probe, Sensor, answers, file_number, scaled_file, single
+from drc_deploy.bench.machine.telemetry.sensors import Found, Probe, Sensor, answers, file_number, scaled_file, single
 
 MOST_POLICIES = 16
 """Reading a core's clock may interrupt that core: not all of a large machine."""

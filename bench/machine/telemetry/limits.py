@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from drc_deploy.bench.telemetry.sensors import Found, Probe, Sensor, answers, file_number, rising_file, single
+from drc_deploy.bench.machine.telemetry.sensors import Found, Probe, Sensor, answers, file_number, rising_file, single
 from drc_deploy.proc_files import read_text
 
 ALERTS = ("-throttle-alert", "hot-surface-alert")

@@ -3,7 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from drc_deploy.bench.telemetry.sensors import Found, Meter, Probe, Sensor, answers, file_number, numbered, single
+from drc_deploy.bench.machine.telemetry.sensors import (
+    Found,
+    Meter,
+    Probe,
+    Sensor,
+    answers,
+    file_number,
+    numbered,
+    single,
+)
 from drc_deploy.proc_files import read_text
 
 

@@ -4,7 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from drc_deploy.bench.telemetry.sensors import FAST_PERIOD_S, Found, Meter, Probe, Sensor, Source, answers, single
+from drc_deploy.bench.machine.telemetry.sensors import (
+    FAST_PERIOD_S,
+    Found,
+    Meter,
+    Probe,
+    Sensor,
+    Source,
+    answers,
+    single,
+)
 from drc_deploy.errors import MissingDependencyError
 
 LIMITS = {

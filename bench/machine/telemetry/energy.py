@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drc_deploy.bench.telemetry.sensors import Meter
-from drc_deploy.bench.telemetry.trace import Samples, Trace, Window
+from drc_deploy.bench.machine.telemetry.sensors import Meter
+from drc_deploy.bench.machine.telemetry.trace import Samples, Trace, Window
 
 GAP_PERIODS = 5.0
 """Two samples further apart than so many periods have a gap between them."""

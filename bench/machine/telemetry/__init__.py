@@ -1,0 +1,1 @@
+"""Power, temperature, clocks and throttling, sampled during a run."""
