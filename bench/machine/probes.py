@@ -1,4 +1,4 @@
-"""What one library can do on this machine; run as ``python -m drc_deploy.bench.machine.probes LIBRARY``, in its own process.
+"""What one library can do here: ``python -m drc_deploy.bench.machine.probes LIBRARY``, in a process of its own.
 
 Native libraries meet broken drivers here, and some of them end the process when they do: the caller reads that as an
 answer too. A TensorRT runtime is never made without a driver.

@@ -1,8 +1,8 @@
 """How often intervals cover the truth where runs of a round are alike: ``python -m tests.benchmarks.intervals``.
 
 Rounds are AR(1) processes around a level of their own. Signed ranks and the design effect are what
-``drc_deploy.bench.intervals`` gives; the other intervals are what it does not use, and why. An interval that needs more
-than there is gives none: of those that are given, how many cover the truth.
+``drc_deploy.bench.intervals`` returns; the other intervals are what it does not use, and why. An interval that
+needs more than there is returns none: how many of the others cover the truth is counted.
 """
 
 from collections.abc import Mapping, Sequence
