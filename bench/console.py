@@ -5,9 +5,9 @@ import io
 from rich.console import Console
 from rich.table import Table
 
-from drc_deploy.bench.evaluation import Evaluation
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.machine.telemetry.power_state import power_state_text
+from drc_deploy.bench.measure.evaluation import Evaluation
 from drc_deploy.bench.measured_text import measured_lines
 from drc_deploy.bench.peers.text import peer_lines
 from drc_deploy.bench.report import EngineResult, Report

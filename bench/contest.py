@@ -5,23 +5,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-from drc_deploy.bench.conditions import ConditionsWatch
-from drc_deploy.bench.crops import ErrorMaps, error_map
-from drc_deploy.bench.engine_timing import EngineRound, StreamRound
-from drc_deploy.bench.fidelity import DifferenceSum, TorchAgreement
-from drc_deploy.bench.latency import Latency, summarise
-from drc_deploy.bench.layers import not_told
 from drc_deploy.bench.machine.memory import read_shared, split_memory
+from drc_deploy.bench.measure.crops import ErrorMaps, error_map
+from drc_deploy.bench.measure.disturbances import ConditionsWatch
+from drc_deploy.bench.measure.engine import OpenEngine
+from drc_deploy.bench.measure.engine_timing import EngineRound, StreamRound
+from drc_deploy.bench.measure.fidelity import DifferenceSum, TorchAgreement
+from drc_deploy.bench.measure.images import middle
+from drc_deploy.bench.measure.latency import Latency, summarise
+from drc_deploy.bench.measure.layers import not_told
+from drc_deploy.bench.measure.measurement import Measurement, summarise_engine, summarise_streams
+from drc_deploy.bench.measure.quality import ImageQuality, score_pair
+from drc_deploy.bench.measure.quality import summarise as summarise_quality
+from drc_deploy.bench.measure.stability import Stability, judge
+from drc_deploy.bench.measure.timing import Budget, Round
 from drc_deploy.bench.measured_file import MeasuredFile
-from drc_deploy.bench.measurement import Measurement, summarise_engine, summarise_streams
-from drc_deploy.bench.quality import ImageQuality, score_pair
-from drc_deploy.bench.quality import summarise as summarise_quality
 from drc_deploy.bench.report import EngineResult, NotMeasured
-from drc_deploy.bench.stability import Stability, judge
-from drc_deploy.bench.subjects import Subject, middle
-from drc_deploy.bench.timing import Budget, Round
+from drc_deploy.bench.subjects import Subject
 from drc_deploy.bench.torch_reference import TorchReferences
-from drc_deploy.bench.worker import EngineProcess, OpenEngine, Session
+from drc_deploy.bench.worker import EngineProcess, Session
 from drc_deploy.errors import DrcDeployError, MissingDependencyError
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import Pair

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from drc_deploy.bench.fidelity import Difference
-from drc_deploy.bench.head_to_head import Comparison
-from drc_deploy.bench.measurement import EngineOnly, Measurement
+from drc_deploy.bench.measure.fidelity import Difference
+from drc_deploy.bench.measure.head_to_head import Comparison
+from drc_deploy.bench.measure.measurement import EngineOnly, Measurement
 from drc_deploy.bench.report import Report
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from drc_deploy.bench.console import STAR, decibels
-from drc_deploy.bench.head_to_head import TIE
 from drc_deploy.bench.machine.memory import Reading
+from drc_deploy.bench.measure.head_to_head import TIE
 from drc_deploy.bench.report import Baseline, EngineResult, Report
 from drc_deploy.bench.verdict import (
     best_image,

@@ -5,19 +5,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from drc_deploy import records
-from drc_deploy.bench.head_to_head import Comparison
-from drc_deploy.bench.latency import Latency
-from drc_deploy.bench.layers import LayerProfile
 from drc_deploy.bench.machine.machine import Machine
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.machine.telemetry.summary import EngineTelemetry, Telemetry
-from drc_deploy.bench.measurement import Measurement
+from drc_deploy.bench.measure.head_to_head import Comparison
+from drc_deploy.bench.measure.latency import Latency
+from drc_deploy.bench.measure.layers import LayerProfile
+from drc_deploy.bench.measure.measurement import Measurement
+from drc_deploy.bench.measure.quality import Quality
+from drc_deploy.bench.measure.timing import WarmUp
 from drc_deploy.bench.peers.result import PeerResult
-from drc_deploy.bench.quality import Quality
 from drc_deploy.bench.remote_origin import RemoteOrigin
 from drc_deploy.bench.report_checks import check_report
 from drc_deploy.bench.suite.record import Case, Suite
-from drc_deploy.bench.timing import WarmUp
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import write_text

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from drc_deploy.bench.head_to_head import Comparison, compare
+from drc_deploy.bench.measure.head_to_head import Comparison, compare
 from drc_deploy.bench.report import EngineResult, Report
 
 NO_ERROR_DB = 200.0

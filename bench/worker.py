@@ -14,18 +14,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from drc_deploy.bench.engine_timing import EngineRound, EngineTimer, StreamRound, Workload
-from drc_deploy.bench.fidelity import SeamError, measure_seam
-from drc_deploy.bench.layers import LayerProfile, profile_layers
 from drc_deploy.bench.machine.memory import DeviceMemory, Reading, peak_host_memory, used_bytes
-from drc_deploy.bench.timing import Budget, Round, WarmUp, time_runs, warm_up
+from drc_deploy.bench.measure.engine import Engine, OpenEngine, PeerEngine
+from drc_deploy.bench.measure.engine_timing import EngineRound, EngineTimer, StreamRound, Workload
+from drc_deploy.bench.measure.fidelity import SeamError, measure_seam
+from drc_deploy.bench.measure.layers import LayerProfile, profile_layers
+from drc_deploy.bench.measure.timing import Budget, Round, WarmUp, time_runs, warm_up
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import DrcDeployError
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.runtime.backends.contract import Backend, GpuMemory
-from drc_deploy.runtime.tiling.tiles import TilePlan
+from drc_deploy.runtime.backends.contract import GpuMemory
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -36,49 +36,9 @@ DEATH_TIMEOUT_S = 10.0
 """How long a process that broke off the connection may take to end."""
 
 
-class Engine(Protocol):
-    """What a process measures; ``drc_deploy.runtime.upscaler.Upscaler`` is one."""
-
-    @property
-    def info(self) -> EngineInfo:
-        """What the network is."""
-
-    @property
-    def device(self) -> str:
-        """What computes."""
-
-    @property
-    def backend(self) -> Backend:
-        """The network alone."""
-
-    def plan(self, height: int, width: int) -> TilePlan:
-        """Give the tiles of an image."""
-
-    def __call__(self, image: UInt8Image) -> UInt8Image:
-        """Upscale (H, W, 3) uint8 RGB."""
-
-    def close(self) -> None:
-        """Free the network."""
-
-
-class PeerEngine(Engine, Protocol):
-    """Another program as an engine, which says how it is set and may count its time in its own way."""
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """Version, threads, and what else was set, in words."""
-
-    def time(self, image: UInt8Image, budget: Budget) -> Round:
-        """Time one round."""
-
-
 def _as_peer(engine: Engine) -> PeerEngine | None:
     # Not by ``isinstance``, which would ask a protocol's properties.
     return cast(PeerEngine, engine) if hasattr(engine, "settings") else None
-
-
-OpenEngine = Callable[[], Engine]
-"""Loads an engine inside the child, so it must be picklable."""
 
 
 @dataclass(frozen=True, slots=True)

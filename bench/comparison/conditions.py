@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from drc_deploy.bench.quality import Quality
+from drc_deploy.bench.measure.quality import Quality
 from drc_deploy.bench.report import Report
 
 PIXELS = "pixels for quality"

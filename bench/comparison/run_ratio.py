@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drc_deploy.bench.intervals import CONFIDENCE, Interval
-from drc_deploy.bench.latency import Latency
+from drc_deploy.bench.measure.intervals import CONFIDENCE, Interval
+from drc_deploy.bench.measure.latency import Latency
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from drc_deploy.bench.measure.engine import Engine
 from drc_deploy.bench.peers import trtexec_peer
 from drc_deploy.bench.peers.ncnn_peer import NcnnPeer
 from drc_deploy.bench.peers.openvino_peer import Hint, OpenVinoPeer
 from drc_deploy.bench.peers.peer_upscaler import PeerBackend, PeerUpscaler
 from drc_deploy.bench.peers.torch_peer import Layout, TorchPeer
-from drc_deploy.bench.worker import Engine
 from drc_deploy.runtime.backends.trt.device import has_cuda_driver
 
 Source = Literal["checkpoint", "onnx", "plan or onnx"]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from drc_deploy.bench.timing import Budget, Round, time_runs
+from drc_deploy.bench.measure.timing import Budget, Round, time_runs
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backends.contract import Backend
@@ -29,7 +29,7 @@ class PeerBackend(Backend, Protocol):
 
 
 class PeerUpscaler:
-    """A ``PeerBackend`` as a ``drc_deploy.bench.worker.PeerEngine``."""
+    """A ``PeerBackend`` as a ``drc_deploy.bench.measure.engine.PeerEngine``."""
 
     def __init__(self, backend: PeerBackend) -> None:
         """Wrap ``backend``, which is closed together with this object."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from drc_deploy.bench.stability import Stability
+from drc_deploy.bench.measure.stability import Stability
 
 
 @dataclass(frozen=True, slots=True)

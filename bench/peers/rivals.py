@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from drc_deploy.bench.contest import Contest, Contestant
-from drc_deploy.bench.latency import Latency
+from drc_deploy.bench.measure.latency import Latency
 from drc_deploy.bench.peers.catalogue import LIBRARIES, OpenPeer, Request, missing_parts
 from drc_deploy.bench.peers.parity import Parity, compare, comparison_inputs
 from drc_deploy.bench.peers.peer_upscaler import TIMED

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from drc_deploy.bench.latency import ratio_by_round
+from drc_deploy.bench.measure.latency import ratio_by_round
 from drc_deploy.bench.report import EngineResult
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from drc_deploy.bench.layers import LayerProfile, LayerTime
+from drc_deploy.bench.measure.layers import LayerProfile, LayerTime
 from drc_deploy.bench.page_figures import chip
 from drc_deploy.bench.report import EngineResult
 

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from html import escape
 
+from drc_deploy.bench.measure.measurement import Measurement
+from drc_deploy.bench.measure.stability import Stability
 from drc_deploy.bench.measured_text import comparison_text, difference_text, host_share_text
-from drc_deploy.bench.measurement import Measurement
 from drc_deploy.bench.page_figures import chip
 from drc_deploy.bench.peers.text import peer_lines
 from drc_deploy.bench.report import Report
-from drc_deploy.bench.stability import Stability
 from drc_deploy.bench.verdict import by_latency
 
 HEADINGS = ("engine", "network alone, ms", "host", "stream, images/s", "Mpixel/s", "trust", "to torch, dB", "seams, dB")

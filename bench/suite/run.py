@@ -10,6 +10,7 @@ from drc_deploy.bench import campaign
 from drc_deploy.bench.campaign import BenchOptions
 from drc_deploy.bench.machine.machine import describe_machine
 from drc_deploy.bench.machine.telemetry.instruments import find_instruments
+from drc_deploy.bench.measure.engine import OpenEngine
 from drc_deploy.bench.report import NotMeasured, Report
 from drc_deploy.bench.subjects import Subject, find_subjects
 from drc_deploy.bench.suite.halves import NO_HALVES, Halves, ask_torch
@@ -19,7 +20,6 @@ from drc_deploy.bench.suite.record import Case, Group, Suite
 from drc_deploy.bench.suite.state import State, group_key
 from drc_deploy.bench.telemetry.watch import OpenInstruments
 from drc_deploy.bench.unfinished import Unfinished
-from drc_deploy.bench.worker import OpenEngine
 from drc_deploy.errors import ArtefactError, MissingDependencyError, OutputError
 from drc_deploy.runtime.backends.ort.providers import CUDA, OPENVINO, import_onnxruntime
 from drc_deploy.runtime.backends.trt.device import has_cuda_driver

@@ -14,7 +14,7 @@ from drc_deploy.bench.machine.telemetry.summary import (
     summarise_engine,
 )
 from drc_deploy.bench.machine.telemetry.trace import Window
-from drc_deploy.bench.timing import Round
+from drc_deploy.bench.measure.timing import Round
 
 IDLE_S = 2.0
 """How long the idle power is measured: twice the second that some GPUs average over."""

@@ -31,7 +31,7 @@ def command(as_json: bool, **arguments: object) -> None:
     """
     from drc_deploy import records
     from drc_deploy.bench.console import evaluation_table
-    from drc_deploy.bench.evaluation import EvaluationOptions, evaluate
+    from drc_deploy.bench.measure.evaluation import EvaluationOptions, evaluate
 
     evaluation = evaluate(EvaluationOptions(**arguments))  # type: ignore[arg-type]
     options.emit(records.to_dict(evaluation), as_json=as_json, text=evaluation_table(evaluation))

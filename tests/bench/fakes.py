@@ -10,11 +10,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from drc_deploy.bench import latency, quality
-from drc_deploy.bench.conditions import Conditions
-from drc_deploy.bench.engine_timing import EngineRound, StreamRound, Workload
-from drc_deploy.bench.fidelity import Difference, SeamError, TorchAgreement
-from drc_deploy.bench.latency import Latency
 from drc_deploy.bench.machine.machine import Machine
 from drc_deploy.bench.machine.memory import Reading, split_memory
 from drc_deploy.bench.machine.telemetry.power_state import PowerState
@@ -22,11 +17,16 @@ from drc_deploy.bench.machine.telemetry.sensors import Meter
 from drc_deploy.bench.machine.telemetry.summary import Telemetry
 from drc_deploy.bench.machine.telemetry.summary import summarise_engine as summarise_telemetry
 from drc_deploy.bench.machine.telemetry.trace import Series, Trace, Track
-from drc_deploy.bench.measurement import Measurement, summarise_engine, summarise_streams
+from drc_deploy.bench.measure import latency, quality
+from drc_deploy.bench.measure.disturbances import Conditions
+from drc_deploy.bench.measure.engine import Engine
+from drc_deploy.bench.measure.engine_timing import EngineRound, StreamRound, Workload
+from drc_deploy.bench.measure.fidelity import Difference, SeamError, TorchAgreement
+from drc_deploy.bench.measure.latency import Latency
+from drc_deploy.bench.measure.measurement import Measurement, summarise_engine, summarise_streams
+from drc_deploy.bench.measure.stability import judge
+from drc_deploy.bench.measure.timing import WarmUp
 from drc_deploy.bench.report import Baseline, CropStrip, EngineResult, NotMeasured, Report, Settings, Tile
-from drc_deploy.bench.stability import judge
-from drc_deploy.bench.timing import WarmUp
-from drc_deploy.bench.worker import Engine
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.metrics import UInt8Image

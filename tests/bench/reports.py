@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from drc_deploy.bench import latency
 from drc_deploy.bench.machine.telemetry.energy import Energy
 from drc_deploy.bench.machine.telemetry.power_state import PowerState
 from drc_deploy.bench.machine.telemetry.summary import EngineTelemetry, Telemetry
 from drc_deploy.bench.machine.telemetry.trace import Trace
+from drc_deploy.bench.measure import latency
 from drc_deploy.bench.peers.result import PeerResult
 from drc_deploy.bench.report import EngineResult, Report, Settings, write_report
 from tests.bench import fakes

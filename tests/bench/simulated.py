@@ -5,8 +5,8 @@ from itertools import accumulate
 
 import numpy as np
 
-from drc_deploy.bench.latency import Latency, summarise
-from drc_deploy.bench.timing import Budget, time_runs
+from drc_deploy.bench.measure.latency import Latency, summarise
+from drc_deploy.bench.measure.timing import Budget, time_runs
 
 
 class FakeDevice:

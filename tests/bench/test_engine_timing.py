@@ -3,11 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from drc_deploy.bench import engine_timing
-from drc_deploy.bench.engine_timing import EngineRound, EngineTimer, StreamRound, Workload
-from drc_deploy.bench.latency import summarise
-from drc_deploy.bench.measurement import summarise_engine, summarise_streams
-from drc_deploy.bench.timing import Budget
+from drc_deploy.bench.measure import engine_timing
+from drc_deploy.bench.measure.engine_timing import EngineRound, EngineTimer, StreamRound, Workload
+from drc_deploy.bench.measure.latency import summarise
+from drc_deploy.bench.measure.measurement import summarise_engine, summarise_streams
+from drc_deploy.bench.measure.timing import Budget
 from drc_deploy.runtime.backends.contract import DeviceTimes, Pixels
 from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.memory.host import MemoryBudget

@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 
-from drc_deploy.bench.conditions import Conditions
-from drc_deploy.bench.head_to_head import TIE, compare
-from drc_deploy.bench.intervals import order_interval
-from drc_deploy.bench.latency import Latency, ratio_by_round
-from drc_deploy.bench.stability import Stability, judge
+from drc_deploy.bench.measure.disturbances import Conditions
+from drc_deploy.bench.measure.head_to_head import TIE, compare
+from drc_deploy.bench.measure.intervals import order_interval
+from drc_deploy.bench.measure.latency import Latency, ratio_by_round
+from drc_deploy.bench.measure.stability import Stability, judge
 from tests.bench.simulated import Machine, measured
 
 QUIET = [Conditions(0.01, 0.0, 3000.0)] * 8

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drc_deploy.bench.intervals import independent_runs, order_interval, runs_needed
-from drc_deploy.bench.latency import ratio_by_round, summarise
+from drc_deploy.bench.measure.intervals import independent_runs, order_interval, runs_needed
+from drc_deploy.bench.measure.latency import ratio_by_round, summarise
 
 
 def test_percentiles_of_equally_spaced_samples_have_their_closed_form() -> None:

@@ -9,13 +9,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from drc_deploy.bench import charts, latency
+from drc_deploy.bench import charts
 from drc_deploy.bench.axes import Axis, fit_axis
 from drc_deploy.bench.console import report_table
-from drc_deploy.bench.intervals import Interval
-from drc_deploy.bench.layers import LayerProfile, LayerTime
 from drc_deploy.bench.machine.memory import Reading
-from drc_deploy.bench.measurement import Measurement
+from drc_deploy.bench.measure import latency
+from drc_deploy.bench.measure.intervals import Interval
+from drc_deploy.bench.measure.layers import LayerProfile, LayerTime
+from drc_deploy.bench.measure.measurement import Measurement
 from drc_deploy.bench.page import render_page, write_page
 from drc_deploy.bench.page_figures import cards, method_facts, table_section
 from drc_deploy.bench.page_style import STYLE

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from drc_deploy.bench.layers import LayerProfile, LayerTime
+from drc_deploy.bench.measure.layers import LayerProfile, LayerTime
 from drc_deploy.bench.page import write_page
 from drc_deploy.bench.report import CropStrip, EngineResult, NotMeasured, Report, Tile
 from tests.bench import fakes

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from drc_deploy.bench import quality
+from drc_deploy.bench.measure import quality
 from drc_deploy.bench.publishing.merged import find_notes, read_any, reports_in
 from drc_deploy.bench.publishing.publish import publish
 from drc_deploy.bench.report import Report, read_report

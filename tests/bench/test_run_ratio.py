@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from drc_deploy.bench.comparison.run_ratio import RunRatio, ranks_outside, ratio_of_runs
-from drc_deploy.bench.latency import summarise
+from drc_deploy.bench.measure.latency import summarise
 
 
 def ratio(before: list[float], after: list[float]) -> RunRatio:

@@ -15,7 +15,7 @@ from drc_deploy.bench import campaign, unfinished
 from drc_deploy.bench.campaign import STREAM_ROUNDS, BenchOptions
 from drc_deploy.bench.console import report_table
 from drc_deploy.bench.contest import Contestant
-from drc_deploy.bench.layers import not_told
+from drc_deploy.bench.measure.layers import not_told
 from drc_deploy.bench.page import write_page
 from drc_deploy.bench.publishing.publish import publish
 from drc_deploy.bench.report import Report, read_report, write_report

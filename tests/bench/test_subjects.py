@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drc_deploy.bench.crops import choose_crops, cut, error_map
-from drc_deploy.bench.subjects import ImageSet, find_subjects, fit_to_size
+from drc_deploy.bench.measure.crops import choose_crops, cut, error_map
+from drc_deploy.bench.measure.images import ImageSet, fit_to_size
+from drc_deploy.bench.subjects import find_subjects
 
 RANDOM = np.random.default_rng(5)
 

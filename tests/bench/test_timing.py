@@ -3,8 +3,8 @@ import itertools
 
 import pytest
 
-from drc_deploy.bench.latency import summarise
-from drc_deploy.bench.timing import WARM_UP_LIMIT_S, Budget, calls_for, time_runs, warm_up
+from drc_deploy.bench.measure.latency import summarise
+from drc_deploy.bench.measure.timing import WARM_UP_LIMIT_S, Budget, calls_for, time_runs, warm_up
 from tests.bench.simulated import FakeDevice
 
 

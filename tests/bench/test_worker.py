@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drc_deploy.bench.timing import Budget
+from drc_deploy.bench.measure.timing import Budget
 from drc_deploy.bench.worker import EngineProcess, Session
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError
 from tests.bench.fakes import OpenFake

@@ -10,10 +10,10 @@ import click
 import numpy as np
 
 from drc_deploy.bench.campaign import ROUNDS
-from drc_deploy.bench.head_to_head import Comparison, compare
-from drc_deploy.bench.latency import summarise
-from drc_deploy.bench.subjects import fit_to_size
-from drc_deploy.bench.timing import Budget
+from drc_deploy.bench.measure.head_to_head import Comparison, compare
+from drc_deploy.bench.measure.images import fit_to_size
+from drc_deploy.bench.measure.latency import summarise
+from drc_deploy.bench.measure.timing import Budget
 from drc_deploy.bench.worker import EngineProcess, OpenFile, Session
 from drc_deploy.locate import sample_images
 from drc_deploy.pairs import Photograph

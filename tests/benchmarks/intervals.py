@@ -1,7 +1,7 @@
 """How often intervals cover the truth where runs of a round are alike: ``python -m tests.benchmarks.intervals``.
 
 Rounds are AR(1) processes around a level of their own. Signed ranks and the design effect are what
-``drc_deploy.bench.intervals`` returns; the other intervals are what it does not use, and why. An interval that
+``drc_deploy.bench.measure.intervals`` returns; the other intervals are what it does not use, and why. An interval that
 needs more than there is returns none: how many of the others cover the truth is counted.
 """
 
@@ -11,7 +11,7 @@ from statistics import NormalDist
 import click
 import numpy as np
 
-from drc_deploy.bench.intervals import (
+from drc_deploy.bench.measure.intervals import (
     TAIL,
     Interval,
     order_interval,

@@ -15,8 +15,8 @@ import click
 from drc_deploy.bench.machine.telemetry.instruments import find_instruments
 from drc_deploy.bench.machine.telemetry.sampler import Sampler
 from drc_deploy.bench.machine.telemetry.trace import Track
-from drc_deploy.bench.subjects import fit_to_size
-from drc_deploy.bench.timing import Budget
+from drc_deploy.bench.measure.images import fit_to_size
+from drc_deploy.bench.measure.timing import Budget
 from drc_deploy.bench.worker import EngineProcess, OpenFile, Session
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.metrics import UInt8Image

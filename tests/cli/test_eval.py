@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from drc_deploy.bench.quality import score_pair
+from drc_deploy.bench.measure.quality import score_pair
 from drc_deploy.cli.main import main
 from drc_deploy.locate import sample_images
 from drc_deploy.pairs import Pair, Photograph

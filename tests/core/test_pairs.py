@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from drc_deploy.bench.quality import score_pair, summarise, upscale_bicubic, upscaled_pairs
+from drc_deploy.bench.measure.quality import score_pair, summarise, upscale_bicubic, upscaled_pairs
 from drc_deploy.errors import ImageError, InputError
 from drc_deploy.locate import sample_images
 from drc_deploy.pairs import Pair, Photograph, find_pairs

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from drc_deploy.bench.measure.timing import Budget
 from drc_deploy.bench.peers.parity import compare
 from drc_deploy.bench.peers.peer_upscaler import PeerUpscaler
-from drc_deploy.bench.timing import Budget
 from drc_deploy.export.pipeline import export_checkpoint
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
 from drc_deploy.locate import SHIPPED, sample_images

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drc_deploy.bench.intervals import (
+from drc_deploy.bench.measure.intervals import (
     FEWEST_ROUNDS,
     Interval,
     Samples,

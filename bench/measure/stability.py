@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from drc_deploy.bench.conditions import Conditions
-from drc_deploy.bench.latency import MAD_TO_STD, Latency, round_medians
+from drc_deploy.bench.measure.disturbances import Conditions
+from drc_deploy.bench.measure.latency import MAD_TO_STD, Latency, round_medians
 
 OTHERS_LIMIT = 0.10
 """Share of all cores' time in other processes, in the median round."""

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from drc_deploy.bench.intervals import Interval
-from drc_deploy.bench.latency import Latency, ratio_by_round
+from drc_deploy.bench.measure.intervals import Interval
+from drc_deploy.bench.measure.latency import Latency, ratio_by_round
 
 TIE = 0.02
 """Latencies that differ by less than this part are the same, however narrow the interval: between two processes of one

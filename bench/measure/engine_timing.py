@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drc_deploy.bench.timing import Budget, calls_for, time_runs
+from drc_deploy.bench.measure.timing import Budget, calls_for, time_runs
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backends.contract import Backend, Pixels
 from drc_deploy.runtime.memory.host import free_budget

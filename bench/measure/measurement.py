@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from drc_deploy.bench.engine_timing import EngineRound, StreamRound, Workload
-from drc_deploy.bench.fidelity import SeamError, TorchAgreement
-from drc_deploy.bench.intervals import Interval, centre, signed_rank_interval
-from drc_deploy.bench.latency import Latency, round_medians, summarise
 from drc_deploy.bench.machine.memory import MemorySplit
-from drc_deploy.bench.stability import Stability
+from drc_deploy.bench.measure.engine_timing import EngineRound, StreamRound, Workload
+from drc_deploy.bench.measure.fidelity import SeamError, TorchAgreement
+from drc_deploy.bench.measure.intervals import Interval, centre, signed_rank_interval
+from drc_deploy.bench.measure.latency import Latency, round_medians, summarise
+from drc_deploy.bench.measure.stability import Stability
 
 if TYPE_CHECKING:
     from drc_deploy.runtime.backends.contract import DeviceTimes

@@ -4,8 +4,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from drc_deploy.bench import quality
-from drc_deploy.bench.quality import ImageQuality, Upscale
+from drc_deploy.bench.measure import quality
+from drc_deploy.bench.measure.quality import ImageQuality, Upscale
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import find_engine

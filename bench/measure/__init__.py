@@ -1,0 +1,1 @@
+"""Clocks and figures: latency, quality, fidelity. Knows no report."""

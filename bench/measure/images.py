@@ -1,0 +1,60 @@
+"""TODO-DOC images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from drc_deploy.locate import sample_images
+from drc_deploy.metrics import UInt8Image
+from drc_deploy.pairs import PairSource, Photograph, find_pairs
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """Where the images for quality come from: a folder of pairs, or the photographs that ship with the package."""
+
+    data: Path | None
+    lr_folder: str | None
+    """Folder of LR images inside ``data``; None means ``LRx`` and the scale."""
+
+    @property
+    def description(self) -> str:
+        """Say where they come from."""
+        if self.data is not None:
+            return str(self.data)
+        return f"photographs that ship with drc-deploy: {', '.join(path.stem for path in sample_images())}"
+
+    @property
+    def lr_made_by(self) -> str:
+        """Say how the LR images came to be."""
+        if self.data is not None:
+            return f"files in {self.lr_folder}/" if self.lr_folder else "files in LRx and the scale, such as LRx4/"
+        return "bicubic reduction with antialiasing, as MATLAB's imresize"
+
+    def sources(self, scale: int) -> Sequence[PairSource]:
+        """Give the pairs for a scale.
+
+        Raises:
+            InputError: the folder has no usable pairs.
+        """
+        if self.data is not None:
+            return find_pairs(self.data, self.lr_folder or f"LRx{scale}", scale)
+        return [Photograph(path) for path in sample_images()]
+
+
+def middle(image: UInt8Image, side: int) -> UInt8Image:
+    """Give the middle of an image, at most ``side`` pixels high and wide."""
+    return fit_to_size(image, min(image.shape[0], side), min(image.shape[1], side))
+
+
+def fit_to_size(image: UInt8Image, height: int, width: int) -> UInt8Image:
+    """Give the middle of an image, or the image continued by mirroring, as exactly ``height`` x ``width`` pixels.
+
+    A real image rather than zeros or noise: the power that a GPU draws, and so its clock, depends on the values.
+    """
+    missing = (max(height - image.shape[0], 0), max(width - image.shape[1], 0))
+    image = np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return np.ascontiguousarray(image[top : top + height, left : left + width])
