@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 from drc_deploy import __version__, pairs
-from drc_deploy.bench import verdict
 from drc_deploy.bench.contest import Contest, Contestant, Extent
 from drc_deploy.bench.machine.machine import Machine, describe_machine
 from drc_deploy.bench.machine.telemetry.instruments import find_instruments
@@ -25,7 +24,8 @@ from drc_deploy.bench.measure.intervals import FEWEST_ROUNDS
 from drc_deploy.bench.measure.quality import ImageQuality
 from drc_deploy.bench.measure.timing import Budget
 from drc_deploy.bench.peers.rivals import RivalOptions, Rivals
-from drc_deploy.bench.report import CROPS_FOLDER, Baseline, CropStrip, EngineResult, Report, Settings, Tile
+from drc_deploy.bench.report import conclusions as verdict
+from drc_deploy.bench.report.records import CROPS_FOLDER, Baseline, CropStrip, EngineResult, Report, Settings, Tile
 from drc_deploy.bench.stopping import GentleStop
 from drc_deploy.bench.subjects import Subject, find_subjects
 from drc_deploy.bench.telemetry.watch import OpenInstruments, Watch

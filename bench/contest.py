@@ -20,7 +20,7 @@ from drc_deploy.bench.measure.quality import summarise as summarise_quality
 from drc_deploy.bench.measure.stability import Stability, judge
 from drc_deploy.bench.measure.timing import Budget, Round
 from drc_deploy.bench.measured_file import MeasuredFile
-from drc_deploy.bench.report import EngineResult, NotMeasured
+from drc_deploy.bench.report.records import EngineResult, NotMeasured
 from drc_deploy.bench.subjects import Subject
 from drc_deploy.bench.torch_reference import TorchReferences
 from drc_deploy.bench.worker import EngineProcess, Session

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from drc_deploy.bench.measure.fidelity import Difference
 from drc_deploy.bench.measure.head_to_head import Comparison
 from drc_deploy.bench.measure.measurement import EngineOnly, Measurement
-from drc_deploy.bench.report import Report
+from drc_deploy.bench.report.records import Report
 
 
 def measured_lines(report: Report) -> list[str]:

@@ -6,8 +6,7 @@ from html import escape
 from drc_deploy.bench.console import STAR, decibels
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.measure.head_to_head import TIE
-from drc_deploy.bench.report import Baseline, EngineResult, Report
-from drc_deploy.bench.verdict import (
+from drc_deploy.bench.report.conclusions import (
     best_image,
     by_latency,
     comparable,
@@ -15,6 +14,7 @@ from drc_deploy.bench.verdict import (
     own_engines,
     timed_otherwise,
 )
+from drc_deploy.bench.report.records import Baseline, EngineResult, Report
 
 MIB = 1 << 20
 GIB = 1 << 30

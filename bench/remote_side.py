@@ -20,7 +20,8 @@ from typing import NoReturn
 from drc_deploy import __version__, records
 from drc_deploy.bench.build_id import code_digest
 from drc_deploy.bench.remote_link import MAGIC
-from drc_deploy.bench.report import CROPS_FOLDER, REPORT_FILE
+from drc_deploy.bench.report.files import REPORT_FILE
+from drc_deploy.bench.report.records import CROPS_FOLDER
 from drc_deploy.bench.stopping import AT_ONCE
 from drc_deploy.bench.wire import CarriedFile, Coming, Done, Failure, Hello, Job, LostError, Missing, Outcome, Wire
 from drc_deploy.bench.workplace import RESULTS, SCRATCH, Workplace, workplace

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from drc_deploy import records
-from drc_deploy.bench.report import Report
+from drc_deploy.bench.report.records import Report
 from drc_deploy.errors import OutputError
 from drc_deploy.files import write_text
 

@@ -11,7 +11,7 @@ from drc_deploy.bench.comparison.conditions import Difference, find_differences
 from drc_deploy.bench.comparison.matching import Match, MatchedBy, match_engines
 from drc_deploy.bench.comparison.run_ratio import RunRatio, ratio_of_runs
 from drc_deploy.bench.measure.quality import Quality
-from drc_deploy.bench.report import EngineResult, Report
+from drc_deploy.bench.report.records import EngineResult, Report
 from drc_deploy.errors import InputError
 from drc_deploy.metrics import mean_psnr
 

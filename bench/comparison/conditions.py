@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from drc_deploy.bench.measure.quality import Quality
-from drc_deploy.bench.report import Report
+from drc_deploy.bench.report.baselines import shared_baselines
+from drc_deploy.bench.report.records import Report
 
 PIXELS = "pixels for quality"
 """What differs where PSNR was measured on other images."""
 
-Scored = tuple[str, float]
 
 Facts = dict[str, str]
 """Name -> value as text; what a report does not tell is left out."""
@@ -87,14 +86,3 @@ def _images(before: Report, after: Report) -> Iterator[Difference]:
             yield Difference(f"{PIXELS} at x{scale}", *sides, forbids=True)
         elif len(first) != len(second):
             yield Difference(f"images at x{scale}, of which the first {fewer} are compared", *sides, forbids=False)
-
-
-def shared_baselines(before: Report, after: Report) -> dict[int, tuple[list[Scored], list[Scored]]]:
-    """Give for each scale of both reports the images with the PSNR of bicubic upscaling, to four digits."""
-    sides = ({item.scale: _scored(item.quality) for item in report.baselines} for report in (before, after))
-    first, second = sides
-    return {scale: (first[scale], second[scale]) for scale in sorted(first.keys() & second.keys())}
-
-
-def _scored(quality: Quality) -> list[Scored]:
-    return [(row.image, round(row.psnr_y or 0, 4)) for row in quality.rows]

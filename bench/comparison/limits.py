@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from drc_deploy.bench.comparison.compare import TIE, Change, Comparison, EngineChange
 from drc_deploy.bench.comparison.conditions import PIXELS
-from drc_deploy.bench.report import Report
+from drc_deploy.bench.report.records import Report
 from drc_deploy.errors import UsageError
 
 Figure: TypeAlias = Literal["latency", "memory", "psnr"]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from drc_deploy.bench.report import EngineResult
+from drc_deploy.bench.report.records import EngineResult
 
 MatchedBy = Literal["name", "checkpoint"]
 Key = Callable[[EngineResult], Hashable]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from drc_deploy.bench.measure.latency import ratio_by_round
-from drc_deploy.bench.report import EngineResult
+from drc_deploy.bench.report.records import EngineResult
 
 
 def peer_lines(engines: Sequence[EngineResult]) -> list[str]:

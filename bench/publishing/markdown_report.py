@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 from drc_deploy.bench.console import MIB, STAR, decibels
 from drc_deploy.bench.machine.memory import Reading
-from drc_deploy.bench.publishing.labels import machine_labels
 from drc_deploy.bench.publishing.markdown import code, prose, table
-from drc_deploy.bench.report import Baseline, EngineResult, Report
-from drc_deploy.bench.verdict import by_latency, gain_over_bicubic, timed_otherwise
+from drc_deploy.bench.report.conclusions import by_latency, gain_over_bicubic, timed_otherwise
+from drc_deploy.bench.report.labels import machine_labels
+from drc_deploy.bench.report.records import Baseline, EngineResult, Report
 
 Column = Callable[[Report, EngineResult], str]
 

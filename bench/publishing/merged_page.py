@@ -9,13 +9,13 @@ from drc_deploy.bench.console import MIB, decibels
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.machine.telemetry.power_state import power_state_text
 from drc_deploy.bench.page_figures import GIB, chip
-from drc_deploy.bench.publishing.crop_files import merge_crops
-from drc_deploy.bench.publishing.labels import machine_labels
-from drc_deploy.bench.publishing.merged import MERGED_FILE, MergedReports, across, find_notes
-from drc_deploy.bench.report import EngineResult, Report
+from drc_deploy.bench.report.conclusions import by_latency
+from drc_deploy.bench.report.crop_files import merge_crops
+from drc_deploy.bench.report.labels import machine_labels
+from drc_deploy.bench.report.merged import MERGED_FILE, MergedReports, across, find_notes
+from drc_deploy.bench.report.records import EngineResult, Report
 from drc_deploy.bench.sections.crops import crop_section
 from drc_deploy.bench.sections.document import document
-from drc_deploy.bench.verdict import by_latency
 
 Fact = Callable[[Report], str]
 

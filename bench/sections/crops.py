@@ -5,8 +5,8 @@ from html import escape
 from pathlib import Path
 
 from drc_deploy.bench.page_figures import chip, signed
-from drc_deploy.bench.report import CropStrip, Report, Tile
-from drc_deploy.bench.verdict import by_latency
+from drc_deploy.bench.report.conclusions import by_latency
+from drc_deploy.bench.report.records import CropStrip, Report, Tile
 from drc_deploy.errors import ArtefactError
 
 

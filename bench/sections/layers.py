@@ -5,7 +5,7 @@ from html import escape
 
 from drc_deploy.bench.measure.layers import LayerProfile, LayerTime
 from drc_deploy.bench.page_figures import chip
-from drc_deploy.bench.report import EngineResult
+from drc_deploy.bench.report.records import EngineResult
 
 TOP = 10
 """Layers in the table; the others are one row."""

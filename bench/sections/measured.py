@@ -8,8 +8,8 @@ from drc_deploy.bench.measure.stability import Stability
 from drc_deploy.bench.measured_text import comparison_text, difference_text, host_share_text
 from drc_deploy.bench.page_figures import chip
 from drc_deploy.bench.peers.text import peer_lines
-from drc_deploy.bench.report import Report
-from drc_deploy.bench.verdict import by_latency
+from drc_deploy.bench.report.conclusions import by_latency
+from drc_deploy.bench.report.records import Report
 
 HEADINGS = ("engine", "network alone, ms", "host", "stream, images/s", "Mpixel/s", "trust", "to torch, dB", "seams, dB")
 

@@ -6,8 +6,15 @@ from html import escape
 from drc_deploy.bench import charts
 from drc_deploy.bench.console import decibels
 from drc_deploy.bench.page_figures import COLOURS, NARROW_PX, WIDE_PX, chip
-from drc_deploy.bench.report import EngineResult, Report
-from drc_deploy.bench.verdict import by_latency, gain_over_bicubic, memory_bytes, psnr, shared_memory, timed_otherwise
+from drc_deploy.bench.report.conclusions import (
+    by_latency,
+    gain_over_bicubic,
+    memory_bytes,
+    psnr,
+    shared_memory,
+    timed_otherwise,
+)
+from drc_deploy.bench.report.records import EngineResult, Report
 
 
 def pareto_front(engines: Sequence[EngineResult]) -> list[EngineResult]:

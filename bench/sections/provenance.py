@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from drc_deploy.bench.page_figures import chip, definitions, machine_facts, method_facts
-from drc_deploy.bench.report import EngineResult, NotMeasured, Report
-from drc_deploy.bench.verdict import by_latency
+from drc_deploy.bench.report.conclusions import by_latency
+from drc_deploy.bench.report.records import EngineResult, NotMeasured, Report
 
 
 def provenance_section(report: Report) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from drc_deploy.bench import charts
 from drc_deploy.bench.page_figures import COLOURS, NARROW_PX, WIDE_PX
-from drc_deploy.bench.report import EngineResult
+from drc_deploy.bench.report.records import EngineResult
 from drc_deploy.bench.sections.distribution_chart import distributions
 
 

@@ -5,7 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 
-from drc_deploy.bench.suite.record import LeftOut
+from drc_deploy.bench.report.records import LeftOut
 from drc_deploy.engine_info import Precision
 from drc_deploy.proc_files import cpu_flags
 

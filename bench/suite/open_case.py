@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drc_deploy.bench.measure.engine import Engine
-from drc_deploy.bench.suite.record import Case
+from drc_deploy.bench.report.records import Case
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.runtime.backends.contract import Backend, DeviceTimes, GpuMemory, LayerRun, Pixels
 from drc_deploy.runtime.backends.open import open_backend

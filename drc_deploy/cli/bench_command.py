@@ -11,7 +11,7 @@ from drc_deploy.errors import DrcDeployError, UsageError
 
 if TYPE_CHECKING:
     from drc_deploy.bench.campaign import BenchOptions
-    from drc_deploy.bench.report import Report
+    from drc_deploy.bench.report.records import Report
 
 LONGEST_S = 3600
 LONGEST_LIMIT_S = 30 * 24 * 3600
@@ -172,7 +172,7 @@ def _publish(report: "Report", folder: Path, as_json: bool) -> None:
     from drc_deploy.bench.console import report_table
     from drc_deploy.bench.page import write_page
     from drc_deploy.bench.publishing.publish import write_tables
-    from drc_deploy.bench.report import write_report
+    from drc_deploy.bench.report.files import write_report
 
     files = {"report": str(write_report(report, folder)), "page": str(write_page(report, folder))}
     files |= write_tables([report], folder)

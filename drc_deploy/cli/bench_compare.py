@@ -37,7 +37,7 @@ def command(before: Path, after: Path, limits: tuple[str, ...], force: bool, as_
     from drc_deploy.bench.comparison.compare import Source, compare_reports
     from drc_deploy.bench.comparison.limits import find_crossings, parse_limits
     from drc_deploy.bench.comparison.text import comparison_text
-    from drc_deploy.bench.report import read_report
+    from drc_deploy.bench.report.files import read_report
 
     wanted = parse_limits(limits)
     first, second = (Source(str(path), read_report(path)) for path in (before, after))

@@ -26,7 +26,7 @@ from drc_deploy.bench.measure.latency import Latency
 from drc_deploy.bench.measure.measurement import Measurement, summarise_engine, summarise_streams
 from drc_deploy.bench.measure.stability import judge
 from drc_deploy.bench.measure.timing import WarmUp
-from drc_deploy.bench.report import Baseline, CropStrip, EngineResult, NotMeasured, Report, Settings, Tile
+from drc_deploy.bench.report.records import Baseline, CropStrip, EngineResult, NotMeasured, Report, Settings, Tile
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.metrics import UInt8Image

@@ -10,7 +10,7 @@ from drc_deploy.bench.comparison.text import comparison_text
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.measure import quality
 from drc_deploy.bench.measure.latency import summarise
-from drc_deploy.bench.report import Baseline, NotMeasured, Report
+from drc_deploy.bench.report.records import Baseline, NotMeasured, Report
 from drc_deploy.errors import InputError, UsageError
 from tests.bench import fakes
 from tests.bench.reports import quiet, steady, with_energy, with_machine, with_power_mode, with_settings

@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from drc_deploy.bench.publishing.csv_table import COLUMNS, csv_text
 from drc_deploy.bench.publishing.markdown import code, one_line, prose, table
 from drc_deploy.bench.publishing.markdown_report import markdown_text
-from drc_deploy.bench.report import NotMeasured, Report
+from drc_deploy.bench.report.records import NotMeasured, Report
 from tests.bench import fakes
 from tests.bench.reports import quiet, steady, timed_otherwise, with_energy, with_machine
 

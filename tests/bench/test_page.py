@@ -20,14 +20,13 @@ from drc_deploy.bench.measure.measurement import Measurement
 from drc_deploy.bench.page import render_page, write_page
 from drc_deploy.bench.page_figures import cards, method_facts, table_section
 from drc_deploy.bench.page_style import STYLE
-from drc_deploy.bench.peers.result import PeerResult
-from drc_deploy.bench.report import EngineResult
+from drc_deploy.bench.report.conclusions import comparisons
+from drc_deploy.bench.report.records import EngineResult, PeerResult
 from drc_deploy.bench.sections.distribution_chart import distributions
 from drc_deploy.bench.sections.layers import layers_section
 from drc_deploy.bench.sections.measured import measured_section
 from drc_deploy.bench.sections.pareto import pareto_front
 from drc_deploy.bench.sections.trace_chart import MAX_POINTS, Line, Panel, Shade, rates, thinned, traces
-from drc_deploy.bench.verdict import comparisons
 from drc_deploy.errors import ArtefactError
 from tests.bench import fakes
 from tests.bench.reports import quiet, steady, timed_otherwise

@@ -10,7 +10,7 @@ import pytest
 
 from drc_deploy.bench.measure.layers import LayerProfile, LayerTime
 from drc_deploy.bench.page import write_page
-from drc_deploy.bench.report import CropStrip, EngineResult, NotMeasured, Report, Tile
+from drc_deploy.bench.report.records import CropStrip, EngineResult, NotMeasured, Report, Tile
 from tests.bench import fakes
 from tests.bench.browser import Browser, find_chromium
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from drc_deploy import records
-from drc_deploy.bench.report import CropStrip, Report, Tile, read_report
+from drc_deploy.bench.report.files import read_report
+from drc_deploy.bench.report.records import CropStrip, Report, Tile
 from drc_deploy.cli.main import main
 from tests.bench import fakes
 from tests.bench.remote_hosts import ROOT, Host, long_run, shell_host

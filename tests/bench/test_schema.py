@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from drc_deploy import records
-from drc_deploy.bench import schema
-from drc_deploy.bench.publishing.merged import MergedReports
-from drc_deploy.bench.report import Report
+from drc_deploy.bench.report import schema
+from drc_deploy.bench.report.merged import MergedReports
+from drc_deploy.bench.report.records import Report
 from drc_deploy.errors import ArtefactError
 from tests.bench import fakes
 from tests.bench.reports import steady, with_energy, with_power_mode
@@ -35,7 +35,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 
 def test_the_published_schema_is_that_of_the_program() -> None:
-    command = "python -m drc_deploy.bench.schema > docs/report.schema.json"
+    command = "python -m drc_deploy.bench.report.schema > docs/report.schema.json"
     assert PUBLISHED.read_text(encoding="utf-8") == schema.schema_text(), command
     jsonschema.Draft202012Validator.check_schema(schema.report_schema())
 

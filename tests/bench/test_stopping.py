@@ -18,7 +18,8 @@ from drc_deploy.bench.contest import Contestant
 from drc_deploy.bench.measure.layers import not_told
 from drc_deploy.bench.page import write_page
 from drc_deploy.bench.publishing.publish import publish
-from drc_deploy.bench.report import Report, read_report, write_report
+from drc_deploy.bench.report.files import read_report, write_report
+from drc_deploy.bench.report.records import Report
 from drc_deploy.bench.stopping import AT_ONCE, GentleStop
 from drc_deploy.bench.unfinished import Unfinished
 from drc_deploy.files import write_text

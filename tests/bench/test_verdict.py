@@ -4,9 +4,8 @@ import pytest
 
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.measured_text import comparison_text
-from drc_deploy.bench.peers.result import PeerResult
-from drc_deploy.bench.report import EngineResult
-from drc_deploy.bench.verdict import by_latency, comparisons, find_warnings, gain_over_bicubic, summarise
+from drc_deploy.bench.report.conclusions import by_latency, comparisons, find_warnings, gain_over_bicubic, summarise
+from drc_deploy.bench.report.records import EngineResult, PeerResult
 from tests.bench import fakes, reports
 
 BUSY = [1.0, 1.7, 1.1, 2.4, 1.3, 1.9, 1.2, 1.5]

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from drc_deploy.bench.comparison.compare import Source, compare_reports
-from drc_deploy.bench.report import read_report
+from drc_deploy.bench.report.files import read_report
 
 
 def main(paths: list[str]) -> None:

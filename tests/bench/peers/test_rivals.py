@@ -11,11 +11,11 @@ from drc_deploy.bench.campaign import BenchOptions
 from drc_deploy.bench.contest import Contest, Contestant
 from drc_deploy.bench.peers import rivals
 from drc_deploy.bench.peers.catalogue import LIBRARIES
-from drc_deploy.bench.peers.result import PeerResult
 from drc_deploy.bench.peers.rivals import RivalOptions, Rivals
 from drc_deploy.bench.peers.text import peer_lines
+from drc_deploy.bench.report.conclusions import own_engines
+from drc_deploy.bench.report.records import PeerResult
 from drc_deploy.bench.subjects import Subject
-from drc_deploy.bench.verdict import own_engines
 from drc_deploy.bench.worker import Opened
 from drc_deploy.cli.bench_command import PEERS
 from drc_deploy.locate import SHIPPED, sample_images

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from drc_deploy.bench.report.records import LeftOut
 from drc_deploy.bench.subjects import Subject
 from drc_deploy.bench.suite.halves import Halves
 from drc_deploy.bench.suite.matrix import LARGEST_GROUP, EngineFile, plan_matrix, plan_text, read_engine_file
-from drc_deploy.bench.suite.record import LeftOut
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of
 from drc_deploy.locate import SHIPPED

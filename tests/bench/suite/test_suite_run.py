@@ -14,11 +14,11 @@ from drc_deploy import records
 from drc_deploy.bench.campaign import BenchOptions
 from drc_deploy.bench.contest import Contestant
 from drc_deploy.bench.measure.engine import Engine
-from drc_deploy.bench.report import REPORT_FILE, Report, read_report
+from drc_deploy.bench.report.files import REPORT_FILE, read_report
+from drc_deploy.bench.report.records import Case, LeftOut, Report
 from drc_deploy.bench.suite import state
 from drc_deploy.bench.suite.halves import NO_HALVES, Halves
 from drc_deploy.bench.suite.open_case import OpenCase, _Batches
-from drc_deploy.bench.suite.record import Case, LeftOut
 from drc_deploy.bench.suite.run import Doubles, MatrixSuite
 from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo
 from drc_deploy.cli import bench_command

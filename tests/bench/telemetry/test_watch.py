@@ -14,7 +14,8 @@ from drc_deploy.bench.machine.telemetry.instruments import Instruments
 from drc_deploy.bench.machine.telemetry.sensors import Meter
 from drc_deploy.bench.machine.telemetry.summary import engine_warnings
 from drc_deploy.bench.machine.telemetry.throttling import ClockDrop
-from drc_deploy.bench.report import Report, read_report, write_report
+from drc_deploy.bench.report.files import read_report, write_report
+from drc_deploy.bench.report.records import Report
 from drc_deploy.bench.telemetry import watch
 from drc_deploy.errors import DrcDeployError
 from tests.bench import fakes

@@ -1,4 +1,4 @@
-"""JSON Schema of ``report.json``, made from the dataclasses: ``python -m drc_deploy.bench.schema``.
+"""JSON Schema of ``report.json``, made from the dataclasses: ``python -m drc_deploy.bench.report.schema``.
 
 The descriptions are the docstrings of the classes and those that stand below their fields, read from the source.
 """
@@ -13,8 +13,8 @@ import types
 import typing
 from typing import Any, Literal
 
-from drc_deploy.bench.publishing.merged import MergedReports
-from drc_deploy.bench.report import Report
+from drc_deploy.bench.report.merged import MergedReports
+from drc_deploy.bench.report.records import Report
 from drc_deploy.records import SCHEMA_VERSION
 
 Schema = dict[str, Any]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from drc_deploy.bench.measure.head_to_head import Comparison, compare
-from drc_deploy.bench.report import EngineResult, Report
+from drc_deploy.bench.report.records import EngineResult, Report
 
 NO_ERROR_DB = 200.0
 """Stands for an infinite PSNR in comparisons: more than any 8-bit image with an error can have."""

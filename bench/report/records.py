@@ -1,10 +1,8 @@
 """The result of one benchmark run: everything that the page shows, and every raw sample."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from drc_deploy import records
 from drc_deploy.bench.machine.machine import Machine
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.machine.telemetry.summary import EngineTelemetry, Telemetry
@@ -13,17 +11,108 @@ from drc_deploy.bench.measure.latency import Latency
 from drc_deploy.bench.measure.layers import LayerProfile
 from drc_deploy.bench.measure.measurement import Measurement
 from drc_deploy.bench.measure.quality import Quality
+from drc_deploy.bench.measure.stability import Stability
 from drc_deploy.bench.measure.timing import WarmUp
-from drc_deploy.bench.peers.result import PeerResult
-from drc_deploy.bench.remote_origin import RemoteOrigin
-from drc_deploy.bench.report_checks import check_report
-from drc_deploy.bench.suite.record import Case, Suite
-from drc_deploy.engine_info import EngineInfo
-from drc_deploy.errors import ArtefactError
-from drc_deploy.files import write_text
+from drc_deploy.engine_info import EngineInfo, Precision
 
-REPORT_FILE = "report.json"
-PAGE_FILE = "report.html"
+CLOCKS_APART_S = 60.0
+"""Clocks that differ by less are as good as equal: the times of a report are given to the second, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteOrigin:
+    """The machine that measured, as the one that wrote the report knows it."""
+
+    target: str
+    """Host as it was given, with the user's name if that was given too."""
+    clock_offset_s: float
+    """How far its clock was ahead of the clock here."""
+
+    def warnings(self) -> list[str]:
+        """Say what makes the report less than certain."""
+        if abs(self.clock_offset_s) < CLOCKS_APART_S:
+            return []
+        way = "ahead of" if self.clock_offset_s > 0 else "behind"
+        return [
+            f"The clock of {self.target} is {abs(self.clock_offset_s):.0f} s {way} the clock here; the report has the "
+            "time of this machine."
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerResult:
+    """How another program ran a network, and how near its output is to ours."""
+
+    library: str
+    """As it was given to ``--against``."""
+    variant: str
+    """Which way of running it."""
+    of: str
+    """The engine of the same report whose network this is."""
+    settings: dict[str, str]
+    """Version, threads, and what else was set or matters, in words."""
+    timed: str | None
+    """What a sample of its latency is; None: as for ours, one image from memory to memory."""
+    psnr_to_ours_db: float | None
+    """PSNR of RGB between its 8-bit output and that of ``of``, over all images compared; None when they are equal."""
+    largest_difference: int
+    """Between 8-bit samples of the two outputs, 0 to 255."""
+    stability: Stability | None = None
+    """Whether its latency can be trusted; None in reports of older versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One way of running an engine file."""
+
+    group: str
+    """The cases of one group took turns with each other, those of two groups did not."""
+    backend: Literal["default", "cpu"]
+    """``default``: what `upscale` takes. ``cpu``: ONNX Runtime's CPU provider, where the default is another one."""
+    tile: int | None
+    """Largest side of a tile in input pixels; None: as large as the engine and memory allow."""
+    batch: int | None
+    """Tiles in a call; None: the backend's own choice."""
+    precision: Precision | None = None
+    """In which a checkpoint is computed; None: fp32, or what an exported file was exported in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Cases that took turns."""
+
+    name: str
+    cases: tuple[str, ...]
+    """Their names in the report, measured or not."""
+    created: str
+    """When it was measured: UTC, ISO 8601."""
+    load_average: float | None
+    """As it began; see ``Machine.load_average``."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A part of the matrix that is not measured by intention."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """How the cases of a report were planned and measured."""
+
+    name: Literal["matrix"]
+    complete: bool
+    """Whether every group was measured."""
+    groups: tuple[Group, ...]
+    left_out: tuple[LeftOut, ...]
+    case_seconds: float
+    """The most that a case may take, loading and quality included."""
+    seconds: float | None
+    """After this time no group begins; None: no limit."""
+
+
 CROPS_FOLDER = "crops"
 
 
@@ -153,47 +242,3 @@ class Report:
     def baseline(self, scale: int) -> Quality:
         """Give the quality of bicubic upscaling at a scale that an engine was measured at."""
         return next(baseline.quality for baseline in self.baselines if baseline.scale == scale)
-
-
-def write_report(report: Report, folder: Path) -> Path:
-    """Write ``report.json`` into ``folder`` and give its path."""
-    path = folder / REPORT_FILE
-    write_text(path, records.to_json(report) + "\n")
-    return path
-
-
-def read_report(path: Path) -> Report:
-    """Read a ``report.json``.
-
-    Raises:
-        ArtefactError: it is missing, damaged, impossible, or of another version or program.
-    """
-    return report_from_dict(read_report_json(path), str(path))
-
-
-def read_report_json(path: Path) -> dict[str, Any]:
-    """Read the JSON object in a file that should hold a report or several.
-
-    Raises:
-        ArtefactError: it is missing, or no JSON object.
-    """
-    if path.is_dir():
-        raise ArtefactError(f"{path} is a folder.", f"Give the {REPORT_FILE} in it.")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtefactError(f"cannot read {path}: {error}.", "Make it with `drc-deploy bench`.") from error
-    return records.parse_json_object(text, str(path))
-
-
-def report_from_dict(data: dict[str, Any], source: str) -> Report:
-    """Build a report from parsed JSON and check it; ``source`` names the file in errors.
-
-    Raises:
-        ArtefactError: it is damaged, impossible, or of another version or program.
-    """
-    if not {"machine", "settings"} <= data.keys():
-        raise ArtefactError(f"{source} is not a report.", f"Give a {REPORT_FILE} that `drc-deploy bench` wrote.")
-    report = records.from_dict(Report, data, source)
-    check_report(report, source)
-    return report

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from drc_deploy.bench.machine.memory import is_gpu
-from drc_deploy.bench.report import Report
+from drc_deploy.bench.report.records import Report
 
 
 def machine_label(report: Report) -> str:

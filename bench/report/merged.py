@@ -6,10 +6,11 @@ from itertools import groupby
 from pathlib import Path
 
 from drc_deploy import records
-from drc_deploy.bench.comparison.conditions import shared_baselines
-from drc_deploy.bench.publishing.labels import machine_label, machine_labels
-from drc_deploy.bench.report import EngineResult, Report, read_report_json, report_from_dict
-from drc_deploy.bench.report_checks import check_report
+from drc_deploy.bench.report.baselines import shared_baselines
+from drc_deploy.bench.report.checks import check_report
+from drc_deploy.bench.report.files import read_report_json, report_from_dict
+from drc_deploy.bench.report.labels import machine_label, machine_labels
+from drc_deploy.bench.report.records import EngineResult, Report
 from drc_deploy.errors import ArtefactError
 
 MERGED_FILE = "reports.json"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from drc_deploy.errors import ArtefactError
 
 if TYPE_CHECKING:
-    from drc_deploy.bench.report import EngineResult, Report
+    from drc_deploy.bench.report.records import EngineResult, Report
 
 
 LARGEST = 1e18

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from drc_deploy.bench.report import CROPS_FOLDER, CropStrip, Report, Tile
+from drc_deploy.bench.report.records import CROPS_FOLDER, CropStrip, Report, Tile
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import write_bytes
 
