@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from drc_deploy import pairs
-from drc_deploy.bench.subjects import Subject
+from drc_deploy.bench.run.inputs import Subject
 from drc_deploy.bench.wire import CarriedFile
 from drc_deploy.engine_info import read_sidecar, sidecar_path
 from drc_deploy.errors import InputError, UsageError

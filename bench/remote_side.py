@@ -22,7 +22,7 @@ from drc_deploy.bench.build_id import code_digest
 from drc_deploy.bench.remote_link import MAGIC
 from drc_deploy.bench.report.files import REPORT_FILE
 from drc_deploy.bench.report.records import CROPS_FOLDER
-from drc_deploy.bench.stopping import AT_ONCE
+from drc_deploy.bench.run.stopping import AT_ONCE
 from drc_deploy.bench.wire import CarriedFile, Coming, Done, Failure, Hello, Job, LostError, Missing, Outcome, Wire
 from drc_deploy.bench.workplace import RESULTS, SCRATCH, Workplace, workplace
 from drc_deploy.errors import DrcDeployError, OutputError, Terminated

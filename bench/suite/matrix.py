@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drc_deploy.bench.report.records import Case, LeftOut
-from drc_deploy.bench.subjects import Subject
+from drc_deploy.bench.run.inputs import Subject
 from drc_deploy.bench.suite.halves import NO_HALVES, Halves
 from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.engine_info import METADATA_KEY, EngineInfo, read_sidecar

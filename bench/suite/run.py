@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drc_deploy.bench import campaign
-from drc_deploy.bench.campaign import BenchOptions
 from drc_deploy.bench.machine.machine import describe_machine
 from drc_deploy.bench.machine.telemetry.instruments import find_instruments
 from drc_deploy.bench.measure.engine import OpenEngine
 from drc_deploy.bench.report.records import Case, Group, NotMeasured, Report, Suite
-from drc_deploy.bench.subjects import Subject, find_subjects
+from drc_deploy.bench.run import benchmark as campaign
+from drc_deploy.bench.run.benchmark import BenchOptions
+from drc_deploy.bench.run.inputs import Subject, find_subjects
+from drc_deploy.bench.run.stopping import Unfinished
+from drc_deploy.bench.run.watch import OpenInstruments
 from drc_deploy.bench.suite.halves import NO_HALVES, Halves, ask_torch
 from drc_deploy.bench.suite.matrix import EngineFile, Matrix, PlannedCase, plan_matrix, read_engine_file
 from drc_deploy.bench.suite.open_case import OpenCase
 from drc_deploy.bench.suite.state import State, group_key
-from drc_deploy.bench.telemetry.watch import OpenInstruments
-from drc_deploy.bench.unfinished import Unfinished
 from drc_deploy.errors import ArtefactError, MissingDependencyError, OutputError
 from drc_deploy.runtime.backends.ort.providers import CUDA, OPENVINO, import_onnxruntime
 from drc_deploy.runtime.backends.trt.device import has_cuda_driver

@@ -9,11 +9,11 @@ from importlib import metadata
 from pathlib import Path
 
 from drc_deploy import __version__, records
-from drc_deploy.bench.campaign import BenchOptions
 from drc_deploy.bench.machine.machine import Machine
 from drc_deploy.bench.peers.catalogue import LIBRARIES
 from drc_deploy.bench.report.files import read_report
 from drc_deploy.bench.report.records import Report
+from drc_deploy.bench.run.benchmark import BenchOptions
 from drc_deploy.bench.suite.matrix import PlannedCase
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import write_text

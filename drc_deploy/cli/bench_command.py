@@ -10,8 +10,8 @@ from drc_deploy.cli.remote_options import remote_options, take_remote
 from drc_deploy.errors import DrcDeployError, UsageError
 
 if TYPE_CHECKING:
-    from drc_deploy.bench.campaign import BenchOptions
     from drc_deploy.bench.report.records import Report
+    from drc_deploy.bench.run.benchmark import BenchOptions
 
 LONGEST_S = 3600
 LONGEST_LIMIT_S = 30 * 24 * 3600
@@ -112,9 +112,8 @@ def command(
     killed, it leaves that in unfinished.json, of which `drc-deploy report` makes a page. With --remote all this happens
     on another machine, which has the same drc-deploy, and the report is written here; stopped, there is none.
     """
-    from drc_deploy.bench.campaign import BenchOptions, run_bench
-    from drc_deploy.bench.stopping import GentleStop
-    from drc_deploy.bench.unfinished import Unfinished
+    from drc_deploy.bench.run.benchmark import BenchOptions, run_bench
+    from drc_deploy.bench.run.stopping import GentleStop, Unfinished
 
     if suite is None and suite_seconds is not None:
         raise UsageError("--suite-seconds is for suites.", "Give --suite matrix too.")

@@ -7,7 +7,7 @@ import pytest
 
 from drc_deploy.bench.machine.memory import Reading, read_shared, split_memory, used_bytes
 from drc_deploy.bench.measure.fidelity import DifferenceSum, measure_seam
-from drc_deploy.bench.torch_reference import TorchReferences
+from drc_deploy.bench.run.torch_reference import TorchReferences
 from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.files import sha256_of
 from drc_deploy.locate import SHIPPED

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from drc_deploy.bench import campaign, unfinished
-from drc_deploy.bench.campaign import STREAM_ROUNDS, BenchOptions
 from drc_deploy.bench.console import report_table
-from drc_deploy.bench.contest import Contestant
 from drc_deploy.bench.measure.layers import not_told
 from drc_deploy.bench.page import write_page
 from drc_deploy.bench.publishing.publish import publish
 from drc_deploy.bench.report.files import read_report, write_report
 from drc_deploy.bench.report.records import Report
-from drc_deploy.bench.stopping import AT_ONCE, GentleStop
-from drc_deploy.bench.unfinished import Unfinished
+from drc_deploy.bench.run import benchmark as campaign
+from drc_deploy.bench.run import stopping as unfinished
+from drc_deploy.bench.run.benchmark import STREAM_ROUNDS, BenchOptions
+from drc_deploy.bench.run.engines import Contestant
+from drc_deploy.bench.run.stopping import AT_ONCE, GentleStop, Unfinished
 from drc_deploy.files import write_text
 from drc_deploy.locate import sample_images
 from tests.bench.fakes import OpenFake
@@ -102,8 +102,8 @@ def test_a_stop_is_noted_where_nobody_reads_what_it_says(monkeypatch: pytest.Mon
         raise BrokenPipeError
 
     silenced: list[int] = []
-    monkeypatch.setattr("drc_deploy.bench.stopping.click.echo", broken)
-    monkeypatch.setattr("drc_deploy.bench.stopping.os.dup2", lambda _, number: silenced.append(number))
+    monkeypatch.setattr("drc_deploy.bench.run.stopping.click.echo", broken)
+    monkeypatch.setattr("drc_deploy.bench.run.stopping.os.dup2", lambda _, number: silenced.append(number))
     asked = []
 
     def block() -> None:
@@ -204,7 +204,7 @@ def bench_that_ends_itself(how: str, folder: Path) -> subprocess.CompletedProces
     write_nearest(folder / "n.onnx")
     program = (
         "import os, signal, sys\n"
-        "from drc_deploy.bench.contest import Contestant\n"
+        "from drc_deploy.bench.run.engines import Contestant\n"
         "from drc_deploy.cli.main import main\n"
         "measure = Contestant.measure_round\n"
         "def stopped(self, *arguments):\n"
@@ -264,7 +264,7 @@ def test_a_version_is_written_now_and_then_and_a_full_disk_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds, made = [0.0], []
-    monkeypatch.setattr("drc_deploy.bench.unfinished.time.monotonic", lambda: seconds[0])
+    monkeypatch.setattr("drc_deploy.bench.run.stopping.time.monotonic", lambda: seconds[0])
     (tmp_path / "file").write_text("")
 
     def so_far() -> Report:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from drc_deploy.bench.measure.timing import Budget
-from drc_deploy.bench.worker import EngineProcess, Session
+from drc_deploy.bench.run.worker import EngineProcess, Session
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError
 from tests.bench.fakes import OpenFake
 

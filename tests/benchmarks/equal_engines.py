@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 import numpy as np
 
-from drc_deploy.bench.campaign import ROUNDS
 from drc_deploy.bench.measure.head_to_head import Comparison, compare
 from drc_deploy.bench.measure.images import fit_to_size
 from drc_deploy.bench.measure.latency import summarise
 from drc_deploy.bench.measure.timing import Budget
-from drc_deploy.bench.worker import EngineProcess, OpenFile, Session
+from drc_deploy.bench.run.benchmark import ROUNDS
+from drc_deploy.bench.run.worker import EngineProcess, OpenFile, Session
 from drc_deploy.locate import sample_images
 from drc_deploy.pairs import Photograph
 

@@ -17,7 +17,7 @@ from drc_deploy.bench.machine.telemetry.sampler import Sampler
 from drc_deploy.bench.machine.telemetry.trace import Track
 from drc_deploy.bench.measure.images import fit_to_size
 from drc_deploy.bench.measure.timing import Budget
-from drc_deploy.bench.worker import EngineProcess, OpenFile, Session
+from drc_deploy.bench.run.worker import EngineProcess, OpenFile, Session
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import Photograph

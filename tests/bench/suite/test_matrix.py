@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.bench.report.records import LeftOut
-from drc_deploy.bench.subjects import Subject
+from drc_deploy.bench.run.inputs import Subject
 from drc_deploy.bench.suite.halves import Halves
 from drc_deploy.bench.suite.matrix import LARGEST_GROUP, EngineFile, plan_matrix, plan_text, read_engine_file
 from drc_deploy.errors import ArtefactError

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.campaign import BenchOptions, run_bench
 from drc_deploy.bench.console import report_table
 from drc_deploy.bench.machine.telemetry.instruments import Instruments
 from drc_deploy.bench.machine.telemetry.sensors import Meter
@@ -16,7 +15,8 @@ from drc_deploy.bench.machine.telemetry.summary import engine_warnings
 from drc_deploy.bench.machine.telemetry.throttling import ClockDrop
 from drc_deploy.bench.report.files import read_report, write_report
 from drc_deploy.bench.report.records import Report
-from drc_deploy.bench.telemetry import watch
+from drc_deploy.bench.run import watch
+from drc_deploy.bench.run.benchmark import BenchOptions, run_bench
 from drc_deploy.errors import DrcDeployError
 from tests.bench import fakes
 from tests.bench.fakes import OpenFake

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from drc_deploy.bench.measure.engine import Engine
 from drc_deploy.bench.measure.fidelity import DifferenceSum, TorchAgreement
-from drc_deploy.bench.worker import EngineProcess, Session
+from drc_deploy.bench.run.worker import EngineProcess, Session
 from drc_deploy.errors import DrcDeployError
 from drc_deploy.locate import checkpoint_of_sha256
 from drc_deploy.metrics import UInt8Image

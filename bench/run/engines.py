@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
 from drc_deploy.bench.machine.memory import read_shared, split_memory
@@ -19,14 +20,47 @@ from drc_deploy.bench.measure.quality import ImageQuality, score_pair
 from drc_deploy.bench.measure.quality import summarise as summarise_quality
 from drc_deploy.bench.measure.stability import Stability, judge
 from drc_deploy.bench.measure.timing import Budget, Round
-from drc_deploy.bench.measured_file import MeasuredFile
 from drc_deploy.bench.report.records import EngineResult, NotMeasured
-from drc_deploy.bench.subjects import Subject
-from drc_deploy.bench.torch_reference import TorchReferences
-from drc_deploy.bench.worker import EngineProcess, Session
-from drc_deploy.errors import DrcDeployError, MissingDependencyError
+from drc_deploy.bench.run.inputs import Subject
+from drc_deploy.bench.run.torch_reference import TorchReferences
+from drc_deploy.bench.run.worker import EngineProcess, Session
+from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError
+from drc_deploy.files import sha256_of, version_of
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import Pair
+
+
+class MeasuredFile:
+    """A file that is about to be loaded.
+
+    Attributes:
+        size_bytes: Its size.
+        sha256: Of its content.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read the file.
+
+        Raises:
+            ArtefactError: it is gone already, or cannot be read.
+        """
+        self._path = path
+        try:
+            self._version = version_of(path)
+            self.size_bytes = path.stat().st_size
+            self.sha256 = sha256_of(path)
+        except OSError as error:
+            hint = "Leave the file alone while it is measured."
+            raise ArtefactError(f"cannot read {path}: {error.strerror}.", hint) from error
+
+    @property
+    def changed(self) -> bool:
+        """Whether the file is gone, or has another content."""
+        try:
+            return version_of(self._path) != self._version and sha256_of(self._path) != self.sha256
+        except OSError:
+            return True
+
 
 ENGINE_PART = 0.25
 """Of a round's time and runs, that the network alone gets in addition."""

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 from drc_deploy import __version__, pairs
-from drc_deploy.bench.contest import Contest, Contestant, Extent
 from drc_deploy.bench.machine.machine import Machine, describe_machine
 from drc_deploy.bench.machine.telemetry.instruments import find_instruments
 from drc_deploy.bench.machine.telemetry.summary import Telemetry, engine_warnings
@@ -23,15 +22,15 @@ from drc_deploy.bench.measure.images import ImageSet, fit_to_size
 from drc_deploy.bench.measure.intervals import FEWEST_ROUNDS
 from drc_deploy.bench.measure.quality import ImageQuality
 from drc_deploy.bench.measure.timing import Budget
-from drc_deploy.bench.peers.rivals import RivalOptions, Rivals
 from drc_deploy.bench.report import conclusions as verdict
 from drc_deploy.bench.report.records import CROPS_FOLDER, Baseline, CropStrip, EngineResult, Report, Settings, Tile
-from drc_deploy.bench.stopping import GentleStop
-from drc_deploy.bench.subjects import Subject, find_subjects
-from drc_deploy.bench.telemetry.watch import OpenInstruments, Watch
-from drc_deploy.bench.torch_reference import TorchReferences
-from drc_deploy.bench.unfinished import Unfinished
-from drc_deploy.bench.worker import OpenFile
+from drc_deploy.bench.run.engines import Contest, Contestant, Extent
+from drc_deploy.bench.run.inputs import Subject, find_subjects
+from drc_deploy.bench.run.other_programs import RivalOptions, Rivals
+from drc_deploy.bench.run.stopping import GentleStop, Unfinished
+from drc_deploy.bench.run.torch_reference import TorchReferences
+from drc_deploy.bench.run.watch import OpenInstruments, Watch
+from drc_deploy.bench.run.worker import OpenFile
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import InputError, OutputError, UsageError
 from drc_deploy.files import check_writable

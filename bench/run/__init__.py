@@ -1,0 +1,1 @@
+"""Engines that take turns, each in its own process."""
