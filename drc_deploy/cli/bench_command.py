@@ -168,10 +168,10 @@ def _run_suite(settings: "BenchOptions", seconds: float | None, as_json: bool) -
 def _publish(report: "Report", folder: Path, as_json: bool) -> None:
     """Write the report and print it."""
     from drc_deploy import records
-    from drc_deploy.bench.console import report_table
-    from drc_deploy.bench.page import write_page
-    from drc_deploy.bench.publishing.publish import write_tables
     from drc_deploy.bench.report.files import write_report
+    from drc_deploy.bench.show.console import report_table
+    from drc_deploy.bench.show.page import write_page
+    from drc_deploy.bench.show.publish import write_tables
 
     files = {"report": str(write_report(report, folder)), "page": str(write_page(report, folder))}
     files |= write_tables([report], folder)

@@ -36,8 +36,8 @@ def command(before: Path, after: Path, limits: tuple[str, ...], force: bool, as_
     from drc_deploy import records
     from drc_deploy.bench.comparison.compare import Source, compare_reports
     from drc_deploy.bench.comparison.limits import find_crossings, parse_limits
-    from drc_deploy.bench.comparison.text import comparison_text
     from drc_deploy.bench.report.files import read_report
+    from drc_deploy.bench.show.changes import comparison_text
 
     wanted = parse_limits(limits)
     first, second = (Source(str(path), read_report(path)) for path in (before, after))

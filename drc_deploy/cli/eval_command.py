@@ -30,8 +30,8 @@ def command(as_json: bool, **arguments: object) -> None:
     fixed tile size works in tiles; any other sees every image whole.
     """
     from drc_deploy import records
-    from drc_deploy.bench.console import evaluation_table
     from drc_deploy.bench.measure.evaluation import EvaluationOptions, evaluate
+    from drc_deploy.bench.show.console import evaluation_table
 
     evaluation = evaluate(EvaluationOptions(**arguments))  # type: ignore[arg-type]
     options.emit(records.to_dict(evaluation), as_json=as_json, text=evaluation_table(evaluation))

@@ -24,7 +24,7 @@ def command(reports: tuple[Path, ...], out: Path | None, workdir: Path, as_json:
     """
     import dataclasses
 
-    from drc_deploy.bench.publishing.publish import publish
+    from drc_deploy.bench.show.publish import publish
 
     published = publish(reports, out, workdir / "merged")
     lines = [f"Page: {published.files['page']} (open it in a browser)"]

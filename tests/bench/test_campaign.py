@@ -9,13 +9,13 @@ import cv2
 import pytest
 
 from drc_deploy import records
-from drc_deploy.bench.console import report_table
 from drc_deploy.bench.measure.timing import Budget
 from drc_deploy.bench.report.files import read_report, write_report
 from drc_deploy.bench.report.records import Report
 from drc_deploy.bench.run import benchmark as campaign
 from drc_deploy.bench.run.benchmark import ROUNDS, STREAM_ROUNDS, BenchOptions
 from drc_deploy.bench.run.engines import Contestant
+from drc_deploy.bench.show.console import report_table
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import ArtefactError, InputError, UsageError
 from drc_deploy.locate import sample_images

@@ -6,11 +6,11 @@ import pytest
 from drc_deploy.bench.comparison.compare import TIE, Change, Comparison, Source, compare_reports
 from drc_deploy.bench.comparison.limits import find_crossings, parse_limits
 from drc_deploy.bench.comparison.matching import match_engines
-from drc_deploy.bench.comparison.text import comparison_text
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.measure import quality
 from drc_deploy.bench.measure.latency import summarise
 from drc_deploy.bench.report.records import Baseline, NotMeasured, Report
+from drc_deploy.bench.show.changes import comparison_text
 from drc_deploy.errors import InputError, UsageError
 from tests.bench import fakes
 from tests.bench.reports import quiet, steady, with_energy, with_machine, with_power_mode, with_settings

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from drc_deploy.bench.publishing.csv_table import COLUMNS, csv_text
-from drc_deploy.bench.publishing.markdown import code, one_line, prose, table
-from drc_deploy.bench.publishing.markdown_report import markdown_text
 from drc_deploy.bench.report.records import NotMeasured, Report
+from drc_deploy.bench.show.csv import COLUMNS, csv_text
+from drc_deploy.bench.show.markdown import code, markdown_text, one_line, prose, table
 from tests.bench import fakes
 from tests.bench.reports import quiet, steady, timed_otherwise, with_energy, with_machine
 

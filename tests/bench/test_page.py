@@ -9,24 +9,24 @@ from xml.etree import ElementTree
 
 import pytest
 
-from drc_deploy.bench import charts
-from drc_deploy.bench.axes import Axis, fit_axis
-from drc_deploy.bench.console import report_table
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.measure import latency
 from drc_deploy.bench.measure.intervals import Interval
 from drc_deploy.bench.measure.layers import LayerProfile, LayerTime
 from drc_deploy.bench.measure.measurement import Measurement
-from drc_deploy.bench.page import render_page, write_page
-from drc_deploy.bench.page_figures import cards, method_facts, table_section
-from drc_deploy.bench.page_style import STYLE
 from drc_deploy.bench.report.conclusions import comparisons
 from drc_deploy.bench.report.records import EngineResult, PeerResult
-from drc_deploy.bench.sections.distribution_chart import distributions
-from drc_deploy.bench.sections.layers import layers_section
-from drc_deploy.bench.sections.measured import measured_section
-from drc_deploy.bench.sections.pareto import pareto_front
-from drc_deploy.bench.sections.trace_chart import MAX_POINTS, Line, Panel, Shade, rates, thinned, traces
+from drc_deploy.bench.show import charts
+from drc_deploy.bench.show.axes import Axis, fit_axis
+from drc_deploy.bench.show.console import report_table
+from drc_deploy.bench.show.page import render_page, write_page
+from drc_deploy.bench.show.page_assets import STYLE
+from drc_deploy.bench.show.page_figures import cards, method_facts, table_section
+from drc_deploy.bench.show.sections.distribution_chart import distributions
+from drc_deploy.bench.show.sections.layers import layers_section
+from drc_deploy.bench.show.sections.measured import measured_section
+from drc_deploy.bench.show.sections.pareto import pareto_front
+from drc_deploy.bench.show.sections.trace_chart import MAX_POINTS, Line, Panel, Shade, rates, thinned, traces
 from drc_deploy.errors import ArtefactError
 from tests.bench import fakes
 from tests.bench.reports import quiet, steady, timed_otherwise

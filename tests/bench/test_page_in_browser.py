@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from drc_deploy.bench.measure.layers import LayerProfile, LayerTime
-from drc_deploy.bench.page import write_page
 from drc_deploy.bench.report.records import CropStrip, EngineResult, NotMeasured, Report, Tile
+from drc_deploy.bench.show.page import write_page
 from tests.bench import fakes
 from tests.bench.browser import Browser, find_chromium
 

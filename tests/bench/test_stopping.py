@@ -11,10 +11,7 @@ from typing import Any
 
 import pytest
 
-from drc_deploy.bench.console import report_table
 from drc_deploy.bench.measure.layers import not_told
-from drc_deploy.bench.page import write_page
-from drc_deploy.bench.publishing.publish import publish
 from drc_deploy.bench.report.files import read_report, write_report
 from drc_deploy.bench.report.records import Report
 from drc_deploy.bench.run import benchmark as campaign
@@ -22,6 +19,9 @@ from drc_deploy.bench.run import stopping as unfinished
 from drc_deploy.bench.run.benchmark import STREAM_ROUNDS, BenchOptions
 from drc_deploy.bench.run.engines import Contestant
 from drc_deploy.bench.run.stopping import AT_ONCE, GentleStop, Unfinished
+from drc_deploy.bench.show.console import report_table
+from drc_deploy.bench.show.page import write_page
+from drc_deploy.bench.show.publish import publish
 from drc_deploy.files import write_text
 from drc_deploy.locate import sample_images
 from tests.bench.fakes import OpenFake

@@ -3,9 +3,9 @@ import dataclasses
 import pytest
 
 from drc_deploy.bench.machine.memory import Reading
-from drc_deploy.bench.measured_text import comparison_text
 from drc_deploy.bench.report.conclusions import by_latency, comparisons, find_warnings, gain_over_bicubic, summarise
 from drc_deploy.bench.report.records import EngineResult, PeerResult
+from drc_deploy.bench.show.sentences import comparison_text
 from tests.bench import fakes, reports
 
 BUSY = [1.0, 1.7, 1.1, 2.4, 1.3, 1.9, 1.2, 1.5]

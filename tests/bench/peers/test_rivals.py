@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from drc_deploy.bench.peers.catalogue import LIBRARIES
-from drc_deploy.bench.peers.text import peer_lines
 from drc_deploy.bench.report.conclusions import own_engines
 from drc_deploy.bench.report.records import PeerResult
 from drc_deploy.bench.run import benchmark as campaign
@@ -17,6 +16,7 @@ from drc_deploy.bench.run.engines import Contest, Contestant
 from drc_deploy.bench.run.inputs import Subject
 from drc_deploy.bench.run.other_programs import RivalOptions, Rivals
 from drc_deploy.bench.run.worker import Opened
+from drc_deploy.bench.show.sentences import peer_lines
 from drc_deploy.cli.bench_command import PEERS
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.metrics import UInt8Image

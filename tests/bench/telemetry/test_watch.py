@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.console import report_table
 from drc_deploy.bench.machine.telemetry.instruments import Instruments
 from drc_deploy.bench.machine.telemetry.sensors import Meter
 from drc_deploy.bench.machine.telemetry.summary import engine_warnings
@@ -17,6 +16,7 @@ from drc_deploy.bench.report.files import read_report, write_report
 from drc_deploy.bench.report.records import Report
 from drc_deploy.bench.run import watch
 from drc_deploy.bench.run.benchmark import BenchOptions, run_bench
+from drc_deploy.bench.show.console import report_table
 from drc_deploy.errors import DrcDeployError
 from tests.bench import fakes
 from tests.bench.fakes import OpenFake

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from drc_deploy.bench import charts
-from drc_deploy.bench.page_figures import COLOURS, NARROW_PX, WIDE_PX
 from drc_deploy.bench.report.records import EngineResult
-from drc_deploy.bench.sections.distribution_chart import distributions
+from drc_deploy.bench.show import charts
+from drc_deploy.bench.show.page_figures import COLOURS, NARROW_PX, WIDE_PX
+from drc_deploy.bench.show.sections.distribution_chart import distributions
 
 
 def runs_section(engines: Sequence[EngineResult]) -> str:

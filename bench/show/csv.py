@@ -9,10 +9,10 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from drc_deploy.bench.publishing.markdown import one_line
 from drc_deploy.bench.report.conclusions import by_latency, gain_over_bicubic
 from drc_deploy.bench.report.labels import machine_labels
 from drc_deploy.bench.report.records import EngineResult, NotMeasured, Report
+from drc_deploy.bench.show.markdown import one_line
 
 Cell: TypeAlias = str | int | float | bool | None
 Row: TypeAlias = dict[str, Cell]

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 from drc_deploy.bench.comparison.compare import Change, Comparison, EngineChange
 from drc_deploy.bench.comparison.limits import Crossing
-from drc_deploy.bench.console import MIB, decibels
-from drc_deploy.bench.publishing.markdown import code, prose, table
+from drc_deploy.bench.show.console import MIB, decibels
+from drc_deploy.bench.show.markdown import code, prose, table
 
 METHOD = (
     "The interval (95 %) is of the rounds of both runs, which did not take turns: what changes between two runs as a "

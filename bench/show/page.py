@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from drc_deploy.bench.page_figures import cards, table_section
 from drc_deploy.bench.report.conclusions import by_latency
 from drc_deploy.bench.report.files import PAGE_FILE
 from drc_deploy.bench.report.records import Report
-from drc_deploy.bench.sections.crops import crop_section
-from drc_deploy.bench.sections.document import document
-from drc_deploy.bench.sections.layers import layers_section
-from drc_deploy.bench.sections.measured import measured_section
-from drc_deploy.bench.sections.pareto import pareto_section
-from drc_deploy.bench.sections.provenance import not_measured_section, provenance_section
-from drc_deploy.bench.sections.runs import runs_section
-from drc_deploy.bench.sections.telemetry import telemetry_section
+from drc_deploy.bench.show.page_figures import cards, table_section
+from drc_deploy.bench.show.sections.crops import crop_section
+from drc_deploy.bench.show.sections.document import document
+from drc_deploy.bench.show.sections.layers import layers_section
+from drc_deploy.bench.show.sections.measured import measured_section
+from drc_deploy.bench.show.sections.pareto import pareto_section
+from drc_deploy.bench.show.sections.provenance import not_measured_section, provenance_section
+from drc_deploy.bench.show.sections.runs import runs_section
+from drc_deploy.bench.show.sections.telemetry import telemetry_section
 from drc_deploy.files import write_text
 
 HEADING = re.compile(r'<section id="([^"]+)"><h2>(.*?)</h2>')

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from html import escape
 
 from drc_deploy.bench.measure.layers import LayerProfile, LayerTime
-from drc_deploy.bench.page_figures import chip
 from drc_deploy.bench.report.records import EngineResult
+from drc_deploy.bench.show.page_figures import chip
 
 TOP = 10
 """Layers in the table; the others are one row."""

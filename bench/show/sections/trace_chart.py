@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from drc_deploy.bench.axes import Axis, fit_axis
-from drc_deploy.bench.charts import svg
 from drc_deploy.bench.machine.telemetry.trace import Window
+from drc_deploy.bench.show.axes import Axis, fit_axis
+from drc_deploy.bench.show.charts import svg
 
 PANEL_PX, GAP_PX, FOOT_PX, LEFT_PX = 120, 34, 42, 46
 MAX_POINTS = 400

@@ -6,10 +6,10 @@ from html import escape
 from drc_deploy.bench.machine.telemetry.power_state import power_state_text
 from drc_deploy.bench.machine.telemetry.summary import EngineTelemetry, Telemetry
 from drc_deploy.bench.machine.telemetry.trace import Kind, Series, Trace, Track, samples_within
-from drc_deploy.bench.page_figures import COLOURS, NARROW_PX, WIDE_PX, chip, definitions
 from drc_deploy.bench.report.conclusions import by_latency
 from drc_deploy.bench.report.records import EngineResult, Report
-from drc_deploy.bench.sections.trace_chart import Line, Panel, Shade, rates, traces
+from drc_deploy.bench.show.page_figures import COLOURS, NARROW_PX, WIDE_PX, chip, definitions
+from drc_deploy.bench.show.sections.trace_chart import Line, Panel, Shade, rates, traces
 
 MAX_LINES = 4
 """Sensors in one panel: those with the highest values."""

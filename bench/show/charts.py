@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from drc_deploy.bench.axes import Axis, fit_axis
+from drc_deploy.bench.show.axes import Axis, fit_axis
 
 LARGEST_RADIUS = 24.0
 SMALLEST_RADIUS = 5.0

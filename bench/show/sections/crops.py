@@ -4,9 +4,9 @@ import base64
 from html import escape
 from pathlib import Path
 
-from drc_deploy.bench.page_figures import chip, signed
 from drc_deploy.bench.report.conclusions import by_latency
 from drc_deploy.bench.report.records import CropStrip, Report, Tile
+from drc_deploy.bench.show.page_figures import chip, signed
 from drc_deploy.errors import ArtefactError
 
 

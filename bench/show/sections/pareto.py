@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from html import escape
 
-from drc_deploy.bench import charts
-from drc_deploy.bench.console import decibels
-from drc_deploy.bench.page_figures import COLOURS, NARROW_PX, WIDE_PX, chip
 from drc_deploy.bench.report.conclusions import (
     by_latency,
     gain_over_bicubic,
@@ -15,6 +12,9 @@ from drc_deploy.bench.report.conclusions import (
     timed_otherwise,
 )
 from drc_deploy.bench.report.records import EngineResult, Report
+from drc_deploy.bench.show import charts
+from drc_deploy.bench.show.console import decibels
+from drc_deploy.bench.show.page_figures import COLOURS, NARROW_PX, WIDE_PX, chip
 
 
 def pareto_front(engines: Sequence[EngineResult]) -> list[EngineResult]:

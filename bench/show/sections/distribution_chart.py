@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from drc_deploy.bench.axes import Axis, fit_axis
-from drc_deploy.bench.charts import Band, heading, svg
+from drc_deploy.bench.show.axes import Axis, fit_axis
+from drc_deploy.bench.show.charts import Band, heading, svg
 
 PITCH, HEIGHT = 104.0, 62.0
 LARGEST_RATIO = 2.0

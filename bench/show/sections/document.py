@@ -5,8 +5,8 @@ import hashlib
 from collections.abc import Iterable
 from html import escape
 
-from drc_deploy.bench.page_style import STYLE
-from drc_deploy.bench.sections.slider_script import SCRIPT
+from drc_deploy.bench.show.page_assets import STYLE
+from drc_deploy.bench.show.sections.slider_script import SCRIPT
 
 
 def content_policy() -> str:

@@ -5,11 +5,10 @@ from html import escape
 
 from drc_deploy.bench.measure.measurement import Measurement
 from drc_deploy.bench.measure.stability import Stability
-from drc_deploy.bench.measured_text import comparison_text, difference_text, host_share_text
-from drc_deploy.bench.page_figures import chip
-from drc_deploy.bench.peers.text import peer_lines
 from drc_deploy.bench.report.conclusions import by_latency
 from drc_deploy.bench.report.records import Report
+from drc_deploy.bench.show.page_figures import chip
+from drc_deploy.bench.show.sentences import comparison_text, difference_text, host_share_text, peer_lines
 
 HEADINGS = ("engine", "network alone, ms", "host", "stream, images/s", "Mpixel/s", "trust", "to torch, dB", "seams, dB")
 

@@ -8,10 +8,9 @@ from rich.table import Table
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.machine.telemetry.power_state import power_state_text
 from drc_deploy.bench.measure.evaluation import Evaluation
-from drc_deploy.bench.measured_text import measured_lines
-from drc_deploy.bench.peers.text import peer_lines
 from drc_deploy.bench.report.conclusions import by_latency, gain_over_bicubic, timed_otherwise
 from drc_deploy.bench.report.records import EngineResult, Report
+from drc_deploy.bench.show.sentences import measured_lines, peer_lines
 
 MIB = 1 << 20
 PLAIN_WIDTH = 140

@@ -7,10 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drc_deploy import __version__, records
-from drc_deploy.bench.page import render_page
-from drc_deploy.bench.publishing.csv_table import csv_text
-from drc_deploy.bench.publishing.markdown_report import markdown_text
-from drc_deploy.bench.publishing.merged_page import render_merged_page
 from drc_deploy.bench.report.crop_files import copy_crops, present_crops
 from drc_deploy.bench.report.files import REPORT_FILE
 from drc_deploy.bench.report.merged import (
@@ -23,6 +19,10 @@ from drc_deploy.bench.report.merged import (
     run_key,
 )
 from drc_deploy.bench.report.records import Report
+from drc_deploy.bench.show.csv import csv_text
+from drc_deploy.bench.show.markdown import markdown_text
+from drc_deploy.bench.show.merged_page import render_merged_page
+from drc_deploy.bench.show.page import render_page
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.files import check_writable, write_text
 

@@ -5,17 +5,17 @@ from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
-from drc_deploy.bench.console import MIB, decibels
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.machine.telemetry.power_state import power_state_text
-from drc_deploy.bench.page_figures import GIB, chip
 from drc_deploy.bench.report.conclusions import by_latency
 from drc_deploy.bench.report.crop_files import merge_crops
 from drc_deploy.bench.report.labels import machine_labels
 from drc_deploy.bench.report.merged import MERGED_FILE, MergedReports, across, find_notes
 from drc_deploy.bench.report.records import EngineResult, Report
-from drc_deploy.bench.sections.crops import crop_section
-from drc_deploy.bench.sections.document import document
+from drc_deploy.bench.show.console import MIB, decibels
+from drc_deploy.bench.show.page_figures import GIB, chip
+from drc_deploy.bench.show.sections.crops import crop_section
+from drc_deploy.bench.show.sections.document import document
 
 Fact = Callable[[Report], str]
 

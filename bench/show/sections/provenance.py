@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from drc_deploy.bench.page_figures import chip, definitions, machine_facts, method_facts
 from drc_deploy.bench.report.conclusions import by_latency
 from drc_deploy.bench.report.records import EngineResult, NotMeasured, Report
+from drc_deploy.bench.show.page_figures import chip, definitions, machine_facts, method_facts
 
 
 def provenance_section(report: Report) -> str:

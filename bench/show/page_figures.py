@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from drc_deploy.bench.console import STAR, decibels
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.measure.head_to_head import TIE
 from drc_deploy.bench.report.conclusions import (
@@ -15,6 +14,7 @@ from drc_deploy.bench.report.conclusions import (
     timed_otherwise,
 )
 from drc_deploy.bench.report.records import Baseline, EngineResult, Report
+from drc_deploy.bench.show.console import STAR, decibels
 
 MIB = 1 << 20
 GIB = 1 << 30

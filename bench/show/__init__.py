@@ -1,0 +1,1 @@
+"""A report for people: page, terminal, Markdown, CSV."""
