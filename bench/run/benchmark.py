@@ -68,7 +68,7 @@ class BenchOptions:
     precision: Precision | None = None
     """In which the checkpoints among the engines are computed; None: fp32."""
     against: tuple[str, ...] = ()
-    """Other programs to measure beside: names of ``drc_deploy.bench.peers.catalogue.LIBRARIES``."""
+    """Other programs to measure beside: names of ``drc_deploy.bench.programs.supported.LIBRARIES``."""
     case_seconds: float | None = None
     """The most that an engine may take, loading and quality included; None: no limit."""
 

@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from drc_deploy.bench.measure.latency import Latency
-from drc_deploy.bench.peers.catalogue import LIBRARIES, OpenPeer, Request, missing_parts
-from drc_deploy.bench.peers.parity import Parity, compare, comparison_inputs
-from drc_deploy.bench.peers.peer_upscaler import TIMED
-from drc_deploy.bench.peers.sources import find_source
+from drc_deploy.bench.programs.parity import Parity, compare, comparison_inputs
+from drc_deploy.bench.programs.program_upscaler import TIMED
+from drc_deploy.bench.programs.sources import find_source
+from drc_deploy.bench.programs.supported import LIBRARIES, OpenPeer, Request, missing_parts
 from drc_deploy.bench.report.records import NotMeasured, PeerResult
 from drc_deploy.bench.run.engines import Contest, Contestant
 from drc_deploy.bench.run.inputs import Subject

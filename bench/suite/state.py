@@ -10,7 +10,7 @@ from pathlib import Path
 
 from drc_deploy import __version__, records
 from drc_deploy.bench.machine.machine import Machine
-from drc_deploy.bench.peers.catalogue import LIBRARIES
+from drc_deploy.bench.programs.supported import LIBRARIES
 from drc_deploy.bench.report.files import read_report
 from drc_deploy.bench.report.records import Report
 from drc_deploy.bench.run.benchmark import BenchOptions

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from drc_deploy.bench.measure.timing import Budget
-from drc_deploy.bench.peers.parity import compare
-from drc_deploy.bench.peers.peer_upscaler import PeerUpscaler
+from drc_deploy.bench.programs.parity import compare
+from drc_deploy.bench.programs.program_upscaler import PeerUpscaler
 from drc_deploy.export.pipeline import export_checkpoint
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
 from drc_deploy.locate import SHIPPED, sample_images
@@ -21,7 +21,7 @@ CHECKPOINT = SHIPPED / "drn_xs.safetensors"
 def test_ncnn_computes_the_same() -> None:
     pytest.importorskip("ncnn")
     pytest.importorskip("pnnx")
-    from drc_deploy.bench.peers.ncnn_peer import NcnnPeer
+    from drc_deploy.bench.programs.ncnn_program import NcnnPeer
 
     image = Photograph(sample_images()[0]).load(4).lr[:37, :51]
     with Upscaler.open(CHECKPOINT, threads=1) as ours:
@@ -34,7 +34,7 @@ def test_ncnn_computes_the_same() -> None:
 @pytest.mark.parametrize("hint", ["latency", "throughput"])
 def test_openvino_computes_the_same(hint: str, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
-    from drc_deploy.bench.peers.openvino_peer import OpenVinoPeer
+    from drc_deploy.bench.programs.openvino_program import OpenVinoPeer
 
     export_checkpoint(ExportRequest(CHECKPOINT, tmp_path, "net", "fp32", DEFAULT_TILE, 4, None))
     path = tmp_path / "net.onnx"

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from drc_deploy.bench.peers.catalogue import LIBRARIES
+from drc_deploy.bench.programs.supported import LIBRARIES
 from drc_deploy.bench.report.conclusions import own_engines
 from drc_deploy.bench.report.records import PeerResult
 from drc_deploy.bench.run import benchmark as campaign

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.peers.sources import find_source
+from drc_deploy.bench.programs.sources import find_source
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of

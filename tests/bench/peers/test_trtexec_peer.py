@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from drc_deploy.bench.measure.timing import Budget
-from drc_deploy.bench.peers.peer_upscaler import PeerUpscaler
-from drc_deploy.bench.peers.trtexec_peer import TrtexecPeer, read_output, read_times
+from drc_deploy.bench.programs.program_upscaler import PeerUpscaler
+from drc_deploy.bench.programs.trtexec_program import TrtexecPeer, read_output, read_times
 from drc_deploy.engine_info import PlanSidecar, sidecar_path
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.fake import fake_info

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from drc_deploy.bench.measure.engine import Engine
-from drc_deploy.bench.peers import trtexec_peer
-from drc_deploy.bench.peers.ncnn_peer import NcnnPeer
-from drc_deploy.bench.peers.openvino_peer import Hint, OpenVinoPeer
-from drc_deploy.bench.peers.peer_upscaler import PeerBackend, PeerUpscaler
-from drc_deploy.bench.peers.torch_peer import Layout, TorchPeer
+from drc_deploy.bench.programs import trtexec_program as trtexec_peer
+from drc_deploy.bench.programs.ncnn_program import NcnnPeer
+from drc_deploy.bench.programs.openvino_program import Hint, OpenVinoPeer
+from drc_deploy.bench.programs.program_upscaler import PeerBackend, PeerUpscaler
+from drc_deploy.bench.programs.torch_program import Layout, TorchPeer
 from drc_deploy.runtime.backends.trt.device import has_cuda_driver
 
 Source = Literal["checkpoint", "onnx", "plan or onnx"]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from drc_deploy.bench.measure.timing import Budget, Round, time_runs
-from drc_deploy.bench.peers.peer_upscaler import TIMED, PeerBackend, Upscale
+from drc_deploy.bench.programs.program_upscaler import TIMED, PeerBackend, Upscale
 from drc_deploy.engine_info import METADATA_KEY, EngineInfo
 from drc_deploy.errors import ArtefactError
 from drc_deploy.metrics import UInt8Image

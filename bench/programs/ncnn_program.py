@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from drc_deploy.bench.peers.peer_upscaler import PeerBackend
+from drc_deploy.bench.programs.program_upscaler import PeerBackend
 from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import ArtefactError
@@ -104,7 +104,7 @@ def _convert(path: Path, folder: Path) -> None:
     Raises:
         ArtefactError: it failed.
     """
-    command = [sys.executable, "-m", "drc_deploy.bench.peers.ncnn_convert", str(path), str(folder)]
+    command = [sys.executable, "-m", "drc_deploy.bench.programs.ncnn_convert", str(path), str(folder)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from drc_deploy.bench.measure.timing import Budget, Round
-from drc_deploy.bench.peers.peer_upscaler import TIMED, PeerBackend, Upscale
+from drc_deploy.bench.programs.program_upscaler import TIMED, PeerBackend, Upscale
 from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo, read_sidecar
 from drc_deploy.errors import ArtefactError
 from drc_deploy.metrics import UInt8Image

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from drc_deploy.bench.peers.catalogue import Source
+from drc_deploy.bench.programs.supported import Source
 from drc_deploy.engine_info import EngineInfo, read_sidecar
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from drc_deploy.bench.peers.peer_upscaler import PeerBackend
+from drc_deploy.bench.programs.program_upscaler import PeerBackend
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of

@@ -1,0 +1,1 @@
+"""Other programs that run the same network: torch, OpenVINO, ncnn, trtexec."""
