@@ -133,7 +133,7 @@ def command(
         return
     with GentleStop() as stop:
         if remote:
-            from drc_deploy.bench.remote import run_remote_bench
+            from drc_deploy.bench.remote.here import run_remote_bench
 
             report = run_remote_bench(settings, remote)
         else:

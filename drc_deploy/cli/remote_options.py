@@ -9,7 +9,7 @@ import click
 from drc_deploy.errors import UsageError
 
 if TYPE_CHECKING:
-    from drc_deploy.bench.remote import RemoteOptions
+    from drc_deploy.bench.remote.here import RemoteOptions
 
 Command = Callable[..., None]
 DEFAULT_PYTHON = "python3"
@@ -54,8 +54,8 @@ def take_remote(arguments: dict[str, Any]) -> "RemoteOptions | None":
                 raise UsageError(f"--{name.replace('_', '-')} is for --remote.", "Give --remote USER@HOST as well.")
         return None
 
-    from drc_deploy.bench.remote import RemoteOptions
-    from drc_deploy.bench.remote_target import parse_target
+    from drc_deploy.bench.remote.here import RemoteOptions
+    from drc_deploy.bench.remote.target import parse_target
 
     target = parse_target(remote)
     if python is not None and (not python or python.startswith("-")):

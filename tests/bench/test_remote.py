@@ -150,7 +150,7 @@ def test_ssh_gets_the_target_and_nothing_asks_where_nobody_answers(host: Host, w
     subprocess.run(command, check=False, cwd=ROOT, start_new_session=True)  # a session without a terminal
     words = (host.folder / "arguments").read_text().splitlines()
     assert "-oBatchMode=yes" in words
-    assert words[-7:] == ["-l", "nv", "-p", "2222", "--", "board", "exec none -m drc_deploy.bench.remote_side"]
+    assert words[-7:] == ["-l", "nv", "-p", "2222", "--", "board", "exec none -m drc_deploy.bench.remote.there"]
 
 
 @pytest.mark.parametrize(
@@ -174,13 +174,13 @@ def test_a_machine_without_the_program_is_told_with_what_to_do(
     ("change", "message"),
     [
         ("drc_deploy.__version__ = '9.9'", "has drc-deploy 9.9, and this is"),
-        ("import drc_deploy.bench.build_id as b; b.code_digest = lambda: 'x'", "has another drc-deploy"),
+        ("import drc_deploy.bench.remote.build_id as b; b.code_digest = lambda: 'x'", "has another drc-deploy"),
     ],
 )
 def test_another_program_there_is_refused_with_the_commands_that_install_this_one(
     host: Host, work: Path, change: str, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    code = f"import drc_deploy, sys; {change}; from drc_deploy.bench.remote_side import main; sys.exit(main())"
+    code = f"import drc_deploy, sys; {change}; from drc_deploy.bench.remote.there import main; sys.exit(main())"
     host.write_python(python=f'exec {sys.executable} -c "{code}"')
     assert bench(host, work) == 1
     said = capfd.readouterr().err
@@ -265,7 +265,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_copied(
     with (work / "n.onnx").open("wb") as stream:
         stream.truncate(shutil.disk_usage(work).free)  # sparse: it takes no room here
     host.write_python("true")
-    code = "import drc_deploy.bench.remote_cargo as c, sys; c.sha256_of = lambda path: '0' * 64\n"
+    code = "import drc_deploy.bench.remote.cargo as c, sys; c.sha256_of = lambda path: '0' * 64\n"
     code += "from drc_deploy.cli.main import main; main()"
     command = [sys.executable, "-c", code, "bench", "--workdir", str(work), "--remote", "board"]
     command += ["--remote-python", host.python]
@@ -279,7 +279,7 @@ def test_a_machine_without_a_place_for_temporary_files_is_a_sentence(
     host: Host, work: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     code = "import drc_deploy, sys, tempfile; tempfile.tempdir = '/none'\n"
-    code += "from drc_deploy.bench.remote_side import main; sys.exit(main())"
+    code += "from drc_deploy.bench.remote.there import main; sys.exit(main())"
     host.write_python(python=f'exec {sys.executable} -c "{code}"')
     assert bench(host, work) == 1
     said = capfd.readouterr().err
@@ -317,7 +317,7 @@ def test_a_side_that_is_killed_there_is_told_here_and_cleaned_by_the_next_run(ho
 
 def pid_of_side(host: Host) -> int:
     """Give the process that serves a run there."""
-    wanted = {b"drc_deploy.bench.remote_side": "cmdline", f"TMPDIR={host.temporary}".encode(): "environ"}
+    wanted = {b"drc_deploy.bench.remote.there": "cmdline", f"TMPDIR={host.temporary}".encode(): "environ"}
     (side,) = [
         folder
         for folder in Path("/proc").glob("[0-9]*")

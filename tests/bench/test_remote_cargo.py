@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.remote_cargo import Cargo, pack_engine, pack_images
+from drc_deploy.bench.remote.cargo import Cargo, pack_engine, pack_images
 from drc_deploy.bench.run.inputs import Subject
 from drc_deploy.errors import InputError, UsageError
 

@@ -3,7 +3,7 @@ import subprocess
 
 import pytest
 
-from drc_deploy.bench.remote_target import parse_target
+from drc_deploy.bench.remote.target import parse_target
 from drc_deploy.errors import UsageError
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from drc_deploy.bench.wire import Coming, Done, Failure, LostError, Missing, Wire
+from drc_deploy.bench.remote.wire import Coming, Done, Failure, LostError, Missing, Wire
 from drc_deploy.errors import ArtefactError, DrcDeployError
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.workplace import RESULTS, workplace
+from drc_deploy.bench.remote.workplace import RESULTS, workplace
 from drc_deploy.errors import OutputError
 
 
@@ -18,7 +18,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def abandon(temporary: Path, folder: str | None) -> None:
     """Let a process work in a folder and kill it."""
     code = (
-        "import os, sys, tempfile; from drc_deploy.bench.workplace import workplace\n"
+        "import os, sys, tempfile; from drc_deploy.bench.remote.workplace import workplace\n"
         f"tempfile.tempdir = {str(temporary)!r}\n"
         f"with workplace({folder!r}) as place:\n"
         "    (place.folder / 'out').mkdir(); (place.folder / 'out/report.json').touch()\n"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from drc_deploy import pairs
+from drc_deploy.bench.remote.wire import CarriedFile
 from drc_deploy.bench.run.inputs import Subject
-from drc_deploy.bench.wire import CarriedFile
 from drc_deploy.engine_info import read_sidecar, sidecar_path
 from drc_deploy.errors import InputError, UsageError
 from drc_deploy.files import sha256_of

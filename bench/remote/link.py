@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from drc_deploy import __version__, records
-from drc_deploy.bench.build_id import code_digest
-from drc_deploy.bench.remote_target import Target
-from drc_deploy.bench.wire import Hello, LostError, Wire
+from drc_deploy.bench.remote.build_id import code_digest
+from drc_deploy.bench.remote.target import Target
+from drc_deploy.bench.remote.wire import Hello, LostError, Wire
 from drc_deploy.errors import DrcDeployError, MissingDependencyError
 
 MAGIC = b"drc-deploy-remote "
 """Begins the first line that counts: what a login prints before it is left out."""
 MOST_LINES = 10_000
 """A login that prints more says nothing else."""
-SIDE = "drc_deploy.bench.remote_side"
+SIDE = "drc_deploy.bench.remote.there"
 CLOSING_S = 30.0
 """The other side ends a measurement, removes its folder and leaves within this time."""
 

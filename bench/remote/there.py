@@ -1,4 +1,4 @@
-"""What ``bench --remote`` runs on the machine that measures: ``python -m drc_deploy.bench.remote_side``.
+"""What ``bench --remote`` runs on the machine that measures: ``python -m drc_deploy.bench.remote.there``.
 
 It talks through its standard input and output. When they close, or nothing comes for too long, the connection is lost:
 it then ends the measurement and removes its folder. So it also does when it is told to end.
@@ -18,13 +18,24 @@ from types import FrameType
 from typing import NoReturn
 
 from drc_deploy import __version__, records
-from drc_deploy.bench.build_id import code_digest
-from drc_deploy.bench.remote_link import MAGIC
+from drc_deploy.bench.remote.build_id import code_digest
+from drc_deploy.bench.remote.link import MAGIC
+from drc_deploy.bench.remote.wire import (
+    CarriedFile,
+    Coming,
+    Done,
+    Failure,
+    Hello,
+    Job,
+    LostError,
+    Missing,
+    Outcome,
+    Wire,
+)
+from drc_deploy.bench.remote.workplace import RESULTS, SCRATCH, Workplace, workplace
 from drc_deploy.bench.report.files import REPORT_FILE
 from drc_deploy.bench.report.records import CROPS_FOLDER
 from drc_deploy.bench.run.stopping import AT_ONCE
-from drc_deploy.bench.wire import CarriedFile, Coming, Done, Failure, Hello, Job, LostError, Missing, Outcome, Wire
-from drc_deploy.bench.workplace import RESULTS, SCRATCH, Workplace, workplace
 from drc_deploy.errors import DrcDeployError, OutputError, Terminated
 from drc_deploy.files import atomic_path, sha256_of
 

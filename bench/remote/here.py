@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drc_deploy import records
-from drc_deploy.bench.remote_cargo import Cargo, pack_engine, pack_images
-from drc_deploy.bench.remote_link import Link, connect
-from drc_deploy.bench.remote_target import Target
+from drc_deploy.bench.remote.cargo import Cargo, pack_engine, pack_images
+from drc_deploy.bench.remote.link import Link, connect
+from drc_deploy.bench.remote.target import Target
+from drc_deploy.bench.remote.wire import CarriedFile, Coming, Done, Job, LostError, Missing, Outcome, Wire
+from drc_deploy.bench.remote.workplace import RESULTS
 from drc_deploy.bench.report.checks import check_report
 from drc_deploy.bench.report.files import REPORT_FILE
 from drc_deploy.bench.report.records import CROPS_FOLDER, RemoteOrigin, Report
 from drc_deploy.bench.run.benchmark import BenchOptions
 from drc_deploy.bench.run.inputs import find_subjects
-from drc_deploy.bench.wire import CarriedFile, Coming, Done, Job, LostError, Missing, Outcome, Wire
-from drc_deploy.bench.workplace import RESULTS
 from drc_deploy.errors import ArtefactError, DrcDeployError
 from drc_deploy.files import check_writable
 from drc_deploy.progress import progress
