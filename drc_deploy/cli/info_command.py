@@ -13,7 +13,7 @@ from drc_deploy.cli import options
 @options.json_option
 def command(reference: str, workdir: Path, as_json: bool) -> None:
     """Tell all about FILE: a checkpoint, a .widths.json, an .onnx, a .plan, a report.json, or a shipped name."""
-    from drc_deploy.bench.artefacts import describe_file, facts_text
+    from drc_deploy.cli.describe import describe_file, facts_text
     from drc_deploy.locate import find_file
 
     facts = describe_file(find_file(reference, workdir))
