@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.export.trt.libraries import Library
-from tests.export.recorded_binding import RecordedBinding
+from tests.export.trt.recorded_binding import RecordedBinding
 from tests.tensorrt_api import UNLISTED, VERSIONS, Listing, read_listing
 from tests.tensorrt_usage import MODULE, Access, Program
 

@@ -1,4 +1,4 @@
-"""TODO-DOC engine."""
+"""An engine as a run measures it, and one that is open."""
 
 from collections.abc import Callable
 from typing import Protocol

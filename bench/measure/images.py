@@ -1,4 +1,4 @@
-"""TODO-DOC images."""
+"""The images of a run, and the sizes they are brought to."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

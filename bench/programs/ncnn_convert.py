@@ -1,4 +1,4 @@
-"""``python -m drc_deploy.bench.programs.ncnn_convert CHECKPOINT FOLDER``: writes ``net.ncnn.param`` and ``net.ncnn.bin``.
+"""``python -m drc_deploy.bench.programs.ncnn_convert CHECKPOINT FOLDER`` writes ``net.ncnn.param`` and ``.bin``.
 
 A program of its own, because torch and the converter would count in the memory of the process that is measured.
 """

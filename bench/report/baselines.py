@@ -1,4 +1,4 @@
-"""TODO-DOC baselines."""
+"""The quality of bicubic upscaling that two reports share."""
 
 from drc_deploy.bench.measure.quality import Quality
 from drc_deploy.bench.report.records import Report

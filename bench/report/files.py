@@ -1,4 +1,4 @@
-"""TODO-DOC files."""
+"""Reports as files: written, read and checked."""
 
 from pathlib import Path
 from typing import Any

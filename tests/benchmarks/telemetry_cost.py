@@ -21,7 +21,7 @@ from drc_deploy.bench.run.worker import EngineProcess, OpenFile, Session
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import Photograph
-from tests.bench.telemetry.trees import bare_system, build_tree
+from tests.bench.machine.telemetry.trees import bare_system, build_tree
 
 
 @click.command()

@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 
 from drc_deploy.cli.data_command import command
 from drc_deploy.errors import UsageError
-from tests.train.photograph_files import noise, write, write_div2k, write_many
+from tests.train.data.photograph_files import noise, write, write_div2k, write_many
 
 
 def data(*arguments: object) -> Result:

@@ -20,7 +20,7 @@ from drc_deploy.images import read_image
 from drc_deploy.runtime.jobs.plan import newest_engine
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.networks import nearest, write_nearest
-from tests.runtime.test_exact import write_both
+from tests.runtime.tiling.test_exact import write_both
 
 
 def upscale(*arguments: object) -> Result:

@@ -20,7 +20,7 @@ from drc_deploy.runtime.backends.pytorch.backend import TorchBackend
 from drc_deploy.runtime.companions import float32_opener
 from drc_deploy.runtime.loaded_file import LoadedFile
 from drc_deploy.runtime.upscaler import Upscaler
-from tests.runtime.fake_onnxruntime import CUDA, FakeOnnxRuntime
+from tests.runtime.backends.ort.fake_onnxruntime import CUDA, FakeOnnxRuntime
 from tests.runtime.networks import nearest, write_box, write_nearest
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)

@@ -13,7 +13,7 @@ from drc_deploy.train.loop.options import TrainOptions
 from drc_deploy.train.pruning.pruning import PruneOptions
 from drc_deploy.train.search.search_options import SearchOptions
 from tests.models.plain_network import PlainNetwork
-from tests.train.test_shrink import assert_masked_equals_shrunk
+from tests.train.pruning.test_shrink import assert_masked_equals_shrunk
 
 
 @pytest.fixture(autouse=True)

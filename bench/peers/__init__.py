@@ -1,1 +1,0 @@
-"""Other programs over the same networks, measured in the same run: what `bench --against` brings in."""

@@ -1,0 +1,141 @@
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from drc_deploy.bench.machine.telemetry import nvml as module
+from drc_deploy.bench.machine.telemetry.nvml import GpuLimits, Nvml, gpu_limits, limit_bits, load_nvml, open_nvml
+from drc_deploy.bench.machine.telemetry.sensors import Source
+from drc_deploy.errors import MissingDependencyError
+from tests.bench.machine.telemetry.fake_nvml import EVERY_GPU_CALL, FakeNvml
+from tests.bench.machine.telemetry.trees import FIXTURES
+
+LISTINGS = sorted(FIXTURES.glob("pynvml_*.txt"))
+NEWER = {
+    "nvmlDeviceGetTemperatureV",
+    "nvmlClocksThrottleReasonBoardLimit",
+    "nvmlClocksThrottleReasonReliability",
+}
+"""Names that the oldest supported version lacks; the program does without each of them."""
+
+
+def values(source: Source) -> dict[str, float | None]:
+    return dict(zip((sensor.name for sensor in source.sensors), source.sweep({}), strict=True))
+
+
+@pytest.mark.parametrize("listing", LISTINGS, ids=lambda path: path.stem)
+def test_the_fake_has_no_name_that_the_real_package_lacks(listing: Path) -> None:
+    real = set(listing.read_text().split())
+    used = {name for name in vars(FakeNvml) if name.lower().startswith("nvml")}
+    assert used - real <= (NEWER if "12." in listing.stem else set())
+
+
+def test_every_name_that_the_program_asks_for_is_in_the_newest_package() -> None:
+    real = set(LISTINGS[-1].read_text().split())
+    asked = set(re.findall(r'"(nvml[A-Z]\w+|NVML_\w+)"', Path(module.__file__).read_text()))
+    assert len(asked) > 15
+    assert asked - set(module.LIMIT_PREFIXES) <= real
+
+
+def test_a_gpu_is_read_in_watts_joules_degrees_and_megahertz() -> None:
+    source, found = open_nvml(Nvml(FakeNvml().load))
+    assert values(source) == {
+        "GPU power": 251.5,
+        "GPU energy": 5003.0,
+        "GPU temperature": 61.0,
+        "GPU clock": 1980.0,
+        "GPU load": 87.0,
+    } | {f"GPU: {words}": 0.0 for words in module.LIMITS.values()}
+    assert [(meter.covers, meter.kind, meter.series) for meter in found.meters] == [
+        ("GPU board", "energy", ("GPU energy",))
+    ]
+    assert found.missing == {}
+
+
+def test_throttle_reasons_are_bits_in_words_and_idle_is_none() -> None:
+    fake = FakeNvml()
+    source, _ = open_nvml(Nvml(fake.load))
+    fake.reasons = 0x1 | 0x2 | 0x4 | 0x40
+    held = [name for name, value in values(source).items() if name.startswith("GPU: ") and value]
+    assert held == ["GPU: software power cap", "GPU: hardware thermal slowdown"]
+
+
+def test_an_older_driver_is_asked_by_the_old_names() -> None:
+    fake = FakeNvml(
+        unsupported=(
+            "instant",
+            "nvmlDeviceGetTemperatureV",
+            "nvmlDeviceGetCurrentClocksEventReasons",
+            "nvmlDeviceGetTotalEnergyConsumption",
+        )
+    )
+    source, found = open_nvml(Nvml(fake.load))
+    read = values(source)
+    assert (read["GPU power"], read["GPU temperature"]) == (249.0, 62.0)
+    assert read["GPU: software power cap"] == 0.0
+    assert "averaged over a second" in source.sensors[0].source
+    assert [(meter.kind, meter.series, meter.resolution_s) for meter in found.meters] == [
+        ("power", ("GPU power",), 1.0)
+    ]
+    assert found.missing == {"energy of the GPU": "NVML: Not Supported"}
+
+
+def test_an_older_package_names_its_reasons_otherwise() -> None:
+    old = SimpleNamespace(nvmlClocksThrottleReasonSwPowerCap=0x4)
+    assert limit_bits(old) == {"software power cap": 4}
+
+
+def test_a_jetson_whose_nvml_supports_nothing_has_a_reason_for_each() -> None:
+    source, found = open_nvml(Nvml(FakeNvml(unsupported=EVERY_GPU_CALL).load))
+    assert source.sensors == ()
+    assert found.meters == ()
+    assert set(found.missing) == {
+        f"{kind} of the GPU" for kind in ("power", "energy", "temperature", "clock", "load", "throttle")
+    }
+
+
+def test_two_gpus_are_told_apart_and_added_up() -> None:
+    source, found = open_nvml(Nvml(FakeNvml(gpus=2).load))
+    assert {"GPU 0 power", "GPU 1 power"} <= set(values(source))
+    assert found.meters[0].series == ("GPU 0 energy", "GPU 1 energy")
+
+
+def test_a_gpu_that_is_lost_leaves_gaps_with_the_reason() -> None:
+    fake = FakeNvml()
+    source, _ = open_nvml(Nvml(fake.load))
+    fake.unsupported = set(EVERY_GPU_CALL)
+    reasons: dict[str, str] = {}
+    assert set(source.sweep(reasons)) == {None}
+    assert reasons["GPU power"] == "NVML: Not Supported"
+
+
+def test_limits_are_told_where_the_driver_tells_them() -> None:
+    assert gpu_limits(Nvml(FakeNvml().load)) == (GpuLimits("NVIDIA Test", 400.0, 450.0, 3105.0, 95.0),)
+    assert gpu_limits(Nvml(FakeNvml(unsupported=EVERY_GPU_CALL).load)) == (GpuLimits("GPU", None, None, None, None),)
+
+
+@pytest.mark.parametrize("fake", [FakeNvml(gpus=0), FakeNvml(unsupported=("nvmlInit",))])
+def test_no_gpu_and_no_driver_are_told_and_leave_nothing_open(fake: FakeNvml) -> None:
+    with pytest.raises(MissingDependencyError, match="NVML"):
+        Nvml(fake.load)
+    assert not fake.open
+
+
+def test_the_package_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with pytest.raises(MissingDependencyError, match="nvidia-ml-py is not installed") as caught:
+        load_nvml()
+    assert "drc-deploy[telemetry]" in caught.value.hint
+
+
+def test_the_real_package_without_a_driver_is_an_answer() -> None:
+    pynvml = pytest.importorskip("pynvml")
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        with pytest.raises(MissingDependencyError, match="NVML: "):
+            Nvml()
+    else:
+        pytest.skip("this machine has a driver")

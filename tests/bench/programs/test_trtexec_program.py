@@ -1,0 +1,103 @@
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drc_deploy.bench.measure.timing import Budget
+from drc_deploy.bench.programs.program_upscaler import PeerUpscaler
+from drc_deploy.bench.programs.trtexec_program import TrtexecPeer, read_output, read_times
+from drc_deploy.engine_info import PlanSidecar, sidecar_path
+from drc_deploy.errors import ArtefactError
+from drc_deploy.runtime.backends.fake import fake_info
+from tests.bench.programs import fake_trtexec
+
+PLAN = PlanSidecar(
+    engine=dataclasses.replace(fake_info(scale=4), tile=(16, 24), max_batch=4),
+    builder="tensorrt",
+    builder_version="10.7.0",
+    gpu="a GPU",
+    compute_capability="8.7",
+    driver="1",
+    onnx_file="x.onnx",
+    onnx_sha256="0",
+    plan_sha256="0",
+    precision_requested="fp32",
+    layers_by_precision={},
+    precision_source="graph",
+    verification={},
+)
+
+
+def program(folder: Path, version: str) -> str:
+    path = folder / "trtexec"
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} {fake_trtexec.__file__} {version} {folder / "log"} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def plan(folder: Path) -> Path:
+    path = folder / "x.plan"
+    path.write_bytes(b"plan")
+    sidecar_path(path).write_text(PLAN.to_json())
+    return path
+
+
+def calls(folder: Path) -> list[list[str]]:
+    return [json.loads(line) for line in (folder / "log").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("version", "asked_for"),
+    [("10", {"--useSpinWait", "--useCudaGraph"}), ("11", {"--includeDataTransfers"})],
+)
+def test_what_a_version_does_not_do_by_itself_is_asked_for(tmp_path: Path, version: str, asked_for: set[str]) -> None:
+    peer = TrtexecPeer(plan(tmp_path), (99, 99), program(tmp_path, version))
+    image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    timed = peer.time(PeerUpscaler(peer), image, Budget(5, 0.1))
+    assert timed.samples_ms == (2.75, 3.75, 4.75, 5.75, 6.75)
+    assert {flag for flag in calls(tmp_path)[-1] if "=" not in flag} == asked_for
+    assert set(peer.settings["flags"].split()) == asked_for | {"--shapes=lr:1x16x24x3"}
+    assert "GPU compute time is unstable" in peer.settings["trtexec warns"]
+    peer.close()
+
+
+def test_an_image_of_any_size_goes_through_in_tiles(tmp_path: Path) -> None:
+    engine = PeerUpscaler(TrtexecPeer(plan(tmp_path), (99, 99), program(tmp_path, "11")))
+    image = np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)
+    np.testing.assert_array_equal(engine(image), image.repeat(4, 0).repeat(4, 1))
+    engine.close()
+
+
+def test_a_size_that_is_no_tile_is_refused_where_trtexec_times_itself(tmp_path: Path) -> None:
+    peer = TrtexecPeer(plan(tmp_path), (99, 99), program(tmp_path, "11"))
+    with pytest.raises(ArtefactError, match="single tiles") as caught:
+        peer.time(PeerUpscaler(peer), np.zeros((20, 40, 3), np.uint8), Budget(5, 0.1))
+    assert "--size" in caught.value.hint
+    peer.close()
+
+
+def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "trtexec"
+    path.write_text("#!/bin/sh\necho '[I] fine'\necho '[E] Error[4]: no CUDA device.'\nexit 1\n")
+    path.chmod(0o755)
+    peer = TrtexecPeer(plan(tmp_path), (16, 24), str(path))
+    with pytest.raises(ArtefactError, match=r"trtexec failed: \[E\] Error\[4\]: no CUDA device\.$"):
+        peer.run(np.zeros((1, 16, 24, 3), np.uint8))
+    peer.close()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '[{"computeMs": 1}]', '[{"latencyMs": 0}]', "[{", '{"a": 1}'])
+def test_times_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "times.json").write_text(text)
+    with pytest.raises(ArtefactError, match="trtexec wrote no times"):
+        read_times(tmp_path / "times.json")
+
+
+@pytest.mark.parametrize("values", [[1, 2], [0] * 11 + [256], "abc", [0] * 11 + ["x"]])
+def test_an_output_that_is_no_image_is_refused(tmp_path: Path, values: object) -> None:
+    (tmp_path / "output.json").write_text(json.dumps([{"name": "sr", "values": values}]))
+    with pytest.raises(ArtefactError, match="no output"):
+        read_output(tmp_path / "output.json", (1, 2, 2, 3), "uint8")

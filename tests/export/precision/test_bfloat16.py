@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from drc_deploy.errors import ArtefactError, MissingDependencyError
+from drc_deploy.export.compare.widening import widen_bfloat16
+from drc_deploy.export.graph.graph import trace_graph, with_precision
+from drc_deploy.export.graph.simplify import simplify_graph
+from drc_deploy.export.graph.variants import make_variant
+from drc_deploy.export.pipeline import export_checkpoint
+from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
+from drc_deploy.export.trt.layer_precision import precision_of_graph
+from drc_deploy.export.trt.libraries import Library
+from drc_deploy.locate import SHIPPED
+from drc_deploy.runtime.backends.open import open_backend
+from tests.export.networks import Toy, toy_info
+from tests.export.trt.recorded_binding import RecordedBinding
+from tests.tensorrt_api import VERSIONS
+
+
+def test_a_bfloat16_graph_is_valid_and_computes_what_torch_does_in_bfloat16() -> None:
+    torch.manual_seed(0)
+    toy = Toy()
+    network = with_precision(toy, "bf16")
+    graph = trace_graph(network, "bf16")
+    simplify_graph(graph)
+    onnx.checker.check_model(graph, full_check=True)
+    kinds = {value.name: value.data_type for value in graph.graph.initializer}
+    assert onnx.TensorProto.BFLOAT16 in kinds.values()
+    assert kinds["network.tail.weight"] == onnx.TensorProto.FLOAT
+
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 5, 4, 3)).astype(np.float32)
+    # ONNX's own evaluator, in NumPy: no kernel of ONNX Runtime or TensorRT takes part.
+    (found,) = onnx.reference.ReferenceEvaluator(graph).run(None, {"lr": pixels})
+    with torch.no_grad():
+        expected = network(torch.from_numpy(pixels)).numpy()
+        exact = with_precision(toy, "fp32")(torch.from_numpy(pixels)).numpy()
+    error = np.abs(expected - exact).max()
+    assert 0.1 < error < 2
+    assert np.abs(found - exact).max() < 4 * error  # the evaluator adds up in bfloat16 too
+
+
+def test_widening_keeps_the_rounded_weights_and_leaves_the_model_as_it_was() -> None:
+    torch.manual_seed(0)
+    toy = Toy()
+    graph = make_variant(trace_graph(with_precision(toy, "bf16"), "bf16"), toy_info("float32"))
+    before = graph.SerializeToString()
+    wide = widen_bfloat16(graph)
+    assert graph.SerializeToString() == before
+    assert {value.data_type for value in wide.graph.initializer if value.data_type > 7} == set()
+    named = {value.name: onnx.numpy_helper.to_array(value) for value in wide.graph.initializer}
+    rounded = toy.head.weight.detach().bfloat16().float().numpy()
+    np.testing.assert_array_equal(named["network.head.weight"], rounded)
+    np.testing.assert_array_equal(named["network.tail.weight"], toy.tail.weight.detach().numpy())
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_only_a_library_that_knows_bfloat16_builds_it(version: str) -> None:
+    library = Library("tensorrt", RecordedBinding(version, kinds=()))
+    if version == "tensorrt-8.6.1":
+        with pytest.raises(MissingDependencyError, match=r"8\.6\.1 cannot build plans in bfloat16"):
+            library.graph_precision("bf16")
+    else:
+        assert library.graph_precision("bf16") == "bf16"
+
+
+def test_layers_in_bfloat16_are_counted_as_such() -> None:
+    binding = RecordedBinding("tensorrt-10.3.0", kinds=("BF16", "FLOAT", "HALF"))
+    found = precision_of_graph(binding, binding._network(0))
+    assert found.convolutions == {"bf16": 1, "fp16": 1, "fp32": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bf16")
+
+
+def test_a_bfloat16_plan_is_parsed_and_built(folder: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    result = export_checkpoint(
+        ExportRequest(SHIPPED / "drn_xs.safetensors", folder, "net", "bf16", DEFAULT_TILE, 2, "tensorrt_rtx")
+    )
+    assert result.sidecar is not None
+    assert result.sidecar.layers_by_precision["bf16"] > result.sidecar.layers_by_precision["fp32"]
+    assert result.verification["torch_reduced"]["psnr_db"] >= 50
+    assert result.verification["onnx_float"]["psnr_db"] >= 50
+    assert "widened" in result.verification["note"]
+    with pytest.raises(ArtefactError, match="cannot load") as caught:
+        open_backend(result.onnx)
+    assert "no bf16" in caught.value.hint

@@ -1,0 +1,301 @@
+"""Making a store, and being interrupted while making it."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from drc_deploy.errors import ArtefactError, OutputError, TrainingError, UsageError
+from drc_deploy.images import read_rgb
+from drc_deploy.only_one import only_one
+from drc_deploy.train.data import decoding
+from drc_deploy.train.data.prepare import Prepared, PrepareOptions, prepare
+from drc_deploy.train.data.store import open_store
+from drc_deploy.train.data.unfinished_store import UnfinishedStore
+from tests.train.data.photograph_files import noise, write, write_div2k, write_many
+from tests.train.interruption import interrupt_after
+
+KILLED_WHILE_DECODING = """
+import os, signal, sys
+from pathlib import Path
+from drc_deploy.train import decoding, prepare, unfinished_store
+
+unfinished_store.FLUSH_INTERVAL_S = 0.0
+read = decoding.read_rgb
+
+def read_until_killed(path):
+    if path.name == "0030.png":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(path)
+
+decoding.read_rgb = read_until_killed
+prepare.prepare([Path(sys.argv[1])], Path(sys.argv[2]), prepare.PrepareOptions())
+"""
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    write_many(tmp_path / "photos", 40)
+    (tmp_path / "photos" / "0003b.png").write_bytes(b"not an image")
+    shutil.copy(tmp_path / "photos" / "0001.png", tmp_path / "photos" / "0004b.png")
+    return tmp_path / "photos"
+
+
+def make(store: Path, *folders: Path, options: PrepareOptions | None = None) -> Prepared:
+    return prepare(folders, store, options or PrepareOptions())
+
+
+def make_and_interrupt(monkeypatch: pytest.MonkeyPatch, store: Path, folder: Path, *, after: int) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, UnfinishedStore, "add", after)
+        with pytest.raises(KeyboardInterrupt):
+            make(store, folder)
+
+
+def content(store: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in store.iterdir()}
+
+
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    reads: list[str] = []
+
+    def read(path: Path) -> NDArray[np.uint8]:
+        reads.append(path.name)
+        return read_rgb(path)
+
+    monkeypatch.setattr(decoding, "read_rgb", read)
+    return reads
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """Let no file grow over ``size`` bytes: the kernel refuses the write, as it does on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_good_bad_small_and_equal_images(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    rgb = write(photos / "a.png", noise(1, 100, 97))
+    Image.fromarray(rgb).save(photos / "a_again.tif")
+    Image.fromarray(rgb).save(photos / "a_webp.webp", lossless=True)
+    write(photos / "small.png", noise(2, 500, 95))
+    (photos / "bad.jpg").write_bytes(b"\xff\xd8\xff")
+    write(photos / "deep" / "z.png", noise(3, 96, 300))
+    index = make(tmp_path / "store", photos).index
+    assert [entry.name for entry in index.entries] == ["a.png", "deep/z.png"]
+    again, webp, bad, small = index.skipped
+    assert again == f"{photos}/a_again.tif has the same pixels as a.png."
+    assert webp == f"{photos}/a_webp.webp has the same pixels as a.png."
+    assert bad.startswith(f"{photos}/bad.jpg")
+    assert small == f"{photos}/small.png is too small: 95x500 pixels."
+
+
+def test_pairs_are_stored_at_every_power_of_two(tmp_path: Path) -> None:
+    write_div2k(tmp_path / "div2k")
+    make(tmp_path / "store", tmp_path / "div2k", options=PrepareOptions(lr="paired"))
+    photographs = open_store(tmp_path / "store")
+    assert [entry.name for entry in photographs.entries] == ["DIV2K_train_HR/0001.png", "DIV2K_train_HR/0002.png"]
+    second = photographs.entries[1]
+    np.testing.assert_array_equal(photographs.image(second.hr), noise(2, 201, 330))
+    assert sorted(second.lr) == [2, 4, 8]
+    for factor, placed in second.lr.items():
+        np.testing.assert_array_equal(photographs.image(placed), noise(1000 * factor + 2, 201 // factor, 330 // factor))
+
+
+def test_a_pair_of_wrong_size_is_left_out(tmp_path: Path) -> None:
+    write_div2k(tmp_path / "div2k")
+    wrong = tmp_path / "div2k" / "DIV2K_train_LR_bicubic" / "X4" / "0001x4.png"
+    write(wrong, noise(9, 51, 82))
+    index = make(tmp_path / "store", tmp_path / "div2k", options=PrepareOptions(lr="paired")).index
+    assert [entry.name for entry in index.entries] == ["DIV2K_train_HR/0002.png"]
+    assert f"{wrong} has 82x51 pixels, not 82x50." in index.skipped
+
+
+def test_equal_hr_images_with_other_lr_images_are_two_photographs(tmp_path: Path) -> None:
+    for part, seed in (("A", 1), ("B", 2)):
+        write(tmp_path / f"{part}_HR" / "1.png", noise(0, 96, 96))
+        write(tmp_path / f"{part}_LR_bicubic" / "X4" / "1x4.png", noise(seed, 24, 24))
+    assert len(make(tmp_path / "paired", tmp_path, options=PrepareOptions(lr="paired")).index.entries) == 2
+    assert len(make(tmp_path / "made", tmp_path).index.entries) == 1
+
+
+def test_a_run_killed_by_sigkill_goes_on_to_the_same_store(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    command = [sys.executable, "-c", KILLED_WHILE_DECODING, str(photos), str(killed)]
+    assert subprocess.run(command, timeout=60, check=False, capture_output=True).returncode == -signal.SIGKILL
+    assert not (killed / "index.json").exists()
+    finished = len((killed / "journal.jsonl").read_text().splitlines()) - 1
+    assert finished >= 30 - 3 * (os.cpu_count() or 1)
+    make(whole, photos)
+    reads = count_reads(monkeypatch)
+    assert make(killed, photos).made
+    assert len(reads) == 42 - finished
+    assert content(killed) == content(whole)
+
+
+@pytest.mark.parametrize("damage", ["torn line", "torn pixels", "lost pixels", "changed pixels", "no newline"])
+def test_what_a_power_cut_leaves_is_repaired(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    make(tmp_path / "whole", photos)
+    store = tmp_path / "cut"
+    make_and_interrupt(monkeypatch, store, photos, after=20)
+    pixels, journal = store / "pixels.bin", store / "journal.jsonl"
+    if damage == "torn line":
+        journal.write_bytes(journal.read_bytes() + b'{"schema": 1, "entry": {"na')
+    elif damage == "no newline":
+        journal.write_bytes(journal.read_bytes()[:-1])
+    elif damage == "torn pixels":
+        pixels.write_bytes(pixels.read_bytes() + b"half an image")
+    elif damage == "lost pixels":
+        os.truncate(pixels, pixels.stat().st_size - 7)
+    else:
+        data = bytearray(pixels.read_bytes())
+        data[len(data) // 2] ^= 1
+        pixels.write_bytes(data)
+    make(store, photos)
+    assert content(store) == content(tmp_path / "whole")
+
+
+def test_ctrl_c_keeps_every_finished_image(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_and_interrupt(monkeypatch, tmp_path / "store", photos, after=33)
+    reads = count_reads(monkeypatch)
+    make(tmp_path / "store", photos)
+    assert len(reads) == 42 - 33
+
+
+def test_a_full_disk_is_a_sentence_and_the_same_call_goes_on(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    with full_disk(400_000), pytest.raises(OutputError, match="File too large"):
+        make(store, photos)
+    assert not (store / "index.json").exists()
+    finished = len((store / "journal.jsonl").read_text().splitlines()) - 1
+    assert finished > 5
+    reads = count_reads(monkeypatch)
+    make(store, photos)
+    assert len(reads) == 42 - finished
+    monkeypatch.undo()
+    make(tmp_path / "whole", photos)
+    assert content(store) == content(tmp_path / "whole")
+
+
+def test_a_disk_too_full_for_the_first_file_leaves_nothing(photos: Path, tmp_path: Path) -> None:
+    with full_disk(10), pytest.raises(OutputError):
+        make(tmp_path / "store", photos)
+    assert not content(tmp_path / "store")
+
+
+def test_going_on_with_other_sources_or_options_is_refused(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    make_and_interrupt(monkeypatch, store, photos, after=20)
+    before = content(store)
+    (photos / "0000.png").unlink()
+    write(photos / "0001.png", noise(99))
+    write(photos / "new.png", noise(98))
+    with pytest.raises(UsageError) as caught:
+        make(store, photos, options=PrepareOptions(min_side=64))
+    for difference in ("--min-side 96 then, 64 now", "1 files new", "1 files missing", "1 files changed", "0001.png"):
+        assert difference in caught.value.message
+    assert "--restart" in caught.value.hint
+    assert content(store) == before
+    make(store, photos, options=PrepareOptions(min_side=64, restart=True))
+    make(tmp_path / "fresh", photos, options=PrepareOptions(min_side=64))
+    assert content(store) == content(tmp_path / "fresh")
+
+
+def test_a_finished_store_is_left_alone(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = tmp_path / "store"
+    assert make(store, photos).made
+    reads = count_reads(monkeypatch)
+    prepared = make(store, photos)
+    assert not prepared.made
+    assert not reads
+    with pytest.raises(UsageError, match=r"folders .* then, .* now"):
+        make(store, photos.parent)
+    assert make(store, photos.parent, options=PrepareOptions(restart=True)).made
+
+
+def test_a_damaged_finished_store_is_not_called_finished(photos: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    make(store, photos)
+    os.truncate(store / "pixels.bin", 100)
+    with pytest.raises(ArtefactError, match="bytes instead of"):
+        make(store, photos)
+    assert make(store, photos, options=PrepareOptions(restart=True)).made
+    assert open_store(store).entries
+
+
+def test_a_journal_of_another_version_is_refused(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = tmp_path / "store"
+    make_and_interrupt(monkeypatch, store, photos, after=2)
+    header, *lines = (store / "journal.jsonl").read_text().splitlines()
+    header = json.dumps({**json.loads(header), "version": 0})
+    (store / "journal.jsonl").write_text("\n".join([header, *lines, ""]))
+    with pytest.raises(ArtefactError, match="another version"):
+        make(store, photos)
+
+
+def test_a_store_inside_its_source_reads_only_the_images(photos: Path) -> None:
+    assert len(make(photos / "store", photos).index.entries) == 40
+    assert not make(photos / "store", photos).made
+    assert len(open_store(photos / "store").entries) == 40
+
+
+@pytest.mark.parametrize("name", ["index.json", "pixels.bin"])
+@pytest.mark.parametrize("restart", [False, True])
+def test_files_of_other_programs_are_not_overwritten(photos: Path, tmp_path: Path, name: str, restart: bool) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / name).write_text("precious")
+    with pytest.raises(UsageError, match="belongs to no store"):
+        make(tmp_path / "site", photos, options=PrepareOptions(restart=restart))
+    assert content(tmp_path / "site") == {name: b"precious"}
+
+
+@pytest.mark.parametrize("files", [{}, {"a.png": b"bad"}])
+def test_folders_without_a_usable_image_leave_no_store(tmp_path: Path, files: dict[str, bytes]) -> None:
+    (tmp_path / "photos").mkdir()
+    for name, data in files.items():
+        (tmp_path / "photos" / name).write_bytes(data)
+    with pytest.raises(TrainingError, match="holds no image that training can use"):
+        make(tmp_path / "store", tmp_path / "photos")
+    assert not list(tmp_path.glob("store/*"))
+
+
+def test_a_file_where_the_store_should_be_is_refused(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("")
+    with pytest.raises(OutputError, match="File exists"):
+        make(tmp_path / "store", photos)
+
+
+def test_a_second_prepare_of_the_same_store_is_refused(photos: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    with only_one(store), pytest.raises(OutputError, match="another process is writing"):
+        make(store, photos, options=PrepareOptions(restart=True))
+    assert list(store.iterdir()) == []
+    make(store, photos)
+    assert open_store(store).entries
