@@ -22,7 +22,7 @@ from drc_deploy.bench.measure.images import ImageSet, fit_to_size
 from drc_deploy.bench.measure.intervals import FEWEST_ROUNDS
 from drc_deploy.bench.measure.quality import ImageQuality
 from drc_deploy.bench.measure.timing import Budget
-from drc_deploy.bench.report import conclusions as verdict
+from drc_deploy.bench.report import conclusions
 from drc_deploy.bench.report.records import CROPS_FOLDER, Baseline, CropStrip, EngineResult, Report, Settings, Tile
 from drc_deploy.bench.run.engines import Contest, Contestant, Extent
 from drc_deploy.bench.run.inputs import Subject, find_subjects
@@ -227,11 +227,11 @@ class _Campaign:
         return Report(
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             version=__version__,
-            summary=verdict.summarise(verdict.own_engines(engines)),
+            summary=conclusions.summarise(conclusions.own_engines(engines)),
             warnings=warnings
             + tuple(self._faults)
             + self._changed_files()
-            + verdict.find_warnings(engines, machine.load_average, machine.logical_cores)
+            + conclusions.find_warnings(engines, machine.load_average, machine.logical_cores)
             + _telemetry_warnings(engines),
             machine=machine,
             settings=self._settings(),
@@ -240,7 +240,7 @@ class _Campaign:
             not_measured=tuple(self._contest.not_measured),
             crops=strips,
             telemetry=telemetry,
-            comparisons=verdict.comparisons(verdict.own_engines(engines)),
+            comparisons=conclusions.comparisons(conclusions.own_engines(engines)),
         )
 
     def _result(self, contestant: Contestant, telemetry: Telemetry | None) -> EngineResult:
