@@ -16,7 +16,7 @@ METADATA_KEY = "drc_deploy"
 INPUT_NAME = "lr"
 OUTPUT_NAME = "sr"
 KEPT_NAME, MEANS_NAME, GIVEN_NAME, SEEN_NAME = "kept", "means", "given", "seen"
-"""What ``NAME.exact.onnx`` takes and gives beside these: see ``export/graph/exact.py``."""
+"""What ``NAME.exact.onnx`` takes and gives beside these: see ``export/graph/exact_graph.py``."""
 
 FLOAT_SUFFIX, EXACT_SUFFIX = ".float.onnx", ".exact.onnx"
 """Files beside ``NAME.onnx`` that serve it: for 16-bit images, and for exact tiles."""

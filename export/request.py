@@ -23,7 +23,7 @@ DEFAULT_PLAN_TILE_PX = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class InputSizes:
     """Which inputs the exported files take."""
 
     onnx: tuple[int, int] | None
@@ -32,10 +32,10 @@ class Tile:
     """Height and width that the plan takes; None for a range of sizes."""
 
 
-DEFAULT_TILE = Tile(onnx=None, plan=(DEFAULT_PLAN_TILE_PX, DEFAULT_PLAN_TILE_PX))
+DEFAULT_TILE = InputSizes(onnx=None, plan=(DEFAULT_PLAN_TILE_PX, DEFAULT_PLAN_TILE_PX))
 
 
-def parse_tile(text: str | None) -> Tile:
+def parse_tile(text: str | None) -> InputSizes:
     """Read ``N``, ``HxW`` or ``dynamic``; None gives an ONNX of any size and a plan of a fixed one.
 
     Raises:
@@ -44,7 +44,7 @@ def parse_tile(text: str | None) -> Tile:
     if text is None:
         return DEFAULT_TILE
     if text == "dynamic":
-        return Tile(onnx=None, plan=None)
+        return InputSizes(onnx=None, plan=None)
     match = re.fullmatch(r"([0-9]+)(?:[xX]([0-9]+))?", text.strip(), re.ASCII)
     hint = f"Give N, HxW or dynamic, with sides from 1 to {LARGEST_TILE_PX} input pixels."
     # A number of thousands of digits is not worth converting.
@@ -54,7 +54,7 @@ def parse_tile(text: str | None) -> Tile:
     width = int(match[2]) if match[2] else height
     if not (1 <= height <= LARGEST_TILE_PX and 1 <= width <= LARGEST_TILE_PX):
         raise UsageError(f"a tile of {height}x{width} pixels is impossible.", hint)
-    return Tile(onnx=(height, width), plan=(height, width))
+    return InputSizes(onnx=(height, width), plan=(height, width))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class ExportRequest:
     """Their name without suffix."""
     precision: Precision
     """Precision of the network's body."""
-    tile: Tile
+    tile: InputSizes
     max_batch: int
     """Largest number of tiles in one call."""
     builder: BuilderChoice | None

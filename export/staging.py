@@ -35,7 +35,7 @@ def staging_folder(target: Path) -> Iterator[Path]:
         ) from error
 
 
-def publish(files: Sequence[Path], target: Path) -> list[Path]:
+def move_into_place(files: Sequence[Path], target: Path) -> list[Path]:
     """Move finished files from the staging folder to ``target``, replacing those of the same name, in this order."""
     for path in files:
         # Durable before any is moved: a full disk shows here, while the old files are still in place.

@@ -1,6 +1,5 @@
 """The package map is complete: a forgotten folder would be missing from the wheel."""
 
-import re
 import shutil
 import subprocess
 import sys
@@ -10,17 +9,15 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-ROOMS = ("train", "export", "runtime", "bench")
+from tests.imports import ROOMS, ROOT, source_files
 
-
-def modules() -> set[str]:
-    """Every module of the project by its import name."""
-    core = (ROOT / "drc_deploy").rglob("*.py")
-    rooms = (path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
-    names = {".".join(path.relative_to(ROOT / "drc_deploy").with_suffix("").parts) for path in core}
-    names |= {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in rooms}
-    return {f"drc_deploy.{name}".removesuffix(".__init__") for name in names}
+NEED_TORCH = (
+    "runtime.backends.pytorch",
+    "runtime.tiling.exact_torch",
+    "bench.programs.torch_program",
+    "bench.run.torch_reference",
+)
+"""What is imported only where a checkpoint is run."""
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +42,7 @@ def test_the_wheel_has_every_module_and_data_file(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {Path(name) for name in archive.namelist()}
     listed = {".".join(name.with_suffix("").parts).removesuffix(".__init__") for name in names if name.suffix == ".py"}
-    assert listed == modules()
+    assert listed == source_files().keys()
     for folder in ("weights", "samples", "recipes"):
         assert {name.name for name in names if name.parent == Path("drc_deploy", folder)} == {
             path.name for path in (ROOT / "drc_deploy" / folder).iterdir()
@@ -85,11 +82,10 @@ HEAVY = (
 
 @pytest.mark.parametrize("room", ["runtime", "bench"])
 def test_runtime_and_bench_import_without_torch_and_onnx(room: str) -> None:
-    modules = sorted(
-        ".".join(("drc_deploy", *path.relative_to(ROOT).with_suffix("").parts))
-        for path in (ROOT / room).glob("**/*.py")
-        if path.stem not in {"__init__", "__main__"} and not path.stem.startswith("torch_")
-    )
+    skipped = tuple(f"drc_deploy.{name}" for name in NEED_TORCH)
+    modules = [
+        name for name in source_files() if name.startswith(f"drc_deploy.{room}") and not name.startswith(skipped)
+    ]
     code = BLOCK.format(blocked=HEAVY) + "import importlib\n"
     code += "\n".join(f"importlib.import_module({name!r})" for name in modules)
     run_python(code)
@@ -110,22 +106,3 @@ def test_help_answers_at_once_and_imports_nothing_heavy(arguments: list[str]) ->
     last = run_python(code).splitlines()[-1]
     assert "loaded: []" in last
     assert float(last.rsplit(" ", 1)[1]) < 0.5
-
-
-def test_imports_run_one_way() -> None:
-    """Arrows: cli -> stages -> core; runtime below export and bench; no stage imports another."""
-    allowed = {
-        "train": set(),
-        "runtime": set(),
-        "export": {"runtime"},
-        "bench": {"runtime"},
-    }
-    for room, others in allowed.items():
-        for path in (ROOT / room).glob("**/*.py"):
-            used = set(re.findall(r"drc_deploy\.(train|export|runtime|bench|cli)\b", path.read_text())) - {room}
-            assert used <= others, path
-    for path in [*(ROOT / "drc_deploy").glob("*.py"), *(ROOT / "drc_deploy" / "models").glob("*.py")]:
-        if path.name != "__main__.py":
-            assert not re.findall(
-                r"^\s*(?:from|import) drc_deploy\.(?:train|export|runtime|bench|cli)", path.read_text(), re.M
-            ), path

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from drc_deploy.train.loop.choices import Precision
+from drc_deploy.train.loop.choices import TrainingPrecision
 
 BudgetName = Literal["fast", "30min", "paper"]
 
@@ -20,7 +20,7 @@ class StepBudget:
     finetune_steps: int
     patch: int
     """Side of a patch in LR pixels."""
-    precision: Precision = "fp32"
+    precision: TrainingPrecision = "fp32"
     """Of the fine-tuning."""
 
     def with_typed(self, **typed: Any) -> "StepBudget":

@@ -12,10 +12,10 @@ from drc_deploy.files import check_writable, sha256_of
 from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.only_one import only_one
 from drc_deploy.train.data.photographs import Photographs
+from drc_deploy.train.loop.benchmark_psnr import Benchmark
 from drc_deploy.train.loop.distillation import load_teacher
-from drc_deploy.train.loop.evaluation import Benchmark
 from drc_deploy.train.loop.loop import Supervision
-from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import Manifest
 from drc_deploy.train.pruning.pruning import PruneOptions

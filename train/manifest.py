@@ -14,7 +14,7 @@ from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.files import sha256_of, write_text
 from drc_deploy.models.network import multiply_adds
 from drc_deploy.train.device import place
-from drc_deploy.train.loop.evaluation import Benchmark, fingerprints, measure_psnr
+from drc_deploy.train.loop.benchmark_psnr import Benchmark, fingerprints, measure_psnr
 
 
 class Manifest:

@@ -19,7 +19,7 @@ from drc_deploy.train.loop.state import state_path_of
 from drc_deploy.train.pruning.prune import prune_to_widths, pruning_method
 from drc_deploy.train.pruning.pruning import PruneOptions, PruneTask
 from drc_deploy.train.search.candidates import candidate_widths
-from drc_deploy.train.search.cost import Budget, budget_for, cost_model
+from drc_deploy.train.search.cost import CostBudget, budget_for, cost_model
 from drc_deploy.train.search.plain_widths import random_widths, uniform_widths, uniform_widths_within
 from drc_deploy.train.search.search import Searcher, search_widths
 from drc_deploy.train.search.search_options import SearchOptions
@@ -101,7 +101,7 @@ def search_file(
     return content
 
 
-def _budget(network: SRNetwork, options: SearchOptions, latency: LatencyTable | None) -> Budget | None:
+def _budget(network: SRNetwork, options: SearchOptions, latency: LatencyTable | None) -> CostBudget | None:
     if options.target == "channels":
         return None
     unpruned = dataclasses.replace(network.spec, widths=None)
@@ -109,7 +109,7 @@ def _budget(network: SRNetwork, options: SearchOptions, latency: LatencyTable | 
     return budget_for(cost_model(unpruned, options.target, latency), full, options.ratio)
 
 
-def _check_reachable(network: SRNetwork, options: SearchOptions, budget: Budget) -> None:
+def _check_reachable(network: SRNetwork, options: SearchOptions, budget: CostBudget) -> None:
     """Refuse a bound that no candidates meet; name the nearest ratio that its own candidates, which are others, meet.
 
     Raises:
@@ -145,7 +145,7 @@ def _check_narrower(full: Sequence[int], now: Sequence[int], options: SearchOpti
         )
 
 
-def _plain_widths(network: SRNetwork, options: SearchOptions, budget: Budget | None) -> list[int]:
+def _plain_widths(network: SRNetwork, options: SearchOptions, budget: CostBudget | None) -> list[int]:
     """Choose without a search: the same share everywhere, or at random."""
     full, now = [layer.full_width for layer in network.prunable_layers], network.widths
     if options.method == "random":

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from drc_deploy.bench.comparison.conditions import Difference, find_differences
+from drc_deploy.bench.comparison.conditions import ChangedCondition, find_differences
 from drc_deploy.bench.comparison.matching import Match, MatchedBy, match_engines
 from drc_deploy.bench.comparison.run_ratio import RunRatio, ratio_of_runs
 from drc_deploy.bench.measure.quality import Quality
@@ -15,7 +15,7 @@ from drc_deploy.bench.report.records import EngineResult, Report
 from drc_deploy.errors import InputError
 from drc_deploy.metrics import mean_psnr
 
-TIE = 0.05
+SAME_SHARE = 0.05
 """Latencies of two runs that differ by less than this part are the same: so much changes between them."""
 
 Verdict = Literal["faster", "slower", "no clear change", "too noisy to tell"]
@@ -28,7 +28,7 @@ gave 42 pairs, of which 16 have an interval without 1 by chance; this leaves non
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ComparedReport:
     """One of the two reports."""
 
     file: str
@@ -65,8 +65,8 @@ class EngineChange:
     median_ms: Change
     latency: RunRatio
     verdict: Verdict
-    """``faster`` and ``slower`` are changes that the rounds tell apart and that are larger than ``TIE``. On a noisy
-    machine they must be larger than the noise too (``STEADY_SPREAD``, ``NOISY_SPREADS``)."""
+    """``faster`` and ``slower`` are changes outside the interval and larger than ``SAME_SHARE``. On a noisy machine they
+    must exceed the noise as well (``STEADY_SPREAD``, ``NOISY_SPREADS``)."""
     peak_host_memory_bytes: Change
     peak_device_memory_bytes: Change
     psnr_y_db: Change
@@ -75,7 +75,7 @@ class EngineChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ReportComparison:
     """The result."""
 
     before: str
@@ -84,7 +84,7 @@ class Comparison:
     before_created: str
     after_created: str
     summary: str
-    differences: tuple[Difference, ...]
+    differences: tuple[ChangedCondition, ...]
     engines: tuple[EngineChange, ...]
     only_before: tuple[str, ...]
     only_after: tuple[str, ...]
@@ -92,7 +92,7 @@ class Comparison:
     """What makes the figures less than certain."""
 
 
-def compare_reports(before: Source, after: Source, *, force: bool = False) -> Comparison:
+def compare_reports(before: ComparedReport, after: ComparedReport, *, force: bool = False) -> ReportComparison:
     """Compare two reports.
 
     Raises:
@@ -111,7 +111,7 @@ def compare_reports(before: Source, after: Source, *, force: bool = False) -> Co
             f"the reports have no engine in common: {names}.", "Engines match by name, or by checkpoint and precision."
         )
     engines = tuple(_change(match) for match in matches)
-    return Comparison(
+    return ReportComparison(
         before=before.file,
         after=after.file,
         before_created=before.report.created,
@@ -125,7 +125,7 @@ def compare_reports(before: Source, after: Source, *, force: bool = False) -> Co
     )
 
 
-def _refuse(differences: Sequence[Difference]) -> None:
+def _refuse(differences: Sequence[ChangedCondition]) -> None:
     grave = [f"{item.what} ({item.before} before, {item.after} after)" for item in differences if item.forbids]
     if grave:
         raise InputError(
@@ -163,7 +163,7 @@ def _verdict(latency: RunRatio, spread: float) -> Verdict:
     noise = 1 + NOISY_SPREADS * spread
     if spread > STEADY_SPREAD and 1 / noise < latency.ratio < noise:
         return "too noisy to tell"
-    if not latency.significant or 1 / (1 + TIE) < latency.ratio < 1 + TIE:
+    if not latency.significant or 1 / (1 + SAME_SHARE) < latency.ratio < 1 + SAME_SHARE:
         return "no clear change"
     return "slower" if latency.ratio > 1 else "faster"
 
@@ -208,14 +208,14 @@ def _left_over(engines: Sequence[EngineResult], matched: Sequence[EngineResult])
     return tuple(engine.name for engine in engines if all(engine is not other for other in matched))
 
 
-def _warnings(source: Source) -> list[str]:
+def _warnings(source: ComparedReport) -> list[str]:
     return [f"{source.file}: {warning}" for warning in source.report.warnings]
 
 
 def _shared_shift(engines: Sequence[EngineChange]) -> list[str]:
     """Say where all engines changed by about the same factor, which is the work of a machine or a library."""
     ratios = [engine.latency.ratio for engine in engines]
-    alike = len(engines) > 1 and max(ratios) / min(ratios) < 1 + TIE
+    alike = len(engines) > 1 and max(ratios) / min(ratios) < 1 + SAME_SHARE
     if not alike or any(engine.verdict not in ("faster", "slower") for engine in engines):
         return []
     return [
@@ -224,7 +224,7 @@ def _shared_shift(engines: Sequence[EngineChange]) -> list[str]:
     ]
 
 
-def _unexplained(engines: Sequence[EngineChange], differences: Sequence[Difference]) -> list[str]:
+def _unexplained(engines: Sequence[EngineChange], differences: Sequence[ChangedCondition]) -> list[str]:
     """Name engines that changed although neither their file nor anything that is recorded did."""
     names = [engine.name for engine in engines if engine.file == "same" and engine.verdict in ("faster", "slower")]
     if not names or differences:

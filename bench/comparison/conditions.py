@@ -15,7 +15,7 @@ Facts = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ChangedCondition:
     """One condition that was not the same."""
 
     what: str
@@ -25,16 +25,16 @@ class Difference:
     """Whether milliseconds, memory or PSNR of the two runs mean different things."""
 
 
-def find_differences(before: Report, after: Report) -> tuple[Difference, ...]:
+def find_differences(before: Report, after: Report) -> tuple[ChangedCondition, ...]:
     """Give what differed; of two facts that only one report tells nothing is said."""
     setups, programs = (_setup(before), _setup(after)), (_programs(before), _programs(after))
     return (*_differing(*setups, forbids=True), *_images(before, after), *_differing(*programs, forbids=False))
 
 
-def _differing(before: Facts, after: Facts, *, forbids: bool) -> Iterator[Difference]:
+def _differing(before: Facts, after: Facts, *, forbids: bool) -> Iterator[ChangedCondition]:
     for what in before:
         if what in after and before[what] != after[what]:
-            yield Difference(what, before[what], after[what], forbids)
+            yield ChangedCondition(what, before[what], after[what], forbids)
 
 
 def _setup(report: Report) -> Facts:
@@ -74,7 +74,7 @@ def _programs(report: Report) -> Facts:
     return {what: value for what, value in facts.items() if value}
 
 
-def _images(before: Report, after: Report) -> Iterator[Difference]:
+def _images(before: Report, after: Report) -> Iterator[ChangedCondition]:
     """Compare bicubic upscaling, which is the same for the same pixels, rather than the paths of folders.
 
     A run that was stopped has the first images only, on which PSNR is then compared.
@@ -83,6 +83,8 @@ def _images(before: Report, after: Report) -> Iterator[Difference]:
         sides = f"{len(first)} images ({before.settings.data})", f"{len(second)} images ({after.settings.data})"
         fewer = min(len(first), len(second))
         if not fewer or first[:fewer] != second[:fewer]:
-            yield Difference(f"{PIXELS} at x{scale}", *sides, forbids=True)
+            yield ChangedCondition(f"{PIXELS} at x{scale}", *sides, forbids=True)
         elif len(first) != len(second):
-            yield Difference(f"images at x{scale}, of which the first {fewer} are compared", *sides, forbids=False)
+            yield ChangedCondition(
+                f"images at x{scale}, of which the first {fewer} are compared", *sides, forbids=False
+            )

@@ -151,7 +151,7 @@ def _can_run(name: str, library: Any) -> Finding:
 
 def probe_pycuda() -> list[Finding]:
     """Open the GPU as the runtime does."""
-    from drc_deploy.runtime.backends.trt.device import CudaDevice
+    from drc_deploy.runtime.backends.trt.gpu_memory import CudaDevice
 
     problem = _driver_state()[0]
     try:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from drc_deploy.bench.measure.timing import Budget, Round
+from drc_deploy.bench.measure.timing import Round, TimingBudget
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backends.contract import Backend
@@ -42,7 +42,7 @@ class PeerEngine(Engine, Protocol):
     def settings(self) -> dict[str, str]:
         """Version, threads, and what else was set, in words."""
 
-    def time(self, image: UInt8Image, budget: Budget) -> Round:
+    def time(self, image: UInt8Image, budget: TimingBudget) -> Round:
         """Time one round."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drc_deploy.bench.measure.timing import Budget, calls_for, time_runs
+from drc_deploy.bench.measure.timing import TimingBudget, calls_for, time_runs
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backends.contract import Backend, Pixels
 from drc_deploy.runtime.memory.host import free_budget
@@ -73,7 +73,7 @@ class EngineTimer:
         self._images = [list(tile_batches(backend, image, plan)) for image in images]
         self._batches = list(itertools.chain.from_iterable(self._images))
         self._turns, self._image_turns = itertools.cycle(self._batches), itertools.cycle(self._images)
-        first_ms = time_runs(self._run_next, Budget(2, 0.0)).samples_ms
+        first_ms = time_runs(self._run_next, TimingBudget(2, 0.0)).samples_ms
         self._batch_s = min(first_ms) / 1e3
         self._calls = calls_for(min(first_ms))
 
@@ -82,9 +82,9 @@ class EngineTimer:
         count, height, width, channels = self._batches[0].shape
         return Workload((count, height, width, channels), len(self._images[0]), self._calls)
 
-    def measure(self, budget: Budget) -> EngineRound:
+    def measure(self, budget: TimingBudget) -> EngineRound:
         """Time one round."""
-        budget = Budget(budget.min_runs, budget.min_seconds, self._calls)
+        budget = TimingBudget(budget.min_runs, budget.min_seconds, self._calls)
         times: list[DeviceTimes] = []
 
         def read_events() -> None:

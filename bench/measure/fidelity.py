@@ -12,7 +12,7 @@ from drc_deploy.runtime.upscaler import Upscaler
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ImageDifference:
     """Between two 8-bit RGB images, or sets of them: all pixels, all channels."""
 
     psnr_db: float | None
@@ -27,7 +27,7 @@ class Difference:
 class TorchAgreement:
     """An engine's images against those of its checkpoint in torch, in float32 on the CPU and untiled."""
 
-    difference: Difference | None
+    difference: ImageDifference | None
     images: int
     note: str
     """Which checkpoint; where there is no difference given, why."""
@@ -37,7 +37,7 @@ class TorchAgreement:
 class SeamError:
     """What cutting an image into tiles changes: an engine's tiled against its untiled image."""
 
-    difference: Difference | None
+    difference: ImageDifference | None
     tiles: int
     note: str
     """Which image and tiles; where there is no difference given, why."""
@@ -59,11 +59,11 @@ class DifferenceSum:
         self._samples += levels.size
         self._largest = max(self._largest, int(levels.max()))
 
-    def total(self) -> Difference:
+    def total(self) -> ImageDifference:
         """Give the difference over all images together; at least one was added."""
         error = self._squares / self._samples
         psnr = 10 * float(np.log10(PEAK**2 / error)) if error > 0 else None
-        return Difference(psnr, self._largest, self._differing / self._samples)
+        return ImageDifference(psnr, self._largest, self._differing / self._samples)
 
 
 def measure_seam(backend: Backend, image: UInt8Image) -> SeamError:

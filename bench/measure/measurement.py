@@ -60,7 +60,7 @@ class EngineOnly:
 
 
 @dataclass(frozen=True, slots=True)
-class Throughput:
+class StreamThroughput:
     """Many images without a pause, as many batches at a time as the backend takes; tiles are cut beforehand."""
 
     rounds: tuple[StreamRound, ...]
@@ -76,14 +76,14 @@ class Measurement:
     """All of it, for one engine."""
 
     engine_only: EngineOnly
-    throughput: Throughput
+    throughput: StreamThroughput
     stability: Stability
     memory: MemorySplit
     torch: TorchAgreement
     seam: SeamError
 
 
-def summarise_engine(workload: Workload, rounds: Sequence[EngineRound], end_to_end: Latency) -> EngineOnly:
+def summarise_network(workload: Workload, rounds: Sequence[EngineRound], end_to_end: Latency) -> EngineOnly:
     """Give the statistics of a network alone, beside those from image to image of the same rounds."""
     times = [times for item in rounds for times in item.device_times]
     images = [float(np.median(item.image_ms)) for item in rounds]
@@ -102,11 +102,11 @@ def summarise_engine(workload: Workload, rounds: Sequence[EngineRound], end_to_e
     )
 
 
-def summarise_streams(rounds: Sequence[StreamRound], output_px: int, workers: int) -> Throughput:
+def summarise_streams(rounds: Sequence[StreamRound], output_px: int, workers: int) -> StreamThroughput:
     """Give the throughput; ``output_px`` are the pixels of one upscaled image."""
     rates = [item.images / item.seconds for item in rounds]
     rate = centre(rates)
-    return Throughput(tuple(rounds), rate, signed_rank_interval(rates), rate * output_px / 1e6, workers)
+    return StreamThroughput(tuple(rounds), rate, signed_rank_interval(rates), rate * output_px / 1e6, workers)
 
 
 def _split(times: Sequence["DeviceTimes"]) -> DeviceSplit:

@@ -25,7 +25,7 @@ MIN_CALL_MS = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class TimingBudget:
     """How long to measure: until both are reached."""
 
     min_runs: int
@@ -59,7 +59,7 @@ class WarmUp:
 
 def time_runs(
     run: Callable[[], object],
-    budget: Budget,
+    budget: TimingBudget,
     clock: Clock = time.perf_counter_ns,
     after: Callable[[], object] = lambda: None,
 ) -> Round:

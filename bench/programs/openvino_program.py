@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from drc_deploy.bench.measure.timing import Budget, Round, time_runs
+from drc_deploy.bench.measure.timing import Round, TimingBudget, time_runs
 from drc_deploy.bench.programs.program_upscaler import TIMED, PeerBackend, Upscale
 from drc_deploy.engine_info import METADATA_KEY, EngineInfo
 from drc_deploy.errors import ArtefactError
@@ -75,7 +75,7 @@ class OpenVinoPeer(PeerBackend):
         result: Pixels = self._request.infer([batch])[self._model.output(0)].copy()
         return result
 
-    def time(self, upscale: Upscale, image: UInt8Image, budget: Budget) -> Round:
+    def time(self, upscale: Upscale, image: UInt8Image, budget: TimingBudget) -> Round:
         """Time single images, or with the throughput hint as many in flight as OpenVINO asks for."""
         if self._hint == "latency":
             return time_runs(lambda: upscale(image), budget)

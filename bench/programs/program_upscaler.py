@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from drc_deploy.bench.measure.timing import Budget, Round, time_runs
+from drc_deploy.bench.measure.timing import Round, TimingBudget, time_runs
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backends.contract import Backend
@@ -23,7 +23,7 @@ class PeerBackend(Backend, Protocol):
     def settings(self) -> dict[str, str]:
         """Version, threads, and what else was set, in words."""
 
-    def time(self, upscale: Upscale, image: UInt8Image, budget: Budget) -> Round:
+    def time(self, upscale: Upscale, image: UInt8Image, budget: TimingBudget) -> Round:
         """Time one round of ``upscale`` over this backend; a program that overlaps or times itself does it its way."""
         return time_runs(lambda: upscale(image), budget)
 
@@ -64,7 +64,7 @@ class PeerUpscaler:
         result: UInt8Image = self._upscaler(image)
         return result
 
-    def time(self, image: UInt8Image, budget: Budget) -> Round:
+    def time(self, image: UInt8Image, budget: TimingBudget) -> Round:
         """Time one round."""
         return self._backend.time(self, image, budget)
 

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from drc_deploy.bench.programs.supported import Source
+from drc_deploy.bench.programs.supported import ProgramInput
 from drc_deploy.engine_info import EngineInfo, read_sidecar
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of
 from drc_deploy.locate import CHECKPOINT_SUFFIX, SHIPPED
 
 
-def find_source(source: Source, engine: Path, info: EngineInfo, workdir: Path) -> Path:
+def find_program_input(source: ProgramInput, engine: Path, info: EngineInfo, workdir: Path) -> Path:
     """Find the file that a peer runs.
 
     Raises:

@@ -12,13 +12,13 @@ from drc_deploy.bench.programs.ncnn_program import NcnnPeer
 from drc_deploy.bench.programs.openvino_program import Hint, OpenVinoPeer
 from drc_deploy.bench.programs.program_upscaler import PeerBackend, PeerUpscaler
 from drc_deploy.bench.programs.torch_program import Layout, TorchPeer
-from drc_deploy.runtime.backends.trt.device import has_cuda_driver
+from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 
-Source = Literal["checkpoint", "onnx", "plan or onnx"]
+ProgramInput = Literal["checkpoint", "onnx", "plan or onnx"]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ProgramRequest:
     """What a child process opens."""
 
     path: Path
@@ -35,10 +35,10 @@ class PeerLibrary:
     """What must be importable."""
     install: str
     """How to get it, in a sentence."""
-    source: Source
+    source: ProgramInput
     """Of which file of ours it runs the network."""
     variants: Callable[[], Sequence[str]]
-    open: Callable[[str, Request], PeerBackend]
+    open: Callable[[str, ProgramRequest], PeerBackend]
     """Loads a network in the given variant."""
 
 
@@ -48,7 +48,7 @@ class OpenPeer:
 
     library: str
     variant: str
-    request: Request
+    request: ProgramRequest
 
     def __call__(self) -> Engine:
         """Load it."""
@@ -60,21 +60,21 @@ def _torch_variants() -> Sequence[str]:
     return get_args(Layout) if has_cuda_driver() else [name for name in get_args(Layout) if "fp16" not in name]
 
 
-def _open_torch(variant: str, request: Request) -> PeerBackend:
+def _open_torch(variant: str, request: ProgramRequest) -> PeerBackend:
     layout: Layout = next(name for name in get_args(Layout) if name == variant)
     return TorchPeer(request.path, layout, request.threads)
 
 
-def _open_openvino(variant: str, request: Request) -> PeerBackend:
+def _open_openvino(variant: str, request: ProgramRequest) -> PeerBackend:
     hint: Hint = next(name for name in get_args(Hint) if name == variant)
     return OpenVinoPeer(request.path, hint, request.threads)
 
 
-def _open_ncnn(_variant: str, request: Request) -> PeerBackend:
+def _open_ncnn(_variant: str, request: ProgramRequest) -> PeerBackend:
     return NcnnPeer(request.path, request.threads)
 
 
-def _open_trtexec(_variant: str, request: Request) -> PeerBackend:
+def _open_trtexec(_variant: str, request: ProgramRequest) -> PeerBackend:
     program = trtexec_peer.find_program() or trtexec_peer.PROGRAM
     return trtexec_peer.TrtexecPeer(request.path, request.size, program)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from drc_deploy.bench.measure.timing import Budget, Round
+from drc_deploy.bench.measure.timing import Round, TimingBudget
 from drc_deploy.bench.programs.program_upscaler import TIMED, PeerBackend, Upscale
 from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo, read_sidecar
 from drc_deploy.errors import ArtefactError
@@ -106,7 +106,7 @@ class TrtexecPeer(PeerBackend):
         shape = (1, *(side * self._info.scale for side in tile), 3)
         return read_output(output, shape, self._info.io_dtype)
 
-    def time(self, upscale: Upscale, image: UInt8Image, budget: Budget) -> Round:
+    def time(self, upscale: Upscale, image: UInt8Image, budget: TimingBudget) -> Round:
         """Let it time itself; ``image`` as large as the tile."""
         times = Path(self._folder.name) / "times.json"
         start = time.perf_counter()

@@ -20,8 +20,8 @@ from drc_deploy.bench.remote.target import Target
 from drc_deploy.bench.remote.wire import CarriedFile, Coming, Done, Job, LostError, Missing, Outcome, Wire
 from drc_deploy.bench.remote.workplace import RESULTS
 from drc_deploy.bench.report.checks import check_report
-from drc_deploy.bench.report.files import REPORT_FILE
 from drc_deploy.bench.report.records import CROPS_FOLDER, RemoteOrigin, Report
+from drc_deploy.bench.report.report_files import REPORT_FILE
 from drc_deploy.bench.run.benchmark import BenchOptions
 from drc_deploy.bench.run.inputs import find_subjects
 from drc_deploy.errors import ArtefactError, DrcDeployError

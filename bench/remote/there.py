@@ -33,8 +33,8 @@ from drc_deploy.bench.remote.wire import (
     Wire,
 )
 from drc_deploy.bench.remote.workplace import RESULTS, SCRATCH, Workplace, workplace
-from drc_deploy.bench.report.files import REPORT_FILE
 from drc_deploy.bench.report.records import CROPS_FOLDER
+from drc_deploy.bench.report.report_files import REPORT_FILE
 from drc_deploy.bench.run.stopping import AT_ONCE
 from drc_deploy.errors import DrcDeployError, OutputError, Terminated
 from drc_deploy.files import atomic_path, sha256_of

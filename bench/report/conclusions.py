@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from drc_deploy.bench.measure.head_to_head import Comparison, compare
+from drc_deploy.bench.measure.latency_ratio import LatencyRatio, compare
 from drc_deploy.bench.report.records import EngineResult, Report
 
 NO_ERROR_DB = 200.0
@@ -77,7 +77,7 @@ def _against(engine: EngineResult, other: EngineResult) -> str:
     return words
 
 
-def comparisons(engines: Sequence[EngineResult]) -> tuple[Comparison, ...]:
+def comparisons(engines: Sequence[EngineResult]) -> tuple[LatencyRatio, ...]:
     """Compare each engine with the one that has the best image at its scale."""
     found = []
     for scale in sorted({engine.engine.scale for engine in engines}):
@@ -87,7 +87,7 @@ def comparisons(engines: Sequence[EngineResult]) -> tuple[Comparison, ...]:
     return tuple(found)
 
 
-def _compare(engine: EngineResult, other: EngineResult) -> Comparison:
+def _compare(engine: EngineResult, other: EngineResult) -> LatencyRatio:
     return compare((engine.name, engine.latency), (other.name, other.latency))
 
 

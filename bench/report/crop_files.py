@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from drc_deploy.bench.report.records import CROPS_FOLDER, CropStrip, Report, Tile
+from drc_deploy.bench.report.records import CROPS_FOLDER, CropStrip, CropVersion, Report
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import write_bytes
 
@@ -36,7 +36,7 @@ def copy_crops(report: Report, folder: Path, out: Path, prefix: str = "") -> Rep
         OutputError: one cannot be written.
     """
 
-    def copied(tile: Tile) -> Tile:
+    def copied(tile: CropVersion) -> CropVersion:
         target = f"{CROPS_FOLDER}/{prefix}{PurePosixPath(tile.file).name}"
         write_bytes(out / target, _read(folder / tile.file))
         return dataclasses.replace(tile, file=target)
@@ -63,8 +63,8 @@ def merge_crops(reports: Sequence[Report]) -> list[CropStrip]:
     return list(strips.values())
 
 
-def _once(tiles: Iterable[Tile]) -> tuple[Tile, ...]:
-    by_label: dict[str, Tile] = {}
+def _once(tiles: Iterable[CropVersion]) -> tuple[CropVersion, ...]:
+    by_label: dict[str, CropVersion] = {}
     for tile in tiles:
         by_label.setdefault(tile.label, tile)
     return tuple(by_label.values())

@@ -8,9 +8,9 @@ from pathlib import Path
 from drc_deploy import records
 from drc_deploy.bench.report.baselines import shared_baselines
 from drc_deploy.bench.report.checks import check_report
-from drc_deploy.bench.report.files import read_report_json, report_from_dict
 from drc_deploy.bench.report.labels import machine_label, machine_labels
 from drc_deploy.bench.report.records import EngineResult, Report
+from drc_deploy.bench.report.report_files import read_report_json, report_from_dict
 from drc_deploy.errors import ArtefactError
 
 MERGED_FILE = "reports.json"

@@ -6,9 +6,9 @@ from typing import Literal
 from drc_deploy.bench.machine.machine import Machine
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.machine.telemetry.summary import EngineTelemetry, Telemetry
-from drc_deploy.bench.measure.head_to_head import Comparison
 from drc_deploy.bench.measure.latency import Latency
-from drc_deploy.bench.measure.layers import LayerProfile
+from drc_deploy.bench.measure.latency_ratio import LatencyRatio
+from drc_deploy.bench.measure.layer_times import LayerProfile
 from drc_deploy.bench.measure.measurement import Measurement
 from drc_deploy.bench.measure.quality import Quality
 from drc_deploy.bench.measure.stability import Stability
@@ -188,7 +188,7 @@ class NotMeasured:
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class CropVersion:
     """One version of a crop."""
 
     label: str
@@ -209,7 +209,7 @@ class CropStrip:
     scale: int
     box: tuple[int, int, int, int]
     """Top, left, height and width in HR pixels."""
-    tiles: tuple[Tile, ...]
+    tiles: tuple[CropVersion, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +234,7 @@ class Report:
     """What the machine told of itself beside the run; None in suites and in reports of older versions."""
     suite: Suite | None = None
     """How the cases were planned and grouped; None where all engines took turns."""
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[LatencyRatio, ...] = ()
     """Each engine against the one with the best image at its scale."""
     remote: RemoteOrigin | None = None
     """The machine that measured, where that was not the one that wrote this."""

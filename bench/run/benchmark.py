@@ -18,12 +18,20 @@ from drc_deploy.bench.machine.telemetry.summary import Telemetry, engine_warning
 from drc_deploy.bench.measure import crops, quality
 from drc_deploy.bench.measure.crops import Choice, ErrorMaps
 from drc_deploy.bench.measure.engine import OpenEngine
-from drc_deploy.bench.measure.images import ImageSet, fit_to_size
+from drc_deploy.bench.measure.image_sets import ImageSet, fit_to_size
 from drc_deploy.bench.measure.intervals import FEWEST_ROUNDS
 from drc_deploy.bench.measure.quality import ImageQuality
-from drc_deploy.bench.measure.timing import Budget
+from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.bench.report import conclusions
-from drc_deploy.bench.report.records import CROPS_FOLDER, Baseline, CropStrip, EngineResult, Report, Settings, Tile
+from drc_deploy.bench.report.records import (
+    CROPS_FOLDER,
+    Baseline,
+    CropStrip,
+    CropVersion,
+    EngineResult,
+    Report,
+    Settings,
+)
 from drc_deploy.bench.run.engines import Contest, Contestant, Extent
 from drc_deploy.bench.run.inputs import Subject, find_subjects
 from drc_deploy.bench.run.other_programs import RivalOptions, Rivals
@@ -292,7 +300,7 @@ class _Campaign:
         """Warm up, then let the engines take turns."""
         images = self._latency_inputs()
         self._image = images[0]
-        budget = Budget(math.ceil(self._options.min_runs / ROUNDS), self._options.min_seconds / ROUNDS)
+        budget = TimingBudget(math.ceil(self._options.min_runs / ROUNDS), self._options.min_seconds / ROUNDS)
 
         def warm_up(contestant: Contestant) -> None:
             contestant.warm_up(images)
@@ -402,7 +410,7 @@ class _Campaign:
             file = f"{CROPS_FOLDER}/x{scale}_{number}_{index}.png"
             crops.write_png(self._options.out / file, image)
             psnr = None if label in ("LR", "HR") else crops.crop_psnr(versions["HR"], image)
-            tiles.append(Tile(label, file, psnr))
+            tiles.append(CropVersion(label, file, psnr))
         return CropStrip(choice.title, choice.image, scale, choice.box, tuple(tiles))
 
     def _profile_layers(self) -> None:

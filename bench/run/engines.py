@@ -12,14 +12,14 @@ from drc_deploy.bench.measure.disturbances import ConditionsWatch
 from drc_deploy.bench.measure.engine import OpenEngine
 from drc_deploy.bench.measure.engine_timing import EngineRound, StreamRound
 from drc_deploy.bench.measure.fidelity import DifferenceSum, TorchAgreement
-from drc_deploy.bench.measure.images import middle
+from drc_deploy.bench.measure.image_sets import middle
 from drc_deploy.bench.measure.latency import Latency, summarise
-from drc_deploy.bench.measure.layers import not_told
-from drc_deploy.bench.measure.measurement import Measurement, summarise_engine, summarise_streams
+from drc_deploy.bench.measure.layer_times import not_told
+from drc_deploy.bench.measure.measurement import Measurement, summarise_network, summarise_streams
 from drc_deploy.bench.measure.quality import ImageQuality, score_pair
 from drc_deploy.bench.measure.quality import summarise as summarise_quality
 from drc_deploy.bench.measure.stability import Stability, judge
-from drc_deploy.bench.measure.timing import Budget, Round
+from drc_deploy.bench.measure.timing import Round, TimingBudget
 from drc_deploy.bench.report.records import EngineResult, NotMeasured
 from drc_deploy.bench.run.inputs import Subject
 from drc_deploy.bench.run.torch_reference import TorchReferences
@@ -103,13 +103,13 @@ class Contestant:
         if not self.opened.peer:
             self._workload = self.process.ask(Session.prepare_engine, images)
 
-    def measure_round(self, images: Sequence[UInt8Image], budget: Budget) -> None:
+    def measure_round(self, images: Sequence[UInt8Image], budget: TimingBudget) -> None:
         """Time one round from image to image, then, of our own engines, a shorter one of the network alone."""
         with self._watch.round():
             self.rounds.append(self.process.ask(Session.measure, images, budget))
         if self.opened.peer:
             return
-        shorter = Budget(math.ceil(budget.min_runs * ENGINE_PART), budget.min_seconds * ENGINE_PART)
+        shorter = TimingBudget(math.ceil(budget.min_runs * ENGINE_PART), budget.min_seconds * ENGINE_PART)
         self._engine_rounds.append(self.process.ask(Session.measure_engine, shorter))
 
     def measure_stream(self, min_seconds: float) -> None:
@@ -197,7 +197,7 @@ class Contestant:
         memory, output_px = self._memory, size[0] * size[1] * self.scale**2
         shared = read_shared(memory.system_growth, board, self.opened.device)
         return Measurement(
-            engine_only=summarise_engine(self._workload, self._engine_rounds, latency),
+            engine_only=summarise_network(self._workload, self._engine_rounds, latency),
             throughput=summarise_streams(self._streams, output_px, self._workers),
             stability=self.stability(latency),
             memory=split_memory(memory.plan, memory.device, shared),

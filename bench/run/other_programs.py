@@ -8,8 +8,8 @@ from pathlib import Path
 from drc_deploy.bench.measure.latency import Latency
 from drc_deploy.bench.programs.parity import Parity, compare, comparison_inputs
 from drc_deploy.bench.programs.program_upscaler import TIMED
-from drc_deploy.bench.programs.sources import find_source
-from drc_deploy.bench.programs.supported import LIBRARIES, OpenPeer, Request, missing_parts
+from drc_deploy.bench.programs.sources import find_program_input
+from drc_deploy.bench.programs.supported import LIBRARIES, OpenPeer, ProgramRequest, missing_parts
 from drc_deploy.bench.report.records import NotMeasured, PeerResult
 from drc_deploy.bench.run.engines import Contest, Contestant
 from drc_deploy.bench.run.inputs import Subject
@@ -63,14 +63,14 @@ class Rivals:
         for contestant in ours:
             engine = contestant.subject
             try:
-                path = find_source(
+                path = find_program_input(
                     LIBRARIES[library].source, engine.path, contestant.opened.info, self._options.workdir
                 )
             except ArtefactError as error:
                 name = f"{engine.name} ({library})"
                 not_measured.append(NotMeasured(name, "skipped", error.message, error.hint))
                 continue
-            request = Request(path, self._options.threads, self._options.size)
+            request = ProgramRequest(path, self._options.threads, self._options.size)
             entries.setdefault(
                 path.resolve(),
                 [

@@ -20,8 +20,8 @@ from drc_deploy.bench.machine.memory import DeviceMemory, Reading, peak_host_mem
 from drc_deploy.bench.measure.engine import Engine, OpenEngine, PeerEngine
 from drc_deploy.bench.measure.engine_timing import EngineRound, EngineTimer, StreamRound, Workload
 from drc_deploy.bench.measure.fidelity import SeamError, measure_seam
-from drc_deploy.bench.measure.layers import LayerProfile, profile_layers
-from drc_deploy.bench.measure.timing import Budget, Round, WarmUp, time_runs, warm_up
+from drc_deploy.bench.measure.layer_times import LayerProfile, profile_layers
+from drc_deploy.bench.measure.timing import Round, TimingBudget, WarmUp, time_runs, warm_up
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import DrcDeployError
 from drc_deploy.metrics import UInt8Image
@@ -104,7 +104,7 @@ class Session:
         self._calls = found.calls_per_run
         return found
 
-    def measure(self, images: Sequence[UInt8Image], budget: Budget) -> Round:
+    def measure(self, images: Sequence[UInt8Image], budget: TimingBudget) -> Round:
         """Time one round; the images, all of one size, take turns."""
         self._upscale_next(images)  # not timed: another engine has had the caches in between
         budget = replace(budget, calls=self._calls)
@@ -122,7 +122,7 @@ class Session:
         self._timer = EngineTimer(self._engine.backend, images, self._engine.plan(*images[0].shape[:2]))
         return self._timer.describe()
 
-    def measure_engine(self, budget: Budget) -> EngineRound:
+    def measure_engine(self, budget: TimingBudget) -> EngineRound:
         """Time one round of the network alone, after ``prepare_engine``."""
         assert self._timer is not None
         return self._timer.measure(budget)

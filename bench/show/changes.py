@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from drc_deploy.bench.comparison.compare import Change, Comparison, EngineChange
-from drc_deploy.bench.comparison.limits import Crossing
+from drc_deploy.bench.comparison.compare import Change, EngineChange, ReportComparison
+from drc_deploy.bench.comparison.thresholds import Crossing
 from drc_deploy.bench.show.console import MIB, decibels
 from drc_deploy.bench.show.markdown import code, prose, table
 
@@ -15,7 +15,7 @@ FILES = {"made again": "another file from the same checkpoint", "other checkpoin
 HEADINGS = ("engine", "ms", "times as long", "verdict", "host MiB", "device MiB", "PSNR-Y dB", "J an image")
 
 
-def comparison_text(comparison: Comparison, crossings: Sequence[Crossing]) -> str:
+def comparison_text(comparison: ReportComparison, crossings: Sequence[Crossing]) -> str:
     """Give the sentence, the table, what else differed, and which limits do not hold."""
     rows = [_cells(engine) for engine in comparison.engines]
     kept = [column for column in range(len(HEADINGS)) if any(row[column] for row in rows)]
@@ -63,7 +63,7 @@ def _psnr(psnr_db: Change) -> str:
     return f"{decibels(psnr_db.before)} {psnr_db.after - psnr_db.before:+.3f}"
 
 
-def _points(comparison: Comparison, crossings: Sequence[Crossing]) -> str:
+def _points(comparison: ReportComparison, crossings: Sequence[Crossing]) -> str:
     points = [f"LIMIT CROSSED: {crossing.reason}" for crossing in crossings]
     points += [f"{item.what}: {item.before}, then {item.after}" for item in comparison.differences]
     points += [f"measured before only: {name}" for name in comparison.only_before]

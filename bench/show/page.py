@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 
 from drc_deploy.bench.report.conclusions import by_latency
-from drc_deploy.bench.report.files import PAGE_FILE
 from drc_deploy.bench.report.records import Report
+from drc_deploy.bench.report.report_files import PAGE_FILE
 from drc_deploy.bench.show.page_figures import cards, table_section
 from drc_deploy.bench.show.sections.crops import crop_section
 from drc_deploy.bench.show.sections.document import document

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from drc_deploy.bench.machine.memory import Reading
-from drc_deploy.bench.measure.head_to_head import TIE
+from drc_deploy.bench.measure.latency_ratio import SMALLEST_DIFFERENCE
 from drc_deploy.bench.report.conclusions import (
     best_image,
     by_latency,
@@ -186,7 +186,7 @@ def method_facts(report: Report) -> dict[str, str]:
         ),
         "comparison": (
             "how many times as fast: the centre, with its 95 % interval, of the ratios that each round gives; less "
-            f"than {TIE:.0%}, or an interval that reaches 1, is a tie"
+            f"than {SMALLEST_DIFFERENCE:.0%}, or an interval that reaches 1, is a tie"
         ),
         "threads": threads,
         "quality": "PSNR and SSIM of luma (BT.601), border of the scale cut, 8-bit results, mean over the images",

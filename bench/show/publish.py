@@ -8,7 +8,6 @@ from pathlib import Path
 
 from drc_deploy import __version__, records
 from drc_deploy.bench.report.crop_files import copy_crops, present_crops
-from drc_deploy.bench.report.files import REPORT_FILE
 from drc_deploy.bench.report.merged import (
     MERGED_FILE,
     MergedReports,
@@ -19,6 +18,7 @@ from drc_deploy.bench.report.merged import (
     run_key,
 )
 from drc_deploy.bench.report.records import Report
+from drc_deploy.bench.report.report_files import REPORT_FILE
 from drc_deploy.bench.show.csv import csv_text
 from drc_deploy.bench.show.markdown import markdown_text
 from drc_deploy.bench.show.merged_page import render_merged_page

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from drc_deploy.bench.measure.fidelity import Difference
-from drc_deploy.bench.measure.head_to_head import Comparison
+from drc_deploy.bench.measure.fidelity import ImageDifference
 from drc_deploy.bench.measure.latency import ratio_by_round
+from drc_deploy.bench.measure.latency_ratio import LatencyRatio
 from drc_deploy.bench.measure.measurement import EngineOnly, Measurement
 from drc_deploy.bench.report.records import EngineResult, Report
 
@@ -36,7 +36,7 @@ def measured_lines(report: Report) -> list[str]:
     return [*lines, *map(comparison_text, report.comparisons)]
 
 
-def comparison_text(item: Comparison) -> str:
+def comparison_text(item: LatencyRatio) -> str:
     """Say how two engines compare."""
     between = f" ({item.interval[0]:.3f} to {item.interval[1]:.3f})" if item.interval else ""
     same = "no difference that this run can tell" if item.interval else "too few rounds to tell a difference"
@@ -67,7 +67,7 @@ def host_share_text(network: EngineOnly) -> tuple[str, str]:
     return (between, "not told apart from 0") if low <= 0 <= high else (share, between)
 
 
-def difference_text(difference: Difference | None, note: str) -> str:
+def difference_text(difference: ImageDifference | None, note: str) -> str:
     """Give a difference in dB; ``note`` where there is none."""
     if difference is None:
         return note

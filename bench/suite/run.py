@@ -21,7 +21,7 @@ from drc_deploy.bench.suite.open_case import OpenCase
 from drc_deploy.bench.suite.state import State, group_key
 from drc_deploy.errors import ArtefactError, MissingDependencyError, OutputError
 from drc_deploy.runtime.backends.ort.providers import CUDA, OPENVINO, import_onnxruntime
-from drc_deploy.runtime.backends.trt.device import has_cuda_driver
+from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 
 CASE_SECONDS = 600.0
 """The most that a case may take where nothing else is asked for."""

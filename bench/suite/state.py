@@ -11,8 +11,8 @@ from pathlib import Path
 from drc_deploy import __version__, records
 from drc_deploy.bench.machine.machine import Machine
 from drc_deploy.bench.programs.supported import LIBRARIES
-from drc_deploy.bench.report.files import read_report
 from drc_deploy.bench.report.records import Report
+from drc_deploy.bench.report.report_files import read_report
 from drc_deploy.bench.run.benchmark import BenchOptions
 from drc_deploy.bench.suite.matrix import PlannedCase
 from drc_deploy.errors import ArtefactError

@@ -8,7 +8,7 @@ import click
 from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.pruning_options import Bound, ManyValues, bound_options
 from drc_deploy.cli.training_options import Sampling, benchmark_option, sampling_options
-from drc_deploy.train.loop.choices import Precision
+from drc_deploy.train.loop.choices import TrainingPrecision
 
 
 @click.command(cls=ManyValues)
@@ -24,7 +24,11 @@ from drc_deploy.train.loop.choices import Precision
 @click.option("--finetune-steps", type=int, default=300, show_default=True, help="(paper: 1000000)")
 @click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Of the fine-tuning.")
 @click.option(
-    "--precision", type=click.Choice(get_args(Precision)), default="fp32", show_default=True, help="Of the fine-tuning."
+    "--precision",
+    type=click.Choice(get_args(TrainingPrecision)),
+    default="fp32",
+    show_default=True,
+    help="Of the fine-tuning.",
 )
 @bound_options("madds")
 @benchmark_option
@@ -55,7 +59,7 @@ def command(
     from drc_deploy.train.compress import CompressInputs
     from drc_deploy.train.experiments.ablation import Ablation, AblationOptions, all_cells, find_variants
     from drc_deploy.train.experiments.ablation_tables import tables
-    from drc_deploy.train.loop.evaluation import find_benchmarks
+    from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
 
     variants = find_variants(methods)
     parent = find_trained_checkpoint(checkpoint, workdir)

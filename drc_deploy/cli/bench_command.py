@@ -168,7 +168,7 @@ def _run_suite(settings: "BenchOptions", seconds: float | None, as_json: bool) -
 def _publish(report: "Report", folder: Path, as_json: bool) -> None:
     """Write the report and print it."""
     from drc_deploy import records
-    from drc_deploy.bench.report.files import write_report
+    from drc_deploy.bench.report.report_files import write_report
     from drc_deploy.bench.show.console import report_table
     from drc_deploy.bench.show.page import write_page
     from drc_deploy.bench.show.publish import write_tables

@@ -20,7 +20,7 @@ from drc_deploy.cli.training_options import (
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.train.budgets import BUDGETS, BudgetName, StepBudget
-from drc_deploy.train.loop.choices import Precision
+from drc_deploy.train.loop.choices import TrainingPrecision
 from drc_deploy.widths import WidthsFile, read_widths_file
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 @click.option("--finetune-steps", type=int, help="Instead of the budget's.")
 @click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Of the fine-tuning.")
 @click.option(
-    "--precision", type=click.Choice(get_args(Precision)), help="Of the fine-tuning, instead of the budget's."
+    "--precision", type=click.Choice(get_args(TrainingPrecision)), help="Of the fine-tuning, instead of the budget's."
 )
 @click.option("--ema", type=float, default=0.0, show_default=True, help="Decay of averaged weights; 0: none.")
 @click.option("--teacher", help="A larger checkpoint whose features the fine-tuning follows.")
@@ -80,7 +80,7 @@ def command(
     from drc_deploy.checkpoint_info import read_checkpoint_info
     from drc_deploy.locate import find_checkpoint, find_trained_checkpoint
     from drc_deploy.train.compress import CompressInputs, compress, compressed_name, stage_paths
-    from drc_deploy.train.loop.evaluation import find_benchmarks
+    from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
 
     if output and len(ratios) > 1:
         raise UsageError("-o names one file, but several ratios make several.", "Give --workdir instead.")
@@ -134,7 +134,7 @@ def _options(
     ratio: float, budget: StepBudget, bound: Bound, sampling: Sampling, **finetuning: Any
 ) -> "CompressOptions":
     from drc_deploy.train.compress import CompressOptions
-    from drc_deploy.train.loop.options import TrainOptions
+    from drc_deploy.train.loop.run_options import TrainOptions
     from drc_deploy.train.pruning.pruning import PruneOptions
     from drc_deploy.train.search.search_options import SearchOptions
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from drc_deploy.bench.report.conclusions import by_latency
-from drc_deploy.bench.report.files import read_report
+from drc_deploy.bench.report.report_files import read_report
 from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.engine_info import METADATA_KEY, EngineInfo, read_sidecar
 from drc_deploy.errors import ArtefactError, MissingDependencyError

@@ -13,7 +13,7 @@ from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.export.request import BUILDER_CHOICES, BuilderChoice, ExportRequest, parse_tile
 
 if TYPE_CHECKING:
-    from drc_deploy.export.pipeline import ExportResult
+    from drc_deploy.export.export_checkpoint import ExportResult
 
 
 @click.command("export")
@@ -81,7 +81,7 @@ def command(checkpoint: str | None, workdir: Path, as_json: bool, **choices: Any
     from drc_deploy.export.requirements import require_packages
 
     require_packages()
-    from drc_deploy.export.pipeline import export_checkpoint
+    from drc_deploy.export.export_checkpoint import export_checkpoint
 
     result = export_checkpoint(request)
     options.emit(_report(source, result), as_json=as_json, text=_text(result))

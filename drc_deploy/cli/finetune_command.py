@@ -49,9 +49,9 @@ def command(
     Ctrl-C and SIGTERM lose nothing, a kill at most --save-every: the same command goes on where it stopped.
     """
     from drc_deploy.locate import find_checkpoint
+    from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
     from drc_deploy.train.loop.distillation import load_teacher
     from drc_deploy.train.loop.distributed import process_group
-    from drc_deploy.train.loop.evaluation import find_benchmarks
     from drc_deploy.train.loop.training import start_from_checkpoint, train
 
     if distillation_weight is not None and not teacher:

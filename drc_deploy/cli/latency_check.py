@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def timed_here(found: WidthsFile, table: "LatencyTable") -> dict[str, float] | None:
     """Time the networks before and after, in milliseconds; None on another machine than the table's."""
     from drc_deploy.models.network import ModelSpec
-    from drc_deploy.train.search.latency import this_device, time_networks
+    from drc_deploy.train.search.layer_timing import this_device, time_networks
 
     if table.device != this_device():
         return None

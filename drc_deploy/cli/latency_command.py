@@ -26,7 +26,7 @@ def command(model: str, scale: int, size: tuple[int, int], output: Path | None, 
     from drc_deploy.latency_table import write_latency_table
     from drc_deploy.models.network import ModelSpec
     from drc_deploy.models.registry import build_network
-    from drc_deploy.train.search.latency import measure_latency
+    from drc_deploy.train.search.layer_timing import measure_latency
 
     output = output or workdir / f"{model}{'' if scale == 4 else f'_x{scale}'}{LATENCY_SUFFIX}"
     spec = ModelSpec(model, scale)

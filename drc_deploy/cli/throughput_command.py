@@ -7,10 +7,10 @@ import click
 
 from drc_deploy.cli.options import emit, json_option
 from drc_deploy.cli.training_options import FOLDER
-from drc_deploy.train.loop.choices import Precision
+from drc_deploy.train.loop.choices import TrainingPrecision
 
 if TYPE_CHECKING:
-    from drc_deploy.train.experiments.throughput import Throughput
+    from drc_deploy.train.experiments.throughput import TrainingThroughput
 
 
 @click.command()
@@ -24,11 +24,18 @@ if TYPE_CHECKING:
 )
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Patches per step.")
 @click.option("--patch", type=click.IntRange(1), default=24, show_default=True, help="Side of a patch in LR pixels.")
-@click.option("--precision", type=click.Choice(get_args(Precision)), default="fp32", show_default=True)
+@click.option("--precision", type=click.Choice(get_args(TrainingPrecision)), default="fp32", show_default=True)
 @click.option("--seconds", type=click.IntRange(1, 3600), default=60, show_default=True, help="Time to measure for.")
 @json_option
 def command(
-    model: str, scale: int, data: Path, batch: int, patch: int, precision: Precision, seconds: int, as_json: bool
+    model: str,
+    scale: int,
+    data: Path,
+    batch: int,
+    patch: int,
+    precision: TrainingPrecision,
+    seconds: int,
+    as_json: bool,
 ) -> None:
     """Measure how fast training runs, against a DataLoader of PNG files and against the machine's peak.
 
@@ -50,7 +57,7 @@ def command(
     emit(report, as_json=as_json, text=_text(result, precision, options.workers))
 
 
-def _text(result: "Throughput", precision: str, workers: int) -> str:
+def _text(result: "TrainingThroughput", precision: str, workers: int) -> str:
     ours, theirs = result.ours, result.dataloader
     rows = ((f"this sampler, {precision}", ours), (f"DataLoader of PNG files, {workers} workers, fp32", theirs))
     lines = [f"Training on {result.device}, {result.threads} CPU threads"]

@@ -62,8 +62,8 @@ def command(
     """
     from drc_deploy.models.network import ModelSpec
     from drc_deploy.models.registry import check_scale
+    from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
     from drc_deploy.train.loop.distributed import is_main, process_group
-    from drc_deploy.train.loop.evaluation import find_benchmarks
     from drc_deploy.train.loop.training import fresh_start, start_from_weights, train
 
     options = loop.train_options(sampling)

@@ -13,13 +13,13 @@ import click
 from drc_deploy.cli.options import emit
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import SAMPLES
-from drc_deploy.train.loop.choices import DualVariant, Precision, Schedule
+from drc_deploy.train.loop.choices import DualVariant, Schedule, TrainingPrecision
 
 if TYPE_CHECKING:
     from drc_deploy.train.data.photographs import Photographs
-    from drc_deploy.train.loop.evaluation import Benchmark
+    from drc_deploy.train.loop.benchmark_psnr import Benchmark
     from drc_deploy.train.loop.loop import Supervision
-    from drc_deploy.train.loop.options import TrainOptions
+    from drc_deploy.train.loop.run_options import TrainOptions
 
 Command = Callable[..., None]
 
@@ -69,7 +69,7 @@ class Loop:
 
     def train_options(self, sampling: Sampling) -> "TrainOptions":
         """Give the options of the loop, checked."""
-        from drc_deploy.train.loop.options import TrainOptions
+        from drc_deploy.train.loop.run_options import TrainOptions
 
         return TrainOptions(batch=sampling.batch, patch=sampling.patch, seed=sampling.seed, **self.choices)
 
@@ -165,7 +165,7 @@ CHOICE_OPTIONS = (
     click.option("--dual-weight", type=float, default=0.1, show_default=True, help="Lambda, the weight of the duals."),
     click.option(
         "--precision",
-        type=click.Choice(get_args(Precision)),
+        type=click.Choice(get_args(TrainingPrecision)),
         default="fp32",
         show_default=True,
         help="Of the convolutions; weights, images and losses stay float32.",

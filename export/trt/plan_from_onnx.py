@@ -8,7 +8,7 @@ from typing import Any
 from drc_deploy.engine_info import METADATA_KEY, EngineInfo, PlanSidecar, Precision, is_own_engine, sidecar_path
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
-from drc_deploy.export.staging import publish, staging_folder
+from drc_deploy.export.staging import move_into_place, staging_folder
 from drc_deploy.export.trt.libraries import Library
 from drc_deploy.export.trt.plan_export import PlanBuilder, PlanJob
 from drc_deploy.export.verify.onnx_check import verify_against_onnx
@@ -59,7 +59,7 @@ def build_from_onnx(request: ExportRequest) -> PlanResult:
             return dataclasses.asdict(verify_against_onnx(made, onnx_file, request.precision))
 
         finished = builder.write(onnx_file, job, check)
-        published, _ = publish([plan, sidecar_path(plan)], request.folder)
+        published, _ = move_into_place([plan, sidecar_path(plan)], request.folder)
     return PlanResult(onnx_file, published, finished.sidecar, finished.history)
 
 

@@ -85,7 +85,7 @@ def check_engine(engine: Path, checkpoint: Path | None, workdir: Path) -> Engine
     """
     with _open(engine) as backend:
         info = backend.info
-        source = checkpoint or find_source(info, engine, workdir)
+        source = checkpoint or find_checkpoint(info, engine, workdir)
         network = load_checkpoint(source).build_network()
         if network.scale != info.scale:
             raise ArtefactError(
@@ -122,7 +122,7 @@ def _open(engine: Path) -> Iterator[Backend]:
             yield backend
 
 
-def find_source(info: EngineInfo, engine: Path, workdir: Path) -> Path:
+def find_checkpoint(info: EngineInfo, engine: Path, workdir: Path) -> Path:
     """Find the checkpoint of an engine by its SHA-256, in ``workdir`` and among the shipped ones.
 
     Raises:

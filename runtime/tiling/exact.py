@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class ExactBackend(Backend):
-    """An exact graph (see ``export/graph/exact.py``), one tile at a time.
+    """An exact graph (see ``export/graph/exact_graph.py``), one tile at a time.
 
     By itself every tile takes its own means; ``with_means`` gives the network that takes others.
     """

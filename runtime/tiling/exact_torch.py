@@ -1,6 +1,6 @@
 """Exact tiles of a checkpoint: the means over the whole tile that its network takes can be told and replaced.
 
-It offers what an exact graph offers (``export/graph/exact.py``), by the same names, for ``runtime/tiling/exact.py``.
+It offers the same names as an exact graph (``export/graph/exact_graph.py``), for ``runtime/tiling/exact.py``.
 """
 
 import threading
@@ -18,7 +18,7 @@ from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.pytorch.cpu import in_threads
-from drc_deploy.runtime.backends.pytorch.network import TileNetwork
+from drc_deploy.runtime.backends.pytorch.loaded_network import TileNetwork
 from drc_deploy.runtime.tiling.exact import ExactBackend
 
 _TRIAL_PX = 8

@@ -21,12 +21,20 @@ from drc_deploy.bench.measure import latency, quality
 from drc_deploy.bench.measure.disturbances import Conditions
 from drc_deploy.bench.measure.engine import Engine
 from drc_deploy.bench.measure.engine_timing import EngineRound, StreamRound, Workload
-from drc_deploy.bench.measure.fidelity import Difference, SeamError, TorchAgreement
+from drc_deploy.bench.measure.fidelity import ImageDifference, SeamError, TorchAgreement
 from drc_deploy.bench.measure.latency import Latency
-from drc_deploy.bench.measure.measurement import Measurement, summarise_engine, summarise_streams
+from drc_deploy.bench.measure.measurement import Measurement, summarise_network, summarise_streams
 from drc_deploy.bench.measure.stability import judge
 from drc_deploy.bench.measure.timing import WarmUp
-from drc_deploy.bench.report.records import Baseline, CropStrip, EngineResult, NotMeasured, Report, Settings, Tile
+from drc_deploy.bench.report.records import (
+    Baseline,
+    CropStrip,
+    CropVersion,
+    EngineResult,
+    NotMeasured,
+    Report,
+    Settings,
+)
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.metrics import UInt8Image
@@ -135,7 +143,7 @@ def engine(name: str, latency_ms: float, psnr: float | None = 30.0, *, scale: in
 
 def report(*engines: EngineResult, folder: Path | None = None) -> Report:
     """Make a report; with a ``folder``, its crops are written there."""
-    tiles = tuple(Tile(label, f"crops/{label}.png", None) for label in ("LR", "bicubic", "HR"))
+    tiles = tuple(CropVersion(label, f"crops/{label}.png", None) for label in ("LR", "bicubic", "HR"))
     for tile in tiles if folder else ():
         (folder or Path()).joinpath("crops").mkdir(exist_ok=True)
         assert cv2.imwrite(str((folder or Path()) / tile.file), np.zeros((8, 8, 3), np.uint8))
@@ -205,10 +213,10 @@ def measurement(timed: Latency, *, settled: bool = True) -> Measurement:
     rounds = [EngineRound(alone, alone, ()) for alone in (tuple(0.9 * ms for ms in row) for row in timed.rounds_ms)]
     unknown = Reading(None, "unavailable: the engine runs on fake")
     return Measurement(
-        engine_only=summarise_engine(Workload((1, 64, 96, 3), 1, 1), rounds, timed),
+        engine_only=summarise_network(Workload((1, 64, 96, 3), 1, 1), rounds, timed),
         throughput=summarise_streams([StreamRound(8, 0.1)] * 6, 256 * 384, 2),
         stability=judge(timed, [Conditions(0.01, 0.0, None)] * len(rounds), settled=settled),
         memory=split_memory(None, unknown, unknown),
-        torch=TorchAgreement(Difference(60.0, 1, 0.01), 5, "fake.safetensors with torch in float32 on the CPU"),
+        torch=TorchAgreement(ImageDifference(60.0, 1, 0.01), 5, "fake.safetensors with torch in float32 on the CPU"),
         seam=SeamError(None, 0, "unavailable: the engine takes tiles of 64x64 only, never a whole image"),
     )

@@ -11,8 +11,8 @@ from drc_deploy.bench.machine.telemetry.power_state import PowerState
 from drc_deploy.bench.machine.telemetry.summary import EngineTelemetry, Telemetry
 from drc_deploy.bench.machine.telemetry.trace import Trace
 from drc_deploy.bench.measure import latency
-from drc_deploy.bench.report.files import write_report
 from drc_deploy.bench.report.records import EngineResult, PeerResult, Report, Settings
+from drc_deploy.bench.report.report_files import write_report
 from tests.bench import fakes
 
 STEADY = [1.00, 1.01, 0.99, 1.02, 1.00, 0.98, 1.01, 0.995]

@@ -9,20 +9,20 @@ from pathlib import Path
 import click
 import numpy as np
 
-from drc_deploy.bench.measure.head_to_head import Comparison, compare
-from drc_deploy.bench.measure.images import fit_to_size
+from drc_deploy.bench.measure.image_sets import fit_to_size
 from drc_deploy.bench.measure.latency import summarise
-from drc_deploy.bench.measure.timing import Budget
+from drc_deploy.bench.measure.latency_ratio import LatencyRatio, compare
+from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.bench.run.benchmark import ROUNDS
 from drc_deploy.bench.run.worker import EngineProcess, OpenFile, Session
 from drc_deploy.locate import sample_images
 from drc_deploy.pairs import Photograph
 
 SIDE_PX = 48
-BUDGET = Budget(5, 0.2)
+BUDGET = TimingBudget(5, 0.2)
 
 
-def contest(path: Path) -> Comparison:
+def contest(path: Path) -> LatencyRatio:
     """Let two processes of one engine take turns, as ``drc-deploy bench`` does."""
     images = [fit_to_size(Photograph(image).load(4).lr, SIDE_PX, SIDE_PX) for image in sample_images()[:4]]
     with (

@@ -9,13 +9,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from drc_deploy.bench.comparison.compare import Source, compare_reports
-from drc_deploy.bench.report.files import read_report
+from drc_deploy.bench.comparison.compare import ComparedReport, compare_reports
+from drc_deploy.bench.report.report_files import read_report
 
 
 def main(paths: list[str]) -> None:
     """Compare every report with every other one and count."""
-    sources = [Source(path, read_report(Path(path))) for path in paths]
+    sources = [ComparedReport(path, read_report(Path(path))) for path in paths]
     pairs = itertools.combinations(sources, 2)
     changes = [change for before, after in pairs for change in compare_reports(before, after).engines]
     outside = sum(change.latency.significant for change in changes)

@@ -10,7 +10,7 @@ from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.data.folders import open_photographs
 from drc_deploy.train.data.patches import PatchSampler
-from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 from drc_deploy.train.search.cost import budget_for, cost_model
 from drc_deploy.train.search.search import Searcher

@@ -15,8 +15,8 @@ import click
 from drc_deploy.bench.machine.telemetry.instruments import find_instruments
 from drc_deploy.bench.machine.telemetry.sampler import Sampler
 from drc_deploy.bench.machine.telemetry.trace import Track
-from drc_deploy.bench.measure.images import fit_to_size
-from drc_deploy.bench.measure.timing import Budget
+from drc_deploy.bench.measure.image_sets import fit_to_size
+from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.bench.run.worker import EngineProcess, OpenFile, Session
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.metrics import UInt8Image
@@ -56,7 +56,7 @@ def main(model: str, tree: str, threads: int, turns: int, seconds: float) -> Non
 
 
 def _median_ms(process: EngineProcess, image: UInt8Image, seconds: float) -> float:
-    return statistics.median(process.ask(Session.measure, [image], Budget(3, seconds)).samples_ms)
+    return statistics.median(process.ask(Session.measure, [image], TimingBudget(3, seconds)).samples_ms)
 
 
 if __name__ == "__main__":

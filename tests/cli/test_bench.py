@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.report.files import read_report
+from drc_deploy.bench.report.report_files import read_report
 from drc_deploy.cli.main import main
 from tests.runtime.networks import write_nearest
 

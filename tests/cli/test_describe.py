@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from drc_deploy import records
-from drc_deploy.bench.report.files import write_report
+from drc_deploy.bench.report.report_files import write_report
 from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo
 from drc_deploy.cli.describe import describe_file, facts_text
 from drc_deploy.engine_info import PlanSidecar, sidecar_path

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from drc_deploy.checkpoint import load_checkpoint, save_checkpoint
 from drc_deploy.cli.verify_command import command
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError, VerificationError
-from drc_deploy.export.pipeline import ExportResult, export_checkpoint
+from drc_deploy.export.export_checkpoint import ExportResult, export_checkpoint
 from drc_deploy.export.request import ExportRequest, parse_tile
 from drc_deploy.export.verify import engine_check
 from drc_deploy.locate import SHIPPED

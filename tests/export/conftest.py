@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from drc_deploy.checkpoint import Checkpoint, save_checkpoint
-from drc_deploy.export.pipeline import ExportResult, export_checkpoint
+from drc_deploy.export.export_checkpoint import ExportResult, export_checkpoint
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network

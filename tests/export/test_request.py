@@ -4,20 +4,20 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.errors import UsageError
-from drc_deploy.export.request import ExportRequest, Tile, parse_tile
+from drc_deploy.export.request import ExportRequest, InputSizes, parse_tile
 
 
 @pytest.mark.parametrize(
     ("text", "tile"),
     [
-        (None, Tile(None, (128, 128))),
-        ("dynamic", Tile(None, None)),
-        ("96", Tile((96, 96), (96, 96))),
-        ("90x160", Tile((90, 160), (90, 160))),
-        ("1X2048", Tile((1, 2048), (1, 2048))),
+        (None, InputSizes(None, (128, 128))),
+        ("dynamic", InputSizes(None, None)),
+        ("96", InputSizes((96, 96), (96, 96))),
+        ("90x160", InputSizes((90, 160), (90, 160))),
+        ("1X2048", InputSizes((1, 2048), (1, 2048))),
     ],
 )
-def test_a_tile_is_read(text: str | None, tile: Tile) -> None:
+def test_a_tile_is_read(text: str | None, tile: InputSizes) -> None:
     assert parse_tile(text) == tile
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.errors import OutputError
-from drc_deploy.export.staging import publish, staging_folder
+from drc_deploy.export.staging import move_into_place, staging_folder
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def test_files_replace_those_of_the_same_name(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("old")
     with staging_folder(tmp_path) as staging:
         (staging / "a").write_text("new")
-        published = publish([staging / "a"], tmp_path)
+        published = move_into_place([staging / "a"], tmp_path)
     assert published == [tmp_path / "a"]
     assert (tmp_path / "a").read_text() == "new"
     assert os.listdir(tmp_path) == ["a"]
@@ -45,7 +45,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     def fail_after_the_first_file() -> None:
         with staging_folder(tmp_path) as staging:
             (staging / "a").write_text("new")
-            publish([staging / "a", staging / "missing"], tmp_path)
+            move_into_place([staging / "a", staging / "missing"], tmp_path)
 
     with pytest.raises(OutputError, match="No such file"):
         fail_after_the_first_file()

@@ -15,7 +15,7 @@ from drc_deploy.engine_info import METADATA_KEY
 from drc_deploy.errors import ArtefactError
 from drc_deploy.locate import SHIPPED
 from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
-from drc_deploy.runtime.backends.pytorch import network as torch_network
+from drc_deploy.runtime.backends.pytorch import loaded_network as torch_network
 from drc_deploy.runtime.backends.pytorch.backend import TorchBackend
 from drc_deploy.runtime.companions import float32_opener
 from drc_deploy.runtime.loaded_file import LoadedFile

@@ -8,7 +8,7 @@ from drc_deploy.checkpoint import Checkpoint, load_checkpoint
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.loop import Supervision
-from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.training import fresh_start, train
 
 SPEC = ModelSpec("drn_xs", 4)

@@ -22,8 +22,8 @@ from drc_deploy.resize import resize_bicubic
 from drc_deploy.train import stages
 from drc_deploy.train.compress import CompressInputs, CompressOptions, compress
 from drc_deploy.train.data.photographs import Photographs
-from drc_deploy.train.loop.evaluation import Benchmark, find_benchmarks
-from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.benchmark_psnr import Benchmark, find_benchmarks
+from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 from drc_deploy.train.manifest import Manifest
 from drc_deploy.train.pruning.pruning import LayerwisePruning, PruneOptions

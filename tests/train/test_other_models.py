@@ -9,7 +9,7 @@ from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import MODELS, Architecture, build_network
 from drc_deploy.train.compress import CompressInputs, CompressOptions, compress
 from drc_deploy.train.data.photographs import Photographs
-from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.pruning.pruning import PruneOptions
 from drc_deploy.train.search.search_options import SearchOptions
 from tests.models.plain_network import PlainNetwork

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from drc_deploy.errors import ImageError, TrainingError
 from drc_deploy.images import read_rgb
-from drc_deploy.train.data.layouts import Source
+from drc_deploy.train.data.layouts import PhotographFiles
 from drc_deploy.train.data.photographs import Entry, Placed, content_sha256
 
 
@@ -67,7 +67,7 @@ class Catalogue:
         self.size += sum(placed.height * placed.width for placed in (entry.hr, *entry.lr.values()))
 
 
-def decode_all(sources: Sequence[Source], min_side: int = 1) -> Generator[Decoded | str, None, None]:
+def decode_all(sources: Sequence[PhotographFiles], min_side: int = 1) -> Generator[Decoded | str, None, None]:
     """Decode ``sources`` on all CPU cores and give each in order: its pixels, or a sentence why there are none.
 
     Close the iterator when leaving it early (``contextlib.closing``).
@@ -92,7 +92,7 @@ def decode_all(sources: Sequence[Source], min_side: int = 1) -> Generator[Decode
             pool.shutdown(cancel_futures=True)
 
 
-def _decode(source: Source, min_side: int) -> Decoded | str:
+def _decode(source: PhotographFiles, min_side: int) -> Decoded | str:
     try:
         hr = read_rgb(source.hr)
         height, width = hr.shape[:2]

@@ -23,7 +23,7 @@ _PLAIN_KINDS = ("", "bicubic")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PhotographFiles:
     """The files of one photograph."""
 
     name: str
@@ -37,7 +37,7 @@ class Source:
 class Sources:
     """What was found, and a sentence for all that was left out."""
 
-    found: tuple[Source, ...]
+    found: tuple[PhotographFiles, ...]
     skipped: tuple[str, ...]
 
 
@@ -48,13 +48,13 @@ def find_sources(folders: Sequence[Path], *, paired: bool) -> Sources:
         folders: Searched recursively.
         paired: Whether each photograph needs the LR images of its data set; one without them is left out.
     """
-    found: dict[Path, Source] = {}
+    found: dict[Path, PhotographFiles] = {}
     skipped: list[str] = []
     for folder in folders:
         tree = _Tree(folder)
         skipped += [*tree.skipped, *_not_searched(folder)]
         for hr_folder, paths in tree.photographs.items():
-            sources = [Source(path.relative_to(folder).as_posix(), path) for path in paths]
+            sources = [PhotographFiles(path.relative_to(folder).as_posix(), path) for path in paths]
             if paired:
                 pairing = _Pairing(hr_folder)
                 sources = pairing.match(sources)
@@ -128,14 +128,14 @@ class _Pairing:
             self._folders[factor] = folder
             self._files[factor] = {_stem_below(folder, path): path for path in reversed(list_images(folder))}
 
-    def match(self, sources: list[Source]) -> list[Source]:
+    def match(self, sources: list[PhotographFiles]) -> list[PhotographFiles]:
         """Add their LR images to ``sources``; those that lack one are left out."""
         if not self._files:
             self.skipped.append(f"{self._hr_folder} has no LR folders: its {len(sources)} images are left out.")
             return []
         return [matched for source in sources if (matched := self._match_one(source))]
 
-    def _match_one(self, source: Source) -> Source | None:
+    def _match_one(self, source: PhotographFiles) -> PhotographFiles | None:
         stem = _stem_below(self._hr_folder, source.hr)
         lr = []
         for factor, files in sorted(self._files.items()):

@@ -11,14 +11,14 @@ from drc_deploy.files import check_writable
 from drc_deploy.only_one import only_one
 from drc_deploy.progress import progress
 from drc_deploy.train.data.decoding import decode_all, no_image_error
-from drc_deploy.train.data.layouts import Source, Sources, find_sources
+from drc_deploy.train.data.layouts import PhotographFiles, Sources, find_sources
 from drc_deploy.train.data.store import (
     INDEX,
     JOURNAL,
     PIXELS,
     STAMP,
-    Request,
     StoreIndex,
+    StoreRequest,
     has_index,
     open_store,
     read_index,
@@ -68,7 +68,7 @@ def prepare(folders: Sequence[Path], store: Path, options: PrepareOptions) -> Pr
         return _prepare(store, request, sources, options)
 
 
-def _prepare(store: Path, request: Request, sources: Sources, options: PrepareOptions) -> Prepared:
+def _prepare(store: Path, request: StoreRequest, sources: Sources, options: PrepareOptions) -> Prepared:
     _check_ours(store)
     if options.restart:
         _discard(store)
@@ -96,7 +96,7 @@ def _check_ours(store: Path) -> None:
             raise UsageError(f"{store} holds a file {name} that belongs to no store.", "Choose another folder.")
 
 
-def _decode_into(unfinished: UnfinishedStore, sources: Sequence[Source], min_side: int) -> None:
+def _decode_into(unfinished: UnfinishedStore, sources: Sequence[PhotographFiles], min_side: int) -> None:
     left = sources[unfinished.done :]
     with (
         progress("Preparing photographs", len(sources), done=unfinished.done) as bar,
@@ -107,13 +107,13 @@ def _decode_into(unfinished: UnfinishedStore, sources: Sequence[Source], min_sid
             bar.advance()
 
 
-def _request(folders: Sequence[Path], sources: Sources, options: PrepareOptions) -> Request:
+def _request(folders: Sequence[Path], sources: Sources, options: PrepareOptions) -> StoreRequest:
     files = []
     for source in sources.found:
         for path in (source.hr, *(lr for _, lr in source.lr)):
             status = path.stat()
             files.append((str(path.absolute()), status.st_size, status.st_mtime_ns))
-    return Request(tuple(str(folder.resolve()) for folder in folders), options.lr, options.min_side, tuple(files))
+    return StoreRequest(tuple(str(folder.resolve()) for folder in folders), options.lr, options.min_side, tuple(files))
 
 
 def _discard(store: Path) -> None:

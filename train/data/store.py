@@ -55,7 +55,7 @@ class StoredEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class StoreRequest:
     """What a store was asked to hold; the same request gives the same store."""
 
     folders: tuple[str, ...]
@@ -74,7 +74,7 @@ class StoreIndex:
 
     format: str
     version: int
-    request: Request
+    request: StoreRequest
     entries: tuple[StoredEntry, ...]
     skipped: tuple[str, ...]
     """One sentence for each file that is not in the store."""

@@ -30,9 +30,9 @@ from drc_deploy.train.data.store import (
     PIXELS,
     STORE_FORMAT,
     STORE_VERSION,
-    Request,
     StoredEntry,
     StoreIndex,
+    StoreRequest,
 )
 from drc_deploy.train.interruption import whole_step
 
@@ -57,7 +57,7 @@ class UnfinishedStore:
         OutputError: from every method, when the disk is full; what was finished stays.
     """
 
-    def __init__(self, folder: Path, request: Request) -> None:
+    def __init__(self, folder: Path, request: StoreRequest) -> None:
         self.catalogue = Catalogue()
         self.done = 0
         """Sources whose outcome is known."""
@@ -186,7 +186,7 @@ class UnfinishedStore:
         self._journal.close()
 
 
-def check_same(before: Request, now: Request, store: Path) -> None:
+def check_same(before: StoreRequest, now: StoreRequest, store: Path) -> None:
     """Check that a store was asked to hold what it is asked to hold now.
 
     Raises:
@@ -212,11 +212,11 @@ def check_same(before: Request, now: Request, store: Path) -> None:
         )
 
 
-def _parse_header(text: bytes, store: Path) -> Request:
+def _parse_header(text: bytes, store: Path) -> StoreRequest:
     data = records.parse_json_object(text, f"{store / JOURNAL}")
     if data.get("version") != STORE_VERSION:
         raise ArtefactError(f"{store} was begun by another version of drc-deploy.", "Add --restart to begin anew.")
-    return records.from_dict(Request, data, str(store / JOURNAL))
+    return records.from_dict(StoreRequest, data, str(store / JOURNAL))
 
 
 def _parse_line(text: bytes) -> _Line | None:

@@ -21,11 +21,11 @@ from drc_deploy.only_one import only_one
 from drc_deploy.progress import progress
 from drc_deploy.records import parse_json_object
 from drc_deploy.train.compress import CompressInputs
-from drc_deploy.train.loop.choices import Precision, PruneMethod, SearchMethod
-from drc_deploy.train.loop.evaluation import fingerprints
+from drc_deploy.train.loop.benchmark_psnr import fingerprints
+from drc_deploy.train.loop.choices import PruneMethod, SearchMethod, TrainingPrecision
 from drc_deploy.train.loop.loop import Supervision
-from drc_deploy.train.loop.options import TrainOptions
 from drc_deploy.train.loop.run_folder import run_path
+from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import described
 from drc_deploy.train.pruning.pruning import PruneOptions
@@ -80,7 +80,7 @@ class AblationOptions:
     channels_per_step: int = 4
     finetune_steps: int = 300
     learning_rate: float = 1e-4
-    precision: Precision = "fp32"
+    precision: TrainingPrecision = "fp32"
     batch: int = 16
     patch: int = 24
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from drc_deploy.train.device import training_device
-from drc_deploy.train.loop.choices import Precision
+from drc_deploy.train.loop.choices import TrainingPrecision
 
 SECONDS = 1.0
 """Time that each operation gets."""
@@ -18,7 +18,7 @@ _SIDES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
 _CHANNELS, _KERNEL = (64, 256), 3
 
 
-def measure_peak(precision: Precision) -> float:
+def measure_peak(precision: TrainingPrecision) -> float:
     """Give the FLOP/s of the fastest of some large matrix products and convolutions; a multiply-add counts two."""
     device, dtype = training_device(), _DTYPES[precision]
     operations = [_product(side, device, dtype) for side in _SIDES[device.type]]

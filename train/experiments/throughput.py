@@ -21,8 +21,8 @@ from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.data.png_loader import png_batches, write_pngs
 from drc_deploy.train.device import memory_checked, training_device
 from drc_deploy.train.experiments.peak import measure_peak
-from drc_deploy.train.loop.choices import Precision
-from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.choices import TrainingPrecision
+from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 
 Update = Callable[[Sequence[Tensor]], None]
@@ -36,7 +36,7 @@ class ThroughputOptions:
     batch: int
     patch: int
     """Side of a patch in LR pixels."""
-    precision: Precision
+    precision: TrainingPrecision
     """Of our training step; the DataLoader's is always float32."""
     seconds: float
     """Time measured in all."""
@@ -61,7 +61,7 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class Throughput:
+class TrainingThroughput:
     """What was measured."""
 
     device: str
@@ -102,7 +102,7 @@ class _Turn:
     waiting: float
 
 
-def measure_throughput(photographs: Photographs, options: ThroughputOptions) -> Throughput:
+def measure_throughput(photographs: Photographs, options: ThroughputOptions) -> TrainingThroughput:
     """Train in two ways by turns, in this process.
 
     Args:
@@ -133,7 +133,7 @@ def measure_throughput(photographs: Photographs, options: ThroughputOptions) -> 
     return _report(ours, theirs, options, flops=flops, peak=peak)
 
 
-def _trainer(options: ThroughputOptions, precision: Precision) -> Trainer:
+def _trainer(options: ThroughputOptions, precision: TrainingPrecision) -> Trainer:
     """Give a trainer with a network of its own."""
     network = build_network(options.spec)
     settings = TrainOptions(1, options.batch, options.patch, precision=precision)
@@ -183,10 +183,10 @@ def _finished() -> float:
 
 def _report(
     ours: Sequence[_Turn], theirs: Sequence[_Turn], options: ThroughputOptions, *, flops: int, peak: float
-) -> Throughput:
+) -> TrainingThroughput:
     ratios = [a.steps / a.seconds / (b.steps / b.seconds) for a, b in zip(ours, theirs, strict=True)]
     rate = _rate(ours, options.batch)
-    return Throughput(
+    return TrainingThroughput(
         device=torch.cuda.get_device_name() if training_device().type == "cuda" else "CPU",
         threads=torch.get_num_threads(),
         ours=rate,

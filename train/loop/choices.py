@@ -6,7 +6,7 @@ DualVariant = Literal["none", "single", "progressive", "wide", "hr-cycle"]
 """Without duals; with one kind of them; or progressive ones with a second cycle that starts from the HR image."""
 Schedule = Literal["cosine", "constant"]
 """How the learning rate goes on after the warm-up."""
-Precision = Literal["fp32", "bf16", "fp16"]
+TrainingPrecision = Literal["fp32", "bf16", "fp16"]
 """What the convolutions of a training step are computed in."""
 SearchMethod = Literal["drc", "darts-shared", "darts", "random", "uniform"]
 """The paper's search; without importance; without shared weights either; or no search at all (paper, Table 4)."""

@@ -14,7 +14,7 @@ from drc_deploy.errors import UsageError
 from drc_deploy.files import sha256_of
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.device import place
-from drc_deploy.train.loop.choices import Precision
+from drc_deploy.train.loop.choices import TrainingPrecision
 from drc_deploy.train.loop.limits import check_not_negative
 from drc_deploy.train.loop.precision import autocast, keep_images_float32
 
@@ -49,11 +49,11 @@ class Teacher(nn.Module):
         super().__init__()
         self.network = place(network).eval().requires_grad_(False)
         self.weight, self.sha256 = weight, sha256
-        self._precision: Precision = "fp32"
+        self._precision: TrainingPrecision = "fp32"
         check_not_negative(self, "weight")
         self._features = LastFeatures(network)
 
-    def prepare(self, precision: Precision) -> None:
+    def prepare(self, precision: TrainingPrecision) -> None:
         """Let the teacher compute in the precision of the student."""
         self._precision = precision
         if precision != "fp32":

@@ -91,7 +91,7 @@ def check_same_step(step: int) -> None:
         )
 
 
-def check_batch(batch: int) -> None:
+def check_divisible(batch: int) -> None:
     """Check that a batch can be divided among the processes.
 
     Raises:

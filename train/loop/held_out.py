@@ -10,7 +10,7 @@ from drc_deploy.errors import UsageError
 from drc_deploy.images import read_rgb
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.train.data.photographs import Photographs
-from drc_deploy.train.loop.evaluation import Benchmark
+from drc_deploy.train.loop.benchmark_psnr import Benchmark
 
 BENCHMARK_NAMES = frozenset({"set5", "set14", "b100", "bsd100", "bsds100", "urban100", "manga109"})
 """Folders of these names, in whatever case, hold the sets that papers report."""

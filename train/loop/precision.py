@@ -9,24 +9,24 @@ from torch import Tensor, nn
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.torch_gpu import prepare_gpu
 from drc_deploy.train.device import training_device
-from drc_deploy.train.loop.choices import Precision
+from drc_deploy.train.loop.choices import TrainingPrecision
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def autocast(precision: Precision) -> AbstractContextManager[object]:
+def autocast(precision: TrainingPrecision) -> AbstractContextManager[object]:
     """Compute the convolutions of the block in ``precision``."""
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(training_device().type, _DTYPES[precision])
 
 
-def gradient_scaler(precision: Precision) -> torch.amp.GradScaler:
+def gradient_scaler(precision: TrainingPrecision) -> torch.amp.GradScaler:
     """Give the scaler that keeps small gradients above zero in float16; it does nothing in the other precisions."""
     return torch.amp.GradScaler(training_device().type, enabled=precision == "fp16")
 
 
-def prepare_device(precision: Precision) -> None:
+def prepare_device(precision: TrainingPrecision) -> None:
     """Let the training device compute in ``precision``, and in float32 where that is asked for.
 
     Raises:

@@ -18,13 +18,13 @@ from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.device import place
 from drc_deploy.train.loop import distributed
+from drc_deploy.train.loop.benchmark_psnr import Benchmark, fingerprints, measure_psnr
 from drc_deploy.train.loop.distillation import Teacher
-from drc_deploy.train.loop.evaluation import Benchmark, fingerprints, measure_psnr
 from drc_deploy.train.loop.initial_weights import InitReport, load_initial_weights
 from drc_deploy.train.loop.loop import Supervision, TrainingRun
 from drc_deploy.train.loop.losses import dual_design
-from drc_deploy.train.loop.options import TrainOptions
 from drc_deploy.train.loop.run_folder import RunFolder
+from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 
 

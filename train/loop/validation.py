@@ -16,7 +16,7 @@ from drc_deploy.pairs import HR_FOLDER, Pair, PairSource, Photograph, find_pairs
 from drc_deploy.progress import progress
 from drc_deploy.resize import resize_bicubic
 from drc_deploy.train.data.photographs import Photographs, content_sha256
-from drc_deploy.train.loop.evaluation import Benchmark, evaluating, upscale_image
+from drc_deploy.train.loop.benchmark_psnr import Benchmark, evaluating, upscale_image
 from drc_deploy.train.loop.held_out import check_held_out, check_no_benchmark
 
 PICTURES = 4

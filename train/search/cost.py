@@ -44,16 +44,16 @@ class CostModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class CostBudget:
     """The most that a pruned network may cost."""
 
     cost: CostModel
     limit: float
 
 
-def budget_for(cost: CostModel, full_widths: Sequence[int], ratio: float) -> Budget:
+def budget_for(cost: CostModel, full_widths: Sequence[int], ratio: float) -> CostBudget:
     """Allow (1 - ratio) of what the unpruned network costs (paper, Equation 2)."""
-    return Budget(cost, (1 - ratio) * cost.total(full_widths))
+    return CostBudget(cost, (1 - ratio) * cost.total(full_widths))
 
 
 def cost_model(spec: ModelSpec, target: Target, latency: LatencyTable | None = None) -> CostModel:

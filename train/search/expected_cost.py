@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drc_deploy.train.search.cost import Budget
+from drc_deploy.train.search.cost import CostBudget
 from drc_deploy.train.search.selection import choose_widths, spend_rest
 
 FEEDBACK = 10.0
@@ -26,7 +26,7 @@ class ExpectedCost:
         UsageError: not even the cheapest candidates are within the limit.
     """
 
-    def __init__(self, candidates: Tensor, budget: Budget, *, round_to: int) -> None:
+    def __init__(self, candidates: Tensor, budget: CostBudget, *, round_to: int) -> None:
         self._budget, self._round_to = budget, round_to
         self._candidates = candidates.tolist()
         # Refuses what cannot be met, before anything is trained.

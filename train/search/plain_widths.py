@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from drc_deploy.train.search.cost import Budget
+from drc_deploy.train.search.cost import CostBudget
 from drc_deploy.train.search.selection import choose_widths, spend_rest
 
 EPSILON = 1e-9
@@ -30,7 +30,7 @@ def _rounded(widths: Sequence[int], now: Sequence[int], round_to: int) -> list[i
     return [min(max(w // round_to * round_to, round_to), present) for w, present in zip(widths, now, strict=True)]
 
 
-def uniform_widths_within(full: Sequence[int], now: Sequence[int], budget: Budget, round_to: int) -> list[int]:
+def uniform_widths_within(full: Sequence[int], now: Sequence[int], budget: CostBudget, round_to: int) -> list[int]:
     """Keep the largest common share that is within the budget, then spend what rounding left over.
 
     Layers are widened step by step as long as the budget allows it, the relatively narrowest first, so that methods can
@@ -51,7 +51,7 @@ def _shared(full: Sequence[int], now: Sequence[int], share: float, round_to: int
     return _rounded([math.floor(c * share + EPSILON) for c in full], now, round_to)
 
 
-def random_widths(candidates: Sequence[Sequence[int]], budget: Budget | None, seed: int) -> list[int]:
+def random_widths(candidates: Sequence[Sequence[int]], budget: CostBudget | None, seed: int) -> list[int]:
     """Draw one candidate of each layer; then, under a budget, narrow and widen layers at random to come up to it.
 
     Args:
@@ -71,7 +71,9 @@ def random_widths(candidates: Sequence[Sequence[int]], budget: Budget | None, se
     return [widths[number] for widths, number in zip(candidates, chosen, strict=True)]
 
 
-def _fit(chosen: list[int], candidates: Sequence[Sequence[int]], budget: Budget, random: np.random.Generator) -> None:
+def _fit(
+    chosen: list[int], candidates: Sequence[Sequence[int]], budget: CostBudget, random: np.random.Generator
+) -> None:
     """Take a candidate less in random layers until the budget is met, then one more wherever that is allowed."""
 
     def too_costly() -> bool:

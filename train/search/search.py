@@ -22,7 +22,7 @@ from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.device import memory_checked
 from drc_deploy.train.interruption import whole_step
 from drc_deploy.train.loop.state import load_state, save_state
-from drc_deploy.train.search.cost import Budget
+from drc_deploy.train.search.cost import CostBudget
 from drc_deploy.train.search.expected_cost import ExpectedCost
 from drc_deploy.train.search.search_options import SearchOptions
 from drc_deploy.train.search.supernet import Supernet
@@ -49,7 +49,7 @@ class Searcher:
     """
 
     def __init__(
-        self, network: SRNetwork, duals: nn.ModuleList, options: SearchOptions, budget: Budget | None = None
+        self, network: SRNetwork, duals: nn.ModuleList, options: SearchOptions, budget: CostBudget | None = None
     ) -> None:
         self.options, self.step = options, 0
         self.supernet = Supernet(network, duals, options)

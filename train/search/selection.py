@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drc_deploy.errors import UsageError
-from drc_deploy.train.search.cost import Budget, CostModel
+from drc_deploy.train.search.cost import CostBudget, CostModel
 from drc_deploy.widths import amount
 
 BUCKETS = 20_000
@@ -53,7 +53,7 @@ def _rounded_down(ratio: float) -> float:
 
 
 def spend_rest(
-    widths: Sequence[int], wanted: Sequence[float], most: Sequence[int], budget: Budget, step: int
+    widths: Sequence[int], wanted: Sequence[float], most: Sequence[int], budget: CostBudget, step: int
 ) -> list[int]:
     """Widen layers step by step as long as the budget allows it, the furthest from ``wanted`` first.
 

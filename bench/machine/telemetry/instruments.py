@@ -4,15 +4,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drc_deploy.bench.machine.nvidia_smi import Query, run_query
+from drc_deploy.bench.machine.telemetry.alerts import find_limits
 from drc_deploy.bench.machine.telemetry.clocks import find_cpu_clock, find_gpu_clock
 from drc_deploy.bench.machine.telemetry.commands import Follow, Run, follow_command, run_command
 from drc_deploy.bench.machine.telemetry.jetson import Release, jetson_release
-from drc_deploy.bench.machine.telemetry.limits import find_limits
 from drc_deploy.bench.machine.telemetry.nvml import GpuLimits, LoadNvml, Nvml, gpu_limits, load_nvml, open_nvml
 from drc_deploy.bench.machine.telemetry.power_state import PowerState, read_power_state
 from drc_deploy.bench.machine.telemetry.rails import find_rails, total_meter
 from drc_deploy.bench.machine.telemetry.rapl import find_rapl
-from drc_deploy.bench.machine.telemetry.sensors import FAST_PERIOD_S, Found, Meter, Sensor, Source
+from drc_deploy.bench.machine.telemetry.sensors import FAST_PERIOD_S, Found, Meter, ProbeGroup, Sensor
 from drc_deploy.bench.machine.telemetry.smi import open_smi
 from drc_deploy.bench.machine.telemetry.tegrastats import open_tegrastats
 from drc_deploy.bench.machine.telemetry.temperatures import find_temperatures
@@ -35,7 +35,7 @@ class Instruments:
     """Open sources, what they measure together, and how the machine is set."""
 
     state: PowerState
-    sources: list[Source] = field(default_factory=list)
+    sources: list[ProbeGroup] = field(default_factory=list)
     meters: list[Meter] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     """What cannot be told on this machine -> why."""
@@ -55,14 +55,14 @@ def find_instruments(system: System | None = None) -> Instruments:
     """Open everything that this machine tells; what is missing is told with the reason and is no error."""
     system = system or System()
     release = jetson_release(system.root)
-    sources: list[Source] = []
+    sources: list[ProbeGroup] = []
     found: list[Found] = []
     limits = _open_gpus(system, release, sources, found)
     files = _find_files(system.root, release)
     found += files
     probes = tuple(probe for item in files for probe in item.probes)
     if probes:
-        sources.append(Source("files", FAST_PERIOD_S, probes))
+        sources.append(ProbeGroup("files", FAST_PERIOD_S, probes))
     if release and not any(item.meters for item in files):
         _open_tegrastats(system, sources, found)
     instruments = Instruments(read_power_state(system.root, release, system.run, limits), sources)
@@ -78,7 +78,7 @@ def _find_files(root: Path, release: Release | None) -> list[Found]:
 
 
 def _open_gpus(
-    system: System, release: Release | None, sources: list[Source], found: list[Found]
+    system: System, release: Release | None, sources: list[ProbeGroup], found: list[Found]
 ) -> tuple[GpuLimits, ...]:
     """Open NVML, or else ``nvidia-smi``; give the limits that NVML tells."""
     try:
@@ -99,7 +99,7 @@ def _open_gpus(
     return limits
 
 
-def _open_smi(system: System, no_nvml: str, sources: list[Source], found: list[Found]) -> None:
+def _open_smi(system: System, no_nvml: str, sources: list[ProbeGroup], found: list[Found]) -> None:
     try:
         source, item = open_smi(system.query)
     except MissingDependencyError as error:
@@ -109,7 +109,7 @@ def _open_smi(system: System, no_nvml: str, sources: list[Source], found: list[F
     found.append(Found((), item.meters, item.missing | {"energy counter of the GPU": no_nvml}))
 
 
-def _open_tegrastats(system: System, sources: list[Source], found: list[Found]) -> None:
+def _open_tegrastats(system: System, sources: list[ProbeGroup], found: list[Found]) -> None:
     """Fall back to tegrastats where the power monitors show no files, as in some containers."""
     known = {sensor.name for source in sources for sensor in source.sensors}
     try:

@@ -9,8 +9,8 @@ from drc_deploy.bench.machine.telemetry.sensors import (
     Found,
     Meter,
     Probe,
+    ProbeGroup,
     Sensor,
-    Source,
     answers,
     single,
 )
@@ -150,7 +150,7 @@ class Nvml:
         return float(self.call("nvmlDeviceGetUtilizationRates", handle).gpu)
 
 
-def open_nvml(nvml: Nvml) -> tuple[Source, Found]:
+def open_nvml(nvml: Nvml) -> tuple[ProbeGroup, Found]:
     """Give what NVML tells about every GPU, as a source and with its meter."""
     probes: list[Probe] = []
     missing: dict[str, str] = {}
@@ -167,7 +167,7 @@ def open_nvml(nvml: Nvml) -> tuple[Source, Found]:
         }
     sensors = [sensor for probe in probes for sensor in probe.sensors]
     meters = _meters(sensors, len(nvml.handles))
-    return Source("NVML", FAST_PERIOD_S, tuple(probes), nvml.close), Found((), meters, missing)
+    return ProbeGroup("NVML", FAST_PERIOD_S, tuple(probes), nvml.close), Found((), meters, missing)
 
 
 def gpu_limits(nvml: Nvml) -> tuple[GpuLimits, ...]:

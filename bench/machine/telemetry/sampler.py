@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from threading import Event, Thread
 from types import TracebackType
 
-from drc_deploy.bench.machine.telemetry.sensors import Source
+from drc_deploy.bench.machine.telemetry.sensors import ProbeGroup
 from drc_deploy.bench.machine.telemetry.trace import UNITS, Series, Trace, Track
 
 JOIN_TIMEOUT_S = 2.0
@@ -19,7 +19,7 @@ Clock = Callable[[], float]
 class Sampler:
     """Samples between ``start`` and ``stop``, or in a ``with`` block."""
 
-    def __init__(self, sources: Sequence[Source], clock: Clock = time.perf_counter) -> None:
+    def __init__(self, sources: Sequence[ProbeGroup], clock: Clock = time.perf_counter) -> None:
         self._stop = Event()
         self.zero_s = clock()
         """The start of the trace on the clock."""
@@ -69,7 +69,7 @@ class Sampler:
 class _Recorder:
     """One source and its samples so far."""
 
-    def __init__(self, source: Source, clock: Clock, zero_s: float) -> None:
+    def __init__(self, source: ProbeGroup, clock: Clock, zero_s: float) -> None:
         self.source, self._clock, self._zero_s = source, clock, zero_s
         self._rows: list[tuple[float, list[float | None]]] = []
         self._reasons: dict[str, str] = {}

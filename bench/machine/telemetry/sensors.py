@@ -35,7 +35,7 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ProbeGroup:
     """Probes that are read together, in a thread of their own."""
 
     name: str

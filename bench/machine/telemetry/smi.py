@@ -4,7 +4,7 @@ import csv
 from collections.abc import Callable, Sequence
 
 from drc_deploy.bench.machine.nvidia_smi import Query, parse_number
-from drc_deploy.bench.machine.telemetry.sensors import Found, Meter, Probe, Sensor, Source
+from drc_deploy.bench.machine.telemetry.sensors import Found, Meter, Probe, ProbeGroup, Sensor
 from drc_deploy.bench.machine.telemetry.trace import Kind
 from drc_deploy.errors import MissingDependencyError
 
@@ -30,7 +30,7 @@ STATES = {"Active": 1.0, "Not Active": 0.0}
 Row = list[float | None]
 
 
-def open_smi(query: Query) -> tuple[Source, Found]:
+def open_smi(query: Query) -> tuple[ProbeGroup, Found]:
     """Give what ``nvidia-smi`` tells about every GPU, as a source and with its meter.
 
     Raises:
@@ -47,7 +47,7 @@ def open_smi(query: Query) -> tuple[Source, Found]:
     missing = {f"{sensor.kind} ({sensor.name})": f"nvidia-smi does not tell {sensor.name}" for sensor in silent}
     powers = tuple(sensor.name for sensor in told if sensor.kind == "power")
     meters = (Meter("GPU board", "GPU", "power", powers, PERIOD_S),) if len(powers) == len(rows) else ()
-    source = Source("nvidia-smi", PERIOD_S, (Probe(told, _reader(query, fields, known)),))
+    source = ProbeGroup("nvidia-smi", PERIOD_S, (Probe(told, _reader(query, fields, known)),))
     return source, Found((), meters, missing)
 
 

@@ -6,7 +6,7 @@ from threading import Timer
 
 from drc_deploy.bench.machine.telemetry.commands import TIMEOUT_S, Follow, Lines
 from drc_deploy.bench.machine.telemetry.rails import UNUSED
-from drc_deploy.bench.machine.telemetry.sensors import FAST_PERIOD_S, Probe, Sensor, Source
+from drc_deploy.bench.machine.telemetry.sensors import FAST_PERIOD_S, Probe, ProbeGroup, Sensor
 from drc_deploy.bench.machine.telemetry.trace import Kind, Part
 from drc_deploy.errors import MissingDependencyError
 
@@ -47,7 +47,7 @@ def parse_line(line: str) -> Values:
     return values
 
 
-def open_tegrastats(follow: Follow, known: Container[str]) -> Source:
+def open_tegrastats(follow: Follow, known: Container[str]) -> ProbeGroup:
     """Start tegrastats; give it as a source of all that it tells but the ``known`` names.
 
     Raises:
@@ -67,7 +67,7 @@ def open_tegrastats(follow: Follow, known: Container[str]) -> Source:
         patience.cancel()
     keys = [(kind, name) for kind, name in first if name not in known]
     sensors = tuple(Sensor(name, kind, _part(name), "tegrastats") for kind, name in keys)
-    return Source("tegrastats", FAST_PERIOD_S, (Probe(sensors, _reader(output, keys)),), output.close, waits=True)
+    return ProbeGroup("tegrastats", FAST_PERIOD_S, (Probe(sensors, _reader(output, keys)),), output.close, waits=True)
 
 
 def _reader(output: Lines, keys: Iterable[tuple[Kind, str]]) -> Callable[[], list[float | None]]:

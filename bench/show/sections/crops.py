@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 
 from drc_deploy.bench.report.conclusions import by_latency
-from drc_deploy.bench.report.records import CropStrip, Report, Tile
+from drc_deploy.bench.report.records import CropStrip, CropVersion, Report
 from drc_deploy.bench.show.page_figures import chip, signed
 from drc_deploy.errors import ArtefactError
 
@@ -64,7 +64,7 @@ def _option(label: str, *, chosen: bool) -> str:
     return f'<option value="{escape(label)}"{" selected" if chosen else ""}>{escape(label)}</option>'
 
 
-def _figure(tile: Tile, rank: int | None, bicubic: float | None, folder: Path) -> str:
+def _figure(tile: CropVersion, rank: int | None, bicubic: float | None, folder: Path) -> str:
     mark = "" if rank is None else f"{chip(rank)} "
     figures = "" if tile.psnr_y is None else f"{tile.psnr_y:.2f} dB"
     if tile.psnr_y is not None and bicubic is not None and rank is not None:

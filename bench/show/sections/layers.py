@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from drc_deploy.bench.measure.layers import LayerProfile, LayerTime
+from drc_deploy.bench.measure.layer_times import LayerProfile, LayerTime
 from drc_deploy.bench.report.records import EngineResult
 from drc_deploy.bench.show.page_figures import chip
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.proc_files import cpu_flags
-from drc_deploy.runtime.backends.trt.device import has_cuda_driver
+from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 from drc_deploy.runtime.memory.heap import map_large_blocks
 from drc_deploy.runtime.memory.host import usable_cores
 

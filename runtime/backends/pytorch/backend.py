@@ -19,7 +19,7 @@ except ImportError as error:
 
 from drc_deploy.runtime.backends.pytorch.cpu import CpuTiles
 from drc_deploy.runtime.backends.pytorch.cuda import CudaTiles
-from drc_deploy.runtime.backends.pytorch.network import TileNetwork
+from drc_deploy.runtime.backends.pytorch.loaded_network import TileNetwork
 
 
 class TorchBackend(Backend):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from drc_deploy.runtime.backends.contract import Pixels
-from drc_deploy.runtime.backends.pytorch.network import TileNetwork
+from drc_deploy.runtime.backends.pytorch.loaded_network import TileNetwork
 from drc_deploy.runtime.backends.worker_pool import in_workers
 
 Item = TypeVar("Item")

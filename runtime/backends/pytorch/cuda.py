@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from drc_deploy.runtime.backends.contract import Pixels
-from drc_deploy.runtime.backends.pytorch.network import TileNetwork, refusals_told
+from drc_deploy.runtime.backends.pytorch.loaded_network import TileNetwork, refusals_told
 from drc_deploy.torch_gpu import record, warm_up
 
 LANES = 3

@@ -11,7 +11,7 @@ from typing import Any
 from drc_deploy.engine_info import EXACT_SUFFIX, INPUT_NAME, NO_OPTIONS, PlanSidecar, read_sidecar
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.runtime.backends.contract import DeviceTimes, LayerRun, Pixels
-from drc_deploy.runtime.backends.trt.device import CudaDevice
+from drc_deploy.runtime.backends.trt.gpu_memory import CudaDevice
 from drc_deploy.runtime.backends.trt.graphs import GraphRecorder, RepeatedCall, load_graph_api
 from drc_deploy.runtime.backends.trt.lane_memory import MAX_LANES, PlanNeed, fit_lanes, halves
 from drc_deploy.runtime.backends.trt.lanes import Lane

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.comparison.compare import TIE, Change, Comparison, Source, compare_reports
-from drc_deploy.bench.comparison.limits import find_crossings, parse_limits
+from drc_deploy.bench.comparison.compare import SAME_SHARE, Change, ComparedReport, ReportComparison, compare_reports
 from drc_deploy.bench.comparison.matching import match_engines
+from drc_deploy.bench.comparison.thresholds import find_crossings, parse_limits
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.measure import quality
 from drc_deploy.bench.measure.latency import summarise
@@ -18,8 +18,8 @@ from tests.bench.reports import quiet, steady, with_energy, with_machine, with_p
 MIB = 1 << 20
 
 
-def compared(before: Report, after: Report, *, force: bool = False) -> Comparison:
-    return compare_reports(Source("a.json", before), Source("b.json", after), force=force)
+def compared(before: Report, after: Report, *, force: bool = False) -> ReportComparison:
+    return compare_reports(ComparedReport("a.json", before), ComparedReport("b.json", after), force=force)
 
 
 def crossed(before: Report, after: Report, *limits: str) -> list[str]:
@@ -245,7 +245,7 @@ def test_a_crossing_says_how_sure_it_is(pace: float, words: str) -> None:
 def test_a_limit_of_latency_below_what_two_runs_differ_by_is_wrong_usage() -> None:
     with pytest.raises(UsageError, match="below 5% cannot be held"):
         parse_limits(["4.9%"])
-    assert parse_limits(["5%"]) == {"latency": TIE}
+    assert parse_limits(["5%"]) == {"latency": SAME_SHARE}
 
 
 @pytest.mark.parametrize(

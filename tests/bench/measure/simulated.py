@@ -6,7 +6,7 @@ from itertools import accumulate
 import numpy as np
 
 from drc_deploy.bench.measure.latency import Latency, summarise
-from drc_deploy.bench.measure.timing import Budget, time_runs
+from drc_deploy.bench.measure.timing import TimingBudget, time_runs
 
 
 class FakeDevice:
@@ -25,7 +25,7 @@ class FakeDevice:
 def measured(rounds_ms: list[list[float]]) -> Latency:
     """Give what the harness makes of a device that takes these times."""
     device = FakeDevice(iter([ms for round_ms in rounds_ms for ms in round_ms]))
-    return summarise([time_runs(device.run, Budget(len(row), 0.0), device.clock).samples_ms for row in rounds_ms])
+    return summarise([time_runs(device.run, TimingBudget(len(row), 0.0), device.clock).samples_ms for row in rounds_ms])
 
 
 class Machine:

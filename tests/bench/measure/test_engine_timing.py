@@ -6,8 +6,8 @@ import pytest
 from drc_deploy.bench.measure import engine_timing
 from drc_deploy.bench.measure.engine_timing import EngineRound, EngineTimer, StreamRound, Workload
 from drc_deploy.bench.measure.latency import summarise
-from drc_deploy.bench.measure.measurement import summarise_engine, summarise_streams
-from drc_deploy.bench.measure.timing import Budget
+from drc_deploy.bench.measure.measurement import summarise_network, summarise_streams
+from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.runtime.backends.contract import DeviceTimes, Pixels
 from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.memory.host import MemoryBudget
@@ -40,7 +40,7 @@ def test_different_images_take_turns() -> None:
     backend = WatchedBackend(None)
     found = timer(backend)
     backend.seen.clear()
-    found.measure(Budget(6, 0.0))
+    found.measure(TimingBudget(6, 0.0))
     assert sorted(backend.seen[:3]) == [10, 20, 30]
     assert backend.seen[:3] == backend.seen[3:6]
 
@@ -50,7 +50,7 @@ def test_an_image_in_tiles_is_timed_by_batch_and_whole() -> None:
     found = timer(backend)
     assert found.describe() == Workload((2, 16, 16, 3), 2, 1)
     backend.calls.clear()
-    measured = found.measure(Budget(5, 0.0))
+    measured = found.measure(TimingBudget(5, 0.0))
     assert len(measured.batch_ms) == len(measured.image_ms) == 5
     assert len(backend.calls) == 5 * found.describe().calls + 5 * 2
     assert np.median(measured.image_ms) > np.median(measured.batch_ms)
@@ -60,9 +60,9 @@ def test_events_are_read_after_each_run() -> None:
     backend = WatchedBackend(None)
     found = timer(backend)
     backend.seen.clear()
-    times = found.measure(Budget(4, 0.0)).device_times
+    times = found.measure(TimingBudget(4, 0.0)).device_times
     assert [item.compute_ms for item in times] == [1.0, 2.0, 3.0, 4.0]
-    assert timer(FakeBackend(fake_info())).measure(Budget(4, 0.0)).device_times == ()
+    assert timer(FakeBackend(fake_info())).measure(TimingBudget(4, 0.0)).device_times == ()
 
 
 def test_a_stream_counts_whole_images_and_fills_the_pipeline() -> None:
@@ -94,7 +94,7 @@ def test_a_stream_keeps_within_the_memory_that_is_free(
 
 def engine(times: list[DeviceTimes], image_ms: float = 8.0) -> tuple[str, ...]:
     rounds = [EngineRound((4.0,), (image_ms,), tuple(times)) for _ in range(8)]
-    split = summarise_engine(Workload((1, 8, 8, 3), 2, 1), rounds, summarise([[10.0]] * 8)).split
+    split = summarise_network(Workload((1, 8, 8, 3), 2, 1), rounds, summarise([[10.0]] * 8)).split
     assert split is not None
     return split.checks
 
@@ -122,7 +122,7 @@ def test_a_compute_time_that_varies_asks_for_locked_clocks(deviation: float, war
 
 def test_what_is_not_the_network_is_the_host() -> None:
     rounds = [EngineRound((4.0, 4.0), (8.0,), ()) for _ in range(8)]
-    found = summarise_engine(Workload((1, 8, 8, 3), 2, 1), rounds, summarise([[10.0, 10.0]] * 8))
+    found = summarise_network(Workload((1, 8, 8, 3), 2, 1), rounds, summarise([[10.0, 10.0]] * 8))
     assert found.host_share == pytest.approx(0.2)
     assert found.host_share_interval == pytest.approx((0.2, 0.2))
     assert found.split is None

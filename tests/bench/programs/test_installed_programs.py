@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drc_deploy.bench.measure.timing import Budget
+from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.bench.programs.parity import compare
 from drc_deploy.bench.programs.program_upscaler import PeerUpscaler
-from drc_deploy.export.pipeline import export_checkpoint
+from drc_deploy.export.export_checkpoint import export_checkpoint
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.pairs import Photograph
@@ -42,6 +42,6 @@ def test_openvino_computes_the_same(hint: str, tmp_path: Path) -> None:
     with Upscaler.open(path, threads=1) as ours:
         peer = PeerUpscaler(OpenVinoPeer(path, "latency" if hint == "latency" else "throughput", 2))
         compare([ours(image)], [peer(image)])
-        assert len(peer.time(image, Budget(3, 0.0)).samples_ms) == 3
+        assert len(peer.time(image, TimingBudget(3, 0.0)).samples_ms) == 3
         assert peer.settings["precision"] == "f32"
         peer.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drc_deploy.bench.measure.timing import Budget
+from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.bench.programs.program_upscaler import PeerUpscaler
 from drc_deploy.bench.programs.trtexec_program import TrtexecPeer, read_output, read_times
 from drc_deploy.engine_info import PlanSidecar, sidecar_path
@@ -56,7 +56,7 @@ def calls(folder: Path) -> list[list[str]]:
 def test_what_a_version_does_not_do_by_itself_is_asked_for(tmp_path: Path, version: str, asked_for: set[str]) -> None:
     peer = TrtexecPeer(plan(tmp_path), (99, 99), program(tmp_path, version))
     image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
-    timed = peer.time(PeerUpscaler(peer), image, Budget(5, 0.1))
+    timed = peer.time(PeerUpscaler(peer), image, TimingBudget(5, 0.1))
     assert timed.samples_ms == (2.75, 3.75, 4.75, 5.75, 6.75)
     assert {flag for flag in calls(tmp_path)[-1] if "=" not in flag} == asked_for
     assert set(peer.settings["flags"].split()) == asked_for | {"--shapes=lr:1x16x24x3"}
@@ -74,7 +74,7 @@ def test_an_image_of_any_size_goes_through_in_tiles(tmp_path: Path) -> None:
 def test_a_size_that_is_no_tile_is_refused_where_trtexec_times_itself(tmp_path: Path) -> None:
     peer = TrtexecPeer(plan(tmp_path), (99, 99), program(tmp_path, "11"))
     with pytest.raises(ArtefactError, match="single tiles") as caught:
-        peer.time(PeerUpscaler(peer), np.zeros((20, 40, 3), np.uint8), Budget(5, 0.1))
+        peer.time(PeerUpscaler(peer), np.zeros((20, 40, 3), np.uint8), TimingBudget(5, 0.1))
     assert "--size" in caught.value.hint
     peer.close()
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from drc_deploy import records
-from drc_deploy.bench.report.files import read_report
-from drc_deploy.bench.report.records import CropStrip, Report, Tile
+from drc_deploy.bench.report.records import CropStrip, CropVersion, Report
+from drc_deploy.bench.report.report_files import read_report
 from drc_deploy.cli.main import main
 from tests.bench import fakes
 from tests.bench.remote.remote_hosts import ROOT, Host, long_run, shell_host
@@ -224,7 +224,7 @@ def test_a_machine_that_lies_writes_and_shows_nothing_else(
     host: Host, work: Path, lie: dict[str, object], message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """It may send a report and crops: no other files, and no report that draws files of this machine into the page."""
-    tile = Tile("LR", "crops/mine.png", None)
+    tile = CropVersion("LR", "crops/mine.png", None)
     honest = fakes.report(fakes.engine("n.onnx", 1.0))
     content = records.to_json(dataclasses.replace(honest, crops=(CropStrip("x", "x", 4, (0, 0, 1, 1), (tile,)),)))
     (host.home / "report").write_text(content)

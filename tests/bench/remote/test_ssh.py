@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.report.files import read_report
+from drc_deploy.bench.report.report_files import read_report
 from drc_deploy.cli.main import main
 from drc_deploy.locate import SHIPPED
 from tests.bench.remote.remote_hosts import ROOT, Host, long_run, ssh_host

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from drc_deploy.bench.report.files import read_report
+from drc_deploy.bench.report.report_files import read_report
 from drc_deploy.errors import ArtefactError
 from tests.bench import fakes
 from tests.bench.reports import edit, quiet, saved, steady

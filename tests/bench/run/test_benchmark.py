@@ -9,9 +9,9 @@ import cv2
 import pytest
 
 from drc_deploy import records
-from drc_deploy.bench.measure.timing import Budget
-from drc_deploy.bench.report.files import read_report, write_report
+from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.bench.report.records import Report
+from drc_deploy.bench.report.report_files import read_report, write_report
 from drc_deploy.bench.run import benchmark as campaign
 from drc_deploy.bench.run.benchmark import ROUNDS, STREAM_ROUNDS, BenchOptions
 from drc_deploy.bench.run.engines import Contestant
@@ -99,7 +99,7 @@ def test_rounds_run_there_and_back(workdir: Path, data: Path, monkeypatch: pytes
     seen: list[str] = []
     measure = Contestant.measure_round
 
-    def watched(contestant: Contestant, images: Sequence[UInt8Image], budget: Budget) -> None:
+    def watched(contestant: Contestant, images: Sequence[UInt8Image], budget: TimingBudget) -> None:
         seen.append(contestant.subject.name)
         measure(contestant, images, budget)
 

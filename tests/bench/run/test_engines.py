@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from drc_deploy.bench.measure.disturbances import Conditions
-from drc_deploy.bench.measure.head_to_head import TIE, compare
 from drc_deploy.bench.measure.intervals import order_interval
 from drc_deploy.bench.measure.latency import Latency, ratio_by_round
+from drc_deploy.bench.measure.latency_ratio import SMALLEST_DIFFERENCE, compare
 from drc_deploy.bench.measure.stability import Stability, judge
 from tests.bench.measure.simulated import Machine, measured
 
@@ -100,7 +100,7 @@ def test_without_reversed_rounds_a_machine_that_slows_down_would_accuse_the_last
 
 
 def test_a_difference_below_the_noise_of_processes_is_none_however_sure_it_is() -> None:
-    fast, slow = (measured([[ms] * 5 for _ in range(8)]) for ms in (100.0, 100.0 * (1 + 0.9 * TIE)))
+    fast, slow = (measured([[ms] * 5 for _ in range(8)]) for ms in (100.0, 100.0 * (1 + 0.9 * SMALLEST_DIFFERENCE)))
     found = compare(("fast", fast), ("slow", slow))
     assert found.interval is not None
     assert found.interval[0] > 1

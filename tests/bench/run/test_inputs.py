@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from drc_deploy.bench.measure.crops import choose_crops, cut, error_map
-from drc_deploy.bench.measure.images import ImageSet, fit_to_size
+from drc_deploy.bench.measure.image_sets import ImageSet, fit_to_size
 from drc_deploy.bench.run.inputs import find_subjects
 
 RANDOM = np.random.default_rng(5)

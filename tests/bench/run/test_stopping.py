@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from drc_deploy.bench.measure.layers import not_told
-from drc_deploy.bench.report.files import read_report, write_report
+from drc_deploy.bench.measure.layer_times import not_told
 from drc_deploy.bench.report.records import Report
+from drc_deploy.bench.report.report_files import read_report, write_report
 from drc_deploy.bench.run import benchmark as campaign
 from drc_deploy.bench.run import stopping as unfinished
 from drc_deploy.bench.run.benchmark import STREAM_ROUNDS, BenchOptions

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drc_deploy.bench.measure.timing import Budget
+from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.bench.run.worker import EngineProcess, Session
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError
 from tests.bench.fakes import OpenFake
@@ -19,7 +19,7 @@ def test_a_process_answers_what_its_engine_computes() -> None:
         assert process.ask(Session.describe).info.scale == 4
         result = process.ask(Session.upscale, IMAGE)
         before = time.perf_counter()
-        timed = process.ask(Session.measure, [IMAGE], Budget(5, 0.0))
+        timed = process.ask(Session.measure, [IMAGE], TimingBudget(5, 0.0))
         after = time.perf_counter()
         memory = process.ask(Session.memory)
     np.testing.assert_array_equal(result, IMAGE.repeat(4, axis=0).repeat(4, axis=1))
@@ -54,14 +54,14 @@ def test_errors_travel_with_their_hints() -> None:
 )
 def test_a_failure_in_the_middle_is_told(name: str, kind: type[DrcDeployError], sentence: str) -> None:
     with closing(EngineProcess(OpenFake(Path(f"{name}.onnx"), None))) as process, pytest.raises(kind, match=sentence):
-        process.ask(Session.measure, [IMAGE], Budget(20, 0.0))
+        process.ask(Session.measure, [IMAGE], TimingBudget(20, 0.0))
 
 
 def test_asking_an_engine_that_has_crashed_is_an_error_too() -> None:
     with closing(EngineProcess(OpenFake(Path("crashes.onnx"), None))) as process:
         for _ in range(2):
             with pytest.raises(DrcDeployError, match="SIGKILL"):
-                process.ask(Session.measure, [IMAGE], Budget(20, 0.0))
+                process.ask(Session.measure, [IMAGE], TimingBudget(20, 0.0))
 
 
 def test_an_engine_in_the_middle_of_a_run_is_not_waited_for() -> None:

@@ -12,7 +12,7 @@ import pytest
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.measure import latency
 from drc_deploy.bench.measure.intervals import Interval
-from drc_deploy.bench.measure.layers import LayerProfile, LayerTime
+from drc_deploy.bench.measure.layer_times import LayerProfile, LayerTime
 from drc_deploy.bench.measure.measurement import Measurement
 from drc_deploy.bench.report.conclusions import comparisons
 from drc_deploy.bench.report.records import EngineResult, PeerResult

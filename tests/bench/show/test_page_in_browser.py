@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from drc_deploy.bench.measure.layers import LayerProfile, LayerTime
-from drc_deploy.bench.report.records import CropStrip, EngineResult, NotMeasured, Report, Tile
+from drc_deploy.bench.measure.layer_times import LayerProfile, LayerTime
+from drc_deploy.bench.report.records import CropStrip, CropVersion, EngineResult, NotMeasured, Report
 from drc_deploy.bench.show.page import write_page
 from tests.bench import fakes
 from tests.bench.show.browser import Browser, find_chromium
@@ -36,7 +36,7 @@ def strip(folder: Path, engines: list[EngineResult], scale: int) -> CropStrip:
         side = 24 if label == "LR" else 96
         file = f"crops/x{scale}_{grey}.png"
         assert cv2.imwrite(str(folder / file), np.full((side, side, 3), 20 * grey, np.uint8))
-        tiles.append(Tile(label, file, None if label in ("LR", "HR") else 30.0 + grey))
+        tiles.append(CropVersion(label, file, None if label in ("LR", "HR") else 30.0 + grey))
     return CropStrip("Furthest from the original", HOSTILE, scale, (0, 0, 96, 96), tuple(tiles))
 
 

@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 
 from drc_deploy import records
 from drc_deploy.bench.measure.engine import Engine
-from drc_deploy.bench.report.files import REPORT_FILE, read_report
 from drc_deploy.bench.report.records import Case, LeftOut, Report
+from drc_deploy.bench.report.report_files import REPORT_FILE, read_report
 from drc_deploy.bench.run.benchmark import BenchOptions
 from drc_deploy.bench.run.engines import Contestant
 from drc_deploy.bench.suite import state

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from drc_deploy.errors import VerificationError
+from drc_deploy.export.export_checkpoint import ExportResult
 from drc_deploy.export.graph.graph import TRACE_SHAPE, trace_graph, with_precision
-from drc_deploy.export.pipeline import ExportResult
 from tests.export.networks import BurnsBatch, Toy
 
 

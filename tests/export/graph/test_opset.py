@@ -3,8 +3,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from drc_deploy.export.export_checkpoint import ExportResult
 from drc_deploy.export.graph.opset import lower_opset
-from drc_deploy.export.pipeline import ExportResult
 
 
 def _opset(model: onnx.ModelProto) -> int:

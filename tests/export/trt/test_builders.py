@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from drc_deploy.engine_info import DlaPlacement, PlanOptions, Precision
 from drc_deploy.errors import ArtefactError, MissingDependencyError, VerificationError
-from drc_deploy.export.pipeline import ExportResult
+from drc_deploy.export.export_checkpoint import ExportResult
 from drc_deploy.export.trt.builders import BuildOptions, PlanShape, build_plan
 from drc_deploy.export.trt.gpu import Gpu
 from drc_deploy.export.trt.libraries import Library, LibraryName, find_library

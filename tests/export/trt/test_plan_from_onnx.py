@@ -13,8 +13,8 @@ import pytest
 
 from drc_deploy.engine_info import EngineInfo, PlanOptions, read_sidecar
 from drc_deploy.errors import ArtefactError, MissingDependencyError, OutputError, UsageError, VerificationError
+from drc_deploy.export.export_checkpoint import ExportResult
 from drc_deploy.export.graph.variants import describe
-from drc_deploy.export.pipeline import ExportResult
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest, parse_tile
 from drc_deploy.export.trt import plan_export, plan_from_onnx
 from drc_deploy.export.trt.gpu import Gpu

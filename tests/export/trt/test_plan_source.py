@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from drc_deploy.engine_info import PlanOptions, PlanSidecar, read_sidecar, sidecar_path
-from drc_deploy.export.pipeline import ExportResult, export_checkpoint
+from drc_deploy.export.export_checkpoint import ExportResult, export_checkpoint
 from drc_deploy.export.request import ExportRequest, parse_tile
 from drc_deploy.export.trt import plan_export
 from drc_deploy.export.trt.plan_source import PlanInPlace, PlanSource

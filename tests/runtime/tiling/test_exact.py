@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from drc_deploy.engine_info import EXACT_SUFFIX, INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo
 from drc_deploy.errors import ArtefactError, UsageError
-from drc_deploy.export.graph.exact import make_exact
+from drc_deploy.export.graph.exact_graph import make_exact
 from drc_deploy.runtime.backends.fake import fake_info
 from drc_deploy.runtime.tiling.exact import open_exact, with_image_means
 from drc_deploy.runtime.tiling.tiles import plan_tiles

@@ -15,7 +15,7 @@ from drc_deploy.locate import SHIPPED
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import MODELS, Architecture, build_network
 from drc_deploy.runtime.backends.pytorch.backend import TorchBackend
-from drc_deploy.runtime.backends.pytorch.network import TileNetwork
+from drc_deploy.runtime.backends.pytorch.loaded_network import TileNetwork
 from drc_deploy.runtime.tiling.exact import PASSES, ExactBackend
 from drc_deploy.runtime.tiling.exact_torch import exact_backend
 from drc_deploy.runtime.upscaler import Upscaler

@@ -11,7 +11,7 @@ from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.distillation import LastFeatures, Teacher, load_teacher
-from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 from drc_deploy.train.loop.training import Start, train
 from tests.train.interruption import interrupt_after

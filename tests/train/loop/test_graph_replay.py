@@ -5,7 +5,7 @@ import torch
 
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 
 STEPS = 12

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from drc_deploy.errors import UsageError
-from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.pruning.pruning import PruneOptions
 from drc_deploy.train.search.search_options import SearchOptions
 

@@ -18,7 +18,7 @@ from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.device import memory_checked
 from drc_deploy.train.loop.journal import read_journal
 from drc_deploy.train.loop.loop import Supervision
-from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.state import load_state, save_state
 from drc_deploy.train.loop.trainer import Trainer
 from drc_deploy.train.loop.training import fresh_start, start_from_checkpoint, train

@@ -10,7 +10,7 @@ from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.loop.choices import DualVariant
 from drc_deploy.train.loop.losses import dual_design, dual_regression_losses, map_back
-from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.trainer import DualRegression, Trainer
 
 

@@ -17,7 +17,7 @@ from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.loop import distributed
 from drc_deploy.train.loop.losses import dual_regression_losses
-from drc_deploy.train.loop.options import TrainOptions
+from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 from tests.models.plain_network import PlainNetwork
 

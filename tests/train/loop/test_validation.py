@@ -22,7 +22,7 @@ from drc_deploy.models.registry import build_network
 from drc_deploy.pairs import Photograph
 from drc_deploy.resize import resize_bicubic
 from drc_deploy.train.data.photographs import Entry, Photographs, Placed
-from drc_deploy.train.loop.evaluation import find_benchmarks, measure_psnr
+from drc_deploy.train.loop.benchmark_psnr import find_benchmarks, measure_psnr
 from drc_deploy.train.loop.validation import PICTURES, Validator
 
 NOTHING = Photographs.of("nothing", [])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from drc_deploy.errors import UsageError
-from drc_deploy.train.search.cost import Budget, CostModel
+from drc_deploy.train.search.cost import CostBudget, CostModel
 from drc_deploy.train.search.expected_cost import ExpectedCost
 
 CANDIDATES = torch.tensor([[4, 8, 16, 24, 32]] * 4)
@@ -19,12 +19,12 @@ def loss(alphas: torch.Tensor, needs: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("limit", [60.0, 120.0, 200.0])
 def test_the_start_is_at_the_limit(limit: float) -> None:
-    cost = ExpectedCost(CANDIDATES, Budget(COST, limit), round_to=4)
+    cost = ExpectedCost(CANDIDATES, CostBudget(COST, limit), round_to=4)
     assert float(cost.relative(cost.starting_logits())) == pytest.approx(1, abs=1e-4)
 
 
 def test_the_limit_is_kept_and_needs_are_met() -> None:
-    cost = ExpectedCost(CANDIDATES, Budget(COST, 120.0), round_to=4)
+    cost = ExpectedCost(CANDIDATES, CostBudget(COST, 120.0), round_to=4)
     needs = torch.tensor([9.0, 3.0, 1.0, 3.0])
     alphas = cost.starting_logits().clone().requires_grad_()
     optimizer = torch.optim.Adam([alphas], lr=0.02)
@@ -43,11 +43,11 @@ def test_the_limit_is_kept_and_needs_are_met() -> None:
 
 
 def test_without_pressure_the_loss_alone_decides() -> None:
-    cost = ExpectedCost(CANDIDATES, Budget(COST, 1000.0), round_to=4)
+    cost = ExpectedCost(CANDIDATES, CostBudget(COST, 1000.0), round_to=4)
     gradient = torch.randn(4, 5)
     assert torch.equal(cost.constrained(gradient, torch.zeros(4, 5)), gradient)
 
 
 def test_an_impossible_limit_is_refused() -> None:
     with pytest.raises(UsageError, match="nearest that can be reached is 38"):
-        ExpectedCost(CANDIDATES, Budget(COST, 30.0), round_to=4)
+        ExpectedCost(CANDIDATES, CostBudget(COST, 30.0), round_to=4)

@@ -6,14 +6,14 @@ from drc_deploy.errors import UsageError
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.search.candidates import candidate_widths
-from drc_deploy.train.search.cost import Budget, budget_for, cost_model
+from drc_deploy.train.search.cost import CostBudget, budget_for, cost_model
 from drc_deploy.train.search.plain_widths import random_widths, uniform_widths, uniform_widths_within
 
 SPEC = ModelSpec("drn_s", 4)
 FULL = [layer.full_width for layer in build_network(SPEC).prunable_layers]
 
 
-def budget(ratio: float) -> Budget:
+def budget(ratio: float) -> CostBudget:
     return budget_for(cost_model(SPEC, "madds"), FULL, ratio)
 
 

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from drc_deploy.bench.machine.telemetry.alerts import find_limits
 from drc_deploy.bench.machine.telemetry.clocks import find_cpu_clock, find_gpu_clock
-from drc_deploy.bench.machine.telemetry.limits import find_limits
 from drc_deploy.bench.machine.telemetry.rails import find_rails, total_meter
 from drc_deploy.bench.machine.telemetry.rapl import find_rapl
-from drc_deploy.bench.machine.telemetry.sensors import Found, Probe, Source
+from drc_deploy.bench.machine.telemetry.sensors import Found, Probe, ProbeGroup
 from drc_deploy.bench.machine.telemetry.temperatures import find_temperatures
 from tests.bench.machine.telemetry.trees import build_tree
 
 
 def readings(probes: Iterable[Probe]) -> dict[str, float | None]:
-    source = Source("files", 0.1, tuple(probes))
+    source = ProbeGroup("files", 0.1, tuple(probes))
     return dict(zip((sensor.name for sensor in source.sensors), source.sweep({}), strict=True))
 
 
@@ -67,7 +67,7 @@ def test_a_board_without_a_power_monitor_says_so(tmp_path: Path) -> None:
 
 
 def test_a_zone_that_is_off_is_a_gap_with_its_reason_and_never_256_below_zero(tmp_path: Path) -> None:
-    source = Source("files", 0.1, find_temperatures(build_tree("jetpack5_agx_orin", tmp_path)).probes)
+    source = ProbeGroup("files", 0.1, find_temperatures(build_tree("jetpack5_agx_orin", tmp_path)).probes)
     reasons: dict[str, str] = {}
     assert source.sweep(reasons) == [pytest.approx(42.593), None, pytest.approx(42.593)]
     assert reasons == {"GPU-therm": "what it measures is switched off"}

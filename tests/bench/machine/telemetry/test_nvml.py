@@ -7,7 +7,7 @@ import pytest
 
 from drc_deploy.bench.machine.telemetry import nvml as module
 from drc_deploy.bench.machine.telemetry.nvml import GpuLimits, Nvml, gpu_limits, limit_bits, load_nvml, open_nvml
-from drc_deploy.bench.machine.telemetry.sensors import Source
+from drc_deploy.bench.machine.telemetry.sensors import ProbeGroup
 from drc_deploy.errors import MissingDependencyError
 from tests.bench.machine.telemetry.fake_nvml import EVERY_GPU_CALL, FakeNvml
 from tests.bench.machine.telemetry.trees import FIXTURES
@@ -21,7 +21,7 @@ NEWER = {
 """Names that the oldest supported version lacks; the program does without each of them."""
 
 
-def values(source: Source) -> dict[str, float | None]:
+def values(source: ProbeGroup) -> dict[str, float | None]:
     return dict(zip((sensor.name for sensor in source.sensors), source.sweep({}), strict=True))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from drc_deploy.bench.machine.telemetry.rails import find_rails
 from drc_deploy.bench.machine.telemetry.sampler import Sampler
-from drc_deploy.bench.machine.telemetry.sensors import Probe, Sensor, Source
+from drc_deploy.bench.machine.telemetry.sensors import Probe, ProbeGroup, Sensor
 from drc_deploy.bench.machine.telemetry.trace import Trace
 from tests.bench.machine.telemetry.trees import build_tree, source_of
 
@@ -39,7 +39,7 @@ def test_samples_carry_the_time_at_which_they_were_true() -> None:
 
 
 def test_a_sensor_that_vanishes_leaves_a_gap_and_a_sentence_and_the_others_go_on(tmp_path: Path) -> None:
-    source = Source("files", 0.01, find_rails(build_tree("jetpack6_orin_nano", tmp_path)).probes)
+    source = ProbeGroup("files", 0.01, find_rails(build_tree("jetpack6_orin_nano", tmp_path)).probes)
     with Sampler([source]) as sampler:
         wait_for(lambda: len(values(sampler.trace(), "VDD_IN")) >= 3)
         (tmp_path / "sys/class/hwmon/hwmon1/in2_input").unlink()
@@ -105,7 +105,7 @@ def test_a_driver_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.Monkey
 def test_a_source_with_its_own_beat_is_closed_first_so_that_its_thread_ends() -> None:
     closed = threading.Event()
     probe = Probe((Sensor("VIN", "power", "all", "a test"),), lambda: _wait_for_line(closed))
-    sampler = Sampler([Source("tegrastats", 0.1, (probe,), closed.set, waits=True)])
+    sampler = Sampler([ProbeGroup("tegrastats", 0.1, (probe,), closed.set, waits=True)])
     with sampler:
         time.sleep(0.05)
     assert sampler.notes() == ()  # ended because it was told to

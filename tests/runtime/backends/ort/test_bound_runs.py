@@ -10,12 +10,12 @@ import pytest
 
 from drc_deploy.engine_info import EXACT_SUFFIX, INPUT_NAME, OUTPUT_NAME
 from drc_deploy.errors import ArtefactError
-from drc_deploy.export.graph.exact import make_exact
+from drc_deploy.export.graph.exact_graph import make_exact
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
 from drc_deploy.runtime.backends.ort.bound_runs import BoundRuns
-from drc_deploy.runtime.backends.trt.device import has_cuda_driver
+from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.backends.ort.fake_onnxruntime import CUDA, FakeOnnxRuntime
 from tests.runtime.networks import nearest, write_box, write_nearest

@@ -17,7 +17,7 @@ from drc_deploy.locate import SHIPPED
 from drc_deploy.runtime.backends.fake import fake_info
 from drc_deploy.runtime.backends.pytorch import cuda as torch_cuda
 from drc_deploy.runtime.backends.pytorch.cuda import CudaTiles, Replay
-from drc_deploy.runtime.backends.pytorch.network import TileNetwork
+from drc_deploy.runtime.backends.pytorch.loaded_network import TileNetwork
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drc_deploy.export.pipeline import ExportResult, export_checkpoint
+from drc_deploy.export.export_checkpoint import ExportResult, export_checkpoint
 from drc_deploy.export.request import ExportRequest, parse_tile
 from drc_deploy.images import read_rgb
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.runtime.backends.trt.backend import TensorRTBackend
-from drc_deploy.runtime.backends.trt.device import CudaDevice
+from drc_deploy.runtime.backends.trt.gpu_memory import CudaDevice
 from drc_deploy.runtime.backends.trt.lane_memory import RESERVE_BYTES
 from drc_deploy.runtime.backends.trt.runner import PlanRunner
 from drc_deploy.runtime.upscaler import Upscaler

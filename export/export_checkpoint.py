@@ -19,10 +19,10 @@ from drc_deploy.engine_info import (
 )
 from drc_deploy.export.body import Body, make_body
 from drc_deploy.export.compare.widening import open_for_check
-from drc_deploy.export.graph.exact import write_exact
+from drc_deploy.export.graph.exact_graph import write_exact
 from drc_deploy.export.graph.variants import make_variant, read_onnx_info
 from drc_deploy.export.request import ExportRequest
-from drc_deploy.export.staging import publish, staging_folder
+from drc_deploy.export.staging import move_into_place, staging_folder
 from drc_deploy.export.trt.plan_export import FinishedPlan, PlanBuilder, PlanJob
 from drc_deploy.export.verify.verification import TENSORRT_INT8_NOTE, Verification, verify_engine, verify_onnx
 from drc_deploy.files import write_bytes
@@ -87,7 +87,7 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
                 _write_plan(builder, request, exact, exact_info, network, checked)
                 plans.append(exact.with_suffix(".plan"))
             finished += [path for plan in plans for path in (plan, sidecar_path(plan))]
-        published = {path.name: path for path in publish(finished, request.folder)}
+        published = {path.name: path for path in move_into_place(finished, request.folder)}
     return ExportResult(
         onnx=published[files["uint8"].name],
         float_onnx=published[files["float32"].name],

@@ -17,7 +17,7 @@ from drc_deploy.checkpoint import load_checkpoint, save_checkpoint
 from drc_deploy.engine_info import METADATA_KEY, EngineInfo, read_sidecar
 from drc_deploy.errors import ArtefactError, DrcDeployError, OutputError, VerificationError
 from drc_deploy.export.body import Body, make_body
-from drc_deploy.export.pipeline import ExportResult, export_checkpoint
+from drc_deploy.export.export_checkpoint import ExportResult, export_checkpoint
 from drc_deploy.export.request import ExportRequest, parse_tile
 from drc_deploy.files import sha256_of
 
@@ -79,7 +79,7 @@ def test_a_checkpoint_that_is_replaced_meanwhile_gives_the_export_no_other_hash(
         request.checkpoint.write_bytes(b"another")
         return make_body(*arguments)
 
-    monkeypatch.setattr("drc_deploy.export.pipeline.make_body", replace_first)
+    monkeypatch.setattr("drc_deploy.export.export_checkpoint.make_body", replace_first)
     assert _info(export_checkpoint(request).onnx).checkpoint_sha256 == sha256_of(request_here.checkpoint)
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from drc_deploy.errors import ImageError, UsageError
 from drc_deploy.pairs import PairFiles
-from drc_deploy.train.loop.evaluation import find_benchmarks, fingerprints
+from drc_deploy.train.loop.benchmark_psnr import find_benchmarks, fingerprints
 
 
 def pair(folder: Path, name: str, content: bytes) -> PairFiles:

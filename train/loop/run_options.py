@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import get_args
 
 from drc_deploy.errors import UsageError
-from drc_deploy.train.loop.choices import DualVariant, Precision, Schedule
+from drc_deploy.train.loop.choices import DualVariant, Schedule, TrainingPrecision
 from drc_deploy.train.loop.limits import check_counts, check_not_negative, check_rates
 
 LONGEST_WARM_UP = 100
 """Steps over which the learning rate rises from zero by itself; Adam's moments are empty at first."""
-_CHOICES = {"dual": get_args(DualVariant), "schedule": get_args(Schedule), "precision": get_args(Precision)}
+_CHOICES = {"dual": get_args(DualVariant), "schedule": get_args(Schedule), "precision": get_args(TrainingPrecision)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class TrainOptions:
     """Which dual networks take part (see ``losses``)."""
     dual_weight: float = 0.1
     """Lambda, the weight of the dual part of the loss (paper: 0.1)."""
-    precision: Precision = "fp32"
+    precision: TrainingPrecision = "fp32"
     """Of the convolutions; images, losses and weights are always float32."""
     accumulate: int = 1
     """Parts that a batch is divided into to save memory; the gradients are the same."""

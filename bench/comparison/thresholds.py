@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from drc_deploy.bench.comparison.compare import TIE, Change, Comparison, EngineChange
+from drc_deploy.bench.comparison.compare import SAME_SHARE, Change, EngineChange, ReportComparison
 from drc_deploy.bench.comparison.conditions import PIXELS
 from drc_deploy.bench.report.records import Report
 from drc_deploy.errors import UsageError
@@ -34,7 +34,7 @@ def parse_limits(texts: Sequence[str]) -> Limits:
     """Read limits such as ``5%`` (of latency), ``latency=5%``, ``memory=10%`` and ``psnr=0.05`` (dB).
 
     Raises:
-        UsageError: a text is none of these, a figure has two limits, or that of latency is below ``TIE``.
+        UsageError: a text is none of these, a figure has two limits, or that of latency is below ``SAME_SHARE``.
     """
     limits: dict[Figure, float] = {}
     for text in texts:
@@ -42,10 +42,10 @@ def parse_limits(texts: Sequence[str]) -> Limits:
         if figure in limits:
             raise UsageError(f"{figure} has two limits.", "Give --fail-above once for each figure.")
         limits[figure] = limit
-    if limits.get("latency", TIE) < TIE:
+    if limits.get("latency", SAME_SHARE) < SAME_SHARE:
         raise UsageError(
-            f"a limit of latency below {TIE:.0%} cannot be held: so much changes between two runs of one engine.",
-            f"Give {TIE:.0%} or more.",
+            f"a limit of latency below {SAME_SHARE:.0%} cannot be held: two runs of one engine differ by that much.",
+            f"Give {SAME_SHARE:.0%} or more.",
         )
     return limits
 
@@ -58,7 +58,7 @@ def _parse_limit(text: str) -> tuple[Figure, float]:
     return figure, float(match[2]) / (1 if figure == "psnr" else 100)
 
 
-def find_crossings(comparison: Comparison, after: Report, limits: Limits) -> tuple[Crossing, ...]:
+def find_crossings(comparison: ReportComparison, after: Report, limits: Limits) -> tuple[Crossing, ...]:
     """Give every limit that does not hold; ``after`` tells which engines have failed since."""
     if not limits:
         return ()

@@ -12,7 +12,7 @@ from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of
 from drc_deploy.models.network import SRNetwork
-from drc_deploy.runtime.backends.pytorch.memory import bytes_per_pixel
+from drc_deploy.runtime.backends.pytorch.bytes_per_pixel import bytes_per_pixel
 from drc_deploy.runtime.loaded_file import LoadedFile
 from drc_deploy.torch_gpu import prepare_gpu
 

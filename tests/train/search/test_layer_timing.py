@@ -15,7 +15,7 @@ from drc_deploy.latency_table import LatencyTable, read_latency_table, write_lat
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.search.cost import cost_model
-from drc_deploy.train.search.latency import measure_latency, time_networks
+from drc_deploy.train.search.layer_timing import measure_latency, time_networks
 
 SPEC = ModelSpec("drn_xs", 4)
 
