@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from drc_deploy.errors import ImageError, InputError
-from drc_deploy.images import IMAGE_SUFFIXES, read_rgb
+from drc_deploy.images.reading import IMAGE_SUFFIXES, read_rgb
+from drc_deploy.images.resize import resize_bicubic
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.resize import resize_bicubic
 
 HR_FOLDER = "HR"
 

@@ -65,8 +65,8 @@ class EngineChange:
     median_ms: Change
     latency: RunRatio
     verdict: Verdict
-    """``faster`` and ``slower`` are changes outside the interval and larger than ``SAME_SHARE``. On a noisy machine they
-    must exceed the noise as well (``STEADY_SPREAD``, ``NOISY_SPREADS``)."""
+    """``faster`` and ``slower``: outside the interval and larger than ``SAME_SHARE``. On a noisy machine they must
+    exceed the noise as well (``STEADY_SPREAD``, ``NOISY_SPREADS``)."""
     peak_host_memory_bytes: Change
     peak_device_memory_bytes: Change
     psnr_y_db: Change

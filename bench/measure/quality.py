@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from drc_deploy import metrics
 from drc_deploy.errors import ImageError
+from drc_deploy.images.resize import resize_bicubic
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import Pair, PairSource
-from drc_deploy.resize import resize_bicubic
 
 Upscale = Callable[[UInt8Image], UInt8Image]
 """(H, W, 3) uint8 RGB to (scale*H, scale*W, 3) uint8 RGB."""

@@ -16,7 +16,7 @@ from drc_deploy.bench.run.inputs import Subject
 from drc_deploy.engine_info import read_sidecar, sidecar_path
 from drc_deploy.errors import InputError, UsageError
 from drc_deploy.files import sha256_of
-from drc_deploy.images import IMAGE_SUFFIXES
+from drc_deploy.images.reading import IMAGE_SUFFIXES
 
 _DIGITS = 16
 """Of the SHA-256 in the name of a folder."""

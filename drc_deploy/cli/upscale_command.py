@@ -66,7 +66,7 @@ def command(
     goes on with one that was stopped.
     """
     from drc_deploy.files import sha256_of
-    from drc_deploy.images import limit_pixels
+    from drc_deploy.images.reading import limit_pixels
     from drc_deploy.locate import find_engine
     from drc_deploy.runtime.jobs.plan import newest_engine, plan_jobs
     from drc_deploy.runtime.jobs.run import RunOptions, run_jobs

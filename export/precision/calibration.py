@@ -14,7 +14,7 @@ from drc_deploy import locate
 from drc_deploy.engine_info import INPUT_NAME
 from drc_deploy.errors import InputError
 from drc_deploy.export.compare.agreement import Pixels
-from drc_deploy.images import IMAGE_SUFFIXES, list_images, read_rgb
+from drc_deploy.images.reading import IMAGE_SUFFIXES, list_images, read_rgb
 from drc_deploy.pairs import Pair, Photograph
 from drc_deploy.progress import progress
 

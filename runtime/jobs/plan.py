@@ -8,7 +8,7 @@ from pathlib import Path
 
 from drc_deploy.engine_info import is_own_engine
 from drc_deploy.errors import ArtefactError, InputError, UsageError
-from drc_deploy.images import IMAGE_SUFFIXES, is_image_file, list_images
+from drc_deploy.images.reading import IMAGE_SUFFIXES, is_image_file, list_images
 from drc_deploy.locate import shipped_names
 from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 from drc_deploy.runtime.jobs.streams import STREAM

@@ -13,10 +13,10 @@ from typing import TypeVar
 
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError
 from drc_deploy.files import check_writable, exists_already, version_of
-from drc_deploy.image_metadata import Metadata
-from drc_deploy.image_output import check_output, write_image, write_png, writing_bytes
-from drc_deploy.images import Picture, decode_image, decoding_bytes, pixel_count, read_image
-from drc_deploy.png_stream import Layout
+from drc_deploy.images.metadata import Metadata
+from drc_deploy.images.png_stream import Layout
+from drc_deploy.images.reading import Picture, decode_image, decoding_bytes, pixel_count, read_image
+from drc_deploy.images.writing import check_output, write_image, write_png, writing_bytes
 from drc_deploy.progress import progress
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.jobs.pipeline import WriteBehind, read_ahead

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drc_deploy.engine_info import EXACT_SUFFIX
-from drc_deploy.images import list_images, read_rgb
+from drc_deploy.images.reading import list_images, read_rgb
 from drc_deploy.locate import SAMPLES
 
 MIB = 1 << 20
@@ -28,7 +28,7 @@ MIB = 1 << 20
 CHILD = """
 import json, sys
 from drc_deploy.cli.main import main
-from drc_deploy.runtime.memory_plan import resident_bytes
+from drc_deploy.runtime.memory.host import resident_bytes
 from drc_deploy.runtime.upscaler import Upscaler
 fits, fit = [], Upscaler.fit
 def recorded(*args, **named):

@@ -14,10 +14,10 @@ from pathlib import Path
 import click
 
 from drc_deploy.files import sha256_of
-from drc_deploy.image_output import write_image
-from drc_deploy.images import list_images, read_image
+from drc_deploy.images.png_stream import Layout
+from drc_deploy.images.reading import list_images, read_image
+from drc_deploy.images.writing import write_image
 from drc_deploy.locate import SAMPLES, find_engine
-from drc_deploy.png_stream import Layout
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.jobs.plan import Job

@@ -23,7 +23,7 @@ import click
 import numpy as np
 
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
-from drc_deploy.images import read_rgb
+from drc_deploy.images.reading import read_rgb
 from drc_deploy.locate import find_checkpoint, sample_images
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.memory.host import resident_bytes, usable_cores

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
-from drc_deploy.images import read_rgb
+from drc_deploy.images.reading import read_rgb
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.benchmarks.turns import median_ms
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from drc_deploy.images import read_rgb
+from drc_deploy.images.reading import read_rgb
 from drc_deploy.locate import sample_images
 from drc_deploy.runtime.backends.pytorch.backend import TorchBackend
 from tests.benchmarks.turns import median_ms

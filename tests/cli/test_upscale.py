@@ -16,7 +16,7 @@ from PIL import Image
 from drc_deploy.cli.options import ByteSize
 from drc_deploy.cli.upscale_command import command
 from drc_deploy.errors import ArtefactError, DrcDeployError, InputError, UsageError
-from drc_deploy.images import read_image
+from drc_deploy.images.reading import read_image
 from drc_deploy.runtime.jobs.plan import newest_engine
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.networks import nearest, write_nearest

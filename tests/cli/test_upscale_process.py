@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from drc_deploy.engine_info import METADATA_KEY
-from drc_deploy.images import decode_image, read_image
+from drc_deploy.images.reading import decode_image, read_image
 from tests.runtime.networks import nearest, write_nearest
 
 

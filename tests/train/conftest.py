@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.checkpoint import Checkpoint, save_checkpoint
-from drc_deploy.images import read_rgb
+from drc_deploy.images.reading import read_rgb
 from drc_deploy.locate import sample_images
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network

@@ -12,13 +12,13 @@ from PIL import Image
 
 from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.errors import OutputError, UsageError
-from drc_deploy.images import read_rgb
+from drc_deploy.images.reading import read_rgb
+from drc_deploy.images.resize import resize_bicubic
 from drc_deploy.latency_table import LatencyTable
 from drc_deploy.locate import sample_images
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
 from drc_deploy.only_one import only_one
-from drc_deploy.resize import resize_bicubic
 from drc_deploy.train import stages
 from drc_deploy.train.compress import CompressInputs, CompressOptions, compress
 from drc_deploy.train.data.photographs import Photographs

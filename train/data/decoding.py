@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drc_deploy.errors import ImageError, TrainingError
-from drc_deploy.images import read_rgb
+from drc_deploy.images.reading import read_rgb
 from drc_deploy.train.data.layouts import PhotographFiles
 from drc_deploy.train.data.photographs import Entry, Placed, content_sha256
 

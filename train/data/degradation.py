@@ -1,7 +1,7 @@
 """Low-resolution images as MATLAB's ``imresize`` makes them, on the device that trains.
 
-Equal to ``drc_deploy.resize.resize_bicubic`` bit for bit, for reductions by 2, 4 and 8. Every weight is then a whole
-multiple of 2^-16, and of values centred on zero no partial sum reaches 2^8: all sums are exact in float32, in any
+Equal to ``drc_deploy.images.resize.resize_bicubic`` bit for bit, for reductions by 2, 4 and 8. Every weight is then a
+whole multiple of 2^-16, and of values centred on zero no partial sum reaches 2^8: all sums are exact in float32, in any
 order, with or without fused multiply-add. Sums are taken tap by tap: a matrix product or a convolution could be
 rounded to TF32 or bfloat16 by settings that are made for the network.
 """

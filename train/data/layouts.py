@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from drc_deploy.images import list_images
+from drc_deploy.images.reading import list_images
 
 _HR_NAME = re.compile(r"(?P<set>|.*_)HR", re.IGNORECASE)
 _LR_NAME = re.compile(r"(.*_)?LR(_.*|x\d.*)?", re.IGNORECASE)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
+from drc_deploy.images.resize import resize_bicubic
 from drc_deploy.progress import progress
-from drc_deploy.resize import resize_bicubic
 from drc_deploy.train.data.photographs import Photographs
 
 MOST_PHOTOGRAPHS = 100

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from drc_deploy.errors import UsageError
-from drc_deploy.images import read_rgb
+from drc_deploy.images.reading import read_rgb
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.benchmark_psnr import Benchmark

@@ -9,12 +9,12 @@ import numpy as np
 
 from drc_deploy import metrics
 from drc_deploy.errors import ImageError, InputError
-from drc_deploy.images import IMAGE_SUFFIXES, list_images
+from drc_deploy.images.reading import IMAGE_SUFFIXES, list_images
+from drc_deploy.images.resize import resize_bicubic
 from drc_deploy.metrics import SSIM_WINDOW_PX, UInt8Image
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.pairs import HR_FOLDER, Pair, PairSource, Photograph, find_pairs
 from drc_deploy.progress import progress
-from drc_deploy.resize import resize_bicubic
 from drc_deploy.train.data.photographs import Photographs, content_sha256
 from drc_deploy.train.loop.benchmark_psnr import Benchmark, evaluating, upscale_image
 from drc_deploy.train.loop.held_out import check_held_out, check_no_benchmark

@@ -193,8 +193,8 @@ LIAR = """
 import time
 from pathlib import Path
 from drc_deploy import __version__, records
-from drc_deploy.bench.build_id import code_digest
-from drc_deploy.bench.wire import *
+from drc_deploy.bench.remote.build_id import code_digest
+from drc_deploy.bench.remote.wire import *
 wire = Wire(0, 1, "caller")
 hello = records.to_json(Hello(__version__, code_digest(), time.time()))
 wire.write(b"drc-deploy-remote " + hello.encode() + b"\\n")

@@ -16,7 +16,7 @@ from drc_deploy.export.graph.variants import read_onnx_info
 from drc_deploy.export.request import ExportRequest
 from drc_deploy.export.trt.builders import PlanShape, build_plan
 from drc_deploy.export.trt.libraries import find_library
-from drc_deploy.images import read_rgb
+from drc_deploy.images.reading import read_rgb
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.runtime.upscaler import Upscaler
 
@@ -113,7 +113,7 @@ CHILD = """
 import sys
 from pathlib import Path
 import numpy as np
-from drc_deploy.runtime.memory_plan import resident_bytes
+from drc_deploy.runtime.memory.host import resident_bytes
 from drc_deploy.runtime.upscaler import Upscaler
 path, threads, limit, exact, channels, dtype = sys.argv[1:]
 shape = (300, 400, int(channels))

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from drc_deploy.errors import ArtefactError
-from drc_deploy.images import decoding_bytes, read_image
-from drc_deploy.png_stream import PngStream
+from drc_deploy.images.png_stream import PngStream
+from drc_deploy.images.reading import decoding_bytes, read_image
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.jobs import run as job_runner
@@ -164,7 +164,7 @@ def test_a_change_after_the_last_strip_counts_too(jobs: list[Job], monkeypatch: 
             change(jobs[0])
             super().finish()
 
-    monkeypatch.setattr("drc_deploy.image_output.PngStream", Slow)
+    monkeypatch.setattr("drc_deploy.images.writing.PngStream", Slow)
     assert "changed while" in run(jobs[:1], skip_existing=True).failed[0].error
 
 

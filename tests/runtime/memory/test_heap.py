@@ -8,7 +8,7 @@ import pytest
 PROGRAM = """
 import resource, sys
 if sys.argv[1] == "tuned":
-    from drc_deploy.runtime.host_allocator import tune_allocator
+    from drc_deploy.runtime.memory.heap import tune_allocator
     tune_allocator()
 import torch
 torch.ones(7_000_000)  # glibc by itself raises its border to the size of what is freed

@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 
 from drc_deploy.checkpoint import Checkpoint, save_checkpoint
 from drc_deploy.errors import ArtefactError
-from drc_deploy.images import read_rgb
+from drc_deploy.images.reading import read_rgb
 from drc_deploy.locate import SHIPPED
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import MODELS, Architecture, build_network

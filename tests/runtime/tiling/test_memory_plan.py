@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from drc_deploy.engine_info import IoDtype
 from drc_deploy.errors import UsageError
-from drc_deploy.image_metadata import Metadata
-from drc_deploy.image_output import write_png
-from drc_deploy.png_stream import Layout
+from drc_deploy.images.metadata import Metadata
+from drc_deploy.images.png_stream import Layout
+from drc_deploy.images.writing import write_png
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.jobs.pipeline import WriteBehind

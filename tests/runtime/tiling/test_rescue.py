@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from drc_deploy.engine_info import METADATA_KEY, IoDtype
 from drc_deploy.errors import ArtefactError
-from drc_deploy.images import read_rgb
+from drc_deploy.images.reading import read_rgb
+from drc_deploy.images.resize import resize_bicubic
 from drc_deploy.locate import sample_images
-from drc_deploy.resize import resize_bicubic
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.tiling.rescue import is_broken

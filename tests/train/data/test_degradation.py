@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from drc_deploy.images import read_rgb
-from drc_deploy.resize import resize_bicubic
+from drc_deploy.images.reading import read_rgb
+from drc_deploy.images.resize import resize_bicubic
 from drc_deploy.train.data.degradation import CENTRE, kernel, margin, mirrored, reduce_bicubic
 
 FACTORS = (2, 4, 8)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from drc_deploy.errors import ArtefactError, TrainingError
-from drc_deploy.images import read_rgb
+from drc_deploy.images.reading import read_rgb
 from drc_deploy.train.data.folders import open_photographs, read_folder
 from drc_deploy.train.data.prepare import PrepareOptions, prepare
 from tests.train.data.photograph_files import noise, write, write_div2k, write_many

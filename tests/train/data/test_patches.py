@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from drc_deploy.resize import resize_bicubic
+from drc_deploy.images.resize import resize_bicubic
 from drc_deploy.train.data import gather
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs, Placed

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from drc_deploy.errors import ArtefactError, OutputError, TrainingError, UsageError
-from drc_deploy.images import read_rgb
+from drc_deploy.images.reading import read_rgb
 from drc_deploy.only_one import only_one
 from drc_deploy.train.data import decoding
 from drc_deploy.train.data.prepare import Prepared, PrepareOptions, prepare

@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from drc_deploy.cli.throughput_command import command
-from drc_deploy.images import read_rgb
+from drc_deploy.images.reading import read_rgb
+from drc_deploy.images.resize import resize_bicubic
 from drc_deploy.locate import SAMPLES, sample_images
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
-from drc_deploy.resize import resize_bicubic
 from drc_deploy.train.data import png_loader
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.data.png_loader import png_batches, write_pngs

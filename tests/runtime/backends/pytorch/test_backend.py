@@ -11,7 +11,7 @@ from drc_deploy.runtime.upscaler import Upscaler
 torch = pytest.importorskip("torch")
 
 from drc_deploy.checkpoint import Checkpoint, save_checkpoint  # noqa: E402 (they need torch)
-from drc_deploy.images import read_rgb  # noqa: E402
+from drc_deploy.images.reading import read_rgb  # noqa: E402
 from drc_deploy.locate import SHIPPED, sample_images  # noqa: E402
 from drc_deploy.models.network import ModelSpec  # noqa: E402
 from drc_deploy.models.registry import build_network  # noqa: E402

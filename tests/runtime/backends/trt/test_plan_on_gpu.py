@@ -7,7 +7,7 @@ import pytest
 
 from drc_deploy.export.export_checkpoint import ExportResult, export_checkpoint
 from drc_deploy.export.request import ExportRequest, parse_tile
-from drc_deploy.images import read_rgb
+from drc_deploy.images.reading import read_rgb
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.runtime.backends.trt.backend import TensorRTBackend
 from drc_deploy.runtime.backends.trt.gpu_memory import CudaDevice

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from drc_deploy.errors import ImageError
-from drc_deploy.images import decode_image, limit_pixels, list_images, pixel_count, read_image, read_rgb
+from drc_deploy.images.reading import decode_image, limit_pixels, list_images, pixel_count, read_image, read_rgb
 
 
 def gradient(*shape: int) -> NDArray[np.uint8]:

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from drc_deploy import png_stream
 from drc_deploy.errors import OutputError, UsageError
-from drc_deploy.exif import PREFIX
-from drc_deploy.image_metadata import Metadata
-from drc_deploy.image_output import check_output, write_image
-from drc_deploy.images import read_image
-from drc_deploy.png_stream import Layout, PngStream
+from drc_deploy.images import png_stream
+from drc_deploy.images.exif import PREFIX
+from drc_deploy.images.metadata import Metadata
+from drc_deploy.images.png_stream import Layout, PngStream
+from drc_deploy.images.reading import read_image
+from drc_deploy.images.writing import check_output, write_image
 
 
 def noise(*shape: int, bits: int = 8) -> NDArray[Any]:

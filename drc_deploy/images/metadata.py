@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from drc_deploy.exif import PREFIX, exif_of_tiff, upright_exif
-from drc_deploy.image_modes import CONVERTED_MODES, GREY_MODES
+from drc_deploy.images.exif import PREFIX, exif_of_tiff, upright_exif
+from drc_deploy.images.modes import CONVERTED_MODES, GREY_MODES
 
 _TURNED = (5, 6, 7, 8)
 """Values of the EXIF orientation that swap width and height."""

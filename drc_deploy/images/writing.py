@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from drc_deploy.errors import OutputError, UsageError
-from drc_deploy.exif import PREFIX, descriptive_fields
 from drc_deploy.files import atomic_path
-from drc_deploy.image_metadata import Metadata
-from drc_deploy.png_stream import Layout, PngStream
+from drc_deploy.images.exif import PREFIX, descriptive_fields
+from drc_deploy.images.metadata import Metadata
+from drc_deploy.images.png_stream import Layout, PngStream
 
 MAX_WHOLE_PIXELS = 10**9
 """Formats other than PNG are held in memory whole, up to this many pixels."""

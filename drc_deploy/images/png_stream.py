@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from drc_deploy.image_metadata import Metadata
+from drc_deploy.images.metadata import Metadata
 
 try:  # the same interface in a quarter of the time; not asked for on processors that it has no code for
     from isal import isal_zlib as deflate

@@ -9,7 +9,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from drc_deploy.errors import ImageError
-from drc_deploy.images import decode_image
+from drc_deploy.images.reading import decode_image
 
 
 def noise(*shape: int) -> NDArray[np.uint16]:

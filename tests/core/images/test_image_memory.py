@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from drc_deploy.errors import UsageError
-from drc_deploy.image_output import writing_bytes
-from drc_deploy.images import decode_image, decoding_bytes
-from drc_deploy.png_stream import Layout
+from drc_deploy.images.png_stream import Layout
+from drc_deploy.images.reading import decode_image, decoding_bytes
+from drc_deploy.images.writing import writing_bytes
 
 SIDE = 1500
 SMALL = 4 << 20
@@ -24,8 +24,8 @@ READ = """
 import sys
 from pathlib import Path
 from PIL import Image
-from drc_deploy.images import read_image
-from drc_deploy.runtime.memory_plan import resident_bytes
+from drc_deploy.images.reading import read_image
+from drc_deploy.runtime.memory.host import resident_bytes
 Image.init()
 before = resident_bytes()
 read_image(Path(sys.argv[1]))
@@ -35,8 +35,8 @@ READ_PIPE = """
 import sys
 from pathlib import Path
 from PIL import Image
-from drc_deploy.images import read_image
-from drc_deploy.runtime.memory_plan import resident_bytes
+from drc_deploy.images.reading import read_image
+from drc_deploy.runtime.memory.host import resident_bytes
 Image.init()
 told, before = [], resident_bytes()
 read_image(Path(sys.argv[1]), check_room=told.append)
@@ -46,10 +46,10 @@ WRITE = """
 import sys
 from pathlib import Path
 import numpy as np
-from drc_deploy.image_output import write_image
-from drc_deploy.images import read_image
-from drc_deploy.png_stream import Layout
-from drc_deploy.runtime.memory_plan import resident_bytes
+from drc_deploy.images.writing import write_image
+from drc_deploy.images.reading import read_image
+from drc_deploy.images.png_stream import Layout
+from drc_deploy.runtime.memory.host import resident_bytes
 side, channels = int(sys.argv[2]), int(sys.argv[3])
 rng = np.random.default_rng(0)
 strip = rng.integers(0, 256, (100, side, channels), np.uint8)

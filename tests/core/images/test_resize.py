@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drc_deploy.resize import resize_bicubic
+from drc_deploy.images.resize import resize_bicubic
 
 
 @pytest.mark.parametrize("name", ["Set5", "Set14"])

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from drc_deploy.deep_samples import has_16_bits, read_16_bits
 from drc_deploy.errors import ImageError
-from drc_deploy.exif import ORIENTATION_TAG, orientation_of
-from drc_deploy.image_metadata import Metadata, metadata_of
-from drc_deploy.image_modes import CONVERTED_MODES, plain, upright
+from drc_deploy.images.deep_samples import has_16_bits, read_16_bits
+from drc_deploy.images.exif import ORIENTATION_TAG, orientation_of
+from drc_deploy.images.metadata import Metadata, metadata_of
+from drc_deploy.images.modes import CONVERTED_MODES, plain, upright
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
