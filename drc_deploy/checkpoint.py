@@ -158,7 +158,7 @@ def _strip(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def to_plain_weights(state: Mapping[Any, Tensor], source: str) -> dict[str, Tensor]:
-    """Give weights as dense float32 on the CPU, each in memory of its own, as networks and files need them.
+    """Return weights as dense float32 on the CPU, each in memory of its own, as networks and files need them.
 
     Raises:
         ArtefactError: a tensor that is not a dense array of floating-point numbers; ``source`` names the file.

@@ -70,7 +70,7 @@ class EngineInfo:
             raise ValueError("both sides of the tile must be at least 1")
 
     def to_json(self) -> str:
-        """Give this record as JSON text."""
+        """Return this record as JSON text."""
         return records.to_json(self)
 
     @classmethod
@@ -153,7 +153,7 @@ class PlanSidecar:
             raise ValueError(f"{self.onnx_file!r} is not the name of a file")
 
     def to_json(self) -> str:
-        """Give this record as JSON text."""
+        """Return this record as JSON text."""
         return records.to_json(self)
 
     @classmethod
@@ -168,7 +168,7 @@ def is_own_engine(path: Path) -> bool:
 
 
 def sidecar_path(plan: Path) -> Path:
-    """Give the path of a plan's sidecar: ``x.plan`` -> ``x.plan.json``."""
+    """Return the path of a plan's sidecar: ``x.plan`` -> ``x.plan.json``."""
     return plan.with_name(plan.name + ".json")
 
 

@@ -22,7 +22,7 @@ _HINTS = {
 
 @contextmanager
 def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
-    """Give a temporary path beside ``target`` that becomes it when the block ends without an error.
+    """Return a temporary path beside ``target`` that becomes it when the block ends without an error.
 
     The file is flushed to disk before that; on any error it is removed and ``target`` stays as it was. What a process
     that was killed has left of the same target is removed too, where locks tell that nobody writes it.
@@ -134,7 +134,7 @@ def write_text(target: Path, text: str) -> None:
 
 
 def version_of(path: Path) -> tuple[int, int] | None:
-    """Give a file's size in bytes and its time in nanoseconds, which tell that it changed; None where no file is."""
+    """Return a file's size in bytes and its time in nanoseconds, which tell that it changed; None where no file is."""
     try:
         about = path.stat()
     except OSError:  # reading it will say why
@@ -143,7 +143,7 @@ def version_of(path: Path) -> tuple[int, int] | None:
 
 
 def sha256_of(path: Path) -> str:
-    """Give the SHA-256 of a file's content as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file's content as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):

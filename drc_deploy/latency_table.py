@@ -54,7 +54,7 @@ class LatencyTable:
 
 
 def fingerprint(table: LatencyTable) -> str:
-    """Give a SHA-256 of all that a table holds, by which unfinished and finished work knows it."""
+    """Return a SHA-256 of all that a table holds, by which unfinished and finished work knows it."""
     return hashlib.sha256(records.to_json(table).encode()).hexdigest()
 
 

@@ -16,12 +16,12 @@ ENGINE_SUFFIXES = (".plan", ".onnx", CHECKPOINT_SUFFIX)
 
 
 def shipped_names() -> list[str]:
-    """Give the names of the checkpoints that ship with the package."""
+    """Return the names of the checkpoints that ship with the package."""
     return sorted(path.stem for path in SHIPPED.glob(f"*{CHECKPOINT_SUFFIX}"))
 
 
 def sample_images() -> list[Path]:
-    """Give the photographs that ship with the package."""
+    """Return the photographs that ship with the package."""
     return sorted(path for path in SAMPLES.iterdir() if path.suffix in {".png", ".jpg"})
 
 

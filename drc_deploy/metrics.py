@@ -38,13 +38,13 @@ class Scores:
 
 
 def luma(image: UInt8Image) -> Plane:
-    """Give the luma of an RGB image (H, W, 3) as (H, W) in [16, 235], not rounded."""
+    """Return the luma of an RGB image (H, W, 3) as (H, W) in [16, 235], not rounded."""
     weighted: Plane = image.astype(np.float64) @ LUMA_WEIGHTS
     return weighted + LUMA_OFFSET
 
 
 def score(reference: UInt8Image, estimate: UInt8Image, border: int) -> Scores:
-    """Give PSNR and SSIM of ``estimate`` (H, W, 3) against ``reference``.
+    """Return PSNR and SSIM of ``estimate`` (H, W, 3) against ``reference``.
 
     Raises:
         ValueError: the sizes differ, or nothing is left of the image inside the border.
@@ -64,13 +64,13 @@ def _inner_luma(image: UInt8Image, border: int) -> Plane:
 
 
 def psnr(reference: Plane, estimate: Plane) -> float | None:
-    """Give the PSNR of two planes in dB for a peak of 255; None when they are identical."""
+    """Return the PSNR of two planes in dB for a peak of 255; None when they are identical."""
     error = float(np.mean((reference - estimate) ** 2))
     return 10.0 * float(np.log10(PEAK**2 / error)) if error > 0 else None
 
 
 def ssim(reference: Plane, estimate: Plane) -> float:
-    """Give the mean SSIM of two planes over every position where the whole window lies inside."""
+    """Return the mean SSIM of two planes over every position where the whole window lies inside."""
     mean_x, mean_y = _window_mean(reference), _window_mean(estimate)
     variance_x = _window_mean(reference**2) - mean_x**2
     variance_y = _window_mean(estimate**2) - mean_y**2
@@ -81,7 +81,7 @@ def ssim(reference: Plane, estimate: Plane) -> float:
 
 
 def _window_mean(plane: Plane) -> Plane:
-    """Give the Gaussian-weighted mean around each pixel whose window lies inside ``plane``."""
+    """Return the Gaussian-weighted mean around each pixel whose window lies inside ``plane``."""
     kernel = cv2.getGaussianKernel(SSIM_WINDOW_PX, SSIM_SIGMA_PX, cv2.CV_64F)
     margin = SSIM_WINDOW_PX // 2
     means: Plane = np.asarray(cv2.sepFilter2D(plane, cv2.CV_64F, kernel, kernel), np.float64)
@@ -89,6 +89,6 @@ def _window_mean(plane: Plane) -> Plane:
 
 
 def mean_psnr(values: Sequence[float | None]) -> float | None:
-    """Give the mean PSNR in dB; None when one of the values is, because an infinite one makes it infinite."""
+    """Return the mean PSNR in dB; None when one of the values is, because an infinite one makes it infinite."""
     finite = [value for value in values if value is not None]
     return sum(finite) / len(finite) if len(finite) == len(values) else None

@@ -43,7 +43,7 @@ def only_one(path: Path) -> Iterator[None]:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Tell whether whoever made ``path`` and kept others out has been killed; False where that cannot be known."""
+    """Return whether whoever made ``path`` and kept others out has been killed; False where that cannot be known."""
     if fcntl is None:
         return False
     try:
@@ -57,7 +57,7 @@ def is_abandoned(path: Path) -> bool:
 
 
 def _lock(handle: int) -> bool | None:
-    """Tell whether the lock is had, or another process has it; None where there are no locks."""
+    """Return whether the lock is had, or another process has it; None where there are no locks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -66,7 +66,7 @@ def _lock(handle: int) -> bool | None:
 
 
 def _is_there_still(handle: int, path: Path) -> bool:
-    """Tell whether others meet the lock: who removes the path may have done so just before it was taken."""
+    """Return whether others meet the lock: who removes the path may have done so just before it was taken."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:

@@ -19,7 +19,7 @@ _LONGEST_VARINT = 10
 
 
 def read_onnx_metadata(path: Path) -> dict[str, str]:
-    """Give the ``metadata_props`` of an ONNX file.
+    """Return the ``metadata_props`` of an ONNX file.
 
     Raises:
         ArtefactError: the file cannot be read, or is no ONNX file.
@@ -43,7 +43,7 @@ def _read_entry(stream: BinaryIO, end: int) -> tuple[str, str]:
 
 
 def _fields(stream: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
-    """Give the number of each field of a message that ends at ``end``, and where the field ends.
+    """Return the number of each field of a message that ends at ``end``, and where the field ends.
 
     The stream stands at the field's content, and steps over what was not read of it.
     """

@@ -87,7 +87,7 @@ class Photograph:
 
 
 def find_images(folder: Path, name: str) -> dict[str, Path]:
-    """Give the images directly in ``folder/name`` by their stems.
+    """Return the images directly in ``folder/name`` by their stems.
 
     Raises:
         InputError: there is no such folder, or no image in it.

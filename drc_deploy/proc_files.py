@@ -4,13 +4,13 @@ from pathlib import Path
 
 
 def cpu_name(root: Path = Path("/")) -> str | None:
-    """Give the model of the first core: x86 calls it `model name`, some ARM boards `Model` or `Hardware`."""
+    """Return the model of the first core: x86 calls it `model name`, some ARM boards `Model` or `Hardware`."""
     fields = dict(colon_lines(root / "proc/cpuinfo"))
     return next((fields[key] for key in ("model name", "Model", "Hardware") if fields.get(key)), None)
 
 
 def cpu_flags(root: Path = Path("/")) -> frozenset[str]:
-    """Give the instruction sets of the first core as Linux spells them; none where it is not Linux on x86."""
+    """Return the instruction sets of the first core as Linux spells them; none where it is not Linux on x86."""
     return frozenset(dict(colon_lines(root / "proc/cpuinfo")).get("flags", "").split())
 
 
@@ -22,7 +22,7 @@ def colon_lines(path: Path) -> list[tuple[str, str]]:
 
 
 def read_text(path: Path) -> str | None:
-    """Give a file's text; None if it cannot be read or is empty."""
+    """Return a file's text; None if it cannot be read or is empty."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
     except OSError:

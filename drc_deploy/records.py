@@ -19,12 +19,12 @@ SCHEMA_VERSION = 1
 
 
 def to_dict(record: Any) -> dict[str, Any]:
-    """Give the fields of a dataclass as JSON-ready values, with the schema version."""
+    """Return the fields of a dataclass as JSON-ready values, with the schema version."""
     return {"schema": SCHEMA_VERSION, **dataclasses.asdict(record)}
 
 
 def to_json(record: Any) -> str:
-    """Give a dataclass as JSON text on one line."""
+    """Return a dataclass as JSON text on one line."""
     return json.dumps(to_dict(record))
 
 

@@ -27,7 +27,7 @@ def prepare_gpu(precision: Precision) -> None:
 
 
 def has_bf16() -> bool:
-    """Tell whether the GPU computes in bfloat16 itself; this starts CUDA."""
+    """Return whether the GPU computes in bfloat16 itself; this starts CUDA."""
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 

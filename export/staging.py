@@ -15,7 +15,7 @@ _PREFIX = ".export-"
 
 @contextmanager
 def staging_folder(target: Path) -> Iterator[Path]:
-    """Give an empty folder inside ``target``, so that files can be renamed from it; it is removed in the end.
+    """Return an empty folder inside ``target``, so that files can be renamed from it; it is removed in the end.
 
     So are those that exports which were killed have left there.
 

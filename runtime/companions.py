@@ -39,7 +39,7 @@ def open_float_variant(path: Path, info: EngineInfo, threads: int | None) -> Bac
 
 
 def _onnx_of(path: Path) -> Path:
-    """Give the ONNX of an engine: the file itself, or what lies or would lie beside it."""
+    """Return the ONNX of an engine: the file itself, or what lies or would lie beside it."""
     sidecar = read_sidecar(path) if path.suffix == ".plan" else None
     return path.with_name(sidecar.onnx_file) if sidecar else path.with_suffix(".onnx")
 
@@ -98,7 +98,7 @@ def _refuse_stranger(backend: Backend, file: Path, info: EngineInfo, served: Pat
 
 
 def float32_opener(path: Path, backend: Backend, threads: int | None) -> Callable[[], Backend] | None:
-    """Give what opens the same network in float32; None where there is none.
+    """Return what opens the same network in float32; None where there is none.
 
     That is the checkpoint itself, or the ONNX on the CPU, which computes in float32 whatever the graph's precision.
     What is opened raises ArtefactError where the file has been replaced since.

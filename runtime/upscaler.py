@@ -195,14 +195,14 @@ class Upscaler:
         return self._budget.limit if self._budget and _is_planned(self._backend) else None
 
     def give_back(self) -> None:
-        """Give back memory that was taken for earlier images and is kept for more like them."""
+        """Free memory that was taken for earlier images and is kept for more like them."""
         for backend in filter(None, (self._backend, self._float_backend)):
             backend.give_back()
         self._kept = 0
         self._kept_tiles.clear()
 
     def _make_room(self, fitted: Fitted) -> None:
-        """Give back what other tiles left where the image does not fit beside it."""
+        """Free what other tiles left where the image does not fit beside it."""
         unused = max(self._kept - fitted.computing, 0)
         # One after the other, equal tiles lie where those before lay; several at a time leave ever more gaps.
         orderly = fitted.workers == 1 and self._kept_tiles <= {fitted.plan.tile}
@@ -213,7 +213,7 @@ class Upscaler:
         self._kept_tiles.add(fitted.plan.tile)
 
     def _more_sessions(self, backend: Backend | None) -> int:
-        """Give the bytes of the sessions that were opened after the budget was made, for others than ``backend``."""
+        """Return the bytes of the sessions that were opened after the budget was made, for others than ``backend``."""
         others = [other for other in self._several if other is not backend]
         opened = [self._float_backend] if self._float_backend else []
         return sum(session_bytes(each.info) for each in (*opened, *others))
@@ -222,7 +222,7 @@ class Upscaler:
         return self.fit(image.shape[0], image.shape[1], image.dtype, alpha=_varying_alpha(image), beside=beside)
 
     def tile_count(self, image: Pixels, *, beside: int = 0) -> int:
-        """Give how many tiles ``image`` takes, so many will be reported to ``on_tiles``; ``beside`` as for ``fit``."""
+        """Return the number of tiles of ``image``, all reported to ``on_tiles``; ``beside`` as for ``fit``."""
         _check_image(image)
         plan = self._fit_image(image, beside).plan
         passes = 1 + passes_before(plan) if isinstance(self._backend, ExactBackend) else 1
@@ -283,7 +283,7 @@ class Upscaler:
         return upscaled_strips(backend, image, plan, on_tiles, mend)
 
     def _backend_for(self, dtype: np.dtype[Any]) -> Backend:
-        """Give the network for samples of ``dtype``; 16 bits never pass through an 8-bit network."""
+        """Return the network for samples of ``dtype``; 16 bits never pass through an 8-bit network."""
         self._check_open()
         if dtype == np.uint8 or self._backend.info.io_dtype == "float32":
             return self._backend
@@ -351,7 +351,7 @@ def _with_channels(strip: Pixels, shape: tuple[int, ...]) -> Pixels:
 
 
 def _varying_alpha(image: Pixels) -> bool:
-    """Tell whether the network must look at the alpha: a constant one stays what it is."""
+    """Return whether the network must look at the alpha: a constant one stays what it is."""
     if image.ndim != 3 or image.shape[2] not in (2, 4):
         return False
     alpha = image[:, :, -1]
@@ -359,7 +359,7 @@ def _varying_alpha(image: Pixels) -> bool:
 
 
 def _held(strips: Iterator[Pixels], alpha: Pixels, scale: int) -> Iterator[Pixels]:
-    """Give strips of alpha that was upscaled as a grey image, with what is opaque or clear held so."""
+    """Return strips of alpha that was upscaled as a grey image, with what is opaque or clear held so."""
     edges = channels.AlphaEdges(alpha, scale)
     row = 0
     for grey in map(channels.as_grey, strips):
@@ -384,7 +384,7 @@ def _is_planned(backend: Backend) -> bool:
 
 
 def _budget(backend: Backend, max_memory: int | None) -> MemoryBudget | None:
-    """Give what an upscaler may take.
+    """Return what an upscaler may take.
 
     Raises:
         UsageError: the limit is no number of bytes, or is asked for where the need is not known.

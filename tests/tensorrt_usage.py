@@ -121,7 +121,7 @@ class Program:
         return cls({str(path): path.read_text() for folder in folders for path in sorted(folder.rglob("*.py"))})
 
     def accesses(self) -> list[Access]:
-        """Give all attributes of the binding that the program touches."""
+        """Return all attributes of the binding that the program touches."""
         return [
             access for scope in self._scopes for node in _own_nodes(scope.node) for access in _of(self, node, scope)
         ]
@@ -286,7 +286,7 @@ class Program:
 
 
 def _of(program: Program, node: ast.AST, scope: _Scope) -> Iterator[Access]:
-    """Give the accesses that one node makes by itself."""
+    """Return the accesses that one node makes by itself."""
     match node:
         case ast.Attribute(value=value, attr=name):
             asks = False
@@ -346,7 +346,7 @@ def _walk_block(block: list[Any], known: _Asked, found: dict[ast.AST, _Asked]) -
 
 
 def _decided(test: ast.expr, holds: bool) -> _Asked:
-    """Give what is known of ``hasattr`` where ``test`` is true, or false."""
+    """Return what is known of ``hasattr`` where ``test`` is true, or false."""
     match test:
         case ast.Call(func=ast.Name(id="hasattr"), args=[receiver, ast.Constant(value=str(name))]):
             return [(receiver, name, holds)]
@@ -362,7 +362,7 @@ def _names_binding(tree: ast.AST) -> bool:
 
 
 def _own_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """Give all nodes below one, without what lies in functions and classes of its own."""
+    """Return all nodes below one, without what lies in functions and classes of its own."""
     for child in ast.iter_child_nodes(node):
         yield child
         if not isinstance(child, ast.FunctionDef | ast.ClassDef):

@@ -24,7 +24,7 @@ class StepBudget:
     """Of the fine-tuning."""
 
     def with_typed(self, **typed: Any) -> "StepBudget":
-        """Give a budget with some values replaced; None leaves one as it is."""
+        """Return a budget with some values replaced; None leaves one as it is."""
         return replace(self, **{name: value for name, value in typed.items() if value is not None})
 
 

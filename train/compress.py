@@ -26,7 +26,7 @@ from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 
 
 def compressed_name(name: str, ratio: float) -> str:
-    """Give the name of a network pruned by ``ratio``: ``drn_s`` and 0.3 give ``drn_s_r30``."""
+    """Return the name of a network pruned by ``ratio``: ``drn_s`` and 0.3 give ``drn_s_r30``."""
     return f"{name}_{ratio_tag(ratio)}"
 
 
@@ -38,7 +38,7 @@ class StagePaths(NamedTuple):
 
 
 def stage_paths(output: Path) -> StagePaths:
-    """Give where the stages on the way to ``output`` leave their results."""
+    """Return where the stages on the way to ``output`` leave their results."""
     stages = output.parent / f"{output.stem}.stages"
     return StagePaths(stages / f"{output.stem}{WIDTHS_SUFFIX}", stages / f"{output.stem}_pruned.safetensors")
 
@@ -123,7 +123,7 @@ def _compress(inputs: CompressInputs, options: CompressOptions, output: Path, *,
 
 
 def _identity(inputs: CompressInputs) -> dict[str, Any]:
-    """Give what decides the result beside the options."""
+    """Return what decides the result beside the options."""
     return {
         "checkpoint": sha256_of(inputs.parent),
         "data": inputs.photographs.fingerprint,

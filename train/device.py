@@ -13,7 +13,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def training_device() -> torch.device:
-    """Give the first NVIDIA GPU, or the CPU when there is none."""
+    """Return the first NVIDIA GPU, or the CPU when there is none."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -69,7 +69,7 @@ class Manifest:
 
 
 def described(path: Path, benchmarks: Sequence[Benchmark], known: dict[str, Any]) -> dict[str, Any]:
-    """Give parameters, multiply-adds and PSNR of a checkpoint; sets that ``known`` has are not measured again."""
+    """Return parameters, multiply-adds and PSNR of a checkpoint; sets that ``known`` has are not measured again."""
     checkpoint = load_checkpoint(path)
     sets = fingerprints(benchmarks)
     psnr = {**_figures(checkpoint.provenance, sets), **_figures(known, sets)}
@@ -84,7 +84,7 @@ def described(path: Path, benchmarks: Sequence[Benchmark], known: dict[str, Any]
 
 
 def _figures(record: dict[str, Any], sets: dict[str, str]) -> dict[str, float | None]:
-    """Give the PSNR in a record of those sets that are the same now; a foreign record has none."""
+    """Return the PSNR in a record of those sets that are the same now; a foreign record has none."""
     psnr, measured = record.get("psnr_y"), record.get("eval")
     if not isinstance(psnr, dict) or not isinstance(measured, dict):
         return {}
@@ -105,7 +105,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _is_manifest(content: Any) -> bool:
-    """Tell whether this has the shape of what ``Manifest`` writes, as far as it is read back."""
+    """Return whether this has the shape of what ``Manifest`` writes, as far as it is read back."""
     if not isinstance(content, dict) or not isinstance(content.get("before"), dict):
         return False
     stages = content.get("stages")

@@ -169,7 +169,7 @@ def _verdict(latency: RunRatio, spread: float) -> Verdict:
 
 
 def _spread(engine: EngineResult) -> float:
-    """Give the range that holds the middle half of the runs, as a part of the median: one slow run does not count."""
+    """Return the range that holds the middle half of the runs, as a part of the median: one slow run does not count."""
     low, high = np.quantile([sample for round_ms in engine.latency.rounds_ms for sample in round_ms], [0.25, 0.75])
     return float(high - low) / engine.latency.median_ms
 
@@ -184,7 +184,7 @@ def _psnr_change(before: Quality, after: Quality) -> Change:
 
 
 def _energy_change(before: EngineResult, after: EngineResult) -> Change:
-    """Give the energies; nothing where they are of different parts of the machine."""
+    """Return the energies; nothing where they are of different parts of the machine."""
     first, second = (engine.telemetry.energy if engine.telemetry else None for engine in (before, after))
     if first and second and first.covers != second.covers:
         return Change(None, None)

@@ -26,7 +26,7 @@ class ChangedCondition:
 
 
 def find_differences(before: Report, after: Report) -> tuple[ChangedCondition, ...]:
-    """Give what differed; of two facts that only one report tells nothing is said."""
+    """Return what differed; of two facts that only one report tells nothing is said."""
     setups, programs = (_setup(before), _setup(after)), (_programs(before), _programs(after))
     return (*_differing(*setups, forbids=True), *_images(before, after), *_differing(*programs, forbids=False))
 
@@ -38,7 +38,7 @@ def _differing(before: Facts, after: Facts, *, forbids: bool) -> Iterator[Change
 
 
 def _setup(report: Report) -> Facts:
-    """Give the machine, how it was set, and what was timed."""
+    """Return the machine, how it was set, and what was timed."""
     machine, settings = report.machine, report.settings
     facts = {
         "board": machine.board or "none",
@@ -59,7 +59,7 @@ def _setup(report: Report) -> Facts:
 
 
 def _programs(report: Report) -> Facts:
-    """Give versions, and how it was measured: a comparison is often about a version."""
+    """Return versions, and how it was measured: a comparison is often about a version."""
     machine, settings = report.machine, report.settings
     energies = [engine.telemetry.energy for engine in report.engines if engine.telemetry]
     facts = {

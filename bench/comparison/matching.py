@@ -20,12 +20,12 @@ class Match:
 
 
 def by_name(engine: EngineResult) -> Hashable:
-    """Give what is the same for engines of one name; figures of two scales never compare."""
+    """Return what is the same for engines of one name; figures of two scales never compare."""
     return engine.name, engine.engine.scale
 
 
 def by_checkpoint(engine: EngineResult) -> Hashable:
-    """Give what is the same for files of two names that hold the same network for the same device."""
+    """Return what is the same for files of two names that hold the same network for the same device."""
     network = engine.engine
     return network.checkpoint_sha256, network.scale, network.precision, network.tile, engine.device
 

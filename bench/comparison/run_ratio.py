@@ -36,7 +36,7 @@ def ratio_of_runs(before: Latency, after: Latency) -> RunRatio:
 
 
 def ranks_outside(count: int, other_count: int) -> int | None:
-    """Give how many of the sorted pairs lie below the confidence interval, and as many above; None for too few.
+    """Return how many of the sorted pairs lie below the confidence interval, and as many above; None for too few.
 
     It is the largest ``k`` with P(U <= k) at most half of what the confidence leaves, U being the statistic of Mann
     and Whitney for two samples of the same distribution.
@@ -53,7 +53,7 @@ def ranks_outside(count: int, other_count: int) -> int | None:
 
 
 def _ways(count: int, other_count: int) -> list[int]:
-    """Give in how many orders of the two samples U is 0, 1, ...: the coefficients of a Gaussian binomial."""
+    """Return in how many orders of the two samples U is 0, 1, ...: the coefficients of a Gaussian binomial."""
     size = count * other_count + 1
     ways = [1] + [0] * (size - 1)
     for part in range(1, count + 1):

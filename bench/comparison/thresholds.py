@@ -59,7 +59,7 @@ def _parse_limit(text: str) -> tuple[Figure, float]:
 
 
 def find_crossings(comparison: ReportComparison, after: Report, limits: Limits) -> tuple[Crossing, ...]:
-    """Give every limit that does not hold; ``after`` tells which engines have failed since."""
+    """Return every limit that does not hold; ``after`` tells which engines have failed since."""
     if not limits:
         return ()
     lost = {item.name: f"{item.kind}: {item.reason}" for item in after.not_measured}

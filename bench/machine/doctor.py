@@ -53,7 +53,7 @@ def _broken(library: str, problem: str) -> Finding:
 
 
 def findings_text(findings: Iterable[Finding]) -> str:
-    """Give a line for each finding, with what to do below those that fail."""
+    """Return a line for each finding, with what to do below those that fail."""
     lines = []
     for finding in findings:
         lines.append(f"{'yes' if finding.usable else ' no'}  {finding.name}: {finding.detail}")

@@ -78,14 +78,14 @@ def describe_machine(root: Path = Path("/"), query: Query = run_query) -> Machin
 
 
 def usable_cores() -> int:
-    """Give the number of cores that this process may run on."""
+    """Return the number of cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def installed_packages() -> dict[str, str]:
-    """Give the versions of those of ``PACKAGES`` that are installed."""
+    """Return the versions of those of ``PACKAGES`` that are installed."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -105,7 +105,7 @@ def _load_average() -> float | None:
 
 
 def machine_text(machine: Machine) -> str:
-    """Give the machine in a few lines."""
+    """Return the machine in a few lines."""
     memory = f"{machine.memory_bytes / (1 << 30):.1f} GiB" if machine.memory_bytes else "unknown"
     gpus = ", ".join(f"{gpu.name} (driver {gpu.driver})" for gpu in machine.gpus)
     lines = [

@@ -24,7 +24,7 @@ class Reading:
 
 
 def peak_host_memory(status: Path = PROC_STATUS) -> Reading:
-    """Give the largest resident size in bytes that this process has had.
+    """Return the largest resident size in bytes that this process has had.
 
     Not ``getrusage``: its ``ru_maxrss`` begins with the size of the process that started this one.
     """
@@ -62,7 +62,7 @@ class DeviceMemory:
         return self._growth
 
     def read(self, device: str) -> Reading:
-        """Give the growth in bytes; ``device`` is what the engine says that it runs on."""
+        """Return the growth in bytes; ``device`` is what the engine says that it runs on."""
         if not is_gpu(device):
             return Reading(None, f"unavailable: the engine runs on {device}")
         if self._growth is None:
@@ -71,7 +71,7 @@ class DeviceMemory:
 
 
 def is_gpu(device: str) -> bool:
-    """Tell whether a backend's name of its device means a GPU."""
+    """Return whether a backend's name of its device means a GPU."""
     name = device.lower()
     if name.startswith("torch "):
         return name.split()[1] != "cpu"  # else the GPU's own name, such as `Tesla T4` or `Orin`
@@ -110,7 +110,7 @@ def split_memory(plan: GpuMemory | None, device_peak: Reading, shared: Reading) 
 
 
 def used_bytes(root: Path = Path("/")) -> int | None:
-    """Give the memory that the whole system has in use; None where nobody tells."""
+    """Return the memory that the whole system has in use; None where nobody tells."""
     fields = dict(colon_lines(root / "proc/meminfo"))
     if "MemTotal" not in fields or "MemAvailable" not in fields:
         return None

@@ -55,7 +55,7 @@ def query_gpus(query: Query = run_query) -> tuple[Gpu, ...]:
 
 
 def query_used_bytes(query: Query = run_query) -> int | None:
-    """Give the memory in use on all GPUs together; None where nobody tells."""
+    """Return the memory in use on all GPUs together; None where nobody tells."""
     try:
         lines = query("memory.used").splitlines()
     except MissingDependencyError:

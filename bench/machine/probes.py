@@ -143,7 +143,7 @@ def _try_builder(name: str, library: Any) -> Finding:
 
 
 def _can_run(name: str, library: Any) -> Finding:
-    """Tell whether plans can be run, which this program does through pycuda."""
+    """Return whether plans can be run, which this program does through pycuda."""
     pycuda = probe_pycuda()[0]
     detail = f"{library.__name__} {library.__version__} on {pycuda.detail}" if pycuda.usable else pycuda.detail
     return Finding(f"{name}: run plans", pycuda.usable, detail, pycuda.install)
@@ -202,7 +202,7 @@ PROBES: dict[str, Callable[[], list[Finding]]] = {
 
 
 def _driver_state() -> tuple[str, str]:
-    """Give what is wrong with the NVIDIA driver (empty when nothing is), and its version and first GPU."""
+    """Return what is wrong with the NVIDIA driver (empty when nothing is), and its version and first GPU."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:

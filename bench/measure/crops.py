@@ -36,7 +36,7 @@ class Choice:
 
 
 def error_map(reference: UInt8Image, estimate: UInt8Image, border: int) -> ErrorMap:
-    """Give the error of every candidate crop that keeps ``border`` pixels (the scale) from the image's edge."""
+    """Return the error of every candidate crop that keeps ``border`` pixels (the scale) from the image's edge."""
     squared = (metrics.luma(reference) - metrics.luma(estimate)) ** 2
     return {
         (top, left, height, width): float(squared[top : top + height, left : left + width].mean())
@@ -46,7 +46,7 @@ def error_map(reference: UInt8Image, estimate: UInt8Image, border: int) -> Error
 
 
 def _spans(length: int, border: int) -> list[tuple[int, int]]:
-    """Give start and length of the candidates along one axis, all on the LR grid of a scale of ``border``."""
+    """Return start and length of the candidates along one axis, all on the LR grid of a scale of ``border``."""
     inner = (length - 2 * border) // border * border
     side = min(CROP_PX // border * border, inner)
     step = max(STEP_PX // border * border, border)
@@ -84,13 +84,13 @@ def _overlap(place: Place, choice: Choice) -> bool:
 
 
 def cut(image: UInt8Image, box: Box, divisor: int = 1) -> UInt8Image:
-    """Give the part of an image; ``divisor`` is the scale when the image is the LR one."""
+    """Return the part of an image; ``divisor`` is the scale when the image is the LR one."""
     top, left, height, width = (side // divisor for side in box)
     return image[top : top + height, left : left + width]
 
 
 def crop_psnr(reference: UInt8Image, estimate: UInt8Image) -> float | None:
-    """Give the PSNR of luma of a whole crop; None when it is infinite."""
+    """Return the PSNR of luma of a whole crop; None when it is infinite."""
     return metrics.psnr(metrics.luma(reference), metrics.luma(estimate))
 
 

@@ -69,7 +69,7 @@ class ConditionsWatch:
 
 
 def _shares(before: _Ticks | None, after: _Ticks | None) -> tuple[float | None, float | None]:
-    """Give the shares of other processes and of the hypervisor."""
+    """Return the shares of other processes and of the hypervisor."""
     if before is None or after is None or after.total - before.total < FEWEST_TICKS:
         return None, None
     total = after.total - before.total
@@ -78,7 +78,7 @@ def _shares(before: _Ticks | None, after: _Ticks | None) -> tuple[float | None, 
 
 
 def clock_mhz(root: Path = Path("/")) -> float | None:
-    """Give the mean frequency of all cores now; None where the kernel does not set it, as in most virtual machines."""
+    """Return the mean frequency of all cores; None where the kernel does not set it, as in most virtual machines."""
     files = root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
     values = [int(text) / 1000 for path in files if (text := read_text(path)) and text.isdigit()]
     return sum(values) / len(values) if values else None

@@ -26,7 +26,7 @@ class Engine(Protocol):
         """The network alone."""
 
     def plan(self, height: int, width: int) -> TilePlan:
-        """Give the tiles of an image."""
+        """Return the tiles of an image."""
 
     def __call__(self, image: UInt8Image) -> UInt8Image:
         """Upscale (H, W, 3) uint8 RGB."""

@@ -78,7 +78,7 @@ class EngineTimer:
         self._calls = calls_for(min(first_ms))
 
     def describe(self) -> Workload:
-        """Tell what the network is given."""
+        """Return what the network is given."""
         count, height, width, channels = self._batches[0].shape
         return Workload((count, height, width, channels), len(self._images[0]), self._calls)
 
@@ -120,7 +120,7 @@ class EngineTimer:
 
 
 def _fitting_workers(backend: Backend, batch: Pixels) -> int:
-    """Give how many batches may be computed at a time in the memory that is free: each needs as much as an image."""
+    """Return how many batches may be computed at a time in the memory that is free: each needs as much as an image."""
     info, budget = backend.info, free_budget()
     if info.cpu_bytes_per_pixel is None or budget is None:
         return backend.workers

@@ -83,7 +83,7 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
 
 
 def _open(options: EvaluationOptions, stack: ExitStack) -> tuple[Upscale, int, str]:
-    """Give the way of upscaling, its scale, and what computes it."""
+    """Return the way of upscaling, its scale, and what computes it."""
     if options.model == BICUBIC:
         if options.precision is not None:
             raise UsageError("bicubic has no precision to choose.", "Leave out --precision.")

@@ -60,7 +60,7 @@ class DifferenceSum:
         self._largest = max(self._largest, int(levels.max()))
 
     def total(self) -> ImageDifference:
-        """Give the difference over all images together; at least one was added."""
+        """Return the difference over all images together; at least one was added."""
         error = self._squares / self._samples
         psnr = 10 * float(np.log10(PEAK**2 / error)) if error > 0 else None
         return ImageDifference(psnr, self._largest, self._differing / self._samples)

@@ -34,7 +34,7 @@ class ImageSet:
         return "bicubic reduction with antialiasing, as MATLAB's imresize"
 
     def sources(self, scale: int) -> Sequence[PairSource]:
-        """Give the pairs for a scale.
+        """Return the pairs for a scale.
 
         Raises:
             InputError: the folder has no usable pairs.
@@ -45,12 +45,12 @@ class ImageSet:
 
 
 def middle(image: UInt8Image, side: int) -> UInt8Image:
-    """Give the middle of an image, at most ``side`` pixels high and wide."""
+    """Return the middle of an image, at most ``side`` pixels high and wide."""
     return fit_to_size(image, min(image.shape[0], side), min(image.shape[1], side))
 
 
 def fit_to_size(image: UInt8Image, height: int, width: int) -> UInt8Image:
-    """Give the middle of an image, or the image continued by mirroring, as exactly ``height`` x ``width`` pixels.
+    """Return the middle of an image, or the image continued by mirroring, as exactly ``height`` x ``width`` pixels.
 
     A real image rather than zeros or noise: the power that a GPU draws, and so its clock, depends on the values.
     """

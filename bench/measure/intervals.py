@@ -26,7 +26,7 @@ Interval: TypeAlias = tuple[float, float]
 
 
 def runs_needed(part: float) -> int:
-    """Give the fewest runs whose largest sample bounds the quantile ``part`` from above with confidence.
+    """Return the fewest runs whose largest sample bounds the quantile ``part`` from above with confidence.
 
     All ``n`` samples lie below the quantile with probability ``part ** n``; that must not exceed half of what
     the confidence leaves. 6 for the median, 36 for 90 %, 72 for 95 %, 368 for 99 %.
@@ -35,7 +35,7 @@ def runs_needed(part: float) -> int:
 
 
 def order_interval(count: int, part: float) -> tuple[int, int] | None:
-    """Give the 0-based ranks of the sorted samples between which the quantile ``part`` lies with confidence.
+    """Return the 0-based ranks of the sorted samples between which the quantile ``part`` lies with confidence.
 
     The number of independent samples below the quantile is binomial (count, part), whatever their distribution
     (Conover, "Practical Nonparametric Statistics", section 3.2). None when ``count`` is too small.
@@ -47,7 +47,7 @@ def order_interval(count: int, part: float) -> tuple[int, int] | None:
 
 
 def _binomial(count: int, part: float) -> Samples:
-    """Give the probabilities of 0 to ``count`` successes."""
+    """Return the probabilities of 0 to ``count`` successes."""
     logarithms = [
         math.lgamma(count + 1)
         - math.lgamma(k + 1)
@@ -61,7 +61,7 @@ def _binomial(count: int, part: float) -> Samples:
 
 
 def independent_runs(rounds: Sequence[Sequence[float]]) -> int:
-    """Give how many independent runs tell as much as all runs of ``rounds``, whose latencies are positive.
+    """Return how many independent runs tell as much as all runs of ``rounds``, whose latencies are positive.
 
     They are as many times fewer as the means of the rounds vary more than those of independent runs would: the design
     effect of a cluster sample (Kish, "Survey Sampling", 1965), of the logarithms. At least 1 and at most all; all where
@@ -75,7 +75,7 @@ def independent_runs(rounds: Sequence[Sequence[float]]) -> int:
 
 
 def percentile_interval(rounds: Sequence[Sequence[float]], part: float) -> Interval | None:
-    """Give the interval of the quantile ``part`` of all samples, which are positive.
+    """Return the interval of the quantile ``part`` of all samples, which are positive.
 
     The order statistics of so many samples as ``independent_runs`` tells, at the same places among all samples. None
     below ``FEWEST_ROUNDS`` rounds and where ``independent_runs`` is less than ``runs_needed``: where rounds differ as
@@ -93,12 +93,12 @@ def percentile_interval(rounds: Sequence[Sequence[float]], part: float) -> Inter
 
 
 def centre(values: Sequence[float]) -> float:
-    """Give the Hodges-Lehmann estimate: the median of the means of all pairs, of each value with itself too."""
+    """Return the Hodges-Lehmann estimate: the median of the means of all pairs, of each value with itself too."""
     return float(np.median(_pair_means(values)))
 
 
 def signed_rank_interval(values: Sequence[float]) -> Interval | None:
-    """Give the interval of the centre of independent values from a symmetric distribution.
+    """Return the interval of the centre of independent values from a symmetric distribution.
 
     Exact and otherwise distribution-free, by Wilcoxon's signed ranks (Conover, section 5.7). Logarithms of ratios of
     two equal engines are symmetric whatever the noise is, since both could be exchanged. None below
@@ -119,7 +119,7 @@ def _pair_means(values: Sequence[float]) -> Samples:
 
 
 def _signed_rank_tail(count: int) -> int:
-    """Give how many of the smallest sums of signed ranks together have at most the probability ``TAIL``."""
+    """Return how many of the smallest sums of signed ranks together have at most the probability ``TAIL``."""
     ways = np.zeros(count * (count + 1) // 2 + 1)
     ways[0] = 1
     for rank in range(1, count + 1):

@@ -58,7 +58,7 @@ class Latency:
 
 
 def summarise(rounds_ms: Sequence[Sequence[float]], calls_per_run: int = 1) -> Latency:
-    """Give the statistics of raw samples in milliseconds, each the mean of ``calls_per_run`` calls.
+    """Return the statistics of raw samples in milliseconds, each the mean of ``calls_per_run`` calls.
 
     Raises:
         ValueError: there is no sample, or one that no clock can give.
@@ -92,7 +92,7 @@ def summarise(rounds_ms: Sequence[Sequence[float]], calls_per_run: int = 1) -> L
 
 
 def ratio_by_round(one: Latency, other: Latency) -> tuple[float, Interval | None]:
-    """Give how many times as long ``one`` takes as ``other``, and the confidence interval; both ran in the same rounds.
+    """Return the ratio of the latencies of ``one`` and ``other`` and its confidence interval; both ran in the same rounds.
 
     What slows a machine down slows down both engines of a round, and so leaves the ratio of that round as it is.
     """
@@ -100,7 +100,7 @@ def ratio_by_round(one: Latency, other: Latency) -> tuple[float, Interval | None
 
 
 def ratio_of_rounds(one: Sequence[float], other: Sequence[float]) -> tuple[float, Interval | None]:
-    """Give the ratio of two positive figures that were taken in the same rounds, and its confidence interval."""
+    """Return the ratio of two positive figures that were taken in the same rounds, and its confidence interval."""
     logarithms = [math.log(a / b) for a, b in zip(one, other, strict=True)]
     interval = signed_rank_interval(logarithms)
     bounds = (math.exp(interval[0]), math.exp(interval[1])) if interval else None
@@ -108,12 +108,12 @@ def ratio_of_rounds(one: Sequence[float], other: Sequence[float]) -> tuple[float
 
 
 def round_medians(latency: Latency) -> list[float]:
-    """Give the median of each round in milliseconds."""
+    """Return the median of each round in milliseconds."""
     return [float(np.median(round_ms)) for round_ms in latency.rounds_ms]
 
 
 def _median_interval(rounds_ms: Sequence[Sequence[float]]) -> Interval | None:
-    """Give the interval from the medians of the rounds, with the median of all runs inside."""
+    """Return the interval from the medians of the rounds, with the median of all runs inside."""
     interval = signed_rank_interval([float(np.log(np.median(round_ms))) for round_ms in rounds_ms])
     if interval is None:
         return None

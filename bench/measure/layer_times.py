@@ -56,7 +56,7 @@ class LayerProfile:
 
 
 def not_told(reason: str) -> LayerProfile:
-    """Give the profile of an engine whose layers are unknown."""
+    """Return the profile of an engine whose layers are unknown."""
     return LayerProfile((), f"unavailable: {reason.rstrip('.')}")
 
 
@@ -90,7 +90,7 @@ def profile_layers(path: Path, backend: Backend, image: UInt8Image, threads: int
 
 
 def fastest_layers(runs: Sequence[Sequence[LayerRun]]) -> tuple[LayerTime, ...]:
-    """Give the layers of several runs of the same network; the first run counts for nothing."""
+    """Return the layers of several runs of the same network; the first run counts for nothing."""
     return tuple(
         LayerTime(same[0].name, same[0].operation, min(layer.ms for layer in same))
         for same in zip(*runs[1:], strict=True)
@@ -98,7 +98,7 @@ def fastest_layers(runs: Sequence[Sequence[LayerRun]]) -> tuple[LayerTime, ...]:
 
 
 def _profile_onnx(path: Path, batch: Pixels, threads: int | None) -> tuple[tuple[LayerTime, ...], int]:
-    """Give the layers, and how many runs count."""
+    """Return the layers, and how many runs count."""
     from drc_deploy.runtime.backends.ort.providers import CPU, import_onnxruntime
 
     ort = import_onnxruntime()
@@ -120,7 +120,7 @@ def _profile_onnx(path: Path, batch: Pixels, threads: int | None) -> tuple[tuple
 
 
 def layer_times(events: Iterable[dict[str, Any]]) -> tuple[LayerTime, ...]:
-    """Give the layers in a profile of ONNX Runtime; the first run of each counts for nothing.
+    """Return the layers in a profile of ONNX Runtime; the first run of each counts for nothing.
 
     Args:
         events: of the profile; ``dur`` is in microseconds.

@@ -84,7 +84,7 @@ class Measurement:
 
 
 def summarise_network(workload: Workload, rounds: Sequence[EngineRound], end_to_end: Latency) -> EngineOnly:
-    """Give the statistics of a network alone, beside those from image to image of the same rounds."""
+    """Return the statistics of a network alone, beside those from image to image of the same rounds."""
     times = [times for item in rounds for times in item.device_times]
     images = [float(np.median(item.image_ms)) for item in rounds]
     shares = [1 - image / whole for image, whole in zip(images, round_medians(end_to_end), strict=True)]
@@ -103,7 +103,7 @@ def summarise_network(workload: Workload, rounds: Sequence[EngineRound], end_to_
 
 
 def summarise_streams(rounds: Sequence[StreamRound], output_px: int, workers: int) -> StreamThroughput:
-    """Give the throughput; ``output_px`` are the pixels of one upscaled image."""
+    """Return the throughput; ``output_px`` are the pixels of one upscaled image."""
     rates = [item.images / item.seconds for item in rounds]
     rate = centre(rates)
     return StreamThroughput(tuple(rounds), rate, signed_rank_interval(rates), rate * output_px / 1e6, workers)

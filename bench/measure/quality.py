@@ -35,7 +35,7 @@ class Quality:
 
 
 def upscale_bicubic(scale: int) -> Upscale:
-    """Give the baseline of every comparison."""
+    """Return the baseline of every comparison."""
 
     def upscale(image: UInt8Image) -> UInt8Image:
         height, width = image.shape[:2]
@@ -45,7 +45,7 @@ def upscale_bicubic(scale: int) -> Upscale:
 
 
 def upscaled_pairs(upscale: Upscale, sources: Iterable[PairSource], scale: int) -> Iterator[tuple[Pair, UInt8Image]]:
-    """Give each pair with its upscaled LR image, one at a time.
+    """Return each pair with its upscaled LR image, one at a time.
 
     Raises:
         ImageError: a pair cannot be used, or the result has another size than its reference.
@@ -75,7 +75,7 @@ def score_pair(pair: Pair, result: UInt8Image, scale: int) -> ImageQuality:
 
 
 def summarise(rows: Sequence[ImageQuality]) -> Quality:
-    """Give the means; ``rows`` is not empty."""
+    """Return the means; ``rows`` is not empty."""
     return Quality(
         psnr_y=metrics.mean_psnr([row.psnr_y for row in rows]),
         ssim_y=sum(row.ssim_y for row in rows) / len(rows),

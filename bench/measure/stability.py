@@ -109,14 +109,14 @@ def _median(conditions: Sequence[Conditions], value: Callable[[Conditions], floa
 
 
 def _change(values: Sequence[float]) -> float:
-    """Give the change from the median of the first third to that of the last, as a part of the first."""
+    """Return the change from the median of the first third to that of the last, as a part of the first."""
     third = max(len(values) // 3, 1)
     first, last = float(np.median(values[:third])), float(np.median(values[-third:]))
     return last / first - 1
 
 
 def _step(values: Sequence[float]) -> float:
-    """Give the median change from one round to the next, as a part of the median."""
+    """Return the median change from one round to the next, as a part of the median."""
     return float(np.median(np.abs(np.diff(values))) / np.median(values)) if len(values) > 1 else 0.0
 
 
@@ -126,7 +126,7 @@ def _spread(latency: Latency) -> float:
 
 
 def _autocorrelation(rounds_ms: Sequence[Sequence[float]]) -> float | None:
-    """Give the correlation of each run with the next of its round, around the mean of all runs."""
+    """Return the correlation of each run with the next of its round, around the mean of all runs."""
     mean = float(np.mean([sample for round_ms in rounds_ms for sample in round_ms]))
     deviations = [np.asarray(round_ms, np.float64) - mean for round_ms in rounds_ms]
     variance = float(np.mean(np.concatenate(deviations) ** 2))

@@ -75,7 +75,7 @@ def time_runs(
 
 
 def calls_for(call_ms: float, clock: Clock = time.perf_counter_ns) -> int:
-    """Give how many calls of ``call_ms`` must be timed together for the clock not to matter.
+    """Return how many calls of ``call_ms`` must be timed together for the clock not to matter.
 
     A run then lasts at least ``TICKS_PER_RUN`` steps of the clock, which are its resolution or what reading it takes,
     whichever is more: a thousandth of the run at most.
@@ -85,7 +85,7 @@ def calls_for(call_ms: float, clock: Clock = time.perf_counter_ns) -> int:
 
 
 def _tick_ns(clock: Clock) -> int:
-    """Give the smallest step that the clock was seen to make; 0 for one that only work moves."""
+    """Return the smallest step that the clock was seen to make; 0 for one that only work moves."""
     readings = [clock() for _ in range(TICK_READINGS)]
     return min((after - before for before, after in pairwise(readings) if after > before), default=0)
 

@@ -25,7 +25,7 @@ class Parity:
 
 
 def comparison_inputs(image: UInt8Image) -> list[UInt8Image]:
-    """Give the parts of an image (H, W, 3) on which outputs are compared."""
+    """Return the parts of an image (H, W, 3) on which outputs are compared."""
     return [np.ascontiguousarray(image[:height, :width]) for height, width in SIDES_PX]
 
 

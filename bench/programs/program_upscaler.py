@@ -51,7 +51,7 @@ class PeerUpscaler:
         return self._backend
 
     def plan(self, height: int, width: int) -> TilePlan:
-        """Give the tiles of an image."""
+        """Return the tiles of an image."""
         return self._upscaler.plan(height, width)
 
     @property

@@ -113,6 +113,6 @@ LIBRARIES = {
 
 
 def missing_parts(library: str) -> list[str]:
-    """Give what of a library is not installed here."""
+    """Return what of a library is not installed here."""
     missing = [name for name in LIBRARIES[library].packages if importlib.util.find_spec(name) is None]
     return ["trtexec"] if library == "trtexec" and trtexec_peer.find_program() is None else missing

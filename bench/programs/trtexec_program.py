@@ -37,7 +37,7 @@ BUILD_FLAGS = ("--stronglyTyped", "--noTF32", "--skipInference")
 
 
 def find_program() -> str | None:
-    """Give the path of ``trtexec``; None where it is not installed."""
+    """Return the path of ``trtexec``; None where it is not installed."""
     return shutil.which(PROGRAM) or shutil.which(str(JETPACK_PROGRAM))
 
 
@@ -172,7 +172,7 @@ def _first_error(said: str) -> str:
 
 
 def read_times(path: Path) -> tuple[float, ...]:
-    """Give the milliseconds of each query that ``--exportTimes`` wrote: copies and computation.
+    """Return the milliseconds of each query that ``--exportTimes`` wrote: copies and computation.
 
     Raises:
         ArtefactError: the file is not that.
@@ -187,7 +187,7 @@ def read_times(path: Path) -> tuple[float, ...]:
 
 
 def read_output(path: Path, shape: tuple[int, ...], dtype: str) -> Pixels:
-    """Give the image that ``--exportOutput`` wrote as an array of ``shape``.
+    """Return the image that ``--exportOutput`` wrote as an array of ``shape``.
 
     Raises:
         ArtefactError: the file is not that.

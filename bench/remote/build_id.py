@@ -9,7 +9,7 @@ _PACKAGES = ("", ".bench", ".cli", ".export", ".runtime")
 
 
 def code_digest() -> str:
-    """Give the SHA-256 of the program's own files as 64 hexadecimal digits."""
+    """Return the SHA-256 of the program's own files as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for name in _PACKAGES:
         folder = Path(importlib.import_module(f"drc_deploy{name}").__path__[0])

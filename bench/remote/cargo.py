@@ -41,7 +41,7 @@ class Cargo:
             self.files.append(CarriedFile(path, source.stat().st_size, sha256))
 
     def translated(self, value: Any) -> Any:
-        """Give a JSON value that speaks of the files here instead of those there."""
+        """Return a JSON value that speaks of the files here instead of those there."""
         if isinstance(value, str):
             for there, here in self.names.items():
                 value = value.replace(there, here)
@@ -73,7 +73,7 @@ def pack_engine(cargo: Cargo, subject: Subject) -> str:
 
 
 def _neighbours(engine: Path) -> list[Path]:
-    """Give what serves a plan: its sidecar, and the ONNX that computes again what half precision breaks."""
+    """Return what serves a plan: its sidecar, and the ONNX that computes again what half precision breaks."""
     if engine.suffix != ".plan":
         return []
     sidecar = read_sidecar(engine)

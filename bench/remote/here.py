@@ -48,7 +48,7 @@ class RemoteOptions:
 
     @property
     def words(self) -> list[str]:
-        """Give the options of the command line."""
+        """Return the options of the command line."""
         words = ["--remote", self.target.text, "--remote-python", self.python]
         words += ["--remote-dir", self.folder] if self.folder else []
         words += ["--remote-export", shlex.join(self.export)] if self.export else []
@@ -81,7 +81,7 @@ def run_remote_bench(options: BenchOptions, remote: RemoteOptions) -> Report:
 
 
 def _pack(options: BenchOptions, remote: RemoteOptions) -> tuple[Cargo, tuple[tuple[str, ...], ...]]:
-    """Give the files to carry and the commands to run there."""
+    """Return the files to carry and the commands to run there."""
     cargo = Cargo()
     engines, commands = [], []
     for subject in find_subjects(options.engines, options.workdir):

@@ -27,19 +27,19 @@ class Target:
 
     @property
     def ssh_words(self) -> list[str]:
-        """Give the arguments of ssh that mean this host; nothing in them can be taken for an option."""
+        """Return the arguments of ssh that mean this host; nothing in them can be taken for an option."""
         user = ["-l", self.user] if self.user else []
         port = ["-p", str(self.port)] if self.port else []
         return [*user, *port, "--", self.host]
 
     def copy_command(self, file: str) -> str:
-        """Give the command that copies ``file`` into the home folder there."""
+        """Return the command that copies ``file`` into the home folder there."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         place = f"{self.user}@{host}:" if self.user else f"{host}:"
         return shlex.join(["scp", *(["-P", str(self.port)] if self.port else []), file, place])
 
     def shell_command(self, command: str) -> str:
-        """Give the command that runs ``command`` there."""
+        """Return the command that runs ``command`` there."""
         return shlex.join(["ssh", *(word for word in self.ssh_words if word != "--"), command])
 
 

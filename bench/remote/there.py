@@ -111,7 +111,7 @@ def _serve(wire: Wire, job: Job) -> None:
 
 
 def _take_files(wire: Wire, files: Sequence[CarriedFile], folder: Path) -> None:
-    """Tell which files are not there, and take those."""
+    """Return which files are not there, and take those."""
     with wire.beating():
         missing = [index for index, file in enumerate(files) if not _is_there(folder / file.path, file)]
     _check_space(folder, sum(files[index].size_bytes for index in missing))

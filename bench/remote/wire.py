@@ -161,7 +161,7 @@ class Wire:
         return records.from_dict(expected, values, self._peer)
 
     def line(self, patience_s: float | None) -> bytes:
-        """Give the next line without its end; ``patience_s`` is how long nothing may come, None for ever.
+        """Return the next line without its end; ``patience_s`` is how long nothing may come, None for ever.
 
         Raises:
             LostError: nothing came, the connection is closed, or the line has no end.
@@ -175,7 +175,7 @@ class Wire:
         return line
 
     def content(self, size_bytes: int) -> Iterator[bytes]:
-        """Give the next bytes as they come, ``size_bytes`` in all.
+        """Return the next bytes as they come, ``size_bytes`` in all.
 
         Raises:
             LostError: they do not come.
@@ -219,7 +219,7 @@ class Wire:
 
     @contextlib.contextmanager
     def beating(self, every_s: float = BEAT_S) -> Iterator[None]:
-        """Give signs of life while the block works or waits."""
+        """Return signs of life while the block works or waits."""
         over = threading.Event()
 
         def beat() -> None:

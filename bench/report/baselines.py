@@ -7,7 +7,7 @@ Scored = tuple[str, float]
 
 
 def shared_baselines(before: Report, after: Report) -> dict[int, tuple[list[Scored], list[Scored]]]:
-    """Give for each scale of both reports the images with the PSNR of bicubic upscaling, to four digits."""
+    """Return for each scale of both reports the images with the PSNR of bicubic upscaling, to four digits."""
     sides = ({item.scale: _scored(item.quality) for item in report.baselines} for report in (before, after))
     first, second = sides
     return {scale: (first[scale], second[scale]) for scale in sorted(first.keys() & second.keys())}

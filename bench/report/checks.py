@@ -65,7 +65,7 @@ def _engine_faults(report: "Report", engine: "EngineResult") -> Iterator[str]:
 
 
 def _sizes(report: "Report") -> Iterator[int | None]:
-    """Give every size in bytes, those that can be nothing with one byte more."""
+    """Return every size in bytes, those that can be nothing with one byte more."""
     yield report.machine.memory_bytes
     for engine in report.engines:
         yield engine.size_bytes
@@ -75,13 +75,13 @@ def _sizes(report: "Report") -> Iterator[int | None]:
 
 
 def _is_crop(file: str) -> bool:
-    """Tell whether a file lies in the folder of crops: a page must not show, nor a copy take, any other."""
+    """Return whether a file lies in the folder of crops: a page must not show, nor a copy take, any other."""
     parts = PurePosixPath(file).parts
     return len(parts) == 2 and parts[0] == "crops" and parts[1] != ".." and "\\" not in file
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """Give every number in a record."""
+    """Return every number in a record."""
     if isinstance(value, float | int):
         yield value
     elif dataclasses.is_dataclass(value):

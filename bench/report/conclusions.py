@@ -13,7 +13,7 @@ BUSY_LOAD = 0.5
 
 
 def summarise(engines: Sequence[EngineResult]) -> str:
-    """Give the result in one sentence: the fastest engine against the one with the best image."""
+    """Return the result in one sentence: the fastest engine against the one with the best image."""
     if not engines:
         return "Nothing could be measured."
     rivals = comparable(engines)
@@ -41,20 +41,20 @@ def own_engines(engines: Sequence[EngineResult]) -> list[EngineResult]:
 
 
 def comparable(engines: Sequence[EngineResult]) -> list[EngineResult]:
-    """Give the engines of the scale that most of them have: figures of two scales do not compare."""
+    """Return the engines of the scale that most of them have: figures of two scales do not compare."""
     scales = [engine.engine.scale for engine in engines]
     return [engine for engine in engines if engine.engine.scale == max(scales, key=scales.count)]
 
 
 def shared_memory(engines: Sequence[EngineResult]) -> Literal["device", "host"] | None:
-    """Give whose memory is known of all ``engines``, of the device where possible; None: they cannot be compared."""
+    """Return whose memory is known of all ``engines``, of the device where possible; None: they cannot be compared."""
     if all(engine.peak_device_memory.value for engine in engines):
         return "device"
     return "host" if all(engine.peak_host_memory.value for engine in engines) else None
 
 
 def memory_bytes(engine: EngineResult, kind: Literal["device", "host"] | None) -> int | None:
-    """Give the peak of one kind of memory; None where it is unknown."""
+    """Return the peak of one kind of memory; None where it is unknown."""
     readings = {"device": engine.peak_device_memory, "host": engine.peak_host_memory}
     return readings[kind].value if kind else None
 
@@ -92,13 +92,13 @@ def _compare(engine: EngineResult, other: EngineResult) -> LatencyRatio:
 
 
 def _clearly_faster(engine: EngineResult, other: EngineResult) -> bool:
-    """Tell whether ``engine`` was faster by more than the noise between the rounds and between two processes."""
+    """Return whether ``engine`` was faster by more than the noise between the rounds and between two processes."""
     found = _compare(engine, other)
     return found.different and found.speedup > 1
 
 
 def _pace(engine: EngineResult, other: EngineResult) -> str:
-    """Give how many times as fast as ``other`` an engine is, with the interval."""
+    """Return how many times as fast as ``other`` an engine is, with the interval."""
     found = _compare(engine, other)
     digits = 2 if found.speedup < 1.95 else 1
     between = f" ({found.interval[0]:.{digits}f} to {found.interval[1]:.{digits}f})" if found.interval else ""
@@ -123,12 +123,12 @@ def find_warnings(engines: Sequence[EngineResult], load_average: float | None, c
 
 
 def psnr(engine: EngineResult) -> float:
-    """Give an engine's PSNR to compare, to the hundredth that is shown; images without any error count as best."""
+    """Return an engine's PSNR to compare, to the hundredth that is shown; images without any error count as best."""
     return NO_ERROR_DB if engine.quality.psnr_y is None else round(engine.quality.psnr_y, 2)
 
 
 def gain_over_bicubic(report: Report, engine: EngineResult) -> float | None:
-    """Give by how many dB an engine beats bicubic upscaling; None when one of the two is infinite."""
+    """Return by how many dB an engine beats bicubic upscaling; None when one of the two is infinite."""
     bicubic = report.baseline(engine.engine.scale).psnr_y
     if bicubic is None or engine.quality.psnr_y is None:
         return None
@@ -136,7 +136,7 @@ def gain_over_bicubic(report: Report, engine: EngineResult) -> float | None:
 
 
 def by_latency(engines: Iterable[EngineResult]) -> list[EngineResult]:
-    """Give the engines from the fastest to the slowest, and after them those that are timed otherwise."""
+    """Return the engines from the fastest to the slowest, and after them those that are timed otherwise."""
     return sorted(engines, key=lambda engine: (timed_otherwise(engine) is not None, engine.latency.median_ms))
 
 
@@ -149,7 +149,7 @@ def timed_otherwise(engine: EngineResult) -> str | None:
 
 
 def best_image(engines: Iterable[EngineResult]) -> EngineResult:
-    """Give the engine with the highest PSNR; the fastest where several have it."""
+    """Return the engine with the highest PSNR; the fastest where several have it."""
     return max(engines, key=lambda engine: (psnr(engine), -engine.latency.median_ms))
 
 

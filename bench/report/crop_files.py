@@ -20,7 +20,7 @@ def present_crops(report: Report, folder: Path) -> tuple[Report, str]:
 
 
 def _is_png(path: Path) -> bool:
-    """Tell whether a file is an image of a crop, and no other file that would be shown as one."""
+    """Return whether a file is an image of a crop, and no other file that would be shown as one."""
     try:
         with path.open("rb") as stream:
             return stream.read(len(PNG_START)) == PNG_START
@@ -53,7 +53,7 @@ def _read(path: Path) -> bytes:
 
 
 def merge_crops(reports: Sequence[Report]) -> list[CropStrip]:
-    """Give every place once, with every version of it once: machines give the same images."""
+    """Return every place once, with every version of it once: machines give the same images."""
     strips: dict[tuple[object, ...], CropStrip] = {}
     for strip in (strip for report in reports for strip in report.crops):
         place = (strip.image, strip.scale, strip.box)

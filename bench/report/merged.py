@@ -47,12 +47,12 @@ def read_any(path: Path) -> Report | MergedReports:
 
 
 def reports_in(content: Report | MergedReports) -> tuple[Report, ...]:
-    """Give the reports, of which a ``report.json`` has one."""
+    """Return the reports, of which a ``report.json`` has one."""
     return content.reports if isinstance(content, MergedReports) else (content,)
 
 
 def across(reports: Sequence[Report]) -> dict[tuple[str, int], list[EngineResult | None]]:
-    """Give for each name and scale the engine of every report, None where a report does not have it."""
+    """Return for each name and scale the engine of every report, None where a report does not have it."""
     found = [{(engine.name, engine.engine.scale): engine for engine in report.engines} for report in reports]
     keys = dict.fromkeys(key for engines in found for key in engines)
     return {key: [engines.get(key) for engines in found] for key in keys}
@@ -105,7 +105,7 @@ def _listed(values: dict[str, str]) -> str:
 
 
 def run_key(report: Report) -> Hashable:
-    """Give what two reports of the same run share, and no others."""
+    """Return what two reports of the same run share, and no others."""
     return report.created, machine_label(report), tuple(engine.latency.rounds_ms for engine in report.engines)
 
 

@@ -240,5 +240,5 @@ class Report:
     """The machine that measured, where that was not the one that wrote this."""
 
     def baseline(self, scale: int) -> Quality:
-        """Give the quality of bicubic upscaling at a scale that an engine was measured at."""
+        """Return the quality of bicubic upscaling at a scale that an engine was measured at."""
         return next(baseline.quality for baseline in self.baselines if baseline.scale == scale)

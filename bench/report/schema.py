@@ -24,7 +24,7 @@ PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", dict: 
 
 
 def report_schema() -> Schema:
-    """Give the schema of ``report.json``, and that of ``reports.json`` as ``#/$defs/MergedReports``.
+    """Return the schema of ``report.json``, and that of ``reports.json`` as ``#/$defs/MergedReports``.
 
     Fields that it does not know are allowed: newer files have more.
     """
@@ -43,7 +43,7 @@ def report_schema() -> Schema:
 
 
 def _of_type(hint: Any, definitions: dict[str, Schema]) -> Schema:
-    """Give the schema of one type hint; classes that it names go into ``definitions``."""
+    """Return the schema of one type hint; classes that it names go into ``definitions``."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return {}
@@ -93,7 +93,7 @@ def _of_class(record: type, definitions: dict[str, Schema]) -> Schema:
 
 
 def _field_docstrings(record: type) -> dict[str, str]:
-    """Give the text below each field, which Python itself does not keep."""
+    """Return the text below each field, which Python itself does not keep."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(record))).body
     assert isinstance(definition, ast.ClassDef)
     texts, field = {}, None
@@ -106,7 +106,7 @@ def _field_docstrings(record: type) -> dict[str, str]:
 
 
 def schema_text() -> str:
-    """Give the text of ``docs/report.schema.json``."""
+    """Return the text of ``docs/report.schema.json``."""
     return json.dumps(report_schema(), indent=2, ensure_ascii=False) + "\n"
 
 

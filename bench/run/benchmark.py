@@ -82,7 +82,7 @@ class BenchOptions:
 
     @property
     def command(self) -> str:
-        """Give the command line that repeats the run."""
+        """Return the command line that repeats the run."""
         words = ["drc-deploy", "bench", *self.engines, "--workdir", str(self.workdir), "--out", str(self.out)]
         words += ["--data", str(self.data)] if self.data else []
         words += ["--lr-dir", self.lr_folder] if self.lr_folder else []
@@ -273,7 +273,7 @@ class _Campaign:
             self._sources[contestant.scale] = list(self._images.sources(contestant.scale))
 
     def _step_count(self) -> int:
-        """Give how often the progress bar advances when nothing fails."""
+        """Return how often the progress bar advances when nothing fails."""
         image_counts = {scale: len(sources) for scale, sources in self._sources.items()}
         scored = sum(image_counts.values()) + sum(image_counts[rival.scale] for rival in self._contest.active)
         return len(self._contest.active) * (1 + ROUNDS + STREAM_ROUNDS) + scored
@@ -293,7 +293,7 @@ class _Campaign:
         self._bicubic_rows[scale], self._bicubic_maps[scale] = rows, maps
 
     def _baseline(self, scale: int) -> Baseline:
-        """Give the baseline on the images that the engines were scored on."""
+        """Return the baseline on the images that the engines were scored on."""
         return Baseline(scale, quality.summarise(self._bicubic_rows[scale][: self._images_scored]))
 
     def _time(self, bar: Progress) -> None:
@@ -389,7 +389,7 @@ class _Campaign:
             return []
 
     def _own(self, scale: int) -> list[Contestant]:
-        """Give our engines of a scale: another program's image is that of one of them."""
+        """Return our engines of a scale: another program's image is that of one of them."""
         return [rival for rival in self._contest.active if rival.scale == scale and not rival.opened.peer]
 
     def _cut_crop(self, choice: Choice, scale: int, number: int) -> CropStrip:

@@ -137,7 +137,7 @@ class Contestant:
         self._torch = references.agreement(sha256, found)
 
     def upscale(self, image: UInt8Image) -> UInt8Image:
-        """Give the result for an image."""
+        """Return the result for an image."""
         return self.process.ask(Session.upscale, image)
 
     def score(self, pair: Pair) -> None:
@@ -161,11 +161,11 @@ class Contestant:
         return self._file.changed
 
     def stability(self, latency: Latency) -> Stability:
-        """Give the verdict on the rounds of ``latency``."""
+        """Return the verdict on the rounds of ``latency``."""
         return judge(latency, self._watch.rounds[: len(latency.rounds_ms)], settled=self._warm_up.settled)
 
     def result(self, size: tuple[int, int], board: str | None, extent: Extent) -> EngineResult:
-        """Give what was measured.
+        """Return what was measured.
 
         Args:
             size: height and width of the images that were timed.

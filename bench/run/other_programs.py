@@ -114,7 +114,7 @@ class Rivals:
             self._settings[contestant.subject.name] = contestant.process.ask(Session.settings)
 
     def result(self, contestant: Contestant, latency: Latency) -> PeerResult | None:
-        """Give what the report says beside the figures, among them ``latency``; None for our own engines."""
+        """Return what the report says beside the figures, among them ``latency``; None for our own engines."""
         entry = self._entries.get(contestant.subject.name)
         if entry is None:
             return None

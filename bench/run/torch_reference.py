@@ -52,7 +52,7 @@ class _Network:
             self.note = f"unavailable: {error.message}"
 
     def image(self, name: str, lr: UInt8Image) -> UInt8Image | None:
-        """Give the upscaled image; None where torch cannot."""
+        """Return the upscaled image; None where torch cannot."""
         if name not in self.images and self.process is not None:
             try:
                 self.images[name] = self.process.ask(Session.upscale, lr)
@@ -77,7 +77,7 @@ class TorchReferences:
         self._networks: dict[str, _Network] = {}
 
     def image(self, sha256: str, name: str, lr: UInt8Image) -> UInt8Image | None:
-        """Give what the checkpoint of this SHA-256 makes of ``lr``, the image ``name``; None where it is not known."""
+        """Return what the checkpoint of this SHA-256 makes of ``lr``, the image ``name``; None where that is unknown."""
         return self._network(sha256).image(name, lr)
 
     def agreement(self, sha256: str, found: DifferenceSum) -> TorchAgreement:

@@ -53,7 +53,7 @@ class Watch:
         self._sampler.stop()
 
     def telemetry(self) -> Telemetry:
-        """Give what was sampled, after ``stop``."""
+        """Return what was sampled, after ``stop``."""
         trace = self._sampler.trace()
         missing = self._instruments.missing | self._sampler.silent()
         unavailable = missing | missing_kinds(self._instruments.sensors, missing)
@@ -69,12 +69,12 @@ class Watch:
         )
 
     def engine(self, telemetry: Telemetry, rounds: Sequence[Round], device: str) -> EngineTelemetry:
-        """Give what ``telemetry`` says of an engine with these timed rounds."""
+        """Return what ``telemetry`` says of an engine with these timed rounds."""
         windows = [self._window(timed.start_s, timed.end_s) for timed in rounds]
         return summarise_engine(
             telemetry, windows, sum(len(timed.samples_ms) * timed.calls for timed in rounds), device
         )
 
     def _window(self, start_s: float, end_s: float) -> Window:
-        """Give two readings of the clock as a window of the trace."""
+        """Return two readings of the clock as a window of the trace."""
         return round(start_s - self._sampler.zero_s, DIGITS), round(end_s - self._sampler.zero_s, DIGITS)

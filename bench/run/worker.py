@@ -93,7 +93,7 @@ class Session:
             self._load_ms = (time.perf_counter_ns() - start) / 1e6
 
     def describe(self) -> Opened:
-        """Tell what was loaded."""
+        """Return what was loaded."""
         peer = _as_peer(self._engine) is not None
         return Opened(self._engine.info, self._engine.device, self._load_ms, peer)
 
@@ -133,15 +133,15 @@ class Session:
         return self._timer.stream(min_seconds), self._engine.backend.workers
 
     def seam(self, image: UInt8Image) -> SeamError:
-        """Tell what tiles change in an image."""
+        """Return what tiles change in an image."""
         return measure_seam(self._engine.backend, image)
 
     def upscale(self, image: UInt8Image) -> UInt8Image:
-        """Give the result for an image."""
+        """Return the result for an image."""
         return self._engine(image)
 
     def settings(self) -> dict[str, str]:
-        """Tell how another program is set; nothing for our own engines."""
+        """Return how another program is set; nothing for our own engines."""
         peer = _as_peer(self._engine)
         return peer.settings if peer is not None else {}
 
@@ -252,7 +252,7 @@ def _serve(connection: Connection, open_engine: OpenEngine) -> None:
 
 
 def _attempt(action: Callable[[], Any]) -> tuple[Any, DrcDeployError | None]:
-    """Give the result of ``action``, or the error that travels to the parent instead."""
+    """Return the result of ``action``, or the error that travels to the parent instead."""
     try:
         return action(), None
     except DrcDeployError as error:

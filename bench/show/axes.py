@@ -19,12 +19,12 @@ class Axis:
     logarithmic: bool = False
 
     def position(self, value: float) -> float:
-        """Give where ``value`` lies."""
+        """Return where ``value`` lies."""
         low, high = self._scale(self.low), self._scale(self.high)
         return self.start + (self._scale(value) - low) / (high - low) * (self.stop - self.start)
 
     def ticks(self) -> list[float]:
-        """Give about five round values within the axis."""
+        """Return about five round values within the axis."""
         return _log_ticks(self.low, self.high) if self.logarithmic else _linear_ticks(self.low, self.high)
 
     def _scale(self, value: float) -> float:
@@ -32,7 +32,7 @@ class Axis:
 
 
 def fit_axis(values: Sequence[float], start: float, stop: float, *, may_be_log: bool = False) -> Axis:
-    """Give an axis that holds all ``values`` with some air on both sides."""
+    """Return an axis that holds all ``values`` with some air on both sides."""
     low, high = min(values), max(values)
     if may_be_log and low > 0 and high / low > LOG_FROM_RATIO:
         return Axis(low / 1.3, high * 1.3, start, stop, logarithmic=True)
@@ -47,7 +47,7 @@ def _linear_ticks(low: float, high: float) -> list[float]:
 
 
 def _round_step(rough: float) -> float:
-    """Give 1, 2 or 5 times a power of ten, at least ``rough``."""
+    """Return 1, 2 or 5 times a power of ten, at least ``rough``."""
     power = 10.0 ** math.floor(math.log10(rough))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
 

@@ -16,7 +16,7 @@ HEADINGS = ("engine", "ms", "times as long", "verdict", "host MiB", "device MiB"
 
 
 def comparison_text(comparison: ReportComparison, crossings: Sequence[Crossing]) -> str:
-    """Give the sentence, the table, what else differed, and which limits do not hold."""
+    """Return the sentence, the table, what else differed, and which limits do not hold."""
     rows = [_cells(engine) for engine in comparison.engines]
     kept = [column for column in range(len(HEADINGS)) if any(row[column] for row in rows)]
     parts = [
@@ -51,7 +51,7 @@ def _name(engine: EngineChange) -> str:
 
 
 def _change(change: Change, text: Callable[[float], str]) -> str:
-    """Give a figure before and after, or nothing where no report has it."""
+    """Return a figure before and after, or nothing where no report has it."""
     if change.before is None and change.after is None:
         return ""
     return " -> ".join("n/a" if value is None else text(value) for value in (change.before, change.after))

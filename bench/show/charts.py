@@ -122,7 +122,7 @@ def _band(band: Band, x: Axis, top: float, width: int) -> list[str]:
 
 
 def heading(band: Band, width_px: float) -> str:
-    """Give number and name of an engine as text of at most ``width_px``, the middle left out where it is too long."""
+    """Return number and name of an engine as text of at most ``width_px``, the middle left out where it is too long."""
     name, longest = band.label, int(width_px / NAME_CHARACTER_PX) - len(band.mark) - 2
     if len(name) > longest:
         name = f"{name[: longest // 2]}…{name[-(longest - longest // 2 - 1) :]}"
@@ -207,7 +207,7 @@ def _badge(point: Point, spot: tuple[float, float], disc: tuple[float, float, fl
 
 
 def svg(width: int, height: int, description: str, parts: Sequence[str]) -> str:
-    """Give a drawing; ``description`` says the same in words, to those who do not see it."""
+    """Return a drawing; ``description`` says the same in words, to those who do not see it."""
     kind = "narrow" if width < NARROW_BELOW_PX else "wide"
     return (
         f'<svg class="{kind}" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '

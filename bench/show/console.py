@@ -21,7 +21,7 @@ ENERGY_HEADING = "J/image"
 
 
 def evaluation_table(evaluation: Evaluation) -> str:
-    """Give a row per image and the mean."""
+    """Return a row per image and the mean."""
     table = Table(title=f"{evaluation.model} x{evaluation.scale} on {evaluation.data} ({evaluation.lr_folder})")
     table.add_column("image")
     table.add_column("PSNR-Y dB", justify="right")
@@ -34,7 +34,7 @@ def evaluation_table(evaluation: Evaluation) -> str:
 
 
 def report_table(report: Report) -> str:
-    """Give the summary, a row per engine, what was left out and why, and the warnings."""
+    """Return the summary, a row per engine, what was left out and why, and the warnings."""
     settings = report.settings
     table = Table(title=f"{settings.width}x{settings.height} input, {report.machine.cpu or report.machine.system}")
     table.add_column("engine", overflow="fold")

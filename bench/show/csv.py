@@ -65,7 +65,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_text(reports: Sequence[Report]) -> str:
-    """Give the table with its head, the engines of each report from the fastest to the slowest, then those left out."""
+    """Return the table with its head: the engines of each report, fastest first, then those left out."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
@@ -145,7 +145,7 @@ def _left_out_row(left_out: NotMeasured) -> Row:
 
 
 def _cell(value: Cell) -> Cell:
-    """Give what is written: nothing for None, and no text that a spreadsheet would run as a formula."""
+    """Return what is written: nothing for None, and no text that a spreadsheet would run as a formula."""
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str):

@@ -17,17 +17,17 @@ _PLAIN_CODE = re.compile(r"[^`|\\]*[^`|\\ ][^`|\\]*")
 
 
 def one_line(text: str) -> str:
-    """Give text without line breaks and what cannot be shown: the name of a file may hold any character."""
+    """Return text without line breaks and what cannot be shown: the name of a file may hold any character."""
     return "".join("\ufffd" if category(character) in {"Cc", "Cs", "Zl", "Zp"} else character for character in text)
 
 
 def prose(text: str) -> str:
-    """Give text that Markdown shows as it is, also in a cell of a table."""
+    """Return text that Markdown shows as it is, also in a cell of a table."""
     return _SPECIAL.sub(lambda found: f"&#{ord(found[0])};", one_line(text))
 
 
 def code(text: str) -> str:
-    """Give a name as code, so that nothing in it is markup, a link or a mention, also in a cell of a table."""
+    """Return a name as code, so that nothing in it is markup, a link or a mention, also in a cell of a table."""
     text = one_line(text)
     if _PLAIN_CODE.fullmatch(text):
         return f"`{text}`"
@@ -35,7 +35,7 @@ def code(text: str) -> str:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Give a table with the first column on the left and the others, which are numbers, on the right.
+    """Return a table with the first column on the left and the others, which are numbers, on the right.
 
     Cells are Markdown: pass what may hold special characters through ``prose`` or ``code``.
     """
@@ -54,7 +54,7 @@ Column = Callable[[Report, EngineResult], str]
 
 
 def markdown_text(reports: Sequence[Report]) -> str:
-    """Give for each report its sentence, its table, its machine, and what was left out or is uncertain."""
+    """Return for each report its sentence, its table, its machine, and what was left out or is uncertain."""
     parts = [_report(report, label) for label, report in zip(machine_labels(reports), reports, strict=True)]
     return "\n\n".join(parts) + "\n"
 

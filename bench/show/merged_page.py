@@ -21,7 +21,7 @@ Fact = Callable[[Report], str]
 
 
 def render_merged_page(merged: MergedReports, folder: Path) -> str:
-    """Give the page as text; the crops lie in ``folder``.
+    """Return the page as text; the crops lie in ``folder``.
 
     Raises:
         ArtefactError: a crop is missing.
@@ -44,7 +44,7 @@ def render_merged_page(merged: MergedReports, folder: Path) -> str:
 
 
 def _all_engines(reports: Sequence[Report]) -> tuple[EngineResult, ...]:
-    """Give one engine of each name, from the fastest to the slowest: their places number them on the page."""
+    """Return one engine of each name, from the fastest to the slowest: their places number them on the page."""
     names: dict[str, EngineResult] = {}
     for engine in by_latency(engine for report in reports for engine in report.engines):
         names.setdefault(engine.name, engine)

@@ -38,7 +38,7 @@ def write_page(report: Report, folder: Path) -> Path:
 
 
 def render_page(report: Report, folder: Path) -> str:
-    """Give the page as text."""
+    """Return the page as text."""
     engines = by_latency(report.engines)
     sections = [pareto_section(report, scale) for scale in sorted({engine.engine.scale for engine in engines})]
     sections += [table_section(report), measured_section(report), crop_section(report, folder)]
@@ -70,6 +70,6 @@ def _warnings(warnings: Sequence[str]) -> str:
 
 
 def _contents(sections: Sequence[str]) -> str:
-    """Give links to the sections that are there."""
+    """Return links to the sections that are there."""
     links = "".join(f'<a href="#{match[1]}">{match[2]}</a>' for text in sections if (match := HEADING.match(text)))
     return f'<nav aria-label="Sections">{links}</nav>'

@@ -24,18 +24,18 @@ WIDE_PX, NARROW_PX = 1020, 340
 
 
 def chip(index: int) -> str:
-    """Give the coloured number of an engine; ``index`` is its place by latency."""
+    """Return the coloured number of an engine; ``index`` is its place by latency."""
     return f'<span class="chip e{index % COLOURS}">{index + 1}</span>'
 
 
 def signed(difference_db: float) -> str:
-    """Give a difference in dB in the colour of its sign."""
+    """Return a difference in dB in the colour of its sign."""
     kind = "good" if difference_db >= 0 else "bad"
     return f'<span class="{kind}">{difference_db:+.2f}</span>'
 
 
 def cards(report: Report) -> str:
-    """Give the three or four figures to remember."""
+    """Return the three or four figures to remember."""
     engines = own_engines(report.engines)
     if not engines:
         return ""
@@ -53,7 +53,7 @@ def cards(report: Report) -> str:
 
 
 def _throughput(engines: Sequence[EngineResult]) -> tuple[str, str, str]:
-    """Give the card of the largest throughput of a stream; of single images where no stream was measured."""
+    """Return the card of the largest throughput of a stream; of single images where no stream was measured."""
     streams = {engine.name: engine.measurement.throughput for engine in engines if engine.measurement}
     if streams:
         name, stream = max(streams.items(), key=lambda item: item[1].images_per_second)
@@ -67,7 +67,7 @@ def _card(title: str, figure: str, engine: str) -> str:
 
 
 def table_section(report: Report) -> str:
-    """Give every figure, and below the table why some are missing; nothing where nothing was measured."""
+    """Return every figure, and below the table why some are missing; nothing where nothing was measured."""
     if not report.engines:
         return ""
     headings = ("engine", "median ms", "p90", "p99", "images/s", "host MiB", "device MiB", "PSNR-Y", "gain", "SSIM-Y")
@@ -138,7 +138,7 @@ def _baseline_row(baseline: Baseline) -> str:
 
 
 def _missing(engines: Iterable[EngineResult]) -> list[str]:
-    """Give for each figure that is missing one reason, that of the fastest engine without it."""
+    """Return for each figure that is missing one reason, that of the fastest engine without it."""
     reasons: dict[str, str] = {}
     for engine in engines:
         unavailable = engine.latency.unavailable
@@ -171,7 +171,7 @@ def machine_facts(report: Report) -> dict[str, str]:
 
 
 def method_facts(report: Report) -> dict[str, str]:
-    """Tell how it was measured."""
+    """Return how it was measured."""
     settings = report.settings
     threads = f"{settings.threads} a process" if settings.threads else "each library's own choice"
     facts = {
@@ -203,7 +203,7 @@ def _notes(readings: Iterable[Reading]) -> str:
 
 
 def definitions(facts: dict[str, str]) -> str:
-    """Give terms and texts as a list, nothing if it is empty; a term without a text is left out."""
+    """Return terms and texts as a list, nothing if it is empty; a term without a text is left out."""
     rows = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>" for term, text in facts.items() if text)
     return f"<dl>{rows}</dl>" if rows else ""
 

@@ -88,7 +88,7 @@ def _publish_again(path: Path, content: Report | MergedReports, out: Path | None
 
 
 def _holds(path: Path, content: Report | MergedReports) -> bool:
-    """Tell whether a file holds the same runs."""
+    """Return whether a file holds the same runs."""
     try:
         there = reports_in(read_any(path))
     except ArtefactError:
@@ -115,7 +115,7 @@ def _merge(found: Sequence[tuple[Path, Report]], folder: Path) -> Published:
 
 
 def _present(path: Path, reports: Sequence[Report]) -> tuple[list[Report], list[str]]:
-    """Give the reports without the crops that are gone, and what to say of those."""
+    """Return the reports without the crops that are gone, and what to say of those."""
     kept = [present_crops(report, path.parent) for report in reports]
     return [report for report, _ in kept], [f"{path}: {note}" for _, note in kept if note]
 

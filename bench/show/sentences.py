@@ -10,7 +10,7 @@ from drc_deploy.bench.report.records import EngineResult, Report
 
 
 def peer_lines(engines: Sequence[EngineResult]) -> list[str]:
-    """Give a line per peer: its time as a part of that of our engine, how near its output is, how it was set."""
+    """Return a line per peer: its time as a part of that of our engine, how near its output is, how it was set."""
     ours = {engine.name: engine for engine in engines}
     return [_line(engine, ours.get(engine.peer.of)) for engine in engines if engine.peer is not None]
 
@@ -30,7 +30,7 @@ def _line(engine: EngineResult, ours: EngineResult | None) -> str:
 
 
 def measured_lines(report: Report) -> list[str]:
-    """Give one line for each engine, and one for each comparison."""
+    """Return one line for each engine, and one for each comparison."""
     measured = [(engine.name, engine.measurement) for engine in report.engines if engine.measurement is not None]
     lines = [f"{name}: {'; '.join(_parts(found))}." for name, found in measured]
     return [*lines, *map(comparison_text, report.comparisons)]
@@ -58,7 +58,7 @@ def _parts(found: Measurement) -> Iterable[str]:
 
 
 def host_share_text(network: EngineOnly) -> tuple[str, str]:
-    """Give the host's share, and what belongs beside it: 19% with 12 to 27%, or the interval alone where 0 is in it."""
+    """Return the host's share and its interval: 19% with 12 to 27%, or the interval alone where 0 is in it."""
     share, interval = f"{network.host_share:.0%}", network.host_share_interval
     if interval is None:
         return share, "too few rounds for an interval"
@@ -68,7 +68,7 @@ def host_share_text(network: EngineOnly) -> tuple[str, str]:
 
 
 def difference_text(difference: ImageDifference | None, note: str) -> str:
-    """Give a difference in dB; ``note`` where there is none."""
+    """Return a difference in dB; ``note`` where there is none."""
     if difference is None:
         return note
     return "none at all" if difference.psnr_db is None else f"{difference.psnr_db:.1f} dB"

@@ -36,7 +36,7 @@ def ask_torch() -> Halves:
 
 
 def find_halves() -> Halves:
-    """Give those of the device that `upscale` would take."""
+    """Return those of the device that `upscale` would take."""
     try:
         import torch
 

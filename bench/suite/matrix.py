@@ -114,7 +114,7 @@ def _tiles_left_out(size: tuple[int, int], halves: Halves) -> Iterator[LeftOut]:
 
 
 def _cases(file: EngineFile, size: tuple[int, int], cpu_too: bool, halves: Halves) -> Iterator[PlannedCase]:
-    """Give the cases of one file, first the one that `upscale` would take."""
+    """Return the cases of one file, first the one that `upscale` would take."""
     tiles = [side for side in TILES_PX if side < max(size)] if file.any_size else []
     onnx = file.subject.path.suffix == ".onnx"
     for tile in (None, *tiles):
@@ -153,7 +153,7 @@ def _named(planned: PlannedCase, group: str) -> PlannedCase:
 
 
 def plan_text(matrix: Matrix) -> str:
-    """Give the plan in lines."""
+    """Return the plan in lines."""
     count = sum(map(len, matrix.groups))
     lines = [f"{count} cases in {len(matrix.groups)} groups; the cases of a group take turns:"]
     for group in matrix.groups:

@@ -117,7 +117,7 @@ class MatrixSuite:
             self._warnings.append(f"What was measured could not be kept for a later run: {error.message}")
 
     def _joined(self, done: Sequence[Report]) -> Report:
-        """Give one report of several groups."""
+        """Return one report of several groups."""
         groups = self.matrix.groups
         waiting = [planned.subject.name for group in groups[len(done) :] for planned in group]
         names = [group[0].case.group for group in groups]
@@ -190,7 +190,7 @@ def _read_files(subjects: Sequence[Subject]) -> tuple[list[EngineFile], list[Not
 
 
 def _has_other_provider() -> bool:
-    """Tell whether ONNX Runtime would compute with something else than its CPU provider."""
+    """Return whether ONNX Runtime would compute with something else than its CPU provider."""
     try:
         available = set(import_onnxruntime().get_available_providers())
     except MissingDependencyError:

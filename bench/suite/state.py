@@ -30,7 +30,7 @@ class State:
         self._folder = out / FOLDER
 
     def kept(self, key: str) -> Report | None:
-        """Give the report of a group that was measured; None where there is none, or it cannot be read."""
+        """Return the report of a group that was measured; None where there is none, or it cannot be read."""
         path = self._path(key)
         try:
             return read_report(path) if path.is_file() else None
@@ -54,7 +54,7 @@ class State:
 
 
 def group_key(cases: Sequence[PlannedCase], options: BenchOptions, machine: Machine) -> str:
-    """Give what stands for everything that the figures of a group depend on, as 64 hexadecimal digits."""
+    """Return what stands for everything that the figures of a group depend on, as 64 hexadecimal digits."""
     fixed = {name: value for name, value in dataclasses.asdict(machine).items() if name not in _CHANGING}
     parts = {
         "version": __version__,
@@ -69,7 +69,7 @@ def group_key(cases: Sequence[PlannedCase], options: BenchOptions, machine: Mach
 
 
 def _image_files(data: Path | None) -> list[tuple[str, int, int]]:
-    """Give the files in the folders of ``data`` with size and time of change."""
+    """Return the files in the folders of ``data`` with size and time of change."""
     if data is None:
         return []
     files = sorted(path for path in data.glob("*/*") if path.is_file())

@@ -38,7 +38,7 @@ class BenchCommand(click.Command):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Give the context of the command that is meant."""
+        """Return the context of the command that is meant."""
         about_reports = any(word.endswith(".json") or word in ("-h", "--help") for word in args[1:])
         if args[:1] == [bench_compare.NAME] and about_reports:
             compare = bench_compare.command

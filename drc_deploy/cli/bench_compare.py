@@ -26,7 +26,7 @@ NAME = "compare"
 @click.option("--force", is_flag=True, help="Compare although the machines, settings or images differ.")
 @options.json_option
 def command(before: Path, after: Path, limits: tuple[str, ...], force: bool, as_json: bool) -> None:
-    """Tell what changed from one report.json to another, engine by engine, as a table in Markdown.
+    """Return what changed from one report.json to another, engine by engine, as a table in Markdown.
 
     Engines are matched by name, and by checkpoint, precision and device where names differ. Reports of different
     machines, settings or images are refused; versions of programs may differ and are listed.

@@ -153,7 +153,7 @@ def _widths_of(result: Path) -> WidthsFile:
 
 
 def _table(manifest: dict[str, Any]) -> str:
-    """Tell what each stage took and made."""
+    """Return what each stage took and made."""
     before = manifest["before"]
     sets = list(before["psnr_y"])
     lines = [

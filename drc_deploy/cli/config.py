@@ -30,7 +30,7 @@ COMMAND_LINE_ONLY = frozenset({"config", "force", "json", "restart"})
 
 
 def recipe_names() -> list[str]:
-    """Give the names of the recipes that ship with the package."""
+    """Return the names of the recipes that ship with the package."""
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
@@ -57,7 +57,7 @@ config_option = click.option(
 
 
 def resolved_config(ctx: click.Context) -> dict[str, Any]:
-    """Give the final value of every option under its long name, ready for TOML.
+    """Return the final value of every option under its long name, ready for TOML.
 
     Paths are absolute; repeated options are lists; options without a value, those of ``COMMAND_LINE_ONLY`` and
     arguments are left out.
@@ -67,7 +67,7 @@ def resolved_config(ctx: click.Context) -> dict[str, Any]:
 
 
 def config_text(ctx: click.Context) -> str:
-    """Give the final value of every option as TOML, so that ``--config`` with a file of it repeats the run.
+    """Return the final value of every option as TOML, so that ``--config`` with a file of it repeats the run.
 
     Raises:
         UsageError: an option holds a file name that is not UTF-8, which no TOML can hold.
@@ -84,7 +84,7 @@ def config_text(ctx: click.Context) -> str:
 
 
 def _options(command: click.Command) -> dict[str, click.Option]:
-    """Give the options that a file may set, by their long names."""
+    """Return the options that a file may set, by their long names."""
     options = {}
     for parameter in command.params:
         long = [name[2:] for name in parameter.opts if name.startswith("--")]
@@ -171,7 +171,7 @@ def _close(name: str, options: Iterable[str]) -> str:
 
 
 def _check_value(value: Any, option: click.Option, ctx: click.Context, folder: Path) -> Any:
-    """Give a value as click takes it from the command line, after click has found it right."""
+    """Return a value as click takes it from the command line, after click has found it right."""
     if option.is_flag:
         if not isinstance(value, bool):
             raise click.BadParameter("write true or false, without quotes.")
@@ -186,7 +186,7 @@ def _check_value(value: Any, option: click.Option, ctx: click.Context, folder: P
 
 
 def _typed(value: Any, option: click.Option, folder: Path) -> str:
-    """Give a scalar as it is typed; left as a number, click would cut 2.5 steps down to 2."""
+    """Return a scalar as it is typed; left as a number, click would cut 2.5 steps down to 2."""
     if not isinstance(value, bool | int | float | str) or "\0" in str(value):
         raise click.BadParameter("write text, a number, true or false.")
     text = value if isinstance(value, str) else str(value).lower()

@@ -18,7 +18,7 @@ Facts = dict[str, Any]
 
 
 def describe_file(path: Path) -> Facts:
-    """Give all that is known about a checkpoint, widths file, ONNX, plan or report.
+    """Return all that is known about a checkpoint, widths file, ONNX, plan or report.
 
     Raises:
         ArtefactError: the file is damaged, or of a kind that this program does not make.
@@ -73,7 +73,7 @@ def _describe_onnx(path: Path) -> Facts:
 
 
 def _describe_plan(path: Path) -> Facts:
-    """Tell what the sidecar says and whether it belongs to this plan; the plan itself is never loaded."""
+    """Return what the sidecar says and whether it belongs to this plan; the plan itself is never loaded."""
     sidecar = read_sidecar(path)
     if path.stat().st_size == 0:
         raise ArtefactError(f"{path} is empty.", "Export it again.")
@@ -127,7 +127,7 @@ DESCRIBERS: dict[str, Callable[[Path], Facts]] = {
 
 
 def facts_text(facts: Facts, indent: str = "") -> str:
-    """Give facts as lines, nested ones further in."""
+    """Return facts as lines, nested ones further in."""
     width = max((len(name) for name in facts), default=0)
     lines = []
     for name, value in facts.items():

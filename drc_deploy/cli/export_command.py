@@ -103,7 +103,7 @@ def _build_plan(request: ExportRequest, *, as_json: bool) -> None:
 
 
 def newest_checkpoint(workdir: Path) -> Path:
-    """Give the checkpoint in ``workdir`` that was written last.
+    """Return the checkpoint in ``workdir`` that was written last.
 
     Raises:
         ArtefactError: there is none.

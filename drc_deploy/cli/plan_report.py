@@ -51,7 +51,7 @@ def way_to_plan(onnx: str, precision: Precision) -> str:
 
 
 def as_json(result: "PlanResult") -> dict[str, Any]:
-    """Give the report of a plan that was built of an ONNX file."""
+    """Return the report of a plan that was built of an ONNX file."""
     return {
         "onnx": str(result.onnx),
         "plan": str(result.plan),
@@ -61,7 +61,7 @@ def as_json(result: "PlanResult") -> dict[str, Any]:
 
 
 def as_text(result: "PlanResult") -> str:
-    """Give the same for a terminal."""
+    """Return the same for a terminal."""
     checks = result.sidecar.verification
     text = lines(result.plan, result.sidecar, result.plan_history)
     if engine := checks["engine"]:

@@ -36,13 +36,13 @@ def command(references: tuple[str, ...], output: Path | None, workdir: Path, as_
 
 
 def _names(folders: list[Path]) -> list[str]:
-    """Give short names, or paths where short ones are equal."""
+    """Return short names, or paths where short ones are equal."""
     short = [folder.stem for folder in folders]
     return [name if short.count(name) == 1 else str(folder) for name, folder in zip(short, folders, strict=True)]
 
 
 def _facts(entries: "Entries") -> dict[str, Any]:
-    """Give how far a run is, and its best validation."""
+    """Return how far a run is, and its best validation."""
     from drc_deploy.train.loop.curves import Curve
 
     loss, psnr = Curve.of(entries, "train", "loss"), Curve.of(entries, "validation", "psnr")

@@ -58,7 +58,7 @@ class Bound:
     latency_table: Path | None
 
     def read_latency(self, model: str, scale: int) -> "LatencyTable | None":
-        """Give the table that a bound on latency counts in.
+        """Return the table that a bound on latency counts in.
 
         Raises:
             UsageError: a latency is to be bounded without a table, or the table is given for another target.
@@ -75,7 +75,7 @@ class Bound:
 
 
 def bound_options(default_target: Target = "channels") -> Callable[[Command], Command]:
-    """Give a decorator that adds the options of ``Bound`` and hands them to the command as ``bound``."""
+    """Return a decorator that adds the options of ``Bound`` and hands them to the command as ``bound``."""
     options = (
         click.option(
             "--target",

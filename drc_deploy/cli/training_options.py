@@ -37,7 +37,7 @@ class Sampling:
     restart: bool
 
     def with_patch(self, patch: int) -> "Sampling":
-        """Give the same sampling with patches of another size."""
+        """Return the same sampling with patches of another size."""
         return dataclasses.replace(self, patch=patch)
 
     def read_photographs(self, scale: int) -> "Photographs":
@@ -68,7 +68,7 @@ class Loop:
     """Fields of ``Supervision`` beside the validator and restarting."""
 
     def train_options(self, sampling: Sampling) -> "TrainOptions":
-        """Give the options of the loop, checked."""
+        """Return the options of the loop, checked."""
         from drc_deploy.train.loop.run_options import TrainOptions
 
         return TrainOptions(batch=sampling.batch, patch=sampling.patch, seed=sampling.seed, **self.choices)

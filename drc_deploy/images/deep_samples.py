@@ -28,7 +28,7 @@ _PNG_HEADER = struct.Struct(">8x8xIIBB")
 
 
 def has_16_bits(image: Image.Image, stream: BinaryIO, name: str) -> bool:
-    """Tell whether an opened file has 16 bits a sample; ``name`` is what messages call it.
+    """Return whether an opened file has 16 bits a sample; ``name`` is what messages call it.
 
     Raises:
         ImageError: its samples would have to be rounded, or cannot be decoded.
@@ -61,7 +61,7 @@ def _tiff_bits(tags: Any, name: str) -> int:
 
 
 def _png_header(stream: BinaryIO) -> tuple[int, int]:
-    """Give bits per sample and colour type of a PNG."""
+    """Return bits per sample and colour type of a PNG."""
     stream.seek(0)
     _, _, bits, colour_type = _PNG_HEADER.unpack(stream.read(_PNG_HEADER.size))
     return bits, colour_type

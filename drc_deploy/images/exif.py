@@ -53,7 +53,7 @@ def upright_exif(exif: bytes, width: int, height: int) -> bytes | None:
 
 
 def orientation_of(image: Image.Image) -> Any:
-    """Give what the EXIF of an image file says about how it is turned; 1, upright, where it is damaged or silent."""
+    """Return what the EXIF of an image file says about how it is turned; 1, upright, where it is damaged or silent."""
     try:
         return image.getexif().get(ORIENTATION_TAG, 1)
     except Exception:  # Pillow meets damage here only, and fails in every way
@@ -61,7 +61,7 @@ def orientation_of(image: Image.Image) -> Any:
 
 
 def exif_of_tiff(image: Image.Image) -> bytes | None:
-    """Give as EXIF what a TIFF file tells about its photograph, without how its pixels are stored.
+    """Return as EXIF what a TIFF file tells about its photograph, without how its pixels are stored.
 
     None where it tells nothing, or holds values of a type that their fields cannot have.
     """
@@ -83,7 +83,7 @@ def _exif_of_tiff(image: Image.Image) -> bytes | None:
 
 
 def descriptive_fields(exif: bytes) -> dict[int, str]:
-    """Give tag and ASCII text of the fields that describe a photograph; nothing where ``exif`` is damaged."""
+    """Return tag and ASCII text of the fields that describe a photograph; nothing where ``exif`` is damaged."""
     data, order = bytearray(exif), _BYTE_ORDERS.get(exif[:4])
     if order is None:
         return {}
@@ -101,20 +101,20 @@ def descriptive_fields(exif: bytes) -> dict[int, str]:
 
 
 def _pointers(data: bytearray, order: str, directory: int) -> Iterator[int]:
-    """Give where the directory for EXIF lies that ``directory`` points to, if it does."""
+    """Return where the directory for EXIF lies that ``directory`` points to, if it does."""
     for position, tag in _entries(data, order, directory):
         if tag == _EXIF_IFD_TAG:
             yield struct.unpack_from(f"{order}I", data, position + 8)[0]
 
 
 def _entries(data: bytearray, order: str, directory: int) -> Iterator[tuple[int, int]]:
-    """Give position and tag of every field of a directory: tag, type, count and value in 12 bytes."""
+    """Return position and tag of every field of a directory: tag, type, count and value in 12 bytes."""
     for position in range(directory + 2, _end(data, order, directory), 12):
         yield position, struct.unpack_from(f"{order}H", data, position)[0]
 
 
 def _end(data: bytearray, order: str, directory: int) -> int:
-    """Give where the fields of a directory end and the offset of the next directory stands."""
+    """Return where the fields of a directory end and the offset of the next directory stands."""
     (count,) = struct.unpack_from(f"{order}H", data, directory)
     return int(directory + 2 + 12 * count)
 

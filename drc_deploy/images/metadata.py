@@ -26,7 +26,7 @@ class Metadata:
     """EXIF as a TIFF structure, of at most 4 GiB; the image is upright whatever it says until ``for_size``."""
 
     def for_size(self, width: int, height: int) -> "Metadata":
-        """Give the metadata of an upright image of ``width`` x ``height`` pixels; a damaged EXIF is left out."""
+        """Return the metadata of an upright image of ``width`` x ``height`` pixels; a damaged EXIF is left out."""
         return dataclasses.replace(self, exif=self.exif and upright_exif(self.exif, width, height))
 
 
@@ -37,7 +37,7 @@ def metadata_of(image: Image.Image, orientation: int) -> Metadata:
 
 
 def _profile(image: Image.Image) -> bytes | None:
-    """Give the colour profile if it describes the pixels: a viewer would show others in false colours, or refuse."""
+    """Return the colour profile if it describes the pixels: a viewer would show others in false colours, or refuse."""
     profile: bytes = image.info.get("icc_profile") or b""
     spaces = (b"GRAY", b"RGB ") if image.mode in GREY_MODES else (b"RGB ",)
     size, space, signature = profile[:4], profile[16:20], profile[36:40]

@@ -53,7 +53,7 @@ class Picture:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Give the image files in ``folder`` and below, by suffix, without hidden ones, sorted.
+    """Return the image files in ``folder`` and below, by suffix, without hidden ones, sorted.
 
     Raises:
         ImageError: one of the folders may not be read.
@@ -69,7 +69,7 @@ def _refuse_closed(error: OSError) -> None:
 
 
 def is_image_file(path: Path) -> bool:
-    """Tell whether a file has the suffix of an image and is not hidden."""
+    """Return whether a file has the suffix of an image and is not hidden."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
@@ -82,7 +82,7 @@ def limit_pixels(count: int) -> None:
 
 
 def pixel_count(path: Path) -> int:
-    """Give how many pixels an image file says it has; 0 when it does not say, which reading it will explain."""
+    """Return how many pixels an image file says it has; 0 when it does not say, which reading it will explain."""
     return _from_header(path, lambda image, _: image.width * image.height)
 
 

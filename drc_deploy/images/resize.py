@@ -46,7 +46,7 @@ def _round_to_uint8(values: NDArray[np.float64]) -> NDArray[np.uint8]:
 # Both axes and two levels of two sizes, upright and lying: more would cost 80 MiB for each further size of photograph.
 @lru_cache(maxsize=8)
 def _weights(length_in: int, length_out: int) -> NDArray[np.float64]:
-    """Give the (length_out, length_in) matrix of one resizing pass."""
+    """Return the (length_out, length_in) matrix of one resizing pass."""
     scale = length_out / length_in
     stretch = max(1.0, 1.0 / scale)
     centres = (np.arange(length_out) + 0.5) / scale - 0.5

@@ -148,7 +148,7 @@ def write_png(stream: BinaryIO, strips: Iterable[NDArray[Any]], layout: Layout, 
 
 
 def _joined(strips: Iterable[NDArray[Any]], layout: Layout) -> NDArray[Any]:
-    """Give the whole image, of which no second copy is made.
+    """Return the whole image, of which no second copy is made.
 
     Raises:
         ValueError: more or fewer rows come than the layout has.

@@ -175,11 +175,11 @@ class DRN(SRNetwork):
         )
 
     def forward(self, lr: Tensor) -> list[Tensor]:
-        """Give phases + 1 images, coarse to fine; see ``SRNetwork.forward``."""
+        """Return phases + 1 images, coarse to fine; see ``SRNetwork.forward``."""
         return self.images(self._decode(lr))
 
     def upscale(self, lr: Tensor) -> Tensor:
-        """Give only the finest image, without computing the others."""
+        """Return only the finest image, without computing the others."""
         return self._image(self.phases, self._decode(lr).x)
 
     def _decode(self, lr: Tensor) -> "_Alive":
@@ -190,7 +190,7 @@ class DRN(SRNetwork):
         return state
 
     def steps(self) -> list[Step]:
-        """Give one step per block; see ``SRNetwork.steps``."""
+        """Return one step per block; see ``SRNetwork.steps``."""
         steps = [Step("head", self._enter)]
         steps += [Step(f"down.{p}", partial(self._halve, p)) for p in range(self.phases)]
         for s, stage in enumerate(self.up_blocks):

@@ -74,7 +74,7 @@ class SRNetwork(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, lr: Tensor) -> list[Tensor]:
-        """Give the image at every scale, coarse to fine.
+        """Return the image at every scale, coarse to fine.
 
         Args:
             lr: (N, 3, H, W) float32 in [0, 255].
@@ -85,7 +85,7 @@ class SRNetwork(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def upscale(self, lr: Tensor) -> Tensor:
-        """Give only the finest image: (N, 3, scale*H, scale*W) float32, unclamped."""
+        """Return only the finest image: (N, 3, scale*H, scale*W) float32, unclamped."""
 
     @abc.abstractmethod
     def build_duals(self, design: DualDesign = "progressive") -> nn.ModuleList:
@@ -95,7 +95,7 @@ class SRNetwork(nn.Module, abc.ABC):
         """
 
     def steps(self) -> Sequence[Step]:
-        """Give the forward pass piece by piece, so that work on one layer need not repeat what lies before it.
+        """Return the forward pass piece by piece, so that work on one layer need not repeat what lies before it.
 
         The first step takes the argument of ``forward``, each next one what the one before gave, and ``images`` what
         the last one gave. A network that does not say otherwise is one single step.
@@ -123,7 +123,7 @@ class SRNetwork(nn.Module, abc.ABC):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def convolution(self, name: str) -> nn.Conv2d:
-        """Give the convolution of that module name."""
+        """Return the convolution of that module name."""
         module = self.get_submodule(name)
         assert isinstance(module, nn.Conv2d)
         return module
@@ -150,14 +150,14 @@ class SRNetwork(nn.Module, abc.ABC):
                 self.get_submodule(name).register_forward_pre_hook(_cast_to_weight)
 
     def weighted_layers(self) -> list[str]:
-        """Give the names of the layers with weights, in the order of the modules."""
+        """Return the names of the layers with weights, in the order of the modules."""
         return [
             name for name, module in self.named_modules() if "weight" in dict(module.named_parameters(recurse=False))
         ]
 
 
 def _cast_to_weight(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Give a layer its inputs in the type of its weights; a hook."""
+    """Return a layer its inputs in the type of its weights; a hook."""
     weight = module.weight
     assert isinstance(weight, Tensor)
     return tuple(value.to(weight.dtype) for value in inputs)

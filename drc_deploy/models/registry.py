@@ -60,7 +60,7 @@ def check_scale(name: str, scale: int) -> None:
 
 
 def find_architecture(name: str) -> Architecture:
-    """Give the registered architecture.
+    """Return the registered architecture.
 
     Raises:
         UsageError: unknown name; the message lists the known ones.

@@ -13,7 +13,7 @@ from drc_deploy.export.compare.pixel_network import PixelNetwork
 
 
 def reference_outputs(full: PixelNetwork, batches: Sequence[NDArray[np.uint8]]) -> list[Pixels]:
-    """Give the output of a float32 network, clipped to [0, 255].
+    """Return the output of a float32 network, clipped to [0, 255].
 
     Raises:
         VerificationError: it is not finite.
@@ -37,5 +37,5 @@ def run_torch(network: PixelNetwork, batch: NDArray[np.uint8]) -> NDArray[np.flo
 
 
 def to_tensor(batch: NDArray[np.uint8]) -> torch.Tensor:
-    """Give pixels as the float32 that networks take."""
+    """Return pixels as the float32 that networks take."""
     return torch.from_numpy(batch.astype(np.float32))

@@ -29,7 +29,7 @@ def tile_batch(batch: int, height: int, width: int) -> NDArray[np.uint8]:
 
 
 def range_batches() -> Iterator[NDArray[np.uint8]]:
-    """Give each photograph twice, (1, H, W, 3) uint8 RGB: whole and small, and its middle in full detail."""
+    """Return each photograph twice, (1, H, W, 3) uint8 RGB: whole and small, and its middle in full detail."""
     for path in locate.sample_images():
         with Image.open(path) as image:
             pixels = image.convert("RGB")

@@ -29,7 +29,7 @@ def open_for_check(path: Path) -> Iterator[Backend]:
 
 @contextmanager
 def readable_on_cpu(path: Path) -> Iterator[Path]:
-    """Give an ONNX file that ONNX Runtime can run on a CPU: ``path`` itself, or one in bfloat16 widened.
+    """Return an ONNX file that ONNX Runtime can run on a CPU: ``path`` itself, or one in bfloat16 widened.
 
     Raises:
         ArtefactError: ``path`` is not an ONNX file.
@@ -52,7 +52,7 @@ def readable_on_cpu(path: Path) -> Iterator[Path]:
 
 
 def widen_bfloat16(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Give a copy whose bfloat16 tensors are float32 of the same values; weights keep what rounding made of them.
+    """Return a copy whose bfloat16 tensors are float32 of the same values; weights keep what rounding made of them.
 
     Input and output must be of another type.
     """

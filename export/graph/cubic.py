@@ -24,7 +24,7 @@ MOST_CHANNELS = 4
 
 
 def cubic_kernels(scale: int, a: float) -> NDArray[np.float64]:
-    """Give the kernel of each phase: (scale * scale, 5, 5), phase y * scale + x, each of sum 1.
+    """Return the kernel of each phase: (scale * scale, 5, 5), phase y * scale + x, each of sum 1.
 
     Sample positions are those of half-pixel centres, as torch has them without ``align_corners``.
 
@@ -67,7 +67,7 @@ def replace_cubic_resizes(model: "onnx.ModelProto") -> None:
 
 
 def _image_channels(kind: Any) -> int | None:
-    """Give the number of channels of a float32 NCHW image; None for anything else."""
+    """Return the number of channels of a float32 NCHW image; None for anything else."""
     from onnx import TensorProto
 
     if kind is None or kind.elem_type != TensorProto.FLOAT or len(kind.shape.dim) != 4:
@@ -77,7 +77,7 @@ def _image_channels(kind: Any) -> int | None:
 
 
 def _whole_scale(node: "onnx.NodeProto", constants: dict[str, NDArray[Any]]) -> int | None:
-    """Give the factor of a bicubic enlargement as torch computes it; None for any other resize."""
+    """Return the factor of a bicubic enlargement as torch computes it; None for any other resize."""
     attributes = attributes_of(node)
     is_torchs = (
         attributes.get("mode") == b"cubic"

@@ -74,7 +74,7 @@ def write_exact(
 
 
 def make_exact(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Give a graph whose global means are inputs and outputs.
+    """Return a graph whose global means are inputs and outputs.
 
     Args:
         model: of float32 pixels and any size, from ``make_variant``. Left as it is.
@@ -151,7 +151,7 @@ def _pooled_tensors(model: "onnx.ModelProto") -> dict[str, _PooledTensor]:
 
 
 def _tensors_of_probe(model: "onnx.ModelProto") -> "dict[str, onnx.TypeProto.Tensor]":
-    """Give the types and shapes of all tensors for an input of ``PROBE_PX``."""
+    """Return the types and shapes of all tensors for an input of ``PROBE_PX``."""
     import onnx
 
     probe = onnx.ModelProto()

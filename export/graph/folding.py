@@ -57,7 +57,7 @@ def _fold_next(model: "onnx.ModelProto", first: "onnx.NodeProto") -> bool:
 def _folded_weights(
     constants: dict[str, NDArray[Any]], first: "onnx.NodeProto", second: "onnx.NodeProto", phases: int
 ) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """Give weight and bias of the one convolution; None where folding is impossible or does not pay."""
+    """Return weight and bias of the one convolution; None where folding is impossible or does not pay."""
     if not all(name in constants for node in (first, second) for name in node.input[1:]):
         return None
     weight, matrix = constants[first.input[1]], constants[second.input[1]]

@@ -30,7 +30,7 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.flo
 
 
 def with_precision(network: SRNetwork, precision: Precision, spared: Sequence[str] = ()) -> PixelNetwork:
-    """Give a copy of ``network`` over NHWC pixels, its body in ``precision`` except for the layers ``spared``."""
+    """Return a copy of ``network`` over NHWC pixels, its body in ``precision`` except for the layers ``spared``."""
     network = copy.deepcopy(network).eval()
     if precision != "fp32":
         network.cast_body(DTYPES[precision], spared)

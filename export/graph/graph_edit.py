@@ -9,21 +9,21 @@ if TYPE_CHECKING:
 
 
 def constants_of(model: "onnx.ModelProto") -> dict[str, NDArray[Any]]:
-    """Give the values of all initialisers by name."""
+    """Return the values of all initialisers by name."""
     from onnx import numpy_helper
 
     return {value.name: numpy_helper.to_array(value) for value in model.graph.initializer}
 
 
 def attributes_of(node: "onnx.NodeProto") -> dict[str, Any]:
-    """Give a node's attributes as Python values; strings as bytes, as ONNX has them."""
+    """Return a node's attributes as Python values; strings as bytes, as ONNX has them."""
     from onnx import helper
 
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def only_reader(model: "onnx.ModelProto", name: str) -> "onnx.NodeProto | None":
-    """Give the node that reads the tensor ``name``; None when several do, or the graph gives it to the user."""
+    """Return the node that reads the tensor ``name``; None when several do, or the graph gives it to the user."""
     readers: list[onnx.NodeProto] = [node for node in model.graph.node if name in node.input]
     if len(readers) != 1 or any(output.name == name for output in model.graph.output):
         return None

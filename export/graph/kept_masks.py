@@ -59,7 +59,7 @@ class _Nodes:
         return output
 
     def constant(self, values: "int | list[int]") -> str:
-        """Give the name of an int64 constant."""
+        """Return the name of an int64 constant."""
         name = f"is{values}"
         self._constants[name] = values
         return name

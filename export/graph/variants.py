@@ -22,7 +22,7 @@ def read_onnx_info(path: Path) -> EngineInfo | None:
 
 
 def make_variant(body: "onnx.ModelProto", info: EngineInfo) -> "onnx.ModelProto":
-    """Give the graph that ``info`` describes.
+    """Return the graph that ``info`` describes.
 
     The result is clipped to [0, 255]. With uint8 it is then rounded half up, as the runtime rounds float results;
     the casts are the first and the last operation, because TensorRT knows uint8 only there.

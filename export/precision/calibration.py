@@ -44,13 +44,13 @@ MOST_IMAGES = 32
 
 
 def shipped_crops(scale: int) -> list[NDArray[np.uint8]]:
-    """Give two crops, (1, H, W, 3) uint8 RGB, from the upper half of each photograph that ships with the package."""
+    """Return two crops, (1, H, W, 3) uint8 RGB, from the upper half of each photograph that ships with the package."""
     uppers = [pair.lr[: len(pair.lr) // 2] for pair in _pairs(scale)]
     return [middle(half, CROP_PX)[None] for upper in uppers for half in np.array_split(upper, 2, axis=1)]
 
 
 def held_out_pairs(scale: int) -> list[Pair]:
-    """Give the lower halves of the shipped photographs, which no ``shipped_crops`` show, with their LR versions."""
+    """Return the lower halves of the shipped photographs, which no ``shipped_crops`` show, with their LR versions."""
     halves = []
     for pair in _pairs(scale):
         top = len(pair.lr) // 2
@@ -63,7 +63,7 @@ def _pairs(scale: int) -> list[Pair]:
 
 
 def folder_crops(folder: Path) -> list[NDArray[np.uint8]]:
-    """Give the middle of each image directly in ``folder``, (1, H, W, 3) uint8 RGB, of ``MOST_IMAGES`` at most.
+    """Return the middle of each image directly in ``folder``, (1, H, W, 3) uint8 RGB, of ``MOST_IMAGES`` at most.
 
     Raises:
         InputError: no such folder, or no image in it.
@@ -79,13 +79,13 @@ def folder_crops(folder: Path) -> list[NDArray[np.uint8]]:
 
 
 def middle(image: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
-    """Give the middle of an image (H, W, 3), at most ``side_px`` high and wide."""
+    """Return the middle of an image (H, W, 3), at most ``side_px`` high and wide."""
     top, left = (max(0, side - side_px) // 2 for side in image.shape[:2])
     return image[top : top + side_px, left : left + side_px]
 
 
 def measure_limits(body: "onnx.ModelProto", batches: Sequence[Pixels]) -> dict[str, float]:
-    """Give the magnitude that ``PERCENTILE`` per cent of the numbers in a tensor keep within, for each tensor.
+    """Return the magnitude that ``PERCENTILE`` per cent of the numbers in a tensor keep within, for each tensor.
 
     Args:
         body: float32 NHWC pixels in.

@@ -96,7 +96,7 @@ def choose_int8(
 
 
 def candidates(network: SRNetwork, traced: "onnx.ModelProto", body: "onnx.ModelProto") -> dict[str, str]:
-    """Give the layer of each convolution that may be in INT8, by the name of its output in ``body``.
+    """Return the layer of each convolution that may be in INT8, by the name of its output in ``body``.
 
     Args:
         network: that was traced.
@@ -148,7 +148,7 @@ class _Search:
         return quantise(self._body, [name for name in self._all if name not in spared], self._limits, self._form)
 
     def spare(self) -> tuple[dict[str, str], Agreement]:
-        """Give the convolutions to spare with the reason of each, and how close the rest then is to float32."""
+        """Return the convolutions to spare with the reason of each, and how close the rest then is to float32."""
         spared: dict[str, str] = {}
         most = min(MOST_SPARED, len(self._all) - 1)
         with progress("Looking for layers that INT8 harms most", most) as bar:
@@ -181,7 +181,7 @@ class _Search:
         )
 
     def _quality(self, outputs: Sequence[Pixels]) -> float:
-        """Give the mean PSNR on luma against the originals."""
+        """Return the mean PSNR on luma against the originals."""
         pairs = zip(self._pairs, outputs, strict=True)
         return float(np.mean([_psnr_y(pair, to_uint8(output[0])) for pair, output in pairs]))
 

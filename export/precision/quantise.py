@@ -37,7 +37,7 @@ LARGEST_BIAS = 2.0**30
 def quantise(
     body: "onnx.ModelProto", convolutions: Collection[str], limits: Mapping[str, float], form: Form
 ) -> "onnx.ModelProto":
-    """Give a copy of ``body`` with some convolutions in INT8.
+    """Return a copy of ``body`` with some convolutions in INT8.
 
     Args:
         body: a float32 graph. Left as it is.
@@ -120,7 +120,7 @@ class _Quantiser:
         return self._form == "cpu" and tensor in self._unsigned
 
     def _pair(self, tensor: str) -> "list[onnx.NodeProto]":
-        """Give the nodes that quantise a tensor and take it back; none where it was done before."""
+        """Return the nodes that quantise a tensor and take it back; none where it was done before."""
         from onnx import helper
 
         if tensor in self._pairs:
@@ -139,7 +139,7 @@ class _Quantiser:
         ]
 
     def _constant(self, name: str, levels: NDArray[Any], scales: NDArray[Any]) -> "onnx.NodeProto":
-        """Give the node that makes a constant of its levels, with a scale for each first index."""
+        """Return the node that makes a constant of its levels, with a scale for each first index."""
         from onnx import helper
 
         self._add(f"{name}.levels", levels)
@@ -157,7 +157,7 @@ class _Quantiser:
 def weight_scales(
     weight: NDArray[np.float32], bias: NDArray[np.float32] | None, input_scale: float
 ) -> NDArray[np.float32]:
-    """Give the scale of each output channel, with which its largest weight is 127.
+    """Return the scale of each output channel, with which its largest weight is 127.
 
     Args:
         weight: (C, C', H, W).

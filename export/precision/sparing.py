@@ -49,7 +49,7 @@ class PrecisionChoice:
     """The network computed by torch in this precision, against float32; None for fp32."""
 
     def lower(self, network: SRNetwork, precision: Precision) -> PixelNetwork:
-        """Give a copy of ``network`` in ``precision``: this choice's own, or fp32."""
+        """Return a copy of ``network`` in ``precision``: this choice's own, or fp32."""
         return with_precision(network, precision, [spared.layer for spared in self.spared])
 
 

@@ -37,7 +37,7 @@ class PlanShape:
     """Whether every call has exactly ``max_batch`` tiles: a DLA knows one shape only."""
 
     def limits(self) -> tuple[tuple[int, int, int, int], ...]:
-        """Give the smallest, tuned and largest input shape, NHWC."""
+        """Return the smallest, tuned and largest input shape, NHWC."""
         sides = [(side, side) for side in RANGE_PX] if self.tile is None else [self.tile] * 3
         batches = (self.max_batch,) * 3 if self.whole_batches else (1, 1, self.max_batch)
         return tuple((batch, *side, 3) for batch, side in zip(batches, sides, strict=True))

@@ -24,7 +24,7 @@ class Gpu:
 
 
 def find_gpu(load: Callable[[str], Any] = ctypes.CDLL) -> Gpu | None:
-    """Give the first GPU that CUDA can use, or None."""
+    """Return the first GPU that CUDA can use, or None."""
     try:
         cuda = load(DRIVER_LIBRARY)
     except OSError:

@@ -82,7 +82,7 @@ def _reads(convolution: Any, dequantised: Collection[str]) -> bool:
 
 
 def inspect_engine(library: Library, plan: bytes, logger: Any, options: PlanOptions) -> str:
-    """Give the engine inspector's JSON of a plan that was just built; empty where the plan cannot be opened.
+    """Return the engine inspector's JSON of a plan that was just built; empty where the plan cannot be opened.
 
     TensorRT builds on the GPU that the plan is for, so that the plan opens there. A plan of TensorRT-RTX is compiled
     when it is loaded: its layers are those of the graph, and without a GPU it cannot be opened at all.
@@ -109,7 +109,7 @@ def _is_convolution(layer: Mapping[str, Any]) -> bool:
 
 
 def _compute_kind(layer: Mapping[str, Any]) -> str:
-    """Give the kind of a layer's output; INT8 where a convolution takes int8, which it then computes with."""
+    """Return the kind of a layer's output; INT8 where a convolution takes int8, which it then computes with."""
     if _is_convolution(layer) and _tensor_kind(layer, "Inputs") == INT8:
         return INT8
     return _tensor_kind(layer, "Outputs")

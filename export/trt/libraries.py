@@ -58,7 +58,7 @@ class Library:
         return 1 << int(wanted)
 
     def start_builder(self, logger: Any) -> Any:
-        """Give a ``Builder``.
+        """Return a ``Builder``.
 
         Raises:
             MissingDependencyError: the library gives none, as where the driver is too old for it.

@@ -28,14 +28,14 @@ class BuildLog:
     """Set to stop the build at its next step."""
 
     def words(self) -> str:
-        """Give the errors, or else the remarks, as one line of bounded length, none of them twice."""
+        """Return the errors, or else the remarks, as one line of bounded length, none of them twice."""
         messages = dict.fromkeys(" ".join(message.split()) for message in self.errors or self.remarks)
         text = "; ".join(messages) or "it gave no reason"
         return text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + " ..."
 
 
 def make_logger(trt: Any, log: BuildLog) -> Any:
-    """Give an ``ILogger`` that keeps the warnings that are really errors; the recorder has the errors."""
+    """Return an ``ILogger`` that keeps the warnings that are really errors; the recorder has the errors."""
     base: Any = trt.ILogger
 
     class _Logger(base):  # type: ignore[misc]
@@ -52,7 +52,7 @@ def make_logger(trt: Any, log: BuildLog) -> Any:
 
 
 def make_recorder(trt: Any, log: BuildLog) -> Any:
-    """Give an ``IErrorRecorder`` that writes into ``log``."""
+    """Return an ``IErrorRecorder`` that writes into ``log``."""
     base: Any = trt.IErrorRecorder
 
     class _Recorder(base):  # type: ignore[misc]
@@ -85,7 +85,7 @@ def make_recorder(trt: Any, log: BuildLog) -> Any:
 
 
 def make_monitor(trt: Any, log: BuildLog, bar: Progress) -> Any | None:
-    """Give an ``IProgressMonitor`` that moves ``bar`` and stops a cancelled build; None in TensorRT 8."""
+    """Return an ``IProgressMonitor`` that moves ``bar`` and stops a cancelled build; None in TensorRT 8."""
     base: Any = getattr(trt, "IProgressMonitor", None)
     if base is None:
         return None

@@ -84,7 +84,7 @@ def read_exported_info(onnx_file: Path) -> EngineInfo:
 
 
 def _plan_tile(request: ExportRequest, info: EngineInfo, onnx_file: Path) -> tuple[int, int] | None:
-    """Give the tile of the plan: the file's own where it has one, else what was asked for."""
+    """Return the tile of the plan: the file's own where it has one, else what was asked for."""
     if info.tile is None:
         return request.tile.plan
     if request.tile != DEFAULT_TILE and request.tile.plan != info.tile:

@@ -19,7 +19,7 @@ from drc_deploy.files import write_bytes
 
 
 def timing_cache_path(library: Library, gpu: Gpu | None) -> Path | None:
-    """Give the file for this library and GPU, in the user's cache folder; None where there is nothing to keep."""
+    """Return the file for this library and GPU, in the user's cache folder; None where there is nothing to keep."""
     if not library.times_kernels or gpu is None:
         return None
     folder = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
@@ -34,7 +34,7 @@ class TimingCache:
         self._path = path
 
     def attach(self, config: Any, log: BuildLog) -> None:
-        """Give the build what is known, or an empty cache where the file is missing, damaged or of another GPU."""
+        """Return the build what is known, or an empty cache where the file is missing, damaged or of another GPU."""
         errors = list(log.errors)
         try:
             known = self._path.read_bytes()

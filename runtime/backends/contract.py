@@ -53,7 +53,7 @@ class Backend(Protocol):
         return None
 
     def give_back(self) -> None:
-        """Give back memory that is kept from one call for the next like it; to be called between streams."""
+        """Free memory that is kept from one call for the next like it; to be called between streams."""
         return None
 
     @property
@@ -106,7 +106,7 @@ class Backend(Protocol):
         return map(self.run, batches)
 
     def close(self) -> None:
-        """Give back the memory; the backend cannot run any more."""
+        """Free the memory; the backend cannot run any more."""
 
     def __enter__(self: BackendType) -> BackendType:
         return self
@@ -165,5 +165,5 @@ class GpuMemory:
         return self.engine + self.scratch + self.io
 
     def as_dict(self) -> dict[str, int]:
-        """Give all of it by name, for reports."""
+        """Return all of it by name, for reports."""
         return {**dataclasses.asdict(self), "total": self.total}

@@ -27,4 +27,4 @@ class GraphRunner(Protocol):
         """Compute ``outputs`` for many feeds, in order; some feeds are taken ahead."""
 
     def close(self) -> None:
-        """Give back the memory."""
+        """Free the memory."""

@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 
 def one_worker() -> ThreadPoolExecutor:
-    """Give an executor of one thread, which runs already.
+    """Return an executor of one thread, which runs already.
 
     At its end an executor waits for no thread in whose start Ctrl-C came, and that thread would go on with what it was
     handed beside whatever the process does next.

@@ -61,7 +61,7 @@ class _Tree:
 
 
 def newest_engine(workdir: Path) -> Path:
-    """Give the newest plan or ONNX in ``workdir``; plans count only where there is an NVIDIA driver.
+    """Return the newest plan or ONNX in ``workdir``; plans count only where there is an NVIDIA driver.
 
     Raises:
         ArtefactError: there is none.
@@ -138,7 +138,7 @@ def _file_target(source: Path, output: Path | None, scale: int, *, alone: bool) 
 
 
 def _tree(name: str) -> _Tree | None:
-    """Give the images that the name of a folder or a pattern stands for; None for the name of a file."""
+    """Return the images that the name of a folder or a pattern stands for; None for the name of a file."""
     if os.path.isdir(name):  # Path's own raises for a name that is too long
         tree = _Tree(name, Path(name), list_images(Path(name)))
         if not tree.images:
@@ -150,7 +150,7 @@ def _tree(name: str) -> _Tree | None:
 
 
 def _matches(pattern: str) -> _Tree:
-    """Give the images that match a pattern, and all in the folders that do, as a shell would have named them."""
+    """Return the images that match a pattern, and all in the folders that do, as a shell would have named them."""
     parts = Path(os.path.expanduser(pattern)).parts
     fixed = next(index for index, part in enumerate(parts) if any(character in part for character in _WILDCARDS))
     folder = Path(*parts[:fixed])

@@ -125,7 +125,7 @@ def run_jobs(upscaler: Upscaler, jobs: Sequence[Job], options: RunOptions) -> Ou
 
 
 def is_finished(job: Job) -> bool:
-    """Tell whether the result is there and not older than the image; results are written whole or not at all."""
+    """Return whether the result is there and not older than the image; results are written whole or not at all."""
     if job.source is None or job.target is None:
         return False
     try:

@@ -31,7 +31,7 @@ def check_streams(*, reads: bool, writes: bool) -> None:
 
 
 def read_standard_input() -> bytes:
-    """Give all of standard input.
+    """Return all of standard input.
 
     Raises:
         ImageError: it cannot be read.
@@ -44,7 +44,7 @@ def read_standard_input() -> bytes:
 
 @contextmanager
 def standard_output() -> Iterator[BinaryIO]:
-    """Give a stream whose content goes to standard output when the block ends without an error.
+    """Return a stream whose content goes to standard output when the block ends without an error.
 
     A reader at the other end cannot tell half an image from a whole one that goes on, so it gets all or nothing.
 

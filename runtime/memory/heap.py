@@ -20,7 +20,7 @@ def map_large_blocks(least: int = LARGE_BYTES) -> None:
 
 
 def give_back_freed() -> None:
-    """Give back what is free inside the heap; nothing happens where the C library cannot.
+    """Free what is free inside the heap; nothing happens where the C library cannot.
 
     Loading a network frees as much as it keeps, in pieces that the allocator would rather hold on to.
     """

@@ -21,7 +21,7 @@ class MemoryBudget:
 
 
 def free_budget(root: Path = Path("/")) -> MemoryBudget | None:
-    """Give the budget where nothing was asked for: a share of what is free now. None where the system does not tell."""
+    """Return the default budget: a share of the memory that is free now. None where the system does not report it."""
     free, loaded = _free_bytes(root), resident_bytes()
     if free is None or loaded is None:
         return None
@@ -29,7 +29,7 @@ def free_budget(root: Path = Path("/")) -> MemoryBudget | None:
 
 
 def _free_bytes(root: Path) -> int | None:
-    """Give what the machine has left, or the container where that is less."""
+    """Return what the machine has left, or the container where that is less."""
     limits = (
         _kib(root / "proc/meminfo", "MemAvailable"),
         _left_in(root / "sys/fs/cgroup", "memory.max", "memory.current"),
@@ -49,7 +49,7 @@ def _left_in(folder: Path, limit_name: str, used_name: str) -> int | None:
 
 
 def resident_bytes(*, peak: bool = False) -> int | None:
-    """Give how much memory this process holds, or has held at most; None where /proc does not tell."""
+    """Return how much memory this process holds, or has held at most; None where /proc does not tell."""
     return _kib(Path("/proc/self/status"), "VmHWM" if peak else "VmRSS")
 
 
@@ -59,7 +59,7 @@ def _kib(path: Path, name: str) -> int | None:
 
 
 def usable_cores() -> int:
-    """Give how many cores this process may use."""
+    """Return how many cores this process may use."""
     # Not cpu_count: containers and `taskset` leave fewer.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

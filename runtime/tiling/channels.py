@@ -34,12 +34,12 @@ def as_rgb(grey: Pixels) -> Pixels:
 
 
 def as_grey(rgb: Pixels) -> Pixels:
-    """Give the luma (H, W) of (H, W, 3); three equal channels come back unchanged."""
+    """Return the luma (H, W) of (H, W, 3); three equal channels come back unchanged."""
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY))
 
 
 def fill_transparent(colours: Pixels, alpha: Pixels) -> Pixels:
-    """Give every fully transparent pixel the colour of the nearest visible one.
+    """Return every fully transparent pixel the colour of the nearest visible one.
 
     What lies under alpha 0 is arbitrary, often black, and would bleed into the visible edge beside it.
 

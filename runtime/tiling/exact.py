@@ -94,7 +94,7 @@ class ExactBackend(Backend):
         return self._only_output(OUTPUT_NAME, map(self._feeds, batches))
 
     def with_means(self, means: Pixels) -> "ExactBackend":
-        """Give the same network with ``means``, (K,) float32, in the place of those of the tile.
+        """Return the same network with ``means``, (K,) float32, in the place of those of the tile.
 
         It shares the sessions of this one, which must stay open as long.
         """
@@ -103,7 +103,7 @@ class ExactBackend(Backend):
         return other
 
     def seen_means(self, tiles: Iterable[tuple[Pixels, Pixels]]) -> Iterator[Pixels]:
-        """Give the means of parts of tiles, each (K,) float32.
+        """Return the means of parts of tiles, each (K,) float32.
 
         Args:
             tiles: Of each a batch of one, and (4,) int64: top, left, bottom and right of the part in input pixels.
@@ -184,7 +184,7 @@ def _check_names(path: Path, inputs: list[str], outputs: list[str]) -> None:
 
 
 def passes_before(plan: TilePlan) -> int:
-    """Give how many passes find the means: none where one tile is the whole image."""
+    """Return how many passes find the means: none where one tile is the whole image."""
     whole = plan.tile_count == 1 and (plan.rows[0].size, plan.columns[0].size) == plan.tile
     return 0 if whole else PASSES
 
@@ -233,6 +233,6 @@ def with_image_means(
 
 
 def _parts(spans: tuple[Span, ...]) -> list[tuple[Span, int, int]]:
-    """Give for each tile along one axis the pixels that count as its own: all of the image, none of them twice."""
+    """Return for each tile along one axis the pixels that count as its own: all of the image, none of them twice."""
     edges = [0, *(span.keep_start + span.ramp // 2 for span in spans[1:]), spans[-1].keep_stop]
     return [(span, *edge) for span, edge in zip(spans, pairwise(edges), strict=True)]

@@ -28,7 +28,7 @@ Feeds = Mapping[str, Pixels]
 
 
 def exact_backend(network: TileNetwork, workers: int) -> ExactBackend:
-    """Give exact tiles of ``network``, which cannot be used without from then on; ``workers`` at a time.
+    """Return exact tiles of ``network``, which cannot be used without from then on; ``workers`` at a time.
 
     Raises:
         ArtefactError: something else than means sees the whole tile.

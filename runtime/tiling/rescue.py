@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 def is_broken(tile: Pixels, result: Pixels) -> bool:
-    """Tell whether a result cannot be an image of its tile.
+    """Return whether a result cannot be an image of its tile.
 
     Args:
         tile: (H, W, 3) in [0, 255], as the network got it.
@@ -62,7 +62,7 @@ class Rescue:
         self.count = 0
 
     def mend(self, batch: Pixels, results: Pixels) -> Pixels:
-        """Give the results of a batch with every broken one replaced.
+        """Return the results of a batch with every broken one replaced.
 
         Args:
             batch: (N, H, W, 3) as the network got it.

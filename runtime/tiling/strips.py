@@ -86,7 +86,7 @@ def _finished(
     mend: Mend | None,
     on_tiles: Callable[[int], None] | None,
 ) -> Iterator[Pixels]:
-    """Give every tile's result in the image's type, in the order of the plan: checked, for metadata can be wrong."""
+    """Return every tile's result in the image's type, in the order of the plan: checked, for metadata can be wrong."""
     for result in results:
         batch = waiting.popleft()
         expected = (len(batch), batch.shape[1] * scale, batch.shape[2] * scale, 3)

@@ -128,7 +128,7 @@ def plan_axis(length: int, side: int, overlap: int, trim: int) -> tuple[Span, ..
 
 
 def _starts(length: int, side: int, overlap: int) -> list[int]:
-    """Give where the fewest tiles begin that cover ``length`` and share ``2 * overlap``, evenly spread."""
+    """Return where the fewest tiles begin that cover ``length`` and share ``2 * overlap``, evenly spread."""
     count = _tile_count(length, side, overlap)
     return [index * (length - side) // (count - 1) for index in range(count)]
 
@@ -146,7 +146,7 @@ def _tile_count(length: int, side: int, overlap: int) -> int:
 
 
 def _balanced_side(length: int, largest: int, overlap: int) -> int:
-    """Give the smallest side with which no more tiles are needed: less is computed twice."""
+    """Return the smallest side with which no more tiles are needed: less is computed twice."""
     count = _tile_count(length, largest, overlap)
     return -(-(length + (count - 1) * 2 * overlap) // count)
 

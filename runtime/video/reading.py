@@ -274,7 +274,7 @@ _BOXES = (b"ftyp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid"
 
 
 def is_cut_off(path: Path) -> bool:
-    """Tell whether a Matroska, MP4 or AVI file says that it goes on where it ends; False where it does not say.
+    """Return whether a Matroska, MP4 or AVI file says that it goes on where it ends; False where it does not say.
 
     Raises:
         OSError: it cannot be read.
@@ -291,7 +291,7 @@ def is_cut_off(path: Path) -> bool:
 
 
 def _matroska_end(stream: BinaryIO) -> int:
-    """Give where the segment ends; 0 where its size was not known when it was written."""
+    """Return where the segment ends; 0 where its size was not known when it was written."""
     stream.seek(len(_EBML))
     header = _vint(stream)
     stream.seek(header or 0, os.SEEK_CUR)
@@ -311,7 +311,7 @@ def _vint(stream: BinaryIO) -> int | None:
 
 
 def _boxes_end(stream: BinaryIO, size: int) -> int:
-    """Give where the last box ends that is known."""
+    """Return where the last box ends that is known."""
     position = 0
     while position < size:
         stream.seek(position)

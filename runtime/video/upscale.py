@@ -143,11 +143,11 @@ class _Segments:
             _log.warning("Going on after %d segments that are finished in %s.", len(finished), self._folder)
 
     def path(self, index: int) -> Path:
-        """Give where a segment goes."""
+        """Return where a segment goes."""
         return self._folder / f"{index:06d}.nut"
 
     def finished(self) -> list[Path]:
-        """Give the finished segments."""
+        """Return the finished segments."""
         segments: list[Path] = []
         while (path := self.path(len(segments))).is_file():
             segments.append(path)

@@ -69,7 +69,7 @@ def _video_stream(container: "OutputContainer", size: Sequence[int], info: Video
 
 
 def _encodable(frame: Frame, info: VideoInfo) -> "VideoFrame":
-    """Give the frame in the numbers of the source, so that players turn both into the same colours."""
+    """Return the frame in the numbers of the source, so that players turn both into the same colours."""
     from av.video.frame import VideoFrame
 
     colours = info.colours

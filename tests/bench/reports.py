@@ -20,7 +20,7 @@ STEADY = [1.00, 1.01, 0.99, 1.02, 1.00, 0.98, 1.01, 0.995]
 
 
 def steady(name: str, ms: float, psnr: float = 30.0, **changes: Any) -> EngineResult:
-    """Give an engine of a quiet machine; ``checkpoint`` and ``sha256`` among the changes say what it is."""
+    """Return an engine of a quiet machine; ``checkpoint`` and ``sha256`` among the changes say what it is."""
     result = fakes.engine(name, 1.0, psnr)
     rounds = [[ms * pace, ms * pace * 1.001, ms * pace * 0.999] for pace in STEADY]
     checkpoint = changes.pop("checkpoint", "c" * 64)
@@ -30,7 +30,7 @@ def steady(name: str, ms: float, psnr: float = 30.0, **changes: Any) -> EngineRe
 
 
 def timed_otherwise(name: str, ms: float, of: str = "ours") -> EngineResult:
-    """Give an engine of another program whose samples are shares of two images in flight."""
+    """Return an engine of another program whose samples are shares of two images in flight."""
     timed = "2 images in flight, its time divided by <2>"
     return dataclasses.replace(steady(name, ms), peer=PeerResult("openvino", "throughput", of, {}, timed, 60.4, 1))
 

@@ -65,7 +65,7 @@ def chosen(photographs: list[Path], count: int | None) -> list[Path]:
 
 
 def tiles_of(upscaler: Upscaler, image: Pixels) -> list[Pixels]:
-    """Give the tiles that an image is cut into, each as a batch of one."""
+    """Return the tiles that an image is cut into, each as a batch of one."""
     plan = upscaler.plan(*image.shape[:2])
     height, width = plan.tile
     corners = itertools.product((row.start for row in plan.rows), (column.start for column in plan.columns))
@@ -73,7 +73,7 @@ def tiles_of(upscaler: Upscaler, image: Pixels) -> list[Pixels]:
 
 
 def in_turns(one: Callable[[], None], other: Callable[[], None], turns: int) -> list[tuple[float, float]]:
-    """Give the seconds of both in every turn, after one that warms up."""
+    """Return the seconds of both in every turn, after one that warms up."""
     return [(seconds(one), seconds(other)) for _ in range(turns + 1)][1:]
 
 

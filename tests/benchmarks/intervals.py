@@ -28,7 +28,7 @@ Rounds = Sequence[Sequence[float]]
 
 
 def draw(noise: np.random.Generator, rounds: int, runs: int, correlation: float, shift: float) -> list[list[float]]:
-    """Give latencies whose logarithms are normal around 0."""
+    """Return latencies whose logarithms are normal around 0."""
     rows = []
     for _ in range(rounds):
         level, value = noise.normal(0, shift), noise.normal()
@@ -48,7 +48,7 @@ def by_order(rounds: Rounds, part: float) -> Interval | None:
 
 
 def by_bootstrap(rounds: Rounds, part: float) -> Interval:
-    """Give the percentile bootstrap interval of a quantile of all samples, resampling whole rounds."""
+    """Return the percentile bootstrap interval of a quantile of all samples, resampling whole rounds."""
     samples = np.concatenate(rounds)
     order = np.argsort(samples)
     round_of = np.repeat(np.arange(len(rounds)), [len(row) for row in rounds])[order]
@@ -61,13 +61,13 @@ def by_bootstrap(rounds: Rounds, part: float) -> Interval:
 
 
 def by_signed_ranks(rounds: Rounds) -> Interval | None:
-    """Give the interval of the median from the medians of the rounds."""
+    """Return the interval of the median from the medians of the rounds."""
     interval = signed_rank_interval([float(np.log(np.median(row))) for row in rounds])
     return (float(np.exp(interval[0])), float(np.exp(interval[1]))) if interval else None
 
 
 def intervals(rounds: Rounds, part: float) -> Mapping[str, Interval | None]:
-    """Give each kind of interval."""
+    """Return each kind of interval."""
     known = {"order statistics": by_order(rounds, part), "bootstrap": by_bootstrap(rounds, part)}
     if part == 0.5:
         return {**known, "signed ranks": by_signed_ranks(rounds)}

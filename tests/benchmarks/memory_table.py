@@ -91,7 +91,7 @@ def main(engines: tuple[Path, ...], data: Path, only: str, repeat: int) -> None:
 
 
 def runs(engine: Path, case: Case) -> bool:
-    """Tell whether the files for a case are there."""
+    """Return whether the files for a case are there."""
     return "--exact" not in case.options or engine.with_suffix(EXACT_SUFFIX).is_file()
 
 
@@ -133,7 +133,7 @@ def make_images(folder: Path, data: Path) -> None:
 
 
 def kinds(pixels: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[np.uint8 | np.uint16]]]:
-    """Give an RGB image in the order of OpenCV, plain and in all kinds, each with the end of its name."""
+    """Return an RGB image in the order of OpenCV, plain and in all kinds, each with the end of its name."""
     height, width = pixels.shape[:2]
     yield "", pixels
     yield "-grey", pixels[:, :, 0]

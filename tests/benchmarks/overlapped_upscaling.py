@@ -77,7 +77,7 @@ def timed(
     jobs: dict[str, list[Job]],
     turns: int,
 ) -> dict[str, list[float]]:
-    """Give the seconds of every turn."""
+    """Return the seconds of every turn."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(turns):
         for name, way in ways.items():

@@ -216,7 +216,7 @@ def compare(model: str, folder: Path, side: int, count: int, turns: int) -> None
 
 
 def figures_line(name: str, figures: list[dict[str, tuple[float, int]]], folder: Path, count: int) -> str:
-    """Give what was measured of one runtime."""
+    """Return what was measured of one runtime."""
     ms = statistics.median(1000 * turn[name][0] / count for turn in figures)
     ratios = [turn["bare ONNX Runtime"][0] / turn[name][0] for turn in figures]
     rate = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"

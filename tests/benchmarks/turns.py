@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 def median_ms(
     work: Mapping[str, Callable[[], object]], *, turns: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
-    """Give the median time of each piece of work in milliseconds by ``clock``, over ``turns`` after one to warm up."""
+    """Return the median time of each piece of work in milliseconds by ``clock``, over ``turns`` after a warm-up."""
     samples: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(turns + 1):
         for name, run in work.items():

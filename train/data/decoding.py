@@ -30,7 +30,7 @@ class Decoded:
     """Reduction factor to LR image."""
 
     def images(self) -> tuple[NDArray[np.uint8], ...]:
-        """Give HR and LR images in the order in which they are stored."""
+        """Return HR and LR images in the order in which they are stored."""
         return (self.hr, *self.lr.values())
 
 
@@ -110,6 +110,6 @@ def _decode(source: PhotographFiles, min_side: int) -> Decoded | str:
 
 
 def no_image_error(where: str, skipped: Sequence[str]) -> TrainingError:
-    """Give the error for folders without a usable image; it names the first reason."""
+    """Return the error for folders without a usable image; it names the first reason."""
     hint = f"Of {len(skipped)} that were left out, the first: {skipped[0]}" if skipped else "Give photographs."
     return TrainingError(f"{where} holds no image that training can use.", hint)

@@ -15,7 +15,7 @@ CENTRE = 128
 
 
 def margin(factor: int) -> int:
-    """Give how many pixels around a region the reduction by an even ``factor`` looks at."""
+    """Return how many pixels around a region the reduction by an even ``factor`` looks at."""
     return 3 * factor // 2
 
 
@@ -27,7 +27,7 @@ def mirrored(positions: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray
 
 
 def kernel(factor: int) -> NDArray[np.float64]:
-    """Give the (4 * factor,) weights of one output pixel: Keys' cubic with a = -0.5, stretched by ``factor``."""
+    """Return the (4 * factor,) weights of one output pixel: Keys' cubic with a = -0.5, stretched by ``factor``."""
     x = np.abs((np.arange(4 * factor) + 0.5) / factor - 2)
     near = (1.5 * x - 2.5) * x**2 + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2

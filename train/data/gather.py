@@ -36,7 +36,7 @@ class Reader(Protocol):
     """Gives the regions of any step."""
 
     def read(self, step: int) -> list[Tensor]:
-        """Give each of the step's regions as (n, height, width, 3) uint8 on the training device."""
+        """Return each of the step's regions as (n, height, width, 3) uint8 on the training device."""
 
     def close(self) -> None:
         """End what runs in the background."""
@@ -65,7 +65,7 @@ class HostReader:
         self._pixels, self._plan = pixels, plan
 
     def read(self, step: int) -> list[Tensor]:
-        """Give the step's regions."""
+        """Return the step's regions."""
         return [_gather(self._pixels, regions) for regions in self._plan(step)]
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class StreamingReader:
         self._pending: dict[int, Future[list[Tensor]]] = {}
 
     def read(self, step: int) -> list[Tensor]:
-        """Give the step's regions, and have those of the next steps read."""
+        """Return the step's regions, and have those of the next steps read."""
         wanted = range(step, step + AHEAD + 1)
         for other in self._pending.keys() - set(wanted):
             self._pending.pop(other).cancel()
@@ -111,7 +111,7 @@ class ResidentReader:
             self._pixels[start : start + CHUNK] = part
 
     def read(self, step: int) -> list[Tensor]:
-        """Give the step's regions."""
+        """Return the step's regions."""
         return [self._gather(regions) for regions in self._plan(step)]
 
     def close(self) -> None:

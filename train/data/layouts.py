@@ -65,7 +65,7 @@ def find_sources(folders: Sequence[Path], *, paired: bool) -> Sources:
 
 
 def _not_searched(root: Path) -> list[str]:
-    """Give a sentence for each folder below ``root`` that is closed to us or a link, which could lead in circles."""
+    """Return a sentence for each folder below ``root`` that is closed to us or a link, which could lead in circles."""
     sentences: list[str] = []
 
     def closed(error: OSError) -> None:
@@ -105,7 +105,7 @@ class _Tree:
 
 
 def _named_folder(root: Path, image: Path) -> Path | None:
-    """Give the nearest folder above ``image`` and below ``root`` whose name tells HR or LR."""
+    """Return the nearest folder above ``image`` and below ``root`` whose name tells HR or LR."""
     for folder in image.parents[: len(image.relative_to(root).parts) - 1]:
         if _HR_NAME.fullmatch(folder.name) or _LR_NAME.fullmatch(folder.name):
             return folder
@@ -152,7 +152,7 @@ def _stem_below(folder: Path, path: Path) -> str:
 
 
 def _lr_folders(hr_folder: Path) -> list[tuple[int, Path]]:
-    """Give factor and path of the LR folders beside ``hr_folder``, the usual kinds first."""
+    """Return factor and path of the LR folders beside ``hr_folder``, the usual kinds first."""
     hr_folder = hr_folder.absolute()  # a folder given as `.` has neither name nor siblings
     named = _HR_NAME.fullmatch(hr_folder.name)
     if not named:

@@ -89,7 +89,7 @@ class PatchSampler:
         self._reader = open_reader(photographs.pixels, self._regions, self._device, stream=stream)
 
     def sample(self, step: int) -> list[Tensor]:
-        """Give the batch of one step, flipped and transposed at random.
+        """Return the batch of one step, flipped and transposed at random.
 
         Returns:
             One (batch / processes, 3, patch*2^k, patch*2^k) float32 tensor in [0, 255] per scale, coarse to fine, on
@@ -125,7 +125,7 @@ class PatchSampler:
         return Draw(*(array[rank::world] for array in (entries, tops, lefts, *flips)))
 
     def _regions(self, step: int) -> list[Regions]:
-        """Tell what to read for a step: at each scale the images that are given, coarse to fine."""
+        """Return what to read for a step: at each scale the images that are given, coarse to fine."""
         draw = self.draw(step)
         return [self._of_scale(factor, draw) for factor in self._factors]
 
@@ -142,7 +142,7 @@ class PatchSampler:
         return Regions(rows, mirrored(right, places.widths[entries]))
 
     def _level(self, hr: Tensor, factor: int, draw: Draw, given: Tensor) -> Tensor:
-        """Give one low-resolution scale as (n, side, side, 3): made from ``hr``, but for those that are given."""
+        """Return one low-resolution scale as (n, side, side, 3): made from ``hr``, but for those that are given."""
         n = np.flatnonzero(self._places[factor].given[draw.entries])
         if len(n) == len(draw.entries):
             return given.float()

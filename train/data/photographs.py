@@ -62,12 +62,12 @@ class Photographs:
         return hashlib.sha256("".join(entry.sha256 for entry in self.entries).encode()).hexdigest()
 
     def image(self, placed: Placed) -> NDArray[np.uint8]:
-        """Give one image as (H, W, 3) uint8 RGB, without copying."""
+        """Return one image as (H, W, 3) uint8 RGB, without copying."""
         end = placed.offset + placed.height * placed.width
         return self.pixels[placed.offset : end].reshape(placed.height, placed.width, 3)
 
     def subset(self, entries: Sequence[Entry]) -> "Photographs":
-        """Give only these photographs; the pixels are shared."""
+        """Return only these photographs; the pixels are shared."""
         return replace(self, entries=tuple(entries))
 
     def usable(self, scale: int, patch: int) -> "Photographs":
@@ -88,7 +88,7 @@ class Photographs:
 
 
 def content_sha256(*images: NDArray[np.uint8]) -> str:
-    """Give the SHA-256 of the sizes and pixels of images, each (H, W, 3) uint8."""
+    """Return the SHA-256 of the sizes and pixels of images, each (H, W, 3) uint8."""
     digest = hashlib.sha256()
     for image in images:
         digest.update(repr(image.shape).encode())

@@ -54,7 +54,7 @@ class PngPatches(Dataset[list[Tensor]]):
         return len(self._files)
 
     def __getitem__(self, index: int) -> list[Tensor]:
-        """Give one patch as a (3, patch*2^k, patch*2^k) float32 tensor in [0, 255] per scale, coarse to fine."""
+        """Return one patch as a (3, patch*2^k, patch*2^k) float32 tensor in [0, 255] per scale, coarse to fine."""
         images = [_decode(path) for path in self._files[index]]
         height, width = images[0].shape[:2]
         top, left = (int(torch.randint(side - self._patch + 1, ())) for side in (height, width))
@@ -76,7 +76,7 @@ def _decode(path: Path) -> NDArray[Any]:
 
 
 def png_batches(files: Sequence[Sequence[Path]], *, patch: int, batch: int, workers: int) -> Iterator[list[Tensor]]:
-    """Give batches without end: one (batch, 3, patch*2^k, patch*2^k) float32 tensor per scale, on the CPU."""
+    """Return batches without end: one (batch, 3, patch*2^k, patch*2^k) float32 tensor per scale, on the CPU."""
     dataset = PngPatches(files, patch)
     order = RandomSampler(dataset, replacement=True, num_samples=ENDLESS)
     pinned = torch.cuda.is_available()
@@ -84,5 +84,5 @@ def png_batches(files: Sequence[Sequence[Path]], *, patch: int, batch: int, work
 
 
 def default_workers() -> int:
-    """Give one worker per CPU core."""
+    """Return one worker per CPU core."""
     return os.cpu_count() or 1

@@ -37,7 +37,7 @@ class StoredEntry:
 
     @classmethod
     def of(cls, entry: Entry) -> "StoredEntry":
-        """Give the stored form of an entry."""
+        """Return the stored form of an entry."""
         return cls(entry.name, entry.sha256, entry.hr, tuple(entry.lr.items()))
 
     def __post_init__(self) -> None:
@@ -46,11 +46,11 @@ class StoredEntry:
                 raise ValueError(f"{self.name} has an LR image of {lr.width}x{lr.height} pixels for factor {factor}")
 
     def placed(self) -> tuple[Placed, ...]:
-        """Give the place of the HR image, then those of the LR images."""
+        """Return the place of the HR image, then those of the LR images."""
         return (self.hr, *(lr for _, lr in self.lr))
 
     def entry(self) -> Entry:
-        """Give the entry."""
+        """Return the entry."""
         return Entry(self.name, self.sha256, self.hr, dict(self.lr))
 
 
@@ -94,12 +94,12 @@ class StoreIndex:
 
 
 def is_store(folder: Path) -> bool:
-    """Tell whether ``folder`` is a store, finished or not, whole or damaged."""
+    """Return whether ``folder`` is a store, finished or not, whole or damaged."""
     return (folder / PIXELS).is_file() or (folder / JOURNAL).is_file() or has_index(folder)
 
 
 def has_index(folder: Path) -> bool:
-    """Tell whether the ``index.json`` of ``folder`` was written here, judging by its beginning."""
+    """Return whether the ``index.json`` of ``folder`` was written here, judging by its beginning."""
     path = folder / INDEX
     if not path.is_file():
         return False

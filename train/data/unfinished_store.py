@@ -92,7 +92,7 @@ class UnfinishedStore:
         self._pixels.truncate(self._end)
 
     def _take_over_all(self, lines: list[bytes]) -> int:
-        """Give how many bytes of the journal hold."""
+        """Return how many bytes of the journal hold."""
         held = 0
         self._pixels.seek(0)
         with progress("Checking what was prepared", len(lines)) as bar:
@@ -220,7 +220,7 @@ def _parse_header(text: bytes, store: Path) -> StoreRequest:
 
 
 def _parse_line(text: bytes) -> _Line | None:
-    """Give a line of the journal, or None for one that was cut off or damaged."""
+    """Return a line of the journal, or None for one that was cut off or damaged."""
     try:
         line = records.from_dict(_Line, records.parse_json_object(text, JOURNAL), JOURNAL)
     except ArtefactError:

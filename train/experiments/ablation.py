@@ -201,7 +201,7 @@ class Ablation:
         return content
 
     def _widths(self, cell: Cell) -> tuple[tuple[int, ...], float]:
-        """Give the cell's widths and how long the search for them took."""
+        """Return the cell's widths and how long the search for them took."""
         info = load_checkpoint(self._inputs.parent).spec
         path = self._folder / "searches" / f"{cell.search_name}{WIDTHS_SUFFIX}"
         times = path.with_suffix(".seconds")
@@ -270,7 +270,7 @@ def _read_cell(path: Path) -> dict[str, Any]:
 
 
 def _read_seconds(path: Path) -> float | None:
-    """Give how long a search took; None when it has not come to its end."""
+    """Return how long a search took; None when it has not come to its end."""
     try:
         return float(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -282,13 +282,13 @@ def _holds_files(folder: Path) -> bool:
 
 
 def all_cells(ratios: Sequence[float], seeds: Sequence[int], variants: Sequence[Variant]) -> Iterator[Cell]:
-    """Give every combination once, seed by seed: what has come out when a run is stopped can then be compared."""
+    """Return every combination once, seed by seed: what has come out when a run is stopped can then be compared."""
     # A cell that was named twice would count as two seeds.
     return iter(dict.fromkeys(Cell(variant, ratio, seed) for seed in seeds for ratio in ratios for variant in variants))
 
 
 def find_variants(names: Sequence[str]) -> tuple[Variant, ...]:
-    """Give the variants of these names; of none, all.
+    """Return the variants of these names; of none, all.
 
     Raises:
         UsageError: an unknown name.

@@ -19,7 +19,7 @@ _CHANNELS, _KERNEL = (64, 256), 3
 
 
 def measure_peak(precision: TrainingPrecision) -> float:
-    """Give the FLOP/s of the fastest of some large matrix products and convolutions; a multiply-add counts two."""
+    """Return the FLOP/s of the fastest of some large matrix products and convolutions; a multiply-add counts two."""
     device, dtype = training_device(), _DTYPES[precision]
     operations = [_product(side, device, dtype) for side in _SIDES[device.type]]
     operations += [_convolution(channels, device, dtype) for channels in _CHANNELS]
@@ -46,7 +46,7 @@ def _convolution(channels: int, device: torch.device, dtype: torch.dtype) -> Ope
 
 
 def _fastest(run: Callable[[], Tensor]) -> float:
-    """Give the shortest time of a call in seconds."""
+    """Return the shortest time of a call in seconds."""
     best, end = float("inf"), time.perf_counter() + SECONDS
     while time.perf_counter() < end:
         start = time.perf_counter()

@@ -134,7 +134,7 @@ def measure_throughput(photographs: Photographs, options: ThroughputOptions) -> 
 
 
 def _trainer(options: ThroughputOptions, precision: TrainingPrecision) -> Trainer:
-    """Give a trainer with a network of its own."""
+    """Return a trainer with a network of its own."""
     network = build_network(options.spec)
     settings = TrainOptions(1, options.batch, options.patch, precision=precision)
     return Trainer(network, network.build_duals(), settings)
@@ -150,7 +150,7 @@ def _count_flops(trainer: Trainer, images: Sequence[Tensor]) -> int:
 
 
 def _take_turns(ways: Sequence[_Way], options: ThroughputOptions) -> list[list[_Turn]]:
-    """Give the turns of each way."""
+    """Return the turns of each way."""
     turns: list[list[_Turn]] = [[] for _ in ways]
     with progress("Measuring", options.rounds * len(ways)) as bar:
         for _ in range(options.rounds):
@@ -175,7 +175,7 @@ def _measure(way: _Way, seconds: float) -> _Turn:
 
 
 def _finished() -> float:
-    """Give the time when the device has done what it was told."""
+    """Return the time when the device has done what it was told."""
     if training_device().type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()

@@ -39,7 +39,7 @@ def find_benchmarks(folders: Sequence[Path], scale: int) -> list[Benchmark]:
 
 
 def fingerprints(benchmarks: Sequence[Benchmark]) -> dict[str, str]:
-    """Give for each set a SHA-256 of its files: figures of equal names need not be of equal images."""
+    """Return for each set a SHA-256 of its files: figures of equal names need not be of equal images."""
     result = {}
     for name, pairs in benchmarks:
         digest = hashlib.sha256()
@@ -50,7 +50,7 @@ def fingerprints(benchmarks: Sequence[Benchmark]) -> dict[str, str]:
 
 
 def measure_psnr(network: SRNetwork, benchmarks: Sequence[Benchmark]) -> dict[str, float | None]:
-    """Give the mean PSNR on luma of each set, in dB, as ``drc-deploy eval`` measures it."""
+    """Return the mean PSNR on luma of each set, in dB, as ``drc-deploy eval`` measures it."""
     result = {}
     for name, pairs in benchmarks:
         values = []

@@ -40,14 +40,14 @@ class Curve:
         return self._at(np.array(sorted(kept), int))
 
     def running_median(self) -> "Curve":
-        """Give the median around each of at most ``DRAWN_POINTS`` points; at the ends over what is there."""
+        """Return the median around each of at most ``DRAWN_POINTS`` points; at the ends over what is there."""
         reach = max(1, round(len(self) * MEDIAN_SHARE / 2))
         centres = np.unique(np.linspace(0, len(self) - 1, min(len(self), DRAWN_POINTS)).astype(int))
         medians = [np.median(self.values[max(0, c - reach) : c + reach + 1]) for c in centres]
         return Curve(self.steps[centres], np.array(medians))
 
     def best(self) -> tuple[int, float]:
-        """Give step and value of the highest point, the first of equals; there must be one."""
+        """Return step and value of the highest point, the first of equals; there must be one."""
         index = int(np.argmax(self.values))
         return int(self.steps[index]), float(self.values[index])
 

@@ -31,7 +31,7 @@ class LastFeatures:
         (self._features,) = inputs
 
     def take(self) -> Tensor:
-        """Give the features of the latest pass, (N, C, H, W), and forget them."""
+        """Return the features of the latest pass, (N, C, H, W), and forget them."""
         features, self._features = self._features, None
         assert features is not None
         return features
@@ -60,7 +60,7 @@ class Teacher(nn.Module):
             keep_images_float32(self.network)
 
     def forward(self, student: Tensor, lr: Tensor) -> Tensor:
-        """Give the mean squared error between the channel means of the student's last features and of its own.
+        """Return the mean squared error between the channel means of the student's last features and of its own.
 
         Args:
             student: (N, C, H, W) features; gradients flow into them.

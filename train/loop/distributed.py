@@ -18,17 +18,17 @@ PATIENCE = timedelta(hours=2)
 
 
 def rank() -> int:
-    """Give this process's number; 0 writes the files and talks to the user."""
+    """Return this process's number; 0 writes the files and talks to the user."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def world_size() -> int:
-    """Give the number of processes."""
+    """Return the number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def is_main() -> bool:
-    """Tell whether this process writes the files and talks to the user."""
+    """Return whether this process writes the files and talks to the user."""
     return rank() == 0
 
 
@@ -56,7 +56,7 @@ def wait_for_all() -> None:
 
 
 def mean_over_processes(values: Tensor) -> Tensor:
-    """Give the mean of each process's ``values``; the same everywhere."""
+    """Return the mean of each process's ``values``; the same everywhere."""
     if not distributed.is_initialized():
         return values
     total = values.clone()
@@ -65,7 +65,7 @@ def mean_over_processes(values: Tensor) -> Tensor:
 
 
 def in_any_process(flag: bool) -> bool:
-    """Tell whether ``flag`` is set in any process; the answer is the same everywhere."""
+    """Return whether ``flag`` is set in any process; the answer is the same everywhere."""
     if not distributed.is_initialized():
         return flag
     flags = torch.tensor([flag], dtype=torch.uint8)

@@ -65,7 +65,7 @@ def check_held_out(
 
 
 def _images_in_use(benchmarks: Sequence[Benchmark], photographs: Photographs) -> Iterator[tuple[str, UInt8Image]]:
-    """Give what each image is used for, and its pixels."""
+    """Return what each image is used for, and its pixels."""
     for name, pairs in benchmarks:
         for files in pairs:
             yield f"{files.name} of {name}, which --eval reports", read_rgb(files.hr_path)

@@ -122,7 +122,7 @@ def load_initial_weights(
 
 
 def _read(source: Path) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], ModelSpec | None]:
-    """Give the tensors of the network, those of the duals, and which network they are from if the file says so."""
+    """Return the tensors of the network, those of the duals, and which network they are from if the file says so."""
     if source.suffix in TORCH_SUFFIXES:
         return load_state_dict(source), {}, None
     checkpoint = load_checkpoint(source)
@@ -145,7 +145,7 @@ def _compare(found: Mapping[str, Tensor], module: nn.Module) -> Matching:
 
 
 def _select(found: Mapping[str, Tensor], matching: Matching, source: Path) -> dict[str, Tensor]:
-    """Give the tensors that are copied, as dense float32."""
+    """Return the tensors that are copied, as dense float32."""
     state = to_plain_weights({name: found[name] for name in matching.matched}, str(source))
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():

@@ -130,7 +130,7 @@ def find_run(reference: str, workdir: Path) -> Path:
 
 
 def _whole_lines(path: Path) -> list[str]:
-    """Give the lines that end in a line break, or none when there is no file.
+    """Return the lines that end in a line break, or none when there is no file.
 
     Raises:
         ArtefactError: the file cannot be read.

@@ -51,7 +51,7 @@ class _Clock:
     images: int = 0
 
     def read(self) -> tuple[float, dict[str, float]]:
-        """Give the seconds and what the journal tells of speed, and start anew.
+        """Return the seconds and what the journal tells of speed, and start anew.
 
         ``data_share`` is the share of the time in which the host was busy with data. A GPU cuts patches beside that.
         """

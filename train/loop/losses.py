@@ -11,7 +11,7 @@ from drc_deploy.train.loop.choices import DualVariant
 
 
 def dual_design(variant: DualVariant) -> DualDesign:
-    """Give the kind of dual networks that a variant trains; for ``none``, of which it trains none, any will do."""
+    """Return the kind of dual networks that a variant trains; for ``none``, of which it trains none, any will do."""
     return variant if variant in ("single", "wide") else "progressive"
 
 
@@ -25,7 +25,7 @@ class Losses:
     """Sum over the duals of the mean absolute error of the image mapped back."""
 
     def total(self, dual_weight: float) -> Tensor:
-        """Give primal + lambda * dual; the paper uses lambda = 0.1."""
+        """Return primal + lambda * dual; the paper uses lambda = 0.1."""
         return self.primal + dual_weight * self.dual
 
 

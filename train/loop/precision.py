@@ -22,7 +22,7 @@ def autocast(precision: TrainingPrecision) -> AbstractContextManager[object]:
 
 
 def gradient_scaler(precision: TrainingPrecision) -> torch.amp.GradScaler:
-    """Give the scaler that keeps small gradients above zero in float16; it does nothing in the other precisions."""
+    """Return the scaler that keeps small gradients above zero in float16; it does nothing in the other precisions."""
     return torch.amp.GradScaler(training_device().type, enabled=precision == "fp16")
 
 

@@ -13,7 +13,7 @@ from drc_deploy.train.loop.trainer import Trainer
 
 
 def run_path(output: Path) -> Path:
-    """Give the folder of the run that makes ``output``."""
+    """Return the folder of the run that makes ``output``."""
     return output.parent / f"{output.stem}{RUN_SUFFIX}"
 
 

@@ -77,7 +77,7 @@ class TrainOptions:
             )
 
     def learning_rate_at(self, step: int) -> float:
-        """Give the learning rate of update ``step`` (from 0): linear warm-up, then the schedule."""
+        """Return the learning rate of update ``step`` (from 0): linear warm-up, then the schedule."""
         warm_up = min(LONGEST_WARM_UP, self.steps // 10) if self.warm_up is None else self.warm_up
         if step < warm_up:
             return self.learning_rate * (step + 1) / warm_up

@@ -18,7 +18,7 @@ _TENSOR = "$tensor"
 
 
 def state_path_of(output: Path, stage: str, *, restart: bool) -> Path:
-    """Give where the unfinished work on ``output`` is kept; with ``restart`` an earlier one is thrown away.
+    """Return where the unfinished work on ``output`` is kept; with ``restart`` an earlier one is thrown away.
 
     Raises:
         OutputError: the folder of ``output`` is not writable, which is better known before a long run.

@@ -47,7 +47,7 @@ class DualRegression(nn.Module):
         self._features = LastFeatures(network) if teacher else None
 
     def forward(self, images: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Give the parts of the loss (see ``LOSSES``) for images of every scale, coarse to fine."""
+        """Return the parts of the loss (see ``LOSSES``) for images of every scale, coarse to fine."""
         with autocast(self._precision):
             outputs = self.network(images[0])
         losses = dual_regression_losses(outputs, images, self.duals)
@@ -151,7 +151,7 @@ class Trainer:
         return torch.stack([part.detach() for part in losses])
 
     def _losses(self, images: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Give the parts of the loss.
+        """Return the parts of the loss.
 
         Raises:
             TrainingError: the step cannot be compiled.
@@ -161,7 +161,7 @@ class Trainer:
         return losses
 
     def take_losses(self) -> dict[str, float] | None:
-        """Give the mean losses of the updates since the last call, over all processes; None when there were none.
+        """Return the mean losses of the updates since the last call, over all processes; None when there were none.
 
         This is where the host waits for the device, so it is not called after every update.
 
@@ -210,7 +210,7 @@ class Trainer:
             )
 
     def state(self) -> dict[str, Any]:
-        """Give all that a later run needs to go on exactly here."""
+        """Return all that a later run needs to go on exactly here."""
         if self._average:
             self._average.put_back()
         return {
@@ -243,7 +243,7 @@ class Trainer:
         self._pending = [losses.to(training_device()) for losses in state["pending"]]
 
     def _lay_out_moments(self) -> None:
-        """Give Adam's moments the memory layout of their weights, which files do not keep."""
+        """Return Adam's moments the memory layout of their weights, which files do not keep."""
         for parameter, moments in self.optimizer.state.items():
             for name, value in moments.items():
                 if value.shape == parameter.shape:

@@ -149,7 +149,7 @@ def _teacher(start: Start) -> dict[str, Any] | None:
 
 
 def _result(run: TrainingRun, start: Start, photographs: Photographs) -> Checkpoint:
-    """Give the best weights by validation, or the last ones when there was none, with where they come from."""
+    """Return the best weights by validation, or the last ones when there was none, with where they come from."""
     trainer, options = run.trainer, run.trainer.options
     if run.best_step is not None:
         kept = load_checkpoint(run.folder.best)

@@ -97,7 +97,7 @@ class Validator:
 
 
 def _find_sources(folder: Path, scale: int) -> dict[Path, PairSource]:
-    """Give the pairs by the files of their HR images.
+    """Return the pairs by the files of their HR images.
 
     Raises:
         InputError: there are none, or one is not complete.
@@ -122,7 +122,7 @@ def _load(path: Path, source: PairSource, scale: int) -> Pair:
 
 
 def _centre(hr: UInt8Image) -> tuple[slice, slice]:
-    """Give the rows and columns in the middle of an image that are shown."""
+    """Return the rows and columns in the middle of an image that are shown."""
     height, width = hr.shape[:2]
     top, left = max(0, height - PICTURE_SIDE_PX) // 2, max(0, width - PICTURE_SIDE_PX) // 2
     return slice(top, top + PICTURE_SIDE_PX), slice(left, left + PICTURE_SIDE_PX)

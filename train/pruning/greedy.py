@@ -50,7 +50,7 @@ class GreedyPruning(LayerwisePruning):
         return kept
 
     def objective(self) -> Objective:
-        """Give the loss whose gradient chooses."""
+        """Return the loss whose gradient chooses."""
         duals = self.duals if self.options.method == "drc" and self.options.dual_weight else nn.ModuleList()
         return Objective(True, duals, self.options.gamma, self.options.dual_weight)
 

@@ -35,7 +35,7 @@ class LayerSamples:
     """(n, O) float64: what the original network's consumer gives there, without its bias."""
 
     def contributions(self) -> Tensor:
-        """Give what each input channel adds to each output: (n, O, C)."""
+        """Return what each input channel adds to each output: (n, O, C)."""
         return torch.einsum("nck,ock->noc", self.patches, self.weight)
 
 

@@ -59,7 +59,7 @@ class MaskedTuning:
         return _Batch(images, before, target)
 
     def losses(self) -> Iterator[Tensor]:
-        """Give the objective of each batch, with the weights as they are by then."""
+        """Return the objective of each batch, with the weights as they are by then."""
         for batch in self._batches:
             with Recorder(self._network, self._name) as recorder:
                 outputs = self._network.images(run_steps(self._network, batch.before, self._first, None))
@@ -68,7 +68,7 @@ class MaskedTuning:
             yield F.mse_loss(recorder.output, batch.target) + loss if self._objective.features else loss
 
     def gradient(self) -> Tensor:
-        """Give the sum over all batches of the gradient of the consumer's weight, switched on or not."""
+        """Return the sum over all batches of the gradient of the consumer's weight, switched on or not."""
         weight = self._network.convolution(self._name).weight.requires_grad_(True)
         total = torch.zeros_like(weight)
         for loss in self.losses():

@@ -9,7 +9,7 @@ from drc_deploy.models.network import SRNetwork
 
 
 def step_of(network: SRNetwork, module: str) -> int:
-    """Give the number of the step (see ``SRNetwork.steps``) that a module belongs to."""
+    """Return the number of the step (see ``SRNetwork.steps``) that a module belongs to."""
     names = [step.modules for step in network.steps()]
     return next(i for i, name in enumerate(names) if not name or f"{module}.".startswith(f"{name}."))
 

@@ -113,7 +113,7 @@ class Pruning(abc.ABC):
         """Do the next piece of work, after which the state can be saved."""
 
     def state(self) -> dict[str, Any]:
-        """Give all that a later run needs to go on with the next piece of work."""
+        """Return all that a later run needs to go on with the next piece of work."""
         return {"kept": self.kept, "network": self.pruned.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:

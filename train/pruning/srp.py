@@ -89,7 +89,7 @@ class StructurePenaltyPruning(Pruning):
                     producer.bias.mul_(made)
 
     def state(self) -> dict[str, Any]:
-        """Give all that a later run needs to go on with the next pass."""
+        """Return all that a later run needs to go on with the next pass."""
         return {**super().state(), "step": self._step, "optimizer": self._optimizer.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:

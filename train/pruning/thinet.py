@@ -59,7 +59,7 @@ def remaining_channels(contributions: Tensor, width: int) -> list[int]:
 
 
 def best_scales(contributions: Tensor, kept: Sequence[int]) -> Tensor:
-    """Give the factors of the kept channels that bring their sum closest to that of all: least squares, (kept,)."""
+    """Return the factors of the kept channels that bring their sum closest to that of all: least squares, (kept,)."""
     wanted = contributions.sum(dim=1, keepdim=True)
     chosen = contributions[:, kept]
     normal = chosen.T @ chosen

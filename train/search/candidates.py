@@ -28,7 +28,7 @@ def ratio_tag(ratio: float) -> str:
 
 
 def candidate_widths(full: int, ratio: float, round_to: int = 4, target: Target = "channels") -> list[int]:
-    """Give the candidate widths of a layer of ``full`` channels, narrow to wide; duplicates are kept.
+    """Return the candidate widths of a layer of ``full`` channels, narrow to wide; duplicates are kept.
 
     Shares of ``full``, rounded to a multiple of ``round_to`` (ties down), at least ``round_to`` and at most ``full``.
     The rounding is the authors' code's; the paper has none. Under a bound on channels the shares are the paper's,

@@ -29,7 +29,7 @@ class CostModel:
     """For each prunable layer (width, cost) with rising widths; between them the cost is linear."""
 
     def of_layer(self, index: int, width: int) -> float:
-        """Give what one prunable layer, producer and consumer, costs at a width."""
+        """Return what one prunable layer, producer and consumer, costs at a width."""
         widths, costs = zip(*self.points[index], strict=True)
         return float(np.interp(width, widths, costs))
 
@@ -39,7 +39,7 @@ class CostModel:
         return self.fixed + sum(points[-1][1] for points in self.points)
 
     def total(self, widths: Sequence[int]) -> float:
-        """Give what the network costs with these widths."""
+        """Return what the network costs with these widths."""
         return self.fixed + sum(self.of_layer(index, width) for index, width in enumerate(widths))
 
 
@@ -57,7 +57,7 @@ def budget_for(cost: CostModel, full_widths: Sequence[int], ratio: float) -> Cos
 
 
 def cost_model(spec: ModelSpec, target: Target, latency: LatencyTable | None = None) -> CostModel:
-    """Give the cost of a model's networks.
+    """Return the cost of a model's networks.
 
     Args:
         spec: The model; its widths play no part.
@@ -107,7 +107,7 @@ def _cost_per_channel(network: SRNetwork, index: int, pixels: dict[str, int] | N
 
 
 def _output_pixels(network: SRNetwork) -> dict[str, int]:
-    """Give the number of output pixels of every convolution for the input that multiply-adds are counted for."""
+    """Return the number of output pixels of every convolution for the input that multiply-adds are counted for."""
     pixels: dict[str, int] = {}
 
     def note(name: str, module: nn.Module) -> None:

@@ -37,12 +37,12 @@ class ExpectedCost:
         self._costs = torch.tensor(costs, device=candidates.device) / budget.limit
 
     def relative(self, alphas: Tensor) -> Tensor:
-        """Give E / limit, a scalar."""
+        """Return E / limit, a scalar."""
         result: Tensor = self._fixed + (torch.softmax(alphas, dim=1) * self._costs).sum()
         return result
 
     def starting_logits(self) -> Tensor:
-        """Give the logits of the mixture nearest to an even one whose expected cost is the limit.
+        """Return the logits of the mixture nearest to an even one whose expected cost is the limit.
 
         All layers alike prefer narrow candidates, or wide ones: logits are linear in the rank of the width.
         """
@@ -57,7 +57,7 @@ class ExpectedCost:
         return low * ranks
 
     def constrained(self, gradient: Tensor, alphas: Tensor) -> Tensor:
-        """Give g + mu c; the host never waits for the device."""
+        """Return g + mu c; the host never waits for the device."""
         with torch.enable_grad():
             variables = alphas.detach().requires_grad_()
             relative = self.relative(variables)
@@ -68,7 +68,7 @@ class ExpectedCost:
         return gradient + priced
 
     def widths(self, probabilities: Tensor) -> list[int]:
-        """Give the widths within the limit that are nearest to the expected ones.
+        """Return the widths within the limit that are nearest to the expected ones.
 
         The nearest have the least sum of squared distances, each relative to the layer's widest candidate, among all
         multiples between the narrowest and the widest. What rounding leaves of the limit is spent where it is missed

@@ -74,7 +74,7 @@ def channel_energy(consumer: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def ranked(importance: Tensor) -> Tensor:
-    """Give the rank of each of (C,) channels, 0 for the most important: (C,) int."""
+    """Return the rank of each of (C,) channels, 0 for the most important: (C,) int."""
     order = importance.argsort(descending=True)
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=order.device)
@@ -82,7 +82,7 @@ def ranked(importance: Tensor) -> Tensor:
 
 
 def mixture_gate(alpha: Tensor, candidates: Tensor, rank: Tensor) -> Tensor:
-    """Give the factors that mix all candidate widths in one convolution.
+    """Return the factors that mix all candidate widths in one convolution.
 
     The candidates share weights, and each keeps the channels of the first ranks. A channel of rank q (0 is the first)
     is kept by every candidate wider than q, so its factor is the sum of their softmax probabilities. For a convolution

@@ -145,7 +145,7 @@ def _place(module: nn.Module) -> None:
 
 
 def _pairs(network: SRNetwork, lr: Tensor) -> list[_Pair]:
-    """Give the pair of every prunable layer, from one forward pass."""
+    """Return the pair of every prunable layer, from one forward pass."""
     with contextlib.ExitStack() as stack:
         recorders = [stack.enter_context(Recorder(network, layer.producer)) for layer in network.prunable_layers]
         called = stack.enter_context(_calls(network))
@@ -220,7 +220,7 @@ def _case(pair: _Pair, width: int) -> Callable[[], object]:
 
 
 def _attainable(pair: _Pair, medians: dict[tuple[_Pair, int], float]) -> tuple[tuple[int, float], ...]:
-    """Give the times of one pair, of which a wider layer never has the smaller.
+    """Return the times of one pair, of which a wider layer never has the smaller.
 
     Narrower can be slower: GPU libraries have kernels for some widths and not for others. A narrow layer then counts
     as much as the wider one that it could be padded to, so that a search under a bound takes the wider one.

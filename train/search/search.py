@@ -92,7 +92,7 @@ class Searcher:
         self.weight_optimizer.param_groups[0]["lr"] = self.options.weight_learning_rate * factor
 
     def probabilities(self) -> Tensor:
-        """Give the softmax of the logits: (layers, candidates)."""
+        """Return the softmax of the logits: (layers, candidates)."""
         return torch.softmax(self.alphas.detach(), dim=1)
 
     def check_finite(self, loss: Tensor) -> None:
@@ -105,7 +105,7 @@ class Searcher:
             raise TrainingError(f"the search loss became {float(loss)}.", "Check the checkpoint and the data.")
 
     def widths(self) -> list[int]:
-        """Give the most likely candidate of each layer, of equally likely ones the widest.
+        """Return the most likely candidate of each layer, of equally likely ones the widest.
 
         Under a budget: the widths nearest to the expected ones that it allows.
         """
@@ -118,7 +118,7 @@ class Searcher:
         return result
 
     def state(self) -> dict[str, Any]:
-        """Give all that a later run needs to go on exactly here."""
+        """Return all that a later run needs to go on exactly here."""
         return {
             "step": self.step,
             "supernet": self.supernet.state_dict(),

@@ -45,7 +45,7 @@ class Supernet(nn.Module):
             )
 
     def weights(self) -> list[nn.Parameter]:
-        """Give what the training half trains: the weights of the network, the duals and the branches."""
+        """Return what the training half trains: the weights of the network, the duals and the branches."""
         unused = {
             id(parameter)
             for layer in (self.network.prunable_layers if self.branches else ())
@@ -55,7 +55,7 @@ class Supernet(nn.Module):
         return [p for p in everything if p.requires_grad and id(p) not in unused]
 
     def forward(self, images: list[Tensor]) -> Tensor:
-        """Give the dual regression loss of the mixture for images of every scale, coarse to fine: a scalar."""
+        """Return the dual regression loss of the mixture for images of every scale, coarse to fine: a scalar."""
         images = place_images(images)
         with replaced(self.network, self._mixtures()):
             outputs = self.network(images[0])

@@ -21,7 +21,7 @@ def unrolled_gradient(
     weights: Sequence[Tensor],
     rate: Tensor | float,
 ) -> Tensor:
-    """Give d L_val(w - rate * dL_train/dw, alpha) / d alpha.
+    """Return d L_val(w - rate * dL_train/dw, alpha) / d alpha.
 
     Args:
         training_loss: Of the present weights and logits.

@@ -14,7 +14,7 @@ GPU_DEVICE = re.compile(r"(^gpu-gpc-\d+|\.(gpu|ga10b|gv11b|gp10b|gm20b))$")
 
 
 def cpu_policies(root: Path) -> list[Path]:
-    """Give the folders of cpufreq, one for cores that share a clock."""
+    """Return the folders of cpufreq, one for cores that share a clock."""
     return sorted(
         root.glob("sys/devices/system/cpu/cpufreq/policy[0-9]*"),
         key=lambda folder: int(folder.name.removeprefix("policy")),
@@ -22,7 +22,7 @@ def cpu_policies(root: Path) -> list[Path]:
 
 
 def gpu_devices(root: Path) -> list[Path]:
-    """Give the folders of devfreq that are a GPU's."""
+    """Return the folders of devfreq that are a GPU's."""
     return [folder for folder in sorted(root.glob("sys/class/devfreq/*")) if GPU_DEVICE.search(folder.name)]
 
 

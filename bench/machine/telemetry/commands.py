@@ -86,5 +86,5 @@ def follow_command(command: Sequence[str]) -> Lines:
 
 
 def _plain() -> dict[str, str]:
-    """Give the environment without a language: the output is parsed."""
+    """Return the environment without a language: the output is parsed."""
     return os.environ | {"LC_ALL": "C"}

@@ -66,7 +66,7 @@ def integrate_power(times_s: Samples, watts: Samples, window: Window, longest_s:
 
 
 def integrate_counter(times_s: Samples, joules: Samples, window: Window, longest_s: float) -> Integral:
-    """Give what an energy counter (n,), NaN where it is unknown, rose over a window.
+    """Return what an energy counter (n,), NaN where it is unknown, rose over a window.
 
     A gap inside the window loses nothing, since the counter goes on; a gap of more than ``longest_s`` across an end of
     the window is not covered, and neither is where the counter fell because it was reset.
@@ -83,7 +83,7 @@ def integrate_counter(times_s: Samples, joules: Samples, window: Window, longest
 
 
 def mean_power(trace: Trace, meter: Meter, windows: Sequence[Window]) -> tuple[float, float] | None:
-    """Give a meter's mean power in W over the windows, and which part of them samples cover; None if none of it."""
+    """Return a meter's mean power in W over the windows, and which part of them samples cover; None if none of it."""
     total_s = sum(end - start for start, end in windows)
     powers, covered = [], []
     for name in meter.series:
@@ -98,7 +98,7 @@ def mean_power(trace: Trace, meter: Meter, windows: Sequence[Window]) -> tuple[f
 def engine_energy(
     trace: Trace, meter: Meter, rounds: Sequence[Window], images: int, idle: Window | None
 ) -> Energy | str:
-    """Give what one image cost over an engine's rounds of ``images`` timed runs together, or why that is unknown."""
+    """Return what one image cost over an engine's rounds of ``images`` timed runs together, or why that is unknown."""
     found = mean_power(trace, meter, rounds)
     covered = found[1] if found else 0.0
     if found is None or covered < LEAST_COVERED:

@@ -42,7 +42,7 @@ class Instruments:
 
     @property
     def sensors(self) -> list[Sensor]:
-        """Give every sensor of every source."""
+        """Return every sensor of every source."""
         return [sensor for source in self.sources for sensor in source.sensors]
 
     def close(self) -> None:

@@ -48,7 +48,7 @@ class Release:
 
 
 def jetson_release(root: Path) -> Release | None:
-    """Give the release below ``root``; None on a machine that is no Jetson."""
+    """Return the release below ``root``; None on a machine that is no Jetson."""
     match = RELEASE.search(read_text(root / "etc/nv_tegra_release") or "")
     if match is None:
         return Release(None, None) if "Jetson" in (read_text(root / "proc/device-tree/model") or "") else None
@@ -59,7 +59,7 @@ def jetson_release(root: Path) -> Release | None:
 
 
 def parse_power_mode(text: str) -> str | None:
-    """Give the power mode in what ``nvpmodel -q`` printed, such as ``MAXN (0)``."""
+    """Return the power mode in what ``nvpmodel -q`` printed, such as ``MAXN (0)``."""
     match = POWER_MODE.search(text)
     return (f"{match[1]} ({match[2]})" if match[2] else match[1]) if match else None
 

@@ -101,7 +101,7 @@ class Nvml:
             raise MissingDependencyError(f"NVML: {error}.") from error
 
     def constant(self, name: str) -> Any:
-        """Give a constant of the module.
+        """Return a constant of the module.
 
         Raises:
             MissingDependencyError: this version does not have it.
@@ -119,22 +119,22 @@ class Nvml:
             return
 
     def power_w(self, handle: Any) -> float:
-        """Give the power of the moment; ``average_power_w`` is averaged over a second on many GPUs."""
+        """Return the power of the moment; ``average_power_w`` is averaged over a second on many GPUs."""
         (field,) = self.call("nvmlDeviceGetFieldValues", handle, [self.constant("NVML_FI_DEV_POWER_INSTANT")])
         if field.nvmlReturn != 0:
             raise MissingDependencyError("NVML: the power of the moment is not supported.")
         return float(field.value.uiVal) / 1000
 
     def average_power_w(self, handle: Any) -> float:
-        """Give the power as older drivers tell it."""
+        """Return the power as older drivers tell it."""
         return float(self.call("nvmlDeviceGetPowerUsage", handle)) / 1000
 
     def energy_j(self, handle: Any) -> float:
-        """Give the energy since the driver was loaded."""
+        """Return the energy since the driver was loaded."""
         return float(self.call("nvmlDeviceGetTotalEnergyConsumption", handle)) / 1000
 
     def temperature_c(self, handle: Any) -> float:
-        """Give the temperature of the GPU."""
+        """Return the temperature of the GPU."""
         sensor = self.constant("NVML_TEMPERATURE_GPU")
         try:
             return float(self.call("nvmlDeviceGetTemperatureV", handle, sensor))
@@ -142,16 +142,16 @@ class Nvml:
             return float(self.call("nvmlDeviceGetTemperature", handle, sensor))
 
     def clock_mhz(self, handle: Any) -> float:
-        """Give the clock of the multiprocessors."""
+        """Return the clock of the multiprocessors."""
         return float(self.call("nvmlDeviceGetClockInfo", handle, self.constant("NVML_CLOCK_SM")))
 
     def load_percent(self, handle: Any) -> float:
-        """Give the part of the last moments in which a kernel ran."""
+        """Return the part of the last moments in which a kernel ran."""
         return float(self.call("nvmlDeviceGetUtilizationRates", handle).gpu)
 
 
 def open_nvml(nvml: Nvml) -> tuple[ProbeGroup, Found]:
-    """Give what NVML tells about every GPU, as a source and with its meter."""
+    """Return what NVML tells about every GPU, as a source and with its meter."""
     probes: list[Probe] = []
     missing: dict[str, str] = {}
     for index, handle in enumerate(nvml.handles):
@@ -171,7 +171,7 @@ def open_nvml(nvml: Nvml) -> tuple[ProbeGroup, Found]:
 
 
 def gpu_limits(nvml: Nvml) -> tuple[GpuLimits, ...]:
-    """Tell how every GPU is limited."""
+    """Return how every GPU is limited."""
     clock = getattr(nvml.pynvml, "NVML_CLOCK_SM", None)
     slowdown = getattr(nvml.pynvml, "NVML_TEMPERATURE_THRESHOLD_SLOWDOWN", None)
     return tuple(
@@ -200,7 +200,7 @@ def _number(nvml: Nvml, factor: float, name: str, *arguments: Any) -> float | No
 
 
 def _gpu_probes(nvml: Nvml, handle: Any, name: str) -> list[Probe]:
-    """Give every probe of one GPU, whether it answers or not."""
+    """Return every probe of one GPU, whether it answers or not."""
     power = single(Sensor(f"{name} power", "power", "GPU", "NVML field POWER_INSTANT"), lambda: nvml.power_w(handle))
     if answers(power):
         power = single(Sensor(f"{name} power", "power", "GPU", AVERAGED_SOURCE), lambda: nvml.average_power_w(handle))
@@ -224,7 +224,7 @@ def _gpu_probes(nvml: Nvml, handle: Any, name: str) -> list[Probe]:
 
 
 def _limit_probe(nvml: Nvml, handle: Any, name: str) -> Probe:
-    """Give the probe of all throttle reasons, which NVML gives as bits of one number."""
+    """Return the probe of all throttle reasons, which NVML gives as bits of one number."""
     bits = limit_bits(nvml.pynvml)
     sensors = tuple(Sensor(f"{name}: {words}", "throttle", "GPU", "NVML clock event reasons") for words in bits)
 
@@ -244,7 +244,7 @@ def _held_limits(nvml: Nvml, handle: Any) -> int:
 
 
 def limit_bits(module: Any) -> dict[str, int]:
-    """Give the words for each throttle reason that this version of the package knows -> its bit."""
+    """Return the words for each throttle reason that this version of the package knows -> its bit."""
     bits: dict[str, int] = {}
     for ending, words in LIMITS.items():
         values = (getattr(module, prefix + ending, None) for prefix in LIMIT_PREFIXES)
@@ -267,5 +267,5 @@ def _meters(sensors: Sequence[Sensor], gpus: int) -> tuple[Meter, ...]:
 
 
 def _text(value: str | bytes) -> str:
-    """Give text: older versions of the package gave bytes."""
+    """Return text: older versions of the package gave bytes."""
     return value.decode(errors="replace") if isinstance(value, bytes) else value

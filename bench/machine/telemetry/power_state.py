@@ -100,7 +100,7 @@ def _gpu_is_fixed(folder: Path) -> bool | None:
 
 
 def power_state_text(state: PowerState) -> str:
-    """Give the settings that are known, in one line; empty if none is."""
+    """Return the settings that are known, in one line; empty if none is."""
     return ", ".join(_words(state))
 
 

@@ -50,7 +50,7 @@ def find_rails(root: Path) -> Found:
 
 
 def total_meter(rails: Sequence[str]) -> Meter:
-    """Give which of the rails (their labels) add up to the whole, or to as much of it as they cover."""
+    """Return which of the rails (their labels) add up to the whole, or to as much of it as they cover."""
     for rail, covers in TOTALS.items():
         if rail in rails:
             return Meter(covers, "all", "power", (rail,))
@@ -58,7 +58,7 @@ def total_meter(rails: Sequence[str]) -> Meter:
 
 
 def _hwmon_folders(root: Path) -> Iterable[Path]:
-    """Give each hwmon folder once, by whichever path this JetPack shows it."""
+    """Return each hwmon folder once, by whichever path this JetPack shows it."""
     folders = (folder for pattern in HWMON_FOLDERS for folder in sorted(root.glob(pattern)))
     return {folder.resolve(): folder for folder in folders}.values()
 

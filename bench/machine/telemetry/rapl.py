@@ -37,7 +37,7 @@ def find_rapl(root: Path) -> Found:
 
 
 def counter_reader(folder: Path) -> Callable[[], float]:
-    """Give a reader of the joules since its first reading; the counter in the file wraps around at its range."""
+    """Return a reader of the joules since its first reading; the counter in the file wraps around at its range."""
     total_uj = 0.0
     last: float | None = None
 

@@ -54,11 +54,11 @@ class Sampler:
                 recorder.source.close()
 
     def trace(self) -> Trace:
-        """Give what was sampled so far; a sensor that never answered is left out."""
+        """Return what was sampled so far; a sensor that never answered is left out."""
         return Trace(tuple(recorder.track() for recorder in self._recorders))
 
     def silent(self) -> dict[str, str]:
-        """Give the sensors that never answered, with the last reason."""
+        """Return the sensors that never answered, with the last reason."""
         return {name: reason for recorder in self._recorders for name, reason in recorder.silent().items()}
 
     def notes(self) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ class _Recorder:
                 stop.wait(max(0.0, begin + self.source.period_s - self._clock()))
 
     def track(self) -> Track:
-        """Give what was sampled so far."""
+        """Return what was sampled so far."""
         rows = list(self._rows)
         columns = [tuple(row[index] for _, row in rows) for index in range(len(self.source.sensors))]
         duration_s = rows[-1][0] - rows[0][0] if len(rows) > 1 else 0.0
@@ -114,7 +114,7 @@ class _Recorder:
         )
 
     def silent(self) -> dict[str, str]:
-        """Give the sensors without any sample, with the last reason."""
+        """Return the sensors without any sample, with the last reason."""
         answered = {series.name for series in self.track().series}
         silent = [sensor.name for sensor in self.source.sensors if sensor.name not in answered]
         return {name: self._reasons.get(name) or self._ended or "no sample was taken" for name in silent}

@@ -47,7 +47,7 @@ class ProbeGroup:
 
     @property
     def sensors(self) -> tuple[Sensor, ...]:
-        """Give all sensors in the order of ``sweep``."""
+        """Return all sensors in the order of ``sweep``."""
         return tuple(sensor for probe in self.probes for sensor in probe.sensors)
 
     def sweep(self, reasons: dict[str, str]) -> list[float | None]:
@@ -92,13 +92,13 @@ class Found:
 
 
 def reason_of(error: Exception) -> str:
-    """Give the reason of a failed reading in a few words."""
+    """Return the reason of a failed reading in a few words."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text.rstrip(".")
 
 
 def single(sensor: Sensor, read: Callable[[], float]) -> Probe:
-    """Give a probe of one sensor."""
+    """Return a probe of one sensor."""
     return Probe((sensor,), lambda: (read(),))
 
 
@@ -114,12 +114,12 @@ def file_number(path: Path) -> float:
 
 
 def scaled_file(path: Path, factor: float) -> Callable[[], float]:
-    """Give a reader of a file's number times ``factor``."""
+    """Return a reader of a file's number times ``factor``."""
     return lambda: file_number(path) * factor
 
 
 def rising_file(path: Path) -> Callable[[], float]:
-    """Give a reader that gives 1 when the count in a file has risen since the last reading, else 0."""
+    """Return a reader that gives 1 when the count in a file has risen since the last reading, else 0."""
     last: list[float] = []
 
     def read() -> float:

@@ -31,7 +31,7 @@ Row = list[float | None]
 
 
 def open_smi(query: Query) -> tuple[ProbeGroup, Found]:
-    """Give what ``nvidia-smi`` tells about every GPU, as a source and with its meter.
+    """Return what ``nvidia-smi`` tells about every GPU, as a source and with its meter.
 
     Raises:
         MissingDependencyError: it does not run, or tells nothing.

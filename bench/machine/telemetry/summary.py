@@ -63,7 +63,7 @@ class EngineTelemetry:
 
 
 def summarise_engine(telemetry: Telemetry, rounds: Sequence[Window], images: int, device: str) -> EngineTelemetry:
-    """Give what the trace says of an engine that ran ``images`` times in its rounds, on ``device`` as it calls it."""
+    """Return what the trace says of an engine that ran ``images`` times in its rounds, on ``device`` as it calls it."""
     unavailable: dict[str, str] = {}
     part: Part = "GPU" if is_gpu(device) else "CPU"
     energy = _energy(telemetry, rounds, images, part)
@@ -97,7 +97,7 @@ def engine_warnings(name: str, telemetry: EngineTelemetry) -> list[str]:
 
 
 def choose_meter(meters: Sequence[Meter], part: Part) -> Meter | None:
-    """Give the meter for an engine that runs on a part of the machine: one that covers everything comes first."""
+    """Return the meter for an engine that runs on a part of the machine: one that covers everything comes first."""
     return next((meter for wanted in ("all", part) for meter in meters if meter.part == wanted), None)
 
 
@@ -119,7 +119,7 @@ def _temperatures(trace: Trace, rounds: Sequence[Window]) -> list[TemperatureRan
 
 
 def missing_kinds(sensors: Sequence[Sensor], missing: dict[str, str]) -> dict[str, str]:
-    """Give what no sensor tells at all, in the words of ``WORDS``, with the reasons that were met on the way."""
+    """Return what no sensor tells at all, in the words of ``WORDS``, with the reasons that were met on the way."""
     kinds = {"power" if sensor.kind == "energy" else sensor.kind for sensor in sensors}
     return {word: _why(kind, missing) for kind, word in WORDS.items() if kind not in kinds}
 

@@ -27,7 +27,7 @@ Values = dict[tuple[Kind, str], float]
 
 
 def parse_line(line: str) -> Values:
-    """Give the numbers of one line in W, degrees Celsius, MHz and percent, under their kind and name.
+    """Return the numbers of one line in W, degrees Celsius, MHz and percent, under their kind and name.
 
     What a line lacks, or tells of a part that is off, is not there.
     """

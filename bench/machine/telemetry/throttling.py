@@ -21,12 +21,12 @@ class ClockDrop:
 
     @property
     def part(self) -> float:
-        """Give by which part it fell."""
+        """Return by which part it fell."""
         return 1 - self.to_mhz / self.from_mhz
 
 
 def throttle_reasons(trace: Trace, windows: Sequence[Window]) -> tuple[str, ...] | None:
-    """Give the limits that held at any sample inside the windows; None when no sample there tells."""
+    """Return the limits that held at any sample inside the windows; None when no sample there tells."""
     told = {series.name: samples_within(track, series, windows) for track, series in trace.series("throttle")}
     if not any(values.size for values in told.values()):
         return None
@@ -34,7 +34,7 @@ def throttle_reasons(trace: Trace, windows: Sequence[Window]) -> tuple[str, ...]
 
 
 def clock_drops(trace: Trace, windows: Sequence[Window], part: Part) -> tuple[ClockDrop, ...]:
-    """Give the clocks of one part of the machine that fell by more than ``CLOCK_DROP`` inside the windows.
+    """Return the clocks of one part of the machine that fell by more than ``CLOCK_DROP`` inside the windows.
 
     The windows must be those in which that part was busy: an idle clock falls for other reasons. A drop is from the
     highest value to the lowest one after it, both medians of three neighbours, so that one stray sample is none.
@@ -47,7 +47,7 @@ def clock_drops(trace: Trace, windows: Sequence[Window], part: Part) -> tuple[Cl
 
 
 def _deepest(clock: Samples) -> tuple[float, float] | None:
-    """Give the highest value and the lowest one after it where they lie furthest apart as a ratio."""
+    """Return the highest value and the lowest one after it where they lie furthest apart as a ratio."""
     if clock.size < 3 or clock.min() <= 0:
         return None
     smooth = np.median(np.stack([clock[:-2], clock[1:-1], clock[2:]]), axis=0)

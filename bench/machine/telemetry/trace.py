@@ -63,18 +63,18 @@ class Trace:
     tracks: tuple[Track, ...]
 
     def series(self, kind: Kind) -> Iterator[tuple[Track, Series]]:
-        """Give every series of one kind, with the track that has its time stamps."""
+        """Return every series of one kind, with the track that has its time stamps."""
         for track in self.tracks:
             yield from ((track, series) for series in track.series if series.kind == kind)
 
     def find(self, name: str) -> tuple[Track, Series] | None:
-        """Give the series with a name; None if there is none."""
+        """Return the series with a name; None if there is none."""
         pairs = ((track, series) for track in self.tracks for series in track.series)
         return next((pair for pair in pairs if pair[1].name == name), None)
 
 
 def samples_within(track: Track, series: Series, windows: Sequence[Window]) -> Samples:
-    """Give the values (n,) of a series inside any of the windows, in the order of time, without gaps."""
+    """Return the values (n,) of a series inside any of the windows, in the order of time, without gaps."""
     times, values = np.array(track.times_s, np.float64), np.array(series.values, np.float64)
     inside = np.zeros(times.shape, bool)
     for start, end in windows:

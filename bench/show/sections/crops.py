@@ -29,7 +29,7 @@ def crop_section(report: Report, folder: Path) -> str:
 
 
 def _strip(strip: CropStrip, ranks: dict[str, int], folder: Path) -> str:
-    """Give one crop: LR, bicubic, the engines from the fastest to the slowest, HR."""
+    """Return one crop: LR, bicubic, the engines from the fastest to the slowest, HR."""
     bicubic = next((tile.psnr_y for tile in strip.tiles if tile.label == "bicubic"), None)
     order = {"LR": -2, "bicubic": -1, **ranks, "HR": len(ranks)}
     tiles = sorted((tile for tile in strip.tiles if tile.label in order), key=lambda tile: order[tile.label])
@@ -44,7 +44,7 @@ def _strip(strip: CropStrip, ranks: dict[str, int], folder: Path) -> str:
 
 
 def _slider(strip: CropStrip, labels: list[str]) -> str:
-    """Give the controls of a slider between two versions; the script shows them and adds the images."""
+    """Return the controls of a slider between two versions; the script shows them and adds the images."""
     right = next((label for label in labels if label not in ("LR", "bicubic")), labels[-1])
     name = f"line between two versions of {strip.image}"
     return (

@@ -52,7 +52,7 @@ def _row(band: Band, ratios: Sequence[float], x: Axis, y: Axis) -> list[str]:
 
 
 def _steps(ratios: Sequence[float], x: Axis, y: Axis) -> str:
-    """Give the curve that rises by its part at each run, up to the end of the axis."""
+    """Return the curve that rises by its part at each run, up to the end of the axis."""
     every = math.ceil(len(ratios) / MAX_STEPS)
     counts = [*range(1, len(ratios), every), len(ratios)]
     path = f"M{x.start:.1f} {y.position(0):.1f}"

@@ -10,7 +10,7 @@ from drc_deploy.bench.show.sections.slider_script import SCRIPT
 
 
 def content_policy() -> str:
-    """Give a Content-Security-Policy under which nothing is fetched and no script runs but that of the sliders."""
+    """Return a Content-Security-Policy under which nothing is fetched and no script runs but that of the sliders."""
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     return (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
@@ -19,7 +19,7 @@ def content_policy() -> str:
 
 
 def document(title: str, sections: Iterable[str]) -> str:
-    """Give a page as text.
+    """Return a page as text.
 
     Args:
         title: plain text.

@@ -13,7 +13,7 @@ OPERATIONS = 5
 
 
 def layers_section(engines: Sequence[EngineResult]) -> str:
-    """Give one foldable table for each engine, or why it has none; nothing for reports without profiles."""
+    """Return one foldable table for each engine, or why it has none; nothing for reports without profiles."""
     profiles = [(index, engine, engine.layers) for index, engine in enumerate(engines) if engine.layers is not None]
     if not profiles:
         return ""

@@ -14,7 +14,7 @@ HEADINGS = ("engine", "network alone, ms", "host", "stream, images/s", "Mpixel/s
 
 
 def measured_section(report: Report) -> str:
-    """Give a table and the comparisons; nothing for reports of older versions."""
+    """Return a table and the comparisons; nothing for reports of older versions."""
     ranked = enumerate(by_latency(report.engines))
     rows = [_row(index, engine.name, found) for index, engine in ranked if (found := engine.measurement)]
     if not rows:
@@ -49,7 +49,7 @@ def _row(index: int, name: str, found: Measurement) -> str:
 
 
 def _trust(stability: Stability) -> str:
-    """Give the verdict, and what it lacks where it is none."""
+    """Return the verdict, and what it lacks where it is none."""
     lacks = "; ".join(stability.not_seen) if stability.verdict == "unknown" else ""
     return stability.verdict + (f"<small>{escape(lacks)}</small>" if lacks else "")
 

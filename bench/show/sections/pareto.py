@@ -18,7 +18,7 @@ from drc_deploy.bench.show.page_figures import COLOURS, NARROW_PX, WIDE_PX, chip
 
 
 def pareto_front(engines: Sequence[EngineResult]) -> list[EngineResult]:
-    """Give the engines that none of the others beats, from the fastest to the slowest.
+    """Return the engines that none of the others beats, from the fastest to the slowest.
 
     An engine is beaten by one with at most its median and at least its PSNR, to the hundredth of a dB, that is better
     in one of the two.
@@ -32,7 +32,7 @@ def _beats(engine: EngineResult, other: EngineResult) -> bool:
 
 
 def pareto_section(report: Report, scale: int) -> str:
-    """Give plot, front and legend for the engines of one scale; nothing where every PSNR is infinite."""
+    """Return plot, front and legend for the engines of one scale; nothing where every PSNR is infinite."""
     ranked = by_latency(report.engines)
     rivals = [engine for engine in ranked if engine.engine.scale == scale]
     # What is no latency of one image, but a share of many, has no place on this axis.

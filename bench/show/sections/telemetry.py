@@ -17,7 +17,7 @@ TITLES: dict[Kind, str] = {"power": "power, W", "temperature": "temperature, &#1
 
 
 def telemetry_section(report: Report) -> str:
-    """Give charts, the figures of each engine, and what is missing; nothing for reports without telemetry."""
+    """Return charts, the figures of each engine, and what is missing; nothing for reports without telemetry."""
     telemetry = report.telemetry
     if telemetry is None:
         return ""
@@ -112,7 +112,7 @@ def _cells(told: EngineTelemetry) -> str:
 
 
 def _missing(telemetry: Telemetry, engines: Sequence[EngineResult]) -> str:
-    """Give what the machine does not tell, and then what could not be told of single engines, folded away."""
+    """Return what the machine does not tell, and then what could not be told of single engines, folded away."""
     reasons = {
         what: why for engine in engines if engine.telemetry for what, why in engine.telemetry.unavailable.items()
     }

@@ -86,7 +86,7 @@ def _panel(panel: Panel, x: Axis, top: int) -> Iterator[str]:
 
 
 def _path(points: Sequence[Point], x: Axis, y: Axis) -> str:
-    """Give the line through the points, interrupted where a value is missing."""
+    """Return the line through the points, interrupted where a value is missing."""
     thin = thinned(points)
     path, broken = "", True
     for at, value in thin:
@@ -97,7 +97,7 @@ def _path(points: Sequence[Point], x: Axis, y: Axis) -> str:
 
 
 def thinned(points: Sequence[Point]) -> list[Point]:
-    """Give at most ``MAX_POINTS`` points, each the mean of its neighbours; a group without any value is a gap."""
+    """Return at most ``MAX_POINTS`` points, each the mean of its neighbours; a group without any value is a gap."""
     size = -(-len(points) // MAX_POINTS)
     groups = [points[start : start + size] for start in range(0, len(points), size)]
     return [(_mean([at for at, _ in group]), _mean_of_known(group)) for group in groups]
@@ -113,7 +113,7 @@ def _mean_of_known(points: Sequence[Point]) -> float | None:
 
 
 def rates(points: Sequence[Point]) -> list[Point]:
-    """Give the power between the readings of an energy counter in joules; where it falls, it began anew: a gap."""
+    """Return the power between the readings of an energy counter in joules; where it falls, it began anew: a gap."""
     return [
         ((before[0] + after[0]) / 2, _rate(before, after)) for before, after in pairwise(points) if after[0] > before[0]
     ]

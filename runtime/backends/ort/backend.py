@@ -89,7 +89,7 @@ class OnnxRuntimeBackend(Backend):
 
 
 def _takes_images(shape: Sequence[Any], tile: tuple[int, int] | None) -> bool:
-    """Tell whether an input of ``shape``, with integers only where it is fixed, takes (N, H, W, 3) tiles."""
+    """Return whether an input of ``shape``, with integers only where it is fixed, takes (N, H, W, 3) tiles."""
     if len(shape) != 4 or (isinstance(shape[3], int) and shape[3] != 3):
         return False
     sides = tuple(shape[1:3])

@@ -166,12 +166,12 @@ def _open_accelerated(path: Path, options: Any, providers: list[Any], likely_rea
 
 
 def _first_line(text: str) -> str:
-    """Give the first line that says something, without its full stop."""
+    """Return the first line that says something, without its full stop."""
     return next((line.strip().rstrip(".") for line in text.splitlines() if line.strip()), "")
 
 
 def session_options(threads: int | None) -> Any:
-    """Give the options of every session: ``threads`` threads, None for ONNX Runtime's own choice.
+    """Return the options of every session: ``threads`` threads, None for ONNX Runtime's own choice.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.

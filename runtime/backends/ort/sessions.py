@@ -94,7 +94,7 @@ class OnnxSessions:
         )
 
     def _one_of_many(self) -> Run:
-        """Give what computes one call in a thread beside others.
+        """Return what computes one call in a thread beside others.
 
         Raises:
             ArtefactError: the file is no longer what the first session was made from.
@@ -121,7 +121,7 @@ class OnnxSessions:
             ) from error
 
     def _tidy_for(self, feeds: Feeds) -> None:
-        """Give back what smaller inputs or another graph left in the arena, which leaves gaps beside this one.
+        """Free what smaller inputs or another graph left in the arena, which leaves gaps beside this one.
 
         A smaller input finds room in what a larger one left: to ask the system for new memory takes a sixth of the time
         of a small network.
@@ -136,7 +136,7 @@ class OnnxSessions:
             self._shrink_arena()
 
     def give_back(self) -> None:
-        """Give back what was taken for the latest runs, where that is known to be possible."""
+        """Free what was taken for the latest runs, where that is known to be possible."""
         if self._provider == CPU and OnnxSessions._in_arena is not None:
             OnnxSessions._in_arena = None
             self._shrink_arena()
@@ -163,7 +163,7 @@ class OnnxSessions:
 
 @functools.cache
 def _shrinking_run() -> Any:
-    """Give the options of a run after which the arena is given back."""
+    """Return the options of a run after which the arena is given back."""
     options = import_onnxruntime().RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options

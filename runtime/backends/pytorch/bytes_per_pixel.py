@@ -17,7 +17,7 @@ ALLOWANCE = 1.1
 
 
 def bytes_per_pixel(network: SRNetwork) -> int:
-    """Give the most that is alive at a time while ``network``, on the device "meta", upscales, with an allowance."""
+    """Return the most that is alive at a time while ``network``, on the device "meta", upscales, with an allowance."""
     tile = torch.empty(1, 3, SIDE_PX, SIDE_PX, device="meta").contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), _LiveBytes() as live:
         network.upscale(tile)

@@ -50,7 +50,7 @@ class CudaDevice:
             self.driver.Context.pop()
 
     def free_bytes(self) -> int:
-        """Give how much memory the GPU has left; the context must be current."""
+        """Return how much memory the GPU has left; the context must be current."""
         free, _ = self.driver.mem_get_info()
         if self._device.get_attribute(self.driver.device_attribute.INTEGRATED):
             # Of memory that is the host's too, what files are kept in counts as used, but is given back when needed.

@@ -106,7 +106,7 @@ def load_graph_api() -> ModuleType | None:
 
 
 def check(api: Any, answer: tuple[Any, ...]) -> Any:
-    """Give the result in an answer of cuda-python: a status, then the result if there is one.
+    """Return the result in an answer of cuda-python: a status, then the result if there is one.
 
     Raises:
         ArtefactError: the status is an error.

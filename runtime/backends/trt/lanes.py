@@ -39,7 +39,7 @@ class Buffer:
         self._driver.memcpy_dtoh_async(self.host[:count], self._device, stream)
 
     def free(self) -> None:
-        """Give the GPU memory back now, not when Python gets to it."""
+        """Return the GPU memory back now, not when Python gets to it."""
         self._device.free()
 
 
@@ -118,12 +118,12 @@ class Lane:
         self._stream.synchronize()
 
     def times(self) -> DeviceTimes:
-        """Give the times between the marks of a call that was waited for."""
+        """Return the times between the marks of a call that was waited for."""
         upload, compute, download = (after.time_since(before) for before, after in pairwise(self._marks))
         return DeviceTimes(upload, compute, download, self._enqueue_ms)
 
     def free(self) -> None:
-        """Give the GPU memory back."""
+        """Return the GPU memory back."""
         buffers: Iterable[Buffer] = [*self.inputs.values(), *self.outputs.values()]
         for buffer in buffers:
             buffer.free()

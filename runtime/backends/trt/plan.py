@@ -57,11 +57,11 @@ class PlanTensor:
     """Whether the first number is that of tiles, so that it may be less."""
 
     def at(self, batch: int) -> tuple[int, ...]:
-        """Give the shape for a batch of ``batch`` tiles."""
+        """Return the shape for a batch of ``batch`` tiles."""
         return (batch, *self.shape[1:]) if self.batched else self.shape
 
     def nbytes(self, batch: int) -> int:
-        """Give the size for a batch of ``batch`` tiles."""
+        """Return the size for a batch of ``batch`` tiles."""
         return math.prod(self.at(batch)) * np.dtype(self.dtype).itemsize
 
 
@@ -124,7 +124,7 @@ class LoadedPlan:
             raise self._failure("does not start: the NVIDIA driver may be too old for it") from error
 
     def _failure(self, what: str) -> ArtefactError:
-        """Give the error that says ``what`` and the last thing that the library logged."""
+        """Return the error that says ``what`` and the last thing that the library logged."""
         reason = f": {self._errors[-1]}" if self._errors else ""
         return ArtefactError(f"{self._library.__name__} {self._library.__version__} {what}{reason}")
 
@@ -213,7 +213,7 @@ class LoadedPlan:
                 raise self._failure(f"refuses an input {name} of {tensor.at(batch)}")
 
     def scratch_bytes(self, batch: int) -> int:
-        """Give the scratch memory that a computation of a batch of ``batch`` tiles needs."""
+        """Return the scratch memory that a computation of a batch of ``batch`` tiles needs."""
         if batch < self.batch and hasattr(self._spare, "update_device_memory_size_for_shapes"):
             self._set_shapes(self._spare, batch)
             return int(self._spare.update_device_memory_size_for_shapes())
@@ -247,7 +247,7 @@ class LoadedPlan:
         return clock
 
     def _operations(self) -> dict[str, str]:
-        """Give the kind of each layer by its name, as far as the engine was built to tell."""
+        """Return the kind of each layer by its name, as far as the engine was built to tell."""
         inspector = self._engine.create_engine_inspector()
         text = inspector.get_engine_information(self._library.LayerInformationFormat.JSON)
         return {str(layer.get("Name")): str(layer.get("LayerType", "")) for layer in inspected_layers(text)}
@@ -302,14 +302,14 @@ class LayerClock:
         self.profiler = _Profiler()
 
     def read(self) -> list[LayerRun]:
-        """Give the layers of the latest call."""
+        """Return the layers of the latest call."""
         latest = self._runs[:]
         self._runs.clear()
         return latest
 
 
 def inspected_layers(text: str) -> list[dict[str, Any]]:
-    """Give the layers of an engine inspector's JSON that it tells more of than their names."""
+    """Return the layers of an engine inspector's JSON that it tells more of than their names."""
     try:
         layers = list(json.loads(text)["Layers"])
     except (ValueError, KeyError, TypeError):
@@ -318,7 +318,7 @@ def inspected_layers(text: str) -> list[dict[str, Any]]:
 
 
 def make_runtime(library: ModuleType, logger: Any, options: PlanOptions) -> Any:
-    """Give a runtime for a plan.
+    """Return a runtime for a plan.
 
     A version-compatible plan brings code that the runtime executes, so ``options`` must come from this program's own
     build, or from a sidecar whose SHA-256 is that of the plan: nothing else may say that the code is to be trusted.
@@ -332,7 +332,7 @@ def make_runtime(library: ModuleType, logger: Any, options: PlanOptions) -> Any:
 
 
 def _collecting_logger(library: ModuleType) -> tuple[Any, list[str]]:
-    """Give a logger that keeps the library's errors, and the list that they go to."""
+    """Return a logger that keeps the library's errors, and the list that they go to."""
     errors: list[str] = []
     severe = (library.ILogger.INTERNAL_ERROR, library.ILogger.ERROR)
     base: Any = library.ILogger

@@ -189,7 +189,7 @@ class PlanRunner:
         self._latest = lane
 
     def _call(self, lane: Lane, batch: int) -> RepeatedCall:
-        """Give the call of a lane for a size of batch, made when it is needed first."""
+        """Return the call of a lane for a size of batch, made when it is needed first."""
         key = self._lanes.index(lane), batch
         if key not in self._calls:
             enqueue = self._loaded.bind(batch, lane.addresses, self._scratch_memory())

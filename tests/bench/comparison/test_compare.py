@@ -167,7 +167,7 @@ def test_runs_that_share_some_pixels_and_not_others_are_refused() -> None:
 
 
 def scored(psnr: dict[str, float], bicubic: float) -> Report:
-    """Give a report of one engine on images that bicubic upscaling all does alike."""
+    """Return a report of one engine on images that bicubic upscaling all does alike."""
     rows = [quality.ImageQuality(image, db, 0.9) for image, db in psnr.items()]
     baseline = quality.summarise([quality.ImageQuality(image, bicubic, 0.8) for image in psnr])
     report = quiet(dataclasses.replace(steady("x", 10), quality=quality.summarise(rows)))

@@ -23,7 +23,7 @@ class FakeDevice:
 
 
 def measured(rounds_ms: list[list[float]]) -> Latency:
-    """Give what the harness makes of a device that takes these times."""
+    """Return what the harness makes of a device that takes these times."""
     device = FakeDevice(iter([ms for round_ms in rounds_ms for ms in round_ms]))
     return summarise([time_runs(device.run, TimingBudget(len(row), 0.0), device.clock).samples_ms for row in rounds_ms])
 

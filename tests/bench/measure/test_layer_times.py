@@ -22,7 +22,7 @@ def event(name: str, index: int, microseconds: int, category: str = "Node") -> d
 
 
 def told_by(device: str, **info: Any) -> Backend:
-    """Give a backend that says what it computes on."""
+    """Return a backend that says what it computes on."""
 
     class Elsewhere(FakeBackend):
         @property

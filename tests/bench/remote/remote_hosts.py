@@ -52,7 +52,7 @@ class Host:
         write_script(self.home / PYTHON_NAME, f"{exports} OMP_NUM_THREADS=1\n{before}\n{python}")
 
     def left(self) -> list[str]:
-        """Give what runs left in the folder for temporary files, and the processes that still work there."""
+        """Return what runs left in the folder for temporary files, and the processes that still work there."""
         files = [path.name for path in self.temporary.iterdir()]
         working = [link for link in Path("/proc").glob("[0-9]*/cwd") if self._holds(link)]
         return files + [str(link) for link in working]
@@ -79,7 +79,7 @@ class Host:
 
 @contextmanager
 def long_run(host: Host, work: Path) -> Iterator["subprocess.Popen[str]"]:
-    """Give a measurement on ``board`` that has begun and would take ten minutes."""
+    """Return a measurement on ``board`` that has begun and would take ten minutes."""
     command = [sys.executable, "-m", "drc_deploy", "bench", "--workdir", str(work), "--size", "16x24"]
     command += ["--min-seconds", "600", "--remote", "board", "--remote-python", host.python]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
@@ -97,7 +97,7 @@ def write_script(path: Path, text: str) -> None:
 
 
 def shell_host(folder: Path) -> Host:
-    """Give a machine whose ssh is a plain shell that greets; it takes the last word, as ssh does."""
+    """Return a machine whose ssh is a plain shell that greets; it takes the last word, as ssh does."""
     host = Host(folder)
     host.temporary.mkdir(parents=True)
     host.write_python()

@@ -316,7 +316,7 @@ def test_a_side_that_is_killed_there_is_told_here_and_cleaned_by_the_next_run(ho
 
 
 def pid_of_side(host: Host) -> int:
-    """Give the process that serves a run there."""
+    """Return the process that serves a run there."""
     wanted = {b"drc_deploy.bench.remote.there": "cmdline", f"TMPDIR={host.temporary}".encode(): "environ"}
     (side,) = [
         folder

@@ -38,7 +38,7 @@ def run(*arguments: object) -> int:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a work folder with drn_xs.onnx."""
+    """Return a work folder with drn_xs.onnx."""
     pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp("exported")
     assert run("export", SHIPPED / "drn_xs.safetensors", "--workdir", folder) == 0

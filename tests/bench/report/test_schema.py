@@ -62,7 +62,7 @@ def test_a_newer_report_with_more_fields_follows_it_too(report: Report) -> None:
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Give the place of everything inside parsed JSON; of equal items in a list, only the first."""
+    """Return the place of everything inside parsed JSON; of equal items in a list, only the first."""
     items = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
     for key, item in items:
         yield (*path, key)

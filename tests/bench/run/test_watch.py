@@ -26,7 +26,7 @@ METER = Meter("module", "all", "power", ("VDD_IN",), resolution_s=0.01)
 
 
 def powered() -> Instruments:
-    """Give a machine whose module draws 12.5 W whatever happens."""
+    """Return a machine whose module draws 12.5 W whatever happens."""
     return instruments(source_of(lambda: 12.5), METER)
 
 

@@ -44,7 +44,7 @@ Message = dict[str, Any]
 
 
 def find_chromium() -> str | None:
-    """Give the program, None where there is none."""
+    """Return the program, None where there is none."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
@@ -104,7 +104,7 @@ class Browser:
         self._wait_for("Page.loadEventFired")
 
     def evaluate(self, expression: str, *, wait: bool = False) -> Any:
-        """Give the value of a JavaScript expression in the page, or of the promise that it is."""
+        """Return the value of a JavaScript expression in the page, or of the promise that it is."""
         answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=wait)
         if "exceptionDetails" in answer:
             raise RuntimeError(str(answer["exceptionDetails"]))
@@ -122,14 +122,14 @@ class Browser:
             self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def screenshot(self) -> UInt8Image:
-        """Give what the window shows, (H, W, 3) BGR."""
+        """Return what the window shows, (H, W, 3) BGR."""
         data = base64.b64decode(self.ask("Page.captureScreenshot", format="png")["data"])
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         assert image is not None
         return np.asarray(image, np.uint8)
 
     def told(self, *methods: str) -> list[Message]:
-        """Give the events of some kinds since the page was opened."""
+        """Return the events of some kinds since the page was opened."""
         return [event["params"] for event in self.events if event.get("method") in methods]
 
     def close(self) -> None:

@@ -387,7 +387,7 @@ def test_the_page_says_why_there_is_no_interval_below_the_median() -> None:
 
 
 def beside(made: Measurement) -> tuple[str, str]:
-    """Give what the page and the terminal say of an engine beside its latency."""
+    """Return what the page and the terminal say of an engine beside its latency."""
     report = fakes.report(dataclasses.replace(fakes.engine("a", 10.0), measurement=made))
     return measured_section(report), report_table(report)
 

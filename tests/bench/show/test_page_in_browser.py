@@ -41,7 +41,7 @@ def strip(folder: Path, engines: list[EngineResult], scale: int) -> CropStrip:
 
 
 def make_report(folder: Path, names: list[str]) -> Report:
-    """Give a report with everything that can be in one; every fourth engine is of scale 8."""
+    """Return a report with everything that can be in one; every fourth engine is of scale 8."""
     engines = [
         with_layers(fakes.engine(name, 100.0 / (n + 1), 30.0 + 0.1 * (n % 3), scale=8 if n % 4 == 3 else 4))
         for n, name in enumerate(names)

@@ -124,7 +124,7 @@ class RecordedBinding:
         return Instance(self, "INetworkDefinition", num_layers=len(layers), get_layer=lambda i: layers[i])
 
     def _convolution(self, name: str, kind: str) -> list[Instance]:
-        """Give a convolution that gives ``kind``; with INT8, one between float tensors that come out of int8 ones."""
+        """Return a convolution that gives ``kind``; with INT8, one between float tensors that come out of int8 ones."""
         quantised, float32 = self._tensor(f"{name}.int8", "INT8"), self._tensor(name, "FLOAT")
         if kind != "INT8":
             tensors = self._tensor(f"{name}.in", kind), self._tensor(name, kind)

@@ -187,7 +187,7 @@ def _check(exported: ExportResult, compute: Callable[[Pixels], Pixels], patch: p
 
 
 def _compute(exported: ExportResult) -> Callable[[Pixels], Pixels]:
-    """Give what the ONNX file computes, by ONNX Runtime itself."""
+    """Return what the ONNX file computes, by ONNX Runtime itself."""
     session = onnxruntime.InferenceSession(exported.onnx)
     return lambda batch: session.run(None, {"lr": batch})[0]
 

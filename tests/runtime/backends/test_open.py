@@ -78,7 +78,7 @@ def test_a_smaller_input_takes_what_a_larger_one_left_and_a_larger_one_only_its_
     before = resident_bytes() or pytest.skip("this system does not tell what a process holds")
 
     def held(side: int) -> float:
-        """Tell what is held after an input of ``side``, in parts of the result of one of 1,000."""
+        """Return what is held after an input of ``side``, in parts of the result of one of 1,000."""
         backend.run(np.zeros((1, side, side, 3), np.uint8))
         return ((resident_bytes() or 0) - before) / (1000 * 1000 * 16 * 3 * 4)
 

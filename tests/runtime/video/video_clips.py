@@ -64,7 +64,7 @@ def _subtitle_packets(path: Path, container: Any) -> list[Any]:
 
 
 def picture(number: int) -> NDArray[np.uint8]:
-    """Give frame ``number``: (48, 64, 3) RGB."""
+    """Return frame ``number``: (48, 64, 3) RGB."""
     pixels = np.full((48, 64, 3), (25 * number, 100, 220 - 20 * number), np.uint8)
     pixels[:16, :16] = 240
     return pixels

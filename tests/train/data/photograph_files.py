@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 def noise(seed: int, height: int = 100, width: int = 120) -> NDArray[np.uint8]:
-    """Give an RGB image that no other seed gives."""
+    """Return an RGB image that no other seed gives."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 

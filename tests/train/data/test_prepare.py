@@ -29,7 +29,7 @@ from tests.train.interruption import interrupt_after
 KILLED_WHILE_DECODING = """
 import os, signal, sys
 from pathlib import Path
-from drc_deploy.train import decoding, prepare, unfinished_store
+from drc_deploy.train.data import decoding, prepare, unfinished_store
 
 unfinished_store.FLUSH_INTERVAL_S = 0.0
 read = decoding.read_rgb

@@ -58,7 +58,7 @@ def test_channels_that_carry_nothing_are_dropped_first(photographs: Photographs,
 
 
 def feature_and_images(network: SRNetwork, module: str, lr: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Give a module's output and the images of a forward pass."""
+    """Return a module's output and the images of a forward pass."""
     features: list[Tensor] = []
     handle = network.get_submodule(module).register_forward_hook(lambda _m, _i, output: features.append(output))
     images = network(lr)

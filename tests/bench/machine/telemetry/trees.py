@@ -46,12 +46,12 @@ def no_module() -> object:
 
 
 def bare_system(root: Path) -> System:
-    """Give a machine that has files and nothing else."""
+    """Return a machine that has files and nothing else."""
     return System(root, absent, no_lines, absent, no_module)
 
 
 def answering(answers: dict[str, str]) -> Callable[[Sequence[str]], str]:
-    """Give a command runner that knows some programs."""
+    """Return a command runner that knows some programs."""
 
     def run(command: Sequence[str]) -> str:
         if command[0] not in answers:

@@ -19,7 +19,7 @@ from tests.tensorrt_api import read_listing
 
 
 def plan_bytes(shape: tuple[int, ...] = (-1, 8, 8, 3), **changes: Any) -> bytes:
-    """Give a plan for the fake: a box filter of reach 1, scale 2, tuned for 8x8, at most 4 tiles."""
+    """Return a plan for the fake: a box filter of reach 1, scale 2, tuned for 8x8, at most 4 tiles."""
     fields: dict[str, Any] = {
         "shape": shape,
         "profile": [[1, 4, 4, 3], [1, 8, 8, 3], [4, 16, 16, 3]],
@@ -33,7 +33,7 @@ def plan_bytes(shape: tuple[int, ...] = (-1, 8, 8, 3), **changes: Any) -> bytes:
 
 
 def exact_plan_bytes(side: int, *, int64: bool = True) -> bytes:
-    """Give a plan of fixed size that computes what ``attention_model`` of ``test_exact.py`` does.
+    """Return a plan of fixed size that computes what ``attention_model`` of ``test_exact.py`` does.
 
     TensorRT 8 has no 64-bit integers: it takes those of an ONNX as 32-bit ones.
     """
