@@ -92,7 +92,7 @@ def summarise(rounds_ms: Sequence[Sequence[float]], calls_per_run: int = 1) -> L
 
 
 def ratio_by_round(one: Latency, other: Latency) -> tuple[float, Interval | None]:
-    """Return the ratio of the latencies of ``one`` and ``other`` and its confidence interval; both ran in the same rounds.
+    """Return the ratio of the latencies of ``one`` and ``other`` in the same rounds, and its confidence interval.
 
     What slows a machine down slows down both engines of a round, and so leaves the ratio of that round as it is.
     """
