@@ -77,7 +77,7 @@ class TorchReferences:
         self._networks: dict[str, _Network] = {}
 
     def image(self, sha256: str, name: str, lr: UInt8Image) -> UInt8Image | None:
-        """Return the output of the checkpoint of this SHA-256 for ``lr``, the image ``name``; None where that is unknown."""
+        """Return the output for ``lr``, the image ``name``, of the checkpoint of this SHA-256; None where unknown."""
         return self._network(sha256).image(name, lr)
 
     def agreement(self, sha256: str, found: DifferenceSum) -> TorchAgreement:
