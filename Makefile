@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The benchmark images are not part of the project; tests that want them are skipped without.
 export DRC_DEPLOY_DATA ?=
 
-.PHONY: test lint demo clean
+.PHONY: test lint demo docs clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -24,5 +24,9 @@ test: lint
 demo: $(VENV)/installed
 	BIN=$(BIN) sh demo.sh
 
+docs: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) demo_out
+	rm -rf $(VENV) demo_out site

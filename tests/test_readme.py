@@ -1,23 +1,86 @@
-"""What the README shows does what it says."""
+"""Every command and every program of README and docs runs as printed, or says above it why it is not run."""
 
+import os
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from tests.runtime.networks import nearest, write_nearest
+from drc_deploy.locate import SAMPLES
+from tests.imports import ROOT
 
-README = Path(__file__).parent.parent / "README.md"
+PAGES = sorted(["README.md", "CONTRIBUTING.md", *(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md"))])
+BLOCK = re.compile(
+    r"(?:^<!-- not run: (?P<reason>.+) -->\n)?^```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+)
+SHELL, PYTHON, SHOWN = ("bash", "sh", "console"), ("python",), ("text", "toml", "json")
+LIMIT_S = 300
+"""Each takes seconds where nothing else runs."""
 
 
-def test_the_example_in_python_upscales_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    image = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
-    Image.fromarray(image).save(tmp_path / "in.png")
-    (tmp_path / "drc_runs").mkdir()
-    write_nearest(tmp_path / "drc_runs" / "drn_xs_r30.onnx")
-    monkeypatch.chdir(tmp_path)
-    exec(compile(example, "README.md", "exec"), {})
-    assert np.array_equal(np.asarray(Image.open("out.png")), nearest(image, 4))
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    language: str
+    text: str
+    reason: str | None
+    """Why it is not run."""
+
+
+def blocks(page: str) -> Iterator[Block]:
+    for match in BLOCK.finditer((ROOT / page).read_text(encoding="utf-8")):
+        yield Block(match["language"], match["text"], match["reason"])
+
+
+def to_run(page: str) -> list[Block]:
+    return [block for block in blocks(page) if block.language in SHELL + PYTHON and not block.reason]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_says_what_it_is(page: str) -> None:
+    assert {block.language for block in blocks(page)} <= {*SHELL, *PYTHON, *SHOWN}
+    outside = BLOCK.sub("", (ROOT / page).read_text(encoding="utf-8"))
+    assert not re.search(r"^(?:```|<!-- not run| {4}drc-deploy )", outside, re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if to_run(page)])
+def test_what_a_page_shows_runs_in_its_order(page: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{_command(tmp_path)}{os.pathsep}{os.environ['PATH']}",
+    }
+    folder = _folder_of_a_user(tmp_path)
+    for block in to_run(page):
+        command = ["bash", "-ec", block.text] if block.language in SHELL else [sys.executable, "-c", block.text]
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
+        assert done.returncode == 0, f"{block.text}\n{done.stdout}\n{done.stderr}"
+
+
+def _command(folder: Path) -> Path:
+    """Return a folder with a ``drc-deploy`` that runs this source."""
+    bin_folder = folder / "bin"
+    bin_folder.mkdir()
+    command = bin_folder / "drc-deploy"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m drc_deploy "$@"\n')
+    command.chmod(0o755)
+    return bin_folder
+
+
+def _folder_of_a_user(folder: Path) -> Path:
+    """Return a folder that holds a photograph, and two more in ``photos``."""
+    mine = folder / "mine"
+    (mine / "photos").mkdir(parents=True)
+    with Image.open(SAMPLES / "rocket.jpg") as photograph:
+        for number, name in enumerate(["photo.jpg", "photos/a.jpg", "photos/b.jpg"]):
+            photograph.crop((200 + number, 100, 264 + number, 148)).save(mine / name)
+    return mine
