@@ -18,7 +18,7 @@ _KNOWN = f"Known are {', '.join(IMAGE_SUFFIXES)}."
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class UpscaleJob:
     """One image to upscale."""
 
     source: Path | None
@@ -76,7 +76,7 @@ def newest_engine(workdir: Path) -> Path:
     return max(engines, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
-def plan_jobs(inputs: Sequence[str], output: str | None, scale: int) -> list[Job]:
+def plan_jobs(inputs: Sequence[str], output: str | None, scale: int) -> list[UpscaleJob]:
     """Decide where each image goes.
 
     A file ``in.png`` goes to ``in_x4.png`` beside it, or to ``output``: a file when that has the suffix of an image
@@ -104,23 +104,23 @@ def plan_jobs(inputs: Sequence[str], output: str | None, scale: int) -> list[Job
             jobs.append(_FileJob(Path(name), _file_target(Path(name), into, scale, alone=not several)))
     jobs = _with_distinct_targets(list(dict.fromkeys(jobs)))
     _refuse_clashes(jobs)
-    return [Job(job.source, job.target) for job in jobs]
+    return [UpscaleJob(job.source, job.target) for job in jobs]
 
 
-def _stream_job(inputs: Sequence[str], output: str | None) -> Job:
+def _stream_job(inputs: Sequence[str], output: str | None) -> UpscaleJob:
     if len(inputs) > 1 or _tree(inputs[0]) is not None:
         raise UsageError(
             "a standard stream holds one image.", "Give one image together with `-`, or write to a folder."
         )
     source = None if inputs[0] == STREAM else Path(inputs[0])
     if output == STREAM:
-        return Job(source, None)
+        return UpscaleJob(source, None)
     if output is None or os.path.isdir(output) or Path(output).suffix.lower() not in IMAGE_SUFFIXES:
         raise UsageError(
             "an image from standard input has no name that the result could get.",
             "Give one, such as -o out.png, or -o - for standard output.",
         )
-    return Job(source, Path(output))
+    return UpscaleJob(source, Path(output))
 
 
 def _file_target(source: Path, output: Path | None, scale: int, *, alone: bool) -> Path:

@@ -21,7 +21,7 @@ from drc_deploy.files import check_writable, version_of, write_text
 from drc_deploy.only_one import only_one
 from drc_deploy.progress import Progress, progress
 from drc_deploy.runtime.jobs.pipeline import WriteBehind
-from drc_deploy.runtime.jobs.plan import Job
+from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import (
     Finished,
     Outcome,
@@ -48,7 +48,7 @@ def is_video(name: str) -> bool:
     return Path(name).suffix.lower() in VIDEO_SUFFIXES
 
 
-def plan_video(inputs: Sequence[str], output: str | None, scale: int) -> Job:
+def plan_video(inputs: Sequence[str], output: str | None, scale: int) -> UpscaleJob:
     """Decide where a video goes: ``in.mp4`` to ``in_x4.mp4`` beside it, or to ``output``, a file or a folder.
 
     Raises:
@@ -60,15 +60,15 @@ def plan_video(inputs: Sequence[str], output: str | None, scale: int) -> Job:
     suffix = source.suffix if source.suffix.lower() in WRITTEN_SUFFIXES else ".mkv"
     name = f"{source.stem}_x{scale}{suffix}"
     if output is None:
-        return Job(source, source.with_name(name))
+        return UpscaleJob(source, source.with_name(name))
     if os.path.isdir(output):
-        return Job(source, Path(output, name))
+        return UpscaleJob(source, Path(output, name))
     if Path(output).suffix.lower() not in WRITTEN_SUFFIXES:
         raise UsageError(f"{output} is not the name of a video.", f"End it in one of {', '.join(WRITTEN_SUFFIXES)}.")
-    return Job(source, Path(output))
+    return UpscaleJob(source, Path(output))
 
 
-def upscale_video(upscaler: Upscaler, job: Job, options: RunOptions, made_by: Mapping[str, object]) -> Outcome:
+def upscale_video(upscaler: Upscaler, job: UpscaleJob, options: RunOptions, made_by: Mapping[str, object]) -> Outcome:
     """Upscale every frame of a video; sound, subtitles, time stamps and orientation are kept.
 
     Args:

@@ -82,7 +82,7 @@ def test_constant_alpha_costs_no_run_and_stays() -> None:
     backend = FakeBackend(fake_info())
     upscaler = Upscaler(backend)
     assert (upscaler(image)[:, :, 3] == 255).all()
-    assert len(backend.calls) == upscaler.tile_count(image) == 1
+    assert len(backend.calls) == upscaler.task(image).tile_count == 1
 
 
 def test_colours_hidden_under_alpha_zero_do_not_bleed() -> None:
@@ -112,7 +112,7 @@ def test_strips_follow_each_other_and_none_is_as_high_as_the_image() -> None:
     strips = list(upscaler.strips(image, done.append))
     assert np.array_equal(np.concatenate(strips), upscaler(image))
     assert max(len(strip) for strip in strips) <= 2 * 32
-    assert sum(done) == upscaler.tile_count(image)
+    assert sum(done) == upscaler.task(image).tile_count
 
 
 def test_values_outside_the_range_are_clipped_and_halves_go_up() -> None:

@@ -31,7 +31,7 @@ USES: list[Callable[[Upscaler], object]] = [
     lambda upscaler: upscaler(IMAGE),
     lambda upscaler: upscaler(IMAGE.astype(np.uint16)),
     lambda upscaler: upscaler.strips(IMAGE),
-    lambda upscaler: upscaler.tile_count(IMAGE),
+    lambda upscaler: upscaler.task(IMAGE),
     lambda upscaler: upscaler.fit(40, 50, np.uint16),
     lambda upscaler: upscaler.__enter__(),
 ]
@@ -77,7 +77,7 @@ def test_an_upscaler_from_before_a_fork_is_refused_in_the_child(monkeypatch: pyt
 )
 def test_what_is_no_array_is_refused_with_what_to_give(image: Any, kind: str) -> None:
     upscaler = Upscaler(FakeBackend(fake_info()))
-    for use in (upscaler, upscaler.strips, upscaler.tile_count):
+    for use in (upscaler, upscaler.strips, upscaler.task):
         with pytest.raises(ImageError, match=f"of type {kind}, no array") as caught:
             use(image)
         assert "np.asarray" in caught.value.hint

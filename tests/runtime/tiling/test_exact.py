@@ -76,7 +76,7 @@ def test_exact_tiles_equal_the_whole(
     with Upscaler.open(path, tile=16, overlap=overlap, exact=True) as exact:
         told: list[int] = []
         result = np.concatenate(list(exact.strips(image, told.append)))
-        assert sum(told) == exact.tile_count(image)
+        assert sum(told) == exact.task(image).tile_count
     step = np.iinfo(dtype).max // 255
     assert np.abs(result.astype(int) - expected).max() <= step
     assert np.abs(without.astype(int) - expected).max() > 20 * step
@@ -100,7 +100,7 @@ def test_means_behind_other_means_are_told_too(tmp_path: Path) -> None:
         assert len(seen) == 9
         own = backend.run(tile)
         assert np.allclose(own, backend.with_means(seen).run(tile), rtol=1e-5)
-        assert np.allclose(own, plain._backend.run(tile), rtol=1e-5)
+        assert np.allclose(own, plain.backend.run(tile), rtol=1e-5)
 
 
 def test_without_the_exact_file_the_command_that_makes_it_is_named(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_exact_tiles_of_a_checkpoint_equal_the_whole(image: np.ndarray, threads:
     with Upscaler.open(DRN_XS, tile=56, exact=True, threads=threads) as exact:
         told: list[int] = []
         result = np.concatenate(list(exact.strips(image, told.append)))
-        assert sum(told) == exact.tile_count(image) == (1 + PASSES) * exact.plan(90, 120).tile_count
+        assert sum(told) == exact.task(image).tile_count == (1 + PASSES) * exact.plan(90, 120).tile_count
     assert np.abs(result - expected).max() <= 1
     assert np.abs(without - expected).max() > 1
 
@@ -90,7 +90,7 @@ def test_a_network_without_means_is_exact_as_it_is(monkeypatch: pytest.MonkeyPat
     with Upscaler.open(tmp_path / "plain.safetensors") as whole:
         expected = whole(image).astype(int)
     with Upscaler.open(tmp_path / "plain.safetensors", tile=24, exact=True) as exact:
-        assert exact.tile_count(image) == exact.plan(50, 41).tile_count > 1
+        assert exact.task(image).tile_count == exact.plan(50, 41).tile_count > 1
         assert np.abs(exact(image) - expected).max() <= 1
 
 

@@ -177,7 +177,7 @@ def test_the_upscaler_runs_what_was_planned() -> None:
     backend = CpuBackend(INFO)
     upscaler = Upscaler(backend, budget=MemoryBudget(LOADED + (60 << 20), LOADED))
     fitted = upscaler.fit(300, 200)
-    assert upscaler.tile_count(image) == fitted.plan.tile_count > 1
+    assert upscaler.task(image).tile_count == fitted.plan.tile_count > 1
     upscaler(image)
     assert backend.used == fitted.workers < 8
     assert set(backend.calls) == {(1, *fitted.plan.tile, 3)}

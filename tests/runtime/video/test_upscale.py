@@ -13,7 +13,7 @@ from drc_deploy.cli.main import main
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError, UsageError
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
-from drc_deploy.runtime.jobs.plan import Job
+from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import Outcome, RunOptions
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.reading import video_info
@@ -52,7 +52,7 @@ class Counting(FakeBackend):
 
 def run(source: Path, target: Path, backend: FakeBackend | None = None, engine: str = "a", **options: bool) -> Outcome:
     upscaler = Upscaler(backend or Counting())
-    return upscale_video(upscaler, Job(source, target), RunOptions(**options), {"engine": engine})
+    return upscale_video(upscaler, UpscaleJob(source, target), RunOptions(**options), {"engine": engine})
 
 
 def left_in(folder: Path) -> set[str]:
@@ -421,7 +421,7 @@ def test_a_full_disk_keeps_what_is_finished(
     ],
 )
 def test_where_a_video_goes(name: str, output: str | None, target: str) -> None:
-    assert plan_video([name], output, 4) == Job(Path(name), Path(target))
+    assert plan_video([name], output, 4) == UpscaleJob(Path(name), Path(target))
 
 
 def test_what_is_no_name_of_a_video_and_several_videos_are_wrong_usage() -> None:
