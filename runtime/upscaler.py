@@ -44,7 +44,7 @@ class ImageTask:
 class Upscaler:
     """A network with everything around it that turns an image into an image.
 
-    ``upscaler(image)`` gives the whole result, ``upscaler.strips(image)`` gives it row by row for images that
+    ``upscaler(image)`` returns the whole result; ``upscaler.strips(image)`` yields it in strips, for images that
     should not lie in memory whole.
 
     Open it in the process that uses it: a child of ``os.fork`` has none of the threads of the library that computes,
@@ -68,7 +68,7 @@ class Upscaler:
             tile: largest side of a tile in input pixels, for networks that take any size.
             overlap: context on each side of a tile in input pixels.
             open_float: opens the float32 variant of the same network, when a 16-bit image needs it.
-            open_rescue: opens the same network computed in float32, when half precision breaks a tile.
+            open_rescue: opens the same network computed in float32, when a tile overflows in half precision.
             budget: memory to keep within; None: no limit. Only a network whose need was measured can be planned for.
 
         Raises:
@@ -104,8 +104,8 @@ class Upscaler:
             tile: as for the constructor.
             overlap: as for the constructor.
             threads: CPU threads; None leaves the choice to the library.
-            exact: give what the untiled network would, to one grey level, in three times the time; of ``NAME.onnx``
-                this runs ``NAME.exact.onnx``, of ``NAME.plan`` the ``NAME.exact.plan`` beside it, or else that ONNX.
+            exact: compute as the untiled network would, to one grey level, in three times the time. With ``NAME.onnx``
+                this runs ``NAME.exact.onnx``, with ``NAME.plan`` ``NAME.exact.plan``, or else the exact ONNX.
             max_memory: bytes that the process may take; None: half of what is free. Tiles become smaller and fewer at
                 a time to keep within it. For a checkpoint, or an ONNX of any size, on a CPU.
             precision: of the body of a checkpoint's network; None: fp32.
@@ -113,7 +113,7 @@ class Upscaler:
         path, threads = Path(path), whole_number("threads", threads, least=1)
         opened = open_exact_variant if exact else open_backend
         backend = opened(path, threads=threads, precision=precision)
-        path = path.absolute()  # what lies beside it is opened later, perhaps after an `os.chdir`
+        path = path.absolute()  # its companions are opened later, perhaps after an `os.chdir`
 
         try:
             return cls(
@@ -130,7 +130,7 @@ class Upscaler:
 
     @property
     def info(self) -> EngineInfo:
-        """What the network is."""
+        """Description of the network."""
         return self.backend.info
 
     @property
@@ -140,7 +140,7 @@ class Upscaler:
 
     @property
     def device(self) -> str:
-        """What computes."""
+        """The device that computes."""
         return self.backend.device
 
     @property
@@ -257,7 +257,7 @@ class Upscaler:
 
 
 class _Checked(Iterator[Pixels]):
-    """Strips, each of which is made only if a check allows it; nothing of them is held."""
+    """Strips that are made only while a check allows it; none of them is held."""
 
     def __init__(self, strips: Iterator[Pixels], check: Callable[[], None]) -> None:
         self._strips, self._check = strips, check

@@ -1,4 +1,4 @@
-"""From what a user names to files: which image goes where."""
+"""Which image goes where: files, folders, patterns and standard streams."""
 
 import os
 from collections import Counter
@@ -28,12 +28,12 @@ class UpscaleJob:
 
     @property
     def input_name(self) -> str:
-        """What messages and reports call the input."""
+        """Name of the input in messages and reports."""
         return "standard input" if self.source is None else str(self.source)
 
     @property
     def output_name(self) -> str:
-        """What messages and reports call the output."""
+        """Name of the output in messages and reports."""
         return "standard output" if self.target is None else str(self.target)
 
     @property
@@ -79,7 +79,7 @@ def newest_engine(workdir: Path) -> Path:
 def plan_jobs(inputs: Sequence[str], output: str | None, scale: int) -> list[UpscaleJob]:
     """Decide where each image goes.
 
-    A file ``in.png`` goes to ``in_x4.png`` beside it, or to ``output``: a file when that has the suffix of an image
+    A file ``in.png`` goes to ``in_x4.png`` next to it, or to ``output``: a file when that has the suffix of an image
     and there is one input, else a folder. A folder goes to ``FOLDER_x4``, or to ``output``, with its tree kept. A
     pattern such as ``FOLDER/**/*.jpg`` means what it matches and goes where its folder would; a name with such
     characters that exists is a name. ``-`` is standard input, and standard output as ``output``.
@@ -193,7 +193,7 @@ def _tree_jobs(tree: _Tree, into: Path) -> list[_FileJob]:
 
 
 def _with_distinct_targets(jobs: list[_FileJob]) -> list[_FileJob]:
-    """Tell ``a.jpg`` and ``a.png`` apart where both would become ``a.png``."""
+    """Add the suffix to the names of ``a.jpg`` and ``a.png`` where both would become ``a.png``."""
     count = Counter(job.target for job in jobs)
     return [
         job

@@ -9,7 +9,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TypeVar
 
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError
 from drc_deploy.files import check_writable, exists_already, version_of
@@ -19,6 +18,7 @@ from drc_deploy.images.reading import Picture, decode_image, decoding_bytes, pix
 from drc_deploy.images.writing import check_output, write_image, write_png, writing_bytes
 from drc_deploy.progress import progress
 from drc_deploy.runtime.backends.contract import Pixels
+from drc_deploy.runtime.backends.worker_pool import Result
 from drc_deploy.runtime.jobs.pipeline import WriteBehind, read_ahead
 from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.streams import read_standard_input, standard_output
@@ -32,12 +32,10 @@ READ_AHEAD_PIXELS = 32 * 2**20
 READ_AHEAD_SHARE = 1 / 16
 """So are those whose reading takes more of the memory allowed."""
 
-Result = TypeVar("Result")
-
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What to do about what is there already, and about damage."""
+    """How to treat results that exist, and damage."""
 
     overwrite: bool = False
     """Write over results that exist."""
@@ -89,7 +87,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of the images, each in the order in which they were named."""
+    """Results for all images, each in the order in which they were named."""
 
     finished: list[Finished]
     skipped: list[Skipped]

@@ -103,9 +103,9 @@ def as_grey(rgb: Pixels) -> Pixels:
 
 
 def fill_transparent(colours: Pixels, alpha: Pixels) -> Pixels:
-    """Return every fully transparent pixel the colour of the nearest visible one.
+    """Give every fully transparent pixel the colour of the nearest visible one.
 
-    What lies under alpha 0 is arbitrary, often black, and would bleed into the visible edge beside it.
+    The colour under alpha 0 is arbitrary, often black, and would bleed into the visible edge next to it.
 
     Args:
         colours: (H, W, 1 or 3).
@@ -127,7 +127,7 @@ def fill_transparent(colours: Pixels, alpha: Pixels) -> Pixels:
 
 
 class AlphaEdges:
-    """Keeps what is fully opaque or fully transparent exactly so: a network's 254 would show the ground.
+    """Keeps opaque and transparent areas exactly so: a network's 254 would show the background.
 
     Only pixels whose eight neighbours agree are held; between the two the network decides.
     """

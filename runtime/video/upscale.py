@@ -1,6 +1,6 @@
 """Upscales a video in segments, so that a run that is stopped goes on after the last finished one.
 
-The segments lie beside the result, in ``NAME.segments/``, with a note of what they were made from and by. They are
+The segments lie next to the result, in ``NAME.segments/``, with a note of what they were made from and by. They are
 joined in the end, without being encoded again.
 """
 
@@ -44,12 +44,12 @@ _NOTE = "made_from.json"
 
 
 def is_video(name: str) -> bool:
-    """Tell by its suffix whether a file is a video."""
+    """Return whether a file is a video, by its suffix."""
     return Path(name).suffix.lower() in VIDEO_SUFFIXES
 
 
 def plan_video(inputs: Sequence[str], output: str | None, scale: int) -> UpscaleJob:
-    """Decide where a video goes: ``in.mp4`` to ``in_x4.mp4`` beside it, or to ``output``, a file or a folder.
+    """Decide where a video goes: ``in.mp4`` to ``in_x4.mp4`` next to it, or to ``output``, a file or a folder.
 
     Raises:
         UsageError: ``output`` is no name of a video that can be written, or there are several inputs.
@@ -175,7 +175,7 @@ def _identity(source: Path) -> dict[str, object]:
 
 
 def _make_segments(upscaler: Upscaler, source: Path, info: VideoInfo, work: _Segments, *, tolerant: bool) -> list[Path]:
-    """Make what is missing; give where all segments are."""
+    """Make the missing segments; return the paths of all."""
     count = len(work.finished())
     first_frame = count * SEGMENT_FRAMES
     with (
@@ -190,12 +190,12 @@ def _check_unchanged(source: Path, version: tuple[int, int] | None, work: _Segme
     try:
         check_unchanged(source, version)
     except ImageError:
-        work.clear()  # nobody knows which of its frames are of which
+        work.clear()  # its frames may be of either file
         raise
 
 
 def _compute(results: Iterator[Frame], info: VideoInfo, work: _Segments) -> int:
-    """Make all segments that are missing, each encoded while its frames are computed; give how many they are."""
+    """Make all segments that are missing, each encoded while its frames are computed; return their number."""
     first_index = len(work.finished())
     written: list[Future[None]] = []
     with WriteBehind() as writer:

@@ -19,10 +19,10 @@ from drc_deploy.images.reading import list_images, read_image
 from drc_deploy.images.writing import write_image
 from drc_deploy.locate import SAMPLES, find_engine
 from drc_deploy.runtime.backends.contract import Pixels
-from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import RunOptions, run_jobs
 from drc_deploy.runtime.upscaler import Upscaler
+from tests.runtime.fake_backend import FakeBackend, fake_info
 
 
 @click.command()

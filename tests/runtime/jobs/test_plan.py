@@ -69,9 +69,7 @@ def test_links_in_a_circle_end(photos: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [".", "../photos", "*.jpg"])
-def test_the_folder_one_stands_in_has_a_place_beside_it(
-    photos: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_results_of_the_current_folder_go_next_to_it(photos: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(photos)
     (target,) = [target for source, target in planned(name).items() if Path(source).name == "a.jpg"]
     assert os.path.normpath(photos / target) == str(photos.parent / "photos_x4" / "a.png")

@@ -16,12 +16,12 @@ from drc_deploy.errors import ArtefactError
 from drc_deploy.images.png_stream import PngStream
 from drc_deploy.images.reading import decoding_bytes, read_image
 from drc_deploy.runtime.backends.contract import Pixels
-from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.jobs import run as job_runner
 from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import Outcome, RunOptions, run_jobs
 from drc_deploy.runtime.memory.host import MemoryBudget
 from drc_deploy.runtime.upscaler import Upscaler
+from tests.runtime.fake_backend import FakeBackend, fake_info
 from tests.runtime.networks import nearest
 
 
@@ -200,7 +200,7 @@ def test_a_disk_that_fills_in_the_middle_stops_that_image_only(
     assert files_in(tmp_path / "out") == ["0.png", "2.png", "3.png", "4.png"]
 
 
-def test_a_read_only_folder_is_told_before_anything_is_computed(
+def test_a_read_only_folder_is_reported_before_anything_is_computed(
     jobs: list[UpscaleJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(**_: Any) -> None:
@@ -257,7 +257,9 @@ def test_metadata_go_with_the_image(tmp_path: Path) -> None:
         assert (result.getexif()[0x0112], result.getexif()[0x010F]) == (1, "Camera Works")
 
 
-def test_an_animation_gives_its_first_frame_and_a_note(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_first_frame_of_an_animation_is_upscaled_with_a_note(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     frames = [Image.fromarray(image(number)) for number in (1, 2)]
     frames[0].save(tmp_path / "in.webp", save_all=True, append_images=frames[1:], lossless=True)
     job = UpscaleJob(tmp_path / "in.webp", tmp_path / "out.png")
@@ -274,7 +276,7 @@ class OnCpu(FakeBackend):
         return "ONNX Runtime CPUExecutionProvider"
 
 
-def test_an_image_too_large_to_read_within_the_limit_is_told_and_the_others_go_on(jobs: list[UpscaleJob]) -> None:
+def test_an_image_too_large_for_the_limit_is_reported_and_the_others_go_on(jobs: list[UpscaleJob]) -> None:
     large = jobs[1].source
     assert large is not None
     Image.fromarray(np.zeros((2000, 2000, 3), np.uint8)).save(large)  # 54 MiB to read, and 183 MiB of result

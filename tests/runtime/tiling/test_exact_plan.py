@@ -58,9 +58,9 @@ def test_exact_tiles_of_a_plan_equal_the_whole_image(
         expected = whole(image)
     with Upscaler.open(path, overlap=3, exact=True) as exact:
         assert exact.device == "TensorRT Fake GPU"
-        told: list[int] = []
-        result = np.concatenate(list(exact.strips(image, told.append)))
-        assert sum(told) == exact.task(image).tile_count
+        done: list[int] = []
+        result = np.concatenate(list(exact.strips(image, done.append)))
+        assert sum(done) == exact.task(image).tile_count
         assert exact.gpu_memory is not None
     assert np.abs(result.astype(int) - expected).max() <= np.iinfo(dtype).max // 255
     assert (cuda.depth, cuda.retained, cuda.allocated, cuda.graphs) == (0, 0, 0, {})
