@@ -64,7 +64,7 @@ class ExportRequest:
     """One export: which checkpoint becomes which files."""
 
     checkpoint: Path
-    """What is exported: a checkpoint, or an ONNX file of an earlier export to build a plan of."""
+    """A checkpoint, or an ONNX file of an earlier export to build a plan of."""
     folder: Path
     """Where the files go."""
     stem: str

@@ -13,7 +13,7 @@ from drc_deploy.runtime.tiling.tiles import plan_tiles
 
 
 class MemoryUse:
-    """What the networks of an upscaler may take, and what they hold.
+    """Memory that the networks of an upscaler may take and hold.
 
     Attributes:
         limit: Bytes that the process may hold; None: no limit, or none that can be planned for.

@@ -1,9 +1,9 @@
 """The graph of ``upscale --exact``: means over the whole image are an input, instead of taken from the tile.
 
 A network with channel attention looks at the mean of every channel, which in a tile is another than in the image. The
-exact graph returns the means of a part of the tile, and takes others in their place. After passes over all
-tiles, the means of the image are known well enough for the result to differ from the untiled one by at most one grey
-level (``runtime/tiling/exact.py``).
+exact graph returns the means of a part of the tile, and takes others in their place. Passes over all
+tiles find the means of the image, until the result differs from the untiled one by at most one grey level
+(``runtime/tiling/exact.py``).
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Exact rewrites of an exported graph that make it faster and readable by more; what each buys is in its own file."""
+"""Exact rewrites of an exported graph that make it faster, and its opset older, so that more parsers read it."""
 
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,8 @@ def simplify_graph(model: "onnx.ModelProto") -> None:
 def lower_opset(model: "onnx.ModelProto") -> None:
     """Declare ``OLDEST_OPSET`` where every operation of ``model`` means the same there, in place.
 
-    Opset 18 renewed few operations: among those of an exported network ``Resize``, ``ReduceMean`` and ``Pad``, of which
-    only Pad is left after the rewrites, in the form that it always had.
+    Opset 18 changed few operations. Of them an exported network has ``Resize``, ``ReduceMean`` and ``Pad``; after the
+    rewrites only Pad is left, in its old form.
     """
     (default,) = (entry for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
     if default.version > OLDEST_OPSET and all(_is_old(node, default.version) for node in model.graph.node):

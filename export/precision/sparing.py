@@ -142,7 +142,7 @@ class _Search:
         return Agreement.between(self._references[:1], self._outputs(others, self._batches[:1])).psnr_db
 
     def fail(self, agreement: Agreement) -> NoReturn:
-        """Say which layer is the first at fault."""
+        """Raise the error that names the first layer at fault."""
         lowered = with_precision(self._network, self._precision)
         faults = (find_layer_fault(self._full, lowered, to_tensor(batch)) for batch in self._batches)
         cause = next((str(fault) for fault in faults if fault), "")

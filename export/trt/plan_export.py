@@ -29,7 +29,7 @@ class PlanJob:
     """One plan to be made."""
 
     info: EngineInfo
-    """What the plan is to be."""
+    """Description of the plan."""
     plan: Path
     """The file to make."""
     in_place: Path

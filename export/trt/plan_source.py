@@ -1,4 +1,4 @@
-"""What a plan was built from and how: where nothing of it has changed, the plan in place need not be built again."""
+"""The sources and settings of a plan: where none has changed, the plan in place need not be built again."""
 
 import dataclasses
 from dataclasses import dataclass

@@ -34,7 +34,7 @@ class EngineCheck:
     engine: str
     checkpoint: str
     device: str
-    """What ran the engine."""
+    """Device that ran the engine."""
     precision: Precision
     """That the engine claims; ``UNKNOWN_PRECISION`` where it claims none."""
     shapes: tuple[tuple[int, ...], ...]

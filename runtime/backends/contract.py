@@ -32,7 +32,7 @@ class Backend(Protocol):
 
     @property
     def info(self) -> EngineInfo:
-        """What the network is and which inputs it takes."""
+        """Description of the network and of its inputs."""
 
     @property
     def device(self) -> str:

@@ -46,12 +46,12 @@ class GraphBackend(Backend):
 
     @property
     def info(self) -> EngineInfo:
-        """What the file says about itself."""
+        """Description of the network, from its file."""
         return self._info
 
     @property
     def device(self) -> str:
-        """What the runner computes on."""
+        """The device of the runner."""
         return self._runner.device
 
     @property

@@ -12,8 +12,8 @@ Result = TypeVar("Result")
 def one_worker() -> ThreadPoolExecutor:
     """Return an executor of one thread, which runs already.
 
-    At its end an executor does not wait for a thread whose start Ctrl-C interrupted, and that thread would go on with
-    its work whatever the process does next.
+    At its end an executor does not wait for a thread whose start Ctrl-C interrupted. That thread would go on with its
+    work whatever the process does next.
     """
     pool = ThreadPoolExecutor(1)
     try:

@@ -86,9 +86,8 @@ def plan_jobs(inputs: Sequence[str], output: str | None, scale: int) -> list[Ups
 
     Raises:
         InputError: a folder without images, or a pattern that matches none.
-        UsageError: ``output`` is neither a folder nor the name of an image, or is the input folder itself, or a result
-            would take the place of another one or of an input, or a standard stream goes together with several files,
-            or an input has no name.
+        UsageError: ``output`` is no folder and no name of an image, or is the input folder; two results, or a result
+            and an input, would be one file; a standard stream goes together with files; an input has no name.
     """
     if "" in inputs:
         raise UsageError("an input has an empty name.", "Look at the variable that should hold it.")

@@ -1,8 +1,8 @@
-"""Tiles as the whole image would be: passes over all tiles find the means that channel attention looks at.
+"""Tiles as in the whole image: passes over all tiles find the means that channel attention uses.
 
-In the first pass every tile uses means of its own, so that what lies behind the first attention differs from the whole
-image's, but the means over all tiles only a little. A second pass with those means finds better ones. With these the
-result was within one grey level of the untiled one on all photographs that were tried (docs/results.md).
+In the first pass every tile uses its own means. Behind the first attention it then differs from the whole image, but
+the means over all tiles differ only a little. A second pass with those means finds better ones. With these the result
+was within one grey level of the untiled one on all photographs that were tried (docs/results.md).
 """
 
 import logging

@@ -1,8 +1,8 @@
 """Which of ONNX Runtime's providers computes a graph: CUDA, OpenVINO or its own CPU provider, and how each is opened.
 
 The package that is installed decides: ``onnxruntime-gpu`` brings CUDA, ``onnxruntime-openvino`` OpenVINO. ONNX Runtime
-lists a provider as used even where it takes no node of a graph, and silently computes on the CPU where it fails
-to start. Both are detected here and reported.
+lists a provider as used even where it takes no node of a graph. Where a provider fails to start, it silently computes
+on the CPU. Both are detected here and reported.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _FATAL_ONLY = 4
 _GROW_AS_REQUESTED = 1
 """``arena_extend_strategy`` of ONNX Runtime."""
 _NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
-"""What it calls an operation that it lacks for a type."""
+"""ONNX Runtime's word for an operation that it lacks for a type."""
 _WITHOUT_OVERFLOW = ("session.x64quantprecision", "1")
 """Session option: an x86 CPU without VNNI adds products of INT8 in 16 bits, which overflow, without this."""
 _VNNI = frozenset({"avx512_vnni", "avx_vnni"})

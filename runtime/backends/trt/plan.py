@@ -320,8 +320,8 @@ def inspected_layers(text: str) -> list[dict[str, Any]]:
 def make_runtime(library: ModuleType, logger: Any, options: PlanOptions) -> Any:
     """Return a runtime for a plan.
 
-    A version-compatible plan brings code that the runtime executes, so ``options`` must come from this program's own
-    build, or from a sidecar whose SHA-256 is that of the plan: nothing else may say that the code is to be trusted.
+    A version-compatible plan brings code that the runtime executes. So ``options`` must come from this program's own
+    build, or from a sidecar with the SHA-256 of the plan: nothing else may declare that code trusted.
     """
     runtime = library.Runtime(logger)
     if options.version_compatible:

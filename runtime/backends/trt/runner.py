@@ -250,7 +250,7 @@ def _read_plan(path: Path, sidecar: PlanSidecar | None) -> bytes:
 
 
 def _way_without_gpu(path: Path, sidecar: PlanSidecar | None) -> str:
-    """Say how to upscale on a machine that cannot run the plan."""
+    """Return how to upscale on a machine that cannot run the plan."""
     onnx = path.with_name(sidecar.onnx_file) if sidecar else path.with_suffix(".onnx")
     if onnx.is_file():
         exact = onnx.name.endswith(EXACT_SUFFIX)
@@ -261,7 +261,7 @@ def _way_without_gpu(path: Path, sidecar: PlanSidecar | None) -> str:
 
 
 def _way_out(reason: str, sidecar: PlanSidecar | None) -> str:
-    """Say how to get a plan to run here, where ``reason`` was given for refusing this one."""
+    """Return how to get a plan to run here, after this one was refused for ``reason``."""
     words = reason.lower()
     if _UNSUPPORTED_GPU in words:
         return "Install TensorRT (`pip install 'drc-deploy[trt]'`) and run `drc-deploy export --trt fp16` here."
@@ -281,7 +281,7 @@ def _way_out(reason: str, sidecar: PlanSidecar | None) -> str:
 
 
 def _difference(sidecar: PlanSidecar | None, gpu: CudaDevice, version: str) -> str:
-    """Say in what this machine differs from the one that built the plan; empty when nothing is known."""
+    """Return how this machine differs from the one that built the plan; empty when nothing is known."""
     if sidecar is None:
         return ""
     differences = []

@@ -28,8 +28,8 @@ pytest.importorskip("av")
 @pytest.fixture(autouse=True)
 def _short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten frames make four segments, the last of one frame."""
-    for module in ("video", "video_writing"):
-        monkeypatch.setattr(f"drc_deploy.runtime.{module}.SEGMENT_FRAMES", 3)
+    for module in ("upscale", "writing"):
+        monkeypatch.setattr(f"drc_deploy.runtime.video.{module}.SEGMENT_FRAMES", 3)
 
 
 @pytest.fixture
