@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drc_deploy.checkpoint import load_with_sha256
 from drc_deploy.engine_info import (
@@ -15,12 +15,17 @@ from drc_deploy.engine_info import (
     EngineInfo,
     IoDtype,
     PlanSidecar,
+    Precision,
     sidecar_path,
 )
-from drc_deploy.export.body import Body, make_body
 from drc_deploy.export.compare.widening import open_for_check
 from drc_deploy.export.graph.exact_graph import write_exact
+from drc_deploy.export.graph.graph import trace_graph
+from drc_deploy.export.graph.simplify import simplify_graph
 from drc_deploy.export.graph.variants import make_variant, read_onnx_info
+from drc_deploy.export.precision.int8 import Int8Cost, choose_int8
+from drc_deploy.export.precision.quantise import Form
+from drc_deploy.export.precision.sparing import PrecisionChoice, choose_precision
 from drc_deploy.export.request import ExportRequest
 from drc_deploy.export.staging import move_into_place, staging_folder
 from drc_deploy.export.trt.plan_export import FinishedPlan, PlanBuilder, PlanJob
@@ -30,10 +35,25 @@ from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
 from drc_deploy.runtime.tiling.memory_probe import measure_bytes_per_pixel
 
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A graph of float32 NHWC pixels, and how it came to be."""
+
+    graph: "onnx.ModelProto"
+    precision: Precision
+    """Of the graph: fp32 where the library that builds the plan lowers it by itself."""
+    choice: PrecisionChoice
+    int8: Int8Cost | None = None
+    """Error of INT8; None in another precision."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What an export wrote."""
+    """Files of an export, and the result of its check."""
 
     onnx: Path
     """The uint8 variant, for ordinary images."""
@@ -46,9 +66,9 @@ class ExportResult:
     exact_plan: Path | None
     """The plan of the exact variant; None when not both were asked for."""
     info: EngineInfo
-    """What the uint8 ONNX says about itself."""
+    """Metadata of the uint8 ONNX."""
     sidecar: PlanSidecar | None
-    """What the plan's sidecar says."""
+    """Content of the plan's sidecar."""
     verification: dict[str, Any]
     """The fields of ``Verification``, the engine's included when it could run."""
     plan_history: str
@@ -101,6 +121,31 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
     )
 
 
+def make_body(network: SRNetwork, request: ExportRequest, builder: PlanBuilder | None) -> Body:
+    """Choose the precision of every layer, and make the graph.
+
+    Args:
+        network: in float32.
+        request: what the user asked for.
+        builder: of the plan; None for no plan.
+
+    Raises:
+        InputError: the images to calibrate on cannot be used.
+        VerificationError: torch cannot export the network, the precision costs too much, or the library that builds
+            the plan cannot spare single layers.
+    """
+    if request.precision == "int8":
+        form: Form = "tensorrt" if builder else "cpu"
+        choice, graph, cost = choose_int8(network, form, request.calibrate)
+        precision = builder.graph_precision(choice) if builder else choice.precision
+        return Body(graph, precision, choice, cost)
+    choice = choose_precision(network, request.precision, request.max_batch)
+    precision = builder.graph_precision(choice) if builder else choice.precision
+    graph = trace_graph(choice.lower(network, precision), precision)
+    simplify_graph(graph)
+    return Body(graph, precision, choice)
+
+
 def _write_plan(
     builder: PlanBuilder,
     request: ExportRequest,
@@ -109,7 +154,7 @@ def _write_plan(
     network: SRNetwork,
     checked: Verification,
 ) -> FinishedPlan:
-    """Write the plan of an ONNX file beside it, checked as far as this machine can run it."""
+    """Write the plan of an ONNX file next to it, checked as far as this machine can run it."""
     plan = onnx_file.with_suffix(".plan")
     job = PlanJob(info, plan, request.folder / plan.name, request.workspace_mib, request.options)
     return builder.write(
@@ -145,7 +190,7 @@ def _write_onnx(
     exact: Path | None,
     in_place: Path,
 ) -> tuple[Verification, EngineInfo]:
-    """Write all variants and check them; give ``info`` with the memory that they take."""
+    """Write all variants and check them; return ``info`` with the memory that they take."""
     with progress("Exporting to ONNX", 3) as bar:
         # Checked while they still take any size: a fixed tile only declares other shapes for the same graph.
         for io_dtype, path in files.items():
@@ -172,7 +217,7 @@ def _write_onnx(
 
 
 def _memory(path: Path, info: EngineInfo, *, in_place: Path) -> int | None:
-    """Measure what a pixel takes, or take it over from the file that is replaced: an export again gives equal files."""
+    """Measure the memory of a pixel, or reuse the value of the file in place: exporting again makes equal files."""
     earlier = read_onnx_info(in_place)
     if earlier and dataclasses.replace(earlier, cpu_bytes_per_pixel=None) == info:
         return earlier.cpu_bytes_per_pixel

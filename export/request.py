@@ -1,12 +1,14 @@
-"""What a user can ask of an export, checked before anything runs."""
+"""The request of an export, checked before anything runs."""
 
+import importlib.util
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from drc_deploy.engine_info import NO_OPTIONS, PlanOptions, Precision
-from drc_deploy.errors import UsageError
+from drc_deploy.errors import MissingDependencyError, UsageError
 
 BuilderChoice = Literal["auto", "tensorrt", "tensorrt_rtx"]
 BUILDER_CHOICES: tuple[BuilderChoice, ...] = ("auto", "tensorrt", "tensorrt_rtx")
@@ -17,7 +19,7 @@ LARGEST_BATCH = 256
 LARGEST_WORKSPACE_MIB = 1 << 20
 """A tebibyte."""
 DLA_PRECISION: Precision = "fp16"
-"""What a DLA computes in, of the precisions here."""
+"""The only precision here that a DLA computes in."""
 DEFAULT_PLAN_TILE_PX = 128
 """Side of a plan's tile when none is asked for: a fixed shape lets TensorRT choose its kernels exactly."""
 
@@ -62,7 +64,7 @@ class ExportRequest:
     """One export: which checkpoint becomes which files."""
 
     checkpoint: Path
-    """What is exported: a checkpoint, or an ONNX file of an earlier export to build a plan of."""
+    """A checkpoint, or an ONNX file of an earlier export to build a plan of."""
     folder: Path
     """Where the files go."""
     stem: str
@@ -84,7 +86,7 @@ class ExportRequest:
     """Folder of images that the ranges of INT8 are measured on; None for those that ship with the package."""
 
     def __post_init__(self) -> None:
-        """Refuse what no export can satisfy.
+        """Refuse a request that no export can satisfy.
 
         Raises:
             UsageError: an impossible batch, workspace or option, or a name that is not a plain file name.
@@ -103,7 +105,7 @@ class ExportRequest:
                 "Give --trt bf16, or another precision.",
             )
         if self.exact and self.precision == "int8":
-            # Means that differ in their last bits round to other levels, of which some grey levels come.
+            # Means that differ in their last bits round to other levels, and these change some grey levels.
             raise UsageError(
                 "--exact keeps tiles within one grey level of the whole image, which INT8 rounds too coarsely for.",
                 "Give --precision fp16 or fp32.",
@@ -121,7 +123,7 @@ class ExportRequest:
             )
 
     def _check_options(self) -> None:
-        """Refuse what no plan can be."""
+        """Refuse options that no plan can have."""
         if self.options != NO_OPTIONS and self.builder is None:
             raise UsageError(
                 "--version-compatible, --hardware-compatible and --dla are for a plan, and none was asked for.",
@@ -133,3 +135,25 @@ class ExportRequest:
             raise UsageError(f"a DLA does not compute in {self.precision}.", f"Give --trt {DLA_PRECISION}.")
         if self.tile.plan is None:
             raise UsageError("a DLA knows one input size only.", "Give --tile N or HxW instead of dynamic.")
+
+
+PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
+"""onnxscript is what torch writes ONNX with; onnxruntime runs the result for the check."""
+
+
+def _is_installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def require_packages(is_installed: Callable[[str], bool] = _is_installed) -> None:
+    """Check that everything an export imports is there.
+
+    Raises:
+        MissingDependencyError: names all that is missing.
+    """
+    missing = [name for name in PACKAGES if not is_installed(name)]
+    if missing:
+        raise MissingDependencyError(
+            f"an export needs {', '.join(missing)}, which this Python does not have.",
+            "Install what is missing: pip install 'drc-deploy[export]'.",
+        )

@@ -1,4 +1,4 @@
-"""The networks beside an engine that serve it: for 16-bit images, for exact tiles, and where half precision fails."""
+"""The networks next to an engine that serve it: for 16-bit images, for exact tiles, and where FP16 overflows."""
 
 import logging
 from collections.abc import Callable
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 def open_float_variant(path: Path, info: EngineInfo, threads: int | None) -> Backend:
-    """Open the float32 network that export wrote beside ``path``, an 8-bit one that ``info`` is about, and say so."""
+    """Open the float32 network that export wrote next to the 8-bit ``path``, which ``info`` describes, with a note."""
     variant = _onnx_of(path).with_suffix(FLOAT_SUFFIX)
     if not variant.is_file():
         raise ArtefactError(
@@ -39,7 +39,7 @@ def open_float_variant(path: Path, info: EngineInfo, threads: int | None) -> Bac
 
 
 def _onnx_of(path: Path) -> Path:
-    """Return the ONNX of an engine: the file itself, or what lies or would lie beside it."""
+    """Return the ONNX of an engine: the file itself, or the one next to it, which may be missing."""
     sidecar = read_sidecar(path) if path.suffix == ".plan" else None
     return path.with_name(sidecar.onnx_file) if sidecar else path.with_suffix(".onnx")
 
@@ -53,7 +53,7 @@ def open_exact_variant(path: Path, *, threads: int | None, precision: Precision 
     exact_plan = path.with_suffix(EXACT_PLAN_SUFFIX)
     if sidecar is not None and exact_plan.is_file():
         return _open_checked(exact_plan, sidecar.engine, path, threads)
-    onnx = _onnx_of(path)  # of a plan too, where it has no exact plan beside it
+    onnx = _onnx_of(path)  # of a plan too, where it has no exact plan
     variant = onnx.with_suffix(EXACT_SUFFIX)
     backend = open_backend(onnx, threads=threads)
     if not backend.info.global_operations:
@@ -98,10 +98,10 @@ def _refuse_stranger(backend: Backend, file: Path, info: EngineInfo, served: Pat
 
 
 def float32_opener(path: Path, backend: Backend, threads: int | None) -> Callable[[], Backend] | None:
-    """Return what opens the same network in float32; None where there is none.
+    """Return a function that opens the same network in float32; None where there is none.
 
     That is the checkpoint itself, or the ONNX on the CPU, which computes in float32 whatever the graph's precision.
-    What is opened raises ArtefactError where the file has been replaced since.
+    Opening it raises ArtefactError where the file has been replaced since.
     """
     if path.suffix == ".safetensors":
         return _same_file_opener(path, lambda: open_backend(path, threads=threads))

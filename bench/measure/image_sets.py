@@ -4,10 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from drc_deploy.locate import sample_images
-from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import PairSource, Photograph, find_pairs
 
 
@@ -42,19 +39,3 @@ class ImageSet:
         if self.data is not None:
             return find_pairs(self.data, self.lr_folder or f"LRx{scale}", scale)
         return [Photograph(path) for path in sample_images()]
-
-
-def middle(image: UInt8Image, side: int) -> UInt8Image:
-    """Return the middle of an image, at most ``side`` pixels high and wide."""
-    return fit_to_size(image, min(image.shape[0], side), min(image.shape[1], side))
-
-
-def fit_to_size(image: UInt8Image, height: int, width: int) -> UInt8Image:
-    """Return the middle of an image, or the image continued by mirroring, as exactly ``height`` x ``width`` pixels.
-
-    A real image rather than zeros or noise: the power that a GPU draws, and so its clock, depends on the values.
-    """
-    missing = (max(height - image.shape[0], 0), max(width - image.shape[1], 0))
-    image = np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return np.ascontiguousarray(image[top : top + height, left : left + width])

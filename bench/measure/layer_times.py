@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from drc_deploy.bench.measure.image_sets import fit_to_size
 from drc_deploy.engine_info import INPUT_NAME
+from drc_deploy.images.crops import fit_to_size
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backends.contract import Backend, LayerRun, Pixels
 

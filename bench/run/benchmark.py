@@ -18,7 +18,7 @@ from drc_deploy.bench.machine.telemetry.summary import Telemetry, engine_warning
 from drc_deploy.bench.measure import crops, quality
 from drc_deploy.bench.measure.crops import Choice, ErrorMaps
 from drc_deploy.bench.measure.engine import OpenEngine
-from drc_deploy.bench.measure.image_sets import ImageSet, fit_to_size
+from drc_deploy.bench.measure.image_sets import ImageSet
 from drc_deploy.bench.measure.intervals import FEWEST_ROUNDS
 from drc_deploy.bench.measure.quality import ImageQuality
 from drc_deploy.bench.measure.timing import TimingBudget
@@ -42,6 +42,7 @@ from drc_deploy.bench.run.worker import OpenFile
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import InputError, OutputError, UsageError
 from drc_deploy.files import check_writable
+from drc_deploy.images.crops import fit_to_size
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import Pair, PairSource
 from drc_deploy.progress import Progress, progress

@@ -12,7 +12,6 @@ from drc_deploy.bench.measure.disturbances import ConditionsWatch
 from drc_deploy.bench.measure.engine import OpenEngine
 from drc_deploy.bench.measure.engine_timing import EngineRound, StreamRound
 from drc_deploy.bench.measure.fidelity import DifferenceSum, TorchAgreement
-from drc_deploy.bench.measure.image_sets import middle
 from drc_deploy.bench.measure.latency import Latency, summarise
 from drc_deploy.bench.measure.layer_times import not_told
 from drc_deploy.bench.measure.measurement import Measurement, summarise_network, summarise_streams
@@ -26,6 +25,7 @@ from drc_deploy.bench.run.torch_reference import TorchReferences
 from drc_deploy.bench.run.worker import EngineProcess, Session
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError
 from drc_deploy.files import sha256_of, version_of
+from drc_deploy.images.crops import middle
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import Pair
 

@@ -10,7 +10,7 @@ from drc_deploy import locate
 from drc_deploy.cli import options, plan_report
 from drc_deploy.engine_info import PlanOptions, Precision
 from drc_deploy.errors import ArtefactError, UsageError
-from drc_deploy.export.request import BUILDER_CHOICES, BuilderChoice, ExportRequest, parse_tile
+from drc_deploy.export.request import BUILDER_CHOICES, BuilderChoice, ExportRequest, parse_tile, require_packages
 
 if TYPE_CHECKING:
     from drc_deploy.export.export_checkpoint import ExportResult
@@ -77,8 +77,6 @@ def command(checkpoint: str | None, workdir: Path, as_json: bool, **choices: Any
     request = _request(source, workdir, **choices)
     if checkpoint is None:
         click.echo(f"Exporting {source}, the newest checkpoint in {workdir}.", err=True)
-
-    from drc_deploy.export.requirements import require_packages
 
     require_packages()
     from drc_deploy.export.export_checkpoint import export_checkpoint

@@ -3,16 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import VerificationError
-
-Pixels = NDArray[Any]
-"""(N, H, W, 3) samples in [0, 255]: float32 or uint8."""
+from drc_deploy.runtime.backends.contract import Pixels
 
 REQUIRED_PSNR_DB: dict[Precision, float] = {"fp32": 60.0, "fp16": 50.0, "bf16": 50.0, "int8": 40.0}
 """Between the outputs of an export and of torch in float32, on real images.
@@ -27,7 +24,7 @@ HINTS: dict[Precision, str] = {
     "bf16": "Export with --precision fp16 or fp32.",
     "int8": "Calibrate on images like yours (--calibrate FOLDER), or export with --precision fp16 or fp32.",
 }
-"""What to do where a precision misses its PSNR."""
+"""Advice where a precision misses its PSNR."""
 IDENTICAL_PSNR_DB = 200.0
 """Stands for equal images, whose PSNR is infinite and has no JSON."""
 
@@ -47,7 +44,7 @@ class Agreement:
 
     @classmethod
     def between(cls, references: Sequence[Pixels], candidates: Sequence[Pixels]) -> "Agreement":
-        """Compare batch by batch. NaN in a candidate gives a PSNR of -infinity."""
+        """Compare batches of (N, H, W, 3), uint8 or float32. NaN in a candidate gives a PSNR of -infinity."""
         differences = [
             np.abs(candidate.astype(np.float64) - reference.astype(np.float64))
             for reference, candidate in zip(references, candidates, strict=True)

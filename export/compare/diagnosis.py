@@ -58,7 +58,7 @@ def find_infinite_layer(network: nn.Module, pixels: Tensor) -> str:
 
 
 def _record(network: nn.Module, pixels: Tensor) -> dict[str, Tensor]:
-    """Run the network and give each leaf layer's output in float32, in the order of computation."""
+    """Run the network and return each leaf layer's output in float32, in the order of computation."""
     outputs: dict[str, Tensor] = {}
     with _hooks(network, outputs), torch.no_grad():
         network(pixels)

@@ -1,15 +1,30 @@
-"""What torch computes: the measure of every export."""
+"""The network as torch runs it over pixels: what every export is compared with."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from drc_deploy.errors import VerificationError
-from drc_deploy.export.compare.agreement import Pixels
 from drc_deploy.export.compare.diagnosis import find_infinite_layer
-from drc_deploy.export.compare.pixel_network import PixelNetwork
+from drc_deploy.models.network import SRNetwork
+from drc_deploy.runtime.backends.contract import Pixels
+
+
+class PixelNetwork(nn.Module):
+    """A network over NHWC images, as files and video frames lie in memory."""
+
+    def __init__(self, network: SRNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """(N, H, W, 3) float32 in [0, 255] -> (N, scale*H, scale*W, 3) float32, unclamped."""
+        # Without contiguous() the network would see channels-last memory, which some operations export badly.
+        sr = self.network.upscale(lr.permute(0, 3, 1, 2).contiguous())
+        return sr.permute(0, 2, 3, 1).contiguous()
 
 
 def reference_outputs(full: PixelNetwork, batches: Sequence[NDArray[np.uint8]]) -> list[Pixels]:
@@ -36,6 +51,6 @@ def run_torch(network: PixelNetwork, batch: NDArray[np.uint8]) -> NDArray[np.flo
     return output
 
 
-def to_tensor(batch: NDArray[np.uint8]) -> torch.Tensor:
+def to_tensor(batch: NDArray[np.uint8]) -> Tensor:
     """Return pixels as the float32 that networks take."""
     return torch.from_numpy(batch.astype(np.float32))

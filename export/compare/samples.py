@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from drc_deploy import locate
+from drc_deploy.images.crops import fit_to_size
 
 CHECK_SHAPES = ((1, 23, 31), (3, 19, 26))
 """Batch, height and width of each checked batch: none is ``TRACE_SHAPE``'s, and odd sizes are among them."""
@@ -18,13 +19,13 @@ _RANGE_CROP_PX = 48
 
 
 def check_batches(max_batch: int) -> list[NDArray[np.uint8]]:
-    """Give (N, H, W, 3) uint8 RGB batches of the shapes of ``CHECK_SHAPES``, N at most ``max_batch``."""
+    """Return (N, H, W, 3) uint8 RGB batches of the shapes of ``CHECK_SHAPES``, N at most ``max_batch``."""
     images = list(_reduced_photographs())
     return [_crops(images, min(batch, max_batch), height, width) for batch, height, width in CHECK_SHAPES]
 
 
 def tile_batch(batch: int, height: int, width: int) -> NDArray[np.uint8]:
-    """Give (batch, height, width, 3) uint8 RGB; what is larger than a photograph is mirrored at its borders."""
+    """Return (batch, height, width, 3) uint8 RGB; photographs that are smaller are mirrored at their borders."""
     return _crops(list(_reduced_photographs()), batch, height, width)
 
 
@@ -34,7 +35,7 @@ def range_batches() -> Iterator[NDArray[np.uint8]]:
         with Image.open(path) as image:
             pixels = image.convert("RGB")
             yield np.asarray(pixels.reduce(_RANGE_REDUCTION))[None]
-            yield _centre_crop(np.asarray(pixels), _RANGE_CROP_PX, _RANGE_CROP_PX)[None]
+            yield fit_to_size(np.asarray(pixels), _RANGE_CROP_PX, _RANGE_CROP_PX)[None]
 
 
 def _reduced_photographs() -> Iterator[NDArray[np.uint8]]:
@@ -44,11 +45,4 @@ def _reduced_photographs() -> Iterator[NDArray[np.uint8]]:
 
 
 def _crops(images: list[NDArray[np.uint8]], batch: int, height: int, width: int) -> NDArray[np.uint8]:
-    return np.stack([_centre_crop(images[index % len(images)], height, width) for index in range(batch)])
-
-
-def _centre_crop(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    missing = max(0, height - image.shape[0]), max(0, width - image.shape[1])
-    image = np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top : top + height, left : left + width]
+    return np.stack([fit_to_size(images[index % len(images)], height, width) for index in range(batch)])

@@ -1,9 +1,9 @@
-"""The graph of ``upscale --exact``: means over the whole image are told to it, instead of taken from the tile.
+"""The graph of ``upscale --exact``: means over the whole image are an input, instead of taken from the tile.
 
 A network with channel attention looks at the mean of every channel, which in a tile is another than in the image. The
-exact graph tells the means that it saw in a part of the tile, and takes others in their place. After passes over all
-tiles, the means of the image are known well enough for the result to differ from the untiled one by at most one grey
-level (``runtime/tiling/exact.py``).
+exact graph returns the means of a part of the tile, and takes others in their place. Passes over all
+tiles find the means of the image, until the result differs from the untiled one by at most one grey level
+(``runtime/tiling/exact.py``).
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ def write_exact(
         info: of the variants.
         path: ``NAME.exact.onnx``.
         reference: the float32 variant, of any size.
-        measure: tells the memory that the file takes, given what it says about itself without that.
+        measure: returns the memory that the file takes, from its path and its metadata without that.
 
     Raises:
         UsageError: the network takes no means over the whole image.
@@ -80,18 +80,18 @@ def make_exact(model: "onnx.ModelProto") -> "onnx.ModelProto":
         model: of float32 pixels and any size, from ``make_variant``. Left as it is.
 
     Returns:
-        A graph with these beside ``INPUT_NAME`` and ``OUTPUT_NAME``, where K is the number of all channels whose means
+        A graph with these next to ``INPUT_NAME`` and ``OUTPUT_NAME``, where K is the number of all channels whose means
         the network takes:
 
         - ``KEPT_NAME``: (4,) int64, top, left, bottom and right of the part of the tile, in input pixels, whose means
-          are told. The same for all tiles of a batch.
+          are returned. The same for all tiles of a batch.
         - ``MEANS_NAME``: (K,) float32, the means to use.
         - ``GIVEN_NAME``: (1,) bool, whether to use them, or those of the tile.
         - ``SEEN_NAME``: (N, K) float32, the means of the part.
 
     Raises:
         UsageError: the network has no global means, so that tiling is exact without this.
-        VerificationError: something else than a mean looks at the whole tile, or the graph does not tell its channels.
+        VerificationError: something else than a mean looks at the whole tile, or its number of channels is not known.
     """
     import onnx
 
@@ -132,7 +132,7 @@ def _pooled_tensors(model: "onnx.ModelProto") -> dict[str, _PooledTensor]:
     """Describe every tensor that is pooled.
 
     Raises:
-        VerificationError: the graph does not tell, or it is not a whole number of times as large as the input.
+        VerificationError: it is not known, or not a whole number of times as large as the input.
     """
     tensors = _tensors_of_probe(model)
     pooled = {}
@@ -143,7 +143,7 @@ def _pooled_tensors(model: "onnx.ModelProto") -> dict[str, _PooledTensor]:
         sizes = [dim.dim_value for dim in kind.shape.dim] if kind else []
         if kind is None or len(sizes) != 4 or min(sizes) < 1 or sizes[2] % PROBE_PX or sizes[3] != sizes[2]:
             raise VerificationError(
-                f"the graph does not tell how many channels, or pixels, {node.name or node.output[0]} averages.",
+                f"the number of channels or pixels that {node.name or node.output[0]} averages is not in the graph.",
                 "Export without --exact.",
             )
         pooled[node.input[0]] = _PooledTensor(kind.elem_type, sizes[1], sizes[2] // PROBE_PX)
@@ -167,7 +167,7 @@ def _tensors_of_probe(model: "onnx.ModelProto") -> "dict[str, onnx.TypeProto.Ten
 
 
 def _open(model: "onnx.ModelProto", pool: "onnx.NodeProto", name: str, tensor: _PooledTensor, offset: int) -> None:
-    """Let one pool tell the means of the kept part, and take others, which begin at ``offset`` among all."""
+    """Make one pool return the means of the kept part, and take others, which begin at ``offset`` among all."""
     from onnx import TensorProto, helper, numpy_helper
 
     features, result = pool.input[0], pool.output[0]
@@ -200,9 +200,9 @@ def _open(model: "onnx.ModelProto", pool: "onnx.NodeProto", name: str, tensor: _
             node("Flatten", [mean], row, axis=1),
             node("Cast", [row], wide, to=TensorProto.FLOAT),
             node("Mul", [wide, SHARE_NAME], f"{name}.seen"),
-            node("Slice", [MEANS_NAME, begin, end], f"{name}.told"),
-            node("Reshape", [f"{name}.told", shape], f"{name}.told_nchw"),
-            node("Cast", [f"{name}.told_nchw"], f"{name}.told_cast", to=tensor.element),
+            node("Slice", [MEANS_NAME, begin, end], f"{name}.given"),
+            node("Reshape", [f"{name}.given", shape], f"{name}.given_nchw"),
+            node("Cast", [f"{name}.given_nchw"], f"{name}.told_cast", to=tensor.element),
             node("Where", [GIVEN_NAME, f"{name}.told_cast", f"{name}.own"], f"{name}.chosen"),
             # By way of both: or the mean would be taken last, and the part kept for every pool until then.
             node("Concat", [f"{name}.chosen", mean], f"{name}.both", axis=1),

@@ -94,7 +94,7 @@ def _bias(constants: dict[str, NDArray[Any]], node: "onnx.NodeProto", channels: 
 
 
 def _write(model: "onnx.ModelProto", node: "onnx.NodeProto", folded: tuple[NDArray[Any], NDArray[Any]]) -> None:
-    """Give ``node`` new constants; the old ones may have other readers."""
+    """Replace the constants of ``node``; the old ones may have other readers."""
     from onnx import numpy_helper
 
     names = [f"{node.output[0]}.folded_{part}" for part in ("weight", "bias")]

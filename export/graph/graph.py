@@ -11,7 +11,7 @@ import torch
 
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, Precision
 from drc_deploy.errors import VerificationError
-from drc_deploy.export.compare.pixel_network import PixelNetwork
+from drc_deploy.export.compare.reference import PixelNetwork
 from drc_deploy.export.graph.graph_edit import drop_unused_constants
 from drc_deploy.models.network import SRNetwork
 
@@ -41,7 +41,7 @@ def trace_graph(network: PixelNetwork, precision: Precision = "fp32") -> "onnx.M
     """Export to ONNX, for any batch, height and width, without names or paths of this machine in the file.
 
     Args:
-        network: what ``with_precision`` gave.
+        network: from ``with_precision``.
         precision: that of its body, which decides on the opset.
 
     Raises:
@@ -73,7 +73,7 @@ def _export_program(network: PixelNetwork) -> torch.export.ExportedProgram:
             (torch.full(TRACE_SHAPE, 127.0),),
             dynamic_shapes={"lr": {0: batch, 1: height, 2: width}},
             strict=True,
-            # scale * height is computed in floating point, of which torch cannot prove that it stays even.
+            # scale * height is computed in floating point, and torch cannot prove that it stays even.
             prefer_deferred_runtime_asserts_over_guards=True,
         )
     except Exception as error:  # torch's own errors have no common public base
@@ -85,7 +85,7 @@ def _export_program(network: PixelNetwork) -> torch.export.ExportedProgram:
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Silence what the exporter says about itself, and nothing else."""
+    """Silence the exporter's notes about itself, and nothing else."""
     registration = logging.getLogger(_REGISTRATION_LOGGER)
     level = registration.level
     # It logs that torchvision, which is not needed, is not installed.

@@ -1,4 +1,4 @@
-"""What rewrites of an ONNX graph have in common: who reads a tensor, constants by name, and tidying up."""
+"""Helpers for rewrites of an ONNX graph: who reads a tensor, constants by name, and tidying up."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ def attributes_of(node: "onnx.NodeProto") -> dict[str, Any]:
 
 
 def only_reader(model: "onnx.ModelProto", name: str) -> "onnx.NodeProto | None":
-    """Return the node that reads the tensor ``name``; None when several do, or the graph gives it to the user."""
+    """Return the node that reads the tensor ``name``; None when several do, or it is an output of the graph."""
     readers: list[onnx.NodeProto] = [node for node in model.graph.node if name in node.input]
     if len(readers) != 1 or any(output.name == name for output in model.graph.output):
         return None

@@ -50,7 +50,7 @@ class _Nodes:
         self._constants: dict[str, Any] = {}
 
     def add(self, kind: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
-        """Add a node and give the name of its output, without the prefix that all names get."""
+        """Add a node and return the name of its output, without the prefix that all names get."""
         from onnx import helper
 
         output = output or f"{kind}_{'_'.join(inputs)}_{'_'.join(map(str, attributes.values()))}"
@@ -88,7 +88,7 @@ def _read_sizes(nodes: _Nodes) -> None:
 
 
 def _mask_axes(nodes: _Nodes, factor: int) -> None:
-    """Tell of every row, and of every column, of a tensor ``factor`` times the input whether it is in the part."""
+    """Mark every row and every column that is in the part, of a tensor ``factor`` times the input."""
     times = nodes.constant(factor)
     for length, first, last, others in _AXES:
         size, start, stop = (nodes.add("Mul", [name, times]) for name in (length, first, last))

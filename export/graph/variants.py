@@ -14,10 +14,10 @@ _BODY_INPUT, _BODY_OUTPUT = "lr_pixels", "sr_pixels"
 
 
 def read_onnx_info(path: Path) -> EngineInfo | None:
-    """Read what an ONNX file says about itself; None where there is no such file of this program."""
+    """Read the metadata of an ONNX file; None where there is no such file of this program."""
     try:
         return EngineInfo.from_json(read_onnx_metadata(path)[METADATA_KEY], str(path))
-    except (ArtefactError, KeyError):  # a missing or foreign file tells nothing
+    except (ArtefactError, KeyError):  # a missing file, or one of another program
         return None
 
 
@@ -29,7 +29,7 @@ def make_variant(body: "onnx.ModelProto", info: EngineInfo) -> "onnx.ModelProto"
 
     Args:
         body: float32 NHWC pixels in, float32 NHWC pixels out, from ``trace_graph``. Left as it is.
-        info: what the file will say about itself.
+        info: metadata of the file.
 
     Raises:
         onnx.checker.ValidationError: the result is not valid, which is a fault of this program.

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from drc_deploy import locate
 from drc_deploy.engine_info import INPUT_NAME
 from drc_deploy.errors import InputError
-from drc_deploy.export.compare.agreement import Pixels
+from drc_deploy.images.crops import middle
 from drc_deploy.images.reading import IMAGE_SUFFIXES, list_images, read_rgb
 from drc_deploy.pairs import Pair, Photograph
 from drc_deploy.progress import progress
+from drc_deploy.runtime.backends.contract import Pixels
 
 if TYPE_CHECKING:
     import onnx
@@ -78,12 +79,6 @@ def folder_crops(folder: Path) -> list[NDArray[np.uint8]]:
     return [middle(read_rgb(path), CROP_PX)[None] for path in dict.fromkeys(chosen)]
 
 
-def middle(image: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
-    """Return the middle of an image (H, W, 3), at most ``side_px`` high and wide."""
-    top, left = (max(0, side - side_px) // 2 for side in image.shape[:2])
-    return image[top : top + side_px, left : left + side_px]
-
-
 def measure_limits(body: "onnx.ModelProto", batches: Sequence[Pixels]) -> dict[str, float]:
     """Return the magnitude that ``PERCENTILE`` per cent of the numbers in a tensor keep within, for each tensor.
 
@@ -100,7 +95,7 @@ def measure_limits(body: "onnx.ModelProto", batches: Sequence[Pixels]) -> dict[s
     with (
         tempfile.TemporaryDirectory() as folder,
         progress("Calibrating INT8", len(batches)) as bar,
-        contextlib.redirect_stdout(io.StringIO()),  # the library tells its settings there
+        contextlib.redirect_stdout(io.StringIO()),  # the library prints its settings
     ):
         path = Path(folder) / "body.onnx"
         onnx.save(body, path)
@@ -121,7 +116,7 @@ def measure_limits(body: "onnx.ModelProto", batches: Sequence[Pixels]) -> dict[s
 
 
 class _Feeds:
-    """One batch, as the library wants to be given its data."""
+    """One batch, as a data reader of the library."""
 
     def __init__(self, batch: Pixels) -> None:
         self._left = [{INPUT_NAME: batch.astype(np.float32)}]

@@ -1,4 +1,4 @@
-"""Which convolutions of a network are computed in INT8, and what that costs: found by measurement."""
+"""Which convolutions of a network are computed in INT8, and the error: found by measurement."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,17 +10,19 @@ from numpy.typing import NDArray
 
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
 from drc_deploy.errors import VerificationError
-from drc_deploy.export.compare.agreement import HINTS, IDENTICAL_PSNR_DB, Agreement, Pixels, require_psnr, to_uint8
+from drc_deploy.export.compare.agreement import HINTS, IDENTICAL_PSNR_DB, Agreement, require_psnr, to_uint8
 from drc_deploy.export.graph.graph import trace_graph, with_precision
 from drc_deploy.export.graph.graph_edit import constants_of
 from drc_deploy.export.graph.simplify import simplify_graph
-from drc_deploy.export.precision.calibration import folder_crops, held_out_pairs, measure_limits, middle, shipped_crops
+from drc_deploy.export.precision.calibration import folder_crops, held_out_pairs, measure_limits, shipped_crops
 from drc_deploy.export.precision.quantise import Form, quantise
 from drc_deploy.export.precision.sparing import PrecisionChoice, SparedLayer, largest_contributor
+from drc_deploy.images.crops import middle
 from drc_deploy.metrics import score
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.pairs import Pair
 from drc_deploy.progress import progress
+from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.ort.providers import session_options
 
 if TYPE_CHECKING:
@@ -40,14 +42,14 @@ TRIAL_PX = 48
 
 @dataclass(frozen=True, slots=True)
 class Int8Cost:
-    """What INT8 costs on photographs that took no part in the calibration."""
+    """Error of INT8 on photographs that took no part in the calibration."""
 
     form: Form
-    """What the graph is for: see ``quantise.py``."""
+    """Library that the graph is for: see ``quantise.py``."""
     convolutions: int
-    """How many are computed in INT8."""
+    """Number computed in INT8."""
     eligible: int
-    """How many might have been."""
+    """Number that could have been."""
     psnr_db: float
     """Between the images of both graphs, the lowest of all photographs."""
     float32_psnr_y_db: float
@@ -130,7 +132,7 @@ def _is_float32(network: SRNetwork, layer: str) -> bool:
 
 
 class _Search:
-    """A float32 graph, what it gives on photographs, and trials with some convolutions in INT8."""
+    """A float32 graph, its outputs on photographs, and trials with some convolutions in INT8."""
 
     def __init__(
         self,

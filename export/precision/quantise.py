@@ -82,7 +82,7 @@ class _Quantiser:
         self.replaced: dict[str, str] = {}
 
     def convolution(self, node: "onnx.NodeProto") -> "list[onnx.NodeProto]":
-        """Give ``node`` between the Q/DQ nodes of its inputs; ``node`` itself is changed."""
+        """Return ``node`` between the Q/DQ nodes of its inputs; ``node`` itself is changed."""
         name, bias = node.output[0], node.input[2] if len(node.input) > 2 else ""
         before, input_scale = self._pair(node.input[0]), self._scale(node.input[0])
         weight, biases = self._constants[node.input[1]], self._constants[bias] if bias else None
@@ -98,7 +98,7 @@ class _Quantiser:
         return [*before, node]
 
     def output(self, node: "onnx.NodeProto", convolutions: Collection[str]) -> "list[onnx.NodeProto]":
-        """Quantise what ``node`` gives where the form wants it: behind a convolution, or the ReLU behind it."""
+        """Quantise the output of ``node`` where the form wants it: behind a convolution, or the ReLU behind it."""
         if self._form == "tensorrt":
             return []
         made_by = node.input[0] if node.op_type == "Relu" else node.output[0]

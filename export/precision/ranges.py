@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from drc_deploy.export.compare.pixel_network import PixelNetwork
+from drc_deploy.export.compare.reference import PixelNetwork
 
 
 @dataclass(slots=True)

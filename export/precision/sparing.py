@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import VerificationError
-from drc_deploy.export.compare.agreement import HINTS, REQUIRED_PSNR_DB, Agreement, Pixels, require_psnr
+from drc_deploy.export.compare.agreement import HINTS, REQUIRED_PSNR_DB, Agreement, require_psnr
 from drc_deploy.export.compare.diagnosis import find_layer_fault
-from drc_deploy.export.compare.pixel_network import PixelNetwork
-from drc_deploy.export.compare.reference import reference_outputs, run_torch, to_tensor
+from drc_deploy.export.compare.reference import PixelNetwork, reference_outputs, run_torch, to_tensor
 from drc_deploy.export.compare.samples import check_batches, range_batches
 from drc_deploy.export.graph.graph import DTYPES, with_precision
 from drc_deploy.export.precision.ranges import measure_ranges
 from drc_deploy.models.network import SRNetwork
+from drc_deploy.runtime.backends.contract import Pixels
 
 SAFE_SHARE = 0.5
 """Of the largest number of a type, that an activation may reach: a sum of two such numbers is still one, and other
@@ -39,12 +39,12 @@ class SparedLayer:
 
 @dataclass(frozen=True, slots=True)
 class PrecisionChoice:
-    """A network's precision, layer by layer, and what it costs."""
+    """A network's precision, layer by layer, and its error."""
 
     precision: Precision
     """Of the body."""
     spared: tuple[SparedLayer, ...] = ()
-    """Layers that stay in float32 beside those that the network itself declares (``SRNetwork.float32_modules``)."""
+    """Layers that stay in float32, without those that the network itself declares (``SRNetwork.float32_modules``)."""
     agreement: Agreement | None = None
     """The network computed by torch in this precision, against float32; None for fp32."""
 
@@ -104,7 +104,7 @@ def largest_contributor(layers: Sequence[str], psnr_of_lowering: Callable[[Seque
 
 
 class _Search:
-    """The network in float32, what it gives on real images, and trials in the other precision."""
+    """The network in float32, its outputs on real images, and trials in the other precision."""
 
     def __init__(self, network: SRNetwork, precision: Precision, batches: Sequence[NDArray[np.uint8]]) -> None:
         self._network, self._precision, self._batches = network, precision, batches
@@ -142,7 +142,7 @@ class _Search:
         return Agreement.between(self._references[:1], self._outputs(others, self._batches[:1])).psnr_db
 
     def fail(self, agreement: Agreement) -> NoReturn:
-        """Say which layer is the first at fault."""
+        """Raise the error that names the first layer at fault."""
         lowered = with_precision(self._network, self._precision)
         faults = (find_layer_fault(self._full, lowered, to_tensor(batch)) for batch in self._batches)
         cause = next((str(fault) for fault in faults if fault), "")

@@ -1,6 +1,6 @@
 """ONNX to a TensorRT plan, with the TensorRT that is there.
 
-Works with TensorRT 8.6 to 11 and TensorRT-RTX: what differs between them is asked of the binding itself.
+Works with TensorRT 8.6 to 11 and TensorRT-RTX: differences between them are found by asking the binding.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class PlanShape:
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """What a build may use beside the graph."""
+    """Options of a build."""
 
     workspace_mib: int | None = None
     """Cap on scratch memory; None for ``DEFAULT_WORKSPACE_MIB``, and for no cap in TensorRT-RTX."""
@@ -62,7 +62,7 @@ class BuiltPlan:
     plan: bytes
     precision: LayerPrecision
     declared: LayerPrecision
-    """What the graph says."""
+    """Precision of the graph's layers."""
     dla: DlaPlacement | None
     """None where no DLA was asked for."""
 
@@ -149,7 +149,7 @@ class _Build:
         config = builder.create_builder_config()
         if self._monitor is not None:
             config.progress_monitor = self._monitor
-        # The inspector tells the precision of layers only when the engine was built to tell it.
+        # The inspector reports the precision of layers only when the engine was built for it.
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
         workspace_mib = self._options.workspace_mib
         if workspace_mib is None and self._library.times_kernels:
@@ -171,7 +171,7 @@ class _Build:
         return config
 
     def _check(self, done: bool, what: str) -> None:
-        """Raise when a step failed, or when the library complained of an error although it did not fail."""
+        """Raise when a step failed, or when the library reported an error although it did not fail."""
         if self._log.cancelled.is_set():
             raise KeyboardInterrupt
         name = f"{self._library.name} {self._library.version}"

@@ -1,4 +1,4 @@
-"""The DLA of a Jetson, a fixed-function accelerator beside the GPU: what runs there, and what does not."""
+"""The DLA of a Jetson, a fixed-function accelerator next to the GPU: which layers run there, and which do not."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ class DlaLayers:
         self._convolutions = sum(layer.type == trt.LayerType.CONVOLUTION for layer in on_dla)
 
     def placement(self, inspection: str) -> DlaPlacement:
-        """Add what the inspector's JSON tells of the finished engine, which may be nothing."""
+        """Return the layers by place, with the engine's parts on the DLA where the inspector's JSON names them."""
         parts = [layer for layer in inspected_layers(inspection) if "dla" in str(layer.get("LayerType", "")).lower()]
         return DlaPlacement(self._names, self._fallen_back, tuple(str(layer.get("Name", "")) for layer in parts))
 

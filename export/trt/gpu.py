@@ -20,7 +20,7 @@ class Gpu:
     compute_capability: str
     """For example ``8.7``."""
     driver: str | None
-    """Version of the driver; None where nvidia-smi does not tell, as on most Jetsons."""
+    """Version of the driver; None where nvidia-smi does not report it, as on most Jetsons."""
 
 
 def find_gpu(load: Callable[[str], Any] = ctypes.CDLL) -> Gpu | None:
@@ -55,5 +55,5 @@ def _driver_version() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     lines = done.stdout.split()
-    # A driver that cannot tell prints "[N/A]".
+    # A driver that does not know it prints "[N/A]".
     return lines[0] if lines and lines[0][0].isdigit() else None

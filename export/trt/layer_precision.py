@@ -32,7 +32,7 @@ class LayerPrecision:
     convolutions: Mapping[str, int]
     """The same of convolutions, where one that takes int8 counts as ``int8``, whatever it gives."""
     source: Literal["engine", "graph"]
-    """``engine`` is what the inspector tells of the finished engine; ``graph`` the typed network it was built from."""
+    """``engine``: the inspector of the finished engine; ``graph``: the typed network it was built from."""
 
     def require(self, precision: Precision, declared: "LayerPrecision") -> None:
         """Check that most convolutions are in ``precision``: of all, and in INT8 of those that the graph has in it.
@@ -51,7 +51,7 @@ class LayerPrecision:
         if 2 * matching <= total:
             raise VerificationError(
                 f"only {matching} of {total} convolutions of the {precision} plan compute in {precision} "
-                f"(told by the {self.source}): {dict(self.convolutions)}.",
+                f"(reported by the {self.source}): {dict(self.convolutions)}.",
                 "This GPU or TensorRT prefers another precision: export with that one.",
             )
 
@@ -98,7 +98,7 @@ def inspect_engine(library: Library, plan: bytes, logger: Any, options: PlanOpti
 
 
 def parse_inspection(text: str) -> LayerPrecision | None:
-    """Read the inspector's JSON, in the layouts of TensorRT 8 to 11; None when no convolution is told apart."""
+    """Read the inspector's JSON, in the layouts of TensorRT 8 to 11; None when it names no convolution."""
     found = _count([(_is_convolution(layer), _compute_kind(layer)) for layer in inspected_layers(text)], "engine")
     return found if found.convolutions else None
 

@@ -1,4 +1,4 @@
-"""The TensorRT libraries: which one builds here, and what each of them can."""
+"""The TensorRT libraries: which one builds here, and the abilities of each."""
 
 import importlib
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Library:
     def times_kernels(self) -> bool:
         """Whether a build measures kernels, chooses among them, and can keep what it measured.
 
-        Attributes do not tell: TensorRT-RTX has the same ones, without effect.
+        Attributes do not show it: TensorRT-RTX has the same ones, without effect.
         """
         return self.name == "tensorrt"
 
@@ -44,7 +44,7 @@ class Library:
     def builds_for_later_versions(self) -> bool:
         """Whether a plan can be built that later versions run too.
 
-        The flag alone does not tell: TensorRT-RTX has it, and its plans run only in the release that built them.
+        The flag alone does not show it: TensorRT-RTX has it, and its plans run only in the release that built them.
         """
         return self.name == "tensorrt" and hasattr(self.module.BuilderFlag, "VERSION_COMPATIBLE")
 
@@ -67,7 +67,7 @@ class Library:
             return self.module.Builder(logger)
         except (TypeError, RuntimeError) as error:  # of the binding, where its library returns nothing
             raise MissingDependencyError(
-                f"{self.name} {self.version} does not start here.", "`drc-deploy doctor` tells what it lacks."
+                f"{self.name} {self.version} does not start here.", "Run `drc-deploy doctor`."
             ) from error
 
     def graph_precision(self, precision: Precision) -> Precision:
@@ -81,7 +81,7 @@ class Library:
                 f"{self.name} {self.version} cannot build plans in bfloat16.",
                 "Use TensorRT 10 or newer, or another precision.",
             )
-        # What is to be in INT8 is told by nodes of the graph in every version.
+        # In every version, nodes of the graph mark what is computed in INT8.
         return precision if self.strongly_typed or precision == "int8" else "fp32"
 
 
@@ -90,7 +90,7 @@ def find_library(choice: BuilderChoice, gpu: Gpu | None) -> Library:
 
     Args:
         choice: one of them by name, or ``auto``.
-        gpu: what this machine has.
+        gpu: of this machine.
 
     Raises:
         MissingDependencyError: the library is not installed, or needs a GPU that is not there.

@@ -1,4 +1,4 @@
-"""What a TensorRT build says while it runs: messages, errors and progress.
+"""Messages, errors and progress of a TensorRT build while it runs.
 
 The base classes belong to whichever binding is used, so each class is made inside a function.
 """
@@ -17,7 +17,7 @@ LONGEST_TEXT = 800
 
 @dataclass(slots=True)
 class BuildLog:
-    """Everything a build complained of, and whether it is to stop."""
+    """Messages of a build, and whether it is to stop."""
 
     errors: list[str] = field(default_factory=list)
     """In the library's own words, in order."""

@@ -13,7 +13,7 @@ from drc_deploy.export.trt.builders import BuildOptions, PlanShape, build_plan
 from drc_deploy.export.trt.gpu import Gpu, find_gpu
 from drc_deploy.export.trt.libraries import Library, find_library
 from drc_deploy.export.trt.plan_options import require_options
-from drc_deploy.export.trt.plan_source import PlanInPlace, PlanSource
+from drc_deploy.export.trt.plan_source import RECIPE, PlanInPlace
 from drc_deploy.export.trt.timing_cache import timing_cache_path
 from drc_deploy.files import sha256_of, write_bytes, write_text
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # torch, which a machine that only builds plans lacks
     from drc_deploy.export.precision.sparing import PrecisionChoice
 
 CheckPlan = Callable[[Path], dict[str, Any]]
-"""Runs a plan where it can and gives what is recorded of it; raises VerificationError where it computes wrongly."""
+"""Runs a plan where it can and returns the record for its sidecar; raises VerificationError where it is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class PlanJob:
     """One plan to be made."""
 
     info: EngineInfo
-    """What the plan is to be."""
+    """Description of the plan."""
     plan: Path
     """The file to make."""
     in_place: Path
@@ -58,7 +58,7 @@ class PlanBuilder:
 
     @classmethod
     def find(cls, choice: BuilderChoice, options: PlanOptions) -> "PlanBuilder":
-        """Find out what this machine has.
+        """Find the library and the GPU of this machine.
 
         Raises:
             MissingDependencyError: it has nothing that builds plans, or not such as ``options`` asks for.
@@ -97,56 +97,50 @@ class PlanBuilder:
             ArtefactError: the library refuses or fails.
             VerificationError: the plan is not in the precision asked for, or computes something else.
         """
-        source = self._source(onnx_file, job)
-        in_place = PlanInPlace.compare(job.in_place, source)
+        wanted = self._wanted(onnx_file, job)
+        in_place = PlanInPlace.compare(job.in_place, wanted)
         if in_place.sidecar is not None:
             write_bytes(job.plan, job.in_place.read_bytes())
             sidecar = dataclasses.replace(in_place.sidecar, engine=job.info, onnx_file=onnx_file.name)
         else:
-            sidecar = self._build(onnx_file, job, source)
+            sidecar = self._build(onnx_file, job, wanted)
         # The runtime reads the sidecar when it runs the plan for the check.
         write_text(sidecar_path(job.plan), sidecar.to_json())
         sidecar = dataclasses.replace(sidecar, verification=check(job.plan))
         write_text(sidecar_path(job.plan), sidecar.to_json())
         return FinishedPlan(sidecar, in_place.history)
 
-    def _source(self, onnx_file: Path, job: PlanJob) -> PlanSource:
-        return PlanSource(
-            onnx=sha256_of(onnx_file),
+    def _wanted(self, onnx_file: Path, job: PlanJob) -> PlanSidecar:
+        """Return the sidecar of the plan as far as it is known before the build."""
+        return PlanSidecar(
+            engine=job.info,
             builder=self.library.name,
             builder_version=self.library.version,
             gpu=self.gpu.name if self.gpu else None,
             compute_capability=self.gpu.compute_capability if self.gpu else None,
             driver=self.gpu.driver if self.gpu else None,
-            precision=job.info.precision,
-            tile=job.info.tile,
-            max_batch=job.info.max_batch,
-            workspace=job.workspace_mib,
-            **dataclasses.asdict(job.options),
+            onnx_file=onnx_file.name,
+            onnx_sha256=sha256_of(onnx_file),
+            plan_sha256="",
+            precision_requested=job.info.precision,
+            layers_by_precision={},
+            precision_source="",
+            verification={},
+            workspace_mib=job.workspace_mib,
+            recipe=RECIPE,
+            options=job.options,
         )
 
-    def _build(self, onnx_file: Path, job: PlanJob, source: PlanSource) -> PlanSidecar:
+    def _build(self, onnx_file: Path, job: PlanJob, wanted: PlanSidecar) -> PlanSidecar:
         info = job.info
         options = BuildOptions(job.workspace_mib, timing_cache_path(self.library, self.gpu), job.options)
         shape = PlanShape(info.tile, info.max_batch, whole_batches=job.options.dla_core is not None)
         built = build_plan(self.library, onnx_file, info.precision, shape, options)
         write_bytes(job.plan, built.plan)
-        return PlanSidecar(
-            engine=info,
-            builder=self.library.name,
-            builder_version=source.builder_version,
-            gpu=source.gpu,
-            compute_capability=source.compute_capability,
-            driver=source.driver,
-            onnx_file=onnx_file.name,
-            onnx_sha256=source.onnx,
+        return dataclasses.replace(
+            wanted,
             plan_sha256=sha256_of(job.plan),
-            precision_requested=info.precision,
             layers_by_precision=dict(built.precision.layers),
             precision_source=built.precision.source,
-            verification={},
-            workspace_mib=source.workspace,
-            recipe=source.recipe,
-            options=job.options,
             dla=built.dla,
         )

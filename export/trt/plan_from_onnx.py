@@ -17,7 +17,7 @@ from drc_deploy.onnx_metadata import read_onnx_metadata
 
 @dataclass(frozen=True, slots=True)
 class PlanResult:
-    """What was built of an ONNX file."""
+    """The plan built from an ONNX file."""
 
     onnx: Path
     plan: Path
@@ -27,7 +27,7 @@ class PlanResult:
 
 
 def build_from_onnx(request: ExportRequest) -> PlanResult:
-    """Build a plan beside the ONNX file ``request.checkpoint``. When anything fails, the old plan stays.
+    """Build a plan next to the ONNX file ``request.checkpoint``. When anything fails, the old plan stays.
 
     Raises:
         UsageError: the request asks for what the file is not.
@@ -64,7 +64,7 @@ def build_from_onnx(request: ExportRequest) -> PlanResult:
 
 
 def read_exported_info(onnx_file: Path) -> EngineInfo:
-    """Read what an ONNX file says about itself, without the onnx package.
+    """Read the metadata of an ONNX file, without the onnx package.
 
     Raises:
         ArtefactError: it is not the uint8 variant that ``drc-deploy export`` writes.
@@ -84,7 +84,7 @@ def read_exported_info(onnx_file: Path) -> EngineInfo:
 
 
 def _plan_tile(request: ExportRequest, info: EngineInfo, onnx_file: Path) -> tuple[int, int] | None:
-    """Return the tile of the plan: the file's own where it has one, else what was asked for."""
+    """Return the tile of the plan: the file's own where it has one, else the tile of the request."""
     if info.tile is None:
         return request.tile.plan
     if request.tile != DEFAULT_TILE and request.tile.plan != info.tile:

@@ -49,7 +49,7 @@ def _allow_other_gpus(library: Library, config: Any) -> None:
     # Not SAME_COMPUTE_CAPABILITY: only TensorRT 10.13 and later have it, and a fleet seldom has but one kind of GPU.
     wanted = library.module.HardwareCompatibilityLevel.AMPERE_PLUS
     config.hardware_compatibility_level = wanted
-    # TensorRT-RTX has the attribute, and ignores it with a warning: only reading it again tells.
+    # TensorRT-RTX has the attribute and ignores it with a warning: only reading it again shows that.
     if config.hardware_compatibility_level != wanted:
         raise MissingDependencyError(
             f"{library.name} {library.version} has no hardware compatibility to choose.",

@@ -1,4 +1,4 @@
-"""What TensorRT measured of its kernels on this machine, kept between builds.
+"""TensorRT's measurements of its kernels on this machine, kept between builds.
 
 A build times every kernel that could run a layer; with the results of an earlier build it takes seconds instead of
 minutes. Only TensorRT does: TensorRT-RTX chooses kernels when a plan is loaded, and its calls of the same names only
@@ -34,7 +34,7 @@ class TimingCache:
         self._path = path
 
     def attach(self, config: Any, log: BuildLog) -> None:
-        """Return the build what is known, or an empty cache where the file is missing, damaged or of another GPU."""
+        """Load the file into the build; an empty cache where it is missing, damaged or of another GPU."""
         errors = list(log.errors)
         try:
             known = self._path.read_bytes()

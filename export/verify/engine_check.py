@@ -12,7 +12,7 @@ from drc_deploy import locate
 from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError, VerificationError
-from drc_deploy.export.compare.agreement import REQUIRED_PSNR_DB, Agreement, Pixels, to_uint8
+from drc_deploy.export.compare.agreement import REQUIRED_PSNR_DB, Agreement, to_uint8
 from drc_deploy.export.compare.reference import reference_outputs
 from drc_deploy.export.compare.samples import check_batches, tile_batch
 from drc_deploy.export.compare.widening import open_for_check
@@ -20,11 +20,11 @@ from drc_deploy.export.graph.graph import with_precision
 from drc_deploy.export.verify.verification import NOTES
 from drc_deploy.files import sha256_of
 from drc_deploy.models.network import SRNetwork
-from drc_deploy.runtime.backends.contract import Backend
+from drc_deploy.runtime.backends.contract import Backend, Pixels
 from drc_deploy.runtime.backends.open import open_backend
 
 UNKNOWN_PRECISION: Precision = "fp16"
-"""Whose gate a plan without a sidecar is held to, since the plan does not tell its own."""
+"""A plan without a sidecar must reach what this precision must: its own is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class EngineCheck:
     engine: str
     checkpoint: str
     device: str
-    """What ran the engine."""
+    """Device that ran the engine."""
     precision: Precision
     """That the engine claims; ``UNKNOWN_PRECISION`` where it claims none."""
     shapes: tuple[tuple[int, ...], ...]
@@ -130,7 +130,7 @@ def find_checkpoint(info: EngineInfo, engine: Path, workdir: Path) -> Path:
     """
     hint = "Give it with --checkpoint, or its folder with --workdir."
     if not info.checkpoint_sha256:
-        raise ArtefactError(f"{engine} does not tell which checkpoint it was exported from.", hint)
+        raise ArtefactError(f"{engine} does not say which checkpoint it was exported from.", hint)
     path = locate.checkpoint_of_sha256(info.checkpoint_sha256, workdir)
     if path is not None:
         return path

@@ -7,8 +7,9 @@ import numpy as np
 
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import DrcDeployError, MissingDependencyError, VerificationError
-from drc_deploy.export.compare.agreement import REQUIRED_PSNR_DB, Agreement, Pixels, require_psnr
+from drc_deploy.export.compare.agreement import REQUIRED_PSNR_DB, Agreement, require_psnr
 from drc_deploy.export.compare.samples import tile_batch
+from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
 from drc_deploy.runtime.tiling.rescue import is_broken
@@ -16,25 +17,25 @@ from drc_deploy.runtime.tiling.rescue import is_broken
 
 @dataclass(frozen=True, slots=True)
 class OnnxVerification:
-    """What the check of a plan against its ONNX measured; that was checked against torch when it was made."""
+    """Result of the check of a plan against its ONNX, which was checked against torch when it was made."""
 
     required_psnr_db: float
     engine: Agreement | None
     """The plan against ONNX Runtime on a CPU, 8-bit samples; None when one of them could not run here."""
     note: str
-    """What could not be compared, and why; empty when all was."""
+    """Comparisons that could not be made, and why; empty when all were."""
 
 
 def verify_against_onnx(plan: Path, onnx_file: Path, precision: Precision) -> OnnxVerification:
     """Run a plan of uint8 pixels on real images, and the ONNX file on the same ones.
 
     Args:
-        plan: with its sidecar beside it.
+        plan: with its sidecar next to it.
         onnx_file: the uint8 variant.
         precision: of the plan.
 
     Raises:
-        VerificationError: the plan's output is too far from the ONNX file's or, where ONNX Runtime cannot tell, is no
+        VerificationError: the plan's output is too far from the ONNX file's or, where that cannot run, is no
             image of its input.
         ArtefactError: the plan cannot be loaded on the GPU that it was built on.
     """

@@ -9,7 +9,7 @@ import numpy as np
 
 from drc_deploy.engine_info import EXACT_PLAN_SUFFIX, IoDtype, Precision
 from drc_deploy.errors import MissingDependencyError, VerificationError
-from drc_deploy.export.compare.agreement import REQUIRED_PSNR_DB, Agreement, Pixels, require_psnr, to_uint8
+from drc_deploy.export.compare.agreement import REQUIRED_PSNR_DB, Agreement, require_psnr, to_uint8
 from drc_deploy.export.compare.reference import reference_outputs
 from drc_deploy.export.compare.samples import check_batches, tile_batch
 from drc_deploy.export.compare.widening import open_for_check
@@ -17,6 +17,7 @@ from drc_deploy.export.graph.graph import with_precision
 from drc_deploy.export.precision.int8 import Int8Cost
 from drc_deploy.export.precision.sparing import PrecisionChoice, SparedLayer
 from drc_deploy.models.network import SRNetwork
+from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.tiling.exact import ExactBackend, open_exact
 from drc_deploy.runtime.upscaler import Upscaler
@@ -38,7 +39,7 @@ TENSORRT_INT8_NOTE = (
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What the check measured, each against torch in float32."""
+    """Results of the check, each against torch in float32."""
 
     required_psnr_db: float
     shapes: tuple[tuple[int, ...], ...]
@@ -46,7 +47,7 @@ class Verification:
     reference_saturated_share: float
     """Share of samples at 0 or 255 that torch in float32 gives."""
     onnx_device: str
-    """What ran the ONNX files."""
+    """Device that ran the ONNX files."""
     onnx_float: Agreement
     """The float32 variant."""
     onnx_uint8: Agreement
@@ -56,7 +57,7 @@ class Verification:
     spared_layers: tuple[SparedLayer, ...] = ()
     """Layers of the body that had to stay in float32, and why."""
     int8: Int8Cost | None = None
-    """What INT8 costs; None in another precision."""
+    """Error of INT8; None in another precision."""
     engine: Agreement | None = None
     """The TensorRT plan, against the rounded reference; None when it could not run here."""
     note: str = ""

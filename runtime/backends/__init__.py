@@ -1,1 +1,1 @@
-"""What computes a network: the contract, and ONNX Runtime, TensorRT and torch behind it."""
+"""Backends that compute a network: the contract, and ONNX Runtime, TensorRT and torch behind it."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from drc_deploy.engine_info import EngineInfo
 
 Pixels = NDArray[Any]
-"""uint8, uint16 or float32 samples; what shape and which of the three is said where it is used."""
+"""uint8, uint16 or float32 samples; type and shape are documented where it is used."""
 
 
 BackendType = TypeVar("BackendType", bound="Backend")
@@ -32,11 +32,11 @@ class Backend(Protocol):
 
     @property
     def info(self) -> EngineInfo:
-        """What the network is and which inputs it takes."""
+        """Description of the network and of its inputs."""
 
     @property
     def device(self) -> str:
-        """What really computes, as the library tells: ``ONNX Runtime CPUExecutionProvider``."""
+        """The device that computes, as the library reports it: ``ONNX Runtime CPUExecutionProvider``."""
 
     @property
     def preferred_batch(self) -> int:
@@ -58,7 +58,7 @@ class Backend(Protocol):
 
     @property
     def gpu_memory(self) -> "GpuMemory | None":
-        """What the network takes of a GPU; None where that is not known."""
+        """GPU memory that the network takes; None where that is not known."""
         return None
 
     @property
@@ -67,10 +67,10 @@ class Backend(Protocol):
         return None
 
     def time_layers(self, batch: Pixels, runs: int) -> list[list[LayerRun]] | None:
-        """Run a batch, as for ``run``, so many times beside what is kept for speed, and time each layer.
+        """Run a batch, as for ``run``, ``runs`` times and time each layer; this bypasses CUDA graphs.
 
         Returns:
-            For each run the layers in their order; None where the backend does not tell.
+            For each run the layers in their order; None where the backend cannot time them.
 
         Raises:
             ArtefactError: the library refused to compute.
@@ -98,7 +98,7 @@ class Backend(Protocol):
             batches: Each as for ``run``.
 
         Yields:
-            The result of each batch, as ``run`` gives it, in order.
+            The result of each batch, as ``run`` returns it, in order.
 
         Raises:
             ArtefactError: the library refused to compute.
@@ -135,27 +135,27 @@ def check_batch(batch: Pixels, info: EngineInfo) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DeviceTimes:
-    """How long the parts of one call took, by events on the stream; and the host, by its own clock."""
+    """Durations of the parts of one call, by events on the stream, and of the host, by its own clock."""
 
     upload_ms: float
     compute_ms: float
     download_ms: float
     enqueue_ms: float
-    """That the host took to queue the computation."""
+    """The host's time to queue the computation."""
 
 
 @dataclass(frozen=True, slots=True)
 class GpuMemory:
-    """What a plan takes of the GPU's memory. All sizes are bytes."""
+    """GPU memory of a plan. All sizes are bytes."""
 
     lanes: int
     """Batches on the GPU at a time."""
     batch: int
     """Largest number of tiles in one call."""
     engine: int
-    """The weights, or the size of the plan's file where the library does not tell."""
+    """The weights, or the size of the plan's file where the library does not report them."""
     scratch: int
-    """What a computation needs while it runs; there is one at a time."""
+    """Memory of a computation while it runs; one runs at a time."""
     io: int
     """Inputs and outputs of all lanes."""
 

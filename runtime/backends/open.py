@@ -44,7 +44,7 @@ def open_backend(path: Path, *, threads: int | None = None, precision: Precision
 
 
 def whole_number(name: str, value: int | None, *, least: int) -> int | None:
-    """Return the value of an option, of which NumPy's integers become Python's, which do not overflow.
+    """Return the value of an option; NumPy's integers become Python's, which do not overflow.
 
     Raises:
         UsageError: it is neither None nor a whole number of at least ``least``.

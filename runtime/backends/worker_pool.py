@@ -12,8 +12,8 @@ Result = TypeVar("Result")
 def one_worker() -> ThreadPoolExecutor:
     """Return an executor of one thread, which runs already.
 
-    At its end an executor waits for no thread in whose start Ctrl-C came, and that thread would go on with what it was
-    handed beside whatever the process does next.
+    At its end an executor does not wait for a thread whose start Ctrl-C interrupted. That thread would go on with its
+    work whatever the process does next.
     """
     pool = ThreadPoolExecutor(1)
     try:
@@ -30,7 +30,7 @@ def in_workers(
     for_workers: Callable[[], Callable[[Item], Result]],
     on_all_cores: Callable[[Item], Result],
 ) -> Generator[Result, None, None]:
-    """Compute every item, and give the results in order.
+    """Compute every item, and yield the results in order.
 
     All cores on one item lose some time to waiting for each other. The items are taken at most twice as many ahead.
     When Ctrl-C comes while a thread starts, that thread may still be computing an item when this has ended.
@@ -38,7 +38,7 @@ def in_workers(
     Args:
         items: What to compute.
         workers: Items computed at a time.
-        for_workers: Gives what computes one item in each of ``workers`` threads; asked for only where there are enough.
+        for_workers: Returns what computes one item in each of ``workers`` threads; called only where there are enough.
         on_all_cores: Computes one item of those that are too few for all cores; called by this thread.
     """
     remaining = iter(items)

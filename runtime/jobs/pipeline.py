@@ -15,11 +15,9 @@ from concurrent.futures import Future, wait
 from types import TracebackType
 from typing import Generic, Literal, TypeVar
 
-from drc_deploy.runtime.backends.worker_pool import one_worker
+from drc_deploy.runtime.backends.worker_pool import Item, Result, one_worker
 
 Source = TypeVar("Source")
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Abandoned(Exception):  # noqa: N818  # not a fault: it ends the receiver
@@ -71,7 +69,7 @@ class Handover(Generic[Item]):
             self._changed.notify_all()
 
     def received_by(self, consume: Callable[[Iterator[Item]], Result]) -> Result:
-        """Let ``consume`` take the items, in the receiving thread, and give what it gives.
+        """Let ``consume`` take the items, in the receiving thread, and return its result.
 
         Raises:
             Abandoned: out of the iterator, when the sender gave up.
@@ -111,7 +109,7 @@ class WriteBehind:
         Of the wholes before, at most one is still being written when this one is begun.
 
         Returns:
-            What ``consume`` will give or raise; when it raises early, the rest of the parts is not made.
+            The future result of ``consume``; when it raises early, the rest of the parts is not made.
 
         Raises:
             Exception: whatever making ``parts`` raises; ``consume`` then meets ``Abandoned``.
@@ -161,7 +159,7 @@ def read_ahead(
         early: whether there is room to read this one while the one before is still held.
 
     Yields:
-        For each source what ``read`` gives or raises.
+        For each source the result or error of ``read``.
     """
     with one_worker() as pool:
         ahead: Future[Result] | None = None

@@ -1,4 +1,4 @@
-"""From what a user names to files: which image goes where."""
+"""Which image goes where: files, folders, patterns and standard streams."""
 
 import os
 from collections import Counter
@@ -18,7 +18,7 @@ _KNOWN = f"Known are {', '.join(IMAGE_SUFFIXES)}."
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class UpscaleJob:
     """One image to upscale."""
 
     source: Path | None
@@ -28,12 +28,12 @@ class Job:
 
     @property
     def input_name(self) -> str:
-        """What messages and reports call the input."""
+        """Name of the input in messages and reports."""
         return "standard input" if self.source is None else str(self.source)
 
     @property
     def output_name(self) -> str:
-        """What messages and reports call the output."""
+        """Name of the output in messages and reports."""
         return "standard output" if self.target is None else str(self.target)
 
     @property
@@ -76,19 +76,18 @@ def newest_engine(workdir: Path) -> Path:
     return max(engines, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
-def plan_jobs(inputs: Sequence[str], output: str | None, scale: int) -> list[Job]:
+def plan_jobs(inputs: Sequence[str], output: str | None, scale: int) -> list[UpscaleJob]:
     """Decide where each image goes.
 
-    A file ``in.png`` goes to ``in_x4.png`` beside it, or to ``output``: a file when that has the suffix of an image
+    A file ``in.png`` goes to ``in_x4.png`` next to it, or to ``output``: a file when that has the suffix of an image
     and there is one input, else a folder. A folder goes to ``FOLDER_x4``, or to ``output``, with its tree kept. A
     pattern such as ``FOLDER/**/*.jpg`` means what it matches and goes where its folder would; a name with such
     characters that exists is a name. ``-`` is standard input, and standard output as ``output``.
 
     Raises:
         InputError: a folder without images, or a pattern that matches none.
-        UsageError: ``output`` is neither a folder nor the name of an image, or is the input folder itself, or a result
-            would take the place of another one or of an input, or a standard stream goes together with several files,
-            or an input has no name.
+        UsageError: ``output`` is no folder and no name of an image, or is the input folder; two results, or a result
+            and an input, would be one file; a standard stream goes together with files; an input has no name.
     """
     if "" in inputs:
         raise UsageError("an input has an empty name.", "Look at the variable that should hold it.")
@@ -104,23 +103,23 @@ def plan_jobs(inputs: Sequence[str], output: str | None, scale: int) -> list[Job
             jobs.append(_FileJob(Path(name), _file_target(Path(name), into, scale, alone=not several)))
     jobs = _with_distinct_targets(list(dict.fromkeys(jobs)))
     _refuse_clashes(jobs)
-    return [Job(job.source, job.target) for job in jobs]
+    return [UpscaleJob(job.source, job.target) for job in jobs]
 
 
-def _stream_job(inputs: Sequence[str], output: str | None) -> Job:
+def _stream_job(inputs: Sequence[str], output: str | None) -> UpscaleJob:
     if len(inputs) > 1 or _tree(inputs[0]) is not None:
         raise UsageError(
             "a standard stream holds one image.", "Give one image together with `-`, or write to a folder."
         )
     source = None if inputs[0] == STREAM else Path(inputs[0])
     if output == STREAM:
-        return Job(source, None)
+        return UpscaleJob(source, None)
     if output is None or os.path.isdir(output) or Path(output).suffix.lower() not in IMAGE_SUFFIXES:
         raise UsageError(
             "an image from standard input has no name that the result could get.",
             "Give one, such as -o out.png, or -o - for standard output.",
         )
-    return Job(source, Path(output))
+    return UpscaleJob(source, Path(output))
 
 
 def _file_target(source: Path, output: Path | None, scale: int, *, alone: bool) -> Path:
@@ -193,7 +192,7 @@ def _tree_jobs(tree: _Tree, into: Path) -> list[_FileJob]:
 
 
 def _with_distinct_targets(jobs: list[_FileJob]) -> list[_FileJob]:
-    """Tell ``a.jpg`` and ``a.png`` apart where both would become ``a.png``."""
+    """Add the suffix to the names of ``a.jpg`` and ``a.png`` where both would become ``a.png``."""
     count = Counter(job.target for job in jobs)
     return [
         job

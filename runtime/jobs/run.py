@@ -9,7 +9,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TypeVar
 
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError
 from drc_deploy.files import check_writable, exists_already, version_of
@@ -19,8 +18,9 @@ from drc_deploy.images.reading import Picture, decode_image, decoding_bytes, pix
 from drc_deploy.images.writing import check_output, write_image, write_png, writing_bytes
 from drc_deploy.progress import progress
 from drc_deploy.runtime.backends.contract import Pixels
+from drc_deploy.runtime.backends.worker_pool import Result
 from drc_deploy.runtime.jobs.pipeline import WriteBehind, read_ahead
-from drc_deploy.runtime.jobs.plan import Job
+from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.streams import read_standard_input, standard_output
 from drc_deploy.runtime.memory.heap import give_back_freed
 from drc_deploy.runtime.upscaler import Upscaler
@@ -32,12 +32,10 @@ READ_AHEAD_PIXELS = 32 * 2**20
 READ_AHEAD_SHARE = 1 / 16
 """So are those whose reading takes more of the memory allowed."""
 
-Result = TypeVar("Result")
-
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What to do about what is there already, and about damage."""
+    """How to treat results that exist, and damage."""
 
     overwrite: bool = False
     """Write over results that exist."""
@@ -89,14 +87,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of the images, each in the order in which they were named."""
+    """Results for all images, each in the order in which they were named."""
 
     finished: list[Finished]
     skipped: list[Skipped]
     failed: list[Failed]
 
 
-def run_jobs(upscaler: Upscaler, jobs: Sequence[Job], options: RunOptions) -> Outcome:
+def run_jobs(upscaler: Upscaler, jobs: Sequence[UpscaleJob], options: RunOptions) -> Outcome:
     """Upscale every image, whatever happens to the others; progress goes to standard error."""
     skipped = {job: None for job in jobs if options.skip_existing and is_finished(job)}
     to_do = [job for job in jobs if job not in skipped]
@@ -124,7 +122,7 @@ def run_jobs(upscaler: Upscaler, jobs: Sequence[Job], options: RunOptions) -> Ou
     )
 
 
-def is_finished(job: Job) -> bool:
+def is_finished(job: UpscaleJob) -> bool:
     """Return whether the result is there and not older than the image; results are written whole or not at all."""
     if job.source is None or job.target is None:
         return False
@@ -134,17 +132,17 @@ def is_finished(job: Job) -> bool:
         return False
 
 
-def _fits_beside_another(upscaler: Upscaler, job: Job) -> bool:
+def _fits_beside_another(upscaler: Upscaler, job: UpscaleJob) -> bool:
     if job.source is None or pixel_count(job.source) > READ_AHEAD_PIXELS:
         return False
     return upscaler.room is None or _reading_bytes(job) <= READ_AHEAD_SHARE * upscaler.room
 
 
-def _reading_bytes(job: Job) -> int:
+def _reading_bytes(job: UpscaleJob) -> int:
     return 0 if job.source is None else decoding_bytes(job.source)
 
 
-def _or_failed(job: Job, work: Callable[[], Result]) -> Result | Failed:
+def _or_failed(job: UpscaleJob, work: Callable[[], Result]) -> Result | Failed:
     try:
         return work()
     except DrcDeployError as error:
@@ -165,7 +163,7 @@ class _Reading:
     """Of the file, from before it was read."""
 
 
-def _read(upscaler: Upscaler, job: Job, *, tolerant: bool) -> _Reading:
+def _read(upscaler: Upscaler, job: UpscaleJob, *, tolerant: bool) -> _Reading:
     start = time.perf_counter()
     version = None if job.source is None else version_of(job.source)
     check_room = partial(upscaler.check_room, what=f"reading {job.input_name}")
@@ -181,7 +179,7 @@ def _read(upscaler: Upscaler, job: Job, *, tolerant: bool) -> _Reading:
 class _Work:
     """One image under way."""
 
-    job: Job
+    job: UpscaleJob
     reading: "Future[_Reading]"
     title: str
     """Heads its progress bar."""
@@ -212,18 +210,18 @@ def _upscale(upscaler: Upscaler, work: _Work, writer: WriteBehind, options: RunO
         check_output(job.target, layout, with_profile=metadata.icc_profile is not None)
         check_writable(job.target.parent)
         beside += writing_bytes(job.target, layout)
-    tiles = upscaler.tile_count(picture.pixels, beside=beside)
+    task = upscaler.task(picture.pixels, beside=beside)
 
     def write(strips: Iterator[Pixels]) -> Finished:
         _write(job, strips, layout, metadata, replace=options.replace, version=version)
         seconds = round(read_s + time.perf_counter() - start, 3)
-        return Finished(job.input_name, job.output_name, layout.width, layout.height, seconds, tiles)
+        return Finished(job.input_name, job.output_name, layout.width, layout.height, seconds, task.tile_count)
 
-    with progress(work.title, tiles) as bar:
-        return writer.write(upscaler.strips(picture.pixels, bar.advance, beside=beside), write)
+    with progress(work.title, task.tile_count) as bar:
+        return writer.write(upscaler.run(task, bar.advance), write)
 
 
-def check_target(job: Job, options: RunOptions) -> None:
+def check_target(job: UpscaleJob, options: RunOptions) -> None:
     """Refuse to write over the input, or over anything without leave."""
     if job.target is None or not os.path.lexists(job.target):
         return
@@ -255,7 +253,7 @@ def check_unchanged(source: Path | None, version: tuple[int, int] | None) -> Non
 
 
 def _write(
-    job: Job,
+    job: UpscaleJob,
     strips: Iterator[Pixels],
     layout: Layout,
     metadata: Metadata,

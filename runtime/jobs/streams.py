@@ -12,7 +12,7 @@ from drc_deploy.errors import ImageError, UsageError
 from drc_deploy.files import cannot_write
 
 STREAM = "-"
-"""What stands for a standard stream in place of a name."""
+"""Stands for a standard stream in the place of a file name."""
 
 
 def check_streams(*, reads: bool, writes: bool) -> None:
@@ -46,7 +46,7 @@ def read_standard_input() -> bytes:
 def standard_output() -> Iterator[BinaryIO]:
     """Return a stream whose content goes to standard output when the block ends without an error.
 
-    A reader at the other end cannot tell half an image from a whole one that goes on, so it gets all or nothing.
+    A reader at the other end cannot know whether more of an image follows, so it gets all or nothing.
 
     Raises:
         OutputError: there is no space for it, here or behind standard output.

@@ -1,1 +1,1 @@
-"""What the process holds, and how much it may take."""
+"""Memory of the process: how much it holds and may take."""

@@ -1,4 +1,4 @@
-"""The C library's heap, told to give back to the system what is freed, so that a process holds what it uses."""
+"""The C library's heap, set to return freed memory to the system, so that a process holds only what it uses."""
 
 import ctypes
 import functools
@@ -13,14 +13,14 @@ LARGE_BYTES = 1 << 18
 def map_large_blocks(least: int = LARGE_BYTES) -> None:
     """Have blocks of ``least`` bytes and more mapped one by one and given back when freed, where the C library can.
 
-    By itself glibc raises its threshold with every large block that is freed, and then keeps such blocks in its heaps,
-    of which every thread has one: up to a quarter of the memory of a run.
+    By itself glibc raises its threshold with every large block that is freed. It keeps such blocks in its heaps,
+    one for each thread: up to a quarter of the memory of a run.
     """
     _call("mallopt", _M_MMAP_THRESHOLD, least)
 
 
 def give_back_freed() -> None:
-    """Free what is free inside the heap; nothing happens where the C library cannot.
+    """Return free memory inside the heap to the system; nothing happens where the C library cannot.
 
     Loading a network frees as much as it keeps, in pieces that the allocator would rather hold on to.
     """
@@ -46,6 +46,6 @@ the process held a third more than what was alive."""
 
 
 def tune_allocator() -> None:
-    """Set it, where there is a glibc; to be called before torch allocates anything."""
+    """Set it, where there is a glibc. Call it before torch allocates anything."""
     os.environ.setdefault(HUGE_PAGES_VARIABLE, "1")
     map_large_blocks(LARGEST_KEPT_BYTES)

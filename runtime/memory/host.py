@@ -7,12 +7,12 @@ from pathlib import Path
 from drc_deploy.proc_files import colon_lines, read_text
 
 LARGEST_SHARE = 0.5
-"""Of the memory that is free: what an upscaler may take when nothing else is said."""
+"""Of the memory that is free: an upscaler's default limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryBudget:
-    """What an upscaler may take."""
+    """Memory that an upscaler may take."""
 
     limit: int
     """Bytes of the whole process."""
@@ -49,7 +49,7 @@ def _left_in(folder: Path, limit_name: str, used_name: str) -> int | None:
 
 
 def resident_bytes(*, peak: bool = False) -> int | None:
-    """Return how much memory this process holds, or has held at most; None where /proc does not tell."""
+    """Return how much memory this process holds, or has held at most; None without /proc."""
     return _kib(Path("/proc/self/status"), "VmHWM" if peak else "VmRSS")
 
 

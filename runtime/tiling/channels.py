@@ -1,9 +1,73 @@
 """Grey and transparent images for networks that know only RGB."""
 
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Literal
+
 import cv2
 import numpy as np
 
 from drc_deploy.runtime.backends.contract import Pixels
+
+AlphaKind = Literal["none", "constant", "varying"]
+"""A constant alpha stays as it is; one that varies is enlarged by the network."""
+
+
+def alpha_kind(image: Pixels) -> AlphaKind:
+    """Return which kind of alpha an image of 1 to 4 channels has. This reads all of it."""
+    if image.ndim != 3 or image.shape[2] not in (2, 4):
+        return "none"
+    alpha = image[:, :, -1]
+    return "varying" if (alpha != alpha[0, 0]).any() else "constant"
+
+
+def upscaled_channels(
+    image: Pixels, kind: AlphaKind, scale: int, upscale: Callable[[Pixels], Iterator[Pixels]]
+) -> Iterator[Pixels]:
+    """Upscale an image of 1 to 4 channels with a network that knows only RGB.
+
+    Args:
+        image: (H, W) or (H, W, 1 to 4).
+        kind: of its alpha.
+        scale: of the network.
+        upscale: upscales (H, W, 3) in strips; called once more for an alpha that varies.
+
+    Returns:
+        Strips of the type and channels of ``image``, which follow each other from top to bottom.
+    """
+    colours, alpha = split_alpha(image)
+    # `map` everywhere: unlike a generator, it holds nothing of a strip that it has passed on.
+    finished = upscale(colours)
+    if image.ndim == 2 or image.shape[2] <= 2:
+        finished = map(_as_grey_channel, finished)
+    if alpha is not None and kind == "varying":
+        finished = map(_with_alpha, finished, _held(upscale(as_rgb(alpha)), alpha, scale))
+    elif alpha is not None:
+        finished = map(partial(_with_alpha, alpha=alpha[:1, :1]), finished)
+    return map(partial(_with_channels, shape=image.shape[2:]), finished)
+
+
+def _as_grey_channel(rgb: Pixels) -> Pixels:
+    return as_grey(rgb)[:, :, None]
+
+
+def _with_channels(strip: Pixels, shape: tuple[int, ...]) -> Pixels:
+    return strip.reshape(*strip.shape[:2], *shape)
+
+
+def _held(strips: Iterator[Pixels], alpha: Pixels, scale: int) -> Iterator[Pixels]:
+    """Return strips of alpha that was upscaled as a grey image, with what is opaque or clear held so."""
+    edges = AlphaEdges(alpha, scale)
+    row = 0
+    for grey in map(as_grey, strips):
+        row += len(grey)
+        yield edges.hold(grey, row - len(grey))
+
+
+def _with_alpha(colours: Pixels, alpha: Pixels) -> Pixels:
+    """Join (H, W, channels) and an alpha of (H, W), or of (1, 1) for all pixels."""
+    alpha = np.broadcast_to(alpha, colours.shape[:2])
+    return np.concatenate([colours, alpha[:, :, None]], axis=2)
 
 
 def split_alpha(image: Pixels) -> tuple[Pixels, Pixels | None]:
@@ -39,9 +103,9 @@ def as_grey(rgb: Pixels) -> Pixels:
 
 
 def fill_transparent(colours: Pixels, alpha: Pixels) -> Pixels:
-    """Return every fully transparent pixel the colour of the nearest visible one.
+    """Give every fully transparent pixel the colour of the nearest visible one.
 
-    What lies under alpha 0 is arbitrary, often black, and would bleed into the visible edge beside it.
+    The colour under alpha 0 is arbitrary, often black, and would bleed into the visible edge next to it.
 
     Args:
         colours: (H, W, 1 or 3).
@@ -63,7 +127,7 @@ def fill_transparent(colours: Pixels, alpha: Pixels) -> Pixels:
 
 
 class AlphaEdges:
-    """Keeps what is fully opaque or fully transparent exactly so: a network's 254 would show the ground.
+    """Keeps opaque and transparent areas exactly so: a network's 254 would show the background.
 
     Only pixels whose eight neighbours agree are held; between the two the network decides.
     """

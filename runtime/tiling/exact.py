@@ -1,8 +1,8 @@
-"""Tiles as the whole image would be: passes over all tiles find the means that channel attention looks at.
+"""Tiles as in the whole image: passes over all tiles find the means that channel attention uses.
 
-In the first pass every tile uses means of its own, so that what lies behind the first attention differs from the whole
-image's, but the means over all tiles only a little. A second pass with those means finds better ones. With these the
-result was within one grey level of the untiled one on all photographs that were tried (docs/results.md).
+In the first pass every tile uses its own means. Behind the first attention it then differs from the whole image, but
+the means over all tiles differ only a little. A second pass with those means finds better ones. With these the result
+was within one grey level of the untiled one on all photographs that were tried (docs/results.md).
 """
 
 import logging
@@ -17,8 +17,8 @@ import numpy as np
 
 from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, OUTPUT_NAME, SEEN_NAME, EngineInfo
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.backends.contract import Backend, GpuMemory, Pixels, check_batch
-from drc_deploy.runtime.backends.graph_runner import GraphRunner
+from drc_deploy.runtime.backends.contract import Pixels
+from drc_deploy.runtime.backends.graph_backend import Feeds, GraphBackend, GraphRunner
 from drc_deploy.runtime.backends.ort.backend import read_info
 from drc_deploy.runtime.backends.ort.sessions import OnnxSessions
 from drc_deploy.runtime.backends.trt.backend import check_tensors
@@ -38,60 +38,22 @@ _INPUTS, _OUTPUTS = [INPUT_NAME, KEPT_NAME, MEANS_NAME, GIVEN_NAME], [OUTPUT_NAM
 _log = logging.getLogger(__name__)
 
 
-class ExactBackend(Backend):
+class ExactBackend(GraphBackend):
     """An exact graph (see ``export/graph/exact_graph.py``), one tile at a time.
 
-    By itself every tile takes its own means; ``with_means`` gives the network that takes others.
+    By itself every tile uses its own means; ``with_means`` returns the network that uses others.
     """
 
     def __init__(self, runner: GraphRunner, info: EngineInfo, mean_count: int) -> None:
-        """Wrap ``runner``, which is closed together with this object.
-
-        Args:
-            runner: runs the graph.
-            info: of the graph.
-            mean_count: how many means it takes.
-        """
-        self._runner, self._info = runner, info
+        """Wrap ``runner``; ``mean_count``: how many means its graph takes."""
+        super().__init__(runner, info)
         self._means: Pixels = np.zeros(mean_count, np.float32)
         self._given = False
 
     @property
-    def info(self) -> EngineInfo:
-        """What the file says about itself."""
-        return self._info
-
-    @property
-    def device(self) -> str:
-        """What the runner computes on."""
-        return self._runner.device
-
-    @property
-    def gpu_memory(self) -> GpuMemory | None:
-        """See ``Backend.gpu_memory``."""
-        return self._runner.memory if isinstance(self._runner, PlanRunner) else None
-
-    @property
     def preferred_batch(self) -> int:
-        """One: the kept part is that of a single tile."""
+        """One: the kept part belongs to a single tile."""
         return 1
-
-    @property
-    def workers(self) -> int:
-        """Tiles computed at a time."""
-        return self._runner.workers
-
-    def use_workers(self, count: int) -> None:
-        """See ``Backend.use_workers``."""
-        self._runner.workers = count
-
-    def run(self, batch: Pixels) -> Pixels:
-        """Upscale a batch; see ``Backend.run``."""
-        return self._runner.run([OUTPUT_NAME], self._feeds(batch))[0]
-
-    def stream(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
-        """Upscale many batches; see ``Backend.stream``."""
-        return self._only_output(OUTPUT_NAME, map(self._feeds, batches))
 
     def with_means(self, means: Pixels) -> "ExactBackend":
         """Return the same network with ``means``, (K,) float32, in the place of those of the tile.
@@ -111,26 +73,10 @@ class ExactBackend(Backend):
         feeds = ({**self._feeds(batch), KEPT_NAME: kept} for batch, kept in tiles)
         return (seen[0] for seen in self._only_output(SEEN_NAME, feeds))
 
-    def _only_output(self, name: str, feeds: Iterable[dict[str, Pixels]]) -> Iterator[Pixels]:
-        results = self._runner.stream([name], feeds)
-        try:
-            yield from (result for (result,) in results)
-        finally:
-            results.close()
-
-    def _feeds(self, batch: Pixels) -> dict[str, Pixels]:
-        check_batch(batch, self._info)
+    def _feeds(self, batch: Pixels) -> Feeds:
         whole = np.array([0, 0, *batch.shape[1:3]], np.int64)
-        return {INPUT_NAME: batch, KEPT_NAME: whole, MEANS_NAME: self._means, GIVEN_NAME: np.array([self._given])}
-
-    def give_back(self) -> None:
-        """See ``Backend.give_back``."""
-        if isinstance(self._runner, OnnxSessions):
-            self._runner.give_back()
-
-    def close(self) -> None:
-        """Free the network."""
-        self._runner.close()
+        given = {KEPT_NAME: whole, MEANS_NAME: self._means, GIVEN_NAME: np.array([self._given])}
+        return {**super()._feeds(batch), **given}
 
 
 def open_exact(path: Path, *, threads: int | None = None, cpu_only: bool = False) -> ExactBackend:
@@ -192,13 +138,13 @@ def passes_before(plan: TilePlan) -> int:
 def with_image_means(
     backend: ExactBackend, image: Pixels, plan: TilePlan, on_tiles: Callable[[int], None] | None = None
 ) -> ExactBackend:
-    """Find the means over the whole image, and give the network that uses them.
+    """Find the means over the whole image, and return the network that uses them.
 
     Args:
         backend: the network.
         image: (H, W, 3) uint8 or uint16.
         plan: made for this image's size and this network.
-        on_tiles: told the number of tiles just done, ``PASSES`` times all of them.
+        on_tiles: called with the number of tiles just done, ``PASSES`` times all of them.
 
     Raises:
         ArtefactError: the network failed, or gave NaN or infinity.

@@ -1,10 +1,10 @@
-"""Exact tiles of a checkpoint: the means over the whole tile that its network takes can be told and replaced.
+"""Exact tiles of a checkpoint: the means that its network takes over the whole tile can be read and replaced.
 
 It offers the same names as an exact graph (``export/graph/exact_graph.py``), for ``runtime/tiling/exact.py``.
 """
 
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,35 +17,34 @@ from torch.nn import functional as F
 from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, OUTPUT_NAME, SEEN_NAME
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Pixels
+from drc_deploy.runtime.backends.graph_backend import Feeds, GraphRunner
 from drc_deploy.runtime.backends.pytorch.cpu import in_threads
 from drc_deploy.runtime.backends.pytorch.loaded_network import TileNetwork
 from drc_deploy.runtime.tiling.exact import ExactBackend
 
 _TRIAL_PX = 8
-"""Side of the input that tells how many channels every mean has."""
-
-Feeds = Mapping[str, Pixels]
+"""Side of the input that shows how many channels every mean has."""
 
 
 def exact_backend(network: TileNetwork, workers: int) -> ExactBackend:
-    """Return exact tiles of ``network``, which cannot be used without from then on; ``workers`` at a time.
+    """Return exact tiles of ``network``, ``workers`` at a time; from then on it serves nothing else.
 
     Raises:
         ArtefactError: something else than means sees the whole tile.
     """
     if not network.network.global_means:
         raise ArtefactError(
-            f"{network.info.model} does not tell by which means it sees a whole tile.", "Leave out --exact."
+            f"{network.info.model} does not declare the means that it takes over a whole tile.", "Leave out --exact."
         )
     runner = ExactRunner(network, workers)
     return ExactBackend(runner, network.info, runner.mean_count)
 
 
-class ExactRunner:
-    """Runs a network on tiles with means that are given, and tells those of a part of each.
+class ExactRunner(GraphRunner):
+    """Runs a network on tiles with given means, and returns the means of a part of each tile.
 
     Attributes:
-        device: As ``TileNetwork`` tells.
+        device: The name of the ``TileNetwork``.
         workers: Tiles of a stream that are computed at a time; may be lowered.
         mean_count: Number of all channels whose means the network takes.
     """
@@ -59,7 +58,7 @@ class ExactRunner:
         """Compute ``OUTPUT_NAME`` or ``SEEN_NAME`` of a batch of one, or both.
 
         Args:
-            outputs: What to give.
+            outputs: Names of the results.
             feeds: As an exact graph takes them.
 
         Raises:
@@ -85,17 +84,17 @@ class ExactRunner:
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """What one pass is about."""
+    """One pass over a tile."""
 
     sides: tuple[int, int]
     """Height and width of the tile, in input pixels."""
     kept: Sequence[int] | None
-    """Top, left, bottom and right of the part whose means are told, in input pixels; None: nothing is told."""
+    """Top, left, bottom and right of the part whose means are returned, in input pixels; None: no means are."""
     means: Tensor | None
     """(K,) to use; None: those of the tile."""
 
     def part(self, features: Tensor) -> Tensor:
-        """Cut the part that is told out of (N, C, H, W), whose sides are multiples of the tile's."""
+        """Cut the kept part out of (N, C, H, W), whose sides are multiples of the tile's."""
         assert self.kept is not None
         rows, columns = (features.shape[2 + axis] // side for axis, side in enumerate(self.sides))
         top, left, bottom, right = self.kept
@@ -125,7 +124,7 @@ class _Means:
 
     @contextmanager
     def of(self, what: _Pass) -> Iterator[dict[str, Tensor]]:
-        """Let this thread's next pass be ``what``; give the means that it saw, (N, C) float32, by module."""
+        """Run this thread's next pass as ``what``; yield the means that it sees, (N, C) float32, by module."""
         self._now.what, self._now.seen = what, {}
         yield self._now.seen
 

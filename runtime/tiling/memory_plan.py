@@ -21,14 +21,14 @@ BYTES_PER_WEIGHT, SESSION_BYTES = 6, 1 << 20
 LOADING_BYTES_PER_WEIGHT = 16
 """While a session is loaded: the file, the weights as they are in it, and as kernels want them."""
 BANDS, ALPHA_BANDS = 2, 3.5
-"""Rows of tiles that are held as finished rows: one is written, one is made. With alpha, of which RGB is made too, the
+"""Rows of tiles that are held as finished rows: one is written, one is made. With alpha, which is made as RGB too, the
 first has four channels and the second six."""
 BLEND_BYTES = 4
 """Per sample that is blended, of float32."""
 AROUND_BYTES = 7 << 20
 """Of everything small: threads, the progress bar, the writer, what images before have left in the heap."""
 GAPS = 0.2
-"""Of the activations of a tile, for each beside the first and in what another shape left: gaps in the arena were up to
+"""Of the activations of a tile, for each after the first and in what another shape left: gaps in the arena were up to
 so large."""
 
 
@@ -46,7 +46,7 @@ class Fitted:
 
 
 def check_room(needed: int, budget: MemoryBudget, what: str) -> None:
-    """Refuse ``what``, which takes ``needed`` bytes beside the loaded network, where that is more than is allowed.
+    """Refuse ``what``, which takes ``needed`` bytes on top of the loaded network, where that is more than is allowed.
 
     Raises:
         UsageError: it is.

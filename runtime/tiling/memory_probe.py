@@ -1,4 +1,4 @@
-"""How much memory ONNX Runtime takes on a CPU for each input pixel of a tile: measured in a process of its own."""
+"""Memory of ONNX Runtime on a CPU for each input pixel of a tile, measured in a separate process."""
 
 import subprocess
 import sys

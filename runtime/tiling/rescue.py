@@ -1,4 +1,4 @@
-"""Tiles that half precision broke, found in the result and computed again in float32.
+"""Tiles that overflow in half precision are recomputed in float32, and counted.
 
 A network whose activations outgrow float16 gives NaN, which an 8-bit output shows as black. A result that is an image
 of its input has nearly the input's brightness wherever one looks.
@@ -18,7 +18,7 @@ BLOCK_PX = 16
 LARGEST_SHIFT = 64.0
 """Grey levels by which the mean of an area may differ between input and result."""
 LARGEST_CLIPPED_SHIFT = 8.0
-"""The same where all of the area is 0 or 255: what NaN and infinity become in 8 bits."""
+"""The same where all of the area is 0 or 255: NaN and infinity become these in 8 bits."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def _block_means(pixels: Pixels) -> Pixels:
 
 
 class Rescue:
-    """Looks at every result of a half-precision network, and has broken tiles computed by another one.
+    """Checks every result of a half-precision network, and recomputes broken tiles with another one.
 
     Attributes:
         count: Tiles that were computed again so far.
@@ -69,7 +69,7 @@ class Rescue:
             results: (N, scale*H, scale*W, 3) as the network gave them.
 
         Raises:
-            ArtefactError: a tile is broken and there is no other network, or it breaks that one too.
+            ArtefactError: a tile is broken and there is no other network, or it is broken there too.
         """
         broken = [
             index for index, (tile, result) in enumerate(zip(batch, results, strict=True)) if is_broken(tile, result)
@@ -85,16 +85,18 @@ class Rescue:
         if self._float32 is None:
             if self._open_float32 is None:
                 raise ArtefactError(
-                    "half precision broke a tile of this image, and there is no float32 network to compute it with.",
-                    "Keep the ONNX file beside the plan, or use --precision fp32.",
+                    "a tile of this image overflows in half precision, and no float32 network is there.",
+                    "Keep the ONNX file next to the plan, or use --precision fp32.",
                 )
             self._float32 = self._open_float32()
-            _log.warning("Half precision breaks tiles of this image: computing those with %s.", self._float32.device)
+            _log.warning(
+                "Tiles of this image overflow in half precision: recomputing them with %s.", self._float32.device
+            )
         self.count += 1
         result: Pixels = self._float32.run(tile[None])[0]
         if is_broken(tile, result):
             raise ArtefactError(
-                "the network breaks a tile of this image in float32 too.", "The checkpoint is damaged: use another."
+                "a tile of this image overflows in float32 too.", "The checkpoint is damaged: use another."
             )
         return result
 

@@ -34,7 +34,7 @@ def upscaled_strips(
         backend: the network.
         image: (H, W, 3) uint8, or uint16 when the network takes float32.
         plan: made for this image's size and this network.
-        on_tiles: told the number of tiles just done.
+        on_tiles: called with the number of tiles just done.
         mend: looks at every batch of results.
 
     Yields:

@@ -1,4 +1,4 @@
-"""Frames from videos, by way of PyAV, and what a result takes over from them."""
+"""Frames and properties of videos, by way of PyAV."""
 
 import logging
 import os
@@ -49,7 +49,7 @@ class Colours:
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What a result takes over from the video stream of its source."""
+    """Properties of a video stream that the result keeps."""
 
     height: int
     """Of a frame as stored."""
@@ -65,7 +65,7 @@ class VideoInfo:
     pixel_aspect: Fraction
     colours: Colours
     notes: tuple[str, ...]
-    """What a user should know, each a sentence."""
+    """Losses that a user should know of, each a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _is_cover(stream: "Stream") -> bool:
 
 
 def video_info(path: Path, *, tolerant: bool = False) -> VideoInfo:
-    """Read what the result takes over.
+    """Read the properties that the result keeps.
 
     Args:
         path: the video.
@@ -163,7 +163,7 @@ def video_info(path: Path, *, tolerant: bool = False) -> VideoInfo:
 
 
 def _notes(container: "InputContainer", first: "VideoFrame", path: Path) -> Iterator[str]:
-    """Say what of a video gets lost, or looks worse than it could."""
+    """Yield a note for everything that is lost, or looks worse than it could."""
     bits = max(component.bits for component in first.format.components)
     if bits > 8:
         yield f"{path} has {bits} bits a sample: the result has 8."
@@ -190,13 +190,13 @@ def _length(path: Path) -> tuple[int, str]:
             raise ImageError(f"{path} has no pictures.", "Copy the file again.")
         held_s = float((max(end for _, end in spans) - min(spans)[0]) * stream.time_base)
         promised_s = float((stream.duration or 0) * stream.time_base) or (container.duration or 0) / 1e6
-    # Sound may go on for a while after the last picture, and not every file tells the length of the two apart.
+    # Sound may go on after the last picture, and not every file has a length for each of the two.
     short = promised_s - held_s > _EARLY_END_S and held_s < _EARLY_END_PART * promised_s
     return len(spans), f"it holds pictures for {held_s:.1f} of {promised_s:.1f} seconds" if short else ""
 
 
 def _first_frame(container: "InputContainer", stream: "VideoStream") -> "VideoFrame":
-    """Decode one frame, for what PyAV does not tell of the stream."""
+    """Decode one frame: PyAV does not report all of its properties for the stream."""
     import av
 
     try:
@@ -217,8 +217,8 @@ def frames_of(path: Path, skip: int, *, tolerant: bool = False) -> Generator[Fra
 
     Args:
         path: the video.
-        skip: number of frames that are not given.
-        tolerant: give damaged frames as far as they can be decoded, with a note.
+        skip: number of frames to leave out.
+        tolerant: take damaged frames as far as they can be decoded, with a note.
 
     Raises:
         ImageError: the file is damaged, or its frames change their size.

@@ -1,6 +1,6 @@
 """Upscales a video in segments, so that a run that is stopped goes on after the last finished one.
 
-The segments lie beside the result, in ``NAME.segments/``, with a note of what they were made from and by. They are
+The segments lie next to the result, in ``NAME.segments/``, with a note of what they were made from and by. They are
 joined in the end, without being encoded again.
 """
 
@@ -21,7 +21,7 @@ from drc_deploy.files import check_writable, version_of, write_text
 from drc_deploy.only_one import only_one
 from drc_deploy.progress import Progress, progress
 from drc_deploy.runtime.jobs.pipeline import WriteBehind
-from drc_deploy.runtime.jobs.plan import Job
+from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import (
     Finished,
     Outcome,
@@ -44,12 +44,12 @@ _NOTE = "made_from.json"
 
 
 def is_video(name: str) -> bool:
-    """Tell by its suffix whether a file is a video."""
+    """Return whether a file is a video, by its suffix."""
     return Path(name).suffix.lower() in VIDEO_SUFFIXES
 
 
-def plan_video(inputs: Sequence[str], output: str | None, scale: int) -> Job:
-    """Decide where a video goes: ``in.mp4`` to ``in_x4.mp4`` beside it, or to ``output``, a file or a folder.
+def plan_video(inputs: Sequence[str], output: str | None, scale: int) -> UpscaleJob:
+    """Decide where a video goes: ``in.mp4`` to ``in_x4.mp4`` next to it, or to ``output``, a file or a folder.
 
     Raises:
         UsageError: ``output`` is no name of a video that can be written, or there are several inputs.
@@ -60,15 +60,15 @@ def plan_video(inputs: Sequence[str], output: str | None, scale: int) -> Job:
     suffix = source.suffix if source.suffix.lower() in WRITTEN_SUFFIXES else ".mkv"
     name = f"{source.stem}_x{scale}{suffix}"
     if output is None:
-        return Job(source, source.with_name(name))
+        return UpscaleJob(source, source.with_name(name))
     if os.path.isdir(output):
-        return Job(source, Path(output, name))
+        return UpscaleJob(source, Path(output, name))
     if Path(output).suffix.lower() not in WRITTEN_SUFFIXES:
         raise UsageError(f"{output} is not the name of a video.", f"End it in one of {', '.join(WRITTEN_SUFFIXES)}.")
-    return Job(source, Path(output))
+    return UpscaleJob(source, Path(output))
 
 
-def upscale_video(upscaler: Upscaler, job: Job, options: RunOptions, made_by: Mapping[str, object]) -> Outcome:
+def upscale_video(upscaler: Upscaler, job: UpscaleJob, options: RunOptions, made_by: Mapping[str, object]) -> Outcome:
     """Upscale every frame of a video; sound, subtitles, time stamps and orientation are kept.
 
     Args:
@@ -175,7 +175,7 @@ def _identity(source: Path) -> dict[str, object]:
 
 
 def _make_segments(upscaler: Upscaler, source: Path, info: VideoInfo, work: _Segments, *, tolerant: bool) -> list[Path]:
-    """Make what is missing; give where all segments are."""
+    """Make the missing segments; return the paths of all."""
     count = len(work.finished())
     first_frame = count * SEGMENT_FRAMES
     with (
@@ -190,12 +190,12 @@ def _check_unchanged(source: Path, version: tuple[int, int] | None, work: _Segme
     try:
         check_unchanged(source, version)
     except ImageError:
-        work.clear()  # nobody knows which of its frames are of which
+        work.clear()  # its frames may be of either file
         raise
 
 
 def _compute(results: Iterator[Frame], info: VideoInfo, work: _Segments) -> int:
-    """Make all segments that are missing, each encoded while its frames are computed; give how many they are."""
+    """Make all segments that are missing, each encoded while its frames are computed; return their number."""
     first_index = len(work.finished())
     written: list[Future[None]] = []
     with WriteBehind() as writer:

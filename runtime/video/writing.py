@@ -128,7 +128,7 @@ def _fill(
     pictures: "VideoStream",
     info: VideoInfo,
 ) -> int:
-    """Copy everything into the result; give the number of frames."""
+    """Copy everything into the result; return the number of frames."""
     import av
 
     with av.open(str(segments[0])) as first:
@@ -160,7 +160,7 @@ def check_target_holds(source: Path, target: Path, info: VideoInfo) -> None:
 
 
 def _copied_streams(container: "OutputContainer", original: "InputContainer") -> "dict[int, Stream]":
-    """Add the sound and the subtitles of a video to another, with title and chapters; give them by their old index."""
+    """Add the sound and the subtitles of a video to another, title and chapters too; return them by their old index."""
     container.metadata.update(original.metadata)
     if chapters := original.chapters():
         container.set_chapters(chapters)
@@ -208,7 +208,7 @@ def _seconds(packet: "Packet[Any]") -> Fraction:
 
 @contextmanager
 def _writing(target: Path, file: Path, kind: str | None) -> "Iterator[OutputContainer]":
-    """Open ``file`` for writing, and say what goes wrong of ``target``."""
+    """Open ``file`` for writing; errors name ``target``."""
     import av
 
     try:

@@ -39,9 +39,9 @@ from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backends.contract import Backend, Pixels
-from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.tiling.tiles import TilePlan
 from drc_deploy.runtime.upscaler import Upscaler
+from tests.runtime.fake_backend import FakeBackend, fake_info
 
 
 class _DiesLate(FakeBackend):

@@ -20,7 +20,7 @@ from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
 from drc_deploy.images.reading import list_images, read_rgb
 from drc_deploy.locate import SAMPLES
 from drc_deploy.runtime.backends.contract import Pixels
-from drc_deploy.runtime.jobs.plan import Job
+from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import RunOptions, run_jobs
 from drc_deploy.runtime.upscaler import Upscaler
 
@@ -35,11 +35,11 @@ def main(engines: tuple[Path, ...], data: Path, count: int | None, turns: int) -
     photographs = chosen(list_images(data), count)
     for engine in engines:
         with Upscaler.open(engine) as upscaler, tempfile.TemporaryDirectory() as folder:
-            jobs = [Job(photograph, Path(folder, f"{photograph.stem}.png")) for photograph in photographs]
+            jobs = [UpscaleJob(photograph, Path(folder, f"{photograph.stem}.png")) for photograph in photographs]
             tiles = [tile for photograph in photographs for tile in tiles_of(upscaler, read_rgb(photograph))]
             session = onnxruntime.InferenceSession(str(engine), providers=["CPUExecutionProvider"])
 
-            def whole(upscaler: Upscaler = upscaler, jobs: list[Job] = jobs) -> None:
+            def whole(upscaler: Upscaler = upscaler, jobs: list[UpscaleJob] = jobs) -> None:
                 assert not run_jobs(upscaler, jobs, RunOptions(overwrite=True)).failed
 
             def bare(session: onnxruntime.InferenceSession = session, tiles: list[Pixels] = tiles) -> None:

@@ -19,10 +19,10 @@ from drc_deploy.images.reading import list_images, read_image
 from drc_deploy.images.writing import write_image
 from drc_deploy.locate import SAMPLES, find_engine
 from drc_deploy.runtime.backends.contract import Pixels
-from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
-from drc_deploy.runtime.jobs.plan import Job
+from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import RunOptions, run_jobs
 from drc_deploy.runtime.upscaler import Upscaler
+from tests.runtime.fake_backend import FakeBackend, fake_info
 
 
 @click.command()
@@ -44,7 +44,7 @@ def main(
         opened = Upscaler(Elsewhere(elsewhere / 1000), tile=tile)
     with opened as upscaler, tempfile.TemporaryDirectory() as folder:
         ways = {"in turn": in_turn, "overlapped": overlapped}
-        jobs = {name: [Job(image, Path(folder, name, f"{image.stem}.png")) for image in images] for name in ways}
+        jobs = {name: [UpscaleJob(image, Path(folder, name, f"{image.stem}.png")) for image in images] for name in ways}
         seconds = {
             name: times[1:]  # the first turn warms up
             for name, times in timed(upscaler, ways, jobs, turns + 1).items()
@@ -73,8 +73,8 @@ class Elsewhere(FakeBackend):
 
 def timed(
     upscaler: Upscaler,
-    ways: Mapping[str, Callable[[Upscaler, Sequence[Job]], None]],
-    jobs: dict[str, list[Job]],
+    ways: Mapping[str, Callable[[Upscaler, Sequence[UpscaleJob]], None]],
+    jobs: dict[str, list[UpscaleJob]],
     turns: int,
 ) -> dict[str, list[float]]:
     """Return the seconds of every turn."""
@@ -87,12 +87,12 @@ def timed(
     return seconds
 
 
-def overlapped(upscaler: Upscaler, jobs: Sequence[Job]) -> None:
+def overlapped(upscaler: Upscaler, jobs: Sequence[UpscaleJob]) -> None:
     """Upscale as the command does."""
     assert not run_jobs(upscaler, jobs, RunOptions(overwrite=True)).failed
 
 
-def in_turn(upscaler: Upscaler, jobs: Sequence[Job]) -> None:
+def in_turn(upscaler: Upscaler, jobs: Sequence[UpscaleJob]) -> None:
     """Read, compute and write with the same functions, one after the other."""
     for job in jobs:
         picture = read_image(Path(job.input_name))

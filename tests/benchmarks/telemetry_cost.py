@@ -15,9 +15,9 @@ import click
 from drc_deploy.bench.machine.telemetry.instruments import find_instruments
 from drc_deploy.bench.machine.telemetry.sampler import Sampler
 from drc_deploy.bench.machine.telemetry.trace import Track
-from drc_deploy.bench.measure.image_sets import fit_to_size
 from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.bench.run.worker import EngineProcess, OpenFile, Session
+from drc_deploy.images.crops import fit_to_size
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import Photograph

@@ -12,9 +12,9 @@ from drc_deploy.cli.describe import describe_file, facts_text
 from drc_deploy.engine_info import PlanSidecar, sidecar_path
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of
-from drc_deploy.runtime.backends.fake import fake_info
 from drc_deploy.widths import WidthsFile, write_widths
 from tests.bench import fakes
+from tests.runtime.fake_backend import fake_info
 
 
 def write_plan(folder: Path) -> Path:

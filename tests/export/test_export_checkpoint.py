@@ -16,8 +16,7 @@ from safetensors.torch import save_file
 from drc_deploy.checkpoint import load_checkpoint, save_checkpoint
 from drc_deploy.engine_info import METADATA_KEY, EngineInfo, read_sidecar
 from drc_deploy.errors import ArtefactError, DrcDeployError, OutputError, VerificationError
-from drc_deploy.export.body import Body, make_body
-from drc_deploy.export.export_checkpoint import ExportResult, export_checkpoint
+from drc_deploy.export.export_checkpoint import Body, ExportResult, export_checkpoint, make_body
 from drc_deploy.export.request import ExportRequest, parse_tile
 from drc_deploy.files import sha256_of
 
@@ -69,10 +68,10 @@ def test_set5_through_onnx_runtime_is_what_torch_computes(
         assert np.mean(found != expected) < 0.05
 
 
-def test_a_checkpoint_that_is_replaced_meanwhile_gives_the_export_no_other_hash(
+def test_a_checkpoint_that_is_replaced_meanwhile_does_not_change_the_hash(
     request_here: ExportRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    request = dataclasses.replace(request_here, checkpoint=tmp_path / "copy.safetensors")
+    request = dataclasses.replace(request_here, checkpoint=tmp_path / "copy.safetensors", precision="fp32")
     shutil.copy(request_here.checkpoint, request.checkpoint)
 
     def replace_first(*arguments: Any) -> Body:

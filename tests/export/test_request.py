@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.errors import UsageError
-from drc_deploy.export.request import ExportRequest, InputSizes, parse_tile
+from drc_deploy.errors import MissingDependencyError, UsageError
+from drc_deploy.export.request import PACKAGES, ExportRequest, InputSizes, parse_tile, require_packages
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,14 @@ def test_images_to_calibrate_on_are_for_int8_alone(request_here: ExportRequest, 
 def test_exact_tiles_of_int8_are_refused(request_here: ExportRequest) -> None:
     with pytest.raises(UsageError, match="INT8 rounds too coarsely"):
         dataclasses.replace(request_here, precision="int8", exact=True)
+
+
+@pytest.mark.parametrize("absent", PACKAGES)
+def test_a_missing_package_is_named_with_the_way_to_install_it(absent: str) -> None:
+    with pytest.raises(MissingDependencyError, match=f"needs {absent},") as caught:
+        require_packages(lambda name: name != absent)
+    assert "drc-deploy[export]" in caught.value.hint
+
+
+def test_an_installation_with_all_packages_passes() -> None:
+    require_packages()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo, IoDtype
-from drc_deploy.runtime.backends.fake import fake_info
+from tests.runtime.fake_backend import fake_info
 
 
 def write_nearest(path: Path, *, scale: int = 4, io_dtype: IoDtype = "uint8", metadata: bool = True) -> EngineInfo:

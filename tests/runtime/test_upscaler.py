@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from drc_deploy.engine_info import METADATA_KEY, IoDtype
 from drc_deploy.errors import ArtefactError, ImageError, UsageError
 from drc_deploy.runtime.backends.contract import Pixels
-from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.upscaler import Upscaler
+from tests.runtime.fake_backend import FakeBackend, fake_info
 from tests.runtime.networks import nearest, write_box, write_nearest
 
 
@@ -82,7 +82,7 @@ def test_constant_alpha_costs_no_run_and_stays() -> None:
     backend = FakeBackend(fake_info())
     upscaler = Upscaler(backend)
     assert (upscaler(image)[:, :, 3] == 255).all()
-    assert len(backend.calls) == upscaler.tile_count(image) == 1
+    assert len(backend.calls) == upscaler.task(image).tile_count == 1
 
 
 def test_colours_hidden_under_alpha_zero_do_not_bleed() -> None:
@@ -112,7 +112,7 @@ def test_strips_follow_each_other_and_none_is_as_high_as_the_image() -> None:
     strips = list(upscaler.strips(image, done.append))
     assert np.array_equal(np.concatenate(strips), upscaler(image))
     assert max(len(strip) for strip in strips) <= 2 * 32
-    assert sum(done) == upscaler.tile_count(image)
+    assert sum(done) == upscaler.task(image).tile_count
 
 
 def test_values_outside_the_range_are_clipped_and_halves_go_up() -> None:
@@ -132,9 +132,7 @@ def test_nan_is_an_error_and_never_a_black_image(tmp_path: Path, value: float) -
         upscaler(noise(8, 8, 3))
 
 
-def test_a_16_bit_image_takes_the_float_engine_beside_and_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_16_bit_image_uses_the_float_engine_with_a_note(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_nearest(tmp_path / "n.onnx")
     write_nearest(tmp_path / "n.float.onnx", io_dtype="float32")
     image = noise(9, 7, 3, dtype=np.uint16)

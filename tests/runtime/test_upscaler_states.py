@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from drc_deploy.errors import ImageError, UsageError
-from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.upscaler import Upscaler
+from tests.runtime.fake_backend import FakeBackend, fake_info
 from tests.runtime.networks import nearest, write_nearest
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
@@ -31,7 +31,7 @@ USES: list[Callable[[Upscaler], object]] = [
     lambda upscaler: upscaler(IMAGE),
     lambda upscaler: upscaler(IMAGE.astype(np.uint16)),
     lambda upscaler: upscaler.strips(IMAGE),
-    lambda upscaler: upscaler.tile_count(IMAGE),
+    lambda upscaler: upscaler.task(IMAGE),
     lambda upscaler: upscaler.fit(40, 50, np.uint16),
     lambda upscaler: upscaler.__enter__(),
 ]
@@ -75,9 +75,9 @@ def test_an_upscaler_from_before_a_fork_is_refused_in_the_child(monkeypatch: pyt
     ("image", "kind"),
     [(IMAGE.tolist(), "list"), (Image.fromarray(IMAGE), "Image"), (None, "NoneType"), (b"x", "bytes")],
 )
-def test_what_is_no_array_is_refused_with_what_to_give(image: Any, kind: str) -> None:
+def test_an_image_that_is_no_array_is_refused_with_a_hint(image: Any, kind: str) -> None:
     upscaler = Upscaler(FakeBackend(fake_info()))
-    for use in (upscaler, upscaler.strips, upscaler.tile_count):
+    for use in (upscaler, upscaler.strips, upscaler.task):
         with pytest.raises(ImageError, match=f"of type {kind}, no array") as caught:
             use(image)
         assert "np.asarray" in caught.value.hint

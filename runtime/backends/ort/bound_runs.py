@@ -1,11 +1,11 @@
-"""Calls of an ONNX Runtime session whose tiles and results have memory of their own on the device, kept between calls.
+"""Calls of an ONNX Runtime session whose tiles and results have their own memory on the device, kept between calls.
 
 ``session.run`` allocates both on the device in every call and copies before and after computing. Here the copies of one
-call run beside the computation of another. Two computations never do: each would need scratch memory of its own.
+call run during the computation of another. Two computations never overlap: each would need its own scratch memory.
 The arrays on the host are not pinned: in Python, only new versions give such memory, and not for every build.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from drc_deploy.engine_info import INPUT_NAME
 from drc_deploy.runtime.backends.contract import Pixels
+from drc_deploy.runtime.backends.graph_backend import Feeds
 from drc_deploy.runtime.backends.ort.providers import import_onnxruntime
 from drc_deploy.runtime.backends.worker_pool import one_worker
 
@@ -27,7 +28,7 @@ class BoundRuns:
         self._computing = one_worker()
         self._idle: list[_Binding] = []
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, Pixels]) -> list[Pixels]:
+    def run(self, outputs: Sequence[str], feeds: Feeds) -> list[Pixels]:
         """Compute ``outputs``, as ``session.run`` does; the arrays are the caller's own."""
         try:
             binding = self._idle.pop()  # not asked for first: another thread may take the last one in between
@@ -50,7 +51,7 @@ class _Binding:
         self._session, self._device = session, device
         self._fits: tuple[Any, ...] = ()
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, Pixels], computing: ThreadPoolExecutor) -> list[Pixels]:
+    def run(self, outputs: Sequence[str], feeds: Feeds, computing: ThreadPoolExecutor) -> list[Pixels]:
         tiles = np.ascontiguousarray(feeds[INPUT_NAME])
         wanted = (*outputs, tiles.shape, tiles.dtype)
         if self._fits != wanted:

@@ -1,8 +1,8 @@
 """Which of ONNX Runtime's providers computes a graph: CUDA, OpenVINO or its own CPU provider, and how each is opened.
 
 The package that is installed decides: ``onnxruntime-gpu`` brings CUDA, ``onnxruntime-openvino`` OpenVINO. ONNX Runtime
-lists a provider as used even where it takes no node of a graph, and computes on the CPU without a word where it fails
-to start; here both are found out and told.
+lists a provider as used even where it takes no node of a graph. Where a provider fails to start, it silently computes
+on the CPU. Both are detected here and reported.
 """
 
 import contextlib
@@ -27,9 +27,9 @@ _FATAL_ONLY = 4
 _GROW_AS_REQUESTED = 1
 """``arena_extend_strategy`` of ONNX Runtime."""
 _NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
-"""What it calls an operation that it lacks for a type."""
+"""ONNX Runtime's word for an operation that it lacks for a type."""
 _WITHOUT_OVERFLOW = ("session.x64quantprecision", "1")
-"""Session option: an x86 CPU without VNNI adds products of INT8 in 16 bits, which overflow, unless told not to."""
+"""Session option: an x86 CPU without VNNI adds products of INT8 in 16 bits, which overflow, without this."""
 _VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 _CUDA_OPTIONS = {
     "use_tf32": "0",  # an fp32 graph is computed in float32, as in a plan
@@ -166,7 +166,7 @@ def _open_accelerated(path: Path, options: Any, providers: list[Any], likely_rea
 
 
 def _first_line(text: str) -> str:
-    """Return the first line that says something, without its full stop."""
+    """Return the first line that is not empty, without its full stop."""
     return next((line.strip().rstrip(".") for line in text.splitlines() if line.strip()), "")
 
 
@@ -189,7 +189,7 @@ def session_options(threads: int | None) -> Any:
 
 @functools.cache
 def _preload_cuda_libraries() -> str:
-    """Load the CUDA libraries inside the nvidia-* packages, and give what the first that is missing says."""
+    """Load the CUDA libraries inside the nvidia-* packages; return the message about the first that is missing."""
     ort = import_onnxruntime()
     said = io.StringIO()
     if hasattr(ort, "preload_dlls"):

@@ -2,7 +2,7 @@
 
 import functools
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ import numpy as np
 from drc_deploy.engine_info import INPUT_NAME
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Pixels
+from drc_deploy.runtime.backends.graph_backend import Feeds, GraphRunner
 from drc_deploy.runtime.backends.ort.bound_runs import BoundRuns
 from drc_deploy.runtime.backends.ort.providers import CPU, CUDA, import_onnxruntime, open_for_streams, open_session
 from drc_deploy.runtime.backends.worker_pool import in_workers
@@ -22,20 +23,18 @@ from drc_deploy.runtime.memory.host import usable_cores
 CUDA_CALLS = 3
 """Of a stream on a GPU: one that is uploaded, one that is computed, one that is downloaded."""
 
-Feeds = Mapping[str, Pixels]
-"""Input name -> array."""
 Run = Callable[[Sequence[str], Feeds], list[Pixels]]
 """Computes the named outputs."""
 
 
-class OnnxSessions:
+class OnnxSessions(GraphRunner):
     """Runs one graph, one call after the other or many in a stream.
 
     Attributes:
         session: Has all cores, or the GPU.
         device: ``ONNX Runtime`` and the provider that it really uses.
         on_cpu: Whether the cores of the CPU compute.
-        for_smallest: What an input of one pixel needs beside it; may be changed.
+        for_smallest: Other inputs for an image of one pixel; may be changed.
     """
 
     _in_arena: ClassVar[tuple[Path, int] | None] = None
@@ -84,7 +83,7 @@ class OnnxSessions:
     def stream(self, outputs: Sequence[str], many: Iterable[Feeds]) -> Generator[list[Pixels], None, None]:
         """Compute ``outputs`` for many feeds, in order; on a CPU one per core at a time (see ``in_workers``).
 
-        On a GPU the copies of one call run beside the computation of another.
+        On a GPU the copies of one call run during the computation of another.
         """
         yield from in_workers(
             many,
@@ -94,7 +93,7 @@ class OnnxSessions:
         )
 
     def _one_of_many(self) -> Run:
-        """Return what computes one call in a thread beside others.
+        """Return what computes one call in a thread while others run.
 
         Raises:
             ArtefactError: the file is no longer what the first session was made from.
@@ -121,7 +120,7 @@ class OnnxSessions:
             ) from error
 
     def _tidy_for(self, feeds: Feeds) -> None:
-        """Free what smaller inputs or another graph left in the arena, which leaves gaps beside this one.
+        """Free what smaller inputs or another graph left in the arena, where it would leave gaps.
 
         A smaller input finds room in what a larger one left: to ask the system for new memory takes a sixth of the time
         of a small network.

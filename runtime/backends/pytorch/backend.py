@@ -38,7 +38,7 @@ class TorchBackend(Backend):
 
     @property
     def info(self) -> EngineInfo:
-        """What the checkpoint holds."""
+        """Description of the network in the checkpoint."""
         return self._info
 
     @property

@@ -1,4 +1,4 @@
-"""What a network takes in torch for each input pixel: counted, without computing anything."""
+"""Memory of a network in torch for each input pixel: counted, without computing anything."""
 
 import weakref
 from typing import Any

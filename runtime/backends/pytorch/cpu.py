@@ -2,17 +2,13 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 import torch
 
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.pytorch.loaded_network import TileNetwork
-from drc_deploy.runtime.backends.worker_pool import in_workers
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from drc_deploy.runtime.backends.worker_pool import Item, Result, in_workers
 
 
 class CpuTiles:
@@ -38,7 +34,7 @@ class CpuTiles:
 
 
 def use_threads(threads: int | None) -> int:
-    """Let torch use ``threads`` threads in this one; None: as many as it would by itself. Give how many it uses."""
+    """Let torch use ``threads`` threads in this one, None: its own choice; return how many it uses."""
     threads = threads or torch.get_num_threads()
     # Set even where it changes nothing: what another thread sets holds for all that have set nothing yet.
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Tiles through torch on an NVIDIA GPU: pinned buffers, copies beside the computation, and that as a CUDA graph."""
+"""Tiles through torch on an NVIDIA GPU: pinned buffers, copies during the computation, and that as a CUDA graph."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from drc_deploy.runtime.backends.contract import Pixels
-from drc_deploy.runtime.backends.pytorch.loaded_network import TileNetwork, refusals_told
+from drc_deploy.runtime.backends.pytorch.loaded_network import TileNetwork, errors_named
 from drc_deploy.torch_gpu import record, warm_up
 
 LANES = 3
@@ -77,7 +77,7 @@ class _Lane:
             self._done.record()
 
     def result(self) -> Pixels:
-        """Wait for the batch, and give its result."""
+        """Wait for the batch, and return its result."""
         self._done.synchronize()
         result: Pixels = self._host_output.numpy().copy()
         return result
@@ -104,7 +104,7 @@ class CudaTiles:
         return result
 
     def stream(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
-        """Upscale many batches, of which one is computed while its neighbours are copied."""
+        """Upscale many batches: one is computed while its neighbours are copied."""
         free, busy = self._lanes, deque[_Lane]()
         self._lanes = []
         try:
@@ -124,12 +124,12 @@ class CudaTiles:
 
     def _start(self, lane: _Lane | None, batch: Pixels) -> _Lane:
         """Queue the way of a batch, in a free lane where there is one of its shape."""
-        with torch.inference_mode(), refusals_told(self._info, batch.shape):
+        with torch.inference_mode(), errors_named(self._info, batch.shape):
             if lane is None or lane.shape != batch.shape:
                 lane = _Lane(batch.shape, self._info.scale, self._device)
             lane.start(batch, self._network, self._computing)
         return lane
 
     def _result(self, lane: _Lane) -> Pixels:
-        with refusals_told(self._info, lane.shape):
+        with errors_named(self._info, lane.shape):
             return lane.result()

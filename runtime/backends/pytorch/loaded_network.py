@@ -66,14 +66,14 @@ class TileNetwork:
         Raises:
             ArtefactError: torch refused, most likely for want of memory.
         """
-        with torch.inference_mode(), refusals_told(self.info, tuple(tiles.shape)):
+        with torch.inference_mode(), errors_named(self.info, tuple(tiles.shape)):
             planes = tiles.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
             return self.network.upscale(planes).permute(0, 2, 3, 1).contiguous()
 
 
 @contextmanager
-def refusals_told(info: EngineInfo, shape: tuple[int, ...]) -> Iterator[None]:
-    """Say what torch could not run when it fails in the block.
+def errors_named(info: EngineInfo, shape: tuple[int, ...]) -> Iterator[None]:
+    """Name the network and the input when torch fails in the block.
 
     Raises:
         ArtefactError: it did.
@@ -96,5 +96,5 @@ def _load(path: Path, precision: Precision, device: torch.device) -> SRNetwork:
 
 
 def _cpu_bytes_per_pixel(path: Path) -> int:
-    """Count in float32 whatever the precision: on a CPU, kernels for 16 bits hold float32 beside them."""
+    """Count in float32 whatever the precision: on a CPU, kernels for 16 bits hold float32 too."""
     return bytes_per_pixel(_load(path, "fp32", torch.device("meta")))

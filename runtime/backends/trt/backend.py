@@ -2,20 +2,20 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, EngineInfo
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.backends.contract import Backend, DeviceTimes, GpuMemory, LayerRun, Pixels, check_batch
-from drc_deploy.runtime.backends.trt.runner import Feeds, PlanRunner
+from drc_deploy.runtime.backends.contract import DeviceTimes, LayerRun, Pixels
+from drc_deploy.runtime.backends.graph_backend import GraphBackend
+from drc_deploy.runtime.backends.trt.runner import PlanRunner
 
 _log = logging.getLogger(__name__)
 
 _FOREIGN = "Make the plan with `drc-deploy export CHECKPOINT --trt fp16`."
 
 
-class TensorRTBackend(Backend):
+class TensorRTBackend(GraphBackend):
     """A plan of TensorRT or TensorRT-RTX on the first GPU.
 
     An engine of free size is run at the one shape that it was tuned for: its ``info.tile`` is never None.
@@ -27,56 +27,21 @@ class TensorRTBackend(Backend):
         Raises:
             ArtefactError: also where the plan is not one of this program.
         """
-        self._runner = PlanRunner(path)
+        self._plan = PlanRunner(path)
         try:
-            self._info = _read_info(self._runner, path)
+            super().__init__(self._plan, _read_info(self._plan, path))
         except ArtefactError:
-            self._runner.close()
+            self._plan.close()
             raise
-
-    @property
-    def info(self) -> EngineInfo:
-        """What the sidecar, or else the engine, says."""
-        return self._info
-
-    @property
-    def device(self) -> str:
-        """``TensorRT`` and the name of the GPU."""
-        return self._runner.device
 
     @property
     def device_times(self) -> DeviceTimes | None:
         """Times of the latest call, by the GPU's own clock; None before the first."""
-        return self._runner.times
-
-    @property
-    def gpu_memory(self) -> GpuMemory:
-        """What the plan takes of the GPU."""
-        return self._runner.memory
+        return self._plan.times
 
     def time_layers(self, batch: Pixels, runs: int) -> list[list[LayerRun]]:
         """Time each layer, without CUDA graphs; see ``Backend.time_layers``."""
-        return self._runner.time_layers(self._feeds(batch), runs)
-
-    def run(self, batch: Pixels) -> Pixels:
-        """Upscale a batch; see ``Backend.run``."""
-        return self._runner.run([OUTPUT_NAME], self._feeds(batch))[0]
-
-    def stream(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
-        """Upscale many batches, of which one is computed while its neighbours are copied; see ``Backend.stream``."""
-        results = self._runner.stream([OUTPUT_NAME], map(self._feeds, batches))
-        try:
-            yield from (result for (result,) in results)
-        finally:
-            results.close()
-
-    def _feeds(self, batch: Pixels) -> Feeds:
-        check_batch(batch, self._info)
-        return {INPUT_NAME: batch}
-
-    def close(self) -> None:
-        """Free buffers, engine and context."""
-        self._runner.close()
+        return self._plan.time_layers(self._feeds(batch), runs)
 
 
 def _read_info(runner: PlanRunner, path: Path) -> EngineInfo:
@@ -117,7 +82,7 @@ def check_tensors(runner: PlanRunner, info: EngineInfo, path: Path) -> None:
 def _info_without_sidecar(runner: PlanRunner, path: Path) -> EngineInfo:
     """Describe a plan by its tensors alone.
 
-    What they do not tell is set so that tiling is careful: as if the network had global operations.
+    Unknown fields are set so that tiling is careful: as if the network had global operations.
     """
     lr, sr = runner.inputs[INPUT_NAME], runner.outputs[OUTPUT_NAME]
     _, height, width, _ = lr.shape

@@ -17,7 +17,7 @@ from drc_deploy.proc_files import colon_lines
 
 
 def has_cuda_driver() -> bool:
-    """Tell, without starting it, whether an NVIDIA driver is installed."""
+    """Return whether an NVIDIA driver is installed, without starting it."""
     try:
         ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
     except OSError:
@@ -53,7 +53,7 @@ class CudaDevice:
         """Return how much memory the GPU has left; the context must be current."""
         free, _ = self.driver.mem_get_info()
         if self._device.get_attribute(self.driver.device_attribute.INTEGRATED):
-            # Of memory that is the host's too, what files are kept in counts as used, but is given back when needed.
+            # Where the GPU shares the host's memory, the cache of files counts as used, but is freed when needed.
             available = dict(colon_lines(Path("/proc/meminfo"))).get("MemAvailable", "0 kB")
             return max(int(free), int(available.split()[0]) * 1024)
         return int(free)

@@ -1,7 +1,7 @@
 """Work that is queued again and again, recorded once as a CUDA graph: one launch then takes the place of hundreds.
 
-Only the computation is recorded. In one graph with its copies it could no longer wait for the computation of another
-lane while its own upload runs, and two copies are little beside the kernels of a network.
+Only the computation is recorded. In one graph with its copies, it could not wait for the computation of another lane
+while its own upload runs. Two copies are short compared with the kernels of a network.
 """
 
 import importlib
@@ -96,7 +96,7 @@ class RepeatedCall:
 
 
 def load_graph_api() -> ModuleType | None:
-    """Import the driver functions of cuda-python, of which pycuda has no graphs; None where it is not installed."""
+    """Import the driver functions of cuda-python, since pycuda has no graphs; None where it is not installed."""
     for name in ("cuda.bindings.driver", "cuda.cuda"):
         try:
             return importlib.import_module(name)

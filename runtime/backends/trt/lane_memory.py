@@ -1,4 +1,4 @@
-"""What a plan takes of the GPU's memory, and how many batches at a time fit: known before anything is allocated."""
+"""GPU memory of a plan, and how many batches at a time fit: known before anything is allocated."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from drc_deploy.runtime.memory.host import mib
 MAX_LANES = 3
 """Batches on the GPU at a time: one that is uploaded, one that is computed, one that is downloaded."""
 RESERVE_BYTES = 64 << 20
-"""Left free for what the driver and the library take beside: kernels, streams, the states of contexts."""
+"""Left free for the driver and the library: kernels, streams, the states of contexts."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanNeed:
-    """What decides on the memory of a plan that is loaded."""
+    """Memory that a loaded plan needs."""
 
     engine: int
     """Bytes that it holds already."""
     batches: tuple[int, ...]
     """Sizes of batches that it can be run at, the largest first."""
     scratch: Callable[[int], int]
-    """Gives the bytes that a computation of a batch of this size needs."""
+    """Returns the bytes that a computation of a batch of this size needs."""
     io: Callable[[int], int]
-    """Gives the bytes of one lane's inputs and outputs for a batch of this size."""
+    """Returns the bytes of one lane's inputs and outputs for a batch of this size."""
 
 
 def fit_lanes(need: PlanNeed, free: int) -> GpuMemory:
@@ -50,5 +50,5 @@ def fit_lanes(need: PlanNeed, free: int) -> GpuMemory:
 
 
 def halves(largest: int) -> tuple[int, ...]:
-    """Give ``largest`` and its halves down to 1."""
+    """Return ``largest`` and its halves down to 1."""
     return (largest, *halves(largest // 2)) if largest > 1 else (1,)

@@ -39,14 +39,14 @@ class Buffer:
         self._driver.memcpy_dtoh_async(self.host[:count], self._device, stream)
 
     def free(self) -> None:
-        """Return the GPU memory back now, not when Python gets to it."""
+        """Free the GPU memory now, not when Python gets to it."""
         self._device.free()
 
 
 class Lane:
     """One batch on its way to the GPU, through the network and back.
 
-    Copies of one lane run beside the computation of another. Two computations must not: all share one scratch memory.
+    Copies of one lane run during the computation of another. Two computations must not: all share one scratch memory.
 
     Attributes:
         inputs: By the name of the tensor.
@@ -123,7 +123,7 @@ class Lane:
         return DeviceTimes(upload, compute, download, self._enqueue_ms)
 
     def free(self) -> None:
-        """Return the GPU memory back."""
+        """Free the GPU memory."""
         buffers: Iterable[Buffer] = [*self.inputs.values(), *self.outputs.values()]
         for buffer in buffers:
             buffer.free()

@@ -81,7 +81,7 @@ class LoadedPlan:
         outputs: By name, in the engine's order.
         batch: Largest number of tiles in one call.
         fixed_batch: Whether every call must have exactly ``batch`` tiles.
-        engine_bytes: What the weights take on the GPU, as far as the library tells.
+        engine_bytes: Memory of the weights on the GPU, or the size of the plan where the library does not report it.
     """
 
     def __init__(self, library: ModuleType, plan: bytes, options: PlanOptions) -> None:
@@ -195,7 +195,7 @@ class LoadedPlan:
         for name in self._names(self._library.TensorIOMode.OUTPUT):
             shape = tuple(self._spare.get_tensor_shape(name))
             if min(shape, default=0) < 0:
-                raise ArtefactError(f"the plan does not tell the size of {name} before it runs")
+                raise ArtefactError(f"the size of {name} is not known before the plan runs")
             batched = tuple(self._engine.get_tensor_shape(name))[:1] == (-1,)
             outputs[name] = PlanTensor(self._dtype(name), shape, batched)
         return outputs
@@ -233,13 +233,13 @@ class LoadedPlan:
             scratch: of at least ``scratch_bytes(batch)``.
 
         Returns:
-            What queues the call on the stream of a handle. It raises ArtefactError where the library refuses.
+            A function that queues the call on a stream, by its handle; it raises ArtefactError on a refusal.
         """
         context, self._spare = self._spare or self._new_context(self._config), None
         return self._bind(context, batch, addresses, scratch)
 
     def bind_timed(self, batch: int, addresses: Mapping[str, int], scratch: Scratch) -> "LayerClock":
-        """Prepare a call as ``bind`` does, of which every layer is timed; it is never a CUDA graph."""
+        """Prepare a call as ``bind`` does, and time its layers; it is never a CUDA graph."""
         context = self._new_context(self._runtime_config(replays=False))
         clock = LayerClock(self._library, self._operations())
         context.profiler = clock.profiler
@@ -247,7 +247,7 @@ class LoadedPlan:
         return clock
 
     def _operations(self) -> dict[str, str]:
-        """Return the kind of each layer by its name, as far as the engine was built to tell."""
+        """Return the kind of each layer by its name, as far as the engine was built to report it."""
         inspector = self._engine.create_engine_inspector()
         text = inspector.get_engine_information(self._library.LayerInformationFormat.JSON)
         return {str(layer.get("Name")): str(layer.get("LayerType", "")) for layer in inspected_layers(text)}
@@ -271,14 +271,14 @@ class LoadedPlan:
         return enqueue
 
     def close(self) -> None:
-        """Destroy engine and runtime, in this order; what ``bind`` gave must be gone."""
+        """Destroy engine and runtime, in this order; results of ``bind`` must be gone."""
         self._spare = self._config = None
         self._engine = None
         self._runtime = None
 
 
 class LayerClock:
-    """What a call tells of the time of its layers.
+    """Times of the layers of a call.
 
     Attributes:
         profiler: What an execution context reports to.
@@ -309,7 +309,7 @@ class LayerClock:
 
 
 def inspected_layers(text: str) -> list[dict[str, Any]]:
-    """Return the layers of an engine inspector's JSON that it tells more of than their names."""
+    """Return the layers of an engine inspector's JSON that have more than a name."""
     try:
         layers = list(json.loads(text)["Layers"])
     except (ValueError, KeyError, TypeError):
@@ -320,8 +320,8 @@ def inspected_layers(text: str) -> list[dict[str, Any]]:
 def make_runtime(library: ModuleType, logger: Any, options: PlanOptions) -> Any:
     """Return a runtime for a plan.
 
-    A version-compatible plan brings code that the runtime executes, so ``options`` must come from this program's own
-    build, or from a sidecar whose SHA-256 is that of the plan: nothing else may say that the code is to be trusted.
+    A version-compatible plan brings code that the runtime executes. So ``options`` must come from this program's own
+    build, or from a sidecar with the SHA-256 of the plan: nothing else may declare that code trusted.
     """
     runtime = library.Runtime(logger)
     if options.version_compatible:

@@ -1,4 +1,4 @@
-"""Runs a TensorRT plan of any inputs and outputs: everything is allocated once, and copies run beside computations."""
+"""Runs a TensorRT plan of any inputs and outputs: everything is allocated once, and copies run during computations."""
 
 import hashlib
 import logging
@@ -10,7 +10,8 @@ from typing import Any
 
 from drc_deploy.engine_info import EXACT_SUFFIX, INPUT_NAME, NO_OPTIONS, PlanSidecar, read_sidecar
 from drc_deploy.errors import ArtefactError, MissingDependencyError
-from drc_deploy.runtime.backends.contract import DeviceTimes, LayerRun, Pixels
+from drc_deploy.runtime.backends.contract import DeviceTimes, GpuMemory, LayerRun, Pixels
+from drc_deploy.runtime.backends.graph_backend import Feeds, GraphRunner
 from drc_deploy.runtime.backends.trt.gpu_memory import CudaDevice
 from drc_deploy.runtime.backends.trt.graphs import GraphRecorder, RepeatedCall, load_graph_api
 from drc_deploy.runtime.backends.trt.lane_memory import MAX_LANES, PlanNeed, fit_lanes, halves
@@ -21,18 +22,16 @@ from drc_deploy.runtime.memory.host import mib
 _log = logging.getLogger(__name__)
 
 _UNSUPPORTED_GPU = "does not support this compute capability"
-"""What TensorRT-RTX 1.7 says on data-centre GPUs, whoever built the plan: exporting with it again would not help."""
+"""TensorRT-RTX 1.7 says so on data-centre GPUs, whoever built the plan: exporting with it again would not help."""
 _AMPERE = 8.0
 """Compute capability that a hardware-compatible plan needs."""
 _MEMORY_WORDS = ("out of memory", "outofmemory", "memory may be short")
-"""What the driver, TensorRT and this program say where memory is short, in lower case."""
+"""Words of the driver, TensorRT and this program where memory is short, in lower case."""
 _OLD_DRIVER = "driver may be too old"
 
-Feeds = Mapping[str, Pixels]
 
-
-class PlanRunner:
-    """A plan of TensorRT or TensorRT-RTX on the first GPU; a ``GraphRunner``.
+class PlanRunner(GraphRunner):
+    """A plan of TensorRT or TensorRT-RTX on the first GPU.
 
     Attributes:
         sidecar: Where the plan comes from; None when it has no sidecar.
@@ -42,13 +41,15 @@ class PlanRunner:
         workers: One: a GPU computes one batch at a time.
     """
 
+    memory: GpuMemory
+
     def __init__(self, path: Path) -> None:
         """Load ``path``.
 
         Raises:
             ArtefactError: the plan is damaged, was changed after export, is for another GPU or version, or the GPU
                 has too little memory left.
-            MissingDependencyError: no library, no driver or no GPU; the hint names the ONNX beside the plan.
+            MissingDependencyError: no library, no driver or no GPU; the hint names the ONNX of the plan.
         """
         self._path = path
         self.sidecar = read_sidecar(path)
@@ -130,7 +131,7 @@ class PlanRunner:
         return results
 
     def stream(self, outputs: Sequence[str], many: Iterable[Feeds]) -> Generator[list[Pixels], None, None]:
-        """Compute ``outputs`` for many feeds, of which one is computed while its neighbours are copied.
+        """Compute ``outputs`` for many feeds: one is computed while its neighbours are copied.
 
         Args:
             outputs: names.
@@ -161,7 +162,7 @@ class PlanRunner:
                     lane.finish()
 
     def time_layers(self, feeds: Feeds, runs: int) -> list[list[LayerRun]]:
-        """Compute the same ``runs`` times, and give for each time what every layer took.
+        """Compute the same ``runs`` times, and return the times of all layers in each.
 
         Raises:
             ArtefactError: the library or the driver refused.
@@ -200,7 +201,7 @@ class PlanRunner:
         return Scratch(int(self._scratch), self.memory.scratch)
 
     def _results(self, lane: Lane, counts: Mapping[str, int]) -> list[Pixels]:
-        """Wait for a call and give its results."""
+        """Wait for a call and return its results."""
         with self._running():
             lane.wait()
             self.times = lane.times()
@@ -208,7 +209,7 @@ class PlanRunner:
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """Use the GPU in the block, and say which plan failed on what when it fails."""
+        """Use the GPU in the block; name plan and device when it fails."""
         try:
             with self._gpu.current():
                 yield
@@ -249,18 +250,18 @@ def _read_plan(path: Path, sidecar: PlanSidecar | None) -> bytes:
 
 
 def _way_without_gpu(path: Path, sidecar: PlanSidecar | None) -> str:
-    """Say how to upscale on a machine that cannot run the plan."""
+    """Return how to upscale on a machine that cannot run the plan."""
     onnx = path.with_name(sidecar.onnx_file) if sidecar else path.with_suffix(".onnx")
     if onnx.is_file():
         exact = onnx.name.endswith(EXACT_SUFFIX)
         engine = onnx.with_name(onnx.name.removesuffix(EXACT_SUFFIX) + ".onnx") if exact else onnx
         how = f"{engine} --exact" if exact else engine
-        return f"Run the ONNX beside it, which needs no GPU: `drc-deploy upscale in.png --engine {how}`."
+        return f"Run the ONNX next to it, which needs no GPU: `drc-deploy upscale in.png --engine {how}`."
     return f"Run the ONNX that it was built from ({onnx.name}), which needs no GPU."
 
 
 def _way_out(reason: str, sidecar: PlanSidecar | None) -> str:
-    """Say how to get a plan to run here, where ``reason`` was given for refusing this one."""
+    """Return how to get a plan to run here, after this one was refused for ``reason``."""
     words = reason.lower()
     if _UNSUPPORTED_GPU in words:
         return "Install TensorRT (`pip install 'drc-deploy[trt]'`) and run `drc-deploy export --trt fp16` here."
@@ -273,14 +274,14 @@ def _way_out(reason: str, sidecar: PlanSidecar | None) -> str:
         return "Install a newer NVIDIA driver."
     if sidecar is None:
         return (
-            "Copy its sidecar (NAME.plan.json) beside it, without which a version-compatible plan may not run the code "
-            "that it brings, or export the plan on this machine: `drc-deploy export --trt fp16`."
+            "Copy its sidecar (NAME.plan.json) next to it: without one, a version-compatible plan may not run the code "
+            "that it brings. Or export the plan on this machine: `drc-deploy export --trt fp16`."
         )
     return "Export the plan on this machine: `drc-deploy export --trt fp16`."
 
 
 def _difference(sidecar: PlanSidecar | None, gpu: CudaDevice, version: str) -> str:
-    """Say in what this machine differs from the one that built the plan; empty when nothing is known."""
+    """Return how this machine differs from the one that built the plan; empty when nothing is known."""
     if sidecar is None:
         return ""
     differences = []

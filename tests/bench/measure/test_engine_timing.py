@@ -9,9 +9,9 @@ from drc_deploy.bench.measure.latency import summarise
 from drc_deploy.bench.measure.measurement import summarise_network, summarise_streams
 from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.runtime.backends.contract import DeviceTimes, Pixels
-from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.memory.host import MemoryBudget
 from drc_deploy.runtime.tiling.tiles import plan_tiles
+from tests.runtime.fake_backend import FakeBackend, fake_info
 
 IMAGES = [np.full((20, 30, 3), value, np.uint8) for value in (10, 20, 30)]
 

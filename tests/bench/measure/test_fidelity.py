@@ -12,7 +12,7 @@ from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.files import sha256_of
 from drc_deploy.locate import SHIPPED
 from drc_deploy.runtime.backends.contract import GpuMemory
-from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
+from tests.runtime.fake_backend import FakeBackend, fake_info
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (24, 20, 3), np.uint8)
 

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from drc_deploy.bench.measure.layer_times import KERNEL, ONNX_ON_CPU, layer_times, profile_layers
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
 from drc_deploy.runtime.backends.contract import Backend, LayerRun, Pixels
-from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
+from tests.runtime.fake_backend import FakeBackend, fake_info
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (200, 64, 3), np.uint8)
 
@@ -132,7 +132,7 @@ def test_a_device_that_does_not_tell_says_why(device: str, words: str) -> None:
 def test_finding_out_that_there_is_no_profile_imports_no_onnx_runtime() -> None:
     code = (
         "import sys, numpy; from pathlib import Path; from drc_deploy.bench.measure.layer_times import profile_layers;"
-        "from drc_deploy.runtime.backends.fake import FakeBackend, fake_info;"
+        "from tests.runtime.fake_backend import FakeBackend, fake_info;"
         "profile_layers(Path('x'), FakeBackend(fake_info()), numpy.zeros((8, 8, 3), numpy.uint8), None);"
         "assert 'onnxruntime' not in sys.modules"
     )

@@ -9,7 +9,7 @@ from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of
 from drc_deploy.locate import SHIPPED
-from drc_deploy.runtime.backends.fake import fake_info
+from tests.runtime.fake_backend import fake_info
 
 CHECKPOINT = SHIPPED / "drn_xs.safetensors"
 

@@ -11,8 +11,8 @@ from drc_deploy.bench.programs.program_upscaler import PeerUpscaler
 from drc_deploy.bench.programs.trtexec_program import TrtexecPeer, read_output, read_times
 from drc_deploy.engine_info import PlanSidecar, sidecar_path
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.backends.fake import fake_info
 from tests.bench.programs import fake_trtexec
+from tests.runtime.fake_backend import fake_info
 
 PLAN = PlanSidecar(
     engine=dataclasses.replace(fake_info(scale=4), tile=(16, 24), max_batch=4),

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from drc_deploy.bench.measure.crops import choose_crops, cut, error_map
-from drc_deploy.bench.measure.image_sets import ImageSet, fit_to_size
+from drc_deploy.bench.measure.image_sets import ImageSet
 from drc_deploy.bench.run.inputs import find_subjects
+from drc_deploy.images.crops import fit_to_size
 
 RANDOM = np.random.default_rng(5)
 

@@ -21,8 +21,8 @@ from drc_deploy.cli.bench_command import PEERS
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import Photograph
-from drc_deploy.runtime.backends.fake import fake_info
 from tests.bench import fakes
+from tests.runtime.fake_backend import fake_info
 
 
 class StubContestant:

@@ -26,8 +26,8 @@ from drc_deploy.errors import ArtefactError, OutputError
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.pairs import Photograph
 from drc_deploy.runtime.backends.contract import Backend
-from drc_deploy.runtime.backends.fake import FakeBackend
 from tests.bench.fakes import OpenFake
+from tests.runtime.fake_backend import FakeBackend
 
 
 @dataclass(frozen=True)

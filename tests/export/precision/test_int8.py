@@ -62,7 +62,7 @@ class Differences(Toy):
 
 
 @pytest.mark.parametrize("guilty", [0, 2, 3])
-def test_the_one_layer_that_int8_breaks_is_found_by_bisection(guilty: int) -> None:
+def test_the_one_layer_that_int8_harms_is_found_by_bisection(guilty: int) -> None:
     choice, graph, cost = choose_int8(Differences((guilty,)), "tensorrt", None)
     assert [spared.layer for spared in choice.spared] == [f"chain.{guilty}"]
     assert "largest part in an error of" in choice.spared[0].reason
@@ -72,7 +72,7 @@ def test_the_one_layer_that_int8_breaks_is_found_by_bisection(guilty: int) -> No
     assert f"network.chain.{guilty}.weight" in {node.input[1] for node in kept}
 
 
-def test_a_network_that_int8_breaks_fails_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_int8_harms_fails_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("drc_deploy.export.precision.int8.MOST_SPARED", 1)
     with pytest.raises(VerificationError, match=r"needed are 40 dB.*1 of its layers are spared") as caught:
         choose_int8(Differences((0, 1, 2)), "cpu", None)
@@ -114,7 +114,7 @@ def test_int8_of_a_shipped_network_loses_little(suffix: str) -> None:
     assert cost.convolutions + len(choice.spared) == cost.eligible
 
 
-def test_an_export_in_int8_is_a_quarter_of_the_size_and_tells_its_loss(tmp_path: Path) -> None:
+def test_an_export_in_int8_is_a_quarter_of_the_size_and_reports_its_loss(tmp_path: Path) -> None:
     arguments = ["drn_xs", "--workdir", str(tmp_path), "--json", "--precision"]
     for precision in ("fp32", "int8"):
         result = CliRunner().invoke(export_command, [*arguments, precision, "-o", precision])

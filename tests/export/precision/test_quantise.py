@@ -78,7 +78,7 @@ def by_hand(pixels: NDArray[np.float32], weights: dict[str, NDArray[np.float32]]
 
 
 @pytest.mark.parametrize("form", ["cpu", "tensorrt"])
-def test_the_graph_computes_what_rounding_by_hand_gives(
+def test_the_graph_computes_the_same_as_rounding_by_hand(
     form: Form, pixels: NDArray[np.float32], weights: dict[str, NDArray[np.float32]]
 ) -> None:
     body = residual_block(weights)
@@ -91,7 +91,7 @@ def test_the_graph_computes_what_rounding_by_hand_gives(
     assert 0.1 < np.abs(found - exact).mean() < 3  # it is no float graph: inputs beyond 100 are clipped, too
 
 
-def test_what_is_not_chosen_stays_as_it_was(
+def test_other_convolutions_stay_as_they_were(
     pixels: NDArray[np.float32], weights: dict[str, NDArray[np.float32]]
 ) -> None:
     body = residual_block(weights)

@@ -75,7 +75,7 @@ INT8_ENGINE = (
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_int8_is_told_by_the_graph_and_switched_on_only_where_there_is_a_switch(version: str) -> None:
+def test_the_graph_marks_int8_and_the_flag_is_set_only_where_it_exists(version: str) -> None:
     library, binding = _library(version, kinds=("INT8", "FLOAT"), inspection=INT8_ENGINE)
     built = build_plan(library, Path("x.onnx"), "int8", PlanShape((128, 128), 4))
     set_flags = [arguments[0].name for _, name, arguments in binding.calls if name == "set_flag"]
@@ -104,7 +104,7 @@ def test_a_cap_on_scratch_memory_is_kept_and_only_rtx_has_none_by_default(versio
         assert _workspaces(binding) == expected
 
 
-def test_too_small_a_cap_is_told_of(rtx: Library, exported: ExportResult) -> None:
+def test_too_small_a_cap_is_named_in_the_hint(rtx: Library, exported: ExportResult) -> None:
     with pytest.raises(ArtefactError, match="gave no plan") as caught:
         build_plan(rtx, exported.onnx, "fp16", PlanShape((512, 512), 4), BuildOptions(workspace_mib=1))
     assert "--workspace 1" in caught.value.hint
@@ -279,7 +279,7 @@ LAST_ON_GPU = '{"LayerType": "CaskConvolution", "Name": "layer_3", "Outputs": [{
 
 
 @pytest.mark.parametrize("version", [version for version in VERSIONS if "rtx" not in version])
-def test_what_falls_back_from_the_dla_is_told(version: str) -> None:
+def test_layers_that_fall_back_from_the_dla_are_reported(version: str) -> None:
     kinds = ("HALF", "HALF", "HALF", "FLOAT")
     library, binding = _library(
         version, kinds=kinds, inspection=DLA_ENGINE % LAST_ON_GPU, dla=(True, True, True, False)

@@ -25,7 +25,7 @@ def test_layers_are_counted_by_what_the_inspector_says_of_their_output() -> None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"Layers": null}', '{"Layers": ["a", "b"]}', '{"Layers": []}'])
-def test_an_inspection_that_tells_nothing_is_none(text: str) -> None:
+def test_an_empty_inspection_is_none(text: str) -> None:
     assert parse_inspection(text) is None
 
 

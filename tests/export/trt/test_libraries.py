@@ -62,7 +62,7 @@ def test_what_is_missing_is_named(
     assert re.search(words, caught.value.hint)
 
 
-def test_a_library_that_gives_no_builder_is_a_sentence() -> None:
+def test_a_library_that_returns_no_builder_is_an_error() -> None:
     def refuse(logger: object) -> None:
         raise TypeError("pybind11::init(): factory function returned nullptr")
 

@@ -27,5 +27,5 @@ def test_errors_come_once_on_one_bounded_line() -> None:
     assert len(log.words()) < 1000
 
 
-def test_a_build_that_says_nothing_is_told_so() -> None:
+def test_a_build_without_messages_is_reported_so() -> None:
     assert BuildLog().words() == "it gave no reason"

@@ -37,7 +37,7 @@ def request_onnx(exported: ExportResult, tmp_path: Path) -> ExportRequest:
     return ExportRequest(path, tmp_path, "net", "fp16", parse_tile("32"), 2, "tensorrt_rtx")
 
 
-def test_a_plan_is_built_beside_the_file_that_it_names(request_onnx: ExportRequest, exported: ExportResult) -> None:
+def test_a_plan_is_built_next_to_the_file_that_it_names(request_onnx: ExportRequest, exported: ExportResult) -> None:
     made = build_from_onnx(request_onnx)
     sidecar = read_sidecar(made.plan)
     assert sidecar == made.sidecar

@@ -9,36 +9,39 @@ from drc_deploy.engine_info import PlanOptions, PlanSidecar, read_sidecar, sidec
 from drc_deploy.export.export_checkpoint import ExportResult, export_checkpoint
 from drc_deploy.export.request import ExportRequest, parse_tile
 from drc_deploy.export.trt import plan_export
-from drc_deploy.export.trt.plan_source import PlanInPlace, PlanSource
+from drc_deploy.export.trt.plan_source import RECIPE, PlanInPlace
 from drc_deploy.files import sha256_of
 from tests.export.networks import toy_info
 
-WANTED = PlanSource(
-    onnx="a" * 64,
+WANTED = PlanSidecar(
+    engine=toy_info("uint8", tile=(64, 64)),
     builder="tensorrt",
     builder_version="10.3.0",
     gpu="Orin",
     compute_capability="8.7",
     driver=None,
-    precision="fp32",
-    tile=(64, 64),
-    max_batch=4,
-    workspace=None,
-    version_compatible=False,
-    hardware_compatible=False,
-    dla_core=None,
+    onnx_file="x.onnx",
+    onnx_sha256="a" * 64,
+    plan_sha256="",
+    precision_requested="fp32",
+    layers_by_precision={},
+    precision_source="engine",
+    verification={},
+    recipe=RECIPE,
 )
+RESULTS = {"onnx_file", "plan_sha256", "layers_by_precision", "precision_source", "verification", "dla"}
+"""Fields of a sidecar that a build finds, and the name of the ONNX file, whose content counts."""
 OTHER: dict[str, tuple[Any, str]] = {
-    "onnx": ("b" * 64, "onnx from aaaaaaaaaaaa... to bbbbbbbbbbbb..."),
+    "onnx_sha256": ("b" * 64, "onnx from aaaaaaaaaaaa... to bbbbbbbbbbbb..."),
     "builder": ("tensorrt_rtx", "builder from tensorrt to tensorrt_rtx"),
     "builder_version": ("10.7.0", "builder version from 10.3.0 to 10.7.0"),
     "gpu": ("Thor", "gpu from Orin to Thor"),
     "compute_capability": ("11.0", "compute capability from 8.7 to 11.0"),
     "driver": ("580.1", "driver from none to 580.1"),
-    "precision": ("fp16", "precision from fp32 to fp16"),
+    "precision_requested": ("fp16", "precision from fp32 to fp16"),
     "tile": ((32, 64), "tile from 64x64 to 32x64"),
     "max_batch": (8, "max batch from 4 to 8"),
-    "workspace": (512, "workspace from none to 512"),
+    "workspace_mib": (512, "workspace from none to 512"),
     "version_compatible": (True, "version compatible from no to yes"),
     "hardware_compatible": (True, "hardware compatible from no to yes"),
     "dla_core": (0, "dla core from none to 0"),
@@ -51,22 +54,7 @@ def plan(tmp_path: Path) -> Path:
     """A plan whose sidecar says that it was built as ``WANTED``."""
     path = tmp_path / "x.plan"
     path.write_bytes(b"plan")
-    sidecar = PlanSidecar(
-        engine=toy_info("uint8", tile=(64, 64)),
-        builder="tensorrt",
-        builder_version="10.3.0",
-        gpu="Orin",
-        compute_capability="8.7",
-        driver=None,
-        onnx_file="x.onnx",
-        onnx_sha256="a" * 64,
-        plan_sha256=sha256_of(path),
-        precision_requested="fp32",
-        layers_by_precision={},
-        precision_source="engine",
-        verification={},
-        recipe=WANTED.recipe,
-    )
+    sidecar = dataclasses.replace(WANTED, plan_sha256=sha256_of(path))
     sidecar_path(path).write_text(sidecar.to_json())
     return path
 
@@ -77,14 +65,24 @@ def test_a_plan_of_the_same_source_is_kept(plan: Path) -> None:
     assert found.history.startswith("Kept x.plan: same ONNX, tensorrt 10.3.0,")
 
 
+def replaced(sidecar: PlanSidecar, name: str, value: Any) -> PlanSidecar:
+    """Change a field of a sidecar, of its engine or of its options."""
+    for inner in ("engine", "options"):
+        record = getattr(sidecar, inner)
+        if hasattr(record, name):
+            return dataclasses.replace(sidecar, **{inner: dataclasses.replace(record, **{name: value})})
+    return dataclasses.replace(sidecar, **{name: value})
+
+
 def test_every_field_counts() -> None:
-    assert set(OTHER) == {field.name for field in dataclasses.fields(PlanSource)}
+    fields = {field.name for field in (*dataclasses.fields(PlanSidecar), *dataclasses.fields(PlanOptions))}
+    assert set(OTHER) == fields - RESULTS - {"engine", "options"} | {"tile", "max_batch"}
 
 
 @pytest.mark.parametrize("field", OTHER)
 def test_a_plan_of_another_source_is_built_anew_and_the_change_is_named(plan: Path, field: str) -> None:
     value, words = OTHER[field]
-    found = PlanInPlace.compare(plan, dataclasses.replace(WANTED, **{field: value}))
+    found = PlanInPlace.compare(plan, replaced(WANTED, field, value))
     assert found == PlanInPlace(None, f"Built x.plan anew: changed are {words}.")
 
 
@@ -93,14 +91,14 @@ def test_the_options_of_the_plan_in_place_are_read_from_its_sidecar(plan: Path) 
     assert sidecar is not None
     options = PlanOptions(version_compatible=True, hardware_compatible=True, dla_core=1)
     sidecar_path(plan).write_text(dataclasses.replace(sidecar, options=options).to_json())
-    assert PlanInPlace.compare(plan, dataclasses.replace(WANTED, **dataclasses.asdict(options))).sidecar is not None
+    assert PlanInPlace.compare(plan, dataclasses.replace(WANTED, options=options)).sidecar is not None
     words = "version compatible from yes to no, hardware compatible from yes to no, dla core from 1 to none"
     assert words in PlanInPlace.compare(plan, WANTED).history
 
 
 def test_a_plan_of_an_older_program_is_built_anew(plan: Path) -> None:
     text = sidecar_path(plan).read_text()
-    sidecar_path(plan).write_text(text.replace(f', "recipe": {WANTED.recipe}', ""))
+    sidecar_path(plan).write_text(text.replace(f', "recipe": {RECIPE}', ""))
     assert "recipe from 0 to 1" in PlanInPlace.compare(plan, WANTED).history
 
 

@@ -52,7 +52,7 @@ def test_another_networks_files_fail_with_the_measure(files: Mapping[IoDtype, Pa
         verify_onnx(Toy(), files, FP32, 4)
 
 
-def test_a_wrong_uint8_graph_is_told_from_a_right_float_graph(
+def test_a_wrong_uint8_graph_is_found_next_to_a_right_float_graph(
     toy: Toy, files: Mapping[IoDtype, Path], tmp_path: Path
 ) -> None:
     model = onnx.load(files["uint8"])
@@ -64,7 +64,7 @@ def test_a_wrong_uint8_graph_is_told_from_a_right_float_graph(
         verify_onnx(toy, {**files, "uint8": tmp_path / "bad.onnx"}, FP32, 4)
 
 
-def test_a_network_that_gives_nan_by_itself_is_told_so(files: Mapping[IoDtype, Path]) -> None:
+def test_a_network_that_returns_nan_in_float32_is_an_error(files: Mapping[IoDtype, Path]) -> None:
     network = Toy()
     with torch.no_grad():
         network.inner.weight.fill_(3e38)

@@ -28,7 +28,7 @@ def test_an_onnx_runs_in_its_own_type_and_names_what_computes(tmp_path: Path) ->
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
-def test_a_stream_gives_every_batch_once_and_in_order(threads: int, count: int, tmp_path: Path) -> None:
+def test_a_stream_returns_every_batch_once_and_in_order(threads: int, count: int, tmp_path: Path) -> None:
     write_nearest(tmp_path / "n.onnx")
     batches = np.random.default_rng(0).integers(0, 256, (count, 1, 5, 7, 3), np.uint8)
     with open_backend(tmp_path / "n.onnx", threads=threads) as backend:
@@ -53,7 +53,7 @@ def test_a_fixed_tile_is_run_with_any_number_of_tiles(tmp_path: Path) -> None:
             assert backend.run(np.zeros((count, 5, 7, 3), np.uint8)).shape == (count, 20, 28, 3)
 
 
-def test_what_one_network_took_is_given_back_for_another(tmp_path: Path) -> None:
+def test_memory_of_one_network_is_freed_for_another(tmp_path: Path) -> None:
     write_nearest(tmp_path / "8.onnx")
     write_nearest(tmp_path / "16.onnx", io_dtype="float32")
     loaded = resident_bytes()
@@ -245,9 +245,9 @@ def test_the_room_imports_neither_torch_nor_onnx_nor_a_gpu_library() -> None:
     program = """
 import importlib, pkgutil, sys
 import drc_deploy.runtime as room
-for module in pkgutil.iter_modules(room.__path__):
-    if not module.name.startswith("torch_"):
-        importlib.import_module(f"drc_deploy.runtime.{module.name}")
+for module in pkgutil.walk_packages(room.__path__, "drc_deploy.runtime."):
+    if "torch" not in module.name:
+        importlib.import_module(module.name)
 print([name for name in ("torch", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda") if name in sys.modules])
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.errors import DrcDeployError, InputError, UsageError
-from drc_deploy.runtime.jobs.plan import Job, plan_jobs
+from drc_deploy.runtime.jobs.plan import UpscaleJob, plan_jobs
 
 
 @pytest.fixture
@@ -69,9 +69,7 @@ def test_links_in_a_circle_end(photos: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [".", "../photos", "*.jpg"])
-def test_the_folder_one_stands_in_has_a_place_beside_it(
-    photos: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_results_of_the_current_folder_go_next_to_it(photos: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(photos)
     (target,) = [target for source, target in planned(name).items() if Path(source).name == "a.jpg"]
     assert os.path.normpath(photos / target) == str(photos.parent / "photos_x4" / "a.png")
@@ -113,7 +111,7 @@ def test_what_cannot_be_meant_is_refused(
 
 
 def test_a_dash_is_a_standard_stream_and_a_path_to_such_a_file_is_not(photos: Path) -> None:
-    assert plan_jobs(["-"], "-", 4) == [Job(None, None)]
-    assert plan_jobs(["-"], "x.png", 4) == [Job(None, Path("x.png"))]
-    assert plan_jobs(["photos/a.jpg"], "-", 4) == [Job(Path("photos/a.jpg"), None)]
-    assert plan_jobs(["./-"], None, 4) == [Job(Path("-"), Path("-_x4.png"))]
+    assert plan_jobs(["-"], "-", 4) == [UpscaleJob(None, None)]
+    assert plan_jobs(["-"], "x.png", 4) == [UpscaleJob(None, Path("x.png"))]
+    assert plan_jobs(["photos/a.jpg"], "-", 4) == [UpscaleJob(Path("photos/a.jpg"), None)]
+    assert plan_jobs(["./-"], None, 4) == [UpscaleJob(Path("-"), Path("-_x4.png"))]

@@ -1,4 +1,4 @@
-"""The allocator gives freed activations back: a process holds what is alive."""
+"""The allocator returns freed activations to the system."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ print(int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() >
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_freed_activations_are_given_back() -> None:
+def test_freed_activations_are_returned_to_the_system() -> None:
     pytest.importorskip("torch")
     held = {
         name: int(subprocess.run([sys.executable, "-c", PROGRAM, name], capture_output=True, check=True).stdout)

@@ -12,10 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 from drc_deploy.engine_info import EXACT_SUFFIX, INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.export.graph.exact_graph import make_exact
-from drc_deploy.runtime.backends.fake import fake_info
 from drc_deploy.runtime.tiling.exact import open_exact, with_image_means
 from drc_deploy.runtime.tiling.tiles import plan_tiles
 from drc_deploy.runtime.upscaler import Upscaler
+from tests.runtime.fake_backend import fake_info
 from tests.runtime.networks import write_box
 
 RNG = np.random.default_rng(3)
@@ -74,9 +74,9 @@ def test_exact_tiles_equal_the_whole(
     with Upscaler.open(path, tile=64) as whole, Upscaler.open(path, tile=16, overlap=overlap) as tiled:
         expected, without = whole(image), tiled(image)
     with Upscaler.open(path, tile=16, overlap=overlap, exact=True) as exact:
-        told: list[int] = []
-        result = np.concatenate(list(exact.strips(image, told.append)))
-        assert sum(told) == exact.tile_count(image)
+        done: list[int] = []
+        result = np.concatenate(list(exact.strips(image, done.append)))
+        assert sum(done) == exact.task(image).tile_count
     step = np.iinfo(dtype).max // 255
     assert np.abs(result.astype(int) - expected).max() <= step
     assert np.abs(without.astype(int) - expected).max() > 20 * step
@@ -92,7 +92,7 @@ def test_the_means_are_those_of_the_whole_image_whatever_the_tiles(tmp_path: Pat
             assert means == pytest.approx(image.mean(axis=(0, 1)), rel=1e-5)
 
 
-def test_means_behind_other_means_are_told_too(tmp_path: Path) -> None:
+def test_means_behind_other_means_are_returned_too(tmp_path: Path) -> None:
     path = write_both(tmp_path, pools=3)
     tile = RNG.uniform(0, 255, (1, 9, 7, 3)).astype(np.float32)
     with open_exact(path.with_suffix(EXACT_SUFFIX)) as backend, Upscaler.open(path) as plain:
@@ -100,7 +100,7 @@ def test_means_behind_other_means_are_told_too(tmp_path: Path) -> None:
         assert len(seen) == 9
         own = backend.run(tile)
         assert np.allclose(own, backend.with_means(seen).run(tile), rtol=1e-5)
-        assert np.allclose(own, plain._backend.run(tile), rtol=1e-5)
+        assert np.allclose(own, plain.backend.run(tile), rtol=1e-5)
 
 
 def test_without_the_exact_file_the_command_that_makes_it_is_named(tmp_path: Path) -> None:

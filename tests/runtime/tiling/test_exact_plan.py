@@ -58,9 +58,9 @@ def test_exact_tiles_of_a_plan_equal_the_whole_image(
         expected = whole(image)
     with Upscaler.open(path, overlap=3, exact=True) as exact:
         assert exact.device == "TensorRT Fake GPU"
-        told: list[int] = []
-        result = np.concatenate(list(exact.strips(image, told.append)))
-        assert sum(told) == exact.tile_count(image)
+        done: list[int] = []
+        result = np.concatenate(list(exact.strips(image, done.append)))
+        assert sum(done) == exact.task(image).tile_count
         assert exact.gpu_memory is not None
     assert np.abs(result.astype(int) - expected).max() <= np.iinfo(dtype).max // 255
     assert (cuda.depth, cuda.retained, cuda.allocated, cuda.graphs) == (0, 0, 0, {})
@@ -78,8 +78,8 @@ def test_an_image_within_one_tile_takes_its_own_means_and_not_those_of_what_cont
         with caplog.at_level(logging.WARNING):
             assert np.abs(exact(image).astype(int) - whole(image)).max() <= 1
         assert "smaller than the engine's tile of 16x16" in caplog.text
-        assert exact.tile_count(image) == 3
-        assert exact.tile_count(np.zeros((TILE, TILE, 3), np.uint8)) == 1
+        assert exact.task(image).tile_count == 3
+        assert exact.task(np.zeros((TILE, TILE, 3), np.uint8)).tile_count == 1
 
 
 def test_without_an_exact_plan_the_onnx_is_used(tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ from drc_deploy.images.metadata import Metadata
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.writing import write_png
 from drc_deploy.runtime.backends.contract import Pixels
-from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.jobs.pipeline import WriteBehind
 from drc_deploy.runtime.memory.host import MemoryBudget, free_budget
 from drc_deploy.runtime.tiling.memory_plan import AROUND_BYTES, fit_plan, peak_bytes
 from drc_deploy.runtime.tiling.tiles import plan_tiles
 from drc_deploy.runtime.upscaler import Upscaler
+from tests.runtime.fake_backend import FakeBackend, fake_info
 
 INFO = replace(
     fake_info(scale=4, global_operations=True, receptive_field=20), cpu_bytes_per_pixel=6_000, params=200_000
@@ -113,7 +113,7 @@ def slowly(strip: Pixels) -> Pixels:
 def test_what_is_around_the_network_takes_what_is_planned(
     shape: tuple[int, ...], dtype: type[np.uint8] | type[np.uint16], io_dtype: IoDtype, tmp_path: Path
 ) -> None:
-    """Against what NumPy tells of its arrays, in the pipeline that writes a PNG."""
+    """Against NumPy's own count of its arrays, in the pipeline that writes a PNG."""
     info = replace(FEW, io_dtype=io_dtype)
     image = np.random.default_rng(0).integers(0, 200, shape, dtype)
     with Upscaler(NearestBackend(info), tile=160) as upscaler, WriteBehind() as writer:
@@ -177,13 +177,13 @@ def test_the_upscaler_runs_what_was_planned() -> None:
     backend = CpuBackend(INFO)
     upscaler = Upscaler(backend, budget=MemoryBudget(LOADED + (60 << 20), LOADED))
     fitted = upscaler.fit(300, 200)
-    assert upscaler.tile_count(image) == fitted.plan.tile_count > 1
+    assert upscaler.task(image).tile_count == fitted.plan.tile_count > 1
     upscaler(image)
     assert backend.used == fitted.workers < 8
     assert set(backend.calls) == {(1, *fitted.plan.tile, 3)}
 
 
-def test_what_larger_tiles_left_is_given_back_where_an_image_does_not_fit_beside_it() -> None:
+def test_memory_of_larger_tiles_is_freed_where_an_image_needs_it() -> None:
     backend = CpuBackend(INFO)
     backend.cores = 1
     large = Upscaler(backend, budget=MemoryBudget(64 << 30, LOADED)).fit(256, 256)
@@ -196,7 +196,7 @@ def test_what_larger_tiles_left_is_given_back_where_an_image_does_not_fit_beside
         assert backend.given_back == given_back
 
 
-def test_what_is_kept_is_given_back_before_another_session_is_loaded() -> None:
+def test_kept_memory_is_freed_before_another_session_is_loaded() -> None:
     backend, given_back = CpuBackend(INFO), []
 
     def open_float() -> CpuBackend:

@@ -1,4 +1,4 @@
-"""A tile that half precision breaks is never silently in the result."""
+"""A tile that overflows in half precision is recomputed or refused, never silently in the result."""
 
 import logging
 from collections.abc import Callable
@@ -17,9 +17,9 @@ from drc_deploy.images.reading import read_rgb
 from drc_deploy.images.resize import resize_bicubic
 from drc_deploy.locate import sample_images
 from drc_deploy.runtime.backends.contract import Pixels
-from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.tiling.rescue import is_broken
 from drc_deploy.runtime.upscaler import Upscaler
+from tests.runtime.fake_backend import FakeBackend, fake_info
 from tests.runtime.networks import write_nearest
 
 
@@ -73,7 +73,7 @@ def test_without_another_network_a_broken_tile_is_an_error(image: Pixels) -> Non
         Upscaler(HalfBackend())(image)
 
 
-def test_a_tile_that_breaks_in_float32_too_is_an_error(image: Pixels) -> None:
+def test_a_tile_that_overflows_in_float32_too_is_an_error(image: Pixels) -> None:
     with pytest.raises(ArtefactError, match="in float32 too"):
         Upscaler(HalfBackend(), open_rescue=HalfBackend)(image)
 

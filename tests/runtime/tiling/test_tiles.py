@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drc_deploy.errors import UsageError
-from drc_deploy.runtime.backends.fake import fake_info
 from drc_deploy.runtime.tiling.strips import rising_weights
 from drc_deploy.runtime.tiling.tiles import Span, plan_axis, plan_tiles
+from tests.runtime.fake_backend import fake_info
 
 
 @st.composite

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.upscaler import Upscaler
+from tests.runtime.fake_backend import FakeBackend, fake_info
 
 
 def upscaled(image: NDArray[Any]) -> NDArray[Any]:

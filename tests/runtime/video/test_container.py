@@ -22,7 +22,7 @@ def test_a_whole_video_is_whole_and_one_byte_less_is_not(tmp_path: Path, suffix:
 
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
-def test_less_than_a_second_that_is_missing_is_told(tmp_path: Path, part: float) -> None:
+def test_less_than_a_second_that_is_missing_is_reported(tmp_path: Path, part: float) -> None:
     path = tmp_path / "in.mkv"
     write_clip(path)
     content = path.read_bytes()

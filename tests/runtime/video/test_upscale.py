@@ -12,13 +12,13 @@ import pytest
 from drc_deploy.cli.main import main
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError, UsageError
 from drc_deploy.runtime.backends.contract import Pixels
-from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
-from drc_deploy.runtime.jobs.plan import Job
+from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import Outcome, RunOptions
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.reading import video_info
 from drc_deploy.runtime.video.upscale import plan_video, upscale_video
 from drc_deploy.runtime.video.writing import join
+from tests.runtime.fake_backend import FakeBackend, fake_info
 from tests.runtime.networks import nearest, write_nearest
 from tests.runtime.video.video_clips import BT709, TICK, TIMES, content, write_clip
 
@@ -28,8 +28,8 @@ pytest.importorskip("av")
 @pytest.fixture(autouse=True)
 def _short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten frames make four segments, the last of one frame."""
-    for module in ("video", "video_writing"):
-        monkeypatch.setattr(f"drc_deploy.runtime.{module}.SEGMENT_FRAMES", 3)
+    for module in ("upscale", "writing"):
+        monkeypatch.setattr(f"drc_deploy.runtime.video.{module}.SEGMENT_FRAMES", 3)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ class Counting(FakeBackend):
 
 def run(source: Path, target: Path, backend: FakeBackend | None = None, engine: str = "a", **options: bool) -> Outcome:
     upscaler = Upscaler(backend or Counting())
-    return upscale_video(upscaler, Job(source, target), RunOptions(**options), {"engine": engine})
+    return upscale_video(upscaler, UpscaleJob(source, target), RunOptions(**options), {"engine": engine})
 
 
 def left_in(folder: Path) -> set[str]:
@@ -110,7 +110,7 @@ def stop_at(frame: int) -> Callable[[int], None]:
     return stop
 
 
-def test_a_stopped_run_goes_on_after_its_last_segment_and_gives_the_same(clip: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_after_its_last_segment_with_the_same_result(clip: Path, tmp_path: Path) -> None:
     run(clip, tmp_path / "whole.mp4")
     threads = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
@@ -160,14 +160,14 @@ def replace_at(frame: int, source: Path, by: Path) -> Callable[[int], None]:
 
 
 @pytest.mark.parametrize("frame", [0, 9])
-def test_a_source_that_changes_meanwhile_gives_no_result(clip: Path, tmp_path: Path, frame: int) -> None:
+def test_a_source_that_changes_meanwhile_has_no_result(clip: Path, tmp_path: Path, frame: int) -> None:
     write_clip(tmp_path / "new.mp4", rotation=90)
     with pytest.raises(ImageError, match=r"in\.mp4 changed while it was upscaled"):
         run(clip, tmp_path / "out.mp4", Counting(replace_at(frame, clip, tmp_path / "new.mp4")))
     assert left_in(tmp_path) == {"in.mp4"}
 
 
-def test_a_source_that_changes_during_the_joining_gives_no_result(
+def test_a_source_that_changes_during_the_joining_has_no_result(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_clip(tmp_path / "new.mp4", rotation=90)
@@ -220,7 +220,7 @@ def test_a_damaged_segment_never_becomes_a_shorter_video(clip: Path, tmp_path: P
     assert run(clip, tmp_path / "out.mp4").finished[0].frames == 10
 
 
-def test_what_the_target_cannot_hold_is_told_before_computing(tmp_path: Path) -> None:
+def test_streams_that_the_target_cannot_hold_are_refused_before_computing(tmp_path: Path) -> None:
     write_clip(tmp_path / "in.mkv", subtitles=True)
     backend = Counting()
     with pytest.raises(OutputError, match=r"out\.mp4 cannot be written") as caught:
@@ -278,7 +278,7 @@ def write_growing(path: Path) -> None:
             container.mux(packet)
 
 
-def test_frames_that_change_their_size_are_told(tmp_path: Path) -> None:
+def test_frames_that_change_their_size_are_refused(tmp_path: Path) -> None:
     write_growing(tmp_path / "in.mkv")
     with pytest.raises(ImageError, match="changes from 32x32 to 64x48 pixels after 4 frames"):
         run(tmp_path / "in.mkv", tmp_path / "out.mkv")
@@ -421,10 +421,10 @@ def test_a_full_disk_keeps_what_is_finished(
     ],
 )
 def test_where_a_video_goes(name: str, output: str | None, target: str) -> None:
-    assert plan_video([name], output, 4) == Job(Path(name), Path(target))
+    assert plan_video([name], output, 4) == UpscaleJob(Path(name), Path(target))
 
 
-def test_what_is_no_name_of_a_video_and_several_videos_are_wrong_usage() -> None:
+def test_other_names_and_several_videos_are_wrong_usage() -> None:
     for inputs, output in ((["in.mp4"], "o.gif"), (["in.mp4"], "-"), (["a.mp4", "b.png"], None)):
         with pytest.raises(UsageError):
             plan_video(inputs, output, 4)

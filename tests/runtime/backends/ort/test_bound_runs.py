@@ -1,4 +1,4 @@
-"""Bound memory gives what ``session.run`` gives: here on the CPU, and on a GPU where there is one."""
+"""Bound memory computes the same as ``session.run``: here on the CPU, and on a GPU where there is one."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_bound_runs_equal_plain_ones_for_one_shape_after_the_other(tmp_path: Pat
         assert np.array_equal(result, session.run([OUTPUT_NAME], {INPUT_NAME: batch})[0])
 
 
-def test_inputs_beside_the_tile_are_taken_anew_in_every_run(tmp_path: Path) -> None:
+def test_other_inputs_than_the_tile_are_read_in_every_run(tmp_path: Path) -> None:
     onnx.save(make_exact(attention_model(info(), 3)), tmp_path / "net.onnx")
     session = session_of(tmp_path / "net.onnx")
     bound = BoundRuns(session, "cpu")
@@ -129,7 +129,7 @@ def test_a_whole_image_and_exact_tiles_go_through_bound_memory(tmp_path: Path, m
     assert fake.runs > 0
 
 
-def test_an_error_while_bound_is_told_as_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_while_bound_is_reported_as_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_nearest(tmp_path / "n.onnx")
     fake = FakeOnnxRuntime(CUDA)
     fake.install(monkeypatch)

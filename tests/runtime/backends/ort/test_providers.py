@@ -1,4 +1,4 @@
-"""Which provider of ONNX Runtime computes, how it is set up, and what is told where it does not work."""
+"""Which provider of ONNX Runtime computes, how it is set up, and the message where it does not work."""
 
 import json
 import logging
@@ -80,7 +80,7 @@ def test_without_a_driver_cuda_is_not_asked_for(
         (FakeOnnxRuntime(CUDA, broken="CUDA failure 100: no CUDA-capable device is detected"), "failure 100"),
     ],
 )
-def test_cuda_that_does_not_start_is_told_once_and_the_cpu_computes(
+def test_cuda_that_does_not_start_is_reported_once_and_the_cpu_computes(
     fake: FakeOnnxRuntime,
     reason: str,
     network: Path,
@@ -174,7 +174,7 @@ def test_memory_that_was_measured_for_the_cpu_provider_is_not_expected_of_anothe
 
 
 @pytest.mark.parametrize("provider", [CUDA, OPENVINO])
-def test_tiles_that_half_precision_breaks_are_rescued_by_the_cpu_provider(
+def test_tiles_that_overflow_in_fp16_are_recomputed_by_the_cpu_provider(
     provider: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The network here breaks them in float32 too, which only the network that rescues can find out."""

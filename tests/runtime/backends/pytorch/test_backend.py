@@ -54,7 +54,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("count", [0, 1, 5])
-def test_a_stream_gives_what_run_gives_in_order(checkpoint: Path, threads: int, count: int) -> None:
+def test_a_stream_returns_the_results_of_run_in_order(checkpoint: Path, threads: int, count: int) -> None:
     batches = [np.full((1, 6, 7, 3), 20 * index, np.float32) for index in range(count)]
     with open_backend(checkpoint, threads=threads) as backend:
         assert backend.workers == threads
@@ -66,7 +66,7 @@ def test_a_stream_gives_what_run_gives_in_order(checkpoint: Path, threads: int, 
 
 
 @pytest.mark.parametrize(("precision", "most"), [("fp16", 0.5), ("bf16", 4)])
-def test_half_precision_is_near_float32_and_told(precision: Precision, most: float) -> None:
+def test_half_precision_is_near_float32_and_named(precision: Precision, most: float) -> None:
     batch = read_rgb(sample_images()[0])[None, 100:124, 100:130].astype(np.float32)
     path = SHIPPED / "drn_xs.safetensors"
     with open_backend(path) as exact, open_backend(path, precision=precision) as half:
@@ -75,7 +75,7 @@ def test_half_precision_is_near_float32_and_told(precision: Precision, most: flo
         assert 0 < np.abs(half.run(batch) - exact.run(batch)).max() < most
 
 
-def test_tiles_that_half_precision_breaks_come_from_float32(checkpoint: Path, tmp_path: Path) -> None:
+def test_tiles_that_overflow_in_fp16_are_recomputed_in_fp32(checkpoint: Path, tmp_path: Path) -> None:
     """Features that grow by 3e4 before a ReLU and shrink by as much behind it are the same in float32 only."""
     from drc_deploy.checkpoint import load_checkpoint
 

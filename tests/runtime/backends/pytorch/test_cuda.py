@@ -14,10 +14,10 @@ import torch
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import ArtefactError
 from drc_deploy.locate import SHIPPED
-from drc_deploy.runtime.backends.fake import fake_info
 from drc_deploy.runtime.backends.pytorch import cuda as torch_cuda
 from drc_deploy.runtime.backends.pytorch.cuda import CudaTiles, Replay
 from drc_deploy.runtime.backends.pytorch.loaded_network import TileNetwork
+from tests.runtime.fake_backend import fake_info
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
 
@@ -91,7 +91,7 @@ def batch(value: float, side: int = 4) -> np.ndarray:
 
 
 @pytest.mark.parametrize("sides", [[], [4], [4] * 9, [4, 4, 5, 5, 5, 4, 6, 4, 4]])
-def test_a_stream_gives_every_result_in_order(tiles: CudaTiles, sides: list[int]) -> None:
+def test_a_stream_returns_every_result_in_order(tiles: CudaTiles, sides: list[int]) -> None:
     batches = [batch(index, side) for index, side in enumerate(sides)]
     for _ in range(2):  # the second time in the buffers of the first
         results = list(tiles.stream(iter(batches)))
@@ -115,7 +115,7 @@ def test_batches_are_taken_ahead_as_many_as_there_are_lanes(tiles: CudaTiles) ->
     assert np.array_equal(tiles.run(batch(7)), np.full((1, 8, 10, 3), 8))
 
 
-def test_a_batch_that_the_gpu_refuses_is_told_and_others_go_on(tiles: CudaTiles) -> None:
+def test_a_batch_that_the_gpu_refuses_is_an_error_and_others_go_on(tiles: CudaTiles) -> None:
     with pytest.raises(ArtefactError, match="out of memory"):
         list(tiles.stream([batch(1), batch(2, side=51)]))
     assert tiles.run(batch(3))[0, 0, 0, 0] == 4
@@ -134,7 +134,7 @@ def test_the_second_pass_over_a_shape_is_recorded_and_others_are_not(recordings:
 @needs_gpu
 @pytest.mark.gpu
 @pytest.mark.parametrize(("precision", "most"), [("fp32", 0.02), ("fp16", 1.0)])
-def test_a_gpu_gives_what_a_cpu_gives(precision: Precision, most: float) -> None:
+def test_a_gpu_computes_the_same_as_a_cpu(precision: Precision, most: float) -> None:
     random = np.random.default_rng(0)
     batches = [random.uniform(0, 255, (1, side, 40, 3)).astype(np.float32) for side in (32, 32, 32, 24, 24, 32, 32)]
     network = TileNetwork(SHIPPED / "drn_xs.safetensors", precision)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from tests.runtime.backends.trt.fake_cuda import FakeCuda
+from tests.runtime.fake_backend import FakeBackend, fake_info
 from tests.tensorrt_api import read_listing
 
 

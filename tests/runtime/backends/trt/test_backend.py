@@ -12,7 +12,6 @@ import pytest
 from drc_deploy.engine_info import PlanOptions, PlanSidecar, sidecar_path
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.runtime.backends.contract import LayerRun
-from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.backends.trt.backend import TensorRTBackend
 from drc_deploy.runtime.backends.trt.lane_memory import MAX_LANES
@@ -20,6 +19,7 @@ from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.backends.trt import fake_tensorrt
 from tests.runtime.backends.trt.fake_cuda import FakeCuda
 from tests.runtime.backends.trt.fake_tensorrt import plan_bytes
+from tests.runtime.fake_backend import FakeBackend, fake_info
 from tests.tensorrt_api import VERSIONS
 
 
@@ -74,7 +74,7 @@ def test_every_version_computes_the_same_with_only_the_attributes_it_has(
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("shape", [(-1, 8, 8, 3), (4, 8, 8, 3)])
-def test_layers_are_timed_beside_the_graphs_of_ordinary_calls(
+def test_layers_are_timed_without_the_graphs_of_ordinary_calls(
     version: str, shape: tuple[int, ...], cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     library = fake_tensorrt.install(version, cuda, monkeypatch)
@@ -121,7 +121,7 @@ def test_the_parts_of_a_call_are_timed(cuda: FakeCuda, monkeypatch: pytest.Monke
     assert min(times.upload_ms, times.compute_ms, times.download_ms, times.enqueue_ms) > 0
 
 
-def test_closing_gives_everything_back_and_leaves_no_context_current(
+def test_closing_frees_everything_and_leaves_no_context_current(
     cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
@@ -169,7 +169,7 @@ def test_a_plan_for_another_gpu_and_version_says_so_and_names_the_onnx(
 
 
 @pytest.mark.parametrize("count", [0, 1, MAX_LANES, 3 * MAX_LANES + 1])
-def test_a_stream_gives_every_batch_once_and_in_order(
+def test_a_stream_returns_every_batch_once_and_in_order(
     count: int, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
@@ -233,7 +233,7 @@ def test_where_rtx_never_runs_the_hint_is_to_use_tensorrt(
         ({"more": {"noise": ["FLOAT", [4]]}}, "takes lr, noise and gives sr, not lr and sr"),
         ({"shape_input": "lr"}, "takes lr as a shape"),
         ({"scale": 3}, "makes .4, 24, 24, 3. of .4, 8, 8, 3., which is not 2 times"),
-        ({"scale": -2}, "does not tell the size of sr"),
+        ({"scale": -2}, "size of sr is not known"),
     ],
 )
 def test_a_plan_of_another_program_is_refused(
@@ -263,7 +263,7 @@ def test_a_plan_of_another_program_is_refused(
         ),
     ],
 )
-def test_what_the_library_refuses_is_told_with_what_to_do(
+def test_a_refusal_of_the_library_is_reported_with_a_hint(
     changes: dict[str, Any], message: str, hint: str, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
@@ -387,7 +387,7 @@ def test_a_plan_for_a_dla_core_runs_there_in_whole_batches(
         ({"hardware_compatible": True}, "8.6", "7.5", "and GPUs from compute capability 8.0 on, here is 7.5."),
     ],
 )
-def test_a_refusal_tells_only_of_what_the_plan_was_not_built_for(
+def test_a_refusal_names_only_differences_that_matter_to_the_plan(
     options: dict[str, bool], built_on: str, here: str, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     major, minor = here.split(".")

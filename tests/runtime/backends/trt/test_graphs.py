@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.backends.trt.backend import TensorRTBackend
 from drc_deploy.runtime.backends.trt.lane_memory import MAX_LANES
 from tests.runtime.backends.trt import fake_tensorrt
 from tests.runtime.backends.trt.fake_cuda import FakeCuda
 from tests.runtime.backends.trt.fake_tensorrt import plan_bytes
 from tests.runtime.backends.trt.test_backend import noise, write_plan
+from tests.runtime.fake_backend import FakeBackend, fake_info
 from tests.tensorrt_api import VERSIONS
 
 REFERENCE = FakeBackend(fake_info(receptive_field=1, max_batch=4))
@@ -95,7 +95,7 @@ UNSUPPORTED = "the driver says CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"
         ("lacks", 'Function "cuStreamBeginCapture" not found'),
     ],
 )
-def test_what_cannot_be_recorded_runs_as_it_is_and_is_told_once(
+def test_a_call_that_cannot_be_recorded_runs_without_a_graph_with_one_warning(
     refused: str,
     reason: str,
     cuda: FakeCuda,

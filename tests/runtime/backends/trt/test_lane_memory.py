@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.backends.fake import FakeBackend, fake_info
 from drc_deploy.runtime.backends.trt.backend import TensorRTBackend
 from drc_deploy.runtime.backends.trt.lane_memory import RESERVE_BYTES, PlanNeed, fit_lanes, halves
 from tests.runtime.backends.trt import fake_tensorrt
 from tests.runtime.backends.trt.fake_cuda import FakeCuda
 from tests.runtime.backends.trt.fake_tensorrt import plan_bytes
 from tests.runtime.backends.trt.test_backend import noise, write_plan
+from tests.runtime.fake_backend import FakeBackend, fake_info
 from tests.tensorrt_api import VERSIONS
 
 TILE_BYTES = 8 * 8 * 3 + 16 * 16 * 3
@@ -79,7 +79,7 @@ def test_a_gpu_that_is_short_gets_fewer_lanes_and_then_smaller_batches(
 
 
 @pytest.mark.parametrize("version", ["tensorrt-8.6.1", "tensorrt-10.3.0"])
-def test_without_room_for_one_tile_the_error_tells_the_figures(version: str, open_with: Open) -> None:
+def test_without_room_for_one_tile_the_error_has_the_figures(version: str, open_with: Open) -> None:
     smallest = SCRATCH + TILE_BYTES if version == "tensorrt-8.6.1" else SCRATCH // 4 + TILE_BYTES
     with pytest.raises(ArtefactError) as caught:
         open_with(RESERVE_BYTES + smallest - 1, version)

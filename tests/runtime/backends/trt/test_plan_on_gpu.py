@@ -1,4 +1,4 @@
-"""A plan that TensorRT builds and runs here: only a real GPU tells whether the fakes are right."""
+"""A plan that TensorRT builds and runs here: only a real GPU shows whether the fakes are right."""
 
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def test_tiles_of_the_exact_plan_are_within_a_grey_level_of_the_whole_image(expo
         assert np.abs(exact(image).astype(int) - expected).max() <= 1
 
 
-def test_a_plan_takes_what_was_predicted_and_gives_it_back(exported: ExportResult) -> None:
+def test_a_plan_takes_the_predicted_memory_and_frees_it(exported: ExportResult) -> None:
     assert exported.plan is not None
     gpu = CudaDevice()  # held, so that the context itself does not come and go
     with gpu.current():

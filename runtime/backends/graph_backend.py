@@ -1,0 +1,96 @@
+"""Networks with several named inputs and outputs: what runs them in ONNX Runtime, TensorRT or torch, as a backend."""
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, EngineInfo
+from drc_deploy.runtime.backends.contract import Backend, GpuMemory, Pixels, check_batch
+
+Feeds = Mapping[str, Pixels]
+"""Input name -> array."""
+
+
+class GraphRunner(Protocol):
+    """A loaded network; ``OnnxSessions``, ``PlanRunner`` and the ``ExactRunner`` of torch."""
+
+    device: str
+    """The device that computes, as the library reports it."""
+    workers: int
+    """Calls of a stream that are computed at a time; may be lowered."""
+    memory: GpuMemory | None = None
+    """See ``Backend.gpu_memory``."""
+
+    def run(self, outputs: Sequence[str], feeds: Feeds) -> list[Pixels]:
+        """Compute ``outputs`` of the arrays that the inputs are fed with, by name.
+
+        Raises:
+            ArtefactError: the library refuses.
+        """
+
+    def stream(self, outputs: Sequence[str], many: Iterable[Feeds]) -> Generator[list[Pixels], None, None]:
+        """Compute ``outputs`` for many feeds, in order; some feeds are taken ahead."""
+
+    def give_back(self) -> None:
+        """See ``Backend.give_back``."""
+
+    def close(self) -> None:
+        """Free the memory."""
+
+
+class GraphBackend(Backend):
+    """A backend over a runner, whose inputs are those that ``_feeds`` makes of a batch."""
+
+    def __init__(self, runner: GraphRunner, info: EngineInfo) -> None:
+        """Wrap ``runner``, which is closed together with this object; ``info`` describes its network."""
+        self._runner, self._info = runner, info
+
+    @property
+    def info(self) -> EngineInfo:
+        """Description of the network, from its file."""
+        return self._info
+
+    @property
+    def device(self) -> str:
+        """The device of the runner."""
+        return self._runner.device
+
+    @property
+    def gpu_memory(self) -> GpuMemory | None:
+        """See ``Backend.gpu_memory``."""
+        return self._runner.memory
+
+    @property
+    def workers(self) -> int:
+        """Tiles computed at a time."""
+        return self._runner.workers
+
+    def use_workers(self, count: int) -> None:
+        """See ``Backend.use_workers``."""
+        self._runner.workers = count
+
+    def run(self, batch: Pixels) -> Pixels:
+        """Upscale a batch; see ``Backend.run``."""
+        return self._runner.run([OUTPUT_NAME], self._feeds(batch))[0]
+
+    def stream(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
+        """Upscale many batches; see ``Backend.stream``."""
+        return self._only_output(OUTPUT_NAME, map(self._feeds, batches))
+
+    def _only_output(self, name: str, feeds: Iterable[Feeds]) -> Iterator[Pixels]:
+        results = self._runner.stream([name], feeds)
+        try:
+            yield from (result for (result,) in results)
+        finally:
+            results.close()
+
+    def _feeds(self, batch: Pixels) -> Feeds:
+        check_batch(batch, self._info)
+        return {INPUT_NAME: batch}
+
+    def give_back(self) -> None:
+        """See ``Backend.give_back``."""
+        self._runner.give_back()
+
+    def close(self) -> None:
+        """Free the network."""
+        self._runner.close()

@@ -1,0 +1,108 @@
+"""Keeps an upscaler within its memory: plans each image, and frees memory of earlier images where the next needs it."""
+
+from numpy.typing import DTypeLike
+
+from drc_deploy.errors import UsageError
+from drc_deploy.runtime.backends.contract import Backend
+from drc_deploy.runtime.backends.open import whole_number
+from drc_deploy.runtime.memory.heap import give_back_freed
+from drc_deploy.runtime.memory.host import MemoryBudget, free_budget, resident_bytes
+from drc_deploy.runtime.networks import Networks
+from drc_deploy.runtime.tiling.memory_plan import GAPS, Fitted, check_room, fit_plan, session_bytes
+from drc_deploy.runtime.tiling.tiles import plan_tiles
+
+
+class MemoryUse:
+    """Memory that the networks of an upscaler may take and hold.
+
+    Attributes:
+        limit: Bytes that the process may hold; None: no limit, or none that can be planned for.
+    """
+
+    def __init__(self, networks: Networks, budget: MemoryBudget | None) -> None:
+        """Keep ``networks`` within ``budget``; None: no limit."""
+        self._networks, self._budget = networks, budget
+        self._cores = networks.main.workers  # before anything lowers it
+        self.limit = budget.limit if budget and _is_planned(networks.main) else None
+        self._several: list[Backend] = []
+        """Networks that have computed several tiles at a time, in a second session."""
+        self._kept = 0
+        """Bytes that the largest tiles took since memory was last given back."""
+        self._kept_tiles: set[tuple[int, int]] = set()
+        """Sizes of all those tiles."""
+
+    def fit(
+        self,
+        backend: Backend,
+        shape: tuple[int, ...],
+        dtype: DTypeLike,
+        beside: int,
+        *,
+        tile: int | None,
+        overlap: int | None,
+    ) -> Fitted:
+        """Plan an image for ``backend``; see ``Upscaler.fit`` and ``fit_plan``."""
+        if self._budget is None or not _is_planned(backend):
+            plan = plan_tiles(shape[0], shape[1], backend.info, tile=tile, overlap=overlap)
+            return Fitted(plan, self._cores, None)
+        budget = MemoryBudget(self._budget.limit, self._budget.loaded + beside + self._more_sessions(backend))
+        return fit_plan(shape, dtype, backend.info, budget, self._cores, tile=tile, overlap=overlap)
+
+    def check_room(self, needed: int, what: str) -> None:
+        """Refuse ``what`` where it does not fit; see ``Upscaler.check_room``."""
+        if self._budget is not None and self.limit is not None:
+            check_room(needed + self._more_sessions(None), self._budget, what)
+
+    def prepare(self, backend: Backend, fitted: Fitted) -> None:
+        """Make room for an image that ``backend`` upscales as ``fitted`` says."""
+        backend.use_workers(fitted.workers)
+        if fitted.plan.tile_count >= fitted.workers > 1 and backend not in self._several:
+            self._several.append(backend)
+            self.give_back()  # loading the second session takes memory too
+        unused = max(self._kept - fitted.computing, 0)
+        # One after the other, equal tiles lie where those before lay; several at a time leave ever more gaps.
+        orderly = fitted.workers == 1 and self._kept_tiles <= {fitted.plan.tile}
+        gaps = 0 if orderly else int(GAPS * min(self._kept, fitted.computing))
+        if fitted.peak is not None and self._budget and fitted.peak + unused + gaps > self._budget.limit:
+            self.give_back()
+        self._kept = max(self._kept, fitted.computing)
+        self._kept_tiles.add(fitted.plan.tile)
+
+    def give_back(self) -> None:
+        """Free memory that was taken for earlier images and is kept for more like them."""
+        for backend in filter(None, (self._networks.main, self._networks.float32)):
+            backend.give_back()
+        self._kept = 0
+        self._kept_tiles.clear()
+
+    def _more_sessions(self, backend: Backend | None) -> int:
+        """Return the bytes of the sessions that were opened after the budget was made, for others than ``backend``."""
+        others = [other for other in self._several if other is not backend]
+        if self._networks.float32 is not None:
+            others.append(self._networks.float32)
+        return sum(session_bytes(each.info) for each in others)
+
+
+def _is_planned(backend: Backend) -> bool:
+    """Whether the memory of a network is known before it runs."""
+    info = backend.info
+    return info.cpu_bytes_per_pixel is not None and info.tile is None and "CPU" in backend.device
+
+
+def budget_for(backend: Backend, max_memory: int | None) -> MemoryBudget | None:
+    """Return what an upscaler may take: ``max_memory`` bytes, or a share of what is free.
+
+    Raises:
+        UsageError: ``max_memory`` is no number of bytes, or the memory that the network needs is not known.
+    """
+    max_memory = whole_number("max_memory", max_memory, least=1)
+    give_back_freed()  # or what loading has left would count as held
+    if max_memory is None:
+        return free_budget()
+    loaded = resident_bytes()
+    if not _is_planned(backend) or loaded is None:
+        raise UsageError(
+            "the memory that this engine takes is not known before it runs.",
+            "Leave out --max-memory and give a smaller --tile, or run an .onnx that this version exported, on a CPU.",
+        )
+    return MemoryBudget(max_memory, loaded)
