@@ -1,5 +1,6 @@
 """The package map is complete: a forgotten folder would be missing from the wheel."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -20,29 +21,67 @@ NEED_TORCH = (
 """What is imported only where a checkpoint is run."""
 
 
+NOT_COPIED = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", "tests", "docs", "*_out", "drc_runs")
+BUILD = "from setuptools import build_meta as b; import sys; print(getattr(b, sys.argv[1])(sys.argv[2]))"
+
+
+def build(kind: str, source: Path, folder: Path) -> Path:
+    """Build an sdist or a wheel of a checkout."""
+    made = subprocess.run(
+        [sys.executable, "-c", BUILD, f"build_{kind}", str(folder)], cwd=source, capture_output=True, check=True
+    )
+    return folder / made.stdout.split()[-1].decode()
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel, built from an sdist of this checkout."""
     folder = tmp_path_factory.mktemp("dist")
-    build = "from setuptools import build_meta as b; import sys; print(getattr(b, sys.argv[1])(sys.argv[2]))"
     copy = folder / "checkout"
-    shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(".git", ".venv", "tests", "docs", "*_out"))
-    for name, source in (("sdist", copy), ("wheel", folder / "sdist")):
-        made = subprocess.run(
-            [sys.executable, "-c", build, f"build_{name}", str(folder)], cwd=source, capture_output=True, check=True
-        ).stdout.split()[-1]
-        if name == "sdist":
-            with tarfile.open(folder / made.decode()) as archive:
-                archive.extractall(folder, filter="data")
-            (folder / made.decode().removesuffix(".tar.gz")).rename(folder / "sdist")
-    return folder / made.decode()
+    shutil.copytree(ROOT, copy, symlinks=True, ignore=NOT_COPIED)
+    sdist = build("sdist", copy, folder)
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    return build("wheel", folder / sdist.name.removesuffix(".tar.gz"), folder)
+
+
+@pytest.fixture(scope="session")
+def without_links(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout as git makes it where there are no symbolic links: each is a text file with the path."""
+    copy = tmp_path_factory.mktemp("windows") / "checkout"
+    shutil.copytree(ROOT, copy, symlinks=True, ignore=NOT_COPIED)
+    for room in ROOMS:
+        (copy / "drc_deploy" / room).unlink()
+        (copy / "drc_deploy" / room).write_text(f"../{room}")
+    return copy
+
+
+def modules_in(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        names = [Path(name) for name in archive.namelist() if name.endswith(".py")]
+    return {".".join(name.with_suffix("").parts).removesuffix(".__init__") for name in names}
+
+
+def test_a_checkout_without_links_runs(without_links: Path) -> None:
+    imports = "import drc_deploy.runtime.upscaler, drc_deploy.cli.main as m; print(m.__file__); m.main(['--help'])"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for words in (["-m", "drc_deploy", "--help"], ["-c", imports]):
+        run = subprocess.run(
+            [sys.executable, *words], cwd=without_links, env=environment, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, run.stderr
+        assert "Usage: drc-deploy" in run.stdout
+    assert run.stdout.startswith(str(without_links))
+
+
+def test_a_checkout_without_links_makes_the_same_wheel(without_links: Path, wheel: Path, tmp_path: Path) -> None:
+    assert modules_in(build("wheel", without_links, tmp_path)) == modules_in(wheel)
 
 
 def test_the_wheel_has_every_module_and_data_file(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {Path(name) for name in archive.namelist()}
-    listed = {".".join(name.with_suffix("").parts).removesuffix(".__init__") for name in names if name.suffix == ".py"}
-    assert listed == source_files().keys()
+    assert modules_in(wheel) == source_files().keys()
     for folder in ("weights", "samples", "recipes"):
         assert {name.name for name in names if name.parent == Path("drc_deploy", folder)} == {
             path.name for path in (ROOT / "drc_deploy" / folder).iterdir()

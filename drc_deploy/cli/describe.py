@@ -1,4 +1,4 @@
-"""What ``drc-deploy info`` does: tells what a file made by this program says about itself."""
+"""Facts about a file that this program made: what ``drc-deploy info`` shows."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,6 +15,9 @@ from drc_deploy.widths import read_widths_file
 
 Facts = dict[str, Any]
 """JSON-ready values under names for people."""
+
+_PLAN_STARTS = {b"ftrt": "TensorRT", b"vtrt": "TensorRT for RTX", b"ptrt": "TensorRT (7 or older)"}
+"""The first bytes of a plan -> the library that built it."""
 
 
 def describe_file(path: Path) -> Facts:
@@ -75,18 +78,26 @@ def _describe_onnx(path: Path) -> Facts:
 def _describe_plan(path: Path) -> Facts:
     """Return what the sidecar says and whether it belongs to this plan; the plan itself is never loaded."""
     sidecar = read_sidecar(path)
-    if path.stat().st_size == 0:
-        raise ArtefactError(f"{path} is empty.", "Export it again.")
+    matches = sidecar is not None and sidecar.plan_sha256 == sha256_of(path)
+    library = _builder_of(path)
+    if library is None and not matches:
+        fault = "does not begin as a TensorRT plan does" if path.stat().st_size else "is empty"
+        raise ArtefactError(f"{path} {fault}.", "Export it again.")
     if sidecar is None:
         return {
-            "kind": "TensorRT plan without a sidecar",
-            "note": "only the GPU and version it was built for can load it and tell more; export it again to have both",
+            "kind": f"{library} plan without a sidecar",
+            "note": "only the GPU and version it was built for can load it and show more; export it again to have both",
         }
     facts: Facts = dataclasses.asdict(sidecar)
     engine: Facts = facts.pop("engine")
-    matches = sidecar.plan_sha256 == sha256_of(path)
     state = "the sidecar belongs to this plan" if matches else "THE PLAN WAS CHANGED AFTER ITS SIDECAR WAS WRITTEN"
     return {"kind": "TensorRT plan", "sidecar": state, "sidecar_matches": matches} | engine | facts
+
+
+def _builder_of(path: Path) -> str | None:
+    """Return which library built a plan, by its first bytes; None where no library is known to begin a plan so."""
+    with path.open("rb") as stream:
+        return _PLAN_STARTS.get(stream.read(4))
 
 
 def _describe_report(path: Path) -> Facts:

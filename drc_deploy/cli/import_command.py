@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from drc_deploy.cli.options import emit, json_option, workdir_option
+from drc_deploy.cli.options import emit, json_option, scale_option, workdir_option
 from drc_deploy.cli.training_options import output_option
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 
@@ -12,7 +12,7 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
 @click.command()
 @click.argument("weights", type=click.Path(path_type=Path))
 @click.option("--model", required=True, help="Architecture: drn_s or drn_l.")
-@click.option("--scale", type=int, default=4, show_default=True)
+@scale_option
 @click.option("--duals", type=click.Path(path_type=Path), help="The authors' file of the dual networks.")
 @output_option(CHECKPOINT_SUFFIX)
 @workdir_option

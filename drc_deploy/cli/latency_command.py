@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from drc_deploy.cli.options import emit, json_option, size_option, workdir_option
+from drc_deploy.cli.options import emit, json_option, scale_option, size_option, workdir_option
 from drc_deploy.cli.training_options import output_option
 from drc_deploy.latency_table import LATENCY_SUFFIX
 
 
 @click.command()
 @click.argument("model")
-@click.option("--scale", type=int, default=4, show_default=True)
+@scale_option
 @size_option("180x320")
 @output_option(LATENCY_SUFFIX)
 @workdir_option

@@ -1,5 +1,6 @@
 """The ``drc-deploy`` group: finds commands lazily and turns errors into a sentence and an exit code."""
 
+import difflib
 import importlib
 import io
 import os
@@ -31,7 +32,7 @@ COMMANDS = {
     "latency": "Time a model's layers at several widths, for a search that is bounded by latency.",
     "ablate": "Compare DRC with the methods that the paper compares it with, on your network and data.",
     "import": "Convert the authors' .pt weights.",
-    "models": "List the models with their parameters and multiply-adds.",
+    "models": "List the models, and the networks that ship with weights.",
     "info": "Tell all about a checkpoint, widths file, ONNX, plan or report.",
     "throughput": "Measure how fast this machine trains, and what waits for what.",
     "doctor": "Tell what this machine can run, and what is missing.",
@@ -71,18 +72,22 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+# "\b" keeps click from filling the lines that follow.
+HELP = """Train, prune, export, run and measure super-resolution networks.
+
+\b
+drc-deploy upscale photo.jpg             upscale a photograph
+drc-deploy compress --model drn_xs       search, prune and fine-tune
+drc-deploy export --trt fp16             write ONNX and a TensorRT plan
+drc-deploy bench                         measure latency, memory and PSNR
+"""
+
+
+@click.group(cls=LazyGroup, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show a traceback with every error.")
 @click.version_option(__version__, prog_name="drc-deploy")
 def cli(debug: bool) -> None:
-    r"""Train, prune, export, run and measure super-resolution networks.
-
-    \b
-    drc-deploy compress --model drn_xs           search, prune and fine-tune
-    drc-deploy export --trt fp16                 ONNX and TensorRT plan of the newest checkpoint
-    drc-deploy upscale in.png --engine X         upscale an image or a folder
-    drc-deploy bench                             latency, memory and PSNR of what was made
-    """
+    """Hold the options of the program itself."""
     del debug  # read from the context by `main`
 
 
@@ -100,7 +105,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except Exception as error:  # the last door: a user never sees a bare traceback
         if signals.latest:  # an import or a library may make an error of its own of what stops the command
             _leave(signals.latest)
-        sys.exit(_tell(error, debug="--debug" in arguments))
+        sys.exit(_exit_code_of(error, debug="--debug" in arguments))
     sys.exit(0)
 
 
@@ -146,8 +151,10 @@ def _leave(number: signal.Signals) -> NoReturn:
     sys.exit(128 + number)
 
 
-def _tell(error: Exception, *, debug: bool) -> int:
-    """Say what went wrong and give the exit code."""
+def _exit_code_of(error: Exception, *, debug: bool) -> int:
+    """Print the error and return the exit code."""
+    if isinstance(error, click.NoSuchOption):
+        error.possibilities = _similar(error)
     if isinstance(error, click.ClickException):
         error.show()
         return error.exit_code
@@ -164,6 +171,12 @@ def _tell(error: Exception, *, debug: bool) -> int:
     else:
         _report_unexpected(error, debug=debug)
     return 1
+
+
+def _similar(error: click.NoSuchOption) -> list[str]:
+    """Return the options that are close to the unknown one; click counts the dashes, and so finds too many."""
+    close = difflib.get_close_matches(error.option_name.lstrip("-"), (name[2:] for name in error.possibilities or ()))
+    return [f"--{name}" for name in close]
 
 
 def _ignore_signals() -> None:

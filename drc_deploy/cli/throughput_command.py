@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from drc_deploy.cli.options import emit, json_option
+from drc_deploy.cli.options import emit, json_option, scale_option
 from drc_deploy.cli.training_options import FOLDER
 from drc_deploy.train.loop.choices import TrainingPrecision
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--model", required=True, help="Architecture: drn_xs, drn_s or drn_l.")
-@click.option("--scale", type=int, default=4, show_default=True)
+@scale_option
 @click.option(
     "--data",
     required=True,
@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 )
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Patches per step.")
 @click.option("--patch", type=click.IntRange(1), default=24, show_default=True, help="Side of a patch in LR pixels.")
-@click.option("--precision", type=click.Choice(get_args(TrainingPrecision)), default="fp32", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(TrainingPrecision)),
+    default="fp32",
+    show_default=True,
+    help="Precision of the convolutions.",
+)
 @click.option("--seconds", type=click.IntRange(1, 3600), default=60, show_default=True, help="Time to measure for.")
 @json_option
 def command(

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from drc_deploy.cli.config import config_option, config_text
-from drc_deploy.cli.options import json_option, workdir_option
+from drc_deploy.cli.options import json_option, scale_option, workdir_option
 from drc_deploy.cli.training_options import (
     Loop,
     Sampling,
@@ -22,7 +22,7 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
 @click.command()
 @config_option
 @click.option("--model", required=True, help="Architecture: drn_xs, drn_s or drn_l.")
-@click.option("--scale", type=int, default=4, show_default=True)
+@scale_option
 @click.option(
     "--init",
     "initial",

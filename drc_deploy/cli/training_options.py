@@ -143,17 +143,23 @@ SAMPLING_OPTIONS = (
     ),
     click.option("--batch", type=int, default=16, show_default=True, help="Patches per step, over all processes."),
     click.option("--patch", type=int, default=24, show_default=True, help="Side of a patch in LR pixels (paper: 48)."),
-    click.option("--seed", type=int, default=1, show_default=True),
+    click.option("--seed", type=int, default=1, show_default=True, help="Of all random choices."),
     click.option("--restart", is_flag=True, help="Begin anew instead of going on with unfinished work."),
 )
 
 CHOICE_OPTIONS = (
     click.option("--steps", type=int, default=1000, show_default=True, help="Updates (the paper's recipe: 1000000)."),
-    click.option("--learning-rate", type=float, default=1e-4, show_default=True),
+    click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Where the schedule starts."),
     click.option(
         "--final-learning-rate", type=float, default=1e-7, show_default=True, help="Where the cosine schedule ends."
     ),
-    click.option("--schedule", type=click.Choice(get_args(Schedule)), default="cosine", show_default=True),
+    click.option(
+        "--schedule",
+        type=click.Choice(get_args(Schedule)),
+        default="cosine",
+        show_default=True,
+        help="How the learning rate falls.",
+    ),
     click.option("--warm-up", type=int, help="Steps of linear warm-up.  [default: a tenth of the steps, at most 100]"),
     click.option(
         "--dual",

@@ -1,6 +1,8 @@
 """``drc-deploy upscale``."""
 
 import dataclasses
+import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,11 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Upscale images and videos with an engine.")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("--engine", help="A .plan, .onnx or checkpoint, or a name.  [default: the newest in --workdir]")
+@click.option(
+    "--engine",
+    help="A .plan, .onnx or checkpoint, or a name.  [default: the newest plan or ONNX in --workdir, else a shipped "
+    "network]",
+)
 @click.option("-o", "--output", help="File, folder, or - for a PNG on standard output.  [default: INPUT_x4.png]")
 @click.option("--overwrite", is_flag=True, help="Write over files that exist.")
 @click.option("--skip-existing", is_flag=True, help="Skip images whose result is there and not older.")
@@ -65,10 +71,11 @@ def command(
     A video (MP4, MOV, MKV, WebM or AVI, one at a time) keeps its sound, subtitles and time stamps; the same command
     goes on with one that was stopped.
     """
+    from drc_deploy.cli.engine_choice import choose_engine
     from drc_deploy.files import sha256_of
     from drc_deploy.images.reading import limit_pixels
     from drc_deploy.locate import find_engine
-    from drc_deploy.runtime.jobs.plan import newest_engine, plan_jobs
+    from drc_deploy.runtime.jobs.plan import plan_jobs
     from drc_deploy.runtime.jobs.run import RunOptions, run_jobs
     from drc_deploy.runtime.jobs.streams import STREAM, check_streams
     from drc_deploy.runtime.loaded_file import LoadedFile
@@ -78,14 +85,12 @@ def command(
     to_stdout = output == STREAM
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other.", "Give one of them.")
-    if to_stdout and as_json:
-        raise UsageError("--json and the image would both go to standard output.", "Give -o a file.")
+    _check_files(inputs, output, as_json=as_json)
     check_streams(reads=STREAM in inputs, writes=to_stdout)
     if max_pixels is not None:
         limit_pixels(max_pixels)
-    path = find_engine(engine, workdir) if engine else newest_engine(workdir)
-    if not engine:
-        click.echo(f"Using the newest engine: {path}", err=True)
+    path, why = (find_engine(engine, workdir), "") if engine else choose_engine(workdir)
+    click.echo(why, err=True, nl=bool(why))
     how: dict[str, Any] = {"tile": tile, "overlap": overlap, "exact": exact, "precision": precision}
     file = LoadedFile(path)
     with Upscaler.open(path, **how, threads=threads, max_memory=max_memory) as upscaler:
@@ -117,6 +122,25 @@ def command(
     elif as_json or lines:
         options.emit(result, as_json=as_json, text="\n".join(lines))
     _report_failures(outcome.failed, len(jobs))
+
+
+def _check_files(inputs: tuple[str, ...], output: str | None, *, as_json: bool) -> None:
+    """Refuse names that cannot be meant, before anything is computed.
+
+    Raises:
+        UsageError: two results would go to standard output; or of two inputs only the first exists, as in
+            ``in.png out.png``, where other programs take the second as the output.
+    """
+    if output == "-" and as_json:
+        raise UsageError("--json and the image would both go to standard output.", "Give -o a file.")
+    if output is not None or len(inputs) != 2 or not os.path.isfile(inputs[0]) or os.path.lexists(inputs[1]):
+        return
+    if inputs[1] != "-" and not set(inputs[1]) & set("*?["):
+        source, target = map(shlex.quote, inputs)
+        raise UsageError(
+            f"{inputs[1]} does not exist, and every argument of upscale is an input.",
+            f"Name the output with -o: drc-deploy upscale {source} -o {target}",
+        )
 
 
 def _report_failures(failed: "list[Failed]", count: int) -> None:

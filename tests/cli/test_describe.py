@@ -20,7 +20,7 @@ from tests.runtime.fake_backend import fake_info
 def write_plan(folder: Path) -> Path:
     """Write a plan with a sidecar that belongs to it."""
     plan = folder / "a.plan"
-    plan.write_bytes(b"plan")
+    plan.write_bytes(b"plan of a later version")
     sidecar = PlanSidecar(
         engine=fake_info(),
         builder="tensorrt_rtx",
@@ -61,21 +61,45 @@ def test_a_plan_tells_its_sidecar_and_whether_it_was_changed(tmp_path: Path) -> 
     plan = write_plan(tmp_path)
     facts = describe_file(plan)
     assert (facts["sidecar_matches"], facts["builder"], facts["model"]) == (True, "tensorrt_rtx", "fake")
-    plan.write_bytes(b"another plan")
+    plan.write_bytes(b"vtrt of another build")
     assert describe_file(plan)["sidecar_matches"] is False
 
 
-def test_a_plan_without_a_sidecar_says_what_can_be_told(tmp_path: Path) -> None:
-    (tmp_path / "a.plan").write_bytes(b"plan")
+@pytest.mark.parametrize(
+    ("start", "library"), [(b"ftrt", "TensorRT"), (b"vtrt", "TensorRT for RTX"), (b"ptrt", "TensorRT (7 or older)")]
+)
+def test_a_plan_without_a_sidecar_shows_what_can_be_known(tmp_path: Path, start: bytes, library: str) -> None:
+    (tmp_path / "a.plan").write_bytes(start + bytes(20))
     facts = describe_file(tmp_path / "a.plan")
-    assert facts["size_bytes"] == 4
-    assert "without a sidecar" in facts["kind"]
+    assert facts["size_bytes"] == 24
+    assert facts["kind"] == f"{library} plan without a sidecar"
 
 
-def test_an_empty_plan_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.plan").write_bytes(b"")
-    with pytest.raises(ArtefactError, match=r"a\.plan is empty"):
-        describe_file(tmp_path / "a.plan")
+def test_a_plan_that_tensorrt_for_rtx_builds_is_known_as_one(tmp_path: Path) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+    network = builder.create_network(0)
+    layer = network.add_activation(network.add_input("x", trt.float32, (1, 1, 4, 4)), trt.ActivationType.RELU)
+    network.mark_output(layer.get_output(0))
+    plan = builder.build_serialized_network(network, builder.create_builder_config())
+    (tmp_path / "a.plan").write_bytes(plan)
+    assert describe_file(tmp_path / "a.plan")["kind"] == "TensorRT for RTX plan without a sidecar"
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [(b"", "is empty"), (b"\x93random bytes", "does not begin as a TensorRT plan does"), (b"vt", "does not begin")],
+)
+@pytest.mark.parametrize("with_sidecar", [False, True])
+def test_a_file_that_cannot_be_a_plan_is_refused(
+    tmp_path: Path, content: bytes, fault: str, with_sidecar: bool
+) -> None:
+    plan = write_plan(tmp_path)
+    if not with_sidecar:
+        sidecar_path(plan).unlink()
+    plan.write_bytes(content)
+    with pytest.raises(ArtefactError, match=rf"a\.plan {fault}"):
+        describe_file(plan)
 
 
 def test_a_report_tells_its_result(tmp_path: Path) -> None:

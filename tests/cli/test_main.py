@@ -2,11 +2,62 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from drc_deploy.cli.main import COMMANDS, cli, main
+
+
+def commands(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield every command below a group, and the words that call it."""
+    yield words, group
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, (*words, name))
+        else:
+            yield (*words, name), command
+
+
+@pytest.mark.parametrize(("words", "command"), list(commands(cli)))
+def test_help_is_complete_and_fits_a_terminal_of_80_columns(words: tuple[str, ...], command: click.Command) -> None:
+    context = click.Context(command, info_name=" ".join(("drc-deploy", *words)), terminal_width=80)
+    text = command.get_help(context)
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    assert "\\b" not in text
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    assert [option.name for option in options if not option.help] == []
+    explained = text.partition("\n\n")[2]
+    for argument in set(command.params) - set(options):
+        assert argument.make_metavar(context).strip("[].") in explained
+
+
+def test_the_examples_of_the_program_stand_on_lines_of_their_own() -> None:
+    lines = CliRunner().invoke(cli, ["--help"], terminal_width=80).output.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("  drc-deploy ")] == [
+        "upscale",
+        "compress",
+        "export",
+        "bench",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "suggested"), [("--tta", None), ("--batch", None), ("--outptu", "--output"), ("--tiles", "--tile")]
+)
+def test_only_options_that_are_close_to_an_unknown_one_are_suggested(
+    typed: str, suggested: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["upscale", "x.png", typed])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == f"Error: No such option '{typed}'." + (f" Did you mean '{suggested}'?" if suggested else "")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,6 +1,7 @@
 import json
 import os
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,12 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 from PIL import Image
 
+from drc_deploy.cli.engine_choice import choose_engine
 from drc_deploy.cli.options import ByteSize
 from drc_deploy.cli.upscale_command import command
-from drc_deploy.errors import ArtefactError, DrcDeployError, InputError, UsageError
+from drc_deploy.errors import ArtefactError, DrcDeployError, InputError, MissingDependencyError, UsageError
 from drc_deploy.images.reading import read_image
+from drc_deploy.locate import SHIPPED
 from drc_deploy.runtime.jobs.plan import newest_engine
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.networks import nearest, write_nearest
@@ -181,10 +184,49 @@ def test_without_an_engine_the_newest_is_taken_and_named(engine: Path, photo: Pa
     assert photo.with_name("in_x2.png").exists()
 
 
-def test_without_any_engine_the_error_says_what_to_give(photo: Path, tmp_path: Path) -> None:
+def test_without_any_engine_the_shipped_network_for_a_cpu_is_taken_and_named(photo: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
     result = upscale(photo, "--workdir", tmp_path / "nothing")
+    assert result.exit_code == 0
+    assert "Using drn_xs, the shipped network for a CPU. Choose another with --engine" in result.stderr
+    named = upscale(photo, "--engine", "drn_xs", "-o", tmp_path / "named.png")
+    assert named.exit_code == 0
+    assert np.array_equal(read_image(tmp_path / "in_x4.png").pixels, read_image(tmp_path / "named.png").pixels)
+
+
+def test_without_any_engine_a_gpu_gets_the_better_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = pytest.importorskip("torch").cuda
+    monkeypatch.setattr(cuda, "is_available", lambda: True)
+    monkeypatch.setattr(cuda, "get_device_name", lambda: "NVIDIA H100")
+    path, why = choose_engine(tmp_path)
+    assert path == SHIPPED / "drn_s.safetensors"
+    assert why.startswith("Using drn_s, the shipped network for NVIDIA H100. ")
+
+
+def test_without_any_engine_and_torch_the_error_says_what_to_install(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = upscale(photo, "--workdir", tmp_path)
+    assert isinstance(result.exception, MissingDependencyError)
+    assert "pip install" in result.exception.hint
+    assert "--engine" in result.exception.hint
+
+
+def test_a_work_folder_of_checkpoints_is_not_passed_over(photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.safetensors").touch()
+    result = upscale(photo, "--workdir", tmp_path)
     assert isinstance(result.exception, ArtefactError)
     assert "--engine" in result.exception.hint
+
+
+@pytest.mark.parametrize("name", ["out.png", "new folder"])
+def test_a_second_name_that_does_not_exist_is_meant_as_the_output(engine: Path, photo: Path, name: str) -> None:
+    target = photo.with_name(name)
+    result = upscale(photo, target, "--engine", engine)
+    assert isinstance(result.exception, UsageError)
+    assert result.exception.hint == f"Name the output with -o: drc-deploy upscale {photo} -o {shlex.quote(str(target))}"
+    assert not photo.with_name("in_x4.png").exists()
 
 
 def test_every_pixel_of_an_image_in_many_tiles_is_right(engine: Path, tmp_path: Path) -> None:
