@@ -88,6 +88,22 @@ def test_the_wheel_has_every_module_and_data_file(wheel: Path) -> None:
         }
 
 
+def data_files(room: str) -> set[str]:
+    """Return the files of a room that are no Python, by their names in the wheel."""
+    files = (path for path in (ROOT / room).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {f"drc_deploy/{path.relative_to(ROOT).as_posix()}" for path in files if path.suffix != ".py"}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_wheel_has_every_data_file_of_the_rooms(wheel: Path, room: str) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        assert data_files(room) - set(archive.namelist()) == set()
+
+
+def test_a_page_needs_its_templates() -> None:
+    assert "drc_deploy/bench/show/templates/base.html" in data_files("bench")
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_rooms_are_links_to_the_top_level(room: str) -> None:
     assert (ROOT / "drc_deploy" / room).resolve() == ROOT / room
@@ -116,6 +132,7 @@ HEAVY = (
     "tensorboard",
     "av",
     "pynvml",
+    "jinja2",
 )
 
 

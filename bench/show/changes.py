@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from drc_deploy.bench.comparison.compare import Change, EngineChange, ReportComparison
 from drc_deploy.bench.comparison.thresholds import Crossing
-from drc_deploy.bench.show.console import MIB, decibels
+from drc_deploy.bench.show.figures import MIB, MISSING, decibels
 from drc_deploy.bench.show.markdown import code, prose, table
 
 METHOD = (
@@ -54,7 +54,7 @@ def _change(change: Change, text: Callable[[float], str]) -> str:
     """Return a figure before and after, or nothing where no report has it."""
     if change.before is None and change.after is None:
         return ""
-    return " -> ".join("n/a" if value is None else text(value) for value in (change.before, change.after))
+    return " -> ".join(MISSING if value is None else text(value) for value in (change.before, change.after))
 
 
 def _psnr(psnr_db: Change) -> str:

@@ -1,164 +1,154 @@
-"""Two charts of the report as SVG text: latency against quality, and every timed run."""
+"""The charts of the report as SVG text: latency against PSNR, single runs, their distribution, sensors over time."""
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
+from statistics import fmean
 
-from drc_deploy.bench.show.axes import Axis, fit_axis
+from drc_deploy.bench.machine.telemetry.trace import Window
+from drc_deploy.bench.show.drawing import (
+    FOOT_PX,
+    NARROW_BELOW_PX,
+    Axis,
+    fit_axis,
+    horizontal_axis,
+    line,
+    shape,
+    svg,
+    text,
+    vertical_axis,
+)
 
-LARGEST_RADIUS = 24.0
-SMALLEST_RADIUS = 5.0
-BADGE_RADIUS = 9.0
-BAND_HEIGHT = 42.0
-BAND_PITCH = 74.0
-NARROW_BELOW_PX = 600
-"""A chart less wide than this is the one for phones; the style sheet shows one of the two."""
+COLOURS = 8
+"""Colours of engines in the style sheet."""
+WIDE_PX, NARROW_PX = 1020, 340
+"""Widths of each chart: for desktops, and for phones."""
+LARGEST_RADIUS, SMALLEST_RADIUS, BADGE_RADIUS = 24.0, 5.0, 9.0
+BAND_HEIGHT, BAND_PITCH = 42.0, 74.0
+CURVE_HEIGHT, CURVE_PITCH = 62.0, 104.0
+PANEL_PX, GAP_PX, LEFT_PX = 120, 34, 46
 NAME_CHARACTER_PX = 8.4
 """Width of a character in the names of engines, generously."""
-MAX_DOTS = 600
-"""Runs drawn for one engine, evenly thinned where there are more."""
+MAX_DOTS, MAX_STEPS, MAX_POINTS = 600, 300, 400
+"""Runs drawn for one engine, steps of its distribution, and points of a sensor; longer series are thinned."""
+LARGEST_RATIO = 2.0
+"""Where the axis of the distributions ends, at the latest; slower runs are counted in words."""
+MARK_WIDTH_PX = 11
+"""Rounds drawn less wide than this have no number."""
+
+Place = tuple[float, float]
+Reading = tuple[float, float | None]
+"""Seconds since the start of the trace, and a value; None is a gap."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
     """One engine in the scatter plot."""
 
-    mark: str
-    label: str
-    colour: int
+    index: int
+    """Its place by latency, which gives its number and colour."""
+    name: str
     latency_ms: float
     psnr_db: float
     memory_bytes: int | None
     on_front: bool
     """Whether no other engine is both as fast and as good."""
 
+    @property
+    def description(self) -> str:
+        """Name and figures in words."""
+        return f"{self.name}: {self.latency_ms:.1f} ms, {self.psnr_db:.2f} dB"
+
+    @property
+    def kind(self) -> str:
+        """Class of its shapes in the style sheet."""
+        return colour(self.index) if self.on_front else f"{colour(self.index)} dominated"
+
 
 @dataclass(frozen=True, slots=True)
 class Band:
     """One engine's runs in the order in which they were made."""
 
-    mark: str
-    label: str
-    colour: int
+    index: int
+    name: str
     samples_ms: Sequence[float]
     median_ms: float
     p90_ms: float | None
     outliers: Collection[int]
-    """Which of the samples bear a ring."""
+    """Which of the samples are marked with a ring."""
 
 
-def scatter(points: Sequence[Point], bicubic_db: float | None, width: int, height: int) -> str:
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One sensor."""
+
+    name: str
+    points: Sequence[Reading]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The sensors of one kind, over one axis."""
+
+    title: str
+    lines: Sequence[Line]
+
+
+@dataclass(frozen=True, slots=True)
+class Shade:
+    """The rounds of one engine."""
+
+    index: int
+    windows: Sequence[Window]
+
+
+def colour(index: int) -> str:
+    """Return the class of an engine's colour in the style sheet."""
+    return f"e{index % COLOURS}"
+
+
+def for_all_widths(draw: Callable[[int], str]) -> str:
+    """Draw a chart for desktops and for phones; the style sheet shows one of the two."""
+    return draw(WIDE_PX) + draw(NARROW_PX)
+
+
+def scatter(points: Sequence[Point], bicubic_db: float | None, width: int) -> str:
     """Draw latency (x) against PSNR (y); the area of a disc is the memory, a line is bicubic upscaling."""
+    height = 330 if width < NARROW_BELOW_PX else 440
     levels = [point.psnr_db for point in points] + ([bicubic_db] if bicubic_db is not None else [])
     x = fit_axis([point.latency_ms for point in points], 52, width - 24, may_be_log=True)
-    y = fit_axis(levels, height - 46, 18)
-    parts = [
-        *_grid(x, y),
-        *_axis_titles(width, height, "latency of one image, ms &#8592; faster", "PSNR-Y, dB &#8594; better"),
-    ]
+    y = fit_axis(levels, height - FOOT_PX, 18)
+    parts = [*horizontal_axis(x, y.stop, y.start, "latency of one image, ms ← faster"), *vertical_axis(y, x)]
+    turned = f"translate(13 {y.start / 2:.0f}) rotate(-90)"
+    parts.append(shape("text", "title", "PSNR-Y, dB → better", transform=turned, text_anchor="middle"))
     if bicubic_db is not None:
-        parts += _level_line(x, y.position(bicubic_db), f"bicubic {bicubic_db:.2f} dB")
+        at = y.position(bicubic_db)
+        parts.append(line("level", (x.start, at), (x.stop, at)))
+        parts.append(text("hint", x.stop, at - 6, f"bicubic {bicubic_db:.2f} dB", "end"))
     parts.append(_front(points, x, y))
     largest = max((point.memory_bytes or 0 for point in points), default=0)
-    discs = [(x.position(p.latency_ms), y.position(p.psnr_db), _radius(p.memory_bytes, largest)) for p in points]
-    by_size = sorted(zip(points, discs, strict=True), key=lambda item: -item[1][2])
-    parts += [_disc(point, disc) for point, disc in by_size]
-    badges: list[tuple[float, float]] = []
-    for point, disc in zip(points, discs, strict=True):
-        badges.append(_free_spot(disc, badges, (width, height)))
-        parts.append(_badge(point, badges[-1], disc))
-    told = [f"{p.label}: {p.latency_ms:.1f} ms, {p.psnr_db:.2f} dB" for p in points]
-    return svg(width, height, f"Latency against PSNR. {'; '.join(told)}", parts)
+    discs = [
+        (point, (x.position(point.latency_ms), y.position(point.psnr_db)), _radius(point.memory_bytes, largest))
+        for point in points
+    ]
+    parts += [_disc(*disc) for disc in sorted(discs, key=lambda disc: -disc[2])]
+    badges: list[Place] = []
+    for point, at_disc, radius in discs:
+        badges.append(_free_spot(at_disc, radius, badges, (width, height)))
+        parts.append(_badge(point, badges[-1], at_disc))
+    return svg(width, height, f"Latency against PSNR. {'; '.join(point.description for point in points)}", parts)
 
 
 def _front(points: Sequence[Point], x: Axis, y: Axis) -> str:
-    """Draw the Pareto front as a staircase: what lies right of it or below it is dominated."""
+    """Draw the Pareto front as a staircase: engines right of it or below it are dominated."""
     best = sorted((point for point in points if point.on_front), key=lambda point: point.latency_ms)
     places = [(x.position(point.latency_ms), y.position(point.psnr_db)) for point in best]
     if not places:
         return ""
     steps = "".join(f"H{at:.1f}V{level:.1f}" for at, level in places[1:])
-    path = f"M{places[0][0]:.1f} {y.start:.1f}V{places[0][1]:.1f}{steps}H{x.stop:.1f}"
-    return f'<path class="front" d="{path}"/>'
-
-
-def run_bands(bands: Sequence[Band], width: int) -> str:
-    """Draw each run as a dot: latency from left to right, the order of the runs from top to bottom."""
-    height = int(BAND_PITCH * len(bands) + 44)
-    x = fit_axis([sample for band in bands for sample in band.samples_ms], 8, width - 8, may_be_log=True)
-    parts = []
-    for tick in x.ticks():
-        at = x.position(tick)
-        parts.append(f'<line class="grid" x1="{at:.1f}" y1="0" x2="{at:.1f}" y2="{height - 40}"/>')
-        parts.append(f'<text class="tick" x="{at:.1f}" y="{height - 24}" text-anchor="middle">{tick:g}</text>')
-    parts.append(f'<text class="title" x="{width / 2}" y="{height - 5}" text-anchor="middle">milliseconds</text>')
-    for index, band in enumerate(bands):
-        parts += _band(band, x, BAND_PITCH * index, width)
-    told = [f"{band.label}: {len(band.samples_ms)} runs, median {band.median_ms:.1f} ms" for band in bands]
-    return svg(width, height, f"Every timed run. {'; '.join(told)}", parts)
-
-
-def _band(band: Band, x: Axis, top: float, width: int) -> list[str]:
-    base = top + BAND_PITCH - BAND_HEIGHT - 4
-    count = len(band.samples_ms)
-    shown = sorted({*range(0, count, math.ceil(count / MAX_DOTS)), *band.outliers})
-
-    def dots(indices: Iterable[int]) -> str:
-        places = ((x.position(band.samples_ms[index]), base + (index + 0.5) * BAND_HEIGHT / count) for index in indices)
-        return "".join(f"M{across:.1f} {down:.1f}h0" for across, down in places)
-
-    parts = [
-        f'<rect class="band" x="0" y="{base:.1f}" width="{width}" height="{BAND_HEIGHT}"/>',
-        f'<text class="name" x="8" y="{base - 7:.1f}">{heading(band, width - 100)}</text>',
-        f'<text class="name value" x="{width - 8}" y="{base - 7:.1f}" text-anchor="end">{band.median_ms:.1f} ms</text>',
-        f'<path class="rings" d="{dots(band.outliers)}"/>',
-        f'<path class="dots e{band.colour}" d="{dots(shown)}"/>',
-        _tick("median", x.position(band.median_ms), base),
-    ]
-    if band.p90_ms is not None:
-        parts.append(_tick("p90", x.position(band.p90_ms), base))
-    return parts
-
-
-def heading(band: Band, width_px: float) -> str:
-    """Return number and name of an engine as text of at most ``width_px``, the middle left out where it is too long."""
-    name, longest = band.label, int(width_px / NAME_CHARACTER_PX) - len(band.mark) - 2
-    if len(name) > longest:
-        name = f"{name[: longest // 2]}…{name[-(longest - longest // 2 - 1) :]}"
-    return escape(f"{band.mark}  {name}")
-
-
-def _tick(kind: str, at: float, base: float) -> str:
-    return f'<line class="{kind}" x1="{at:.1f}" y1="{base:.1f}" x2="{at:.1f}" y2="{base + BAND_HEIGHT:.1f}"/>'
-
-
-def _grid(x: Axis, y: Axis) -> list[str]:
-    parts = []
-    for tick in x.ticks():
-        at = x.position(tick)
-        parts.append(f'<line class="grid" x1="{at:.1f}" y1="{y.stop}" x2="{at:.1f}" y2="{y.start}"/>')
-        parts.append(f'<text class="tick" x="{at:.1f}" y="{y.start + 17}" text-anchor="middle">{tick:g}</text>')
-    for tick in y.ticks():
-        at = y.position(tick)
-        parts.append(f'<line class="grid" x1="{x.start}" y1="{at:.1f}" x2="{x.stop}" y2="{at:.1f}"/>')
-        parts.append(f'<text class="tick" x="{x.start - 7}" y="{at + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    return parts
-
-
-def _axis_titles(width: int, height: int, x_title: str, y_title: str) -> list[str]:
-    middle = (height - 46) / 2
-    return [
-        f'<text class="title" x="{width / 2}" y="{height - 8}" text-anchor="middle">{x_title}</text>',
-        f'<text class="title" transform="translate(13 {middle}) rotate(-90)" text-anchor="middle">{y_title}</text>',
-    ]
-
-
-def _level_line(x: Axis, at: float, label: str) -> list[str]:
-    return [
-        f'<line class="level" x1="{x.start}" y1="{at:.1f}" x2="{x.stop}" y2="{at:.1f}"/>',
-        f'<text class="hint" x="{x.stop}" y="{at - 6:.1f}" text-anchor="end">{label}</text>',
-    ]
+    return shape("path", "front", d=f"M{places[0][0]:.1f} {y.start:.1f}V{places[0][1]:.1f}{steps}H{x.stop:.1f}")
 
 
 def _radius(memory_bytes: int | None, largest: int) -> float:
@@ -167,23 +157,21 @@ def _radius(memory_bytes: int | None, largest: int) -> float:
     return max(LARGEST_RADIUS * math.sqrt(memory_bytes / largest), SMALLEST_RADIUS)
 
 
-def _disc(point: Point, disc: tuple[float, float, float]) -> str:
-    x, y, radius = disc
-    title = escape(f"{point.label}: {point.latency_ms:.1f} ms, {point.psnr_db:.2f} dB")
-    return (
-        f'<g class="{_class(point)}"><title>{title}</title>'
-        f'<circle class="disc" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>'
-        f'<circle class="core" cx="{x:.1f}" cy="{y:.1f}" r="2.5"/></g>'
-    )
+def _disc(point: Point, place: Place, radius: float) -> str:
+    circles = (shape("circle", kind, cx=place[0], cy=place[1], r=r) for kind, r in (("disc", radius), ("core", 2.5)))
+    return f'<g class="{point.kind}"><title>{escape(point.description)}</title>{"".join(circles)}</g>'
 
 
-def _free_spot(
-    disc: tuple[float, float, float], taken: list[tuple[float, float]], size: tuple[int, int]
-) -> tuple[float, float]:
-    """Find a place for a badge beside its disc that no other badge covers."""
-    x, y, radius = disc
+def _badge(point: Point, spot: Place, disc: Place) -> str:
+    x, y = spot
+    circle, mark = shape("circle", "badge", cx=x, cy=y, r=BADGE_RADIUS), str(point.index + 1)
+    return f'<g class="{point.kind}">{line("leader", disc, spot)}{circle}{text("mark", x, y + 4, mark, "middle")}</g>'
+
+
+def _free_spot(disc: Place, radius: float, taken: Sequence[Place], size: tuple[int, int]) -> Place:
+    """Return a place for a badge next to its disc that no other badge covers."""
     spots = [
-        (x + math.cos(angle) * distance, y + math.sin(angle) * distance)
+        (disc[0] + math.cos(angle) * distance, disc[1] + math.sin(angle) * distance)
         for distance in (radius + 14, radius + 34, radius + 54)
         for angle in (math.radians(degrees) for degrees in (-60, -120, 60, 120, 0, 180, -90, 90))
     ]
@@ -192,25 +180,149 @@ def _free_spot(
     return (free or inside or spots)[0]
 
 
-def _class(point: Point) -> str:
-    return f"e{point.colour}" if point.on_front else f"e{point.colour} dominated"
+def run_bands(bands: Sequence[Band], width: int) -> str:
+    """Draw each run as a dot: latency from left to right, the order of the runs from top to bottom."""
+    bottom = BAND_PITCH * len(bands)
+    x = fit_axis([sample for band in bands for sample in band.samples_ms], 8, width - 8, may_be_log=True)
+    parts = list(horizontal_axis(x, 0, bottom, "milliseconds"))
+    for index, band in enumerate(bands):
+        parts += _band(band, x, BAND_PITCH * (index + 1) - BAND_HEIGHT - 4, width)
+    described = [f"{band.name}: {len(band.samples_ms)} runs, median {band.median_ms:.1f} ms" for band in bands]
+    return svg(width, int(bottom) + FOOT_PX, f"Every timed run. {'; '.join(described)}", parts)
 
 
-def _badge(point: Point, spot: tuple[float, float], disc: tuple[float, float, float]) -> str:
-    x, y = spot
-    return (
-        f'<g class="{_class(point)}">'
-        f'<line class="leader" x1="{disc[0]:.1f}" y1="{disc[1]:.1f}" x2="{x:.1f}" y2="{y:.1f}"/>'
-        f'<circle class="badge" cx="{x:.1f}" cy="{y:.1f}" r="{BADGE_RADIUS}"/>'
-        f'<text class="mark" x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle">{point.mark}</text></g>'
-    )
+def _band(band: Band, x: Axis, top: float, width: int) -> Iterator[str]:
+    count = len(band.samples_ms)
+    shown = sorted({*range(0, count, math.ceil(count / MAX_DOTS)), *band.outliers})
+
+    def dots(indices: Iterable[int]) -> str:
+        places = ((x.position(band.samples_ms[index]), top + (index + 0.5) * BAND_HEIGHT / count) for index in indices)
+        return "".join(f"M{across:.1f} {down:.1f}h0" for across, down in places)
+
+    yield shape("rect", "band", x=0, y=top, width=width, height=BAND_HEIGHT)
+    yield text("name", 8, top - 7, _heading(band, width - 100))
+    yield text("name value", width - 8, top - 7, f"{band.median_ms:.1f} ms", "end")
+    yield shape("path", "rings", d=dots(band.outliers))
+    yield shape("path", f"dots {colour(band.index)}", d=dots(shown))
+    for kind, value in (("median", band.median_ms), ("p90", band.p90_ms)):
+        if value is not None:
+            yield line(kind, (x.position(value), top), (x.position(value), top + BAND_HEIGHT))
 
 
-def svg(width: int, height: int, description: str, parts: Sequence[str]) -> str:
-    """Return a drawing; ``description`` says the same in words, to those who do not see it."""
-    kind = "narrow" if width < NARROW_BELOW_PX else "wide"
-    return (
-        f'<svg class="{kind}" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="{escape(description)}">'
-        f"{''.join(parts)}</svg>"
-    )
+def _heading(band: Band, width_px: float) -> str:
+    """Return number and name of an engine in at most ``width_px``; a long name is shortened in the middle."""
+    mark, name = str(band.index + 1), band.name
+    longest = int(width_px / NAME_CHARACTER_PX) - len(mark) - 2
+    if len(name) > longest:
+        name = f"{name[: longest // 2]}…{name[-(longest - longest // 2 - 1) :]}"
+    return f"{mark}  {name}"
+
+
+def distributions(bands: Sequence[Band], width: int) -> str:
+    """Draw the empirical distribution of each engine's latency, as multiples of its own median."""
+    ratios = [sorted(sample / band.median_ms for sample in band.samples_ms) for band in bands]
+    x = fit_axis([min(value, LARGEST_RATIO) for values in ratios for value in values], LEFT_PX, width - 8)
+    bottom = CURVE_PITCH * len(bands)
+    parts = list(horizontal_axis(x, 0, bottom, "times the median", "x"))
+    for index, (band, values) in enumerate(zip(bands, ratios, strict=True)):
+        base = CURVE_PITCH * (index + 1) - 4
+        parts += _distribution(band, values, x, Axis(0.0, 1.0, base, base - CURVE_HEIGHT))
+    described = (f"{band.name}: {one[0]:.2f} to {one[-1]:.2f}" for band, one in zip(bands, ratios, strict=True))
+    words = f"Distribution of the latencies, in times the median. {'; '.join(described)}"
+    return svg(width, int(bottom) + FOOT_PX, words, parts)
+
+
+def _distribution(band: Band, ratios: Sequence[float], x: Axis, y: Axis) -> Iterator[str]:
+    for share in (0.0, 0.5, 0.9, 1.0):
+        at = y.position(share)
+        yield line("grid", (x.start, at), (x.stop, at))
+        if share not in (0.0, 1.0):
+            yield text("tick", x.start - 6, at + 4, f"{share:.0%}", "end")
+    beyond = sum(ratio > LARGEST_RATIO for ratio in ratios)
+    count = f"{beyond} of {len(ratios)} runs beyond {LARGEST_RATIO:g}x" if beyond else f"{len(ratios)} runs"
+    curve = _steps(ratios, x, y)
+    yield text("name", 8, y.stop - 22, _heading(band, x.stop))
+    yield text("hint", 8, y.stop - 6, count)
+    yield shape("path", f"area {colour(band.index)}", d=f"{curve}V{y.start:.1f}Z")
+    yield shape("path", f"curve {colour(band.index)}", d=curve)
+
+
+def _steps(ratios: Sequence[float], x: Axis, y: Axis) -> str:
+    """Return the curve that rises by its part at each run, up to the end of the axis."""
+    every = math.ceil(len(ratios) / MAX_STEPS)
+    path = f"M{x.start:.1f} {y.position(0):.1f}"
+    for count in (*range(1, len(ratios), every), len(ratios)):
+        if ratios[count - 1] > LARGEST_RATIO:
+            break
+        path += f"H{x.position(ratios[count - 1]):.1f}V{y.position(count / len(ratios)):.1f}"
+    return f"{path}H{x.stop:.1f}"
+
+
+def traces(panels: Sequence[Panel], shades: Sequence[Shade], width: int) -> str:
+    """Draw sensors over the seconds of a run, one panel below the other, with the rounds of the engines shaded."""
+    bottom = len(panels) * (PANEL_PX + GAP_PX)
+    ends = [at for panel in panels for one in panel.lines for at in (one.points[0][0], one.points[-1][0])]
+    x = Axis(min(ends), max(ends) if max(ends) > min(ends) else min(ends) + 1, LEFT_PX, width - 20)
+    parts = list(horizontal_axis(x, bottom - 5, bottom, "seconds"))
+    for index, panel in enumerate(panels):
+        top = (index + 1) * GAP_PX + index * PANEL_PX
+        parts += [*_shading(shades, x, top, marked=index == 0), *_panel(panel, x, top)]
+    described = [f"{one.name}: {_range(one)}" for panel in panels for one in panel.lines]
+    return svg(width, bottom + FOOT_PX, f"Sensors over the run. {'; '.join(described)}", parts)
+
+
+def _shading(shades: Sequence[Shade], x: Axis, top: int, *, marked: bool) -> Iterator[str]:
+    for shade in shades:
+        for window in shade.windows:
+            left, right = (min(max(x.position(at), x.start), x.stop) for at in window)
+            yield shape("rect", f"shade {colour(shade.index)}", x=left, y=top, width=right - left, height=PANEL_PX)
+            if marked and right - left >= MARK_WIDTH_PX:
+                yield text("tick", (left + right) / 2, top + 14, str(shade.index + 1), "middle")
+
+
+def _panel(panel: Panel, x: Axis, top: int) -> Iterator[str]:
+    values = [value for one in panel.lines for _, value in one.points if value is not None]
+    y = fit_axis(values, top + PANEL_PX, top)
+    yield from vertical_axis(y, x)
+    yield text("name", x.start, top - 8, panel.title)
+    for number, sensor in enumerate(panel.lines):
+        yield shape("path", f"trace d{number}", d=_path(sensor.points, x, y))
+
+
+def _path(points: Sequence[Reading], x: Axis, y: Axis) -> str:
+    """Return the line through the points, interrupted where a value is missing."""
+    path, broken = "", True
+    for at, value in thinned(points):
+        if value is not None:
+            path += f"{'M' if broken else 'L'}{x.position(at):.1f} {y.position(value):.1f}"
+        broken = value is None
+    return path
+
+
+def thinned(points: Sequence[Reading]) -> list[Reading]:
+    """Return at most ``MAX_POINTS`` points, each the mean of its neighbours; a group without any value is a gap."""
+    size = math.ceil(len(points) / MAX_POINTS)
+    groups = [points[start : start + size] for start in range(0, len(points), size)]
+    known = [[value for _, value in group if value is not None] for group in groups]
+    return [
+        (fmean(at for at, _ in group), fmean(values) if values else None)
+        for group, values in zip(groups, known, strict=True)
+    ]
+
+
+def rates(points: Sequence[Reading]) -> list[Reading]:
+    """Return the power between readings of an energy counter in joules; where the counter falls, there is a gap."""
+    return [
+        ((before[0] + after[0]) / 2, _rate(before, after)) for before, after in pairwise(points) if after[0] > before[0]
+    ]
+
+
+def _rate(before: Reading, after: Reading) -> float | None:
+    if before[1] is None or after[1] is None or after[1] < before[1]:
+        return None
+    return (after[1] - before[1]) / (after[0] - before[0])
+
+
+def _range(sensor: Line) -> str:
+    values = [value for _, value in sensor.points if value is not None]
+    return f"{min(values):.4g} to {max(values):.4g}"

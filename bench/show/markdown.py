@@ -1,18 +1,23 @@
 """``report.md``: the result of one or more reports in Markdown, for a comment or a page of a project."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from unicodedata import category
 
-from drc_deploy.bench.machine.memory import Reading
-from drc_deploy.bench.report.conclusions import by_latency, gain_over_bicubic, timed_otherwise
+from drc_deploy.bench.report.conclusions import timed_otherwise
 from drc_deploy.bench.report.labels import machine_labels
-from drc_deploy.bench.report.records import Baseline, EngineResult, Report
-from drc_deploy.bench.show.console import MIB, STAR, decibels
+from drc_deploy.bench.report.records import Report
+from drc_deploy.bench.show.figures import (
+    STAR,
+    Column,
+    FigureRow,
+    figure_rows,
+    interval_text,
+    shown_columns,
+    with_figures,
+)
 
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-
-
 _PLAIN_CODE = re.compile(r"[^`|\\]*[^`|\\ ][^`|\\]*")
 
 
@@ -50,9 +55,6 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return f"| {' | '.join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)])} |"
 
 
-Column = Callable[[Report, EngineResult], str]
-
-
 def markdown_text(reports: Sequence[Report]) -> str:
     """Return for each report its sentence, its table, its machine, and what was left out or is uncertain."""
     parts = [_report(report, label) for label, report in zip(machine_labels(reports), reports, strict=True)]
@@ -68,57 +70,21 @@ def _report(report: Report, label: str) -> str:
 
 
 def _table(report: Report) -> str:
-    rows = [[column(report, engine) for column in COLUMNS.values()] for engine in by_latency(report.engines)]
-    rows += [_baseline(baseline) for baseline in report.baselines]
-    kept = [index for index in range(len(COLUMNS)) if any(row[index] for row in rows)]
-    headings = list(COLUMNS)
-    return table([headings[index] for index in kept], [[row[index] for index in kept] for row in rows])
+    rows = figure_rows(report)
+    columns = with_figures(shown_columns(report), rows)
+    headings = ["engine", *(column.title for column in columns)]
+    headings[1] += " (95 %)"  # the median, which every engine has
+    return table(headings, [[_name(row), *(_figure(row, column) for column in columns)] for row in rows])
 
 
-def _median(_report: Report, engine: EngineResult) -> str:
-    interval = engine.latency.median_interval_ms
-    between = f" ({interval[0]:.1f} to {interval[1]:.1f})" if interval else ""
-    star = prose(STAR) if timed_otherwise(engine) else ""
-    return f"{engine.latency.median_ms:.1f}{star}{between}"
+def _name(row: FigureRow) -> str:
+    return code(row.name) if row.engine else row.name
 
 
-def _p90(_report: Report, engine: EngineResult) -> str:
-    return "" if engine.latency.p90_ms is None else f"{engine.latency.p90_ms:.1f}"
-
-
-def _gain(report: Report, engine: EngineResult) -> str:
-    gain = gain_over_bicubic(report, engine)
-    return "" if gain is None else f"{gain:+.2f}"
-
-
-def _energy(_report: Report, engine: EngineResult) -> str:
-    energy = engine.telemetry.energy if engine.telemetry else None
-    return f"{energy.per_image_j:.3g}" if energy else ""
-
-
-def _mebibytes(reading: Reading) -> str:
-    return "" if reading.value is None else f"{reading.value / MIB:.0f}"
-
-
-COLUMNS: dict[str, Column] = {
-    "engine": lambda _, engine: code(engine.name),
-    "median ms (95 %)": _median,
-    "p90 ms": _p90,
-    "images/s": lambda _, engine: f"{engine.latency.images_per_second:.2f}",
-    "host MiB": lambda _, engine: _mebibytes(engine.peak_host_memory),
-    "device MiB": lambda _, engine: _mebibytes(engine.peak_device_memory),
-    "J an image": _energy,
-    "PSNR-Y dB": lambda _, engine: decibels(engine.quality.psnr_y),
-    "over bicubic": _gain,
-    "SSIM-Y": lambda _, engine: f"{engine.quality.ssim_y:.4f}",
-}
-"""Heading -> cell. A column without any figure is left out."""
-
-
-def _baseline(baseline: Baseline) -> list[str]:
-    quality = baseline.quality
-    figures = {"PSNR-Y dB": decibels(quality.psnr_y), "SSIM-Y": f"{quality.ssim_y:.4f}"}
-    return [f"bicubic x{baseline.scale}", *(figures.get(heading, "") for heading in list(COLUMNS)[1:])]
+def _figure(row: FigureRow, column: Column) -> str:
+    text = prose(row.texts[column.key])
+    interval = row.engine.latency.median_interval_ms if row.engine else None
+    return f"{text} ({interval_text(interval)})" if interval and column.key == "latency_median_ms" else text
 
 
 def _machine(report: Report) -> str:
@@ -139,8 +105,8 @@ def _machine(report: Report) -> str:
 
 def _points(report: Report) -> str:
     timed = {engine.name: otherwise for engine in report.engines if (otherwise := timed_otherwise(engine))}
-    other = "is timed otherwise, so its median does not compare: a run is"
+    other = "is timed in another way, so its median does not compare with the others: a run is"
     points = [f"{prose(STAR)} {code(name)} {other} {prose(otherwise)}" for name, otherwise in timed.items()]
     points += [f"{item.kind}: {code(item.name)}: {prose(item.reason)}" for item in report.not_measured]
-    points += [f"beware: {prose(warning)}" for warning in report.warnings]
+    points += [f"warning: {prose(warning)}" for warning in report.warnings]
     return "\n".join(f"- {point}" for point in points)

@@ -1,4 +1,4 @@
-"""What is measured beside an engine's latency, as lines for a terminal."""
+"""Throughput, accuracy and comparisons of engines, as lines for a terminal."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,7 +10,7 @@ from drc_deploy.bench.report.records import EngineResult, Report
 
 
 def peer_lines(engines: Sequence[EngineResult]) -> list[str]:
-    """Return a line per peer: its time as a part of that of our engine, how near its output is, how it was set."""
+    """Return a line for each other program: its time as a part of our engine's, its output, its settings."""
     ours = {engine.name: engine for engine in engines}
     return [_line(engine, ours.get(engine.peer.of)) for engine in engines if engine.peer is not None]
 
@@ -23,10 +23,12 @@ def _line(engine: EngineResult, ours: EngineResult | None) -> str:
         ratio, interval = ratio_by_round(engine.latency, ours.latency)
         between = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
         pace = f"{ratio:.2f}{between} of the time of {peer.of}; "
-    near = "the same output" if peer.psnr_to_ours_db is None else f"output within {peer.psnr_to_ours_db:.0f} dB of it"
+    near = "identical output"
+    if peer.psnr_to_ours_db is not None:
+        near = f"PSNR between the outputs {peer.psnr_to_ours_db:.0f} dB, largest difference {peer.largest_difference}"
     settings = ", ".join(f"{name} {value}" for name, value in peer.settings.items())
     timed = f"; a run is {peer.timed}" if peer.timed else ""
-    return f"{engine.name}: {pace}{near}, differing by {peer.largest_difference} at most; {settings}{timed}."
+    return f"{engine.name}: {pace}{near}; {settings}{timed}."
 
 
 def measured_lines(report: Report) -> list[str]:
@@ -39,36 +41,36 @@ def measured_lines(report: Report) -> list[str]:
 def comparison_text(item: LatencyRatio) -> str:
     """Say how two engines compare."""
     between = f" ({item.interval[0]:.3f} to {item.interval[1]:.3f})" if item.interval else ""
-    same = "no difference that this run can tell" if item.interval else "too few rounds to tell a difference"
-    verdict = "different" if item.different else same
-    return f"{item.engine} against {item.other}: {item.speedup:.3f}x as fast{between}, {verdict}."
+    same = "not significantly different" if item.interval else "too few rounds to compare"
+    result = "significantly different" if item.different else same
+    return f"{item.engine} against {item.other}: {item.speedup:.3f}x as fast{between}, {result}."
 
 
 def _parts(found: Measurement) -> Iterable[str]:
     network, stream = found.engine_only, found.throughput
-    share, beside = host_share_text(network)
-    yield f"network alone {network.latency.median_ms:.2f} ms a batch, host {share} ({beside})"
+    share, interval = host_share_text(network)
+    yield f"network only {network.latency.median_ms:.2f} ms per batch, host share {share} ({interval})"
     if network.split is not None:
         split = network.split
         yield f"upload {split.upload_ms:.2f}, compute {split.compute_ms:.2f}, download {split.download_ms:.2f} ms"
         yield from split.checks
-    yield f"streaming {stream.images_per_second:.2f} images/s, {stream.output_megapixels_per_second:.1f} Mpixel/s out"
-    yield f"to torch {difference_text(found.torch.difference, found.torch.note)}"
-    yield f"seams {difference_text(found.seam.difference, found.seam.note)}"
+    yield f"stream {stream.images_per_second:.2f} images/s, {stream.output_megapixels_per_second:.1f} Mpixel/s out"
+    yield f"output against torch {difference_text(found.torch.difference, found.torch.note)}"
+    yield f"tiled against untiled {difference_text(found.seam.difference, found.seam.note)}"
 
 
 def host_share_text(network: EngineOnly) -> tuple[str, str]:
-    """Return the host's share and its interval: 19% with 12 to 27%, or the interval alone where 0 is in it."""
+    """Return the host's share and its interval: 19% with 12 to 27%, or the interval alone where it includes 0."""
     share, interval = f"{network.host_share:.0%}", network.host_share_interval
     if interval is None:
         return share, "too few rounds for an interval"
     low, high = interval
     between = f"{round(100 * low)} to {high:.0%}"
-    return (between, "not told apart from 0") if low <= 0 <= high else (share, between)
+    return (between, "not significantly different from 0") if low <= 0 <= high else (share, between)
 
 
 def difference_text(difference: ImageDifference | None, note: str) -> str:
-    """Return a difference in dB; ``note`` where there is none."""
+    """Return a difference in dB; ``note`` where none was measured."""
     if difference is None:
         return note
-    return "none at all" if difference.psnr_db is None else f"{difference.psnr_db:.1f} dB"
+    return "identical" if difference.psnr_db is None else f"{difference.psnr_db:.1f} dB"

@@ -48,7 +48,7 @@ def test_too_few_rounds_call_no_engine_unbeaten(rounds: int) -> None:
         "a: 100.0 ms an image, 30.10 dB. No rival has a better image, and too few rounds were measured to tell which "
         "engine is faster."
     )
-    assert comparison_text(comparisons(engines)[0]).endswith("2.000x as fast, too few rounds to tell a difference.")
+    assert comparison_text(comparisons(engines)[0]).endswith("2.000x as fast, too few rounds to compare.")
 
 
 def test_what_is_timed_otherwise_comes_after_the_slowest() -> None:

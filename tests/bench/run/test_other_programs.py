@@ -89,7 +89,7 @@ def test_a_line_tells_pace_likeness_and_settings() -> None:
     ours, theirs = fakes.paced("a", [10.0] * 8), fakes.paced("a (torch)", [15.0] * 8)
     theirs = dataclasses.replace(theirs, peer=peer)
     assert peer_lines([ours, theirs]) == [
-        "a (torch): 1.50 (1.50 to 1.50) of the time of a; output within 60 dB of it, differing by 1 at most; "
+        "a (torch): 1.50 (1.50 to 1.50) of the time of a; PSNR between the outputs 60 dB, largest difference 1; "
         "threads 2; a run is a share of many."
     ]
     assert own_engines([ours, theirs]) == [ours]

@@ -90,13 +90,13 @@ def test_a_report_of_an_older_version_is_still_read(report: Report, tmp_path: Pa
     path.write_text(json.dumps(old))
     read = read_report(path)
     assert read.telemetry is None
-    assert "J/image" not in report_table(read)
+    assert "J per image" not in report_table(read)
 
 
 def test_the_console_tells_energy_what_it_is_of_and_what_it_cost(report: Report) -> None:
     text = report_table(report)
-    assert "J/image" in text
-    assert "J/image is of module (VDD_IN); idle power is not subtracted." in text
+    assert "J per image" in text
+    assert "J per image is of module (VDD_IN); idle power is not subtracted." in text
     assert "Sampled power of module (VDD_IN)" in text
     assert "of one core" in text
 
@@ -113,7 +113,7 @@ def test_a_sensor_that_vanishes_in_the_middle_does_not_end_the_run(tmp_path: Pat
     (engine,) = report.engines
     assert report.telemetry is not None
     assert "No such file or directory" in report.telemetry.notes[0]
-    assert "beware: VDD_IN: " in report_table(report)
+    assert "warning: VDD_IN: " in report_table(report)
     assert engine.telemetry is not None
     assert (engine.telemetry.energy is None) == ("energy" in engine.telemetry.unavailable)
 
@@ -128,7 +128,7 @@ def test_a_machine_that_tells_nothing_is_measured_all_the_same(tmp_path: Path) -
     assert engine.telemetry.throttle_reasons is None
     assert engine.telemetry.unavailable["energy"] == "there is no meter"
     assert report.telemetry.idle_s is None
-    assert "J/image" not in report_table(report)
+    assert "J per image" not in report_table(report)
     assert report_table(report).count("This machine tells nothing") == 1
 
 

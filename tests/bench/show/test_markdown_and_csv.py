@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from drc_deploy.bench.report.records import NotMeasured, Report
-from drc_deploy.bench.show.csv import COLUMNS, csv_text
+from drc_deploy.bench.show.csv import NAMES, csv_text
 from drc_deploy.bench.show.markdown import code, markdown_text, one_line, prose, table
 from tests.bench import fakes
 from tests.bench.reports import quiet, steady, timed_otherwise, with_energy, with_machine
@@ -91,8 +91,8 @@ def test_the_columns_of_the_csv_stay() -> None:
     """Scripts of users read them: add new ones at the end."""
     first = "machine,created,drc_deploy,engine,status,reason,model,scale,precision,tile_height_px,tile_width_px,"
     assert csv_text([quiet(steady("a", 1))]).startswith(first)
-    assert COLUMNS[-1] == "checkpoint_sha256"
-    assert len(COLUMNS) == len(set(COLUMNS)) == 41
+    assert NAMES[-1] == "checkpoint_sha256"
+    assert len(NAMES) == len(set(NAMES)) == 41
 
 
 def test_every_column_of_the_csv_has_a_figure_from_somewhere() -> None:
@@ -103,7 +103,7 @@ def test_every_column_of_the_csv_has_a_figure_from_somewhere() -> None:
     full = with_energy(dataclasses.replace(full, engine=network, peak_device_memory=memory), 1.0)
     settings = dataclasses.replace(quiet(full).settings, threads=2)
     rows = read(csv_text([dataclasses.replace(quiet(full), settings=settings)]))
-    assert [name for name in COLUMNS if not any(row[name] for row in rows)] == []
+    assert [name for name in NAMES if not any(row[name] for row in rows)] == []
 
 
 @pytest.mark.parametrize("name", NASTY)
@@ -135,12 +135,12 @@ def test_the_markdown_has_the_sentence_the_table_and_the_machine() -> None:
     ):
         assert words in text
     assert "skipped: `x.plan`: There is no GPU." in text
-    assert "beware: The machine was busy." in text
+    assert "warning: The machine was busy." in text
     rows = markdown(report)
     assert [row[0] for row in rows] == ["engine", "a|.onnx", "b_1.onnx", "bicubic x4"]
-    assert rows[2][rows[0].index("over bicubic")] == "+2.25"
+    assert rows[2][rows[0].index("gain dB")] == "+2.25"
     assert "device MiB" not in rows[0]  # a column without any figure
-    assert "J an image" not in rows[0]
+    assert "J per image" not in rows[0]
 
 
 def test_a_share_of_several_images_is_marked_and_comes_last() -> None:
@@ -148,17 +148,17 @@ def test_a_share_of_several_images_is_marked_and_comes_last() -> None:
     rows = markdown(report)
     assert [row[0] for row in rows] == ["engine", "ours", "theirs", "bicubic x4"]
     assert [row[1].split(" ")[0] for row in rows[1:3]] == ["10.0", "1.0*"]
-    (note,) = (line for line in markdown_text([report]).splitlines() if "timed otherwise" in line)
+    (note,) = (line for line in markdown_text([report]).splitlines() if "timed in another way" in line)
     shown = re.sub("<[^>]*>", "", MarkdownIt("commonmark").render(note)).strip()
     assert shown == (
-        "* theirs is timed otherwise, so its median does not compare: a run is 2 images in flight, its time divided by "
-        "&lt;2&gt;"
+        "* theirs is timed in another way, so its median does not compare with the others: a run is 2 images in "
+        "flight, its time divided by &lt;2&gt;"
     )
 
 
 def test_energy_has_a_column_where_there_is_some() -> None:
     rows = markdown(quiet(with_energy(steady("a", 1), 2.5)))
-    assert rows[1][rows[0].index("J an image")] == "2.5"
+    assert rows[1][rows[0].index("J per image")] == "2.5"
 
 
 def test_a_report_without_engines_has_no_table_but_its_reasons() -> None:

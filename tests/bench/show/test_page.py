@@ -3,7 +3,6 @@ import dataclasses
 import hashlib
 import random
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,45 +14,23 @@ from drc_deploy.bench.measure.intervals import Interval
 from drc_deploy.bench.measure.layer_times import LayerProfile, LayerTime
 from drc_deploy.bench.measure.measurement import Measurement
 from drc_deploy.bench.report.conclusions import comparisons
-from drc_deploy.bench.report.records import EngineResult, PeerResult
+from drc_deploy.bench.report.records import EngineResult, PeerResult, Report
 from drc_deploy.bench.show import charts
-from drc_deploy.bench.show.axes import Axis, fit_axis
+from drc_deploy.bench.show.charts import MAX_POINTS, Line, Panel, Shade, distributions, rates, thinned, traces
 from drc_deploy.bench.show.console import report_table
-from drc_deploy.bench.show.page import render_page, write_page
-from drc_deploy.bench.show.page_assets import STYLE
-from drc_deploy.bench.show.page_figures import cards, method_facts, table_section
-from drc_deploy.bench.show.sections.distribution_chart import distributions
-from drc_deploy.bench.show.sections.layers import layers_section
-from drc_deploy.bench.show.sections.measured import measured_section
-from drc_deploy.bench.show.sections.pareto import pareto_front
-from drc_deploy.bench.show.sections.trace_chart import MAX_POINTS, Line, Panel, Shade, rates, thinned, traces
+from drc_deploy.bench.show.drawing import Axis, fit_axis
+from drc_deploy.bench.show.page import cards, render_page, write_page
+from drc_deploy.bench.show.speed import pareto_front
+from drc_deploy.bench.show.view import TEMPLATES
 from drc_deploy.errors import ArtefactError
 from tests.bench import fakes
 from tests.bench.reports import quiet, steady, timed_otherwise
+from tests.bench.show.parsed import ParsedPage
 
 
-class Balance(HTMLParser):
-    """Checks that every element is closed."""
-
-    VOID = frozenset({"meta", "img", "br", "input"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        pass
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
+def parsed(report: Report) -> ParsedPage:
+    """Return the page of a report without crops."""
+    return ParsedPage(render_page(report, Path("unused")))
 
 
 @pytest.fixture
@@ -65,9 +42,7 @@ def page(tmp_path: Path) -> str:
 
 
 def test_the_page_is_well_formed_and_says_what_matters(page: str) -> None:
-    parser = Balance()
-    parser.feed(page)
-    assert parser.open == []
+    text = ParsedPage(page).text
     for words in (
         "one is faster <than> the other",
         "cut<b>.onnx",
@@ -79,7 +54,7 @@ def test_the_page_is_well_formed_and_says_what_matters(page: str) -> None:
         "unavailable: the engine runs on fake",
         "368 are needed",
     ):
-        assert words in parser.text
+        assert words in text
 
 
 def test_the_page_needs_no_network_and_one_script_that_its_policy_knows(page: str) -> None:
@@ -99,20 +74,19 @@ def test_the_page_needs_no_network_and_one_script_that_its_policy_knows(page: st
 def test_the_page_serves_light_dark_and_phones(page: str) -> None:
     assert "prefers-color-scheme: dark" in page
     assert 'name="viewport"' in page
-    assert page.count('<svg class="wide"') == page.count('<svg class="narrow"') == 4
+    assert ParsedPage(page).count("svg", "wide") == ParsedPage(page).count("svg", "narrow") == 4
 
 
 def test_the_cards_do_not_mix_scales() -> None:
     engines = (fakes.engine("a", 90.0), fakes.engine("b", 95.0), fakes.engine("eight", 1.0, 40.0, scale=8))
-    shown = cards(fakes.report(*engines))
-    assert "90.2 ms" in shown
-    assert "eight" not in shown
+    assert cards(fakes.report(*engines))[0] == ("Lowest median", "90.2 ms", "a")
+    assert "eight" not in {engine for _, _, engine in cards(fakes.report(*engines))}
 
 
-def test_every_way_of_measuring_memory_is_told() -> None:
+def test_every_way_of_measuring_memory_is_named() -> None:
     on_gpu = dataclasses.replace(fakes.engine("gpu", 1.0), peak_device_memory=Reading(1 << 20, "growth on the GPU"))
-    facts = method_facts(fakes.report(fakes.engine("cpu", 1.0), on_gpu))
-    assert facts["device memory"] == "unavailable: the engine runs on fake; growth on the GPU"
+    method = parsed(fakes.report(fakes.engine("cpu", 1.0), on_gpu)).section("method")
+    assert "device memory unavailable: the engine runs on fake; growth on the GPU" in method
 
 
 def test_a_report_without_results_still_makes_a_page(tmp_path: Path) -> None:
@@ -128,7 +102,7 @@ def test_a_crop_that_is_gone_is_named(tmp_path: Path) -> None:
 
 def test_the_console_table_has_every_engine_and_reason() -> None:
     text = report_table(fakes.report(fakes.engine("full.onnx", 100.0, 30.1)))
-    for words in ("full.onnx", "100.2", "30.10", "+2.10", "bicubic x4", "skipped: x.plan", "beware: The machine"):
+    for words in ("full.onnx", "100.2", "30.10", "+2.10", "bicubic x4", "skipped: x.plan", "warning: The machine"):
         assert words in text
 
 
@@ -144,10 +118,9 @@ def test_a_report_without_results_has_no_empty_table() -> None:
 
 def test_a_faster_engine_lies_further_left_and_a_better_one_higher() -> None:
     points = [
-        charts.Point(str(n), f"e{n}", n, ms, db, 1 << 20, on_front=True)
-        for n, (ms, db) in enumerate([(10, 29), (20, 31)])
+        charts.Point(n, f"e{n}", ms, db, 1 << 20, on_front=True) for n, (ms, db) in enumerate([(10, 29), (20, 31)])
     ]
-    svg = ElementTree.fromstring(charts.scatter(points, 28.0, 640, 400))
+    svg = ElementTree.fromstring(charts.scatter(points, 28.0, 640))
     discs = {disc.get("r"): disc for disc in svg.iter("circle") if disc.get("class") == "disc"}
     cores = [(float(c.get("cx", 0)), float(c.get("cy", 0))) for c in svg.iter("circle") if c.get("class") == "core"]
     assert len(discs) == 1
@@ -156,23 +129,23 @@ def test_a_faster_engine_lies_further_left_and_a_better_one_higher() -> None:
 
 
 def test_badges_of_engines_at_the_same_place_do_not_cover_each_other() -> None:
-    points = [charts.Point(str(n), f"e{n}", n % 8, 10.0, 30.0, None, on_front=True) for n in range(6)]
-    svg = ElementTree.fromstring(charts.scatter(points, None, 640, 400))
+    points = [charts.Point(n, f"e{n}", 10.0, 30.0, None, on_front=True) for n in range(6)]
+    svg = ElementTree.fromstring(charts.scatter(points, None, 640))
     places = {(c.get("cx"), c.get("cy")) for c in svg.iter("circle") if c.get("class") == "badge"}
     assert len(places) == 6
 
 
 def test_every_run_is_a_dot_up_to_a_limit() -> None:
-    band = charts.Band("1", "e", 0, [1.0 + index for index in range(charts.MAX_DOTS)], 1.0, None, ())
+    band = charts.Band(0, "e", [1.0 + index for index in range(charts.MAX_DOTS)], 1.0, None, ())
     assert charts.run_bands([band], 640).count("h0") == charts.MAX_DOTS
-    many = charts.Band("1", "e", 0, [1.0] * (5 * charts.MAX_DOTS), 1.0, None, ())
+    many = charts.Band(0, "e", [1.0] * (5 * charts.MAX_DOTS), 1.0, None, ())
     assert charts.run_bands([many], 640).count("h0") == charts.MAX_DOTS
 
 
 def test_outliers_bear_rings_at_their_dots_also_where_dots_are_thinned() -> None:
     samples = [1.0 + 0.001 * (index % 7) for index in range(5 * charts.MAX_DOTS)]
     samples[1] = 1.5
-    chart = ElementTree.fromstring(charts.run_bands([charts.Band("1", "e", 0, samples, 1.0, None, (1,))], 640))
+    chart = ElementTree.fromstring(charts.run_bands([charts.Band(0, "e", samples, 1.0, None, (1,))], 640))
     paths = {path.get("class"): path.get("d", "") for path in chart.iter("path")}
     assert paths["rings"].count("h0") == 1
     assert paths["rings"] in paths["dots e0"]
@@ -202,7 +175,7 @@ def random_engines(seed: int) -> list[EngineResult]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_front_is_what_is_left_when_everything_that_it_beats_is_gone(seed: int) -> None:
+def test_the_front_is_left_when_all_dominated_engines_are_gone(seed: int) -> None:
     engines = random_engines(seed)
     front = pareto_front(engines)
     levels = sorted({engine.latency.median_ms for engine in engines})
@@ -221,20 +194,20 @@ def test_two_engines_with_the_same_figures_are_both_on_the_front() -> None:
     assert len(pareto_front([fakes.engine("a", 10.0), fakes.engine("b", 10.0)])) == 2
 
 
-def test_the_front_is_drawn_named_and_the_beaten_are_pale(tmp_path: Path) -> None:
-    engines = [fakes.engine("fast", 10.0, 29.0), fakes.engine("good", 20.0, 30.0), fakes.engine("beaten", 30.0, 29.5)]
+def test_the_front_is_drawn_and_named_and_other_engines_are_pale(tmp_path: Path) -> None:
+    engines = [fakes.engine("fast", 10.0, 29.0), fakes.engine("good", 20.0, 30.0), fakes.engine("worse", 30.0, 29.5)]
     page = render_page(fakes.report(*engines), tmp_path)
-    assert "The line is the Pareto front of the medians: fast, good. Behind it lie the pale ones:" in page
+    assert "The line is the Pareto front of the medians: fast, good. Pale engines are not on it" in page
     wide = ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
     (front,) = (path.get("d", "") for path in wide.iter("path") if path.get("class") == "front")
     assert front.count("V") == 2
     pale = [group for group in wide.iter("g") if "dominated" in group.get("class", "")]
-    assert [title.text for group in pale for title in group.iter("title")] == ["beaten: 30.1 ms, 29.50 dB"]
+    assert [title.text for group in pale for title in group.iter("title")] == ["worse: 30.1 ms, 29.50 dB"]
 
 
 def test_the_distribution_reaches_half_of_the_runs_at_the_median() -> None:
     samples = [float(value) for value in range(50, 151)]  # the median is 100, so 1.0 must lie at half of the height
-    chart = ElementTree.fromstring(distributions([charts.Band("1", "e", 0, samples, 100.0, None, ())], 1020))
+    chart = ElementTree.fromstring(distributions([charts.Band(0, "e", samples, 100.0, None, ())], 1020))
     (curve,) = (path.get("d", "") for path in chart.iter("path") if "curve" in path.get("class", ""))
     steps = [(float(x), float(y)) for x, y in re.findall(r"H([\d.]+)V([\d.]+)", curve)]
     start, end = (float(number) for number in re.match(r"M([\d.]+) ([\d.]+)", curve).groups())  # type: ignore[union-attr]
@@ -247,7 +220,7 @@ def test_the_distribution_reaches_half_of_the_runs_at_the_median() -> None:
 
 
 def test_runs_beyond_the_axis_are_counted() -> None:
-    chart = distributions([charts.Band("1", "e", 0, [1.0] * 9 + [7.0], 1.0, None, ())], 1020)
+    chart = distributions([charts.Band(0, "e", [1.0] * 9 + [7.0], 1.0, None, ())], 1020)
     assert "1 of 10 runs beyond 2x" in chart
 
 
@@ -266,9 +239,7 @@ def test_thinning_keeps_the_mean_and_the_gaps() -> None:
 
 def test_rounds_are_shaded_where_they_were() -> None:
     line = Line("CPU", [(float(n), 10.0 + n) for n in range(101)])
-    chart = ElementTree.fromstring(
-        traces([Panel("power, W", [line])], [Shade("1", 2, [(20.0, 40.0), (60.0, 70.0)])], 1020)
-    )
+    chart = ElementTree.fromstring(traces([Panel("power, W", [line])], [Shade(2, [(20.0, 40.0), (60.0, 70.0)])], 1020))
     shades = [rect for rect in chart.iter("rect") if rect.get("class") == "shade e2"]
     widths = [float(rect.get("width", 0)) for rect in shades]
     assert widths[0] == pytest.approx(2 * widths[1], abs=0.2)
@@ -284,32 +255,51 @@ def test_a_gap_in_a_trace_is_not_bridged() -> None:
     assert path.count("L") == 2
 
 
-def test_the_page_tells_power_energy_and_what_held_the_machine_back(tmp_path: Path) -> None:
+def test_the_page_shows_power_energy_and_throttling() -> None:
     report = fakes.with_telemetry(fakes.report(fakes.engine("a<i>", 10.0), fakes.engine("b", 20.0)))
-    parser = Balance()
-    parser.feed(render_page(report, tmp_path))
-    assert parser.open == []
-    for words in ("package-0, from its energy counter", "2.5", "Held back by too <hot> (20% of the time)", "GPU <x>"):
-        assert words in parser.text
+    page = parsed(report)
+    for words in ("package-0, from its energy counter", "Throttled by too <hot> (20% of the time)", "GPU <x>"):
+        assert words in page.section("machine-over-time")
+    energies = page.tables["Energy of each engine"]
+    assert energies[0][:3] == ["engine", "J per image", "mean W"]
+    assert energies[1][:3] == ["1 a<i>", "2.5", "25.0"]
+
+
+def test_an_engine_without_energy_keeps_its_number_in_the_table_of_energies() -> None:
+    report = fakes.with_telemetry(fakes.report(fakes.engine("a", 10.0), fakes.engine("b", 20.0)))
+    first = dataclasses.replace(report.engines[0], telemetry=None)
+    energies = parsed(dataclasses.replace(report, engines=(first, report.engines[1]))).tables["Energy of each engine"]
+    assert [row[:2] for row in energies[1:]] == [["1 a", "n/a"], ["2 b", "2.5"]]
+
+
+def with_layers(name: str, layers: tuple[LayerTime, ...], note: str) -> EngineResult:
+    return dataclasses.replace(fakes.engine(name, 1.0), layers=LayerProfile(layers, note))
 
 
 def test_shares_of_layers_add_up_and_the_small_ones_are_one_row() -> None:
     many = [LayerTime(f"conv<{n}>", "Conv", 2.0) for n in range(14)]
     layers = (*many, LayerTime("up", "DepthToSpace", 12.0))
-    shown = layers_section([dataclasses.replace(fakes.engine("a", 1.0), layers=LayerProfile(layers, "told so"))])
-    assert "Conv 70%, DepthToSpace 30%" in shown
-    assert "5 others" in shown
-    shares = [float(share) for share in re.findall(r"<td>([\d.]+)%</td>", shown)]
-    assert sum(shares) == pytest.approx(100.0)
-    assert shares[0] == 30.0
-    assert "conv&lt;0&gt;" in shown
+    page = parsed(fakes.report(with_layers("a", layers, "as reported")))
+    assert "Conv 70%, DepthToSpace 30%" in page.section("layers")
+    rows = page.tables["Layers of a"][1:]
+    assert rows[0][:4] == ["up", "DepthToSpace", "12.00", "30.0%"]
+    assert rows[1][0] == "conv<0>"
+    assert rows[-1][0] == "5 others"
+    assert sum(float(row[3].rstrip("%")) for row in rows) == pytest.approx(100.0)
+
+
+def test_the_first_profile_with_layers_is_open() -> None:
+    layers = (LayerTime("conv", "Conv", 2.0),)
+    engines = [with_layers("a", (), "none"), with_layers("b", layers, "b"), with_layers("c", layers, "c")]
+    details = [given for tag, given in parsed(fakes.report(*engines)).attributes if tag == "details"]
+    assert ["open" in given for given in details] == [True, False]
 
 
 def test_an_engine_without_layers_says_why() -> None:
-    profile = LayerProfile((), "unavailable: it is <secret>")
-    shown = layers_section([dataclasses.replace(fakes.engine("a", 1.0), layers=profile)])
-    assert "unavailable: it is &lt;secret&gt;" in shown
-    assert layers_section([fakes.engine("old", 1.0)]) == ""
+    assert "unavailable: it is <secret>" in parsed(
+        fakes.report(with_layers("a", (), "unavailable: it is <secret>"))
+    ).section("layers")
+    assert parsed(fakes.report(fakes.engine("old", 1.0))).section("layers") == ""
 
 
 def luminance(colour: str) -> float:
@@ -326,7 +316,7 @@ def contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_the_contrast_that_wcag_asks_for(scheme: str) -> None:
-    blocks = re.findall(r":root \{(.*?)\}", STYLE, re.DOTALL)
+    blocks = re.findall(r":root \{(.*?)\}", (TEMPLATES / "style.css").read_text(), re.DOTALL)
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[0]))
     if scheme == "dark":
         colours |= dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[1]))
@@ -339,86 +329,100 @@ def test_text_has_the_contrast_that_wcag_asks_for(scheme: str) -> None:
         assert contrast(colours["card"], colours[f"e{number}"]) >= 4.5, number
 
 
-def test_what_is_measured_beside_the_latency_is_told(tmp_path: Path) -> None:
+def test_throughput_accuracy_and_comparisons_are_shown() -> None:
     engines = [fakes.engine("full<b>.onnx", 100.0, 30.1), fakes.engine("cut.onnx", 50.0, 30.0)]
-    told = [dataclasses.replace(one, measurement=fakes.measurement(one.latency)) for one in engines]
-    report = dataclasses.replace(fakes.report(*told, folder=tmp_path), comparisons=comparisons(told))
-    section = render_page(report, tmp_path).split('<section id="beside">')[1].split("</section>")[0]
-    assert "full&lt;b&gt;.onnx" in section
-    assert "<td>60.0 dB</td>" in section
-    assert "cut.onnx against full&lt;b&gt;.onnx: 2.000x as fast (2.000 to 2.000), different." in section
-    assert '<section id="beside">' not in render_page(fakes.report(*engines, folder=tmp_path), tmp_path)
+    measured = [dataclasses.replace(one, measurement=fakes.measurement(one.latency)) for one in engines]
+    page = parsed(dataclasses.replace(fakes.report(*measured), comparisons=comparisons(measured)))
+    (row,) = (row for row in page.tables["Throughput and accuracy"] if row[0] == "2 full<b>.onnx")
+    assert row[6] == "60.0 dB"
+    sentence = "cut.onnx against full<b>.onnx: 2.000x as fast (2.000 to 2.000), significantly different."
+    assert sentence in page.section("throughput")
+    assert parsed(fakes.report(*engines)).section("throughput") == ""
 
 
-def test_the_throughput_on_the_cards_is_that_of_a_stream_where_one_was_measured() -> None:
+def test_the_throughput_on_the_cards_is_of_a_stream_where_one_was_measured() -> None:
     engines = [fakes.engine("slow", 100.0), fakes.engine("fast", 50.0)]
-    alone = cards(fakes.report(*engines))
-    assert "<span>Images a second, one at a time</span><b>20.0 /s</b><span>fast</span>" in alone
-    told = [dataclasses.replace(one, measurement=fakes.measurement(one.latency)) for one in engines]
-    stream = dataclasses.replace(told[0].measurement.throughput, images_per_second=111.4)  # type: ignore[union-attr]
-    wide = dataclasses.replace(told[0].measurement, throughput=stream)  # type: ignore[type-var]
-    shown = cards(fakes.report(dataclasses.replace(told[0], measurement=wide), told[1]))
-    assert "<span>Throughput of a stream</span><b>111.4 /s</b><span>slow</span>" in shown
-    assert "one at a time" not in shown
+    assert cards(fakes.report(*engines))[1] == ("Images per second, one at a time", "20.0 /s", "fast")
+    measured = [dataclasses.replace(one, measurement=fakes.measurement(one.latency)) for one in engines]
+    stream = dataclasses.replace(measured[0].measurement.throughput, images_per_second=111.4)  # type: ignore[union-attr]
+    wide = dataclasses.replace(measured[0].measurement, throughput=stream)  # type: ignore[type-var]
+    report = fakes.report(dataclasses.replace(measured[0], measurement=wide), measured[1])
+    assert cards(report)[1] == ("Throughput of a stream", "111.4 /s", "slow")
+    shown = parsed(report).text
+    assert "Throughput of a stream 111.4 /s slow" in shown
+    assert "one at a time 20.0" not in shown
+
+
+def figures(report: Report) -> list[list[str]]:
+    return parsed(report).tables["All figures"]
 
 
 def test_a_share_of_several_images_claims_no_lowest_median() -> None:
     made = quiet(timed_otherwise("theirs", 1.0), steady("ours", 10.0))
-    table = table_section(made)
-    assert table.index(" ours<") < table.index(" theirs<")
-    assert "<small>* a run is 2 images in flight, its time divided by &lt;2&gt;</small>" in table
-    assert "<td>1.0*<small>" in table
-    assert "<td>10.0<small>" in table
-    assert "marked * is timed otherwise" in table
-    assert "*" not in table_section(quiet(steady("ours", 10.0)))
+    headings, ours, theirs, _ = figures(made)
+    assert ours[0].startswith("1 ours")
+    assert theirs[0].startswith("2 theirs")
+    assert theirs[0].endswith("* a run is 2 images in flight, its time divided by <2>")
+    median = headings.index("median ms")
+    assert ours[median].split(" ")[0] == "10.0"
+    assert theirs[median].split(" ")[0] == "1.0*"
+    assert "An engine with * is timed in another way" in parsed(made).section("figures")
+    assert "*" not in parsed(quiet(steady("ours", 10.0))).section("figures")
     terminal = report_table(made)
     assert terminal.index("ours") < terminal.index("theirs")
     assert "1.0*" in terminal
-    assert "* timed otherwise, so its median does not compare" in terminal
+    assert "* timed in another way: its median does not compare" in terminal
 
 
 def test_the_page_says_why_there_is_no_interval_below_the_median() -> None:
-    table = table_section(fakes.report(fakes.paced("a", [10.0]), fakes.paced("b", [20.0])))
-    assert table.count("It has no confidence interval: 1 round says too little: 6 are needed.") == 1
-    assert "Below the median stands" not in table
-    table = table_section(fakes.report(fakes.paced("a", [10.0] * 8)))
-    assert "Below the median stands its 95 % confidence interval." in table
-    assert "no confidence interval" not in table
+    bare = parsed(fakes.report(fakes.paced("a", [10.0]), fakes.paced("b", [20.0]))).section("figures")
+    assert bare.count("No confidence interval: 1 round says too little: 6 are needed.") == 1
+    assert "stands below it" not in bare
+    report = fakes.report(fakes.paced("a", [10.0] * 8))
+    assert "The 95 % confidence interval of the median stands below it." in parsed(report).section("figures")
+    assert "No confidence interval" not in parsed(report).section("figures")
+    assert figures(report)[1][1] == "10.0 10.0 to 10.0"
 
 
-def beside(made: Measurement) -> tuple[str, str]:
-    """Return what the page and the terminal say of an engine beside its latency."""
+def measured_row(made: Measurement) -> tuple[list[str], str]:
+    """Return the row of an engine on the page, and everything that the terminal shows."""
     report = fakes.report(dataclasses.replace(fakes.engine("a", 10.0), measurement=made))
-    return measured_section(report), report_table(report)
+    return parsed(report).tables["Throughput and accuracy"][1], report_table(report)
 
 
 @pytest.mark.parametrize(
     ("interval", "share", "words"),
     [
         ((0.12, 0.274), "19%", "12 to 27%"),
-        ((-0.02, 0.41), "-2 to 41%", "not told apart from 0"),
+        ((-0.02, 0.41), "-2 to 41%", "not significantly different from 0"),
         (None, "19%", "too few rounds for an interval"),
     ],
 )
 def test_the_share_of_the_host_comes_with_its_interval(interval: Interval | None, share: str, words: str) -> None:
     made = fakes.measurement(fakes.engine("a", 10.0).latency)
-    alone = dataclasses.replace(made.engine_only, host_share=0.19, host_share_interval=interval)
-    page, terminal = beside(dataclasses.replace(made, engine_only=alone))
-    assert f"<td>{share}<small>{words}</small></td>" in page
-    assert f"host {share} ({words})" in terminal
+    network = dataclasses.replace(made.engine_only, host_share=0.19, host_share_interval=interval)
+    row, terminal = measured_row(dataclasses.replace(made, engine_only=network))
+    assert row[2] == f"{share} {words}"
+    assert f"host share {share} ({words})" in terminal
 
 
 def test_an_engine_of_too_few_rounds_is_not_called_stable() -> None:
-    page, _ = beside(fakes.measurement(latency.summarise([[10.0, 10.1]])))
-    assert "<td>unknown<small>drift: that takes 3 rounds at least" in page
+    row, _ = measured_row(fakes.measurement(latency.summarise([[10.0, 10.1]])))
+    assert row[5].startswith("unknown drift: that takes 3 rounds at least")
 
 
-def test_another_program_is_no_headline_and_a_share_of_many_no_point(tmp_path: Path) -> None:
+def test_another_program_is_no_headline_and_a_share_of_many_no_point() -> None:
     ours = fakes.engine("ours.onnx", 100.0, 30.1)
     peer = PeerResult("openvino", "throughput", "ours.onnx", {}, "a share of many", 60.4, 1)
     theirs = dataclasses.replace(fakes.engine("theirs", 50.0, 30.1), peer=peer)
-    report = fakes.report(ours, theirs, folder=tmp_path)
-    assert "theirs" not in cards(report)
-    page = render_page(report, tmp_path)
-    assert "theirs" not in page.split('<section id="speed-x4">')[1].split("</section>")[0]
-    assert "theirs" in page.split('<section id="figures">')[1].split("</section>")[0]
+    report = fakes.report(ours, theirs)
+    assert {engine for _, _, engine in cards(report)} == {"ours.onnx"}
+    page = parsed(report)
+    assert "theirs" not in page.section("speed-x4")
+    assert "theirs" in page.section("figures")
+
+
+def test_every_section_is_in_the_contents_and_the_other_way_round(page: str) -> None:
+    elements = ParsedPage(page).attributes
+    links = [given["href"] for tag, given in elements if tag == "a"]
+    assert links == [f"#{given['id']}" for tag, given in elements if tag == "section"]

@@ -1,20 +1,24 @@
 """The report page in a real browser: what it shows, what it asks for, and what its sliders do."""
 
 import dataclasses
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from drc_deploy.bench.measure.layer_times import LayerProfile, LayerTime
 from drc_deploy.bench.report.records import CropStrip, CropVersion, EngineResult, NotMeasured, Report
 from drc_deploy.bench.show.page import write_page
+from drc_deploy.metrics import UInt8Image
 from tests.bench import fakes
-from tests.bench.show.browser import Browser, find_chromium
 
-CHROMIUM = find_chromium()
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
 PHONE_PX, DESKTOP_PX = 390, 1200
@@ -57,10 +61,43 @@ def make_report(folder: Path, names: list[str]) -> Report:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    assert CHROMIUM
-    with Browser(CHROMIUM, tmp_path_factory.mktemp("profile")) as opened:
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # as root, and in containers
         yield opened
+        opened.close()
+
+
+Visit = Callable[..., Page]
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    """Show a file in a window of some width."""
+    contexts = []
+
+    def show(page: Path, *, width: int, dark: bool = False, scripts: bool = True) -> Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": 800},
+            is_mobile=width < 600,
+            color_scheme="dark" if dark else "light",
+            java_script_enabled=scripts,
+        )
+        contexts.append(context)
+        tab = context.new_page()
+        tab.goto(page.as_uri())
+        return tab
+
+    yield show
+    for context in contexts:
+        context.close()
+
+
+def screenshot(tab: Page) -> UInt8Image:
+    """Return the window as (H, W, 3) BGR."""
+    image = cv2.imdecode(np.frombuffer(tab.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    return np.asarray(image, np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -79,116 +116,121 @@ def small_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("width", [PHONE_PX, DESKTOP_PX])
 def test_nothing_fails_and_nothing_is_asked_of_a_network(browser: Browser, page: Path, width: int) -> None:
-    browser.open(page, width=width)
-    assert browser.told("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled") == []
-    asked = [event["request"]["url"] for event in browser.told("Network.requestWillBeSent")]
-    assert page.as_uri() in asked
-    assert [url[:60] for url in asked if url != page.as_uri() and not url.startswith("data:")] == []
-    assert browser.evaluate("document.querySelectorAll('[src^=http], [href^=http], link').length") == 0
-    assert browser.evaluate("document.scripts.length") == 1
+    tab = browser.new_page(viewport={"width": width, "height": 800})
+    asked: list[str] = []
+    problems: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("console", lambda message: problems.append(message.text))
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.goto(page.as_uri())
+    assert problems == []
+    assert [url[:60] for url in asked if not url.startswith("data:")] == [page.as_uri()]
+    assert tab.locator("[src^=http], [href^=http], link").count() == 0
+    assert tab.evaluate("document.scripts.length") == 1
+    tab.close()
 
 
-def test_the_policy_stops_what_the_page_does_not_need(browser: Browser, page: Path) -> None:
-    browser.open(page, width=DESKTOP_PX)
+def test_the_policy_stops_what_the_page_does_not_need(visit: Visit, page: Path) -> None:
+    tab = visit(page, width=DESKTOP_PX)
+    messages: list[str] = []
+    tab.on("console", lambda message: messages.append(message.text))
     foreign = '<img src="http://127.0.0.1:9/x.png" onerror="window.ran = 1">'
-    browser.evaluate(f"document.body.insertAdjacentHTML('beforeend', '{foreign}')")
-    browser.evaluate("document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = 1'}))")
-    browser.evaluate(
-        "fetch('http://127.0.0.1:9/').catch(() => 0), new Promise(done => setTimeout(done, 200))", wait=True
-    )
-    said = " ".join(event["entry"]["text"] for event in browser.told("Log.entryAdded"))
+    tab.evaluate("html => document.body.insertAdjacentHTML('beforeend', html)", foreign)
+    tab.evaluate("document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = 1'}))")
+    tab.evaluate("fetch('http://127.0.0.1:9/').catch(() => 0)")
+    tab.wait_for_timeout(200)
     for directive in ("img-src data:", "script-src 'sha256-", "default-src 'none'"):
-        assert directive in said
-    assert browser.evaluate("window.ran") is None
+        assert directive in " ".join(messages)
+    assert tab.evaluate("window.ran") is None
 
 
 @pytest.mark.parametrize("width", [PHONE_PX, 320, DESKTOP_PX])
-def test_the_page_does_not_scroll_sideways(browser: Browser, page: Path, small_page: Path, width: int) -> None:
+def test_the_page_does_not_scroll_sideways(visit: Visit, page: Path, small_page: Path, width: int) -> None:
     for shown in (page, small_page):
-        browser.open(shown, width=width)
-        browser.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
-        assert browser.evaluate("document.documentElement.scrollWidth") <= width
-        assert browser.evaluate("document.body.scrollWidth") <= width
+        tab = visit(shown, width=width)
+        tab.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        assert tab.evaluate("document.body.scrollWidth") <= width
 
 
-def test_phones_and_desktops_have_each_their_charts(browser: Browser, page: Path) -> None:
-    shown = "[...document.querySelectorAll('svg.{}')].filter(drawing => drawing.checkVisibility()).length"
+def test_phones_and_desktops_have_each_their_charts(visit: Visit, page: Path) -> None:
     for width, (there, away) in ((PHONE_PX, ("narrow", "wide")), (DESKTOP_PX, ("wide", "narrow"))):
-        browser.open(page, width=width)
-        assert browser.evaluate(shown.format(there)) == 5
-        assert browser.evaluate(shown.format(away)) == 0
+        tab = visit(page, width=width)
+        assert tab.locator(f"svg.{there}:visible").count() == 5
+        assert tab.locator(f"svg.{away}:visible").count() == 0
 
 
-LINE_PX = """(() => {
-  const stage = document.querySelector(".stage"), box = stage.getBoundingClientRect();
-  const line = getComputedStyle(stage, "::before");
-  return {left: box.left, top: box.top, width: box.width, height: box.height, line: parseFloat(line.left)};
-})()"""
+def stage_of(tab: Page) -> dict[str, float]:
+    """Return the place of the first slider in the window, and the line within it."""
+    place: Any = tab.locator(".stage").first.evaluate(
+        """stage => {
+          const box = stage.getBoundingClientRect(), line = getComputedStyle(stage, "::before");
+          return {left: box.left, top: box.top, width: box.width, height: box.height, line: parseFloat(line.left)};
+        }"""
+    )
+    return {name: float(value) for name, value in place.items()}
+
+
+def to_the_slider(tab: Page) -> None:
+    tab.locator(".stage").first.evaluate("stage => stage.scrollIntoView({behavior: 'instant', block: 'center'})")
 
 
 @pytest.mark.parametrize("width", [PHONE_PX, DESKTOP_PX])
-def test_the_slider_follows_keys_and_pointer(browser: Browser, page: Path, width: int) -> None:
-    browser.open(page, width=width)
-    browser.evaluate("document.querySelector('.stage').scrollIntoView({behavior: 'instant', block: 'center'})")
-    browser.evaluate("document.querySelector('.stage input').focus()")
-    start = browser.evaluate(LINE_PX)
+def test_the_slider_follows_keys_and_pointer(visit: Visit, page: Path, width: int) -> None:
+    tab = visit(page, width=width)
+    to_the_slider(tab)
+    tab.locator(".stage input").first.focus()
+    start = stage_of(tab)
     assert start["line"] == pytest.approx(start["width"] / 2, abs=1)
-    browser.press("ArrowRight")
-    assert browser.evaluate(LINE_PX)["line"] > start["line"]
-    browser.press("Home")
-    assert browser.evaluate(LINE_PX)["line"] == pytest.approx(0, abs=0.5)
-    browser.press("End")
-    assert browser.evaluate(LINE_PX)["line"] == pytest.approx(start["width"], abs=0.5)
+    for key, at_least, at_most in (
+        ("ArrowRight", start["line"] + 0.1, start["width"]),
+        ("Home", -0.5, 0.5),
+        ("End", start["width"] - 0.5, start["width"] + 0.5),
+    ):
+        tab.keyboard.press(key)
+        assert at_least <= stage_of(tab)["line"] <= at_most
     for part in (0.25, 0.7):
-        browser.click(start["left"] + part * start["width"], start["top"] + start["height"] / 3)
-        assert browser.evaluate(LINE_PX)["line"] == pytest.approx(part * start["width"], abs=0.02 * start["width"])
+        tab.mouse.click(start["left"] + part * start["width"], start["top"] + start["height"] / 3)
+        assert stage_of(tab)["line"] == pytest.approx(part * start["width"], abs=0.02 * start["width"])
 
 
-def test_the_slider_shows_one_version_on_each_side(browser: Browser, page: Path) -> None:
-    browser.open(page, width=DESKTOP_PX)
-    browser.evaluate("document.querySelector('.stage').scrollIntoView({behavior: 'instant', block: 'center'})")
-    choose = "(() => {{ const [left, right] = document.querySelectorAll('.sides select'); left.value = 'LR';"
-    choose += "right.value = '{}'; right.dispatchEvent(new Event('input')); return right.value; }})()"
-    assert browser.evaluate(choose.format(SPACED)) == SPACED
-    assert browser.evaluate(choose.format("HR")) == "HR"
-    place = browser.evaluate(LINE_PX)
-    image = browser.screenshot()
+def test_the_slider_shows_one_version_on_each_side(visit: Visit, page: Path) -> None:
+    tab = visit(page, width=DESKTOP_PX)
+    to_the_slider(tab)
+    left, right = tab.locator(".sides select").first, tab.locator(".sides select").nth(1)
+    left.select_option("LR")
+    assert right.select_option(SPACED) == [SPACED]
+    assert right.select_option("HR") == ["HR"]
+    place, image = stage_of(tab), screenshot(tab)
     middle = int(place["top"] + place["height"] / 4)
-    left, right = (image[middle, int(place["left"] + part * place["width"])] for part in (0.25, 0.75))
+    shown = [image[middle, int(place["left"] + part * place["width"])] for part in (0.25, 0.75)]
     # LR is black; HR is the last of LR, bicubic, seven engines of scale 4 and HR, each 20 levels brighter.
-    np.testing.assert_allclose(left, 0, atol=2)
-    np.testing.assert_allclose(right, 180, atol=2)
+    np.testing.assert_allclose(shown[0], 0, atol=2)
+    np.testing.assert_allclose(shown[1], 180, atol=2)
 
 
-def test_without_script_the_versions_stand_side_by_side(browser: Browser, page: Path) -> None:
-    browser.open(page, width=DESKTOP_PX, scripts=False)
-    tree = browser.ask("DOM.getDocument", depth=-1)["root"]["nodeId"]
-    slider = browser.ask("DOM.querySelector", nodeId=tree, selector=".slider")["nodeId"]
-    with pytest.raises(RuntimeError, match="box model"):
-        browser.ask("DOM.getBoxModel", nodeId=slider)
-    figures = browser.ask("DOM.querySelectorAll", nodeId=tree, selector=".crops img")["nodeIds"]
-    widths = [browser.ask("DOM.getBoxModel", nodeId=figure)["model"]["width"] for figure in figures]
-    assert len(widths) == 10 + 5
-    assert min(widths) > 90
+def test_without_script_the_versions_stand_side_by_side(visit: Visit, page: Path) -> None:
+    tab = visit(page, width=DESKTOP_PX, scripts=False)
+    assert tab.locator(".slider:visible").count() == 0
+    boxes = [figure.bounding_box() for figure in tab.locator(".crops img").all()]
+    assert len(boxes) == 10 + 5
+    assert min(box["width"] if box else 0 for box in boxes) > 90
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_light_and_dark_are_both_there(browser: Browser, page: Path, dark: bool) -> None:
-    browser.open(page, width=DESKTOP_PX, dark=dark)
-    image = browser.screenshot()
+def test_light_and_dark_are_both_there(visit: Visit, page: Path, dark: bool) -> None:
+    image = screenshot(visit(page, width=DESKTOP_PX, dark=dark))
     paper = image[5, 5].astype(float)
     assert bool(paper.mean() < 60) is dark
     assert abs(image.astype(float) - paper).max() > 150  # something is written there
 
 
-def test_every_control_can_be_reached_and_is_named(browser: Browser, page: Path) -> None:
-    browser.open(page, width=DESKTOP_PX)
-    tree = browser.ask("Accessibility.getFullAXTree")["nodes"]
+def test_every_control_can_be_reached_and_is_named(visit: Visit, page: Path) -> None:
+    tab = visit(page, width=DESKTOP_PX)
+    tree = tab.context.new_cdp_session(tab).send("Accessibility.getFullAXTree")["nodes"]
     named = {"slider", "combobox", "link", "region", "image", "navigation"}
     nodes = [(node["role"]["value"], node["name"]["value"].strip()) for node in tree if node["role"]["value"] in named]
     assert named <= {role for role, _ in nodes}
     assert [role for role, name in nodes if not name] == []
-    wide = "[...document.querySelectorAll('.scroll')].every(part => part.tabIndex === 0)"
-    assert browser.evaluate(wide)
-    targets = "[...document.querySelectorAll('nav a')].every(link => document.querySelector(link.hash))"
-    assert browser.evaluate(targets)
+    assert tab.evaluate("[...document.querySelectorAll('.scroll')].every(part => part.tabIndex === 0)")
+    assert tab.evaluate("[...document.querySelectorAll('nav a')].every(link => document.querySelector(link.hash))")

@@ -14,7 +14,7 @@ from drc_deploy.bench.show.publish import publish
 from drc_deploy.errors import ArtefactError, OutputError, UsageError
 from tests.bench import fakes
 from tests.bench.reports import edit, quiet, saved, steady, with_machine, with_settings
-from tests.bench.show.test_page import Balance
+from tests.bench.show.parsed import ParsedPage
 
 NOW = "2026-02-0{}T00:00:00+00:00"
 
@@ -30,11 +30,12 @@ def merged_in(path: Path | str) -> tuple[Report, ...]:
     return reports_in(read_any(Path(path)))
 
 
+def parsed(page: Path) -> ParsedPage:
+    return ParsedPage(page.read_text(encoding="utf-8"))
+
+
 def text_of(page: Path) -> str:
-    parser = Balance()
-    parser.feed(page.read_text(encoding="utf-8"))
-    assert parser.open == []
-    return parser.text
+    return parsed(page).text
 
 
 @pytest.fixture
@@ -98,15 +99,15 @@ def test_a_crop_that_is_no_image_is_not_shown(tmp_path: Path) -> None:
     assert "crops are left out" in publish([path], None, tmp_path).notes[0]
 
 
-def test_merged_machines_stand_beside_each_other_and_engines_across_them(two: list[Path], tmp_path: Path) -> None:
+def test_merged_machines_are_columns_and_engines_are_rows(two: list[Path], tmp_path: Path) -> None:
     done = publish(two, tmp_path / "m", tmp_path)
     text = text_of(tmp_path / "m/report.html")
     for words in ("Test CPU <fast>", "Jetson <Orin>", "x.onnx", "only_a.onnx", "<b>.plan", "10.0 ms", "20.0 ms"):
         assert words in text
-    page = (tmp_path / "m/report.html").read_text()
-    row = page[page.index("</span> x.onnx<small>") :].split("</tr>")[0]
-    assert row.count(" ms<small>") == 2
-    assert page[page.index("</span> only_a.onnx<small>") :].split("</tr>")[0].endswith("<td>-</td>")
+    across = parsed(tmp_path / "m/report.html").tables["Each engine on every machine, x4"]
+    rows = {row[0].split(" ")[1]: row[1:] for row in across[1:]}
+    assert [cell.split(" ms ")[0] for cell in rows["x.onnx"]] == ["10.0", "20.0"]
+    assert rows["only_a.onnx"][1] == "-"
     assert [report.created for report in merged_in(done.files["report"])] == [NOW.format(1), NOW.format(2)]
     assert len((tmp_path / "m/report.csv").read_text().splitlines()) == 1 + 4 + 2
     assert (tmp_path / "m/report.md").read_text().count("### ") == 2

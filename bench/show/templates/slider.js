@@ -1,6 +1,4 @@
-"""The only script of the page: it turns the images of a crop into a slider. Without it they stand side by side."""
-
-SCRIPT = """
+// The only script of the page: it turns the images of a crop into a slider. Without it they stand side by side.
 for (const box of document.querySelectorAll(".slider")) {
   const stage = box.querySelector(".stage"), range = box.querySelector("input");
   const [left, right] = box.querySelectorAll("select"), below = new Image(), above = new Image();
@@ -20,4 +18,3 @@ for (const box of document.querySelectorAll(".slider")) {
   box.hidden = false;
   draw();
 }
-"""
