@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from drc_deploy.bench.machine.machine import usable_cores
 from drc_deploy.bench.machine.probes import PROBES, Finding
+from drc_deploy.runtime.memory.host import usable_cores
 
 TIMEOUT_S = 120.0
 

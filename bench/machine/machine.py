@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from drc_deploy.bench.machine.nvidia_smi import Gpu, Query, query_gpus, run_query
+from drc_deploy.bench.machine.nvml import Gpu, LoadNvml, Nvml, load_nvml
 from drc_deploy.errors import MissingDependencyError
 from drc_deploy.proc_files import colon_lines, cpu_name, read_text
+from drc_deploy.runtime.memory.host import usable_cores
 
 PACKAGES = (
     "drc-deploy",
@@ -46,12 +47,13 @@ class Machine:
     unavailable: dict[str, str]
 
 
-def describe_machine(root: Path = Path("/"), query: Query = run_query) -> Machine:
-    """Describe this machine; ``root`` and ``query`` stand for its files and its GPU driver."""
+def describe_machine(root: Path = Path("/"), load: LoadNvml = load_nvml) -> Machine:
+    """Describe this machine; tests put recorded files and a GPU driver of their own here."""
     unavailable: dict[str, str] = {}
     gpus: tuple[Gpu, ...] = ()
     try:
-        gpus = query_gpus(query)
+        with Nvml(load) as nvml:
+            gpus = nvml.gpus()
     except MissingDependencyError as error:
         unavailable["gpus"] = error.message
     board = read_text(root / "proc/device-tree/model")
@@ -75,13 +77,6 @@ def describe_machine(root: Path = Path("/"), query: Query = run_query) -> Machin
         load_average=_load_average(),
         unavailable=unavailable,
     )
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def installed_packages() -> dict[str, str]:

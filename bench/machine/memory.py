@@ -1,16 +1,16 @@
-"""Memory of this process and of the GPU. What a machine cannot tell is None with the reason, never zero."""
+"""Memory of this process and of the GPU. A missing reading is None with the reason, never zero."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from drc_deploy.bench.machine.nvidia_smi import query_used_bytes
+from drc_deploy.bench.machine.nvml import query_used_bytes
 from drc_deploy.proc_files import colon_lines
 from drc_deploy.runtime.backends.contract import GpuMemory
 
 HOST_METHOD = "VmHWM of a process of its own that loads and runs this engine only (Python included)"
-DEVICE_METHOD = "growth of nvidia-smi's memory.used (of whole GPUs) while this engine alone loads and warms up"
+DEVICE_METHOD = "growth of the memory in use on all GPUs (NVML) while this engine alone loads and warms up"
 PROC_STATUS = Path("/proc/self/status")
 
 
@@ -58,7 +58,7 @@ class DeviceMemory:
 
     @property
     def growth(self) -> int | None:
-        """Bytes so far; None where nobody tells."""
+        """Bytes so far; None where it is not reported."""
         return self._growth
 
     def read(self, device: str) -> Reading:
@@ -66,7 +66,7 @@ class DeviceMemory:
         if not is_gpu(device):
             return Reading(None, f"unavailable: the engine runs on {device}")
         if self._growth is None:
-            return Reading(None, "unavailable: nvidia-smi does not tell the memory in use on this machine")
+            return Reading(None, "unavailable: NVML does not report the memory in use on this machine")
         return Reading(max(self._growth, 0), DEVICE_METHOD)
 
 

@@ -22,9 +22,7 @@ IDENTITY_ONNX = bytes.fromhex(
 """A network that gives back one float32: enough to see which provider really runs."""
 
 INSTALL_DRIVER = "install the NVIDIA driver on a machine with an NVIDIA GPU"
-INSTALL_TELEMETRY = (
-    "for an NVIDIA GPU, pip install 'drc-deploy[telemetry]'; for a CPU, run as root, and not in a virtual machine"
-)
+INSTALL_TELEMETRY = "for an NVIDIA GPU, install its driver; for a CPU, run as root, and not in a virtual machine"
 INSTALL_TRT = "pip install 'drc-deploy[trt]' (on a Jetson: the TensorRT of its JetPack)"
 
 

@@ -1,7 +1,6 @@
 """The GPU of this machine, as the CUDA driver describes it: desktops and Jetsons alike."""
 
 import ctypes
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ class Gpu:
     compute_capability: str
     """For example ``8.7``."""
     driver: str | None
-    """Version of the driver; None where nvidia-smi does not report it, as on most Jetsons."""
+    """Version of the driver; None where NVML does not report it, as on most Jetsons."""
 
 
 def find_gpu(load: Callable[[str], Any] = ctypes.CDLL) -> Gpu | None:
@@ -49,11 +48,14 @@ def _attribute(cuda: Any, attribute: int, device: ctypes.c_int) -> int:
 
 
 def _driver_version() -> str | None:
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    import pynvml
+
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
+        pynvml.nvmlInit()
+        try:
+            version = pynvml.nvmlSystemGetDriverVersion()
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
         return None
-    lines = done.stdout.split()
-    # A driver that does not know it prints "[N/A]".
-    return lines[0] if lines and lines[0][0].isdigit() else None
+    return version if isinstance(version, str) else version.decode()  # older versions of the package return bytes

@@ -119,7 +119,7 @@ MACHINE = Machine(
     packages={"numpy": "2.0"},
     gpus=(),
     load_average=0.1,
-    unavailable={"board": "none", "gpus": "there is no nvidia-smi"},
+    unavailable={"board": "none", "gpus": "there is no NVML"},
 )
 
 

@@ -3,17 +3,16 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from drc_deploy.bench.machine.nvidia_smi import Query, run_query
+from drc_deploy.bench.machine.nvml import Gpu, LoadNvml, Nvml, load_nvml
 from drc_deploy.bench.machine.telemetry.alerts import find_limits
 from drc_deploy.bench.machine.telemetry.clocks import find_cpu_clock, find_gpu_clock
 from drc_deploy.bench.machine.telemetry.commands import Follow, Run, follow_command, run_command
 from drc_deploy.bench.machine.telemetry.jetson import Release, jetson_release
-from drc_deploy.bench.machine.telemetry.nvml import GpuLimits, LoadNvml, Nvml, gpu_limits, load_nvml, open_nvml
+from drc_deploy.bench.machine.telemetry.nvml import open_nvml
 from drc_deploy.bench.machine.telemetry.power_state import PowerState, read_power_state
 from drc_deploy.bench.machine.telemetry.rails import find_rails, total_meter
 from drc_deploy.bench.machine.telemetry.rapl import find_rapl
 from drc_deploy.bench.machine.telemetry.sensors import FAST_PERIOD_S, Found, Meter, ProbeGroup, Sensor
-from drc_deploy.bench.machine.telemetry.smi import open_smi
 from drc_deploy.bench.machine.telemetry.tegrastats import open_tegrastats
 from drc_deploy.bench.machine.telemetry.temperatures import find_temperatures
 from drc_deploy.errors import MissingDependencyError
@@ -26,7 +25,6 @@ class System:
     root: Path = Path("/")
     run: Run = run_command
     follow: Follow = follow_command
-    query: Query = run_query
     nvml: LoadNvml = load_nvml
 
 
@@ -57,7 +55,7 @@ def find_instruments(system: System | None = None) -> Instruments:
     release = jetson_release(system.root)
     sources: list[ProbeGroup] = []
     found: list[Found] = []
-    limits = _open_gpus(system, release, sources, found)
+    limits = _open_gpus(system, sources, found)
     files = _find_files(system.root, release)
     found += files
     probes = tuple(probe for item in files for probe in item.probes)
@@ -77,36 +75,21 @@ def _find_files(root: Path, release: Release | None) -> list[Found]:
     return [*found, find_rails(root), find_gpu_clock(root)] if release else [*found, find_rapl(root)]
 
 
-def _open_gpus(
-    system: System, release: Release | None, sources: list[ProbeGroup], found: list[Found]
-) -> tuple[GpuLimits, ...]:
-    """Open NVML, or else ``nvidia-smi``; give the limits that NVML tells."""
+def _open_gpus(system: System, sources: list[ProbeGroup], found: list[Found]) -> tuple[Gpu, ...]:
+    """Open NVML; return the GPUs and their limits."""
     try:
         nvml = Nvml(system.nvml)
     except MissingDependencyError as error:
-        if release:  # a Jetson tells the same in files
-            found.append(Found(missing={"NVML": error.message}))
-        else:
-            _open_smi(system, error.message, sources, found)
+        found.append(Found(missing={"NVML": error.message}))
         return ()
-    limits = gpu_limits(nvml)
+    gpus = nvml.gpus()
     source, item = open_nvml(nvml)
     found.append(item)
     if source.sensors:
         sources.append(source)
     else:
         source.close()
-    return limits
-
-
-def _open_smi(system: System, no_nvml: str, sources: list[ProbeGroup], found: list[Found]) -> None:
-    try:
-        source, item = open_smi(system.query)
-    except MissingDependencyError as error:
-        found.append(Found(missing={"GPU": f"{no_nvml.rstrip('.')}, and {error.message}"}))
-        return
-    sources.append(source)
-    found.append(Found((), item.meters, item.missing | {"energy counter of the GPU": no_nvml}))
+    return gpus
 
 
 def _open_tegrastats(system: System, sources: list[ProbeGroup], found: list[Found]) -> None:

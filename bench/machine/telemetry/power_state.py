@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from drc_deploy.bench.machine.nvml import Gpu
 from drc_deploy.bench.machine.telemetry.clocks import cpu_policies, gpu_devices
 from drc_deploy.bench.machine.telemetry.commands import Run
 from drc_deploy.bench.machine.telemetry.jetson import Release, parse_clocks_locked, parse_power_mode
-from drc_deploy.bench.machine.telemetry.nvml import GpuLimits
 from drc_deploy.errors import MissingDependencyError
 from drc_deploy.proc_files import read_text
 
@@ -27,11 +27,11 @@ class PowerState:
     clocks_locked: bool | None
     """Whether every clock has but one value, as after ``jetson_clocks``."""
     cpu_governor: str | None
-    gpu_limits: tuple[GpuLimits, ...]
+    gpu_limits: tuple[Gpu, ...]
     unavailable: dict[str, str]
 
 
-def read_power_state(root: Path, release: Release | None, run: Run, limits: tuple[GpuLimits, ...]) -> PowerState:
+def read_power_state(root: Path, release: Release | None, run: Run, limits: tuple[Gpu, ...]) -> PowerState:
     """Read how the machine is set; ``limits`` are what NVML told of its GPUs."""
     unavailable: dict[str, str] = {}
     if release is None:
@@ -46,7 +46,7 @@ def read_power_state(root: Path, release: Release | None, run: Run, limits: tupl
     if not governors:
         unavailable["cpu_governor"] = "there is no cpufreq"
     if not limits:
-        unavailable["gpu_limits"] = "NVML does not tell of a GPU; nvidia-smi may have, under machine"
+        unavailable["gpu_limits"] = "NVML reports no GPU"
     return PowerState(
         l4t=release.l4t if release else None,
         jetpack=release.jetpack if release else None,

@@ -17,7 +17,7 @@ WORDS: dict[Kind, str] = {
     "throttle": "throttling",
 }
 """What a reader expects to be told; energy counts as power."""
-WAYS = ("GPU", "NVML", "tegrastats")
+WAYS = ("NVML", "tegrastats")
 """Keys of ``unavailable`` that stand for a whole way of asking."""
 
 
@@ -104,7 +104,10 @@ def choose_meter(meters: Sequence[Meter], part: Part) -> Meter | None:
 def _energy(telemetry: Telemetry, rounds: Sequence[Window], images: int, part: Part) -> Energy | str:
     meter = choose_meter(telemetry.meters, part)
     if meter is None:
-        told = (telemetry.unavailable.get(what) for what in (WORDS["power"], f"energy of the {part}", part))
+        told = (
+            telemetry.unavailable.get(what)
+            for what in (WORDS["power"], f"energy of the {part}", "NVML" if part == "GPU" else part)
+        )
         return next((why for why in told if why), f"nothing tells the power of the {part}")
     return engine_energy(telemetry.trace, meter, rounds, images, telemetry.idle_s)
 

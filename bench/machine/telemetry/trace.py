@@ -50,7 +50,7 @@ class Track:
     sweep_ms: float
     """Mean time that a sweep took."""
     core_part: float
-    """Processor time of the sweeps as a part of one core, without the programs that they ask, such as nvidia-smi."""
+    """Processor time of the sweeps as a part of one core, without the programs that they ask, such as tegrastats."""
     times_s: tuple[float, ...]
     """Middle of each sweep, in seconds since the start of the trace, on the clock of the timed rounds."""
     series: tuple[Series, ...]

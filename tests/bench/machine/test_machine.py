@@ -8,8 +8,8 @@ from drc_deploy.errors import MissingDependencyError
 from drc_deploy.proc_files import cpu_flags
 
 
-def no_gpu(fields: str) -> str:
-    raise MissingDependencyError("nvidia-smi does not run on this machine.")
+def no_gpu() -> str:
+    raise MissingDependencyError("There is no working NVIDIA driver (NVML Shared Library Not Found).")
 
 
 def test_a_jetson_is_described_from_its_files(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import ctypes
 from typing import Any
 
+import pynvml
 import pytest
 
 from drc_deploy.export.trt.gpu import find_gpu
@@ -47,3 +48,14 @@ def test_a_driver_without_a_gpu_is_none(driver: FakeDriver) -> None:
 
 def test_no_driver_is_none() -> None:
     assert find_gpu(lambda name: ctypes.CDLL("libdoes_not_exist.so.1")) is None
+
+
+def test_without_a_driver_its_version_is_unknown() -> None:
+    gpu = find_gpu(lambda name: FakeDriver())
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        assert gpu is not None
+        assert gpu.driver is None
+    else:
+        pytest.skip("this machine has a driver")

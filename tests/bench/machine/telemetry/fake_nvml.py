@@ -57,6 +57,18 @@ class FakeNvml:
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
         return index
 
+    def nvmlSystemGetDriverVersion(self) -> str:
+        self._check("nvmlSystemGetDriverVersion")
+        return "560.35.03"
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle: int) -> tuple[int, int]:
+        self._check("nvmlDeviceGetCudaComputeCapability")
+        return 8, 9
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
+        self._check("nvmlDeviceGetMemoryInfo")
+        return SimpleNamespace(total=24564 << 20, used=(512 + 1536 * handle) << 20)
+
     def nvmlDeviceGetName(self, handle: int) -> bytes:
         self._check("nvmlDeviceGetName")
         return b"NVIDIA Test"
@@ -116,4 +128,4 @@ class FakeNvml:
         return 95
 
 
-EVERY_GPU_CALL = tuple(name for name in vars(FakeNvml) if re.match("nvmlDeviceGet(?!Count|Handle)", name))
+EVERY_GPU_CALL = tuple(name for name in vars(FakeNvml) if re.match("nvmlDeviceGet(?!Count|Handle)|nvmlSystem", name))

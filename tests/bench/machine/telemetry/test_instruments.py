@@ -72,12 +72,13 @@ def test_a_jetson_is_metered_whole_even_where_nvml_tells_its_gpu(tmp_path: Path)
     assert meter.series == ("VDD_IN",)
 
 
-def test_without_nvml_a_pc_asks_nvidia_smi_and_says_what_it_lacks(tmp_path: Path) -> None:
-    row = "250, 60, 1900, 80" + 5 * ", Not Active"
-    system = dataclasses.replace(bare_system(build_tree("linux_intel", tmp_path)), query=lambda fields: row + "\n")
-    found = find_instruments(system)
-    assert [source.name for source in found.sources] == ["nvidia-smi", "files"]
-    assert "nvidia-ml-py" in found.missing["energy counter of the GPU"]
+def test_an_engine_on_a_gpu_without_a_driver_has_the_reason_for_its_missing_energy(tmp_path: Path) -> None:
+    found = find_instruments(bare_system(build_tree("linux_intel", tmp_path)))
+    assert [source.name for source in found.sources] == ["files"]
+    cpu_only = tuple(meter for meter in found.meters if meter.part == "CPU")
+    reported = Telemetry("", found.state, cpu_only, None, Trace(()), found.missing, ())
+    on_gpu = summarise_engine(reported, [(0.0, 1.0)], 5, "torch Tesla T4")
+    assert "NVML Shared Library Not Found" in on_gpu.unavailable["energy"]
 
 
 def follow_recorded(command: Sequence[str]) -> Lines:
@@ -106,7 +107,7 @@ def test_a_machine_that_tells_nothing_says_so_in_one_sentence(tmp_path: Path) ->
     found = find_instruments(bare_system(tmp_path))
     assert (found.sources, found.meters) == ([], [])
     sentence = describe(Trace(()), (), found.missing)
-    assert sentence.startswith("This machine tells nothing of its power, temperature or clocks: nvidia-ml-py is not")
+    assert sentence.startswith("This machine tells nothing of its power, temperature or clocks: There is no working NVIDIA")
     assert sentence.count(". ") == 0
     assert sentence.endswith(".")
     assert not sentence.endswith("..")

@@ -1,12 +1,13 @@
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from drc_deploy.bench.machine import nvml as opening
+from drc_deploy.bench.machine.nvml import Gpu, Nvml, query_used_bytes
 from drc_deploy.bench.machine.telemetry import nvml as module
-from drc_deploy.bench.machine.telemetry.nvml import GpuLimits, Nvml, gpu_limits, limit_bits, load_nvml, open_nvml
+from drc_deploy.bench.machine.telemetry.nvml import limit_bits, open_nvml
 from drc_deploy.bench.machine.telemetry.sensors import ProbeGroup
 from drc_deploy.errors import MissingDependencyError
 from tests.bench.machine.telemetry.fake_nvml import EVERY_GPU_CALL, FakeNvml
@@ -34,8 +35,10 @@ def test_the_fake_has_no_name_that_the_real_package_lacks(listing: Path) -> None
 
 def test_every_name_that_the_program_asks_for_is_in_the_newest_package() -> None:
     real = set(LISTINGS[-1].read_text().split())
-    asked = set(re.findall(r'"(nvml[A-Z]\w+|NVML_\w+)"', Path(module.__file__).read_text()))
-    assert len(asked) > 15
+    code = Path(module.__file__).read_text() + Path(opening.__file__).read_text()
+    asked = set(re.findall(r'"(nvml[A-Z]\w+)"|\b(NVML_\w+)\b', code))
+    asked = {function or constant for function, constant in asked}
+    assert len(asked) > 20
     assert asked - set(module.LIMIT_PREFIXES) <= real
 
 
@@ -111,31 +114,33 @@ def test_a_gpu_that_is_lost_leaves_gaps_with_the_reason() -> None:
     assert reasons["GPU power"] == "NVML: Not Supported"
 
 
-def test_limits_are_told_where_the_driver_tells_them() -> None:
-    assert gpu_limits(Nvml(FakeNvml().load)) == (GpuLimits("NVIDIA Test", 400.0, 450.0, 3105.0, 95.0),)
-    assert gpu_limits(Nvml(FakeNvml(unsupported=EVERY_GPU_CALL).load)) == (GpuLimits("GPU", None, None, None, None),)
+def test_a_gpu_is_described_as_far_as_its_driver_reports() -> None:
+    known = Gpu("NVIDIA Test", "560.35.03", "8.9", 24564 << 20, 400.0, 450.0, 3105.0, 95.0)
+    assert Nvml(FakeNvml().load).gpus() == (known,)
+    unknown = Gpu("GPU", "unknown", None, None, None, None, None, None)
+    assert Nvml(FakeNvml(unsupported=EVERY_GPU_CALL).load).gpus() == (unknown,)
+
+
+def test_memory_in_use_is_that_of_all_gpus_that_report_it() -> None:
+    assert Nvml(FakeNvml(gpus=2).load).used_bytes() == (512 + 2048) << 20
+    assert Nvml(FakeNvml(unsupported=EVERY_GPU_CALL).load).used_bytes() is None
 
 
 @pytest.mark.parametrize("fake", [FakeNvml(gpus=0), FakeNvml(unsupported=("nvmlInit",))])
-def test_no_gpu_and_no_driver_are_told_and_leave_nothing_open(fake: FakeNvml) -> None:
+def test_no_gpu_and_no_driver_are_reported_and_leave_nothing_open(fake: FakeNvml) -> None:
     with pytest.raises(MissingDependencyError, match="NVML"):
         Nvml(fake.load)
     assert not fake.open
 
 
-def test_the_package_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", None)
-    with pytest.raises(MissingDependencyError, match="nvidia-ml-py is not installed") as caught:
-        load_nvml()
-    assert "drc-deploy[telemetry]" in caught.value.hint
-
-
 def test_the_real_package_without_a_driver_is_an_answer() -> None:
-    pynvml = pytest.importorskip("pynvml")
+    import pynvml
+
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        with pytest.raises(MissingDependencyError, match="NVML: "):
+        with pytest.raises(MissingDependencyError, match="no working NVIDIA driver"):
             Nvml()
+        assert query_used_bytes() is None
     else:
         pytest.skip("this machine has a driver")

@@ -42,12 +42,12 @@ def no_lines(_: Sequence[str]) -> Lines:
 
 
 def no_module() -> object:
-    raise MissingDependencyError("nvidia-ml-py is not installed.")
+    raise MissingDependencyError("There is no working NVIDIA driver (NVML Shared Library Not Found).")
 
 
 def bare_system(root: Path) -> System:
     """Return a machine that has files and nothing else."""
-    return System(root, absent, no_lines, absent, no_module)
+    return System(root, absent, no_lines, no_module)
 
 
 def answering(answers: dict[str, str]) -> Callable[[Sequence[str]], str]:
