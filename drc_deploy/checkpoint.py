@@ -1,6 +1,8 @@
 """Checkpoints: weights of a network and its duals, with where they come from, in one safetensors file."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,19 +10,21 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from drc_deploy import records
-from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo, read_checkpoint_info
+from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo, parse_checkpoint_info, unreadable
 from drc_deploy.errors import ArtefactError, UsageError
-from drc_deploy.files import atomic_path, sha256_of
+from drc_deploy.files import atomic_path
 from drc_deploy.models.dual_design import DualDesign
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
 
 PRIMAL = "primal."
 DUAL = "dual."
+_LENGTH_BYTES = 8
+"""A safetensors file begins with the length of its header."""
 _FOREIGN_HINT = "Check that the file belongs to this model, scale and program."
 
 
@@ -106,51 +110,67 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             raise OSError(None, str(error)) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A checkpoint file that others are made from, read once: the hash and the weights are of the same bytes.
+
+    The file may be replaced during a run of days. What is then recorded still names the weights that were used.
+    """
+
+    path: Path
+    """Where it was read; names it in messages."""
+    sha256: str
+    info: CheckpointInfo
+    checkpoint: Checkpoint
+
+    @classmethod
+    def read(cls, path: Path) -> "Parent":
+        """Read and check a checkpoint file.
+
+        Raises:
+            ArtefactError: missing, damaged, of another program, with tensors that do not belong to its model, or with
+                NaN or infinite weights.
+        """
+        content, tensors, metadata = _read(path)
+        info = parse_checkpoint_info(metadata, path)
+        if foreign := sorted(name for name in tensors if not name.startswith((PRIMAL, DUAL))):
+            raise ArtefactError(f"{path} has {len(foreign)} foreign tensors, first {foreign[0]!r}.", _FOREIGN_HINT)
+        tensors = to_plain_weights(tensors, str(path))
+        checkpoint = Checkpoint(
+            spec=ModelSpec(info.model, info.scale, info.widths),
+            weights=_strip(tensors, PRIMAL),
+            dual_weights=_strip(tensors, DUAL),
+            provenance=info.provenance,
+            parent_sha256=info.parent_sha256,
+            dual_design=info.dual_design,
+        )
+        check_weights(checkpoint, str(path))
+        return cls(path, hashlib.sha256(content).hexdigest(), info, checkpoint)
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read and check a checkpoint.
+    """Read and check a checkpoint where its file does not matter later.
 
     Raises:
-        ArtefactError: missing, damaged, of another program, with tensors that do not belong to its model, or with
-            NaN or infinite weights.
+        ArtefactError: as ``Parent.read``.
     """
-    info = read_checkpoint_info(path)
+    return Parent.read(path).checkpoint
+
+
+def _read(path: Path) -> tuple[bytes, dict[str, Tensor], dict[str, str]]:
+    """Return the bytes of a safetensors file, its tensors and its metadata."""
     try:
-        tensors = load_file(path)
+        with path.open("rb") as stream:
+            content = stream.read(_LENGTH_BYTES + 1)
+            # The header is a JSON object. This keeps a large file of another kind out of memory.
+            if content[_LENGTH_BYTES:] == b"{":
+                content += stream.read()
+        tensors = load(content)
     except (SafetensorError, OSError) as error:
-        raise ArtefactError(f"{path} is damaged: {error}.", "Copy or make the checkpoint again.") from error
-    if foreign := sorted(name for name in tensors if not name.startswith((PRIMAL, DUAL))):
-        raise ArtefactError(f"{path} has {len(foreign)} foreign tensors, first {foreign[0]!r}.", _FOREIGN_HINT)
-    tensors = to_plain_weights(tensors, str(path))
-    checkpoint = Checkpoint(
-        spec=ModelSpec(info.model, info.scale, info.widths),
-        weights=_strip(tensors, PRIMAL),
-        dual_weights=_strip(tensors, DUAL),
-        provenance=info.provenance,
-        parent_sha256=info.parent_sha256,
-        dual_design=info.dual_design,
-    )
-    check_weights(checkpoint, str(path))
-    return checkpoint
-
-
-def load_with_sha256(path: Path) -> tuple[Checkpoint, str]:
-    """Read a checkpoint as ``load_checkpoint`` does, and give the SHA-256 of just what was read.
-
-    Raises:
-        ArtefactError: as ``load_checkpoint``, or another file took its place meanwhile.
-    """
-    before = _sha256_if_there(path)
-    checkpoint = load_checkpoint(path)
-    if before is None or _sha256_if_there(path) != before:
-        raise ArtefactError(f"{path} changed while it was read.", "Give the same command again when it is complete.")
-    return checkpoint, before
-
-
-def _sha256_if_there(path: Path) -> str | None:
-    try:
-        return sha256_of(path)
-    except OSError:
-        return None
+        raise unreadable(path, error) from error
+    # The library returns the tensors of bytes, but not their metadata; it has found the header to be right.
+    end = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
+    return content, tensors, json.loads(content[_LENGTH_BYTES:end]).get("__metadata__") or {}
 
 
 def _strip(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """What a checkpoint says about itself, read without torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,16 +44,30 @@ def read_checkpoint_info(path: Path) -> CheckpointInfo:
     try:
         with safe_open(path, framework="numpy") as tensors:
             metadata = tensors.metadata() or {}
-    except FileNotFoundError as error:
-        raise ArtefactError(f"{path} does not exist.", "Check the path.") from error
     except (SafetensorError, OSError) as error:
-        raise ArtefactError(
-            f"{path} is not a readable safetensors file: {error}.",
-            "If it is an official .pt file, convert it with `drc-deploy import`.",
-        ) from error
+        raise unreadable(path, error) from error
+    return parse_checkpoint_info(metadata, path)
+
+
+def parse_checkpoint_info(metadata: Mapping[str, str], path: Path) -> CheckpointInfo:
+    """Return what the metadata of the safetensors file ``path`` says.
+
+    Raises:
+        ArtefactError: they are not of a checkpoint of this program.
+    """
     if METADATA_KEY not in metadata:
         raise ArtefactError(
             f"{path} is a safetensors file of another program.",
             "Convert official weights with `drc-deploy import`, or train with `drc-deploy train`.",
         )
     return records.from_dict(CheckpointInfo, records.parse_json_object(metadata[METADATA_KEY], str(path)), str(path))
+
+
+def unreadable(path: Path, error: Exception) -> ArtefactError:
+    """Return the error for a file that is missing or no safetensors file."""
+    if isinstance(error, FileNotFoundError):
+        return ArtefactError(f"{path} does not exist.", "Check the path.")
+    return ArtefactError(
+        f"{path} is not a readable safetensors file: {error}.",
+        "If it is an official .pt file, convert it with `drc-deploy import`.",
+    )

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drc_deploy.checkpoint import load_with_sha256
+from drc_deploy.checkpoint import Parent
 from drc_deploy.engine_info import (
     EXACT_PLAN_SUFFIX,
     EXACT_SUFFIX,
@@ -80,15 +80,16 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
 
     Raises:
         MissingDependencyError: a TensorRT library or a GPU is missing.
-        ArtefactError: the checkpoint cannot be used or changes while it is read, or a library refuses the graph.
+        ArtefactError: the checkpoint cannot be used, or a library refuses the graph.
         VerificationError: an exported file does not compute what torch computes.
         OutputError: the folder is not writable or the disk is full.
     """
     builder = PlanBuilder.find(request.builder, request.options) if request.builder else None
-    checkpoint, sha256 = load_with_sha256(request.checkpoint)
-    network = checkpoint.build_network()
+    parent = Parent.read(request.checkpoint)
+    network = parent.checkpoint.build_network()
     body = make_body(network, request, builder)
-    info = dataclasses.replace(_describe(request, network, sha256), int8_form=body.int8.form if body.int8 else None)
+    info = _describe(request, network, parent.sha256)
+    info = dataclasses.replace(info, int8_form=body.int8.form if body.int8 else None)
     onnx_info = dataclasses.replace(info, precision=body.precision, tile=request.tile.onnx)
     with staging_folder(request.folder) as staging:
         files: dict[IoDtype, Path] = {

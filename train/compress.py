@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from drc_deploy import __version__
-from drc_deploy.checkpoint_info import read_checkpoint_info
-from drc_deploy.files import check_writable, sha256_of
+from drc_deploy.checkpoint import Parent, load_checkpoint
+from drc_deploy.files import check_writable
 from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.only_one import only_one
 from drc_deploy.train.data.photographs import Photographs
@@ -18,10 +18,11 @@ from drc_deploy.train.loop.loop import Supervision
 from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import Manifest
+from drc_deploy.train.pruning.prune import prune_file
 from drc_deploy.train.pruning.pruning import PruneOptions
 from drc_deploy.train.search.candidates import ratio_tag
+from drc_deploy.train.search.search_file import search_file
 from drc_deploy.train.search.search_options import SearchOptions
-from drc_deploy.train.stages import prune_file, search_file
 from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 
 
@@ -56,13 +57,13 @@ class CompressOptions:
 class CompressInputs:
     """What a network is compressed with beside options."""
 
-    parent: Path
+    parent: Parent
     photographs: Photographs
     benchmarks: Sequence[Benchmark] = ()
     """Measured before and after; they decide nothing."""
     latency: LatencyTable | None = None
     """For a bound on latency."""
-    teacher: Path | None = None
+    teacher: Parent | None = None
     """A checkpoint whose features the fine-tuning follows."""
 
 
@@ -78,7 +79,6 @@ def compress(
         The manifest, which is also written to ``OUTPUT.manifest.json``.
 
     Raises:
-        ArtefactError: the checkpoint cannot be used.
         UsageError: a bound that no widths meet, or a teacher that does not fit.
         TrainingError: too little data, or the loss became NaN.
         OutputError: another process is making ``output``, or it cannot be written.
@@ -91,11 +91,11 @@ def compress(
 
 def _compress(inputs: CompressInputs, options: CompressOptions, output: Path, *, restart: bool) -> dict[str, Any]:
     widths_path, pruned_path = stage_paths(output)
-    info = read_checkpoint_info(inputs.parent)
+    info = inputs.parent.info
     if inputs.teacher:
         load_teacher(inputs.teacher, scale=info.scale)  # one that does not fit is better known before the first stage
     manifest = Manifest(output.with_suffix(".manifest.json"), inputs=_identity(inputs), restart=restart)
-    manifest.describe_parent(inputs.parent, inputs.benchmarks)
+    manifest.describe_parent(inputs.parent.checkpoint, inputs.benchmarks)
     manifest.run(
         "search",
         dataclasses.asdict(options.search),
@@ -111,29 +111,30 @@ def _compress(inputs: CompressInputs, options: CompressOptions, output: Path, *,
         pruned_path,
         lambda: prune_file(inputs.parent, widths, inputs.photographs, options.prune, pruned_path, restart=restart),
     )
-    manifest.describe_result(pruned_path, inputs.benchmarks)
+    pruned = Parent.read(pruned_path)
+    manifest.describe_result(pruned.checkpoint, inputs.benchmarks)
     manifest.run(
         "finetune",
         dataclasses.asdict(options.finetune),
         output,
-        lambda: _finetune(inputs, pruned_path, options.finetune, output, restart=restart),
+        lambda: _finetune(inputs, pruned, options.finetune, output, restart=restart),
     )
-    manifest.describe_result(output, inputs.benchmarks)
+    manifest.describe_result(load_checkpoint(output), inputs.benchmarks)
     return manifest.content
 
 
 def _identity(inputs: CompressInputs) -> dict[str, Any]:
     """Return what decides the result beside the options."""
     return {
-        "checkpoint": sha256_of(inputs.parent),
+        "checkpoint": inputs.parent.sha256,
         "data": inputs.photographs.fingerprint,
         "version": __version__,
         "latency": fingerprint(inputs.latency) if inputs.latency else None,
-        "teacher": sha256_of(inputs.teacher) if inputs.teacher else None,
+        "teacher": inputs.teacher.sha256 if inputs.teacher else None,
     }
 
 
-def _finetune(inputs: CompressInputs, pruned: Path, options: TrainOptions, output: Path, *, restart: bool) -> None:
+def _finetune(inputs: CompressInputs, pruned: Parent, options: TrainOptions, output: Path, *, restart: bool) -> None:
     start = start_from_checkpoint(pruned, options)
     if inputs.teacher:
         start = dataclasses.replace(start, teacher=load_teacher(inputs.teacher, scale=start.network.scale))

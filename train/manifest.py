@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.checkpoint import Checkpoint
 from drc_deploy.files import sha256_of, write_text
 from drc_deploy.models.network import multiply_adds
 from drc_deploy.train.device import place
@@ -33,7 +33,7 @@ class Manifest:
             "stages": [],
         }
 
-    def describe_parent(self, parent: Path, benchmarks: Sequence[Benchmark]) -> None:
+    def describe_parent(self, parent: Checkpoint, benchmarks: Sequence[Benchmark]) -> None:
         """Record size and PSNR of the network before compression."""
         self.content["before"] = described(parent, benchmarks, self.content["before"])
 
@@ -55,7 +55,7 @@ class Manifest:
         self.content["stages"].append(entry)
         self._write()
 
-    def describe_result(self, checkpoint: Path, benchmarks: Sequence[Benchmark]) -> None:
+    def describe_result(self, checkpoint: Checkpoint, benchmarks: Sequence[Benchmark]) -> None:
         """Record size and PSNR of what the last stage made."""
         entry = self.content["stages"][-1]
         entry["after"] = described(checkpoint, benchmarks, entry.get("after", {}))
@@ -68,16 +68,16 @@ class Manifest:
         write_text(self._path, json.dumps(content, indent=2) + "\n")
 
 
-def described(path: Path, benchmarks: Sequence[Benchmark], known: dict[str, Any]) -> dict[str, Any]:
+def described(checkpoint: Checkpoint, benchmarks: Sequence[Benchmark], known: dict[str, Any]) -> dict[str, Any]:
     """Return parameters, multiply-adds and PSNR of a checkpoint; sets that ``known`` has are not measured again."""
-    checkpoint = load_checkpoint(path)
+    network = checkpoint.build_network()
     sets = fingerprints(benchmarks)
     psnr = {**_figures(checkpoint.provenance, sets), **_figures(known, sets)}
     missing = [(name, pairs) for name, pairs in benchmarks if name not in psnr]
-    psnr |= measure_psnr(place(checkpoint.build_network()).eval(), missing)
+    psnr |= measure_psnr(place(network), missing)
     return {
-        "params": checkpoint.build_network().parameter_count,
-        "multiply_adds": multiply_adds(checkpoint.build_network()),
+        "params": network.parameter_count,
+        "multiply_adds": multiply_adds(checkpoint.build_network()),  # the count moves its network off the device
         "psnr_y": {name: psnr[name] for name in sets},
         "eval": sets,
     }

@@ -53,7 +53,7 @@ def command(
 
     All methods are held to the same bound and fine-tuned for as many steps. Stopped, it goes on where it was.
     """
-    from drc_deploy.checkpoint_info import read_checkpoint_info
+    from drc_deploy.checkpoint import Parent
     from drc_deploy.files import write_text
     from drc_deploy.locate import find_trained_checkpoint
     from drc_deploy.train.compress import CompressInputs
@@ -62,8 +62,8 @@ def command(
     from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
 
     variants = find_variants(methods)
-    parent = find_trained_checkpoint(checkpoint, workdir)
-    info = read_checkpoint_info(parent)
+    parent = Parent.read(find_trained_checkpoint(checkpoint, workdir))
+    info = parent.info
     inputs = CompressInputs(
         parent,
         sampling.read_photographs(info.scale),
@@ -71,7 +71,7 @@ def command(
         bound.read_latency(info.model, info.scale),
     )
     options = AblationOptions(bound.target, bound.round_to, batch=sampling.batch, patch=sampling.patch, **how)
-    folder = output or workdir / f"{parent.stem}.ablation"
+    folder = output or workdir / f"{parent.path.stem}.ablation"
     ablation = Ablation(inputs, options, folder, restart=sampling.restart)
     cells = ablation.run(list(all_cells(ratios, range(sampling.seed, sampling.seed + seeds), variants)))
     text = tables(cells)

@@ -77,29 +77,29 @@ def command(
 
     It can be stopped or killed at any point; the same command goes on where it stopped.
     """
-    from drc_deploy.checkpoint_info import read_checkpoint_info
+    from drc_deploy.checkpoint import Parent
     from drc_deploy.locate import find_checkpoint, find_trained_checkpoint
     from drc_deploy.train.compress import CompressInputs, compress, compressed_name, stage_paths
     from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
 
     if output and len(ratios) > 1:
         raise UsageError("-o names one file, but several ratios make several.", "Give --workdir instead.")
-    parent = find_trained_checkpoint(checkpoint, workdir)
-    info = read_checkpoint_info(parent)
+    parent = Parent.read(find_trained_checkpoint(checkpoint, workdir))
+    info = parent.info
     budget = _budget(how)
     if click.get_current_context().get_parameter_source("patch") == ParameterSource.DEFAULT:
         sampling = sampling.with_patch(budget.patch)
     jobs = {
-        output or workdir / f"{compressed_name(parent.stem, ratio)}.safetensors": _options(
+        output or workdir / f"{compressed_name(parent.path.stem, ratio)}.safetensors": _options(
             ratio, budget, bound, sampling, dual=info.dual_design, precision=budget.precision, **how
         )
         for ratio in ratios
     }
-    leader = find_checkpoint(teacher, workdir) if teacher else None
+    leader = Parent.read(find_checkpoint(teacher, workdir)) if teacher else None
     for result in jobs:
         for weights in (parent, leader) if leader else (parent,):
-            check_not_cleared(weights, result)
-            check_not_replaced(weights, stage_paths(result).pruned)
+            check_not_cleared(weights.path, result)
+            check_not_replaced(weights.path, stage_paths(result).pruned)
     if len(jobs) < len(set(ratios)):
         raise UsageError("two ratios are so close that their networks have one name.", "Give one of them.")
     inputs = CompressInputs(

@@ -38,7 +38,7 @@ def command() -> None:
     type=click.Choice(["made", "paired"]),
     default="made",
     show_default=True,
-    help="Make LR images when training (bicubic), or store those that lie beside the HR folders.",
+    help="Make LR images when training (bicubic), or store those that lie next to the HR folders.",
 )
 @click.option(
     "--min-side",
@@ -48,14 +48,14 @@ def command() -> None:
     show_default=True,
     help="Smallest height and width of a photograph.",
 )
-@click.option("--restart", is_flag=True, help="Throw away what is in STORE and begin anew.")
+@click.option("--restart", is_flag=True, help="Replace the store that is there.")
 @json_option
 def prepare_command(folders: tuple[Path, ...], store: Path, as_json: bool, **options: Any) -> None:
     """Decode folders of images once, into a store that training maps into memory.
 
     Searches each DIR recursively for PNG, JPEG, WebP, TIFF and BMP files. Where it holds folders named HR or *_HR
-    (DIV2K, Flickr2K, DF2K and benchmark layouts), only their images are photographs. Ctrl-C keeps what is finished;
-    the same command goes on where it stopped.
+    (DIV2K, Flickr2K, DF2K and benchmark layouts), only their images are photographs. STORE appears when it is
+    complete; an interrupted run leaves nothing behind.
     """
     from drc_deploy.train.data.prepare import PrepareOptions, prepare
 

@@ -48,6 +48,7 @@ def command(
 
     Ctrl-C and SIGTERM lose nothing, a kill at most --save-every: the same command goes on where it stopped.
     """
+    from drc_deploy.checkpoint import Parent
     from drc_deploy.locate import find_checkpoint
     from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
     from drc_deploy.train.loop.distillation import load_teacher
@@ -61,13 +62,13 @@ def command(
     output = output or workdir / f"{parent.stem.removesuffix('_pruned')}_finetuned.safetensors"
     check_not_cleared(parent, output)
     with process_group():
-        start = start_from_checkpoint(parent, options)
+        start = start_from_checkpoint(Parent.read(parent), options)
         scale = start.network.scale
         if teacher:
             weight = 1.0 if distillation_weight is None else distillation_weight
             leader = find_checkpoint(teacher, workdir)
             check_not_cleared(leader, output)
-            start = replace(start, teacher=load_teacher(leader, scale=scale, weight=weight))
+            start = replace(start, teacher=load_teacher(Parent.read(leader), scale=scale, weight=weight))
         benchmarks = find_benchmarks(benchmark_folders, scale)
         photographs = sampling.read_photographs(scale)
         supervision = loop.supervise(sampling, scale, photographs, benchmarks, config=config_text(context))

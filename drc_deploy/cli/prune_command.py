@@ -47,21 +47,21 @@ def command(
 
     A layer that is done is not done again after Ctrl-C.
     """
-    from drc_deploy.checkpoint_info import read_checkpoint_info
+    from drc_deploy.checkpoint import Parent
     from drc_deploy.locate import find_checkpoint
     from drc_deploy.models.network import ModelSpec
     from drc_deploy.models.registry import build_network
+    from drc_deploy.train.pruning.prune import prune_file
     from drc_deploy.train.pruning.pruning import PruneOptions
-    from drc_deploy.train.stages import prune_file
     from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 
     options = PruneOptions(batch=sampling.batch, patch=sampling.patch, seed=sampling.seed, **how)
-    parent = find_checkpoint(checkpoint, workdir)
-    info = read_checkpoint_info(parent)
+    parent = Parent.read(find_checkpoint(checkpoint, workdir))
+    info = parent.info
     layers = [layer.name for layer in build_network(ModelSpec(info.model, info.scale)).prunable_layers]
     widths = read_widths(widths_path, model=info.model, scale=info.scale, layers=layers)
     output = output or workdir / f"{widths_path.name.removesuffix(WIDTHS_SUFFIX)}_pruned.safetensors"
-    check_not_replaced(parent, output)
+    check_not_replaced(parent.path, output)
     photographs = sampling.read_photographs(info.scale)
     result = prune_file(parent, widths, photographs, options, output, restart=sampling.restart)
     params = result.build_network().parameter_count

@@ -45,12 +45,12 @@ def command(
 
     A picture of the result goes beside the file.
     """
-    from drc_deploy.checkpoint_info import read_checkpoint_info
+    from drc_deploy.checkpoint import Parent
     from drc_deploy.locate import find_checkpoint
     from drc_deploy.train.compress import compressed_name
+    from drc_deploy.train.search.search_file import search_file
     from drc_deploy.train.search.search_options import SearchOptions
     from drc_deploy.train.search.width_picture import draw_widths
-    from drc_deploy.train.stages import search_file
 
     order: Literal[1, 2] = 1 if how.pop("order") == "1" else 2
     options = SearchOptions(
@@ -62,10 +62,10 @@ def command(
         order=order,
         **how,
     )
-    parent = find_checkpoint(checkpoint, workdir)
-    info = read_checkpoint_info(parent)
+    parent = Parent.read(find_checkpoint(checkpoint, workdir))
+    info = parent.info
     latency = bound.read_latency(info.model, info.scale)
-    output = output or workdir / f"{compressed_name(parent.stem, options.ratio)}{WIDTHS_SUFFIX}"
+    output = output or workdir / f"{compressed_name(parent.path.stem, options.ratio)}{WIDTHS_SUFFIX}"
     picture = output.with_name(f"{output.name.removesuffix(WIDTHS_SUFFIX)}.widths.png")
     photographs = sampling.read_photographs(info.scale)
     found = search_file(parent, photographs, options, output, latency=latency, restart=sampling.restart)

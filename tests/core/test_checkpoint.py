@@ -1,6 +1,5 @@
 """Checkpoints survive a round trip in a fresh process, and bad files are refused with a sentence."""
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -8,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
+from torch import Tensor
 
-from drc_deploy.checkpoint import Checkpoint, load_checkpoint, load_with_sha256, save_checkpoint
+from drc_deploy.checkpoint import Checkpoint, Parent, load_checkpoint, save_checkpoint
 from drc_deploy.checkpoint_info import METADATA_KEY, read_checkpoint_info
 from drc_deploy.errors import ArtefactError, OutputError
 from drc_deploy.files import sha256_of
@@ -57,22 +57,36 @@ def test_metadata_tells_all_without_torch(saved: Path) -> None:
     assert info.params == build_network(ModelSpec("drn_xs", 4, PRUNED)).parameter_count
 
 
-def test_the_hash_is_that_of_what_was_read(saved: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    checkpoint, sha256 = load_with_sha256(saved)
-    assert sha256 == sha256_of(saved)
-    assert checkpoint.provenance == {"stage": "test"}
-    save_checkpoint(tmp_path / "other.safetensors", dataclasses.replace(checkpoint, provenance={"stage": "other"}))
-
-    def load_and_replace(path: Path) -> Checkpoint:
-        loaded = load_checkpoint(path)
-        (tmp_path / "other.safetensors").replace(path)
-        return loaded
-
-    monkeypatch.setattr("drc_deploy.checkpoint.load_checkpoint", load_and_replace)
-    with pytest.raises(ArtefactError, match="changed while it was read"):
-        load_with_sha256(saved)
+def test_the_hash_is_that_of_what_was_read(saved: Path, tmp_path: Path) -> None:
+    sha256 = sha256_of(saved)
+    parent = Parent.read(saved)
+    assert (parent.sha256, parent.path) == (sha256, saved)
+    assert parent.checkpoint.provenance == parent.info.provenance == {"stage": "test"}
+    assert parent.info == read_checkpoint_info(saved)
+    for name, tensor in load_file(saved).items():
+        half, _, rest = name.partition(".")
+        weights = parent.checkpoint.weights if half == "primal" else parent.checkpoint.dual_weights
+        assert torch.equal(weights[rest], tensor)
     with pytest.raises(ArtefactError, match="does not exist"):
-        load_with_sha256(tmp_path / "missing.safetensors")
+        Parent.read(tmp_path / "missing.safetensors")
+
+
+def test_a_file_that_takes_its_place_meanwhile_changes_nothing(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hash, weights and metadata are of one file."""
+    expected = Parent.read(saved)
+    other = build_network(ModelSpec("drn_xs", 4))
+    save_checkpoint(tmp_path / "other.safetensors", Checkpoint.of(other))
+
+    def replace_and_load(content: bytes) -> dict[str, Tensor]:
+        (tmp_path / "other.safetensors").replace(saved)
+        return load(content)
+
+    monkeypatch.setattr("drc_deploy.checkpoint.load", replace_and_load)
+    found = Parent.read(saved)
+    assert (found.sha256, found.info) == (expected.sha256, expected.info)
+    assert torch.equal(found.checkpoint.weights["head.bias"], expected.checkpoint.weights["head.bias"])
 
 
 def test_half_precision_weights_load_as_float32(saved: Path, checkpoint: Checkpoint) -> None:

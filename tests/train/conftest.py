@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.checkpoint import Checkpoint, save_checkpoint
+from drc_deploy.checkpoint import Checkpoint, Parent, save_checkpoint
 from drc_deploy.images.reading import read_rgb
 from drc_deploy.locate import sample_images
 from drc_deploy.models.network import ModelSpec
-from drc_deploy.models.registry import build_network
+from drc_deploy.models.registry import MODELS, Architecture, build_network
 from drc_deploy.train.data.photographs import Photographs
+from tests.models.plain_network import PlainNetwork
 
 
 @pytest.fixture(scope="session")
@@ -19,9 +20,21 @@ def photographs() -> Photographs:
 
 
 @pytest.fixture
-def parent(tmp_path: Path) -> Path:
+def parent(tmp_path: Path) -> Parent:
     """An untrained drn_xs checkpoint with its duals."""
-    network = build_network(ModelSpec("drn_xs", 4))
-    path = tmp_path / "drn_xs.safetensors"
+    return save_new("drn_xs", tmp_path)
+
+
+@pytest.fixture
+def plain_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parent:
+    """An untrained checkpoint of a network with two prunable layers, where the network itself does not matter."""
+    monkeypatch.setitem(MODELS, "plain", Architecture("for tests", {4: PlainNetwork}))
+    return save_new("plain", tmp_path)
+
+
+def save_new(model: str, folder: Path) -> Parent:
+    """Write a checkpoint of a new network at x4, with its duals, to ``folder``."""
+    network = build_network(ModelSpec(model, 4))
+    path = folder / f"{model}.safetensors"
     save_checkpoint(path, Checkpoint.of(network, network.build_duals()))
-    return path
+    return Parent.read(path)

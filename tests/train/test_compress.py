@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.checkpoint import Parent, load_checkpoint
+from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.errors import OutputError, UsageError
+from drc_deploy.files import sha256_of
 from drc_deploy.images.reading import read_rgb
 from drc_deploy.images.resize import resize_bicubic
 from drc_deploy.latency_table import LatencyTable
@@ -19,17 +22,20 @@ from drc_deploy.locate import sample_images
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
 from drc_deploy.only_one import only_one
-from drc_deploy.train import stages
-from drc_deploy.train.compress import CompressInputs, CompressOptions, compress
+from drc_deploy.train.compress import CompressInputs, CompressOptions, compress, stage_paths
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.benchmark_psnr import Benchmark, find_benchmarks
 from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 from drc_deploy.train.manifest import Manifest
+from drc_deploy.train.pruning import prune
 from drc_deploy.train.pruning.pruning import LayerwisePruning, PruneOptions
+from drc_deploy.train.search import search_file as search_stage
 from drc_deploy.train.search.search import Searcher
+from drc_deploy.train.search.search_file import search_file
 from drc_deploy.train.search.search_options import SearchOptions
 from drc_deploy.widths import read_widths_file
+from tests.train.conftest import save_new
 from tests.train.interruption import interrupt_after
 
 OPTIONS = CompressOptions(
@@ -40,8 +46,8 @@ OPTIONS = CompressOptions(
 
 
 @pytest.fixture
-def inputs(parent: Path, photographs: Photographs) -> CompressInputs:
-    return CompressInputs(parent, photographs)
+def inputs(plain_parent: Parent, photographs: Photographs) -> CompressInputs:
+    return CompressInputs(plain_parent, photographs)
 
 
 @pytest.fixture
@@ -61,7 +67,7 @@ def set5(tmp_path: Path) -> Benchmark:
 
 
 @pytest.mark.parametrize(
-    ("owner", "method", "calls"), [(Searcher, "update", 1), (LayerwisePruning, "advance", 4), (Trainer, "update", 2)]
+    ("owner", "method", "calls"), [(Searcher, "update", 1), (LayerwisePruning, "advance", 1), (Trainer, "update", 2)]
 )
 def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
     inputs: CompressInputs,
@@ -94,8 +100,8 @@ def test_finished_stages_are_not_done_again(
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("done again")
 
-    monkeypatch.setattr(stages, "search_widths", fail)
-    monkeypatch.setattr(stages, "prune_to_widths", fail)
+    monkeypatch.setattr(search_stage, "search_widths", fail)
+    monkeypatch.setattr(prune, "prune_to_widths", fail)
     compress(inputs, OPTIONS, output)
     assert output.stat().st_mtime_ns == written
 
@@ -113,20 +119,17 @@ def test_a_finished_run_that_is_typed_again_and_killed_forgets_nothing(
     assert output.stat().st_mtime_ns == written
 
 
-def test_the_ratio_that_is_named_can_be_reached(inputs: CompressInputs, output: Path) -> None:
+def test_the_ratio_that_is_named_can_be_reached(parent: Parent, photographs: Photographs, tmp_path: Path) -> None:
     """Most of the time is fixed here: the candidates of a smaller ratio are too wide for the least of a larger one."""
     layers = build_network(ModelSpec("drn_xs", 4)).prunable_layers
     points = tuple(((0, 0.0), (layer.full_width, float(layer.full_width))) for layer in layers)
     fixed_ms = 2 / 3 * sum(layer.full_width for layer in layers)
     table = LatencyTable("drn_xs", 4, "this", "torch", 8, 8, fixed_ms, tuple(layer.name for layer in layers), points)
-    inputs = dataclasses.replace(inputs, latency=table)
-    search = dataclasses.replace(OPTIONS.search, target="latency", round_to=1, ratio=0.9)
+    options, output = dataclasses.replace(OPTIONS.search, target="latency", round_to=1, ratio=0.9), tmp_path / "net"
     with pytest.raises(UsageError, match="no candidates meet") as caught:
-        compress(inputs, dataclasses.replace(OPTIONS, search=search), output)
+        search_file(parent, photographs, options, output, latency=table)
     named = float(re.findall(r"ratio of ([0-9.]+)\.", caught.value.message)[0])
-    search = dataclasses.replace(search, ratio=named)
-    compress(inputs, dataclasses.replace(OPTIONS, search=search), output)
-    found = read_widths_file(output.parent / "net_r30.stages" / "net_r30.widths.json")
+    found = search_file(parent, photographs, dataclasses.replace(options, ratio=named), output, latency=table)
     assert found.reached is not None
     assert found.reached <= (1 - named) * 5 / 2 * fixed_ms
     assert named == pytest.approx(0.45, abs=0.02)
@@ -171,9 +174,9 @@ def test_an_edited_manifest_is_no_obstacle(
 def test_a_bound_on_latency_is_taken_up_and_finished_stages_stay(
     inputs: CompressInputs, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layers = build_network(ModelSpec("drn_xs", 4)).prunable_layers
+    layers = inputs.parent.checkpoint.build_network().prunable_layers
     points = tuple(((1, 0.1), (layer.full_width, 1.0)) for layer in layers)
-    table = LatencyTable("drn_xs", 4, "this", "torch", 8, 8, 0.5, tuple(layer.name for layer in layers), points)
+    table = LatencyTable("plain", 4, "this", "torch", 8, 8, 0.5, tuple(layer.name for layer in layers), points)
     inputs = dataclasses.replace(inputs, latency=table)
     options = dataclasses.replace(OPTIONS, search=dataclasses.replace(OPTIONS.search, target="latency"))
     with monkeypatch.context() as patch:
@@ -189,7 +192,7 @@ def test_a_bound_on_latency_is_taken_up_and_finished_stages_stay(
     assert output.stat().st_mtime_ns != written
 
 
-def test_the_manifest_tells_what_went_in_and_what_came_out(inputs: CompressInputs, output: Path, parent: Path) -> None:
+def test_the_manifest_tells_what_went_in_and_what_came_out(inputs: CompressInputs, output: Path) -> None:
     manifest = compress(inputs, OPTIONS, output)
     assert json.loads(output.with_suffix(".manifest.json").read_text()) == manifest
     assert [stage["stage"] for stage in manifest["stages"]] == ["search", "prune", "finetune"]
@@ -197,26 +200,24 @@ def test_the_manifest_tells_what_went_in_and_what_came_out(inputs: CompressInput
     small = load_checkpoint(output).build_network()
     assert manifest["stages"][-1]["after"]["params"] == small.parameter_count
     assert manifest["stages"][-1]["after"]["multiply_adds"] == multiply_adds(small)
-    assert manifest["before"]["params"] == load_checkpoint(parent).build_network().parameter_count
+    assert manifest["before"]["params"] == inputs.parent.checkpoint.build_network().parameter_count
     assert set(manifest["versions"]) == {"torch", "numpy", "python"}
 
 
-def test_a_set_that_is_added_later_is_measured(
-    inputs: CompressInputs, output: Path, set5: Benchmark, parent: Path, photographs: Photographs
-) -> None:
+def test_a_set_that_is_added_later_is_measured(inputs: CompressInputs, output: Path, set5: Benchmark) -> None:
     compress(inputs, OPTIONS, output)
     written = output.stat().st_mtime_ns
-    manifest = compress(CompressInputs(parent, photographs, [set5]), OPTIONS, output)
+    manifest = compress(dataclasses.replace(inputs, benchmarks=[set5]), OPTIONS, output)
     assert output.stat().st_mtime_ns == written
     for size in (manifest["before"], manifest["stages"][1]["after"], manifest["stages"][2]["after"]):
         assert size["psnr_y"]["pairs"] > 0
 
 
 def test_other_images_in_a_set_of_the_same_name_are_measured_anew(
-    output: Path, set5: Benchmark, parent: Path, photographs: Photographs
+    inputs: CompressInputs, output: Path, set5: Benchmark
 ) -> None:
     (pair,) = set5[1]
-    with_set = CompressInputs(parent, photographs, [set5])
+    with_set = dataclasses.replace(inputs, benchmarks=[set5])
     first = compress(with_set, OPTIONS, output)
     Image.fromarray(255 - read_rgb(pair.hr_path)).save(pair.hr_path)
     second = compress(with_set, OPTIONS, output)
@@ -228,11 +229,11 @@ def test_a_pruned_network_can_be_pruned_further_relative_to_the_original(
     inputs: CompressInputs, output: Path, tmp_path: Path, photographs: Photographs
 ) -> None:
     compress(inputs, OPTIONS, output)
-    options = CompressOptions(SearchOptions(0.5, 2, 2, 8), OPTIONS.prune, OPTIONS.finetune)
+    options = CompressOptions(SearchOptions(0.5, 2, 2, 8, round_to=2), OPTIONS.prune, OPTIONS.finetune)
     again = tmp_path / "again.safetensors"
-    compress(CompressInputs(output, photographs), options, again)
+    compress(CompressInputs(Parent.read(output), photographs), options, again)
     found = read_widths_file(tmp_path / "again.stages" / "again.widths.json")
-    assert found.full_widths == (8, 16, *(32,) * 10)
+    assert found.full_widths == (12, 6)
     assert all(width <= full * 0.5 for width, full in zip(found.widths, found.full_widths, strict=True))
     assert load_checkpoint(again).build_network().widths == found.widths
 
@@ -243,3 +244,22 @@ def test_a_ratio_that_cannot_be_met_is_refused_with_the_nearest(inputs: Compress
         compress(inputs, CompressOptions(search, OPTIONS.prune, OPTIONS.finetune), output)
     assert "multiply-adds" in str(caught.value) + caught.value.hint
     assert not output.exists()
+
+
+def test_the_weights_that_are_pruned_are_those_whose_sha256_is_recorded(
+    inputs: CompressInputs, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another file takes the parent's place during the search."""
+    path, before = inputs.parent.path, sha256_of(inputs.parent.path)
+    (tmp_path / "other").mkdir()
+    other = save_new(inputs.parent.info.model, tmp_path / "other")
+    update = Searcher.update
+
+    def update_and_replace(*arguments: Any) -> Any:
+        shutil.copy(other.path, path)
+        return update(*arguments)
+
+    monkeypatch.setattr(Searcher, "update", update_and_replace)
+    manifest = compress(inputs, OPTIONS, output)
+    assert manifest["inputs"]["checkpoint"] == before
+    assert read_checkpoint_info(stage_paths(output).pruned).parent_sha256 == before

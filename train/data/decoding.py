@@ -57,14 +57,10 @@ class Catalogue:
             placed.append(Placed(offset, *image.shape[:2]))
             offset += image.shape[0] * image.shape[1]
         entry = Entry(outcome.name, outcome.sha256, placed[0], dict(zip(outcome.lr, placed[1:], strict=True)))
-        self.append(entry)
-        return entry
-
-    def append(self, entry: Entry) -> None:
-        """Take an entry that has its place behind the others already."""
         self.entries.append(entry)
         self._names[entry.sha256] = entry.name
-        self.size += sum(placed.height * placed.width for placed in (entry.hr, *entry.lr.values()))
+        self.size = offset
+        return entry
 
 
 def decode_all(sources: Sequence[PhotographFiles], min_side: int = 1) -> Generator[Decoded | str, None, None]:

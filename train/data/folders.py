@@ -16,7 +16,7 @@ def open_photographs(path: Path) -> Photographs:
     """Open a store that ``drc-deploy data prepare`` made, or read a folder of images.
 
     Raises:
-        ArtefactError: the store is unfinished, damaged or of another version.
+        ArtefactError: the store is damaged or of another version.
         TrainingError: the folder holds no readable image.
     """
     return open_store(path) if is_store(path) else read_folder(path)

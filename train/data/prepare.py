@@ -1,29 +1,34 @@
-"""Making a store from folders of images."""
+"""Making a store from folders of images: in a temporary folder, which takes the store's name when it is complete."""
 
-from collections.abc import Sequence
-from contextlib import closing
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from drc_deploy import records
 from drc_deploy.errors import UsageError
-from drc_deploy.files import check_writable
+from drc_deploy.files import cannot_write, check_writable, write_text
 from drc_deploy.only_one import only_one
 from drc_deploy.progress import progress
-from drc_deploy.train.data.decoding import decode_all, no_image_error
-from drc_deploy.train.data.layouts import PhotographFiles, Sources, find_sources
+from drc_deploy.train.data.decoding import Catalogue, Decoded, decode_all, no_image_error
+from drc_deploy.train.data.layouts import Sources, find_sources
 from drc_deploy.train.data.store import (
     INDEX,
-    JOURNAL,
     PIXELS,
     STAMP,
+    STORE_FORMAT,
+    STORE_VERSION,
+    StoredEntry,
     StoreIndex,
     StoreRequest,
     has_index,
     open_store,
     read_index,
 )
-from drc_deploy.train.data.unfinished_store import UnfinishedStore, check_same
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +36,11 @@ class PrepareOptions:
     """How a store is made."""
 
     lr: Literal["made", "paired"] = "made"
-    """``paired`` stores the LR images of each data set beside its photographs; else they are made when training."""
+    """``paired`` stores the LR images of each data set with its photographs; else they are made when training."""
     min_side: int = 96
     """Smallest height and width of a photograph in pixels."""
     restart: bool = False
-    """Throw away what is in the store."""
+    """Replace the store that is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,63 +53,104 @@ class Prepared:
 
 
 def prepare(folders: Sequence[Path], store: Path, options: PrepareOptions) -> Prepared:
-    """Decode the photographs of ``folders`` into ``store``, or go on where an interrupted run stopped.
+    """Decode the photographs of ``folders`` into ``store``, which is there only when it is complete.
 
-    The store depends on sources and options alone, whether or not the work was interrupted.
+    The store depends on sources and options alone.
 
     Raises:
         TrainingError: no image is usable.
-        UsageError: the store was made or begun with other sources or options.
+        UsageError: the store was made from other sources or options, or ``store`` is a folder for something else.
         ArtefactError: the store that is there is damaged or of another version.
-        OutputError: the disk is full or not writable, or another process makes the same store; what is finished is
-            kept, and the same call goes on.
+        OutputError: the disk is full or not writable, or another process makes the same store.
     """
     sources = find_sources(folders, paired=options.lr == "paired")
     if not sources.found:
         raise no_image_error(", ".join(map(str, folders)), sources.skipped)
     request = _request(folders, sources, options)
-    check_writable(store)
-    with only_one(store):
-        return _prepare(store, request, sources, options)
+    store = store.resolve()  # a link stays, and what it leads to is replaced
+    with _temporary_folder(store) as temporary:
+        if has_index(store) and not options.restart:
+            index = read_index(store)
+            _check_same(index.request, request, store)
+            open_store(store)
+            return Prepared(index, made=False)
+        _check_replaceable(store)
+        index = _decode(sources, request, temporary)
+        for name in (STAMP, INDEX, PIXELS):
+            (store / name).unlink(missing_ok=True)
+        temporary.replace(store)  # an empty folder may be in its place
+    return Prepared(index, made=True)
 
 
-def _prepare(store: Path, request: StoreRequest, sources: Sources, options: PrepareOptions) -> Prepared:
-    _check_ours(store)
-    if options.restart:
-        _discard(store)
-    elif has_index(store):
-        index = read_index(store)
-        check_same(index.request, request, store)
-        open_store(store)
-        return Prepared(index, made=False)
-    with UnfinishedStore(store, request) as unfinished:
-        _decode_into(unfinished, sources.found, options.min_side)
-        if unfinished.catalogue.entries:
-            return Prepared(unfinished.finish(sources.skipped), made=True)
-    _discard(store)
-    raise no_image_error(", ".join(request.folders), (*sources.skipped, *unfinished.catalogue.skipped))
+@contextmanager
+def _temporary_folder(store: Path) -> Iterator[Path]:
+    """Return an empty folder next to ``store`` that is gone after the block, unless it was renamed.
+
+    Its name is always the same, so that two processes meet there, and what a killed one left is found.
+    """
+    folder = store.parent / f".{store.name}.unfinished"
+    try:
+        check_writable(folder)
+        with only_one(folder):
+            for left in folder.iterdir():  # by a process that was killed
+                left.unlink()
+            ours = folder.stat()
+            try:
+                yield folder
+            finally:
+                # After the rename, another process may have made its own.
+                if folder.exists() and os.path.samestat(ours, folder.stat()):
+                    shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise cannot_write(store, error) from error
 
 
-def _check_ours(store: Path) -> None:
-    """Check that no file of another program would be overwritten.
+def _check_replaceable(store: Path) -> None:
+    """Check that ``store`` can be replaced and that nothing but a store would be lost.
 
     Raises:
-        UsageError: one would.
+        UsageError: it holds other files, is the current folder, or another disk begins there.
     """
-    for name, ours in ((INDEX, has_index(store)), (PIXELS, has_index(store) or (store / JOURNAL).exists())):
-        if (store / name).exists() and not ours:
-            raise UsageError(f"{store} holds a file {name} that belongs to no store.", "Choose another folder.")
+    hint = "Choose another folder."
+    if store.exists() and not store.is_dir():
+        raise UsageError(f"{store} is a file.", hint)
+    if os.path.ismount(store) or store == Path.cwd():
+        raise UsageError(f"{store} is in use and cannot become a store.", "Give a folder in it, such as ./store.")
+    found = {path.name for path in store.iterdir()} if store.exists() else set()
+    if foreign := sorted(found - {INDEX, PIXELS, STAMP} if has_index(store) else found):
+        raise UsageError(f"{store} holds a file {foreign[0]} that belongs to no store.", hint)
 
 
-def _decode_into(unfinished: UnfinishedStore, sources: Sequence[PhotographFiles], min_side: int) -> None:
-    left = sources[unfinished.done :]
+def _decode(sources: Sources, request: StoreRequest, folder: Path) -> StoreIndex:
+    """Write the pixels, then the index, to ``folder``."""
+    catalogue, digest = Catalogue(), hashlib.sha256()
     with (
-        progress("Preparing photographs", len(sources), done=unfinished.done) as bar,
-        closing(decode_all(left, min_side)) as outcomes,
+        (folder / PIXELS).open("wb") as pixels,
+        progress("Preparing photographs", len(sources.found)) as bar,
+        closing(decode_all(sources.found, request.min_side)) as outcomes,
     ):
         for outcome in outcomes:
-            unfinished.add(outcome)
+            if catalogue.add(outcome) and isinstance(outcome, Decoded):
+                for image in outcome.images():
+                    digest.update(image.data)
+                    pixels.write(image.data)
             bar.advance()
+        pixels.flush()
+        os.fsync(pixels.fileno())  # a power cut must not leave a whole index of half the pixels
+    skipped = (*sources.skipped, *catalogue.skipped)
+    if not catalogue.entries:
+        raise no_image_error(", ".join(request.folders), skipped)
+    index = StoreIndex(
+        STORE_FORMAT,
+        STORE_VERSION,
+        request,
+        tuple(StoredEntry.of(entry) for entry in catalogue.entries),
+        skipped,
+        digest.hexdigest(),
+        catalogue.size * 3,
+    )
+    write_text(folder / INDEX, records.to_json(index))
+    return index
 
 
 def _request(folders: Sequence[Path], sources: Sources, options: PrepareOptions) -> StoreRequest:
@@ -116,7 +162,27 @@ def _request(folders: Sequence[Path], sources: Sources, options: PrepareOptions)
     return StoreRequest(tuple(str(folder.resolve()) for folder in folders), options.lr, options.min_side, tuple(files))
 
 
-def _discard(store: Path) -> None:
-    """Remove all files of a store, those last by which it is known."""
-    for name in (STAMP, PIXELS, INDEX, JOURNAL):
-        (store / name).unlink(missing_ok=True)
+def _check_same(before: StoreRequest, now: StoreRequest, store: Path) -> None:
+    """Check that a store was asked to hold what it is asked to hold now.
+
+    Raises:
+        UsageError: it was not; the message lists what differs.
+    """
+    differing = [
+        f"{name} {getattr(before, field)} then, {getattr(now, field)} now"
+        for name, field in (("folders", "folders"), ("--lr", "lr"), ("--min-side", "min_side"))
+        if getattr(before, field) != getattr(now, field)
+    ]
+    old, new = ({path: rest for path, *rest in request.files} for request in (before, now))
+    for kind, paths in (
+        ("new", new.keys() - old.keys()),
+        ("missing", old.keys() - new.keys()),
+        ("changed", {path for path in new.keys() & old.keys() if new[path] != old[path]}),
+    ):
+        if paths:
+            differing.append(f"{len(paths)} files {kind}, such as {min(paths)}")
+    if differing:
+        raise UsageError(
+            f"{store} was made from other sources or options: {'; '.join(differing)}.",
+            "Use the same ones, choose another folder, or add --restart to replace it.",
+        )

@@ -1,6 +1,6 @@
 """A store: the pixels of many photographs in one file that is mapped into memory, and an index of them.
 
-STORE/index.json    what is where, what was left out, and the SHA-256 of the pixels; written last
+STORE/index.json    what is where, what was left out, and the SHA-256 of the pixels
 STORE/pixels.bin    uint8 RGB, images one after another, each row by row
 """
 
@@ -19,8 +19,7 @@ from drc_deploy.files import write_text
 from drc_deploy.progress import progress
 from drc_deploy.train.data.photographs import Entry, Photographs, Placed
 
-INDEX, PIXELS, JOURNAL = "index.json", "pixels.bin", "journal.jsonl"
-STAMP = "verified.json"
+INDEX, PIXELS, STAMP = "index.json", "pixels.bin", "verified.json"
 STORE_FORMAT, STORE_VERSION = "drc-deploy photographs", 1
 _BLOCK = 1 << 24
 _ANEW = "Make the store again: `drc-deploy data prepare` with --restart."
@@ -94,8 +93,8 @@ class StoreIndex:
 
 
 def is_store(folder: Path) -> bool:
-    """Return whether ``folder`` is a store, finished or not, whole or damaged."""
-    return (folder / PIXELS).is_file() or (folder / JOURNAL).is_file() or has_index(folder)
+    """Return whether ``folder`` is a store, whole or damaged."""
+    return (folder / PIXELS).is_file() or has_index(folder)
 
 
 def has_index(folder: Path) -> bool:
@@ -111,16 +110,12 @@ def read_index(store: Path) -> StoreIndex:
     """Read and check the index of a store; the pixels are not looked at.
 
     Raises:
-        ArtefactError: there is none since the store is unfinished, or it is damaged or of another version.
+        ArtefactError: there is none, or it is damaged or of another version.
     """
     path = store / INDEX
     try:
         data = records.parse_json_object(path.read_bytes(), str(path))
     except FileNotFoundError as error:
-        if (store / JOURNAL).exists():
-            raise ArtefactError(
-                f"{store} is an unfinished store.", "Run `drc-deploy data prepare` to its end."
-            ) from error
         raise ArtefactError(f"{store} is a store without {INDEX}.", "Make it again, in another folder.") from error
     except ArtefactError as error:
         raise ArtefactError(error.message, _ANEW) from error
@@ -142,7 +137,7 @@ def open_store(store: Path) -> Photographs:
     if that can be written.
 
     Raises:
-        ArtefactError: the store is unfinished, damaged, or of another version.
+        ArtefactError: the store is damaged or of another version.
     """
     index = read_index(store)
     path = store / PIXELS

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.checkpoint import Parent, load_checkpoint
 from drc_deploy.errors import ArtefactError, UsageError
-from drc_deploy.files import check_writable, sha256_of, write_text
+from drc_deploy.files import check_writable, write_text
 from drc_deploy.latency_table import fingerprint
 from drc_deploy.only_one import only_one
 from drc_deploy.progress import progress
@@ -28,10 +28,11 @@ from drc_deploy.train.loop.run_folder import run_path
 from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import described
+from drc_deploy.train.pruning.prune import prune_file
 from drc_deploy.train.pruning.pruning import PruneOptions
 from drc_deploy.train.search.candidates import ratio_tag
+from drc_deploy.train.search.search_file import search_file
 from drc_deploy.train.search.search_options import SearchOptions
-from drc_deploy.train.stages import prune_file, search_file
 from drc_deploy.widths import WIDTHS_SUFFIX, Target, read_widths
 
 DUAL_WEIGHT = 0.1
@@ -115,7 +116,7 @@ class Ablation:
     def __init__(self, inputs: CompressInputs, options: AblationOptions, folder: Path, *, restart: bool) -> None:
         self._inputs, self._options, self._folder, self._restart = inputs, options, folder, restart
         self._request = {
-            "checkpoint": sha256_of(inputs.parent),
+            "checkpoint": inputs.parent.sha256,
             "data": inputs.photographs.fingerprint,
             "eval": fingerprints(inputs.benchmarks),
             **({"latency": fingerprint(inputs.latency)} if inputs.latency else {}),
@@ -148,7 +149,7 @@ class Ablation:
             return self._run(cells)
 
     def _run(self, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-        before = {"variant": "unpruned", **described(self._inputs.parent, self._inputs.benchmarks, {})}
+        before = {"variant": "unpruned", **described(self._inputs.parent.checkpoint, self._inputs.benchmarks, {})}
         self._begin()
         results = [before]
         missing = [cell for cell in cells if not self._path(cell).exists()]
@@ -176,10 +177,10 @@ class Ablation:
         widths, search_s = self._widths(cell)
         start = time.monotonic()
         prune_file(self._inputs.parent, widths, self._inputs.photographs, self._prune_options(cell), pruned)
-        pruned_at = time.monotonic()
+        pruned_at, parent = time.monotonic(), Parent.read(pruned)
         options = self._finetune_options(cell)
         train(
-            start_from_checkpoint(pruned, options),
+            start_from_checkpoint(parent, options),
             self._inputs.photographs,
             options,
             result,
@@ -192,8 +193,8 @@ class Ablation:
             "seed": cell.seed,
             "widths": list(widths),
             "seconds": {stage: round(value, 1) for stage, value in seconds.items()},
-            "pruned": described(pruned, self._inputs.benchmarks, {})["psnr_y"],
-            **described(result, self._inputs.benchmarks, {}),
+            "pruned": described(parent.checkpoint, self._inputs.benchmarks, {})["psnr_y"],
+            **described(load_checkpoint(result), self._inputs.benchmarks, {}),
         }
         for file in (pruned, result):
             file.unlink()
@@ -202,7 +203,7 @@ class Ablation:
 
     def _widths(self, cell: Cell) -> tuple[tuple[int, ...], float]:
         """Return the cell's widths and how long the search for them took."""
-        info = load_checkpoint(self._inputs.parent).spec
+        info = self._inputs.parent.info
         path = self._folder / "searches" / f"{cell.search_name}{WIDTHS_SUFFIX}"
         times = path.with_suffix(".seconds")
         if not path.exists() or _read_seconds(times) is None:
@@ -215,7 +216,7 @@ class Ablation:
                 latency=self._inputs.latency,
             )
             write_text(times, f"{time.monotonic() - start:.1f}\n")
-        return read_widths(path, model=info.name, scale=info.scale), _read_seconds(times) or 0.0
+        return read_widths(path, model=info.model, scale=info.scale), _read_seconds(times) or 0.0
 
     def _search_options(self, cell: Cell) -> SearchOptions:
         o = self._options

@@ -3,15 +3,12 @@
 Only the authors' code has it, for the pruned DRN-S under DRN-L; the paper speaks of fine-tuning alone.
 """
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.checkpoint import Parent
 from drc_deploy.errors import UsageError
-from drc_deploy.files import sha256_of
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.device import place
 from drc_deploy.train.loop.choices import TrainingPrecision
@@ -71,17 +68,16 @@ class Teacher(nn.Module):
         return F.mse_loss(student.float().mean(dim=1), self._features.take().float().mean(dim=1))
 
 
-def load_teacher(path: Path, *, scale: int, weight: float = 1.0) -> Teacher:
-    """Load a checkpoint as a teacher for networks of ``scale``.
+def load_teacher(parent: Parent, *, scale: int, weight: float = 1.0) -> Teacher:
+    """Return the network of a checkpoint as a teacher for networks of ``scale``.
 
     Raises:
-        ArtefactError: the checkpoint cannot be used.
         UsageError: it has another scale, or the weight is negative.
     """
-    network = load_checkpoint(path).build_network()
+    network = parent.checkpoint.build_network()
     if network.scale != scale:
         raise UsageError(
-            f"the teacher {path} is for x{network.scale}, but the network for x{scale}.",
+            f"the teacher {parent.path} is for x{network.scale}, but the network for x{scale}.",
             f"Give a teacher for x{scale}.",
         )
-    return Teacher(network, weight, sha256_of(path))
+    return Teacher(network, weight, parent.sha256)

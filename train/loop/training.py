@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from drc_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from drc_deploy.files import sha256_of
+from drc_deploy.checkpoint import Checkpoint, Parent, load_checkpoint, save_checkpoint
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.data.patches import PatchSampler
@@ -70,19 +69,15 @@ def start_from_weights(
     return dataclasses.replace(start, provenance=provenance, parent_sha256=report.sha256), report
 
 
-def start_from_checkpoint(parent: Path, options: TrainOptions) -> Start:
-    """Begin with the network of a checkpoint, pruned or not, and its duals if it has those that are asked for.
-
-    Raises:
-        ArtefactError: the checkpoint cannot be used.
-    """
-    checkpoint = load_checkpoint(parent)
+def start_from_checkpoint(parent: Parent, options: TrainOptions) -> Start:
+    """Begin with the network of a checkpoint, pruned or not, and its duals if it has those that are asked for."""
+    checkpoint = parent.checkpoint
     torch.manual_seed(options.seed)  # only for duals, if the checkpoint does not have them
     design = dual_design(options.dual)
     if checkpoint.dual_design != design:
         checkpoint = dataclasses.replace(checkpoint, dual_design=design, dual_weights={})
     provenance = {"stage": "finetune", "before": checkpoint.provenance}
-    return Start(checkpoint.build_network(), checkpoint.build_duals(), provenance, sha256_of(parent))
+    return Start(checkpoint.build_network(), checkpoint.build_duals(), provenance, parent.sha256)
 
 
 def train(

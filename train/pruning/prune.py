@@ -1,17 +1,23 @@
 """Dual-regression channel pruning: which channels of each layer stay?"""
 
 import dataclasses
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from drc_deploy.checkpoint import Checkpoint, Parent, save_checkpoint
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
+from drc_deploy.train.data.patches import PatchSampler
+from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.device import memory_checked
 from drc_deploy.train.loop.choices import PruneMethod
-from drc_deploy.train.loop.state import load_state, save_state
+from drc_deploy.train.loop.state import load_state, save_state, state_path_of
 from drc_deploy.train.pruning.greedy import GreedyPruning
 from drc_deploy.train.pruning.lasso import LassoPruning
-from drc_deploy.train.pruning.pruning import PruneTask, Pruning
+from drc_deploy.train.pruning.pruning import PruneOptions, PruneTask, Pruning
 from drc_deploy.train.pruning.shrink import shrink
 from drc_deploy.train.pruning.srp import StructurePenaltyPruning
 from drc_deploy.train.pruning.thinet import ThiNetPruning
@@ -28,6 +34,39 @@ METHODS: dict[PruneMethod, type[Pruning]] = {
 def pruning_method(task: PruneTask) -> Pruning:
     """Set the method that the task's options name to work on the task."""
     return METHODS[task.options.method](task)
+
+
+def prune_file(
+    parent: Parent,
+    widths: tuple[int, ...],
+    photographs: Photographs,
+    options: PruneOptions,
+    output: Path,
+    *,
+    restart: bool = False,
+) -> Checkpoint:
+    """Prune a checkpoint to ``widths`` and write the smaller checkpoint to ``output``.
+
+    Raises:
+        UsageError: widths that do not fit, or unfinished work with other options.
+        TrainingError: a gradient that is not finite.
+    """
+    checkpoint = parent.checkpoint
+    state = state_path_of(output, "prune", restart=restart)
+    # Nothing trains the duals here: fresh ones would only add noise, so that then the primal part stands alone.
+    duals = checkpoint.build_duals() if checkpoint.dual_weights else nn.ModuleList()
+    sampler = PatchSampler(
+        photographs, scale=checkpoint.spec.scale, patch=options.patch, batch=options.batch, seed=options.seed
+    )
+    with closing(sampler):
+        pruning = pruning_method(PruneTask(checkpoint.build_network(), duals, widths, sampler, options))
+        inputs = {"parent": parent.sha256, "data": photographs.fingerprint, "widths": list(widths)}
+        network = prune_to_widths(pruning, state, inputs=inputs)
+    provenance = {"stage": "prune", "options": dataclasses.asdict(options), "before": checkpoint.provenance}
+    pruned = Checkpoint.of(network, duals, provenance, parent.sha256, checkpoint.dual_design)
+    save_checkpoint(output, pruned)
+    state.unlink(missing_ok=True)
+    return pruned
 
 
 def prune_to_widths(pruning: Pruning, state_path: Path, *, inputs: dict[str, Any]) -> SRNetwork:

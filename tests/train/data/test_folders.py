@@ -96,12 +96,6 @@ def test_a_folder_with_an_index_of_another_program_is_read_as_images(tmp_path: P
     assert len(open_photographs(tmp_path).entries) == 1
 
 
-def test_an_unfinished_store_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "journal.jsonl").touch()
-    with pytest.raises(ArtefactError, match="unfinished store"):
-        open_photographs(tmp_path)
-
-
 def test_a_store_that_lost_its_index_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pixels.bin").touch()
     with pytest.raises(ArtefactError, match=r"without index\.json"):

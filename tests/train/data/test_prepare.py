@@ -1,6 +1,5 @@
 """Making a store, and being interrupted while making it."""
 
-import json
 import os
 import resource
 import shutil
@@ -20,22 +19,21 @@ from drc_deploy.errors import ArtefactError, OutputError, TrainingError, UsageEr
 from drc_deploy.images.reading import read_rgb
 from drc_deploy.only_one import only_one
 from drc_deploy.train.data import decoding
+from drc_deploy.train.data.decoding import Catalogue
 from drc_deploy.train.data.prepare import Prepared, PrepareOptions, prepare
 from drc_deploy.train.data.store import open_store
-from drc_deploy.train.data.unfinished_store import UnfinishedStore
 from tests.train.data.photograph_files import noise, write, write_div2k, write_many
 from tests.train.interruption import interrupt_after
 
 KILLED_WHILE_DECODING = """
 import os, signal, sys
 from pathlib import Path
-from drc_deploy.train.data import decoding, prepare, unfinished_store
+from drc_deploy.train.data import decoding, prepare
 
-unfinished_store.FLUSH_INTERVAL_S = 0.0
 read = decoding.read_rgb
 
 def read_until_killed(path):
-    if path.name == "0030.png":
+    if path.name == "0035.png":
         os.kill(os.getpid(), signal.SIGKILL)
     return read(path)
 
@@ -56,11 +54,18 @@ def make(store: Path, *folders: Path, options: PrepareOptions | None = None) -> 
     return prepare(folders, store, options or PrepareOptions())
 
 
-def make_and_interrupt(monkeypatch: pytest.MonkeyPatch, store: Path, folder: Path, *, after: int) -> None:
+def make_and_interrupt(
+    monkeypatch: pytest.MonkeyPatch,
+    store: Path,
+    folder: Path,
+    *,
+    after: int,
+    options: PrepareOptions | None = None,
+) -> None:
     with monkeypatch.context() as patch:
-        interrupt_after(patch, UnfinishedStore, "add", after)
+        interrupt_after(patch, Catalogue, "add", after)
         with pytest.raises(KeyboardInterrupt):
-            make(store, folder)
+            make(store, folder, options=options)
 
 
 def content(store: Path) -> dict[str, bytes]:
@@ -137,81 +142,34 @@ def test_equal_hr_images_with_other_lr_images_are_two_photographs(tmp_path: Path
     assert len(make(tmp_path / "made", tmp_path).index.entries) == 1
 
 
-def test_a_run_killed_by_sigkill_goes_on_to_the_same_store(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_run_leaves_no_store_and_the_next_one_removes_what_it_left(photos: Path, tmp_path: Path) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     command = [sys.executable, "-c", KILLED_WHILE_DECODING, str(photos), str(killed)]
     assert subprocess.run(command, timeout=60, check=False, capture_output=True).returncode == -signal.SIGKILL
-    assert not (killed / "index.json").exists()
-    finished = len((killed / "journal.jsonl").read_text().splitlines()) - 1
-    assert finished >= 30 - 3 * (os.cpu_count() or 1)
+    left = tmp_path / ".killed.unfinished"
+    assert (left / "pixels.bin").exists()
+    assert not killed.exists()
     make(whole, photos)
-    reads = count_reads(monkeypatch)
     assert make(killed, photos).made
-    assert len(reads) == 42 - finished
     assert content(killed) == content(whole)
+    assert not left.exists()
 
 
-@pytest.mark.parametrize("damage", ["torn line", "torn pixels", "lost pixels", "changed pixels", "no newline"])
-def test_what_a_power_cut_leaves_is_repaired(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
-) -> None:
-    make(tmp_path / "whole", photos)
-    store = tmp_path / "cut"
-    make_and_interrupt(monkeypatch, store, photos, after=20)
-    pixels, journal = store / "pixels.bin", store / "journal.jsonl"
-    if damage == "torn line":
-        journal.write_bytes(journal.read_bytes() + b'{"schema": 1, "entry": {"na')
-    elif damage == "no newline":
-        journal.write_bytes(journal.read_bytes()[:-1])
-    elif damage == "torn pixels":
-        pixels.write_bytes(pixels.read_bytes() + b"half an image")
-    elif damage == "lost pixels":
-        os.truncate(pixels, pixels.stat().st_size - 7)
-    else:
-        data = bytearray(pixels.read_bytes())
-        data[len(data) // 2] ^= 1
-        pixels.write_bytes(data)
-    make(store, photos)
-    assert content(store) == content(tmp_path / "whole")
-
-
-def test_ctrl_c_keeps_every_finished_image(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_leaves_nothing(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_and_interrupt(monkeypatch, tmp_path / "store", photos, after=33)
-    reads = count_reads(monkeypatch)
-    make(tmp_path / "store", photos)
-    assert len(reads) == 42 - 33
+    assert list(tmp_path.iterdir()) == [photos]
 
 
-def test_a_full_disk_is_a_sentence_and_the_same_call_goes_on(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = tmp_path / "store"
-    with full_disk(400_000), pytest.raises(OutputError, match="File too large"):
-        make(store, photos)
-    assert not (store / "index.json").exists()
-    finished = len((store / "journal.jsonl").read_text().splitlines()) - 1
-    assert finished > 5
-    reads = count_reads(monkeypatch)
-    make(store, photos)
-    assert len(reads) == 42 - finished
-    monkeypatch.undo()
-    make(tmp_path / "whole", photos)
-    assert content(store) == content(tmp_path / "whole")
-
-
-def test_a_disk_too_full_for_the_first_file_leaves_nothing(photos: Path, tmp_path: Path) -> None:
-    with full_disk(10), pytest.raises(OutputError):
+@pytest.mark.parametrize("size", [10, 400_000])
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(photos: Path, tmp_path: Path, size: int) -> None:
+    with full_disk(size), pytest.raises(OutputError, match="File too large"):
         make(tmp_path / "store", photos)
-    assert not content(tmp_path / "store")
+    assert list(tmp_path.iterdir()) == [photos]
 
 
-def test_going_on_with_other_sources_or_options_is_refused(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_of_other_sources_or_options_is_refused(photos: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    make_and_interrupt(monkeypatch, store, photos, after=20)
+    make(store, photos)
     before = content(store)
     (photos / "0000.png").unlink()
     write(photos / "0001.png", noise(99))
@@ -225,6 +183,15 @@ def test_going_on_with_other_sources_or_options_is_refused(
     make(store, photos, options=PrepareOptions(min_side=64, restart=True))
     make(tmp_path / "fresh", photos, options=PrepareOptions(min_side=64))
     assert content(store) == content(tmp_path / "fresh")
+
+
+def test_the_old_store_stays_until_the_new_one_is_complete(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "store", photos)
+    before = content(tmp_path / "store")
+    make_and_interrupt(monkeypatch, tmp_path / "store", photos, after=33, options=PrepareOptions(restart=True))
+    assert content(tmp_path / "store") == before
 
 
 def test_a_finished_store_is_left_alone(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,30 +216,45 @@ def test_a_damaged_finished_store_is_not_called_finished(photos: Path, tmp_path:
     assert open_store(store).entries
 
 
-def test_a_journal_of_another_version_is_refused(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = tmp_path / "store"
-    make_and_interrupt(monkeypatch, store, photos, after=2)
-    header, *lines = (store / "journal.jsonl").read_text().splitlines()
-    header = json.dumps({**json.loads(header), "version": 0})
-    (store / "journal.jsonl").write_text("\n".join([header, *lines, ""]))
-    with pytest.raises(ArtefactError, match="another version"):
-        make(store, photos)
-
-
 def test_a_store_inside_its_source_reads_only_the_images(photos: Path) -> None:
     assert len(make(photos / "store", photos).index.entries) == 40
     assert not make(photos / "store", photos).made
     assert len(open_store(photos / "store").entries) == 40
 
 
-@pytest.mark.parametrize("name", ["index.json", "pixels.bin"])
+@pytest.mark.parametrize("name", ["index.json", "pixels.bin", "notes.txt"])
 @pytest.mark.parametrize("restart", [False, True])
-def test_files_of_other_programs_are_not_overwritten(photos: Path, tmp_path: Path, name: str, restart: bool) -> None:
+def test_files_of_other_programs_are_not_lost(photos: Path, tmp_path: Path, name: str, restart: bool) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / name).write_text("precious")
-    with pytest.raises(UsageError, match="belongs to no store"):
+    with pytest.raises(UsageError, match=f"holds a file {name} that belongs to no store"):
         make(tmp_path / "site", photos, options=PrepareOptions(restart=restart))
     assert content(tmp_path / "site") == {name: b"precious"}
+
+
+def test_a_file_that_was_put_into_a_store_is_not_lost(photos: Path, tmp_path: Path) -> None:
+    make(tmp_path / "store", photos)
+    (tmp_path / "store" / "notes.txt").write_text("precious")
+    assert not make(tmp_path / "store", photos).made
+    with pytest.raises(UsageError, match=r"notes\.txt"):
+        make(tmp_path / "store", photos, options=PrepareOptions(restart=True))
+    assert open_store(tmp_path / "store").entries
+
+
+def test_the_current_folder_is_not_replaced(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UsageError, match="cannot become a store"):
+        make(Path(), photos)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "photos"]
+
+
+def test_a_link_to_an_empty_folder_stays_a_link(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk" / "store").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "store")
+    make(tmp_path / "link", photos)
+    assert (tmp_path / "link").is_symlink()
+    assert open_store(tmp_path / "disk" / "store").entries
 
 
 @pytest.mark.parametrize("files", [{}, {"a.png": b"bad"}])
@@ -282,20 +264,21 @@ def test_folders_without_a_usable_image_leave_no_store(tmp_path: Path, files: di
         (tmp_path / "photos" / name).write_bytes(data)
     with pytest.raises(TrainingError, match="holds no image that training can use"):
         make(tmp_path / "store", tmp_path / "photos")
-    assert not list(tmp_path.glob("store/*"))
+    assert list(tmp_path.iterdir()) == [tmp_path / "photos"]
 
 
 def test_a_file_where_the_store_should_be_is_refused(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("")
-    with pytest.raises(OutputError, match="File exists"):
+    with pytest.raises(UsageError, match="is a file"):
         make(tmp_path / "store", photos)
 
 
 def test_a_second_prepare_of_the_same_store_is_refused(photos: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    store.mkdir()
-    with only_one(store), pytest.raises(OutputError, match="another process is writing"):
+    unfinished = tmp_path / ".store.unfinished"
+    unfinished.mkdir()
+    with only_one(unfinished), pytest.raises(OutputError, match="another process is writing"):
         make(store, photos, options=PrepareOptions(restart=True))
-    assert list(store.iterdir()) == []
+    assert list(unfinished.iterdir()) == []
     make(store, photos)
     assert open_store(store).entries

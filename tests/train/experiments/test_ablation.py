@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from drc_deploy.checkpoint import Parent
 from drc_deploy.errors import ArtefactError, OutputError, UsageError
 from drc_deploy.latency_table import LatencyTable
 from drc_deploy.models.network import ModelSpec, multiply_adds
@@ -23,7 +24,7 @@ OPTIONS = AblationOptions(search_steps=2, prune_batches=1, channels_per_step=16,
 
 
 @pytest.fixture
-def inputs(parent: Path, photographs: Photographs) -> CompressInputs:
+def inputs(parent: Parent, photographs: Photographs) -> CompressInputs:
     return CompressInputs(parent, photographs)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from drc_deploy.checkpoint import Checkpoint, save_checkpoint
+from drc_deploy.checkpoint import Checkpoint, Parent, save_checkpoint
 from drc_deploy.errors import UsageError
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
@@ -100,7 +100,8 @@ def test_a_stopped_run_with_a_teacher_ends_the_same(
 
 def test_teachers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "x8.safetensors", Checkpoint.of(build_network(ModelSpec("drn_xs", 8))))
+    parent = Parent.read(tmp_path / "x8.safetensors")
     with pytest.raises(UsageError, match="is for x8"):
-        load_teacher(tmp_path / "x8.safetensors", scale=4)
+        load_teacher(parent, scale=4)
     with pytest.raises(UsageError, match="weight"):
-        load_teacher(tmp_path / "x8.safetensors", scale=8, weight=-1)
+        load_teacher(parent, scale=8, weight=-1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.checkpoint import Parent, load_checkpoint
 from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.metrics import UInt8Image
@@ -104,9 +104,9 @@ def test_training_lowers_the_loss(photographs: Photographs, tmp_path: Path) -> N
 
 
 def test_duals_are_trained_further_or_replaced_when_another_kind_is_asked_for(
-    photographs: Photographs, parent: Path, tmp_path: Path
+    photographs: Photographs, parent: Parent, tmp_path: Path
 ) -> None:
-    before = load_checkpoint(parent)
+    before = parent.checkpoint
     tuned = train(start_from_checkpoint(parent, OPTIONS), photographs, OPTIONS, tmp_path / "tuned.safetensors")
     assert not torch.equal(tuned.dual_weights["0.dual_module.1.weight"], before.dual_weights["0.dual_module.1.weight"])
     for variant, names in (("none", 0), ("single", 3), ("wide", 4)):

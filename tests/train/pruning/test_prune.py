@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from drc_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from drc_deploy.checkpoint import Checkpoint, Parent, save_checkpoint
 from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
@@ -18,9 +18,8 @@ from drc_deploy.train.loop.choices import PruneMethod
 from drc_deploy.train.loop.losses import dual_regression_losses
 from drc_deploy.train.pruning.greedy import GreedyPruning, channel_scores
 from drc_deploy.train.pruning.masked_tuning import MaskedTuning
-from drc_deploy.train.pruning.prune import prune_to_widths, pruning_method
+from drc_deploy.train.pruning.prune import prune_file, prune_to_widths, pruning_method
 from drc_deploy.train.pruning.pruning import PruneOptions, PruneTask
-from drc_deploy.train.stages import prune_file
 from tests.train.interruption import interrupt_after
 
 OPTIONS = PruneOptions(batches=1, batch=2, patch=8, channels_per_step=16)
@@ -109,8 +108,8 @@ def test_adjusting_lowers_the_reconstruction_error(photographs: Photographs) -> 
     assert errors[1] < errors[0]
 
 
-def test_full_widths_change_nothing(parent: Path, photographs: Photographs, tmp_path: Path) -> None:
-    full = load_checkpoint(parent)
+def test_full_widths_change_nothing(parent: Parent, photographs: Photographs, tmp_path: Path) -> None:
+    full = parent.checkpoint
     widths = full.build_network().widths
     same = prune_file(parent, widths, photographs, OPTIONS, tmp_path / "same.safetensors")
     for name, tensor in full.weights.items():
@@ -135,7 +134,7 @@ def test_refitted_channels_reconstruct_better(photographs: Photographs) -> None:
 
 @pytest.mark.parametrize(("stop", "calls"), [("prune_layer", 1), ("prune_layer", 5), ("objective", 9)])
 def test_a_killed_pruning_goes_on_at_the_next_layer(
-    parent: Path, photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: str, calls: int
+    parent: Parent, photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: str, calls: int
 ) -> None:
     straight = prune_file(parent, WIDTHS, photographs, OPTIONS, tmp_path / "a.safetensors")
     with monkeypatch.context() as patch:
@@ -148,7 +147,7 @@ def test_a_killed_pruning_goes_on_at_the_next_layer(
     assert resumed.spec.widths == WIDTHS
 
 
-def test_impossible_widths_are_refused(parent: Path, photographs: Photographs, tmp_path: Path) -> None:
+def test_impossible_widths_are_refused(parent: Parent, photographs: Photographs, tmp_path: Path) -> None:
     for widths in ((4,), (9, *WIDTHS[1:]), (0, *WIDTHS[1:])):
         with pytest.raises(UsageError):
             prune_file(parent, widths, photographs, OPTIONS, tmp_path / "x.safetensors")
@@ -158,10 +157,8 @@ def test_impossible_widths_are_refused(parent: Path, photographs: Photographs, t
 def test_pruning_without_trained_duals_is_repeatable(photographs: Photographs, tmp_path: Path) -> None:
     network = build_network(ModelSpec("drn_xs", 4))
     save_checkpoint(tmp_path / "parent.safetensors", Checkpoint.of(network))
-    one, other = (
-        prune_file(tmp_path / "parent.safetensors", WIDTHS, photographs, OPTIONS, tmp_path / f"{i}.safetensors")
-        for i in range(2)
-    )
+    parent = Parent.read(tmp_path / "parent.safetensors")
+    one, other = (prune_file(parent, WIDTHS, photographs, OPTIONS, tmp_path / f"{i}.safetensors") for i in range(2))
     assert not one.dual_weights
     for name, tensor in one.weights.items():
         assert torch.equal(tensor, other.weights[name]), name

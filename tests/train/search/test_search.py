@@ -6,6 +6,7 @@ from typing import Any, Literal
 import pytest
 import torch
 
+from drc_deploy.checkpoint import Parent
 from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
@@ -14,8 +15,8 @@ from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.choices import SearchMethod
 from drc_deploy.train.search.cost import budget_for, cost_model
 from drc_deploy.train.search.search import Searcher, search_widths
+from drc_deploy.train.search.search_file import search_file
 from drc_deploy.train.search.search_options import SearchOptions
-from drc_deploy.train.stages import search_file
 from drc_deploy.widths import Target, read_widths
 from tests.train.interruption import interrupt_after
 
@@ -77,7 +78,7 @@ def test_an_interrupted_search_ends_with_the_same_widths_and_logits(
         assert torch.equal(a, b)
 
 
-def test_the_file_can_be_read_back_for_its_model(parent: Path, photographs: Photographs, tmp_path: Path) -> None:
+def test_the_file_can_be_read_back_for_its_model(parent: Parent, photographs: Photographs, tmp_path: Path) -> None:
     found = search_file(parent, photographs, OPTIONS, tmp_path / "x.widths.json")
     assert read_widths(tmp_path / "x.widths.json", model="drn_xs", scale=4) == found.widths
     assert found.layers[:3] == ("down0", "down1", "stage0.block0")
@@ -98,7 +99,7 @@ def test_ratios_outside_zero_and_one_are_refused(ratio: float) -> None:
 @pytest.mark.parametrize("method", ["drc", "uniform", "random"])
 @pytest.mark.parametrize("options", [{"round_to": 10**9}, {"ratio": 1e-12, "round_to": 32}])
 def test_a_search_that_could_narrow_nothing_is_refused(
-    options: dict[str, Any], method: SearchMethod, parent: Path, photographs: Photographs, tmp_path: Path
+    options: dict[str, Any], method: SearchMethod, parent: Parent, photographs: Photographs, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="no layer of this network can become narrower"):
         search_file(parent, photographs, SearchOptions(steps=1, method=method, **options), tmp_path / "x.widths.json")

@@ -1,23 +1,17 @@
-"""Search and pruning from file to file."""
+"""Widths for a checkpoint: the bound, the method, the file of the result."""
 
 import dataclasses
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from drc_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from drc_deploy.checkpoint import Parent
 from drc_deploy.errors import UsageError
-from drc_deploy.files import sha256_of
 from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.models.network import SRNetwork
-from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.state import state_path_of
-from drc_deploy.train.pruning.prune import prune_to_widths, pruning_method
-from drc_deploy.train.pruning.pruning import PruneOptions, PruneTask
 from drc_deploy.train.search.candidates import candidate_widths
 from drc_deploy.train.search.cost import CostBudget, budget_for, cost_model
 from drc_deploy.train.search.plain_widths import random_widths, uniform_widths, uniform_widths_within
@@ -36,7 +30,7 @@ class _Found:
 
 
 def search_file(
-    parent: Path,
+    parent: Parent,
     photographs: Photographs,
     options: SearchOptions,
     output: Path,
@@ -44,7 +38,7 @@ def search_file(
     latency: LatencyTable | None = None,
     restart: bool = False,
 ) -> WidthsFile:
-    """Find widths for the checkpoint ``parent`` and write them to ``output``.
+    """Find widths for a checkpoint and write them to ``output``.
 
     Args:
         parent: Pruned before or not; the ratio is relative to the unpruned network.
@@ -55,11 +49,10 @@ def search_file(
         restart: Throw unfinished work away.
 
     Raises:
-        ArtefactError: the checkpoint cannot be used.
         UsageError: unfinished work with other options, or a bound that no candidates meet.
         TrainingError: too few photographs, or the loss became NaN.
     """
-    checkpoint = load_checkpoint(parent)
+    checkpoint = parent.checkpoint
     state = state_path_of(output, "search", restart=restart)
     torch.manual_seed(options.seed)  # only for duals, if the checkpoint has none
     network, duals = checkpoint.build_network(), checkpoint.build_duals()
@@ -73,7 +66,7 @@ def search_file(
     else:
         searcher = Searcher(network, duals, options, budget)
         inputs = {
-            "parent": sha256_of(parent),
+            "parent": parent.sha256,
             "data": photographs.fingerprint,
             "latency": fingerprint(latency) if latency else None,
         }
@@ -166,36 +159,3 @@ def _how(options: SearchOptions) -> str:
         return f"{options.method} widths, seed {options.seed}"
     duals = "" if options.dual_weight else " without duals"
     return f"{options.method} search{duals}, order {options.order}, {options.steps} steps, seed {options.seed}"
-
-
-def prune_file(
-    parent: Path,
-    widths: tuple[int, ...],
-    photographs: Photographs,
-    options: PruneOptions,
-    output: Path,
-    *,
-    restart: bool = False,
-) -> Checkpoint:
-    """Prune the checkpoint ``parent`` to ``widths`` and write the smaller checkpoint to ``output``.
-
-    Raises:
-        ArtefactError: the checkpoint cannot be used.
-        UsageError: widths that do not fit, or unfinished work with other options.
-        TrainingError: a gradient that is not finite.
-    """
-    checkpoint = load_checkpoint(parent)
-    state = state_path_of(output, "prune", restart=restart)
-    # Nothing trains the duals here: fresh ones would only add noise, so that then the primal part stands alone.
-    duals = checkpoint.build_duals() if checkpoint.dual_weights else nn.ModuleList()
-    scale, parent_sha256 = checkpoint.spec.scale, sha256_of(parent)
-    sampler = PatchSampler(photographs, scale=scale, patch=options.patch, batch=options.batch, seed=options.seed)
-    with closing(sampler):
-        pruning = pruning_method(PruneTask(checkpoint.build_network(), duals, widths, sampler, options))
-        inputs = {"parent": parent_sha256, "data": photographs.fingerprint, "widths": list(widths)}
-        network = prune_to_widths(pruning, state, inputs=inputs)
-    provenance = {"stage": "prune", "options": dataclasses.asdict(options), "before": checkpoint.provenance}
-    pruned = Checkpoint.of(network, duals, provenance, parent_sha256, checkpoint.dual_design)
-    save_checkpoint(output, pruned)
-    state.unlink(missing_ok=True)
-    return pruned
