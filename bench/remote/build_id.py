@@ -1,18 +1,20 @@
 """Which program measures: equal versions of a checkout need not be equal programs."""
 
 import hashlib
-import importlib
+import os
 from pathlib import Path
 
-_PACKAGES = ("", ".bench", ".cli", ".export", ".runtime")
-"""Those that decide on a measurement and its report."""
+import drc_deploy
 
 
 def code_digest() -> str:
-    """Return the SHA-256 of the program's own files as 64 hexadecimal digits."""
+    """Return the SHA-256 of every file of the program, in 64 hexadecimal digits."""
+    root = Path(drc_deploy.__file__).parent
+    paths = {}
+    for folder, _, names in os.walk(root, followlinks=True):  # the rooms of a checkout are links
+        if Path(folder).name != "__pycache__":
+            paths |= {(Path(folder) / name).relative_to(root).as_posix(): Path(folder) / name for name in names}
     digest = hashlib.sha256()
-    for name in _PACKAGES:
-        folder = Path(importlib.import_module(f"drc_deploy{name}").__path__[0])
-        for path in sorted(folder.glob("*.py")):
-            digest.update(f"{name}/{path.name}\0".encode() + path.read_bytes() + b"\0")
+    for name in sorted(paths):
+        digest.update(f"{name}\0".encode() + hashlib.sha256(paths[name].read_bytes()).digest())
     return digest.hexdigest()
