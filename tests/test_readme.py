@@ -51,6 +51,22 @@ def test_every_block_says_what_it_is(page: str) -> None:
     assert not re.search(r"^(?:```|<!-- not run| {4}drc-deploy )", outside, re.MULTILINE)
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_links_lead_to_files_and_headings(page: str) -> None:
+    for target, heading in re.findall(
+        r"\]\((?!https?:)([^)#]+)(?:#([^)]+))?\)", (ROOT / page).read_text(encoding="utf-8")
+    ):
+        assert (ROOT / target).exists(), target
+        if heading:
+            assert heading in _headings(ROOT / target), f"{target}#{heading}"
+
+
+def _headings(page: Path) -> set[str]:
+    """Return the names that GitHub and MkDocs make of the headings of a page."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return an environment with a ``drc-deploy`` that runs this source."""
