@@ -25,7 +25,7 @@ demo: $(VENV)/installed
 	BIN=$(BIN) sh demo.sh
 
 docs: $(VENV)/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:

@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 import tokenize
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tests.imports import ROOMS, ROOT, circles, import_graph
@@ -92,7 +92,7 @@ def _annotations(functions: Sequence[FunctionNode]) -> Iterator[bool]:
                 yield argument.annotation is not None
 
 
-def _documented(nodes: Iterator[ast.AST] | Sequence[ast.AST]) -> Iterator[bool]:
+def _documented(nodes: Iterable[ast.AST]) -> Iterator[bool]:
     """Yield for every public module, class, function and method whether it has a docstring."""
     for node in nodes:
         if isinstance(node, DOCUMENTED) and not getattr(node, "name", "").startswith("_"):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>.+) -->\n)?^```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
 SHELL, PYTHON, SHOWN = ("bash", "sh", "console"), ("python",), ("text", "toml", "json")
-LIMIT_S = 300
+FRESH = ("README.md",)
+"""Pages for a reader who has made nothing yet."""
+LIMIT_S = 600
 """Each takes seconds where nothing else runs."""
 
 
@@ -48,39 +51,64 @@ def test_every_block_says_what_it_is(page: str) -> None:
     assert not re.search(r"^(?:```|<!-- not run| {4}drc-deploy )", outside, re.MULTILINE)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if to_run(page)])
-def test_what_a_page_shows_runs_in_its_order(page: str, tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "PATH": f"{_command(tmp_path)}{os.pathsep}{os.environ['PATH']}",
-    }
-    folder = _folder_of_a_user(tmp_path)
-    for block in to_run(page):
-        command = ["bash", "-ec", block.text] if block.language in SHELL else [sys.executable, "-c", block.text]
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
-        )
-        assert done.returncode == 0, f"{block.text}\n{done.stdout}\n{done.stderr}"
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_links_lead_to_files_and_headings(page: str) -> None:
+    for target, heading in re.findall(
+        r"\]\((?!https?:)([^)#]+)(?:#([^)]+))?\)", (ROOT / page).read_text(encoding="utf-8")
+    ):
+        assert (ROOT / target).exists(), target
+        if heading:
+            assert heading in _headings(ROOT / target), f"{target}#{heading}"
 
 
-def _command(folder: Path) -> Path:
-    """Return a folder with a ``drc-deploy`` that runs this source."""
-    bin_folder = folder / "bin"
-    bin_folder.mkdir()
-    command = bin_folder / "drc-deploy"
+def _headings(page: Path) -> set[str]:
+    """Return the names that GitHub and MkDocs make of the headings of a page."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return an environment with a ``drc-deploy`` that runs this source."""
+    folder = tmp_path_factory.mktemp("bin")
+    command = folder / "drc-deploy"
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m drc_deploy "$@"\n')
     command.chmod(0o755)
-    return bin_folder
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 
-def _folder_of_a_user(folder: Path) -> Path:
-    """Return a folder that holds a photograph, and two more in ``photos``."""
-    mine = folder / "mine"
-    (mine / "photos").mkdir(parents=True)
+@pytest.fixture(scope="module")
+def exported(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a work folder with ``drn_xs.onnx`` and its exact form, which several pages use."""
+    pytest.importorskip("onnxscript")
+    folder = tmp_path_factory.mktemp("exported")
+    _run(["drc-deploy", "export", "drn_xs", "--exact"], folder, environment)
+    return folder / "drc_runs"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if to_run(page)])
+def test_what_a_page_shows_runs_in_its_order(
+    page: str, exported: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    _photographs(tmp_path)
+    if page not in FRESH:
+        shutil.copytree(exported, tmp_path / "drc_runs")
+    for block in to_run(page):
+        shell = block.language in SHELL
+        _run(["bash", "-ec", block.text] if shell else [sys.executable, "-c", block.text], tmp_path, environment)
+
+
+def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+    assert done.returncode == 0, f"{command[-1]}\n{done.stdout}\n{done.stderr}"
+
+
+def _photographs(folder: Path) -> None:
+    """Write a photograph, and two more into ``photos``."""
+    (folder / "photos").mkdir()
     with Image.open(SAMPLES / "rocket.jpg") as photograph:
         for number, name in enumerate(["photo.jpg", "photos/a.jpg", "photos/b.jpg"]):
-            photograph.crop((200 + number, 100, 264 + number, 148)).save(mine / name)
-    return mine
+            photograph.crop((200 + number, 100, 264 + number, 148)).save(folder / name)

@@ -1,4 +1,4 @@
-"""The picture of the README: a shipped photograph reduced by four, then enlarged: ``python -m tests.benchmarks.picture``."""
+"""The picture of the README: a photograph reduced by four and enlarged: ``python -m tests.benchmarks.picture OUT``."""
 
 from pathlib import Path
 
