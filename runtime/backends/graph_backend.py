@@ -32,6 +32,7 @@ class GraphRunner(Protocol):
 
     def give_back(self) -> None:
         """See ``Backend.give_back``."""
+        return None
 
     def close(self) -> None:
         """Free the memory."""
