@@ -65,6 +65,7 @@ class MemoryUse:
         gaps = 0 if orderly else int(GAPS * min(self._kept, fitted.computing))
         if fitted.peak is not None and self._budget and fitted.peak + unused + gaps > self._budget.limit:
             self.give_back()
+        # Libraries keep the memory of the largest tiles for more like them: it counts until it is given back.
         self._kept = max(self._kept, fitted.computing)
         self._kept_tiles.add(fitted.plan.tile)
 

@@ -197,6 +197,7 @@ class Upscaler:
         _check_image(image)
         kind = alpha_kind(image)
         fitted = self.fit(image.shape[0], image.shape[1], image.dtype, alpha=kind == "varying", also_held=also_held)
+        # Colours and an alpha that varies are upscaled one after the other.
         passes = self._networks.passes(fitted.plan) * (2 if kind == "varying" else 1)
         return ImageTask(image, fitted, kind, fitted.plan.tile_count * passes)
 

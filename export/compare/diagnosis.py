@@ -67,6 +67,7 @@ def _record(network: nn.Module, pixels: Tensor) -> dict[str, Tensor]:
             # A copy: the next layer may work in place. float() copies only what is not float32 already.
             outputs[name] = output.to(torch.float32, copy=True)
 
+    # Only leaves: the output of a block is that of its last layer.
     leaves = [name for name, module in network.named_modules() if not list(module.children())]
     with watched(network, leaves, keep), torch.no_grad():
         network(pixels)
