@@ -84,6 +84,7 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
         VerificationError: an exported file does not compute what torch computes.
         OutputError: the folder is not writable or the disk is full.
     """
+    # First, since an export takes minutes: a missing library must not show at its end.
     builder = PlanBuilder.find(request.builder, request.options) if request.builder else None
     parent = Parent.read(request.checkpoint)
     network = parent.checkpoint.build_network()
@@ -91,6 +92,7 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
     info = _describe(request, network, parent.sha256)
     info = dataclasses.replace(info, int8_form=body.int8.form if body.int8 else None)
     onnx_info = dataclasses.replace(info, precision=body.precision, tile=request.tile.onnx)
+    # Everything is written to the staging folder and moved in the end, so that a failure leaves the old files whole.
     with staging_folder(request.folder) as staging:
         files: dict[IoDtype, Path] = {
             "uint8": staging / f"{request.stem}.onnx",

@@ -38,7 +38,7 @@ DEFAULT_TILE = InputSizes(onnx=None, plan=(DEFAULT_PLAN_TILE_PX, DEFAULT_PLAN_TI
 
 
 def parse_tile(text: str | None) -> InputSizes:
-    """Read ``N``, ``HxW`` or ``dynamic``; None gives an ONNX of any size and a plan of a fixed one.
+    """Read ``N``, ``HxW`` or ``dynamic``; None means an ONNX of any size and a plan of a fixed one.
 
     Raises:
         UsageError: not of these forms, or a side outside 1 to ``LARGEST_TILE_PX``.

@@ -36,7 +36,7 @@ class MemoryUse:
         backend: Backend,
         shape: tuple[int, ...],
         dtype: DTypeLike,
-        beside: int,
+        also_held: int,
         *,
         tile: int | None,
         overlap: int | None,
@@ -45,7 +45,7 @@ class MemoryUse:
         if self._budget is None or not _is_planned(backend):
             plan = plan_tiles(shape[0], shape[1], backend.info, tile=tile, overlap=overlap)
             return Fitted(plan, self._cores, None)
-        budget = MemoryBudget(self._budget.limit, self._budget.loaded + beside + self._more_sessions(backend))
+        budget = MemoryBudget(self._budget.limit, self._budget.loaded + also_held + self._more_sessions(backend))
         return fit_plan(shape, dtype, backend.info, budget, self._cores, tile=tile, overlap=overlap)
 
     def check_room(self, needed: int, what: str) -> None:
@@ -65,6 +65,7 @@ class MemoryUse:
         gaps = 0 if orderly else int(GAPS * min(self._kept, fitted.computing))
         if fitted.peak is not None and self._budget and fitted.peak + unused + gaps > self._budget.limit:
             self.give_back()
+        # Libraries keep the memory of the largest tiles for more like them: it counts until it is given back.
         self._kept = max(self._kept, fitted.computing)
         self._kept_tiles.add(fitted.plan.tile)
 

@@ -163,7 +163,7 @@ class Upscaler:
         return self.fit(height, width, dtype).plan
 
     def fit(
-        self, height: int, width: int, dtype: DTypeLike = np.uint8, *, alpha: bool = False, beside: int = 0
+        self, height: int, width: int, dtype: DTypeLike = np.uint8, *, alpha: bool = False, also_held: int = 0
     ) -> Fitted:
         """Plan tiles and how many are computed at a time, and predict the memory that this takes.
 
@@ -172,13 +172,13 @@ class Upscaler:
             width: of the image, in pixels.
             dtype: of its samples.
             alpha: whether it has an alpha that is not the same everywhere.
-            beside: bytes that the process takes meanwhile for something else, such as reading the next image.
+            also_held: bytes that the process takes meanwhile for something else, such as reading the next image.
 
         Raises:
             UsageError: the memory allowed is too little.
         """
         backend, shape = self._backend_for(np.dtype(dtype)), (height, width, 4 if alpha else 3)
-        return self._memory.fit(backend, shape, dtype, beside, tile=self._tile, overlap=self._overlap)
+        return self._memory.fit(backend, shape, dtype, also_held, tile=self._tile, overlap=self._overlap)
 
     def check_room(self, needed: int, what: str) -> None:
         """Refuse ``what``, which takes ``needed`` bytes, such as reading an image, where the memory is too little.
@@ -192,11 +192,12 @@ class Upscaler:
         """Free memory that was taken for earlier images and is kept for more like them."""
         self._memory.give_back()
 
-    def task(self, image: Pixels, *, beside: int = 0) -> ImageTask:
-        """Decide how to upscale ``image``; errors as for ``__call__``, ``beside`` as for ``fit``."""
+    def task(self, image: Pixels, *, also_held: int = 0) -> ImageTask:
+        """Decide how to upscale ``image``; errors as for ``__call__``, ``also_held`` as for ``fit``."""
         _check_image(image)
         kind = alpha_kind(image)
-        fitted = self.fit(image.shape[0], image.shape[1], image.dtype, alpha=kind == "varying", beside=beside)
+        fitted = self.fit(image.shape[0], image.shape[1], image.dtype, alpha=kind == "varying", also_held=also_held)
+        # Colours and an alpha that varies are upscaled one after the other.
         passes = self._networks.passes(fitted.plan) * (2 if kind == "varying" else 1)
         return ImageTask(image, fitted, kind, fitted.plan.tile_count * passes)
 

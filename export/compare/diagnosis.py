@@ -1,8 +1,9 @@
 """Which layer is the first to go wrong in float16."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -60,23 +61,23 @@ def find_infinite_layer(network: nn.Module, pixels: Tensor) -> str:
 def _record(network: nn.Module, pixels: Tensor) -> dict[str, Tensor]:
     """Run the network and return each leaf layer's output in float32, in the order of computation."""
     outputs: dict[str, Tensor] = {}
-    with _hooks(network, outputs), torch.no_grad():
+
+    def keep(name: str, _layer: nn.Module, _inputs: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            # A copy: the next layer may work in place. float() copies only what is not float32 already.
+            outputs[name] = output.to(torch.float32, copy=True)
+
+    # Only leaves: the output of a block is that of its last layer.
+    leaves = [name for name, module in network.named_modules() if not list(module.children())]
+    with watched(network, leaves, keep), torch.no_grad():
         network(pixels)
     return outputs
 
 
 @contextmanager
-def _hooks(network: nn.Module, outputs: dict[str, Tensor]) -> Iterator[None]:
-    def hook_for(name: str) -> "torch.utils.hooks.RemovableHandle":
-        def keep(_module: nn.Module, _inputs: object, output: object) -> None:
-            if isinstance(output, Tensor):
-                # A copy: the next layer may work in place. float() copies only what is not float32 already.
-                outputs[name] = output.to(torch.float32, copy=True)
-
-        return network.get_submodule(name).register_forward_hook(keep)
-
-    leaves = [name for name, module in network.named_modules() if not list(module.children())]
-    handles = [hook_for(name) for name in leaves]
+def watched(network: nn.Module, names: Iterable[str], watch: Callable[..., None]) -> Iterator[None]:
+    """Call ``watch`` with name, layer, inputs and output whenever one of the layers ``names`` runs in the block."""
+    handles = [network.get_submodule(name).register_forward_hook(partial(watch, name)) for name in names]
     try:
         yield
     finally:

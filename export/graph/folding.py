@@ -1,4 +1,4 @@
-"""A 1x1 convolution folded into the convolution before it: one convolution that gives the same numbers.
+"""A 1x1 convolution folded into the convolution before it: one convolution with the same results.
 
 Nothing but a rearrangement of pixels may lie between the two. Behind a depth-to-space by r, each of its r*r phases is
 multiplied by the same matrix. In DRN this makes the convolution before each PixelShuffle give only the channels that
@@ -77,7 +77,7 @@ def _folded_weights(
 
 
 def _is_plain(node: "onnx.NodeProto", *, pointwise: tuple[int, ...] | None = None) -> bool:
-    """Whether a convolution has one group and, where ``pointwise`` gives its shape, looks at one pixel at a time."""
+    """Whether a convolution has one group and, with ``pointwise``, a kernel of one pixel."""
     attributes = attributes_of(node)
     if attributes.get("group", 1) != 1:
         return False

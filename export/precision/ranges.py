@@ -1,31 +1,17 @@
 """How large the numbers are that each layer of a network meets on real images."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from drc_deploy.export.compare.reference import PixelNetwork
+from drc_deploy.export.compare.diagnosis import watched
+from drc_deploy.export.compare.reference import PixelNetwork, to_tensor
 
 
-@dataclass(slots=True)
-class LayerRange:
-    """Largest magnitudes at one layer, over all images, in float32."""
-
-    input: float
-    output: float
-    weight: float
-
-    @property
-    def largest(self) -> float:
-        """The largest of the three."""
-        return max(self.input, self.output, self.weight)
-
-
-def measure_ranges(network: PixelNetwork, batches: Iterable[NDArray[np.uint8]]) -> dict[str, LayerRange]:
+def measure_ranges(network: PixelNetwork, batches: Iterable[NDArray[np.uint8]]) -> dict[str, float]:
     """Run images through a float32 network and watch every layer that has weights.
 
     Args:
@@ -33,30 +19,17 @@ def measure_ranges(network: PixelNetwork, batches: Iterable[NDArray[np.uint8]]) 
         batches: (N, H, W, 3) uint8 RGB each.
 
     Returns:
-        A range for each name of ``SRNetwork.weighted_layers`` that the upscaled image depends on, in the order of the
-        computation.
+        The largest magnitude of the inputs, the outputs and the weights of each layer, over all images. The layers are
+        those of ``SRNetwork.weighted_layers`` that the upscaled image depends on, in the order of the computation.
     """
-    found: dict[str, LayerRange] = {}
+    found: dict[str, float] = {}
 
-    def watch(name: str, layer: nn.Module) -> "torch.utils.hooks.RemovableHandle":
-        def record(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            entry = found.setdefault(name, LayerRange(0, 0, max(_largest(value) for value in layer.parameters())))
-            entry.input = max(entry.input, *(_largest(value) for value in inputs))
-            entry.output = max(entry.output, _largest(output))
-
-        return layer.register_forward_hook(record)
+    def record(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        values = (*inputs, output) if name in found else (*inputs, output, *layer.parameters())
+        found[name] = max(found.get(name, 0.0), *(float(value.abs().max()) for value in values if value.numel()))
 
     body = network.network
-    handles = [watch(name, body.get_submodule(name)) for name in body.weighted_layers()]
-    try:
-        with torch.no_grad():
-            for batch in batches:
-                network(torch.from_numpy(batch.astype(np.float32)))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with watched(body, body.weighted_layers(), record), torch.no_grad():
+        for batch in batches:
+            network(to_tensor(batch))
     return found
-
-
-def _largest(values: Tensor) -> float:
-    return float(values.abs().max()) if values.numel() else 0.0

@@ -119,9 +119,9 @@ class _Search:
     def out_of_range(self) -> list[SparedLayer]:
         limit = SAFE_SHARE * torch.finfo(DTYPES[self._precision]).max
         return [
-            SparedLayer(name, f"whose numbers reach {self._ranges[name].largest:.3g}, where {limit:.3g} is safe")
+            SparedLayer(name, f"whose numbers reach {self._ranges[name]:.3g}, where {limit:.3g} is safe")
             for name in self.layers
-            if not self._ranges[name].largest <= limit
+            if not self._ranges[name] <= limit
         ]
 
     def judge(self, spared: Sequence[str]) -> Agreement:

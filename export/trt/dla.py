@@ -11,7 +11,7 @@ from drc_deploy.runtime.backends.trt.plan import inspected_layers
 
 
 def use_dla(library: Library, builder: Any, config: Any, core: int) -> None:
-    """Let a build give the DLA all layers that it can run, and the GPU the others.
+    """Place all layers that the DLA can run on it, and the others on the GPU.
 
     Raises:
         MissingDependencyError: this machine does not have that core. TensorRT would put every layer on the GPU.

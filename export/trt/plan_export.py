@@ -86,7 +86,7 @@ class PlanBuilder:
     def write(self, onnx_file: Path, job: PlanJob, check: CheckPlan) -> FinishedPlan:
         """Make a plan of ``onnx_file``, run it where possible, and write its sidecar last.
 
-        The plan that is already in place is taken over where building would give the same again.
+        The plan in place is kept where a build would make the same again.
 
         Args:
             onnx_file: the uint8 variant, or the exact one.
@@ -100,6 +100,7 @@ class PlanBuilder:
         wanted = self._wanted(onnx_file, job)
         in_place = PlanInPlace.compare(job.in_place, wanted)
         if in_place.sidecar is not None:
+            # Copied and checked again: the runtime, or the checkpoint of the same graph, may have changed.
             write_bytes(job.plan, job.in_place.read_bytes())
             sidecar = dataclasses.replace(in_place.sidecar, engine=job.info, onnx_file=onnx_file.name)
         else:

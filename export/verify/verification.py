@@ -33,7 +33,7 @@ NOTES: dict[Precision, str] = {
 }
 TENSORRT_INT8_NOTE = (
     "The INT8 graph is in the form that TensorRT reads, which ONNX Runtime computes in float32 with conversions: it is "
-    "slower there than the float32 graph. `--precision int8` without --trt gives the form for a CPU."
+    "slower there than the float32 graph. `--precision int8` without --trt makes the form for a CPU."
 )
 
 

@@ -32,6 +32,7 @@ class GraphRunner(Protocol):
 
     def give_back(self) -> None:
         """See ``Backend.give_back``."""
+        return None
 
     def close(self) -> None:
         """Free the memory."""
@@ -81,7 +82,7 @@ class GraphBackend(Backend):
         try:
             yield from (result for (result,) in results)
         finally:
-            results.close()
+            results.close()  # or what was taken ahead would be computed for nobody
 
     def _feeds(self, batch: Pixels) -> Feeds:
         check_batch(batch, self._info)

@@ -171,7 +171,7 @@ def _tree_target(tree: _Tree, output: Path | None, scale: int, *, several: bool)
     folder = tree.folder if tree.folder.name not in ("", "..") else tree.folder.resolve()
     if output is None:
         if not folder.name:
-            raise UsageError(f"there is no place beside {folder} for the results.", "Give a folder with -o.")
+            raise UsageError(f"there is no place next to {folder} for the results.", "Give a folder with -o.")
         return folder.with_name(f"{folder.name}_x{scale}")
     if output.suffix.lower() in IMAGE_SUFFIXES and not os.path.isdir(output):
         raise UsageError(f"{output} is the name of one image.", f"Give a folder with -o for those of {tree.name}.")

@@ -100,13 +100,13 @@ def run_jobs(upscaler: Upscaler, jobs: Sequence[UpscaleJob], options: RunOptions
     to_do = [job for job in jobs if job not in skipped]
     begun: list[Future[Finished] | Failed] = []
     read = partial(_read, upscaler, tolerant=options.tolerant)
-    early = cache(partial(_fits_beside_another, upscaler))  # asked twice, and it looks into the file
+    early = cache(partial(_fits_next_to_another, upscaler))  # asked twice, and it looks into the file
     with WriteBehind() as writer, closing(read_ahead(to_do, read, early=early)) as readings:
         for index, (job, reading) in enumerate(zip(to_do, readings, strict=True)):
             title = job.title if len(to_do) == 1 else f"{job.title} ({index + 1} of {len(to_do)})"
             following = to_do[index + 1 : index + 2]
             ahead = list(filter(early, following))
-            work = _Work(job, reading, title, beside=sum(map(_reading_bytes, ahead)))
+            work = _Work(job, reading, title, also_held=sum(map(_reading_bytes, ahead)))
             begun.append(_or_failed(job, partial(_upscale, upscaler, work, writer, options)))
             if following and not ahead:  # it is read next, and needs the memory that this one has had
                 writer.wait_for_all_but(0)
@@ -132,7 +132,7 @@ def is_finished(job: UpscaleJob) -> bool:
         return False
 
 
-def _fits_beside_another(upscaler: Upscaler, job: UpscaleJob) -> bool:
+def _fits_next_to_another(upscaler: Upscaler, job: UpscaleJob) -> bool:
     if job.source is None or pixel_count(job.source) > READ_AHEAD_PIXELS:
         return False
     return upscaler.room is None or _reading_bytes(job) <= READ_AHEAD_SHARE * upscaler.room
@@ -183,7 +183,7 @@ class _Work:
     reading: "Future[_Reading]"
     title: str
     """Heads its progress bar."""
-    beside: int
+    also_held: int
     """Bytes that reading the next image takes meanwhile."""
 
 
@@ -196,7 +196,7 @@ def _upscale(upscaler: Upscaler, work: _Work, writer: WriteBehind, options: RunO
         ArtefactError: the network failed.
         UsageError: the memory allowed is too little.
     """
-    job, beside = work.job, work.beside
+    job, also_held = work.job, work.also_held
     check_target(job, options)
     reading = work.reading.result()
     picture, read_s, version = reading.picture, reading.seconds, reading.version
@@ -209,8 +209,8 @@ def _upscale(upscaler: Upscaler, work: _Work, writer: WriteBehind, options: RunO
     if job.target is not None:
         check_output(job.target, layout, with_profile=metadata.icc_profile is not None)
         check_writable(job.target.parent)
-        beside += writing_bytes(job.target, layout)
-    task = upscaler.task(picture.pixels, beside=beside)
+        also_held += writing_bytes(job.target, layout)
+    task = upscaler.task(picture.pixels, also_held=also_held)
 
     def write(strips: Iterator[Pixels]) -> Finished:
         _write(job, strips, layout, metadata, replace=options.replace, version=version)

@@ -1,4 +1,4 @@
-"""Runs a plan of tiles over an RGB image and gives the result from top to bottom, as finished rows.
+"""Runs a plan of tiles over an RGB image and yields the result from top to bottom, as finished rows.
 
 What is held at any time is one row of tiles, whatever the height of the image.
 """
@@ -113,7 +113,7 @@ def _band(tiles: Iterator[Pixels], row: Span, plan: TilePlan, image: Pixels, sca
 
 
 def _joined(bands: Iterator[Pixels], plan: TilePlan, scale: int) -> Iterator[Pixels]:
-    """Blend each band into the one above, and give what no later one changes."""
+    """Blend each band into the one above, and yield the rows that no later one changes."""
     tail: Pixels | None = None
     for index, span in enumerate(plan.rows):
         band = next(bands)

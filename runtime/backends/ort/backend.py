@@ -17,15 +17,14 @@ class OnnxRuntimeBackend(GraphBackend):
 
     def __init__(self, path: Path, *, threads: int | None = None, cpu_only: bool = False) -> None:
         """Load ``path``; see ``open_backend``. ``cpu_only``: take the CPU provider."""
-        sessions = OnnxSessions(path, threads=threads, cpu_only=cpu_only)
-        super().__init__(sessions, read_info(sessions.session, path))
-        self._on_cpu = sessions.on_cpu
-        _check_tensors(sessions.session, self.info, path)
+        self._sessions = OnnxSessions(path, threads=threads, cpu_only=cpu_only)
+        super().__init__(self._sessions, read_info(self._sessions.session, path))
+        _check_tensors(self._sessions.session, self.info, path)
 
     @property
     def preferred_batch(self) -> int:
         """One on a CPU, where more only cost memory."""
-        return 1 if self._on_cpu else self.info.max_batch
+        return 1 if self._sessions.on_cpu else self.info.max_batch
 
 
 def _check_tensors(session: Any, info: EngineInfo, path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, EngineInfo
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.backends.contract import DeviceTimes, LayerRun, Pixels
+from drc_deploy.runtime.backends.contract import DeviceTimes, GpuMemory, LayerRun, Pixels
 from drc_deploy.runtime.backends.graph_backend import GraphBackend
 from drc_deploy.runtime.backends.trt.runner import PlanRunner
 
@@ -38,6 +38,11 @@ class TensorRTBackend(GraphBackend):
     def device_times(self) -> DeviceTimes | None:
         """Times of the latest call, by the GPU's own clock; None before the first."""
         return self._plan.times
+
+    @property
+    def gpu_memory(self) -> GpuMemory:
+        """GPU memory of the plan."""
+        return self._plan.memory
 
     def time_layers(self, batch: Pixels, runs: int) -> list[list[LayerRun]]:
         """Time each layer, without CUDA graphs; see ``Backend.time_layers``."""

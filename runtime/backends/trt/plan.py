@@ -120,7 +120,7 @@ class LoadedPlan:
     def _start(self, options: PlanOptions) -> Any:
         try:
             return make_runtime(self._library, self._logger, options)
-        except (TypeError, RuntimeError) as error:  # of the binding, where the library gives it nothing
+        except (TypeError, RuntimeError) as error:  # of the binding, where the library returns nothing
             raise self._failure("does not start: the NVIDIA driver may be too old for it") from error
 
     def _failure(self, what: str) -> ArtefactError:

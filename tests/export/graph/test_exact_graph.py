@@ -10,7 +10,7 @@ import pytest
 
 from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, Precision, read_sidecar
 from drc_deploy.errors import UsageError, VerificationError
-from drc_deploy.export.export_checkpoint import ExportResult, export_checkpoint
+from drc_deploy.export.export_checkpoint import ExportResult, export_checkpoint, make_body
 from drc_deploy.export.graph import exact_graph as exact
 from drc_deploy.export.graph.variants import read_onnx_info
 from drc_deploy.export.request import ExportRequest
@@ -179,5 +179,6 @@ def test_memory_is_measured_once_and_taken_over_when_nothing_changed(
         raise AssertionError("measured again")
 
     monkeypatch.setattr("drc_deploy.export.export_checkpoint.measure_bytes_per_pixel", fail)
+    monkeypatch.setattr("drc_deploy.export.export_checkpoint.make_body", make_body)  # traced anew, to the same bytes
     export_checkpoint(dataclasses.replace(request_fp16, builder=None))
     assert exported.onnx.read_bytes() == before

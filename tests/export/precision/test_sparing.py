@@ -79,21 +79,26 @@ def test_float32_needs_no_choice() -> None:
     assert choose_precision(Toy(), "fp32", 4).agreement is None
 
 
-def test_ranges_are_the_largest_magnitudes_at_each_layer() -> None:
-    network = Toy()
+@pytest.mark.parametrize(
+    ("weight", "levels", "largest"),
+    [
+        (-2, (10, 100, 20), (199, 399, 797)),  # outputs: -2 * 100 + 1
+        (-2, (0,), (2, 2, 3)),  # weights, and the last output
+        (0, (10, 100, 20), (100, 1, 1)),  # the input of the first layer
+    ],
+)
+def test_ranges_are_the_largest_magnitudes_at_each_layer(
+    weight: float, levels: tuple[int, ...], largest: tuple[float, ...]
+) -> None:
+    network, names = Toy(), ("head", "inner", "tail")
     with torch.no_grad():
-        for name in ("head", "inner", "tail"):
+        for name in names:
             layer = network.convolution(name)
             layer.weight.zero_()
-            layer.weight[:, 0, layer.kernel_size[0] // 2, layer.kernel_size[1] // 2] = -2
+            layer.weight[:, 0, layer.kernel_size[0] // 2, layer.kernel_size[1] // 2] = weight
             layer.bias.fill_(1)  # type: ignore[union-attr]
-    images = [np.full((1, 2, 2, 3), level, np.uint8) for level in (10, 100, 20)]
-    found = measure_ranges(with_precision(network, "fp32"), images)
-    assert {name: (each.input, each.output, each.weight) for name, each in found.items()} == {
-        "head": (100, 199, 2),  # -2 * 100 + 1
-        "inner": (199, 399, 2),
-        "tail": (399, 797, 2),
-    }
+    images = [np.full((1, 2, 2, 3), level, np.uint8) for level in levels]
+    assert measure_ranges(with_precision(network, "fp32"), images) == dict(zip(names, largest, strict=True))
 
 
 @pytest.mark.parametrize("spared", ["head", "down.0.dual_module.1", "up_blocks.0.1.body.3.conv_du.0", "up_blocks.1.5"])

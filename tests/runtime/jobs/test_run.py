@@ -298,21 +298,21 @@ def test_reading_the_next_image_is_planned_for_where_it_is_read_meanwhile(
     source = jobs[1].source
     assert source is not None
     Image.fromarray(np.zeros((1000, 1000, 3), np.uint8)).save(source)  # 13 MiB to read
-    beside: list[int] = []
+    also_held: list[int] = []
     given_back: list[int] = []
 
     def fit(self: Upscaler, height: int, width: int, dtype: Any, **options: Any) -> Any:
-        beside.append(options["beside"])
+        also_held.append(options["also_held"])
         return original(self, height, width, dtype, **options)
 
     original = Upscaler.fit
     monkeypatch.setattr(Upscaler, "fit", fit)
-    monkeypatch.setattr(Upscaler, "give_back", lambda _: given_back.append(len(beside)))
+    monkeypatch.setattr(Upscaler, "give_back", lambda _: given_back.append(len(also_held)))
     backend = OnCpu(replace(fake_info(), cpu_bytes_per_pixel=10))
     budget = limit_mib and MemoryBudget(limit_mib << 20, 50 << 20)
     outcome = run_jobs(Upscaler(backend, budget=budget or None), jobs[:2], RunOptions())
     assert len(outcome.finished) == 2
     early = limit_mib != 120  # of which a sixteenth is less
-    assert beside == [decoding_bytes(source) if early else 0, 0]  # one plan an image
+    assert also_held == [decoding_bytes(source) if early else 0, 0]  # one plan an image
     assert given_back == ([] if early else [1])
     assert decoding_bytes(source) > 1000 * 1000 * 3

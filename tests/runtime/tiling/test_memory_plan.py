@@ -141,13 +141,13 @@ def test_alpha_and_other_work_leave_less_room_for_tiles() -> None:
         for fitted in (
             upscaler.fit(2000, 3000),
             upscaler.fit(2000, 3000, alpha=True),
-            upscaler.fit(2000, 3000, alpha=True, beside=200 << 20),
+            upscaler.fit(2000, 3000, alpha=True, also_held=200 << 20),
         )
     ]
     assert areas == sorted(areas, reverse=True)
     assert areas[-1] < areas[0]
     with pytest.raises(UsageError, match="more than the"):
-        upscaler.fit(2000, 3000, beside=700 << 20)
+        upscaler.fit(2000, 3000, also_held=700 << 20)
 
 
 class CpuBackend(FakeBackend):

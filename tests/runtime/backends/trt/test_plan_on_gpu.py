@@ -45,7 +45,7 @@ def test_replays_give_what_ordinary_calls_gave(exported: ExportResult) -> None:
         first = {count: backend.run(tiles(count)) for count in (4, 1, 3)}
         for count in (4, 4, 1, 3, 4, 1, 3) * 3:
             assert np.array_equal(backend.run(tiles(count)), first[count])
-        calls = backend._runner._calls.values()
+        calls = backend._plan._calls.values()
         assert all(call._graph is not None for call in calls)
 
 
