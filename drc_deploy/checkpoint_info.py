@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself, read without torch."""
+"""Metadata of a checkpoint, read without torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
