@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself, read without torch."""
+"""Metadata of a checkpoint, read without torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What an engine file says about itself: the contract between export, runtime and bench.
+"""Metadata of an engine file: the contract between export, runtime and bench.
 
 An ONNX file carries an ``EngineInfo`` as JSON in ``metadata_props`` under the key ``METADATA_KEY``; a plan carries
 it inside the sidecar ``NAME.plan.json`` (``PlanSidecar``). The network's only input is called ``INPUT_NAME`` and its
@@ -16,12 +16,12 @@ METADATA_KEY = "drc_deploy"
 INPUT_NAME = "lr"
 OUTPUT_NAME = "sr"
 KEPT_NAME, MEANS_NAME, GIVEN_NAME, SEEN_NAME = "kept", "means", "given", "seen"
-"""What ``NAME.exact.onnx`` takes and gives beside these: see ``export/graph/exact_graph.py``."""
+"""Further inputs and outputs of ``NAME.exact.onnx``: see ``export/graph/exact_graph.py``."""
 
 FLOAT_SUFFIX, EXACT_SUFFIX = ".float.onnx", ".exact.onnx"
-"""Files beside ``NAME.onnx`` that serve it: for 16-bit images, and for exact tiles."""
+"""Files that go with ``NAME.onnx``: for 16-bit images, and for exact tiles."""
 EXACT_PLAN_SUFFIX = ".exact.plan"
-"""The file beside ``NAME.plan`` that serves it for exact tiles."""
+"""The file that goes with ``NAME.plan``, for exact tiles."""
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 CHECKPOINT_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
@@ -31,12 +31,12 @@ IoDtype = Literal["uint8", "float32"]
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What a runtime must know to feed a network."""
+    """Facts that a runtime needs to run a network."""
 
     model: str
     """Name of the architecture, for example ``drn_s``."""
     scale: int
-    """Upscaling factor: an input of H x W gives an output of scale*H x scale*W."""
+    """Upscaling factor: an input of H x W becomes scale*H x scale*W."""
     precision: Precision
     """Precision of the network's body. The input is prepared and the output finished in float32 always."""
     io_dtype: IoDtype
@@ -105,11 +105,11 @@ class DlaPlacement:
     """Which layers of a plan run on the DLA, and which fell back to the GPU."""
 
     on_dla: tuple[str, ...]
-    """Layers of the network that the builder gives to the DLA."""
+    """Layers of the network that the builder places on the DLA."""
     on_gpu: tuple[str, ...]
     """Layers that the DLA cannot run, each as ``name (kind)``."""
     in_engine: tuple[str, ...]
-    """Parts of the finished engine that its inspector says are on the DLA; empty where it does not tell."""
+    """Parts of the finished engine that its inspector says are on the DLA; empty where it does not list them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +128,12 @@ class PlanSidecar:
     driver: str | None
     """Version of the NVIDIA driver at build time."""
     onnx_file: str
-    """Name of the ONNX file beside the plan that it was built from."""
+    """Name of the ONNX file that the plan was built from, in the same folder."""
     onnx_sha256: str
     plan_sha256: str
     precision_requested: Precision
     layers_by_precision: dict[str, int]
-    """Number of layers whose output has each precision, as the engine inspector (or else the graph) tells."""
+    """Number of layers whose output has each precision, according to the engine inspector, or else to the graph."""
     precision_source: str
     """Where ``layers_by_precision`` comes from: ``engine`` or ``graph``."""
     verification: dict[str, Any]
@@ -143,7 +143,7 @@ class PlanSidecar:
     recipe: int = 0
     """Version of the other settings of the build; 0 in files from before it was recorded."""
     options: PlanOptions = NO_OPTIONS
-    """What the plan was asked to run on beside the machine that built it."""
+    """On what else than the machine that built it the plan has to run."""
     dla: DlaPlacement | None = None
     """What runs on the DLA; None where none was asked for."""
 
@@ -163,7 +163,7 @@ class PlanSidecar:
 
 
 def is_own_engine(path: Path) -> bool:
-    """Whether a file is an engine by its name, rather than one that serves another, or one that is being written."""
+    """Return whether a name is that of an engine; not of a file that goes with one, or that is being written."""
     return not path.name.endswith((FLOAT_SUFFIX, EXACT_SUFFIX, EXACT_PLAN_SUFFIX)) and not path.name.startswith(".")
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writing, and content hashes."""
+"""Atomic writing of files, and content hashes."""
 
 import errno
 import hashlib
@@ -22,10 +22,10 @@ _HINTS = {
 
 @contextmanager
 def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
-    """Return a temporary path beside ``target`` that becomes it when the block ends without an error.
+    """Yield a temporary path next to ``target`` that becomes it when the block ends without an error.
 
-    The file is flushed to disk before that; on any error it is removed and ``target`` stays as it was. What a process
-    that was killed has left of the same target is removed too, where locks tell that nobody writes it.
+    The file is flushed to disk before that; on any error it is removed and ``target`` stays as it was. Temporary files
+    of killed processes are removed too, where locks show that nobody writes them.
     The temporary name keeps the suffix of ``target``, which some encoders go by.
 
     Args:
@@ -68,7 +68,7 @@ def _remove_abandoned(target: Path) -> None:
 
 def _new_file_beside(target: Path) -> Path:
     """Make an empty hidden file with the permissions of an ordinary new file."""
-    # Not the whole stem: the longest name that a folder can hold needs room beside it too.
+    # Not the whole stem: the longest name that a folder can hold needs room for the temporary name too.
     temporary = target.with_name(f".{target.stem[:_STEM_CHARACTERS]}.{os.urandom(4).hex()}{target.suffix}")
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     return temporary
@@ -83,7 +83,7 @@ def _publish(temporary: Path, target: Path, *, replace: bool) -> None:
 
 
 def _linked(temporary: Path, target: Path) -> bool:
-    """Give ``temporary`` the name ``target`` too, which no system does where the name is taken; False without links.
+    """Link ``target`` to ``temporary``, which fails where the name is taken; return False without hard links.
 
     Raises:
         OutputError: it is taken.
@@ -93,17 +93,17 @@ def _linked(temporary: Path, target: Path) -> bool:
     except OSError:
         if os.path.lexists(target):
             raise exists_already(target) from None
-        return False  # a file system without hard links: nothing there tells of a file that appears at this moment
+        return False  # a file system without hard links: a file that appears at this moment goes unseen
     return True
 
 
 def exists_already(target: Path) -> OutputError:
-    """Say that ``target`` is in the way, and what to do about it."""
+    """Return the error of a ``target`` that exists already."""
     return OutputError(f"{target} exists already.", "Give --overwrite, --skip-existing, or another name with -o.")
 
 
 def cannot_write(target: Path | str, error: OSError) -> OutputError:
-    """Say of ``error`` what it was that could not be written, and what to do about it."""
+    """Return the error of a ``target`` that cannot be written, with a hint for its cause."""
     reason = error.strerror or str(error)
     hint = _HINTS.get(error.errno or 0, "Choose a folder that you may write to and that has space.")
     return OutputError(f"cannot write {target}: {reason}.", hint)
@@ -134,7 +134,7 @@ def write_text(target: Path, text: str) -> None:
 
 
 def version_of(path: Path) -> tuple[int, int] | None:
-    """Return a file's size in bytes and its time in nanoseconds, which tell that it changed; None where no file is."""
+    """Return a file's size in bytes and its time in nanoseconds, which change with it; None where no file is."""
     try:
         about = path.stat()
     except OSError:  # reading it will say why

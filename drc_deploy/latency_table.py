@@ -70,7 +70,7 @@ def read_latency_table(path: Path, *, model: str, scale: int) -> LatencyTable:
         ArtefactError: missing, damaged, or of another model or scale.
     """
     if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-        raise ArtefactError(f"{path} is not a file.", "Give what `drc-deploy latency` wrote.")
+        raise ArtefactError(f"{path} is not a file.", "Give a file of `drc-deploy latency`.")
     try:
         text = path.read_bytes()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""From what a user typed to a file: a path, a name in the work folder, or a name that ships with the package."""
+"""Find a file by what a user typed: a path, a name in the work folder, or a name that ships with the package."""
 
 import os
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def find_checkpoint(reference: str, workdir: Path) -> Path:
 
 
 def find_trained_checkpoint(reference: str, workdir: Path) -> Path:
-    """Find a checkpoint as ``find_checkpoint`` does, and say how to get one when there is none.
+    """Find a checkpoint as ``find_checkpoint`` does; the error says how to make one.
 
     Raises:
         ArtefactError: there is none, or the path is a file of another kind.

@@ -16,7 +16,7 @@ UInt8Image: TypeAlias = npt.NDArray[np.uint8]
 Plane: TypeAlias = npt.NDArray[np.float64]
 
 LUMA_WEIGHTS = np.array((65.481, 128.553, 24.966)) / 255
-"""ITU-R BT.601 for 8-bit values, as MATLAB's ``rgb2ycbcr``: RGB in [0, 255] gives Y in [16, 235]."""
+"""ITU-R BT.601 for 8-bit values, as MATLAB's ``rgb2ycbcr``: Y of RGB in [0, 255] is in [16, 235]."""
 LUMA_OFFSET = 16.0
 PEAK = 255.0
 

@@ -11,7 +11,7 @@ from drc_deploy.errors import OutputError
 
 try:
     import fcntl
-except ModuleNotFoundError:  # not a POSIX system: nothing there tells of a killed process as reliably
+except ModuleNotFoundError:  # not a POSIX system: nothing there shows a killed process as reliably
     fcntl = None  # type: ignore[assignment, unused-ignore]
 
 _MAKING_S = 5

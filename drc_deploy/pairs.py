@@ -106,7 +106,7 @@ def find_images(folder: Path, name: str) -> dict[str, Path]:
 
 
 def _by_name(paths: Iterable[Path], names: Iterable[str]) -> dict[str, Path]:
-    """Give ``paths`` by their names.
+    """Return ``paths`` by their names.
 
     Raises:
         InputError: two have the same one, so that one of them would be left out unseen.

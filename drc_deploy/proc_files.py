@@ -1,4 +1,4 @@
-"""What Linux tells about the machine in small text files."""
+"""Facts about the machine from the small text files of Linux."""
 
 from pathlib import Path
 

@@ -20,7 +20,7 @@ class Progress(Protocol):
 
 @contextmanager
 def progress(title: str, total: int, *, done: int = 0) -> Iterator[Progress]:
-    """Show the progress of ``total`` steps, of which ``done`` are done already.
+    """Show the progress of ``total`` steps; ``done`` of them are done already.
 
     Of the processes that ``torchrun`` starts, only the first shows it.
     """

@@ -1,4 +1,4 @@
-"""What training and running share on an NVIDIA GPU with torch: real float32, and work recorded as a CUDA graph."""
+"""Torch on an NVIDIA GPU, for training and running: real float32, and work recorded as a CUDA graph."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -32,7 +32,7 @@ def has_bf16() -> bool:
 
 
 def warm_up(run: Callable[[], object]) -> None:
-    """Run what is to be recorded, beside the current stream as the recording will."""
+    """Run what is to be recorded on a stream of its own, as the recording will."""
     side, main = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
     side.wait_stream(main)
     with torch.cuda.stream(side):
@@ -42,7 +42,7 @@ def warm_up(run: Callable[[], object]) -> None:
 
 
 def record(run: Callable[[], Result]) -> tuple[torch.cuda.CUDAGraph, Result]:
-    """Record ``run`` after ``warm_up``: give the graph, and the result, which every replay writes anew.
+    """Record ``run`` after ``warm_up``; return the graph and the result, which every replay writes anew.
 
     Args:
         run: Must read the same memory every time, do the same, and never wait for the device.

@@ -147,7 +147,10 @@ def test_runtime_and_bench_import_without_torch_and_onnx(room: str) -> None:
     run_python(code)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["upscale", "--help"], ["bench", "compare", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["upscale", "--help"], ["bench", "--help"], ["bench", "compare", "--help"], ["train", "--help"]],
+)
 def test_help_answers_at_once_and_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys, time\n"
@@ -156,7 +159,7 @@ def test_help_answers_at_once_and_imports_nothing_heavy(arguments: list[str]) ->
         f"    main({arguments!r})\n"
         "except SystemExit as done:\n"
         "    assert not done.code\n"
-        f"loaded = [m for m in {(*HEAVY, 'rich')} if m in sys.modules]\n"
+        f"loaded = [m for m in {(*HEAVY, 'rich', 'cv2')} if m in sys.modules]\n"
         "print('loaded:', loaded, 'cpu:', time.process_time())\n"
     )
     last = run_python(code).splitlines()[-1]

@@ -14,26 +14,34 @@ from drc_deploy.train.loop.choices import TrainingPrecision
 @click.command(cls=ManyValues)
 @click.option("--model", "checkpoint", required=True, help="A shipped name, a name in --workdir, or a checkpoint.")
 @click.option(
-    "--ratio", "ratios", type=float, multiple=True, default=(0.3, 0.5, 0.7), show_default=True, help="One or several."
+    "--ratio",
+    "ratios",
+    type=float,
+    multiple=True,
+    default=(0.3, 0.5, 0.7),
+    show_default=True,
+    help="Share to remove; one or several.",
 )
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of every method.")
-@click.option("--method", "methods", multiple=True, help="Only these rows; one or several.  [default: all]")
-@click.option("--search-steps", type=int, default=200, show_default=True, help="(paper: 2500)")
+@click.option("--method", "methods", multiple=True, help="Only these methods; one or several.  [default: all]")
+@click.option("--search-steps", type=int, default=200, show_default=True, help="Steps of the search (paper: 2500).")
 @click.option("--prune-batches", type=int, default=4, show_default=True, help="Batches per pass (authors' code: 10).")
 @click.option("--channels-per-step", type=int, default=4, show_default=True, help="Channels per pass (paper: 1).")
-@click.option("--finetune-steps", type=int, default=300, show_default=True, help="(paper: 1000000)")
-@click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Of the fine-tuning.")
+@click.option(
+    "--finetune-steps", type=int, default=300, show_default=True, help="Steps of fine-tuning (paper: 1000000)."
+)
+@click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Learning rate of fine-tuning.")
 @click.option(
     "--precision",
     type=click.Choice(get_args(TrainingPrecision)),
     default="fp32",
     show_default=True,
-    help="Of the fine-tuning.",
+    help="Learning rate of fine-tuning.",
 )
 @bound_options("madds")
 @benchmark_option
 @sampling_options
-@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for what is measured.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder of the results.")
 @workdir_option
 @json_option
 def command(
@@ -49,9 +57,10 @@ def command(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Compare DRC with the methods that the paper compares it with, on your network and data.
+    """Compare DRC with other pruning methods, on your network and data.
 
-    All methods are held to the same bound and fine-tuned for as many steps. Stopped, it goes on where it was.
+    The methods are those of the paper's comparison. All get the same bound and as many steps of fine-tuning. After a
+    stop, the same command continues.
     """
     from drc_deploy.checkpoint import Parent
     from drc_deploy.files import write_text

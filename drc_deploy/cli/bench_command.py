@@ -19,37 +19,37 @@ PEERS = ("torch", "openvino", "ncnn", "trtexec")
 
 
 def _check_seconds(context: click.Context, parameter: click.Parameter, value: float) -> float:
-    """Refuse what ends never; unlike a range, also NaN."""
+    """Refuse a time without end, and NaN, which a range of click lets pass."""
     if not 0 <= value <= LONGEST_S:
         raise click.BadParameter(f"give 0 to {LONGEST_S} seconds.", context, parameter)
     return value
 
 
 def _check_limit(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
-    """Refuse a limit that nothing can keep; unlike a range, also NaN."""
+    """Refuse a limit that nothing can keep, and NaN, which a range of click lets pass."""
     if value is not None and not 0 < value <= LONGEST_LIMIT_S:
         raise click.BadParameter(f"give more than 0 and at most {LONGEST_LIMIT_S} seconds.", context, parameter)
     return value
 
 
-class BenchCommand(click.Command):
-    """Also finds ``bench compare``, and leaves ``compare`` to be an engine where no report follows it."""
+class BenchGroup(click.Group):
+    """Takes what is not the name of a command for arguments of ``bench run``."""
 
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        """Return the context of the command that is meant."""
-        about_reports = any(word.endswith(".json") or word in ("-h", "--help") for word in args[1:])
-        if args[:1] == [bench_compare.NAME] and about_reports:
-            compare = bench_compare.command
-            return compare.make_context(f"{info_name} {compare.name}", args[1:], parent, **extra)
-        return super().make_context(info_name, args, parent, **extra)
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write ``bench ENGINE`` as ``bench run ENGINE``, then parse."""
+        return super().parse_args(ctx, args if args and args[0] in self.commands else ["run", *args])
 
 
-@click.command(
-    name="bench",
-    cls=BenchCommand,
-    epilog="`drc-deploy bench compare BEFORE.json AFTER.json` tells what changed between two reports.",
+@click.group(
+    "bench", cls=BenchGroup, commands=[bench_compare.command], short_help="Measure engines, or compare two reports."
+)
+def command() -> None:
+    """Measure engines, or compare two reports. `drc-deploy bench ENGINE...` means `drc-deploy bench run ENGINE...`."""
+
+
+@command.command(
+    "run",
+    epilog="`drc-deploy bench compare BEFORE.json AFTER.json` shows what changed between two reports.",
     short_help="Measure latency, memory and quality, and write a report.",
 )
 @click.argument("engines", metavar="[ENGINE]...", nargs=-1)
@@ -70,7 +70,7 @@ class BenchCommand(click.Command):
     default=3.0,
     show_default=True,
     callback=_check_seconds,
-    help="Time each engine gets.",
+    help="Shortest time to measure each engine for.",
 )
 @click.option("--min-runs", type=click.IntRange(1), default=40, show_default=True, help="Timed runs of each engine.")
 @options.threads_option
@@ -79,38 +79,43 @@ class BenchCommand(click.Command):
     "--against",
     type=click.Choice(PEERS),
     multiple=True,
-    help="Measure the same networks in another program too, where it is installed. May be given more than once.",
+    help="Measure the same networks in another installed program too. May be given more than once.",
 )
 @click.option(
     "--case-seconds",
     type=float,
     callback=_check_limit,
-    help="The most an engine may take in all, or it is out of the run.  [default: no limit; 600 in a suite]",
+    help="Longest time for one engine in all; a slower one is left out.  [default: no limit; 600 in a suite]",
 )
 @click.option(
     "--suite",
     type=click.Choice(["matrix"]),
-    help="matrix: every engine in every way that this machine can run it. Stopped, the same command goes on.",
+    help="matrix: every engine in every way that this machine can run it. After a stop, the same command goes on.",
 )
 @click.option(
-    "--suite-seconds", type=float, callback=_check_limit, help="After this time no part of a suite begins any more."
+    "--suite-seconds", type=float, callback=_check_limit, help="Begin no further part of a suite after this time."
 )
 @remote_options
 @options.json_option
-def command(
-    as_json: bool,
+def run_command(
+    workdir: Path,
     out: Path | None,
     size: tuple[int, int],
     suite: str | None,
     suite_seconds: float | None,
-    **arguments: object,
+    as_json: bool,
+    **arguments: Any,
 ) -> None:
     """Measure latency, memory and quality of ENGINEs in one run, and write report.json, .html, .md and .csv.
 
     ENGINE is a shipped name, a checkpoint, an .onnx or a .plan file; without any, everything in the work folder is
-    measured. The engines take turns, each in a process of its own. Stopped by Ctrl-C, it reports what it has measured;
-    killed, it leaves that in unfinished.json, of which `drc-deploy report` makes a page. With --remote all this happens
-    on another machine, which has the same drc-deploy, and the report is written here; stopped, there is none.
+    measured. The engines take turns, each in a process of its own.
+
+    After Ctrl-C the report holds what was measured so far. A killed run leaves that in unfinished.json, and
+    `drc-deploy report` makes a page of it.
+
+    With --remote the engines run on another machine, which needs the same drc-deploy. The report is written here.
+    A remote run that is stopped leaves no report.
     """
     from drc_deploy.bench.run.benchmark import BenchOptions, run_bench
     from drc_deploy.bench.run.stopping import GentleStop, Unfinished
@@ -125,9 +130,8 @@ def command(
     remote = take_remote(arguments)
     if suite is not None and remote:
         raise UsageError("a suite runs on this machine only.", "Leave out --suite or --remote.")
-    workdir = Path(str(arguments["workdir"]))
     folder = out or workdir / "bench"
-    settings = BenchOptions(out=folder, height=size[0], width=size[1], **arguments)  # type: ignore[arg-type]
+    settings = BenchOptions(workdir=workdir, out=folder, height=size[0], width=size[1], **arguments)
     if suite is not None:
         _run_suite(settings, suite_seconds, as_json)
         return
@@ -145,7 +149,7 @@ def command(
 
 
 def _run_suite(settings: "BenchOptions", seconds: float | None, as_json: bool) -> None:
-    """Measure a suite; one that is stopped, or fails, leaves a report of what was measured."""
+    """Measure a suite. After a stop or a failure there is a report of the finished parts."""
     from drc_deploy.bench.suite.matrix import plan_text
     from drc_deploy.bench.suite.run import MatrixSuite
 
@@ -159,7 +163,7 @@ def _run_suite(settings: "BenchOptions", seconds: float | None, as_json: bool) -
         if latest is not None:
             _publish(latest, settings.out, as_json)
     if latest is None:
-        raise DrcDeployError("the time was over before a part of the suite was measured.", "Give --suite-seconds more.")
+        raise DrcDeployError("the time was over before a part of the suite was measured.", "Raise --suite-seconds.")
     if latest.suite and latest.suite.complete:
         suite.forget()
     _require_engines(latest)
@@ -180,7 +184,7 @@ def _publish(report: "Report", folder: Path, as_json: bool) -> None:
 
 
 def _require_engines(report: "Report") -> None:
-    """Fail where nothing was measured.
+    """Check that something was measured.
 
     Raises:
         DrcDeployError: there is no engine in the report.

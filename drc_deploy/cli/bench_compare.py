@@ -7,10 +7,8 @@ import click
 from drc_deploy.cli import options
 from drc_deploy.errors import DrcDeployError
 
-NAME = "compare"
 
-
-@click.command(name=NAME)
+@click.command("compare", short_help="Show what changed between two reports.")
 @click.argument("before", metavar="BEFORE.json", type=click.Path(path_type=Path))
 @click.argument("after", metavar="AFTER.json", type=click.Path(path_type=Path))
 @click.option(
@@ -19,17 +17,17 @@ NAME = "compare"
     metavar="LIMIT",
     multiple=True,
     help="End with exit code 1 when an engine became worse by more: 5% or latency=5%, memory=10%, psnr=0.05dB. "
-    "May be given once for each. Two runs of one engine differ too: latency takes no limit below 5%, and growth of "
-    "memory up to 3% and loss of PSNR up to 0.005 dB never cross one. Latency crosses it by its estimate, where the "
-    "interval excludes 1 or there are too few rounds for one.",
+    "May be given once for each. Two runs of one engine differ too, so latency takes no limit below 5%, and growth of "
+    "memory up to 3% and loss of PSNR up to 0.005 dB never cross one. Latency crosses its limit by the estimate, and "
+    "only if the interval excludes 1 or there are too few rounds for an interval.",
 )
 @click.option("--force", is_flag=True, help="Compare although the machines, settings or images differ.")
 @options.json_option
 def command(before: Path, after: Path, limits: tuple[str, ...], force: bool, as_json: bool) -> None:
-    """Return what changed from one report.json to another, engine by engine, as a table in Markdown.
+    """Print what changed from BEFORE.json to AFTER.json, engine by engine, as a table in Markdown.
 
-    Engines are matched by name, and by checkpoint, precision and device where names differ. Reports of different
-    machines, settings or images are refused; versions of programs may differ and are listed.
+    Engines are matched by name, and by checkpoint, precision and device where names differ. Machines, settings and
+    images must be the same. Versions of programs may differ and are listed.
     """
     import dataclasses
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 from click.core import ParameterSource
 
-from drc_deploy.cli.latency_check import timed_here, told_times
 from drc_deploy.cli.options import emit, json_option, workdir_option
-from drc_deploy.cli.pruning_options import Bound, ManyValues, asked_and_reached, bound_options
+from drc_deploy.cli.pruning_options import Bound, ManyValues, asked_and_reached, bound_options, timed_here, times_text
 from drc_deploy.cli.training_options import (
     Sampling,
     benchmark_option,
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     multiple=True,
     default=(0.3,),
     show_default=True,
-    help="Share to remove of what --target names; several (0.3 0.5 0.7) make a family.",
+    help="Share to remove of the --target; several (0.3 0.5 0.7) make a family of networks.",
 )
 @click.option(
     "--budget",
@@ -45,16 +44,18 @@ if TYPE_CHECKING:
     show_default=True,
     help="Steps of each stage: minutes on a CPU, half an hour on a large GPU, or the paper's.",
 )
-@click.option("--search-steps", type=int, help="Instead of the budget's.")
+@click.option("--search-steps", type=int, help="Steps of the search, instead of the budget's.")
 @click.option("--prune-batches", type=int, help="Batches per pass, instead of the budget's.")
 @click.option("--channels-per-step", type=int, help="Channels per pass, instead of the budget's (paper: 1).")
-@click.option("--finetune-steps", type=int, help="Instead of the budget's.")
-@click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Of the fine-tuning.")
+@click.option("--finetune-steps", type=int, help="Steps of fine-tuning, instead of the budget's.")
+@click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Learning rate of fine-tuning.")
 @click.option(
-    "--precision", type=click.Choice(get_args(TrainingPrecision)), help="Of the fine-tuning, instead of the budget's."
+    "--precision",
+    type=click.Choice(get_args(TrainingPrecision)),
+    help="Precision of fine-tuning, instead of the budget's.",
 )
 @click.option("--ema", type=float, default=0.0, show_default=True, help="Decay of averaged weights; 0: none.")
-@click.option("--teacher", help="A larger checkpoint whose features the fine-tuning follows.")
+@click.option("--teacher", help="A larger checkpoint; fine-tuning follows its features.")
 @bound_options()
 @benchmark_option
 @sampling_options
@@ -75,7 +76,7 @@ def command(
 ) -> None:
     """Search, prune and fine-tune: a smaller network of nearly the same quality.
 
-    It can be stopped or killed at any point; the same command goes on where it stopped.
+    It can be stopped or killed at any point; the same command continues where it stopped.
     """
     from drc_deploy.checkpoint import Parent
     from drc_deploy.locate import find_checkpoint, find_trained_checkpoint
@@ -116,7 +117,7 @@ def command(
         lines = [_table(manifest), asked_and_reached(found)]
         if inputs.latency:
             manifest["timed_ms"] = timed_here(found, inputs.latency)
-            lines.append(told_times(manifest["timed_ms"], inputs.latency))
+            lines.append(times_text(manifest["timed_ms"], inputs.latency))
         networks.append({"checkpoint": str(result), **manifest})
         texts += [*lines, f"Wrote {result}"]
     texts.append(f"Next: drc-deploy export {next(iter(jobs))} --trt fp16")
@@ -124,7 +125,7 @@ def command(
 
 
 def _budget(how: dict[str, Any]) -> StepBudget:
-    """Take the named budget, and what was typed instead of its values, out of the options."""
+    """Take the named budget out of the options, with the typed values in place of its own."""
     named = BUDGETS[how.pop("budget")]
     names = ("search_steps", "prune_batches", "channels_per_step", "finetune_steps", "precision")
     return named.with_typed(**{name: how.pop(name) for name in names})
@@ -153,7 +154,7 @@ def _widths_of(result: Path) -> WidthsFile:
 
 
 def _table(manifest: dict[str, Any]) -> str:
-    """Return what each stage took and made."""
+    """Return a table of the stages: time, size and quality."""
     before = manifest["before"]
     sets = list(before["psnr_y"])
     lines = [

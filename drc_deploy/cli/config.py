@@ -26,7 +26,7 @@ else:
 RECIPES = Path(__file__).parent.parent / "recipes"
 """Config files that ship with the package."""
 COMMAND_LINE_ONLY = frozenset({"config", "force", "json", "restart"})
-"""Options that say how a command is run now, not what it makes: no file sets them, and none is written with them."""
+"""Options that say how a command runs now, not what it makes. No file sets them or is written with them."""
 
 
 def recipe_names() -> list[str]:
@@ -52,7 +52,7 @@ config_option = click.option(
     is_eager=True,
     expose_value=False,
     metavar="NAME|FILE",
-    help=f"Take options from a TOML file or a recipe ({', '.join(recipe_names())}); what is typed wins.",
+    help=f"Take options from a TOML file or a recipe ({', '.join(recipe_names())}). Typed options win.",
 )
 
 
@@ -132,7 +132,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _defaults_from(path: Path, ctx: click.Context, *, typed: Mapping[str, Any]) -> dict[str, Any]:
-    """Read a file and check it against the options of the command; give parameter name -> value.
+    """Read a file and check it against the options of the command; return parameter name -> value.
 
     Raises:
         InputError: the file cannot be read.
@@ -160,7 +160,7 @@ def _check_names(names: list[str], options: Iterable[str], path: Path) -> None:
         raise UsageError(f"{path} sets {elsewhere[0]!r}, which no file may.", f"Type --{elsewhere[0]} yourself.")
     if unknown := [name for name in names if name not in options]:
         named = ", ".join(f"{name!r}{_close(name, options)}" for name in unknown)
-        raise UsageError(f"{path} sets what is no option of this command: {named}.", "See its --help.")
+        raise UsageError(f"{path} sets options that this command does not have: {named}.", "See its --help.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"{path} sets {twice[0]!r} twice.", "Keep one of them.")
 

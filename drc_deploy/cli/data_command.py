@@ -38,7 +38,7 @@ def command() -> None:
     type=click.Choice(["made", "paired"]),
     default="made",
     show_default=True,
-    help="Make LR images when training (bicubic), or store those that lie next to the HR folders.",
+    help="Make LR images when training (bicubic), or store those next to the HR folders.",
 )
 @click.option(
     "--min-side",

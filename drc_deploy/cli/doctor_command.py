@@ -7,10 +7,10 @@ import click
 from drc_deploy.cli import options
 
 
-@click.command(name="doctor", short_help="Tell what this machine can run, and what is missing.")
+@click.command(name="doctor", short_help="Show which engines this machine can run, and what to install for others.")
 @options.json_option
 def command(as_json: bool) -> None:
-    """Return which backends this machine can use and, for each that it cannot, why and what to install."""
+    """Show which backends this machine can use. For the others, show why not and what to install."""
     from drc_deploy.bench.machine.doctor import examine, findings_text
     from drc_deploy.bench.machine.machine import describe_machine, machine_text
 

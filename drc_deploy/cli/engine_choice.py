@@ -7,7 +7,7 @@ from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.locate import CHECKPOINT_SUFFIX, ENGINE_SUFFIXES, SHIPPED
 
 FOR_CPU, FOR_GPU = "drn_xs", "drn_s"
-"""Shipped networks: one is fast enough for a CPU, the other needs a GPU and gives the better image."""
+"""Shipped networks: the first is fast enough for a CPU, the second makes better images and needs a GPU."""
 
 
 def choose_engine(workdir: Path) -> tuple[Path, str]:

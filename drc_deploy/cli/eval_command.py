@@ -1,6 +1,7 @@
 """``drc-deploy eval``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,7 +24,7 @@ from drc_deploy.cli import options
 @click.option("--tile", type=click.IntRange(1), help="Largest side of a tile in LR pixels.  [default: the whole image]")
 @click.option("--overlap", type=click.IntRange(0), help="Context around each tile in LR pixels.")
 @options.json_option
-def command(as_json: bool, **arguments: object) -> None:
+def command(as_json: bool, **settings: Any) -> None:
     """Measure PSNR and SSIM on Y as the literature does: border of SCALE pixels cut, results rounded to 8 bits.
 
     MODEL_OR_ENGINE is `bicubic`, a shipped name such as drn_xs, a checkpoint, an .onnx or a .plan file. A file of
@@ -33,5 +34,5 @@ def command(as_json: bool, **arguments: object) -> None:
     from drc_deploy.bench.measure.evaluation import EvaluationOptions, evaluate
     from drc_deploy.bench.show.console import evaluation_table
 
-    evaluation = evaluate(EvaluationOptions(**arguments))  # type: ignore[arg-type]
+    evaluation = evaluate(EvaluationOptions(**settings))
     options.emit(records.to_dict(evaluation), as_json=as_json, text=evaluation_table(evaluation))

@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     type=click.Choice(BUILDER_CHOICES),
     default="auto",
     show_default=True,
-    help="What builds the plan; auto takes tensorrt on a GPU, else tensorrt_rtx.",
+    help="Library that builds the plan; auto takes tensorrt on a GPU, else tensorrt_rtx.",
 )
 @click.option(
     "--workspace",
     metavar="MIB",
     type=int,
-    help="Most scratch memory of the plan's build, in MiB.  [default: 2048; no limit for tensorrt_rtx]",
+    help="Largest scratch memory of the plan's build, in MiB.  [default: 2048; no limit for tensorrt_rtx]",
 )
 @click.option(
     "--calibrate",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Images like those to be upscaled, to measure the ranges of int8 on.  [default: shipped photographs]",
+    help="Images like those to be upscaled; int8 takes its ranges from them.  [default: shipped photographs]",
 )
 @click.option("--version-compatible", is_flag=True, help="Build a plan that later versions of TensorRT run too.")
 @click.option(
@@ -55,20 +55,20 @@ if TYPE_CHECKING:
     "dla_core",
     metavar="CORE",
     type=click.IntRange(min=0),
-    help="Let this DLA of a Jetson compute what it can.",
+    help="Use this DLA of a Jetson for the layers that it can run.",
 )
 @click.option(
     "--exact",
     is_flag=True,
-    help="Write what `upscale --exact` runs too: NAME.exact.onnx and, of a plan, NAME.exact.plan.",
+    help="Also write NAME.exact.onnx and, with a plan, NAME.exact.plan, which `upscale --exact` runs.",
 )
 @options.workdir_option
 @options.json_option
 def command(checkpoint: str | None, workdir: Path, as_json: bool, **choices: Any) -> None:
-    """Write CHECKPOINT as ONNX files that take and give 8-bit or 16-bit pixels, and check them against torch.
+    """Write CHECKPOINT as ONNX files for 8-bit and 16-bit images, and check them against torch.
 
-    CHECKPOINT is a file or a shipped name; without it, the newest checkpoint in the work folder is taken. An .onnx file
-    that was exported before becomes a plan beside it, where there is TensorRT and no torch: a Jetson.
+    CHECKPOINT is a file or a shipped name. Without it, the newest checkpoint in the work folder is taken. It may also
+    be an exported .onnx file: then --trt builds the plan, without torch, as on a Jetson.
     """
     source = _find_source(checkpoint, workdir)
     if source.suffix == ".onnx":

@@ -23,8 +23,8 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
 @click.command()
 @config_option
 @click.argument("checkpoint")
-@click.option("--teacher", help="A checkpoint, larger as a rule, whose last features are followed.")
-@click.option("--distillation-weight", type=float, help="Weight of the teacher's part of the loss.  [default: 1]")
+@click.option("--teacher", help="A checkpoint, usually a larger one; training follows its last features.")
+@click.option("--distillation-weight", type=float, help="Weight of the teacher in the loss.  [default: 1]")
 @loop_options
 @sampling_options
 @benchmark_option
@@ -44,9 +44,10 @@ def command(
     workdir: Path,
     as_json: bool,
 ) -> None:
-    """Go on training CHECKPOINT, pruned or not, with dual regression.
+    """Train CHECKPOINT further, pruned or not, with dual regression.
 
-    Ctrl-C and SIGTERM lose nothing, a kill at most --save-every: the same command goes on where it stopped.
+    After Ctrl-C or SIGTERM the same command continues and nothing is lost. After a kill, at most --save-every seconds
+    are lost.
     """
     from drc_deploy.checkpoint import Parent
     from drc_deploy.locate import find_checkpoint

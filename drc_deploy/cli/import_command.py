@@ -26,7 +26,7 @@ def command(
     workdir: Path,
     as_json: bool,
 ) -> None:
-    """Convert the authors' WEIGHTS (.pt) to a checkpoint; pruned ones too."""
+    """Convert the authors' WEIGHTS (a .pt file, pruned or not) to a checkpoint."""
     from drc_deploy.checkpoint import save_checkpoint
     from drc_deploy.official import import_official
 

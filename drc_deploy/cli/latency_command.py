@@ -19,7 +19,7 @@ from drc_deploy.latency_table import LATENCY_SUFFIX
 def command(model: str, scale: int, size: tuple[int, int], output: Path | None, workdir: Path, as_json: bool) -> None:
     """Time the layers of MODEL at several widths, on this machine and in torch.
 
-    A search with --target latency counts in the result. It can be made on another machine than the search.
+    A search with --target latency uses the result. The search may run on another machine.
     """
     from drc_deploy import records
     from drc_deploy.files import check_writable
@@ -37,7 +37,7 @@ def command(model: str, scale: int, size: tuple[int, int], output: Path | None, 
     prunable = sum(points[-1][1] for points in table.points)
     lines = [
         f"{table.device}, {table.library}, LR {table.height}x{table.width}",
-        f"{table.fixed_ms + prunable:.2f} ms, of which {prunable:.2f} ms in {len(table.layers)} prunable layers",
+        f"{table.fixed_ms + prunable:.2f} ms; {prunable:.2f} ms of it in {len(table.layers)} prunable layers",
         f"Wrote {output}",
         f"Next: drc-deploy search {model} --target latency --latency-table {output}",
     ]

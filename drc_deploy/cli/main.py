@@ -18,9 +18,9 @@ from drc_deploy.errors import DrcDeployError, MissingDependencyError, Terminated
 COMMANDS = {
     "compress": "Search, prune and fine-tune: a smaller network of nearly the same quality.",
     "export": "Write a checkpoint as ONNX and, with --trt, as a TensorRT plan.",
-    "verify": "Compare an engine with its checkpoint on this machine.",
+    "verify": "Compare the output of an engine with its checkpoint.",
     "upscale": "Upscale images and videos with an engine.",
-    "bench": "Measure latency, memory and quality, and write a report.",
+    "bench": "Measure latency, memory and quality, or compare two reports.",
     "report": "Write the page of a report again, or merge reports of several machines.",
     "eval": "Measure PSNR and SSIM on pairs of HR and LR images.",
     "data": "Prepare photographs for training.",
@@ -29,13 +29,13 @@ COMMANDS = {
     "search": "Search how many channels each layer needs.",
     "prune": "Prune channels down to given widths.",
     "finetune": "Fine-tune a pruned checkpoint.",
-    "latency": "Time a model's layers at several widths, for a search that is bounded by latency.",
-    "ablate": "Compare DRC with the methods that the paper compares it with, on your network and data.",
+    "latency": "Time a model's layers at several widths, for `search --target latency`.",
+    "ablate": "Compare DRC with other pruning methods, on your network and data.",
     "import": "Convert the authors' .pt weights.",
     "models": "List the models, and the networks that ship with weights.",
-    "info": "Tell all about a checkpoint, widths file, ONNX, plan or report.",
-    "throughput": "Measure how fast this machine trains, and what waits for what.",
-    "doctor": "Tell what this machine can run, and what is missing.",
+    "info": "Show what a file is and where it comes from.",
+    "throughput": "Measure how fast this machine trains, and where it waits.",
+    "doctor": "Show which engines this machine can run, and what to install for others.",
 }
 """Command name -> the line in the group's help; the module is ``drc_deploy.cli.<name>_command``."""
 
@@ -59,7 +59,7 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and give the command, or None for an unknown name."""
+        """Import and return the command; None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         command = importlib.import_module(f"drc_deploy.cli.{cmd_name}_command").command
@@ -102,15 +102,15 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except (KeyboardInterrupt, click.Abort) as error:
         # click wraps what stops a command in its own Abort.
         _leave(signal.SIGTERM if isinstance(error.__cause__ or error, Terminated) else signal.SIGINT)
-    except Exception as error:  # the last door: a user never sees a bare traceback
-        if signals.latest:  # an import or a library may make an error of its own of what stops the command
+    except Exception as error:  # a user never sees a bare traceback
+        if signals.latest:  # an import or a library may have turned the signal into an error of its own
             _leave(signals.latest)
         sys.exit(_exit_code_of(error, debug="--debug" in arguments))
     sys.exit(0)
 
 
 def _fill_closed_streams() -> None:
-    """Put the null device where a standard stream is closed: the next file opened would get what libraries print."""
+    """Put the null device where a standard stream is closed, or libraries would print into the next file opened."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -121,7 +121,7 @@ def _fill_closed_streams() -> None:
 
 
 def _print_any_name() -> None:
-    """Let names of files be printed that standard output has no characters for, as standard error does."""
+    """Print escapes for characters of file names that standard output cannot encode, as standard error does."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -145,9 +145,9 @@ class _Signals:
 
 
 def _leave(number: signal.Signals) -> NoReturn:
-    """Exit as a command does that a signal has stopped."""
+    """Exit with the code of a command that a signal stopped."""
     _ignore_signals()
-    click.echo("Stopped. Type the same command again to go on where a stage can be resumed.", err=True)
+    click.echo("Stopped. Run the same command again to continue, if the stage can be resumed.", err=True)
     sys.exit(128 + number)
 
 
@@ -163,9 +163,9 @@ def _exit_code_of(error: Exception, *, debug: bool) -> int:
         return error.exit_code
     if isinstance(error, ModuleNotFoundError):
         _report_missing(error, debug=debug)
-    elif isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough, as `head` does
+    elif isinstance(error, BrokenPipeError):  # the reader of a pipe, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    elif isinstance(error, MemoryError | OSError):  # of the machine, such as a full disk behind standard output
+    elif isinstance(error, MemoryError | OSError):  # such as a full disk behind standard output
         message, hint = f"this machine failed: {error or 'no memory left'}.", "Check its disks and its memory."
         _report(DrcDeployError(message, hint), debug=debug)
     else:
@@ -180,7 +180,7 @@ def _similar(error: click.NoSuchOption) -> list[str]:
 
 
 def _ignore_signals() -> None:
-    """Let impatient users press Ctrl-C again: Python is leaving, and would only show where."""
+    """Ignore further signals: a second Ctrl-C while Python leaves would only print a traceback."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

@@ -41,14 +41,14 @@ threads_option = click.option(
 precision_option = click.option(
     "--precision",
     type=click.Choice(CHECKPOINT_PRECISIONS),
-    help="In which torch computes a checkpoint; half is for GPUs. An exported file has its own.  [default: fp32]",
+    help="Precision of a checkpoint in torch; half is for GPUs. An exported file has its own.  [default: fp32]",
 )
 scale_option = click.option("--scale", type=int, default=4, show_default=True, help="Upscaling factor: 4 or 8.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 
 
 def size_option(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give --size HxW, the size of what latency is measured on; the command gets (height, width)."""
+    """Return the option --size HxW, the image size for latency; the command gets (height, width)."""
 
     def parse(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
         parts = value.lower().split("x")

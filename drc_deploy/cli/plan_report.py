@@ -1,4 +1,4 @@
-"""What ``drc-deploy export`` says of a plan."""
+"""The lines of ``drc-deploy export`` about a plan."""
 
 import dataclasses
 from pathlib import Path
@@ -14,10 +14,10 @@ _NAMED_LAYERS = 8
 
 
 def lines(plan: Path, sidecar: PlanSidecar, history: str) -> list[str]:
-    """Say what a plan is, whether it was built, and what of it runs where."""
+    """Return lines about a plan: its builder, whether it was built now, and which layers run where."""
     return [
         f"{plan}  {sidecar.builder} {sidecar.builder_version}, layers: {sidecar.layers_by_precision} "
-        f"(told by the {sidecar.precision_source})",
+        f"(according to the {sidecar.precision_source})",
         history,
         *_placement(plan, sidecar),
     ]
@@ -30,18 +30,18 @@ def _placement(plan: Path, sidecar: PlanSidecar) -> list[str]:
     named = ", ".join(on_gpu[:_NAMED_LAYERS])
     more = f" and {len(on_gpu) - _NAMED_LAYERS} more" if len(on_gpu) > _NAMED_LAYERS else ""
     fallen_back = f"On the GPU: {named}{more} (all in {sidecar_path(plan).name})." if on_gpu else "None on the GPU."
-    told = f"parts of the engine: {len(parts)}" if parts else "the engine does not tell"
+    listed = f"parts of the engine: {len(parts)}" if parts else "the engine does not list its parts"
     return [
-        f"DLA core {sidecar.options.dla_core}: {len(on_dla)} of {len(on_dla) + len(on_gpu)} layers ({told}).",
+        f"DLA core {sidecar.options.dla_core}: {len(on_dla)} of {len(on_dla) + len(on_gpu)} layers ({listed}).",
         fallen_back,
     ]
 
 
 def way_to_plan(onnx: str, precision: Precision) -> str:
-    """Say how to build a plan of an exported file on another machine."""
+    """Return how to build a plan of an exported file on another machine."""
     if precision == "int8":
         return "A plan in INT8 needs another graph: drc-deploy export CHECKPOINT --trt int8"
-    # TensorRT 8 chooses precisions by itself, from a graph in fp32: the only version that wants another file.
+    # Only TensorRT 8 needs another file: it chooses precisions itself, from a graph in fp32.
     of_tensorrt_8 = {
         "fp32": " (or --trt fp16, with TensorRT 8 of JetPack 6.0)",
         "fp16": " (with TensorRT 8 of JetPack 6.0: of a file in fp32)",

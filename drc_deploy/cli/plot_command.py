@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def command(references: tuple[str, ...], output: Path | None, workdir: Path, as_json: bool) -> None:
     """Draw loss, learning rate and validation PSNR of each RUN over each other, into curves.png.
 
-    RUN is a run's folder (NAME.run), the checkpoint beside it, or a name in --workdir. The PNG of one run goes into
-    its folder, that of several into --workdir.
+    RUN is a run's folder (NAME.run), the checkpoint next to it, or a name in --workdir. The PNG of one run is written
+    to its folder, the PNG of several runs to --workdir.
     """
     from drc_deploy.train.loop.journal import find_run, read_journal
     from drc_deploy.train.loop.plots import draw_curves

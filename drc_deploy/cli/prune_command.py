@@ -18,7 +18,7 @@ from drc_deploy.train.loop.choices import PruneMethod
     "widths_path",
     required=True,
     type=click.Path(path_type=Path),
-    help="A .widths.json, or one integer a line.",
+    help="A .widths.json, or a text file with one integer a line.",
 )
 @click.option("--batches", type=int, default=4, show_default=True, help="Batches per pass (authors' code: 10).")
 @click.option("--channels-per-step", type=int, default=4, show_default=True, help="Channels per pass (paper: 1).")
@@ -27,7 +27,7 @@ from drc_deploy.train.loop.choices import PruneMethod
     type=click.Choice(get_args(PruneMethod)),
     default="drc",
     show_default=True,
-    help="The paper's pruning, or one that it compares with.",
+    help="The paper's pruning, or another from its comparison.",
 )
 @click.option("--gamma", type=float, default=1.0, show_default=True, help="Weight of the dual regression loss.")
 @sampling_options
@@ -43,9 +43,9 @@ def command(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Prune CHECKPOINT down to given widths, physically.
+    """Prune CHECKPOINT down to given widths: channels are removed from the weights.
 
-    A layer that is done is not done again after Ctrl-C.
+    After Ctrl-C, the same command continues with the next layer.
     """
     from drc_deploy.checkpoint import Parent
     from drc_deploy.locate import find_checkpoint

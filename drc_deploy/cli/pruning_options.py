@@ -1,4 +1,4 @@
-"""Options that the commands around search and pruning share."""
+"""Options and messages that the commands around search and pruning share."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -51,17 +51,17 @@ def _is_number(word: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What the pruned network has to meet."""
+    """The bound that the pruned network has to meet."""
 
     target: Target
     round_to: int
     latency_table: Path | None
 
     def read_latency(self, model: str, scale: int) -> "LatencyTable | None":
-        """Return the table that a bound on latency counts in.
+        """Return the table of times for a bound on latency; None for another bound.
 
         Raises:
-            UsageError: a latency is to be bounded without a table, or the table is given for another target.
+            UsageError: a bound on latency comes without a table, or a table with another bound.
             ArtefactError: the table cannot be used for this model.
         """
         from drc_deploy.latency_table import read_latency_table
@@ -69,7 +69,7 @@ class Bound:
         if (self.target == "latency") != (self.latency_table is not None):
             raise UsageError(
                 "--target latency and --latency-table go together.",
-                f"Make a table on the machine in question: drc-deploy latency {model}.",
+                f"Make a table on the machine that will run the network: drc-deploy latency {model}.",
             )
         return read_latency_table(self.latency_table, model=model, scale=scale) if self.latency_table else None
 
@@ -82,7 +82,7 @@ def bound_options(default_target: Target = "channels") -> Callable[[Command], Co
             type=click.Choice(get_args(Target)),
             default=default_target,
             show_default=True,
-            help="What --ratio bounds: channels of every layer (the paper), or parameters, multiply-adds or "
+            help="Quantity that --ratio bounds: channels of every layer (the paper), or parameters, multiply-adds or "
             "milliseconds of the whole network.",
         ),
         click.option(
@@ -95,7 +95,7 @@ def bound_options(default_target: Target = "channels") -> Callable[[Command], Co
         click.option(
             "--latency-table",
             type=click.Path(path_type=Path, exists=True, dir_okay=False),
-            help="What `drc-deploy latency` measured on the machine in question, for --target latency.",
+            help="File of `drc-deploy latency` from the machine that will run the network, for --target latency.",
         ),
     )
 
@@ -110,7 +110,7 @@ def bound_options(default_target: Target = "channels") -> Callable[[Command], Co
 
 
 def asked_and_reached(found: "WidthsFile") -> str:
-    """Tell in one line what was asked of the search and what it reached."""
+    """Return a line with the bound that was asked of the search and what it reached."""
     assert found.asked is not None
     assert found.reached is not None
     assert found.full is not None
@@ -119,3 +119,25 @@ def asked_and_reached(found: "WidthsFile") -> str:
         f"Asked: at most {amount(found.asked)} {found.unit} ({100 * found.ratio:g} % less than {amount(found.full)}); "
         f"reached: {amount(found.reached)} ({share:.1f} % less)"
     )
+
+
+def timed_here(found: "WidthsFile", table: "LatencyTable") -> dict[str, float] | None:
+    """Time the networks before and after, in milliseconds; None on another machine than the table's.
+
+    A bound on latency counts in a sum of layers, which is only an estimate.
+    """
+    from drc_deploy.models.network import ModelSpec
+    from drc_deploy.train.search.layer_timing import this_device, time_networks
+
+    if table.device != this_device():
+        return None
+    specs = [ModelSpec(found.model, found.scale, widths) for widths in (None, found.widths)]
+    return dict(zip(("unpruned", "reached"), time_networks(specs, table.height, table.width), strict=True))
+
+
+def times_text(timed: dict[str, float] | None, table: "LatencyTable") -> str:
+    """Return a line with the result of ``timed_here``."""
+    if timed is None:
+        return f"Not timed: the table was measured on another machine ({table.device})."
+    share = 100 * (1 - timed["reached"] / timed["unpruned"])
+    return f"Timed now: {timed['reached']:.2f} ms, unpruned {timed['unpruned']:.2f} ms ({share:.1f} % less)"

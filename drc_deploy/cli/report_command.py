@@ -12,15 +12,15 @@ from drc_deploy.cli import options
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the results.  [default: beside REPORT.json; WORKDIR/merged for several]",
+    help="Folder of the results.  [default: next to REPORT.json; WORKDIR/merged for several]",
 )
 @options.workdir_option
 @options.json_option
 def command(reports: tuple[Path, ...], out: Path | None, workdir: Path, as_json: bool) -> None:
     """Write the page, the Markdown and the CSV of REPORT.json again.
 
-    Several reports are merged: one page with the machines beside each other and every engine across them, and one
-    reports.json with all that was measured, which this command reads as well.
+    Several reports are merged into one page, with the machines side by side, and into one reports.json. This command
+    reads a reports.json too.
     """
     import dataclasses
 
@@ -29,5 +29,5 @@ def command(reports: tuple[Path, ...], out: Path | None, workdir: Path, as_json:
     published = publish(reports, out, workdir / "merged")
     lines = [f"Page: {published.files['page']} (open it in a browser)"]
     lines += [f"      {file}" for kind, file in published.files.items() if kind != "page"]
-    lines += [f"beware: {note}" for note in published.notes]
+    lines += [f"warning: {note}" for note in published.notes]
     options.emit(dataclasses.asdict(published), as_json=as_json, text="\n".join(lines))

@@ -6,9 +6,8 @@ from typing import Any, Literal, get_args
 
 import click
 
-from drc_deploy.cli.latency_check import timed_here, told_times
 from drc_deploy.cli.options import emit, json_option, workdir_option
-from drc_deploy.cli.pruning_options import Bound, asked_and_reached, bound_options
+from drc_deploy.cli.pruning_options import Bound, asked_and_reached, bound_options, timed_here, times_text
 from drc_deploy.cli.training_options import Sampling, output_option, sampling_options
 from drc_deploy.train.loop.choices import SearchMethod
 from drc_deploy.widths import WIDTHS_SUFFIX
@@ -23,16 +22,22 @@ from drc_deploy.widths import WIDTHS_SUFFIX
     type=click.Choice(["1", "2"]),
     default="1",
     show_default=True,
-    help="2 looks one step of training ahead, at about twice the cost.",
+    help="2 looks one step of training ahead, in about twice the time.",
 )
 @click.option(
     "--method",
     type=click.Choice(get_args(SearchMethod)),
     default="drc",
     show_default=True,
-    help="The paper's search, or one that it compares with.",
+    help="The paper's search, or another from its comparison.",
 )
-@click.option("--dual-weight", type=float, default=0.1, show_default=True, help="Lambda; 0 searches without duals.")
+@click.option(
+    "--dual-weight",
+    type=float,
+    default=0.1,
+    show_default=True,
+    help="Lambda, the weight of the duals; 0 searches without.",
+)
 @bound_options()
 @sampling_options
 @output_option(WIDTHS_SUFFIX)
@@ -43,7 +48,7 @@ def command(
 ) -> None:
     """Search how many channels each layer of CHECKPOINT needs.
 
-    A picture of the result goes beside the file.
+    A picture of the result is written next to the file.
     """
     from drc_deploy.checkpoint import Parent
     from drc_deploy.locate import find_checkpoint
@@ -74,7 +79,7 @@ def command(
     lines = [
         f"Widths: {' '.join(map(str, found.widths))}",
         asked_and_reached(found),
-        *([told_times(timed, latency)] if latency else []),
+        *([times_text(timed, latency)] if latency else []),
         f"Wrote {output} and {picture}",
         f"Next: drc-deploy prune {checkpoint} --widths {output}",
     ]

@@ -43,9 +43,9 @@ def command(
     seconds: int,
     as_json: bool,
 ) -> None:
-    """Measure how fast training runs, against a DataLoader of PNG files and against the machine's peak.
+    """Measure how fast training runs, compared with a DataLoader of PNG files and with the machine's peak.
 
-    The two take turns in one process. The PNG files are written to a temporary folder.
+    The two loaders take turns in one process. The PNG files are written to a temporary folder.
     """
     import dataclasses
 
@@ -70,7 +70,7 @@ def _text(result: "TrainingThroughput", precision: str, workers: int) -> str:
     for name, rate in rows:
         lines.append(
             f"  {name}: {rate.samples_per_s:.1f} samples/s ({rate.lowest:.1f} to {rate.highest:.1f}), "
-            f"{rate.step_ms:.1f} ms a step, of which {rate.data_share:.1%} waiting for data"
+            f"{rate.step_ms:.1f} ms a step, {rate.data_share:.1%} of it waiting for data"
         )
     lines.append(f"  ratio {result.ratio:.2f} ({result.lowest_ratio:.2f} to {result.highest_ratio:.2f})")
     lines.append(

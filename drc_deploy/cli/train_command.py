@@ -27,7 +27,7 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
     "--init",
     "initial",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Checkpoint or .pt file whose weights are taken where name and shape fit.",
+    help="Checkpoint or .pt file to start from; weights are taken where name and shape fit.",
 )
 @click.option(
     "--init-duals",
@@ -57,8 +57,8 @@ def command(
 ) -> None:
     """Train a network with dual regression.
 
-    Ctrl-C and SIGTERM lose nothing, a kill at most --save-every: the same command goes on where it stopped. Start it
-    with torchrun to use several GPUs.
+    After Ctrl-C or SIGTERM the same command continues and nothing is lost. After a kill, at most --save-every seconds
+    are lost. Start it with torchrun to use several GPUs.
     """
     from drc_deploy.models.network import ModelSpec
     from drc_deploy.models.registry import check_scale

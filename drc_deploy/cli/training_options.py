@@ -26,7 +26,7 @@ Command = Callable[..., None]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """What every stage of training is fed with, and whether it goes on with unfinished work."""
+    """Data and batches of a stage of training, and whether it continues unfinished work."""
 
     data: Path | None
     """Folder of photographs or a store of them; None means those that ship with the package."""
@@ -41,13 +41,13 @@ class Sampling:
         return dataclasses.replace(self, patch=patch)
 
     def read_photographs(self, scale: int) -> "Photographs":
-        """Load the photographs; tell on standard error which were left out, or that the shipped ones are used."""
+        """Load the photographs; print on standard error which were left out, or that the shipped ones are used."""
         from drc_deploy.train.data.folders import open_photographs
         from drc_deploy.train.loop import distributed
 
         if self.data is None and distributed.is_main():
             click.echo(
-                "No --data: using the few photographs that ship with drc-deploy. Give more for good results.",
+                "No --data: using the few photographs that ship with drc-deploy. Good results need more.",
                 err=True,
             )
         photographs = open_photographs(self.data or SAMPLES).usable(scale, self.patch)
@@ -58,14 +58,14 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """What ``train`` and ``finetune`` are told beside their data."""
+    """Options of ``train`` and ``finetune``, except their data."""
 
     choices: dict[str, Any]
     """Fields of ``TrainOptions`` that ``Sampling`` does not hold."""
     validation: Path | None
     """Folder of photographs, or of pairs, that choose the weights that are kept."""
     supervision: dict[str, Any]
-    """Fields of ``Supervision`` beside the validator and restarting."""
+    """Fields of ``Supervision``, except the validator and restarting."""
 
     def train_options(self, sampling: Sampling) -> "TrainOptions":
         """Return the options of the loop, checked."""
@@ -82,7 +82,7 @@ class Loop:
         *,
         config: str,
     ) -> "Supervision":
-        """Find the validation images and give how the run is watched."""
+        """Find the validation images and return how the run is watched."""
         from drc_deploy.train.loop.distributed import is_main
         from drc_deploy.train.loop.loop import Supervision
         from drc_deploy.train.loop.validation import Validator
@@ -118,7 +118,7 @@ def check_not_cleared(weights: Path, output: Path) -> None:
 
 
 def report_training(output: Path, provenance: dict[str, Any], *, as_json: bool, then: str) -> None:
-    """Tell, from the first of the processes, what a run of the loop made and what to type next."""
+    """Print what a run made and what to type next; only the first of several processes does."""
     from drc_deploy.train.loop.distributed import is_main
     from drc_deploy.train.loop.run_folder import run_path
 
@@ -139,26 +139,36 @@ SAMPLING_OPTIONS = (
     click.option(
         "--data",
         type=FOLDER,
-        help="Photographs to train on: a folder, or a store of `data prepare`. Without it, the few that ship.",
+        help="Photographs to train on: a folder, or a store of `data prepare`.  [default: the few that ship]",
     ),
     click.option("--batch", type=int, default=16, show_default=True, help="Patches per step, over all processes."),
     click.option("--patch", type=int, default=24, show_default=True, help="Side of a patch in LR pixels (paper: 48)."),
-    click.option("--seed", type=int, default=1, show_default=True, help="Of all random choices."),
-    click.option("--restart", is_flag=True, help="Begin anew instead of going on with unfinished work."),
+    click.option("--seed", type=int, default=1, show_default=True, help="Seed of all random choices."),
+    click.option("--restart", is_flag=True, help="Begin anew instead of continuing unfinished work."),
 )
 
 CHOICE_OPTIONS = (
     click.option("--steps", type=int, default=1000, show_default=True, help="Updates (the paper's recipe: 1000000)."),
-    click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Where the schedule starts."),
     click.option(
-        "--final-learning-rate", type=float, default=1e-7, show_default=True, help="Where the cosine schedule ends."
+        "--learning-rate",
+        type=float,
+        default=1e-4,
+        show_default=True,
+        help="Learning rate at the start of the schedule.",
+    ),
+    click.option(
+        "--final-learning-rate",
+        type=float,
+        default=1e-7,
+        show_default=True,
+        help="Learning rate at the end of the cosine schedule.",
     ),
     click.option(
         "--schedule",
         type=click.Choice(get_args(Schedule)),
         default="cosine",
         show_default=True,
-        help="How the learning rate falls.",
+        help="Curve of the learning rate.",
     ),
     click.option("--warm-up", type=int, help="Steps of linear warm-up.  [default: a tenth of the steps, at most 100]"),
     click.option(
@@ -166,7 +176,7 @@ CHOICE_OPTIONS = (
         type=click.Choice(get_args(DualVariant)),
         default="progressive",
         show_default=True,
-        help="Dual networks that take part: the paper's, or one of the variants that it compares.",
+        help="Dual networks to train with: the paper's, or a variant of its comparison.",
     ),
     click.option("--dual-weight", type=float, default=0.1, show_default=True, help="Lambda, the weight of the duals."),
     click.option(
@@ -174,15 +184,15 @@ CHOICE_OPTIONS = (
         type=click.Choice(get_args(TrainingPrecision)),
         default="fp32",
         show_default=True,
-        help="Of the convolutions; weights, images and losses stay float32.",
+        help="Precision of the convolutions; weights, images and losses stay float32.",
     ),
     click.option(
-        "--accumulate", type=int, default=1, show_default=True, help="Parts of a batch, one after another in memory."
+        "--accumulate", type=int, default=1, show_default=True, help="Parts that a batch is split into, to save memory."
     ),
     click.option(
         "--ema", type=float, default=0.0, show_default=True, help="Decay of averaged weights, such as 0.999; 0: none."
     ),
-    click.option("--compile", is_flag=True, help="Let torch.compile fuse the step."),
+    click.option("--compile", is_flag=True, help="Compile the step with torch.compile."),
 )
 
 SUPERVISION_OPTIONS = (
@@ -190,7 +200,7 @@ SUPERVISION_OPTIONS = (
         "--val",
         "validation",
         type=FOLDER,
-        help="Photographs that choose the weights that are kept; never a benchmark set, never trained on.",
+        help="Photographs to choose the kept weights by: not trained on, and not a benchmark set.",
     ),
     click.option(
         "--val-every",
@@ -204,12 +214,12 @@ SUPERVISION_OPTIONS = (
         type=click.FloatRange(min=0),
         default=60.0,
         show_default=True,
-        help="Seconds between savings of the state that a killed run goes on from.",
+        help="Seconds between saved states; a killed run continues from the last.",
     ),
     click.option(
-        "--keep", type=click.IntRange(min=0), default=3, show_default=True, help="Latest checkpoints that stay."
+        "--keep", type=click.IntRange(min=0), default=3, show_default=True, help="Number of latest checkpoints to keep."
     ),
-    click.option("--force", is_flag=True, help="Go on with unfinished work although its options were others."),
+    click.option("--force", is_flag=True, help="Continue unfinished work although its options were others."),
 )
 
 benchmark_option = click.option(
@@ -217,12 +227,12 @@ benchmark_option = click.option(
     "benchmark_folders",
     type=FOLDER,
     multiple=True,
-    help="Benchmark set (HR/ and LRx4/) whose PSNR goes into the checkpoint; repeat it for more sets.",
+    help="Benchmark set (HR/ and LRx4/) to measure; its PSNR is stored in the checkpoint. Repeat it for more sets.",
 )
 
 
 def output_option(suffix: str) -> Callable[[Command], Command]:
-    """Give -o/--output for a file that must end in ``suffix``: later commands know a file by it."""
+    """Return the option -o/--output for a file that must end in ``suffix``: later commands recognise files by it."""
 
     def check(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
         if value is None:
@@ -230,7 +240,9 @@ def output_option(suffix: str) -> Callable[[Command], Command]:
         if not value.name.endswith(suffix):
             raise click.BadParameter(f"{value} must end in {suffix}.")
         if len(os.fsencode(value.name)) > LONGEST_NAME:
-            raise click.BadParameter(f"a name of more than {LONGEST_NAME} bytes leaves no room for those beside it.")
+            raise click.BadParameter(
+                f"a name of more than {LONGEST_NAME} bytes leaves no room for the temporary files next to it."
+            )
         try:
             str(value).encode()
         except UnicodeEncodeError:

@@ -25,18 +25,20 @@ if TYPE_CHECKING:
 )
 @click.option("-o", "--output", help="File, folder, or - for a PNG on standard output.  [default: INPUT_x4.png]")
 @click.option("--overwrite", is_flag=True, help="Write over files that exist.")
-@click.option("--skip-existing", is_flag=True, help="Skip images whose result is there and not older.")
-@click.option("--tolerant", is_flag=True, help="Take what is left of a truncated JPEG or a damaged video, with a note.")
+@click.option("--skip-existing", is_flag=True, help="Skip images that have a result which is not older.")
+@click.option("--tolerant", is_flag=True, help="Use the readable part of a truncated JPEG or a damaged video.")
 @click.option("--max-pixels", type=click.IntRange(1), help="Refuse larger images.  [default: about 179 million]")
 @click.option("--tile", type=click.IntRange(1), help="Largest side of a tile in input pixels.")
 @click.option("--overlap", type=click.IntRange(0), help="Context around each tile in input pixels.")
-@click.option("--exact", is_flag=True, help="Give what the whole image in one piece would, in three times the time.")
+@click.option(
+    "--exact", is_flag=True, help="Make tiles as exact as the whole image in one piece; takes three times as long."
+)
 @click.option(
     "--max-memory",
     type=options.ByteSize(),
     metavar="SIZE",
-    help="Host memory that the process may take, such as 800MiB or 2GiB, with an ONNX or a checkpoint on a CPU; "
-    "a plan takes what the GPU has left.  [default: half of what is free]",
+    help="Host memory for an ONNX or a checkpoint on a CPU, such as 800MiB or 2GiB. A plan uses the free memory of the "
+    "GPU.  [default: half of the free memory]",
 )
 @options.precision_option
 @options.threads_option
@@ -61,15 +63,17 @@ def command(
 ) -> None:
     """Upscale images, or folders of images, of any size.
 
-    Grey and RGB, with and without transparency, 8 and 16 bit; colour profiles, resolution and EXIF are kept. INPUT is
-    PNG, JPEG, WebP, TIFF or BMP: a file, a folder, a quoted pattern such as 'photos/**/*.jpg', or - for standard input.
-    A file in.png becomes in_x4.png beside it, a folder or pattern in FOLDER becomes FOLDER_x4; nothing is written over.
+    INPUT is a PNG, JPEG, WebP, TIFF or BMP file, a folder, a quoted pattern such as 'photos/**/*.jpg', or - for
+    standard input. Grey and RGB, 8 and 16 bit, with and without transparency. Colour profiles, resolution and EXIF are
+    kept. The file in.png becomes in_x4.png next to it. A folder, or a pattern in FOLDER, becomes FOLDER_x4. Existing
+    files stay.
 
-    Tiles of a network with channel attention differ a little from the whole image; --exact takes that away. Of an
-    exported network it runs NAME.exact.onnx or NAME.exact.plan, which `export --exact` writes.
+    Large images are upscaled in tiles. In networks with channel attention, tiles differ a little from the whole image;
+    --exact removes the difference. For an exported network it needs NAME.exact.onnx or NAME.exact.plan, which
+    `export --exact` writes.
 
-    A video (MP4, MOV, MKV, WebM or AVI, one at a time) keeps its sound, subtitles and time stamps; the same command
-    goes on with one that was stopped.
+    A video (MP4, MOV, MKV, WebM or AVI, one at a time) keeps its sound, subtitles and time stamps. After a stop, the
+    same command continues.
     """
     from drc_deploy.cli.engine_choice import choose_engine
     from drc_deploy.files import sha256_of
@@ -114,9 +118,11 @@ def command(
         }
     lines = [f"{item.output}  {item.width}x{item.height}  {item.seconds:.1f} s" for item in outcome.finished]
     if result["recomputed_tiles"]:
-        lines.append(f"{result['recomputed_tiles']} tiles were computed again in float32: half precision broke them.")
+        lines.append(
+            f"{result['recomputed_tiles']} tiles overflowed in half precision and were computed again in float32."
+        )
     if outcome.skipped:
-        lines.append(f"{len(outcome.skipped)} of {len(jobs)} skipped: their results are there.")
+        lines.append(f"{len(outcome.skipped)} of {len(jobs)} skipped: their results exist.")
     if to_stdout:
         click.echo("\n".join(lines), err=True)
     elif as_json or lines:
@@ -144,7 +150,7 @@ def _check_files(inputs: tuple[str, ...], output: str | None, *, as_json: bool) 
 
 
 def _report_failures(failed: "list[Failed]", count: int) -> None:
-    """Say what failed, and end with an error if anything did."""
+    """Print what failed, and raise an error if anything did."""
     if count == 1 and failed:
         raise DrcDeployError(failed[0].error, failed[0].hint)
     for item in failed:

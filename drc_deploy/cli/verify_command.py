@@ -1,4 +1,4 @@
-"""``drc-deploy verify``: an engine against its checkpoint, on this machine."""
+"""``drc-deploy verify``: compare an engine with its checkpoint, on this machine."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     from drc_deploy.export.verify.engine_check import EngineCheck
 
 
-@click.command("verify", short_help="Compare an engine with its checkpoint on this machine.")
+@click.command("verify", short_help="Compare the output of an engine with its checkpoint.")
 @click.argument("engine")
 @click.option(
-    "--checkpoint", help="What ENGINE was exported from.  [default: found by its SHA-256 in the work folder or shipped]"
+    "--checkpoint",
+    help="Source of ENGINE.  [default: found by its SHA-256 in the work folder or among the shipped ones]",
 )
 @options.workdir_option
 @options.json_option
 def command(engine: str, checkpoint: str | None, workdir: Path, as_json: bool) -> None:
     """Run real images through ENGINE, an .onnx or .plan file, and through torch in float32, and compare.
 
-    It fails with exit code 1 when the engine is further from torch than an export of its precision may be.
+    The exit code is 1 when the engine is further from torch than an export of its precision may be.
     """
     file = find_engine(engine, workdir)
     source = find_checkpoint(checkpoint, workdir) if checkpoint else None

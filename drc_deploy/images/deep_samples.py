@@ -1,6 +1,6 @@
-"""Samples of 16 bits, of which Pillow keeps only the upper 8: OpenCV gives them, and this makes them plain.
+"""Samples of 16 bits: Pillow keeps only the upper 8, so OpenCV reads them, and this makes them plain.
 
-OpenCV gives a TIFF as it is stored: what its tags say of the samples is done here, or the file is refused.
+OpenCV returns a TIFF as it is stored. Its tags are applied here, or the file is refused.
 """
 
 import struct
@@ -95,7 +95,7 @@ def read_16_bits(image: Image.Image, stream: BinaryIO) -> NDArray[np.uint16]:
 
 
 def _plain_grey(grey: NDArray[np.uint16], image: Image.Image) -> NDArray[np.uint16]:
-    """Turn a negative, and give the one transparent grey that a PNG may name as an alpha."""
+    """Turn a negative, and make alpha of the one transparent grey that a PNG may name."""
     if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
         return np.asarray(_FULL - grey)
     transparent = image.info.get("transparency")

@@ -18,7 +18,7 @@ _EXIF_IFD_TAG, _GPS_IFD_TAG = 0x8769, 0x8825
 _WIDTH_TAGS, _HEIGHT_TAGS = (0x0100, 0xA002), (0x0101, 0xA003)
 """Of the main directory and of the one for EXIF."""
 _DESCRIPTIVE_TAGS = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
-"""Description, make, model, software, time, artist, copyright: what a TIFF tells besides how it is stored."""
+"""Description, make, model, software, time, artist, copyright: the fields of a TIFF that are not about storage."""
 _ASCII, _SHORT, _LONG = 2, 3, 4
 _BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 
@@ -61,9 +61,9 @@ def orientation_of(image: Image.Image) -> Any:
 
 
 def exif_of_tiff(image: Image.Image) -> bytes | None:
-    """Return as EXIF what a TIFF file tells about its photograph, without how its pixels are stored.
+    """Return the fields of a TIFF about its photograph as EXIF, without how its pixels are stored.
 
-    None where it tells nothing, or holds values of a type that their fields cannot have.
+    None where it has none, or holds values of a type that their fields cannot have.
     """
     try:
         return _exif_of_tiff(image)

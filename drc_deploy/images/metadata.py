@@ -1,4 +1,4 @@
-"""What a file tells about an image besides its pixels, and what of it an upscaled image keeps."""
+"""Metadata of an image file, and the part of it that an upscaled image keeps."""
 
 import dataclasses
 from dataclasses import dataclass

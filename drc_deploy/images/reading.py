@@ -1,6 +1,6 @@
 """Images from files: PNG, JPEG, WebP, TIFF and BMP as arrays, in the file's own depth, upright, with their metadata.
 
-Pillow identifies and decodes; OpenCV gives the pixels of 16-bit files, of which Pillow keeps only the upper 8 bits.
+Pillow identifies and decodes; OpenCV reads the pixels of 16-bit files, where Pillow keeps only the upper 8 bits.
 """
 
 import io
@@ -76,7 +76,7 @@ def is_image_file(path: Path) -> bool:
 def limit_pixels(count: int) -> None:
     """Refuse images of more than ``count`` pixels from now on, in this process.
 
-    A small file can promise any number of pixels; Pillow refuses about 179 million unless it is told otherwise.
+    A small file can promise any number of pixels; Pillow refuses about 179 million unless a limit is set.
     """
     Image.MAX_IMAGE_PIXELS = (count + 1) // 2  # Pillow warns above this number and refuses above twice as many
 
@@ -98,21 +98,21 @@ def _decoding_bytes(image: Image.Image, stream: BinaryIO) -> int:
     return pixels * _DECODING_BYTES
 
 
-def _from_header(path: Path, tell: Callable[[Image.Image, BinaryIO], int]) -> int:
+def _from_header(path: Path, measure: Callable[[Image.Image, BinaryIO], int]) -> int:
     if not os.path.isfile(path):
         return 0  # looking into a pipe would take away what is to be read
     try:
         with path.open("rb") as stream:
-            return _from_head(stream, tell)
-    except OSError:  # ``read_image`` tells why
+            return _from_head(stream, measure)
+    except OSError:  # ``read_image`` reports why
         return 0
 
 
-def _from_head(stream: BinaryIO, tell: Callable[[Image.Image, BinaryIO], int]) -> int:
+def _from_head(stream: BinaryIO, measure: Callable[[Image.Image, BinaryIO], int]) -> int:
     try:
         with _silence(), Image.open(stream, formats=_FORMATS) as image:
-            return int(tell(image, stream))
-    except Exception:  # what damage makes of Pillow is told by ``read_image``
+            return int(measure(image, stream))
+    except Exception:  # ``read_image`` reports the damage
         return 0
 
 
@@ -122,8 +122,8 @@ def read_image(path: Path, *, tolerant: bool = False, check_room: Callable[[int]
     Args:
         path: the file.
         tolerant: decode what is there of a JPEG that ends early, with a note, instead of refusing it.
-        check_room: of a pipe, of which ``decoding_bytes`` tells nothing, is told before it is decoded how many bytes
-            that and its content take; what it raises is passed on.
+        check_room: is called before a pipe is decoded, since ``decoding_bytes`` knows nothing of it, with the bytes
+            that its content and its decoding take; its errors are passed on.
 
     Raises:
         ImageError: the file is missing, empty, damaged, too large, or no image of a known kind.
@@ -214,7 +214,7 @@ def _read(stream: BinaryIO, name: str, *, tolerant: bool) -> Picture:
 
 
 def _not_readable(stream: BinaryIO, name: str) -> ImageError:
-    """Tell a file of an unknown format from one of a known format whose head makes no sense to Pillow."""
+    """Return the error of a file of an unknown format, or of a known one with a head that Pillow cannot read."""
     stream.seek(0)
     head = stream.read(max(map(len, _SIGNATURES)))
     kind = next((kind for signature, kind in _SIGNATURES.items() if head.startswith(signature)), None)
@@ -257,7 +257,7 @@ def _picture(image: Image.Image, stream: BinaryIO, name: str) -> Picture:
         notes = (f"{name} has {getattr(image, 'n_frames', 1)} frames: only the first is used.",)
     deep = has_16_bits(image, stream, name)
     stored_orientation = getattr(image, "tag_v2", {}).get(ORIENTATION_TAG, 1)
-    image.load()  # decodes all of it, so that a truncated file is found whoever gives the pixels
+    image.load()  # decodes all of it, so that a truncated file is found whichever library reads the pixels
     # A TIFF is upright already: both libraries turn it, and Pillow then forgets the tag.
     orientation = orientation_of(image)
     metadata = metadata_of(image, stored_orientation if image.format == "TIFF" else orientation)

@@ -56,7 +56,7 @@ _FORMATS = {
 
 
 def check_output(path: Path, layout: Layout, *, with_profile: bool = False) -> None:
-    """Find out before computing whether the format of ``path`` can hold the image.
+    """Check, before computing, that the format of ``path`` can hold the image.
 
     Raises:
         UsageError: the suffix is of no format that can be written.
@@ -129,9 +129,7 @@ def _format_of(path: Path) -> _Format:
     try:
         return _FORMATS[path.suffix.lower()]
     except KeyError:
-        raise UsageError(
-            f"{path} does not say which format to write.", f"End it in one of {', '.join(_FORMATS)}."
-        ) from None
+        raise UsageError(f"{path} does not end as an image does.", f"End it in one of {', '.join(_FORMATS)}.") from None
 
 
 def write_png(stream: BinaryIO, strips: Iterable[NDArray[Any]], layout: Layout, metadata: Metadata) -> None:
@@ -148,7 +146,7 @@ def write_png(stream: BinaryIO, strips: Iterable[NDArray[Any]], layout: Layout, 
 
 
 def _joined(strips: Iterable[NDArray[Any]], layout: Layout) -> NDArray[Any]:
-    """Return the whole image, of which no second copy is made.
+    """Return the whole image, without making a second copy.
 
     Raises:
         ValueError: more or fewer rows come than the layout has.

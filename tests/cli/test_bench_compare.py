@@ -99,8 +99,8 @@ def test_compare_has_its_own_help_and_bench_names_it(capsys: pytest.CaptureFixtu
     assert "--min-runs" in out
 
 
-@pytest.mark.parametrize("words", [["compare"], ["compare", "x.onnx"], ["x.onnx", "compare"], ["./compare"]])
-def test_an_engine_called_compare_is_one_where_no_report_follows(
+@pytest.mark.parametrize("words", [["run", "compare"], ["x.onnx", "compare"], ["--json", "compare"], ["./compare"]])
+def test_an_engine_called_compare_is_one_where_it_is_not_the_first_word(
     tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A bare name is a checkpoint; this one is damaged, which its row says without any need of torch."""

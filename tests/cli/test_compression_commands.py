@@ -15,7 +15,8 @@ from drc_deploy.locate import find_checkpoint
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from drc_deploy.widths import read_widths_file
-from tests.cli.test_training_commands import QUICK, drc
+from tests.cli.commands import drc
+from tests.cli.test_training_commands import QUICK
 
 STEPS = ["--search-steps", 1, "--prune-batches", 1, "--channels-per-step", 32, "--finetune-steps", 1, *QUICK]
 

@@ -2,8 +2,6 @@
 
 import math
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -158,7 +156,9 @@ def test_a_file_goes_before_a_recipe_and_a_recipe_before_a_folder(
     Path("drn_s").write_text('model = "mine"')
     assert params("--config", "drn_s")["model"] == "mine"
     Path("drn_xs").mkdir()
-    with pytest.raises(UsageError, match=r"recipes.drn_xs\.toml sets what is no option"):  # options the toy lacks
+    with pytest.raises(
+        UsageError, match=r"recipes.drn_xs\.toml sets options that this command does not have"
+    ):  # options the toy lacks
         params("--config", "drn_xs")
 
 
@@ -218,11 +218,6 @@ def test_help_and_completion_ignore_the_config(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "30min, drn_l, drn_s, drn_xs" in " ".join(result.output.split())
     train.make_context("train", ["--config", "missing"], resilient_parsing=True)
-
-
-def test_importing_it_brings_nothing_heavy() -> None:
-    code = "import sys, drc_deploy.cli.config; assert not {'torch', 'numpy', 'onnx', 'rich'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 # The recipes against the real command.

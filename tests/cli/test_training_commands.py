@@ -2,25 +2,19 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from drc_deploy.checkpoint_info import read_checkpoint_info
-from drc_deploy.locate import find_checkpoint
+from drc_deploy.locate import SHIPPED, find_checkpoint, shipped_names
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
+from tests.cli.commands import drc
 from tests.models.published import WIDTHS
 
 QUICK = ["--batch", "2", "--patch", "8"]
-
-
-def drc(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "drc_deploy", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
 
 
 def test_the_whole_stage_from_train_to_finetune(tmp_path: Path) -> None:
@@ -111,7 +105,18 @@ def test_models_lists_every_model_and_a_pruned_one(tmp_path: Path) -> None:
     (tmp_path / "w.txt").write_text("\n".join(map(str, WIDTHS[4, 50])))
     pruned = drc("models", "--model", "drn_s", "--widths", "w.txt", "--json", cwd=tmp_path)
     assert json.loads(pruned.stdout)["models"][0]["params"] == 2_267_417
-    assert "drn_s" in drc("models", cwd=tmp_path).stdout
+    assert json.loads(pruned.stdout)["shipped"] == []
+
+
+def test_models_lists_the_networks_that_ship_with_their_quality_and_size(tmp_path: Path) -> None:
+    shipped = {row["name"]: row for row in json.loads(drc("models", "--json", cwd=tmp_path).stdout)["shipped"]}
+    assert sorted(shipped) == shipped_names()
+    small = shipped["drn_xs_r50"]
+    assert small["set5_psnr_y"] == pytest.approx(31.32, abs=0.005)  # as docs/results.md has it
+    assert small["bytes"] == (SHIPPED / "drn_xs_r50.safetensors").stat().st_size
+    lines = drc("models", "--model", "drn_s", "--scale", 4, cwd=tmp_path).stdout.splitlines()
+    assert ["drn_s", "x4", "4,804,065", "31.94", "dB", "9.7", "MB"] in [line.split() for line in lines]
+    assert not any("drn_xs" in line for line in lines)
 
 
 def test_a_full_disk_leaves_no_checkpoint(tmp_path: Path) -> None:

@@ -1,8 +1,6 @@
 import dataclasses
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from drc_deploy.export.export_checkpoint import ExportResult, export_checkpoint
 from drc_deploy.export.request import ExportRequest, parse_tile
 from drc_deploy.export.verify import engine_check
 from drc_deploy.locate import SHIPPED
+from tests.cli.commands import drc
 
 
 def _run(*arguments: str | Path) -> Result:
@@ -129,9 +128,7 @@ def test_a_plan_that_cannot_run_here_says_why(tmp_path: Path, monkeypatch: pytes
 
 def test_the_exit_code_is_one_and_there_is_no_traceback(exported: ExportResult, tmp_path: Path) -> None:
     bad = _changed(exported.onnx, tmp_path / "x.onnx", 9)
-    done = subprocess.run(
-        [sys.executable, "-m", "drc_deploy", "verify", bad], capture_output=True, text=True, check=False
-    )
+    done = drc("verify", bad, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: ")
     assert "Traceback" not in done.stderr
