@@ -1,4 +1,4 @@
-"""What ``drc-deploy bench compare`` does: what changed between two reports, engine by engine."""
+"""The changes between two reports, engine by engine, for ``drc-deploy bench compare``."""
 
 import math
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from drc_deploy.errors import InputError
 from drc_deploy.metrics import mean_psnr
 
 SAME_SHARE = 0.05
-"""Latencies of two runs that differ by less than this part are the same: so much changes between them."""
+"""Latencies of two runs that differ by less than this part count as the same: runs of one engine differ by as much."""
 
-Verdict = Literal["faster", "slower", "no clear change", "too noisy to tell"]
+Result = Literal["faster", "slower", "no significant change", "too much variation"]
 
 STEADY_SPREAD = 0.10
 """Where the middle half of the runs spans more than this part of the median, another program used the machine."""
 NOISY_SPREADS = 2.0
 """On such a machine a change must be so many times as large as the span. Ten runs of the same two files on a busy one
-gave 42 pairs, of which 16 have an interval without 1 by chance; this leaves none of them."""
+gave 42 pairs. 16 of them have an interval without 1 by chance; none passes this limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +64,19 @@ class EngineChange:
     """``same``: byte for byte. ``made again``: another file from the same checkpoint."""
     median_ms: Change
     latency: RunRatio
-    verdict: Verdict
-    """``faster`` and ``slower``: outside the interval and larger than ``SAME_SHARE``. On a noisy machine they must
-    exceed the noise as well (``STEADY_SPREAD``, ``NOISY_SPREADS``)."""
+    result: Result
+    """Of the latency. ``faster`` and ``slower``: the interval excludes 1, and the change is larger than ``SAME_SHARE``.
+    On a noisy machine they must exceed the noise as well (``STEADY_SPREAD``, ``NOISY_SPREADS``)."""
     peak_host_memory_bytes: Change
     peak_device_memory_bytes: Change
     psnr_y_db: Change
-    """Of the images that both were scored on; None for images without any error, whose PSNR is infinite."""
+    """Of the images that both reports have; None for images without any error, whose PSNR is infinite."""
     energy_per_image_j: Change
 
 
 @dataclass(frozen=True, slots=True)
 class ReportComparison:
-    """The result."""
+    """All changes between two reports."""
 
     before: str
     """File of the first report."""
@@ -96,11 +96,11 @@ def compare_reports(before: ComparedReport, after: ComparedReport, *, force: boo
     """Compare two reports.
 
     Raises:
-        InputError: one has no engine, they have none in common, or they do not compare and ``force`` does not hold.
+        InputError: one has no engine, they have none in common, or they do not compare and ``force`` is not set.
     """
     for source in (before, after):
         if not source.report.engines:
-            raise InputError(f"{source.file} has no measured engine.", "See in it why, and measure again.")
+            raise InputError(f"{source.file} has no measured engine.", "See the reasons in it, and measure again.")
     differences = find_differences(before.report, after.report)
     if not force:
         _refuse(differences)
@@ -130,7 +130,7 @@ def _refuse(differences: Sequence[ChangedCondition]) -> None:
     if grave:
         raise InputError(
             f"the reports do not compare: they differ in {', '.join(grave)}.",
-            "Measure both alike on one machine, or compare all the same with --force.",
+            "Measure both in the same way on one machine, or compare them anyway with --force.",
         )
 
 
@@ -144,7 +144,7 @@ def _change(match: Match) -> EngineChange:
         file=_file(before, after),
         median_ms=Change(before.latency.median_ms, after.latency.median_ms),
         latency=latency,
-        verdict=_verdict(latency, max(_spread(before), _spread(after))),
+        result=_result(latency, max(_spread(before), _spread(after))),
         peak_host_memory_bytes=Change(before.peak_host_memory.value, after.peak_host_memory.value),
         peak_device_memory_bytes=Change(before.peak_device_memory.value, after.peak_device_memory.value),
         psnr_y_db=_psnr_change(before.quality, after.quality),
@@ -159,23 +159,23 @@ def _file(before: EngineResult, after: EngineResult) -> Literal["same", "made ag
     return "made again" if same_source else "other checkpoint"
 
 
-def _verdict(latency: RunRatio, spread: float) -> Verdict:
+def _result(latency: RunRatio, spread: float) -> Result:
     noise = 1 + NOISY_SPREADS * spread
     if spread > STEADY_SPREAD and 1 / noise < latency.ratio < noise:
-        return "too noisy to tell"
+        return "too much variation"
     if not latency.significant or 1 / (1 + SAME_SHARE) < latency.ratio < 1 + SAME_SHARE:
-        return "no clear change"
+        return "no significant change"
     return "slower" if latency.ratio > 1 else "faster"
 
 
 def _spread(engine: EngineResult) -> float:
-    """Return the range that holds the middle half of the runs, as a part of the median: one slow run does not count."""
+    """Return the range of the middle half of the runs, as a part of the median: one slow run does not count."""
     low, high = np.quantile([sample for round_ms in engine.latency.rounds_ms for sample in round_ms], [0.25, 0.75])
     return float(high - low) / engine.latency.median_ms
 
 
 def _psnr_change(before: Quality, after: Quality) -> Change:
-    """Compare on the images that both have; on those that each has where they share none."""
+    """Compare on the images that both have; where they share none, on the images that each has."""
     shared = {row.image for row in before.rows} & {row.image for row in after.rows}
     if not shared:
         return Change(before.psnr_y, after.psnr_y)
@@ -184,7 +184,7 @@ def _psnr_change(before: Quality, after: Quality) -> Change:
 
 
 def _energy_change(before: EngineResult, after: EngineResult) -> Change:
-    """Return the energies; nothing where they are of different parts of the machine."""
+    """Return the energies; None for both where they are of different parts of the machine."""
     first, second = (engine.telemetry.energy if engine.telemetry else None for engine in (before, after))
     if first and second and first.covers != second.covers:
         return Change(None, None)
@@ -192,16 +192,17 @@ def _energy_change(before: EngineResult, after: EngineResult) -> Change:
 
 
 def _summary(engines: Sequence[EngineChange]) -> str:
-    """Count the verdicts and name the largest change."""
-    counts = {word: sum(engine.verdict == word for engine in engines) for word in ("slower", "faster")}
-    clear = [engine for engine in engines if engine.verdict in counts]
-    what = f"{len(engines)} engine{'s' if len(engines) > 1 else ''} compared"
-    noisy = sum(engine.verdict == "too noisy to tell" for engine in engines)
+    """Count the results and name the largest change."""
+    counts = {word: sum(engine.result == word for engine in engines) for word in ("slower", "faster")}
+    clear = [engine for engine in engines if engine.result in counts]
+    compared = f"{len(engines)} engine{'s' if len(engines) > 1 else ''} compared"
+    noisy = sum(engine.result == "too much variation" for engine in engines)
     if not clear:
-        return f"{what}: {f'{noisy} too noisy to tell' if noisy else 'no clear change of latency'}."
+        none = f"too much variation between runs in {noisy}" if noisy else "no significant change of latency"
+        return f"{compared}: {none}."
     most = max(clear, key=lambda engine: abs(engine.latency.ratio - 1))
-    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    return f"{what}: {told}; {most.name} takes {most.latency.ratio:.2f} times as long."
+    counted = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    return f"{compared}: {counted}; {most.name} takes {most.latency.ratio:.2f} times as long."
 
 
 def _left_over(engines: Sequence[EngineResult], matched: Sequence[EngineResult]) -> tuple[str, ...]:
@@ -213,20 +214,20 @@ def _warnings(source: ComparedReport) -> list[str]:
 
 
 def _shared_shift(engines: Sequence[EngineChange]) -> list[str]:
-    """Say where all engines changed by about the same factor, which is the work of a machine or a library."""
+    """Report where all engines changed by about the same factor: the cause is then the machine or a library."""
     ratios = [engine.latency.ratio for engine in engines]
     alike = len(engines) > 1 and max(ratios) / min(ratios) < 1 + SAME_SHARE
-    if not alike or any(engine.verdict not in ("faster", "slower") for engine in engines):
+    if not alike or any(engine.result not in ("faster", "slower") for engine in engines):
         return []
     return [
         f"Every engine takes {min(ratios):.2f} to {max(ratios):.2f} times as long: "
-        "look for the cause in the machine or in what all of them use."
+        "look for the cause in the machine, or in a library that all of them use."
     ]
 
 
 def _unexplained(engines: Sequence[EngineChange], differences: Sequence[ChangedCondition]) -> list[str]:
-    """Name engines that changed although neither their file nor anything that is recorded did."""
-    names = [engine.name for engine in engines if engine.file == "same" and engine.verdict in ("faster", "slower")]
+    """Name engines that changed although neither their file nor any recorded condition did."""
+    names = [engine.name for engine in engines if engine.file == "same" and engine.result in ("faster", "slower")]
     if not names or differences:
         return []
-    return [f"The same file with the same programs has another pace: {', '.join(names)}. The machine changed."]
+    return [f"The same file with the same programs has another latency: {', '.join(names)}. The machine changed."]

@@ -1,4 +1,4 @@
-"""What differed between two runs beside the engines: some of it forbids a comparison, some is what it is about."""
+"""Conditions that differed between two runs. Some forbid a comparison; others, as a version, may be its subject."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,11 +7,10 @@ from drc_deploy.bench.report.baselines import shared_baselines
 from drc_deploy.bench.report.records import Report
 
 PIXELS = "pixels for quality"
-"""What differs where PSNR was measured on other images."""
-
+"""Condition that differs where PSNR was measured on other images."""
 
 Facts = dict[str, str]
-"""Name -> value as text; what a report does not tell is left out."""
+"""Name -> value as text; a fact that a report lacks is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,7 @@ class ChangedCondition:
 
 
 def find_differences(before: Report, after: Report) -> tuple[ChangedCondition, ...]:
-    """Return what differed; of two facts that only one report tells nothing is said."""
+    """Return the conditions that differed; a fact that only one report has does not count."""
     setups, programs = (_setup(before), _setup(after)), (_programs(before), _programs(after))
     return (*_differing(*setups, forbids=True), *_images(before, after), *_differing(*programs, forbids=False))
 
@@ -38,7 +37,7 @@ def _differing(before: Facts, after: Facts, *, forbids: bool) -> Iterator[Change
 
 
 def _setup(report: Report) -> Facts:
-    """Return the machine, how it was set, and what was timed."""
+    """Return the machine, its settings, and the input that was timed."""
     machine, settings = report.machine, report.settings
     facts = {
         "board": machine.board or "none",
@@ -59,7 +58,7 @@ def _setup(report: Report) -> Facts:
 
 
 def _programs(report: Report) -> Facts:
-    """Return versions, and how it was measured: a comparison is often about a version."""
+    """Return versions, and how much was measured. A comparison is often about a version."""
     machine, settings = report.machine, report.settings
     energies = [engine.telemetry.energy for engine in report.engines if engine.telemetry]
     facts = {
@@ -77,7 +76,7 @@ def _programs(report: Report) -> Facts:
 def _images(before: Report, after: Report) -> Iterator[ChangedCondition]:
     """Compare bicubic upscaling, which is the same for the same pixels, rather than the paths of folders.
 
-    A run that was stopped has the first images only, on which PSNR is then compared.
+    A run that was stopped has the first images only; PSNR is then compared on those.
     """
     for scale, (first, second) in shared_baselines(before, after).items():
         sides = f"{len(first)} images ({before.settings.data})", f"{len(second)} images ({after.settings.data})"
@@ -85,6 +84,4 @@ def _images(before: Report, after: Report) -> Iterator[ChangedCondition]:
         if not fewer or first[:fewer] != second[:fewer]:
             yield ChangedCondition(f"{PIXELS} at x{scale}", *sides, forbids=True)
         elif len(first) != len(second):
-            yield ChangedCondition(
-                f"images at x{scale}, of which the first {fewer} are compared", *sides, forbids=False
-            )
+            yield ChangedCondition(f"images at x{scale} (the first {fewer} are compared)", *sides, forbids=False)

@@ -1,4 +1,4 @@
-"""Which engine of one report is which of another."""
+"""Pairs of the same engine in two reports."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ class Match:
 
 
 def by_name(engine: EngineResult) -> Hashable:
-    """Return what is the same for engines of one name; figures of two scales never compare."""
+    """Return the key of engines with one name; figures of two scales never compare."""
     return engine.name, engine.engine.scale
 
 
 def by_checkpoint(engine: EngineResult) -> Hashable:
-    """Return what is the same for files of two names that hold the same network for the same device."""
+    """Return the key of files with any name that hold the same network for the same device."""
     network = engine.engine
     return network.checkpoint_sha256, network.scale, network.precision, network.tile, engine.device
 
@@ -33,7 +33,7 @@ def by_checkpoint(engine: EngineResult) -> Hashable:
 def match_engines(before: Sequence[EngineResult], after: Sequence[EngineResult]) -> list[Match]:
     """Pair the engines, in the order of ``before``: by name, and the others by checkpoint, precision and device.
 
-    An engine that could be either of two others by its checkpoint is left alone.
+    An engine whose checkpoint matches two others is left out.
     """
     matches = _matches(before, after, by_name, "name")
     rest_before = [engine for engine in before if all(engine is not match.before for match in matches)]

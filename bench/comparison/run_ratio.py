@@ -1,8 +1,8 @@
-"""How many times as long one run took as another that was made at another time: an estimate and its interval.
+"""The ratio of the latencies of two runs made at different times: an estimate and its interval.
 
-The runs did not take turns, so a round of one has no partner in the other. Their medians are two independent samples,
-compared as Mann and Whitney do: exact for any distribution, and with rounds rather than single runs as the unit,
-since runs that follow each other within a second are hardly independent.
+The runs did not take turns, so a round of one has no partner in the other. The medians of their rounds are two
+independent samples, compared with the test of Mann and Whitney, which is exact for any distribution. The unit is the
+round: single runs that follow each other within a second are hardly independent.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ class RunRatio:
     ratio: float
     """Hodges-Lehmann estimate: the median of the ratios of every round of one run to every round of the other."""
     interval: Interval | None
-    """95 % confidence interval from the spread of the rounds; None when there are too few. What changes between two
-    runs as a whole, such as the place of memory or the temperature of a room, is not in it."""
+    """95 % confidence interval from the spread of the rounds; None when there are too few. It does not cover changes
+    between whole runs, such as the place of memory or the temperature of a room."""
     significant: bool
-    """Whether the interval leaves out 1: the rounds tell the two runs apart."""
+    """Whether the interval excludes 1."""
 
 
 def ratio_of_runs(before: Latency, after: Latency) -> RunRatio:
@@ -36,10 +36,10 @@ def ratio_of_runs(before: Latency, after: Latency) -> RunRatio:
 
 
 def ranks_outside(count: int, other_count: int) -> int | None:
-    """Return how many of the sorted pairs lie below the confidence interval, and as many above; None for too few.
+    """Return how many of the sorted pairs lie on each side of the confidence interval; None for too few.
 
-    It is the largest ``k`` with P(U <= k) at most half of what the confidence leaves, U being the statistic of Mann
-    and Whitney for two samples of the same distribution.
+    It is the largest ``k`` with P(U <= k) at most (1 - confidence) / 2. U is the statistic of Mann and Whitney for two
+    samples of the same distribution.
     """
     ways = _ways(count, other_count)
     allowed = (1 - CONFIDENCE) / 2 * sum(ways)

@@ -12,18 +12,18 @@ from drc_deploy.errors import UsageError
 
 Figure: TypeAlias = Literal["latency", "memory", "psnr"]
 Limits: TypeAlias = Mapping[Figure, float]
-"""What may grow by which part, and by how many dB PSNR may fall."""
+"""The part by which latency and memory may grow, and the dB by which PSNR may fall."""
 
 FIGURES: dict[str, Figure] = {"latency": "latency", "memory": "memory", "psnr": "psnr"}
 MEMORY_NOISE = 0.03
 """Peaks of two runs of one engine differ by less than this part: 1.0 % in six runs."""
 PSNR_NOISE_DB = 0.005
-"""Less than the hundredth of a dB that is shown."""
+"""Less than the hundredth of a dB that reports show."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """One limit that does not hold, or of which nobody can tell."""
+    """One limit that is crossed, or that cannot be checked."""
 
     engine: str
     figure: Figure
@@ -34,18 +34,18 @@ def parse_limits(texts: Sequence[str]) -> Limits:
     """Read limits such as ``5%`` (of latency), ``latency=5%``, ``memory=10%`` and ``psnr=0.05`` (dB).
 
     Raises:
-        UsageError: a text is none of these, a figure has two limits, or that of latency is below ``SAME_SHARE``.
+        UsageError: a text is none of these, a figure has two limits, or the one of latency is below ``SAME_SHARE``.
     """
     limits: dict[Figure, float] = {}
     for text in texts:
         figure, limit = _parse_limit(text)
         if figure in limits:
-            raise UsageError(f"{figure} has two limits.", "Give --fail-above once for each figure.")
+            raise UsageError(f"{figure} has two limits.", "Use --fail-above once for each figure.")
         limits[figure] = limit
     if limits.get("latency", SAME_SHARE) < SAME_SHARE:
         raise UsageError(
-            f"a limit of latency below {SAME_SHARE:.0%} cannot be held: two runs of one engine differ by that much.",
-            f"Give {SAME_SHARE:.0%} or more.",
+            f"a limit of latency below {SAME_SHARE:.0%} cannot be checked: two runs of one engine differ by that much.",
+            f"Use {SAME_SHARE:.0%} or more.",
         )
     return limits
 
@@ -54,17 +54,17 @@ def _parse_limit(text: str) -> tuple[Figure, float]:
     match = re.fullmatch(r"(?:([a-z]+)=)?([0-9]{1,6}(?:\.[0-9]{1,6})?) *(%|dB)?", text, re.ASCII)
     figure = FIGURES.get(match[1] or "latency") if match else None
     if match is None or figure is None or match[3] not in ((None, "dB") if figure == "psnr" else ("%",)):
-        raise UsageError(f"{text!r} is no limit.", "Give one such as 5%, latency=5%, memory=10% or psnr=0.05dB.")
+        raise UsageError(f"{text!r} is not a limit.", "Use one such as 5%, latency=5%, memory=10% or psnr=0.05dB.")
     return figure, float(match[2]) / (1 if figure == "psnr" else 100)
 
 
 def find_crossings(comparison: ReportComparison, after: Report, limits: Limits) -> tuple[Crossing, ...]:
-    """Return every limit that does not hold; ``after`` tells which engines have failed since."""
+    """Return every limit that is crossed; ``after`` lists the engines that have failed since."""
     if not limits:
         return ()
     lost = {item.name: f"{item.kind}: {item.reason}" for item in after.not_measured}
     crossings = [
-        Crossing(name, figure, f"{name} was measured before and is not now ({lost[name]})")
+        Crossing(name, figure, f"{name} was measured before, but not now ({lost[name]})")
         for name in comparison.only_before
         if name in lost
         for figure in limits
@@ -92,23 +92,23 @@ def _latency(engine: EngineChange, limit: float) -> str:
     if latency.ratio <= 1 + limit:
         return ""
     if latency.interval is None:
-        return f"{latency.ratio:.3f} times as long, with too few rounds to tell whether that is noise"
-    if not latency.significant or engine.verdict == "too noisy to tell":
+        return f"{latency.ratio:.3f} times as long, with too few rounds to separate it from noise"
+    if not latency.significant or engine.result == "too much variation":
         return ""
     low, high = latency.interval
-    sure = "with all of the interval" if low > 1 + limit else "but not all of the interval, which only leaves out 1"
-    return f"{latency.ratio:.3f} times as long ({low:.3f} to {high:.3f}), above the limit of {limit:.1%}, {sure}"
+    sure = "so is the whole interval" if low > 1 + limit else "the interval excludes 1, but begins below the limit"
+    return f"{latency.ratio:.3f} times as long ({low:.3f} to {high:.3f}), above the limit of {limit:.1%}; {sure}"
 
 
 def _memory(engine: EngineChange, limit: float) -> str:
-    """Judge memory of the host and of the device, each where both reports tell it."""
+    """Check the memory of the host and of the device, each where both reports have it."""
     growths = {
         "host": engine.peak_host_memory_bytes.growth,
         "device": engine.peak_device_memory_bytes.growth,
     }
     known = {where: growth for where, growth in growths.items() if growth is not None}
     if not known:
-        return "not told in both reports"
+        return "not measured in both reports"
     return ", ".join(_grown(known.items(), max(limit, MEMORY_NOISE)))
 
 

@@ -1,22 +1,23 @@
-"""A comparison in Markdown, which is also what a terminal shows."""
+"""The comparison of two reports in Markdown, for a terminal as well."""
 
 from collections.abc import Callable, Sequence
 
 from drc_deploy.bench.comparison.compare import Change, EngineChange, ReportComparison
 from drc_deploy.bench.comparison.thresholds import Crossing
-from drc_deploy.bench.show.figures import MIB, MISSING, decibels
+from drc_deploy.bench.show.figures import MIB, MISSING, decibels, interval_text
 from drc_deploy.bench.show.markdown import code, prose, table
 
 METHOD = (
-    "The interval (95 %) is of the rounds of both runs, which did not take turns: what changes between two runs as a "
-    "whole is not in it. Measure twice before you believe a small change. Memory is one reading of each run."
+    "The 95 % interval comes from the rounds of both runs, which did not take turns. It does not cover changes between "
+    "whole runs, such as the temperature. Measure twice before you rely on a small change. Memory is one reading of "
+    "each run."
 )
 FILES = {"made again": "another file from the same checkpoint", "other checkpoint": "made from another checkpoint"}
-HEADINGS = ("engine", "ms", "times as long", "verdict", "host MiB", "device MiB", "PSNR-Y dB", "J an image")
+HEADINGS = ("engine", "ms", "times as long", "result", "host MiB", "device MiB", "PSNR-Y dB", "J per image")
 
 
 def comparison_text(comparison: ReportComparison, crossings: Sequence[Crossing]) -> str:
-    """Return the sentence, the table, what else differed, and which limits do not hold."""
+    """Return the summary, the table, other differences, and the limits that are crossed."""
     rows = [_cells(engine) for engine in comparison.engines]
     kept = [column for column in range(len(HEADINGS)) if any(row[column] for row in rows)]
     parts = [
@@ -31,12 +32,12 @@ def comparison_text(comparison: ReportComparison, crossings: Sequence[Crossing])
 
 def _cells(engine: EngineChange) -> list[str]:
     latency = engine.latency
-    interval = f" ({latency.interval[0]:.3f} to {latency.interval[1]:.3f})" if latency.interval else " (too few rounds)"
+    interval = interval_text(latency.interval, 3) or "too few rounds"
     return [
         _name(engine),
         _change(engine.median_ms, "{:.2f}".format),
-        f"{latency.ratio:.3f}{interval}",
-        engine.verdict,
+        f"{latency.ratio:.3f} ({interval})",
+        engine.result,
         _change(engine.peak_host_memory_bytes, lambda size: f"{size / MIB:.0f}"),
         _change(engine.peak_device_memory_bytes, lambda size: f"{size / MIB:.0f}"),
         _psnr(engine.psnr_y_db),

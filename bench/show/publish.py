@@ -1,4 +1,4 @@
-"""What ``drc-deploy report`` does: pages and tables from one report, or from those of several machines."""
+"""Pages and tables from one report, or from the reports of several machines, for ``drc-deploy report``."""
 
 import dataclasses
 import datetime
@@ -29,16 +29,16 @@ from drc_deploy.files import check_writable, write_text
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What was written."""
+    """The files that were written."""
 
     files: dict[str, str]
     """``report`` (the JSON), ``page``, ``markdown`` and ``csv`` -> path."""
     notes: tuple[str, ...]
-    """What is not in them, and what must be known to read them."""
+    """What is missing in them, and how to read them."""
 
 
 def write_tables(reports: Sequence[Report], folder: Path, stem: str = "report") -> dict[str, str]:
-    """Write Markdown and CSV into ``folder`` and give their paths.
+    """Write Markdown and CSV into ``folder`` and return their paths.
 
     Raises:
         OutputError: one cannot be written.
@@ -50,16 +50,16 @@ def write_tables(reports: Sequence[Report], folder: Path, stem: str = "report") 
 
 
 def publish(paths: Sequence[Path], out: Path | None, default_out: Path) -> Published:
-    """Write the page, Markdown and CSV of the reports in ``paths``; of several, also one JSON of all.
+    """Write the page, Markdown and CSV of the reports in ``paths``; for several, also one JSON of all.
 
     Args:
         paths: JSON files of one report, or of several that were merged.
-        out: Folder of the results. None means beside the file where there is but one, else ``default_out``.
+        out: Folder of the results. None means the folder of a single file, else ``default_out``.
         default_out: Where several reports go.
 
     Raises:
-        UsageError: the results would overwrite another report, or the page of one.
-        ArtefactError: a report cannot be used, or comes twice.
+        UsageError: the results would overwrite another report, or its page.
+        ArtefactError: a report cannot be used, or was given twice.
         OutputError: a result cannot be written.
     """
     found = [(path, read_any(path)) for path in paths]
@@ -69,13 +69,13 @@ def publish(paths: Sequence[Path], out: Path | None, default_out: Path) -> Publi
 
 
 def _publish_again(path: Path, content: Report | MergedReports, out: Path | None) -> Published:
-    """Write what belongs beside a JSON again, or all of it elsewhere."""
+    """Write the files next to a JSON again, or all of them into another folder."""
     folder = out or path.parent
     file = MERGED_FILE if isinstance(content, MergedReports) else REPORT_FILE
     target = folder / file if out else path
     elsewhere = target.resolve() != path.resolve()
     if elsewhere and target.exists() and not _holds(target, content):
-        raise UsageError(f"{target} is not this report, and would be lost.", "Give another --out.")
+        raise UsageError(f"{target} holds another report, which would be lost.", "Use another --out.")
     check_writable(folder)
     kept, notes = _present(path, reports_in(content))
     if elsewhere:
@@ -99,7 +99,7 @@ def _holds(path: Path, content: Report | MergedReports) -> bool:
 def _merge(found: Sequence[tuple[Path, Report]], folder: Path) -> Published:
     refuse_twins([(str(path), report) for path, report in found])
     if (folder / REPORT_FILE).exists() or any(path.resolve().parent == folder.resolve() for path, _ in found):
-        raise UsageError(f"{folder} is the folder of a report, whose page would be lost.", "Give another --out.")
+        raise UsageError(f"{folder} is the folder of a report, whose page would be lost.", "Use another --out.")
     check_writable(folder)
     reports, notes = [], []
     for index, (path, report) in enumerate(found):
@@ -115,7 +115,7 @@ def _merge(found: Sequence[tuple[Path, Report]], folder: Path) -> Published:
 
 
 def _present(path: Path, reports: Sequence[Report]) -> tuple[list[Report], list[str]]:
-    """Return the reports without the crops that are gone, and what to say of those."""
+    """Return the reports without the crops that are gone, and a note on each of those."""
     kept = [present_crops(report, path.parent) for report in reports]
     return [report for report, _ in kept], [f"{path}: {note}" for _, note in kept if note]
 

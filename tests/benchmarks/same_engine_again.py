@@ -1,6 +1,6 @@
 """How often two runs of the same engines are called different: ``python -m tests.benchmarks.same_engine_again JSON...``
 
-Give reports of one command that was repeated on one machine. Whatever differs between them is noise, so every verdict
+Give reports of one command that was repeated on one machine. Whatever differs between them is noise, so every result
 of a change is a false alarm.
 """
 
@@ -21,7 +21,7 @@ def main(paths: list[str]) -> None:
     outside = sum(change.latency.significant for change in changes)
     memory = max(abs(change.peak_host_memory_bytes.growth or 0.0) for change in changes)
     print(f"{len(changes)} comparisons, of which {outside} have an interval without 1")  # noqa: T201
-    print(", ".join(f"{count} {word}" for word, count in Counter(c.verdict for c in changes).items()))  # noqa: T201
+    print(", ".join(f"{count} {word}" for word, count in Counter(c.result for c in changes).items()))  # noqa: T201
     print(f"largest change of peak host memory: {memory:.1%}")  # noqa: T201
 
 

@@ -50,7 +50,7 @@ def test_a_limit_that_is_none_is_wrong_usage(slower: tuple[Path, Path], capsys: 
     assert run("bench", "compare", *slower, "--fail-above", "fast") == 2
     assert "psnr=0.05dB" in capsys.readouterr().err
     assert run("bench", "compare", *slower, "--fail-above", "2%") == 2
-    assert "Give 5% or more" in capsys.readouterr().err
+    assert "Use 5% or more" in capsys.readouterr().err
 
 
 def test_another_machine_is_refused_and_forced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,7 +113,7 @@ def test_names_come_back_from_the_csv_and_none_is_a_formula(name: str) -> None:
     assert not row["engine"].startswith(("=", "+", "-", "@"))
 
 
-def test_machines_of_one_kind_are_told_apart() -> None:
+def test_machines_of_one_kind_are_numbered() -> None:
     rows = read(
         csv_text([quiet(steady("a", 1)), quiet(steady("a", 1)), with_machine(quiet(steady("a", 1)), board="Orin")])
     )

@@ -29,7 +29,7 @@ HOSTILE = "</script><script>alert(1)</script><img src=https://example.org/x.png 
 
 def with_layers(engine: EngineResult) -> EngineResult:
     layers = tuple(LayerTime(f"/body/body.{n}/{HOSTILE}/Conv_nchwc", "Conv", 1.0 + n) for n in range(30))
-    return dataclasses.replace(engine, layers=LayerProfile(layers, "told by a library"))
+    return dataclasses.replace(engine, layers=LayerProfile(layers, "as a library reports"))
 
 
 def strip(folder: Path, engines: list[EngineResult], scale: int) -> CropStrip:
@@ -52,10 +52,10 @@ def make_report(folder: Path, names: list[str]) -> Report:
     ]
     (folder / "crops").mkdir()
     strips = tuple(strip(folder, engines, scale) for scale in sorted({one.engine.scale for one in engines}))
-    told = f"{LONG} is faster than {HOSTILE}."
-    left_out = (NotMeasured(LONG, "failed", told, told),)
+    words = f"{LONG} is faster than {HOSTILE}."
+    left_out = (NotMeasured(LONG, "failed", words, words),)
     report = dataclasses.replace(
-        fakes.report(*engines), crops=strips, summary=told, warnings=(told,), not_measured=left_out
+        fakes.report(*engines), crops=strips, summary=words, warnings=(words,), not_measured=left_out
     )
     return fakes.with_telemetry(report)
 

@@ -46,7 +46,7 @@ def two(tmp_path: Path) -> list[Path]:
     ]
 
 
-def test_a_page_that_was_lost_is_written_again_beside_its_report(tmp_path: Path) -> None:
+def test_a_page_that_was_lost_is_written_again_next_to_its_report(tmp_path: Path) -> None:
     path = measured(tmp_path / "a", 1, "x.onnx")
     before = path.read_bytes()
     done = publish([path], None, tmp_path / "unused")
@@ -79,7 +79,7 @@ def test_a_report_published_elsewhere_stands_there_on_its_own(tmp_path: Path) ->
     assert publish([tmp_path / "out/report.json"], None, tmp_path).notes == ()
 
 
-def test_crops_that_are_gone_are_left_out_and_told(tmp_path: Path) -> None:
+def test_crops_that_are_gone_are_left_out_and_named(tmp_path: Path) -> None:
     path = measured(tmp_path / "a", 1, "x.onnx")
     (tmp_path / "a/crops/LR.png").unlink()
     done = publish([path], None, tmp_path)
@@ -216,7 +216,7 @@ def test_a_merged_file_is_no_single_report(two: list[Path], tmp_path: Path) -> N
         read_report(merged)
 
 
-def test_a_folder_that_cannot_be_written_is_told(two: list[Path], tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(two: list[Path], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for paths in (two, two[:1]):
         with pytest.raises(OutputError, match="cannot write"):
@@ -227,7 +227,7 @@ def notes(*reports: Report) -> str:
     return " ".join(find_notes(reports))
 
 
-def test_what_forbids_to_read_machines_side_by_side_is_told() -> None:
+def test_notes_name_the_reasons_why_machines_do_not_compare() -> None:
     base, orin = quiet(steady("x", 10)), with_machine(quiet(steady("x", 30)), board="Orin")
     assert notes(base, orin) == ""
     assert "The inputs differ" in notes(base, with_settings(orin, width=32))
@@ -238,7 +238,7 @@ def test_what_forbids_to_read_machines_side_by_side_is_told() -> None:
     assert notes(base, quiet(steady("x", 1, 29.97))) == ""
 
 
-def test_psnr_of_other_images_is_not_set_against_each_other() -> None:
+def test_psnr_of_other_images_is_not_compared() -> None:
     coffee = quality.summarise([quality.ImageQuality("coffee", 20.0, 0.5)])
     assert notes(quiet(steady("x", 10)), quiet(steady("x", 10, quality=coffee))) == ""
     base = quiet(steady("x", 10))
