@@ -1,4 +1,4 @@
-"""What a report says in words: its one sentence, and what its reader must beware of."""
+"""The conclusions of a report: its summary in one sentence, and its warnings."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -7,47 +7,54 @@ from drc_deploy.bench.measure.latency_ratio import LatencyRatio, compare
 from drc_deploy.bench.report.records import EngineResult, Report
 
 NO_ERROR_DB = 200.0
-"""Stands for an infinite PSNR in comparisons: more than any 8-bit image with an error can have."""
+"""Replaces an infinite PSNR in comparisons. No 8-bit image with an error reaches it."""
 BUSY_LOAD = 0.5
-"""Load per core from which the machine was doing something else."""
+"""Load per core above which the machine counts as busy."""
+NO_BETTER = "No engine measured is more accurate or significantly faster."
 
 
 def summarise(engines: Sequence[EngineResult]) -> str:
-    """Return the result in one sentence: the fastest engine against the one with the best image."""
+    """Return the result in a sentence: the fastest engine against the most accurate one."""
     if not engines:
         return "Nothing could be measured."
-    rivals = comparable(engines)
-    best, ranked = best_image(rivals), by_latency(rivals)
-    where = f"At x{best.engine.scale}, " if len(rivals) < len(engines) else ""
+    others = comparable(engines)
+    best, ranked = best_image(others), by_latency(others)
+    where = f"At x{best.engine.scale}, " if len(others) < len(engines) else ""
     faster = next((engine for engine in ranked if _clearly_faster(engine, best)), None)
     if faster:
         return f"{where}{_label(faster, best)} is {_against(faster, best)}: {_figures(faster)}."
     slower = next((engine for engine in reversed(ranked) if _clearly_faster(best, engine)), None)
     if slower:
-        return f"{where}{_label(best, slower)} is not beaten, {_against(best, slower)}: {_figures(best)}."
-    if any(_compare(best, rival).interval is None for rival in rivals if rival is not best):
+        against = f"{_against(best, slower)}: {_figures(best)}."
+        if all(_is_better(best, other) for other in others if other is not best):
+            return f"{where}{_label(best, slower)} is the fastest and the most accurate engine measured, {against}"
+        return f"{where}{_label(best, slower)} is {against} {NO_BETTER}"
+    if any(_compare(best, other).interval is None for other in others if other is not best):
         return (
-            f"{where}{best.name}: {_figures(best)}. No rival has a better image, and too few rounds were measured to "
-            "tell which engine is faster."
+            f"{where}{best.name}: {_figures(best)}. No engine measured is more accurate. "
+            "Too few rounds were measured to compare the speed."
         )
-    if len(rivals) > 1:
-        return f"{where}{best.name} has no clearly faster rival and none with a better image: {_figures(best)}."
-    return f"{where}{best.name}: {_figures(best)}."
+    return f"{where}{best.name}: {_figures(best)}.{f' {NO_BETTER}' if len(others) > 1 else ''}"
+
+
+def _is_better(engine: EngineResult, other: EngineResult) -> bool:
+    """Return whether ``engine`` is both faster and more accurate."""
+    return psnr(engine) > psnr(other) and _clearly_faster(engine, other)
 
 
 def own_engines(engines: Sequence[EngineResult]) -> list[EngineResult]:
-    """Leave out other programs, which have the image of one of our engines and are compared with that one."""
+    """Leave out other programs. Each runs one of our networks and is compared with that engine only."""
     return [engine for engine in engines if engine.peer is None]
 
 
 def comparable(engines: Sequence[EngineResult]) -> list[EngineResult]:
-    """Return the engines of the scale that most of them have: figures of two scales do not compare."""
+    """Return the engines of the most common scale: figures of two scales do not compare."""
     scales = [engine.engine.scale for engine in engines]
     return [engine for engine in engines if engine.engine.scale == max(scales, key=scales.count)]
 
 
 def shared_memory(engines: Sequence[EngineResult]) -> Literal["device", "host"] | None:
-    """Return whose memory is known of all ``engines``, of the device where possible; None: they cannot be compared."""
+    """Return which memory is known of all ``engines``, the device's first; None where they cannot be compared."""
     if all(engine.peak_device_memory.value for engine in engines):
         return "device"
     return "host" if all(engine.peak_host_memory.value for engine in engines) else None
@@ -81,9 +88,9 @@ def comparisons(engines: Sequence[EngineResult]) -> tuple[LatencyRatio, ...]:
     """Compare each engine with the one that has the best image at its scale."""
     found = []
     for scale in sorted({engine.engine.scale for engine in engines}):
-        rivals = [engine for engine in engines if engine.engine.scale == scale]
-        best = best_image(rivals)
-        found += [_compare(engine, best) for engine in by_latency(rivals) if engine is not best]
+        group = [engine for engine in engines if engine.engine.scale == scale]
+        best = best_image(group)
+        found += [_compare(engine, best) for engine in by_latency(group) if engine is not best]
     return tuple(found)
 
 
@@ -106,29 +113,29 @@ def _pace(engine: EngineResult, other: EngineResult) -> str:
 
 
 def find_warnings(engines: Sequence[EngineResult], load_average: float | None, cores: int) -> tuple[str, ...]:
-    """Say what makes the figures less than certain."""
+    """Return a sentence for everything that makes the figures uncertain."""
     warnings = []
     if load_average is not None and load_average > BUSY_LOAD * cores:
         warnings.append(
-            f"The machine was busy when the measurement began (load {load_average:.1f} on {cores} cores): "
-            "the latencies are larger and less certain than on an idle one."
+            f"The machine was busy when the measurement began (load {load_average:.1f} on {cores} cores). "
+            "The latencies are longer and less certain than on an idle machine."
         )
     for engine in engines:
         measured = engine.measurement or engine.peer
         if measured is not None and measured.stability is not None and measured.stability.reasons:
-            warnings.append(f"{engine.name} was measured under noise: {'; '.join(measured.stability.reasons)}.")
+            warnings.append(f"The latency of {engine.name} is uncertain: {'; '.join(measured.stability.reasons)}.")
     if warnings:
         warnings.append("Measure again on a quiet machine, or longer (--min-seconds).")
     return tuple(warnings)
 
 
 def psnr(engine: EngineResult) -> float:
-    """Return an engine's PSNR to compare, to the hundredth that is shown; images without any error count as best."""
+    """Return an engine's PSNR for comparisons, to the hundredth that is shown; no error counts as ``NO_ERROR_DB``."""
     return NO_ERROR_DB if engine.quality.psnr_y is None else round(engine.quality.psnr_y, 2)
 
 
 def gain_over_bicubic(report: Report, engine: EngineResult) -> float | None:
-    """Return by how many dB an engine beats bicubic upscaling; None when one of the two is infinite."""
+    """Return an engine's PSNR above bicubic upscaling in dB; None when one of the two is infinite."""
     bicubic = report.baseline(engine.engine.scale).psnr_y
     if bicubic is None or engine.quality.psnr_y is None:
         return None
@@ -141,9 +148,9 @@ def by_latency(engines: Iterable[EngineResult]) -> list[EngineResult]:
 
 
 def timed_otherwise(engine: EngineResult) -> str | None:
-    """Say what a sample of an engine's latency is where it is not one image from memory to memory, else None.
+    """Return what a latency sample of another program measures; None where it is one image from memory to memory.
 
-    It is a share of several images in flight, for example, and no latency that compares.
+    A share of several images in flight, for example, cannot be compared with the latency of one image.
     """
     return engine.peer.timed if engine.peer else None
 
@@ -156,4 +163,4 @@ def best_image(engines: Iterable[EngineResult]) -> EngineResult:
 def _figures(engine: EngineResult) -> str:
     quality = engine.quality.psnr_y
     value = "no error at all" if quality is None else f"{quality:.2f} dB"
-    return f"{engine.latency.median_ms:.1f} ms an image, {value}"
+    return f"{engine.latency.median_ms:.1f} ms per image, {value}"

@@ -9,28 +9,28 @@ import inspect
 import json
 import sys
 import textwrap
-import types
 import typing
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
 
 from drc_deploy.bench.report.merged import MergedReports
 from drc_deploy.bench.report.records import Report
 from drc_deploy.records import SCHEMA_VERSION
 
-Schema = dict[str, Any]
-
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", type(None): "null"}
 
 
-def report_schema() -> Schema:
+def report_schema() -> dict[str, Any]:
     """Return the schema of ``report.json``, and that of ``reports.json`` as ``#/$defs/MergedReports``.
 
     Fields that it does not know are allowed: newer files have more.
     """
-    definitions: dict[str, Schema] = {}
-    reference = _of_type(Report, definitions)
-    _of_type(MergedReports, definitions)
+    (reference, _), definitions = msgspec.json.schema_components([Report, MergedReports], ref_template="#/$defs/{name}")
+    for record in _records_in(MergedReports):
+        for field, text in _field_docstrings(record).items():
+            definitions[record.__name__]["properties"][field]["description"] = text
     version = {"const": SCHEMA_VERSION, "description": "Raised when a field changes its meaning."}
     return {
         "$schema": DIALECT,
@@ -42,54 +42,13 @@ def report_schema() -> Schema:
     }
 
 
-def _of_type(hint: Any, definitions: dict[str, Schema]) -> Schema:
-    """Return the schema of one type hint; classes that it names go into ``definitions``."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return {}
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return _reference(hint, definitions)
-    if origin is Literal:
-        return {"enum": list(arguments)}
-    if origin in {typing.Union, types.UnionType}:
-        return {"anyOf": [_of_type(argument, definitions) for argument in arguments]}
-    if origin is tuple:
-        return _of_tuple(arguments, definitions)
-    if origin is dict:
-        return {"type": "object", "additionalProperties": _of_type(arguments[1], definitions)}
-    return {"type": PLAIN[hint]}
-
-
-def _of_tuple(arguments: tuple[Any, ...], definitions: dict[str, Schema]) -> Schema:
-    if arguments[-1] is Ellipsis:
-        return {"type": "array", "items": _of_type(arguments[0], definitions)}
-    items = [_of_type(argument, definitions) for argument in arguments]
-    return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
-
-
-def _reference(record: type, definitions: dict[str, Schema]) -> Schema:
-    """Point to a class, which is described where it is met first."""
-    name = record.__name__
-    if name not in definitions:
-        definitions[name] = {}  # a class that held itself would not end
-        definitions[name] = _of_class(record, definitions)
-    return {"$ref": f"#/$defs/{name}"}
-
-
-def _of_class(record: type, definitions: dict[str, Schema]) -> Schema:
-    hints, texts = typing.get_type_hints(record), _field_docstrings(record)
-    properties = {
-        field.name: _of_type(hints[field.name], definitions)
-        | ({"description": texts[field.name]} if field.name in texts else {})
-        for field in dataclasses.fields(record)
-    }
-    required = [field.name for field in dataclasses.fields(record) if field.default is dataclasses.MISSING]
-    return {
-        "type": "object",
-        "description": inspect.cleandoc(record.__doc__ or ""),
-        "properties": properties,
-        "required": required,
-    }
+def _records_in(hint: Any) -> Iterator[type]:
+    """Return every dataclass in a type hint, and in the fields of those."""
+    if dataclasses.is_dataclass(hint):
+        yield typing.cast("type", hint)
+    inner = typing.get_type_hints(hint).values() if dataclasses.is_dataclass(hint) else typing.get_args(hint)
+    for item in inner:
+        yield from _records_in(item)
 
 
 def _field_docstrings(record: type) -> dict[str, str]:

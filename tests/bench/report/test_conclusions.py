@@ -24,29 +24,37 @@ def test_another_program_that_was_measured_under_noise_is_named_too() -> None:
     restless = fakes.measurement(ours.latency, settled=False).stability
     peer = PeerResult("torch", "eager", "a", {}, None, None, 0, restless)
     theirs = dataclasses.replace(fakes.paced("a (torch)", [15.0] * 8), peer=peer)
-    assert [warning.split(" was ")[0] for warning in find_warnings((ours, theirs), None, 2)][:1] == ["a (torch)"]
+    assert find_warnings((ours, theirs), None, 2)[0].startswith("The latency of a (torch) is uncertain: ")
     older = dataclasses.replace(theirs, peer=dataclasses.replace(peer, stability=None))
     assert find_warnings((ours, older), None, 2) == ()
 
 
 def test_engines_within_two_percent_are_a_tie() -> None:
     sentence = summarise((fakes.engine("a.onnx", 100.0, 30.1), fakes.engine("b.onnx", 98.5, 30.0)))
-    assert sentence.startswith("a.onnx has no clearly faster rival and none with a better image: 100.2 ms")
-
-
-def test_the_best_and_fastest_engine_is_set_against_the_slowest() -> None:
-    sentence = summarise((fakes.engine("a.onnx", 100.0, 30.101), fakes.engine("b.safetensors", 250.0, 30.104)))
-    assert sentence.startswith(
-        "a.onnx is not beaten, 2.5x (2.5 to 2.5) as fast as b.safetensors, with 1.00x its host memory, +0.00 dB"
+    assert sentence == (
+        "a.onnx: 100.2 ms per image, 30.10 dB. No engine measured is more accurate or significantly faster."
     )
 
 
+def test_an_engine_that_is_fastest_and_most_accurate_is_called_so() -> None:
+    sentence = summarise((fakes.engine("a.onnx", 100.0, 30.2), fakes.engine("b.safetensors", 250.0, 30.1)))
+    assert sentence.startswith("a.onnx is the fastest and the most accurate engine measured, 2.5x (2.5 to 2.5) as fast")
+
+
+def test_the_fastest_engine_is_compared_with_the_slowest_where_none_is_more_accurate() -> None:
+    sentence = summarise((fakes.engine("a.onnx", 100.0, 30.101), fakes.engine("b.safetensors", 250.0, 30.104)))
+    assert sentence.startswith(
+        "a.onnx is 2.5x (2.5 to 2.5) as fast as b.safetensors, with 1.00x its host memory, +0.00 dB"
+    )
+    assert sentence.endswith("No engine measured is more accurate or significantly faster.")
+
+
 @pytest.mark.parametrize("rounds", [1, 5])
-def test_too_few_rounds_call_no_engine_unbeaten(rounds: int) -> None:
+def test_too_few_rounds_name_no_fastest_engine(rounds: int) -> None:
     engines = (fakes.paced("a", [100.0] * rounds, 30.1), fakes.paced("b", [50.0] * rounds))
     assert summarise(engines) == (
-        "a: 100.0 ms an image, 30.10 dB. No rival has a better image, and too few rounds were measured to tell which "
-        "engine is faster."
+        "a: 100.0 ms per image, 30.10 dB. No engine measured is more accurate. "
+        "Too few rounds were measured to compare the speed."
     )
     assert comparison_text(comparisons(engines)[0]).endswith("2.000x as fast, too few rounds to compare.")
 
@@ -56,11 +64,11 @@ def test_what_is_timed_otherwise_comes_after_the_slowest() -> None:
     assert [engine.name for engine in by_latency(engines)] == ["a", "b", "theirs"]
 
 
-def test_a_difference_inside_the_noise_of_the_rounds_is_a_tie() -> None:
+def test_a_difference_inside_the_noise_of_the_rounds_is_not_significant() -> None:
     even = fakes.paced("a", [60.0] * 8)
     uneven = fakes.paced("b", [80.0, 85.0, 50.0, 48.0, 79.0, 52.0, 85.0, 81.0])
     assert uneven.latency.median_ms > 1.05 * even.latency.median_ms
-    assert summarise((even, uneven)).startswith("a has no clearly faster rival")
+    assert summarise((even, uneven)).startswith("a: 60.0 ms per image")
 
 
 def test_noise_that_slows_down_both_engines_does_not_hide_a_difference() -> None:
@@ -85,14 +93,14 @@ def test_scales_are_not_compared_with_each_other() -> None:
 
 
 def test_one_engine_alone_is_compared_with_nothing() -> None:
-    assert summarise((fakes.engine("a", 100.0, 30.1),)) == "a: 100.2 ms an image, 30.10 dB."
+    assert summarise((fakes.engine("a", 100.0, 30.1),)) == "a: 100.2 ms per image, 30.10 dB."
 
 
 def test_a_perfect_engine_does_not_break_the_sentence() -> None:
     assert "no error at all" in summarise((fakes.engine("a", 100.0, None),))
     assert "nan" not in summarise((fakes.engine("a", 100.0, None), fakes.engine("b", 50.0, None)))
     faster = summarise((fakes.engine("a", 100.0, None), fakes.engine("b", 50.0, 30.0)))
-    assert faster == "b is 2.0x (2.0 to 2.0) as fast as a, with 1.00x its host memory: 50.1 ms an image, 30.00 dB."
+    assert faster == "b is 2.0x (2.0 to 2.0) as fast as a, with 1.00x its host memory: 50.1 ms per image, 30.00 dB."
 
 
 def with_memory(result: EngineResult, host: int | None, device: int | None) -> EngineResult:
@@ -111,7 +119,7 @@ def test_the_memory_of_the_gpu_is_compared_where_both_engines_have_it() -> None:
     assert "as fast as full.plan, -0.10 dB" in summarise((full, unknown))
 
 
-def test_precision_is_told_where_it_differs() -> None:
+def test_precision_is_named_where_it_differs() -> None:
     half = fakes.engine("b", 50.0, 30.0)
     half = dataclasses.replace(half, engine=dataclasses.replace(half.engine, precision="fp16"))
     sentence = summarise((fakes.engine("a", 100.0, 30.1), half))
@@ -135,7 +143,7 @@ def test_load_and_what_disturbed_an_engine_are_warned_of() -> None:
     warnings = find_warnings((steady, wild, calm), load_average=1.5, cores=2)
     assert len(warnings) == 3
     assert "load 1.5" in warnings[0]
-    assert warnings[1].startswith("wild was measured under noise: its pace was still changing")
+    assert warnings[1].startswith("The latency of wild is uncertain: its pace was still changing")
     assert "--min-seconds" in warnings[2]
 
 

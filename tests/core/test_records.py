@@ -1,0 +1,112 @@
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+
+from drc_deploy import records
+from drc_deploy.errors import ArtefactError
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    name: str
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError(f"a width of {self.width}")
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    scale: int
+    ratio: float | None
+    kind: Literal["plain", "dual"]
+    layers: tuple[Layer, ...]
+    tile: tuple[int, int]
+    notes: dict[str, Any]
+    seed: int = 1
+
+
+NETWORK = Network(4, 0.5, "dual", (Layer("head", 8), Layer("tail", 3)), (8, 8), {"nested": {"list": [1, None]}})
+
+
+def read(text: str) -> Network:
+    return records.from_dict(Network, records.parse_json_object(text, "x.json"), "x.json")
+
+
+def changed(**fields: Any) -> str:
+    return json.dumps(records.to_dict(NETWORK) | fields)
+
+
+def test_a_record_is_read_back_as_it_was_written() -> None:
+    assert read(records.to_json(NETWORK)) == NETWORK
+
+
+def test_fields_of_newer_files_are_ignored_and_defaults_fill_those_of_older_ones() -> None:
+    data = json.loads(changed(colour="blue"))
+    del data["seed"]
+    assert read(json.dumps(data)) == NETWORK
+
+
+def test_a_whole_number_is_read_as_a_float_where_one_is_expected() -> None:
+    ratio = read(changed(ratio=1)).ratio
+    assert (ratio, type(ratio)) == (1.0, float)
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"scale": True}, "scale"),
+        ({"scale": 4.0}, "scale"),
+        ({"scale": "4"}, "scale"),
+        ({"scale": None}, "scale"),
+        ({"ratio": False}, "ratio"),
+        ({"ratio": 10**400}, "ratio"),
+        ({"kind": "other"}, "kind"),
+        ({"layers": {}}, "layers"),
+        ({"layers": [{"name": "head", "width": "8"}]}, "layers[0].width"),
+        ({"tile": [8]}, "tile"),
+        ({"tile": [8, 8, 8]}, "tile"),
+        ({"tile": "88"}, "tile"),
+        ({"notes": []}, "notes"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_with_file_and_field(fields: dict[str, Any], place: str) -> None:
+    with pytest.raises(ArtefactError) as caught:
+        read(changed(**fields))
+    assert caught.value.message.startswith(f"x.json has a bad metadata field {place!r}: ")
+    assert caught.value.hint
+
+
+def test_a_missing_field_is_named_with_its_place() -> None:
+    with pytest.raises(ArtefactError, match=r"^x\.json lacks the metadata field 'layers\[1\]\.name'\.$"):
+        read(changed(layers=[{"name": "head", "width": 8}, {"width": 3}]))
+    with pytest.raises(ArtefactError, match=r"^x\.json lacks the metadata field 'scale'\.$"):
+        read('{"schema": 1}')
+
+
+def test_the_reason_of_a_record_that_refuses_itself_is_kept() -> None:
+    with pytest.raises(ArtefactError, match=r"x\.json has impossible metadata in 'layers\[0\]': a width of 0\."):
+        read(changed(layers=[{"name": "head", "width": 0}]))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"schema": 1', "\ud800"])
+def test_text_that_is_no_json_is_refused(text: str) -> None:
+    with pytest.raises(ArtefactError, match="valid JSON"):
+        read(text)
+
+
+def test_json_that_is_nested_too_deeply_for_a_record_is_refused() -> None:
+    deep = changed().replace("[1, null]", "[" * 900 + "]" * 900)
+    try:
+        assert read(deep).scale == 4
+    except ArtefactError as error:
+        assert "x.json" in error.message
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_version_is_refused(version: object) -> None:
+    with pytest.raises(ArtefactError, match="metadata of version"):
+        read(changed(schema=version))
