@@ -19,7 +19,7 @@ from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import Manifest
 from drc_deploy.train.pruning.prune import prune_file
-from drc_deploy.train.pruning.pruning import PruneOptions
+from drc_deploy.train.pruning.prune_options import PruneOptions
 from drc_deploy.train.search.candidates import ratio_tag
 from drc_deploy.train.search.search_file import search_file
 from drc_deploy.train.search.search_options import SearchOptions

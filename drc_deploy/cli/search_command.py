@@ -10,7 +10,7 @@ from drc_deploy.cli.latency_check import timed_here, told_times
 from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.pruning_options import Bound, asked_and_reached, bound_options
 from drc_deploy.cli.training_options import Sampling, output_option, sampling_options
-from drc_deploy.train.loop.choices import SearchMethod
+from drc_deploy.train.search.search_options import SearchMethod
 from drc_deploy.widths import WIDTHS_SUFFIX
 
 

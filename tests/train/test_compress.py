@@ -29,7 +29,8 @@ from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 from drc_deploy.train.manifest import Manifest
 from drc_deploy.train.pruning import prune
-from drc_deploy.train.pruning.pruning import LayerwisePruning, PruneOptions
+from drc_deploy.train.pruning.prune_options import PruneOptions
+from drc_deploy.train.pruning.pruning import LayerwisePruning
 from drc_deploy.train.search import search_file as search_stage
 from drc_deploy.train.search.search import Searcher
 from drc_deploy.train.search.search_file import search_file

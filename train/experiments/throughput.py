@@ -21,8 +21,7 @@ from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.data.png_loader import png_batches, write_pngs
 from drc_deploy.train.device import memory_checked, training_device
 from drc_deploy.train.experiments.peak import measure_peak
-from drc_deploy.train.loop.choices import TrainingPrecision
-from drc_deploy.train.loop.run_options import TrainOptions
+from drc_deploy.train.loop.run_options import TrainingPrecision, TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 
 Update = Callable[[Sequence[Tensor]], None]

@@ -17,8 +17,7 @@ from drc_deploy.errors import ArtefactError
 from drc_deploy.files import write_text
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.train.loop.event_file import EventFile
-from drc_deploy.train.loop.growing_file import GrowingFile
+from drc_deploy.train.loop.event_file import EventFile, GrowingFile
 
 RUN_SUFFIX = ".run"
 LOG_FILE = "log.jsonl"

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drc_deploy.models.dual_design import DualDesign
-from drc_deploy.train.loop.choices import DualVariant
+from drc_deploy.train.loop.run_options import DualVariant
 
 
 def dual_design(variant: DualVariant) -> DualDesign:

@@ -14,12 +14,12 @@ from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
-from drc_deploy.train.loop.choices import PruneMethod
 from drc_deploy.train.loop.losses import dual_regression_losses
 from drc_deploy.train.pruning.greedy import GreedyPruning, channel_scores
 from drc_deploy.train.pruning.masked_tuning import MaskedTuning
 from drc_deploy.train.pruning.prune import prune_file, prune_to_widths, pruning_method
-from drc_deploy.train.pruning.pruning import PruneOptions, PruneTask
+from drc_deploy.train.pruning.prune_options import PruneMethod, PruneOptions
+from drc_deploy.train.pruning.pruning import PruneTask
 from tests.train.interruption import interrupt_after
 
 OPTIONS = PruneOptions(batches=1, batch=2, patch=8, channels_per_step=16)
