@@ -1,4 +1,4 @@
-"""The whole method in one go: search widths, prune to them, fine-tune; one manifest tells what each stage made."""
+"""The whole method in one go: search widths, prune to them, fine-tune. One manifest records what each stage made."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ class CompressOptions:
 
 @dataclass(frozen=True, slots=True)
 class CompressInputs:
-    """What a network is compressed with beside options."""
+    """All that a compression needs, apart from its options."""
 
     parent: Parent
     photographs: Photographs
@@ -124,7 +124,7 @@ def _compress(inputs: CompressInputs, options: CompressOptions, output: Path, *,
 
 
 def _identity(inputs: CompressInputs) -> dict[str, Any]:
-    """Return what decides the result beside the options."""
+    """Return all that decides the result, apart from the options."""
     return {
         "checkpoint": inputs.parent.sha256,
         "data": inputs.photographs.fingerprint,

@@ -132,7 +132,7 @@ class Ablation:
             )
 
     def run(self, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-        """Compute the cells that are not there yet; give all of them, with the unpruned network first.
+        """Compute the cells that are not there yet, and return all of them, with the unpruned network first.
 
         Raises:
             ArtefactError: the file of a cell was edited.
@@ -161,7 +161,7 @@ class Ablation:
         return results
 
     def _begin(self) -> None:
-        """Make the folder that of this comparison; what failed before this must not clear it."""
+        """Claim the folder for this comparison. It comes last, so that a request that fails clears nothing."""
         if self._restart:
             for name in OWN_FOLDERS:
                 shutil.rmtree(self._folder / name, ignore_errors=True)

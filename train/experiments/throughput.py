@@ -174,7 +174,7 @@ def _measure(way: _Way, seconds: float) -> _Turn:
 
 
 def _finished() -> float:
-    """Return the time when the device has done what it was told."""
+    """Return the time when the device has finished its work."""
     if training_device().type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()

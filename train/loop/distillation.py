@@ -38,7 +38,7 @@ class Teacher(nn.Module):
     """A frozen network, and how much it counts.
 
     Attributes:
-        weight: Of its loss beside the dual regression loss (authors' code: 1).
+        weight: Of its loss, next to the dual regression loss (authors' code: 1).
         sha256: Of its checkpoint.
     """
 

@@ -49,7 +49,7 @@ class GrowingFile:
 
 
 class EventFile:
-    """One session's scalars and pictures, in a file of its own beside those of earlier sessions.
+    """One session's scalars and pictures, in a file of its own, next to the files of earlier sessions.
 
     Args:
         folder: Where TensorBoard looks.

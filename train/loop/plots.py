@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Entries: TypeAlias = Sequence[Mapping[str, Any]]
 """The lines that ``journal.read_journal`` returns."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, which colour-blind people can tell apart."""
+"""Okabe and Ito's, which colour-blind people can distinguish."""
 SIZE_INCHES = (11.0, 7.5)
 DOTS_PER_INCH = 120
 LOG_FROM_RATIO = 8.0

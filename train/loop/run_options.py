@@ -20,7 +20,7 @@ _CHOICES = {"dual": get_args(DualVariant), "schedule": get_args(Schedule), "prec
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """All that decides the weights beside the data. The defaults are the paper's where the paper has one."""
+    """All that decides the weights, apart from the data. The defaults are the paper's where the paper has one."""
 
     steps: int
     """Updates of the weights."""

@@ -141,7 +141,7 @@ class Trainer:
         return torch.stack(losses).mean(dim=0)
 
     def _backward(self, images: Sequence[Tensor], *, last: bool) -> Tensor:
-        """Add the gradients of one part of the batch; give the parts of its loss."""
+        """Add the gradients of one part of the batch; return the parts of its loss."""
         # Gradients are exchanged once per update, with the last part.
         with self._exchange.no_sync() if self._exchange and not last else contextlib.nullcontext():
             losses = self._losses(images)

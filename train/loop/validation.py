@@ -169,7 +169,7 @@ def check_held_out(
     Raises:
         UsageError: one is the same.
     """
-    # The first row tells nearly all images apart, and little has to be read for it from a store on disk.
+    # The first row differs between nearly all images, and little has to be read for it from a store on disk.
     by_row = defaultdict(list)
     for path, image in images.items():
         by_row[image[0].tobytes()].append(path)

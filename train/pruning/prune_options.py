@@ -25,7 +25,7 @@ class PruneOptions:
     learning_rate: float = 5e-5
     """Of the SGD that adjusts the channels taken up so far."""
     gamma: float = 1.0
-    """Weight of the dual regression loss beside the feature loss (paper: 1)."""
+    """Weight of the dual regression loss, next to the feature loss (paper: 1)."""
     dual_weight: float = 0.1
     """Lambda inside the dual regression loss."""
     seed: int = 1
