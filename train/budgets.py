@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from drc_deploy.train.loop.choices import TrainingPrecision
+from drc_deploy.train.loop.run_options import TrainingPrecision
 
 BudgetName = Literal["fast", "30min", "paper"]
 

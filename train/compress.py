@@ -1,4 +1,4 @@
-"""The whole method in one go: search widths, prune to them, fine-tune; one manifest tells what each stage made."""
+"""The whole method in one go: search widths, prune to them, fine-tune. One manifest records what each stage made."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import Manifest
 from drc_deploy.train.pruning.prune import prune_file
-from drc_deploy.train.pruning.pruning import PruneOptions
+from drc_deploy.train.pruning.prune_options import PruneOptions
 from drc_deploy.train.search.candidates import ratio_tag
 from drc_deploy.train.search.search_file import search_file
 from drc_deploy.train.search.search_options import SearchOptions
@@ -55,7 +55,7 @@ class CompressOptions:
 
 @dataclass(frozen=True, slots=True)
 class CompressInputs:
-    """What a network is compressed with beside options."""
+    """All that a compression needs, apart from its options."""
 
     parent: Parent
     photographs: Photographs
@@ -124,7 +124,7 @@ def _compress(inputs: CompressInputs, options: CompressOptions, output: Path, *,
 
 
 def _identity(inputs: CompressInputs) -> dict[str, Any]:
-    """Return what decides the result beside the options."""
+    """Return all that decides the result, apart from the options."""
     return {
         "checkpoint": inputs.parent.sha256,
         "data": inputs.photographs.fingerprint,

@@ -38,7 +38,7 @@ def memory_checked(hint: str = "Lower --batch or --patch.") -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # A GPU has an exception for it; a CPU's allocator tells it only in words.
+        # A GPU has an exception for it; a CPU's allocator only says it in words.
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
         raise TrainingError(

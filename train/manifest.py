@@ -18,7 +18,7 @@ from drc_deploy.train.loop.benchmark_psnr import Benchmark, fingerprints, measur
 
 
 class Manifest:
-    """``NAME.manifest.json``: the inputs, and of each stage its options, result, time, size and PSNR."""
+    """``NAME.manifest.json``: the inputs, then options, result, time, size and PSNR of each stage."""
 
     def __init__(self, path: Path, *, inputs: dict[str, Any], restart: bool) -> None:
         self._path = path

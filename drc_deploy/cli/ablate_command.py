@@ -8,7 +8,7 @@ import click
 from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.pruning_options import Bound, ManyValues, bound_options
 from drc_deploy.cli.training_options import Sampling, benchmark_option, sampling_options
-from drc_deploy.train.loop.choices import TrainingPrecision
+from drc_deploy.train.loop.run_options import TrainingPrecision
 
 
 @click.command(cls=ManyValues)

@@ -19,7 +19,7 @@ from drc_deploy.cli.training_options import (
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.train.budgets import BUDGETS, BudgetName, StepBudget
-from drc_deploy.train.loop.choices import TrainingPrecision
+from drc_deploy.train.loop.run_options import TrainingPrecision
 from drc_deploy.widths import WidthsFile, read_widths_file
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _options(
 ) -> "CompressOptions":
     from drc_deploy.train.compress import CompressOptions
     from drc_deploy.train.loop.run_options import TrainOptions
-    from drc_deploy.train.pruning.pruning import PruneOptions
+    from drc_deploy.train.pruning.prune_options import PruneOptions
     from drc_deploy.train.search.search_options import SearchOptions
 
     feeding: dict[str, Any] = {"batch": sampling.batch, "patch": sampling.patch, "seed": sampling.seed}

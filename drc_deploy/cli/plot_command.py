@@ -9,7 +9,7 @@ from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.training_options import output_option
 
 if TYPE_CHECKING:
-    from drc_deploy.train.loop.curves import Entries
+    from drc_deploy.train.loop.plots import Entries
 
 
 @click.command(short_help="Draw the curves of training runs.")
@@ -43,7 +43,7 @@ def _names(folders: list[Path]) -> list[str]:
 
 def _facts(entries: "Entries") -> dict[str, Any]:
     """Return how far a run is, and its best validation."""
-    from drc_deploy.train.loop.curves import Curve
+    from drc_deploy.train.loop.plots import Curve
 
     loss, psnr = Curve.of(entries, "train", "loss"), Curve.of(entries, "validation", "psnr")
     best_step, best_psnr = psnr.best() if len(psnr) else (None, None)

@@ -8,7 +8,7 @@ import click
 from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.training_options import Sampling, check_not_replaced, output_option, sampling_options
 from drc_deploy.locate import CHECKPOINT_SUFFIX
-from drc_deploy.train.loop.choices import PruneMethod
+from drc_deploy.train.pruning.prune_options import PruneMethod
 
 
 @click.command()
@@ -52,7 +52,7 @@ def command(
     from drc_deploy.models.network import ModelSpec
     from drc_deploy.models.registry import build_network
     from drc_deploy.train.pruning.prune import prune_file
-    from drc_deploy.train.pruning.pruning import PruneOptions
+    from drc_deploy.train.pruning.prune_options import PruneOptions
     from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 
     options = PruneOptions(batch=sampling.batch, patch=sampling.patch, seed=sampling.seed, **how)

@@ -9,7 +9,7 @@ import click
 from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.pruning_options import Bound, asked_and_reached, bound_options, timed_here, times_text
 from drc_deploy.cli.training_options import Sampling, output_option, sampling_options
-from drc_deploy.train.loop.choices import SearchMethod
+from drc_deploy.train.search.search_options import SearchMethod
 from drc_deploy.widths import WIDTHS_SUFFIX
 
 

@@ -7,7 +7,7 @@ import click
 
 from drc_deploy.cli.options import emit, json_option, scale_option
 from drc_deploy.cli.training_options import FOLDER
-from drc_deploy.train.loop.choices import TrainingPrecision
+from drc_deploy.train.loop.run_options import TrainingPrecision
 
 if TYPE_CHECKING:
     from drc_deploy.train.experiments.throughput import TrainingThroughput

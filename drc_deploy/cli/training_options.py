@@ -13,7 +13,7 @@ import click
 from drc_deploy.cli.options import emit
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import SAMPLES
-from drc_deploy.train.loop.choices import DualVariant, Schedule, TrainingPrecision
+from drc_deploy.train.loop.run_options import DualVariant, Schedule, TrainingPrecision
 
 if TYPE_CHECKING:
     from drc_deploy.train.data.photographs import Photographs

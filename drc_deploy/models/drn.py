@@ -241,7 +241,7 @@ def _stage_width(features: int, phases: int, stage: int) -> int:
 
 
 def _stage_output(features: int, phases: int, stage: int) -> int:
-    """Channels that decoder stage ``stage`` gives to the next, equal to those of the skip beside it."""
+    """Channels that decoder stage ``stage`` passes to the next, as many as the skip next to it has."""
     return features << (phases - stage - 1)
 
 

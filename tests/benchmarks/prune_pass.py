@@ -9,7 +9,8 @@ from drc_deploy.train.data.folders import open_photographs
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.pruning.greedy import GreedyPruning
 from drc_deploy.train.pruning.masked_tuning import MaskedTuning
-from drc_deploy.train.pruning.pruning import PruneOptions, PruneTask
+from drc_deploy.train.pruning.prune_options import PruneOptions
+from drc_deploy.train.pruning.pruning import PruneTask
 from tests.benchmarks.turns import median_ms
 
 

@@ -1,4 +1,4 @@
-"""The three stages in one go: each done once, taken up after a kill, and told in the manifest."""
+"""The three stages in one go: each done once, taken up after a kill, and recorded in the manifest."""
 
 import dataclasses
 import json
@@ -29,7 +29,8 @@ from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 from drc_deploy.train.manifest import Manifest
 from drc_deploy.train.pruning import prune
-from drc_deploy.train.pruning.pruning import LayerwisePruning, PruneOptions
+from drc_deploy.train.pruning.prune_options import PruneOptions
+from drc_deploy.train.pruning.pruning import LayerwisePruning
 from drc_deploy.train.search import search_file as search_stage
 from drc_deploy.train.search.search import Searcher
 from drc_deploy.train.search.search_file import search_file
@@ -136,7 +137,7 @@ def test_the_ratio_that_is_named_can_be_reached(parent: Parent, photographs: Pho
 
 
 def test_two_at_once_are_not_mixed(inputs: CompressInputs, output: Path) -> None:
-    """With other options one would prune to the widths of the other, and its manifest would not tell."""
+    """With other options one would prune to the widths of the other, and its manifest would not show it."""
     compress(inputs, OPTIONS, output)
     written = output.stat().st_mtime_ns
     other = dataclasses.replace(OPTIONS, search=dataclasses.replace(OPTIONS.search, seed=2))
@@ -192,7 +193,7 @@ def test_a_bound_on_latency_is_taken_up_and_finished_stages_stay(
     assert output.stat().st_mtime_ns != written
 
 
-def test_the_manifest_tells_what_went_in_and_what_came_out(inputs: CompressInputs, output: Path) -> None:
+def test_the_manifest_holds_what_went_in_and_what_came_out(inputs: CompressInputs, output: Path) -> None:
     manifest = compress(inputs, OPTIONS, output)
     assert json.loads(output.with_suffix(".manifest.json").read_text()) == manifest
     assert [stage["stage"] for stage in manifest["stages"]] == ["search", "prune", "finetune"]

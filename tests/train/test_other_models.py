@@ -10,7 +10,7 @@ from drc_deploy.models.registry import build_network
 from drc_deploy.train.compress import CompressInputs, CompressOptions, compress
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.run_options import TrainOptions
-from drc_deploy.train.pruning.pruning import PruneOptions
+from drc_deploy.train.pruning.prune_options import PruneOptions
 from drc_deploy.train.search.search_options import SearchOptions
 from tests.train.pruning.test_shrink import assert_masked_equals_shrunk
 

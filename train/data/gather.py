@@ -33,7 +33,7 @@ Plan = Callable[[int], Sequence[Regions]]
 
 
 class Reader(Protocol):
-    """Gives the regions of any step."""
+    """Returns the regions of any step."""
 
     def read(self, step: int) -> list[Tensor]:
         """Return each of the step's regions as (n, height, width, 3) uint8 on the training device."""

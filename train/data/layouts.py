@@ -1,7 +1,7 @@
 """Which files of a folder are photographs to train on, and which LR images belong to them.
 
 A folder named ``HR`` or ``*_HR`` makes its tree a data set such as DIV2K, Flickr2K, DF2K or a benchmark: only its HR
-folders give photographs then. The LR images of ``DIV2K_train_HR/0001.png`` lie beside that folder, for example as
+folders hold photographs then. The LR images of ``DIV2K_train_HR/0001.png`` lie next to that folder, for example as
 ``DIV2K_train_LR_bicubic/X4/0001x4.png``; those of ``HR/baby.png`` as ``LRx4/baby.png``. In a tree without such names
 every image is a photograph.
 """
@@ -105,7 +105,7 @@ class _Tree:
 
 
 def _named_folder(root: Path, image: Path) -> Path | None:
-    """Return the nearest folder above ``image`` and below ``root`` whose name tells HR or LR."""
+    """Return the nearest folder above ``image`` and below ``root`` whose name says HR or LR."""
     for folder in image.parents[: len(image.relative_to(root).parts) - 1]:
         if _HR_NAME.fullmatch(folder.name) or _LR_NAME.fullmatch(folder.name):
             return folder
@@ -152,7 +152,7 @@ def _stem_below(folder: Path, path: Path) -> str:
 
 
 def _lr_folders(hr_folder: Path) -> list[tuple[int, Path]]:
-    """Return factor and path of the LR folders beside ``hr_folder``, the usual kinds first."""
+    """Return factor and path of the LR folders next to ``hr_folder``, the usual kinds first."""
     hr_folder = hr_folder.absolute()  # a folder given as `.` has neither name nor siblings
     named = _HR_NAME.fullmatch(hr_folder.name)
     if not named:

@@ -98,7 +98,7 @@ def is_store(folder: Path) -> bool:
 
 
 def has_index(folder: Path) -> bool:
-    """Return whether the ``index.json`` of ``folder`` was written here, judging by its beginning."""
+    """Return whether the ``index.json`` of ``folder`` begins as the index of a store does."""
     path = folder / INDEX
     if not path.is_file():
         return False

@@ -22,17 +22,16 @@ from drc_deploy.progress import progress
 from drc_deploy.records import parse_json_object
 from drc_deploy.train.compress import CompressInputs
 from drc_deploy.train.loop.benchmark_psnr import fingerprints
-from drc_deploy.train.loop.choices import PruneMethod, SearchMethod, TrainingPrecision
 from drc_deploy.train.loop.loop import Supervision
 from drc_deploy.train.loop.run_folder import run_path
-from drc_deploy.train.loop.run_options import TrainOptions
+from drc_deploy.train.loop.run_options import TrainingPrecision, TrainOptions
 from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import described
 from drc_deploy.train.pruning.prune import prune_file
-from drc_deploy.train.pruning.pruning import PruneOptions
+from drc_deploy.train.pruning.prune_options import PruneMethod, PruneOptions
 from drc_deploy.train.search.candidates import ratio_tag
 from drc_deploy.train.search.search_file import search_file
-from drc_deploy.train.search.search_options import SearchOptions
+from drc_deploy.train.search.search_options import SearchMethod, SearchOptions
 from drc_deploy.widths import WIDTHS_SUFFIX, Target, read_widths
 
 DUAL_WEIGHT = 0.1
@@ -133,7 +132,7 @@ class Ablation:
             )
 
     def run(self, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-        """Compute the cells that are not there yet; give all of them, with the unpruned network first.
+        """Compute the cells that are not there yet, and return all of them, with the unpruned network first.
 
         Raises:
             ArtefactError: the file of a cell was edited.
@@ -162,7 +161,7 @@ class Ablation:
         return results
 
     def _begin(self) -> None:
-        """Make the folder that of this comparison; what failed before this must not clear it."""
+        """Claim the folder for this comparison. It comes last, so that a request that fails clears nothing."""
         if self._restart:
             for name in OWN_FOLDERS:
                 shutil.rmtree(self._folder / name, ignore_errors=True)

@@ -69,7 +69,7 @@ def _mean_and_deviation(values: Sequence[float]) -> str:
 
 
 def _decibels(value: float | None, digits: int) -> str:
-    """Write a PSNR; None is that of equal images, as `metrics.mean_psnr` gives it."""
+    """Write a PSNR; None stands for equal images, as in `metrics.mean_psnr`."""
     return "inf" if value is None else f"{value:.{digits}f}"
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from drc_deploy.train.device import training_device
-from drc_deploy.train.loop.choices import TrainingPrecision
+from drc_deploy.train.loop.run_options import TrainingPrecision
 
 SECONDS = 1.0
 """Time that each operation gets."""

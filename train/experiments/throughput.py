@@ -21,8 +21,7 @@ from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.data.png_loader import png_batches, write_pngs
 from drc_deploy.train.device import memory_checked, training_device
 from drc_deploy.train.experiments.peak import measure_peak
-from drc_deploy.train.loop.choices import TrainingPrecision
-from drc_deploy.train.loop.run_options import TrainOptions
+from drc_deploy.train.loop.run_options import TrainingPrecision, TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 
 Update = Callable[[Sequence[Tensor]], None]
@@ -175,7 +174,7 @@ def _measure(way: _Way, seconds: float) -> _Turn:
 
 
 def _finished() -> float:
-    """Return the time when the device has done what it was told."""
+    """Return the time when the device has finished its work."""
     if training_device().type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()

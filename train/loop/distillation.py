@@ -11,9 +11,9 @@ from drc_deploy.checkpoint import Parent
 from drc_deploy.errors import UsageError
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.device import place
-from drc_deploy.train.loop.choices import TrainingPrecision
 from drc_deploy.train.loop.limits import check_not_negative
 from drc_deploy.train.loop.precision import autocast, keep_images_float32
+from drc_deploy.train.loop.run_options import TrainingPrecision
 
 
 class LastFeatures:
@@ -38,7 +38,7 @@ class Teacher(nn.Module):
     """A frozen network, and how much it counts.
 
     Attributes:
-        weight: Of its loss beside the dual regression loss (authors' code: 1).
+        weight: Of its loss, next to the dual regression loss (authors' code: 1).
         sha256: Of its checkpoint.
     """
 

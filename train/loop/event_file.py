@@ -1,7 +1,7 @@
-"""What TensorBoard shows of a run.
+"""Files that grow while a run lasts, and the one that TensorBoard shows.
 
-Written with TensorBoard's own records, but without ``SummaryWriter``: that one writes from a thread of its own, so that
-a full disk ends in a traceback and a killed run loses its latest two minutes.
+TensorBoard's file is written with its own records, but without ``SummaryWriter``. That class writes from a thread of
+its own: a full disk ends in a traceback, and a killed run loses its latest two minutes.
 """
 
 import time
@@ -10,12 +10,46 @@ from pathlib import Path
 
 import cv2
 
+from drc_deploy.errors import OutputError
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.train.loop.growing_file import GrowingFile
+
+
+class GrowingFile:
+    """Appends to a file; what is written is with the system at once, so that a killed process loses none of it.
+
+    Raises:
+        OutputError: in every method, when the folder is not writable or the disk is full.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = path.open("ab", buffering=0)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def write(self, data: bytes) -> None:
+        """Append all of ``data``."""
+        try:
+            while data:
+                data = data[self._stream.write(data) :]
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Close the file; closing it again does nothing."""
+        self._stream.close()
+
+    def _failed(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"cannot write {self._path}: {error.strerror or error}.",
+            "Make space, or the folder writable; the same command then goes on from the last saved state.",
+        )
 
 
 class EventFile:
-    """One session's scalars and pictures, in a file of its own beside those of earlier sessions.
+    """One session's scalars and pictures, in a file of its own, next to the files of earlier sessions.
 
     Args:
         folder: Where TensorBoard looks.

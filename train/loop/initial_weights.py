@@ -1,4 +1,4 @@
-"""Training from foreign weights: every tensor of a file that fits goes into a new network; a report tells the rest."""
+"""Training from foreign weights: each tensor of a file that fits goes into a new network; a report names the rest."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ def load_initial_weights(
         duals_source: A torch file with a list of state dicts, used instead of the duals in ``source``.
 
     Raises:
-        ArtefactError: a file that is missing, damaged, holds code, or of which nothing fits; or a tensor to be copied
+        ArtefactError: a file that is missing, damaged, holds code, or has nothing that fits; or a tensor to be copied
             is NaN, infinite or no dense array of floating-point numbers.
     """
     weights, dual_weights, spec = _read(source)

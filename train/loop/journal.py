@@ -17,13 +17,12 @@ from drc_deploy.errors import ArtefactError
 from drc_deploy.files import write_text
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.train.loop.event_file import EventFile
-from drc_deploy.train.loop.growing_file import GrowingFile
+from drc_deploy.train.loop.event_file import EventFile, GrowingFile
 
 RUN_SUFFIX = ".run"
 LOG_FILE = "log.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
-_WHICH_FOLDER = f"Give the folder that `drc-deploy train` makes beside its result (NAME{RUN_SUFFIX})."
+_WHICH_FOLDER = f"Give the folder that `drc-deploy train` makes next to its result (NAME{RUN_SUFFIX})."
 
 
 class Journal:
@@ -106,7 +105,7 @@ def read_journal(folder: Path) -> list[dict[str, Any]]:
 
 
 def find_run(reference: str, workdir: Path) -> Path:
-    """Find a run by its folder, by the checkpoint beside it, or by its name in ``workdir``, in this order.
+    """Find a run by its folder, by the checkpoint next to it, or by its name in ``workdir``, in this order.
 
     Raises:
         ArtefactError: there is none.

@@ -51,9 +51,9 @@ class _Clock:
     images: int = 0
 
     def read(self) -> tuple[float, dict[str, float]]:
-        """Return the seconds and what the journal tells of speed, and start anew.
+        """Return the seconds and what the journal holds of speed, and start anew.
 
-        ``data_share`` is the share of the time in which the host was busy with data. A GPU cuts patches beside that.
+        ``data_share`` is the share of the time in which the host was busy with data. A GPU cuts patches meanwhile.
         """
         seconds = time.monotonic() - self.start
         rates = {"images_per_second": self.images / seconds, "data_share": self.data_s / seconds}
@@ -160,7 +160,7 @@ class TrainingRun:
         self._clock.images += self.trainer.options.batch
 
     def _finish_step(self, journal: Journal | None) -> str:
-        """Report, validate and save where it is time to; give the note for the progress bar."""
+        """Report, validate and save where it is time to; return the note for the progress bar."""
         step = self.trainer.step
         ended = step == self.trainer.options.steps
         due = (ended or step % self._check_every == 0) and step != self._checked_step
@@ -203,7 +203,7 @@ class TrainingRun:
         journal.validated(self.trainer.step, result.psnr, result.pictures)
         self._latest_psnr = result.psnr
         if self.best_psnr is None or result.psnr > self.best_psnr:
-            # The file first: a state must not tell of one that a signal kept from being written.
+            # The file first: a state must not name one that a signal kept from being written.
             self.folder.keep_best(self.trainer, result.psnr)
             self.best_psnr, self.best_step = result.psnr, self.trainer.step
         return result.psnr

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drc_deploy.models.dual_design import DualDesign
-from drc_deploy.train.loop.choices import DualVariant
+from drc_deploy.train.loop.run_options import DualVariant
 
 
 def dual_design(variant: DualVariant) -> DualDesign:
-    """Return the kind of dual networks that a variant trains; for ``none``, of which it trains none, any will do."""
+    """Return the kind of dual networks that a variant trains; ``none`` trains none, and any kind will do."""
     return variant if variant in ("single", "wide") else "progressive"
 
 

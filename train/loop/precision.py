@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.torch_gpu import prepare_gpu
 from drc_deploy.train.device import training_device
-from drc_deploy.train.loop.choices import TrainingPrecision
+from drc_deploy.train.loop.run_options import TrainingPrecision
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -18,7 +18,7 @@ def run_path(output: Path) -> Path:
 
 
 class RunFolder:
-    """``NAME.run/`` beside the result ``NAME.safetensors``.
+    """``NAME.run/`` next to the result ``NAME.safetensors``.
 
     Unfinished work in it is kept unless ``restart``; what a finished run left there makes room for the new one.
 

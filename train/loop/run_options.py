@@ -2,12 +2,17 @@
 
 import math
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 from drc_deploy.errors import UsageError
-from drc_deploy.train.loop.choices import DualVariant, Schedule, TrainingPrecision
 from drc_deploy.train.loop.limits import check_counts, check_not_negative, check_rates
 
+DualVariant = Literal["none", "single", "progressive", "wide", "hr-cycle"]
+"""Without duals; with one kind of them; or progressive ones with a second cycle that starts from the HR image."""
+Schedule = Literal["cosine", "constant"]
+"""How the learning rate goes on after the warm-up."""
+TrainingPrecision = Literal["fp32", "bf16", "fp16"]
+"""What the convolutions of a training step are computed in."""
 LONGEST_WARM_UP = 100
 """Steps over which the learning rate rises from zero by itself; Adam's moments are empty at first."""
 _CHOICES = {"dual": get_args(DualVariant), "schedule": get_args(Schedule), "precision": get_args(TrainingPrecision)}
@@ -15,7 +20,7 @@ _CHOICES = {"dual": get_args(DualVariant), "schedule": get_args(Schedule), "prec
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """All that decides the weights beside the data. The defaults are the paper's where the paper has one."""
+    """All that decides the weights, apart from the data. The defaults are the paper's where the paper has one."""
 
     steps: int
     """Updates of the weights."""

@@ -13,7 +13,7 @@ from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.files import atomic_path, check_writable
 
 STATE_FOLDER = ".state"
-"""Hidden folder beside the results, so that a search for checkpoints does not find unfinished work."""
+"""Hidden folder next to the results, so that a search for checkpoints does not find unfinished work."""
 _TENSOR = "$tensor"
 
 

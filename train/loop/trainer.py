@@ -14,13 +14,12 @@ from drc_deploy.errors import TrainingError
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.device import compilation_checked, place, place_images, training_device
 from drc_deploy.train.loop import distributed
-from drc_deploy.train.loop.choices import TrainingPrecision
 from drc_deploy.train.loop.distillation import LastFeatures, Teacher
 from drc_deploy.train.loop.ema import WeightAverage
 from drc_deploy.train.loop.graph_replay import GraphReplay
 from drc_deploy.train.loop.losses import dual_regression_losses, map_back
 from drc_deploy.train.loop.precision import autocast, gradient_scaler, keep_images_float32, prepare_device
-from drc_deploy.train.loop.run_options import TrainOptions
+from drc_deploy.train.loop.run_options import TrainingPrecision, TrainOptions
 
 LOSSES = ("primal", "dual", "distillation")
 """Names of the parts of the loss; the last is there when there is a teacher."""
@@ -142,7 +141,7 @@ class Trainer:
         return torch.stack(losses).mean(dim=0)
 
     def _backward(self, images: Sequence[Tensor], *, last: bool) -> Tensor:
-        """Add the gradients of one part of the batch; give the parts of its loss."""
+        """Add the gradients of one part of the batch; return the parts of its loss."""
         # Gradients are exchanged once per update, with the last part.
         with self._exchange.no_sync() if self._exchange and not last else contextlib.nullcontext():
             losses = self._losses(images)

@@ -55,7 +55,7 @@ def fresh_start(spec: ModelSpec, options: TrainOptions) -> Start:
 def start_from_weights(
     spec: ModelSpec, options: TrainOptions, source: Path, duals_source: Path | None = None
 ) -> tuple[Start, InitReport]:
-    """Begin with new weights, of which all that fit are taken from ``source``; the report tells which.
+    """Begin with new weights, and take all that fit from ``source``; the report names them.
 
     The weights of the duals come from ``duals_source``, a file of the authors, or from ``source``.
 
@@ -91,7 +91,7 @@ def train(
 ) -> Checkpoint:
     """Train a network and its duals and write the checkpoint.
 
-    What the run leaves behind beside it stays in ``NAME.run/``. An interrupted run of the same options is taken up
+    Log, state and checkpoints of the run stay in ``NAME.run/``. An interrupted run of the same options is taken up
     where it was. PSNR on the benchmarks goes into the checkpoint's provenance and decides nothing.
 
     Args:

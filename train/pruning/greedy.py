@@ -5,7 +5,7 @@ regression loss (DRC paper, Equation 5), each starting from its pretrained weigh
 
 Unlike the authors' code, "drc" brings the weights of all channels taken up to the minimum of the reconstruction loss,
 in closed form, before each pass of gradient descent on the whole loss. At the authors' learning rate a pass hardly
-moves them, and the gradients of the other channels would tell what is missing before any adjustment.
+moves them, and the gradients of the other channels would show what is missing before any adjustment.
 """
 
 from collections.abc import Sequence

@@ -52,7 +52,7 @@ class Refit:
         self._weight = samples.weight
 
     def weights(self, kept: Sequence[int]) -> Tensor:
-        """Give (O, kept, kH*kW) float64."""
+        """Return (O, kept, kH*kW) float64."""
         outputs, _, taps = self._weight.shape
         pretrained = self._weight[:, kept].flatten(1).T
         channels = torch.as_tensor(kept, device=pretrained.device)

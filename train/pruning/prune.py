@@ -13,11 +13,11 @@ from drc_deploy.progress import progress
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.device import memory_checked
-from drc_deploy.train.loop.choices import PruneMethod
 from drc_deploy.train.loop.state import load_state, save_state, state_path_of
 from drc_deploy.train.pruning.greedy import GreedyPruning
 from drc_deploy.train.pruning.lasso import LassoPruning
-from drc_deploy.train.pruning.pruning import PruneOptions, PruneTask, Pruning
+from drc_deploy.train.pruning.prune_options import PruneMethod, PruneOptions
+from drc_deploy.train.pruning.pruning import PruneTask, Pruning
 from drc_deploy.train.pruning.shrink import shrink
 from drc_deploy.train.pruning.srp import StructurePenaltyPruning
 from drc_deploy.train.pruning.thinet import ThiNetPruning

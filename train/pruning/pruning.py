@@ -4,7 +4,7 @@ import abc
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,41 +12,7 @@ from drc_deploy.errors import UsageError
 from drc_deploy.models.network import PrunableLayer, SRNetwork
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.device import place, place_images
-from drc_deploy.train.loop.choices import PruneMethod
-from drc_deploy.train.loop.limits import check_counts, check_not_negative
-
-
-@dataclass(frozen=True, slots=True)
-class PruneOptions:
-    """How the pruning runs. Defaults follow the paper and its code."""
-
-    method: PruneMethod = "drc"
-    batches: int = 10
-    """Batches per pass over the pruning data (authors' code: 160 images in batches of 16)."""
-    batch: int = 16
-    patch: int = 48
-    """Side of a patch in LR pixels."""
-    channels_per_step: int = 1
-    """Channels taken up after each pass; more is faster and less exact."""
-    learning_rate: float = 5e-5
-    """Of the SGD that adjusts the channels taken up so far."""
-    gamma: float = 1.0
-    """Weight of the dual regression loss beside the feature loss (paper: 1)."""
-    dual_weight: float = 0.1
-    """Lambda inside the dual regression loss."""
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        """Refuse options that cannot be run.
-
-        Raises:
-            UsageError: a number that is out of range, or an unknown method.
-        """
-        check_counts(self, "batches", "batch", "patch", "channels_per_step")
-        check_not_negative(self, "learning_rate", "gamma", "dual_weight")
-        known = get_args(PruneMethod)
-        if self.method not in known:
-            raise UsageError(f"there is no pruning method {self.method!r}.", f"Choose one of {', '.join(known)}.")
+from drc_deploy.train.pruning.prune_options import PruneOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from drc_deploy.models.network import SRNetwork
 
 Gate = Callable[[], Tensor]
-"""Gives the factors, one per input channel; called in every forward pass."""
+"""Returns the factors, one per input channel; called in every forward pass."""
 Replacement = Callable[[Tensor], Tensor]
 """Computes what a convolution would: its input to its output."""
 

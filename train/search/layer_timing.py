@@ -190,7 +190,7 @@ def _pair(network: SRNetwork, index: int, read: Tensor, called: Sequence[nn.Modu
 def _time_all(
     pairs: list[_Pair], network: SRNetwork, lr: Tensor, timer: Timer
 ) -> tuple[dict[_Pair, tuple[tuple[int, float], ...]], float]:
-    """Time every pair at every width, and the network; give (width, milliseconds) of each, and of the network."""
+    """Time every pair at every width, and the network; return (width, milliseconds) of each, and of the network."""
     cases = {(pair, width): _case(pair, width) for pair in pairs for width in _widths(pair.full_width)}
     *parts, whole = _medians([*cases.values(), partial(network.upscale, lr)], timer, "Timing layers")
     medians = dict(zip(cases, parts, strict=True))
@@ -198,7 +198,7 @@ def _time_all(
 
 
 def _medians(runs: Sequence[Callable[[], object]], timer: Timer, label: str) -> list[float]:
-    """Time each run in every round; give the median of each in milliseconds."""
+    """Time each run in every round; return the median of each in milliseconds."""
     rounds = []
     with progress(label, ROUNDS + 1) as bar:
         for _ in range(ROUNDS + 1):
@@ -220,7 +220,7 @@ def _case(pair: _Pair, width: int) -> Callable[[], object]:
 
 
 def _attainable(pair: _Pair, medians: dict[tuple[_Pair, int], float]) -> tuple[tuple[int, float], ...]:
-    """Return the times of one pair, of which a wider layer never has the smaller.
+    """Return the times of one pair; a wider layer never has the smaller time.
 
     Narrower can be slower: GPU libraries have kernels for some widths and not for others. A narrow layer then counts
     as much as the wider one that it could be padded to, so that a search under a bound takes the wider one.

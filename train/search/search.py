@@ -62,7 +62,7 @@ class Searcher:
         self.weight_optimizer = torch.optim.Adam(self.weights, lr=options.weight_learning_rate)
 
     def update(self, training: list[Tensor], validation: list[Tensor]) -> Tensor:
-        """Update the logits on ``validation``, then the weights on ``training``; give the training loss."""
+        """Update the logits on ``validation``, then the weights on ``training``; return the training loss."""
         self._anneal()
         gradient = self._alpha_gradient(training, validation)
         self.alphas.grad = self._cost.constrained(gradient, self.alphas) if self._cost else gradient

@@ -64,20 +64,29 @@ def search_file(
     if options.method in ("uniform", "random"):
         found = _Found(tuple(_plain_widths(network, options, budget)))
     else:
-        searcher = Searcher(network, duals, options, budget)
         inputs = {
             "parent": parent.sha256,
             "data": photographs.fingerprint,
             "latency": fingerprint(latency) if latency else None,
         }
-        found = _Found(
-            tuple(search_widths(searcher, photographs, state, inputs=inputs)),
-            tuple(map(tuple, searcher.supernet.candidates.tolist())),
-            tuple(map(tuple, searcher.probabilities().tolist())),
-        )
-    content = WidthsFile(
-        model=checkpoint.spec.name,
-        scale=checkpoint.spec.scale,
+        found = _search(Searcher(network, duals, options, budget), photographs, state, inputs)
+    content = _content(network, options, budget, found)
+    write_widths(output, content)
+    state.unlink(missing_ok=True)
+    return content
+
+
+def _search(searcher: Searcher, photographs: Photographs, state: Path, inputs: dict[str, str | None]) -> _Found:
+    widths = search_widths(searcher, photographs, state, inputs=inputs)
+    candidates, probabilities = searcher.supernet.candidates.tolist(), searcher.probabilities().tolist()
+    return _Found(tuple(widths), tuple(map(tuple, candidates)), tuple(map(tuple, probabilities)))
+
+
+def _content(network: SRNetwork, options: SearchOptions, budget: CostBudget | None, found: _Found) -> WidthsFile:
+    full = tuple(layer.full_width for layer in network.prunable_layers)
+    return WidthsFile(
+        model=network.spec.name,
+        scale=network.spec.scale,
         ratio=options.ratio,
         layers=tuple(layer.name for layer in network.prunable_layers),
         found_by=_how(options),
@@ -89,9 +98,6 @@ def search_file(
         full_widths=full,
         **dataclasses.asdict(found),
     )
-    write_widths(output, content)
-    state.unlink(missing_ok=True)
-    return content
 
 
 def _budget(network: SRNetwork, options: SearchOptions, latency: LatencyTable | None) -> CostBudget | None:

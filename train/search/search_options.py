@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from drc_deploy.errors import UsageError
-from drc_deploy.train.loop.choices import SearchMethod
 from drc_deploy.train.loop.limits import check_counts, check_not_negative
 from drc_deploy.train.search.candidates import check_ratio
 from drc_deploy.widths import Target
 
+SearchMethod = Literal["drc", "darts-shared", "darts", "random", "uniform"]
+"""The paper's search; without importance; without shared weights either; or no search at all (paper, Table 4)."""
 PAPER_TRAVEL = 2500 * 3e-4
 """Steps times learning rate of the logits in the authors' code: how far a logit can get, before annealing."""
 BUDGET_TRAVEL = 8.0

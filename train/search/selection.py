@@ -79,7 +79,7 @@ def spend_rest(
 
 
 def _best_choice(values: list[NDArray[np.float64]], costs: list[NDArray[np.int_]]) -> list[int]:
-    """Solve the knapsack of ``BUCKETS``; give the number of the candidate of each layer."""
+    """Solve the knapsack of ``BUCKETS`` and return the number of the candidate of each layer."""
     best = np.full(BUCKETS + 1, -np.inf)
     best[0] = 0.0  # best[c]: greatest value of a choice that costs exactly c
     choices = []

@@ -44,7 +44,7 @@ def draw_widths(content: WidthsFile, path: Path) -> None:
 
 def _draw_bars(axes: "Axes", content: WidthsFile) -> None:
     places = range(len(content.layers))
-    if content.full_widths:  # older files do not tell
+    if content.full_widths:  # older files do not hold them
         axes.bar(places, content.full_widths, color=FULL, label="unpruned")
     axes.bar(places, content.widths, color=KEPT, label="kept")
     for place, width in zip(places, content.widths, strict=True):

@@ -7,7 +7,7 @@ from drc_deploy.train.data.layouts import Sources, find_sources
 
 
 def tree(root: Path, *files: str) -> Path:
-    """Make empty image files; what is a photograph is told by names alone."""
+    """Make empty image files; names alone decide what is a photograph."""
     for file in files:
         path = root / file
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,17 +20,22 @@ from drc_deploy.train.experiments.ablation_tables import tables
 from drc_deploy.train.loop.trainer import Trainer
 from tests.train.interruption import interrupt_after
 
-OPTIONS = AblationOptions(search_steps=2, prune_batches=1, channels_per_step=16, finetune_steps=2, batch=2, patch=8)
+OPTIONS = AblationOptions(
+    round_to=2, search_steps=2, prune_batches=1, channels_per_step=16, finetune_steps=2, batch=2, patch=8
+)
 
 
 @pytest.fixture
-def inputs(parent: Parent, photographs: Photographs) -> CompressInputs:
-    return CompressInputs(parent, photographs)
+def inputs(plain_parent: Parent, photographs: Photographs) -> CompressInputs:
+    return CompressInputs(plain_parent, photographs)
 
 
-def test_every_method_meets_the_bound_and_comes_close_to_it(inputs: CompressInputs, tmp_path: Path) -> None:
-    cells = list(all_cells([0.5], [1], VARIANTS))
-    unpruned, *results = Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
+def test_every_method_meets_the_bound_and_comes_close_to_it(
+    parent: Parent, photographs: Photographs, tmp_path: Path
+) -> None:
+    cells, options = list(all_cells([0.5], [1], VARIANTS)), replace(OPTIONS, round_to=4)
+    inputs = CompressInputs(parent, photographs)
+    unpruned, *results = Ablation(inputs, options, tmp_path / "a", restart=False).run(cells)
     assert [result["variant"] for result in results] == [variant.name for variant in VARIANTS]
     limit = 0.5 * multiply_adds(build_network(ModelSpec("drn_xs", 4)))
     for result in results:

@@ -60,7 +60,7 @@ def test_only_some_of_many_photographs_are_written(
 
 
 def test_the_dataloader_gives_aligned_patches(tmp_path: Path) -> None:
-    """Red tells the row and green the column, in LR pixels; blue tells the file."""
+    """Red is the row and green the column, in LR pixels; blue is the file."""
     rows, columns = np.mgrid[:96, :128] // 4
     image = np.stack([rows, columns, np.full_like(rows, 9)], axis=2).astype(np.uint8)
     files = write_pngs(Photographs.of("test", [image]), 4, tmp_path)

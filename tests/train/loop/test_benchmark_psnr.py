@@ -1,4 +1,4 @@
-"""Sets are told apart by their images, not by their names."""
+"""Sets differ by their images, not by their names."""
 
 from pathlib import Path
 

@@ -6,7 +6,7 @@ import pytest
 
 from drc_deploy.errors import UsageError
 from drc_deploy.train.loop.run_options import TrainOptions
-from drc_deploy.train.pruning.pruning import PruneOptions
+from drc_deploy.train.pruning.prune_options import PruneOptions
 from drc_deploy.train.search.search_options import SearchOptions
 
 

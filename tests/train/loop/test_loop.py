@@ -28,7 +28,7 @@ from tests.train.runs import OPTIONS, SPEC, assert_same_weights, train_fresh
 
 
 class ScriptedValidator(Validator):
-    """Gives PSNR values from a list, and remembers the weights that it was shown."""
+    """Returns PSNR values from a list, and remembers the weights that it was shown."""
 
     def __init__(self, values: list[float]) -> None:
         self._values = iter(values)
@@ -301,7 +301,7 @@ def test_averaged_weights_are_the_result(photographs: Photographs, tmp_path: Pat
     assert torch.equal(load_checkpoint(tmp_path / "b.safetensors").weights["head.weight"], seen[-1])
 
 
-def test_the_journal_tells_speed_and_the_parts_of_the_loss(photographs: Photographs, tmp_path: Path) -> None:
+def test_the_journal_holds_speed_and_the_parts_of_the_loss(photographs: Photographs, tmp_path: Path) -> None:
     train_fresh(photographs, replace(OPTIONS, steps=25), tmp_path / "net.safetensors")
     lines = [line for line in read_journal(tmp_path / "net.run") if line["kind"] == "train"]
     assert [line["step"] for line in lines] == [20, 25]

@@ -8,9 +8,8 @@ from torch import nn
 
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.loop.choices import DualVariant
 from drc_deploy.train.loop.losses import dual_design, dual_regression_losses, map_back
-from drc_deploy.train.loop.run_options import TrainOptions
+from drc_deploy.train.loop.run_options import DualVariant, TrainOptions
 from drc_deploy.train.loop.trainer import DualRegression, Trainer
 
 

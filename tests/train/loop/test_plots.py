@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from drc_deploy.errors import ArtefactError, OutputError
-from drc_deploy.train.loop.curves import DRAWN_POINTS, Curve
-from drc_deploy.train.loop.plots import COLOURS, build_figure, draw_curves
+from drc_deploy.train.loop.plots import COLOURS, DRAWN_POINTS, Curve, build_figure, draw_curves
 
 
 def entries(steps: int, *, dual: float = 2.0, validations: bool = True) -> list[dict[str, Any]]:

@@ -40,10 +40,17 @@ def wait_for_steps(process: "subprocess.Popen[bytes]", log: Path, steps: int) ->
     raise AssertionError(f"no step {steps}")
 
 
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The result of a run that nothing stopped."""
+    output = tmp_path_factory.mktemp("straight") / "straight.safetensors"
+    assert subprocess.run(command(ONE_PROCESS, output), capture_output=True, check=False).returncode == 0
+    return output
+
+
 @pytest.mark.slow
-def test_a_run_killed_twice_and_terminated_once_ends_with_the_same_weights(tmp_path: Path) -> None:
-    straight, broken = tmp_path / "straight.safetensors", tmp_path / "broken.safetensors"
-    assert subprocess.run(command(ONE_PROCESS, straight), capture_output=True, check=False).returncode == 0
+def test_a_run_killed_twice_and_terminated_once_ends_with_the_same_weights(straight: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.safetensors"
     log = tmp_path / "broken.run" / "log.jsonl"
     for steps, number, code in ((20, signal.SIGKILL, -9), (40, signal.SIGTERM, 143), (80, signal.SIGKILL, -9)):
         process = start(ONE_PROCESS, broken)
@@ -62,9 +69,8 @@ def test_a_run_killed_twice_and_terminated_once_ends_with_the_same_weights(tmp_p
 
 
 @pytest.mark.slow
-def test_two_processes_stop_together_and_end_with_nearly_the_loss_of_one(tmp_path: Path) -> None:
-    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
-    assert subprocess.run(command(ONE_PROCESS, one), capture_output=True, check=False).returncode == 0
+def test_two_processes_stop_together_and_end_with_nearly_the_loss_of_one(straight: Path, tmp_path: Path) -> None:
+    two = tmp_path / "two.safetensors"
     process = start(TWO_PROCESSES, two)
     wait_for_steps(process, tmp_path / "two.run" / "log.jsonl", 40)
     process.send_signal(signal.SIGTERM)
@@ -73,6 +79,6 @@ def test_two_processes_stop_together_and_end_with_nearly_the_loss_of_one(tmp_pat
     assert (tmp_path / "two.run" / "state.safetensors").exists()
     finished = subprocess.run(command(TWO_PROCESSES, two), capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    losses = [read_checkpoint_info(path).provenance["loss"] for path in (one, two)]
+    losses = [read_checkpoint_info(path).provenance["loss"] for path in (straight, two)]
     # The order of sums differs, and Adam's first steps make much of it.
     assert losses[1] == pytest.approx(losses[0], rel=0.02)

@@ -55,7 +55,7 @@ def test_the_first_update_is_adams_closed_form() -> None:
     expected = [p.grad for m in (network, duals) for p in m.parameters() if p.requires_grad]
     for old, new, gradient in zip(before, mine._parameters(), expected, strict=True):
         assert gradient is not None
-        clear = gradient.abs() > 1e-4  # beside Adam's epsilon of 1e-8
+        clear = gradient.abs() > 1e-4  # far above Adam's epsilon of 1e-8
         torch.testing.assert_close((new - old)[clear], -1e-3 * gradient.sign()[clear], rtol=1e-2, atol=0)
 
 

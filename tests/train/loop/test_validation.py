@@ -29,7 +29,7 @@ NOTHING = Photographs.of("nothing", [])
 
 
 class Nearest(SRNetwork):
-    """Repeats every pixel: its PSNR can be told without any network."""
+    """Repeats every pixel: its PSNR is known without any network."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -8,7 +8,8 @@ from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.pruning.lasso import lasso, lasso_channels
 from drc_deploy.train.pruning.layer_samples import LayerSamples, Refit, sample_layer
 from drc_deploy.train.pruning.prune import pruning_method
-from drc_deploy.train.pruning.pruning import LayerwisePruning, PruneOptions
+from drc_deploy.train.pruning.prune_options import PruneOptions
+from drc_deploy.train.pruning.pruning import LayerwisePruning
 from tests.train.pruning.test_prune import sampler, task
 
 

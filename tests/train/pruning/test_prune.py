@@ -14,12 +14,12 @@ from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
-from drc_deploy.train.loop.choices import PruneMethod
 from drc_deploy.train.loop.losses import dual_regression_losses
 from drc_deploy.train.pruning.greedy import GreedyPruning, channel_scores
 from drc_deploy.train.pruning.masked_tuning import MaskedTuning
 from drc_deploy.train.pruning.prune import prune_file, prune_to_widths, pruning_method
-from drc_deploy.train.pruning.pruning import PruneOptions, PruneTask
+from drc_deploy.train.pruning.prune_options import PruneMethod, PruneOptions
+from drc_deploy.train.pruning.pruning import PruneTask
 from tests.train.interruption import interrupt_after
 
 OPTIONS = PruneOptions(batches=1, batch=2, patch=8, channels_per_step=16)
@@ -132,15 +132,16 @@ def test_refitted_channels_reconstruct_better(photographs: Photographs) -> None:
     assert errors[0] < 0.8 * errors[1]
 
 
-@pytest.mark.parametrize(("stop", "calls"), [("prune_layer", 1), ("prune_layer", 5), ("objective", 9)])
 def test_a_killed_pruning_goes_on_at_the_next_layer(
-    parent: Parent, photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: str, calls: int
+    parent: Parent, photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Killed three times: in the second layer, in a later one, and in the middle of one."""
     straight = prune_file(parent, WIDTHS, photographs, OPTIONS, tmp_path / "a.safetensors")
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, GreedyPruning, stop, calls)
-        with pytest.raises(KeyboardInterrupt):
-            prune_file(parent, WIDTHS, photographs, OPTIONS, tmp_path / "b.safetensors")
+    for stop, calls in (("prune_layer", 1), ("prune_layer", 4), ("objective", 2)):
+        with monkeypatch.context() as patch:
+            interrupt_after(patch, GreedyPruning, stop, calls)
+            with pytest.raises(KeyboardInterrupt):
+                prune_file(parent, WIDTHS, photographs, OPTIONS, tmp_path / "b.safetensors")
     resumed = prune_file(parent, WIDTHS, photographs, OPTIONS, tmp_path / "b.safetensors")
     for name, tensor in straight.weights.items():
         assert torch.equal(resumed.weights[name], tensor), name

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from drc_deploy.train.data.photographs import Photographs
-from drc_deploy.train.pruning.pruning import PruneOptions
+from drc_deploy.train.pruning.prune_options import PruneOptions
 from drc_deploy.train.pruning.srp import StructurePenaltyPruning, tied_choice
 from tests.train.pruning.test_prune import task
 

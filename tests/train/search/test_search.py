@@ -12,11 +12,10 @@ from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
-from drc_deploy.train.loop.choices import SearchMethod
 from drc_deploy.train.search.cost import budget_for, cost_model
 from drc_deploy.train.search.search import Searcher, search_widths
 from drc_deploy.train.search.search_file import search_file
-from drc_deploy.train.search.search_options import SearchOptions
+from drc_deploy.train.search.search_options import SearchMethod, SearchOptions
 from drc_deploy.widths import Target, read_widths
 from tests.train.interruption import interrupt_after
 
