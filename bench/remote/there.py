@@ -1,203 +1,161 @@
-"""What ``bench --remote`` runs on the machine that measures: ``python -m drc_deploy.bench.remote.there``.
+"""The part of ``bench --remote`` on the machine that measures: ``python -m drc_deploy.bench.remote.there [FOLDER]``.
 
-It talks through its standard input and output. When they close, or nothing comes for too long, the connection is lost:
-it then ends the measurement and removes its folder. So it also does when it is told to end.
+It makes the folder of the run and runs the drc-deploy commands of standard input, one JSON list a line. Empty lines
+are signs of life. When standard input ends or stays silent, it ends the command and removes the folder.
 """
 
 import contextlib
-import hashlib
+import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 from typing import NoReturn
 
+import click
+
 from drc_deploy import __version__, records
 from drc_deploy.bench.remote.build_id import code_digest
-from drc_deploy.bench.remote.link import MAGIC
-from drc_deploy.bench.remote.wire import (
-    CarriedFile,
-    Coming,
-    Done,
-    Failure,
-    Hello,
-    Job,
-    LostError,
-    Missing,
-    Outcome,
-    Wire,
-)
-from drc_deploy.bench.remote.workplace import RESULTS, SCRATCH, Workplace, workplace
-from drc_deploy.bench.report.records import CROPS_FOLDER
-from drc_deploy.bench.report.report_files import REPORT_FILE
 from drc_deploy.bench.run.stopping import AT_ONCE
 from drc_deploy.errors import DrcDeployError, OutputError, Terminated
-from drc_deploy.files import atomic_path, sha256_of
+from drc_deploy.files import sha256_of
+from drc_deploy.only_one import is_abandoned, only_one
 
-SPARE_BYTES = 64 << 20
-"""What a run may write beside the files that it is sent."""
+BEGIN = "drc-deploy begins"
+"""The line after which output counts: a login may print before it."""
+RESULTS = "out"
+SILENCE_S = 60.0
 STOPPING_S = 10.0
-"""How long a measurement that is told to end may take over it."""
-_LISTEN_S = 0.5
-_COMMAND_LINE = """
-import ctypes, os, runpy, signal, sys
-PR_SET_PDEATHSIG = 1
-getattr(ctypes.CDLL(None), "prctl", print)(PR_SET_PDEATHSIG, int(signal.SIGTERM))
-if os.getppid() != {parent}:
-    sys.exit(1)
-runpy.run_module("drc_deploy", run_name="__main__")
-"""
-"""``drc-deploy`` that Linux ends when the process that started it is killed."""
+_SCRATCH, _PREFIX = "tmp", "drc-deploy-remote-"
 
 
-def main() -> int:
-    """Serve one run and give the exit code."""
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The program and the clock of a machine."""
+
+    version: str
+    code: str
+    time_s: float
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The folder of a run."""
+
+    path: str
+    digests: dict[str, str]
+    """SHA-256 of each file that earlier runs kept in it, by relative path."""
+
+
+def main(kept: str | None = None) -> int:
+    """Serve one run and return the exit code."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
-    wire = _wire_of_standard_streams()
     try:
-        hello = Hello(__version__, code_digest(), time.time())
-        wire.write(b"\n" + MAGIC + records.to_json(hello).encode() + b"\n")
-        _serve(wire, wire.receive(Job))
-        wire.send(Done())
+        click.echo(f"{BEGIN}\n{records.to_json(Program(__version__, code_digest(), time.time()))}")
+        commands: SimpleQueue[list[str]] = SimpleQueue()
+        threading.Thread(target=_listen, args=(commands,), daemon=True).start()
+        with _workplace(kept) as folder:
+            click.echo(records.to_json(Folder(str(folder), _digests(folder))))
+            while True:
+                click.echo(str(_run(commands.get(), folder)))
+    except Terminated:
+        return 0
     except DrcDeployError as error:
-        return _fail(wire, error.message, error.hint)
-    except OSError as error:  # of the machine, such as a disk that is taken away
-        return _fail(wire, f"this machine failed: {error}.", "Check its disks and its memory.")
-    except (LostError, KeyboardInterrupt):
-        return 1
-    return 0
-
-
-def _fail(wire: Wire, message: str, hint: str) -> int:
-    with contextlib.suppress(LostError):
-        wire.send(Failure(message, hint))
+        click.echo(f"Error: {error.message}\n       {error.hint}", err=True)
+    except OSError as error:
+        click.echo(f"Error: the other machine failed: {error}.", err=True)
     return 1
 
 
 def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # cleaning up is not stopped
     raise Terminated
 
 
-def _wire_of_standard_streams() -> Wire:
-    """Take the standard streams for the wire: native libraries print to them, and programs started here get others."""
-    wire = Wire(os.dup(0), os.dup(1), "the caller")
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
-    os.dup2(2, 1)
-    return wire
+def _listen(commands: "SimpleQueue[list[str]]") -> None:
+    """Pass on the commands of standard input; end the run when nothing comes any more."""
+    pending = b""
+    while select.select([0], [], [], SILENCE_S)[0] and (data := os.read(0, 1 << 16)):
+        *lines, pending = (pending + data).split(b"\n")
+        for line in filter(None, lines):
+            commands.put(json.loads(line))
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
-def _serve(wire: Wire, job: Job) -> None:
-    """Do a job; when this ends, however it does, nothing temporary is left.
+@contextlib.contextmanager
+def _workplace(kept: str | None) -> Iterator[Path]:
+    """Make a temporary folder, or use ``kept``, whose other files stay; one run at a time is in it.
 
     Raises:
-        DrcDeployError: it cannot be done.
-        LostError: nobody waits for it any more.
+        OutputError: it cannot be made, or another run is in it.
     """
-    with workplace(job.folder) as place:
-        _take_files(wire, job.files, place.folder)
-        with wire.beating():
-            for command in job.commands[:-1]:
-                _prepare(wire, command, place)
-            code = _run(wire, job.commands[-1], place, subprocess.DEVNULL)
-        _give_results(wire, code, place.folder / RESULTS)
-
-
-def _take_files(wire: Wire, files: Sequence[CarriedFile], folder: Path) -> None:
-    """Return which files are not there, and take those."""
-    with wire.beating():
-        missing = [index for index, file in enumerate(files) if not _is_there(folder / file.path, file)]
-    _check_space(folder, sum(files[index].size_bytes for index in missing))
-    wire.send(Missing(tuple(missing)))
-    for _ in missing:
-        file = files[wire.receive(Coming).index]
-        digest = hashlib.sha256()
-        with atomic_path(folder / file.path) as path, path.open("wb") as stream:
-            for piece in wire.content(file.size_bytes):
-                digest.update(piece)
-                stream.write(piece)
-        if digest.hexdigest() != file.sha256:
-            (folder / file.path).unlink()
-            raise DrcDeployError(f"{Path(file.path).name} was changed while it was copied.", "Type the command again.")
-
-
-def _is_there(path: Path, file: CarriedFile) -> bool:
-    return path.is_file() and path.stat().st_size == file.size_bytes and sha256_of(path) == file.sha256
-
-
-def _check_space(folder: Path, needed_bytes: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed_bytes and free < needed_bytes + SPARE_BYTES:
-        mib = 1 << 20
+    try:
+        folder = _temporary_folder() if kept is None else Path(os.path.expanduser(kept)).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
         raise OutputError(
-            f"{folder} has {free // mib} MiB free, and the run needs {(needed_bytes + SPARE_BYTES) // mib} MiB.",
-            "Make room, or give a folder on another disk with --remote-dir.",
-        )
+            f"cannot write {kept or 'a temporary folder'}: {error.strerror or error}.",
+            "Name a folder that you may write to with --remote-dir.",
+        ) from error
+    passing = [folder] if kept is None else [folder / RESULTS, folder / _SCRATCH]
+    with only_one(folder):
+        try:
+            for name in (RESULTS, _SCRATCH):
+                shutil.rmtree(folder / name, ignore_errors=True)  # of a killed run
+                (folder / name).mkdir()
+            yield folder
+        finally:
+            for path in passing * 2:  # twice: a file on its way may have come during the first time
+                shutil.rmtree(path, ignore_errors=True)
 
 
-def _prepare(wire: Wire, command: Sequence[str], place: Workplace) -> None:
-    code = _run(wire, command, place, sys.stderr.fileno())
-    if code:
-        shown = " ".join([*command[:1], Path(command[1]).name, *command[2:]])
-        raise DrcDeployError(f"`drc-deploy {shown}` ended with exit code {code}.", "What it said is above.")
+def _temporary_folder() -> Path:
+    """Make a folder, and remove those of runs that were killed: nobody holds their locks."""
+    for other in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if is_abandoned(other):
+            shutil.rmtree(other, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=_PREFIX))
 
 
-def _run(wire: Wire, command: Sequence[str], place: Workplace, output: int) -> int:
-    """Run drc-deploy with some arguments and give its exit code.
+def _digests(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.glob("*/**/*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
 
-    Raises:
-        LostError: nobody waits for it any more; it has been ended.
-    """
-    scratch = place.folder / SCRATCH
-    scratch.mkdir(exist_ok=True)
-    words = [sys.executable, "-c", _COMMAND_LINE.format(parent=os.getpid()), *command]
-    # In a session of its own, with all that it starts, so that all of it can be ended.
+
+def _run(words: list[str], folder: Path) -> int:
+    """Run drc-deploy and return its exit code; nothing that it started outlives this call."""
+    guard = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []  # ends it when this one is killed
     process = subprocess.Popen(
-        words,
-        cwd=place.folder,
-        env={**os.environ, "TMPDIR": str(scratch), AT_ONCE: "1"},
+        [*guard, sys.executable, "-m", "drc_deploy", *words],
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(folder / _SCRATCH), AT_ONCE: "1"},
         stdin=subprocess.DEVNULL,
-        stdout=output,
+        stdout=subprocess.DEVNULL if words[0] == "bench" else sys.stderr,  # its table is printed by the caller
         start_new_session=True,
-        pass_fds=(place.lock,),
     )
     try:
-        while process.poll() is None:
-            wire.listen(_LISTEN_S)
-        return process.returncode
+        return process.wait()
     finally:
-        _end(process)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a program and all that it started."""
-    process.terminate()
-    try:
-        process.wait(STOPPING_S)
-    except subprocess.TimeoutExpired:
-        pass
-    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOPPING_S)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def _give_results(wire: Wire, code: int, folder: Path) -> None:
-    report = folder / REPORT_FILE
-    crops = sorted((folder / CROPS_FOLDER).glob("*.png"))
-    paths = [report, *crops] if report.is_file() else []
-    files = [CarriedFile(str(path.relative_to(folder)), path.stat().st_size, sha256_of(path)) for path in paths]
-    wire.send(Outcome(code, tuple(files)))
-    for path in paths:
-        wire.write(path.read_bytes())
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -1,18 +1,21 @@
 """Measuring on another machine, which is this one behind a shell in place of ssh."""
 
 import dataclasses
-import hashlib
-import json
+import io
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from drc_deploy import records
+from drc_deploy.bench.remote.build_id import code_digest
+from drc_deploy.bench.remote.there import BEGIN
 from drc_deploy.bench.report.records import CropStrip, CropVersion, Report
 from drc_deploy.bench.report.report_files import read_report
 from drc_deploy.cli.main import main
@@ -90,22 +93,20 @@ def test_the_command_in_the_report_repeats_the_run(host: Host, work: Path) -> No
     assert report_of(work).settings.command == command
 
 
-def test_what_a_kept_folder_has_is_not_copied_again(host: Host, work: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_kept_folder_is_sent_only_missing_and_damaged_files(
+    host: Host, work: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (work / "n.onnx").write_bytes(b"no network")
     folder = host.folder / "it's kept"
-    assert bench(host, work, "--remote-dir", folder) == 0
-    assert "copy, MiB: 1/1, n.onnx" in capfd.readouterr().err
-    assert bench(host, work, "--remote-dir", folder, "--json") == 0
-    captured = capfd.readouterr()
-    assert "copy" not in captured.err
-    assert json.loads(captured.out)["engines"][0]["name"] == "n.onnx"
-    (carried,) = folder.glob("engines/*/n.onnx")
-    carried.write_bytes(b"damaged")
-    assert bench(host, work, "--remote-dir", folder) == 0
-    assert "copy" in capfd.readouterr().err
-    assert sorted(path.name for path in folder.iterdir()) == ["engines", "lock"]
+    for damage, copied in ((b"", True), (b"", False), (b"damage", True)):
+        for carried in folder.glob("engines/*/n.onnx"):
+            carried.write_bytes(carried.read_bytes() + damage)
+        assert bench(host, work, work / "n.onnx", "--remote-dir", folder) == 1
+        assert ("copy: 1/1, n.onnx" in capfd.readouterr().err) == copied
+    assert [path.name for path in folder.iterdir()] == ["engines"]
 
 
-def test_pairs_are_measured_and_told_by_their_names_here(
+def test_pairs_are_measured_and_named_as_here(
     host: Host, work: Path, photograph: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     import cv2
@@ -144,12 +145,9 @@ def test_a_build_that_fails_there_ends_the_run(host: Host, work: Path, capfd: py
     host.wait_until_nothing_is_left()
 
 
-def test_ssh_gets_the_target_and_nothing_asks_where_nobody_answers(host: Host, work: Path) -> None:
-    command = [sys.executable, "-m", "drc_deploy", "bench", "--workdir", str(work), *QUICK]
-    command += ["--remote", "nv@board:2222", "--remote-python", "none"]
-    subprocess.run(command, check=False, cwd=ROOT, start_new_session=True)  # a session without a terminal
+def test_ssh_gets_the_target_and_no_option_from_it(host: Host, work: Path) -> None:
+    assert bench(host, work, "--remote-python", "none") == 1
     words = (host.folder / "arguments").read_text().splitlines()
-    assert "-oBatchMode=yes" in words
     assert words[-7:] == ["-l", "nv", "-p", "2222", "--", "board", "exec none -m drc_deploy.bench.remote.there"]
 
 
@@ -161,7 +159,7 @@ def test_ssh_gets_the_target_and_nothing_asks_where_nobody_answers(host: Host, w
         ("false", "false on nv@board:2222 cannot run drc-deploy (exit code 1)", "pip install"),
     ],
 )
-def test_a_machine_without_the_program_is_told_with_what_to_do(
+def test_a_machine_without_the_program_is_a_sentence_with_a_hint(
     host: Host, work: Path, python: str, message: str, hint: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert bench(host, work, "--remote-python", python) == 1
@@ -170,82 +168,121 @@ def test_a_machine_without_the_program_is_told_with_what_to_do(
     assert hint in said.splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ("drc_deploy.__version__ = '9.9'", "has drc-deploy 9.9, and this is"),
-        ("import drc_deploy.bench.remote.build_id as b; b.code_digest = lambda: 'x'", "has another drc-deploy"),
-    ],
-)
-def test_another_program_there_is_refused_with_the_commands_that_install_this_one(
-    host: Host, work: Path, change: str, message: str, capfd: pytest.CaptureFixture[str]
+def test_another_version_there_is_refused_with_the_commands_that_install_this_one(
+    host: Host, work: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    code = f"import drc_deploy, sys; {change}; from drc_deploy.bench.remote.there import main; sys.exit(main())"
+    code = "import drc_deploy.bench.remote.there as there, sys; there.__version__ = '9.9'; sys.exit(there.main())"
     host.write_python(python=f'exec {sys.executable} -c "{code}"')
     assert bench(host, work) == 1
     said = capfd.readouterr().err
-    assert message in said
+    assert "has drc-deploy 9.9, and this is" in said
     assert "scp -P 2222 dist/drc_deploy-" in said
     assert "nv@board:" in said
+    host.wait_until_nothing_is_left()
 
 
-LIAR = """
-import time
-from pathlib import Path
-from drc_deploy import __version__, records
-from drc_deploy.bench.remote.build_id import code_digest
-from drc_deploy.bench.remote.wire import *
-wire = Wire(0, 1, "caller")
-hello = records.to_json(Hello(__version__, code_digest(), time.time()))
-wire.write(b"drc-deploy-remote " + hello.encode() + b"\\n")
-wire.receive(Job)
-wire.send(Missing({missing}))
-content = Path({content!r}).read_bytes()
-values = dict(path={path!r}, size_bytes=len(content) * {sign}, sha256={sha256!r})
-message = dict(kind="Outcome", schema=1, exit_code=0, files=[values])
-wire.write(json.dumps(message).encode() + b"\\n" + content)
-wire.send(Done())
+def test_a_changed_file_in_any_folder_is_another_program(
+    host: Host, work: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    copy = host.home / "checkout"
+    shutil.copytree(ROOT / "drc_deploy", copy / "drc_deploy", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def digest() -> str:
+        code = "from drc_deploy.bench.remote.build_id import code_digest; print(code_digest())"
+        command = [sys.executable, "-c", code]
+        return subprocess.check_output(
+            command, cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, text=True
+        ).strip()
+
+    assert digest() == code_digest()
+    digests = [code_digest()]
+    for changed in ("models/drn.py", "recipes/drn_s.toml", "bench/machine/telemetry/rails.py"):
+        with (copy / "drc_deploy" / changed).open("a") as stream:
+            stream.write("\n")
+        digests.append(digest())
+    assert len(set(digests)) == 4
+    host.write_python(f"export PYTHONPATH='{copy}'")
+    assert bench(host, work) == 1
+    assert "has another drc-deploy" in capfd.readouterr().err
+
+
+def send_archive(host: Host, names: list[tuple[str, bytes | None]]) -> None:
+    """Let the machine send an archive of its own for a report; a name without content is a link to /etc/passwd."""
+    with tarfile.open(host.folder / "archive", "w") as archive:
+        for name, content in names:
+            member = tarfile.TarInfo(name)
+            if content is None:
+                member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            else:
+                member.size = len(content)
+            archive.addfile(member, io.BytesIO(content or b""))
+    host.write_ssh(
+        f"for last; do :; done\ncd {shlex.quote(str(host.home))}\necho Welcome\n"
+        f'case "$last" in *"tar -cf"*) echo {shlex.quote(BEGIN)}; cat {shlex.quote(str(host.folder / "archive"))};; '
+        '*"tar -x"*) exec cat > /dev/null;; *) exec sh -c "$last";; esac'
+    )
+    host.write_python(python=f"exec {sys.executable} {shlex.quote(str(host.home / 'side.py'))}")
+    (host.home / "side.py").write_text(SIDE)
+
+
+SIDE = """
+import sys
+import drc_deploy.bench.remote.there as there
+there._run = lambda words, folder: 0
+sys.exit(there.main())
 """
 
 
+def a_report(*crops: str) -> bytes:
+    """Return a report that shows files."""
+    strips = tuple(CropStrip("x", "x", 4, (0, 0, 1, 1), (CropVersion("LR", name, None),)) for name in crops)
+    return records.to_json(dataclasses.replace(fakes.report(fakes.engine("n.onnx", 1.0)), crops=strips)).encode()
+
+
+def test_other_files_than_a_report_and_its_crops_are_not_written(host: Host, work: Path) -> None:
+    strange = ["out/../evil.png", "out/crops/../../evil.png", "/evil/report.json", "out/crops/.png", "evil.png"]
+    report = a_report("crops/a.png")
+    sent = [(name, b"x") for name in strange]
+    send_archive(
+        host, [*sent, ("out/crops/link.png", None), ("out/report.json", report), ("out/crops/a.png", b"a crop")]
+    )
+    assert bench(host, work) == 0
+    assert [path.name for path in (work / "bench/crops").iterdir()] == ["a.png"]
+    assert {path.name for path in (work / "bench").iterdir()} == {"crops"} | {
+        f"report.{kind}" for kind in ("csv", "html", "json", "md")
+    }
+    assert sorted(path.name for path in work.iterdir()) == ["bench", "n.onnx"]
+
+
 @pytest.mark.parametrize(
-    ("lie", "message"),
+    ("content", "message"),
     [
-        ({"path": "../evil.png"}, "sent what is no report"),
-        ({"path": "crops/../../evil.png"}, "sent what is no report"),
-        ({"path": "/evil/report.json"}, "sent what is no report"),
-        ({"sign": -1}, "bytes"),
-        ({"missing": (7,)}, "asks for files that there are not"),
-        ({"sha256": "0" * 64}, "came damaged"),
-        ({}, "shows files that did not come: crops/mine.png"),
+        (a_report("crops/mine.png"), "shows files that did not come: crops/mine.png"),
+        (b"no JSON", "report.json"),
+        (None, "`drc-deploy bench` ended with exit code 0"),
     ],
 )
-def test_a_machine_that_lies_writes_and_shows_nothing_else(
-    host: Host, work: Path, lie: dict[str, object], message: str, capfd: pytest.CaptureFixture[str]
+def test_a_report_that_cannot_be_one_is_a_sentence(
+    host: Host, work: Path, content: bytes | None, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """It may send a report and crops: no other files, and no report that draws files of this machine into the page."""
-    tile = CropVersion("LR", "crops/mine.png", None)
-    honest = fakes.report(fakes.engine("n.onnx", 1.0))
-    content = records.to_json(dataclasses.replace(honest, crops=(CropStrip("x", "x", 4, (0, 0, 1, 1), (tile,)),)))
-    (host.home / "report").write_text(content)
-    words = {"path": "report.json", "sign": 1, "missing": (), "content": str(host.home / "report")}
-    words |= {"sha256": hashlib.sha256(content.encode()).hexdigest()}
-    (host.home / "liar.py").write_text(LIAR.format(**words | lie))
-    host.write_python(python=f"exec {sys.executable} {host.home}/liar.py")
+    send_archive(host, [("out/report.json", content)])
     assert bench(host, work) == 1
     said = capfd.readouterr().err
     assert message in said
     assert "fault of drc-deploy" not in said
     assert list((work / "bench").iterdir()) == []
-    assert sorted(path.name for path in work.iterdir()) == ["bench", "n.onnx"]
 
 
 def test_a_full_disk_there_is_a_sentence(host: Host, work: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (work / "n.onnx").write_bytes(os.urandom(1 << 21))
-    host.write_python("ulimit -f 100")  # like a disk that is full before its free space says so
+    host.write_ssh(
+        f'for last; do :; done\ncd {shlex.quote(str(host.home))}\ntrap "" XFSZ\n'
+        'case "$last" in *"tar -x"*) ulimit -f 100;; esac\nexec sh -c "$last"'
+    )
     assert bench(host, work) == 1
     said = capfd.readouterr().err
-    assert "Error: nv@board:2222: cannot write" in said
+    assert "Error: files cannot be copied: tar on nv@board:2222 ended with exit code 2." in said
+    assert "File too large" in said  # by tar
     assert "Traceback" not in said
     host.wait_until_nothing_is_left()
 
@@ -256,35 +293,7 @@ def test_a_kept_folder_that_something_is_in_the_way_of_is_a_sentence(
     (host.folder / "kept").mkdir()
     (host.folder / "kept/tmp").touch()
     assert bench(host, work, "--remote-dir", host.folder / "kept") == 1
-    assert "Error: nv@board:2222: this machine failed: " in capfd.readouterr().err
-
-
-def test_a_disk_that_is_too_small_is_told_before_anything_is_copied(
-    host: Host, work: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with (work / "n.onnx").open("wb") as stream:
-        stream.truncate(shutil.disk_usage(work).free)  # sparse: it takes no room here
-    host.write_python("true")
-    code = "import drc_deploy.bench.remote.cargo as c, sys; c.sha256_of = lambda path: '0' * 64\n"
-    code += "from drc_deploy.cli.main import main; main()"
-    command = [sys.executable, "-c", code, "bench", "--workdir", str(work), "--remote", "board"]
-    command += ["--remote-python", host.python]
-    done = subprocess.run(command, check=False, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 1
-    assert "MiB free, and the run needs" in done.stderr
-    host.wait_until_nothing_is_left()
-
-
-def test_a_machine_without_a_place_for_temporary_files_is_a_sentence(
-    host: Host, work: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    code = "import drc_deploy, sys, tempfile; tempfile.tempdir = '/none'\n"
-    code += "from drc_deploy.bench.remote.there import main; sys.exit(main())"
-    host.write_python(python=f'exec {sys.executable} -c "{code}"')
-    assert bench(host, work) == 1
-    said = capfd.readouterr().err
-    assert "there is no place for temporary files" in said
-    assert "--remote-dir" in said
+    assert "Error: the other machine failed: " in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -304,14 +313,15 @@ def test_a_run_that_is_killed_here_stops_there(host: Host, work: Path) -> None:
     host.wait_until_nothing_is_left()
 
 
-def test_a_side_that_is_killed_there_is_told_here_and_cleaned_by_the_next_run(host: Host, work: Path) -> None:
+def test_a_side_that_is_killed_there_is_an_error_here_and_the_next_run_cleans_up(host: Host, work: Path) -> None:
     with long_run(host, work) as process:
         os.kill(pid_of_side(host), signal.SIGKILL)
         said = process.communicate()[1]
     assert process.returncode == 1
     assert "Error: the connection to board was lost" in said
-    assert len(host.left()) == 1  # the folder, and no measurement
-    assert bench(host, work) == 0
+    (left,) = host.left()  # the folder, and no measurement
+    os.utime(host.temporary / left, (0, 0))  # long ago
+    assert bench(host, work, "--remote-export", "--trt no") == 1
     host.wait_until_nothing_is_left()
 
 

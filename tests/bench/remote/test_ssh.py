@@ -70,7 +70,7 @@ def test_a_plan_is_built_there_and_kept_for_the_next_time(
     options = ("--remote-export", "--trt fp32 --builder tensorrt_rtx", "--remote-dir", host.folder / "kept")
     assert bench(host, exported, tmp_path, *options) == 1
     said = capfd.readouterr().err
-    assert "copy, MiB: 1/1, drn_xs.onnx" in said
+    assert "copy: 1/1, drn_xs.onnx" in said
     assert "Built drn_xs.plan" in said
     assert [(item.name, item.kind) for item in read_report(tmp_path / "report.json").not_measured] == [
         ("drn_xs.plan", "skipped")
@@ -94,8 +94,15 @@ def test_a_connection_that_breaks_ends_the_measurement_there(host: Host, tmp_pat
     host.wait_until_nothing_is_left()
 
 
+def test_a_run_that_is_killed_here_leaves_nothing_there(host: Host, tmp_path: Path) -> None:
+    write_nearest(tmp_path / "n.onnx")
+    with long_run(host, tmp_path) as process:
+        process.kill()
+    host.wait_until_nothing_is_left()
+
+
 @pytest.mark.parametrize("target", ["stranger", "locked", "board:1"])
-def test_a_login_that_fails_is_told_and_asks_nothing(
+def test_a_login_that_fails_is_a_sentence_and_asks_nothing(
     host: Host, tmp_path: Path, target: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A host key that is not known, a key that is not allowed, and a port where nobody listens."""
@@ -109,7 +116,7 @@ def test_a_login_that_fails_is_told_and_asks_nothing(
     assert "Traceback" not in said
 
 
-def test_a_program_that_ends_there_is_told_from_ssh_that_ends(
+def test_a_program_that_ends_there_is_not_taken_for_ssh_that_ends(
     host: Host, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write_nearest(tmp_path / "n.onnx")

@@ -1,0 +1,195 @@
+"""One ssh login to the machine that measures: every command after the first uses the same connection.
+
+The first command is ``there.py``. It keeps the folder of the run as long as its standard input is open, so nothing
+stays there when the connection or this process ends, however that happens.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TypeVar
+
+from drc_deploy import records
+from drc_deploy.bench.remote.target import Target
+from drc_deploy.bench.remote.there import BEGIN, RESULTS
+from drc_deploy.bench.report.records import CROPS_FOLDER
+from drc_deploy.bench.report.report_files import REPORT_FILE
+from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError
+from drc_deploy.progress import progress
+
+MOST_RESULT_BYTES = 1 << 30
+"""No report with its crops comes near this."""
+SSH_FAILED = 255
+_BEAT_S, _CLOSING_S = 10.0, 30.0
+_RESULT_NAME = re.compile(rf"{RESULTS}/({re.escape(REPORT_FILE)}|{CROPS_FOLDER}/[\w-][\w.-]*\.png)")
+_OPTIONS = (
+    *("-T", "-x", "-oForwardAgent=no", "-oPermitLocalCommand=no", "-oRemoteCommand=none", "-oRequestTTY=no"),
+    *("-oClearAllForwardings=yes", "-oControlPersist=no", "-oServerAliveInterval=15", "-oServerAliveCountMax=4"),
+)
+"""Without settings of a login that get in the way of a program. A connection that is silent for a minute is lost."""
+
+Record = TypeVar("Record")
+
+
+class Connection:
+    """The connection, as long as ``there.py`` runs."""
+
+    def __init__(self, ssh: Sequence[str], target: Target, there: str) -> None:
+        self._target = target
+        # Where the connection is gone, ssh would log in anew: not through a proxy that does nothing.
+        self._ssh = [*ssh, "-oProxyCommand=false", *target.ssh_words]
+        self._process = subprocess.Popen(
+            [*ssh, "-oControlMaster=yes", *target.ssh_words, there],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        )
+        self._over, self._writing = threading.Event(), threading.Lock()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _beat(self) -> None:
+        while not self._over.wait(_BEAT_S):
+            self._write(b"")
+
+    def _write(self, line: bytes) -> None:
+        with self._writing, contextlib.suppress(OSError, ValueError):  # who reads the reply finds out
+            _stream(self._process.stdin).write(line + b"\n")
+
+    def greeted(self) -> bool:
+        """Wait for ``there.py``, and return whether it runs."""
+        return _skip_greeting(_stream(self._process.stdout))
+
+    def receive(self, kind: type[Record]) -> Record:
+        """Return the next record that ``there.py`` prints.
+
+        Raises:
+            DrcDeployError: it has ended.
+        """
+        return records.from_dict(kind, records.parse_json_object(self._line(), self._target.text), self._target.text)
+
+    def _line(self) -> bytes:
+        line = _stream(self._process.stdout).readline()
+        if line.endswith(b"\n"):
+            return line
+        code = self.close()
+        if code == SSH_FAILED:
+            raise self._lost()
+        raise DrcDeployError(f"the run on {self._target.text} ended with exit code {code}.", "The reason is above.")
+
+    def _lost(self) -> DrcDeployError:
+        return DrcDeployError(
+            f"the connection to {self._target.text} was lost.",
+            "Type the same command again; with --remote-dir, what was copied is not copied again.",
+        )
+
+    def run(self, words: Sequence[str]) -> int:
+        """Run drc-deploy there and return its exit code; its messages come on standard error.
+
+        Raises:
+            DrcDeployError: the connection is lost.
+        """
+        self._write(json.dumps(words).encode())
+        line = self._line()
+        if not re.fullmatch(rb"-?\d+\n", line):
+            raise ArtefactError(f"{self._target.text} sent no exit code.", "Install drc-deploy there.")
+        return int(line)
+
+    def copy(self, files: Mapping[str, Path], folder: str) -> None:
+        """Copy files into ``folder`` there, to the relative paths that are the keys.
+
+        Raises:
+            DrcDeployError: they cannot be copied.
+        """
+        # Without times and owners: the clock there may be behind, and root would keep the owners.
+        with (
+            self._tar(f"exec tar -xmof - -C {shlex.quote(folder)}", stdin=subprocess.PIPE) as process,
+            progress("copy", len(files)) as bar,
+            tarfile.open(fileobj=process.stdin, mode="w|", format=tarfile.GNU_FORMAT) as archive,
+        ):
+            for name, path in files.items():
+                member = tarfile.TarInfo(name)
+                with path.open("rb") as stream:
+                    member.size = os.fstat(stream.fileno()).st_size
+                    archive.addfile(member, stream)
+                bar.advance(note=path.name)
+
+    def fetch(self, folder: str) -> dict[str, bytes]:
+        """Return the report and the crops of ``folder``. Names are the other machine's and not trusted.
+
+        Raises:
+            DrcDeployError: they cannot be copied.
+        """
+        found, size = {}, 0
+        command = f"echo {shlex.quote(BEGIN)}; exec tar -cf - -C {shlex.quote(folder)} {RESULTS}"
+        with self._tar(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+            _skip_greeting(_stream(process.stdout))
+            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+                for member in archive:
+                    size += member.size
+                    if size > MOST_RESULT_BYTES:
+                        raise ArtefactError(f"{self._target.text} sent no report, for it is too large.")
+                    name = _RESULT_NAME.fullmatch(member.name)
+                    if name and member.isfile():
+                        found[name[1]] = _stream(archive.extractfile(member)).read()
+        return found
+
+    @contextlib.contextmanager
+    def _tar(self, command: str, stdin: int, stdout: int | None = None) -> Iterator["subprocess.Popen[bytes]"]:
+        process = subprocess.Popen([*self._ssh, command], stdin=stdin, stdout=stdout)
+        with contextlib.suppress(BrokenPipeError, tarfile.TarError), process:  # its exit code says more
+            yield process
+        if process.returncode == SSH_FAILED:
+            raise self._lost()
+        if process.returncode:
+            raise DrcDeployError(
+                f"files cannot be copied: tar on {self._target.text} ended with exit code {process.returncode}.",
+                "The reason is above. Where the disk is full, give a folder on another one with --remote-dir.",
+            )
+
+    def close(self) -> int:
+        """End the run there, which removes its folder, and return the exit code of ssh."""
+        self._over.set()
+        for stream in (self._process.stdin, self._process.stdout):
+            _stream(stream).close()
+        try:
+            return self._process.wait(_CLOSING_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+
+@contextlib.contextmanager
+def connect(target: Target, there: str) -> Iterator[Connection]:
+    """Log in and run the command line ``there``; the connection is closed after the block, however it ends.
+
+    Raises:
+        MissingDependencyError: there is no ssh here.
+    """
+    ssh = shutil.which("ssh")
+    if ssh is None:
+        raise MissingDependencyError("there is no ssh on this machine.", "Install the OpenSSH client.")
+    with tempfile.TemporaryDirectory(prefix="drc-", dir="/tmp") as private:  # a socket's path must be short
+        connection = Connection([ssh, *_OPTIONS, f"-oControlPath={private}/ssh"], target, there)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+def _skip_greeting(stream: IO[bytes]) -> bool:
+    """Skip what a login prints, and return whether the line came that ends it."""
+    return any(line.rstrip() == BEGIN.encode() for line in stream)
+
+
+def _stream(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream
+    return stream
