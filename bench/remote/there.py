@@ -35,7 +35,6 @@ from drc_deploy.bench.remote.wire import (
 from drc_deploy.bench.remote.workplace import RESULTS, SCRATCH, Workplace, workplace
 from drc_deploy.bench.report.records import CROPS_FOLDER
 from drc_deploy.bench.report.report_files import REPORT_FILE
-from drc_deploy.bench.run.stopping import AT_ONCE
 from drc_deploy.errors import DrcDeployError, OutputError, Terminated
 from drc_deploy.files import atomic_path, sha256_of
 
@@ -162,7 +161,7 @@ def _run(wire: Wire, command: Sequence[str], place: Workplace, output: int) -> i
     process = subprocess.Popen(
         words,
         cwd=place.folder,
-        env={**os.environ, "TMPDIR": str(scratch), AT_ONCE: "1"},
+        env={**os.environ, "TMPDIR": str(scratch)},
         stdin=subprocess.DEVNULL,
         stdout=output,
         start_new_session=True,
