@@ -26,7 +26,6 @@ import click
 
 from drc_deploy import __version__, records
 from drc_deploy.bench.remote.build_id import code_digest
-from drc_deploy.bench.run.stopping import AT_ONCE
 from drc_deploy.errors import DrcDeployError, OutputError, Terminated
 from drc_deploy.files import sha256_of
 from drc_deploy.only_one import is_abandoned, only_one
@@ -141,7 +140,7 @@ def _run(words: list[str], folder: Path) -> int:
     process = subprocess.Popen(
         [*guard, sys.executable, "-m", "drc_deploy", *words],
         cwd=folder,
-        env={**os.environ, "TMPDIR": str(folder / _SCRATCH), AT_ONCE: "1"},
+        env={**os.environ, "TMPDIR": str(folder / _SCRATCH)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL if words[0] == "bench" else sys.stderr,  # its table is printed by the caller
         start_new_session=True,

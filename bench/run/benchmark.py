@@ -2,11 +2,11 @@
 
 import dataclasses
 import datetime
-import itertools
 import math
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,11 +34,11 @@ from drc_deploy.bench.report.records import (
 )
 from drc_deploy.bench.run.engines import Contest, Contestant, Extent
 from drc_deploy.bench.run.inputs import Subject, find_subjects
+from drc_deploy.bench.run.kept import UNFINISHED_FILE, KeptReport
 from drc_deploy.bench.run.other_programs import RivalOptions, Rivals
-from drc_deploy.bench.run.stopping import GentleStop, Unfinished
 from drc_deploy.bench.run.torch_reference import TorchReferences
 from drc_deploy.bench.run.watch import OpenInstruments, Watch
-from drc_deploy.bench.run.worker import OpenFile
+from drc_deploy.bench.run.worker import EngineProcess, OpenFile, StartProcess
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import InputError, OutputError, UsageError
 from drc_deploy.files import check_writable
@@ -53,6 +53,8 @@ ROUNDS = 8
 Every other time in the reverse order, or a machine that slows down steadily would always slow down the last one most.
 """
 STREAM_ROUNDS = FEWEST_ROUNDS
+KEEP_S = 10.0
+"""Between two versions of the report so far: to summarise all rounds and write them takes less than a hundredth."""
 TORCH_IMAGES = 5
 """Torch on a CPU is slow, and an engine that is wrong is wrong on the first image."""
 INPUT_IMAGES = 4
@@ -103,12 +105,19 @@ def run_bench(
     options: BenchOptions,
     open_engine: OpenEngineOf = OpenFile,
     open_instruments: OpenInstruments = find_instruments,
-    stop: GentleStop | None = None,
+    start: StartProcess = EngineProcess,
+    kept: KeptReport | None = None,
 ) -> Report:
-    """Measure and give the report; only the crops are written, into ``options.out``.
+    """Measure and return the report.
 
-    ``stop`` may ask for what was measured so far: whole rounds, and the quality of the first images. A run that is
-    killed leaves that too, as ``Unfinished``, which is to be removed once the report is written.
+    Into ``options.out`` go the crops and, as the run goes on, the report so far. The caller removes the latter.
+
+    Args:
+        options: what to measure.
+        open_engine: loads an engine.
+        open_instruments: finds the sensors of power and temperature.
+        start: starts the process of an engine.
+        kept: has the report so far when the run is stopped or fails; None: ``unfinished.json``.
 
     Raises:
         DrcDeployError: nothing to measure was found, the images cannot be used, or ``options.out`` is not writable.
@@ -120,13 +129,13 @@ def run_bench(
             "--precision is for checkpoints, and no engine here is one.", "Leave it out: exported files have their own."
         )
     check_inputs(options)
-    unfinished = Unfinished(options.out)
-    unfinished.forget()  # of another run
+    kept = kept or KeptReport(options.out / UNFINISHED_FILE)
+    kept.forget()  # of another run
     entrants = []
     for subject in subjects:
         precision = options.precision if subject in checkpoints else None
         entrants.append((subject, open_engine(subject.path, options.threads, precision)))
-    return measure(options, entrants, open_instruments, stop=stop, unfinished=unfinished)
+    return measure(options, entrants, open_instruments, kept, start)
 
 
 def check_inputs(options: BenchOptions) -> None:
@@ -144,27 +153,27 @@ def measure(
     options: BenchOptions,
     entrants: Sequence[tuple[Subject, OpenEngine]],
     open_instruments: OpenInstruments,
+    kept: KeptReport,
+    start: StartProcess = EngineProcess,
     *,
     with_crops: bool = True,
-    stop: GentleStop | None = None,
-    unfinished: Unfinished | None = None,
 ) -> Report:
-    """Let engines take turns, and give the report.
+    """Let engines take turns, and return the report.
 
     Args:
         options: what to measure.
         entrants: the engines.
-        open_instruments: finds what tells power and temperature.
+        open_instruments: finds the sensors of power and temperature.
+        kept: gets the report so far, every few seconds and when the run ends early.
+        start: starts the process of an engine.
         with_crops: whether parts of the images are written into ``options.out``.
-        stop: whether the run is to end early.
-        unfinished: where to keep what was measured so far.
     """
     images = ImageSet(options.data, options.lr_folder)
     machine = describe_machine()
     with (
         Watch(open_instruments) as watch,
-        Contest(options.case_seconds) as contest,
-        closing(TorchReferences(options.workdir, options.threads)) as references,
+        Contest(options.case_seconds, start) as contest,
+        closing(TorchReferences(options.workdir, options.threads, start)) as references,
     ):
         watch.rest()
         for subject, open_engine in entrants:
@@ -173,72 +182,78 @@ def measure(
             RivalOptions(options.against, options.workdir, options.threads, (options.height, options.width))
         )
         rivals.enter(contest)
-        beside = Beside(watch, rivals, references, stop or GentleStop(), unfinished)
-        return _Campaign(options, contest, images, beside, machine).run(with_crops=with_crops)
+        run = _Run(options, contest, images, machine, Beside(watch, rivals, references, kept))
+        return run.report(with_crops=with_crops)
 
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What takes part in a run beside the engines."""
+    """What takes part in a run besides its engines."""
 
     watch: Watch
     rivals: Rivals
     references: TorchReferences
-    stop: GentleStop
-    unfinished: Unfinished | None
+    kept: KeptReport
 
 
-class _Campaign:
+class _Run:
     """The phases of one run, over the engines that loaded."""
 
     def __init__(
-        self, options: BenchOptions, contest: Contest, images: ImageSet, beside: Beside, machine: Machine
+        self, options: BenchOptions, contest: Contest, images: ImageSet, machine: Machine, beside: Beside
     ) -> None:
         self._options, self._contest, self._images, self._machine = options, contest, images, machine
         self._watch, self._rivals, self._references = beside.watch, beside.rivals, beside.references
-        self._stop, self._unfinished = beside.stop, beside.unfinished
+        self._kept, self._kept_s = beside.kept, -math.inf
         self._rounds, self._images_scored = 0, 0
         self._sources: dict[int, list[PairSource]] = {}
         self._bicubic_rows: dict[int, list[ImageQuality]] = {}
         self._bicubic_maps: dict[int, ErrorMaps] = {}
         self._input_image = ""
-        self._faults: list[str] = []
-        """Of what is beside the engines, and leaves something out of the report."""
+        self._fault = ""
+        """What left something unmeasured, as it follows a sentence."""
+        self._strips: list[CropStrip] = []
 
-    def run(self, *, with_crops: bool) -> Report:
-        """Go through all phases."""
+    def report(self, *, with_crops: bool) -> Report:
+        """Go through all phases, and return what they measured."""
         try:
-            return self._run(with_crops=with_crops)
+            self._contest.each(self._find_sources)
+            self._measure(with_crops=with_crops)
+            self._profile_layers()
         except BaseException:
-            self._keep(at_once=True)
-            raise
-
-    def _run(self, *, with_crops: bool) -> Report:
-        self._contest.each(self._find_sources)
-        with progress("bench", self._step_count()) as bar:
-            self._contest.each(partial(self._score_bicubic, bar=bar))
-            if self._contest.active:
-                self._time(bar)
             self._watch.stop()
-            self._score(bar)
-        self._keep(at_once=True)  # what follows is not worth the loss of what is there
-        strips = tuple(strip for scale in self._scales() for strip in self._cut_crops(scale)) if with_crops else ()
-        self._profile_layers()
-        stopped = self._told_of_end("was stopped") if self._stop.asked else ()
-        return self._report(self._watch.telemetry(), strips, stopped)
+            self._keep(self._watch.telemetry())
+            raise
+        return self._report(self._watch.telemetry(), finished=not self._fault)
+
+    def _measure(self, *, with_crops: bool) -> None:
+        """Go through the phases that need images; one that is lost after the timing ends them, and no more."""
+        try:
+            with progress("bench", self._step_count()) as bar:
+                self._contest.each(partial(self._score_bicubic, bar=bar))
+                if self._contest.active:
+                    self._time(bar)
+                self._watch.stop()
+                self._score(bar)
+            self._keep(self._watch.telemetry())  # what follows is not worth the loss of what is there
+            for scale in self._scales() if with_crops else ():
+                self._cut_crops(scale)
+        except (InputError, OutputError) as error:
+            if not self._rounds:
+                raise
+            self._fault = f": {error.message.rstrip('.')}"
 
     def _scales(self) -> list[int]:
         return sorted({contestant.scale for contestant in self._contest.active})
 
-    def _report(self, telemetry: Telemetry | None, strips: tuple[CropStrip, ...], warnings: tuple[str, ...]) -> Report:
+    def _report(self, telemetry: Telemetry | None, *, finished: bool) -> Report:
         machine = self._machine
         engines = tuple(self._result(contestant, telemetry) for contestant in self._contest.active)
         return Report(
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             version=__version__,
             summary=conclusions.summarise(conclusions.own_engines(engines)),
-            warnings=warnings
-            + tuple(self._faults)
+            warnings=(() if finished else (self._early_end(),))
             + self._changed_files()
             + conclusions.find_warnings(engines, machine.load_average, machine.logical_cores)
             + _telemetry_warnings(engines),
@@ -247,7 +262,7 @@ class _Campaign:
             baselines=tuple(self._baseline(scale) for scale in self._scales()),
             engines=engines,
             not_measured=tuple(self._contest.not_measured),
-            crops=strips,
+            crops=tuple(self._strips),
             telemetry=telemetry,
             comparisons=conclusions.comparisons(conclusions.own_engines(engines)),
         )
@@ -262,12 +277,20 @@ class _Campaign:
         names = [contestant.subject.name for contestant in self._contest.active if contestant.file_changed]
         return tuple(f"The file of {name} is another one now: the figures are of the one before." for name in names)
 
-    def _keep(self, *, at_once: bool = False) -> None:
-        """Have on disk what was measured so far, but for telemetry, which is read when its sampling has ended."""
-        if self._unfinished and self._contest.active and self._rounds:
-            at_once = at_once or self._stop.asked
-            so_far = partial(self._report, None, (), self._told_of_end("did not come to its end"))
-            self._unfinished.keep(so_far, at_once=at_once)
+    def _keep(self, telemetry: Telemetry | None = None) -> None:
+        """Keep the report so far: every few seconds, and at once where ``telemetry`` is there, after the timing."""
+        early = telemetry is None and time.monotonic() < self._kept_s + KEEP_S
+        if self._rounds and self._contest.active and not early:
+            with suppress(OutputError):  # a full disk stops no run
+                self._kept.keep(self._report(telemetry, finished=False))
+            self._kept_s = time.monotonic()
+
+    def _early_end(self) -> str:
+        images = max(map(len, self._sources.values()))
+        return (
+            f"The run ended early{self._fault}. Latencies are of {self._rounds} of {ROUNDS} rounds, quality is of "
+            f"{self._images_scored} of {images} images, and later parts are missing."
+        )
 
     def _find_sources(self, contestant: Contestant) -> None:
         if contestant.scale not in self._sources:
@@ -318,19 +341,14 @@ class _Campaign:
         self._contest.each(warm_up)
         self._rivals.check(self._contest, self._image)
         self._score_image(0, bar)  # no report is without quality, and there is to be one after each round
-        for number in self._until_stopped(range(ROUNDS)):
+        for number in range(ROUNDS):
             self._contest.each(measure_round, backwards=number % 2 == 1)
             self._rounds = number + 1
-            self._stop.begin()
             self._keep()
         self._contest.each(self._rivals.read_settings)
-        for number in self._until_stopped(range(STREAM_ROUNDS)):
+        for number in range(STREAM_ROUNDS):
             self._contest.each(measure_stream, backwards=number % 2 == 1)
             self._keep()
-
-    def _until_stopped(self, numbers: range) -> Iterator[int]:
-        """Count, or end where the run is to end, but not before 0: of everything there is something in the report."""
-        return itertools.takewhile(lambda number: number == 0 or not self._stop.asked, numbers)
 
     def _latency_inputs(self) -> list[UInt8Image]:
         """Take the LR versions of the first images, at the smallest scale, as large as the options say."""
@@ -341,15 +359,11 @@ class _Campaign:
 
     def _score(self, bar: Progress) -> None:
         """Compare the engines with torch, then let them take turns with each image, so that all have the same."""
-        count = 1 if self._stop.asked else TORCH_IMAGES  # the same for all
-        pairs = {scale: _first_pairs(self._sources[scale][:count], scale) for scale in self._scales()}
+        pairs = {scale: _first_pairs(self._sources[scale][:TORCH_IMAGES], scale) for scale in self._scales()}
         self._contest.each(partial(self._measure_fidelity, pairs=pairs))
-        try:
-            for number in self._until_stopped(range(1, max(map(len, self._sources.values()), default=0))):
-                self._score_image(number, bar)
-                self._keep()
-        except InputError as error:
-            self._faults.append(f"Quality is that of the first {self._images_scored} images: {error.message}")
+        for number in range(1, max(map(len, self._sources.values()), default=0)):
+            self._score_image(number, bar)
+            self._keep()
 
     def _measure_fidelity(self, contestant: Contestant, pairs: Mapping[int, Sequence[Pair]]) -> None:
         contestant.measure_fidelity(pairs[contestant.scale], self._references)
@@ -370,24 +384,10 @@ class _Campaign:
         self._contest.each(score)
         self._images_scored = number + 1
 
-    def _told_of_end(self, how: str) -> tuple[str, ...]:
-        images = max(map(len, self._sources.values()))
-        return (
-            f"The run {how}: latencies are of {self._rounds} of {ROUNDS} rounds, quality is that of "
-            f"{self._images_scored} of {images} images, and what came after is short or left out.",
-        )
-
-    def _cut_crops(self, scale: int) -> list[CropStrip]:
-        if self._stop.asked or self._faults:  # not every image has been upscaled
-            return []
+    def _cut_crops(self, scale: int) -> None:
         choices = crops.choose_crops(self._bicubic_maps[scale], [rival.error_maps for rival in self._own(scale)])
-        try:
-            return [
-                self._cut_crop(choice, scale, number) for number, choice in enumerate(choices) if not self._stop.asked
-            ]
-        except (InputError, OutputError) as error:
-            self._faults.append(f"There are no crops: {error.message}")
-            return []
+        for number, choice in enumerate(choices):
+            self._strips.append(self._cut_crop(choice, scale, number))
 
     def _own(self, scale: int) -> list[Contestant]:
         """Return our engines of a scale: another program's image is that of one of them."""
@@ -416,7 +416,7 @@ class _Campaign:
 
     def _profile_layers(self) -> None:
         with progress("layers", len(self._contest.active)) as bar:
-            for contestant in itertools.takewhile(lambda _: not self._stop.asked, self._contest.active):
+            for contestant in self._contest.active:
                 contestant.profile_layers(self._image, self._options.threads)
                 bar.advance(note=contestant.subject.name)
 

@@ -22,7 +22,7 @@ from drc_deploy.bench.measure.timing import Round, TimingBudget
 from drc_deploy.bench.report.records import EngineResult, NotMeasured
 from drc_deploy.bench.run.inputs import Subject
 from drc_deploy.bench.run.torch_reference import TorchReferences
-from drc_deploy.bench.run.worker import EngineProcess, Session
+from drc_deploy.bench.run.worker import EngineProcess, Session, StartProcess
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError
 from drc_deploy.files import sha256_of, version_of
 from drc_deploy.images.crops import middle
@@ -81,10 +81,12 @@ class Extent:
 class Contestant:
     """One engine and what is known about it so far."""
 
-    def __init__(self, subject: Subject, open_engine: OpenEngine, limit_s: float | None = None) -> None:
+    def __init__(
+        self, subject: Subject, open_engine: OpenEngine, limit_s: float | None, start: StartProcess = EngineProcess
+    ) -> None:
         self.subject = subject
         self._file = MeasuredFile(subject.path)  # before there is a process to end where it fails
-        self.process = EngineProcess(open_engine, limit_s)
+        self.process = start(open_engine, limit_s)
         self.opened = self.process.ask(Session.describe)
         self.scale = self.opened.info.scale
         self.error_maps: ErrorMaps = {}
@@ -209,16 +211,21 @@ class Contestant:
 class Contest:
     """All engines of one run."""
 
-    def __init__(self, limit_s: float | None = None) -> None:
-        """Begin without engines; ``limit_s`` is the most seconds that each may take, None for no limit."""
-        self._limit_s = limit_s
+    def __init__(self, limit_s: float | None = None, start: StartProcess = EngineProcess) -> None:
+        """Begin without engines.
+
+        Args:
+            limit_s: the most seconds that each may take; None: no limit.
+            start: starts the process of an engine.
+        """
+        self._limit_s, self._start = limit_s, start
         self.active: list[Contestant] = []
         self.not_measured: list[NotMeasured] = []
 
     def enter(self, subject: Subject, open_engine: OpenEngine) -> None:
         """Load an engine; one that this machine cannot run is skipped, a damaged one has failed."""
         try:
-            self.active.append(Contestant(subject, open_engine, self._limit_s))
+            self.active.append(Contestant(subject, open_engine, self._limit_s, self._start))
         except MissingDependencyError as error:
             self.not_measured.append(NotMeasured(subject.name, "skipped", error.message, error.hint))
         except DrcDeployError as error:

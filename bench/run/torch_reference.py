@@ -9,7 +9,7 @@ from pathlib import Path
 
 from drc_deploy.bench.measure.engine import Engine
 from drc_deploy.bench.measure.fidelity import DifferenceSum, TorchAgreement
-from drc_deploy.bench.run.worker import EngineProcess, Session
+from drc_deploy.bench.run.worker import EngineProcess, Session, StartProcess
 from drc_deploy.errors import DrcDeployError
 from drc_deploy.locate import checkpoint_of_sha256
 from drc_deploy.metrics import UInt8Image
@@ -37,7 +37,7 @@ class OpenReference:
 class _Network:
     """One checkpoint: its images so far, or why there are none."""
 
-    def __init__(self, sha256: str, workdir: Path, threads: int | None) -> None:
+    def __init__(self, sha256: str, workdir: Path, threads: int | None, start: StartProcess) -> None:
         self.images: dict[str, UInt8Image] = {}
         self.process: EngineProcess | None = None
         path = checkpoint_of_sha256(sha256, workdir)
@@ -47,7 +47,7 @@ class _Network:
             return
         self.note = f"{path.name} with torch in float32 on the CPU"
         try:
-            self.process = EngineProcess(OpenReference(path, threads))
+            self.process = start(OpenReference(path, threads), None)
         except DrcDeployError as error:
             self.note = f"unavailable: {error.message}"
 
@@ -71,9 +71,9 @@ class _Network:
 class TorchReferences:
     """Images from torch for any number of engines; those of one checkpoint share them."""
 
-    def __init__(self, workdir: Path, threads: int | None) -> None:
+    def __init__(self, workdir: Path, threads: int | None, start: StartProcess = EngineProcess) -> None:
         """Look for checkpoints in ``workdir`` and among the shipped ones."""
-        self._workdir, self._threads = workdir, threads
+        self._workdir, self._threads, self._start = workdir, threads, start
         self._networks: dict[str, _Network] = {}
 
     def image(self, sha256: str, name: str, lr: UInt8Image) -> UInt8Image | None:
@@ -87,7 +87,7 @@ class TorchReferences:
 
     def _network(self, sha256: str) -> _Network:
         if sha256 not in self._networks:
-            self._networks[sha256] = _Network(sha256, self._workdir, self._threads)
+            self._networks[sha256] = _Network(sha256, self._workdir, self._threads, self._start)
         return self._networks[sha256]
 
     def close(self) -> None:

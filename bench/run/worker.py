@@ -238,20 +238,24 @@ class EngineProcess:
         return DrcDeployError(f"the engine's process ended with {how}.", "Memory may have run out.")
 
 
+StartProcess = Callable[[OpenEngine, float | None], EngineProcess]
+"""Starts an engine, with the most seconds that it may take; ``EngineProcess`` itself but in tests."""
+
+
 def _serve(connection: Connection, open_engine: OpenEngine) -> None:
     """Answer questions until the parent closes the connection."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a whole group may be sent them; the parent closes the connection
         signal.signal(number, signal.SIG_IGN)
     os.dup2(2, 1)  # native libraries print to standard output, which belongs to the parent's result
     with contextlib.suppress(EOFError, OSError):
-        session, failure = _attempt(lambda: Session(open_engine))
+        session, failure = attempt(lambda: Session(open_engine))
         connection.send((None, failure))
         while failure is None:
             question, arguments, options = connection.recv()
-            connection.send(_attempt(partial(getattr(session, question), *arguments, **options)))
+            connection.send(attempt(partial(getattr(session, question), *arguments, **options)))
 
 
-def _attempt(action: Callable[[], Any]) -> tuple[Any, DrcDeployError | None]:
+def attempt(action: Callable[[], Any]) -> tuple[Any, DrcDeployError | None]:
     """Return the result of ``action``, or the error that travels to the parent instead."""
     try:
         return action(), None

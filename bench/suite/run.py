@@ -1,6 +1,7 @@
 """Measures the groups of a suite one after the other, and joins their reports to one."""
 
 import dataclasses
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,15 +11,15 @@ from drc_deploy.bench.machine.machine import describe_machine
 from drc_deploy.bench.machine.telemetry.instruments import find_instruments
 from drc_deploy.bench.measure.engine import OpenEngine
 from drc_deploy.bench.report.records import Case, Group, NotMeasured, Report, Suite
-from drc_deploy.bench.run import benchmark as campaign
-from drc_deploy.bench.run.benchmark import BenchOptions
+from drc_deploy.bench.run.benchmark import BenchOptions, check_inputs, measure
 from drc_deploy.bench.run.inputs import Subject, find_subjects
-from drc_deploy.bench.run.stopping import Unfinished
+from drc_deploy.bench.run.kept import UNFINISHED_FILE, KeptReport
 from drc_deploy.bench.run.watch import OpenInstruments
+from drc_deploy.bench.run.worker import EngineProcess, StartProcess
+from drc_deploy.bench.suite.group_key import group_key
 from drc_deploy.bench.suite.halves import NO_HALVES, Halves, ask_torch
 from drc_deploy.bench.suite.matrix import EngineFile, Matrix, PlannedCase, plan_matrix, read_engine_file
 from drc_deploy.bench.suite.open_case import OpenCase
-from drc_deploy.bench.suite.state import State, group_key
 from drc_deploy.errors import ArtefactError, MissingDependencyError, OutputError
 from drc_deploy.runtime.backends.ort.providers import CUDA, OPENVINO, import_onnxruntime
 from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
@@ -26,16 +27,20 @@ from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 CASE_SECONDS = 600.0
 """The most that a case may take where nothing else is asked for."""
 
+FINISHED_FOLDER = "suite.state"
+"""Holds the report of every group that was measured, until the suite is complete: a suite that is killed goes on."""
+
 OpenCaseOf = Callable[[Path, int | None, Case], OpenEngine]
 
 
 @dataclass(frozen=True, slots=True)
 class Doubles:
-    """What tests put in the place of networks, instruments and torch."""
+    """What tests put in the place of networks, instruments, torch and processes."""
 
     open_case: OpenCaseOf = OpenCase
     open_instruments: OpenInstruments = find_instruments
     ask_torch: Callable[[], Halves] = ask_torch
+    start: StartProcess = EngineProcess
 
 
 class MatrixSuite:
@@ -58,12 +63,13 @@ class MatrixSuite:
         """
         self._options = dataclasses.replace(options, case_seconds=options.case_seconds or CASE_SECONDS)
         self._seconds, self._doubles = seconds, doubles
-        self._state, self._unfinished = State(options.out), Unfinished(options.out)
+        self._finished = options.out / FINISHED_FOLDER
+        self._unfinished = KeptReport(options.out / UNFINISHED_FILE)
         self._machine = describe_machine()
         self._warnings: list[str] = []
         self._resumed = 0
         subjects = find_subjects(options.engines, options.workdir)
-        campaign.check_inputs(options)
+        check_inputs(options)
         files, self._damaged = _read_files(subjects)
         has_checkpoint = any(file.subject.path.suffix == ".safetensors" for file in files)
         self.matrix: Matrix = plan_matrix(
@@ -81,38 +87,39 @@ class MatrixSuite:
         start = time.monotonic()
         done: list[Report] = []
         for group in self.matrix.groups:
-            key = group_key(group, self._options, self._machine)
-            kept = self._state.kept(key)
-            if kept is None:
+            kept = KeptReport(self._finished / f"{group_key(group, self._options, self._machine)}.json")
+            report = kept.read()
+            if report is None:
                 if self._seconds is not None and time.monotonic() - start >= self._seconds:
                     break
-                kept = self._measure(group)
-                self._keep(key, kept)
+                report = self._measure(group)
+                self._keep(kept, report)
                 self._unfinished.forget()
             else:
                 self._resumed += 1
-            done.append(kept)
+            done.append(report)
             yield self._joined(done)
 
     def forget(self) -> None:
         """Remove what was kept, after the report is written."""
-        self._state.forget()
+        shutil.rmtree(self._finished, ignore_errors=True)
 
     def _measure(self, group: Sequence[PlannedCase]) -> Report:
         open_case, threads = self._doubles.open_case, self._options.threads
         entrants = [(planned.subject, open_case(planned.subject.path, threads, planned.case)) for planned in group]
-        report = campaign.measure(
-            self._options, entrants, self._doubles.open_instruments, with_crops=False, unfinished=self._unfinished
+        doubles = self._doubles
+        report = measure(
+            self._options, entrants, doubles.open_instruments, self._unfinished, doubles.start, with_crops=False
         )
         cases = {planned.subject.name: planned.case for planned in group}
         of_peers = Case(group[0].case.group, "default", None, None)
         engines = tuple(dataclasses.replace(engine, case=cases.get(engine.name, of_peers)) for engine in report.engines)
         return dataclasses.replace(report, engines=engines)
 
-    def _keep(self, key: str, report: Report) -> None:
+    def _keep(self, kept: KeptReport, report: Report) -> None:
         """Write a group; a full disk costs only the ability to go on, so it does not end the run."""
         try:
-            self._state.keep(key, report)
+            kept.keep(report)
         except OutputError as error:
             self._warnings.append(f"What was measured could not be kept for a later run: {error.message}")
 

@@ -117,8 +117,7 @@ def run_command(
     With --remote the engines run on another machine, which needs the same drc-deploy. The report is written here.
     A remote run that is stopped leaves no report.
     """
-    from drc_deploy.bench.run.benchmark import BenchOptions, run_bench
-    from drc_deploy.bench.run.stopping import GentleStop, Unfinished
+    from drc_deploy.bench.run.benchmark import BenchOptions
 
     if suite is None and suite_seconds is not None:
         raise UsageError("--suite-seconds is for suites.", "Give --suite matrix too.")
@@ -134,17 +133,31 @@ def run_command(
     settings = BenchOptions(workdir=workdir, out=folder, height=size[0], width=size[1], **arguments)
     if suite is not None:
         _run_suite(settings, suite_seconds, as_json)
-        return
-    with GentleStop() as stop:
-        if remote:
-            from drc_deploy.bench.remote.here import run_remote_bench
+    elif remote:
+        from drc_deploy.bench.remote.here import run_remote_bench
 
-            report = run_remote_bench(settings, remote)
-        else:
-            report = run_bench(settings, stop=stop)
+        report = run_remote_bench(settings, remote)
         _publish(report, folder, as_json)
-        if report.engines:
-            Unfinished(folder).forget()
+        _require_engines(report)
+    else:
+        _run_here(settings, as_json)
+
+
+def _run_here(settings: "BenchOptions", as_json: bool) -> None:
+    """Measure; a run that is stopped, or fails, leaves a report of what was measured."""
+    from drc_deploy.bench.run import benchmark
+    from drc_deploy.bench.run.kept import UNFINISHED_FILE, KeptReport
+
+    kept = KeptReport(settings.out / UNFINISHED_FILE)
+    report: Report | None = None
+    try:
+        report = benchmark.run_bench(settings, kept=kept)
+    finally:
+        latest = report or kept.latest
+        if latest is not None:
+            _publish(latest, settings.out, as_json)
+            if latest.engines:
+                kept.forget()
     _require_engines(report)
 
 

@@ -1,17 +1,21 @@
 """Engines that need no library, and a report made of them."""
 
 import dataclasses
+import gc
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Concatenate, cast
 
 import cv2
 import numpy as np
 
 from drc_deploy.bench.machine.machine import Machine
 from drc_deploy.bench.machine.memory import Reading, split_memory
+from drc_deploy.bench.machine.telemetry.instruments import find_instruments
 from drc_deploy.bench.machine.telemetry.power_state import PowerState
 from drc_deploy.bench.machine.telemetry.sensors import Meter
 from drc_deploy.bench.machine.telemetry.summary import Telemetry
@@ -19,7 +23,7 @@ from drc_deploy.bench.machine.telemetry.summary import summarise_engine as summa
 from drc_deploy.bench.machine.telemetry.trace import Series, Trace, Track
 from drc_deploy.bench.measure import latency, quality
 from drc_deploy.bench.measure.disturbances import Conditions
-from drc_deploy.bench.measure.engine import Engine
+from drc_deploy.bench.measure.engine import Engine, OpenEngine
 from drc_deploy.bench.measure.engine_timing import EngineRound, StreamRound, Workload
 from drc_deploy.bench.measure.fidelity import ImageDifference, SeamError, TorchAgreement
 from drc_deploy.bench.measure.latency import Latency
@@ -35,6 +39,9 @@ from drc_deploy.bench.report.records import (
     Report,
     Settings,
 )
+from drc_deploy.bench.run.benchmark import BenchOptions, OpenEngineOf, run_bench
+from drc_deploy.bench.run.watch import OpenInstruments
+from drc_deploy.bench.run.worker import Answer, Arguments, EngineProcess, Session, attempt
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.metrics import UInt8Image
@@ -107,6 +114,51 @@ class OpenFake:
         if self.path.name.startswith("damaged"):
             raise ArtefactError("it is damaged.", "Export it again.")
         return FakeEngine(self.path.name)
+
+
+class SameProcess(EngineProcess):
+    """An engine in the process of the test: it answers alike, without the second that starting a process takes."""
+
+    def __init__(self, open_engine: OpenEngine, limit_s: float | None = None) -> None:
+        gc.freeze()  # what the tests hold by now would take half a second of the collection before every round
+        self._session = self._answer(lambda: Session(open_engine))
+
+    @property
+    def pid(self) -> int:
+        return os.getpid()
+
+    def ask(
+        self,
+        question: Callable[Concatenate[Session, Arguments], Answer],
+        *arguments: Arguments.args,
+        **options: Arguments.kwargs,
+    ) -> Answer:
+        return self._answer(lambda: question(self._session, *arguments, **options))
+
+    def close(self) -> None:
+        pass
+
+    @staticmethod
+    def _answer(action: Callable[[], Answer]) -> Answer:
+        answer, failure = attempt(action)
+        if failure is not None:
+            raise failure
+        return cast(Answer, answer)
+
+
+def start(open_engine: OpenEngine, limit_s: float | None = None) -> EngineProcess:
+    """Start an engine here, or one that kills or stalls its process in a process of its own."""
+    deadly = Path(getattr(open_engine, "path", "none")).name.startswith(("crashes", "stalls"))
+    return EngineProcess(open_engine, limit_s) if deadly else SameProcess(open_engine, limit_s)
+
+
+def bench(
+    options: BenchOptions,
+    open_engine: OpenEngineOf = OpenFake,
+    open_instruments: OpenInstruments = find_instruments,
+) -> Report:
+    """Measure as the command does, without processes."""
+    return run_bench(options, open_engine, open_instruments, start=start)
 
 
 MACHINE = Machine(

@@ -1,13 +1,24 @@
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from drc_deploy.bench.report.report_files import read_report
+from drc_deploy.bench.run import benchmark
+from drc_deploy.bench.suite import run as suite_run
+from drc_deploy.bench.suite.run import Doubles, MatrixSuite
 from drc_deploy.cli.main import main
+from tests.bench.fakes import SameProcess
 from tests.runtime.networks import write_nearest
 
 QUICK = ("--size", "16x24", "--min-runs", "8", "--min-seconds", "0", "--threads", "1")
+
+
+@pytest.fixture
+def _same_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "run_bench", partial(benchmark.run_bench, start=SameProcess))
+    monkeypatch.setattr(suite_run, "MatrixSuite", partial(MatrixSuite, doubles=Doubles(start=SameProcess)))
 
 
 def run(*arguments: object) -> int:
@@ -16,6 +27,7 @@ def run(*arguments: object) -> int:
     return int(str(ended.value.code))
 
 
+@pytest.mark.usefixtures("_same_process")
 def test_everything_in_the_work_folder_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_nearest(tmp_path / "n.onnx")
     (tmp_path / "p.plan").write_bytes(b"no plan")
@@ -40,6 +52,7 @@ def test_json_is_the_report_and_nothing_else(tmp_path: Path, capfd: pytest.Captu
     assert Path(result["files"]["page"]).is_file()
 
 
+@pytest.mark.usefixtures("_same_process")
 def test_a_run_without_any_result_leaves_a_report_and_exit_code_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,6 +93,7 @@ def test_a_report_folder_that_is_a_file_is_an_error_without_leftovers(
     assert (tmp_path / "bench").read_text() == "in the way"
 
 
+@pytest.mark.usefixtures("_same_process")
 def test_a_suite_measures_tiles_and_batches_of_the_same_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,6 +125,7 @@ def test_impossible_suites_and_peers_are_wrong_usage(tmp_path: Path, arguments: 
     assert run("bench", "--workdir", tmp_path, *arguments) == 2
 
 
+@pytest.mark.usefixtures("_same_process")
 def test_a_peer_that_is_not_installed_is_not_measured_and_says_how_to_get_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

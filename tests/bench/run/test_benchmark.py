@@ -9,10 +9,10 @@ import cv2
 import pytest
 
 from drc_deploy import records
+from drc_deploy.bench.measure.layer_times import not_told
 from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.bench.report.records import Report
 from drc_deploy.bench.report.report_files import read_report, write_report
-from drc_deploy.bench.run import benchmark as campaign
 from drc_deploy.bench.run.benchmark import ROUNDS, STREAM_ROUNDS, BenchOptions
 from drc_deploy.bench.run.engines import Contestant
 from drc_deploy.bench.show.console import report_table
@@ -21,7 +21,7 @@ from drc_deploy.errors import ArtefactError, InputError, UsageError
 from drc_deploy.locate import sample_images
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import Photograph
-from tests.bench.fakes import OpenFake
+from tests.bench.fakes import OpenFake, bench
 
 NAMES = ("good.onnx", "also.onnx", "fails.onnx", "crashes.onnx", "small.onnx", "gpu.plan", "damaged.safetensors")
 
@@ -52,7 +52,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(workdir: Path, data: Path) -> Report:
-    return campaign.run_bench(options(workdir, data), OpenFake)
+    return bench(options(workdir, data))
 
 
 def test_every_engine_of_the_work_folder_has_a_row(report: Report) -> None:
@@ -104,7 +104,7 @@ def test_rounds_run_there_and_back(workdir: Path, data: Path, monkeypatch: pytes
         measure(contestant, images, budget)
 
     monkeypatch.setattr(Contestant, "measure_round", watched)
-    campaign.run_bench(options(workdir, data, "good.onnx", "also.onnx"), OpenFake)
+    bench(options(workdir, data, "good.onnx", "also.onnx"))
     assert seen == ["good.onnx", "also.onnx", "also.onnx", "good.onnx"] * (ROUNDS // 2)
 
 
@@ -129,7 +129,7 @@ def test_the_report_can_be_read_back_whole(report: Report, tmp_path: Path) -> No
 
 def test_a_crash_while_layers_are_profiled_costs_the_engine_nothing_else(workdir: Path, data: Path) -> None:
     (workdir / "crashes_late.onnx").write_bytes(b"an engine")
-    both = campaign.run_bench(options(workdir, data, "crashes_late.onnx", "good.onnx"), OpenFake)
+    both = bench(options(workdir, data, "crashes_late.onnx", "good.onnx"))
     assert both.not_measured == ()
     notes = {engine.name: engine.layers.note for engine in both.engines if engine.layers}
     assert "SIGKILL" in notes["crashes_late.onnx"]
@@ -151,7 +151,7 @@ def test_a_report_from_before_the_newer_fields_can_be_read(report: Report) -> No
 
 def test_an_engine_of_a_scale_without_images_has_failed(workdir: Path, data: Path) -> None:
     (workdir / "eight_x8.bin.onnx").write_bytes(b"an engine")
-    only = campaign.run_bench(options(workdir, data, "eight_x8.bin.onnx"), OpenFake)
+    only = bench(options(workdir, data, "eight_x8.bin.onnx"))
     assert only.engines == ()
     assert "there is no folder" in only.not_measured[0].reason
     assert only.summary == "Nothing could be measured."
@@ -159,19 +159,19 @@ def test_an_engine_of_a_scale_without_images_has_failed(workdir: Path, data: Pat
 
 def test_an_empty_work_folder_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="nothing to measure") as caught:
-        campaign.run_bench(options(tmp_path, None), OpenFake)
+        bench(options(tmp_path, None))
     assert "drc-deploy export" in caught.value.hint
 
 
 def test_a_folder_of_images_that_is_not_there_ends_the_run_before_it_begins(workdir: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no folder"):
-        campaign.run_bench(options(workdir, tmp_path / "none"), OpenFake)
+        bench(options(workdir, tmp_path / "none"))
 
 
 def test_a_damaged_image_ends_the_run_before_any_timing(workdir: Path, data: Path, tmp_path: Path) -> None:
     shutil.copytree(data, tmp_path / "data")
     (tmp_path / "data/LRx4/1.png").write_bytes(b"no image")
-    only = campaign.run_bench(options(workdir, tmp_path / "data", "crashes.onnx", "good.onnx"), OpenFake)
+    only = bench(options(workdir, tmp_path / "data", "crashes.onnx", "good.onnx"))
     assert only.engines == ()
     assert ["1.png" in item.reason for item in only.not_measured] == [True, True]  # `crashes` did not get that far
 
@@ -181,12 +181,14 @@ def test_an_image_that_is_lost_after_the_timing_ends_only_the_quality(
 ) -> None:
     shutil.copytree(data, tmp_path / "data")
     once(monkeypatch, "measure_stream", (tmp_path / "data/LRx4/1.png").unlink)
-    report = campaign.run_bench(options(workdir, tmp_path / "data", "good.onnx", "also.onnx"), OpenFake)
+    report = bench(options(workdir, tmp_path / "data", "good.onnx", "also.onnx"))
     assert [engine.quality.images for engine in report.engines] == [1, 1]
     assert report.not_measured == ()
     assert report.crops == ()
-    assert "Quality is that of the first 1 images" in report.warnings[0]
+    assert "quality is of 1 of 2 images" in report.warnings[0]
     assert "1.png" in report.warnings[0]
+    assert report.engines[0].measurement
+    assert report.engines[0].layers != not_told("the run ended before")
 
 
 def test_crops_that_cannot_be_written_cost_nothing_else(
@@ -194,10 +196,11 @@ def test_crops_that_cannot_be_written_cost_nothing_else(
 ) -> None:
     settings = replace(options(workdir, data, "good.onnx"), out=tmp_path / "out")
     once(monkeypatch, "measure_stream", lambda: (tmp_path / "out/crops").write_text("in the way"))
-    report = campaign.run_bench(settings, OpenFake)
+    report = bench(settings)
     assert report.engines[0].quality.images == 2
     assert report.crops == ()
-    assert "There are no crops" in report.warnings[0]
+    assert "The run ended early: cannot write" in report.warnings[0]
+    assert report.engines[0].layers != not_told("the run ended before")
     assert read_report(tmp_path / "out/unfinished.json").engines[0].measurement == report.engines[0].measurement
 
 
@@ -214,7 +217,7 @@ def test_the_report_is_of_the_file_that_was_measured(
             engine.write_bytes(b"an engine" if then == "the same" else b"a better engine")
 
     once(monkeypatch, "measure_stream", change)
-    report = campaign.run_bench(options(workdir, data, str(engine)), OpenFake)
+    report = bench(options(workdir, data, str(engine)))
     (measured,) = report.engines
     assert (measured.sha256, measured.size_bytes) == (hashlib.sha256(b"an engine").hexdigest(), 9)
     told = [warning for warning in report.warnings if "is another one now" in warning]
@@ -248,7 +251,7 @@ def test_a_precision_is_for_checkpoints_and_only_they_get_it(workdir: Path, data
         return OpenFake(path, threads, precision)
 
     both = replace(options(workdir, data, "good.onnx", "damaged.safetensors"), precision="fp16")
-    campaign.run_bench(both, open_engine)
+    bench(both, open_engine)
     assert sorted(opened) == [(".onnx", None), (".safetensors", "fp16")]
     with pytest.raises(UsageError, match="no engine here is one"):
-        campaign.run_bench(replace(both, engines=("good.onnx",)), open_engine)
+        bench(replace(both, engines=("good.onnx",)), open_engine)

@@ -15,11 +15,11 @@ from drc_deploy.bench.machine.telemetry.throttling import ClockDrop
 from drc_deploy.bench.report.records import Report
 from drc_deploy.bench.report.report_files import read_report, write_report
 from drc_deploy.bench.run import watch
-from drc_deploy.bench.run.benchmark import BenchOptions, run_bench
+from drc_deploy.bench.run.benchmark import BenchOptions
 from drc_deploy.bench.show.console import report_table
 from drc_deploy.errors import DrcDeployError
 from tests.bench import fakes
-from tests.bench.fakes import OpenFake
+from tests.bench.fakes import OpenFake, bench
 from tests.bench.machine.telemetry.trees import instruments, source_of
 
 METER = Meter("module", "all", "power", ("VDD_IN",), resolution_s=0.01)
@@ -46,7 +46,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     folder = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(watch, "IDLE_S", 0.1)
-        return run_bench(options(folder, "good.onnx", "also.onnx"), OpenFake, powered)
+        return bench(options(folder, "good.onnx", "also.onnx"), OpenFake, powered)
 
 
 def test_the_energy_of_an_image_is_the_power_times_what_a_run_took(report: Report) -> None:
@@ -109,7 +109,7 @@ def test_a_sensor_that_vanishes_in_the_middle_does_not_end_the_run(tmp_path: Pat
             raise FileNotFoundError(2, "No such file or directory")
         return 9.0
 
-    report = run_bench(options(tmp_path, "good.onnx"), OpenFake, lambda: instruments(source_of(read), METER))
+    report = bench(options(tmp_path, "good.onnx"), OpenFake, lambda: instruments(source_of(read), METER))
     (engine,) = report.engines
     assert report.telemetry is not None
     assert "No such file or directory" in report.telemetry.notes[0]
@@ -120,7 +120,7 @@ def test_a_sensor_that_vanishes_in_the_middle_does_not_end_the_run(tmp_path: Pat
 
 def test_a_machine_that_tells_nothing_is_measured_all_the_same(tmp_path: Path) -> None:
     bare = dataclasses.replace(powered(), sources=[], meters=[], missing={"power": "there is no meter"})
-    report = run_bench(options(tmp_path, "good.onnx"), OpenFake, lambda: bare)
+    report = bench(options(tmp_path, "good.onnx"), OpenFake, lambda: bare)
     (engine,) = report.engines
     assert report.telemetry is not None
     assert engine.telemetry is not None
@@ -134,7 +134,7 @@ def test_a_machine_that_tells_nothing_is_measured_all_the_same(tmp_path: Path) -
 
 def test_throttling_is_a_warning_of_the_report(tmp_path: Path) -> None:
     limit = source_of(lambda: 1.0, "throttle", "software power cap")
-    report = run_bench(options(tmp_path, "good.onnx"), OpenFake, lambda: instruments(limit))
+    report = bench(options(tmp_path, "good.onnx"), OpenFake, lambda: instruments(limit))
     assert "The machine was held back while good.onnx was timed: software power cap." in report.warnings
 
 
@@ -157,7 +157,7 @@ def test_a_run_that_ends_with_an_error_closes_what_it_opened(tmp_path: Path) -> 
     source = dataclasses.replace(source_of(lambda: 1.0), close=lambda: closed.append(True))
     broken = dataclasses.replace(options(tmp_path, "good.onnx"), lr_folder="no such folder", data=tmp_path / "HR")
     with pytest.raises(DrcDeployError):
-        run_bench(broken, OpenFake, lambda: instruments(source))
+        bench(broken, OpenFake, lambda: instruments(source))
     stopped = watch.Watch(lambda: instruments(source))
     with pytest.raises(KeyboardInterrupt), stopped:
         raise KeyboardInterrupt

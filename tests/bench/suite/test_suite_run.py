@@ -16,17 +16,17 @@ from drc_deploy.bench.report.records import Case, LeftOut, Report
 from drc_deploy.bench.report.report_files import REPORT_FILE, read_report
 from drc_deploy.bench.run.benchmark import BenchOptions
 from drc_deploy.bench.run.engines import Contestant
-from drc_deploy.bench.suite import state
+from drc_deploy.bench.run.kept import KeptReport
 from drc_deploy.bench.suite.halves import NO_HALVES, Halves
 from drc_deploy.bench.suite.open_case import OpenCase, _Batches
-from drc_deploy.bench.suite.run import Doubles, MatrixSuite
+from drc_deploy.bench.suite.run import FINISHED_FOLDER, Doubles, MatrixSuite
 from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo
 from drc_deploy.cli import bench_command
 from drc_deploy.errors import ArtefactError, OutputError
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.pairs import Photograph
 from drc_deploy.runtime.backends.contract import Backend
-from tests.bench.fakes import OpenFake
+from tests.bench.fakes import OpenFake, start
 from tests.runtime.fake_backend import FakeBackend
 
 
@@ -60,7 +60,7 @@ def options(tmp_path: Path) -> BenchOptions:
 
 
 def suite(options: BenchOptions, seconds: float | None = None) -> MatrixSuite:
-    return MatrixSuite(options, seconds, Doubles(OpenFakeCase, ask_torch=lambda: NO_HALVES))
+    return MatrixSuite(options, seconds, Doubles(OpenFakeCase, ask_torch=lambda: NO_HALVES, start=start))
 
 
 def finished(options: BenchOptions) -> Report:
@@ -133,7 +133,7 @@ def test_what_changed_is_measured_again(options: BenchOptions, what: str) -> Non
         assert options.data
         (options.data / "HR/0.png").touch()
     if what == "state":
-        (kept,) = (options.out / state.FOLDER).iterdir()
+        (kept,) = (options.out / FINISHED_FOLDER).iterdir()
         kept.write_text(kept.read_text()[:-20])
     assert finished(options).engines[0].latency != stopped.engines[0].latency
 
@@ -146,7 +146,7 @@ def test_a_finished_suite_begins_anew_once_it_is_forgotten(options: BenchOptions
     first = suite(options)
     report = list(first.reports())[-1]
     first.forget()
-    assert not (options.out / state.FOLDER).exists()
+    assert not (options.out / FINISHED_FOLDER).exists()
     assert finished(options).engines[0].latency != report.engines[0].latency
 
 
@@ -163,7 +163,7 @@ def with_bf16() -> Halves:
 
 
 def test_half_precision_is_a_case_of_its_own_in_the_report(options: BenchOptions) -> None:
-    (*_, report) = MatrixSuite(options, None, Doubles(OpenFakeCase, ask_torch=with_bf16)).reports()
+    (*_, report) = MatrixSuite(options, None, Doubles(OpenFakeCase, ask_torch=with_bf16, start=start)).reports()
     assert report.suite
     assert [(engine.name, engine.case and engine.case.precision) for engine in report.engines] == [
         ("a.safetensors", None),
@@ -238,10 +238,10 @@ def test_only_damaged_engines_are_an_error(options: BenchOptions) -> None:
 def test_a_full_disk_costs_only_what_would_have_been_kept(
     options: BenchOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, text: str) -> None:
-        raise OutputError(f"cannot write {path.name[:3]}: No space left on device.")
+    def full(*_: object) -> None:
+        raise OutputError("cannot write: No space left on device.")
 
-    monkeypatch.setattr(state, "write_text", full)
+    monkeypatch.setattr(KeptReport, "keep", full)
     report = finished(options)
     assert names(report) == ["a.safetensors", "b.safetensors"]
     assert any("could not be kept" in warning and "No space left" in warning for warning in report.warnings)
@@ -251,7 +251,7 @@ def test_ctrl_c_leaves_a_report_of_what_was_measured(options: BenchOptions, monk
     whole = MatrixSuite.reports
 
     def stopped(self: MatrixSuite):  # type: ignore[no-untyped-def] # noqa: ANN202
-        self._doubles = Doubles(OpenFakeCase)
+        self._doubles = Doubles(OpenFakeCase, start=start)
         yield next(whole(self))
         raise KeyboardInterrupt
 
@@ -261,7 +261,7 @@ def test_ctrl_c_leaves_a_report_of_what_was_measured(options: BenchOptions, monk
     report = read_report(options.out / REPORT_FILE)
     assert {name.partition(",")[0] for name in names(report)} == {"a.safetensors"}  # also in what this machine has
     assert "incomplete" in report.warnings[0]
-    assert (options.out / state.FOLDER).is_dir()
+    assert (options.out / FINISHED_FOLDER).is_dir()
 
 
 def test_a_batch_size_changes_nothing_else_of_a_backend() -> None:

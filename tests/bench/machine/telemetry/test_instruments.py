@@ -107,7 +107,9 @@ def test_a_machine_that_tells_nothing_says_so_in_one_sentence(tmp_path: Path) ->
     found = find_instruments(bare_system(tmp_path))
     assert (found.sources, found.meters) == ([], [])
     sentence = describe(Trace(()), (), found.missing)
-    assert sentence.startswith("This machine tells nothing of its power, temperature or clocks: There is no working NVIDIA")
+    assert sentence.startswith(
+        "This machine tells nothing of its power, temperature or clocks: There is no working NVIDIA"
+    )
     assert sentence.count(". ") == 0
     assert sentence.endswith(".")
     assert not sentence.endswith("..")

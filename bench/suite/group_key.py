@@ -1,56 +1,20 @@
-"""Groups that were measured, kept on disk until the whole suite is: a run that is killed goes on behind them."""
+"""What the figures of a group depend on: a group is not measured again where all of it is the same."""
 
 import dataclasses
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from drc_deploy import __version__, records
+from drc_deploy import __version__
 from drc_deploy.bench.machine.machine import Machine
 from drc_deploy.bench.programs.supported import LIBRARIES
-from drc_deploy.bench.report.records import Report
-from drc_deploy.bench.report.report_files import read_report
 from drc_deploy.bench.run.benchmark import BenchOptions
 from drc_deploy.bench.suite.matrix import PlannedCase
-from drc_deploy.errors import ArtefactError
-from drc_deploy.files import write_text
 
-FOLDER = "suite.state"
 _CHANGING = ("load_average", "unavailable")
 """What of a machine differs from one minute to the next."""
-
-
-class State:
-    """The folder ``suite.state`` beside the report; a file per group, named by all that its figures depend on."""
-
-    def __init__(self, out: Path) -> None:
-        self._folder = out / FOLDER
-
-    def kept(self, key: str) -> Report | None:
-        """Return the report of a group that was measured; None where there is none, or it cannot be read."""
-        path = self._path(key)
-        try:
-            return read_report(path) if path.is_file() else None
-        except ArtefactError:
-            return None  # measured again, and written anew
-
-    def keep(self, key: str, report: Report) -> None:
-        """Write the report of a group.
-
-        Raises:
-            OutputError: the disk is full, or not writable.
-        """
-        write_text(self._path(key), records.to_json(report) + "\n")
-
-    def forget(self) -> None:
-        """Remove the folder: the next suite measures anew."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _path(self, key: str) -> Path:
-        return self._folder / f"{key}.json"
 
 
 def group_key(cases: Sequence[PlannedCase], options: BenchOptions, machine: Machine) -> str:
