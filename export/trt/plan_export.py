@@ -100,7 +100,7 @@ class PlanBuilder:
         wanted = self._wanted(onnx_file, job)
         in_place = PlanInPlace.compare(job.in_place, wanted)
         if in_place.sidecar is not None:
-            # Copied and checked again: the runtime, or the checkpoint of the same graph, may have changed.
+            # Into the staging folder, so that it is checked and moved together with the other files.
             write_bytes(job.plan, job.in_place.read_bytes())
             sidecar = dataclasses.replace(in_place.sidecar, engine=job.info, onnx_file=onnx_file.name)
         else:

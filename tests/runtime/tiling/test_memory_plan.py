@@ -94,8 +94,8 @@ class NearestBackend(FakeBackend):
 
 
 def slowly(strip: Pixels) -> Pixels:
-    """Hold a strip while the next is made, as a slow disk does."""
-    time.sleep(0.05)
+    """Hold a strip while the next is made, as a slow disk does; longer than that takes on a busy machine."""
+    time.sleep(0.3)
     return strip
 
 
