@@ -1,16 +1,24 @@
-# `make demo` and `make test` need nothing but Python 3.10 to 3.12 and a network of packages; both use .venv.
+# `make demo` and `make test` need nothing but Python 3.10 to 3.14 and a network of packages; both use .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # The benchmark images are not part of the project; tests that want them are skipped without.
 export DRC_DEPLOY_DATA ?=
 
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+# On Linux the usual torch brings gigabytes for NVIDIA GPUs. Without such a GPU, take the build for CPUs.
+CPU_TORCH := https://download.pytorch.org/whl/cpu
+REACHABLE := $(BIN)/python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)'
+
 .PHONY: test lint demo docs clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	if ! nvidia-smi >/dev/null 2>&1 && $(REACHABLE) $(CPU_TORCH)/torch/ 2>/dev/null; then \
+	  $(PIP) --no-deps --index-url $(CPU_TORCH) torch || echo 'Using torch from the default index instead.'; \
+	fi
+	$(PIP) -e '.[dev]'
 	touch $@
 
 lint: $(VENV)/installed
