@@ -55,9 +55,10 @@ def speed_section(report: Report, scale: int) -> Section | None:
         )
         for engine in shown
     ]
-    area = f"The area of a disc is the peak {kind} memory. " if kind else ""
     view = {
-        "words": f"Left is faster, up is closer to the original. {area}{_front_words(front, len(shown))}",
+        "memory": kind,
+        "front": [engine.name for engine in front] if len(shown) > 1 else [],
+        "pale": len(front) < len(shown),
         "chart": for_all_widths(partial(scatter, points, report.baseline(scale).psnr_y)),
         "legend": [
             Cell(engine.name, (_legend_words(report, engine, on_front=engine in front),), ranks[engine.name])
@@ -65,14 +66,6 @@ def speed_section(report: Report, scale: int) -> Section | None:
         ],
     }
     return Section(f"speed-x{scale}", f"Speed against quality, x{scale}", "speed", view)
-
-
-def _front_words(front: Sequence[EngineResult], count: int) -> str:
-    if count == 1:
-        return ""
-    names = ", ".join(engine.name for engine in front)
-    pale = " Pale engines are not on it: another engine is at least as fast and as good." if len(front) < count else ""
-    return f"The line is the Pareto front of the medians: {names}.{pale}"
 
 
 def _legend_words(report: Report, engine: EngineResult, *, on_front: bool) -> str:

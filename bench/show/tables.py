@@ -37,22 +37,15 @@ def figures_section(report: Report) -> Section | None:
     rows = []
     for index, row in enumerate(figure_rows(report)):
         rows.append([_name(index, row), *(_figure(row, column) for column in columns)])
-    table = Table("All figures", ["engine", *(column.title for column in columns)], rows)
-    view = {"words": _words(report.engines), "table": table, "reasons": _missing(by_latency(report.engines))}
+    bare = [engine.latency.unavailable for engine in report.engines if engine.latency.median_interval_ms is None]
+    view = {
+        "table": Table("All figures", ["engine", *(column.title for column in columns)], rows),
+        "has_interval": len(bare) < len(report.engines),
+        "no_interval": list(dict.fromkeys(unavailable.get("median_interval_ms", "unknown") for unavailable in bare)),
+        "star": STAR if any(map(timed_otherwise, report.engines)) else "",
+        "reasons": _missing(by_latency(report.engines)),
+    }
     return Section("figures", "All figures", "figures", view)
-
-
-def _words(engines: Sequence[EngineResult]) -> str:
-    """Explain the order of the table, the interval below the median or why there is none, and the star."""
-    words = "Sorted by the median. Images per second are of one image at a time."
-    if any(engine.latency.median_interval_ms for engine in engines):
-        words += " The 95 % confidence interval of the median stands below it."
-    bare = [engine.latency.unavailable for engine in engines if engine.latency.median_interval_ms is None]
-    for reason in dict.fromkeys(unavailable.get("median_interval_ms", "unknown") for unavailable in bare):
-        words += f" No confidence interval: {reason}."
-    if any(map(timed_otherwise, engines)):
-        words += f" An engine with {STAR} is timed in another way: its median does not compare, so it comes last."
-    return words
 
 
 def _name(index: int, row: FigureRow) -> Cell:

@@ -197,7 +197,9 @@ def test_two_engines_with_the_same_figures_are_both_on_the_front() -> None:
 def test_the_front_is_drawn_and_named_and_other_engines_are_pale(tmp_path: Path) -> None:
     engines = [fakes.engine("fast", 10.0, 29.0), fakes.engine("good", 20.0, 30.0), fakes.engine("worse", 30.0, 29.5)]
     page = render_page(fakes.report(*engines), tmp_path)
-    assert "The line is the Pareto front of the medians: fast, good. Pale engines are not on it" in page
+    assert (
+        "The line is the Pareto front of the medians: fast, good. Pale engines are not on it" in ParsedPage(page).text
+    )
     wide = ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
     (front,) = (path.get("d", "") for path in wide.iter("path") if path.get("class") == "front")
     assert front.count("V") == 2
