@@ -31,7 +31,7 @@ class CheckpointInfo:
     """How the weights came to be: stage, data, steps, seed, PSNR, ..."""
     parent_sha256: str | None
     """SHA-256 of the checkpoint that this one was made from."""
-    dual_design: DualDesign = "progressive"
+    dual_design: DualDesign
     """Which kind of dual networks the file holds."""
 
 

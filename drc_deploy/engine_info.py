@@ -19,9 +19,9 @@ KEPT_NAME, MEANS_NAME, GIVEN_NAME, SEEN_NAME = "kept", "means", "given", "seen"
 """Further inputs and outputs of ``NAME.exact.onnx``: see ``export/graph/exact_graph.py``."""
 
 FLOAT_SUFFIX, EXACT_SUFFIX = ".float.onnx", ".exact.onnx"
-"""Files that go with ``NAME.onnx``: for 16-bit images, and for exact tiles."""
+"""Files next to ``NAME.onnx`` that serve it: for 16-bit images, and for exact tiles."""
 EXACT_PLAN_SUFFIX = ".exact.plan"
-"""The file that goes with ``NAME.plan``, for exact tiles."""
+"""The file next to ``NAME.plan`` that serves it for exact tiles."""
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 CHECKPOINT_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
@@ -109,7 +109,7 @@ class DlaPlacement:
     on_gpu: tuple[str, ...]
     """Layers that the DLA cannot run, each as ``name (kind)``."""
     in_engine: tuple[str, ...]
-    """Parts of the finished engine that its inspector says are on the DLA; empty where it does not list them."""
+    """Parts of the finished engine that its inspector says are on the DLA; empty where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +128,12 @@ class PlanSidecar:
     driver: str | None
     """Version of the NVIDIA driver at build time."""
     onnx_file: str
-    """Name of the ONNX file that the plan was built from, in the same folder."""
+    """Name of the ONNX file next to the plan that it was built from."""
     onnx_sha256: str
     plan_sha256: str
     precision_requested: Precision
     layers_by_precision: dict[str, int]
-    """Number of layers whose output has each precision, according to the engine inspector, or else to the graph."""
+    """Number of layers whose output has each precision, from the engine inspector, or else from the graph."""
     precision_source: str
     """Where ``layers_by_precision`` comes from: ``engine`` or ``graph``."""
     verification: dict[str, Any]
@@ -143,7 +143,7 @@ class PlanSidecar:
     recipe: int = 0
     """Version of the other settings of the build; 0 in files from before it was recorded."""
     options: PlanOptions = NO_OPTIONS
-    """On what else than the machine that built it the plan has to run."""
+    """Machines other than the builder that the plan must run on."""
     dla: DlaPlacement | None = None
     """What runs on the DLA; None where none was asked for."""
 

@@ -1,4 +1,4 @@
-"""What ``drc-deploy doctor`` does: asks every library, each in a process of its own, what it can do here."""
+"""Check what every library can do on this machine, each in a process of its own: ``drc-deploy doctor``."""
 
 import json
 import signal
@@ -13,7 +13,7 @@ from drc_deploy.runtime.memory.host import usable_cores
 TIMEOUT_S = 120.0
 
 RunProbe = Callable[[str], "subprocess.CompletedProcess[str]"]
-"""Runs one probe and gives how it ended and what it printed."""
+"""Runs one probe; returns its exit code and output."""
 
 
 def run_probe(library: str) -> "subprocess.CompletedProcess[str]":
@@ -27,7 +27,7 @@ def run_probe(library: str) -> "subprocess.CompletedProcess[str]":
 
 
 def examine(libraries: Iterable[str] = tuple(PROBES), run: RunProbe = run_probe) -> list[Finding]:
-    """Ask every library; one that crashes or hangs is an answer like any other."""
+    """Probe every library; a crash or a timeout becomes a finding too."""
     with ThreadPoolExecutor(min(usable_cores(), 4)) as pool:
         answers = pool.map(lambda library: _ask(library, run), libraries)
     return [finding for answer in answers for finding in answer]
@@ -39,13 +39,13 @@ def _ask(library: str, run: RunProbe) -> list[Finding]:
     except subprocess.TimeoutExpired:
         return [_broken(library, f"did not answer within {TIMEOUT_S:.0f} s")]
     if done.returncode < 0:
-        return [_broken(library, f"crashes with {signal.Signals(-done.returncode).name} when it is asked")]
+        return [_broken(library, f"crashes with {signal.Signals(-done.returncode).name} when it is loaded")]
     try:
         # Libraries print to standard output too; the answer is the last line.
         return [Finding(**finding) for finding in json.loads(done.stdout.strip().splitlines()[-1])]
     except (ValueError, TypeError, IndexError):
         said = done.stderr.strip().splitlines()
-        return [_broken(library, f"fails when it is asked: {said[-1] if said else 'no message'}")]
+        return [_broken(library, f"fails when it is loaded: {said[-1] if said else 'no message'}")]
 
 
 def _broken(library: str, problem: str) -> Finding:
@@ -58,5 +58,5 @@ def findings_text(findings: Iterable[Finding]) -> str:
     for finding in findings:
         lines.append(f"{'yes' if finding.usable else ' no'}  {finding.name}: {finding.detail}")
         if finding.install:
-            lines.append(f"       to get it: {finding.install}")
+            lines.append(f"       to fix it: {finding.install}")
     return "\n".join(lines)

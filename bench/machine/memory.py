@@ -101,16 +101,16 @@ class MemorySplit:
 def split_memory(plan: GpuMemory | None, device_peak: Reading, shared: Reading) -> MemorySplit:
     """Split the peak of a device into what a plan says that it takes, and the rest."""
     if plan is None:
-        reason = "unavailable: only TensorRT tells what its memory is for"
+        reason = "unavailable: only TensorRT reports the parts of its memory"
         return MemorySplit(None, None, None, None, reason, shared)
     library = None if device_peak.value is None else max(device_peak.value - plan.total, 0)
     unknown = "" if library is not None else f"; library {device_peak.note}"
-    note = f"engine, context and I/O as TensorRT tells{unknown}"
+    note = f"engine, context and I/O as reported by TensorRT{unknown}"
     return MemorySplit(plan.engine, plan.scratch, plan.io, library, note, shared)
 
 
 def used_bytes(root: Path = Path("/")) -> int | None:
-    """Return the memory that the whole system has in use; None where nobody tells."""
+    """Return the memory that the whole system has in use; None where it is not reported."""
     fields = dict(colon_lines(root / "proc/meminfo"))
     if "MemTotal" not in fields or "MemAvailable" not in fields:
         return None
@@ -120,7 +120,7 @@ def used_bytes(root: Path = Path("/")) -> int | None:
 def read_shared(growth: int | None, board: str | None, device: str) -> Reading:
     """Judge a growth of the system's memory; ``board`` is None on an ordinary computer."""
     if board is None or not is_gpu(device):
-        return Reading(None, "unavailable: host and GPU have each their own memory, or there is no GPU at work")
+        return Reading(None, "unavailable: host and GPU have separate memory, or the engine does not use a GPU")
     if growth is None:
         return Reading(None, "unavailable: there is no /proc/meminfo")
     return Reading(max(growth, 0), UNIFIED_METHOD)

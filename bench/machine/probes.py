@@ -1,4 +1,4 @@
-"""What one library can do here: ``python -m drc_deploy.bench.machine.probes LIBRARY``, in a process of its own.
+"""Check one library on this machine: ``python -m drc_deploy.bench.machine.probes LIBRARY``, in its own process.
 
 Native libraries meet broken drivers here, and some of them end the process when they do: the caller reads that as an
 answer too. A TensorRT runtime is never made without a driver.
@@ -81,7 +81,9 @@ def probe_onnxruntime() -> list[Finding]:
 def _probe_provider(ort: Any, short: str, provider: str) -> Finding:
     name = f"ONNX Runtime on {short}"
     if provider not in ort.get_available_providers():
-        return Finding(name, False, f"onnxruntime {ort.__version__} is built without it", _install_ort(short))
+        return Finding(
+            name, False, f"onnxruntime {ort.__version__} is built without this provider", _install_ort(short)
+        )
     on_gpu = short in ("CUDA", "TensorRT")
     problem = _driver_state()[0] if on_gpu else ""
     if problem:
@@ -96,7 +98,9 @@ def _probe_provider(ort: Any, short: str, provider: str) -> Finding:
     except Exception as error:  # its exceptions have no common public base
         return _missing(name, error, _install_ort(short))
     if used != provider:
-        return Finding(name, False, f"it falls back to {used}", "install the CUDA libraries that it was built for")
+        return Finding(
+            name, False, f"ONNX Runtime falls back to {used}", "install the CUDA libraries that it was built for"
+        )
     return Finding(name, True, f"onnxruntime {ort.__version__}", "")
 
 
@@ -104,7 +108,7 @@ def _install_ort(short: str) -> str:
     if short == "CPU":
         return "pip install 'drc-deploy[ort]'"
     extra = "ort-openvino" if short == "OpenVINO" else "ort-gpu"
-    return f"pip install 'drc-deploy[{extra}]' after `pip uninstall onnxruntime`: only one of them may be there"
+    return f"pip install 'drc-deploy[{extra}]' after `pip uninstall onnxruntime`: only one of them may be installed"
 
 
 def probe_tensorrt() -> list[Finding]:
@@ -172,7 +176,7 @@ def probe_onnx() -> list[Finding]:
 
 
 def probe_telemetry() -> list[Finding]:
-    """Look for everything that a benchmark can sample beside its run."""
+    """Look for all sensors that a benchmark can sample during its run."""
     from drc_deploy.bench.machine.telemetry.instruments import find_instruments
     from drc_deploy.bench.machine.telemetry.summary import WORDS, missing_kinds, sensors_of
 
@@ -204,7 +208,7 @@ def _driver_state() -> tuple[str, str]:
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return "there is no NVIDIA driver (libcuda.so.1)", ""
+        return "no NVIDIA driver found (libcuda.so.1)", ""
     status = cuda.cuInit(0)
     if status != 0:
         return f"the NVIDIA driver does not start (cuInit gives {status})", ""

@@ -1,4 +1,4 @@
-"""Whether a report that was read can be one: files are edited, cut and merged by people and other programs."""
+"""Check whether a report is possible: files are edited, cut and merged by people and other programs."""
 
 import dataclasses
 import datetime
@@ -31,7 +31,7 @@ def _faults(report: "Report") -> Iterator[str]:
     try:
         datetime.datetime.fromisoformat(report.created)
     except ValueError:
-        yield f"{report.created!r} is no time"
+        yield f"{report.created!r} is not a time"
     if not all(abs(number) < LARGEST for number in _numbers(report)):
         yield "a number is infinite, NaN, or larger than anything measured"
     if min(report.settings.height, report.settings.width) < 1:
@@ -48,7 +48,7 @@ def _faults(report: "Report") -> Iterator[str]:
     for engine in report.engines:
         yield from _engine_faults(report, engine)
     for strip in report.crops:
-        yield from (f"{tile.file!r} is no crop of this report" for tile in strip.tiles if not _is_crop(tile.file))
+        yield from (f"{tile.file!r} is not a crop of this report" for tile in strip.tiles if not _is_crop(tile.file))
 
 
 def _engine_faults(report: "Report", engine: "EngineResult") -> Iterator[str]:
@@ -57,11 +57,11 @@ def _engine_faults(report: "Report", engine: "EngineResult") -> Iterator[str]:
     if not all(latency.rounds_ms) or not samples or min(*samples, latency.median_ms, latency.mean_ms) <= 0:
         yield f"{engine.name} has a round without a time, or a time that is not positive"
     if latency.runs != len(samples) or any(not 0 <= index < len(samples) for index in latency.outliers):
-        yield f"{engine.name} has other runs than it tells of"
+        yield f"{engine.name} has a number of runs that does not match its samples"
     if not engine.quality.rows:
         yield f"{engine.name} was scored on no image"
     if all(baseline.scale != engine.engine.scale for baseline in report.baselines):
-        yield f"bicubic upscaling by {engine.engine.scale} is missing beside {engine.name}"
+        yield f"bicubic upscaling by {engine.engine.scale} is missing for {engine.name}"
 
 
 def _sizes(report: "Report") -> Iterator[int | None]:

@@ -1,4 +1,4 @@
-"""The crops of reports as files: which are still there, and copies of them beside a page that is made elsewhere."""
+"""The crops of reports as files: which are still there, and copies next to a page that is made elsewhere."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""What a machine is called where several stand beside each other."""
+"""Names of machines in a report of several."""
 
 from collections.abc import Sequence
 

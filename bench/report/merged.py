@@ -1,4 +1,4 @@
-"""Reports of several machines in one record, and what must be known before their figures are set side by side."""
+"""Reports of several machines in one record, and notes on whether their figures compare."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ def across(reports: Sequence[Report]) -> dict[tuple[str, int], list[EngineResult
 
 
 def find_notes(reports: Sequence[Report]) -> tuple[str, ...]:
-    """Say what forbids to read figures of different machines as figures of the machines alone."""
+    """Return the reasons why figures of different machines do not compare."""
     labels = machine_labels(reports)
     sizes = {label: f"{report.settings.width}x{report.settings.height}" for label, report in _named(reports)}
     versions = {label: report.version for label, report in _named(reports)}
@@ -84,8 +84,8 @@ def _engine_notes(name: str, present: Sequence[tuple[str, EngineResult]]) -> Ite
         levels = {label: engine.quality.psnr_y for label, engine in group}
         known = [level for level in levels.values() if level is not None]
         if known and max(known) - min(known) > PSNR_AGREES_DB:
-            told = {label: f"{level:.2f} dB" for label, level in levels.items() if level is not None}
-            yield f"{name} gives other images on some machines: {_listed(told)}."
+            levels_text = {label: f"{level:.2f} dB" for label, level in levels.items() if level is not None}
+            yield f"{name} produces different images on some machines: {_listed(levels_text)}."
 
 
 def _images(present: tuple[str, EngineResult]) -> tuple[str, ...]:

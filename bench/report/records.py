@@ -29,7 +29,7 @@ class RemoteOrigin:
     """How far its clock was ahead of the clock here."""
 
     def warnings(self) -> list[str]:
-        """Say what makes the report less than certain."""
+        """Return a sentence for everything that makes the report uncertain."""
         if abs(self.clock_offset_s) < CLOCKS_APART_S:
             return []
         way = "ahead of" if self.clock_offset_s > 0 else "behind"
@@ -58,7 +58,7 @@ class PeerResult:
     largest_difference: int
     """Between 8-bit samples of the two outputs, 0 to 255."""
     stability: Stability | None = None
-    """Whether its latency can be trusted; None in reports of older versions."""
+    """Whether its latency is stable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class EngineResult:
     sha256: str
     engine: EngineInfo
     device: str
-    """What computed, as the library tells."""
+    """Device that computed, as the library names it."""
     load_ms: float
     """Time to load the file until it could run; the first run is the first of the warm-up."""
     warm_up: WarmUp
@@ -165,15 +165,15 @@ class EngineResult:
     peak_device_memory: Reading
     quality: Quality
     telemetry: EngineTelemetry | None = None
-    """Power, temperature and throttling during its rounds; None in reports of older versions."""
+    """Power, temperature and throttling during its rounds; None in a run that did not end."""
     layers: LayerProfile | None = None
-    """Time of each layer; None in reports of older versions."""
+    """Time of each layer; None in a run that did not end."""
     peer: PeerResult | None = None
     """How another program ran one of our networks; None for our own engines."""
     case: Case | None = None
     """How a suite ran it; None outside of suites."""
     measurement: Measurement | None = None
-    """Everything else; None in reports of older versions."""
+    """Throughput, stability and agreement with torch; None for other programs, and in a run that did not end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ class Report:
     not_measured: tuple[NotMeasured, ...]
     crops: tuple[CropStrip, ...]
     telemetry: Telemetry | None = None
-    """What the machine told of itself beside the run; None in suites and in reports of older versions."""
+    """Everything sampled during the run; None in suites, and in a run that did not end."""
     suite: Suite | None = None
     """How the cases were planned and grouped; None where all engines took turns."""
     comparisons: tuple[LatencyRatio, ...] = ()

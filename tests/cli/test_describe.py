@@ -41,7 +41,7 @@ def write_plan(folder: Path) -> Path:
 
 
 def test_a_checkpoint_tells_its_metadata(tmp_path: Path) -> None:
-    info = CheckpointInfo("drn_xs", 4, (8, 16), 2, 1234, {"steps": 7}, None)
+    info = CheckpointInfo("drn_xs", 4, (8, 16), 2, 1234, {"steps": 7}, None, "progressive")
     path = tmp_path / "a.safetensors"
     save_file({"w": np.zeros(3)}, path, {METADATA_KEY: records.to_json(info)})
     facts = describe_file(path)

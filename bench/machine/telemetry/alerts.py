@@ -1,4 +1,4 @@
-"""Files that tell when hardware is held back: alerts of a Jetson, its over-current events, and an Intel CPU's count."""
+"""Files that report throttling: alerts of a Jetson, its over-current events, and an Intel CPU's count."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +12,9 @@ PACKAGE_COUNT = "sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_c
 
 
 def find_limits(root: Path) -> Found:
-    """Find everything below ``root`` that tells of throttling."""
+    """Find everything below ``root`` that reports throttling."""
     probes = [probe for probe in [*_alerts(root), *_over_currents(root), *_package(root)] if answers(probe) is None]
-    return Found(tuple(probes), (), {} if probes else {"throttling": "no file of this machine tells of throttling"})
+    return Found(tuple(probes), (), {} if probes else {"throttling": "no file of this machine reports throttling"})
 
 
 def _alerts(root: Path) -> list[Probe]:

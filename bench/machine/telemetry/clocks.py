@@ -51,7 +51,7 @@ def find_gpu_clock(root: Path) -> Found:
     if not gpu_devices(root):
         missing["clock of the GPU"] = "devfreq shows no GPU"
     if load is None:
-        missing["load of the GPU"] = "no file tells it on this JetPack"
+        missing["load of the GPU"] = "this JetPack has no file for it"
     return Found(tuple(probe for probe in probes if answers(probe) is None), (), missing)
 
 
@@ -64,7 +64,7 @@ def _highest_mhz(policies: list[Path]) -> Callable[[], float]:
             with suppress(OSError, ValueError):  # a core that is switched off
                 clocks.append(file_number(path))
         if not clocks:
-            raise ValueError("no core tells its clock")
+            raise ValueError("no core reports its clock")
         return max(clocks) * 1e-3
 
     return read

@@ -11,7 +11,7 @@ from drc_deploy.bench.machine.telemetry.trace import Samples, Trace, Window
 GAP_PERIODS = 5.0
 """Two samples further apart than so many periods have a gap between them."""
 LEAST_RESOLVED = 2.0
-"""A round must be so many times as long as what the meter tells apart."""
+"""Shortest useful round, as a multiple of the meter's resolution."""
 LEAST_COVERED = 0.5
 """Less than this part of the rounds sampled says too little about the rest of them."""
 
@@ -23,7 +23,7 @@ METHODS = {
 
 @dataclass(frozen=True, slots=True)
 class Energy:
-    """What one engine's timed runs cost. The idle power is not subtracted."""
+    """Energy of one engine's timed runs. The idle power is not subtracted."""
 
     per_image_j: float
     mean_power_w: float
@@ -38,7 +38,7 @@ class Energy:
     covered: float
     """Part of the time of its rounds that samples cover; the rest is taken to have had the mean power."""
     blur: str
-    """Why other engines' power is mixed in; empty when the rounds are long enough to be told apart."""
+    """Why other engines' power is mixed in; empty when the rounds are long enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def integrate_power(times_s: Samples, watts: Samples, window: Window, longest_s:
     """Integrate power (n,), NaN where it is unknown, over a window by the trapezoid rule.
 
     The power between two samples is taken to be linear, also where an end of the window cuts between them. Between
-    samples more than ``longest_s`` apart, or beside a NaN, nothing is covered.
+    samples more than ``longest_s`` apart, or next to a NaN, nothing is covered.
     """
     starts, ends = times_s[:-1], times_s[1:]
     low, high = np.maximum(starts, window[0]), np.minimum(ends, window[1])
@@ -104,7 +104,7 @@ def engine_energy(
     if found is None or covered < LEAST_COVERED:
         return f"samples of {' + '.join(meter.series)} cover {covered:.0%} of its rounds"
     if found[0] <= 0:  # as the counters of some virtual machines, which stand still
-        return f"{' + '.join(meter.series)} told no power above zero"
+        return f"{' + '.join(meter.series)} reported no power above zero"
     resting = mean_power(trace, meter, [idle]) if idle else None
     return Energy(
         per_image_j=found[0] * sum(end - start for start, end in rounds) / images,
@@ -123,8 +123,8 @@ def _blur(meter: Meter, rounds: Sequence[Window]) -> str:
     if shortest_s >= LEAST_RESOLVED * meter.resolution_s:
         return ""
     return (
-        f"its rounds of {shortest_s:.2g} s are short for a meter that tells {meter.resolution_s:g} s apart, so that "
-        "what ran before and after is mixed in: measure longer (--min-seconds)"
+        f"its rounds of {shortest_s:.2g} s are short for a meter with a resolution of {meter.resolution_s:g} s, so "
+        "that power from before and after is mixed in: measure longer (--min-seconds)"
     )
 
 

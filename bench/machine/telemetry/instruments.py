@@ -36,7 +36,7 @@ class Instruments:
     sources: list[ProbeGroup] = field(default_factory=list)
     meters: list[Meter] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
-    """What cannot be told on this machine -> why."""
+    """Missing sensors of this machine -> the reason."""
 
     @property
     def sensors(self) -> list[Sensor]:
@@ -50,7 +50,7 @@ class Instruments:
 
 
 def find_instruments(system: System | None = None) -> Instruments:
-    """Open everything that this machine tells; what is missing is told with the reason and is no error."""
+    """Open every sensor of this machine. Missing ones are reported as unavailable, with the reason."""
     system = system or System()
     release = jetson_release(system.root)
     sources: list[ProbeGroup] = []

@@ -11,7 +11,7 @@ from drc_deploy.bench.machine.telemetry.jetson import Release, parse_clocks_lock
 from drc_deploy.errors import MissingDependencyError
 from drc_deploy.proc_files import read_text
 
-NO_JETSON = "this machine is no Jetson"
+NO_JETSON = "this machine is not a Jetson"
 NO_RELEASE = "/etc/nv_tegra_release is not there, as in some containers"
 
 
@@ -23,7 +23,7 @@ class PowerState:
     """Release of a Jetson's software."""
     jetpack: str | None
     power_mode: str | None
-    """Name and number, as ``nvpmodel`` tells."""
+    """Name and number, as reported by ``nvpmodel``."""
     clocks_locked: bool | None
     """Whether every clock has but one value, as after ``jetson_clocks``."""
     cpu_governor: str | None
@@ -32,7 +32,7 @@ class PowerState:
 
 
 def read_power_state(root: Path, release: Release | None, run: Run, limits: tuple[Gpu, ...]) -> PowerState:
-    """Read how the machine is set; ``limits`` are what NVML told of its GPUs."""
+    """Read how the machine is set; ``limits`` are the GPUs as NVML describes them."""
     unavailable: dict[str, str] = {}
     if release is None:
         unavailable |= {"l4t": NO_JETSON, "jetpack": NO_JETSON, "power_mode": NO_JETSON}
@@ -80,11 +80,11 @@ def _clocks_locked(root: Path, run: Run, release: Release | None, unavailable: d
             return locked
     ranges = [_is_fixed(folder / "scaling_min_freq", folder / "scaling_max_freq") for folder in cpu_policies(root)]
     ranges += [_gpu_is_fixed(folder) for folder in gpu_devices(root)]
-    told = [fixed for fixed in ranges if fixed is not None]
-    if not told:
-        unavailable["clocks_locked"] = "no file tells the range of any clock"
+    known = [fixed for fixed in ranges if fixed is not None]
+    if not known:
+        unavailable["clocks_locked"] = "no file shows the range of any clock"
         return None
-    return all(told)
+    return all(known)
 
 
 def _is_fixed(low: Path, high: Path) -> bool | None:

@@ -77,7 +77,7 @@ class _Recorder:
         self._swept_s = self._processor_s = 0.0
 
     def run(self, stop: Event) -> None:
-        """Sweep until told to stop, or until the source ends or breaks."""
+        """Sweep until ``stop`` is set, or until the source ends or breaks."""
         while not stop.is_set():
             begin, processor = self._clock(), time.thread_time()
             try:
@@ -132,7 +132,7 @@ class _Recorder:
                 notes.append(f"{series.name}: {missing}: {why}.")
         if self._ended:
             end_s = f" after {track.times_s[-1]:.1f} s" if track.times_s else ""
-            notes.append(f"{self.source.name} told nothing more{end_s}: {self._ended}.")
+            notes.append(f"{self.source.name} sent nothing more{end_s}: {self._ended}.")
         return notes
 
 

@@ -68,7 +68,7 @@ class ProbeGroup:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """The series that together tell what the work of an engine costs."""
+    """The series that add up to the energy of an engine."""
 
     covers: str
     """What draws this power: module, board, GPU board, CPU package, or a sum of rails."""
@@ -78,7 +78,7 @@ class Meter:
     series: tuple[str, ...]
     """Names of the series that are added up."""
     resolution_s: float = FAST_PERIOD_S
-    """Shortest time that it tells apart: the time between two values, or that each is averaged over."""
+    """Its resolution in time: the time between two values, or over which each is averaged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What telemetry puts into a report: the trace of the run, and what it says of each engine."""
+"""Telemetry in a report: the trace of the run, and a summary for each engine."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ WORDS: dict[Kind, str] = {
     "clock": "clocks",
     "throttle": "throttling",
 }
-"""What a reader expects to be told; energy counts as power."""
+"""Kinds that every report covers; energy counts as power."""
 WAYS = ("NVML", "tegrastats")
 """Keys of ``unavailable`` that stand for a whole way of asking."""
 
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """What the machine told of itself beside one run."""
+    """Everything sampled during one run."""
 
     summary: str
     """In one sentence."""
@@ -34,7 +34,7 @@ class Telemetry:
     """When nothing ran yet, for the idle power; None when no power could be read."""
     trace: Trace
     unavailable: dict[str, str]
-    """What is not told on this machine -> why."""
+    """Missing sensors of this machine -> the reason."""
     notes: tuple[str, ...]
     """Sentences about gaps."""
 
@@ -71,8 +71,8 @@ def summarise_engine(telemetry: Telemetry, rounds: Sequence[Window], images: int
         unavailable["energy"] = energy
     reasons = throttle_reasons(telemetry.trace, rounds)
     if reasons is None:
-        told = telemetry.unavailable.get(WORDS["throttle"], "no sample fell into its rounds")
-        unavailable["throttle_reasons"] = told
+        why = telemetry.unavailable.get(WORDS["throttle"], "no sample fell into its rounds")
+        unavailable["throttle_reasons"] = why
     return EngineTelemetry(
         rounds_s=tuple(rounds),
         energy=None if isinstance(energy, str) else energy,
@@ -84,15 +84,15 @@ def summarise_engine(telemetry: Telemetry, rounds: Sequence[Window], images: int
 
 
 def engine_warnings(name: str, telemetry: EngineTelemetry) -> list[str]:
-    """Say that the machine was held back while the engine ``name`` was timed, and that its energy is blurred."""
+    """Return warnings about throttling while the engine ``name`` was timed, and about blurred energy."""
     warnings = []
     if telemetry.throttle_reasons:
-        warnings.append(f"The machine was held back while {name} was timed: {', '.join(telemetry.throttle_reasons)}.")
+        warnings.append(f"The machine was throttled while {name} was timed: {', '.join(telemetry.throttle_reasons)}.")
     if telemetry.clock_drops:
         drops = [f"{drop.clock} from {drop.from_mhz:.0f} to {drop.to_mhz:.0f} MHz" for drop in telemetry.clock_drops]
         warnings.append(f"Clocks fell while {name} was timed: {', '.join(drops)}. Lock them, or cool the machine.")
     if telemetry.energy and telemetry.energy.blur:
-        warnings.append(f"The energy of {name} is not its own alone: {telemetry.energy.blur}.")
+        warnings.append(f"The energy of {name} includes that of other engines: {telemetry.energy.blur}.")
     return warnings
 
 
@@ -104,11 +104,11 @@ def choose_meter(meters: Sequence[Meter], part: Part) -> Meter | None:
 def _energy(telemetry: Telemetry, rounds: Sequence[Window], images: int, part: Part) -> Energy | str:
     meter = choose_meter(telemetry.meters, part)
     if meter is None:
-        told = (
+        reasons = (
             telemetry.unavailable.get(what)
             for what in (WORDS["power"], f"energy of the {part}", "NVML" if part == "GPU" else part)
         )
-        return next((why for why in told if why), f"nothing tells the power of the {part}")
+        return next((why for why in reasons if why), f"no sensor reports the power of the {part}")
     return engine_energy(telemetry.trace, meter, rounds, images, telemetry.idle_s)
 
 
@@ -122,7 +122,7 @@ def _temperatures(trace: Trace, rounds: Sequence[Window]) -> list[TemperatureRan
 
 
 def missing_kinds(sensors: Sequence[Sensor], missing: dict[str, str]) -> dict[str, str]:
-    """Return what no sensor tells at all, in the words of ``WORDS``, with the reasons that were met on the way."""
+    """Return the kinds (in the words of ``WORDS``) that no sensor reports, with the reasons."""
     kinds = {"power" if sensor.kind == "energy" else sensor.kind for sensor in sensors}
     return {word: _why(kind, missing) for kind, word in WORDS.items() if kind not in kinds}
 
@@ -130,7 +130,7 @@ def missing_kinds(sensors: Sequence[Sensor], missing: dict[str, str]) -> dict[st
 def _why(kind: Kind, missing: dict[str, str]) -> str:
     """Join the reasons of one kind with those of whole ways of asking, such as a driver that is not there."""
     reasons = [why for what, why in missing.items() if what.startswith(_same(kind)) or what in WAYS]
-    return _join(reasons) or "nothing on this machine tells"
+    return _join(reasons) or "no sensor of this machine reports it"
 
 
 def sensors_of(sensors: Sequence[Sensor], kind: Kind) -> str:
@@ -146,7 +146,7 @@ def describe(trace: Trace, meters: Sequence[Meter], missing: dict[str, str]) -> 
     """Say in one sentence what was sampled, how often and at what cost, or that nothing could be, and why."""
     tracks = [track for track in trace.tracks if track.series]
     if not tracks:
-        return f"This machine tells nothing of its power, temperature or clocks: {_join(missing.values())}."
+        return f"No sensors for power, temperature or clocks: {_join(missing.values())}."
     kinds = dict.fromkeys(series.kind for track in tracks for series in track.series)
     power = [f"power of {meter.covers} ({' + '.join(meter.series)})" for meter in meters]
     what = [_count(trace, kind) for kind in kinds if kind in WORDS and not (power and kind == "power")]

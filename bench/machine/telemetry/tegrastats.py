@@ -1,4 +1,4 @@
-"""What ``tegrastats`` of a Jetson prints, of JetPack 4 to 7; used where the power monitors show no files."""
+"""Output of ``tegrastats`` on a Jetson with JetPack 4 to 7; used where the power monitors show no files."""
 
 import re
 from collections.abc import Callable, Container, Iterable
@@ -29,7 +29,7 @@ Values = dict[tuple[Kind, str], float]
 def parse_line(line: str) -> Values:
     """Return the numbers of one line in W, degrees Celsius, MHz and percent, under their kind and name.
 
-    What a line lacks, or tells of a part that is off, is not there.
+    Fields that a line lacks, and fields of a part that is off, are left out.
     """
     values: Values = {}
     clocks = [int(mhz) for cores in CORES.findall(line) for mhz in CORE_CLOCK.findall(cores)]
@@ -48,7 +48,7 @@ def parse_line(line: str) -> Values:
 
 
 def open_tegrastats(follow: Follow, known: Container[str]) -> ProbeGroup:
-    """Start tegrastats; give it as a source of all that it tells but the ``known`` names.
+    """Start tegrastats; return it as a source of all its fields but the ``known`` names.
 
     Raises:
         MissingDependencyError: it is not there, or prints nothing that is known.

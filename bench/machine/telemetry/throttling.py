@@ -1,4 +1,4 @@
-"""Whether the machine held itself back: limits that it names, and clocks that fell while an engine ran."""
+"""Throttling: limits that the machine reports, and clocks that fell while an engine ran."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from drc_deploy.bench.machine.telemetry.trace import Part, Samples, Trace, Window, samples_within
 
 CLOCK_DROP = 0.05
-"""A clock that fell by more than this part while it was at work was held back."""
+"""A clock that fell by more than this part while it was at work was throttled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,11 @@ class ClockDrop:
 
 
 def throttle_reasons(trace: Trace, windows: Sequence[Window]) -> tuple[str, ...] | None:
-    """Return the limits that held at any sample inside the windows; None when no sample there tells."""
-    told = {series.name: samples_within(track, series, windows) for track, series in trace.series("throttle")}
-    if not any(values.size for values in told.values()):
+    """Return the limits that held at any sample inside the windows; None when there is no sample."""
+    held = {series.name: samples_within(track, series, windows) for track, series in trace.series("throttle")}
+    if not any(values.size for values in held.values()):
         return None
-    return tuple(name for name, values in told.items() if np.any(values > 0))
+    return tuple(name for name, values in held.items() if np.any(values > 0))
 
 
 def clock_drops(trace: Trace, windows: Sequence[Window], part: Part) -> tuple[ClockDrop, ...]:

@@ -1,4 +1,4 @@
-"""What was sampled beside a run, as data. What a machine does not tell is a gap or a reason, never zero."""
+"""Samples of a run, as data. Missing samples are gaps, and missing sensors have a reason; neither is ever zero."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """Everything that one source told, read in sweeps."""
+    """Everything from one source, read in sweeps."""
 
     source: str
     period_s: float
@@ -58,7 +58,7 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Everything sampled beside one run."""
+    """Everything sampled during one run."""
 
     tracks: tuple[Track, ...]
 

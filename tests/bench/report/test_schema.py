@@ -108,7 +108,7 @@ def test_the_schema_refuses_what_the_program_refuses(report: Report, value: Any)
 
 def test_fields_are_described_by_the_text_below_them() -> None:
     engine = schema.report_schema()["$defs"]["EngineResult"]
-    assert engine["properties"]["device"]["description"] == "What computed, as the library tells."
+    assert engine["properties"]["device"]["description"] == "Device that computed, as the library names it."
     assert "description" not in engine["properties"]["sha256"]
     assert engine["description"].startswith("One engine, measured from end to end")
 

@@ -234,7 +234,7 @@ def test_notes_name_the_reasons_why_machines_do_not_compare() -> None:
     assert "32x64 on Orin" in notes(base, with_settings(orin, width=32))
     assert "versions of drc-deploy differ" in notes(base, dataclasses.replace(orin, version="9.9"))
     assert "x was not made from the same checkpoint" in notes(base, quiet(steady("x", 1, checkpoint="1" * 64)))
-    assert "x gives other images on some machines" in notes(base, quiet(steady("x", 1, 29.9)))
+    assert "x produces different images on some machines" in notes(base, quiet(steady("x", 1, 29.9)))
     assert notes(base, quiet(steady("x", 1, 29.97))) == ""
 
 

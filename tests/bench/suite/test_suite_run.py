@@ -42,7 +42,7 @@ class OpenFakeCase:
 
 def checkpoint(path: Path) -> None:
     """Write a file that says what a checkpoint says, each of another content."""
-    info = CheckpointInfo("drn_xs", 4, (8,), 0, 1, {}, None)
+    info = CheckpointInfo("drn_xs", 4, (8,), 0, 1, {}, None, "progressive")
     save_file({path.stem: np.zeros(1)}, path, metadata={METADATA_KEY: records.to_json(info)})
 
 
@@ -139,7 +139,7 @@ def test_what_changed_is_measured_again(options: BenchOptions, what: str) -> Non
 
 
 def _metadata(options: BenchOptions) -> dict[str, str]:
-    return {METADATA_KEY: records.to_json(CheckpointInfo("drn_xs", 4, (8,), 0, 1, {}, None))}
+    return {METADATA_KEY: records.to_json(CheckpointInfo("drn_xs", 4, (8,), 0, 1, {}, None, "progressive"))}
 
 
 def test_a_finished_suite_begins_anew_once_it_is_forgotten(options: BenchOptions) -> None:

@@ -151,4 +151,4 @@ def test_rounds_shorter_than_what_the_meter_tells_apart_are_said_to_be_blurred()
 
 def test_a_counter_that_stands_still_is_unknown_and_not_free() -> None:
     record = trace([0.0, 0.1, 0.2], series("package-0", "energy", [7.0] * 3))
-    assert engine_energy(record, COUNTER, [(0.0, 0.2)], 1, None) == "package-0 told no power above zero"
+    assert engine_energy(record, COUNTER, [(0.0, 0.2)], 1, None) == "package-0 reported no power above zero"

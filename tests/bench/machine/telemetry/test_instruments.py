@@ -51,9 +51,9 @@ def test_an_engine_on_the_cpu_is_never_charged_with_the_gpu() -> None:
     system = dataclasses.replace(bare_system(Path("/nonexistent")), nvml=FakeNvml().load)
     found = find_instruments(system)
     assert choose_meter(found.meters, "CPU") is None
-    told = Telemetry("", found.state, tuple(found.meters), None, Trace(()), found.missing, ())
-    beside = summarise_engine(told, [(0.0, 1.0)], 5, "ONNX Runtime CPUExecutionProvider")
-    assert "RAPL" in beside.unavailable["energy"]
+    record = Telemetry("", found.state, tuple(found.meters), None, Trace(()), found.missing, ())
+    engine = summarise_engine(record, [(0.0, 1.0)], 5, "ONNX Runtime CPUExecutionProvider")
+    assert "RAPL" in engine.unavailable["energy"]
 
 
 def test_an_nvml_that_supports_nothing_is_no_source_and_is_closed(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_an_nvml_that_supports_nothing_is_no_source_and_is_closed(tmp_path: Path
     assert found.missing["power of the GPU"] == "NVML: Not Supported"
 
 
-def test_a_jetson_is_metered_whole_even_where_nvml_tells_its_gpu(tmp_path: Path) -> None:
+def test_a_jetson_is_metered_whole_even_where_nvml_reports_its_gpu(tmp_path: Path) -> None:
     system = dataclasses.replace(bare_system(build_tree("jetpack6_orin_nano", tmp_path)), nvml=FakeNvml().load)
     meter = choose_meter(find_instruments(system).meters, "GPU")
     assert meter is not None
@@ -96,20 +96,18 @@ def test_tegrastats_stands_in_where_a_jetson_shows_no_rails(tmp_path: Path) -> N
     assert len(set(names)) == len(names)
 
 
-def test_tegrastats_is_not_started_where_files_tell(tmp_path: Path) -> None:
+def test_tegrastats_is_not_started_where_there_are_files(tmp_path: Path) -> None:
     def refuse(command: Sequence[str]) -> Lines:
         raise AssertionError("it is not needed")
 
     find_instruments(dataclasses.replace(bare_system(build_tree("jetpack7_thor", tmp_path)), follow=refuse))
 
 
-def test_a_machine_that_tells_nothing_says_so_in_one_sentence(tmp_path: Path) -> None:
+def test_a_machine_without_sensors_says_so_in_one_sentence(tmp_path: Path) -> None:
     found = find_instruments(bare_system(tmp_path))
     assert (found.sources, found.meters) == ([], [])
     sentence = describe(Trace(()), (), found.missing)
-    assert sentence.startswith(
-        "This machine tells nothing of its power, temperature or clocks: There is no working NVIDIA"
-    )
+    assert sentence.startswith("No sensors for power, temperature or clocks: There is no working NVIDIA")
     assert sentence.count(". ") == 0
     assert sentence.endswith(".")
     assert not sentence.endswith("..")
