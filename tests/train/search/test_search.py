@@ -1,7 +1,7 @@
 """The search follows the loss, keeps its halves apart, and resumes exactly."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pytest
 import torch
@@ -103,6 +103,18 @@ def test_a_search_that_could_narrow_nothing_is_refused(
     with pytest.raises(UsageError, match="no layer of this network can become narrower"):
         search_file(parent, photographs, SearchOptions(steps=1, method=method, **options), tmp_path / "x.widths.json")
     assert not (tmp_path / "x.widths.json").exists()
+
+
+@pytest.mark.parametrize("method", get_args(SearchMethod))
+def test_every_method_comes_close_to_the_bound(
+    method: SearchMethod, parent: Parent, photographs: Photographs, tmp_path: Path
+) -> None:
+    """Methods are compared at equal cost: none may be better because it keeps more."""
+    options = SearchOptions(0.5, steps=2, batch=2, patch=8, method=method, target="madds")
+    found = search_file(parent, photographs, options, tmp_path / "x.widths.json")
+    limit = 0.5 * multiply_adds(build_network(ModelSpec("drn_xs", 4)))
+    counted = multiply_adds(build_network(ModelSpec("drn_xs", 4, found.widths)))
+    assert 0.95 * limit <= counted <= limit
 
 
 @pytest.mark.parametrize("method", ["drc", "darts-shared", "darts"])
