@@ -80,15 +80,14 @@ class Connection:
         line = _stream(self._process.stdout).readline()
         if line.endswith(b"\n"):
             return line
-        code = self.close()
-        if code == SSH_FAILED:
-            raise self._lost()
-        raise DrcDeployError(f"the run on {self._target.text} ended with exit code {code}.", "The reason is above.")
+        raise self._ended(self.close(), f"the run on {self._target.text} failed", "The reason is above.")
 
-    def _lost(self) -> DrcDeployError:
+    def _ended(self, code: int, problem: str, hint: str) -> DrcDeployError:
+        if 0 <= code < SSH_FAILED:
+            return DrcDeployError(f"{problem} (exit code {code}).", hint)
         return DrcDeployError(
             f"the connection to {self._target.text} was lost.",
-            "Type the same command again; with --remote-dir, what was copied is not copied again.",
+            "Type the same command again. With --remote-dir, files are not copied twice.",
         )
 
     def run(self, words: Sequence[str]) -> int:
@@ -147,13 +146,10 @@ class Connection:
         process = subprocess.Popen([*self._ssh, command], stdin=stdin, stdout=stdout)
         with contextlib.suppress(BrokenPipeError, tarfile.TarError), process:  # its exit code says more
             yield process
-        if process.returncode == SSH_FAILED:
-            raise self._lost()
         if process.returncode:
-            raise DrcDeployError(
-                f"files cannot be copied: tar on {self._target.text} ended with exit code {process.returncode}.",
-                "The reason is above. Where the disk is full, give a folder on another one with --remote-dir.",
-            )
+            problem = f"tar on {self._target.text} cannot copy files"
+            hint = "The reason is above. If the disk is full, give a folder on another one with --remote-dir."
+            raise self._ended(process.returncode, problem, hint)
 
     def close(self) -> int:
         """End the run there, which removes its folder, and return the exit code of ssh."""

@@ -90,7 +90,7 @@ def test_a_connection_that_breaks_ends_the_measurement_there(host: Host, tmp_pat
         said = process.communicate()[1]
     assert process.returncode == 1
     assert "Error: the connection to board was lost" in said
-    assert "Type the same command again" in said
+    assert "Type the same command again." in said
     host.wait_until_nothing_is_left()
 
 

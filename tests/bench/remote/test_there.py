@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
@@ -17,8 +18,8 @@ from drc_deploy.bench.remote.target import parse_target
 from drc_deploy.bench.remote.there import BEGIN
 from tests.bench.remote.remote_hosts import ROOT, shell_host
 
-Side = "subprocess.Popen[str]"
-Start = Callable[..., Side]
+Side: TypeAlias = "subprocess.Popen[str]"
+Start: TypeAlias = Callable[..., Side]
 
 
 @pytest.fixture
