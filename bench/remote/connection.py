@@ -12,7 +12,6 @@ import shlex
 import shutil
 import subprocess
 import tarfile
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,10 +19,11 @@ from typing import IO, TypeVar
 
 from drc_deploy import records
 from drc_deploy.bench.remote.target import Target
-from drc_deploy.bench.remote.there import BEGIN, RESULTS
+from drc_deploy.bench.remote.there import BEGIN, RESULTS, temporary_folder
 from drc_deploy.bench.report.records import CROPS_FOLDER
 from drc_deploy.bench.report.report_files import REPORT_FILE
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError
+from drc_deploy.only_one import only_one
 from drc_deploy.progress import progress
 
 MOST_RESULT_BYTES = 1 << 30
@@ -173,12 +173,14 @@ def connect(target: Target, there: str) -> Iterator[Connection]:
     ssh = shutil.which("ssh")
     if ssh is None:
         raise MissingDependencyError("there is no ssh on this machine.", "Install the OpenSSH client.")
-    with tempfile.TemporaryDirectory(prefix="drc-", dir="/tmp") as private:  # a socket's path must be short
+    private = temporary_folder("/tmp", "drc-ssh-")  # a socket's path must be short
+    with only_one(private):
         connection = Connection([ssh, *_OPTIONS, f"-oControlPath={private}/ssh"], target, there)
         try:
             yield connection
         finally:
             connection.close()
+            shutil.rmtree(private, ignore_errors=True)
 
 
 def _skip_greeting(stream: IO[bytes]) -> bool:
