@@ -12,7 +12,6 @@ import shlex
 import shutil
 import subprocess
 import tarfile
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,10 +19,11 @@ from typing import IO, TypeVar
 
 from drc_deploy import records
 from drc_deploy.bench.remote.target import Target
-from drc_deploy.bench.remote.there import BEGIN, RESULTS
+from drc_deploy.bench.remote.there import BEGIN, RESULTS, temporary_folder
 from drc_deploy.bench.report.records import CROPS_FOLDER
 from drc_deploy.bench.report.report_files import REPORT_FILE
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError
+from drc_deploy.only_one import only_one
 from drc_deploy.progress import progress
 
 MOST_RESULT_BYTES = 1 << 30
@@ -80,15 +80,14 @@ class Connection:
         line = _stream(self._process.stdout).readline()
         if line.endswith(b"\n"):
             return line
-        code = self.close()
-        if code == SSH_FAILED:
-            raise self._lost()
-        raise DrcDeployError(f"the run on {self._target.text} ended with exit code {code}.", "The reason is above.")
+        raise self._ended(self.close(), f"the run on {self._target.text} failed", "The reason is above.")
 
-    def _lost(self) -> DrcDeployError:
+    def _ended(self, code: int, problem: str, hint: str) -> DrcDeployError:
+        if 0 <= code < SSH_FAILED:
+            return DrcDeployError(f"{problem} (exit code {code}).", hint)
         return DrcDeployError(
             f"the connection to {self._target.text} was lost.",
-            "Type the same command again; with --remote-dir, what was copied is not copied again.",
+            "Type the same command again. With --remote-dir, files are not copied twice.",
         )
 
     def run(self, words: Sequence[str]) -> int:
@@ -147,13 +146,10 @@ class Connection:
         process = subprocess.Popen([*self._ssh, command], stdin=stdin, stdout=stdout)
         with contextlib.suppress(BrokenPipeError, tarfile.TarError), process:  # its exit code says more
             yield process
-        if process.returncode == SSH_FAILED:
-            raise self._lost()
         if process.returncode:
-            raise DrcDeployError(
-                f"files cannot be copied: tar on {self._target.text} ended with exit code {process.returncode}.",
-                "The reason is above. Where the disk is full, give a folder on another one with --remote-dir.",
-            )
+            problem = f"tar on {self._target.text} cannot copy files"
+            hint = "The reason is above. If the disk is full, give a folder on another one with --remote-dir."
+            raise self._ended(process.returncode, problem, hint)
 
     def close(self) -> int:
         """End the run there, which removes its folder, and return the exit code of ssh."""
@@ -177,12 +173,14 @@ def connect(target: Target, there: str) -> Iterator[Connection]:
     ssh = shutil.which("ssh")
     if ssh is None:
         raise MissingDependencyError("there is no ssh on this machine.", "Install the OpenSSH client.")
-    with tempfile.TemporaryDirectory(prefix="drc-", dir="/tmp") as private:  # a socket's path must be short
+    private = temporary_folder("/tmp", "drc-ssh-")  # a socket's path must be short
+    with only_one(private):
         connection = Connection([ssh, *_OPTIONS, f"-oControlPath={private}/ssh"], target, there)
         try:
             yield connection
         finally:
             connection.close()
+            shutil.rmtree(private, ignore_errors=True)
 
 
 def _skip_greeting(stream: IO[bytes]) -> bool:

@@ -16,7 +16,7 @@ _TARGET = re.compile(rf"(?:(?P<user>{_USER})@)?(?:{_ADDRESS})")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A host, and what was typed beside it; the rest is for the user's ssh configuration to say."""
+    """A host, with the user and the port that were given; the user's ssh configuration decides on the rest."""
 
     text: str
     """As typed."""

@@ -35,7 +35,7 @@ BEGIN = "drc-deploy begins"
 RESULTS = "out"
 SILENCE_S = 60.0
 STOPPING_S = 10.0
-_SCRATCH, _PREFIX = "tmp", "drc-deploy-remote-"
+_SCRATCH = "tmp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,11 @@ def _workplace(kept: str | None) -> Iterator[Path]:
         OutputError: it cannot be made, or another run is in it.
     """
     try:
-        folder = _temporary_folder() if kept is None else Path(os.path.expanduser(kept)).absolute()
+        folder = (
+            temporary_folder(tempfile.gettempdir(), "drc-deploy-remote-")
+            if kept is None
+            else Path(os.path.expanduser(kept)).absolute()
+        )
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
@@ -121,12 +125,12 @@ def _workplace(kept: str | None) -> Iterator[Path]:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _temporary_folder() -> Path:
+def temporary_folder(parent: str, prefix: str) -> Path:
     """Make a folder, and remove those of runs that were killed: nobody holds their locks."""
-    for other in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for other in Path(parent).glob(f"{prefix}*"):
         if is_abandoned(other):
             shutil.rmtree(other, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=_PREFIX))
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
 
 
 def _digests(folder: Path) -> dict[str, str]:

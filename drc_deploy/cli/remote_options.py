@@ -17,7 +17,7 @@ _DETAILS = ("remote_python", "remote_dir", "remote_export")
 
 
 def remote_options(command: Command) -> Command:
-    """Add the options to a command; ``take_remote`` reads what it is called with."""
+    """Add the options to a command; ``take_remote`` reads their values."""
     for option in (
         click.option(
             "--remote-export",
@@ -27,7 +27,7 @@ def remote_options(command: Command) -> Command:
         click.option(
             "--remote-dir",
             metavar="DIR",
-            help="Folder there that keeps what was copied and built.  [default: a temporary one]",
+            help="Folder there that keeps copied files and built plans.  [default: a temporary one]",
         ),
         click.option(
             "--remote-python",
@@ -44,7 +44,7 @@ def take_remote(arguments: dict[str, Any]) -> "RemoteOptions | None":
     """Take the options out of a command's ``arguments``; None without --remote.
 
     Raises:
-        UsageError: they are not of use.
+        UsageError: they cannot be right.
     """
     remote = arguments.pop("remote")
     python, folder, export = (arguments.pop(name) for name in _DETAILS)

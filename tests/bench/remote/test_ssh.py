@@ -52,7 +52,9 @@ def bench(host: Host, exported: Path, out: Path, *options: object) -> int:
 
 @pytest.mark.slow
 def test_an_exported_engine_is_measured_from_end_to_end(host: Host, exported: Path, tmp_path: Path) -> None:
+    before = (host.folder / "log").read_text().count("Accepted publickey")
     assert bench(host, exported, tmp_path) == 0
+    assert (host.folder / "log").read_text().count("Accepted publickey") == before + 1  # one login, one question
     report = read_report(tmp_path / "report.json")
     (engine,) = report.engines
     assert engine.quality.psnr_y == pytest.approx(30.36, abs=0.02)  # of the same engine, measured without ssh
@@ -90,7 +92,7 @@ def test_a_connection_that_breaks_ends_the_measurement_there(host: Host, tmp_pat
         said = process.communicate()[1]
     assert process.returncode == 1
     assert "Error: the connection to board was lost" in said
-    assert "Type the same command again" in said
+    assert "Type the same command again." in said
     host.wait_until_nothing_is_left()
 
 

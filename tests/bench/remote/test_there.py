@@ -5,9 +5,11 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
@@ -17,8 +19,8 @@ from drc_deploy.bench.remote.target import parse_target
 from drc_deploy.bench.remote.there import BEGIN
 from tests.bench.remote.remote_hosts import ROOT, shell_host
 
-Side = "subprocess.Popen[str]"
-Start = Callable[..., Side]
+Side: TypeAlias = "subprocess.Popen[str]"
+Start: TypeAlias = Callable[..., Side]
 
 
 @pytest.fixture
@@ -145,3 +147,14 @@ def test_a_caller_that_waits_is_not_taken_for_gone(tmp_path: Path, monkeypatch: 
         time.sleep(6)
         assert host.left() != []
     assert host.left() == []
+
+
+def test_the_next_connection_removes_the_socket_folder_of_a_killed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", shell_host(tmp_path / "there").path)
+    abandoned = Path(tempfile.mkdtemp(prefix="drc-ssh-", dir="/tmp"))
+    os.utime(abandoned, (0, 0))  # long ago
+    with connect(parse_target("board"), "exec true") as link:
+        assert not link.greeted()
+    assert not abandoned.exists()
