@@ -12,7 +12,7 @@ from typing import Any
 
 from drc_deploy import pairs
 from drc_deploy.bench.remote.wire import CarriedFile
-from drc_deploy.bench.run.inputs import Subject
+from drc_deploy.bench.run.inputs import EngineFile
 from drc_deploy.engine_info import read_sidecar, sidecar_path
 from drc_deploy.errors import InputError, UsageError
 from drc_deploy.files import sha256_of
@@ -53,13 +53,13 @@ class Cargo:
         return value
 
 
-def pack_engine(cargo: Cargo, subject: Subject) -> str:
+def pack_engine(cargo: Cargo, file: EngineFile) -> str:
     """Carry an engine and what it needs beside it, and give its path there.
 
     Raises:
         InputError: a file cannot be read.
     """
-    path = subject.path
+    path = file.path
     try:
         digest = sha256_of(path)
         folder = f"engines/{digest[:_DIGITS]}"

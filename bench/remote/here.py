@@ -23,7 +23,7 @@ from drc_deploy.bench.report.checks import check_report
 from drc_deploy.bench.report.records import CROPS_FOLDER, RemoteOrigin, Report
 from drc_deploy.bench.report.report_files import REPORT_FILE
 from drc_deploy.bench.run.benchmark import BenchOptions
-from drc_deploy.bench.run.inputs import find_subjects
+from drc_deploy.bench.run.inputs import find_engine_files
 from drc_deploy.errors import ArtefactError, DrcDeployError
 from drc_deploy.files import check_writable
 from drc_deploy.progress import progress
@@ -84,12 +84,12 @@ def _pack(options: BenchOptions, remote: RemoteOptions) -> tuple[Cargo, tuple[tu
     """Return the files to carry and the commands to run there."""
     cargo = Cargo()
     engines, commands = [], []
-    for subject in find_subjects(options.engines, options.workdir):
-        path = pack_engine(cargo, subject)
+    for file in find_engine_files(options.engines, options.workdir):
+        path = pack_engine(cargo, file)
         if remote.export and path.endswith(".onnx"):
             commands.append(("export", path, *remote.export))
             path = path.removesuffix(".onnx") + ".plan"
-            cargo.names[path] = f"{subject.path.with_suffix('.plan')} (made there)"
+            cargo.names[path] = f"{file.path.with_suffix('.plan')} (made there)"
         engines.append(path)
     data = pack_images(cargo, options.data, options.lr_folder) if options.data is not None else None
     there = dataclasses.replace(

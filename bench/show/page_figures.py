@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from drc_deploy.bench.machine.memory import Reading
-from drc_deploy.bench.measure.latency_ratio import SMALLEST_DIFFERENCE
+from drc_deploy.bench.measure.latency import SMALLEST_DIFFERENCE
 from drc_deploy.bench.report.conclusions import (
     best_image,
     by_latency,

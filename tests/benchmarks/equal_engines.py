@@ -10,8 +10,7 @@ import click
 import numpy as np
 
 from drc_deploy.bench.measure.image_sets import fit_to_size
-from drc_deploy.bench.measure.latency import summarise
-from drc_deploy.bench.measure.latency_ratio import LatencyRatio, compare
+from drc_deploy.bench.measure.latency import LatencyRatio, compare, summarise
 from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.bench.run.benchmark import ROUNDS
 from drc_deploy.bench.run.worker import EngineProcess, OpenFile, Session

@@ -52,7 +52,7 @@ class OnnxRuntimeBackend(Backend):
     @property
     def preferred_batch(self) -> int:
         """One on a CPU, where more only cost memory."""
-        return 1 if self._sessions.on_cpu else self._info.max_batch
+        return self._batch or (1 if self._sessions.on_cpu else self._info.max_batch)
 
     @property
     def workers(self) -> int:

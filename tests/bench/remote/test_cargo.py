@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.bench.remote.cargo import Cargo, pack_engine, pack_images
-from drc_deploy.bench.run.inputs import Subject
+from drc_deploy.bench.run.inputs import EngineFile
 from drc_deploy.errors import InputError, UsageError
 
 
-def subject(path: Path) -> Subject:
-    return Subject(path.name, path)
+def file(path: Path) -> EngineFile:
+    return EngineFile(path.name, path)
 
 
 def test_an_engine_lies_in_a_folder_of_its_content_and_is_carried_once(tmp_path: Path) -> None:
@@ -17,7 +17,7 @@ def test_an_engine_lies_in_a_folder_of_its_content_and_is_carried_once(tmp_path:
         (tmp_path / name).mkdir()
         (tmp_path / name / "n.onnx").write_bytes(b"other" if name == "c" else b"same")
     cargo = Cargo()
-    places = [pack_engine(cargo, subject(tmp_path / name / "n.onnx")) for name in ("a", "b", "c")]
+    places = [pack_engine(cargo, file(tmp_path / name / "n.onnx")) for name in ("a", "b", "c")]
     same = hashlib.sha256(b"same").hexdigest()
     assert places[0] == places[1] == f"engines/{same[:16]}/n.onnx"
     assert places[2] != places[0]
@@ -29,8 +29,8 @@ def test_a_plan_brings_its_neighbours_and_an_onnx_does_not(tmp_path: Path) -> No
     for name in ("n.plan", "n.onnx", "n.float.onnx", "m.onnx"):
         (tmp_path / name).write_bytes(name.encode())
     cargo = Cargo()
-    pack_engine(cargo, subject(tmp_path / "n.plan"))
-    pack_engine(cargo, subject(tmp_path / "m.onnx"))
+    pack_engine(cargo, file(tmp_path / "n.plan"))
+    pack_engine(cargo, file(tmp_path / "m.onnx"))
     assert [path.name for path in cargo.sources] == ["n.plan", "n.onnx", "m.onnx"]
 
 
@@ -56,13 +56,13 @@ def test_images_from_outside_the_folder_are_refused(tmp_path: Path, name: str) -
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read"):
-        pack_engine(Cargo(), subject(tmp_path / "none.onnx"))
+        pack_engine(Cargo(), file(tmp_path / "none.onnx"))
 
 
 def test_a_report_speaks_of_the_files_here(tmp_path: Path) -> None:
     (tmp_path / "n.onnx").write_bytes(b"n")
     cargo = Cargo()
-    place = pack_engine(cargo, subject(tmp_path / "n.onnx"))
+    place = pack_engine(cargo, file(tmp_path / "n.onnx"))
     there = {"name": place, "rows": [[f"{place} failed", 3, None]], place: True}
     here = str(tmp_path / "n.onnx")
     assert cargo.translated(there) == {"name": here, "rows": [[f"{here} failed", 3, None]], here: True}
