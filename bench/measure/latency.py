@@ -1,4 +1,4 @@
-"""Statistics of one engine's latency: derived from raw samples, and only as far as the samples carry them."""
+"""Statistics of an engine's latency, and the ratio of two: only as far as the raw samples carry them."""
 
 import math
 from collections.abc import Sequence
@@ -20,6 +20,10 @@ from drc_deploy.bench.measure.intervals import (
 OUTLIER_DEVIATIONS = 3.5
 """A run further from the median than so many standard deviations, estimated from the median absolute deviation, is an
 outlier (Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993)."""
+SMALLEST_DIFFERENCE = 0.02
+"""Latencies that differ by less than this part are the same, however narrow the interval: between two processes of one
+engine the processor time differed by up to 1.6 % in 14 pairs, with where its memory happens to lie. On a machine in use
+``python -m tests.benchmarks.equal_engines`` tells more."""
 MAD_TO_STD = 1.4826
 """Standard deviation of a normal distribution whose median absolute deviation is 1."""
 PARTS = {"p90": 0.90, "p95": 0.95, "p99": 0.99}
@@ -57,6 +61,20 @@ class Latency:
     """Which runs, counted through all rounds from 0, are further than 3.5 deviations from the median. They count."""
 
 
+@dataclass(frozen=True, slots=True)
+class LatencyRatio:
+    """One engine against another, by the ratio of their medians in each round."""
+
+    engine: str
+    other: str
+    speedup: float
+    """How many times as fast as ``other`` the engine is."""
+    interval: Interval | None
+    """95 % confidence interval; None with too few rounds."""
+    different: bool
+    """Whether the interval excludes 1 and the difference is at least ``SMALLEST_DIFFERENCE``."""
+
+
 def summarise(rounds_ms: Sequence[Sequence[float]], calls_per_run: int = 1) -> Latency:
     """Return the statistics of raw samples in milliseconds, each the mean of ``calls_per_run`` calls.
 
@@ -89,6 +107,14 @@ def summarise(rounds_ms: Sequence[Sequence[float]], calls_per_run: int = 1) -> L
         calls_per_run=calls_per_run,
         outliers=_outliers(samples),
     )
+
+
+def compare(engine: tuple[str, Latency], other: tuple[str, Latency]) -> LatencyRatio:
+    """Compare two engines, each given by name and latency, that ran in the same rounds."""
+    speedup, interval = ratio_by_round(other[1], engine[1])
+    excludes_1 = interval is not None and not interval[0] <= 1 <= interval[1]
+    large = max(speedup, 1 / speedup) >= 1 + SMALLEST_DIFFERENCE
+    return LatencyRatio(engine[0], other[0], speedup, interval, excludes_1 and large)
 
 
 def ratio_by_round(one: Latency, other: Latency) -> tuple[float, Interval | None]:

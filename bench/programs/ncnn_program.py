@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from drc_deploy.bench.programs.program_upscaler import PeerBackend
+from drc_deploy.bench.programs.program_backend import ProgramBackend
 from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import ArtefactError
@@ -22,7 +22,7 @@ CONVERTER_TIMEOUT_S = 300.0
 _HALF_OPTIONS = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage")
 
 
-class NcnnPeer(PeerBackend):
+class NcnnProgram(ProgramBackend):
     """ncnn over what pnnx makes of a checkpoint; Winograd convolutions as ncnn chooses them."""
 
     def __init__(self, path: Path, threads: int | None) -> None:
@@ -70,7 +70,7 @@ class NcnnPeer(PeerBackend):
 
     @property
     def settings(self) -> dict[str, str]:
-        """See ``PeerBackend``."""
+        """See ``ProgramBackend``."""
         return {
             "ncnn": metadata.version("ncnn"),
             "pnnx": metadata.version("pnnx"),

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from drc_deploy.bench.measure.timing import Round, TimingBudget, time_runs
-from drc_deploy.bench.programs.program_upscaler import TIMED, PeerBackend, Upscale
+from drc_deploy.bench.programs.program_backend import TIMED, ProgramBackend, Upscale
 from drc_deploy.engine_info import METADATA_KEY, EngineInfo
 from drc_deploy.errors import ArtefactError
 from drc_deploy.metrics import UInt8Image
@@ -17,7 +17,7 @@ from drc_deploy.runtime.backends.contract import Pixels, check_batch
 Hint = Literal["latency", "throughput"]
 
 
-class OpenVinoPeer(PeerBackend):
+class OpenVinoProgram(ProgramBackend):
     """OpenVINO over a file that ``drc-deploy export`` wrote."""
 
     def __init__(self, path: Path, hint: Hint, threads: int | None) -> None:
@@ -53,7 +53,7 @@ class OpenVinoPeer(PeerBackend):
 
     @property
     def settings(self) -> dict[str, str]:
-        """See ``PeerBackend``."""
+        """See ``ProgramBackend``."""
         settings = {
             "openvino": str(self._openvino.__version__).split("-", maxsplit=1)[0],
             "hint": self._hint,

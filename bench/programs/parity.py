@@ -1,4 +1,4 @@
-"""Whether another program computes what our engine does: one that does not is no rival, however fast."""
+"""Whether another program computes what our engine does: the times of one that does not mean nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX, SHIPPED
 
 
 def find_program_input(source: ProgramInput, engine: Path, info: EngineInfo, workdir: Path) -> Path:
-    """Find the file that a peer runs.
+    """Find the file that another program runs.
 
     Raises:
         ArtefactError: there is none.

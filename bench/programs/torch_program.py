@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from drc_deploy.bench.programs.program_upscaler import PeerBackend
+from drc_deploy.bench.programs.program_backend import ProgramBackend
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of
@@ -14,7 +14,7 @@ from drc_deploy.runtime.backends.contract import Pixels, check_batch
 Layout = Literal["eager", "channels-last", "channels-last fp16"]
 
 
-class TorchPeer(PeerBackend):
+class TorchProgram(ProgramBackend):
     """The network of a checkpoint, called as a module, whole images at a time; on the GPU when torch has one."""
 
     def __init__(self, path: Path, layout: Layout, threads: int | None) -> None:
@@ -69,7 +69,7 @@ class TorchPeer(PeerBackend):
 
     @property
     def settings(self) -> dict[str, str]:
-        """See ``PeerBackend``."""
+        """See ``ProgramBackend``."""
         return self._settings
 
     def run(self, batch: Pixels) -> Pixels:

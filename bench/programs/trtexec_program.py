@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from drc_deploy.bench.measure.timing import Round, TimingBudget
-from drc_deploy.bench.programs.program_upscaler import TIMED, PeerBackend, Upscale
+from drc_deploy.bench.programs.program_backend import TIMED, ProgramBackend, Upscale
 from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo, read_sidecar
 from drc_deploy.errors import ArtefactError
 from drc_deploy.metrics import UInt8Image
@@ -41,7 +41,7 @@ def find_program() -> str | None:
     return shutil.which(PROGRAM) or shutil.which(str(JETPACK_PROGRAM))
 
 
-class TrtexecPeer(PeerBackend):
+class TrtexecProgram(ProgramBackend):
     """``trtexec`` over a plan; of an ONNX it builds one first, for inputs of one size."""
 
     def __init__(self, path: Path, size: tuple[int, int], program: str) -> None:
@@ -87,7 +87,7 @@ class TrtexecPeer(PeerBackend):
 
     @property
     def settings(self) -> dict[str, str]:
-        """See ``PeerBackend``."""
+        """See ``ProgramBackend``."""
         version = re.search(r"TensorRT(?:\.trtexec \[TensorRT)? v(?:ersion: )?([\d.]+)", self._known)
         settings = {
             "trtexec": version[1] if version else "of unknown version",

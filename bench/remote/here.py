@@ -22,7 +22,7 @@ from drc_deploy.bench.report.checks import check_report
 from drc_deploy.bench.report.records import RemoteOrigin, Report
 from drc_deploy.bench.report.report_files import REPORT_FILE
 from drc_deploy.bench.run.benchmark import BenchOptions
-from drc_deploy.bench.run.inputs import find_subjects
+from drc_deploy.bench.run.inputs import find_engine_files
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError
 from drc_deploy.files import check_writable
 
@@ -86,12 +86,12 @@ def _plan(options: BenchOptions, remote: RemoteOptions) -> tuple[Inputs, list[li
     """Return the files to copy and the commands to run there."""
     inputs = Inputs()
     engines, commands = [], []
-    for subject in find_subjects(options.engines, options.workdir):
-        path = inputs.add_engine(subject.path)
+    for file in find_engine_files(options.engines, options.workdir):
+        path = inputs.add_engine(file.path)
         if remote.export and path.endswith(".onnx"):
             commands.append(["export", path, *remote.export])
             path = path.removesuffix(".onnx") + ".plan"
-            inputs.names[path] = f"{subject.path.with_suffix('.plan')} (made there)"
+            inputs.names[path] = f"{file.path.with_suffix('.plan')} (made there)"
         engines.append(path)
     data = Path(inputs.add_images(options.data, options.lr_folder)) if options.data is not None else None
     there = dataclasses.replace(options, engines=tuple(engines), workdir=Path("engines"), out=Path(RESULTS), data=data)

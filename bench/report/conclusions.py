@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from drc_deploy.bench.measure.latency_ratio import LatencyRatio, compare
+from drc_deploy.bench.measure.latency import LatencyRatio, compare
 from drc_deploy.bench.report.records import EngineResult, Report
 
 NO_ERROR_DB = 200.0

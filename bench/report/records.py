@@ -6,8 +6,7 @@ from typing import Literal
 from drc_deploy.bench.machine.machine import Machine
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.machine.telemetry.summary import EngineTelemetry, Telemetry
-from drc_deploy.bench.measure.latency import Latency
-from drc_deploy.bench.measure.latency_ratio import LatencyRatio
+from drc_deploy.bench.measure.latency import Latency, LatencyRatio
 from drc_deploy.bench.measure.layer_times import LayerProfile
 from drc_deploy.bench.measure.measurement import Measurement
 from drc_deploy.bench.measure.quality import Quality

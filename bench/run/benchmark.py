@@ -17,7 +17,6 @@ from drc_deploy.bench.machine.telemetry.instruments import find_instruments
 from drc_deploy.bench.machine.telemetry.summary import Telemetry, engine_warnings
 from drc_deploy.bench.measure import crops, quality
 from drc_deploy.bench.measure.crops import Choice, ErrorMaps
-from drc_deploy.bench.measure.engine import OpenEngine
 from drc_deploy.bench.measure.image_sets import ImageSet
 from drc_deploy.bench.measure.intervals import FEWEST_ROUNDS
 from drc_deploy.bench.measure.quality import ImageQuality
@@ -32,13 +31,13 @@ from drc_deploy.bench.report.records import (
     Report,
     Settings,
 )
-from drc_deploy.bench.run.engines import Contest, Contestant, Extent
-from drc_deploy.bench.run.inputs import Subject, find_subjects
+from drc_deploy.bench.run.engines import Engines, Extent, MeasuredEngine
+from drc_deploy.bench.run.inputs import EngineFile, find_engine_files
 from drc_deploy.bench.run.kept import UNFINISHED_FILE, KeptReport
-from drc_deploy.bench.run.other_programs import RivalOptions, Rivals
+from drc_deploy.bench.run.other_programs import OtherPrograms, ProgramOptions
 from drc_deploy.bench.run.torch_reference import TorchReferences
 from drc_deploy.bench.run.watch import OpenInstruments, Watch
-from drc_deploy.bench.run.worker import EngineProcess, OpenFile, StartProcess
+from drc_deploy.bench.run.worker import EngineProcess, OpenEngine, OpenFile, StartProcess
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import InputError, OutputError, UsageError
 from drc_deploy.files import check_writable
@@ -122,8 +121,8 @@ def run_bench(
     Raises:
         DrcDeployError: nothing to measure was found, the images cannot be used, or ``options.out`` is not writable.
     """
-    subjects = find_subjects(options.engines, options.workdir)
-    checkpoints = [subject for subject in subjects if subject.path.suffix == ".safetensors"]
+    files = find_engine_files(options.engines, options.workdir)
+    checkpoints = [file for file in files if file.path.suffix == ".safetensors"]
     if options.precision is not None and not checkpoints:
         raise UsageError(
             "--precision is for checkpoints, and no engine here is one.", "Leave it out: exported files have their own."
@@ -132,9 +131,9 @@ def run_bench(
     kept = kept or KeptReport(options.out / UNFINISHED_FILE)
     kept.forget()  # of another run
     entrants = []
-    for subject in subjects:
-        precision = options.precision if subject in checkpoints else None
-        entrants.append((subject, open_engine(subject.path, options.threads, precision)))
+    for file in files:
+        precision = options.precision if file in checkpoints else None
+        entrants.append((file, open_engine(file.path, options.threads, precision)))
     return measure(options, entrants, open_instruments, kept, start)
 
 
@@ -151,7 +150,7 @@ def check_inputs(options: BenchOptions) -> None:
 
 def measure(
     options: BenchOptions,
-    entrants: Sequence[tuple[Subject, OpenEngine]],
+    entrants: Sequence[tuple[EngineFile, OpenEngine]],
     open_instruments: OpenInstruments,
     kept: KeptReport,
     start: StartProcess = EngineProcess,
@@ -172,17 +171,17 @@ def measure(
     machine = describe_machine()
     with (
         Watch(open_instruments) as watch,
-        Contest(options.case_seconds, start) as contest,
+        Engines(options.case_seconds, start) as engines,
         closing(TorchReferences(options.workdir, options.threads, start)) as references,
     ):
         watch.rest()
-        for subject, open_engine in entrants:
-            contest.enter(subject, open_engine)
-        rivals = Rivals(
-            RivalOptions(options.against, options.workdir, options.threads, (options.height, options.width))
+        for file, open_engine in entrants:
+            engines.enter(file, open_engine)
+        programs = OtherPrograms(
+            ProgramOptions(options.against, options.workdir, options.threads, (options.height, options.width))
         )
-        rivals.enter(contest)
-        run = _Run(options, contest, images, machine, Beside(watch, rivals, references, kept))
+        programs.enter(engines)
+        run = _Run(options, engines, images, machine, Beside(watch, programs, references, kept))
         return run.report(with_crops=with_crops)
 
 
@@ -191,7 +190,7 @@ class Beside:
     """What takes part in a run besides its engines."""
 
     watch: Watch
-    rivals: Rivals
+    programs: OtherPrograms
     references: TorchReferences
     kept: KeptReport
 
@@ -200,10 +199,10 @@ class _Run:
     """The phases of one run, over the engines that loaded."""
 
     def __init__(
-        self, options: BenchOptions, contest: Contest, images: ImageSet, machine: Machine, beside: Beside
+        self, options: BenchOptions, engines: Engines, images: ImageSet, machine: Machine, beside: Beside
     ) -> None:
-        self._options, self._contest, self._images, self._machine = options, contest, images, machine
-        self._watch, self._rivals, self._references = beside.watch, beside.rivals, beside.references
+        self._options, self._engines, self._images, self._machine = options, engines, images, machine
+        self._watch, self._programs, self._references = beside.watch, beside.programs, beside.references
         self._kept, self._kept_s = beside.kept, -math.inf
         self._rounds, self._images_scored = 0, 0
         self._sources: dict[int, list[PairSource]] = {}
@@ -217,7 +216,7 @@ class _Run:
     def report(self, *, with_crops: bool) -> Report:
         """Go through all phases, and return what they measured."""
         try:
-            self._contest.each(self._find_sources)
+            self._engines.each(self._find_sources)
             self._measure(with_crops=with_crops)
             self._profile_layers()
         except BaseException:
@@ -230,8 +229,8 @@ class _Run:
         """Go through the phases that need images; one that is lost after the timing ends them, and no more."""
         try:
             with progress("bench", self._step_count()) as bar:
-                self._contest.each(partial(self._score_bicubic, bar=bar))
-                if self._contest.active:
+                self._engines.each(partial(self._score_bicubic, bar=bar))
+                if self._engines.active:
                     self._time(bar)
                 self._watch.stop()
                 self._score(bar)
@@ -244,11 +243,11 @@ class _Run:
             self._fault = f": {error.message.rstrip('.')}"
 
     def _scales(self) -> list[int]:
-        return sorted({contestant.scale for contestant in self._contest.active})
+        return sorted({engine.scale for engine in self._engines.active})
 
     def _report(self, telemetry: Telemetry | None, *, finished: bool) -> Report:
         machine = self._machine
-        engines = tuple(self._result(contestant, telemetry) for contestant in self._contest.active)
+        engines = tuple(self._result(engine, telemetry) for engine in self._engines.active)
         return Report(
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             version=__version__,
@@ -261,26 +260,26 @@ class _Run:
             settings=self._settings(),
             baselines=tuple(self._baseline(scale) for scale in self._scales()),
             engines=engines,
-            not_measured=tuple(self._contest.not_measured),
+            not_measured=tuple(self._engines.not_measured),
             crops=tuple(self._strips),
             telemetry=telemetry,
             comparisons=conclusions.comparisons(conclusions.own_engines(engines)),
         )
 
-    def _result(self, contestant: Contestant, telemetry: Telemetry | None) -> EngineResult:
+    def _result(self, engine: MeasuredEngine, telemetry: Telemetry | None) -> EngineResult:
         extent = Extent(self._rounds, self._images_scored)
-        result = contestant.result((self._options.height, self._options.width), self._machine.board, extent)
-        beside = self._watch.engine(telemetry, contestant.rounds, contestant.opened.device) if telemetry else None
-        return dataclasses.replace(result, telemetry=beside, peer=self._rivals.result(contestant, result.latency))
+        result = engine.result((self._options.height, self._options.width), self._machine.board, extent)
+        beside = self._watch.engine(telemetry, engine.rounds, engine.opened.device) if telemetry else None
+        return dataclasses.replace(result, telemetry=beside, peer=self._programs.result(engine, result.latency))
 
     def _changed_files(self) -> tuple[str, ...]:
-        names = [contestant.subject.name for contestant in self._contest.active if contestant.file_changed]
+        names = [engine.file.name for engine in self._engines.active if engine.file_changed]
         return tuple(f"The file of {name} is another one now: the figures are of the one before." for name in names)
 
     def _keep(self, telemetry: Telemetry | None = None) -> None:
         """Keep the report so far: every few seconds, and at once where ``telemetry`` is there, after the timing."""
         early = telemetry is None and time.monotonic() < self._kept_s + KEEP_S
-        if self._rounds and self._contest.active and not early:
+        if self._rounds and self._engines.active and not early:
             with suppress(OutputError):  # a full disk stops no run
                 self._kept.keep(self._report(telemetry, finished=False))
             self._kept_s = time.monotonic()
@@ -292,19 +291,19 @@ class _Run:
             f"{self._images_scored} of {images} images, and later parts are missing."
         )
 
-    def _find_sources(self, contestant: Contestant) -> None:
-        if contestant.scale not in self._sources:
-            self._sources[contestant.scale] = list(self._images.sources(contestant.scale))
+    def _find_sources(self, engine: MeasuredEngine) -> None:
+        if engine.scale not in self._sources:
+            self._sources[engine.scale] = list(self._images.sources(engine.scale))
 
     def _step_count(self) -> int:
         """Return how often the progress bar advances when nothing fails."""
         image_counts = {scale: len(sources) for scale, sources in self._sources.items()}
-        scored = sum(image_counts.values()) + sum(image_counts[rival.scale] for rival in self._contest.active)
-        return len(self._contest.active) * (1 + ROUNDS + STREAM_ROUNDS) + scored
+        scored = sum(image_counts.values()) + sum(image_counts[engine.scale] for engine in self._engines.active)
+        return len(self._engines.active) * (1 + ROUNDS + STREAM_ROUNDS) + scored
 
-    def _score_bicubic(self, contestant: Contestant, bar: Progress) -> None:
+    def _score_bicubic(self, engine: MeasuredEngine, bar: Progress) -> None:
         """Score the baseline of an engine's scale, first of all: it finds unusable images before minutes of timing."""
-        scale = contestant.scale
+        scale = engine.scale
         if scale in self._bicubic_rows:
             return
         rows: list[ImageQuality] = []
@@ -326,33 +325,34 @@ class _Run:
         self._image = images[0]
         budget = TimingBudget(math.ceil(self._options.min_runs / ROUNDS), self._options.min_seconds / ROUNDS)
 
-        def warm_up(contestant: Contestant) -> None:
-            contestant.warm_up(images)
-            bar.advance(note=f"warm-up of {contestant.subject.name}")
+        def warm_up(engine: MeasuredEngine) -> None:
+            engine.warm_up(images)
+            bar.advance(note=f"warm-up of {engine.file.name}")
 
-        def measure_round(contestant: Contestant) -> None:
-            contestant.measure_round(images, budget)
-            bar.advance(note=f"timing {contestant.subject.name}")
+        def measure_round(engine: MeasuredEngine) -> None:
+            engine.measure_round(images, budget)
+            bar.advance(note=f"timing {engine.file.name}")
 
-        def measure_stream(contestant: Contestant) -> None:
-            contestant.measure_stream(budget.min_seconds)
-            bar.advance(note=f"throughput of {contestant.subject.name}")
+        def measure_stream(engine: MeasuredEngine) -> None:
+            engine.measure_stream(budget.min_seconds)
+            bar.advance(note=f"throughput of {engine.file.name}")
 
-        self._contest.each(warm_up)
-        self._rivals.check(self._contest, self._image)
+        self._engines.each(warm_up)
+        self._programs.check(self._engines, self._image)
+        self._engines.each(self._programs.read_settings)
         self._score_image(0, bar)  # no report is without quality, and there is to be one after each round
         for number in range(ROUNDS):
-            self._contest.each(measure_round, backwards=number % 2 == 1)
+            self._engines.each(measure_round, backwards=number % 2 == 1)
             self._rounds = number + 1
             self._keep()
-        self._contest.each(self._rivals.read_settings)
+        self._engines.each(self._programs.read_settings)  # again: trtexec reports what disturbed the timing
         for number in range(STREAM_ROUNDS):
-            self._contest.each(measure_stream, backwards=number % 2 == 1)
+            self._engines.each(measure_stream, backwards=number % 2 == 1)
             self._keep()
 
     def _latency_inputs(self) -> list[UInt8Image]:
         """Take the LR versions of the first images, at the smallest scale, as large as the options say."""
-        scale = min(contestant.scale for contestant in self._contest.active)
+        scale = min(engine.scale for engine in self._engines.active)
         pairs = [source.load(scale) for source in self._sources[scale][:INPUT_IMAGES]]
         self._input_image = ", ".join(pair.name for pair in pairs)
         return [fit_to_size(pair.lr, self._options.height, self._options.width) for pair in pairs]
@@ -360,13 +360,13 @@ class _Run:
     def _score(self, bar: Progress) -> None:
         """Compare the engines with torch, then let them take turns with each image, so that all have the same."""
         pairs = {scale: _first_pairs(self._sources[scale][:TORCH_IMAGES], scale) for scale in self._scales()}
-        self._contest.each(partial(self._measure_fidelity, pairs=pairs))
+        self._engines.each(partial(self._measure_fidelity, pairs=pairs))
         for number in range(1, max(map(len, self._sources.values()), default=0)):
             self._score_image(number, bar)
             self._keep()
 
-    def _measure_fidelity(self, contestant: Contestant, pairs: Mapping[int, Sequence[Pair]]) -> None:
-        contestant.measure_fidelity(pairs[contestant.scale], self._references)
+    def _measure_fidelity(self, engine: MeasuredEngine, pairs: Mapping[int, Sequence[Pair]]) -> None:
+        engine.measure_fidelity(pairs[engine.scale], self._references)
 
     def _score_image(self, number: int, bar: Progress) -> None:
         """Let all engines upscale an image; it is loaded before, so that a fault of the image is none of theirs."""
@@ -376,22 +376,22 @@ class _Run:
             if number < len(self._sources[scale])  # another scale may have more
         }
 
-        def score(contestant: Contestant) -> None:
-            if contestant.scale in pairs:
-                contestant.score(pairs[contestant.scale])
-                bar.advance(note=f"quality of {contestant.subject.name}")
+        def score(engine: MeasuredEngine) -> None:
+            if engine.scale in pairs:
+                engine.score(pairs[engine.scale])
+                bar.advance(note=f"quality of {engine.file.name}")
 
-        self._contest.each(score)
+        self._engines.each(score)
         self._images_scored = number + 1
 
     def _cut_crops(self, scale: int) -> None:
-        choices = crops.choose_crops(self._bicubic_maps[scale], [rival.error_maps for rival in self._own(scale)])
+        choices = crops.choose_crops(self._bicubic_maps[scale], [engine.error_maps for engine in self._own(scale)])
         for number, choice in enumerate(choices):
             self._strips.append(self._cut_crop(choice, scale, number))
 
-    def _own(self, scale: int) -> list[Contestant]:
+    def _own(self, scale: int) -> list[MeasuredEngine]:
         """Return our engines of a scale: another program's image is that of one of them."""
-        return [rival for rival in self._contest.active if rival.scale == scale and not rival.opened.peer]
+        return [engine for engine in self._engines.active if engine.scale == scale and not engine.opened.other_program]
 
     def _cut_crop(self, choice: Choice, scale: int, number: int) -> CropStrip:
         """Write one crop in every version."""
@@ -400,11 +400,11 @@ class _Run:
         versions = {"LR": crops.cut(pair.lr, choice.box, scale)}
         versions["bicubic"] = crops.cut(quality.upscale_bicubic(scale)(pair.lr), choice.box)
 
-        def upscale(contestant: Contestant) -> None:
-            if contestant in self._own(scale):
-                versions[contestant.subject.name] = crops.cut(contestant.upscale(pair.lr), choice.box)
+        def upscale(engine: MeasuredEngine) -> None:
+            if engine in self._own(scale):
+                versions[engine.file.name] = crops.cut(engine.upscale(pair.lr), choice.box)
 
-        self._contest.each(upscale)
+        self._engines.each(upscale)
         versions["HR"] = crops.cut(pair.hr, choice.box)
         tiles = []
         for index, (label, image) in enumerate(versions.items()):
@@ -415,10 +415,10 @@ class _Run:
         return CropStrip(choice.title, choice.image, scale, choice.box, tuple(tiles))
 
     def _profile_layers(self) -> None:
-        with progress("layers", len(self._contest.active)) as bar:
-            for contestant in self._contest.active:
-                contestant.profile_layers(self._image, self._options.threads)
-                bar.advance(note=contestant.subject.name)
+        with progress("layers", len(self._engines.active)) as bar:
+            for engine in self._engines.active:
+                engine.profile_layers(self._image, self._options.threads)
+                bar.advance(note=engine.file.name)
 
     def _settings(self) -> Settings:
         options = self._options

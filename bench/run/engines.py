@@ -9,7 +9,6 @@ from types import TracebackType
 from drc_deploy.bench.machine.memory import read_shared, split_memory
 from drc_deploy.bench.measure.crops import ErrorMaps, error_map
 from drc_deploy.bench.measure.disturbances import ConditionsWatch
-from drc_deploy.bench.measure.engine import OpenEngine
 from drc_deploy.bench.measure.engine_timing import EngineRound, StreamRound
 from drc_deploy.bench.measure.fidelity import DifferenceSum, TorchAgreement
 from drc_deploy.bench.measure.latency import Latency, summarise
@@ -20,9 +19,9 @@ from drc_deploy.bench.measure.quality import summarise as summarise_quality
 from drc_deploy.bench.measure.stability import Stability, judge
 from drc_deploy.bench.measure.timing import Round, TimingBudget
 from drc_deploy.bench.report.records import EngineResult, NotMeasured
-from drc_deploy.bench.run.inputs import Subject
+from drc_deploy.bench.run.inputs import EngineFile
 from drc_deploy.bench.run.torch_reference import TorchReferences
-from drc_deploy.bench.run.worker import EngineProcess, Session, StartProcess
+from drc_deploy.bench.run.worker import EngineProcess, OpenEngine, Session, StartProcess
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError
 from drc_deploy.files import sha256_of, version_of
 from drc_deploy.images.crops import middle
@@ -78,14 +77,14 @@ class Extent:
     images: int
 
 
-class Contestant:
+class MeasuredEngine:
     """One engine and what is known about it so far."""
 
     def __init__(
-        self, subject: Subject, open_engine: OpenEngine, limit_s: float | None, start: StartProcess = EngineProcess
+        self, file: EngineFile, open_engine: OpenEngine, limit_s: float | None, start: StartProcess = EngineProcess
     ) -> None:
-        self.subject = subject
-        self._file = MeasuredFile(subject.path)  # before there is a process to end where it fails
+        self.file = file
+        self._content = MeasuredFile(file.path)  # before there is a process to end where it fails
         self.process = start(open_engine, limit_s)
         self.opened = self.process.ask(Session.describe)
         self.scale = self.opened.info.scale
@@ -102,21 +101,21 @@ class Contestant:
         """Run until the latency is stable, and take the peaks of memory before anything else can raise them."""
         self._warm_up = self.process.ask(Session.warm_up, images)
         self._memory = self.process.ask(Session.memory)
-        if not self.opened.peer:
+        if not self.opened.other_program:
             self._workload = self.process.ask(Session.prepare_engine, images)
 
     def measure_round(self, images: Sequence[UInt8Image], budget: TimingBudget) -> None:
         """Time one round from image to image, then, of our own engines, a shorter one of the network alone."""
         with self._watch.round():
             self.rounds.append(self.process.ask(Session.measure, images, budget))
-        if self.opened.peer:
+        if self.opened.other_program:
             return
         shorter = TimingBudget(math.ceil(budget.min_runs * ENGINE_PART), budget.min_seconds * ENGINE_PART)
         self._engine_rounds.append(self.process.ask(Session.measure_engine, shorter))
 
     def measure_stream(self, min_seconds: float) -> None:
         """Time one stream of images through one of our own engines."""
-        if self.opened.peer:
+        if self.opened.other_program:
             return
         found, self._workers = self.process.ask(Session.stream, min_seconds)
         self._streams.append(found)
@@ -126,7 +125,7 @@ class Contestant:
 
         Nothing of this is done with another program, whose output is compared with ours.
         """
-        if self.opened.peer:
+        if self.opened.other_program:
             return
         self._seam = self.process.ask(Session.seam, middle(pairs[0].lr, SEAM_PX))
         sha256 = self.opened.info.checkpoint_sha256
@@ -153,14 +152,14 @@ class Contestant:
     def profile_layers(self, image: UInt8Image, threads: int | None) -> None:
         """Find the time of each layer, last of all: whatever fails here takes nothing from what was measured."""
         try:
-            self._layers = self.process.ask(Session.profile_layers, self.subject.path, image, threads)
+            self._layers = self.process.ask(Session.profile_layers, self.file.path, image, threads)
         except DrcDeployError as error:
             self._layers = not_told(error.message)
 
     @property
     def file_changed(self) -> bool:
         """Whether the file is not the one any more that was loaded."""
-        return self._file.changed
+        return self._content.changed
 
     def stability(self, latency: Latency) -> Stability:
         """Return the verdict on the rounds of ``latency``."""
@@ -178,9 +177,9 @@ class Contestant:
         rounds = self.rounds[: extent.rounds]
         latency = summarise([timed.samples_ms for timed in rounds], self._warm_up.calls_per_run)
         return EngineResult(
-            name=self.subject.name,
-            size_bytes=self._file.size_bytes,
-            sha256=self._file.sha256,
+            name=self.file.name,
+            size_bytes=self._content.size_bytes,
+            sha256=self._content.sha256,
             engine=self.opened.info,
             device=self.opened.device,
             load_ms=self.opened.load_ms,
@@ -208,7 +207,7 @@ class Contestant:
         )
 
 
-class Contest:
+class Engines:
     """All engines of one run."""
 
     def __init__(self, limit_s: float | None = None, start: StartProcess = EngineProcess) -> None:
@@ -219,34 +218,34 @@ class Contest:
             start: starts the process of an engine.
         """
         self._limit_s, self._start = limit_s, start
-        self.active: list[Contestant] = []
+        self.active: list[MeasuredEngine] = []
         self.not_measured: list[NotMeasured] = []
 
-    def enter(self, subject: Subject, open_engine: OpenEngine) -> None:
+    def enter(self, file: EngineFile, open_engine: OpenEngine) -> None:
         """Load an engine; one that this machine cannot run is skipped, a damaged one has failed."""
         try:
-            self.active.append(Contestant(subject, open_engine, self._limit_s, self._start))
+            self.active.append(MeasuredEngine(file, open_engine, self._limit_s, self._start))
         except MissingDependencyError as error:
-            self.not_measured.append(NotMeasured(subject.name, "skipped", error.message, error.hint))
+            self.not_measured.append(NotMeasured(file.name, "skipped", error.message, error.hint))
         except DrcDeployError as error:
-            self.not_measured.append(NotMeasured(subject.name, "failed", error.message, error.hint))
+            self.not_measured.append(NotMeasured(file.name, "failed", error.message, error.hint))
 
-    def each(self, action: Callable[[Contestant], None], *, backwards: bool = False) -> None:
+    def each(self, action: Callable[[MeasuredEngine], None], *, backwards: bool = False) -> None:
         """Do something with every engine that is still in the run; where it fails, the others go on."""
-        for contestant in self.active[::-1] if backwards else self.active[:]:
+        for engine in self.active[::-1] if backwards else self.active[:]:
             try:
-                action(contestant)
+                action(engine)
             except DrcDeployError as error:
-                contestant.process.close()
-                self.active.remove(contestant)
-                failure = NotMeasured(contestant.subject.name, "failed", error.message, error.hint)
+                engine.process.close()
+                self.active.remove(engine)
+                failure = NotMeasured(engine.file.name, "failed", error.message, error.hint)
                 self.not_measured.append(failure)
 
-    def __enter__(self) -> "Contest":
+    def __enter__(self) -> "Engines":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for contestant in self.active:
-            contestant.process.close()
+        for engine in self.active:
+            engine.process.close()

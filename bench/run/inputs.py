@@ -10,7 +10,7 @@ from drc_deploy.locate import ENGINE_SUFFIXES, find_engine
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class EngineFile:
     """One engine file."""
 
     name: str
@@ -18,7 +18,7 @@ class Subject:
     path: Path
 
 
-def find_subjects(references: Sequence[str], workdir: Path) -> list[Subject]:
+def find_engine_files(references: Sequence[str], workdir: Path) -> list[EngineFile]:
     """Find the engines that were named, or everything in ``workdir`` that can upscale.
 
     Raises:
@@ -32,7 +32,7 @@ def find_subjects(references: Sequence[str], workdir: Path) -> list[Subject]:
         )
     paths = list(dict.fromkeys(paths))
     names = [path.name for path in paths]
-    return [Subject(path.name if names.count(path.name) == 1 else str(path), path) for path in paths]
+    return [EngineFile(path.name if names.count(path.name) == 1 else str(path), path) for path in paths]
 
 
 def _engines_in(workdir: Path) -> list[Path]:

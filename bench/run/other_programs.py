@@ -1,4 +1,4 @@
-"""The peers of one run: which there are, whether they compute the same, and what the report says of them."""
+"""The other programs of one run: which there are, whether they compute the same, and their part of the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,20 +7,20 @@ from pathlib import Path
 
 from drc_deploy.bench.measure.latency import Latency
 from drc_deploy.bench.programs.parity import Parity, compare, comparison_inputs
-from drc_deploy.bench.programs.program_upscaler import TIMED
+from drc_deploy.bench.programs.program_backend import TIMED
 from drc_deploy.bench.programs.sources import find_program_input
-from drc_deploy.bench.programs.supported import LIBRARIES, OpenPeer, ProgramRequest, missing_parts
+from drc_deploy.bench.programs.supported import LIBRARIES, OpenProgram, ProgramRequest, missing_parts
 from drc_deploy.bench.report.records import NotMeasured, PeerResult
-from drc_deploy.bench.run.engines import Contest, Contestant
-from drc_deploy.bench.run.inputs import Subject
+from drc_deploy.bench.run.engines import Engines, MeasuredEngine
+from drc_deploy.bench.run.inputs import EngineFile
 from drc_deploy.bench.run.worker import Session
 from drc_deploy.errors import ArtefactError, DrcDeployError
 from drc_deploy.metrics import UInt8Image
 
 
 @dataclass(frozen=True, slots=True)
-class RivalOptions:
-    """What to measure beside our engines."""
+class ProgramOptions:
+    """Which other programs to measure."""
 
     against: tuple[str, ...]
     """Names of ``LIBRARIES``."""
@@ -31,43 +31,43 @@ class RivalOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    open_peer: OpenPeer
-    subject: Subject
+    open_program: OpenProgram
+    file: EngineFile
     of: str
 
 
-class Rivals:
-    """Peers among the contestants of a run."""
+class OtherPrograms:
+    """Those among the engines of a run that other programs compute."""
 
-    def __init__(self, options: RivalOptions) -> None:
+    def __init__(self, options: ProgramOptions) -> None:
         self._options = options
         self._entries: dict[str, _Entry] = {}
         self._parities: dict[str, Parity] = {}
         self._settings: dict[str, dict[str, str]] = {}
 
-    def enter(self, contest: Contest) -> None:
-        """Load every peer of the engines that have loaded; the same network in the same program once only."""
-        ours = list(contest.active)
+    def enter(self, engines: Engines) -> None:
+        """Load the networks of all engines in other programs; the same network in the same program once only."""
+        ours = list(engines.active)
         for library in dict.fromkeys(self._options.against):
             missing = missing_parts(library)
             if missing:
                 reason, hint = f"{', '.join(missing)} is not installed.", LIBRARIES[library].install
-                contest.not_measured.append(NotMeasured(library, "skipped", reason, hint))
+                engines.not_measured.append(NotMeasured(library, "skipped", reason, hint))
                 continue
-            for entry in self._plan(library, ours, contest.not_measured):
-                self._entries[entry.subject.name] = entry
-                contest.enter(entry.subject, entry.open_peer)
+            for entry in self._plan(library, ours, engines.not_measured):
+                self._entries[entry.file.name] = entry
+                engines.enter(entry.file, entry.open_program)
 
-    def _plan(self, library: str, ours: Sequence[Contestant], not_measured: list[NotMeasured]) -> list[_Entry]:
+    def _plan(self, library: str, ours: Sequence[MeasuredEngine], not_measured: list[NotMeasured]) -> list[_Entry]:
         entries: dict[Path, list[_Entry]] = {}
-        for contestant in ours:
-            engine = contestant.subject
+        for engine in ours:
+            file = engine.file
             try:
                 path = find_program_input(
-                    LIBRARIES[library].source, engine.path, contestant.opened.info, self._options.workdir
+                    LIBRARIES[library].source, file.path, engine.opened.info, self._options.workdir
                 )
             except ArtefactError as error:
-                name = f"{engine.name} ({library})"
+                name = f"{file.name} ({library})"
                 not_measured.append(NotMeasured(name, "skipped", error.message, error.hint))
                 continue
             request = ProgramRequest(path, self._options.threads, self._options.size)
@@ -75,32 +75,32 @@ class Rivals:
                 path.resolve(),
                 [
                     _Entry(
-                        OpenPeer(library, variant, request),
-                        Subject(f"{engine.name} ({library} {variant})", path),
-                        engine.name,
+                        OpenProgram(library, variant, request),
+                        EngineFile(f"{file.name} ({library} {variant})", path),
+                        file.name,
                     )
                     for variant in LIBRARIES[library].variants()
                 ],
             )
         return [entry for variants in entries.values() for entry in variants]
 
-    def check(self, contest: Contest, image: UInt8Image) -> None:
-        """Put out of the run every peer whose output is not that of our engine."""
+    def check(self, engines: Engines, image: UInt8Image) -> None:
+        """Take out of the run every program whose output differs from our engine's."""
         if not self._entries:
             return
         inputs, outputs = comparison_inputs(image), {}
         compared_with = {entry.of for entry in self._entries.values()}
 
-        def upscale(contestant: Contestant) -> None:
-            name = contestant.subject.name
+        def upscale(engine: MeasuredEngine) -> None:
+            name = engine.file.name
             if name in compared_with or name in self._entries:
-                outputs[name] = [contestant.upscale(part) for part in inputs]
+                outputs[name] = [engine.upscale(part) for part in inputs]
 
-        contest.each(upscale)
-        contest.each(partial(self._check_one, outputs=outputs))
+        engines.each(upscale)
+        engines.each(partial(self._check_one, outputs=outputs))
 
-    def _check_one(self, contestant: Contestant, outputs: dict[str, list[UInt8Image]]) -> None:
-        name = contestant.subject.name
+    def _check_one(self, engine: MeasuredEngine, outputs: dict[str, list[UInt8Image]]) -> None:
+        name = engine.file.name
         entry = self._entries.get(name)
         if entry is None:
             return
@@ -108,25 +108,25 @@ class Rivals:
             raise DrcDeployError(f"{entry.of} failed, so that there is nothing to compare its output with.")
         self._parities[name] = compare(outputs[entry.of], outputs[name])
 
-    def read_settings(self, contestant: Contestant) -> None:
-        """Ask a peer how it is set, after the timing: some tell what they noticed in it."""
-        if contestant.subject.name in self._entries:
-            self._settings[contestant.subject.name] = contestant.process.ask(Session.settings)
+    def read_settings(self, engine: MeasuredEngine) -> None:
+        """Ask a program for its settings."""
+        if engine.file.name in self._entries:
+            self._settings[engine.file.name] = engine.process.ask(Session.settings)
 
-    def result(self, contestant: Contestant, latency: Latency) -> PeerResult | None:
-        """Return what the report says beside the figures, among them ``latency``; None for our own engines."""
-        entry = self._entries.get(contestant.subject.name)
+    def result(self, engine: MeasuredEngine, latency: Latency) -> PeerResult | None:
+        """Return what the report says of a program besides figures; None for our own engines."""
+        entry = self._entries.get(engine.file.name)
         if entry is None:
             return None
-        parity = self._parities[contestant.subject.name]
-        settings = self._settings.get(contestant.subject.name, {})  # none where the run ended before
+        parity = self._parities[engine.file.name]
+        settings = self._settings[engine.file.name]
         return PeerResult(
-            library=entry.open_peer.library,
-            variant=entry.open_peer.variant,
+            library=entry.open_program.library,
+            variant=entry.open_program.variant,
             of=entry.of,
             settings={name: value for name, value in settings.items() if name != TIMED},
             timed=settings.get(TIMED),
             psnr_to_ours_db=parity.psnr_db,
             largest_difference=parity.largest_difference,
-            stability=contestant.stability(latency),
+            stability=engine.stability(latency),
         )

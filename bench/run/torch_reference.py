@@ -7,12 +7,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from drc_deploy.bench.measure.engine import Engine
 from drc_deploy.bench.measure.fidelity import DifferenceSum, TorchAgreement
 from drc_deploy.bench.run.worker import EngineProcess, Session, StartProcess
 from drc_deploy.errors import DrcDeployError
 from drc_deploy.locate import checkpoint_of_sha256
 from drc_deploy.metrics import UInt8Image
+from drc_deploy.runtime.upscaler import Upscaler
 
 WHOLE_IMAGE_TILE_PX = 1 << 16
 """Larger than any image."""
@@ -25,11 +25,10 @@ class OpenReference:
     path: Path
     threads: int | None
 
-    def __call__(self) -> Engine:
+    def __call__(self) -> Upscaler:
         """Load it."""
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch is imported in this process
         from drc_deploy.runtime.backends.open import open_backend
-        from drc_deploy.runtime.upscaler import Upscaler
 
         return Upscaler(open_backend(self.path, threads=self.threads), tile=WHOLE_IMAGE_TILE_PX)
 

@@ -14,31 +14,30 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from drc_deploy.bench.machine.memory import DeviceMemory, Reading, peak_host_memory, used_bytes
-from drc_deploy.bench.measure.engine import Engine, OpenEngine, PeerEngine
 from drc_deploy.bench.measure.engine_timing import EngineRound, EngineTimer, StreamRound, Workload
 from drc_deploy.bench.measure.fidelity import SeamError, measure_seam
 from drc_deploy.bench.measure.layer_times import LayerProfile, profile_layers
 from drc_deploy.bench.measure.timing import Round, TimingBudget, WarmUp, time_runs, warm_up
+from drc_deploy.bench.programs.program_backend import ProgramBackend
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import DrcDeployError
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backends.contract import GpuMemory
+from drc_deploy.runtime.upscaler import Upscaler
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
+
+OpenEngine = Callable[[], Upscaler]
+"""Loads an engine inside the child, so it must be picklable."""
 
 CLOSE_TIMEOUT_S = 2.0
 """An engine that is in the middle of a round when the run is stopped is not waited for."""
 DEATH_TIMEOUT_S = 10.0
 """How long a process that broke off the connection may take to end."""
-
-
-def _as_peer(engine: Engine) -> PeerEngine | None:
-    # Not by ``isinstance``, which would ask a protocol's properties.
-    return cast(PeerEngine, engine) if hasattr(engine, "settings") else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +49,8 @@ class OpenFile:
     precision: Precision | None = None
     """In which a checkpoint is computed; None: fp32."""
 
-    def __call__(self) -> Engine:
+    def __call__(self) -> Upscaler:
         """Load it."""
-        from drc_deploy.runtime.upscaler import Upscaler
-
         return Upscaler.open(self.path, threads=self.threads, precision=self.precision)
 
 
@@ -64,8 +61,8 @@ class Opened:
     info: EngineInfo
     device: str
     load_ms: float
-    peer: bool
-    """Whether it is another program: a ``PeerEngine``."""
+    other_program: bool
+    """Whether another program computes it: its backend is a ``ProgramBackend``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +88,12 @@ class Session:
             start = time.perf_counter_ns()
             self._engine = open_engine()
             self._load_ms = (time.perf_counter_ns() - start) / 1e6
+        backend = self._engine.backend
+        self._program = backend if isinstance(backend, ProgramBackend) else None
 
     def describe(self) -> Opened:
         """Return what was loaded."""
-        peer = _as_peer(self._engine) is not None
-        return Opened(self._engine.info, self._engine.device, self._load_ms, peer)
+        return Opened(self._engine.info, self._engine.device, self._load_ms, self._program is not None)
 
     def warm_up(self, images: Sequence[UInt8Image]) -> WarmUp:
         """Run until the latency is stable."""
@@ -108,9 +106,9 @@ class Session:
         """Time one round; the images, all of one size, take turns."""
         self._upscale_next(images)  # not timed: another engine has had the caches in between
         budget = replace(budget, calls=self._calls)
-        if (peer := _as_peer(self._engine)) is not None:
+        if self._program is not None:
             self._turn += 1
-            return peer.time(images[self._turn % len(images)], budget)
+            return self._program.time(self._engine, images[self._turn % len(images)], budget)
         return time_runs(lambda: self._upscale_next(images), budget)
 
     def _upscale_next(self, images: Sequence[UInt8Image]) -> None:
@@ -142,8 +140,7 @@ class Session:
 
     def settings(self) -> dict[str, str]:
         """Return how another program is set; nothing for our own engines."""
-        peer = _as_peer(self._engine)
-        return peer.settings if peer is not None else {}
+        return self._program.settings if self._program is not None else {}
 
     def memory(self) -> Memory:
         """Tell the peaks so far."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from drc_deploy.bench.machine.memory import Reading
-from drc_deploy.bench.measure.latency_ratio import SMALLEST_DIFFERENCE
+from drc_deploy.bench.measure.latency import SMALLEST_DIFFERENCE
 from drc_deploy.bench.report.conclusions import best_image, by_latency, comparable, gain_over_bicubic, own_engines
 from drc_deploy.bench.report.records import CropStrip, CropVersion, EngineResult, Report
 from drc_deploy.bench.report.report_files import PAGE_FILE

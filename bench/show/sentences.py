@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from drc_deploy.bench.measure.fidelity import ImageDifference
-from drc_deploy.bench.measure.latency import ratio_by_round
-from drc_deploy.bench.measure.latency_ratio import LatencyRatio
+from drc_deploy.bench.measure.latency import LatencyRatio, ratio_by_round
 from drc_deploy.bench.measure.measurement import EngineOnly, Measurement
 from drc_deploy.bench.report.records import EngineResult, Report
 

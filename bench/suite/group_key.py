@@ -22,11 +22,11 @@ def group_key(cases: Sequence[PlannedCase], options: BenchOptions, machine: Mach
     fixed = {name: value for name, value in dataclasses.asdict(machine).items() if name not in _CHANGING}
     parts = {
         "version": __version__,
-        "cases": [(planned.subject.name, planned.sha256, dataclasses.asdict(planned.case)) for planned in cases],
+        "cases": [(planned.file.name, planned.sha256, dataclasses.asdict(planned.case)) for planned in cases],
         "machine": fixed,
         "settings": (options.height, options.width, options.min_runs, options.min_seconds, options.threads),
         "images": (str(options.data), options.lr_folder, _image_files(options.data)),
-        "peers": {name: _versions(name) for name in options.against},
+        "programs": {name: _versions(name) for name in options.against},
         "seconds": options.case_seconds,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

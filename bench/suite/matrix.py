@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drc_deploy.bench.report.records import Case, LeftOut
-from drc_deploy.bench.run.inputs import Subject
+from drc_deploy.bench.run.inputs import EngineFile
 from drc_deploy.bench.suite.halves import NO_HALVES, Halves
 from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.engine_info import METADATA_KEY, EngineInfo, read_sidecar
@@ -19,10 +19,10 @@ LARGEST_GROUP = 8
 
 
 @dataclass(frozen=True, slots=True)
-class EngineFile:
+class EngineFacts:
     """What must be known of a file to plan its cases."""
 
-    subject: Subject
+    file: EngineFile
     sha256: str
     network: str
     """SHA-256 of the checkpoint, which all files of a network share."""
@@ -34,7 +34,7 @@ class EngineFile:
 class PlannedCase:
     """A case and the file that it runs."""
 
-    subject: Subject
+    file: EngineFile
     """Named as the case."""
     sha256: str
     case: Case
@@ -48,20 +48,20 @@ class Matrix:
     left_out: tuple[LeftOut, ...]
 
 
-def read_engine_file(subject: Subject) -> EngineFile:
+def read_facts(file: EngineFile) -> EngineFacts:
     """Read what a file says about itself.
 
     Raises:
         ArtefactError: it is damaged, or of another program.
     """
-    path, sha256 = subject.path, sha256_of(subject.path)
+    path, sha256 = file.path, sha256_of(file.path)
     if path.suffix == ".safetensors":
         read_checkpoint_info(path)
-        return EngineFile(subject, sha256, sha256, any_size=True, max_batch=1)
+        return EngineFacts(file, sha256, sha256, any_size=True, max_batch=1)
     info = _read_info(path)
     if info is None:  # a plan that lost its sidecar
-        return EngineFile(subject, sha256, sha256, any_size=False, max_batch=1)
-    return EngineFile(subject, sha256, info.checkpoint_sha256, info.tile is None, info.max_batch)
+        return EngineFacts(file, sha256, sha256, any_size=False, max_batch=1)
+    return EngineFacts(file, sha256, info.checkpoint_sha256, info.tile is None, info.max_batch)
 
 
 def _read_info(path: Path) -> EngineInfo | None:
@@ -77,7 +77,7 @@ def _read_info(path: Path) -> EngineInfo | None:
 
 
 def plan_matrix(
-    files: Sequence[EngineFile], size: tuple[int, int], *, cpu_too: bool, halves: Halves = NO_HALVES
+    files: Sequence[EngineFacts], size: tuple[int, int], *, cpu_too: bool, halves: Halves = NO_HALVES
 ) -> Matrix:
     """Plan all cases.
 
@@ -87,17 +87,17 @@ def plan_matrix(
         cpu_too: whether ONNX Runtime has another provider than its CPU provider, so that both are to be measured.
         halves: the half precisions of checkpoints, where there are any.
     """
-    first: dict[str, EngineFile] = {}
+    first: dict[str, EngineFacts] = {}
     left_out = [] if cpu_too else [LeftOut("providers", "ONNX Runtime has its CPU provider only here")]
     networks: dict[str, list[PlannedCase]] = {}
-    for file in files:
-        same = first.setdefault(file.sha256, file)
-        if same is not file:
-            left_out.append(LeftOut(file.subject.name, f"it is the same file as {same.subject.name}"))
+    for facts in files:
+        same = first.setdefault(facts.sha256, facts)
+        if same is not facts:
+            left_out.append(LeftOut(facts.file.name, f"it is the same file as {same.file.name}"))
             continue
-        if not file.any_size:
-            left_out.append(LeftOut(f"{file.subject.name}, tiles", "it takes one size only"))
-        networks.setdefault(file.network, []).extend(_cases(file, size, cpu_too, halves))
+        if not facts.any_size:
+            left_out.append(LeftOut(f"{facts.file.name}, tiles", "it takes one size only"))
+        networks.setdefault(facts.network, []).extend(_cases(facts, size, cpu_too, halves))
     left_out += halves.left_out
     left_out += _tiles_left_out(size, halves)
     return Matrix(tuple(group for cases in networks.values() for group in _groups(cases)), tuple(left_out))
@@ -113,36 +113,36 @@ def _tiles_left_out(size: tuple[int, int], halves: Halves) -> Iterator[LeftOut]:
         yield LeftOut(f"tiles of checkpoints in {' and '.join(halves.precisions)}", reason)
 
 
-def _cases(file: EngineFile, size: tuple[int, int], cpu_too: bool, halves: Halves) -> Iterator[PlannedCase]:
+def _cases(facts: EngineFacts, size: tuple[int, int], cpu_too: bool, halves: Halves) -> Iterator[PlannedCase]:
     """Return the cases of one file, first the one that `upscale` would take."""
-    tiles = [side for side in TILES_PX if side < max(size)] if file.any_size else []
-    onnx = file.subject.path.suffix == ".onnx"
+    tiles = [side for side in TILES_PX if side < max(size)] if facts.any_size else []
+    onnx = facts.file.path.suffix == ".onnx"
     for tile in (None, *tiles):
-        yield _case(file, Case("", "default", tile, None))
-        if tile is not None and file.max_batch > 1:
-            yield _case(file, Case("", "default", tile, file.max_batch))
+        yield _case(facts, Case("", "default", tile, None))
+        if tile is not None and facts.max_batch > 1:
+            yield _case(facts, Case("", "default", tile, facts.max_batch))
         if onnx and cpu_too and tile is None:
-            yield _case(file, Case("", "cpu", None, None))
-    if file.subject.path.suffix == ".safetensors":
+            yield _case(facts, Case("", "cpu", None, None))
+    if facts.file.path.suffix == ".safetensors":
         # Without tiles: what their borders add is the same share in any precision, and every case more makes it less
         # likely that all ways of running a network fit into one group, where they take turns.
         for precision in halves.precisions:
-            yield _case(file, Case("", "default", None, None, precision))
+            yield _case(facts, Case("", "default", None, None, precision))
 
 
-def _case(file: EngineFile, case: Case) -> PlannedCase:
-    parts = [file.subject.name]
+def _case(facts: EngineFacts, case: Case) -> PlannedCase:
+    parts = [facts.file.name]
     parts += [case.precision] if case.precision else []
     parts += [f"tiles of {case.tile}"] if case.tile else []
     parts += [f"{case.batch} a call"] if case.batch else []
     parts += ["CPU provider"] if case.backend == "cpu" else []
-    return PlannedCase(Subject(", ".join(parts), file.subject.path), file.sha256, case)
+    return PlannedCase(EngineFile(", ".join(parts), facts.file.path), facts.sha256, case)
 
 
 def _groups(cases: Sequence[PlannedCase]) -> Iterator[tuple[PlannedCase, ...]]:
     """Let the cases of one network take turns, as many as may be loaded at a time."""
     ordered = sorted(cases, key=lambda planned: (planned.case.tile or 0, planned.case.batch or 0))
-    name = f"the network of {ordered[0].subject.name}"
+    name = f"the network of {ordered[0].file.name}"
     for start in range(0, len(ordered), LARGEST_GROUP):
         part = f", part {start // LARGEST_GROUP + 1}" if len(ordered) > LARGEST_GROUP else ""
         yield tuple(_named(planned, name + part) for planned in ordered[start : start + LARGEST_GROUP])
@@ -158,5 +158,5 @@ def plan_text(matrix: Matrix) -> str:
     lines = [f"{count} cases in {len(matrix.groups)} groups; the cases of a group take turns:"]
     for group in matrix.groups:
         lines.append(f"  {group[0].case.group}")
-        lines += [f"    {planned.subject.name}" for planned in group]
+        lines += [f"    {planned.file.name}" for planned in group]
     return "\n".join([*lines, *(f"left out: {item.what}: {item.why}" for item in matrix.left_out)])

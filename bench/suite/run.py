@@ -9,16 +9,15 @@ from pathlib import Path
 
 from drc_deploy.bench.machine.machine import describe_machine
 from drc_deploy.bench.machine.telemetry.instruments import find_instruments
-from drc_deploy.bench.measure.engine import OpenEngine
 from drc_deploy.bench.report.records import Case, Group, NotMeasured, Report, Suite
 from drc_deploy.bench.run.benchmark import BenchOptions, check_inputs, measure
-from drc_deploy.bench.run.inputs import Subject, find_subjects
+from drc_deploy.bench.run.inputs import EngineFile, find_engine_files
 from drc_deploy.bench.run.kept import UNFINISHED_FILE, KeptReport
 from drc_deploy.bench.run.watch import OpenInstruments
-from drc_deploy.bench.run.worker import EngineProcess, StartProcess
+from drc_deploy.bench.run.worker import EngineProcess, OpenEngine, StartProcess
 from drc_deploy.bench.suite.group_key import group_key
 from drc_deploy.bench.suite.halves import NO_HALVES, Halves, ask_torch
-from drc_deploy.bench.suite.matrix import EngineFile, Matrix, PlannedCase, plan_matrix, read_engine_file
+from drc_deploy.bench.suite.matrix import EngineFacts, Matrix, PlannedCase, plan_matrix, read_facts
 from drc_deploy.bench.suite.open_case import OpenCase
 from drc_deploy.errors import ArtefactError, MissingDependencyError, OutputError
 from drc_deploy.runtime.backends.ort.providers import CUDA, OPENVINO, import_onnxruntime
@@ -68,10 +67,10 @@ class MatrixSuite:
         self._machine = describe_machine()
         self._warnings: list[str] = []
         self._resumed = 0
-        subjects = find_subjects(options.engines, options.workdir)
+        found = find_engine_files(options.engines, options.workdir)
         check_inputs(options)
-        files, self._damaged = _read_files(subjects)
-        has_checkpoint = any(file.subject.path.suffix == ".safetensors" for file in files)
+        files, self._damaged = _read_files(found)
+        has_checkpoint = any(file.file.path.suffix == ".safetensors" for file in files)
         self.matrix: Matrix = plan_matrix(
             files,
             (options.height, options.width),
@@ -106,14 +105,14 @@ class MatrixSuite:
 
     def _measure(self, group: Sequence[PlannedCase]) -> Report:
         open_case, threads = self._doubles.open_case, self._options.threads
-        entrants = [(planned.subject, open_case(planned.subject.path, threads, planned.case)) for planned in group]
+        entrants = [(planned.file, open_case(planned.file.path, threads, planned.case)) for planned in group]
         doubles = self._doubles
         report = measure(
             self._options, entrants, doubles.open_instruments, self._unfinished, doubles.start, with_crops=False
         )
-        cases = {planned.subject.name: planned.case for planned in group}
-        of_peers = Case(group[0].case.group, "default", None, None)
-        engines = tuple(dataclasses.replace(engine, case=cases.get(engine.name, of_peers)) for engine in report.engines)
+        cases = {planned.file.name: planned.case for planned in group}
+        others = Case(group[0].case.group, "default", None, None)
+        engines = tuple(dataclasses.replace(engine, case=cases.get(engine.name, others)) for engine in report.engines)
         return dataclasses.replace(report, engines=engines)
 
     def _keep(self, kept: KeptReport, report: Report) -> None:
@@ -126,7 +125,7 @@ class MatrixSuite:
     def _joined(self, done: Sequence[Report]) -> Report:
         """Return one report of several groups."""
         groups = self.matrix.groups
-        waiting = [planned.subject.name for group in groups[len(done) :] for planned in group]
+        waiting = [planned.file.name for group in groups[len(done) :] for planned in group]
         names = [group[0].case.group for group in groups]
         warnings = [f"{name}: {text}" for name, report in zip(names, done, strict=False) for text in report.warnings]
         baselines = {baseline.scale: baseline for report in done for baseline in report.baselines}
@@ -162,7 +161,7 @@ class MatrixSuite:
         groups = [
             Group(
                 group[0].case.group,
-                tuple(planned.subject.name for planned in group),
+                tuple(planned.file.name for planned in group),
                 report.created,
                 report.machine.load_average,
             )
@@ -183,14 +182,14 @@ class MatrixSuite:
         return f"{self._options.command} --suite matrix{limit}"
 
 
-def _read_files(subjects: Sequence[Subject]) -> tuple[list[EngineFile], list[NotMeasured]]:
+def _read_files(found: Sequence[EngineFile]) -> tuple[list[EngineFacts], list[NotMeasured]]:
     """Read all files; one that is damaged is not measured."""
     files, damaged = [], []
-    for subject in subjects:
+    for file in found:
         try:
-            files.append(read_engine_file(subject))
+            files.append(read_facts(file))
         except ArtefactError as error:
-            damaged.append(NotMeasured(subject.name, "failed", error.message, error.hint))
+            damaged.append(NotMeasured(file.name, "failed", error.message, error.hint))
     if not files:
         raise ArtefactError(f"no engine can be read: {damaged[0].reason}", damaged[0].hint)
     return files, damaged

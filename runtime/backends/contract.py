@@ -30,6 +30,8 @@ class LayerRun:
 class Backend(Protocol):
     """A loaded network that turns a batch of input tiles into a batch of output tiles."""
 
+    _batch: int | None = None
+
     @property
     def info(self) -> EngineInfo:
         """Description of the network and of its inputs."""
@@ -41,7 +43,11 @@ class Backend(Protocol):
     @property
     def preferred_batch(self) -> int:
         """How many tiles a call should have for speed; at most ``info.max_batch``."""
-        return self.info.max_batch
+        return self._batch or self.info.max_batch
+
+    def use_batch(self, tiles: int) -> None:
+        """Take so many tiles as ``preferred_batch``, at most ``info.max_batch``."""
+        self._batch = tiles
 
     @property
     def workers(self) -> int:

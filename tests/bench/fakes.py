@@ -23,7 +23,6 @@ from drc_deploy.bench.machine.telemetry.summary import summarise_engine as summa
 from drc_deploy.bench.machine.telemetry.trace import Series, Trace, Track
 from drc_deploy.bench.measure import latency, quality
 from drc_deploy.bench.measure.disturbances import Conditions
-from drc_deploy.bench.measure.engine import Engine, OpenEngine
 from drc_deploy.bench.measure.engine_timing import EngineRound, StreamRound, Workload
 from drc_deploy.bench.measure.fidelity import ImageDifference, SeamError, TorchAgreement
 from drc_deploy.bench.measure.latency import Latency
@@ -41,12 +40,11 @@ from drc_deploy.bench.report.records import (
 )
 from drc_deploy.bench.run.benchmark import BenchOptions, OpenEngineOf, run_bench
 from drc_deploy.bench.run.watch import OpenInstruments
-from drc_deploy.bench.run.worker import Answer, Arguments, EngineProcess, Session, attempt
-from drc_deploy.engine_info import EngineInfo, Precision
+from drc_deploy.bench.run.worker import Answer, Arguments, EngineProcess, OpenEngine, Session, attempt
+from drc_deploy.engine_info import Precision
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.runtime.backends.contract import Backend, Pixels
-from drc_deploy.runtime.tiling.tiles import TilePlan
+from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.fake_backend import FakeBackend, fake_info
 
@@ -58,28 +56,13 @@ class _DiesLate(FakeBackend):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class FakeEngine:
+class FakeEngine(Upscaler):
     """Nearest-neighbour upscaling that misbehaves as the name of its file says."""
 
     def __init__(self, name: str) -> None:
         self._name, self._calls = name, 0
         kind = _DiesLate if name.startswith("crashes_late") else FakeBackend
-        self._upscaler = Upscaler(kind(fake_info(scale=8 if "x8" in name else 4)))
-
-    @property
-    def info(self) -> EngineInfo:
-        return self._upscaler.info
-
-    @property
-    def device(self) -> str:
-        return self._upscaler.device
-
-    @property
-    def backend(self) -> Backend:
-        return self._upscaler.backend
-
-    def plan(self, height: int, width: int) -> TilePlan:
-        return self._upscaler.plan(height, width)
+        super().__init__(kind(fake_info(scale=8 if "x8" in name else 4)))
 
     def __call__(self, image: UInt8Image) -> UInt8Image:
         self._calls += 1
@@ -93,10 +76,7 @@ class FakeEngine:
             time.sleep(60)
         if self._name.startswith("small"):
             return image
-        return self._upscaler(image)
-
-    def close(self) -> None:
-        self._upscaler.close()
+        return super().__call__(image)
 
 
 @dataclass(frozen=True)
@@ -107,7 +87,7 @@ class OpenFake:
     threads: int | None
     precision: Precision | None = None
 
-    def __call__(self) -> Engine:
+    def __call__(self) -> Upscaler:
         print("a native library speaks")  # noqa: T201
         if self.path.name.startswith("gpu"):
             raise MissingDependencyError("it needs a GPU.", "Run the ONNX.")

@@ -9,8 +9,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from drc_deploy.bench.measure.latency import summarise
-from drc_deploy.bench.measure.latency_ratio import LatencyRatio, compare
+from drc_deploy.bench.measure.latency import LatencyRatio, compare, summarise
 from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.bench.run.benchmark import ROUNDS
 from drc_deploy.bench.run.worker import EngineProcess, OpenFile, Session

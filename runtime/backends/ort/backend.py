@@ -24,7 +24,7 @@ class OnnxRuntimeBackend(GraphBackend):
     @property
     def preferred_batch(self) -> int:
         """One on a CPU, where more only cost memory."""
-        return 1 if self._sessions.on_cpu else self.info.max_batch
+        return self._batch or (1 if self._sessions.on_cpu else self.info.max_batch)
 
 
 def _check_tensors(session: Any, info: EngineInfo, path: Path) -> None:

@@ -42,7 +42,7 @@ class Machine:
         self._noise = np.random.default_rng(seed)
         self._loudness, self._drift, self._rounds, self._runs = loudness, drift, rounds, runs
 
-    def contest(self, medians_ms: tuple[float, ...], *, alternating: bool = True) -> list[Latency]:
+    def run(self, medians_ms: tuple[float, ...], *, alternating: bool = True) -> list[Latency]:
         """Let engines take turns, every other round in the reverse order."""
         found: list[list[list[float]]] = [[] for _ in medians_ms]
         turns, done = self._rounds * len(medians_ms), 0

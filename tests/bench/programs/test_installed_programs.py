@@ -1,4 +1,4 @@
-"""Peers that few have installed."""
+"""Other programs that few have installed."""
 
 from pathlib import Path
 
@@ -7,7 +7,6 @@ import pytest
 
 from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.bench.programs.parity import compare
-from drc_deploy.bench.programs.program_upscaler import PeerUpscaler
 from drc_deploy.export.export_checkpoint import export_checkpoint
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
 from drc_deploy.locate import SHIPPED, sample_images
@@ -21,27 +20,28 @@ CHECKPOINT = SHIPPED / "drn_xs.safetensors"
 def test_ncnn_computes_the_same() -> None:
     pytest.importorskip("ncnn")
     pytest.importorskip("pnnx")
-    from drc_deploy.bench.programs.ncnn_program import NcnnPeer
+    from drc_deploy.bench.programs.ncnn_program import NcnnProgram
 
     image = Photograph(sample_images()[0]).load(4).lr[:37, :51]
     with Upscaler.open(CHECKPOINT, threads=1) as ours:
-        peer = PeerUpscaler(NcnnPeer(CHECKPOINT, 1))
-        compare([ours(image)], [peer(image)])
-        peer.close()
+        theirs = Upscaler(NcnnProgram(CHECKPOINT, 1))
+        compare([ours(image)], [theirs(image)])
+        theirs.close()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hint", ["latency", "throughput"])
 def test_openvino_computes_the_same(hint: str, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
-    from drc_deploy.bench.programs.openvino_program import OpenVinoPeer
+    from drc_deploy.bench.programs.openvino_program import OpenVinoProgram
 
     export_checkpoint(ExportRequest(CHECKPOINT, tmp_path, "net", "fp32", DEFAULT_TILE, 4, None))
     path = tmp_path / "net.onnx"
     image = np.ascontiguousarray(Photograph(sample_images()[0]).load(4).lr[:37, :51])
     with Upscaler.open(path, threads=1) as ours:
-        peer = PeerUpscaler(OpenVinoPeer(path, "latency" if hint == "latency" else "throughput", 2))
-        compare([ours(image)], [peer(image)])
-        assert len(peer.time(image, TimingBudget(3, 0.0)).samples_ms) == 3
-        assert peer.settings["precision"] == "f32"
-        peer.close()
+        program = OpenVinoProgram(path, "latency" if hint == "latency" else "throughput", 2)
+        theirs = Upscaler(program)
+        compare([ours(image)], [theirs(image)])
+        assert len(program.time(theirs, image, TimingBudget(3, 0.0)).samples_ms) == 3
+        assert program.settings["precision"] == "f32"
+        theirs.close()

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from drc_deploy.bench.measure.timing import TimingBudget
-from drc_deploy.bench.programs.program_upscaler import PeerUpscaler
-from drc_deploy.bench.programs.trtexec_program import TrtexecPeer, read_output, read_times
+from drc_deploy.bench.programs.trtexec_program import TrtexecProgram, read_output, read_times
 from drc_deploy.engine_info import PlanSidecar, sidecar_path
 from drc_deploy.errors import ArtefactError
+from drc_deploy.runtime.upscaler import Upscaler
 from tests.bench.programs import fake_trtexec
 from tests.runtime.fake_backend import fake_info
 
@@ -54,39 +54,39 @@ def calls(folder: Path) -> list[list[str]]:
     [("10", {"--useSpinWait", "--useCudaGraph"}), ("11", {"--includeDataTransfers"})],
 )
 def test_what_a_version_does_not_do_by_itself_is_asked_for(tmp_path: Path, version: str, asked_for: set[str]) -> None:
-    peer = TrtexecPeer(plan(tmp_path), (99, 99), program(tmp_path, version))
+    trtexec = TrtexecProgram(plan(tmp_path), (99, 99), program(tmp_path, version))
     image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
-    timed = peer.time(PeerUpscaler(peer), image, TimingBudget(5, 0.1))
+    timed = trtexec.time(Upscaler(trtexec), image, TimingBudget(5, 0.1))
     assert timed.samples_ms == (2.75, 3.75, 4.75, 5.75, 6.75)
     assert {flag for flag in calls(tmp_path)[-1] if "=" not in flag} == asked_for
-    assert set(peer.settings["flags"].split()) == asked_for | {"--shapes=lr:1x16x24x3"}
-    assert "GPU compute time is unstable" in peer.settings["trtexec warns"]
-    peer.close()
+    assert set(trtexec.settings["flags"].split()) == asked_for | {"--shapes=lr:1x16x24x3"}
+    assert "GPU compute time is unstable" in trtexec.settings["trtexec warns"]
+    trtexec.close()
 
 
 def test_an_image_of_any_size_goes_through_in_tiles(tmp_path: Path) -> None:
-    engine = PeerUpscaler(TrtexecPeer(plan(tmp_path), (99, 99), program(tmp_path, "11")))
+    engine = Upscaler(TrtexecProgram(plan(tmp_path), (99, 99), program(tmp_path, "11")))
     image = np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)
     np.testing.assert_array_equal(engine(image), image.repeat(4, 0).repeat(4, 1))
     engine.close()
 
 
 def test_a_size_that_is_no_tile_is_refused_where_trtexec_times_itself(tmp_path: Path) -> None:
-    peer = TrtexecPeer(plan(tmp_path), (99, 99), program(tmp_path, "11"))
+    trtexec = TrtexecProgram(plan(tmp_path), (99, 99), program(tmp_path, "11"))
     with pytest.raises(ArtefactError, match="single tiles") as caught:
-        peer.time(PeerUpscaler(peer), np.zeros((20, 40, 3), np.uint8), TimingBudget(5, 0.1))
+        trtexec.time(Upscaler(trtexec), np.zeros((20, 40, 3), np.uint8), TimingBudget(5, 0.1))
     assert "--size" in caught.value.hint
-    peer.close()
+    trtexec.close()
 
 
 def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
     path = tmp_path / "trtexec"
     path.write_text("#!/bin/sh\necho '[I] fine'\necho '[E] Error[4]: no CUDA device.'\nexit 1\n")
     path.chmod(0o755)
-    peer = TrtexecPeer(plan(tmp_path), (16, 24), str(path))
+    trtexec = TrtexecProgram(plan(tmp_path), (16, 24), str(path))
     with pytest.raises(ArtefactError, match=r"trtexec failed: \[E\] Error\[4\]: no CUDA device\.$"):
-        peer.run(np.zeros((1, 16, 24, 3), np.uint8))
-    peer.close()
+        trtexec.run(np.zeros((1, 16, 24, 3), np.uint8))
+    trtexec.close()
 
 
 @pytest.mark.parametrize("text", ["", "[]", '[{"computeMs": 1}]', '[{"latencyMs": 0}]', "[{", '{"a": 1}'])

@@ -14,7 +14,7 @@ from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.bench.report.records import Report
 from drc_deploy.bench.report.report_files import read_report, write_report
 from drc_deploy.bench.run.benchmark import ROUNDS, STREAM_ROUNDS, BenchOptions
-from drc_deploy.bench.run.engines import Contestant
+from drc_deploy.bench.run.engines import MeasuredEngine
 from drc_deploy.bench.show.console import report_table
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import ArtefactError, InputError, UsageError
@@ -97,13 +97,13 @@ def test_everything_else_is_measured_of_every_engine(report: Report) -> None:
 
 def test_rounds_run_there_and_back(workdir: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    measure = Contestant.measure_round
+    measure = MeasuredEngine.measure_round
 
-    def watched(contestant: Contestant, images: Sequence[UInt8Image], budget: TimingBudget) -> None:
-        seen.append(contestant.subject.name)
-        measure(contestant, images, budget)
+    def watched(engine: MeasuredEngine, images: Sequence[UInt8Image], budget: TimingBudget) -> None:
+        seen.append(engine.file.name)
+        measure(engine, images, budget)
 
-    monkeypatch.setattr(Contestant, "measure_round", watched)
+    monkeypatch.setattr(MeasuredEngine, "measure_round", watched)
     bench(options(workdir, data, "good.onnx", "also.onnx"))
     assert seen == ["good.onnx", "also.onnx", "also.onnx", "good.onnx"] * (ROUNDS // 2)
 
@@ -225,8 +225,8 @@ def test_the_report_is_of_the_file_that_was_measured(
 
 
 def once(monkeypatch: pytest.MonkeyPatch, question: str, action: Callable[[], object]) -> None:
-    """Do something before the first call of a method of ``Contestant``."""
-    ask, actions = getattr(Contestant, question), [action]
+    """Do something before the first call of a method of ``MeasuredEngine``."""
+    ask, actions = getattr(MeasuredEngine, question), [action]
 
     def asked(*arguments: object) -> object:
         for first in actions[:]:
@@ -234,7 +234,7 @@ def once(monkeypatch: pytest.MonkeyPatch, question: str, action: Callable[[], ob
             first()
         return ask(*arguments)
 
-    monkeypatch.setattr(Contestant, question, asked)
+    monkeypatch.setattr(MeasuredEngine, question, asked)
 
 
 def test_the_command_repeats_the_run(tmp_path: Path) -> None:

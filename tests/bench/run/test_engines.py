@@ -8,8 +8,7 @@ import pytest
 
 from drc_deploy.bench.measure.disturbances import Conditions
 from drc_deploy.bench.measure.intervals import order_interval
-from drc_deploy.bench.measure.latency import Latency, ratio_by_round
-from drc_deploy.bench.measure.latency_ratio import SMALLEST_DIFFERENCE, compare
+from drc_deploy.bench.measure.latency import SMALLEST_DIFFERENCE, Latency, compare, ratio_by_round
 from drc_deploy.bench.measure.stability import Stability, judge
 from tests.bench.measure.simulated import Machine, measured
 
@@ -78,12 +77,12 @@ def test_an_interval_of_a_percentile_is_right_or_left_out_where_runs_of_a_round_
 
 @pytest.mark.parametrize("loudness", [0.2, 1.0, 4.0])
 def test_two_equal_engines_are_called_different_in_at_most_5_percent_of_runs(loudness: float) -> None:
-    runs = [Machine(seed, loudness=loudness, runs=4).contest((5.0, 5.0)) for seed in range(300)]
+    runs = [Machine(seed, loudness=loudness, runs=4).run((5.0, 5.0)) for seed in range(300)]
     assert sum(_different(*run) for run in runs) <= 15
 
 
 def test_a_difference_of_3_percent_is_found_in_at_least_95_of_100_runs_on_a_quiet_machine() -> None:
-    runs = [Machine(seed).contest((5.0, 5.15)) for seed in range(100)]
+    runs = [Machine(seed).run((5.0, 5.15)) for seed in range(100)]
     found = [compare(("slow", slow), ("fast", fast)) for fast, slow in runs]
     assert sum(item.different and item.speedup < 1 for item in found) >= 95
     covered = sum(low <= 1 / 1.03 <= high for low, high in (item.interval or (0, 0) for item in found))
@@ -92,7 +91,7 @@ def test_a_difference_of_3_percent_is_found_in_at_least_95_of_100_runs_on_a_quie
 
 def test_without_reversed_rounds_a_machine_that_slows_down_would_accuse_the_last_engine() -> None:
     def mean_ratio(alternating: bool) -> float:
-        runs = [Machine(seed, drift=0.4).contest((5.0, 5.0), alternating=alternating) for seed in range(40)]
+        runs = [Machine(seed, drift=0.4).run((5.0, 5.0), alternating=alternating) for seed in range(40)]
         return float(np.mean([ratio_by_round(last, first)[0] for first, last in runs]))
 
     assert mean_ratio(alternating=True) == pytest.approx(1.0, abs=0.004)
@@ -112,7 +111,7 @@ def _different(one: Latency, other: Latency) -> bool:
 
 
 def steady() -> Latency:
-    return Machine(0, drift=0.0).contest((5.0,))[0]
+    return Machine(0, drift=0.0).run((5.0,))[0]
 
 
 def verdict(latency: Latency, conditions: list[Conditions] = QUIET) -> Stability:
@@ -135,7 +134,7 @@ def test_fewer_than_three_rounds_tell_no_drift_and_so_nothing_is_called_stable(r
 
 
 def test_a_device_that_throttles_is_noisy_and_the_verdict_says_why() -> None:
-    throttling = Machine(0, drift=0.4).contest((5.0,))[0]
+    throttling = Machine(0, drift=0.4).run((5.0,))[0]
     clocks = [Conditions(0.01, 0.0, 3000.0 / (1 + 0.4 * number / 8)) for number in range(8)]
     found = verdict(throttling, clocks)
     assert found.verdict == "noisy"

@@ -5,7 +5,7 @@ import pytest
 
 from drc_deploy.bench.measure.crops import choose_crops, cut, error_map
 from drc_deploy.bench.measure.image_sets import ImageSet
-from drc_deploy.bench.run.inputs import find_subjects
+from drc_deploy.bench.run.inputs import find_engine_files
 from drc_deploy.images.crops import fit_to_size
 
 RANDOM = np.random.default_rng(5)
@@ -14,7 +14,7 @@ RANDOM = np.random.default_rng(5)
 def test_the_work_folder_gives_every_engine_but_float_variants(tmp_path: Path) -> None:
     for name in ("a.onnx", "a.float.onnx", "a.plan", "a.plan.json", "a.safetensors", "a.widths.json", "notes.txt"):
         (tmp_path / name).touch()
-    assert [subject.name for subject in find_subjects((), tmp_path)] == ["a.onnx", "a.plan", "a.safetensors"]
+    assert [file.name for file in find_engine_files((), tmp_path)] == ["a.onnx", "a.plan", "a.safetensors"]
 
 
 def test_files_of_the_same_name_are_told_apart_and_repeats_dropped(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_files_of_the_same_name_are_told_apart_and_repeats_dropped(tmp_path: Pat
         path.parent.mkdir()
         path.touch()
     references = [str(paths[0]), str(paths[1]), str(paths[0])]
-    assert [subject.name for subject in find_subjects(references, tmp_path)] == references[:2]
+    assert [file.name for file in find_engine_files(references, tmp_path)] == references[:2]
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 4), (5, 9), (10, 12), (25, 3), (1, 40)])

@@ -9,12 +9,11 @@ import pytest
 from drc_deploy.bench.programs.supported import LIBRARIES
 from drc_deploy.bench.report.conclusions import own_engines
 from drc_deploy.bench.report.records import PeerResult
-from drc_deploy.bench.run import benchmark as campaign
-from drc_deploy.bench.run import other_programs as rivals
-from drc_deploy.bench.run.benchmark import BenchOptions
-from drc_deploy.bench.run.engines import Contest, Contestant
-from drc_deploy.bench.run.inputs import Subject
-from drc_deploy.bench.run.other_programs import RivalOptions, Rivals
+from drc_deploy.bench.run import other_programs as programs
+from drc_deploy.bench.run.benchmark import BenchOptions, run_bench
+from drc_deploy.bench.run.engines import Engines, MeasuredEngine
+from drc_deploy.bench.run.inputs import EngineFile
+from drc_deploy.bench.run.other_programs import OtherPrograms, ProgramOptions
 from drc_deploy.bench.run.worker import Opened
 from drc_deploy.bench.show.sentences import peer_lines
 from drc_deploy.cli.bench_command import PEERS
@@ -25,12 +24,12 @@ from tests.bench import fakes
 from tests.runtime.fake_backend import fake_info
 
 
-class StubContestant:
+class StubEngine:
     """Enlarges by repeating pixels, ``off`` grey levels too bright."""
 
-    def __init__(self, subject: Subject, off: int = 0) -> None:
-        self.subject, self._off, self.process = subject, off, self
-        self.opened = Opened(dataclasses.replace(fake_info(), checkpoint_sha256="0"), "fake", 1.0, peer=False)
+    def __init__(self, file: EngineFile, off: int = 0) -> None:
+        self.file, self._off, self.process = file, off, self
+        self.opened = Opened(dataclasses.replace(fake_info(), checkpoint_sha256="0"), "fake", 1.0, other_program=False)
 
     def upscale(self, image: UInt8Image) -> UInt8Image:
         return cast(UInt8Image, image.repeat(4, 0).repeat(4, 1) + np.uint8(self._off))
@@ -39,49 +38,49 @@ class StubContestant:
         pass
 
 
-class StubContest(Contest):
-    """Enters contestants that are as wrong as their variant's name says."""
+class StubEngines(Engines):
+    """Enters engines that are as wrong as their variant's name says."""
 
-    def enter(self, subject: Subject, open_engine: Any) -> None:
-        off = 3 if "throughput" in subject.name else 0
-        self.active.append(cast(Contestant, StubContestant(subject, off)))
+    def enter(self, file: EngineFile, open_engine: Any) -> None:
+        off = 3 if "throughput" in file.name else 0
+        self.active.append(cast(MeasuredEngine, StubEngine(file, off)))
 
 
-def entered(monkeypatch: pytest.MonkeyPatch, *names: str) -> tuple[Rivals, StubContest]:
-    monkeypatch.setattr(rivals, "missing_parts", lambda library: ["ncnn"] if library == "ncnn" else [])
-    contest = StubContest()
+def entered(monkeypatch: pytest.MonkeyPatch, *names: str) -> tuple[OtherPrograms, StubEngines]:
+    monkeypatch.setattr(programs, "missing_parts", lambda library: ["ncnn"] if library == "ncnn" else [])
+    engines = StubEngines()
     for name in names:
-        contest.active.append(cast(Contestant, StubContestant(Subject(name, Path(name)))))
-    field = Rivals(RivalOptions(("openvino", "ncnn", "openvino"), Path("nowhere"), None, (32, 32)))
-    field.enter(contest)
-    return field, contest
+        engines.active.append(cast(MeasuredEngine, StubEngine(EngineFile(name, Path(name)))))
+    field = OtherPrograms(ProgramOptions(("openvino", "ncnn", "openvino"), Path("nowhere"), None, (32, 32)))
+    field.enter(engines)
+    return field, engines
 
 
-def test_a_peer_that_computes_something_else_is_out_and_the_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    field, contest = entered(monkeypatch, "a.onnx")
-    assert [one.subject.name for one in contest.active][1:] == [
+def test_a_program_that_computes_something_else_is_out_and_the_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    field, engines = entered(monkeypatch, "a.onnx")
+    assert [one.file.name for one in engines.active][1:] == [
         "a.onnx (openvino latency)",
         "a.onnx (openvino throughput)",
     ]
-    field.check(contest, np.full((100, 100, 3), 100, np.uint8))
-    assert [one.subject.name for one in contest.active] == ["a.onnx", "a.onnx (openvino latency)"]
-    reasons = {item.name: item.reason for item in contest.not_measured}
+    field.check(engines, np.full((100, 100, 3), 100, np.uint8))
+    assert [one.file.name for one in engines.active] == ["a.onnx", "a.onnx (openvino latency)"]
+    reasons = {item.name: item.reason for item in engines.not_measured}
     assert reasons["ncnn"] == "ncnn is not installed."
     assert "PSNR 38.6 dB" in reasons["a.onnx (openvino throughput)"]  # 20 log10(255 / 3)
 
 
-def test_the_same_network_is_measured_once_in_a_peer(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, contest = entered(monkeypatch, "a.onnx", "./a.onnx", "b.safetensors")
-    assert sum("openvino" in one.subject.name for one in contest.active) == 2
-    assert "it needs an ONNX" in {item.name: item.reason for item in contest.not_measured}["b.safetensors (openvino)"]
+def test_the_same_network_is_measured_once_in_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, engines = entered(monkeypatch, "a.onnx", "./a.onnx", "b.safetensors")
+    assert sum("openvino" in one.file.name for one in engines.active) == 2
+    assert "it needs an ONNX" in {item.name: item.reason for item in engines.not_measured}["b.safetensors (openvino)"]
 
 
-def test_a_peer_without_our_engine_is_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    field, contest = entered(monkeypatch, "a.onnx")
-    del contest.active[0]
-    field.check(contest, np.full((100, 100, 3), 100, np.uint8))
-    assert contest.active == []
-    assert "nothing to compare" in contest.not_measured[-1].reason
+def test_a_program_without_our_engine_is_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    field, engines = entered(monkeypatch, "a.onnx")
+    del engines.active[0]
+    field.check(engines, np.full((100, 100, 3), 100, np.uint8))
+    assert engines.active == []
+    assert "nothing to compare" in engines.not_measured[-1].reason
 
 
 def test_a_line_tells_pace_likeness_and_settings() -> None:
@@ -107,7 +106,7 @@ def test_torch_is_measured_against_a_checkpoint(tmp_path: Path) -> None:
         assert cv2.imwrite(str(tmp_path / name / "0.png"), image[:, :, ::-1])
     engine = str(SHIPPED / "drn_xs.safetensors")
     options = BenchOptions((engine,), tmp_path, tmp_path / "out", tmp_path, None, 16, 16, 8, 0.0, 1, None, ("torch",))
-    report = campaign.run_bench(options)
+    report = run_bench(options)
     assert report.not_measured == ()
     peers = {result.peer.variant: result for result in report.engines if result.peer}
     assert set(peers) >= {"eager", "channels-last"}

@@ -16,7 +16,7 @@ from drc_deploy.bench.report.records import Report
 from drc_deploy.bench.report.report_files import read_report
 from drc_deploy.bench.run import benchmark
 from drc_deploy.bench.run.benchmark import STREAM_ROUNDS, BenchOptions
-from drc_deploy.bench.run.engines import Contestant
+from drc_deploy.bench.run.engines import MeasuredEngine
 from drc_deploy.bench.run.kept import KeptReport
 from drc_deploy.bench.show.publish import publish
 from drc_deploy.cli import bench_command
@@ -42,8 +42,8 @@ def _fake_engines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stop_at(question: str, call: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the ``call``-th call of a method of ``Contestant``, from 0, stop the run as Ctrl-C does."""
-    ask: Callable[..., Any] = getattr(Contestant, question)
+    """Have the ``call``-th call of a method of ``MeasuredEngine``, from 0, stop the run as Ctrl-C does."""
+    ask: Callable[..., Any] = getattr(MeasuredEngine, question)
     calls = itertools.count()
 
     def asked(*arguments: Any, **options: Any) -> Any:
@@ -51,7 +51,7 @@ def stop_at(question: str, call: int, monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
         return ask(*arguments, **options)
 
-    monkeypatch.setattr(Contestant, question, asked)
+    monkeypatch.setattr(MeasuredEngine, question, asked)
 
 
 @pytest.mark.usefixtures("_fake_engines")
@@ -150,14 +150,14 @@ def bench_that_ends_itself(how: str, folder: Path) -> subprocess.CompletedProces
     write_nearest(folder / "n.onnx")
     program = (
         "import os, signal, sys\n"
-        "from drc_deploy.bench.run.engines import Contestant\n"
+        "from drc_deploy.bench.run.engines import MeasuredEngine\n"
         "from drc_deploy.cli.main import main\n"
-        "measure = Contestant.measure_round\n"
+        "measure = MeasuredEngine.measure_round\n"
         "def stopped(self, *arguments):\n"
         "    measure(self, *arguments)\n"
         "    if len(self.rounds) == 2:\n"
         f"        {how}\n"
-        "Contestant.measure_round = stopped\n"
+        "MeasuredEngine.measure_round = stopped\n"
         f"main(['bench', {str(folder / 'n.onnx')!r}, '--out', {str(folder / 'out')!r}, '--size', '16x16',\n"
         "      '--min-runs', '16', '--min-seconds', '0'])\n"
     )

@@ -3,21 +3,21 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.bench.report.records import LeftOut
-from drc_deploy.bench.run.inputs import Subject
+from drc_deploy.bench.run.inputs import EngineFile
 from drc_deploy.bench.suite.halves import Halves
-from drc_deploy.bench.suite.matrix import LARGEST_GROUP, EngineFile, plan_matrix, plan_text, read_engine_file
+from drc_deploy.bench.suite.matrix import LARGEST_GROUP, EngineFacts, plan_matrix, plan_text, read_facts
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of
 from drc_deploy.locate import SHIPPED
 
 
-def file(name: str, *, network: str = "n", sha256: str = "", any_size: bool = True, max_batch: int = 1) -> EngineFile:
-    return EngineFile(Subject(name, Path(name)), sha256 or name, network, any_size, max_batch)
+def file(name: str, *, network: str = "n", sha256: str = "", any_size: bool = True, max_batch: int = 1) -> EngineFacts:
+    return EngineFacts(EngineFile(name, Path(name)), sha256 or name, network, any_size, max_batch)
 
 
-def names(files: list[EngineFile], size: tuple[int, int] = (96, 128), *, cpu_too: bool = False) -> list[list[str]]:
+def names(files: list[EngineFacts], size: tuple[int, int] = (96, 128), *, cpu_too: bool = False) -> list[list[str]]:
     matrix = plan_matrix(files, size, cpu_too=cpu_too)
-    return [[planned.subject.name for planned in group] for group in matrix.groups]
+    return [[planned.file.name for planned in group] for group in matrix.groups]
 
 
 def test_a_network_takes_all_tiles_that_are_smaller_than_the_input() -> None:
@@ -28,7 +28,7 @@ def test_a_network_takes_all_tiles_that_are_smaller_than_the_input() -> None:
 
 def test_an_engine_of_one_size_has_one_case_and_says_why() -> None:
     matrix = plan_matrix([file("a.plan", any_size=False, max_batch=4)], (500, 500), cpu_too=False)
-    assert [[planned.subject.name for planned in group] for group in matrix.groups] == [["a.plan"]]
+    assert [[planned.file.name for planned in group] for group in matrix.groups] == [["a.plan"]]
     assert ("a.plan, tiles", "it takes one size only") in [(item.what, item.why) for item in matrix.left_out]
 
 
@@ -42,7 +42,7 @@ def test_a_checkpoint_is_planned_in_the_half_precisions_too_without_tiles() -> N
     files = [file("a.safetensors"), file("a.onnx"), file("a.plan", any_size=False)]
     matrix = plan_matrix(files, (96, 128), cpu_too=False, halves=Halves(("fp16", "bf16")))
     (group,) = matrix.groups
-    assert [(planned.subject.name, planned.case.precision, planned.case.tile) for planned in group] == [
+    assert [(planned.file.name, planned.case.precision, planned.case.tile) for planned in group] == [
         ("a.safetensors", None, None),
         ("a.safetensors, fp16", "fp16", None),
         ("a.safetensors, bf16", "bf16", None),
@@ -51,7 +51,7 @@ def test_a_checkpoint_is_planned_in_the_half_precisions_too_without_tiles() -> N
         ("a.safetensors, tiles of 64", None, 64),
         ("a.onnx, tiles of 64", None, 64),
     ]
-    assert {planned.subject.path for planned in group[:3]} == {Path("a.safetensors")}
+    assert {planned.file.path for planned in group[:3]} == {Path("a.safetensors")}
     assert "tiles of checkpoints in fp16 and bf16" in [item.what for item in matrix.left_out]
 
 
@@ -92,7 +92,7 @@ def test_no_group_is_too_large_and_no_case_is_lost_or_doubled() -> None:
 
 def test_a_checkpoint_says_which_network_it_is_without_torch() -> None:
     path = SHIPPED / "drn_xs.safetensors"
-    read = read_engine_file(Subject("drn_xs", path))
+    read = read_facts(EngineFile("drn_xs", path))
     assert (read.network, read.any_size, read.max_batch) == (sha256_of(path), True, 1)
 
 
@@ -100,10 +100,10 @@ def test_a_checkpoint_says_which_network_it_is_without_torch() -> None:
 def test_a_damaged_file_is_told(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"no network")
     with pytest.raises(ArtefactError):
-        read_engine_file(Subject(name, tmp_path / name))
+        read_facts(EngineFile(name, tmp_path / name))
 
 
 def test_a_plan_that_lost_its_sidecar_is_a_network_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "x.plan").write_bytes(b"plan")
-    read = read_engine_file(Subject("x.plan", tmp_path / "x.plan"))
+    read = read_facts(EngineFile("x.plan", tmp_path / "x.plan"))
     assert (read.network, read.any_size) == (read.sha256, False)

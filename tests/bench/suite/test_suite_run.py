@@ -1,9 +1,7 @@
 import dataclasses
-import inspect
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -11,23 +9,23 @@ import pytest
 from safetensors.numpy import save_file
 
 from drc_deploy import records
-from drc_deploy.bench.measure.engine import Engine
 from drc_deploy.bench.report.records import Case, LeftOut, Report
 from drc_deploy.bench.report.report_files import REPORT_FILE, read_report
 from drc_deploy.bench.run.benchmark import BenchOptions
-from drc_deploy.bench.run.engines import Contestant
+from drc_deploy.bench.run.engines import MeasuredEngine
 from drc_deploy.bench.run.kept import KeptReport
 from drc_deploy.bench.suite.halves import NO_HALVES, Halves
-from drc_deploy.bench.suite.open_case import OpenCase, _Batches
+from drc_deploy.bench.suite.open_case import OpenCase
 from drc_deploy.bench.suite.run import FINISHED_FOLDER, Doubles, MatrixSuite
 from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo
 from drc_deploy.cli import bench_command
 from drc_deploy.errors import ArtefactError, OutputError
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.pairs import Photograph
-from drc_deploy.runtime.backends.contract import Backend
+from drc_deploy.runtime.tiling.strips import tile_batches
+from drc_deploy.runtime.upscaler import Upscaler
 from tests.bench.fakes import OpenFake, start
-from tests.runtime.fake_backend import FakeBackend
+from tests.runtime.networks import write_nearest
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class OpenFakeCase:
     threads: int | None
     case: Case
 
-    def __call__(self) -> Engine:
+    def __call__(self) -> Upscaler:
         return OpenFake(self.path, self.threads)()
 
 
@@ -109,14 +107,14 @@ def test_a_killed_suite_leaves_what_the_group_at_work_has(
     reports, folder = suite(options).reports(), options.out
     next(reports)
     assert not (folder / "unfinished.json").exists()  # that group is whole
-    stream = Contestant.measure_stream
+    stream = MeasuredEngine.measure_stream
     left: list[Report] = []
 
-    def seen(contestant: Contestant, min_seconds: float) -> None:
+    def seen(engine: MeasuredEngine, min_seconds: float) -> None:
         left.append(read_report(folder / "unfinished.json"))
-        stream(contestant, min_seconds)
+        stream(engine, min_seconds)
 
-    monkeypatch.setattr(Contestant, "measure_stream", seen)
+    monkeypatch.setattr(MeasuredEngine, "measure_stream", seen)
     next(reports)
     assert names(left[0]) == ["b.safetensors"]
     assert not (folder / "unfinished.json").exists()
@@ -192,7 +190,7 @@ def test_torch_is_asked_only_where_there_is_a_checkpoint(options: BenchOptions) 
         path.unlink()
     (options.workdir / "a.plan").write_bytes(b"plan")
     planned = MatrixSuite(options, None, Doubles(OpenFakeCase, ask_torch=never)).matrix
-    assert [case.subject.name for group in planned.groups for case in group] == ["a.plan"]
+    assert [case.file.name for group in planned.groups for case in group] == ["a.plan"]
 
 
 def test_a_case_is_computed_in_its_precision() -> None:
@@ -264,22 +262,11 @@ def test_ctrl_c_leaves_a_report_of_what_was_measured(options: BenchOptions, monk
     assert (options.out / FINISHED_FOLDER).is_dir()
 
 
-def test_a_batch_size_changes_nothing_else_of_a_backend() -> None:
-    """A default of the base class that shone through would lose memory, events or layers of a GPU."""
-    told = {name for name in vars(Backend) if not name.startswith("_")}
-    assert told <= set(vars(_Batches))
-    inner = Mock(spec=FakeBackend)
-    batches = _Batches(inner, 3)
-    for name in sorted(told - {"preferred_batch"}):
-        member = getattr(batches, name)
-        if callable(vars(_Batches)[name]):
-            arguments = [object()] * (len(inspect.signature(member).parameters))
-            assert member(*arguments) is getattr(inner, name).return_value or name in (
-                "use_workers",
-                "give_back",
-                "close",
-            )
-            getattr(inner, name).assert_called_once_with(*arguments)
-        else:
-            assert member is getattr(inner, name)
-    assert batches.preferred_batch == 3
+@pytest.mark.parametrize(("batch", "largest"), [(None, 1), (2, 2)])
+def test_a_case_computes_as_many_tiles_a_call_as_it_says(tmp_path: Path, batch: int | None, largest: int) -> None:
+    write_nearest(tmp_path / "n.onnx")
+    image = np.random.default_rng(0).integers(0, 256, (70, 200, 3), np.uint8)
+    with OpenCase(tmp_path / "n.onnx", 1, Case("g", "default", 64, batch))() as engine:
+        sizes = [len(tiles) for tiles in tile_batches(engine.backend, image, engine.plan(70, 200))]
+        np.testing.assert_array_equal(engine(image), image.repeat(4, 0).repeat(4, 1))
+    assert max(sizes) == largest
