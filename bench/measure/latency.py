@@ -23,7 +23,7 @@ outlier (Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993)."""
 SMALLEST_DIFFERENCE = 0.02
 """Latencies that differ by less than this part are the same, however narrow the interval: between two processes of one
 engine the processor time differed by up to 1.6 % in 14 pairs, with where its memory happens to lie. On a machine in use
-``python -m tests.benchmarks.equal_engines`` tells more."""
+``python -m tests.benchmarks.equal_engines`` measures it."""
 MAD_TO_STD = 1.4826
 """Standard deviation of a normal distribution whose median absolute deviation is 1."""
 PARTS = {"p90": 0.90, "p95": 0.95, "p99": 0.99}
@@ -84,9 +84,9 @@ def summarise(rounds_ms: Sequence[Sequence[float]], calls_per_run: int = 1) -> L
     samples = np.array([sample for round_ms in rounds_ms for sample in round_ms], np.float64)
     if samples.size == 0 or not np.all(np.isfinite(samples)) or samples.min() <= 0:
         raise ValueError("latency needs at least one sample, and every sample positive and finite")
-    told = {name: part for name, part in PARTS.items() if calls_per_run == 1 and samples.size >= runs_needed(part)}
-    values = {name: float(np.quantile(samples, part)) for name, part in told.items()}
-    tails = {name: percentile_interval(rounds_ms, part) for name, part in told.items()}
+    known = {name: part for name, part in PARTS.items() if calls_per_run == 1 and samples.size >= runs_needed(part)}
+    values = {name: float(np.quantile(samples, part)) for name, part in known.items()}
+    tails = {name: percentile_interval(rounds_ms, part) for name, part in known.items()}
     return Latency(
         rounds_ms=tuple(tuple(round_ms) for round_ms in rounds_ms),
         runs=samples.size,
@@ -166,7 +166,7 @@ def _missing(rounds_ms: Sequence[Sequence[float]], calls_per_run: int) -> dict[s
 
 def _no_percentile(runs: int, part: float, calls_per_run: int) -> str:
     if calls_per_run > 1:
-        return f"each timed run is the mean of {calls_per_run} calls, whose single times no clock tells"
+        return f"each timed run is the mean of {calls_per_run} calls, whose single times no clock resolves"
     return "" if runs >= runs_needed(part) else f"{_say(runs, 'run')} too little: {runs_needed(part)} are needed"
 
 

@@ -1,6 +1,6 @@
 """How long each layer of an engine takes, from a few runs of its own after everything else was measured.
 
-Profiling slows an engine down, so it never runs beside the stopwatch: it loads the file once more and tells shares.
+Profiling slows an engine down, so it never runs during the timing: it loads the file once more and measures shares.
 """
 
 import itertools
@@ -28,11 +28,11 @@ ONNX_ON_CPU = "ONNX Runtime CPUExecutionProvider"
 KERNEL = "_kernel_time"
 
 WHY_NOT = {
-    "ONNX Runtime CUDA": "ONNX Runtime's profile of a GPU tells when its kernels were queued, not how long they took",
+    "ONNX Runtime CUDA": "ONNX Runtime's profile of a GPU records when its kernels were queued, not how long they took",
     "ONNX Runtime OpenVINO": "OpenVINO computes the whole graph as one node of ONNX Runtime",
     "torch": "a checkpoint runs as a whole; export it to see its layers",
 }
-"""Beginning of the name of a device -> why its layers are not told."""
+"""Beginning of the name of a device -> why its layers are unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,12 @@ class LayerProfile:
     """The layers of one engine."""
 
     layers: tuple[LayerTime, ...]
-    """In the order in which they ran; empty where the backend does not tell."""
+    """In the order in which they ran; empty where the backend does not report them."""
     note: str
     """How they were measured, or why they were not."""
 
 
-def not_told(reason: str) -> LayerProfile:
+def unknown_layers(reason: str) -> LayerProfile:
     """Return the profile of an engine whose layers are unknown."""
     return LayerProfile((), f"unavailable: {reason.rstrip('.')}")
 
@@ -79,12 +79,12 @@ def profile_layers(path: Path, backend: Backend, image: UInt8Image, threads: int
     if device == ONNX_ON_CPU:
         layers, runs = _profile_onnx(path, batch, threads)
         whose = "ONNX Runtime's own profile"
-    elif told := backend.time_layers(batch, RUNS + 1):
-        layers, runs = fastest_layers(told), RUNS
+    elif found := backend.time_layers(batch, RUNS + 1):
+        layers, runs = fastest_layers(found), RUNS
         whose = "The library's own profile, without CUDA graphs,"
     else:
         why = (reason for start, reason in WHY_NOT.items() if device.startswith(start))
-        return not_told(next(why, f"{device} does not tell"))
+        return unknown_layers(next(why, f"{device} does not report them"))
     what = f"the fastest of {runs} runs of each layer, on {width}x{height} pixels"
     return LayerProfile(layers, f"{whose} after the timing: {what}")
 

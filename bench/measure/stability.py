@@ -15,7 +15,7 @@ STEAL_LIMIT = 0.02
 CLOCK_FALL = 0.05
 """By which part a clock may fall from the first rounds to the last."""
 DRIFT_ROUNDS = 3
-"""With fewer there is no first and last third with something between them: a step cannot be told from a drift."""
+"""With fewer there is no first and last third with something between them: a step looks like a drift."""
 DRIFT_LIMIT = 0.05
 """By which part the latency may change from the first third of the rounds to the last."""
 SPREAD_LIMIT = 0.10
@@ -46,7 +46,7 @@ class Stability:
 
 
 def judge(latency: Latency, conditions: Sequence[Conditions], *, settled: bool) -> Stability:
-    """Judge latencies by themselves and by what else the machine did meanwhile.
+    """Judge latencies by themselves and by the other work of the machine during them.
 
     Args:
         latency: of one engine.
@@ -100,7 +100,7 @@ def _not_seen(conditions: Sequence[Conditions], drift: float | None) -> Iterable
     if _median(conditions, lambda item: item.others_share) is None:
         yield "other processes: there is no /proc/stat, or the rounds were too short for it"
     if all(item.clock_mhz is None for item in conditions):
-        yield "the processor's clock: the kernel does not tell it"
+        yield "the processor's clock: the kernel does not report it"
 
 
 def _median(conditions: Sequence[Conditions], value: Callable[[Conditions], float | None]) -> float | None:

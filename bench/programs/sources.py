@@ -24,7 +24,7 @@ def find_program_input(source: ProgramInput, engine: Path, info: EngineInfo, wor
     onnx = engine.with_name(sidecar.onnx_file) if sidecar else None
     if onnx is None or not onnx.is_file():
         raise ArtefactError(
-            f"it needs an ONNX, and {engine} is none and has none beside it.",
+            f"it needs an ONNX, and {engine} is none and has none next to it.",
             "Make one with `drc-deploy export`, and name that.",
         )
     return onnx
@@ -37,7 +37,7 @@ def _find_checkpoint(engine: Path, info: EngineInfo, workdir: Path) -> Path:
             return path
     raise ArtefactError(
         f"the checkpoint that {engine} was exported from (SHA-256 {info.checkpoint_sha256[:12] or 'unknown'}...) is "
-        f"neither beside it, nor in {workdir}, nor a shipped one.",
+        f"neither next to it, nor in {workdir}, nor a shipped one.",
         f"Copy it into {workdir}.",
     )
 

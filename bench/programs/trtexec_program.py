@@ -1,7 +1,7 @@
 """A plan, or an ONNX, in NVIDIA's ``trtexec``: what it says of itself is a time without the host's share.
 
 Its defaults differ between versions (11 leaves copies out, and uses CUDA graphs and a spinning wait; 10 does the
-reverse), so everything that it knows by name is asked for, and told in the report.
+reverse), so everything that it knows by name is asked for, and listed in the report.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ JETPACK_PROGRAM = Path("/usr/src/tensorrt/bin/trtexec")
 """Where JetPack and NVIDIA's Debian packages put it, outside the search path."""
 BUILD_TIMEOUT_S = 1800.0
 RUN_TIMEOUT_S = 120.0
-"""For a run, beside the time that it is asked to measure."""
+"""For a run, in addition to the time that it is asked to measure."""
 WARM_UP_MS = 200
 RUN_FLAGS = ("--includeDataTransfers", "--useSpinWait", "--useCudaGraph")
 """Those of them that a version does not list in its help it does by itself, or cannot."""
@@ -92,7 +92,7 @@ class TrtexecProgram(ProgramBackend):
         settings = {
             "trtexec": version[1] if version else "of unknown version",
             "flags": " ".join(self._run_flags),
-            TIMED: "copy to the GPU, computation and copy back, as the GPU's events tell; nothing of the host",
+            TIMED: "copy to the GPU, computation and copy back, by the GPU's events; nothing of the host",
             "host memory": "of the process that starts trtexec",
         }
         return settings | ({"trtexec warns": " ".join(self._warnings)} if self._warnings else {})

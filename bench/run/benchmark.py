@@ -78,7 +78,7 @@ class BenchOptions:
     precision: Precision | None = None
     """In which the checkpoints among the engines are computed; None: fp32."""
     against: tuple[str, ...] = ()
-    """Other programs to measure beside: names of ``drc_deploy.bench.programs.supported.LIBRARIES``."""
+    """Other programs to measure too: names of ``drc_deploy.bench.programs.supported.LIBRARIES``."""
     case_seconds: float | None = None
     """The most that an engine may take, loading and quality included; None: no limit."""
 
@@ -181,12 +181,12 @@ def measure(
             ProgramOptions(options.against, options.workdir, options.threads, (options.height, options.width))
         )
         programs.enter(engines)
-        run = _Run(options, engines, images, machine, Beside(watch, programs, references, kept))
+        run = _Run(options, engines, images, machine, Aids(watch, programs, references, kept))
         return run.report(with_crops=with_crops)
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class Aids:
     """What takes part in a run besides its engines."""
 
     watch: Watch
@@ -198,12 +198,10 @@ class Beside:
 class _Run:
     """The phases of one run, over the engines that loaded."""
 
-    def __init__(
-        self, options: BenchOptions, engines: Engines, images: ImageSet, machine: Machine, beside: Beside
-    ) -> None:
+    def __init__(self, options: BenchOptions, engines: Engines, images: ImageSet, machine: Machine, aids: Aids) -> None:
         self._options, self._engines, self._images, self._machine = options, engines, images, machine
-        self._watch, self._programs, self._references = beside.watch, beside.programs, beside.references
-        self._kept, self._kept_s = beside.kept, -math.inf
+        self._watch, self._programs, self._references = aids.watch, aids.programs, aids.references
+        self._kept, self._kept_s = aids.kept, -math.inf
         self._rounds, self._images_scored = 0, 0
         self._sources: dict[int, list[PairSource]] = {}
         self._bicubic_rows: dict[int, list[ImageQuality]] = {}
@@ -269,8 +267,8 @@ class _Run:
     def _result(self, engine: MeasuredEngine, telemetry: Telemetry | None) -> EngineResult:
         extent = Extent(self._rounds, self._images_scored)
         result = engine.result((self._options.height, self._options.width), self._machine.board, extent)
-        beside = self._watch.engine(telemetry, engine.rounds, engine.opened.device) if telemetry else None
-        return dataclasses.replace(result, telemetry=beside, peer=self._programs.result(engine, result.latency))
+        watched = self._watch.engine(telemetry, engine.rounds, engine.opened.device) if telemetry else None
+        return dataclasses.replace(result, telemetry=watched, peer=self._programs.result(engine, result.latency))
 
     def _changed_files(self) -> tuple[str, ...]:
         names = [engine.file.name for engine in self._engines.active if engine.file_changed]
@@ -437,7 +435,7 @@ class _Run:
 
 
 def _first_pairs(sources: Sequence[PairSource], scale: int) -> list[Pair]:
-    """Load pairs, at least one, up to one that cannot be loaded any more: that is told when it is to be scored."""
+    """Load pairs, at least one, up to one that cannot be loaded any more: scoring reports that one."""
     pairs: list[Pair] = []
     for source in sources:
         try:
@@ -450,6 +448,6 @@ def _first_pairs(sources: Sequence[PairSource], scale: int) -> list[Pair]:
 
 
 def _telemetry_warnings(engines: Sequence[EngineResult]) -> tuple[str, ...]:
-    """Warn of throttling and of energies that are not told apart."""
-    told = (engine_warnings(engine.name, engine.telemetry) for engine in engines if engine.telemetry)
-    return tuple(sentence for sentences in told for sentence in sentences)
+    """Warn of throttling and of energies whose difference is not significant."""
+    warnings = (engine_warnings(engine.name, engine.telemetry) for engine in engines if engine.telemetry)
+    return tuple(sentence for sentences in warnings for sentence in sentences)

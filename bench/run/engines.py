@@ -12,7 +12,7 @@ from drc_deploy.bench.measure.disturbances import ConditionsWatch
 from drc_deploy.bench.measure.engine_timing import EngineRound, StreamRound
 from drc_deploy.bench.measure.fidelity import DifferenceSum, TorchAgreement
 from drc_deploy.bench.measure.latency import Latency, summarise
-from drc_deploy.bench.measure.layer_times import not_told
+from drc_deploy.bench.measure.layer_times import unknown_layers
 from drc_deploy.bench.measure.measurement import Measurement, summarise_network, summarise_streams
 from drc_deploy.bench.measure.quality import ImageQuality, score_pair
 from drc_deploy.bench.measure.quality import summarise as summarise_quality
@@ -95,7 +95,7 @@ class MeasuredEngine:
         self._streams: list[StreamRound] = []
         self._rows: list[ImageQuality] = []
         self._torch: TorchAgreement | None = None
-        self._layers = not_told("the run ended before")
+        self._layers = unknown_layers("the run ended before")
 
     def warm_up(self, images: Sequence[UInt8Image]) -> None:
         """Run until the latency is stable, and take the peaks of memory before anything else can raise them."""
@@ -154,7 +154,7 @@ class MeasuredEngine:
         try:
             self._layers = self.process.ask(Session.profile_layers, self.file.path, image, threads)
         except DrcDeployError as error:
-            self._layers = not_told(error.message)
+            self._layers = unknown_layers(error.message)
 
     @property
     def file_changed(self) -> bool:

@@ -1,4 +1,4 @@
-"""Telemetry beside one benchmark run: opened before it, resting a moment, stopped after the last timed round."""
+"""Telemetry during one benchmark run: opened before it, resting a moment, stopped after the last timed round."""
 
 import time
 from collections.abc import Callable, Sequence

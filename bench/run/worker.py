@@ -72,7 +72,7 @@ class Memory:
     host: Reading
     device: Reading
     system_growth: int | None
-    """Bytes that the whole system uses more than before; None where nobody tells."""
+    """Bytes that the whole system uses more than before; None where that is unknown."""
     plan: GpuMemory | None
     """What a plan says that it takes."""
 

@@ -9,7 +9,7 @@ import cv2
 import pytest
 
 from drc_deploy import records
-from drc_deploy.bench.measure.layer_times import not_told
+from drc_deploy.bench.measure.layer_times import unknown_layers
 from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.bench.report.records import Report
 from drc_deploy.bench.report.report_files import read_report, write_report
@@ -133,7 +133,7 @@ def test_a_crash_while_layers_are_profiled_costs_the_engine_nothing_else(workdir
     assert both.not_measured == ()
     notes = {engine.name: engine.layers.note for engine in both.engines if engine.layers}
     assert "SIGKILL" in notes["crashes_late.onnx"]
-    assert "fake does not tell" in notes["good.onnx"]
+    assert "fake does not report them" in notes["good.onnx"]
 
 
 def test_a_report_from_before_the_newer_fields_can_be_read(report: Report) -> None:
@@ -188,7 +188,7 @@ def test_an_image_that_is_lost_after_the_timing_ends_only_the_quality(
     assert "quality is of 1 of 2 images" in report.warnings[0]
     assert "1.png" in report.warnings[0]
     assert report.engines[0].measurement
-    assert report.engines[0].layers != not_told("the run ended before")
+    assert report.engines[0].layers != unknown_layers("the run ended before")
 
 
 def test_crops_that_cannot_be_written_cost_nothing_else(
@@ -200,7 +200,7 @@ def test_crops_that_cannot_be_written_cost_nothing_else(
     assert report.engines[0].quality.images == 2
     assert report.crops == ()
     assert "The run ended early: cannot write" in report.warnings[0]
-    assert report.engines[0].layers != not_told("the run ended before")
+    assert report.engines[0].layers != unknown_layers("the run ended before")
     assert read_report(tmp_path / "out/unfinished.json").engines[0].measurement == report.engines[0].measurement
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from drc_deploy.bench.measure.layer_times import not_told
+from drc_deploy.bench.measure.layer_times import unknown_layers
 from drc_deploy.bench.report.records import Report
 from drc_deploy.bench.report.report_files import read_report
 from drc_deploy.bench.run import benchmark
@@ -87,7 +87,7 @@ def test_what_all_engines_have_is_reported_when_a_run_is_stopped(
     assert f"{images} of {IMAGES} images" in report.warnings[0]
     assert report.telemetry
     assert not report.crops
-    assert all(engine.layers == not_told("the run ended before") for engine in report.engines)
+    assert all(engine.layers == unknown_layers("the run ended before") for engine in report.engines)
     assert not (options.out / "unfinished.json").exists()
 
 
@@ -184,7 +184,7 @@ def test_what_is_kept_of_a_run_is_part_of_its_report(options: BenchOptions, monk
     ]
     assert versions[-1].not_measured == report.not_measured
     for version in versions:
-        assert all(engine.layers == not_told("the run ended before") for engine in version.engines)
+        assert all(engine.layers == unknown_layers("the run ended before") for engine in version.engines)
         for part, whole in zip(version.engines, report.engines, strict=True):
             assert part.latency.rounds_ms == whole.latency.rounds_ms[: version.settings.rounds]
             assert part.quality.rows == whole.quality.rows[: part.quality.images]

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 from safetensors.numpy import save_file
 
 from drc_deploy import records
@@ -19,6 +21,7 @@ from drc_deploy.bench.suite.open_case import OpenCase
 from drc_deploy.bench.suite.run import FINISHED_FOLDER, Doubles, MatrixSuite
 from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo
 from drc_deploy.cli import bench_command
+from drc_deploy.engine_info import METADATA_KEY as ENGINE_KEY
 from drc_deploy.errors import ArtefactError, OutputError
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.pairs import Photograph
@@ -264,7 +267,10 @@ def test_ctrl_c_leaves_a_report_of_what_was_measured(options: BenchOptions, monk
 
 @pytest.mark.parametrize(("batch", "largest"), [(None, 1), (2, 2)])
 def test_a_case_computes_as_many_tiles_a_call_as_it_says(tmp_path: Path, batch: int | None, largest: int) -> None:
-    write_nearest(tmp_path / "n.onnx")
+    info = write_nearest(tmp_path / "n.onnx")
+    model = onnx.load(tmp_path / "n.onnx")
+    helper.set_model_props(model, {ENGINE_KEY: dataclasses.replace(info, max_batch=4).to_json()})
+    onnx.save(model, tmp_path / "n.onnx")
     image = np.random.default_rng(0).integers(0, 256, (70, 200, 3), np.uint8)
     with OpenCase(tmp_path / "n.onnx", 1, Case("g", "default", 64, batch))() as engine:
         sizes = [len(tiles) for tiles in tile_batches(engine.backend, image, engine.plan(70, 200))]
