@@ -154,7 +154,7 @@ def _leave(number: signal.Signals) -> NoReturn:
 def _exit_code_of(error: Exception, *, debug: bool) -> int:
     """Print the error and return the exit code."""
     if isinstance(error, click.NoSuchOption):
-        error.possibilities = _similar(error)
+        error = click.NoSuchOption(error.option_name, possibilities=_similar(error), ctx=error.ctx)
     if isinstance(error, click.ClickException):
         error.show()
         return error.exit_code
