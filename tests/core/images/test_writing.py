@@ -126,7 +126,7 @@ def test_png_holds_everything_of_any_size() -> None:
 
 
 def test_an_unknown_suffix_is_wrong_usage() -> None:
-    with pytest.raises(UsageError, match="which format"):
+    with pytest.raises(UsageError, match=r"x\.gif does not end as an image does"):
         check_output(Path("x.gif"), Layout(1, 1, 1, 8))
 
 
