@@ -44,7 +44,7 @@ def _is_better(engine: EngineResult, other: EngineResult) -> bool:
 
 def own_engines(engines: Sequence[EngineResult]) -> list[EngineResult]:
     """Leave out other programs. Each runs one of our networks and is compared with that engine only."""
-    return [engine for engine in engines if engine.peer is None]
+    return [engine for engine in engines if engine.program is None]
 
 
 def comparable(engines: Sequence[EngineResult]) -> list[EngineResult]:
@@ -121,7 +121,7 @@ def find_warnings(engines: Sequence[EngineResult], load_average: float | None, c
             "The latencies are longer and less certain than on an idle machine."
         )
     for engine in engines:
-        measured = engine.measurement or engine.peer
+        measured = engine.measurement or engine.program
         if measured is not None and measured.stability is not None and measured.stability.reasons:
             warnings.append(f"The latency of {engine.name} is uncertain: {'; '.join(measured.stability.reasons)}.")
     if warnings:
@@ -152,7 +152,7 @@ def timed_otherwise(engine: EngineResult) -> str | None:
 
     A share of several images in flight, for example, cannot be compared with the latency of one image.
     """
-    return engine.peer.timed if engine.peer else None
+    return engine.program.timed if engine.program else None
 
 
 def best_image(engines: Iterable[EngineResult]) -> EngineResult:

@@ -39,7 +39,7 @@ class RemoteOrigin:
 
 
 @dataclass(frozen=True, slots=True)
-class PeerResult:
+class ProgramResult:
     """How another program ran a network, and how near its output is to ours."""
 
     library: str
@@ -167,7 +167,7 @@ class EngineResult:
     """Power, temperature and throttling during its rounds; None in a run that did not end."""
     layers: LayerProfile | None = None
     """Time of each layer; None in a run that did not end."""
-    peer: PeerResult | None = None
+    program: ProgramResult | None = None
     """How another program ran one of our networks; None for our own engines."""
     case: Case | None = None
     """How a suite ran it; None outside of suites."""

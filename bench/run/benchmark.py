@@ -268,7 +268,7 @@ class _Run:
         extent = Extent(self._rounds, self._images_scored)
         result = engine.result((self._options.height, self._options.width), self._machine.board, extent)
         watched = self._watch.engine(telemetry, engine.rounds, engine.opened.device) if telemetry else None
-        return dataclasses.replace(result, telemetry=watched, peer=self._programs.result(engine, result.latency))
+        return dataclasses.replace(result, telemetry=watched, program=self._programs.result(engine, result.latency))
 
     def _changed_files(self) -> tuple[str, ...]:
         names = [engine.file.name for engine in self._engines.active if engine.file_changed]

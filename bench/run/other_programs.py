@@ -10,7 +10,7 @@ from drc_deploy.bench.programs.parity import Parity, compare, comparison_inputs
 from drc_deploy.bench.programs.program_backend import TIMED
 from drc_deploy.bench.programs.sources import find_program_input
 from drc_deploy.bench.programs.supported import LIBRARIES, OpenProgram, ProgramRequest, missing_parts
-from drc_deploy.bench.report.records import NotMeasured, PeerResult
+from drc_deploy.bench.report.records import NotMeasured, ProgramResult
 from drc_deploy.bench.run.engines import Engines, MeasuredEngine
 from drc_deploy.bench.run.inputs import EngineFile
 from drc_deploy.bench.run.worker import Session
@@ -113,14 +113,14 @@ class OtherPrograms:
         if engine.file.name in self._entries:
             self._settings[engine.file.name] = engine.process.ask(Session.settings)
 
-    def result(self, engine: MeasuredEngine, latency: Latency) -> PeerResult | None:
+    def result(self, engine: MeasuredEngine, latency: Latency) -> ProgramResult | None:
         """Return what the report says of a program besides figures; None for our own engines."""
         entry = self._entries.get(engine.file.name)
         if entry is None:
             return None
         parity = self._parities[engine.file.name]
         settings = self._settings[engine.file.name]
-        return PeerResult(
+        return ProgramResult(
             library=entry.open_program.library,
             variant=entry.open_program.variant,
             of=entry.of,

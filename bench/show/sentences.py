@@ -11,22 +11,23 @@ from drc_deploy.bench.report.records import EngineResult, Report
 def peer_lines(engines: Sequence[EngineResult]) -> list[str]:
     """Return a line for each other program: its time as a part of our engine's, its output, its settings."""
     ours = {engine.name: engine for engine in engines}
-    return [_line(engine, ours.get(engine.peer.of)) for engine in engines if engine.peer is not None]
+    return [_line(engine, ours.get(engine.program.of)) for engine in engines if engine.program is not None]
 
 
 def _line(engine: EngineResult, ours: EngineResult | None) -> str:
-    peer = engine.peer
-    assert peer is not None
+    program = engine.program
+    assert program is not None
     pace = ""
     if ours is not None:
         ratio, interval = ratio_by_round(engine.latency, ours.latency)
         between = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
-        pace = f"{ratio:.2f}{between} of the time of {peer.of}; "
+        pace = f"{ratio:.2f}{between} of the time of {program.of}; "
     near = "identical output"
-    if peer.psnr_to_ours_db is not None:
-        near = f"PSNR between the outputs {peer.psnr_to_ours_db:.0f} dB, largest difference {peer.largest_difference}"
-    settings = ", ".join(f"{name} {value}" for name, value in peer.settings.items())
-    timed = f"; a run is {peer.timed}" if peer.timed else ""
+    if program.psnr_to_ours_db is not None:
+        near = f"PSNR between the outputs {program.psnr_to_ours_db:.0f} dB, "
+        near += f"largest difference {program.largest_difference}"
+    settings = ", ".join(f"{name} {value}" for name, value in program.settings.items())
+    timed = f"; a run is {program.timed}" if program.timed else ""
     return f"{engine.name}: {pace}{near}; {settings}{timed}."
 
 

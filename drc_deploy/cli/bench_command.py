@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 LONGEST_S = 3600
 LONGEST_LIMIT_S = 30 * 24 * 3600
-PEERS = ("torch", "openvino", "ncnn", "trtexec")
+PROGRAMS = ("torch", "openvino", "ncnn", "trtexec")
 
 
 def _check_seconds(context: click.Context, parameter: click.Parameter, value: float) -> float:
@@ -37,14 +37,19 @@ class BenchGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Write ``bench ENGINE`` as ``bench run ENGINE``, then parse."""
-        return super().parse_args(ctx, args if args and args[0] in self.commands else ["run", *args])
+        own = {*self.commands, *ctx.help_option_names}
+        return super().parse_args(ctx, args if args and args[0] in own else ["run", *args])
 
 
 @click.group(
     "bench", cls=BenchGroup, commands=[bench_compare.command], short_help="Measure engines, or compare two reports."
 )
 def command() -> None:
-    """Measure engines, or compare two reports. `drc-deploy bench ENGINE...` means `drc-deploy bench run ENGINE...`."""
+    """Measure engines, or compare two reports.
+
+    `drc-deploy bench ENGINE...` is short for `drc-deploy bench run ENGINE...`, and takes the same options: see
+    `drc-deploy bench run --help`.
+    """
 
 
 @command.command(
@@ -77,7 +82,7 @@ def command() -> None:
 @options.precision_option
 @click.option(
     "--against",
-    type=click.Choice(PEERS),
+    type=click.Choice(PROGRAMS),
     multiple=True,
     help="Measure the same networks in another installed program too. May be given more than once.",
 )

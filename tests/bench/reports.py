@@ -11,7 +11,7 @@ from drc_deploy.bench.machine.telemetry.power_state import PowerState
 from drc_deploy.bench.machine.telemetry.summary import EngineTelemetry, Telemetry
 from drc_deploy.bench.machine.telemetry.trace import Trace
 from drc_deploy.bench.measure import latency
-from drc_deploy.bench.report.records import EngineResult, PeerResult, Report, Settings
+from drc_deploy.bench.report.records import EngineResult, ProgramResult, Report, Settings
 from drc_deploy.bench.report.report_files import write_report
 from tests.bench import fakes
 
@@ -32,7 +32,9 @@ def steady(name: str, ms: float, psnr: float = 30.0, **changes: Any) -> EngineRe
 def timed_otherwise(name: str, ms: float, of: str = "ours") -> EngineResult:
     """Return an engine of another program whose samples are shares of two images in flight."""
     timed = "2 images in flight, its time divided by <2>"
-    return dataclasses.replace(steady(name, ms), peer=PeerResult("openvino", "throughput", of, {}, timed, 60.4, 1))
+    return dataclasses.replace(
+        steady(name, ms), program=ProgramResult("openvino", "throughput", of, {}, timed, 60.4, 1)
+    )
 
 
 def with_energy(engine: EngineResult, joules: float, covers: str = "module") -> EngineResult:

@@ -62,7 +62,7 @@ def test_only_options_that_are_close_to_an_unknown_one_are_suggested(
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_and_json(name: str) -> None:
-    command = [name, "prepare"] if name == "data" else [name]
+    command = [name, *{"data": ["prepare"], "bench": ["run"]}.get(name, [])]
     result = CliRunner().invoke(cli, [*command, "--help"])
     assert result.exit_code == 0, result.output
     assert "--json" in result.output

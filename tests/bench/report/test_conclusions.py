@@ -4,7 +4,7 @@ import pytest
 
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.report.conclusions import by_latency, comparisons, find_warnings, gain_over_bicubic, summarise
-from drc_deploy.bench.report.records import EngineResult, PeerResult
+from drc_deploy.bench.report.records import EngineResult, ProgramResult
 from drc_deploy.bench.show.sentences import comparison_text
 from tests.bench import fakes, reports
 
@@ -22,10 +22,10 @@ def test_the_sentence_sets_the_fastest_against_the_best_image() -> None:
 def test_another_program_that_was_measured_under_noise_is_named_too() -> None:
     ours = fakes.paced("a", [10.0] * 8)
     restless = fakes.measurement(ours.latency, settled=False).stability
-    peer = PeerResult("torch", "eager", "a", {}, None, None, 0, restless)
-    theirs = dataclasses.replace(fakes.paced("a (torch)", [15.0] * 8), peer=peer)
+    program = ProgramResult("torch", "eager", "a", {}, None, None, 0, restless)
+    theirs = dataclasses.replace(fakes.paced("a (torch)", [15.0] * 8), program=program)
     assert find_warnings((ours, theirs), None, 2)[0].startswith("The latency of a (torch) is uncertain: ")
-    older = dataclasses.replace(theirs, peer=dataclasses.replace(peer, stability=None))
+    older = dataclasses.replace(theirs, program=dataclasses.replace(program, stability=None))
     assert find_warnings((ours, older), None, 2) == ()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from drc_deploy.bench.programs.supported import LIBRARIES
 from drc_deploy.bench.report.conclusions import own_engines
-from drc_deploy.bench.report.records import PeerResult
+from drc_deploy.bench.report.records import ProgramResult
 from drc_deploy.bench.run import other_programs as programs
 from drc_deploy.bench.run.benchmark import BenchOptions, run_bench
 from drc_deploy.bench.run.engines import Engines, MeasuredEngine
@@ -16,7 +16,7 @@ from drc_deploy.bench.run.inputs import EngineFile
 from drc_deploy.bench.run.other_programs import OtherPrograms, ProgramOptions
 from drc_deploy.bench.run.worker import Opened
 from drc_deploy.bench.show.sentences import peer_lines
-from drc_deploy.cli.bench_command import PEERS
+from drc_deploy.cli.bench_command import PROGRAMS
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import Photograph
@@ -84,9 +84,9 @@ def test_a_program_without_our_engine_is_out(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_line_tells_pace_likeness_and_settings() -> None:
-    peer = PeerResult("torch", "eager", "a", {"threads": "2"}, "a share of many", 60.4, 1)
+    program = ProgramResult("torch", "eager", "a", {"threads": "2"}, "a share of many", 60.4, 1)
     ours, theirs = fakes.paced("a", [10.0] * 8), fakes.paced("a (torch)", [15.0] * 8)
-    theirs = dataclasses.replace(theirs, peer=peer)
+    theirs = dataclasses.replace(theirs, program=program)
     assert peer_lines([ours, theirs]) == [
         "a (torch): 1.50 (1.50 to 1.50) of the time of a; PSNR between the outputs 60 dB, largest difference 1; "
         "threads 2; a run is a share of many."
@@ -95,7 +95,7 @@ def test_a_line_tells_pace_likeness_and_settings() -> None:
 
 
 def test_the_command_knows_the_libraries() -> None:
-    assert set(PEERS) == set(LIBRARIES)
+    assert set(PROGRAMS) == set(LIBRARIES)
 
 
 @pytest.mark.slow
@@ -108,12 +108,12 @@ def test_torch_is_measured_against_a_checkpoint(tmp_path: Path) -> None:
     options = BenchOptions((engine,), tmp_path, tmp_path / "out", tmp_path, None, 16, 16, 8, 0.0, 1, None, ("torch",))
     report = run_bench(options)
     assert report.not_measured == ()
-    peers = {result.peer.variant: result for result in report.engines if result.peer}
-    assert set(peers) >= {"eager", "channels-last"}
-    for result in peers.values():
-        assert result.peer
-        assert result.peer.of == "drn_xs.safetensors"
-        assert result.peer.largest_difference <= 1
-        assert result.peer.settings["threads"] == "1"
+    programs = {result.program.variant: result for result in report.engines if result.program}
+    assert set(programs) >= {"eager", "channels-last"}
+    for result in programs.values():
+        assert result.program
+        assert result.program.of == "drn_xs.safetensors"
+        assert result.program.largest_difference <= 1
+        assert result.program.settings["threads"] == "1"
         assert result.quality.psnr_y == pytest.approx(report.engines[0].quality.psnr_y, abs=0.02)
     assert "--against torch" in report.settings.command

@@ -14,7 +14,7 @@ from drc_deploy.bench.measure.intervals import Interval
 from drc_deploy.bench.measure.layer_times import LayerProfile, LayerTime
 from drc_deploy.bench.measure.measurement import Measurement
 from drc_deploy.bench.report.conclusions import comparisons
-from drc_deploy.bench.report.records import EngineResult, PeerResult, Report
+from drc_deploy.bench.report.records import EngineResult, ProgramResult, Report
 from drc_deploy.bench.show import charts
 from drc_deploy.bench.show.charts import MAX_POINTS, Line, Panel, Shade, distributions, rates, thinned, traces
 from drc_deploy.bench.show.console import report_table
@@ -415,8 +415,8 @@ def test_an_engine_of_too_few_rounds_is_not_called_stable() -> None:
 
 def test_another_program_is_no_headline_and_a_share_of_many_no_point() -> None:
     ours = fakes.engine("ours.onnx", 100.0, 30.1)
-    peer = PeerResult("openvino", "throughput", "ours.onnx", {}, "a share of many", 60.4, 1)
-    theirs = dataclasses.replace(fakes.engine("theirs", 50.0, 30.1), peer=peer)
+    program = ProgramResult("openvino", "throughput", "ours.onnx", {}, "a share of many", 60.4, 1)
+    theirs = dataclasses.replace(fakes.engine("theirs", 50.0, 30.1), program=program)
     report = fakes.report(ours, theirs)
     assert {engine for _, _, engine in cards(report)} == {"ours.onnx"}
     page = parsed(report)

@@ -1,4 +1,4 @@
-"""Other runtimes on the same network and tiles: ``python -m tests.benchmarks.peers drn_xs drn_s``.
+"""Other runtimes on the same network and tiles: ``python -m tests.benchmarks.other_programs drn_xs drn_s``.
 
 Each runtime has a process of its own with all cores, and computes the same tiles when its turn comes. OpenVINO reads
 our ONNX; ncnn gets the network as torch traces it, converted by pnnx, so that rounding to 8-bit pixels is left out of
@@ -162,7 +162,7 @@ def work(runtime: str, engine: Path, side: int, count: int) -> None:
 @contextmanager
 def worker(runtime: str, engine: Path, side: int, count: int) -> Iterator[Callable[[], tuple[float, int]]]:
     """Start a process for a runtime; give what makes it compute and tells seconds and peak bytes."""
-    command = [sys.executable, "-m", "tests.benchmarks.peers", "--work", runtime, str(engine)]
+    command = [sys.executable, "-m", "tests.benchmarks.other_programs", "--work", runtime, str(engine)]
     command += ["--side", str(side), "--count", str(count)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
