@@ -1,6 +1,7 @@
 """A run that is killed goes on as if it had not been: with real processes and real signals."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from drc_deploy.checkpoint_info import read_checkpoint_info
 from tests.train.runs import assert_same_weights
 
 STEPS = 120
-
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+"""For patches of 8x8 pixels, more threads take more time than they save."""
 
 ONE_PROCESS = [sys.executable, "-m", "drc_deploy"]
 TWO_PROCESSES = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
@@ -26,7 +28,14 @@ def command(program: list[str], output: Path) -> list[str]:
 
 
 def start(program: list[str], output: Path) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(command(program, output), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    nowhere = subprocess.DEVNULL
+    return subprocess.Popen(command(program, output), stderr=nowhere, stdout=nowhere, env=ONE_THREAD)
+
+
+def finish(program: list[str], output: Path) -> None:
+    """Run to the end."""
+    done = subprocess.run(command(program, output), capture_output=True, text=True, check=False, env=ONE_THREAD)
+    assert done.returncode == 0, done.stderr
 
 
 def wait_for_steps(process: "subprocess.Popen[bytes]", log: Path, steps: int) -> None:
@@ -44,7 +53,7 @@ def wait_for_steps(process: "subprocess.Popen[bytes]", log: Path, steps: int) ->
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The result of a run that nothing stopped."""
     output = tmp_path_factory.mktemp("straight") / "straight.safetensors"
-    assert subprocess.run(command(ONE_PROCESS, output), capture_output=True, check=False).returncode == 0
+    finish(ONE_PROCESS, output)
     return output
 
 
@@ -59,8 +68,7 @@ def test_a_run_killed_twice_and_terminated_once_ends_with_the_same_weights(strai
         assert process.wait(timeout=60) == code
         assert not broken.exists()
         assert (tmp_path / "broken.run" / "state.safetensors").exists()
-    finished = subprocess.run(command(ONE_PROCESS, broken), capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
+    finish(ONE_PROCESS, broken)
     assert_same_weights(straight, broken)
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     logged = [entry["step"] for entry in entries if entry["kind"] == "train"]
@@ -77,8 +85,7 @@ def test_two_processes_stop_together_and_end_with_nearly_the_loss_of_one(straigh
     process.wait(timeout=60)
     assert not two.exists()
     assert (tmp_path / "two.run" / "state.safetensors").exists()
-    finished = subprocess.run(command(TWO_PROCESSES, two), capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
+    finish(TWO_PROCESSES, two)
     losses = [read_checkpoint_info(path).provenance["loss"] for path in (straight, two)]
     # The order of sums differs, and Adam's first steps make much of it.
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
