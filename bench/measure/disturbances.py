@@ -1,4 +1,4 @@
-"""What else the machine did during a round, as Linux tells: other processes, time stolen by a hypervisor, the clock."""
+"""What else the machine did during a round, from Linux: other processes, time stolen by a hypervisor, the clock."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ children took (proc_pid_stat(5)): another program may compute in a process of it
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """One round. What the system does not tell is None."""
+    """One round. A value that the system does not report is None."""
 
     others_share: float | None
     """Part of the time of all cores that processes other than the engine's took, in 0..1."""

@@ -61,11 +61,11 @@ def _binomial(count: int, part: float) -> Samples:
 
 
 def independent_runs(rounds: Sequence[Sequence[float]]) -> int:
-    """Return how many independent runs tell as much as all runs of ``rounds``, whose latencies are positive.
+    """Return how many independent runs are worth as much as all runs of ``rounds``, whose latencies are positive.
 
     They are as many times fewer as the means of the rounds vary more than those of independent runs would: the design
     effect of a cluster sample (Kish, "Survey Sampling", 1965), of the logarithms. At least 1 and at most all; all where
-    there is one round, which tells no effect.
+    there is one round, which shows no effect.
     """
     rows = [np.log(np.asarray(samples, np.float64)) for samples in rounds]
     every = np.concatenate(rows)
@@ -77,7 +77,7 @@ def independent_runs(rounds: Sequence[Sequence[float]]) -> int:
 def percentile_interval(rounds: Sequence[Sequence[float]], part: float) -> Interval | None:
     """Return the interval of the quantile ``part`` of all samples, which are positive.
 
-    The order statistics of so many samples as ``independent_runs`` tells, at the same places among all samples. None
+    The order statistics of so many samples as ``independent_runs`` returns, at the same places among all samples. None
     below ``FEWEST_ROUNDS`` rounds and where ``independent_runs`` is less than ``runs_needed``: where rounds differ as
     much as runs do, nearly always. On simulated machines that get one at least every fifth time, it covers the truth in
     95 to 99 of 100; on the others those get one that look steady by chance, and about 1 in 100 of all gets a wrong one.

@@ -49,11 +49,11 @@ class Latency:
     p99_interval_ms: Interval | None
     images_per_second: float
     unavailable: dict[str, str]
-    p95_ms: float | None = None
-    p95_interval_ms: Interval | None = None
-    calls_per_run: int = 1
+    p95_ms: float | None
+    p95_interval_ms: Interval | None
+    calls_per_run: int
     """How many images a timed run is the mean of: more than 1 where one takes too little for the clock."""
-    outliers: tuple[int, ...] = ()
+    outliers: tuple[int, ...]
     """Which runs, counted through all rounds from 0, are further than 3.5 deviations from the median. They count."""
 
 
@@ -140,7 +140,7 @@ def _missing(rounds_ms: Sequence[Sequence[float]], calls_per_run: int) -> dict[s
 
 def _no_percentile(runs: int, part: float, calls_per_run: int) -> str:
     if calls_per_run > 1:
-        return f"each timed run is the mean of {calls_per_run} calls, whose single times no clock tells"
+        return f"each timed run is the mean of {calls_per_run} calls, which no clock can time one by one"
     return "" if runs >= runs_needed(part) else f"{_say(runs, 'run')} too little: {runs_needed(part)} are needed"
 
 

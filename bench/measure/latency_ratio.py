@@ -7,8 +7,8 @@ from drc_deploy.bench.measure.latency import Latency, ratio_by_round
 
 SMALLEST_DIFFERENCE = 0.02
 """Latencies that differ by less than this part are the same, however narrow the interval: between two processes of one
-engine the processor time differed by up to 1.6 % in 14 pairs, with where its memory happens to lie. On a machine in use
-``python -m tests.benchmarks.equal_engines`` tells more."""
+engine the processor time differed by up to 1.6 % in 14 pairs, with where its memory happens to lie. Measure a
+machine with ``python -m tests.benchmarks.equal_engines``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """How long each layer of an engine takes, from a few runs of its own after everything else was measured.
 
-Profiling slows an engine down, so it never runs beside the stopwatch: it loads the file once more and tells shares.
+Profiling slows an engine down, so it never runs while latency is measured. The file is loaded once more for
+it, and shares are reported.
 """
 
 import itertools
@@ -23,16 +24,16 @@ LARGEST_PX = 128
 """Longest side of the profiled input: the shares hardly depend on it, the time does."""
 RUNS = 5
 LIMIT_S = 3.0
-"""No further run begins after this time; two are always made, of which the first counts for nothing."""
+"""No further run begins after this time; two are always made, and the first counts for nothing."""
 ONNX_ON_CPU = "ONNX Runtime CPUExecutionProvider"
 KERNEL = "_kernel_time"
 
 WHY_NOT = {
-    "ONNX Runtime CUDA": "ONNX Runtime's profile of a GPU tells when its kernels were queued, not how long they took",
+    "ONNX Runtime CUDA": "ONNX Runtime's profile of a GPU shows when its kernels were queued, not how long they took",
     "ONNX Runtime OpenVINO": "OpenVINO computes the whole graph as one node of ONNX Runtime",
     "torch": "a checkpoint runs as a whole; export it to see its layers",
 }
-"""Beginning of the name of a device -> why its layers are not told."""
+"""Beginning of the name of a device -> why its layers are unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class LayerProfile:
     """The layers of one engine."""
 
     layers: tuple[LayerTime, ...]
-    """In the order in which they ran; empty where the backend does not tell."""
+    """In the order in which they ran; empty where the backend does not report them."""
     note: str
     """How they were measured, or why they were not."""
 
@@ -66,7 +67,7 @@ def profile_layers(path: Path, backend: Backend, image: UInt8Image, threads: int
     Args:
         path: its file, which ONNX Runtime loads once more: a session is profiled from its start or not at all.
         backend: the engine, which TensorRT profiles as it is.
-        image: (H, W, 3) uint8 RGB, of which the middle is taken.
+        image: (H, W, 3) uint8 RGB; its middle is taken.
         threads: CPU threads; None leaves the choice to the library.
 
     Raises:
@@ -79,12 +80,12 @@ def profile_layers(path: Path, backend: Backend, image: UInt8Image, threads: int
     if device == ONNX_ON_CPU:
         layers, runs = _profile_onnx(path, batch, threads)
         whose = "ONNX Runtime's own profile"
-    elif told := backend.time_layers(batch, RUNS + 1):
-        layers, runs = fastest_layers(told), RUNS
+    elif reported := backend.time_layers(batch, RUNS + 1):
+        layers, runs = fastest_layers(reported), RUNS
         whose = "The library's own profile, without CUDA graphs,"
     else:
         why = (reason for start, reason in WHY_NOT.items() if device.startswith(start))
-        return not_told(next(why, f"{device} does not tell"))
+        return not_told(next(why, f"{device} does not report layer times"))
     what = f"the fastest of {runs} runs of each layer, on {width}x{height} pixels"
     return LayerProfile(layers, f"{whose} after the timing: {what}")
 

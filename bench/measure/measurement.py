@@ -1,6 +1,6 @@
-"""What is measured of an engine beside the latency of an image: the network alone, throughput, trust, memory, fidelity.
+"""What is measured of an engine besides latency: the network alone, throughput, trust, memory, fidelity.
 
-A figure that a machine or backend does not give is None, and a note beside it says why.
+A figure that a machine or backend does not give is None, and a note next to it says why.
 """
 
 import statistics
@@ -84,7 +84,7 @@ class Measurement:
 
 
 def summarise_network(workload: Workload, rounds: Sequence[EngineRound], end_to_end: Latency) -> EngineOnly:
-    """Return the statistics of a network alone, beside those from image to image of the same rounds."""
+    """Return the statistics of a network alone, and compare them with those from image to image of the same rounds."""
     times = [times for item in rounds for times in item.device_times]
     images = [float(np.median(item.image_ms)) for item in rounds]
     shares = [1 - image / whole for image, whole in zip(images, round_medians(end_to_end), strict=True)]

@@ -15,7 +15,7 @@ STEAL_LIMIT = 0.02
 CLOCK_FALL = 0.05
 """By which part a clock may fall from the first rounds to the last."""
 DRIFT_ROUNDS = 3
-"""With fewer there is no first and last third with something between them: a step cannot be told from a drift."""
+"""With fewer there is no first and last third with something between them: a step looks like a drift."""
 DRIFT_LIMIT = 0.05
 """By which part the latency may change from the first third of the rounds to the last."""
 SPREAD_LIMIT = 0.10
@@ -26,7 +26,7 @@ OUTLIER_LIMIT = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Stability:
-    """The verdict on one engine's latencies, and what it rests on."""
+    """Whether one engine's latencies are stable, and what that rests on."""
 
     verdict: Literal["stable", "noisy", "unknown"]
     """``unknown``: nothing disturbed it that was seen, but the rounds are too few to see a drift."""
@@ -100,7 +100,7 @@ def _not_seen(conditions: Sequence[Conditions], drift: float | None) -> Iterable
     if _median(conditions, lambda item: item.others_share) is None:
         yield "other processes: there is no /proc/stat, or the rounds were too short for it"
     if all(item.clock_mhz is None for item in conditions):
-        yield "the processor's clock: the kernel does not tell it"
+        yield "the processor's clock: the kernel does not report it"
 
 
 def _median(conditions: Sequence[Conditions], value: Callable[[Conditions], float | None]) -> float | None:

@@ -118,11 +118,11 @@ def _cases(file: EngineFile, size: tuple[int, int], cpu_too: bool, halves: Halve
     tiles = [side for side in TILES_PX if side < max(size)] if file.any_size else []
     onnx = file.subject.path.suffix == ".onnx"
     for tile in (None, *tiles):
-        yield _case(file, Case("", "default", tile, None))
+        yield _case(file, Case("", "default", tile, None, None))
         if tile is not None and file.max_batch > 1:
-            yield _case(file, Case("", "default", tile, file.max_batch))
+            yield _case(file, Case("", "default", tile, file.max_batch, None))
         if onnx and cpu_too and tile is None:
-            yield _case(file, Case("", "cpu", None, None))
+            yield _case(file, Case("", "cpu", None, None, None))
     if file.subject.path.suffix == ".safetensors":
         # Without tiles: what their borders add is the same share in any precision, and every case more makes it less
         # likely that all ways of running a network fit into one group, where they take turns.

@@ -112,7 +112,7 @@ class MatrixSuite:
             self._options, entrants, doubles.open_instruments, self._unfinished, doubles.start, with_crops=False
         )
         cases = {planned.subject.name: planned.case for planned in group}
-        of_peers = Case(group[0].case.group, "default", None, None)
+        of_peers = Case(group[0].case.group, "default", None, None, None)
         engines = tuple(dataclasses.replace(engine, case=cases.get(engine.name, of_peers)) for engine in report.engines)
         return dataclasses.replace(report, engines=engines)
 

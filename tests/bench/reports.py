@@ -32,7 +32,9 @@ def steady(name: str, ms: float, psnr: float = 30.0, **changes: Any) -> EngineRe
 def timed_otherwise(name: str, ms: float, of: str = "ours") -> EngineResult:
     """Return an engine of another program whose samples are shares of two images in flight."""
     timed = "2 images in flight, its time divided by <2>"
-    return dataclasses.replace(steady(name, ms), peer=PeerResult("openvino", "throughput", of, {}, timed, 60.4, 1))
+    result = steady(name, ms)
+    stability = fakes.measurement(result.latency).stability
+    return dataclasses.replace(result, peer=PeerResult("openvino", "throughput", of, {}, timed, 60.4, 1, stability))
 
 
 def with_energy(engine: EngineResult, joules: float, covers: str = "module") -> EngineResult:

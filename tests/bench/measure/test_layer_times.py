@@ -119,7 +119,7 @@ def test_a_backend_that_times_its_layers_is_asked(tmp_path: Path) -> None:
         ("ONNX Runtime CUDAExecutionProvider", "queued"),
         ("ONNX Runtime OpenVINOExecutionProvider", "one node"),
         ("torch cpu", "export it"),
-        ("abacus", "abacus does not tell"),
+        ("abacus", "abacus does not report layer times"),
     ],
 )
 def test_a_device_that_does_not_tell_says_why(device: str, words: str) -> None:

@@ -85,8 +85,9 @@ def test_a_peer_without_our_engine_is_out(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_line_tells_pace_likeness_and_settings() -> None:
-    peer = PeerResult("torch", "eager", "a", {"threads": "2"}, "a share of many", 60.4, 1)
     ours, theirs = fakes.paced("a", [10.0] * 8), fakes.paced("a (torch)", [15.0] * 8)
+    stability = fakes.measurement(theirs.latency).stability
+    peer = PeerResult("torch", "eager", "a", {"threads": "2"}, "a share of many", 60.4, 1, stability)
     theirs = dataclasses.replace(theirs, peer=peer)
     assert peer_lines([ours, theirs]) == [
         "a (torch): 1.50 (1.50 to 1.50) of the time of a; PSNR between the outputs 60 dB, largest difference 1; "
