@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from drc_deploy.bench.report.baselines import shared_baselines
+from drc_deploy.bench.report.merged import shared_baselines
 from drc_deploy.bench.report.records import Report
 
 PIXELS = "pixels for quality"

@@ -26,7 +26,7 @@ OUTLIER_LIMIT = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Stability:
-    """The verdict on one engine's latencies, and what it rests on."""
+    """Whether one engine's latencies are stable, and what that rests on."""
 
     verdict: Literal["stable", "noisy", "unknown"]
     """``unknown``: nothing disturbed it that was seen, but the rounds are too few to see a drift."""

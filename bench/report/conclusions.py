@@ -122,7 +122,7 @@ def find_warnings(engines: Sequence[EngineResult], load_average: float | None, c
         )
     for engine in engines:
         measured = engine.measurement or engine.program
-        if measured is not None and measured.stability is not None and measured.stability.reasons:
+        if measured is not None and measured.stability.reasons:
             warnings.append(f"The latency of {engine.name} is uncertain: {'; '.join(measured.stability.reasons)}.")
     if warnings:
         warnings.append("Measure again on a quiet machine, or longer (--min-seconds).")

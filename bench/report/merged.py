@@ -6,14 +6,16 @@ from itertools import groupby
 from pathlib import Path
 
 from drc_deploy import records
-from drc_deploy.bench.report.baselines import shared_baselines
+from drc_deploy.bench.machine.memory import is_gpu
+from drc_deploy.bench.measure.quality import Quality
 from drc_deploy.bench.report.checks import check_report
-from drc_deploy.bench.report.labels import machine_label, machine_labels
 from drc_deploy.bench.report.records import EngineResult, Report
 from drc_deploy.bench.report.report_files import read_report_json, report_from_dict
 from drc_deploy.errors import ArtefactError
 
 MERGED_FILE = "reports.json"
+Scored = tuple[str, float]
+"""Image and PSNR."""
 PSNR_AGREES_DB = 0.05
 """Machines round differently; one network on the same images differs by less."""
 
@@ -47,8 +49,32 @@ def read_any(path: Path) -> Report | MergedReports:
 
 
 def reports_in(content: Report | MergedReports) -> tuple[Report, ...]:
-    """Return the reports, of which a ``report.json`` has one."""
+    """Return all reports; a ``report.json`` has one."""
     return content.reports if isinstance(content, MergedReports) else (content,)
+
+
+def machine_label(report: Report) -> str:
+    """Name the board, else the GPU where an engine ran on one, else the processor."""
+    machine = report.machine
+    on_gpu = any(is_gpu(engine.device) for engine in report.engines)
+    gpus = ", ".join(dict.fromkeys(gpu.name for gpu in machine.gpus)) if on_gpu else ""
+    return machine.board or gpus or machine.cpu or machine.system
+
+
+def machine_labels(reports: Sequence[Report]) -> list[str]:
+    """Name the machines of several reports; one that comes again has the number of its report."""
+    labels = [machine_label(report) for report in reports]
+    return [label if labels.count(label) == 1 else f"{label} ({index + 1})" for index, label in enumerate(labels)]
+
+
+def shared_baselines(before: Report, after: Report) -> dict[int, tuple[list[Scored], list[Scored]]]:
+    """Return for each scale of both reports the images with the PSNR of bicubic upscaling, to four digits."""
+    first, second = ({item.scale: _scored(item.quality) for item in report.baselines} for report in (before, after))
+    return {scale: (first[scale], second[scale]) for scale in sorted(first.keys() & second.keys())}
+
+
+def _scored(quality: Quality) -> list[Scored]:
+    return [(row.image, round(row.psnr_y or 0, 4)) for row in quality.rows]
 
 
 def across(reports: Sequence[Report]) -> dict[tuple[str, int], list[EngineResult | None]]:

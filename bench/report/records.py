@@ -56,7 +56,7 @@ class ProgramResult:
     """PSNR of RGB between its 8-bit output and that of ``of``, over all images compared; None when they are equal."""
     largest_difference: int
     """Between 8-bit samples of the two outputs, 0 to 255."""
-    stability: Stability | None = None
+    stability: Stability
     """Whether its latency is stable."""
 
 
@@ -72,7 +72,7 @@ class Case:
     """Largest side of a tile in input pixels; None: as large as the engine and memory allow."""
     batch: int | None
     """Tiles in a call; None: the backend's own choice."""
-    precision: Precision | None = None
+    precision: Precision | None
     """In which a checkpoint is computed; None: fp32, or what an exported file was exported in."""
 
 
@@ -163,16 +163,16 @@ class EngineResult:
     peak_host_memory: Reading
     peak_device_memory: Reading
     quality: Quality
+    layers: LayerProfile
+    """Time of each layer."""
+    measurement: Measurement | None
+    """Throughput, stability and agreement with torch; None for other programs, and in a run that did not end."""
     telemetry: EngineTelemetry | None = None
     """Power, temperature and throttling during its rounds; None in a run that did not end."""
-    layers: LayerProfile | None = None
-    """Time of each layer; None in a run that did not end."""
     program: ProgramResult | None = None
     """How another program ran one of our networks; None for our own engines."""
     case: Case | None = None
     """How a suite ran it; None outside of suites."""
-    measurement: Measurement | None = None
-    """Throughput, stability and agreement with torch; None for other programs, and in a run that did not end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,12 +229,12 @@ class Report:
     engines: tuple[EngineResult, ...]
     not_measured: tuple[NotMeasured, ...]
     crops: tuple[CropStrip, ...]
-    telemetry: Telemetry | None = None
+    telemetry: Telemetry | None
     """Everything sampled during the run; None in suites, and in a run that did not end."""
+    comparisons: tuple[LatencyRatio, ...]
+    """Each engine against the one with the best image at its scale."""
     suite: Suite | None = None
     """How the cases were planned and grouped; None where all engines took turns."""
-    comparisons: tuple[LatencyRatio, ...] = ()
-    """Each engine against the one with the best image at its scale."""
     remote: RemoteOrigin | None = None
     """The machine that measured, where that was not the one that wrote this."""
 

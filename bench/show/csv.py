@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterable, Sequence
 
 from drc_deploy.bench.report.conclusions import by_latency
-from drc_deploy.bench.report.labels import machine_labels
+from drc_deploy.bench.report.merged import machine_labels
 from drc_deploy.bench.report.records import Report
 from drc_deploy.bench.show.figures import COLUMNS, Value
 from drc_deploy.bench.show.markdown import one_line

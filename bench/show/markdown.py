@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from unicodedata import category
 
 from drc_deploy.bench.report.conclusions import timed_otherwise
-from drc_deploy.bench.report.labels import machine_labels
+from drc_deploy.bench.report.merged import machine_labels
 from drc_deploy.bench.report.records import Report
 from drc_deploy.bench.show.figures import (
     STAR,

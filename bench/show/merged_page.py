@@ -7,8 +7,7 @@ from pathlib import Path
 from drc_deploy.bench.machine.telemetry.power_state import power_state_text
 from drc_deploy.bench.report.conclusions import by_latency
 from drc_deploy.bench.report.crop_files import merge_crops
-from drc_deploy.bench.report.labels import machine_labels
-from drc_deploy.bench.report.merged import MERGED_FILE, MergedReports, across, find_notes
+from drc_deploy.bench.report.merged import MERGED_FILE, MergedReports, across, find_notes, machine_labels
 from drc_deploy.bench.report.records import EngineResult, Report
 from drc_deploy.bench.show.figures import MISSING, energy_of, engine_texts, interval_text, shown_columns
 from drc_deploy.bench.show.page import crops_section, machine_facts, not_measured_section

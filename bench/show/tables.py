@@ -119,10 +119,8 @@ def _stability(stability: Stability) -> Cell:
 
 
 def layers_section(engines: Sequence[EngineResult]) -> Section | None:
-    """Return one foldable table for each engine, or why it has none; None without profiles."""
-    profiles = [
-        _profile(index, engine, engine.layers) for index, engine in enumerate(engines) if engine.layers is not None
-    ]
+    """Return one foldable table for each engine, or why it has none; None without engines."""
+    profiles = [_profile(index, engine, engine.layers) for index, engine in enumerate(engines)]
     return Section("layers", "Time of each layer", "layers", {"profiles": profiles}) if profiles else None
 
 

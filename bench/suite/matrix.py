@@ -118,11 +118,11 @@ def _cases(facts: EngineFacts, size: tuple[int, int], cpu_too: bool, halves: Hal
     tiles = [side for side in TILES_PX if side < max(size)] if facts.any_size else []
     onnx = facts.file.path.suffix == ".onnx"
     for tile in (None, *tiles):
-        yield _case(facts, Case("", "default", tile, None))
+        yield _case(facts, Case("", "default", tile, None, None))
         if tile is not None and facts.max_batch > 1:
-            yield _case(facts, Case("", "default", tile, facts.max_batch))
+            yield _case(facts, Case("", "default", tile, facts.max_batch, None))
         if onnx and cpu_too and tile is None:
-            yield _case(facts, Case("", "cpu", None, None))
+            yield _case(facts, Case("", "cpu", None, None, None))
     if facts.file.path.suffix == ".safetensors":
         # Without tiles: what their borders add is the same share in any precision, and every case more makes it less
         # likely that all ways of running a network fit into one group, where they take turns.

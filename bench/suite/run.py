@@ -111,7 +111,7 @@ class MatrixSuite:
             self._options, entrants, doubles.open_instruments, self._unfinished, doubles.start, with_crops=False
         )
         cases = {planned.file.name: planned.case for planned in group}
-        others = Case(group[0].case.group, "default", None, None)
+        others = Case(group[0].case.group, "default", None, None, None)
         engines = tuple(dataclasses.replace(engine, case=cases.get(engine.name, others)) for engine in report.engines)
         return dataclasses.replace(report, engines=engines)
 

@@ -26,6 +26,7 @@ from drc_deploy.bench.measure.disturbances import Conditions
 from drc_deploy.bench.measure.engine_timing import EngineRound, StreamRound, Workload
 from drc_deploy.bench.measure.fidelity import ImageDifference, SeamError, TorchAgreement
 from drc_deploy.bench.measure.latency import Latency
+from drc_deploy.bench.measure.layer_times import unknown_layers
 from drc_deploy.bench.measure.measurement import Measurement, summarise_network, summarise_streams
 from drc_deploy.bench.measure.stability import judge
 from drc_deploy.bench.measure.timing import WarmUp
@@ -170,6 +171,8 @@ def engine(name: str, latency_ms: float, psnr: float | None = 30.0, *, scale: in
         peak_host_memory=Reading(200 << 20, "measured"),
         peak_device_memory=Reading(None, "unavailable: the engine runs on fake"),
         quality=quality.summarise([row]),
+        layers=unknown_layers("the engine runs on fake"),
+        measurement=None,
     )
 
 
@@ -191,6 +194,8 @@ def report(*engines: EngineResult, folder: Path | None = None) -> Report:
         engines=engines,
         not_measured=(NotMeasured("x.plan", "skipped", "There is no GPU.", "Run the ONNX."),),
         crops=(CropStrip("Largest gain", "astronaut", 4, (4, 8, 8, 8), tiles),) if folder else (),
+        telemetry=None,
+        comparisons=(),
     )
 
 

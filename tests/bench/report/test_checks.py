@@ -78,15 +78,6 @@ def test_a_report_of_a_newer_program_may_have_more_fields(path: Path) -> None:
     assert read_report(edit(path, lambda data: data["engines"][0].update(colour="blue"))).engines[0].name == "x"
 
 
-def test_a_report_from_before_telemetry_is_read(path: Path) -> None:
-    def older(data: dict[str, Any]) -> None:
-        del data["telemetry"]
-        for engine in data["engines"]:
-            del engine["telemetry"]
-
-    assert read_report(edit(path, older)).telemetry is None
-
-
 def test_a_cut_report_is_refused(path: Path) -> None:
     path.write_text(path.read_text()[:2000])
     with pytest.raises(ArtefactError, match="valid JSON"):

@@ -25,8 +25,8 @@ def test_another_program_that_was_measured_under_noise_is_named_too() -> None:
     program = ProgramResult("torch", "eager", "a", {}, None, None, 0, restless)
     theirs = dataclasses.replace(fakes.paced("a (torch)", [15.0] * 8), program=program)
     assert find_warnings((ours, theirs), None, 2)[0].startswith("The latency of a (torch) is uncertain: ")
-    older = dataclasses.replace(theirs, program=dataclasses.replace(program, stability=None))
-    assert find_warnings((ours, older), None, 2) == ()
+    calm = dataclasses.replace(program, stability=fakes.measurement(reports.steady("a", 10).latency).stability)
+    assert find_warnings((ours, dataclasses.replace(theirs, program=calm)), None, 2) == ()
 
 
 def test_engines_within_two_percent_are_a_tie() -> None:

@@ -84,8 +84,9 @@ def test_a_program_without_our_engine_is_out(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_line_tells_pace_likeness_and_settings() -> None:
-    program = ProgramResult("torch", "eager", "a", {"threads": "2"}, "a share of many", 60.4, 1)
     ours, theirs = fakes.paced("a", [10.0] * 8), fakes.paced("a (torch)", [15.0] * 8)
+    stability = fakes.measurement(theirs.latency).stability
+    program = ProgramResult("torch", "eager", "a", {"threads": "2"}, "a share of many", 60.4, 1, stability)
     theirs = dataclasses.replace(theirs, program=program)
     assert peer_lines([ours, theirs]) == [
         "a (torch): 1.50 (1.50 to 1.50) of the time of a; PSNR between the outputs 60 dB, largest difference 1; "

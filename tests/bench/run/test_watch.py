@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import time
 from pathlib import Path
 
@@ -79,18 +78,6 @@ def test_the_trace_goes_through_the_report_file(report: Report, tmp_path: Path) 
     path = write_report(report, tmp_path)
     assert read_report(path) == report
     assert "NaN" not in path.read_text()
-
-
-def test_a_report_of_an_older_version_is_still_read(report: Report, tmp_path: Path) -> None:
-    path = write_report(report, tmp_path)
-    old = json.loads(path.read_text())
-    del old["telemetry"]
-    for engine in old["engines"]:
-        del engine["telemetry"]
-    path.write_text(json.dumps(old))
-    read = read_report(path)
-    assert read.telemetry is None
-    assert "J per image" not in report_table(read)
 
 
 def test_the_console_tells_energy_what_it_is_of_and_what_it_cost(report: Report) -> None:

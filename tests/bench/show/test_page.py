@@ -301,7 +301,7 @@ def test_an_engine_without_layers_says_why() -> None:
     assert "unavailable: it is <secret>" in parsed(
         fakes.report(with_layers("a", (), "unavailable: it is <secret>"))
     ).section("layers")
-    assert parsed(fakes.report(fakes.engine("old", 1.0))).section("layers") == ""
+    assert parsed(fakes.report()).section("layers") == ""
 
 
 def luminance(colour: str) -> float:
@@ -415,7 +415,8 @@ def test_an_engine_of_too_few_rounds_is_not_called_stable() -> None:
 
 def test_another_program_is_no_headline_and_a_share_of_many_no_point() -> None:
     ours = fakes.engine("ours.onnx", 100.0, 30.1)
-    program = ProgramResult("openvino", "throughput", "ours.onnx", {}, "a share of many", 60.4, 1)
+    stability = fakes.measurement(ours.latency).stability
+    program = ProgramResult("openvino", "throughput", "ours.onnx", {}, "a share of many", 60.4, 1, stability)
     theirs = dataclasses.replace(fakes.engine("theirs", 50.0, 30.1), program=program)
     report = fakes.report(ours, theirs)
     assert {engine for _, _, engine in cards(report)} == {"ours.onnx"}

@@ -272,7 +272,7 @@ def test_a_case_computes_as_many_tiles_a_call_as_it_says(tmp_path: Path, batch: 
     helper.set_model_props(model, {ENGINE_KEY: dataclasses.replace(info, max_batch=4).to_json()})
     onnx.save(model, tmp_path / "n.onnx")
     image = np.random.default_rng(0).integers(0, 256, (70, 200, 3), np.uint8)
-    with OpenCase(tmp_path / "n.onnx", 1, Case("g", "default", 64, batch))() as engine:
+    with OpenCase(tmp_path / "n.onnx", 1, Case("g", "default", 64, batch, None))() as engine:
         sizes = [len(tiles) for tiles in tile_batches(engine.backend, image, engine.plan(70, 200))]
         np.testing.assert_array_equal(engine(image), image.repeat(4, 0).repeat(4, 1))
     assert max(sizes) == largest
