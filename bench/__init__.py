@@ -1,1 +1,1 @@
-"""Measures engines: latency, memory and quality in one run, and the report; and tells what a machine can run."""
+"""Measures engines: latency, memory and quality in one run. Shows what a machine can run."""

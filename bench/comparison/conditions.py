@@ -1,4 +1,4 @@
-"""Conditions that differed between two runs. Some forbid a comparison; others, as a version, may be its subject."""
+"""Conditions that differed between two runs. Some forbid a comparison; others, such as a version, may be its purpose."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

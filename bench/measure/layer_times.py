@@ -23,7 +23,7 @@ LARGEST_PX = 128
 """Longest side of the profiled input: the shares hardly depend on it, the time does."""
 RUNS = 5
 LIMIT_S = 3.0
-"""No further run begins after this time; two are always made, of which the first counts for nothing."""
+"""No further run begins after this time; two are always made, and the first is discarded."""
 ONNX_ON_CPU = "ONNX Runtime CPUExecutionProvider"
 KERNEL = "_kernel_time"
 
@@ -66,7 +66,7 @@ def profile_layers(path: Path, backend: Backend, image: UInt8Image, threads: int
     Args:
         path: its file, which ONNX Runtime loads once more: a session is profiled from its start or not at all.
         backend: the engine, which TensorRT profiles as it is.
-        image: (H, W, 3) uint8 RGB, of which the middle is taken.
+        image: (H, W, 3) uint8 RGB; its middle is used.
         threads: CPU threads; None leaves the choice to the library.
 
     Raises:

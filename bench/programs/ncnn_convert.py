@@ -21,7 +21,7 @@ def main(checkpoint: Path, folder: Path) -> None:
     network = load_checkpoint(checkpoint).build_network().eval()
 
     class LargestImage(torch.nn.Module):
-        """Gives one image instead of one at each scale."""
+        """Returns one image instead of one at each scale."""
 
         def __init__(self) -> None:
             super().__init__()

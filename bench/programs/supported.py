@@ -36,7 +36,7 @@ class OtherProgram:
     install: str
     """How to get it, in a sentence."""
     source: ProgramInput
-    """Of which file of ours it runs the network."""
+    """The file of ours whose network it runs."""
     variants: Callable[[], Sequence[str]]
     open: Callable[[str, ProgramRequest], ProgramBackend]
     """Loads a network in the given variant."""

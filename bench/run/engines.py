@@ -162,7 +162,7 @@ class MeasuredEngine:
         return self._content.changed
 
     def stability(self, latency: Latency) -> Stability:
-        """Return the verdict on the rounds of ``latency``."""
+        """Return whether the rounds of ``latency`` are stable."""
         return judge(latency, self._watch.rounds[: len(latency.rounds_ms)], settled=self._warm_up.settled)
 
     def result(self, size: tuple[int, int], board: str | None, extent: Extent) -> EngineResult:

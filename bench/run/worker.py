@@ -143,12 +143,12 @@ class Session:
         return self._program.settings if self._program is not None else {}
 
     def memory(self) -> Memory:
-        """Tell the peaks so far."""
+        """Report the peaks so far."""
         device = self._device_memory.read(self._engine.device)
         return Memory(peak_host_memory(), device, self._system_memory.growth, self._engine.backend.gpu_memory)
 
     def profile_layers(self, path: Path, image: UInt8Image, threads: int | None) -> LayerProfile:
-        """Tell the time of the layers of this engine, whose file is ``path``."""
+        """Report the time of the layers of this engine, whose file is ``path``."""
         return profile_layers(path, self._engine.backend, image, threads)
 
 

@@ -104,7 +104,7 @@ class FigureRow:
 
     name: str
     engine: EngineResult | None
-    """None for bicubic upscaling, of which the quality alone is measured."""
+    """None for bicubic upscaling, where only the quality is measured."""
     texts: dict[str, str]
     """Key of a column -> its figure."""
 

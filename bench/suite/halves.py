@@ -10,7 +10,7 @@ from drc_deploy.engine_info import Precision
 from drc_deploy.proc_files import cpu_flags
 
 _NATIVE_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
-"""As Linux spells them. Torch itself says yes to every processor with AVX-512, of which many only emulate bfloat16."""
+"""As Linux spells them. Torch itself says yes to every processor with AVX-512; many of them only emulate bfloat16."""
 
 
 @dataclass(frozen=True, slots=True)

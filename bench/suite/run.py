@@ -79,7 +79,7 @@ class MatrixSuite:
         )
 
     def reports(self) -> Iterator[Report]:
-        """Measure group by group; give a report of all so far after each, of which only the last may be complete.
+        """Measure group by group, and yield a report of all so far after each. Only the last may be complete.
 
         A group that an earlier run measured with the same files, settings and machine is not measured again.
         """

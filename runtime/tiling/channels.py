@@ -103,7 +103,7 @@ def as_grey(rgb: Pixels) -> Pixels:
 
 
 def fill_transparent(colours: Pixels, alpha: Pixels) -> Pixels:
-    """Give every fully transparent pixel the colour of the nearest visible one.
+    """Paint every fully transparent pixel in the colour of the nearest visible one.
 
     The colour under alpha 0 is arbitrary, often black, and would bleed into the visible edge next to it.
 

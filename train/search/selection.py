@@ -20,7 +20,7 @@ def choose_widths(
     """Choose one candidate per layer so that the sum of values is greatest and the cost is within the limit.
 
     A multiple-choice knapsack, solved by dynamic programming over a grid of costs. Of equal sums the costlier is taken:
-    what may be spent is worth more in the network than beside it.
+    what may be spent is worth more in the network than unspent.
 
     Args:
         values: For each layer the value of each candidate, such as its log probability.

@@ -32,7 +32,7 @@ def _is_active(path: Path) -> Callable[[], float]:
 
 
 def _over_currents(root: Path) -> list[Probe]:
-    """Return the counters of under-voltage and over-current events, each of which lowers the clocks for a moment."""
+    """Return the counters of under-voltage and over-current events. Each event lowers the clocks for a moment."""
     probes = []
     for folder in sorted(root.glob("sys/class/hwmon/hwmon*")):
         for path in sorted(folder.glob("oc*_event_cnt")) if read_text(folder / "name") == "soctherm_oc" else ():
