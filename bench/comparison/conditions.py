@@ -1,4 +1,4 @@
-"""Conditions that differed between two runs. Some forbid a comparison; others, such as a version, may be its purpose."""
+"""Conditions that differed between two runs. Some forbid a comparison; others, such as a version, may be the point."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
