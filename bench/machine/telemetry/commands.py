@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from drc_deploy.errors import MissingDependencyError
 
 TIMEOUT_S = 10.0
+PLAIN = {"LC_ALL": "C"}
+"""No language: the output is parsed."""
 
 Run = Callable[[Sequence[str]], str]
 """Gives what a command printed; raises MissingDependencyError if it is not there or fails."""
@@ -42,7 +44,7 @@ def run_command(command: Sequence[str]) -> str:
             timeout=TIMEOUT_S,
             check=False,
             stdin=subprocess.DEVNULL,
-            env=_plain(),
+            env=os.environ | PLAIN,
         )
     except OSError as error:
         raise MissingDependencyError(f"{command[0]} does not run on this machine.") from error
@@ -68,7 +70,7 @@ def follow_command(command: Sequence[str]) -> Lines:
             stdin=subprocess.DEVNULL,
             text=True,
             errors="replace",
-            env=_plain(),
+            env=os.environ | PLAIN,
             start_new_session=True,  # so that all that it starts can be ended
         )
     except OSError as error:
@@ -83,8 +85,3 @@ def follow_command(command: Sequence[str]) -> Lines:
                 process.stdout.close()
 
     return Lines(iter(process.stdout or ()), close)
-
-
-def _plain() -> dict[str, str]:
-    """Return the environment without a language: the output is parsed."""
-    return os.environ | {"LC_ALL": "C"}

@@ -1,6 +1,6 @@
 """Energy of an engine's rounds from samples: the trapezoid over power, or the difference of an energy counter."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,11 +87,12 @@ def mean_power(trace: Trace, meter: Meter, windows: Sequence[Window]) -> tuple[f
     total_s = sum(end - start for start, end in windows)
     powers, covered = [], []
     for name in meter.series:
-        whole = _add(_integrals(trace, meter, name, windows))
-        if whole.covered_s <= 0:
+        integrals = _integrals(trace, meter, name, windows)
+        covered_s = sum(integral.covered_s for integral in integrals)
+        if covered_s <= 0:
             return None
-        powers.append(whole.joules / whole.covered_s)
-        covered.append(whole.covered_s / total_s)
+        powers.append(sum(integral.joules for integral in integrals) / covered_s)
+        covered.append(covered_s / total_s)
     return sum(powers), min(covered)
 
 
@@ -128,20 +129,11 @@ def _blur(meter: Meter, rounds: Sequence[Window]) -> str:
     )
 
 
-def _integrals(trace: Trace, meter: Meter, name: str, windows: Sequence[Window]) -> Iterable[Integral]:
+def _integrals(trace: Trace, meter: Meter, name: str, windows: Sequence[Window]) -> list[Integral]:
     found = trace.find(name)
     if found is None or len(found[0].times_s) < 2:
-        return
+        return []
     track, series = found
     times, values = np.array(track.times_s, np.float64), np.array(series.values, np.float64)
     integrate = integrate_counter if meter.kind == "energy" else integrate_power
-    for window in windows:
-        yield integrate(times, values, window, GAP_PERIODS * track.period_s)
-
-
-def _add(integrals: Iterable[Integral]) -> Integral:
-    joules, covered_s = 0.0, 0.0
-    for integral in integrals:
-        joules += integral.joules
-        covered_s += integral.covered_s
-    return Integral(joules, covered_s)
+    return [integrate(times, values, window, GAP_PERIODS * track.period_s) for window in windows]

@@ -4,17 +4,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drc_deploy.bench.machine.nvml import Gpu, LoadNvml, Nvml, load_nvml
-from drc_deploy.bench.machine.telemetry.alerts import find_limits
-from drc_deploy.bench.machine.telemetry.clocks import find_cpu_clock, find_gpu_clock
 from drc_deploy.bench.machine.telemetry.commands import Follow, Run, follow_command, run_command
+from drc_deploy.bench.machine.telemetry.files import find_cpu_clock, find_gpu_clock, find_limits, find_temperatures
 from drc_deploy.bench.machine.telemetry.jetson import Release, jetson_release
-from drc_deploy.bench.machine.telemetry.nvml import open_nvml
+from drc_deploy.bench.machine.telemetry.nvml import find_gpu_sensors
 from drc_deploy.bench.machine.telemetry.power_state import PowerState, read_power_state
 from drc_deploy.bench.machine.telemetry.rails import find_rails, total_meter
 from drc_deploy.bench.machine.telemetry.rapl import find_rapl
 from drc_deploy.bench.machine.telemetry.sensors import FAST_PERIOD_S, Found, Meter, ProbeGroup, Sensor
 from drc_deploy.bench.machine.telemetry.tegrastats import open_tegrastats
-from drc_deploy.bench.machine.telemetry.temperatures import find_temperatures
 from drc_deploy.errors import MissingDependencyError
 
 
@@ -83,12 +81,12 @@ def _open_gpus(system: System, sources: list[ProbeGroup], found: list[Found]) ->
         found.append(Found(missing={"NVML": error.message}))
         return ()
     gpus = nvml.gpus()
-    source, item = open_nvml(nvml)
+    item = find_gpu_sensors(nvml)
     found.append(item)
-    if source.sensors:
-        sources.append(source)
+    if item.probes:
+        sources.append(ProbeGroup("NVML", FAST_PERIOD_S, tuple(item.probes), nvml.close))
     else:
-        source.close()
+        nvml.close()
     return gpus
 
 
@@ -102,4 +100,4 @@ def _open_tegrastats(system: System, sources: list[ProbeGroup], found: list[Foun
         return
     sources.append(source)
     rails = [sensor.name for sensor in source.sensors if sensor.kind == "power"]
-    found.append(Found((), (total_meter(rails),) if rails else ()))
+    found.append(Found(meters=[total_meter(rails)] if rails else []))

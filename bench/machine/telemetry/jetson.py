@@ -65,7 +65,7 @@ def parse_power_mode(text: str) -> str | None:
 
 
 def parse_clocks_locked(text: str) -> bool | None:
-    """Return whether every clock in the output of ``jetson_clocks --show`` has one value; None if it shows none.
+    """Return whether every clock that ``jetson_clocks --show`` printed has but one value; None if it shows none.
 
     The memory's clock has a range also when it is locked, and does not count.
     """

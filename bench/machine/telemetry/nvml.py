@@ -4,16 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from drc_deploy.bench.machine.nvml import Nvml
-from drc_deploy.bench.machine.telemetry.sensors import (
-    FAST_PERIOD_S,
-    Found,
-    Meter,
-    Probe,
-    ProbeGroup,
-    Sensor,
-    answers,
-    single,
-)
+from drc_deploy.bench.machine.telemetry.sensors import FAST_PERIOD_S, Found, Meter, Probe, Sensor, single
 from drc_deploy.bench.machine.telemetry.trace import Kind
 from drc_deploy.errors import MissingDependencyError
 
@@ -31,47 +22,51 @@ LIMITS = {
 LIMIT_PREFIXES = ("nvmlClocksEventReason", "nvmlClocksThrottleReason")
 """The new name and the old one, for older drivers."""
 
+TEMPERATURE = ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature")
+REASONS = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
+"""New names and old ones again."""
+
 AVERAGED_SOURCE = "nvmlDeviceGetPowerUsage, averaged over a second on many GPUs"
 AVERAGED_S = 1.0
 
 
-def open_nvml(nvml: Nvml) -> tuple[ProbeGroup, Found]:
-    """Return the sensors of every GPU as a source, and its meter."""
-    probes: list[Probe] = []
-    missing: dict[str, str] = {}
+def find_gpu_sensors(nvml: Nvml) -> Found:
+    """Find the sensors of every GPU, and their meter."""
+    found = Found()
     for index, handle in enumerate(nvml.handles):
         name = f"GPU {index}" if len(nvml.handles) > 1 else "GPU"
         for probe in _gpu_probes(nvml, handle, name):
-            if (reason := answers(probe)) is None:
-                probes.append(probe)
-            else:
-                missing[f"{probe.sensors[0].kind} of the {name}"] = reason
-    meters = _meters([sensor for probe in probes for sensor in probe.sensors], len(nvml.handles))
-    return ProbeGroup("NVML", FAST_PERIOD_S, tuple(probes), nvml.close), Found((), meters, missing)
+            found.add(f"{probe.sensors[0].kind} of the {name}", probe)
+    found.meters += _meters([sensor for probe in found.probes for sensor in probe.sensors], len(nvml.handles))
+    return found
 
 
 def _gpu_probes(nvml: Nvml, handle: Any, name: str) -> list[Probe]:
     """Return every probe of one GPU, whether it answers or not."""
 
-    def probe(kind: Kind, source: str, read: Callable[[Nvml, Any], float]) -> Probe:
-        return single(Sensor(f"{name} {kind}", kind, "GPU", source), lambda: read(nvml, handle))
+    def probe(kind: Kind, source: str, read: Callable[[], Any]) -> Probe:
+        return single(f"{name} {kind}", kind, "GPU", source, lambda: float(read()))
 
-    power = probe("power", "NVML field POWER_INSTANT", _power_w)
-    if answers(power):
-        power = probe("power", AVERAGED_SOURCE, _average_power_w)
+    def call(function: str, *arguments: Any) -> Any:
+        return nvml.call(function, handle, *arguments)
+
+    power = probe("power", "NVML field POWER_INSTANT", lambda: _power_w(nvml, handle))
+    if power.fault():
+        power = probe("power", AVERAGED_SOURCE, lambda: call("nvmlDeviceGetPowerUsage") / 1000)
+    energy, load = "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetUtilizationRates"
     probes = [
         power,
-        probe("energy", "nvmlDeviceGetTotalEnergyConsumption", _energy_j),
-        probe("temperature", "NVML temperature", _temperature_c),
-        probe("clock", "nvmlDeviceGetClockInfo of the SM", _clock_mhz),
-        probe("load", "nvmlDeviceGetUtilizationRates", _load_percent),
+        probe("energy", energy, lambda: call(energy) / 1000),
+        probe("temperature", "NVML temperature", lambda: _first(nvml, TEMPERATURE, handle, "NVML_TEMPERATURE_GPU")),
+        probe("clock", "nvmlDeviceGetClockInfo of the SM", lambda: call("nvmlDeviceGetClockInfo", "NVML_CLOCK_SM")),
+        probe("load", load, lambda: call(load).gpu),
     ]
     bits = limit_bits(nvml.pynvml)
     return [*probes, _limit_probe(nvml, handle, name, bits)] if bits else probes
 
 
 def _power_w(nvml: Nvml, handle: Any) -> float:
-    """Return the power at this moment; ``_average_power_w`` is averaged over a second on many GPUs."""
+    """Return the power at this moment; ``nvmlDeviceGetPowerUsage`` is averaged over a second on many GPUs."""
     field_id = nvml.pynvml.NVML_FI_DEV_POWER_INSTANT
     (field,) = nvml.call("nvmlDeviceGetFieldValues", handle, [field_id])
     if field.nvmlReturn != 0:
@@ -79,37 +74,12 @@ def _power_w(nvml: Nvml, handle: Any) -> float:
     return float(field.value.uiVal) / 1000
 
 
-def _average_power_w(nvml: Nvml, handle: Any) -> float:
-    return float(nvml.call("nvmlDeviceGetPowerUsage", handle)) / 1000
-
-
-def _energy_j(nvml: Nvml, handle: Any) -> float:
-    """Return the energy since the driver was loaded."""
-    return float(nvml.call("nvmlDeviceGetTotalEnergyConsumption", handle)) / 1000
-
-
-def _temperature_c(nvml: Nvml, handle: Any) -> float:
-    return float(
-        _first(nvml, ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature"), handle, "NVML_TEMPERATURE_GPU")
-    )
-
-
-def _clock_mhz(nvml: Nvml, handle: Any) -> float:
-    return float(nvml.call("nvmlDeviceGetClockInfo", handle, "NVML_CLOCK_SM"))
-
-
-def _load_percent(nvml: Nvml, handle: Any) -> float:
-    """Return the part of the last moments in which a kernel ran."""
-    return float(nvml.call("nvmlDeviceGetUtilizationRates", handle).gpu)
-
-
 def _limit_probe(nvml: Nvml, handle: Any, name: str, bits: dict[str, int]) -> Probe:
     """Return the probe of all throttle reasons, which NVML returns as bits of one number."""
     sensors = tuple(Sensor(f"{name}: {words}", "throttle", "GPU", "NVML clock event reasons") for words in bits)
-    calls = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
 
     def read() -> Sequence[float]:
-        held = int(_first(nvml, calls, handle))
+        held = int(_first(nvml, REASONS, handle))
         return [float(bool(held & bit)) for bit in bits.values()]
 
     return Probe(sensors, read)
@@ -128,8 +98,7 @@ def limit_bits(module: Any) -> dict[str, int]:
     bits: dict[str, int] = {}
     for ending, words in LIMITS.items():
         values = (getattr(module, prefix + ending, None) for prefix in LIMIT_PREFIXES)
-        bit = next((value for value in values if value), None)
-        if bit:
+        if bit := next(filter(None, values), None):
             bits[words] = int(bit)
     return bits
 

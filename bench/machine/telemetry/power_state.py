@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drc_deploy.bench.machine.nvml import Gpu
-from drc_deploy.bench.machine.telemetry.clocks import cpu_policies, gpu_devices
 from drc_deploy.bench.machine.telemetry.commands import Run
+from drc_deploy.bench.machine.telemetry.files import cpu_policies, gpu_devices
 from drc_deploy.bench.machine.telemetry.jetson import Release, parse_clocks_locked, parse_power_mode
 from drc_deploy.errors import MissingDependencyError
 from drc_deploy.proc_files import read_text

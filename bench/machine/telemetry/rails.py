@@ -1,18 +1,9 @@
 """Power rails of a Jetson, as INA3221 and INA238 chips measure them (Linux ``Documentation/hwmon/ina3221.rst``)."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from drc_deploy.bench.machine.telemetry.sensors import (
-    Found,
-    Meter,
-    Probe,
-    Sensor,
-    answers,
-    file_number,
-    scaled_file,
-    single,
-)
+from drc_deploy.bench.machine.telemetry.sensors import Found, Meter, Probe, file_number, scaled_file, single
 from drc_deploy.proc_files import read_text
 
 CHANNELS = (1, 2, 3)
@@ -34,19 +25,15 @@ PARTS_OF_OTHERS = ("VDDQ_VDD2_1V8AO",)
 
 def find_rails(root: Path) -> Found:
     """Find the rails of a Jetson below ``root``, and which of them make up its total power."""
-    probes: list[Probe] = []
+    found = Found()
     for folder in _hwmon_folders(root):
-        chip = read_text(folder / "name") or ""
-        if chip.startswith("ina3221"):
-            probes += _ina3221_probes(folder)
-        elif chip.startswith("ina238"):
-            source = f"{chip} power1_input"
-            probes.append(single(_rail("VIN", source), scaled_file(folder / "power1_input", 1e-6)))
-    missing = {f"power of {probe.sensors[0].name}": why for probe in probes if (why := answers(probe))}
-    found = [probe for probe in probes if f"power of {probe.sensors[0].name}" not in missing]
-    if not found:
-        return Found(missing={"power": "no INA3221 or INA238 power monitor can be read"} | missing)
-    return Found(tuple(found), (total_meter([probe.sensors[0].name for probe in found]),), missing)
+        for probe in _rail_probes(folder, read_text(folder / "name") or ""):
+            found.add(f"power of {probe.sensors[0].name}", probe)
+    if found.probes:
+        found.meters.append(total_meter([probe.sensors[0].name for probe in found.probes]))
+    else:
+        found.missing = {"power": "no INA3221 or INA238 power monitor can be read"} | found.missing
+    return found
 
 
 def total_meter(rails: Sequence[str]) -> Meter:
@@ -63,20 +50,16 @@ def _hwmon_folders(root: Path) -> Iterable[Path]:
     return {folder.resolve(): folder for folder in folders}.values()
 
 
-def _ina3221_probes(folder: Path) -> list[Probe]:
-    probes = []
-    for channel in CHANNELS:
+def _rail_probes(folder: Path, chip: str) -> Iterator[Probe]:
+    if chip.startswith("ina238"):
+        yield single("VIN", "power", "all", f"{chip} power1_input", scaled_file(folder / "power1_input", 1e-6))
+    for channel in CHANNELS if chip.startswith("ina3221") else ():
         label = read_text(folder / f"in{channel}_label")
         if label and label != UNUSED:
             source = f"INA3221 in{channel}_input x curr{channel}_input"
-            probes.append(single(_rail(label, source), _power_reader(folder, channel)))
-    return probes
+            yield single(label, "power", "all", source, _power_reader(folder, channel))
 
 
 def _power_reader(folder: Path, channel: int) -> Callable[[], float]:
     millivolts, milliamperes = folder / f"in{channel}_input", folder / f"curr{channel}_input"
     return lambda: file_number(millivolts) * file_number(milliamperes) * 1e-6
-
-
-def _rail(name: str, source: str) -> Sensor:
-    return Sensor(name, "power", "all", source)

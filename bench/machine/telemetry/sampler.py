@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from threading import Event, Thread
-from types import TracebackType
 
 from drc_deploy.bench.machine.telemetry.sensors import ProbeGroup
 from drc_deploy.bench.machine.telemetry.trace import UNITS, Series, Trace, Track
@@ -34,9 +33,7 @@ class Sampler:
             thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""The seam between what can be read and who reads it: sensors, grouped into probes, grouped into sources."""
+"""Sensors, grouped into probes that are asked at once, grouped into sources that are read in one thread."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +33,14 @@ class Probe:
     read: Callable[[], Sequence[float | None]]
     """Gives one value a sensor in the unit of its kind; raises one of ``READ_ERRORS``, or EOFError at the end."""
 
+    def fault(self) -> str | None:
+        """Ask once; return why it does not answer, None if it does."""
+        try:
+            values = self.read()
+        except READ_ERRORS as error:
+            return _reason(error)
+        return None if any(value is not None for value in values) else "it gives no number"
+
 
 @dataclass(frozen=True, slots=True)
 class ProbeGroup:
@@ -62,7 +70,7 @@ class ProbeGroup:
                 row.extend(probe.read())
             except READ_ERRORS as error:
                 row.extend([None] * len(probe.sensors))
-                reasons.update({sensor.name: reason_of(error) for sensor in probe.sensors})
+                reasons.update({sensor.name: _reason(error) for sensor in probe.sensors})
         return row
 
 
@@ -81,25 +89,32 @@ class Meter:
     """Its resolution in time: the time between two values, or over which each is averaged."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Found:
-    """What one way of asking found on this machine."""
+    """Everything that one kind of source offers on this machine."""
 
-    probes: tuple[Probe, ...] = ()
-    meters: tuple[Meter, ...] = ()
+    probes: list[Probe] = field(default_factory=list)
+    meters: list[Meter] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     """What it could not find -> why."""
 
+    def add(self, what: str, probe: Probe) -> None:
+        """Keep a probe if it answers; otherwise record why ``what`` is missing."""
+        fault = probe.fault()
+        if fault is None:
+            self.probes.append(probe)
+        else:
+            self.missing[what] = fault
 
-def reason_of(error: Exception) -> str:
-    """Return the reason of a failed reading in a few words."""
+
+def _reason(error: Exception) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text.rstrip(".")
 
 
-def single(sensor: Sensor, read: Callable[[], float]) -> Probe:
+def single(name: str, kind: Kind, part: Part, source: str, read: Callable[[], float]) -> Probe:
     """Return a probe of one sensor."""
-    return Probe((sensor,), lambda: (read(),))
+    return Probe((Sensor(name, kind, part, source),), lambda: (read(),))
 
 
 def file_number(path: Path) -> float:
@@ -116,28 +131,6 @@ def file_number(path: Path) -> float:
 def scaled_file(path: Path, factor: float) -> Callable[[], float]:
     """Return a reader of a file's number times ``factor``."""
     return lambda: file_number(path) * factor
-
-
-def rising_file(path: Path) -> Callable[[], float]:
-    """Return a reader that gives 1 when the count in a file has risen since the last reading, else 0."""
-    last: list[float] = []
-
-    def read() -> float:
-        count = file_number(path)
-        rose = bool(last) and count > last[0]
-        last[:] = [count]
-        return float(rose)
-
-    return read
-
-
-def answers(probe: Probe) -> str | None:
-    """Ask a probe once; give why it does not answer, None if it does."""
-    try:
-        values = probe.read()
-    except READ_ERRORS as error:
-        return reason_of(error)
-    return None if any(value is not None for value in values) else "it gives no number"
 
 
 def numbered(names: Sequence[str]) -> list[str]:

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.machine.telemetry.alerts import find_limits
-from drc_deploy.bench.machine.telemetry.clocks import find_cpu_clock, find_gpu_clock
+from drc_deploy.bench.machine.telemetry.files import find_cpu_clock, find_gpu_clock, find_limits, find_temperatures
 from drc_deploy.bench.machine.telemetry.rails import find_rails, total_meter
 from drc_deploy.bench.machine.telemetry.rapl import find_rapl
 from drc_deploy.bench.machine.telemetry.sensors import Found, Probe, ProbeGroup
-from drc_deploy.bench.machine.telemetry.temperatures import find_temperatures
 from tests.bench.machine.telemetry.trees import build_tree
 
 
@@ -67,7 +65,7 @@ def test_a_board_without_a_power_monitor_says_so(tmp_path: Path) -> None:
 
 
 def test_a_zone_that_is_off_is_a_gap_with_its_reason_and_never_256_below_zero(tmp_path: Path) -> None:
-    source = ProbeGroup("files", 0.1, find_temperatures(build_tree("jetpack5_agx_orin", tmp_path)).probes)
+    source = ProbeGroup("files", 0.1, tuple(find_temperatures(build_tree("jetpack5_agx_orin", tmp_path)).probes))
     reasons: dict[str, str] = {}
     assert source.sweep(reasons) == [pytest.approx(42.593), None, pytest.approx(42.593)]
     assert reasons == {"GPU-therm": "what it measures is switched off"}
@@ -145,5 +143,5 @@ def test_an_energy_counter_goes_on_where_its_file_wraps_around(tmp_path: Path) -
 
 def test_a_counter_for_root_alone_is_unavailable_and_not_zero(tmp_path: Path) -> None:
     found = find_rapl(build_tree("linux_amd_rootless", tmp_path))
-    assert (found.probes, found.meters) == ((), ())
+    assert (found.probes, found.meters) == ([], [])
     assert "which Linux lets root alone: Is a directory" in found.missing["energy of the CPU"]

@@ -7,8 +7,8 @@ import pytest
 from drc_deploy.bench.machine import nvml as opening
 from drc_deploy.bench.machine.nvml import Gpu, Nvml, query_used_bytes
 from drc_deploy.bench.machine.telemetry import nvml as module
-from drc_deploy.bench.machine.telemetry.nvml import limit_bits, open_nvml
-from drc_deploy.bench.machine.telemetry.sensors import ProbeGroup
+from drc_deploy.bench.machine.telemetry.nvml import find_gpu_sensors, limit_bits
+from drc_deploy.bench.machine.telemetry.sensors import Found, ProbeGroup
 from drc_deploy.errors import MissingDependencyError
 from tests.bench.machine.telemetry.fake_nvml import EVERY_GPU_CALL, FakeNvml
 from tests.bench.machine.telemetry.trees import FIXTURES
@@ -22,7 +22,8 @@ NEWER = {
 """Names that the oldest supported version lacks; the program does without each of them."""
 
 
-def values(source: ProbeGroup) -> dict[str, float | None]:
+def values(found: Found) -> dict[str, float | None]:
+    source = ProbeGroup("NVML", 0.1, tuple(found.probes))
     return dict(zip((sensor.name for sensor in source.sensors), source.sweep({}), strict=True))
 
 
@@ -43,8 +44,8 @@ def test_every_name_that_the_program_asks_for_is_in_the_newest_package() -> None
 
 
 def test_a_gpu_is_read_in_watts_joules_degrees_and_megahertz() -> None:
-    source, found = open_nvml(Nvml(FakeNvml().load))
-    assert values(source) == {
+    found = find_gpu_sensors(Nvml(FakeNvml().load))
+    assert values(found) == {
         "GPU power": 251.5,
         "GPU energy": 5003.0,
         "GPU temperature": 61.0,
@@ -59,9 +60,9 @@ def test_a_gpu_is_read_in_watts_joules_degrees_and_megahertz() -> None:
 
 def test_throttle_reasons_are_bits_in_words_and_idle_is_none() -> None:
     fake = FakeNvml()
-    source, _ = open_nvml(Nvml(fake.load))
+    found = find_gpu_sensors(Nvml(fake.load))
     fake.reasons = 0x1 | 0x2 | 0x4 | 0x40
-    held = [name for name, value in values(source).items() if name.startswith("GPU: ") and value]
+    held = [name for name, value in values(found).items() if name.startswith("GPU: ") and value]
     assert held == ["GPU: software power cap", "GPU: hardware thermal slowdown"]
 
 
@@ -74,11 +75,11 @@ def test_an_older_driver_is_asked_by_the_old_names() -> None:
             "nvmlDeviceGetTotalEnergyConsumption",
         )
     )
-    source, found = open_nvml(Nvml(fake.load))
-    read = values(source)
+    found = find_gpu_sensors(Nvml(fake.load))
+    read = values(found)
     assert (read["GPU power"], read["GPU temperature"]) == (249.0, 62.0)
     assert read["GPU: software power cap"] == 0.0
-    assert "averaged over a second" in source.sensors[0].source
+    assert "averaged over a second" in found.probes[0].sensors[0].source
     assert [(meter.kind, meter.series, meter.resolution_s) for meter in found.meters] == [
         ("power", ("GPU power",), 1.0)
     ]
@@ -91,26 +92,25 @@ def test_an_older_package_names_its_reasons_otherwise() -> None:
 
 
 def test_a_jetson_whose_nvml_supports_nothing_has_a_reason_for_each() -> None:
-    source, found = open_nvml(Nvml(FakeNvml(unsupported=EVERY_GPU_CALL).load))
-    assert source.sensors == ()
-    assert found.meters == ()
+    found = find_gpu_sensors(Nvml(FakeNvml(unsupported=EVERY_GPU_CALL).load))
+    assert (found.probes, found.meters) == ([], [])
     assert set(found.missing) == {
         f"{kind} of the GPU" for kind in ("power", "energy", "temperature", "clock", "load", "throttle")
     }
 
 
 def test_two_gpus_are_told_apart_and_added_up() -> None:
-    source, found = open_nvml(Nvml(FakeNvml(gpus=2).load))
-    assert {"GPU 0 power", "GPU 1 power"} <= set(values(source))
+    found = find_gpu_sensors(Nvml(FakeNvml(gpus=2).load))
+    assert {"GPU 0 power", "GPU 1 power"} <= set(values(found))
     assert found.meters[0].series == ("GPU 0 energy", "GPU 1 energy")
 
 
 def test_a_gpu_that_is_lost_leaves_gaps_with_the_reason() -> None:
     fake = FakeNvml()
-    source, _ = open_nvml(Nvml(fake.load))
+    found = find_gpu_sensors(Nvml(fake.load))
     fake.unsupported = set(EVERY_GPU_CALL)
     reasons: dict[str, str] = {}
-    assert set(source.sweep(reasons)) == {None}
+    assert set(ProbeGroup("NVML", 0.1, tuple(found.probes)).sweep(reasons)) == {None}
     assert reasons["GPU power"] == "NVML: Not Supported"
 
 

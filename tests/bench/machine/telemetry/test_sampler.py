@@ -39,7 +39,7 @@ def test_samples_carry_the_time_at_which_they_were_true() -> None:
 
 
 def test_a_sensor_that_vanishes_leaves_a_gap_and_a_sentence_and_the_others_go_on(tmp_path: Path) -> None:
-    source = ProbeGroup("files", 0.01, find_rails(build_tree("jetpack6_orin_nano", tmp_path)).probes)
+    source = ProbeGroup("files", 0.01, tuple(find_rails(build_tree("jetpack6_orin_nano", tmp_path)).probes))
     with Sampler([source]) as sampler:
         wait_for(lambda: len(values(sampler.trace(), "VDD_IN")) >= 3)
         (tmp_path / "sys/class/hwmon/hwmon1/in2_input").unlink()

@@ -6,7 +6,7 @@ from pathlib import Path
 from drc_deploy.bench.machine.telemetry.commands import Lines
 from drc_deploy.bench.machine.telemetry.instruments import Instruments, System
 from drc_deploy.bench.machine.telemetry.power_state import PowerState
-from drc_deploy.bench.machine.telemetry.sensors import Meter, ProbeGroup, Sensor, single
+from drc_deploy.bench.machine.telemetry.sensors import Meter, ProbeGroup, single
 from drc_deploy.bench.machine.telemetry.trace import UNITS, Kind, Part, Series, Trace, Track
 from drc_deploy.errors import MissingDependencyError
 
@@ -71,7 +71,7 @@ def instruments(source: ProbeGroup, *meters: Meter) -> Instruments:
 def source_of(
     read: Callable[[], float], kind: Kind = "power", name: str = "VDD_IN", period_s: float = 0.01
 ) -> ProbeGroup:
-    return ProbeGroup("fake", period_s, (single(Sensor(name, kind, "all", "a test"), read),))
+    return ProbeGroup("fake", period_s, (single(name, kind, "all", "a test", read),))
 
 
 def series(name: str, kind: Kind, values: Sequence[float | None], part: Part = "all") -> Series:
