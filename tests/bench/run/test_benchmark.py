@@ -110,7 +110,7 @@ def test_rounds_run_there_and_back(workdir: Path, data: Path, monkeypatch: pytes
 def test_the_terminal_tells_what_was_measured(report: Report) -> None:
     text = report_table(report)
     host = r"-?\d+(%| to -?\d+%) \(.*?"
-    assert re.search(rf"good.onnx: network alone [\d.]+ ms a batch, host {host}; streaming [\d.]+ images/s", text)
+    assert re.search(rf"good.onnx: network only [\d.]+ ms per batch, host share {host}; stream [\d.]+ images/s", text)
     assert re.search(r"(good|also)\.onnx against .* as fast \([\d.]+ to [\d.]+\)", text)
 
 
