@@ -166,7 +166,7 @@ def _read(path: Path) -> tuple[bytes, dict[str, Tensor], dict[str, str]]:
             if content[_LENGTH_BYTES:] == b"{":
                 content += stream.read()
         tensors = load(content)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, KeyError) as error:  # KeyError: a type of numbers that torch lacks
         raise unreadable(path, error) from error
     # The library returns the tensors of bytes, but not their metadata; it has found the header to be right.
     end = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")

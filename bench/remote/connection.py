@@ -5,8 +5,9 @@ stays there when the connection or this process ends, however that happens.
 """
 
 import contextlib
+import hashlib
+import io
 import json
-import os
 import re
 import shlex
 import shutil
@@ -22,7 +23,7 @@ from drc_deploy.bench.remote.target import Target
 from drc_deploy.bench.remote.there import BEGIN, RESULTS, temporary_folder
 from drc_deploy.bench.report.records import CROPS_FOLDER
 from drc_deploy.bench.report.report_files import REPORT_FILE
-from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError
+from drc_deploy.errors import ArtefactError, DrcDeployError, InputError, MissingDependencyError
 from drc_deploy.only_one import only_one
 from drc_deploy.progress import progress
 
@@ -83,7 +84,7 @@ class Connection:
         raise self._ended(self.close(), f"the run on {self._target.text} failed", "The reason is above.")
 
     def _ended(self, code: int, problem: str, hint: str) -> DrcDeployError:
-        if 0 <= code < SSH_FAILED:
+        if 0 < code < SSH_FAILED:
             return DrcDeployError(f"{problem} (exit code {code}).", hint)
         return DrcDeployError(
             f"the connection to {self._target.text} was lost.",
@@ -102,23 +103,21 @@ class Connection:
             raise ArtefactError(f"{self._target.text} sent no exit code.", "Install drc-deploy there.")
         return int(line)
 
-    def copy(self, files: Mapping[str, Path], folder: str) -> None:
+    def copy(self, files: Mapping[str, Path], digests: Mapping[str, str], folder: str) -> None:
         """Copy files into ``folder`` there, to the relative paths that are the keys.
 
         Raises:
+            InputError: a file is no longer the one of its SHA-256 in ``digests``.
             DrcDeployError: they cannot be copied.
         """
         # Without times and owners: the clock there may be behind, and root would keep the owners.
         with (
-            self._tar(f"exec tar -xmof - -C {shlex.quote(folder)}", stdin=subprocess.PIPE) as process,
+            self._tar(f"exec tar -xmof - -C {shlex.quote(folder)}", subprocess.PIPE, subprocess.DEVNULL) as process,
             progress("copy", len(files)) as bar,
             tarfile.open(fileobj=process.stdin, mode="w|", format=tarfile.GNU_FORMAT) as archive,
         ):
             for name, path in files.items():
-                member = tarfile.TarInfo(name)
-                with path.open("rb") as stream:
-                    member.size = os.fstat(stream.fileno()).st_size
-                    archive.addfile(member, stream)
+                _add(archive, name, path, digests[name])
                 bar.advance(note=path.name)
 
     def fetch(self, folder: str) -> dict[str, bytes]:
@@ -129,12 +128,12 @@ class Connection:
         """
         found, size = {}, 0
         command = f"echo {shlex.quote(BEGIN)}; exec tar -cf - -C {shlex.quote(folder)} {RESULTS}"
-        with self._tar(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        with self._tar(command, subprocess.DEVNULL, subprocess.PIPE) as process:
             _skip_greeting(_stream(process.stdout))
             with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
                 for member in archive:
                     size += member.size
-                    if size > MOST_RESULT_BYTES:
+                    if member.size < 0 or size > MOST_RESULT_BYTES:
                         raise ArtefactError(f"{self._target.text} sent no report, for it is too large.")
                     name = _RESULT_NAME.fullmatch(member.name)
                     if name and member.isfile():
@@ -142,7 +141,7 @@ class Connection:
         return found
 
     @contextlib.contextmanager
-    def _tar(self, command: str, stdin: int, stdout: int | None = None) -> Iterator["subprocess.Popen[bytes]"]:
+    def _tar(self, command: str, stdin: int, stdout: int) -> Iterator["subprocess.Popen[bytes]"]:
         process = subprocess.Popen([*self._ssh, command], stdin=stdin, stdout=stdout)
         with contextlib.suppress(BrokenPipeError, tarfile.TarError), process:  # its exit code says more
             yield process
@@ -181,6 +180,17 @@ def connect(target: Target, there: str) -> Iterator[Connection]:
         finally:
             connection.close()
             shutil.rmtree(private, ignore_errors=True)
+
+
+def _add(archive: tarfile.TarFile, name: str, path: Path, sha256: str) -> None:
+    """Add a file as ``name``, and refuse one that is not what was hashed before."""
+    member, content = tarfile.TarInfo(name), b""
+    with contextlib.suppress(OSError):
+        content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise InputError(f"{path} changed while it was copied.", "Type the same command again.")
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
 
 
 def _skip_greeting(stream: IO[bytes]) -> bool:

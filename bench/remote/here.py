@@ -24,7 +24,7 @@ from drc_deploy.bench.report.report_files import REPORT_FILE
 from drc_deploy.bench.run.benchmark import BenchOptions
 from drc_deploy.bench.run.inputs import find_engine_files
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError
-from drc_deploy.files import check_writable
+from drc_deploy.files import check_writable, write_bytes
 
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
@@ -68,11 +68,13 @@ def run_remote_bench(options: BenchOptions, remote: RemoteOptions) -> Report:
     there = " ".join(["exec", remote.program, "-m", "drc_deploy.bench.remote.there", *folder])
     with connect(remote.target, there) as connection:
         origin = RemoteOrigin(remote.target.text, _check_program(connection, remote))
-        files = _measure(connection, inputs, commands, remote.target.text)
+        files, code = _measure(connection, inputs, commands, remote.target.text)
     report = _read(files, inputs)
+    if code and report.engines:  # it was stopped there, or failed: a report of what was measured is not what was asked
+        raise _failed(remote.target.text, ["bench"], code)
     for name in files.keys() - {REPORT_FILE}:
         (options.out / name).parent.mkdir(exist_ok=True)
-        (options.out / name).write_bytes(files[name])
+        write_bytes(options.out / name, files[name])
     return dataclasses.replace(
         report,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -138,12 +140,14 @@ def _install(problem: str, remote: RemoteOptions) -> MissingDependencyError:
     )
 
 
-def _measure(connection: Connection, inputs: Inputs, commands: list[list[str]], host: str) -> dict[str, bytes]:
-    """Copy the missing files, run the commands and return the files of the report."""
+def _measure(
+    connection: Connection, inputs: Inputs, commands: list[list[str]], host: str
+) -> tuple[dict[str, bytes], int]:
+    """Copy the missing files, run the commands, and return the files of the report and the last exit code."""
     folder = connection.receive(Folder)
     missing = {name: path for name, path in inputs.files.items() if folder.digests.get(name) != inputs.digests[name]}
     if missing:
-        connection.copy(missing, folder.path)
+        connection.copy(missing, inputs.digests, folder.path)
     for words in commands[:-1]:
         if code := connection.run(words):
             raise _failed(host, ["export", Path(words[1]).name, *words[2:]], code)
@@ -151,7 +155,7 @@ def _measure(connection: Connection, inputs: Inputs, commands: list[list[str]], 
     files = connection.fetch(folder.path)
     if REPORT_FILE not in files:
         raise _failed(host, ["bench"], code)
-    return files
+    return files, code
 
 
 def _failed(host: str, words: list[str], code: int) -> DrcDeployError:

@@ -32,10 +32,11 @@ from drc_deploy.only_one import is_abandoned, only_one
 
 BEGIN = "drc-deploy begins"
 """The line after which output counts: a login may print before it."""
-RESULTS = "out"
+RESULTS = "drc-deploy-out"
 SILENCE_S = 60.0
 STOPPING_S = 10.0
-_SCRATCH = "tmp"
+_SCRATCH = "drc-deploy-tmp"
+_INPUTS = ("engines", "images")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +135,28 @@ def temporary_folder(parent: str, prefix: str) -> Path:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.glob("*/**/*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+    """Return the SHA-256 of the files that earlier runs copied; one that cannot be read is copied again."""
+    found = {}
+    for path in (path for name in _INPUTS for path in (folder / name).glob("**/*") if path.is_file()):
+        with contextlib.suppress(OSError):
+            found[path.relative_to(folder).as_posix()] = sha256_of(path)
+    return found
+
+
+def _guard() -> list[str]:
+    """Return the words that make a command end when this process is killed; older setpriv cannot do so."""
+    words = ["setpriv", "--pdeathsig", "TERM"]
+    try:
+        works = subprocess.run([*words, "true"], capture_output=True, timeout=STOPPING_S, check=False).returncode == 0
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return words if works else []
 
 
 def _run(words: list[str], folder: Path) -> int:
     """Run drc-deploy and return its exit code; nothing that it started outlives this call."""
-    guard = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []  # ends it when this one is killed
     process = subprocess.Popen(
-        [*guard, sys.executable, "-m", "drc_deploy", *words],
+        [*_guard(), sys.executable, "-m", "drc_deploy", *words],
         cwd=folder,
         env={**os.environ, "TMPDIR": str(folder / _SCRATCH)},
         stdin=subprocess.DEVNULL,

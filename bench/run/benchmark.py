@@ -182,7 +182,8 @@ def measure(
         )
         programs.enter(engines)
         run = _Run(options, engines, images, machine, Aids(watch, programs, references, kept))
-        return run.report(with_crops=with_crops)
+        kept.latest = run.report(with_crops=with_crops)  # also for a Ctrl-C while the engines are closed
+        return kept.latest
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,18 +68,48 @@ def prepare(folders: Sequence[Path], store: Path, options: PrepareOptions) -> Pr
         raise no_image_error(", ".join(map(str, folders)), sources.skipped)
     request = _request(folders, sources, options)
     store = store.resolve()  # a link stays, and what it leads to is replaced
+    if has_index(store) and not options.restart:
+        return _found(store, request)
     with _temporary_folder(store) as temporary:
-        if has_index(store) and not options.restart:
-            index = read_index(store)
-            _check_same(index.request, request, store)
-            open_store(store)
-            return Prepared(index, made=False)
+        _take_back(store)
+        if has_index(store) and not options.restart:  # by another process, meanwhile
+            return _found(store, request)
         _check_replaceable(store)
         index = _decode(sources, request, temporary)
-        for name in (STAMP, INDEX, PIXELS):
-            (store / name).unlink(missing_ok=True)
-        temporary.replace(store)  # an empty folder may be in its place
+        _put_in_place(temporary, store)
     return Prepared(index, made=True)
+
+
+def _found(store: Path, request: StoreRequest) -> Prepared:
+    """Check a store that is there already, and return it."""
+    index = read_index(store)
+    _check_same(index.request, request, store)
+    open_store(store)
+    return Prepared(index, made=False)
+
+
+def _aside(store: Path) -> Path:
+    return store.with_name(f".{store.name}.replaced")
+
+
+def _put_in_place(new: Path, store: Path) -> None:
+    """Rename ``new`` to ``store``. What was there is removed last, and comes back where the rename fails."""
+    if store.exists():
+        store.rename(_aside(store))
+    try:
+        new.rename(store)
+    except OSError:
+        _take_back(store)
+        raise
+    shutil.rmtree(_aside(store), ignore_errors=True)
+
+
+def _take_back(store: Path) -> None:
+    """Undo the half of a replacement that a killed process left."""
+    if store.exists():
+        shutil.rmtree(_aside(store), ignore_errors=True)
+    elif _aside(store).exists():
+        _aside(store).rename(store)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import os
 import shlex
 import shutil
@@ -15,7 +16,7 @@ import pytest
 
 from drc_deploy import records
 from drc_deploy.bench.remote.build_id import code_digest
-from drc_deploy.bench.remote.there import BEGIN
+from drc_deploy.bench.remote.there import BEGIN, RESULTS
 from drc_deploy.bench.report.records import CropStrip, CropVersion, Report
 from drc_deploy.bench.report.report_files import read_report
 from drc_deploy.cli.main import main
@@ -240,11 +241,23 @@ def a_report(*crops: str) -> bytes:
 
 
 def test_other_files_than_a_report_and_its_crops_are_not_written(host: Host, work: Path) -> None:
-    strange = ["out/../evil.png", "out/crops/../../evil.png", "/evil/report.json", "out/crops/.png", "evil.png"]
+    strange = [
+        f"{RESULTS}/../evil.png",
+        f"{RESULTS}/crops/../../evil.png",
+        "/evil/report.json",
+        f"{RESULTS}/crops/.png",
+        "evil.png",
+    ]
     report = a_report("crops/a.png")
     sent = [(name, b"x") for name in strange]
     send_archive(
-        host, [*sent, ("out/crops/link.png", None), ("out/report.json", report), ("out/crops/a.png", b"a crop")]
+        host,
+        [
+            *sent,
+            (f"{RESULTS}/crops/link.png", None),
+            (f"{RESULTS}/report.json", report),
+            (f"{RESULTS}/crops/a.png", b"a crop"),
+        ],
     )
     assert bench(host, work) == 0
     assert [path.name for path in (work / "bench/crops").iterdir()] == ["a.png"]
@@ -265,7 +278,7 @@ def test_other_files_than_a_report_and_its_crops_are_not_written(host: Host, wor
 def test_a_report_that_cannot_be_one_is_a_sentence(
     host: Host, work: Path, content: bytes | None, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    send_archive(host, [("out/report.json", content)])
+    send_archive(host, [(f"{RESULTS}/report.json", content)])
     assert bench(host, work) == 1
     said = capfd.readouterr().err
     assert message in said
@@ -291,9 +304,26 @@ def test_a_kept_folder_that_something_is_in_the_way_of_is_a_sentence(
     host: Host, work: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (host.folder / "kept").mkdir()
-    (host.folder / "kept/tmp").touch()
+    (host.folder / "kept/drc-deploy-tmp").touch()
     assert bench(host, work, "--remote-dir", host.folder / "kept") == 1
     assert "Error: the other machine failed: " in capfd.readouterr().err
+
+
+def test_what_a_login_prints_is_not_in_the_json(host: Host, work: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert bench(host, work, "--json") == 0
+    assert json.loads(capfd.readouterr().out)["remote"]["target"] == "nv@board:2222"
+
+
+def test_a_measurement_that_fails_there_is_an_error_here_and_no_report(
+    host: Host, work: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ends = "import atexit, os, sys\nif 'bench' in sys.orig_argv:\n    atexit.register(os._exit, 143)\n"
+    (host.home / "start").mkdir()
+    (host.home / "start/sitecustomize.py").write_text(ends)
+    host.write_python(f"export PYTHONPATH={shlex.quote(str(host.home / 'start'))}:$PYTHONPATH")
+    assert bench(host, work) == 1
+    assert "`drc-deploy bench` ended with exit code 143" in capfd.readouterr().err
+    assert not (work / "bench/report.json").exists()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -103,7 +103,7 @@ def test_a_kept_folder_keeps_files_but_no_results_and_is_for_one_run_at_a_time(s
     assert folder_of(first) == kept
     (kept / "engines/x").mkdir(parents=True)
     (kept / "engines/x/engine").write_bytes(b"")
-    (kept / "out/report.json").touch()
+    (kept / "drc-deploy-out/report.json").touch()
     second = start(kept)
     assert "another process" in last_words(second)
     assert second.wait() == 1
@@ -111,7 +111,7 @@ def test_a_kept_folder_keeps_files_but_no_results_and_is_for_one_run_at_a_time(s
     first.wait()
     third = start(kept)
     folder_of(third)
-    assert not (kept / "out/report.json").exists()
+    assert not (kept / "drc-deploy-out/report.json").exists()
     third.communicate()
     assert [path.name for path in kept.iterdir()] == ["engines"]
     assert (kept / "engines/x/engine").exists()

@@ -194,6 +194,32 @@ def test_the_old_store_stays_until_the_new_one_is_complete(
     assert content(tmp_path / "store") == before
 
 
+def test_the_old_store_comes_back_where_the_new_one_cannot_take_its_place(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "store", photos)
+    before, rename = content(tmp_path / "store"), Path.rename
+
+    def refuse_the_new_one(path: Path, target: Path) -> Path:
+        if path.name.endswith(".unfinished"):
+            raise PermissionError(13, "Permission denied")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_the_new_one)
+    with pytest.raises(OutputError):
+        make(tmp_path / "store", photos, options=PrepareOptions(restart=True))
+    assert content(tmp_path / "store") == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "store"]
+
+
+def test_a_run_that_was_killed_while_it_replaced_the_store_has_lost_nothing(photos: Path, tmp_path: Path) -> None:
+    make(tmp_path / "store", photos)
+    before = content(tmp_path / "store")
+    (tmp_path / "store").rename(tmp_path / ".store.replaced")
+    assert not make(tmp_path / "store", photos).made
+    assert before.items() <= content(tmp_path / "store").items()
+
+
 def test_a_finished_store_is_left_alone(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = tmp_path / "store"
     assert make(store, photos).made
