@@ -119,8 +119,8 @@ def run_command(
     After Ctrl-C the report holds what was measured so far. A killed run leaves that in unfinished.json, and
     `drc-deploy report` makes a page of it.
 
-    With --remote the engines run on another machine, which needs the same drc-deploy. The report is written here.
-    A remote run that is stopped leaves no report.
+    With --remote the engines run on another machine, which needs the same version. The report is written here. A
+    remote run that is stopped leaves no report.
     """
     from drc_deploy.bench.run.benchmark import BenchOptions
 
