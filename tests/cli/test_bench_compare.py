@@ -95,8 +95,10 @@ def test_compare_has_its_own_help_and_bench_names_it(capsys: pytest.CaptureFixtu
     assert "--fail-above" in capsys.readouterr().out
     assert run("bench", "--help") == 0
     out = capsys.readouterr().out
-    assert "bench compare BEFORE.json AFTER.json" in out
-    assert "--min-runs" in out
+    assert "compare  Show what changed between two reports." in out
+    assert "drc-deploy bench run --help" in out
+    assert run("bench", "run", "--help") == 0
+    assert "--min-runs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [["run", "compare"], ["x.onnx", "compare"], ["--json", "compare"], ["./compare"]])

@@ -177,14 +177,6 @@ def test_half_precision_is_a_case_of_its_own_in_the_report(options: BenchOptions
     assert records.from_dict(Report, records.to_dict(report), "itself") == report
 
 
-def test_a_report_from_before_there_were_precisions_still_reads(options: BenchOptions) -> None:
-    report = finished(options)
-    older = records.to_dict(report)
-    for engine in older["engines"]:
-        del engine["case"]["precision"]
-    assert records.from_dict(Report, older, "an older report") == report
-
-
 def test_torch_is_asked_only_where_there_is_a_checkpoint(options: BenchOptions) -> None:
     def never() -> Halves:
         raise AssertionError("there is no checkpoint")
