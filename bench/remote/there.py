@@ -37,6 +37,7 @@ SILENCE_S = 60.0
 STOPPING_S = 10.0
 _SCRATCH = "drc-deploy-tmp"
 _INPUTS = ("engines", "images")
+_ENDS = (signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,9 @@ class Folder:
 
 def main(kept: str | None = None) -> int:
     """Serve one run and return the exit code."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _ENDS:
         signal.signal(number, _stop)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # until there is a folder, and with it the duty to remove it
     try:
         click.echo(f"{BEGIN}\n{records.to_json(Program(__version__, code_digest(), time.time()))}")
         commands: SimpleQueue[list[str]] = SimpleQueue()
@@ -80,7 +82,7 @@ def main(kept: str | None = None) -> int:
 
 
 def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _ENDS:
         signal.signal(number, signal.SIG_IGN)  # cleaning up is not stopped
     raise Terminated
 
@@ -117,10 +119,14 @@ def _workplace(kept: str | None) -> Iterator[Path]:
     passing = [folder] if kept is None else [folder / RESULTS, folder / _SCRATCH]
     with only_one(folder):
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
             for name in (RESULTS, _SCRATCH):
                 shutil.rmtree(folder / name, ignore_errors=True)  # of a killed run
                 (folder / name).mkdir()
-            yield folder
+            try:
+                yield folder
+            finally:  # an end that comes while another one is dealt with; the first has had all others ignored
+                signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
         finally:
             for path in passing * 2:  # twice: a file on its way may have come during the first time
                 shutil.rmtree(path, ignore_errors=True)

@@ -9,6 +9,7 @@ import torch
 
 from drc_deploy.checkpoint import Checkpoint, save_checkpoint
 from drc_deploy.export.export_checkpoint import Body, ExportResult, export_checkpoint, make_body
+from drc_deploy.export.precision import sparing
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
 from drc_deploy.export.trt.plan_export import PlanBuilder
 from drc_deploy.files import sha256_of
@@ -23,7 +24,8 @@ def _traced_once() -> Iterator[None]:
 
     def make_once(network: SRNetwork, request: ExportRequest, builder: PlanBuilder | None) -> Body:
         precision = builder.library.graph_precision(request.precision) if builder else request.precision
-        key = sha256_of(request.checkpoint), request.precision, precision, request.max_batch, request.calibrate
+        checkpoint, limit = sha256_of(request.checkpoint), sparing.SAFE_SHARE
+        key = checkpoint, limit, request.precision, precision, request.max_batch, request.calibrate
         if request.precision == "int8" or key not in bodies:
             bodies[key] = make_body(network, request, builder)
         return bodies[key]

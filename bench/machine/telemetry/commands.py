@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 from drc_deploy.errors import MissingDependencyError
 
@@ -76,12 +77,15 @@ def follow_command(command: Sequence[str]) -> Lines:
     except OSError as error:
         raise MissingDependencyError(f"{command[0]} does not run on this machine.") from error
 
+    closing = Lock()
+
     def close() -> None:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        if process.stdout:
-            with contextlib.suppress(OSError, ValueError):
-                process.stdout.close()
+        with closing:  # a timer and its thread may both close
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            if process.stdout:
+                with contextlib.suppress(OSError, ValueError):
+                    process.stdout.close()
 
     return Lines(iter(process.stdout or ()), close)

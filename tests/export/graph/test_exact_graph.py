@@ -142,14 +142,14 @@ print(fitted.peak, resident_bytes(peak=True), fitted.plan.tile_count, fitted.wor
 def test_the_peak_of_a_process_is_what_was_predicted(
     threads: int, mib: int, exact: str, channels: int, dtype: str, trained: ExportResult
 ) -> None:
-    """Within a tenth, and never above the limit. Tiles that meet in time by chance are left a fifth of one's memory."""
+    """Within a tenth, and never above the limit. On a busy machine two tiles may never be at their peaks together."""
     arguments = [str(trained.onnx), str(threads), str(mib), exact, str(channels), dtype]
     done = subprocess.run([sys.executable, "-c", CHILD, *arguments], capture_output=True, text=True, check=True)
     predicted, measured, tiles, workers = map(int, done.stdout.split())
     assert predicted <= mib << 20
     assert measured <= mib << 20
-    by_chance = 0.2 * (predicted / workers) * (workers - 1)
-    assert abs(measured - predicted) <= 0.1 * predicted + by_chance
+    never_together = 0.5 * (predicted / workers) * (workers - 1)
+    assert 0.9 * predicted - never_together <= measured <= 1.1 * predicted
     assert tiles > 1
     assert workers <= threads
 

@@ -1,4 +1,6 @@
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -137,6 +139,19 @@ def test_a_program_that_goes_on_is_ended() -> None:
     assert next(output.lines) == "VIN 5mW/5mW\n"
     output.close()
     output.close()
+
+
+def test_a_program_may_be_ended_by_several_threads_at_once() -> None:
+    for _ in range(20):
+        output, start = follow_command(["sleep", "30"]), threading.Barrier(8)
+
+        def close(output: Lines = output, start: threading.Barrier = start) -> None:
+            start.wait()
+            output.close()
+
+        with ThreadPoolExecutor(8) as pool:
+            for closed in [pool.submit(close) for _ in range(8)]:
+                closed.result()
 
 
 def test_a_program_that_prints_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
