@@ -46,10 +46,10 @@ def from_dict(cls: type[Record], data: dict[str, Any], source: str) -> Record:
     Raises:
         ArtefactError: another schema version, a missing field that has no default, or a value of the wrong type.
     """
-    if data.get("schema") != SCHEMA_VERSION:
+    if (version := data.get("schema")) is True or version != SCHEMA_VERSION:
         raise ArtefactError(
-            f"{source} has metadata of version {data.get('schema')!r}; this program reads {SCHEMA_VERSION}.",
-            _other_version_hint(data.get("schema")),
+            f"{source} has metadata of version {version!r}; this program reads {SCHEMA_VERSION}.",
+            _other_version_hint(version),
         )
     try:
         return msgspec.convert(data, cls)

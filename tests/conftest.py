@@ -1,13 +1,22 @@
 """Shared by all tests: a fixed seed, small networks, and the benchmark images where they are at hand."""
 
+import hashlib
+import io
 import os
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from drc_deploy.locate import sample_images
+
+if TYPE_CHECKING:
+    import onnx
+
+    from drc_deploy.export.compare.reference import PixelNetwork
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +37,36 @@ def _seeded() -> None:
     except ImportError:
         return
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def trace_anew() -> Iterator[Callable[..., Any] | None]:
+    """Trace each DRN once, for that takes most of the time of an export; return the function that does trace."""
+    try:
+        import torch
+
+        from drc_deploy.export.graph import graph
+        from drc_deploy.models.drn import DRN
+    except ImportError:
+        yield None
+        return
+    trace, traced = graph._export_onnx, dict[object, bytes]()
+
+    def trace_once(network: "PixelNetwork", opset: int) -> "onnx.ModelProto":
+        import onnx
+
+        if type(network.network) is not DRN:  # tests have networks that differ in their code alone
+            return trace(network, opset)
+        weights = io.BytesIO()
+        torch.save(network.state_dict(), weights)
+        key = opset, str(network), hashlib.sha256(weights.getvalue()).digest()
+        if key not in traced:
+            traced[key] = trace(network, opset).SerializeToString()
+        return onnx.load_model_from_string(traced[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "_export_onnx", trace_once)
+        yield trace
 
 
 @pytest.fixture(scope="session")

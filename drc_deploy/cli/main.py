@@ -66,6 +66,15 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; the error for an unknown name suggests one that is spelt alike."""
+        alike = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        if args[0] not in COMMANDS and alike:
+            raise click.UsageError(f"No such command '{args[0]}'. Did you mean '{alike[0]}'?", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing any of them."""
         with formatter.section("Commands"):

@@ -24,7 +24,7 @@ class Architecture:
 
 MODELS: dict[str, Architecture] = {
     "drn_xs": Architecture(
-        "small DRN for tests and CPUs",
+        "small DRN for CPUs",
         {4: partial(DRN, config=DRNConfig(8, 4)), 8: partial(DRN, config=DRNConfig(4, 4))},
     ),
     "drn_s": Architecture(

@@ -48,19 +48,24 @@ def trace_graph(network: PixelNetwork, precision: Precision = "fp32") -> "onnx.M
         VerificationError: torch found that the network computes something that depends on the traced size.
     """
     with _quiet_exporter(), torch.no_grad():
-        program = torch.onnx.export(
-            _export_program(network),
-            dynamo=True,
-            optimize=True,
-            opset_version=OPSETS[precision],
-            input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
-            verbose=False,
-        )
-    assert program is not None  # it is None only for the old exporter
-    model: onnx.ModelProto = program.model_proto
+        model = _export_onnx(network, OPSETS[precision])
     _remove_traces(model)
     _use_global_pooling(model)
+    return model
+
+
+def _export_onnx(network: PixelNetwork, opset: int) -> "onnx.ModelProto":
+    program = torch.onnx.export(
+        _export_program(network),
+        dynamo=True,
+        optimize=True,
+        opset_version=opset,
+        input_names=[INPUT_NAME],
+        output_names=[OUTPUT_NAME],
+        verbose=False,
+    )
+    assert program is not None  # it is None only for the old exporter
+    model: onnx.ModelProto = program.model_proto
     return model
 
 

@@ -60,6 +60,17 @@ def test_only_options_that_are_close_to_an_unknown_one_are_suggested(
     assert error == f"Error: No such option '{typed}'." + (f" Did you mean '{suggested}'?" if suggested else "")
 
 
+@pytest.mark.parametrize(("typed", "suggested"), [("upscael", "upscale"), ("frobnicate", None)])
+def test_a_command_that_is_close_to_an_unknown_one_is_suggested(
+    typed: str, suggested: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([typed, "x.png"])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == f"Error: No such command '{typed}'." + (f" Did you mean '{suggested}'?" if suggested else "")
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_and_json(name: str) -> None:
     command = [name, *{"data": ["prepare"], "bench": ["run"]}.get(name, [])]

@@ -105,7 +105,7 @@ def test_json_that_is_nested_too_deeply_is_refused() -> None:
         read(changed().replace("[1, null]", "[" * 100_000 + "]" * 100_000))
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 2, "1", None, True])
 def test_another_version_is_refused(version: object) -> None:
     with pytest.raises(ArtefactError, match="metadata of version"):
         read(changed(schema=version))

@@ -1,38 +1,16 @@
 """One real export, shared by the tests that look at its files."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from drc_deploy.checkpoint import Checkpoint, save_checkpoint
-from drc_deploy.export.export_checkpoint import Body, ExportResult, export_checkpoint, make_body
-from drc_deploy.export.precision import sparing
+from drc_deploy.export.export_checkpoint import ExportResult, export_checkpoint
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
-from drc_deploy.export.trt.plan_export import PlanBuilder
-from drc_deploy.files import sha256_of
-from drc_deploy.models.network import ModelSpec, SRNetwork
+from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _traced_once() -> Iterator[None]:
-    """Trace every checkpoint once in each precision: that takes most of the time of an export."""
-    bodies: dict[object, Body] = {}
-
-    def make_once(network: SRNetwork, request: ExportRequest, builder: PlanBuilder | None) -> Body:
-        precision = builder.library.graph_precision(request.precision) if builder else request.precision
-        checkpoint, limit = sha256_of(request.checkpoint), sparing.SAFE_SHARE
-        key = checkpoint, limit, request.precision, precision, request.max_batch, request.calibrate
-        if request.precision == "int8" or key not in bodies:
-            bodies[key] = make_body(network, request, builder)
-        return bodies[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("drc_deploy.export.export_checkpoint.make_body", make_once)
-        yield
 
 
 @pytest.fixture(scope="session")

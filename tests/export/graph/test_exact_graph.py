@@ -3,14 +3,16 @@
 import dataclasses
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, Precision, read_sidecar
 from drc_deploy.errors import UsageError, VerificationError
-from drc_deploy.export.export_checkpoint import ExportResult, export_checkpoint, make_body
+from drc_deploy.export.export_checkpoint import ExportResult, export_checkpoint
 from drc_deploy.export.graph import exact_graph as exact
 from drc_deploy.export.graph.variants import read_onnx_info
 from drc_deploy.export.request import ExportRequest
@@ -166,7 +168,10 @@ def test_the_exact_graph_has_its_own_memory_in_its_metadata(trained: ExportResul
 
 
 def test_memory_is_measured_once_and_taken_over_when_nothing_changed(
-    exported: ExportResult, request_fp16: ExportRequest, monkeypatch: pytest.MonkeyPatch
+    exported: ExportResult,
+    request_fp16: ExportRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    trace_anew: Callable[..., onnx.ModelProto],
 ) -> None:
     first = read_onnx_info(exported.onnx)
     assert first is not None
@@ -179,6 +184,6 @@ def test_memory_is_measured_once_and_taken_over_when_nothing_changed(
         raise AssertionError("measured again")
 
     monkeypatch.setattr("drc_deploy.export.export_checkpoint.measure_bytes_per_pixel", fail)
-    monkeypatch.setattr("drc_deploy.export.export_checkpoint.make_body", make_body)  # traced anew, to the same bytes
+    monkeypatch.setattr("drc_deploy.export.graph.graph._export_onnx", trace_anew)  # to the same bytes
     export_checkpoint(dataclasses.replace(request_fp16, builder=None))
     assert exported.onnx.read_bytes() == before
