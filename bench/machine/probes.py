@@ -6,14 +6,19 @@ answer too. A TensorRT runtime is never made without a driver.
 
 import ctypes
 import dataclasses
-import importlib
+import functools
 import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from drc_deploy.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from drc_deploy.bench.machine.telemetry.instruments import Instruments
 
 IDENTITY_ONNX = bytes.fromhex(
     "080812003a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a020801"
@@ -23,7 +28,14 @@ IDENTITY_ONNX = bytes.fromhex(
 
 INSTALL_DRIVER = "install the NVIDIA driver on a machine with an NVIDIA GPU"
 INSTALL_TELEMETRY = "for an NVIDIA GPU, install its driver; for a CPU, run as root, and not in a virtual machine"
+INSTALL_ORT = "pip install 'drc-deploy[{}]' after `pip uninstall onnxruntime`: only one of them may be installed"
+INSTALL_PYCUDA = "pip install pycuda (it is compiled: nvcc must be on the PATH)"
+INSTALL_RTX = "pip install 'drc-deploy[rtx]'"
+INSTALL_TORCH = "pip install 'drc-deploy[train]'"
 INSTALL_TRT = "pip install 'drc-deploy[trt]' (on a Jetson: the TensorRT of its JetPack)"
+
+Check = Callable[[], str]
+"""Returns the version or the device that is usable. Raises MissingDependencyError with what to do, or any error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,202 +50,174 @@ class Finding:
     """What to do to make it usable; empty when it is."""
 
 
-def probe_driver() -> list[Finding]:
+def check_driver() -> str:
     """Ask the NVIDIA driver for its version and the first GPU."""
-    problem, detail = _driver_state()
-    install = INSTALL_DRIVER if problem else ""
-    return [Finding("NVIDIA driver", not problem, problem or detail, install)]
-
-
-def probe_torch() -> list[Finding]:
-    """Ask torch for the CPU and for CUDA."""
-    try:
-        import torch
-    except (ImportError, OSError) as error:
-        install = "pip install 'drc-deploy[train]'"
-        return [_missing(f"torch on {device}", error, install) for device in ("CPU", "CUDA")]
-    cpu = Finding("torch on CPU", True, f"torch {torch.__version__}", "")
-    if torch.cuda.is_available():
-        return [cpu, Finding("torch on CUDA", True, torch.cuda.get_device_name(0), "")]
-    if torch.version.cuda is None:
-        return [
-            cpu,
-            Finding("torch on CUDA", False, "this torch is built without CUDA", "install a CUDA build of torch"),
-        ]
-    return [cpu, Finding("torch on CUDA", False, "torch finds no usable GPU", INSTALL_DRIVER)]
-
-
-def probe_onnxruntime() -> list[Finding]:
-    """Run a network on each provider: the list that the package gives is only what it was compiled with."""
-    names = {
-        "CPU": "CPUExecutionProvider",
-        "OpenVINO": "OpenVINOExecutionProvider",
-        "CUDA": "CUDAExecutionProvider",
-        "TensorRT": "TensorrtExecutionProvider",
-    }
-    try:
-        import onnxruntime
-    except (ImportError, OSError) as error:
-        return [_missing(f"ONNX Runtime on {short}", error, _install_ort(short)) for short in names]
-    return [_probe_provider(onnxruntime, short, provider) for short, provider in names.items()]
-
-
-def _probe_provider(ort: Any, short: str, provider: str) -> Finding:
-    name = f"ONNX Runtime on {short}"
-    if provider not in ort.get_available_providers():
-        return Finding(
-            name, False, f"onnxruntime {ort.__version__} is built without this provider", _install_ort(short)
-        )
-    on_gpu = short in ("CUDA", "TensorRT")
-    problem = _driver_state()[0] if on_gpu else ""
-    if problem:
-        return Finding(name, False, problem, INSTALL_DRIVER)
-    if on_gpu and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()
-    options = ort.SessionOptions()
-    if short == "OpenVINO":  # it is listed as used even where the CPU provider computes everything
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    try:
-        used = ort.InferenceSession(IDENTITY_ONNX, options, providers=[provider]).get_providers()[0]
-    except Exception as error:  # its exceptions have no common public base
-        return _missing(name, error, _install_ort(short))
-    if used != provider:
-        return Finding(
-            name, False, f"ONNX Runtime falls back to {used}", "install the CUDA libraries that it was built for"
-        )
-    return Finding(name, True, f"onnxruntime {ort.__version__}", "")
-
-
-def _install_ort(short: str) -> str:
-    if short == "CPU":
-        return "pip install 'drc-deploy[ort]'"
-    extra = "ort-openvino" if short == "OpenVINO" else "ort-gpu"
-    return f"pip install 'drc-deploy[{extra}]' after `pip uninstall onnxruntime`: only one of them may be installed"
-
-
-def probe_tensorrt() -> list[Finding]:
-    """TensorRT builds and runs on the GPU that is there, and needs pycuda to run here."""
-    name = "TensorRT"
-    library = _import("tensorrt")
-    if isinstance(library, Exception):
-        return [_missing(f"{name}: {task}", library, INSTALL_TRT) for task in ("build plans", "run plans")]
-    problem = _driver_state()[0]
-    if problem:
-        return [
-            Finding(f"{name}: {task}", False, f"tensorrt {library.__version__}, but {problem}", INSTALL_DRIVER)
-            for task in ("build plans", "run plans")
-        ]
-    return [_try_builder(name, library), _can_run(name, library)]
-
-
-def probe_tensorrt_rtx() -> list[Finding]:
-    """TensorRT-RTX builds without a GPU."""
-    name = "TensorRT-RTX"
-    library = _import("tensorrt_rtx")
-    if isinstance(library, Exception):
-        install = "pip install 'drc-deploy[rtx]'"
-        return [_missing(f"{name}: {task}", library, install) for task in ("build plans", "run plans")]
-    return [_try_builder(name, library), _can_run(name, library)]
-
-
-def _try_builder(name: str, library: Any) -> Finding:
-    try:
-        library.Builder(library.Logger(library.Logger.ERROR))
-    except Exception as error:  # pybind11 raises TypeError where the library gives no builder
-        return _missing(f"{name}: build plans", error, INSTALL_DRIVER)
-    return Finding(f"{name}: build plans", True, f"{library.__name__} {library.__version__}", "")
-
-
-def _can_run(name: str, library: Any) -> Finding:
-    """Return whether plans can be run, which this program does through pycuda."""
-    pycuda = probe_pycuda()[0]
-    detail = f"{library.__name__} {library.__version__} on {pycuda.detail}" if pycuda.usable else pycuda.detail
-    return Finding(f"{name}: run plans", pycuda.usable, detail, pycuda.install)
-
-
-def probe_pycuda() -> list[Finding]:
-    """Open the GPU as the runtime does."""
-    from drc_deploy.runtime.backends.trt.gpu_memory import CudaDevice
-
-    problem = _driver_state()[0]
-    try:
-        device = CudaDevice()
-    except MissingDependencyError as error:
-        install = INSTALL_DRIVER if problem else "pip install pycuda (it is compiled: nvcc must be on the PATH)"
-        return [Finding("pycuda", False, problem or error.message, install)]
-    return [Finding("pycuda", True, f"{device.name}, compute capability {device.compute_capability}", "")]
-
-
-def probe_onnx() -> list[Finding]:
-    """Ask for what ``drc-deploy export`` needs."""
-    versions = []
-    for package in ("torch", "onnx", "onnxscript", "onnxruntime"):
-        module = _import(package)
-        if isinstance(module, Exception):
-            return [_missing("export to ONNX", module, "pip install 'drc-deploy[export]'")]
-        versions.append(f"{package} {getattr(module, '__version__', '')}".strip())
-    return [Finding("export to ONNX", True, ", ".join(versions), "")]
-
-
-def probe_telemetry() -> list[Finding]:
-    """Look for all sensors that a benchmark can sample during its run."""
-    from drc_deploy.bench.machine.telemetry.instruments import find_instruments
-    from drc_deploy.bench.machine.telemetry.summary import WORDS, missing_kinds, sensors_of
-
-    instruments = find_instruments()
-    instruments.close()
-    missing = missing_kinds(instruments.sensors, instruments.missing)
-    return [
-        Finding(f"telemetry: {word}", False, missing[word], INSTALL_TELEMETRY)
-        if word in missing
-        else Finding(f"telemetry: {word}", True, sensors_of(instruments.sensors, kind), "")
-        for kind, word in WORDS.items()
-    ]
-
-
-PROBES: dict[str, Callable[[], list[Finding]]] = {
-    "driver": probe_driver,
-    "torch": probe_torch,
-    "onnx": probe_onnx,
-    "onnxruntime": probe_onnxruntime,
-    "pycuda": probe_pycuda,
-    "tensorrt": probe_tensorrt,
-    "tensorrt_rtx": probe_tensorrt_rtx,
-    "telemetry": probe_telemetry,
-}
-
-
-def _driver_state() -> tuple[str, str]:
-    """Return what is wrong with the NVIDIA driver (empty when nothing is), and its version and first GPU."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return "no NVIDIA driver found (libcuda.so.1)", ""
+    except OSError as error:
+        raise _no_driver("no NVIDIA driver found (libcuda.so.1)") from error
     status = cuda.cuInit(0)
     if status != 0:
-        return f"the NVIDIA driver does not start (cuInit gives {status})", ""
+        raise _no_driver(f"the NVIDIA driver does not start (cuInit gives {status})")
     version, count, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(256)
     cuda.cuDriverGetVersion(ctypes.byref(version))
     cuda.cuDeviceGetCount(ctypes.byref(count))
     if count.value == 0:
-        return "the NVIDIA driver finds no GPU", ""
+        raise _no_driver("the NVIDIA driver finds no GPU")
     cuda.cuDeviceGetName(name, 256, 0)
     cuda_version = f"{version.value // 1000}.{version.value % 1000 // 10}"
-    return "", f"{name.value.decode(errors='replace')}, driver for CUDA {cuda_version}"
+    return f"{name.value.decode(errors='replace')}, driver for CUDA {cuda_version}"
 
 
-def _import(package: str) -> Any:
-    """Import a package, or give the error: a broken installation raises more than ImportError."""
+def _no_driver(problem: str) -> MissingDependencyError:
+    return MissingDependencyError(problem, INSTALL_DRIVER)
+
+
+def check_torch(device: str) -> str:
+    """Ask torch for the CPU or for CUDA."""
+    torch = import_module("torch")
+    if device == "CPU":
+        return f"torch {torch.__version__}"
+    if torch.version.cuda is None:
+        raise MissingDependencyError("this torch is built without CUDA", "install a CUDA build of torch")
+    if not torch.cuda.is_available():
+        raise _no_driver("torch finds no usable GPU")
+    return str(torch.cuda.get_device_name(0))
+
+
+def check_export() -> str:
+    """Import all that ``drc-deploy export`` needs."""
+    packages = [import_module(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")]
+    return ", ".join(f"{package.__name__} {getattr(package, '__version__', '')}".strip() for package in packages)
+
+
+def check_provider(provider: str, install: str) -> str:
+    """Run a network on a provider: the list that the package gives is only what it was compiled with."""
+    ort = import_module("onnxruntime")
+    if provider not in ort.get_available_providers():
+        raise MissingDependencyError(f"onnxruntime {ort.__version__} is built without this provider", install)
+    if provider.startswith(("CUDA", "Tensorrt")):
+        check_driver()
+        if hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()
+    options = ort.SessionOptions()
+    if provider.startswith("OpenVINO"):  # it is listed as used even where the CPU provider computes everything
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    used = ort.InferenceSession(IDENTITY_ONNX, options, providers=[provider]).get_providers()[0]
+    if used != provider:
+        hint = "install the CUDA libraries that it was built for"
+        raise MissingDependencyError(f"ONNX Runtime falls back to {used}", hint)
+    return f"onnxruntime {ort.__version__}"
+
+
+def check_pycuda() -> str:
+    """Open the GPU as the runtime does."""
+    from drc_deploy.runtime.backends.trt.gpu_memory import CudaDevice
+
+    check_driver()
     try:
-        return importlib.import_module(package)
-    except Exception as error:  # the import runs the package's own code
-        return error
+        device = CudaDevice()
+    except MissingDependencyError as error:
+        raise MissingDependencyError(error.message, INSTALL_PYCUDA) from error
+    return f"{device.name}, compute capability {device.compute_capability}"
 
 
-def _missing(name: str, error: Exception, install: str) -> Finding:
-    reason = str(error).strip().splitlines()
-    return Finding(name, False, reason[0] if reason else type(error).__name__, install)
+def check_builder(package: str) -> str:
+    """Make the builder of TensorRT or TensorRT-RTX."""
+    library = _import_tensorrt(package)
+    try:
+        library.Builder(library.Logger(library.Logger.ERROR))
+    except Exception as error:  # pybind11 raises TypeError where the library gives no builder
+        raise _no_driver(_first_line(error)) from error
+    return f"{package} {library.__version__}"
+
+
+def check_runner(package: str) -> str:
+    """Return whether plans can be run, which this program does through pycuda."""
+    library = _import_tensorrt(package)
+    return f"{package} {library.__version__} on {check_pycuda()}"
+
+
+def _import_tensorrt(package: str) -> Any:
+    """Import TensorRT, which needs a driver, or TensorRT-RTX, which builds without a GPU."""
+    library = import_module(package)
+    if package == "tensorrt":
+        try:
+            check_driver()
+        except MissingDependencyError as error:
+            raise _no_driver(f"tensorrt {library.__version__}, but {error.message}") from error
+    return library
+
+
+def check_sensors(what: str) -> str:
+    """Look for the sensors of ``what`` that a benchmark can sample during its run."""
+    from drc_deploy.bench.machine.telemetry.summary import KINDS, missing_kinds
+
+    found = _instruments()
+    if why := missing_kinds(found.sensors, found.missing).get(what):
+        raise MissingDependencyError(why, INSTALL_TELEMETRY)
+    return ", ".join(sensor.name for sensor in found.sensors if sensor.kind.startswith(KINDS[what]))
+
+
+@functools.cache
+def _instruments() -> "Instruments":
+    from drc_deploy.bench.machine.telemetry.instruments import find_instruments
+
+    found = find_instruments()
+    found.close()
+    return found
+
+
+PROVIDERS = {
+    "CPU": ("CPUExecutionProvider", "pip install 'drc-deploy[ort]'"),
+    "OpenVINO": ("OpenVINOExecutionProvider", INSTALL_ORT.format("ort-openvino")),
+    "CUDA": ("CUDAExecutionProvider", INSTALL_ORT.format("ort-gpu")),
+    "TensorRT": ("TensorrtExecutionProvider", INSTALL_ORT.format("ort-gpu")),
+}
+
+PROBES: dict[str, dict[str, tuple[Check, str]]] = {
+    "driver": {"NVIDIA driver": (check_driver, INSTALL_DRIVER)},
+    "torch": {f"torch on {device}": (partial(check_torch, device), INSTALL_TORCH) for device in ("CPU", "CUDA")},
+    "onnx": {"export to ONNX": (check_export, "pip install 'drc-deploy[export]'")},
+    "onnxruntime": {
+        f"ONNX Runtime on {name}": (partial(check_provider, provider, install), install)
+        for name, (provider, install) in PROVIDERS.items()
+    },
+    "pycuda": {"pycuda": (check_pycuda, INSTALL_PYCUDA)},
+    "tensorrt": {
+        "TensorRT: build plans": (partial(check_builder, "tensorrt"), INSTALL_TRT),
+        "TensorRT: run plans": (partial(check_runner, "tensorrt"), INSTALL_TRT),
+    },
+    "tensorrt_rtx": {
+        "TensorRT-RTX: build plans": (partial(check_builder, "tensorrt_rtx"), INSTALL_RTX),
+        "TensorRT-RTX: run plans": (partial(check_runner, "tensorrt_rtx"), INSTALL_RTX),
+    },
+    "telemetry": {
+        f"telemetry: {what}": (partial(check_sensors, what), INSTALL_TELEMETRY)
+        for what in ("power", "temperature", "clocks", "throttling")
+    },
+}
+"""Library -> name of each finding -> its check, and how to install the library where it is missing or broken."""
+
+
+def probe(library: str) -> list[Finding]:
+    """Make every check of a library."""
+    return [_finding(name, check, install) for name, (check, install) in PROBES[library].items()]
+
+
+def _finding(name: str, check: Check, install: str) -> Finding:
+    try:
+        return Finding(name, True, check(), "")
+    except MissingDependencyError as error:
+        return Finding(name, False, error.message, error.hint)
+    except Exception as error:  # a broken installation raises more than ImportError
+        return Finding(name, False, _first_line(error), install)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps([dataclasses.asdict(finding) for finding in PROBES[sys.argv[1]]()]) + "\n")
+    sys.stdout.write(json.dumps([dataclasses.asdict(finding) for finding in probe(sys.argv[1])]) + "\n")
