@@ -1,20 +1,22 @@
 """A checkpoint converted with pnnx, in ncnn on the CPU, in float32."""
 
 import os
-import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from drc_deploy.bench.programs.program_backend import ProgramBackend
+from drc_deploy.bench.machine.commands import run_command
+from drc_deploy.bench.programs.program_backend import ProgramBackend, ProgramRequest
 from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of
+from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.runtime.backends.contract import Pixels, check_batch
 from drc_deploy.runtime.memory.host import usable_cores
 
@@ -25,12 +27,17 @@ _HALF_OPTIONS = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "
 class NcnnProgram(ProgramBackend):
     """ncnn over what pnnx makes of a checkpoint; Winograd convolutions as ncnn chooses them."""
 
-    def __init__(self, path: Path, threads: int | None) -> None:
-        """Convert and load ``path``; ``threads`` None: as many as cores may be used."""
+    packages = ("ncnn", "pnnx", "torch")
+    install = "Install it: pip install ncnn pnnx torch."
+    suffixes = (CHECKPOINT_SUFFIX,)
+    _device = "ncnn CPU"
+
+    def __init__(self, request: ProgramRequest) -> None:
+        """Convert and load a checkpoint, for as many threads as cores may be used where none are given."""
         import ncnn
 
-        self._ncnn, self._threads = ncnn, threads or usable_cores()
-        checkpoint = read_checkpoint_info(path)
+        self._ncnn, self._threads = ncnn, request.threads or usable_cores()
+        checkpoint = read_checkpoint_info(request.path)
         self._info = EngineInfo(
             model=checkpoint.model,
             scale=checkpoint.scale,
@@ -42,11 +49,16 @@ class NcnnProgram(ProgramBackend):
             global_operations=True,
             params=checkpoint.params,
             widths=checkpoint.widths,
-            checkpoint_sha256=sha256_of(path),
+            checkpoint_sha256=sha256_of(request.path),
         )
         with tempfile.TemporaryDirectory() as folder:
-            _convert(path, Path(folder))
+            _convert(request.path, Path(folder))
             self._net = self._load(Path(folder))
+
+    @classmethod
+    def variants(cls) -> Sequence[str]:
+        """Return the only one."""
+        return ["float32"]
 
     def _load(self, folder: Path) -> Any:
         net = self._ncnn.Net()
@@ -57,16 +69,6 @@ class NcnnProgram(ProgramBackend):
         if net.load_param(str(folder / "net.ncnn.param")) or net.load_model(str(folder / "net.ncnn.bin")):
             raise ArtefactError("ncnn cannot load what pnnx made of the checkpoint.")
         return net
-
-    @property
-    def info(self) -> EngineInfo:
-        """What the checkpoint holds."""
-        return self._info
-
-    @property
-    def device(self) -> str:
-        """Always the CPU."""
-        return "ncnn CPU"
 
     @property
     def settings(self) -> dict[str, str]:
@@ -105,13 +107,8 @@ def _convert(path: Path, folder: Path) -> None:
         ArtefactError: it failed.
     """
     command = [sys.executable, "-m", "drc_deploy.bench.programs.ncnn_convert", str(path), str(folder)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    path_of_packages = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=CONVERTER_TIMEOUT_S, env=environment, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ArtefactError(f"pnnx did not convert {path} in {CONVERTER_TIMEOUT_S:.0f} s.") from error
-    if done.returncode != 0 or not (folder / "net.ncnn.bin").is_file():
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise ArtefactError(f"pnnx cannot convert {path}: {said[-1] if said else 'it said nothing'}.")
+        run_command(command, timeout_s=CONVERTER_TIMEOUT_S, error=ArtefactError, env=path_of_packages)
+    except ArtefactError as error:
+        raise ArtefactError(f"pnnx cannot convert {path}: {error.message}") from error
