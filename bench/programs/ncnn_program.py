@@ -3,7 +3,6 @@
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ _HALF_OPTIONS = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "
 class NcnnProgram(ProgramBackend):
     """ncnn over what pnnx makes of a checkpoint; Winograd convolutions as ncnn chooses them."""
 
+    ways = ("float32",)
     packages = ("ncnn", "pnnx", "torch")
     install = "Install it: pip install ncnn pnnx torch."
     suffixes = (CHECKPOINT_SUFFIX,)
@@ -54,11 +54,6 @@ class NcnnProgram(ProgramBackend):
         with tempfile.TemporaryDirectory() as folder:
             _convert(request.path, Path(folder))
             self._net = self._load(Path(folder))
-
-    @classmethod
-    def variants(cls) -> Sequence[str]:
-        """Return the only one."""
-        return ["float32"]
 
     def _load(self, folder: Path) -> Any:
         net = self._ncnn.Net()

@@ -1,6 +1,7 @@
 """An exported ONNX in OpenVINO itself, on the CPU, in float32."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from drc_deploy.runtime.backends.contract import Pixels, check_batch
 class OpenVinoProgram(ProgramBackend):
     """OpenVINO over a file that ``drc-deploy export`` wrote."""
 
+    ways = ("latency", "throughput")
     packages = ("openvino",)
     install = "Install it: pip install openvino."
     suffixes = (".onnx",)
@@ -43,11 +45,6 @@ class OpenVinoProgram(ProgramBackend):
         self._in_flight: int = self._model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._device = f"OpenVINO {', '.join(self._model.get_property('EXECUTION_DEVICES'))}"
 
-    @classmethod
-    def variants(cls) -> Sequence[str]:
-        """Return the performance hints."""
-        return ["latency", "throughput"]
-
     @property
     def settings(self) -> dict[str, str]:
         """See ``ProgramBackend``."""
@@ -65,11 +62,8 @@ class OpenVinoProgram(ProgramBackend):
     def run(self, batch: Pixels) -> Pixels:
         """Upscale a batch; see ``Backend.run``."""
         check_batch(batch, self._info)
-        result: Pixels = self._guarded(lambda: self._infer(batch))
-        return result
-
-    def _infer(self, batch: Pixels) -> Pixels:
-        result: Pixels = self._request.infer([batch])[self._model.output(0)].copy()
+        with self._errors_named():
+            result: Pixels = self._request.infer([batch])[self._model.output(0)].copy()
         return result
 
     def time(self, upscale: Upscale, image: UInt8Image, budget: TimingBudget) -> Round:
@@ -86,13 +80,15 @@ class OpenVinoProgram(ProgramBackend):
                 queue.start_async([batch], index)
             queue.wait_all()
 
-        self._guarded(run_many)  # not timed: a new queue allocates
-        timed = self._guarded(lambda: time_runs(run_many, budget))
+        with self._errors_named():
+            run_many()  # not timed: a new queue allocates
+            timed = time_runs(run_many, budget)
         return Round(timed.start_s, timed.end_s, tuple(sample / self._in_flight for sample in timed.samples_ms))
 
-    def _guarded(self, action: Callable[[], Any]) -> Any:
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
         try:
-            return action()
+            yield
         except RuntimeError as error:
             first_line = str(error).strip().splitlines()[0]
             raise ArtefactError(f"OpenVINO could not run {self._info.model}: {first_line}.") from error

@@ -34,11 +34,13 @@ class ProgramBackend(Backend):
     """A network in another program, for the same tiler as ours. It is made from a ``ProgramRequest``.
 
     Attributes:
+        ways: In which it can run a network.
         packages: What must be importable.
         install: How to get it, in a sentence.
         suffixes: Files of ours that it can run.
     """
 
+    ways: ClassVar[tuple[str, ...]]
     packages: ClassVar[tuple[str, ...]]
     install: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
@@ -55,8 +57,8 @@ class ProgramBackend(Backend):
 
     @classmethod
     def variants(cls) -> Sequence[str]:
-        """Return the ways of running a network on this machine."""
-        raise NotImplementedError
+        """Return the ways of running a network that make sense on this machine."""
+        return cls.ways
 
     @classmethod
     def missing(cls) -> list[str]:

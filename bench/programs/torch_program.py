@@ -12,12 +12,13 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.runtime.backends.contract import Pixels, check_batch
 from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 
-EAGER, CHANNELS_LAST, HALF = "eager", "channels-last", "channels-last fp16"
+EAGER, HALF = "eager", "channels-last fp16"
 
 
 class TorchProgram(ProgramBackend):
     """The network of a checkpoint, called as a module, whole images at a time; on the GPU when torch has one."""
 
+    ways = (EAGER, "channels-last", HALF)
     packages = ("torch",)
     install = "Install it: pip install 'drc-deploy[train]'."
     suffixes = (CHECKPOINT_SUFFIX,)
@@ -63,8 +64,8 @@ class TorchProgram(ProgramBackend):
 
     @classmethod
     def variants(cls) -> Sequence[str]:
-        """Return half precision on GPUs only: a CPU computes it slower than float32."""
-        return [EAGER, CHANNELS_LAST, HALF] if has_cuda_driver() else [EAGER, CHANNELS_LAST]
+        """Leave out half precision on a CPU, which computes it slower than float32."""
+        return [way for way in cls.ways if way != HALF or has_cuda_driver()]
 
     @property
     def settings(self) -> dict[str, str]:

@@ -47,6 +47,7 @@ class TrtexecProgram(ProgramBackend):
     What it takes of the GPU cannot be seen from here, since it ends after every call.
     """
 
+    ways = ("fixed size",)
     packages = ()
     install = "It comes with NVIDIA's TensorRT packages and with JetPack, not with pip; put it in the PATH."
     suffixes = (".plan", ".onnx")
@@ -62,11 +63,6 @@ class TrtexecProgram(ProgramBackend):
         self._fixed_shape = info.tile is not None and info.max_batch == 1
         self._plan = path if path.suffix == ".plan" else self._build(path)
         self._warnings: list[str] = []
-
-    @classmethod
-    def variants(cls) -> Sequence[str]:
-        """Return the only one."""
-        return ["fixed size"]
 
     @classmethod
     def missing(cls) -> list[str]:
