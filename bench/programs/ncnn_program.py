@@ -10,11 +10,8 @@ from typing import Any
 import numpy as np
 
 from drc_deploy.bench.machine.commands import run_command
-from drc_deploy.bench.programs.program_backend import ProgramBackend, ProgramRequest
-from drc_deploy.checkpoint_info import read_checkpoint_info
-from drc_deploy.engine_info import EngineInfo
+from drc_deploy.bench.programs.program_backend import ProgramBackend, ProgramRequest, checkpoint_engine
 from drc_deploy.errors import ArtefactError
-from drc_deploy.files import sha256_of
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.runtime.backends.contract import Pixels, check_batch
 from drc_deploy.runtime.memory.host import usable_cores
@@ -37,20 +34,7 @@ class NcnnProgram(ProgramBackend):
         import ncnn
 
         self._ncnn, self._threads = ncnn, request.threads or usable_cores()
-        checkpoint = read_checkpoint_info(request.path)
-        self._info = EngineInfo(
-            model=checkpoint.model,
-            scale=checkpoint.scale,
-            precision="fp32",
-            io_dtype="float32",
-            tile=None,
-            max_batch=1,
-            receptive_field=0,
-            global_operations=True,
-            params=checkpoint.params,
-            widths=checkpoint.widths,
-            checkpoint_sha256=sha256_of(request.path),
-        )
+        self._info = checkpoint_engine(request.path)
         with tempfile.TemporaryDirectory() as folder:
             _convert(request.path, Path(folder))
             self._net = self._load(Path(folder))

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from drc_deploy.bench.measure.timing import Round, TimingBudget, time_runs
+from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.engine_info import EngineInfo
+from drc_deploy.files import sha256_of
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backends.contract import Backend
 
@@ -28,6 +30,24 @@ class ProgramRequest:
     """CPU threads; None leaves the choice to the program."""
     size: tuple[int, int]
     """Height and width of the image that latency is measured on."""
+
+
+def checkpoint_engine(path: Path) -> EngineInfo:
+    """Describe the network of a checkpoint as an engine that takes whole images, one at a time, in float32."""
+    checkpoint = read_checkpoint_info(path)
+    return EngineInfo(
+        model=checkpoint.model,
+        scale=checkpoint.scale,
+        precision="fp32",
+        io_dtype="float32",
+        tile=None,
+        max_batch=1,
+        receptive_field=0,
+        global_operations=True,
+        params=checkpoint.params,
+        widths=checkpoint.widths,
+        checkpoint_sha256=sha256_of(path),
+    )
 
 
 class ProgramBackend(Backend):

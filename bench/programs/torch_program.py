@@ -1,13 +1,12 @@
 """A checkpoint in plain torch: what a user runs who exports nothing."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
-from drc_deploy.bench.programs.program_backend import ProgramBackend, ProgramRequest
-from drc_deploy.engine_info import EngineInfo
+from drc_deploy.bench.programs.program_backend import ProgramBackend, ProgramRequest, checkpoint_engine
 from drc_deploy.errors import ArtefactError
-from drc_deploy.files import sha256_of
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.runtime.backends.contract import Pixels, check_batch
 from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
@@ -48,18 +47,11 @@ class TorchProgram(ProgramBackend):
             "threads": str(torch.get_num_threads()),
             "TF32": "off",
         }
-        self._info = EngineInfo(
-            model=network.spec.name,
-            scale=network.scale,
+        self._info = dataclasses.replace(
+            checkpoint_engine(request.path),
             precision="fp16" if half else "fp32",
-            io_dtype="float32",
-            tile=None,
-            max_batch=1,
             receptive_field=network.receptive_field,
             global_operations=network.global_operations,
-            params=network.parameter_count,
-            widths=tuple(network.widths),
-            checkpoint_sha256=sha256_of(request.path),
         )
 
     @classmethod
