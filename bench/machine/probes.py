@@ -24,7 +24,7 @@ IDENTITY_ONNX = bytes.fromhex(
     "080812003a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a020801"
     "620f0a0179120a0a08080112040a02080142040a001011"
 )
-"""A network that gives back one float32: enough to see which provider really runs."""
+"""A network that returns its one float32: enough to see which provider really runs."""
 
 INSTALL_DRIVER = "install the NVIDIA driver on a machine with an NVIDIA GPU"
 INSTALL_TELEMETRY = "for an NVIDIA GPU, install its driver; for a CPU, run as root, and not in a virtual machine"

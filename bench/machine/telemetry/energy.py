@@ -78,22 +78,18 @@ def mean_power(trace: Trace, meter: Meter, windows: Sequence[Window]) -> tuple[f
     total_s = sum(end - start for start, end in windows)
     power, least = 0.0, 1.0
     for name in meter.series:
-        parts = _integrals(trace, meter, name, windows)
+        found = trace.find(name)
+        if found is None:
+            return None
+        track, series = found
+        times, values = np.array(track.times_s, np.float64), np.array(series.values, np.float64)
+        parts = [integrate(meter.kind, times, values, window, GAP_PERIODS * track.period_s) for window in windows]
         covered_s = sum(seconds for _, seconds in parts)
         if covered_s <= 0:
             return None
         power += sum(joules for joules, _ in parts) / covered_s
         least = min(least, covered_s / total_s)
     return power, least
-
-
-def _integrals(trace: Trace, meter: Meter, name: str, windows: Sequence[Window]) -> list[tuple[float, float]]:
-    found = trace.find(name)
-    if found is None or len(found[0].times_s) < 2:
-        return []
-    track, series = found
-    times, values = np.array(track.times_s, np.float64), np.array(series.values, np.float64)
-    return [integrate(meter.kind, times, values, window, GAP_PERIODS * track.period_s) for window in windows]
 
 
 def engine_energy(

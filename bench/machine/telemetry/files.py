@@ -13,13 +13,13 @@ from drc_deploy.bench.machine.telemetry.sensors import (
     file_number,
     numbered,
     part_of,
-    scaled_file,
+    rise_in,
     single,
 )
 from drc_deploy.proc_files import read_text
 
 OFF_MILLIDEGREES = -256000.0
-"""What a Jetson gives for a part that is switched off, such as an idle GPU."""
+"""Temperature that a Jetson shows for a part that is switched off, such as an idle GPU."""
 CHIPS = ("coretemp", "k10temp", "zenpower")
 CHIP_LABELS = ("Package id", "Tctl", "Tdie")
 """Labels of whole processors; a sensor a core would be a hundred of them."""
@@ -51,7 +51,7 @@ def _chip_probes(root: Path) -> Iterator[Probe]:
             if label.startswith(CHIP_LABELS):
                 value_file = folder / label_file.name.replace("_label", "_input")
                 source = f"hwmon {chip} {value_file.name}"
-                yield single(f"{chip} {label}", "temperature", "CPU", source, scaled_file(value_file, 1e-3))
+                yield single(f"{chip} {label}", "temperature", "CPU", source, partial(file_number, value_file, 1e-3))
 
 
 def _zone_probes(root: Path) -> Iterator[Probe]:
@@ -105,14 +105,15 @@ def find_gpu_clock(root: Path) -> Found:
     found, devices = Found(), gpu_devices(root)
     for folder in devices:
         name, source = f"GPU clock ({folder.name})", f"devfreq {folder.name}/cur_freq"
-        found.add("clock of the GPU", single(name, "clock", "GPU", source, scaled_file(folder / "cur_freq", 1e-6)))
+        read = partial(file_number, folder / "cur_freq", 1e-6)
+        found.add("clock of the GPU", single(name, "clock", "GPU", source, read))
     if not devices:
         found.missing["clock of the GPU"] = "devfreq shows no GPU"
     loads = [folder / "device/load" for folder in devices] + [root / "sys/devices/platform/gpu.0/load"]
     load = next((path.relative_to(root) for path in loads if path.is_file()), None)
     if load:
         name = f"GPU load ({load.parts[3]})"
-        found.add("load of the GPU", single(name, "load", "GPU", str(load), scaled_file(root / load, 0.1)))
+        found.add("load of the GPU", single(name, "load", "GPU", str(load), partial(file_number, root / load, 0.1)))
     else:
         found.missing["load of the GPU"] = "this JetPack has no file for it"
     return found
@@ -147,14 +148,6 @@ def _is_active(path: Path) -> float:
 
 
 def _rising(path: Path) -> Callable[[], float]:
-    """Return a reader that gives 1 when the count in a file has risen since the last reading, else 0."""
-    last: float | None = None
-
-    def read() -> float:
-        nonlocal last
-        count = file_number(path)
-        rose = last is not None and count > last
-        last = count
-        return float(rose)
-
-    return read
+    """Return a reader of 1 when the count in a file has risen since the last reading, else 0."""
+    rise = rise_in(path)
+    return lambda: float(rise() > 0)

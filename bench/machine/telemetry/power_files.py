@@ -1,9 +1,10 @@
 """Power rails of a Jetson (Linux ``hwmon/ina3221.rst``) and energy counters of processors (``power/powercap.rst``)."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-from drc_deploy.bench.machine.telemetry.sensors import Found, Meter, Probe, file_number, numbered, scaled_file, single
+from drc_deploy.bench.machine.telemetry.sensors import Found, Meter, Probe, file_number, numbered, rise_in, single
 from drc_deploy.proc_files import read_text
 
 CHANNELS = (1, 2, 3)
@@ -52,7 +53,7 @@ def _hwmon_folders(root: Path) -> Iterable[Path]:
 
 def _rail_probes(folder: Path, chip: str) -> Iterator[Probe]:
     if chip.startswith("ina238"):
-        yield single("VIN", "power", "all", f"{chip} power1_input", scaled_file(folder / "power1_input", 1e-6))
+        yield single("VIN", "power", "all", f"{chip} power1_input", partial(file_number, folder / "power1_input", 1e-6))
     for channel in CHANNELS if chip.startswith("ina3221") else ():
         label = read_text(folder / f"in{channel}_label")
         if label and label != UNUSED:
@@ -83,16 +84,12 @@ def find_rapl(root: Path) -> Found:
 
 def _counter_reader(folder: Path) -> Callable[[], float]:
     """Return a reader of the joules since its first reading; the counter in the file wraps around at its range."""
-    total_uj = 0.0
-    last: float | None = None
+    rise_uj, total_uj = rise_in(folder / "energy_uj"), 0.0
 
     def read() -> float:
-        nonlocal total_uj, last
-        count = file_number(folder / "energy_uj")
-        if last is not None:
-            rise = count - last
-            total_uj += rise if rise >= 0 else rise + file_number(folder / "max_energy_range_uj")
-        last = count
+        nonlocal total_uj
+        rise = rise_uj()
+        total_uj += rise if rise >= 0 else rise + file_number(folder / "max_energy_range_uj")
         return total_uj * 1e-6
 
     return read

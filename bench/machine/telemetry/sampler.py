@@ -12,7 +12,7 @@ JOIN_TIMEOUT_S = 2.0
 DIGITS = 4
 
 Clock = Callable[[], float]
-"""Gives seconds that never run backwards, the same in all processes."""
+"""Returns seconds that never run backwards, the same in all processes."""
 
 
 class Sampler:

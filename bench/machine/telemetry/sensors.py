@@ -34,7 +34,7 @@ class Probe:
 
     sensors: tuple[Sensor, ...]
     read: Callable[[], Sequence[float | None]]
-    """Gives one value a sensor in the unit of its kind; raises one of ``READ_ERRORS``, or EOFError at the end."""
+    """Returns a value for each sensor in the unit of its kind. Raises ``READ_ERRORS``, and EOFError at the end."""
 
     @property
     def name(self) -> str:
@@ -124,20 +124,29 @@ def single(name: str, kind: Kind, part: Part, source: str, read: Callable[[], fl
     return Probe((Sensor(name, kind, part, source),), lambda: (read(),))
 
 
-def file_number(path: Path) -> float:
-    """Read a file that holds one number.
+def file_number(path: Path, factor: float = 1.0) -> float:
+    """Read a file that holds one number, and return that times ``factor``.
 
     Raises:
         OSError: it cannot be read.
         ValueError: it holds something else.
     """
     with path.open("rb", buffering=0) as stream:
-        return float(stream.read(64))
+        return float(stream.read(64)) * factor
 
 
-def scaled_file(path: Path, factor: float) -> Callable[[], float]:
-    """Return a reader of a file's number times ``factor``."""
-    return lambda: file_number(path) * factor
+def rise_in(path: Path) -> Callable[[], float]:
+    """Return a reader of the change of a file's number since the last reading; 0 at the first one."""
+    last: float | None = None
+
+    def read() -> float:
+        nonlocal last
+        number = file_number(path)
+        rise = 0.0 if last is None else number - last
+        last = number
+        return rise
+
+    return read
 
 
 def part_of(name: str) -> Part:
