@@ -65,7 +65,10 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
                 bar.advance(note=pair.name)
     found = quality.summarise(rows)
     return Evaluation(
-        *(found.psnr_y, found.ssim_y, found.images, found.rows),
+        psnr_y=found.psnr_y,
+        ssim_y=found.ssim_y,
+        images=found.images,
+        rows=found.rows,
         model=options.model,
         data=str(options.data),
         lr_folder=lr_folder,

@@ -19,7 +19,8 @@ def main(checkpoint: Path, folder: Path) -> None:
     from drc_deploy.checkpoint import load_checkpoint
 
     network = load_checkpoint(checkpoint).build_network().eval()
-    network.forward = network.upscale  # type: ignore[method-assign]  # one image instead of one at each scale
+    # One image instead of one at each scale.
+    network.forward = network.upscale  # type: ignore[assignment, method-assign]
     first, second = (255 * torch.rand(1, 3, *sides) for sides in SIDES_PX)
     os.chdir(folder)  # it also writes where it is
     # fp16=False: it would round the weights.
