@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from drc_deploy.bench.machine.telemetry.sensors import (
@@ -51,14 +50,14 @@ def _chip_probes(root: Path) -> Iterator[Probe]:
             if label.startswith(CHIP_LABELS):
                 value_file = folder / label_file.name.replace("_label", "_input")
                 source = f"hwmon {chip} {value_file.name}"
-                yield single(f"{chip} {label}", "temperature", "CPU", source, partial(file_number, value_file, 1e-3))
+                yield single(f"{chip} {label}", "temperature", "CPU", source, file_number, value_file, 1e-3)
 
 
 def _zone_probes(root: Path) -> Iterator[Probe]:
     folders = root.glob("sys/class/thermal/thermal_zone[0-9]*")
     for folder in sorted(folders, key=lambda folder: int(folder.name.removeprefix("thermal_zone"))):
         name = read_text(folder / "type") or folder.name
-        yield single(name, "temperature", part_of(name), f"{folder.name}/temp", partial(_zone_degrees, folder / "temp"))
+        yield single(name, "temperature", part_of(name), f"{folder.name}/temp", _zone_degrees, folder / "temp")
 
 
 def _zone_degrees(path: Path) -> float:
@@ -86,7 +85,7 @@ def find_cpu_clock(root: Path) -> Found:
         return Found(missing={"clock of the CPU": "there is no cpufreq"})
     source = f"highest scaling_cur_freq of {len(policies)} policies"
     found = Found()
-    found.add("clock of the CPU", single("CPU clock", "clock", "CPU", source, partial(_highest_mhz, policies)))
+    found.add("clock of the CPU", single("CPU clock", "clock", "CPU", source, _highest_mhz, policies))
     return found
 
 
@@ -105,15 +104,14 @@ def find_gpu_clock(root: Path) -> Found:
     found, devices = Found(), gpu_devices(root)
     for folder in devices:
         name, source = f"GPU clock ({folder.name})", f"devfreq {folder.name}/cur_freq"
-        read = partial(file_number, folder / "cur_freq", 1e-6)
-        found.add("clock of the GPU", single(name, "clock", "GPU", source, read))
+        found.add("clock of the GPU", single(name, "clock", "GPU", source, file_number, folder / "cur_freq", 1e-6))
     if not devices:
         found.missing["clock of the GPU"] = "devfreq shows no GPU"
     loads = [folder / "device/load" for folder in devices] + [root / "sys/devices/platform/gpu.0/load"]
     load = next((path.relative_to(root) for path in loads if path.is_file()), None)
     if load:
         name = f"GPU load ({load.parts[3]})"
-        found.add("load of the GPU", single(name, "load", "GPU", str(load), partial(file_number, root / load, 0.1)))
+        found.add("load of the GPU", single(name, "load", "GPU", str(load), file_number, root / load, 0.1))
     else:
         found.missing["load of the GPU"] = "this JetPack has no file for it"
     return found
@@ -133,8 +131,7 @@ def _limit_probes(root: Path) -> Iterator[Probe]:
     for folder in sorted(root.glob("sys/class/thermal/cooling_device*")):
         name = read_text(folder / "type") or ""
         if name.endswith(ALERTS):
-            state = folder / "cur_state"
-            yield single(name, "throttle", "all", f"{folder.name}/cur_state", partial(_is_active, state))
+            yield single(name, "throttle", "all", f"{folder.name}/cur_state", _is_active, folder / "cur_state")
     for folder in sorted(root.glob("sys/class/hwmon/hwmon*")):
         for path in sorted(folder.glob("oc*_event_cnt")) if read_text(folder / "name") == "soctherm_oc" else ():
             name = f"over-current or under-voltage event {path.name.removesuffix('_event_cnt')}"

@@ -1,7 +1,6 @@
 """Power rails of a Jetson (Linux ``hwmon/ina3221.rst``) and energy counters of processors (``power/powercap.rst``)."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 from drc_deploy.bench.machine.telemetry.sensors import Found, Meter, Probe, file_number, numbered, rise_in, single
@@ -53,17 +52,17 @@ def _hwmon_folders(root: Path) -> Iterable[Path]:
 
 def _rail_probes(folder: Path, chip: str) -> Iterator[Probe]:
     if chip.startswith("ina238"):
-        yield single("VIN", "power", "all", f"{chip} power1_input", partial(file_number, folder / "power1_input", 1e-6))
+        yield single("VIN", "power", "all", f"{chip} power1_input", file_number, folder / "power1_input", 1e-6)
     for channel in CHANNELS if chip.startswith("ina3221") else ():
         label = read_text(folder / f"in{channel}_label")
         if label and label != UNUSED:
             source = f"INA3221 in{channel}_input x curr{channel}_input"
-            yield single(label, "power", "all", source, _power_reader(folder, channel))
+            yield single(label, "power", "all", source, _rail_watts, folder, channel)
 
 
-def _power_reader(folder: Path, channel: int) -> Callable[[], float]:
+def _rail_watts(folder: Path, channel: int) -> float:
     millivolts, milliamperes = folder / f"in{channel}_input", folder / f"curr{channel}_input"
-    return lambda: file_number(millivolts) * file_number(milliamperes) * 1e-6
+    return file_number(millivolts) * file_number(milliamperes) * 1e-6
 
 
 def find_rapl(root: Path) -> Found:

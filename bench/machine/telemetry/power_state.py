@@ -75,17 +75,9 @@ class PowerState:
 
 def read_power_state(root: Path, release: Release | None, run: Run, limits: tuple[Gpu, ...]) -> PowerState:
     """Read how the machine is set; ``limits`` are the GPUs as NVML describes them."""
-    unavailable: dict[str, str] = {}
-    mode = locked = None
-    if release is None:
-        unavailable |= dict.fromkeys(("l4t", "jetpack", "power_mode"), NO_JETSON)
-    else:
-        if release.l4t is None:
-            unavailable |= {"l4t": NO_RELEASE, "jetpack": NO_RELEASE}
-        elif release.jetpack is None:
-            unavailable["jetpack"] = f"this program does not know L4T {release.l4t}"
-        mode = _power_mode(run, unavailable)
-        locked = _jetson_clocks(run)
+    unavailable = _unknown_of(release)
+    mode = _power_mode(run, unavailable) if release else None
+    locked = _jetson_clocks(run) if release else None
     if locked is None:
         locked = _files_show_fixed_clocks(root)
     if locked is None:
@@ -130,6 +122,15 @@ def parse_clocks_locked(text: str) -> bool | None:
     """
     ranges = CORE_LINE.findall(text) + GPU_LINE.findall(text)
     return all(low == high for low, high in ranges) if ranges else None
+
+
+def _unknown_of(release: Release | None) -> dict[str, str]:
+    """Return what a release leaves unknown, with the reasons."""
+    if release is None:
+        return dict.fromkeys(("l4t", "jetpack", "power_mode"), NO_JETSON)
+    if release.l4t is None:
+        return {"l4t": NO_RELEASE, "jetpack": NO_RELEASE}
+    return {} if release.jetpack else {"jetpack": f"this program does not know L4T {release.l4t}"}
 
 
 def _power_mode(run: Run, unavailable: dict[str, str]) -> str | None:

@@ -119,9 +119,9 @@ class Found:
         self.missing |= other.missing
 
 
-def single(name: str, kind: Kind, part: Part, source: str, read: Callable[[], float]) -> Probe:
-    """Return a probe of one sensor."""
-    return Probe((Sensor(name, kind, part, source),), lambda: (read(),))
+def single(name: str, kind: Kind, part: Part, source: str, read: Callable[..., float], *arguments: object) -> Probe:
+    """Return a probe of one sensor, which calls ``read`` with the arguments."""
+    return Probe((Sensor(name, kind, part, source),), lambda: (read(*arguments),))
 
 
 def file_number(path: Path, factor: float = 1.0) -> float:
