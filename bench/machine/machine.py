@@ -2,14 +2,15 @@
 
 import os
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from drc_deploy.bench.machine.nvml import Gpu, LoadNvml, Nvml, load_nvml
 from drc_deploy.errors import MissingDependencyError
-from drc_deploy.proc_files import colon_lines, cpu_name, read_text
-from drc_deploy.runtime.memory.host import usable_cores
+from drc_deploy.proc_files import cpu_name, read_text
+from drc_deploy.runtime.memory.host import kib_field, usable_cores
 
 PACKAGES = (
     "drc-deploy",
@@ -58,7 +59,7 @@ def describe_machine(root: Path = Path("/"), load: LoadNvml = load_nvml) -> Mach
         unavailable["gpus"] = error.message
     board = read_text(root / "proc/device-tree/model")
     cpu = cpu_name(root)
-    memory_bytes = _memory_bytes(root / "proc/meminfo")
+    memory_bytes = kib_field(root / "proc/meminfo", "MemTotal")
     if board is None:
         unavailable["board"] = "no device tree: an ordinary computer"
     if cpu is None:
@@ -74,7 +75,7 @@ def describe_machine(root: Path = Path("/"), load: LoadNvml = load_nvml) -> Mach
         python=platform.python_version(),
         packages=installed_packages(),
         gpus=gpus,
-        load_average=_load_average(),
+        load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         unavailable=unavailable,
     )
 
@@ -83,20 +84,9 @@ def installed_packages() -> dict[str, str]:
     """Return the versions of those of ``PACKAGES`` that are installed."""
     versions = {}
     for name in PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return versions
-
-
-def _memory_bytes(meminfo: Path) -> int | None:
-    total = dict(colon_lines(meminfo)).get("MemTotal")
-    return int(total.split()[0]) * 1024 if total else None
-
-
-def _load_average() -> float | None:
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def machine_text(machine: Machine) -> str:

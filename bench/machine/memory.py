@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drc_deploy.bench.machine.nvml import query_used_bytes
-from drc_deploy.proc_files import colon_lines
 from drc_deploy.runtime.backends.contract import GpuMemory
+from drc_deploy.runtime.memory.host import kib_field
 
 HOST_METHOD = "VmHWM of a process of its own that loads and runs this engine only (Python included)"
 DEVICE_METHOD = "growth of the memory in use on all GPUs (NVML) while this engine alone loads and warms up"
@@ -28,22 +28,20 @@ def peak_host_memory(status: Path = PROC_STATUS) -> Reading:
 
     Not ``getrusage``: its ``ru_maxrss`` begins with the size of the process that started this one.
     """
-    try:
-        lines = status.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return Reading(None, "unavailable: this system has no /proc")
-    for line in lines:
-        if line.startswith("VmHWM:"):
-            return Reading(int(line.split()[1]) * 1024, HOST_METHOD)
-    return Reading(None, f"unavailable: {status} has no VmHWM")
+    peak = kib_field(status, "VmHWM")
+    return Reading(peak, HOST_METHOD if peak is not None else f"unavailable: {status} has no VmHWM")
 
 
 class DeviceMemory:
-    """Adds up how much GPU memory an engine takes, over the times when it alone is at work."""
+    """Adds up how much memory an engine takes, over the times when it alone is at work.
+
+    Attributes:
+        growth: Bytes so far; None where they are not reported.
+    """
 
     def __init__(self, used_bytes: Callable[[], int | None] = query_used_bytes) -> None:
         self._used_bytes = used_bytes
-        self._growth: int | None = 0
+        self.growth: int | None = 0
 
     @contextmanager
     def watch(self) -> Iterator[None]:
@@ -51,23 +49,18 @@ class DeviceMemory:
         before = self._used_bytes()
         yield
         after = self._used_bytes()
-        if before is None or after is None or self._growth is None:
-            self._growth = None
+        if before is None or after is None or self.growth is None:
+            self.growth = None
         else:
-            self._growth += after - before
-
-    @property
-    def growth(self) -> int | None:
-        """Bytes so far; None where it is not reported."""
-        return self._growth
+            self.growth += after - before
 
     def read(self, device: str) -> Reading:
         """Return the growth in bytes; ``device`` is what the engine says that it runs on."""
         if not is_gpu(device):
             return Reading(None, f"unavailable: the engine runs on {device}")
-        if self._growth is None:
+        if self.growth is None:
             return Reading(None, "unavailable: NVML does not report the memory in use on this machine")
-        return Reading(max(self._growth, 0), DEVICE_METHOD)
+        return Reading(max(self.growth, 0), DEVICE_METHOD)
 
 
 def is_gpu(device: str) -> bool:
@@ -111,10 +104,8 @@ def split_memory(plan: GpuMemory | None, device_peak: Reading, shared: Reading) 
 
 def used_bytes(root: Path = Path("/")) -> int | None:
     """Return the memory that the whole system has in use; None where it is not reported."""
-    fields = dict(colon_lines(root / "proc/meminfo"))
-    if "MemTotal" not in fields or "MemAvailable" not in fields:
-        return None
-    return (int(fields["MemTotal"].split()[0]) - int(fields["MemAvailable"].split()[0])) * 1024
+    total, free = (kib_field(root / "proc/meminfo", name) for name in ("MemTotal", "MemAvailable"))
+    return total - free if total is not None and free is not None else None
 
 
 def read_shared(growth: int | None, board: str | None, device: str) -> Reading:

@@ -99,6 +99,14 @@ class Nvml:
         return tuple(self._gpu(handle) for handle in self.handles)
 
     def _gpu(self, handle: Any) -> Gpu:
+        def number(name: str, *arguments: Any) -> float | None:
+            value = self.ask(name, handle, *arguments)
+            return None if value is None else float(value)
+
+        def watts(name: str) -> float | None:
+            milliwatts = number(name)
+            return None if milliwatts is None else milliwatts / 1000
+
         capability = self.ask("nvmlDeviceGetCudaComputeCapability", handle)
         memory = self.ask("nvmlDeviceGetMemoryInfo", handle)
         return Gpu(
@@ -106,12 +114,10 @@ class Nvml:
             driver=_text(self.ask("nvmlSystemGetDriverVersion") or "unknown"),
             compute_capability=None if capability is None else f"{capability[0]}.{capability[1]}",
             memory_bytes=None if memory is None else int(memory.total),
-            power_limit_w=_scaled(self.ask("nvmlDeviceGetEnforcedPowerLimit", handle), 1e-3),
-            default_power_limit_w=_scaled(self.ask("nvmlDeviceGetPowerManagementDefaultLimit", handle), 1e-3),
-            max_clock_mhz=_scaled(self.ask("nvmlDeviceGetMaxClockInfo", handle, "NVML_CLOCK_SM"), 1),
-            slowdown_c=_scaled(
-                self.ask("nvmlDeviceGetTemperatureThreshold", handle, "NVML_TEMPERATURE_THRESHOLD_SLOWDOWN"), 1
-            ),
+            power_limit_w=watts("nvmlDeviceGetEnforcedPowerLimit"),
+            default_power_limit_w=watts("nvmlDeviceGetPowerManagementDefaultLimit"),
+            max_clock_mhz=number("nvmlDeviceGetMaxClockInfo", "NVML_CLOCK_SM"),
+            slowdown_c=number("nvmlDeviceGetTemperatureThreshold", "NVML_TEMPERATURE_THRESHOLD_SLOWDOWN"),
         )
 
     def used_bytes(self) -> int | None:
@@ -130,10 +136,6 @@ def query_used_bytes() -> int | None:
             return nvml.used_bytes()
     except MissingDependencyError:
         return None
-
-
-def _scaled(value: Any, factor: float) -> float | None:
-    return None if value is None else float(value) * factor
 
 
 def _text(value: str | bytes) -> str:

@@ -74,13 +74,9 @@ def choose_crops(bicubic: ErrorMaps, engines: Sequence[ErrorMaps]) -> list[Choic
 def _overlap(place: Place, choice: Choice) -> bool:
     image, (top, left, height, width) = place
     other_top, other_left, other_height, other_width = choice.box
-    apart = (
-        top >= other_top + other_height
-        or other_top >= top + height
-        or left >= other_left + other_width
-        or other_left >= left + width
-    )
-    return image == choice.image and not apart
+    in_rows = other_top - height < top < other_top + other_height
+    in_columns = other_left - width < left < other_left + other_width
+    return image == choice.image and in_rows and in_columns
 
 
 def cut(image: UInt8Image, box: Box, divisor: int = 1) -> UInt8Image:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from drc_deploy.proc_files import read_text
 
@@ -28,8 +29,7 @@ class Conditions:
     """Mean frequency of the cores at the end of the round."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Ticks:
+class _Ticks(NamedTuple):
     total: int
     busy: int
     steal: int
@@ -52,8 +52,7 @@ class ConditionsWatch:
         """Watch one round."""
         before = self._ticks()
         yield
-        after = self._ticks()
-        others, steal = _shares(before, after)
+        others, steal = _shares(before, self._ticks())
         self.rounds.append(Conditions(others, steal, clock_mhz(self._root)))
 
     def _ticks(self) -> _Ticks | None:
@@ -72,9 +71,8 @@ def _shares(before: _Ticks | None, after: _Ticks | None) -> tuple[float | None, 
     """Return the shares of other processes and of the hypervisor."""
     if before is None or after is None or after.total - before.total < FEWEST_TICKS:
         return None, None
-    total = after.total - before.total
-    others = after.busy - before.busy - (after.own - before.own)
-    return min(max(others / total, 0.0), 1.0), (after.steal - before.steal) / total
+    total, busy, steal, own = (end - start for start, end in zip(before, after, strict=True))
+    return min(max((busy - own) / total, 0.0), 1.0), steal / total
 
 
 def clock_mhz(root: Path = Path("/")) -> float | None:

@@ -9,17 +9,13 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from drc_deploy.bench.measure.timing import TimingBudget, calls_for, time_runs
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.runtime.backends.contract import Backend, Pixels
+from drc_deploy.runtime.backends.contract import Backend, DeviceTimes, Pixels
 from drc_deploy.runtime.memory.host import free_budget
 from drc_deploy.runtime.tiling.strips import tile_batches
 from drc_deploy.runtime.tiling.tiles import TilePlan
-
-if TYPE_CHECKING:
-    from drc_deploy.runtime.backends.contract import DeviceTimes
 
 LEAST_IN_FLIGHT = 4
 """Batches that a pipeline may hold where the backend names fewer workers: TensorRT has three lanes."""
@@ -35,7 +31,7 @@ class EngineRound:
     """Runs of one batch, from memory to memory, the next one when the one before is done."""
     image_ms: tuple[float, ...]
     """Runs of all batches of one image, streamed as the upscaler does."""
-    device_times: tuple["DeviceTimes", ...]
+    device_times: tuple[DeviceTimes, ...]
     """Of each run of one batch; empty where the backend has no events."""
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drc_deploy.bench.measure import quality
-from drc_deploy.bench.measure.quality import ImageQuality, Upscale
+from drc_deploy.bench.measure.quality import Quality, Upscale
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import find_engine
@@ -38,7 +38,7 @@ class EvaluationOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
+class Evaluation(Quality):
     """The result of ``drc-deploy eval``."""
 
     model: str
@@ -46,11 +46,6 @@ class Evaluation:
     lr_folder: str
     scale: int
     device: str
-    psnr_y: float | None
-    """Mean in dB; None when an image is identical to its reference, for then it is infinite."""
-    ssim_y: float
-    images: int
-    rows: tuple[ImageQuality, ...]
 
 
 def evaluate(options: EvaluationOptions) -> Evaluation:
@@ -70,15 +65,15 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
                 bar.advance(note=pair.name)
     found = quality.summarise(rows)
     return Evaluation(
+        psnr_y=found.psnr_y,
+        ssim_y=found.ssim_y,
+        images=found.images,
+        rows=found.rows,
         model=options.model,
         data=str(options.data),
         lr_folder=lr_folder,
         scale=scale,
         device=device,
-        psnr_y=found.psnr_y,
-        ssim_y=found.ssim_y,
-        images=found.images,
-        rows=found.rows,
     )
 
 

@@ -40,24 +40,13 @@ def order_interval(count: int, part: float) -> tuple[int, int] | None:
     The number of independent samples below the quantile is binomial (count, part), whatever their distribution
     (Conover, "Practical Nonparametric Statistics", section 3.2). None when ``count`` is too small.
     """
-    below = np.cumsum(_binomial(count, part))
+    counts = np.arange(count + 1)
+    factorials = np.array([math.lgamma(k + 1) for k in counts])
+    ways = factorials[-1] - factorials - factorials[::-1]
+    below = np.cumsum(np.exp(ways + counts * math.log(part) + counts[::-1] * math.log(1 - part)))
     low = int(np.searchsorted(below, TAIL, side="right")) - 1
     high = int(np.searchsorted(below, 1 - TAIL, side="left"))
     return (low, high) if low >= 0 and high < count else None
-
-
-def _binomial(count: int, part: float) -> Samples:
-    """Return the probabilities of 0 to ``count`` successes."""
-    logarithms = [
-        math.lgamma(count + 1)
-        - math.lgamma(k + 1)
-        - math.lgamma(count - k + 1)
-        + k * math.log(part)
-        + (count - k) * math.log(1 - part)
-        for k in range(count + 1)
-    ]
-    probabilities: Samples = np.exp(np.array(logarithms))
-    return probabilities
 
 
 def independent_runs(rounds: Sequence[Sequence[float]]) -> int:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -84,9 +85,7 @@ def summarise(rounds_ms: Sequence[Sequence[float]], calls_per_run: int = 1) -> L
     samples = np.array([sample for round_ms in rounds_ms for sample in round_ms], np.float64)
     if samples.size == 0 or not np.all(np.isfinite(samples)) or samples.min() <= 0:
         raise ValueError("latency needs at least one sample, and every sample positive and finite")
-    known = {name: part for name, part in PARTS.items() if calls_per_run == 1 and samples.size >= runs_needed(part)}
-    values = {name: float(np.quantile(samples, part)) for name, part in known.items()}
-    tails = {name: percentile_interval(rounds_ms, part) for name, part in known.items()}
+    percentiles, unavailable = _percentiles(rounds_ms, samples, calls_per_run)
     return Latency(
         rounds_ms=tuple(tuple(round_ms) for round_ms in rounds_ms),
         runs=samples.size,
@@ -96,16 +95,11 @@ def summarise(rounds_ms: Sequence[Sequence[float]], calls_per_run: int = 1) -> L
         max_ms=float(samples.max()),
         median_ms=float(np.median(samples)),
         median_interval_ms=_median_interval(rounds_ms),
-        p90_ms=values.get("p90"),
-        p90_interval_ms=tails.get("p90"),
-        p99_ms=values.get("p99"),
-        p99_interval_ms=tails.get("p99"),
         images_per_second=1000.0 / float(samples.mean()),
-        unavailable=_missing(rounds_ms, calls_per_run),
-        p95_ms=values.get("p95"),
-        p95_interval_ms=tails.get("p95"),
+        unavailable=unavailable,
         calls_per_run=calls_per_run,
         outliers=_outliers(samples),
+        **percentiles,
     )
 
 
@@ -122,12 +116,7 @@ def ratio_by_round(one: Latency, other: Latency) -> tuple[float, Interval | None
 
     What slows a machine down slows down both engines of a round, and so leaves the ratio of that round as it is.
     """
-    return ratio_of_rounds(round_medians(one), round_medians(other))
-
-
-def ratio_of_rounds(one: Sequence[float], other: Sequence[float]) -> tuple[float, Interval | None]:
-    """Return the ratio of two positive figures that were taken in the same rounds, and its confidence interval."""
-    logarithms = [math.log(a / b) for a, b in zip(one, other, strict=True)]
+    logarithms = [math.log(a / b) for a, b in zip(round_medians(one), round_medians(other), strict=True)]
     interval = signed_rank_interval(logarithms)
     bounds = (math.exp(interval[0]), math.exp(interval[1])) if interval else None
     return math.exp(centre(logarithms)), bounds
@@ -143,7 +132,7 @@ def _median_interval(rounds_ms: Sequence[Sequence[float]]) -> Interval | None:
     interval = signed_rank_interval([float(np.log(np.median(round_ms))) for round_ms in rounds_ms])
     if interval is None:
         return None
-    median = float(np.median(np.concatenate([np.asarray(round_ms) for round_ms in rounds_ms])))
+    median = float(np.median(np.concatenate(rounds_ms)))
     return min(math.exp(interval[0]), median), max(math.exp(interval[1]), median)
 
 
@@ -153,27 +142,28 @@ def _outliers(samples: Samples) -> tuple[int, ...]:
     return tuple(int(index) for index in np.flatnonzero(distances > limit)) if limit > 0 else ()
 
 
-def _missing(rounds_ms: Sequence[Sequence[float]], calls_per_run: int) -> dict[str, str]:
-    """Say why fields are None."""
-    rounds, runs, worth = len(rounds_ms), sum(map(len, rounds_ms)), independent_runs(rounds_ms)
+def _percentiles(
+    rounds_ms: Sequence[Sequence[float]], samples: Samples, calls_per_run: int
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the percentiles and their intervals by field, and why fields of the latency are None."""
+    rounds, runs, worth = len(rounds_ms), samples.size, independent_runs(rounds_ms)
     few = f"{_say(rounds, 'round')} too little: {FEWEST_ROUNDS} are needed" if rounds < FEWEST_ROUNDS else ""
+    fields: dict[str, Any] = {}
     reasons = {"median_interval_ms": few}
     for name, part in PARTS.items():
-        reason = _no_percentile(runs, part, calls_per_run)
-        reasons |= {f"{name}_ms": reason, f"{name}_interval_ms": reason or few or _rounds_differ(runs, worth, part)}
-    return {field: reason for field, reason in reasons.items() if reason}
-
-
-def _no_percentile(runs: int, part: float, calls_per_run: int) -> str:
-    if calls_per_run > 1:
-        return f"each timed run is the mean of {calls_per_run} calls, whose single times no clock resolves"
-    return "" if runs >= runs_needed(part) else f"{_say(runs, 'run')} too little: {runs_needed(part)} are needed"
-
-
-def _rounds_differ(runs: int, worth: int, part: float) -> str:
-    if worth >= runs_needed(part):
-        return ""
-    return f"the rounds differ: {runs} runs are worth {worth} independent ones, {runs_needed(part)} are needed"
+        value, interval, needed = f"{name}_ms", f"{name}_interval_ms", runs_needed(part)
+        fields |= {value: None, interval: None}
+        if calls_per_run > 1:
+            why = f"each timed run is the mean of {calls_per_run} calls, whose single times no clock resolves"
+            reasons |= {value: why, interval: why}
+        elif runs < needed:
+            why = f"{_say(runs, 'run')} too little: {needed} are needed"
+            reasons |= {value: why, interval: why}
+        else:
+            differ = f"the rounds differ: {runs} runs are worth {worth} independent ones, {needed} are needed"
+            reasons[interval] = few or (differ if worth < needed else "")
+            fields |= {value: float(np.quantile(samples, part)), interval: percentile_interval(rounds_ms, part)}
+    return fields, {field: why for field, why in reasons.items() if why}
 
 
 def _say(number: int, what: str) -> str:

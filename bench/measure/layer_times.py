@@ -125,15 +125,12 @@ def layer_times(events: Iterable[dict[str, Any]]) -> tuple[LayerTime, ...]:
     Args:
         events: of the profile; ``dur`` is in microseconds.
     """
-    samples: dict[tuple[str, str], list[float]] = {}
-    operations: dict[tuple[str, str], str] = {}
+    samples: dict[tuple[str, str, str], list[float]] = {}
     for event in events:
         if event["cat"] == "Node" and event["name"].endswith(KERNEL):
-            key = event["name"].removesuffix(KERNEL), event["args"]["node_index"]
+            node = event["args"]
+            key = event["name"].removesuffix(KERNEL), node["op_name"], node["node_index"]
             samples.setdefault(key, []).append(event["dur"] / 1000)
-            operations[key] = event["args"]["op_name"]
     return tuple(
-        LayerTime(name=key[0], operation=operations[key], fastest_ms=min(times[1:]))
-        for key, times in samples.items()
-        if len(times) > 1
+        LayerTime(name, operation, min(times[1:])) for (name, operation, _), times in samples.items() if len(times) > 1
     )

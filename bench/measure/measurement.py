@@ -1,12 +1,11 @@
 """Measurements of an engine besides its latency: the network alone, throughput, stability, memory, fidelity.
 
-A figure that a machine or backend does not give is None, and a note says why.
+A figure that a machine or backend does not report is None, and a note says why.
 """
 
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +15,7 @@ from drc_deploy.bench.measure.fidelity import SeamError, TorchAgreement
 from drc_deploy.bench.measure.intervals import Interval, centre, signed_rank_interval
 from drc_deploy.bench.measure.latency import Latency, round_medians, summarise
 from drc_deploy.bench.measure.stability import Stability
-
-if TYPE_CHECKING:
-    from drc_deploy.runtime.backends.contract import DeviceTimes
+from drc_deploy.runtime.backends.contract import DeviceTimes
 
 ENQUEUE_LIMIT = 0.8
 COMPUTE_SPREAD_LIMIT = 0.025
@@ -109,7 +106,7 @@ def summarise_streams(rounds: Sequence[StreamRound], output_px: int, workers: in
     return StreamThroughput(tuple(rounds), rate, signed_rank_interval(rates), rate * output_px / 1e6, workers)
 
 
-def _split(times: Sequence["DeviceTimes"]) -> DeviceSplit:
+def _split(times: Sequence[DeviceTimes]) -> DeviceSplit:
     samples = tuple((item.upload_ms, item.compute_ms, item.download_ms, item.enqueue_ms) for item in times)
     upload, compute, download, enqueue = (statistics.median(values) for values in zip(*samples, strict=True))
     spread = float(np.std([item.compute_ms for item in times]) / np.mean([item.compute_ms for item in times]))

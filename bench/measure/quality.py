@@ -1,13 +1,15 @@
-"""PSNR and SSIM of one way of upscaling over a set of images."""
+"""Sets of images, and PSNR and SSIM of one way of upscaling over them."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from drc_deploy import metrics
 from drc_deploy.errors import ImageError
 from drc_deploy.images.resize import resize_bicubic
+from drc_deploy.locate import sample_images
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.pairs import Pair, PairSource
+from drc_deploy.pairs import Pair, PairSource, Photograph, find_pairs
 
 Upscale = Callable[[UInt8Image], UInt8Image]
 """(H, W, 3) uint8 RGB to (scale*H, scale*W, 3) uint8 RGB."""
@@ -32,6 +34,39 @@ class Quality:
     ssim_y: float
     images: int
     rows: tuple[ImageQuality, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """Where the images for quality come from: a folder of pairs, or the photographs that ship with the package."""
+
+    data: Path | None
+    lr_folder: str | None
+    """Folder of LR images inside ``data``; None means ``LRx`` and the scale."""
+
+    @property
+    def description(self) -> str:
+        """Say where they come from."""
+        if self.data is not None:
+            return str(self.data)
+        return f"photographs that ship with drc-deploy: {', '.join(path.stem for path in sample_images())}"
+
+    @property
+    def lr_made_by(self) -> str:
+        """Say how the LR images came to be."""
+        if self.data is not None:
+            return f"files in {self.lr_folder}/" if self.lr_folder else "files in LRx and the scale, such as LRx4/"
+        return "bicubic reduction with antialiasing, as MATLAB's imresize"
+
+    def sources(self, scale: int) -> Sequence[PairSource]:
+        """Return the pairs for a scale.
+
+        Raises:
+            InputError: the folder has no usable pairs.
+        """
+        if self.data is not None:
+            return find_pairs(self.data, self.lr_folder or f"LRx{scale}", scale)
+        return [Photograph(path) for path in sample_images()]
 
 
 def upscale_bicubic(scale: int) -> Upscale:

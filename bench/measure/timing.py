@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 Clock = Callable[[], int]
-"""Gives nanoseconds that never run backwards."""
+"""Returns nanoseconds that never run backwards."""
 
 WARM_UP_WINDOW = 3
 WARM_UP_TOLERANCE = 0.05
@@ -80,28 +80,20 @@ def calls_for(call_ms: float, clock: Clock = time.perf_counter_ns) -> int:
     A run then lasts at least ``TICKS_PER_RUN`` steps of the clock, which are its resolution or what reading it takes,
     whichever is more: a thousandth of the run at most.
     """
-    needed_ms = TICKS_PER_RUN * _tick_ns(clock) / 1e6
-    return max(math.ceil(needed_ms / max(call_ms, MIN_CALL_MS)), 1)
-
-
-def _tick_ns(clock: Clock) -> int:
-    """Return the smallest step that the clock was seen to make; 0 for one that only work moves."""
     readings = [clock() for _ in range(TICK_READINGS)]
-    return min((after - before for before, after in pairwise(readings) if after > before), default=0)
+    # A clock of a test, which only work moves, makes no step here.
+    tick_ns = min((after - before for before, after in pairwise(readings) if after > before), default=0)
+    return max(math.ceil(TICKS_PER_RUN * tick_ns / 1e6 / max(call_ms, MIN_CALL_MS)), 1)
 
 
 def warm_up(run: Callable[[], object], clock: Clock = time.perf_counter_ns) -> WarmUp:
     """Run until the latency is stable or ``WARM_UP_LIMIT_S`` is over."""
     samples: list[float] = []
     start = clock()
-    while not _settled(samples):
+    while not (settled := _settled(samples)):
         if len(samples) >= WARM_UP_MIN_RUNS and clock() - start > WARM_UP_LIMIT_S * 1e9:
-            return _warmed(samples, clock, settled=False)
+            break
         samples.append(_time_one(run, clock))
-    return _warmed(samples, clock, settled=True)
-
-
-def _warmed(samples: list[float], clock: Clock, *, settled: bool) -> WarmUp:
     call_ms = statistics.median(samples[-WARM_UP_WINDOW:])
     return WarmUp(tuple(samples), settled, calls_for(call_ms, clock))
 

@@ -1,7 +1,6 @@
 """A checkpoint converted with pnnx, in ncnn on the CPU, in float32."""
 
 import os
-import subprocess
 import sys
 import tempfile
 from importlib import metadata
@@ -10,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from drc_deploy.bench.programs.program_backend import ProgramBackend
-from drc_deploy.checkpoint_info import read_checkpoint_info
-from drc_deploy.engine_info import EngineInfo
+from drc_deploy.bench.machine.commands import run_command
+from drc_deploy.bench.programs.program_backend import ProgramBackend, ProgramRequest, checkpoint_engine
 from drc_deploy.errors import ArtefactError
-from drc_deploy.files import sha256_of
+from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.runtime.backends.contract import Pixels, check_batch
 from drc_deploy.runtime.memory.host import usable_cores
 
@@ -25,27 +23,20 @@ _HALF_OPTIONS = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "
 class NcnnProgram(ProgramBackend):
     """ncnn over what pnnx makes of a checkpoint; Winograd convolutions as ncnn chooses them."""
 
-    def __init__(self, path: Path, threads: int | None) -> None:
-        """Convert and load ``path``; ``threads`` None: as many as cores may be used."""
+    ways = ("float32",)
+    packages = ("ncnn", "pnnx", "torch")
+    install = "Install it: pip install ncnn pnnx torch."
+    suffixes = (CHECKPOINT_SUFFIX,)
+    _device = "ncnn CPU"
+
+    def __init__(self, request: ProgramRequest) -> None:
+        """Convert and load a checkpoint, for as many threads as cores may be used where none are given."""
         import ncnn
 
-        self._ncnn, self._threads = ncnn, threads or usable_cores()
-        checkpoint = read_checkpoint_info(path)
-        self._info = EngineInfo(
-            model=checkpoint.model,
-            scale=checkpoint.scale,
-            precision="fp32",
-            io_dtype="float32",
-            tile=None,
-            max_batch=1,
-            receptive_field=0,
-            global_operations=True,
-            params=checkpoint.params,
-            widths=checkpoint.widths,
-            checkpoint_sha256=sha256_of(path),
-        )
+        self._ncnn, self._threads = ncnn, request.threads or usable_cores()
+        self._info = checkpoint_engine(request.path)
         with tempfile.TemporaryDirectory() as folder:
-            _convert(path, Path(folder))
+            _convert(request.path, Path(folder))
             self._net = self._load(Path(folder))
 
     def _load(self, folder: Path) -> Any:
@@ -57,16 +48,6 @@ class NcnnProgram(ProgramBackend):
         if net.load_param(str(folder / "net.ncnn.param")) or net.load_model(str(folder / "net.ncnn.bin")):
             raise ArtefactError("ncnn cannot load what pnnx made of the checkpoint.")
         return net
-
-    @property
-    def info(self) -> EngineInfo:
-        """What the checkpoint holds."""
-        return self._info
-
-    @property
-    def device(self) -> str:
-        """Always the CPU."""
-        return "ncnn CPU"
 
     @property
     def settings(self) -> dict[str, str]:
@@ -105,13 +86,8 @@ def _convert(path: Path, folder: Path) -> None:
         ArtefactError: it failed.
     """
     command = [sys.executable, "-m", "drc_deploy.bench.programs.ncnn_convert", str(path), str(folder)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    path_of_packages = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=CONVERTER_TIMEOUT_S, env=environment, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ArtefactError(f"pnnx did not convert {path} in {CONVERTER_TIMEOUT_S:.0f} s.") from error
-    if done.returncode != 0 or not (folder / "net.ncnn.bin").is_file():
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise ArtefactError(f"pnnx cannot convert {path}: {said[-1] if said else 'it said nothing'}.")
+        run_command(command, timeout_s=CONVERTER_TIMEOUT_S, error=ArtefactError, env=path_of_packages)
+    except ArtefactError as error:
+        raise ArtefactError(f"pnnx cannot convert {path}: {error.message}") from error

@@ -1,38 +1,41 @@
 """An exported ONNX in OpenVINO itself, on the CPU, in float32."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
 from drc_deploy.bench.measure.timing import Round, TimingBudget, time_runs
-from drc_deploy.bench.programs.program_backend import TIMED, ProgramBackend, Upscale
+from drc_deploy.bench.programs.program_backend import TIMED, ProgramBackend, ProgramRequest, Upscale
 from drc_deploy.engine_info import METADATA_KEY, EngineInfo
 from drc_deploy.errors import ArtefactError
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.onnx_metadata import read_onnx_metadata
 from drc_deploy.runtime.backends.contract import Pixels, check_batch
 
-Hint = Literal["latency", "throughput"]
-
 
 class OpenVinoProgram(ProgramBackend):
     """OpenVINO over a file that ``drc-deploy export`` wrote."""
 
-    def __init__(self, path: Path, hint: Hint, threads: int | None) -> None:
-        """Compile ``path``; ``threads`` None: as many as OpenVINO takes."""
+    ways = ("latency", "throughput")
+    packages = ("openvino",)
+    install = "Install it: pip install openvino."
+    suffixes = (".onnx",)
+
+    def __init__(self, request: ProgramRequest) -> None:
+        """Compile an ONNX; the variant is the performance hint."""
         import openvino
 
-        self._openvino, self._hint = openvino, hint
+        path, self._openvino, self._hint = request.path, openvino, request.variant
         self._info = EngineInfo.from_json(read_onnx_metadata(path)[METADATA_KEY], str(path))
         properties: dict[str, Any] = {
-            "PERFORMANCE_HINT": hint.upper(),
+            "PERFORMANCE_HINT": self._hint.upper(),
             "INFERENCE_PRECISION_HINT": "f32",  # left to itself it computes in bfloat16 where the CPU can
             "ENABLE_CPU_PINNING": False,  # pinned threads of two processes meet on the same cores
         }
-        if threads is not None:
-            properties["INFERENCE_NUM_THREADS"] = threads
+        if request.threads is not None:
+            properties["INFERENCE_NUM_THREADS"] = request.threads
         try:
             self._model = openvino.Core().compile_model(str(path), "CPU", properties)
         except Exception as error:  # its exceptions have no common public base
@@ -40,16 +43,7 @@ class OpenVinoProgram(ProgramBackend):
             raise ArtefactError(f"OpenVINO cannot load {path}: {first_line}.") from error
         self._request = self._model.create_infer_request()
         self._in_flight: int = self._model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-
-    @property
-    def info(self) -> EngineInfo:
-        """What the file says about itself."""
-        return self._info
-
-    @property
-    def device(self) -> str:
-        """What OpenVINO says that it runs on."""
-        return f"OpenVINO {', '.join(self._model.get_property('EXECUTION_DEVICES'))}"
+        self._device = f"OpenVINO {', '.join(self._model.get_property('EXECUTION_DEVICES'))}"
 
     @property
     def settings(self) -> dict[str, str]:
@@ -68,11 +62,8 @@ class OpenVinoProgram(ProgramBackend):
     def run(self, batch: Pixels) -> Pixels:
         """Upscale a batch; see ``Backend.run``."""
         check_batch(batch, self._info)
-        result: Pixels = self._guarded(lambda: self._infer(batch))
-        return result
-
-    def _infer(self, batch: Pixels) -> Pixels:
-        result: Pixels = self._request.infer([batch])[self._model.output(0)].copy()
+        with self._errors_named():
+            result: Pixels = self._request.infer([batch])[self._model.output(0)].copy()
         return result
 
     def time(self, upscale: Upscale, image: UInt8Image, budget: TimingBudget) -> Round:
@@ -89,13 +80,15 @@ class OpenVinoProgram(ProgramBackend):
                 queue.start_async([batch], index)
             queue.wait_all()
 
-        self._guarded(run_many)  # not timed: a new queue allocates
-        timed = self._guarded(lambda: time_runs(run_many, budget))
+        with self._errors_named():
+            run_many()  # not timed: a new queue allocates
+            timed = time_runs(run_many, budget)
         return Round(timed.start_s, timed.end_s, tuple(sample / self._in_flight for sample in timed.samples_ms))
 
-    def _guarded(self, action: Callable[[], Any]) -> Any:
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
         try:
-            return action()
+            yield
         except RuntimeError as error:
             first_line = str(error).strip().splitlines()[0]
             raise ArtefactError(f"OpenVINO could not run {self._info.model}: {first_line}.") from error

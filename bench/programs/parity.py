@@ -1,11 +1,10 @@
 """Whether another program computes what our engine does: the times of one that does not mean nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from drc_deploy import metrics
+from drc_deploy.bench.measure.fidelity import DifferenceSum, ImageDifference
 from drc_deploy.errors import VerificationError
 from drc_deploy.metrics import UInt8Image
 
@@ -15,37 +14,27 @@ SIDES_PX = ((96, 96), (40, 56))
 """Largest heights and widths of the images compared. Two sizes: a converter may burn one of them in."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parity:
-    """How near two sets of 8-bit images are."""
-
-    psnr_db: float | None
-    """Over all samples; None when all are equal."""
-    largest_difference: int
-
-
 def comparison_inputs(image: UInt8Image) -> list[UInt8Image]:
     """Return the parts of an image (H, W, 3) on which outputs are compared."""
     return [np.ascontiguousarray(image[:height, :width]) for height, width in SIDES_PX]
 
 
-def compare(ours: Sequence[UInt8Image], theirs: Sequence[UInt8Image]) -> Parity:
+def compare(ours: Sequence[UInt8Image], theirs: Sequence[UInt8Image]) -> ImageDifference:
     """Compare results for the same inputs.
 
     Raises:
         VerificationError: the sizes differ, or the images do by more than ``REQUIRED_DB`` allows.
     """
+    hint, found = "Do not use it for this network.", DifferenceSum()
     for one, other in zip(ours, theirs, strict=True):
         if one.shape != other.shape:
-            raise VerificationError(
-                f"it gives {other.shape} where our engine gives {one.shape}.", "Do not use it for this network."
-            )
-    samples = [np.concatenate([image.ravel() for image in images]).astype(np.float64) for images in (ours, theirs)]
-    parity = Parity(metrics.psnr(samples[0], samples[1]), int(np.abs(samples[0] - samples[1]).max()))
-    if parity.psnr_db is not None and parity.psnr_db < REQUIRED_DB:
+            raise VerificationError(f"it gives {other.shape} where our engine gives {one.shape}.", hint)
+        found.add(other, one)
+    difference = found.total()
+    if difference.psnr_db is not None and difference.psnr_db < REQUIRED_DB:
         raise VerificationError(
-            f"its output is not that of our engine: PSNR {parity.psnr_db:.1f} dB between them, needed are "
-            f"{REQUIRED_DB:.0f}, largest difference {parity.largest_difference} of 255.",
-            "Do not use it for this network.",
+            f"its output is not that of our engine: PSNR {difference.psnr_db:.1f} dB between them, needed are "
+            f"{REQUIRED_DB:.0f}, largest difference {difference.max_levels} of 255.",
+            hint,
         )
-    return parity
+    return difference

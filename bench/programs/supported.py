@@ -1,45 +1,25 @@
-"""Which other programs `bench --against` knows, in which ways each runs a network, and what it needs."""
+"""Which other programs `bench --against` knows, and the file of ours that each takes a network from."""
 
-import importlib.util
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
-from drc_deploy.bench.programs import trtexec_program
 from drc_deploy.bench.programs.ncnn_program import NcnnProgram
-from drc_deploy.bench.programs.openvino_program import Hint, OpenVinoProgram
-from drc_deploy.bench.programs.program_backend import ProgramBackend
-from drc_deploy.bench.programs.torch_program import Layout, TorchProgram
-from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
+from drc_deploy.bench.programs.openvino_program import OpenVinoProgram
+from drc_deploy.bench.programs.program_backend import ProgramBackend, ProgramRequest
+from drc_deploy.bench.programs.torch_program import TorchProgram
+from drc_deploy.bench.programs.trtexec_program import TrtexecProgram
+from drc_deploy.engine_info import EngineInfo, read_sidecar
+from drc_deploy.errors import ArtefactError
+from drc_deploy.locate import CHECKPOINT_SUFFIX, checkpoint_of_sha256
 from drc_deploy.runtime.upscaler import Upscaler
 
-ProgramInput = Literal["checkpoint", "onnx", "plan or onnx"]
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramRequest:
-    """What a child process opens."""
-
-    path: Path
-    threads: int | None
-    size: tuple[int, int]
-    """Height and width of the image that latency is measured on."""
-
-
-@dataclass(frozen=True, slots=True)
-class OtherProgram:
-    """Another program."""
-
-    packages: tuple[str, ...]
-    """What must be importable."""
-    install: str
-    """How to get it, in a sentence."""
-    source: ProgramInput
-    """The file of ours whose network it runs."""
-    variants: Callable[[], Sequence[str]]
-    open: Callable[[str, ProgramRequest], ProgramBackend]
-    """Loads a network in the given variant."""
+LIBRARIES: dict[str, type[ProgramBackend]] = {
+    "torch": TorchProgram,
+    "openvino": OpenVinoProgram,
+    "ncnn": NcnnProgram,
+    "trtexec": TrtexecProgram,
+}
+"""What was given to ``--against`` -> the program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,72 +27,41 @@ class OpenProgram:
     """Loads a network in another program, inside the child process."""
 
     library: str
-    variant: str
     request: ProgramRequest
 
     def __call__(self) -> Upscaler:
         """Load it."""
-        return Upscaler(LIBRARIES[self.library].open(self.variant, self.request))
+        return Upscaler(LIBRARIES[self.library](self.request))
 
 
-def _torch_variants() -> Sequence[str]:
-    """Half precision on GPUs only: a CPU computes it slower than float32."""
-    return get_args(Layout) if has_cuda_driver() else [name for name in get_args(Layout) if "fp16" not in name]
+def find_program_input(library: str, engine: Path, info: EngineInfo, workdir: Path) -> Path:
+    """Find the file from which another program takes the network of ``engine``.
+
+    Raises:
+        ArtefactError: there is none.
+    """
+    suffixes = LIBRARIES[library].suffixes
+    if engine.suffix in suffixes:
+        return engine
+    if CHECKPOINT_SUFFIX in suffixes:
+        return _find_checkpoint(engine, info.checkpoint_sha256, workdir)
+    sidecar = read_sidecar(engine) if engine.suffix == ".plan" else None
+    onnx = engine.with_name(sidecar.onnx_file) if sidecar else None
+    if onnx is None or not onnx.is_file():
+        raise ArtefactError(
+            f"it needs an ONNX, and {engine} is none and has none next to it.",
+            "Make one with `drc-deploy export`, and name that.",
+        )
+    return onnx
 
 
-def _open_torch(variant: str, request: ProgramRequest) -> ProgramBackend:
-    layout: Layout = next(name for name in get_args(Layout) if name == variant)
-    return TorchProgram(request.path, layout, request.threads)
-
-
-def _open_openvino(variant: str, request: ProgramRequest) -> ProgramBackend:
-    hint: Hint = next(name for name in get_args(Hint) if name == variant)
-    return OpenVinoProgram(request.path, hint, request.threads)
-
-
-def _open_ncnn(_variant: str, request: ProgramRequest) -> ProgramBackend:
-    return NcnnProgram(request.path, request.threads)
-
-
-def _open_trtexec(_variant: str, request: ProgramRequest) -> ProgramBackend:
-    program = trtexec_program.find_program() or trtexec_program.PROGRAM
-    return trtexec_program.TrtexecProgram(request.path, request.size, program)
-
-
-LIBRARIES = {
-    "torch": OtherProgram(
-        packages=("torch",),
-        install="Install it: pip install 'drc-deploy[train]'.",
-        source="checkpoint",
-        variants=_torch_variants,
-        open=_open_torch,
-    ),
-    "openvino": OtherProgram(
-        packages=("openvino",),
-        install="Install it: pip install openvino.",
-        source="onnx",
-        variants=lambda: get_args(Hint),
-        open=_open_openvino,
-    ),
-    "ncnn": OtherProgram(
-        packages=("ncnn", "pnnx", "torch"),
-        install="Install it: pip install ncnn pnnx torch.",
-        source="checkpoint",
-        variants=lambda: ("float32",),
-        open=_open_ncnn,
-    ),
-    "trtexec": OtherProgram(
-        packages=(),
-        install="It comes with NVIDIA's TensorRT packages and with JetPack, not with pip; put it in the PATH.",
-        source="plan or onnx",
-        variants=lambda: ("fixed size",),
-        open=_open_trtexec,
-    ),
-}
-"""What was given to ``--against`` -> how it is measured."""
-
-
-def missing_parts(library: str) -> list[str]:
-    """Return what of a library is not installed here."""
-    missing = [name for name in LIBRARIES[library].packages if importlib.util.find_spec(name) is None]
-    return ["trtexec"] if library == "trtexec" and trtexec_program.find_program() is None else missing
+def _find_checkpoint(engine: Path, sha256: str, workdir: Path) -> Path:
+    """Find a checkpoint by its content: names say little."""
+    path = checkpoint_of_sha256(sha256, workdir) or checkpoint_of_sha256(sha256, engine.parent)
+    if path is None:
+        raise ArtefactError(
+            f"the checkpoint that {engine} was exported from (SHA-256 {sha256[:12] or 'unknown'}...) is neither next "
+            f"to it, nor in {workdir}, nor a shipped one.",
+            f"Copy it into {workdir}.",
+        )
+    return path

@@ -1,71 +1,63 @@
 """A checkpoint in plain torch: what a user runs who exports nothing."""
 
-from pathlib import Path
-from typing import Literal
+import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
-from drc_deploy.bench.programs.program_backend import ProgramBackend
-from drc_deploy.engine_info import EngineInfo
+from drc_deploy.bench.programs.program_backend import ProgramBackend, ProgramRequest, checkpoint_engine
 from drc_deploy.errors import ArtefactError
-from drc_deploy.files import sha256_of
+from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.runtime.backends.contract import Pixels, check_batch
+from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 
-Layout = Literal["eager", "channels-last", "channels-last fp16"]
+EAGER, HALF = "eager", "channels-last fp16"
 
 
 class TorchProgram(ProgramBackend):
     """The network of a checkpoint, called as a module, whole images at a time; on the GPU when torch has one."""
 
-    def __init__(self, path: Path, layout: Layout, threads: int | None) -> None:
-        """Load ``path``; ``threads`` None: as many as torch takes."""
+    ways = (EAGER, "channels-last", HALF)
+    packages = ("torch",)
+    install = "Install it: pip install 'drc-deploy[train]'."
+    suffixes = (CHECKPOINT_SUFFIX,)
+
+    def __init__(self, request: ProgramRequest) -> None:
+        """Load a checkpoint; the variant is the layout and the precision."""
         import torch
 
         from drc_deploy.checkpoint import load_checkpoint
 
-        if threads is not None:
-            torch.set_num_threads(threads)
+        if request.threads is not None:
+            torch.set_num_threads(request.threads)
         torch.backends.cudnn.allow_tf32 = False  # as in our engines: float32 means float32
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._format = torch.contiguous_format if layout == "eager" else torch.channels_last
-        network = load_checkpoint(path).build_network().eval()
-        half = layout == "channels-last fp16"
+        on_gpu = torch.cuda.is_available()
+        self._torch_device = torch.device("cuda" if on_gpu else "cpu")
+        self._device = f"torch {torch.cuda.get_device_name() if on_gpu else 'cpu'}"
+        self._format = torch.contiguous_format if request.variant == EAGER else torch.channels_last
+        network = load_checkpoint(request.path).build_network().eval()
+        half = request.variant == HALF
         if half:
             network.halve_body()
         # The types of `to` do not know its keyword for the memory format.
-        self._network = network.to(self._device).to(memory_format=self._format)  # type: ignore[call-overload]
+        self._network = network.to(self._torch_device).to(memory_format=self._format)  # type: ignore[call-overload]
         self._settings = {
             "torch": str(torch.__version__),
-            "layout": "NCHW" if layout == "eager" else "NHWC",
+            "layout": "NCHW" if request.variant == EAGER else "NHWC",
             "threads": str(torch.get_num_threads()),
             "TF32": "off",
         }
-        self._info = EngineInfo(
-            model=network.spec.name,
-            scale=network.scale,
+        self._info = dataclasses.replace(
+            checkpoint_engine(request.path),
             precision="fp16" if half else "fp32",
-            io_dtype="float32",
-            tile=None,
-            max_batch=1,
             receptive_field=network.receptive_field,
             global_operations=network.global_operations,
-            params=network.parameter_count,
-            widths=tuple(network.widths),
-            checkpoint_sha256=sha256_of(path),
         )
 
-    @property
-    def info(self) -> EngineInfo:
-        """What the checkpoint holds."""
-        return self._info
-
-    @property
-    def device(self) -> str:
-        """``torch cpu``, or ``torch`` and the name of the GPU."""
-        import torch
-
-        name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
-        return f"torch {name}"
+    @classmethod
+    def variants(cls) -> Sequence[str]:
+        """Leave out half precision on a CPU, which computes it slower than float32."""
+        return [way for way in cls.ways if way != HALF or has_cuda_driver()]
 
     @property
     def settings(self) -> dict[str, str]:
@@ -77,7 +69,7 @@ class TorchProgram(ProgramBackend):
         import torch
 
         check_batch(batch, self._info)
-        planes = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2)
+        planes = torch.from_numpy(batch).to(self._torch_device).permute(0, 3, 1, 2)
         try:
             with torch.inference_mode():
                 upscaled = self._network.upscale(planes.contiguous(memory_format=self._format))

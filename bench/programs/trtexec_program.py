@@ -8,7 +8,6 @@ import dataclasses
 import json
 import re
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from drc_deploy.bench.machine.commands import run_command
 from drc_deploy.bench.measure.timing import Round, TimingBudget
-from drc_deploy.bench.programs.program_backend import TIMED, ProgramBackend, Upscale
+from drc_deploy.bench.programs.program_backend import TIMED, ProgramBackend, ProgramRequest, Upscale
 from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo, read_sidecar
 from drc_deploy.errors import ArtefactError
 from drc_deploy.metrics import UInt8Image
@@ -42,18 +42,32 @@ def find_program() -> str | None:
 
 
 class TrtexecProgram(ProgramBackend):
-    """``trtexec`` over a plan; of an ONNX it builds one first, for inputs of one size."""
+    """``trtexec`` over a plan; of an ONNX it builds one first, for inputs of one size.
 
-    def __init__(self, path: Path, size: tuple[int, int], program: str) -> None:
-        """Load ``path`` (.plan or .onnx); ``size`` is the input of a plan that is to be built, (height, width)."""
-        self._program = program
+    What it takes of the GPU cannot be seen from here, since it ends after every call.
+    """
+
+    ways = ("fixed size",)
+    packages = ()
+    install = "It comes with NVIDIA's TensorRT packages and with JetPack, not with pip; put it in the PATH."
+    suffixes = (".plan", ".onnx")
+    _device = PROGRAM
+
+    def __init__(self, request: ProgramRequest) -> None:
+        """Load a plan, or build one for inputs of ``request.size``."""
+        path, self._program = request.path, find_program() or PROGRAM
         self._folder = tempfile.TemporaryDirectory()
         self._known = self._call(["--help"], RUN_TIMEOUT_S, may_fail=True)
         info = _read_info(path)
-        self._info = dataclasses.replace(info, tile=info.tile or size, max_batch=1)
+        self._info = dataclasses.replace(info, tile=info.tile or request.size, max_batch=1)
         self._fixed_shape = info.tile is not None and info.max_batch == 1
         self._plan = path if path.suffix == ".plan" else self._build(path)
         self._warnings: list[str] = []
+
+    @classmethod
+    def missing(cls) -> list[str]:
+        """Return the program where it is not installed."""
+        return [] if find_program() else [PROGRAM]
 
     def _build(self, onnx: Path) -> Path:
         plan = Path(self._folder.name) / "built.plan"
@@ -74,16 +88,6 @@ class TrtexecProgram(ProgramBackend):
     def _run_flags(self) -> list[str]:
         shapes = [] if self._fixed_shape else [f"--shapes={self._shape}"]
         return [*shapes, *self._supported(RUN_FLAGS)]
-
-    @property
-    def info(self) -> EngineInfo:
-        """What the file says about itself, with the input that is measured."""
-        return self._info
-
-    @property
-    def device(self) -> str:
-        """The program: what it takes of the GPU cannot be seen from here, since it ends after every call."""
-        return PROGRAM
 
     @property
     def settings(self) -> dict[str, str]:
@@ -129,28 +133,8 @@ class TrtexecProgram(ProgramBackend):
         return self._call([*fixed, *self._run_flags, *flags], timeout_s)
 
     def _call(self, flags: Sequence[str], timeout_s: float, *, may_fail: bool = False) -> str:
-        """Run it and give what it printed.
-
-        Raises:
-            ArtefactError: it failed, or took too long.
-        """
-        try:
-            done = subprocess.run(
-                [self._program, *flags],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=timeout_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ArtefactError(f"trtexec did not end in {timeout_s:.0f} s.") from error
-        except OSError as error:
-            raise ArtefactError(f"{self._program} cannot be run: {error.strerror}.") from error
-        if done.returncode != 0 and not may_fail:
-            raise ArtefactError(f"trtexec failed: {_first_error(done.stdout)}.")
-        return done.stdout
+        command = [self._program, *flags]
+        return run_command(command, timeout_s=timeout_s, error=ArtefactError, may_fail=may_fail)
 
     def close(self) -> None:
         """Remove what was built."""
@@ -164,11 +148,6 @@ def _read_info(path: Path) -> EngineInfo:
     if sidecar is None:
         raise ArtefactError(f"{path} has no sidecar, which says what it takes.", "Export the plan again.")
     return sidecar.engine
-
-
-def _first_error(said: str) -> str:
-    lines = [line.strip().rstrip(".") for line in said.splitlines() if line.strip()]
-    return next((line for line in lines if "[E]" in line), lines[-1] if lines else "it said nothing")
 
 
 def read_times(path: Path) -> tuple[float, ...]:

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drc_deploy import __version__, records
-from drc_deploy.bench.remote.build_id import code_digest
 from drc_deploy.bench.remote.connection import SSH_FAILED, Connection, connect
 from drc_deploy.bench.remote.inputs import Inputs
 from drc_deploy.bench.remote.target import Target
-from drc_deploy.bench.remote.there import RESULTS, Folder, Program
+from drc_deploy.bench.remote.there import RESULTS, Folder, Program, code_digest
 from drc_deploy.bench.report.checks import check_report
 from drc_deploy.bench.report.records import RemoteOrigin, Report
 from drc_deploy.bench.report.report_files import REPORT_FILE

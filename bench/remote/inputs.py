@@ -39,7 +39,8 @@ class Inputs:
         """
         folder = f"engines/{_sha256(engine)[:_DIGITS]}"
         for path in (engine, *_companions(engine)):
-            self._add(f"{folder}/{path.name}", path, _sha256(path))
+            there = f"{folder}/{path.name}"
+            self.files[there], self.digests[there] = path, _sha256(path)
         self.names[f"{folder}/{engine.name}"] = str(engine)
         return f"{folder}/{engine.name}"
 
@@ -61,13 +62,10 @@ class Inputs:
         }
         digests = {name: _sha256(path) for name, path in found.items()}
         folder = f"images/{hashlib.sha256(repr(digests).encode()).hexdigest()[:_DIGITS]}"
-        for name, path in found.items():
-            self._add(f"{folder}/{name}", path, digests[name])
+        self.files |= {f"{folder}/{name}": path for name, path in found.items()}
+        self.digests |= {f"{folder}/{name}": sha256 for name, sha256 in digests.items()}
         self.names[folder] = str(data)
         return folder
-
-    def _add(self, there: str, here: Path, sha256: str) -> None:
-        self.files[there], self.digests[there] = here, sha256
 
     def as_here(self, value: Any) -> Any:
         """Return a JSON value of a report with the names of the files here."""

@@ -5,6 +5,7 @@ are signs of life. When standard input ends or stays silent, it ends the command
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import select
@@ -24,8 +25,8 @@ from typing import NoReturn
 
 import click
 
+import drc_deploy
 from drc_deploy import __version__, records
-from drc_deploy.bench.remote.build_id import code_digest
 from drc_deploy.errors import DrcDeployError, OutputError, Terminated
 from drc_deploy.files import sha256_of
 from drc_deploy.only_one import is_abandoned, only_one
@@ -95,6 +96,20 @@ def _listen(commands: "SimpleQueue[list[str]]") -> None:
         for line in filter(None, lines):
             commands.put(json.loads(line))
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+
+def code_digest() -> str:
+    """Return the SHA-256 of every file of the program: equal versions of a checkout need not be equal programs."""
+    root = Path(drc_deploy.__file__).parent
+    paths: dict[str, Path] = {}
+    for folder, _, names in os.walk(root, followlinks=True):  # the rooms of a checkout are links
+        if Path(folder).name != "__pycache__":
+            files = [Path(folder) / name for name in names if not name.startswith(".")]
+            paths |= {path.relative_to(root).as_posix(): path for path in files}
+    digest = hashlib.sha256()
+    for name in sorted(paths):
+        digest.update(f"{name}\0".encode() + hashlib.sha256(paths[name].read_bytes()).digest())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

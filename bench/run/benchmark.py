@@ -17,9 +17,8 @@ from drc_deploy.bench.machine.telemetry.instruments import find_instruments
 from drc_deploy.bench.machine.telemetry.summary import Telemetry, engine_warnings
 from drc_deploy.bench.measure import crops, quality
 from drc_deploy.bench.measure.crops import Choice, ErrorMaps
-from drc_deploy.bench.measure.image_sets import ImageSet
 from drc_deploy.bench.measure.intervals import FEWEST_ROUNDS
-from drc_deploy.bench.measure.quality import ImageQuality
+from drc_deploy.bench.measure.quality import ImageQuality, ImageSet
 from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.bench.report import conclusions
 from drc_deploy.bench.report.records import (

@@ -1,15 +1,15 @@
 """The other programs of one run: which there are, whether they compute the same, and their part of the report."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from drc_deploy.bench.measure.fidelity import ImageDifference
 from drc_deploy.bench.measure.latency import Latency
-from drc_deploy.bench.programs.parity import Parity, compare, comparison_inputs
-from drc_deploy.bench.programs.program_backend import TIMED
-from drc_deploy.bench.programs.sources import find_program_input
-from drc_deploy.bench.programs.supported import LIBRARIES, OpenProgram, ProgramRequest, missing_parts
+from drc_deploy.bench.programs.parity import compare, comparison_inputs
+from drc_deploy.bench.programs.program_backend import TIMED, ProgramRequest
+from drc_deploy.bench.programs.supported import LIBRARIES, OpenProgram, find_program_input
 from drc_deploy.bench.report.records import NotMeasured, ProgramResult
 from drc_deploy.bench.run.engines import Engines, MeasuredEngine
 from drc_deploy.bench.run.inputs import EngineFile
@@ -42,15 +42,14 @@ class OtherPrograms:
     def __init__(self, options: ProgramOptions) -> None:
         self._options = options
         self._entries: dict[str, _Entry] = {}
-        self._parities: dict[str, Parity] = {}
+        self._parities: dict[str, ImageDifference] = {}
         self._settings: dict[str, dict[str, str]] = {}
 
     def enter(self, engines: Engines) -> None:
         """Load the networks of all engines in other programs; the same network in the same program once only."""
         ours = list(engines.active)
         for library in dict.fromkeys(self._options.against):
-            missing = missing_parts(library)
-            if missing:
+            if missing := LIBRARIES[library].missing():
                 reason, hint = f"{', '.join(missing)} is not installed.", LIBRARIES[library].install
                 engines.not_measured.append(NotMeasured(library, "skipped", reason, hint))
                 continue
@@ -63,26 +62,18 @@ class OtherPrograms:
         for engine in ours:
             file = engine.file
             try:
-                path = find_program_input(
-                    LIBRARIES[library].source, file.path, engine.opened.info, self._options.workdir
-                )
+                path = find_program_input(library, file.path, engine.opened.info, self._options.workdir)
             except ArtefactError as error:
                 name = f"{file.name} ({library})"
                 not_measured.append(NotMeasured(name, "skipped", error.message, error.hint))
                 continue
-            request = ProgramRequest(path, self._options.threads, self._options.size)
-            entries.setdefault(
-                path.resolve(),
-                [
-                    _Entry(
-                        OpenProgram(library, variant, request),
-                        EngineFile(f"{file.name} ({library} {variant})", path),
-                        file.name,
-                    )
-                    for variant in LIBRARIES[library].variants()
-                ],
-            )
+            entries.setdefault(path.resolve(), list(self._entries_of(library, path, file.name)))
         return [entry for variants in entries.values() for entry in variants]
+
+    def _entries_of(self, library: str, path: Path, of: str) -> Iterator[_Entry]:
+        for variant in LIBRARIES[library].variants():
+            request = ProgramRequest(path, variant, self._options.threads, self._options.size)
+            yield _Entry(OpenProgram(library, request), EngineFile(f"{of} ({library} {variant})", path), of)
 
     def check(self, engines: Engines, image: UInt8Image) -> None:
         """Take out of the run every program whose output differs from our engine's."""
@@ -122,11 +113,11 @@ class OtherPrograms:
         settings = self._settings[engine.file.name]
         return ProgramResult(
             library=entry.open_program.library,
-            variant=entry.open_program.variant,
+            variant=entry.open_program.request.variant,
             of=entry.of,
             settings={name: value for name, value in settings.items() if name != TIMED},
             timed=settings.get(TIMED),
             psnr_to_ours_db=parity.psnr_db,
-            largest_difference=parity.largest_difference,
+            largest_difference=parity.max_levels,
             stability=engine.stability(latency),
         )

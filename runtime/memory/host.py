@@ -31,7 +31,7 @@ def free_budget(root: Path = Path("/")) -> MemoryBudget | None:
 def _free_bytes(root: Path) -> int | None:
     """Return what the machine has left, or the container where that is less."""
     limits = (
-        _kib(root / "proc/meminfo", "MemAvailable"),
+        kib_field(root / "proc/meminfo", "MemAvailable"),
         _left_in(root / "sys/fs/cgroup", "memory.max", "memory.current"),
         _left_in(root / "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),  # version 1
     )
@@ -50,10 +50,11 @@ def _left_in(folder: Path, limit_name: str, used_name: str) -> int | None:
 
 def resident_bytes(*, peak: bool = False) -> int | None:
     """Return how much memory this process holds, or has held at most; None without /proc."""
-    return _kib(Path("/proc/self/status"), "VmHWM" if peak else "VmRSS")
+    return kib_field(Path("/proc/self/status"), "VmHWM" if peak else "VmRSS")
 
 
-def _kib(path: Path, name: str) -> int | None:
+def kib_field(path: Path, name: str) -> int | None:
+    """Return a field of ``/proc/meminfo`` or ``/proc/PID/status`` in bytes; None where it is missing."""
     words = dict(colon_lines(path)).get(name, "").split()
     return int(words[0]) * 1024 if words and words[0].isdigit() else None
 

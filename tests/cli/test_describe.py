@@ -111,7 +111,7 @@ def test_a_report_tells_its_result(tmp_path: Path) -> None:
 
 def test_an_onnx_of_another_program_tells_its_inputs(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    from drc_deploy.bench.machine.probes import IDENTITY_ONNX
+    from drc_deploy.bench.machine.doctor import IDENTITY_ONNX
 
     (tmp_path / "a.onnx").write_bytes(IDENTITY_ONNX)
     facts = describe_file(tmp_path / "a.onnx")
@@ -131,7 +131,7 @@ def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path, name: str, cont
 
 def test_an_onnx_whose_metadata_are_no_text_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    from drc_deploy.bench.machine.probes import IDENTITY_ONNX
+    from drc_deploy.bench.machine.doctor import IDENTITY_ONNX
 
     entry = b"\x0a\x01k\x12\x01\xff"  # StringStringEntryProto: key "k", value of one byte that is not UTF-8
     (tmp_path / "a.onnx").write_bytes(IDENTITY_ONNX + b"\x72" + bytes([len(entry)]) + entry)  # ModelProto, field 14

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drc_deploy.bench.machine.telemetry.sensors import Meter
+from drc_deploy.bench.machine.telemetry.sensors import Meter, MeterKind
 from drc_deploy.bench.machine.telemetry.trace import Samples, Trace, Window
 
 GAP_PERIODS = 5.0
@@ -15,7 +15,7 @@ LEAST_RESOLVED = 2.0
 LEAST_COVERED = 0.5
 """Less than this part of the rounds sampled says too little about the rest of them."""
 
-METHODS = {
+METHODS: dict[MeterKind, str] = {
     "power": "trapezoid over sampled power",
     "energy": "difference of the energy counter, interpolated at the ends of each round",
 }
@@ -41,77 +41,73 @@ class Energy:
     """Why other engines' power is mixed in; empty when the rounds are long enough."""
 
 
-@dataclass(frozen=True, slots=True)
-class Integral:
-    """Energy over the covered part of a window."""
+def integrate(
+    kind: MeterKind, times_s: Samples, values: Samples, window: Window, longest_s: float
+) -> tuple[float, float]:
+    """Return the energy in J over the covered part of a window, and the seconds of that part.
 
-    joules: float
-    covered_s: float
+    Power is linear between two samples, also where an end of the window cuts between them. Between samples more than
+    ``longest_s`` apart, or next to a NaN, nothing is covered. A counter loses nothing in a gap inside the window, since
+    it goes on. A long gap across an end of the window is not covered, nor is a fall of the counter, which was reset.
 
-
-def integrate_power(times_s: Samples, watts: Samples, window: Window, longest_s: float) -> Integral:
-    """Integrate power (n,), NaN where it is unknown, over a window by the trapezoid rule.
-
-    The power between two samples is taken to be linear, also where an end of the window cuts between them. Between
-    samples more than ``longest_s`` apart, or next to a NaN, nothing is covered.
+    Args:
+        kind: What the values are: power in W, or a counter of J.
+        times_s: Time of each value (n,).
+        values: (n,), NaN where unknown.
+        window: Start and end.
+        longest_s: Time between two samples from which there is a gap.
     """
-    starts, ends = times_s[:-1], times_s[1:]
+    if kind == "energy":
+        known = np.isfinite(values)
+        times_s, values = times_s[known], values[known]
+    starts, ends, first, rise = times_s[:-1], times_s[1:], values[:-1], np.diff(values)
     low, high = np.maximum(starts, window[0]), np.minimum(ends, window[1])
-    known = np.isfinite(watts[:-1]) & np.isfinite(watts[1:])
-    keep = known & (high > low) & (ends - starts <= longest_s)
-    low, high, starts, ends = low[keep], high[keep], starts[keep], ends[keep]
-    first, slope = watts[:-1][keep], (watts[1:][keep] - watts[:-1][keep]) / (ends - starts)
-    middle = first + slope * ((low + high) / 2 - starts)
-    return Integral(float(np.sum(middle * (high - low))), float(np.sum(high - low)))
-
-
-def integrate_counter(times_s: Samples, joules: Samples, window: Window, longest_s: float) -> Integral:
-    """Return what an energy counter (n,), NaN where it is unknown, rose over a window.
-
-    A gap inside the window loses nothing, since the counter goes on; a gap of more than ``longest_s`` across an end of
-    the window is not covered, and neither is where the counter fell because it was reset.
-    """
-    known = np.isfinite(joules)
-    times_s, joules = times_s[known], joules[known]
-    starts, ends = times_s[:-1], times_s[1:]
-    rise = np.diff(joules)
-    low, high = np.maximum(starts, window[0]), np.minimum(ends, window[1])
-    inside = (starts >= window[0]) & (ends <= window[1])
-    keep = (high > low) & (rise >= 0) & (inside | (ends - starts <= longest_s))
-    part = (high[keep] - low[keep]) / (ends[keep] - starts[keep])
-    return Integral(float(np.sum(rise[keep] * part)), float(np.sum(high[keep] - low[keep])))
+    covered = ends - starts <= longest_s
+    if kind == "energy":
+        covered |= (starts >= window[0]) & (ends <= window[1])
+        covered &= rise >= 0
+    keep = covered & (high > low) & np.isfinite(rise)
+    low, high, starts, first = low[keep], high[keep], starts[keep], first[keep]
+    slope = rise[keep] / (ends[keep] - starts)
+    power = slope if kind == "energy" else first + slope * ((low + high) / 2 - starts)
+    return float(np.sum(power * (high - low))), float(np.sum(high - low))
 
 
 def mean_power(trace: Trace, meter: Meter, windows: Sequence[Window]) -> tuple[float, float] | None:
     """Return a meter's mean power in W over the windows, and which part of them samples cover; None if none of it."""
     total_s = sum(end - start for start, end in windows)
-    powers, covered = [], []
+    power, least = 0.0, 1.0
     for name in meter.series:
-        integrals = _integrals(trace, meter, name, windows)
-        covered_s = sum(integral.covered_s for integral in integrals)
+        found = trace.find(name)
+        if found is None:
+            return None
+        track, series = found
+        times, values = np.array(track.times_s, np.float64), np.array(series.values, np.float64)
+        parts = [integrate(meter.kind, times, values, window, GAP_PERIODS * track.period_s) for window in windows]
+        covered_s = sum(seconds for _, seconds in parts)
         if covered_s <= 0:
             return None
-        powers.append(sum(integral.joules for integral in integrals) / covered_s)
-        covered.append(covered_s / total_s)
-    return sum(powers), min(covered)
+        power += sum(joules for joules, _ in parts) / covered_s
+        least = min(least, covered_s / total_s)
+    return power, least
 
 
 def engine_energy(
     trace: Trace, meter: Meter, rounds: Sequence[Window], images: int, idle: Window | None
 ) -> Energy | str:
     """Return what one image cost over an engine's rounds of ``images`` timed runs together, or why that is unknown."""
-    found = mean_power(trace, meter, rounds)
-    covered = found[1] if found else 0.0
-    if found is None or covered < LEAST_COVERED:
-        return f"samples of {' + '.join(meter.series)} cover {covered:.0%} of its rounds"
-    if found[0] <= 0:  # as the counters of some virtual machines, which stand still
-        return f"{' + '.join(meter.series)} reported no power above zero"
+    of = " + ".join(meter.series)
+    power, covered = mean_power(trace, meter, rounds) or (0.0, 0.0)
+    if covered < LEAST_COVERED:
+        return f"samples of {of} cover {covered:.0%} of its rounds"
+    if power <= 0:  # as the counters of some virtual machines, which stand still
+        return f"{of} reported no power above zero"
     resting = mean_power(trace, meter, [idle]) if idle else None
     return Energy(
-        per_image_j=found[0] * sum(end - start for start, end in rounds) / images,
-        mean_power_w=found[0],
+        per_image_j=power * sum(end - start for start, end in rounds) / images,
+        mean_power_w=power,
         idle_power_w=resting[0] if resting else None,
-        of=" + ".join(meter.series),
+        of=of,
         covers=meter.covers,
         method=METHODS[meter.kind],
         covered=covered,
@@ -127,13 +123,3 @@ def _blur(meter: Meter, rounds: Sequence[Window]) -> str:
         f"its rounds of {shortest_s:.2g} s are short for a meter with a resolution of {meter.resolution_s:g} s, so "
         "that power from before and after is mixed in: measure longer (--min-seconds)"
     )
-
-
-def _integrals(trace: Trace, meter: Meter, name: str, windows: Sequence[Window]) -> list[Integral]:
-    found = trace.find(name)
-    if found is None or len(found[0].times_s) < 2:
-        return []
-    track, series = found
-    times, values = np.array(track.times_s, np.float64), np.array(series.values, np.float64)
-    integrate = integrate_counter if meter.kind == "energy" else integrate_power
-    return [integrate(times, values, window, GAP_PERIODS * track.period_s) for window in windows]

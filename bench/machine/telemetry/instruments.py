@@ -1,19 +1,21 @@
 """What can be sampled on this machine: every way of asking, and the reasons of those that do not answer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from drc_deploy.bench.machine.commands import run_command
 from drc_deploy.bench.machine.nvml import Gpu, LoadNvml, Nvml, load_nvml
-from drc_deploy.bench.machine.telemetry.commands import Follow, Run, follow_command, run_command
+from drc_deploy.bench.machine.telemetry import tegrastats
 from drc_deploy.bench.machine.telemetry.files import find_cpu_clock, find_gpu_clock, find_limits, find_temperatures
-from drc_deploy.bench.machine.telemetry.jetson import Release, jetson_release
 from drc_deploy.bench.machine.telemetry.nvml import find_gpu_sensors
-from drc_deploy.bench.machine.telemetry.power_state import PowerState, read_power_state
-from drc_deploy.bench.machine.telemetry.rails import find_rails, total_meter
-from drc_deploy.bench.machine.telemetry.rapl import find_rapl
+from drc_deploy.bench.machine.telemetry.power_files import find_rails, find_rapl, total_meter
+from drc_deploy.bench.machine.telemetry.power_state import PowerState, Run, jetson_release, read_power_state
 from drc_deploy.bench.machine.telemetry.sensors import FAST_PERIOD_S, Found, Meter, ProbeGroup, Sensor
-from drc_deploy.bench.machine.telemetry.tegrastats import open_tegrastats
 from drc_deploy.errors import MissingDependencyError
+
+EVERYWHERE = (find_temperatures, find_cpu_clock, find_limits)
+ON_JETSON, ELSEWHERE = (find_rails, find_gpu_clock), (find_rapl,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class System:
 
     root: Path = Path("/")
     run: Run = run_command
-    follow: Follow = follow_command
+    tegrastats: Sequence[str] = tegrastats.COMMAND
     nvml: LoadNvml = load_nvml
 
 
@@ -52,52 +54,44 @@ def find_instruments(system: System | None = None) -> Instruments:
     system = system or System()
     release = jetson_release(system.root)
     sources: list[ProbeGroup] = []
-    found: list[Found] = []
-    limits = _open_gpus(system, sources, found)
-    files = _find_files(system.root, release)
-    found += files
-    probes = tuple(probe for item in files for probe in item.probes)
-    if probes:
-        sources.append(ProbeGroup("files", FAST_PERIOD_S, probes))
-    if release and not any(item.meters for item in files):
+    found, files = Found(), Found()
+    gpus = _open_gpus(system, sources, found)
+    for find in (*EVERYWHERE, *(ON_JETSON if release else ELSEWHERE)):
+        files.merge(find(system.root))
+    if files.probes:
+        sources.append(ProbeGroup("files", FAST_PERIOD_S, tuple(files.probes)))
+    found.merge(files)
+    if release and not files.meters:
         _open_tegrastats(system, sources, found)
-    instruments = Instruments(read_power_state(system.root, release, system.run, limits), sources)
-    for item in found:
-        instruments.meters += item.meters
-        instruments.missing |= item.missing
-    return instruments
+    state = read_power_state(system.root, release, system.run, gpus)
+    return Instruments(state, sources, found.meters, found.missing)
 
 
-def _find_files(root: Path, release: Release | None) -> list[Found]:
-    found = [find_temperatures(root), find_cpu_clock(root), find_limits(root)]
-    return [*found, find_rails(root), find_gpu_clock(root)] if release else [*found, find_rapl(root)]
-
-
-def _open_gpus(system: System, sources: list[ProbeGroup], found: list[Found]) -> tuple[Gpu, ...]:
+def _open_gpus(system: System, sources: list[ProbeGroup], found: Found) -> tuple[Gpu, ...]:
     """Open NVML; return the GPUs and their limits."""
     try:
         nvml = Nvml(system.nvml)
     except MissingDependencyError as error:
-        found.append(Found(missing={"NVML": error.message}))
+        found.missing["NVML"] = error.message
         return ()
     gpus = nvml.gpus()
-    item = find_gpu_sensors(nvml)
-    found.append(item)
-    if item.probes:
-        sources.append(ProbeGroup("NVML", FAST_PERIOD_S, tuple(item.probes), nvml.close))
+    sensors = find_gpu_sensors(nvml)
+    found.merge(sensors)
+    if sensors.probes:
+        sources.append(ProbeGroup("NVML", FAST_PERIOD_S, tuple(sensors.probes), nvml.close))
     else:
         nvml.close()
     return gpus
 
 
-def _open_tegrastats(system: System, sources: list[ProbeGroup], found: list[Found]) -> None:
+def _open_tegrastats(system: System, sources: list[ProbeGroup], found: Found) -> None:
     """Fall back to tegrastats where the power monitors show no files, as in some containers."""
     known = {sensor.name for source in sources for sensor in source.sensors}
     try:
-        source = open_tegrastats(system.follow, known)
+        source = tegrastats.open_tegrastats(known, system.tegrastats)
     except MissingDependencyError as error:
-        found.append(Found(missing={"tegrastats": error.message}))
+        found.missing["tegrastats"] = error.message
         return
     sources.append(source)
-    rails = [sensor.name for sensor in source.sensors if sensor.kind == "power"]
-    found.append(Found(meters=[total_meter(rails)] if rails else []))
+    if rails := [sensor.name for sensor in source.sensors if sensor.kind == "power"]:
+        found.meters.append(total_meter(rails))

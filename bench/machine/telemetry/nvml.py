@@ -9,22 +9,20 @@ from drc_deploy.bench.machine.telemetry.trace import Kind
 from drc_deploy.errors import MissingDependencyError
 
 LIMITS = {
-    "SwPowerCap": "software power cap",
-    "HwSlowdown": "hardware slowdown",
-    "SwThermalSlowdown": "software thermal slowdown",
-    "HwThermalSlowdown": "hardware thermal slowdown",
-    "HwPowerBrakeSlowdown": "external power brake",
-    "SyncBoost": "clocks kept equal in a group of GPUs",
-    "BoardLimit": "board limit",
-    "Reliability": "reliability limit",
+    "nvmlClocksEventReasonSwPowerCap": "software power cap",
+    "nvmlClocksEventReasonHwSlowdown": "hardware slowdown",
+    "nvmlClocksEventReasonSwThermalSlowdown": "software thermal slowdown",
+    "nvmlClocksEventReasonHwThermalSlowdown": "hardware thermal slowdown",
+    "nvmlClocksEventReasonHwPowerBrakeSlowdown": "external power brake",
+    "nvmlClocksEventReasonSyncBoost": "clocks kept equal in a group of GPUs",
+    "nvmlClocksThrottleReasonBoardLimit": "board limit",
+    "nvmlClocksThrottleReasonReliability": "reliability limit",
 }
-"""End of the constant's name -> words. Idle clocks and clocks that a person has set are no throttling."""
-LIMIT_PREFIXES = ("nvmlClocksEventReason", "nvmlClocksThrottleReason")
-"""The new name and the old one, for older drivers."""
+"""Constant of a bit -> words. Idle clocks and clocks that a person has set are no throttling."""
 
 TEMPERATURE = ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature")
 REASONS = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
-"""New names and old ones again."""
+"""New names, and old ones for older drivers."""
 
 AVERAGED_SOURCE = "nvmlDeviceGetPowerUsage, averaged over a second on many GPUs"
 AVERAGED_S = 1.0
@@ -51,18 +49,17 @@ def _gpu_probes(nvml: Nvml, handle: Any, name: str) -> list[Probe]:
         return nvml.call(function, handle, *arguments)
 
     power = probe("power", "NVML field POWER_INSTANT", lambda: _power_w(nvml, handle))
-    if power.fault():
+    if power.sample()[1]:
         power = probe("power", AVERAGED_SOURCE, lambda: call("nvmlDeviceGetPowerUsage") / 1000)
     energy, load = "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetUtilizationRates"
-    probes = [
+    return [
         power,
         probe("energy", energy, lambda: call(energy) / 1000),
         probe("temperature", "NVML temperature", lambda: _first(nvml, TEMPERATURE, handle, "NVML_TEMPERATURE_GPU")),
         probe("clock", "nvmlDeviceGetClockInfo of the SM", lambda: call("nvmlDeviceGetClockInfo", "NVML_CLOCK_SM")),
         probe("load", load, lambda: call(load).gpu),
+        _limit_probe(nvml, handle, name),
     ]
-    bits = limit_bits(nvml.pynvml)
-    return [*probes, _limit_probe(nvml, handle, name, bits)] if bits else probes
 
 
 def _power_w(nvml: Nvml, handle: Any) -> float:
@@ -74,8 +71,10 @@ def _power_w(nvml: Nvml, handle: Any) -> float:
     return float(field.value.uiVal) / 1000
 
 
-def _limit_probe(nvml: Nvml, handle: Any, name: str, bits: dict[str, int]) -> Probe:
+def _limit_probe(nvml: Nvml, handle: Any, name: str) -> Probe:
     """Return the probe of all throttle reasons, which NVML returns as bits of one number."""
+    # An older package lacks some of the bits.
+    bits = {words: bit for constant, words in LIMITS.items() if (bit := getattr(nvml.pynvml, constant, 0))}
     sensors = tuple(Sensor(f"{name}: {words}", "throttle", "GPU", "NVML clock event reasons") for words in bits)
 
     def read() -> Sequence[float]:
@@ -93,23 +92,13 @@ def _first(nvml: Nvml, names: tuple[str, str], *arguments: Any) -> Any:
         return nvml.call(names[1], *arguments)
 
 
-def limit_bits(module: Any) -> dict[str, int]:
-    """Return the words for each throttle reason that this version of the package knows -> its bit."""
-    bits: dict[str, int] = {}
-    for ending, words in LIMITS.items():
-        values = (getattr(module, prefix + ending, None) for prefix in LIMIT_PREFIXES)
-        if bit := next(filter(None, values), None):
-            bits[words] = int(bit)
-    return bits
-
-
-def _meters(sensors: Sequence[Sensor], gpus: int) -> tuple[Meter, ...]:
+def _meters(sensors: Sequence[Sensor], gpus: int) -> list[Meter]:
     """Prefer the energy counter: it misses nothing between two samples. All GPUs together: any may be the one used."""
     counters = tuple(sensor.name for sensor in sensors if sensor.kind == "energy")
     if len(counters) == gpus:
-        return (Meter("GPU board", "GPU", "energy", counters),)
+        return [Meter("GPU board", "GPU", "energy", counters)]
     powers = tuple(sensor.name for sensor in sensors if sensor.kind == "power")
     if len(powers) < gpus:
-        return ()
+        return []
     averaged = any(sensor.source == AVERAGED_SOURCE for sensor in sensors)
-    return (Meter("GPU board", "GPU", "power", powers, AVERAGED_S if averaged else FAST_PERIOD_S),)
+    return [Meter("GPU board", "GPU", "power", powers, AVERAGED_S if averaged else FAST_PERIOD_S)]

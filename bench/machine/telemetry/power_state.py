@@ -1,18 +1,60 @@
 """How the machine is set to draw power: mode, clocks, limits. Figures of another setting do not compare."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from drc_deploy.bench.machine.nvml import Gpu
-from drc_deploy.bench.machine.telemetry.commands import Run
 from drc_deploy.bench.machine.telemetry.files import cpu_policies, gpu_devices
-from drc_deploy.bench.machine.telemetry.jetson import Release, parse_clocks_locked, parse_power_mode
 from drc_deploy.errors import MissingDependencyError
 from drc_deploy.proc_files import read_text
 
+RELEASE = re.compile(r"R(\d+) \(release\), REVISION: (\d+(?:\.\d+)*)")
+POWER_MODE = re.compile(r"NV Power Mode: *(\S.*?) *(?:\n\s*(\d+)\s*)?$", re.MULTILINE)
+CORE_LINE = re.compile(r"^cpu\d+: +Online=1 .*?MinFreq=(\d+) MaxFreq=(\d+)", re.MULTILINE)
+GPU_LINE = re.compile(r"^GPU MinFreq=(\d+) MaxFreq=(\d+)", re.MULTILINE)
+
+JETPACKS = {
+    "35.1": "5.0.2",
+    "35.2.1": "5.1",
+    "35.3.1": "5.1.1",
+    "35.4.1": "5.1.2",
+    "35.5": "5.1.3",
+    "35.6": "5.1.4",
+    "35.6.1": "5.1.5",
+    "35.6.2": "5.1.5",
+    "36.3": "6.0",
+    "36.4": "6.1",
+    "36.4.3": "6.2",
+    "36.4.4": "6.2.1",
+    "36.4.7": "6.2.1",
+    "36.5": "6.2.2",
+    "36.5.2": "6.2.3",
+    "38.2": "7.0",
+    "38.2.1": "7.0",
+    "38.4": "7.1",
+    "39.2": "7.2",
+    "39.2.1": "7.2.1",
+}
+"""Release of L4T, without zeros at its end -> JetPack (NVIDIA's JetPack archive)."""
+MAJOR = {"35": "5", "36": "6", "38": "7", "39": "7"}
+
 NO_JETSON = "this machine is not a Jetson"
 NO_RELEASE = "/etc/nv_tegra_release is not there, as in some containers"
+
+Run = Callable[[Sequence[str]], str]
+"""Returns the output of a command; raises MissingDependencyError if it is missing or fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The software of a Jetson."""
+
+    l4t: str | None
+    """None where its file is missing, as in some containers."""
+    jetpack: str | None
+    """None when this program does not know the release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +75,13 @@ class PowerState:
 
 def read_power_state(root: Path, release: Release | None, run: Run, limits: tuple[Gpu, ...]) -> PowerState:
     """Read how the machine is set; ``limits`` are the GPUs as NVML describes them."""
-    unavailable: dict[str, str] = {}
-    if release is None:
-        unavailable |= {"l4t": NO_JETSON, "jetpack": NO_JETSON, "power_mode": NO_JETSON}
-    elif release.l4t is None:
-        unavailable |= {"l4t": NO_RELEASE, "jetpack": NO_RELEASE}
-    elif release.jetpack is None:
-        unavailable["jetpack"] = f"this program does not know L4T {release.l4t}"
+    unavailable = _unknown_of(release)
     mode = _power_mode(run, unavailable) if release else None
-    locked = _clocks_locked(root, run, release, unavailable)
+    locked = _jetson_clocks(run) if release else None
+    if locked is None:
+        locked = _files_show_fixed_clocks(root)
+    if locked is None:
+        unavailable["clocks_locked"] = "no file shows the range of any clock"
     governors = {governor for folder in cpu_policies(root) if (governor := read_text(folder / "scaling_governor"))}
     if not governors:
         unavailable["cpu_governor"] = "there is no cpufreq"
@@ -58,6 +98,41 @@ def read_power_state(root: Path, release: Release | None, run: Run, limits: tupl
     )
 
 
+def jetson_release(root: Path) -> Release | None:
+    """Return the release below ``root``; None on a machine that is no Jetson."""
+    match = RELEASE.search(read_text(root / "etc/nv_tegra_release") or "")
+    if match is None:
+        return Release(None, None) if "Jetson" in (read_text(root / "proc/device-tree/model") or "") else None
+    l4t = f"{match[1]}.{match[2]}"
+    known = JETPACKS.get(re.sub(r"(\.0)+$", "", l4t))
+    major = MAJOR.get(match[1])
+    return Release(l4t, known or (f"{major} (of a later release than this program knows)" if major else None))
+
+
+def parse_power_mode(text: str) -> str | None:
+    """Return the power mode in what ``nvpmodel -q`` printed, such as ``MAXN (0)``."""
+    match = POWER_MODE.search(text)
+    return (f"{match[1]} ({match[2]})" if match[2] else match[1]) if match else None
+
+
+def parse_clocks_locked(text: str) -> bool | None:
+    """Return whether every clock that ``jetson_clocks --show`` printed has but one value; None if it shows none.
+
+    The memory's clock has a range also when it is locked, and does not count.
+    """
+    ranges = CORE_LINE.findall(text) + GPU_LINE.findall(text)
+    return all(low == high for low, high in ranges) if ranges else None
+
+
+def _unknown_of(release: Release | None) -> dict[str, str]:
+    """Return what a release leaves unknown, with the reasons."""
+    if release is None:
+        return dict.fromkeys(("l4t", "jetpack", "power_mode"), NO_JETSON)
+    if release.l4t is None:
+        return {"l4t": NO_RELEASE, "jetpack": NO_RELEASE}
+    return {} if release.jetpack else {"jetpack": f"this program does not know L4T {release.l4t}"}
+
+
 def _power_mode(run: Run, unavailable: dict[str, str]) -> str | None:
     try:
         mode = parse_power_mode(run(["nvpmodel", "-q"]))
@@ -69,34 +144,27 @@ def _power_mode(run: Run, unavailable: dict[str, str]) -> str | None:
     return mode
 
 
-def _clocks_locked(root: Path, run: Run, release: Release | None, unavailable: dict[str, str]) -> bool | None:
-    """Ask ``jetson_clocks`` (which wants root), else compare the files that it would set."""
-    if release:
-        try:
-            locked = parse_clocks_locked(run(["jetson_clocks", "--show"]))
-        except MissingDependencyError:
-            locked = None
-        if locked is not None:
-            return locked
-    ranges = [_is_fixed(folder / "scaling_min_freq", folder / "scaling_max_freq") for folder in cpu_policies(root)]
-    ranges += [_gpu_is_fixed(folder) for folder in gpu_devices(root)]
-    known = [fixed for fixed in ranges if fixed is not None]
-    if not known:
-        unavailable["clocks_locked"] = "no file shows the range of any clock"
+def _jetson_clocks(run: Run) -> bool | None:
+    try:
+        return parse_clocks_locked(run(["jetson_clocks", "--show"]))
+    except MissingDependencyError:  # most often because it wants root
         return None
-    return all(known)
 
 
-def _is_fixed(low: Path, high: Path) -> bool | None:
-    lowest, highest = read_text(low), read_text(high)
+def _files_show_fixed_clocks(root: Path) -> bool | None:
+    """Compare the files that ``jetson_clocks`` sets; None where there are none."""
+    ranges = [_is_fixed(folder, "scaling_min_freq", "scaling_max_freq") for folder in cpu_policies(root)]
+    for folder in gpu_devices(root):
+        # On JetPack 7 the governor `performance` fixes the clock, at its highest value.
+        fixed = read_text(folder / "governor") == "performance"
+        ranges.append(fixed or _is_fixed(folder, "min_freq", "max_freq"))
+    known = [fixed for fixed in ranges if fixed is not None]
+    return all(known) if known else None
+
+
+def _is_fixed(folder: Path, low: str, high: str) -> bool | None:
+    lowest, highest = read_text(folder / low), read_text(folder / high)
     return None if lowest is None or highest is None else lowest == highest
-
-
-def _gpu_is_fixed(folder: Path) -> bool | None:
-    """On JetPack 7 the governor ``performance`` is what fixes the clock, at its highest value."""
-    if read_text(folder / "governor") == "performance":
-        return True
-    return _is_fixed(folder / "min_freq", folder / "max_freq")
 
 
 def power_state_text(state: PowerState) -> str:

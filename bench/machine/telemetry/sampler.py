@@ -12,25 +12,21 @@ JOIN_TIMEOUT_S = 2.0
 DIGITS = 4
 
 Clock = Callable[[], float]
-"""Gives seconds that never run backwards, the same in all processes."""
+"""Returns seconds that never run backwards, the same in all processes."""
 
 
 class Sampler:
-    """Samples between ``start`` and ``stop``, or in a ``with`` block."""
+    """Samples in a ``with`` block, or until ``stop``."""
 
     def __init__(self, sources: Sequence[ProbeGroup], clock: Clock = time.perf_counter) -> None:
         self._stop = Event()
         self.zero_s = clock()
         """The start of the trace on the clock."""
-        self._recorders = [_Recorder(source, clock, self.zero_s) for source in sources]
-        self._threads = [
-            Thread(target=recorder.run, args=(self._stop,), name=f"telemetry: {recorder.source.name}", daemon=True)
-            for recorder in self._recorders
-        ]
+        self._recorders = [_Recorder(source, clock, self.zero_s, self._stop) for source in sources]
 
     def __enter__(self) -> "Sampler":
-        for thread in self._threads:
-            thread.start()
+        for recorder in self._recorders:
+            recorder.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -44,10 +40,9 @@ class Sampler:
         for recorder in self._recorders:
             if recorder.source.waits:
                 recorder.source.close()  # first: its thread waits for a line that need not come
-        for thread in self._threads:
-            thread.join(JOIN_TIMEOUT_S)
-        for recorder, thread in zip(self._recorders, self._threads, strict=True):
-            if not thread.is_alive():  # a library is not shut down under a call that hangs
+        for recorder in self._recorders:
+            recorder.join(JOIN_TIMEOUT_S)
+            if not recorder.is_alive():  # a library is not shut down under a call that hangs
                 recorder.source.close()
 
     def trace(self) -> Trace:
@@ -63,24 +58,25 @@ class Sampler:
         return tuple(note for recorder in self._recorders for note in recorder.notes())
 
 
-class _Recorder:
+class _Recorder(Thread):
     """One source and its samples so far."""
 
-    def __init__(self, source: ProbeGroup, clock: Clock, zero_s: float) -> None:
-        self.source, self._clock, self._zero_s = source, clock, zero_s
+    def __init__(self, source: ProbeGroup, clock: Clock, zero_s: float, stop: Event) -> None:
+        super().__init__(name=f"telemetry: {source.name}", daemon=True)
+        self.source, self._clock, self._zero_s, self._stopped = source, clock, zero_s, stop
         self._rows: list[tuple[float, list[float | None]]] = []
         self._reasons: dict[str, str] = {}
         self._ended = ""
         self._swept_s = self._processor_s = 0.0
 
-    def run(self, stop: Event) -> None:
-        """Sweep until ``stop`` is set, or until the source ends or breaks."""
-        while not stop.is_set():
+    def run(self) -> None:
+        """Sweep until it is stopped, or until the source ends or breaks."""
+        while not self._stopped.is_set():
             begin, processor = self._clock(), time.thread_time()
             try:
                 row = self.source.sweep(self._reasons)
             except EOFError as error:
-                self._ended = "" if stop.is_set() else str(error)
+                self._ended = "" if self._stopped.is_set() else str(error)
                 return
             except Exception as error:  # a library may raise anything; the measurement goes on without it
                 self._ended = f"{self.source.name} broke: {type(error).__name__}: {error}"
@@ -90,24 +86,24 @@ class _Recorder:
             self._swept_s += end - begin
             self._rows.append(((end if self.source.waits else (begin + end) / 2) - self._zero_s, row))
             if not self.source.waits:
-                stop.wait(max(0.0, begin + self.source.period_s - self._clock()))
+                self._stopped.wait(max(0.0, begin + self.source.period_s - self._clock()))
 
     def track(self) -> Track:
         """Return what was sampled so far."""
         rows = list(self._rows)
-        columns = [tuple(row[index] for _, row in rows) for index in range(len(self.source.sensors))]
         duration_s = rows[-1][0] - rows[0][0] if len(rows) > 1 else 0.0
+        series = []
+        for index, sensor in enumerate(self.source.sensors):
+            values = tuple(_rounded(row[index]) for _, row in rows)
+            if values.count(None) < len(values):
+                series.append(Series(sensor.name, sensor.kind, UNITS[sensor.kind], sensor.part, sensor.source, values))
         return Track(
             source=self.source.name,
             period_s=self.source.period_s,
             sweep_ms=round(1000 * self._swept_s / max(len(rows), 1), DIGITS),
             core_part=round(self._processor_s / duration_s, 6) if duration_s else 0.0,
             times_s=tuple(round(time_s, DIGITS) for time_s, _ in rows),
-            series=tuple(
-                Series(sensor.name, sensor.kind, UNITS[sensor.kind], sensor.part, sensor.source, _rounded(column))
-                for sensor, column in zip(self.source.sensors, columns, strict=True)
-                if any(value is not None for value in column)
-            ),
+            series=tuple(series),
         )
 
     def silent(self) -> dict[str, str]:
@@ -133,5 +129,5 @@ class _Recorder:
         return notes
 
 
-def _rounded(column: Sequence[float | None]) -> tuple[float | None, ...]:
-    return tuple(None if value is None else round(value, DIGITS) for value in column)
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, DIGITS)

@@ -1,9 +1,9 @@
-"""Sensors, grouped into probes that are asked at once, grouped into sources that are read in one thread."""
+"""Sensors, grouped into probes that are asked at once, which are grouped into sources that are read in one thread."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from drc_deploy.bench.machine.telemetry.trace import Kind, Part
 from drc_deploy.errors import DrcDeployError
@@ -13,6 +13,9 @@ FAST_PERIOD_S = 0.1
 
 READ_ERRORS = (OSError, ValueError, DrcDeployError)
 """What a probe may raise; each of its sensors has a gap then."""
+
+
+MeterKind: TypeAlias = Literal["power", "energy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +34,20 @@ class Probe:
 
     sensors: tuple[Sensor, ...]
     read: Callable[[], Sequence[float | None]]
-    """Gives one value a sensor in the unit of its kind; raises one of ``READ_ERRORS``, or EOFError at the end."""
+    """Returns a value for each sensor in the unit of its kind. Raises ``READ_ERRORS``, and EOFError at the end."""
 
-    def fault(self) -> str | None:
-        """Ask once; return why it does not answer, None if it does."""
+    @property
+    def name(self) -> str:
+        """Return the name of the first sensor."""
+        return self.sensors[0].name
+
+    def sample(self) -> tuple[Sequence[float | None], str]:
+        """Ask once; return a value for each sensor, and why all of them are None (empty if they are not)."""
         try:
-            values = self.read()
+            return self.read(), ""
         except READ_ERRORS as error:
-            return _reason(error)
-        return None if any(value is not None for value in values) else "it gives no number"
+            text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            return [None] * len(self.sensors), text.rstrip(".")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +74,10 @@ class ProbeGroup:
         """
         row: list[float | None] = []
         for probe in self.probes:
-            try:
-                row.extend(probe.read())
-            except READ_ERRORS as error:
-                row.extend([None] * len(probe.sensors))
-                reasons.update({sensor.name: _reason(error) for sensor in probe.sensors})
+            values, fault = probe.sample()
+            row.extend(values)
+            if fault:
+                reasons.update({sensor.name: fault for sensor in probe.sensors})
         return row
 
 
@@ -82,7 +89,7 @@ class Meter:
     """What draws this power: module, board, GPU board, CPU package, or a sum of rails."""
     part: Part
     """Whose work it covers: engines on a GPU, on the CPU, or all."""
-    kind: Literal["power", "energy"]
+    kind: MeterKind
     series: tuple[str, ...]
     """Names of the series that are added up."""
     resolution_s: float = FAST_PERIOD_S
@@ -100,37 +107,52 @@ class Found:
 
     def add(self, what: str, probe: Probe) -> None:
         """Keep a probe if it answers; otherwise record why ``what`` is missing."""
-        fault = probe.fault()
-        if fault is None:
-            self.probes.append(probe)
-        else:
+        if fault := probe.sample()[1]:
             self.missing[what] = fault
+        else:
+            self.probes.append(probe)
+
+    def merge(self, other: "Found") -> None:
+        """Add everything that ``other`` offers."""
+        self.probes += other.probes
+        self.meters += other.meters
+        self.missing |= other.missing
 
 
-def _reason(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text.rstrip(".")
+def single(name: str, kind: Kind, part: Part, source: str, read: Callable[..., float], *arguments: object) -> Probe:
+    """Return a probe of one sensor, which calls ``read`` with the arguments."""
+    return Probe((Sensor(name, kind, part, source),), lambda: (read(*arguments),))
 
 
-def single(name: str, kind: Kind, part: Part, source: str, read: Callable[[], float]) -> Probe:
-    """Return a probe of one sensor."""
-    return Probe((Sensor(name, kind, part, source),), lambda: (read(),))
-
-
-def file_number(path: Path) -> float:
-    """Read a file that holds one number.
+def file_number(path: Path, factor: float = 1.0) -> float:
+    """Read a file that holds one number, and return that times ``factor``.
 
     Raises:
         OSError: it cannot be read.
         ValueError: it holds something else.
     """
     with path.open("rb", buffering=0) as stream:
-        return float(stream.read(64))
+        return float(stream.read(64)) * factor
 
 
-def scaled_file(path: Path, factor: float) -> Callable[[], float]:
-    """Return a reader of a file's number times ``factor``."""
-    return lambda: file_number(path) * factor
+def rise_in(path: Path) -> Callable[[], float]:
+    """Return a reader of the change of a file's number since the last reading; 0 at the first one."""
+    last: float | None = None
+
+    def read() -> float:
+        nonlocal last
+        number = file_number(path)
+        rise = 0.0 if last is None else number - last
+        last = number
+        return rise
+
+    return read
+
+
+def part_of(name: str) -> Part:
+    """Return the part of the machine that a sensor's name begins with."""
+    lower = name.lower()
+    return "GPU" if lower.startswith("gpu") else "CPU" if lower.startswith(("cpu", "x86_pkg")) else "all"
 
 
 def numbered(names: Sequence[str]) -> list[str]:

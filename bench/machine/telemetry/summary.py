@@ -1,22 +1,27 @@
 """Telemetry in a report: the trace of the run, and a summary for each engine."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from drc_deploy.bench.machine.memory import is_gpu
 from drc_deploy.bench.machine.telemetry.energy import Energy, engine_energy
 from drc_deploy.bench.machine.telemetry.power_state import PowerState
 from drc_deploy.bench.machine.telemetry.sensors import Meter, Sensor
-from drc_deploy.bench.machine.telemetry.throttling import ClockDrop, clock_drops, throttle_reasons
 from drc_deploy.bench.machine.telemetry.trace import Kind, Part, Trace, Window, samples_within
 
-WORDS: dict[Kind, str] = {
-    "power": "power",
-    "temperature": "temperature",
-    "clock": "clocks",
-    "throttle": "throttling",
+KINDS: dict[str, tuple[str, ...]] = {
+    "power": ("power", "energy"),
+    "temperature": ("temperature",),
+    "clocks": ("clock",),
+    "throttling": ("throttl",),
 }
-"""Kinds that every report covers; energy counts as power."""
+"""What every report covers -> beginnings of the kinds of its sensors, and of the reasons why some are missing."""
+NOUNS: dict[Kind, str] = {"power": "rail", "temperature": "temperature", "clock": "clock", "throttle": "limit"}
+CLOCK_DROP = 0.05
+"""A clock that fell by more than this part while it was at work was throttled."""
 WAYS = ("NVML", "tegrastats")
 """Keys of ``unavailable`` that stand for a whole way of asking."""
 
@@ -49,6 +54,15 @@ class TemperatureRange:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockDrop:
+    """A clock that fell."""
+
+    clock: str
+    from_mhz: float
+    to_mhz: float
+
+
+@dataclass(frozen=True, slots=True)
 class EngineTelemetry:
     """What was sampled in the timed rounds of one engine. A field that is None has its reason in ``unavailable``."""
 
@@ -71,8 +85,7 @@ def summarise_engine(telemetry: Telemetry, rounds: Sequence[Window], images: int
         unavailable["energy"] = energy
     reasons = throttle_reasons(telemetry.trace, rounds)
     if reasons is None:
-        why = telemetry.unavailable.get(WORDS["throttle"], "no sample fell into its rounds")
-        unavailable["throttle_reasons"] = why
+        unavailable["throttle_reasons"] = telemetry.unavailable.get("throttling", "no sample fell into its rounds")
     return EngineTelemetry(
         rounds_s=tuple(rounds),
         energy=None if isinstance(energy, str) else energy,
@@ -104,42 +117,54 @@ def choose_meter(meters: Sequence[Meter], part: Part) -> Meter | None:
 def _energy(telemetry: Telemetry, rounds: Sequence[Window], images: int, part: Part) -> Energy | str:
     meter = choose_meter(telemetry.meters, part)
     if meter is None:
-        reasons = (
-            telemetry.unavailable.get(what)
-            for what in (WORDS["power"], f"energy of the {part}", "NVML" if part == "GPU" else part)
-        )
-        return next((why for why in reasons if why), f"no sensor reports the power of the {part}")
+        reasons = telemetry.unavailable
+        asked = ("power", f"energy of the {part}", *(["NVML"] if part == "GPU" else []))
+        return next((reasons[what] for what in asked if what in reasons), f"no sensor reports the power of the {part}")
     return engine_energy(telemetry.trace, meter, rounds, images, telemetry.idle_s)
 
 
-def _temperatures(trace: Trace, rounds: Sequence[Window]) -> list[TemperatureRange]:
-    ranges = []
+def _temperatures(trace: Trace, rounds: Sequence[Window]) -> Iterator[TemperatureRange]:
     for track, series in trace.series("temperature"):
         values = samples_within(track, series, rounds)
         if values.size:
-            ranges.append(TemperatureRange(series.name, float(values.min()), float(values.max())))
-    return ranges
+            yield TemperatureRange(series.name, float(values.min()), float(values.max()))
+
+
+def throttle_reasons(trace: Trace, windows: Sequence[Window]) -> tuple[str, ...] | None:
+    """Return the limits that held at any sample inside the windows; None when there is no sample."""
+    held = {series.name: samples_within(track, series, windows) for track, series in trace.series("throttle")}
+    if not any(values.size for values in held.values()):
+        return None
+    return tuple(name for name, values in held.items() if np.any(values > 0))
+
+
+def clock_drops(trace: Trace, windows: Sequence[Window], part: Part) -> tuple[ClockDrop, ...]:
+    """Return the clocks of one part of the machine that fell by more than ``CLOCK_DROP`` inside the windows.
+
+    The windows must be those in which that part was busy: an idle clock falls for other reasons. A drop is from the
+    highest value to the lowest one after it, both medians of three neighbours, so that one stray sample is none.
+    """
+    drops = []
+    for track, series in trace.series("clock"):
+        clock = samples_within(track, series, windows)
+        if series.part != part or clock.size < 3 or clock.min() <= 0:
+            continue
+        smooth = np.median(np.stack([clock[:-2], clock[1:-1], clock[2:]]), axis=0)
+        peaks = np.maximum.accumulate(smooth)
+        at = int(np.argmin(smooth / peaks))
+        if smooth[at] < (1 - CLOCK_DROP) * peaks[at]:
+            drops.append(ClockDrop(series.name, float(peaks[at]), float(smooth[at])))
+    return tuple(drops)
 
 
 def missing_kinds(sensors: Sequence[Sensor], missing: dict[str, str]) -> dict[str, str]:
-    """Return the kinds (in the words of ``WORDS``) that no sensor reports, with the reasons."""
-    kinds = {"power" if sensor.kind == "energy" else sensor.kind for sensor in sensors}
-    return {word: _why(kind, missing) for kind, word in WORDS.items() if kind not in kinds}
-
-
-def _why(kind: Kind, missing: dict[str, str]) -> str:
-    """Join the reasons of one kind with those of whole ways of asking, such as a driver that is not there."""
-    reasons = [why for what, why in missing.items() if what.startswith(_same(kind)) or what in WAYS]
-    return _join(reasons) or "no sensor of this machine reports it"
-
-
-def sensors_of(sensors: Sequence[Sensor], kind: Kind) -> str:
-    """Name the sensors of a kind, energy with power."""
-    return ", ".join(sensor.name for sensor in sensors if sensor.kind in _same(kind))
-
-
-def _same(kind: Kind) -> tuple[str, ...]:
-    return {"power": ("power", "energy"), "throttle": ("throttle", "throttling")}.get(kind, (kind,))
+    """Return which of ``KINDS`` no sensor reports, with the reasons: those of whole ways of asking too."""
+    unavailable = {}
+    for word, starts in KINDS.items():
+        if not any(sensor.kind.startswith(starts) for sensor in sensors):
+            reasons = [why for what, why in missing.items() if what.startswith(starts) or what in WAYS]
+            unavailable[word] = _join(reasons) or "no sensor of this machine reports it"
+    return unavailable
 
 
 def describe(trace: Trace, meters: Sequence[Meter], missing: dict[str, str]) -> str:
@@ -147,18 +172,14 @@ def describe(trace: Trace, meters: Sequence[Meter], missing: dict[str, str]) -> 
     tracks = [track for track in trace.tracks if track.series]
     if not tracks:
         return f"No sensors for power, temperature or clocks: {_join(missing.values())}."
-    kinds = dict.fromkeys(series.kind for track in tracks for series in track.series)
-    power = [f"power of {meter.covers} ({' + '.join(meter.series)})" for meter in meters]
-    what = [_count(trace, kind) for kind in kinds if kind in WORDS and not (power and kind == "power")]
+    counts = Counter(series.kind for track in tracks for series in track.series)
+    what = [f"power of {meter.covers} ({' + '.join(meter.series)})" for meter in meters]
+    if what:
+        del counts["power"]
+    what += [f"{count} {NOUNS[kind]}{'s' * (count > 1)}" for kind, count in counts.items() if kind in NOUNS]
     rates = ", ".join(f"{track.source} {1 / track.period_s:g} times a second" for track in tracks)
     cost = sum(track.core_part for track in tracks)
-    return f"Sampled {', '.join(power + what)}: {rates}, at a cost of {cost:.2%} of one core."
-
-
-def _count(trace: Trace, kind: Kind) -> str:
-    count = sum(1 for _ in trace.series(kind))
-    noun = {"power": "rail", "temperature": "temperature", "clock": "clock", "throttle": "limit"}[kind]
-    return f"{count} {noun}" + ("" if count == 1 else "s")
+    return f"Sampled {', '.join(what)}: {rates}, at a cost of {cost:.2%} of one core."
 
 
 def _join(reasons: Iterable[str]) -> str:

@@ -4,8 +4,7 @@ import subprocess
 
 import pytest
 
-from drc_deploy.bench.machine.doctor import TIMEOUT_S, RunProbe, examine, findings_text
-from drc_deploy.bench.machine.probes import PROBES
+from drc_deploy.bench.machine.doctor import PROBES, TIMEOUT_S, RunProbe, examine, findings_text
 
 ANSWER = json.dumps([{"name": "torch on CPU", "usable": True, "detail": "torch 2", "install": ""}])
 

@@ -7,6 +7,7 @@ import pytest
 
 from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.bench.programs.parity import compare
+from drc_deploy.bench.programs.program_backend import ProgramRequest
 from drc_deploy.export.export_checkpoint import export_checkpoint
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
 from drc_deploy.locate import SHIPPED, sample_images
@@ -24,7 +25,7 @@ def test_ncnn_computes_the_same() -> None:
 
     image = Photograph(sample_images()[0]).load(4).lr[:37, :51]
     with Upscaler.open(CHECKPOINT, threads=1) as ours:
-        theirs = Upscaler(NcnnProgram(CHECKPOINT, 1))
+        theirs = Upscaler(NcnnProgram(ProgramRequest(CHECKPOINT, "float32", 1, (37, 51))))
         compare([ours(image)], [theirs(image)])
         theirs.close()
 
@@ -39,7 +40,7 @@ def test_openvino_computes_the_same(hint: str, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     image = np.ascontiguousarray(Photograph(sample_images()[0]).load(4).lr[:37, :51])
     with Upscaler.open(path, threads=1) as ours:
-        program = OpenVinoProgram(path, "latency" if hint == "latency" else "throughput", 2)
+        program = OpenVinoProgram(ProgramRequest(path, hint, 2, (37, 51)))
         theirs = Upscaler(program)
         compare([ours(image)], [theirs(image)])
         assert len(program.time(theirs, image, TimingBudget(3, 0.0)).samples_ms) == 3

@@ -12,7 +12,7 @@ def image(value: int = 100, shape: tuple[int, ...] = (40, 40, 3)) -> UInt8Image:
 
 def test_equal_images_are_equal() -> None:
     parity = compare([image(), image(7)], [image(), image(7)])
-    assert (parity.psnr_db, parity.largest_difference) == (None, 0)
+    assert (parity.psnr_db, parity.max_levels) == (None, 0)
 
 
 def test_one_sample_in_ten_off_by_one_is_58_db() -> None:
@@ -20,7 +20,7 @@ def test_one_sample_in_ten_off_by_one_is_58_db() -> None:
     theirs.reshape(-1)[::10] += 1
     parity = compare([image()], [theirs])
     assert parity.psnr_db == pytest.approx(58.13, abs=0.005)  # 10 log10(255^2 / 0.1)
-    assert parity.largest_difference == 1
+    assert parity.max_levels == 1
 
 
 def test_one_wrong_image_among_right_ones_is_refused() -> None:

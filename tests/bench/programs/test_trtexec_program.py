@@ -1,12 +1,15 @@
 import dataclasses
 import json
+import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from drc_deploy.bench.measure.timing import TimingBudget
+from drc_deploy.bench.programs.program_backend import ProgramRequest
 from drc_deploy.bench.programs.trtexec_program import TrtexecProgram, read_output, read_times
 from drc_deploy.engine_info import PlanSidecar, sidecar_path
 from drc_deploy.errors import ArtefactError
@@ -31,11 +34,28 @@ PLAN = PlanSidecar(
 )
 
 
-def program(folder: Path, version: str) -> str:
-    path = folder / "trtexec"
-    path.write_text(f'#!/bin/sh\nexec {sys.executable} {fake_trtexec.__file__} {version} {folder / "log"} "$@"\n')
-    path.chmod(0o755)
-    return str(path)
+Start = Callable[..., TrtexecProgram]
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Return what starts a shell script as ``trtexec`` over a plan, for inputs of a size."""
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    started: list[TrtexecProgram] = []
+
+    def start(script: str, size: tuple[int, int] = (99, 99)) -> TrtexecProgram:
+        (tmp_path / "trtexec").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "trtexec").chmod(0o755)
+        started.append(TrtexecProgram(ProgramRequest(plan(tmp_path), "fixed size", None, size)))
+        return started[-1]
+
+    yield start
+    for program in started:
+        program.close()
+
+
+def fake(folder: Path, version: str) -> str:
+    return f'exec {sys.executable} {fake_trtexec.__file__} {version} {folder / "log"} "$@"'
 
 
 def plan(folder: Path) -> Path:
@@ -53,40 +73,35 @@ def calls(folder: Path) -> list[list[str]]:
     ("version", "asked_for"),
     [("10", {"--useSpinWait", "--useCudaGraph"}), ("11", {"--includeDataTransfers"})],
 )
-def test_what_a_version_does_not_do_by_itself_is_asked_for(tmp_path: Path, version: str, asked_for: set[str]) -> None:
-    trtexec = TrtexecProgram(plan(tmp_path), (99, 99), program(tmp_path, version))
+def test_what_a_version_does_not_do_by_itself_is_asked_for(
+    tmp_path: Path, start: Start, version: str, asked_for: set[str]
+) -> None:
+    trtexec = start(fake(tmp_path, version))
     image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
     timed = trtexec.time(Upscaler(trtexec), image, TimingBudget(5, 0.1))
     assert timed.samples_ms == (2.75, 3.75, 4.75, 5.75, 6.75)
     assert {flag for flag in calls(tmp_path)[-1] if "=" not in flag} == asked_for
     assert set(trtexec.settings["flags"].split()) == asked_for | {"--shapes=lr:1x16x24x3"}
     assert "GPU compute time is unstable" in trtexec.settings["trtexec warns"]
-    trtexec.close()
 
 
-def test_an_image_of_any_size_goes_through_in_tiles(tmp_path: Path) -> None:
-    engine = Upscaler(TrtexecProgram(plan(tmp_path), (99, 99), program(tmp_path, "11")))
+def test_an_image_of_any_size_goes_through_in_tiles(tmp_path: Path, start: Start) -> None:
+    engine = Upscaler(start(fake(tmp_path, "11")))
     image = np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)
     np.testing.assert_array_equal(engine(image), image.repeat(4, 0).repeat(4, 1))
-    engine.close()
 
 
-def test_a_size_that_is_no_tile_is_refused_where_trtexec_times_itself(tmp_path: Path) -> None:
-    trtexec = TrtexecProgram(plan(tmp_path), (99, 99), program(tmp_path, "11"))
+def test_a_size_that_is_no_tile_is_refused_where_trtexec_times_itself(tmp_path: Path, start: Start) -> None:
+    trtexec = start(fake(tmp_path, "11"))
     with pytest.raises(ArtefactError, match="single tiles") as caught:
         trtexec.time(Upscaler(trtexec), np.zeros((20, 40, 3), np.uint8), TimingBudget(5, 0.1))
     assert "--size" in caught.value.hint
-    trtexec.close()
 
 
-def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
-    path = tmp_path / "trtexec"
-    path.write_text("#!/bin/sh\necho '[I] fine'\necho '[E] Error[4]: no CUDA device.'\nexit 1\n")
-    path.chmod(0o755)
-    trtexec = TrtexecProgram(plan(tmp_path), (16, 24), str(path))
+def test_a_program_that_fails_says_why(start: Start) -> None:
+    trtexec = start("echo '[I] fine'\necho '[E] Error[4]: no CUDA device.'\necho '&&&& FAILED'\nexit 1", (16, 24))
     with pytest.raises(ArtefactError, match=r"trtexec failed: \[E\] Error\[4\]: no CUDA device\.$"):
         trtexec.run(np.zeros((1, 16, 24, 3), np.uint8))
-    trtexec.close()
 
 
 @pytest.mark.parametrize("text", ["", "[]", '[{"computeMs": 1}]', '[{"latencyMs": 0}]', "[{", '{"a": 1}'])

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from drc_deploy import records
-from drc_deploy.bench.remote.build_id import code_digest
-from drc_deploy.bench.remote.there import BEGIN, RESULTS
+from drc_deploy.bench.remote.there import BEGIN, RESULTS, code_digest
 from drc_deploy.bench.report.records import CropStrip, CropVersion, Report
 from drc_deploy.bench.report.report_files import read_report
 from drc_deploy.cli.main import main
@@ -189,7 +188,7 @@ def test_a_changed_file_in_any_folder_is_another_program(
     shutil.copytree(ROOT / "drc_deploy", copy / "drc_deploy", ignore=shutil.ignore_patterns("__pycache__"))
 
     def digest() -> str:
-        code = "from drc_deploy.bench.remote.build_id import code_digest; print(code_digest())"
+        code = "from drc_deploy.bench.remote.there import code_digest; print(code_digest())"
         command = [sys.executable, "-c", code]
         return subprocess.check_output(
             command, cwd=copy, env={**os.environ, "PYTHONPATH": str(copy)}, text=True
@@ -197,7 +196,7 @@ def test_a_changed_file_in_any_folder_is_another_program(
 
     assert digest() == code_digest()
     digests = [code_digest()]
-    for changed in ("models/drn.py", "recipes/drn_s.toml", "bench/machine/telemetry/rails.py"):
+    for changed in ("models/drn.py", "recipes/drn_s.toml", "bench/machine/telemetry/files.py"):
         with (copy / "drc_deploy" / changed).open("a") as stream:
             stream.write("\n")
         digests.append(digest())

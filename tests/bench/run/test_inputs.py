@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from drc_deploy.bench.measure.crops import choose_crops, cut, error_map
-from drc_deploy.bench.measure.image_sets import ImageSet
+from drc_deploy.bench.measure.quality import ImageSet
 from drc_deploy.bench.run.inputs import find_engine_files
 from drc_deploy.images.crops import fit_to_size
 

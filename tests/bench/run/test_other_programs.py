@@ -9,7 +9,6 @@ import pytest
 from drc_deploy.bench.programs.supported import LIBRARIES
 from drc_deploy.bench.report.conclusions import own_engines
 from drc_deploy.bench.report.records import ProgramResult
-from drc_deploy.bench.run import other_programs as programs
 from drc_deploy.bench.run.benchmark import BenchOptions, run_bench
 from drc_deploy.bench.run.engines import Engines, MeasuredEngine
 from drc_deploy.bench.run.inputs import EngineFile
@@ -47,7 +46,8 @@ class StubEngines(Engines):
 
 
 def entered(monkeypatch: pytest.MonkeyPatch, *names: str) -> tuple[OtherPrograms, StubEngines]:
-    monkeypatch.setattr(programs, "missing_parts", lambda library: ["ncnn"] if library == "ncnn" else [])
+    monkeypatch.setattr(LIBRARIES["ncnn"], "missing", lambda: ["ncnn"])
+    monkeypatch.setattr(LIBRARIES["openvino"], "missing", list)
     engines = StubEngines()
     for name in names:
         engines.active.append(cast(MeasuredEngine, StubEngine(EngineFile(name, Path(name)))))

@@ -9,8 +9,7 @@ import pytest
 
 from drc_deploy.bench.machine.telemetry.instruments import Instruments
 from drc_deploy.bench.machine.telemetry.sensors import Meter
-from drc_deploy.bench.machine.telemetry.summary import engine_warnings
-from drc_deploy.bench.machine.telemetry.throttling import ClockDrop
+from drc_deploy.bench.machine.telemetry.summary import ClockDrop, engine_warnings
 from drc_deploy.bench.report.records import Report
 from drc_deploy.bench.report.report_files import read_report, write_report
 from drc_deploy.bench.run import watch

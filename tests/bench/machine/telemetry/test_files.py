@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.bench.machine.telemetry.files import find_cpu_clock, find_gpu_clock, find_limits, find_temperatures
-from drc_deploy.bench.machine.telemetry.rails import find_rails, total_meter
-from drc_deploy.bench.machine.telemetry.rapl import find_rapl
+from drc_deploy.bench.machine.telemetry.power_files import find_rails, find_rapl, total_meter
 from drc_deploy.bench.machine.telemetry.sensors import Found, Probe, ProbeGroup
 from tests.bench.machine.telemetry.trees import build_tree
 

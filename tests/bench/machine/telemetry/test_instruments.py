@@ -1,12 +1,10 @@
 """Whole machines: what is chosen on each."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.machine.telemetry.commands import Lines
 from drc_deploy.bench.machine.telemetry.instruments import System, find_instruments
 from drc_deploy.bench.machine.telemetry.summary import (
     Telemetry,
@@ -81,15 +79,12 @@ def test_an_engine_on_a_gpu_without_a_driver_has_the_reason_for_its_missing_ener
     assert "NVML Shared Library Not Found" in on_gpu.unavailable["energy"]
 
 
-def follow_recorded(command: Sequence[str]) -> Lines:
-    return Lines(iter([LINES[2]] * 3), lambda: None)
-
-
 def test_tegrastats_stands_in_where_a_jetson_shows_no_rails(tmp_path: Path) -> None:
     root = build_tree("jetpack6_orin_nano", tmp_path)
     for name in ("sys/class/hwmon/hwmon1/name", "sys/class/hwmon/hwmon1/in1_label"):
         (root / name).unlink()
-    found = find_instruments(dataclasses.replace(bare_system(root), follow=follow_recorded))
+    found = find_instruments(dataclasses.replace(bare_system(root), tegrastats=("echo", LINES[2])))
+    found.close()
     assert [source.name for source in found.sources] == ["files", "tegrastats"]
     assert [meter.series for meter in found.meters] == [("VDD_IN",)]
     names = [sensor.name for sensor in found.sensors]
@@ -97,10 +92,11 @@ def test_tegrastats_stands_in_where_a_jetson_shows_no_rails(tmp_path: Path) -> N
 
 
 def test_tegrastats_is_not_started_where_there_are_files(tmp_path: Path) -> None:
-    def refuse(command: Sequence[str]) -> Lines:
-        raise AssertionError("it is not needed")
-
-    find_instruments(dataclasses.replace(bare_system(build_tree("jetpack7_thor", tmp_path)), follow=refuse))
+    system = dataclasses.replace(
+        bare_system(build_tree("jetpack7_thor", tmp_path)), tegrastats=("touch", str(tmp_path / "started"))
+    )
+    find_instruments(system)
+    assert not (tmp_path / "started").exists()
 
 
 def test_a_machine_without_sensors_says_so_in_one_sentence(tmp_path: Path) -> None:

@@ -3,8 +3,14 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.bench.machine.telemetry.instruments import find_instruments
-from drc_deploy.bench.machine.telemetry.jetson import Release, jetson_release, parse_clocks_locked, parse_power_mode
-from drc_deploy.bench.machine.telemetry.power_state import power_state_text, read_power_state
+from drc_deploy.bench.machine.telemetry.power_state import (
+    Release,
+    jetson_release,
+    parse_clocks_locked,
+    parse_power_mode,
+    power_state_text,
+    read_power_state,
+)
 from tests.bench.machine.telemetry.trees import FIXTURES, absent, answering, bare_system, build_tree
 
 

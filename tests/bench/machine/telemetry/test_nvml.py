@@ -1,13 +1,12 @@
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from drc_deploy.bench.machine import nvml as opening
 from drc_deploy.bench.machine.nvml import Gpu, Nvml, query_used_bytes
 from drc_deploy.bench.machine.telemetry import nvml as module
-from drc_deploy.bench.machine.telemetry.nvml import find_gpu_sensors, limit_bits
+from drc_deploy.bench.machine.telemetry.nvml import find_gpu_sensors
 from drc_deploy.bench.machine.telemetry.sensors import Found, ProbeGroup
 from drc_deploy.errors import MissingDependencyError
 from tests.bench.machine.telemetry.fake_nvml import EVERY_GPU_CALL, FakeNvml
@@ -40,7 +39,7 @@ def test_every_name_that_the_program_asks_for_is_in_the_newest_package() -> None
     asked = set(re.findall(r'"(nvml[A-Z]\w+)"|\b(NVML_\w+)\b', code))
     asked = {function or constant for function, constant in asked}
     assert len(asked) > 20
-    assert asked - set(module.LIMIT_PREFIXES) <= real
+    assert asked <= real
 
 
 def test_a_gpu_is_read_in_watts_joules_degrees_and_megahertz() -> None:
@@ -86,9 +85,11 @@ def test_an_older_driver_is_asked_by_the_old_names() -> None:
     assert found.missing == {"energy of the GPU": "NVML: Not Supported"}
 
 
-def test_an_older_package_names_its_reasons_otherwise() -> None:
-    old = SimpleNamespace(nvmlClocksThrottleReasonSwPowerCap=0x4)
-    assert limit_bits(old) == {"software power cap": 4}
+def test_an_older_package_lacks_some_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(FakeNvml, "nvmlClocksThrottleReasonReliability")
+    names = values(find_gpu_sensors(Nvml(FakeNvml().load)))
+    assert "GPU: board limit" in names
+    assert "GPU: reliability limit" not in names
 
 
 def test_a_jetson_whose_nvml_supports_nothing_has_a_reason_for_each() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.machine.telemetry.rails import find_rails
+from drc_deploy.bench.machine.telemetry.power_files import find_rails
 from drc_deploy.bench.machine.telemetry.sampler import Sampler
 from drc_deploy.bench.machine.telemetry.sensors import Probe, ProbeGroup, Sensor
 from drc_deploy.bench.machine.telemetry.trace import Trace

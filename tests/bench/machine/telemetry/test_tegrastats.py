@@ -1,11 +1,14 @@
+import os
 import threading
-from collections.abc import Sequence
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.machine.telemetry.commands import Lines, follow_command, run_command
-from drc_deploy.bench.machine.telemetry.rails import total_meter
+from drc_deploy.bench.machine.commands import run_command
+from drc_deploy.bench.machine.telemetry.power_files import total_meter
+from drc_deploy.bench.machine.telemetry.sensors import ProbeGroup
 from drc_deploy.bench.machine.telemetry.tegrastats import Values, open_tegrastats, parse_line
 from drc_deploy.errors import MissingDependencyError
 from tests.bench.machine.telemetry.trees import FIXTURES
@@ -89,65 +92,62 @@ def test_other_lines_hold_nothing(line: str) -> None:
     assert parse_line(line) == {}
 
 
-class Recorded:
-    """A tegrastats that prints some lines and ends."""
-
-    def __init__(self, *lines: str) -> None:
-        self._lines, self.closed = iter(lines), False
-
-    def follow(self, command: Sequence[str]) -> Lines:
-        assert command[0] == "tegrastats"
-        return Lines(self._lines, self.close)
-
-    def close(self) -> None:
-        self.closed = True
+def printing(*lines: str) -> tuple[str, ...]:
+    """Return a command that prints some lines and ends."""
+    return ("printf", "%s\n", *lines)
 
 
-def test_a_value_that_a_later_line_lacks_is_a_gap_and_the_end_is_told() -> None:
-    program = Recorded(LINES[5], "VIN 24000mW/22500mW", LINES[5])
-    source = open_tegrastats(program.follow, known={"GPU clock"})
+def test_a_value_that_a_later_line_lacks_is_a_gap_and_the_end_is_reported() -> None:
+    source = open_tegrastats({"GPU clock"}, printing(LINES[5], "VIN 24000mW/22500mW", LINES[5]))
     assert [sensor.name for sensor in source.sensors] == ["VDD_GPU", "VIN"]
     assert source.sweep({}) == [None, 24.0]
     assert source.sweep({}) == [-0.392, 23.0]
     with pytest.raises(EOFError, match="tegrastats ended"):
         source.sweep({})
     source.close()
-    assert program.closed
+    with pytest.raises(EOFError, match="tegrastats ended"):
+        source.sweep({})
 
 
-def test_a_program_that_prints_nonsense_is_closed_and_told() -> None:
-    program = Recorded("permission denied")
+def test_a_program_that_prints_nonsense_is_ended_and_reported() -> None:
+    start = time.monotonic()
     with pytest.raises(MissingDependencyError, match="no line that is known"):
-        open_tegrastats(program.follow, known=())
-    assert program.closed
+        open_tegrastats((), ("sh", "-c", "echo permission denied; sleep 30"))
+    assert time.monotonic() - start < 10
 
 
-def test_programs_that_are_missing_fail_or_hang_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(MissingDependencyError, match="no-such-program does not run"):
-        follow_command(["no-such-program"])
+def test_programs_that_are_missing_fail_or_hang_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MissingDependencyError, match="tegrastats does not run"):
+        open_tegrastats((), ("no-such-program",))
     with pytest.raises(MissingDependencyError, match="no-such-program does not run"):
         run_command(["no-such-program"])
-    with pytest.raises(MissingDependencyError, match="sh failed: not as root"):
+    with pytest.raises(MissingDependencyError, match=r"sh failed: not as root\.$"):
         run_command(["sh", "-c", "echo not as root. >&2; exit 1"])
-    monkeypatch.setattr("drc_deploy.bench.machine.telemetry.commands.TIMEOUT_S", 0.1)
+    monkeypatch.setattr("drc_deploy.bench.machine.commands.TIMEOUT_S", 0.1)
     with pytest.raises(MissingDependencyError, match="did not answer"):
         run_command(["sleep", "5"])
 
 
-def test_a_program_that_goes_on_is_ended() -> None:
-    output = follow_command(["sh", "-c", "while :; do echo VIN 5mW/5mW; sleep 0.01; done"])
-    assert next(output.lines) == "VIN 5mW/5mW\n"
-    output.close()
-    output.close()
+def test_a_program_that_goes_on_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    loop = f"while :; do echo VIN 5mW/5mW; date > {tmp_path}/beat; sleep 0.01; done"
+    source = open_tegrastats((), ("sh", "-c", f"({loop})"))
+    assert source.sweep({}) == [0.005]
+    source.close()
+    source.close()
+    (tmp_path / "beat").unlink(missing_ok=True)
+    time.sleep(0.2)
+    assert not (tmp_path / "beat").exists()
 
 
-def test_a_program_may_be_ended_by_several_threads_at_once() -> None:
-    for _ in range(20):
-        output, start = follow_command(["sleep", "30"]), threading.Barrier(8)
+def test_a_program_may_be_ended_by_several_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    kill = os.killpg
+    monkeypatch.setattr("os.killpg", lambda *arguments: (time.sleep(0.01), kill(*arguments)))
+    for _ in range(5):
+        source, start = open_tegrastats((), ("sh", "-c", "echo VIN 5mW/5mW; sleep 30")), threading.Barrier(8)
 
-        def close(output: Lines = output, start: threading.Barrier = start) -> None:
+        def close(source: ProbeGroup = source, start: threading.Barrier = start) -> None:
             start.wait()
-            output.close()
+            source.close()
 
         with ThreadPoolExecutor(8) as pool:
             for closed in [pool.submit(close) for _ in range(8)]:
@@ -157,4 +157,4 @@ def test_a_program_may_be_ended_by_several_threads_at_once() -> None:
 def test_a_program_that_prints_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("drc_deploy.bench.machine.telemetry.tegrastats.TIMEOUT_S", 0.2)
     with pytest.raises(MissingDependencyError, match="no line that is known"):
-        open_tegrastats(lambda command: follow_command(["sh", "-c", "sleep 30; echo late"]), known=())
+        open_tegrastats((), ("sh", "-c", "sleep 30; echo late"))

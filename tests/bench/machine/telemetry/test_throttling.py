@@ -1,6 +1,6 @@
 import pytest
 
-from drc_deploy.bench.machine.telemetry.throttling import clock_drops, throttle_reasons
+from drc_deploy.bench.machine.telemetry.summary import clock_drops, throttle_reasons
 from tests.bench.machine.telemetry.trees import series, trace
 
 TIMES = [index / 10 for index in range(10)]
@@ -25,7 +25,6 @@ def test_a_clock_that_falls_is_found_with_both_values() -> None:
     record = trace(TIMES, series("GPU clock", "clock", [1300.0] * 5 + [1000.0] * 5, "GPU"))
     (drop,) = clock_drops(record, [(0.0, 1.0)], "GPU")
     assert (drop.clock, drop.from_mhz, drop.to_mhz) == ("GPU clock", 1300.0, 1000.0)
-    assert drop.part == pytest.approx(3 / 13)
 
 
 @pytest.mark.parametrize(

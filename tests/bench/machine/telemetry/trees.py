@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from drc_deploy.bench.machine.telemetry.commands import Lines
 from drc_deploy.bench.machine.telemetry.instruments import Instruments, System
 from drc_deploy.bench.machine.telemetry.power_state import PowerState
 from drc_deploy.bench.machine.telemetry.sensors import Meter, ProbeGroup, single
@@ -37,17 +36,13 @@ def absent(*_: object) -> str:
     raise MissingDependencyError("it does not run on this machine.")
 
 
-def no_lines(_: Sequence[str]) -> Lines:
-    raise MissingDependencyError("tegrastats does not run on this machine.")
-
-
 def no_module() -> object:
     raise MissingDependencyError("There is no working NVIDIA driver (NVML Shared Library Not Found).")
 
 
 def bare_system(root: Path) -> System:
     """Return a machine that has files and nothing else."""
-    return System(root, absent, no_lines, no_module)
+    return System(root, absent, ("/nonexistent/tegrastats",), no_module)
 
 
 def answering(answers: dict[str, str]) -> Callable[[Sequence[str]], str]:

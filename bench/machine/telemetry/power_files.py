@@ -1,9 +1,9 @@
-"""Power rails of a Jetson, as INA3221 and INA238 chips measure them (Linux ``Documentation/hwmon/ina3221.rst``)."""
+"""Power rails of a Jetson (Linux ``hwmon/ina3221.rst``) and energy counters of processors (``power/powercap.rst``)."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from drc_deploy.bench.machine.telemetry.sensors import Found, Meter, Probe, file_number, scaled_file, single
+from drc_deploy.bench.machine.telemetry.sensors import Found, Meter, Probe, file_number, numbered, rise_in, single
 from drc_deploy.proc_files import read_text
 
 CHANNELS = (1, 2, 3)
@@ -28,9 +28,9 @@ def find_rails(root: Path) -> Found:
     found = Found()
     for folder in _hwmon_folders(root):
         for probe in _rail_probes(folder, read_text(folder / "name") or ""):
-            found.add(f"power of {probe.sensors[0].name}", probe)
+            found.add(f"power of {probe.name}", probe)
     if found.probes:
-        found.meters.append(total_meter([probe.sensors[0].name for probe in found.probes]))
+        found.meters.append(total_meter([probe.name for probe in found.probes]))
     else:
         found.missing = {"power": "no INA3221 or INA238 power monitor can be read"} | found.missing
     return found
@@ -52,14 +52,43 @@ def _hwmon_folders(root: Path) -> Iterable[Path]:
 
 def _rail_probes(folder: Path, chip: str) -> Iterator[Probe]:
     if chip.startswith("ina238"):
-        yield single("VIN", "power", "all", f"{chip} power1_input", scaled_file(folder / "power1_input", 1e-6))
+        yield single("VIN", "power", "all", f"{chip} power1_input", file_number, folder / "power1_input", 1e-6)
     for channel in CHANNELS if chip.startswith("ina3221") else ():
         label = read_text(folder / f"in{channel}_label")
         if label and label != UNUSED:
             source = f"INA3221 in{channel}_input x curr{channel}_input"
-            yield single(label, "power", "all", source, _power_reader(folder, channel))
+            yield single(label, "power", "all", source, _rail_watts, folder, channel)
 
 
-def _power_reader(folder: Path, channel: int) -> Callable[[], float]:
+def _rail_watts(folder: Path, channel: int) -> float:
     millivolts, milliamperes = folder / f"in{channel}_input", folder / f"curr{channel}_input"
-    return lambda: file_number(millivolts) * file_number(milliamperes) * 1e-6
+    return file_number(millivolts) * file_number(milliamperes) * 1e-6
+
+
+def find_rapl(root: Path) -> Found:
+    """Find the energy counters below ``root``: packages, DRAM, and the platform where it has one."""
+    folders = sorted(root.glob("sys/class/powercap/intel-rapl:*"))
+    if not folders:
+        return Found(missing={"energy of the CPU": "it has no energy counter that Linux shows (no RAPL in powercap)"})
+    found = Found()
+    labels = numbered([read_text(folder / "name") or folder.name for folder in folders])
+    for folder, label in zip(folders, labels, strict=True):
+        found.add(label, single(label, "energy", "CPU", f"RAPL {folder.name}", _counter_reader(folder)))
+    if not found.probes:
+        why = f"its energy counter (RAPL) cannot be read, which Linux lets root alone: {found.missing[labels[0]]}"
+        return Found(missing={"energy of the CPU": why})
+    packages = tuple(probe.name for probe in found.probes if probe.name.startswith("package"))
+    return Found(found.probes, [Meter("CPU package", "CPU", "energy", packages)] if packages else [])
+
+
+def _counter_reader(folder: Path) -> Callable[[], float]:
+    """Return a reader of the joules since its first reading; the counter in the file wraps around at its range."""
+    rise_uj, total_uj = rise_in(folder / "energy_uj"), 0.0
+
+    def read() -> float:
+        nonlocal total_uj
+        rise = rise_uj()
+        total_uj += rise if rise >= 0 else rise + file_number(folder / "max_energy_range_uj")
+        return total_uj * 1e-6
+
+    return read
