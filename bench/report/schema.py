@@ -15,8 +15,7 @@ from typing import Any
 
 import msgspec
 
-from drc_deploy.bench.report.merged import MergedReports
-from drc_deploy.bench.report.records import Report
+from drc_deploy.bench.report.records import MergedReports, Report
 from drc_deploy.records import SCHEMA_VERSION
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -2,9 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
+from typing import Literal
 
 from drc_deploy.bench.machine.memory import read_shared, split_memory
 from drc_deploy.bench.measure.crops import ErrorMaps, error_map
@@ -28,53 +26,12 @@ from drc_deploy.images.crops import middle
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import Pair
 
-
-class MeasuredFile:
-    """A file that is about to be loaded.
-
-    Attributes:
-        size_bytes: Its size.
-        sha256: Of its content.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Read the file.
-
-        Raises:
-            ArtefactError: it is gone already, or cannot be read.
-        """
-        self._path = path
-        try:
-            self._version = version_of(path)
-            self.size_bytes = path.stat().st_size
-            self.sha256 = sha256_of(path)
-        except OSError as error:
-            hint = "Leave the file alone while it is measured."
-            raise ArtefactError(f"cannot read {path}: {error.strerror}.", hint) from error
-
-    @property
-    def changed(self) -> bool:
-        """Whether the file is gone, or has another content."""
-        try:
-            return version_of(self._path) != self._version and sha256_of(self._path) != self.sha256
-        except OSError:
-            return True
-
-
 ENGINE_PART = 0.25
 """Of a round's time and runs, that the network alone gets in addition."""
 
 SEAM_PX, TORCH_PX = 256, 128
 """Largest sides of the images that are computed in one piece, by the engine and by torch: larger ones take a long time
 and might take all memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """How much of a run all engines have gone through."""
-
-    rounds: int
-    images: int
 
 
 class MeasuredEngine:
@@ -84,7 +41,12 @@ class MeasuredEngine:
         self, file: EngineFile, open_engine: OpenEngine, limit_s: float | None, start: StartProcess = EngineProcess
     ) -> None:
         self.file = file
-        self._content = MeasuredFile(file.path)  # before there is a process to end where it fails
+        try:  # before there is a process to end where it fails
+            self._version, self._sha256 = version_of(file.path), sha256_of(file.path)
+            self._size_bytes = file.path.stat().st_size
+        except OSError as error:
+            hint = "Leave the file alone while it is measured."
+            raise ArtefactError(f"cannot read {file.path}: {error.strerror}.", hint) from error
         self.process = start(open_engine, limit_s)
         self.opened = self.process.ask(Session.describe)
         self.scale = self.opened.info.scale
@@ -128,14 +90,13 @@ class MeasuredEngine:
         if self.opened.other_program:
             return
         self._seam = self.process.ask(Session.seam, middle(pairs[0].lr, SEAM_PX))
-        sha256 = self.opened.info.checkpoint_sha256
-        found = DifferenceSum()
+        reference, found = references.of(self.opened.info.checkpoint_sha256), DifferenceSum()
         for pair in pairs:
             lr = middle(pair.lr, TORCH_PX)
-            reference = references.image(sha256, pair.name, lr)
-            if reference is not None:
-                found.add(self.upscale(lr), reference)
-        self._torch = references.agreement(sha256, found)
+            expected = reference.image(pair.name, lr)
+            if expected is not None:
+                found.add(self.upscale(lr), expected)
+        self._torch = TorchAgreement(found.total() if found.images else None, found.images, reference.note)
 
     def upscale(self, image: UInt8Image) -> UInt8Image:
         """Return the result for an image."""
@@ -158,28 +119,31 @@ class MeasuredEngine:
 
     @property
     def file_changed(self) -> bool:
-        """Whether the file is not the one any more that was loaded."""
-        return self._content.changed
+        """Whether the file that was loaded is gone, or has another content."""
+        try:
+            return version_of(self.file.path) != self._version and sha256_of(self.file.path) != self._sha256
+        except OSError:
+            return True
 
     def stability(self, latency: Latency) -> Stability:
         """Return whether the rounds of ``latency`` are stable."""
         return judge(latency, self._watch.rounds[: len(latency.rounds_ms)], settled=self._warm_up.settled)
 
-    def result(self, size: tuple[int, int], board: str | None, extent: Extent) -> EngineResult:
+    def result(self, size: tuple[int, int], board: str | None, rounds: int, images: int) -> EngineResult:
         """Return what was measured.
 
         Args:
             size: height and width of the images that were timed.
             board: what the machine is called.
-            extent: how much of it all engines have; at least one round and one image. What goes beyond latency, memory
-                and quality is in the result once all of that is there.
+            rounds: how many of them all engines have; at least one.
+            images: how many all engines were scored on; at least one. What goes beyond latency, memory and quality is
+                in the result once all of that is there.
         """
-        rounds = self.rounds[: extent.rounds]
-        latency = summarise([timed.samples_ms for timed in rounds], self._warm_up.calls_per_run)
+        latency = summarise([timed.samples_ms for timed in self.rounds[:rounds]], self._warm_up.calls_per_run)
         return EngineResult(
             name=self.file.name,
-            size_bytes=self._content.size_bytes,
-            sha256=self._content.sha256,
+            size_bytes=self._size_bytes,
+            sha256=self._sha256,
             engine=self.opened.info,
             device=self.opened.device,
             load_ms=self.opened.load_ms,
@@ -187,7 +151,7 @@ class MeasuredEngine:
             latency=latency,
             peak_host_memory=self._memory.host,
             peak_device_memory=self._memory.device,
-            quality=summarise_quality(self._rows[: extent.images]),
+            quality=summarise_quality(self._rows[:images]),
             layers=self._layers,
             measurement=self._measurement(latency, size, board, self._torch) if self._torch else None,
         )
@@ -226,9 +190,13 @@ class Engines:
         try:
             self.active.append(MeasuredEngine(file, open_engine, self._limit_s, self._start))
         except MissingDependencyError as error:
-            self.not_measured.append(NotMeasured(file.name, "skipped", error.message, error.hint))
+            self.leave_out(file.name, "skipped", error)
         except DrcDeployError as error:
-            self.not_measured.append(NotMeasured(file.name, "failed", error.message, error.hint))
+            self.leave_out(file.name, "failed", error)
+
+    def leave_out(self, name: str, kind: Literal["failed", "skipped"], error: DrcDeployError) -> None:
+        """Report an engine as not measured."""
+        self.not_measured.append(NotMeasured(name, kind, error.message, error.hint))
 
     def each(self, action: Callable[[MeasuredEngine], None], *, backwards: bool = False) -> None:
         """Do something with every engine that is still in the run; where it fails, the others go on."""
@@ -238,14 +206,9 @@ class Engines:
             except DrcDeployError as error:
                 engine.process.close()
                 self.active.remove(engine)
-                failure = NotMeasured(engine.file.name, "failed", error.message, error.hint)
-                self.not_measured.append(failure)
+                self.leave_out(engine.file.name, "failed", error)
 
-    def __enter__(self) -> "Engines":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End all processes."""
         for engine in self.active:
             engine.process.close()

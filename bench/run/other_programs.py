@@ -1,6 +1,6 @@
 """The other programs of one run: which there are, whether they compute the same, and their part of the report."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,21 +12,10 @@ from drc_deploy.bench.programs.sources import find_program_input
 from drc_deploy.bench.programs.supported import LIBRARIES, OpenProgram, ProgramRequest, missing_parts
 from drc_deploy.bench.report.records import NotMeasured, ProgramResult
 from drc_deploy.bench.run.engines import Engines, MeasuredEngine
-from drc_deploy.bench.run.inputs import EngineFile
+from drc_deploy.bench.run.inputs import BenchOptions, EngineFile
 from drc_deploy.bench.run.worker import Session
 from drc_deploy.errors import ArtefactError, DrcDeployError
 from drc_deploy.metrics import UInt8Image
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramOptions:
-    """Which other programs to measure."""
-
-    against: tuple[str, ...]
-    """Names of ``LIBRARIES``."""
-    workdir: Path
-    threads: int | None
-    size: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +28,7 @@ class _Entry:
 class OtherPrograms:
     """Those among the engines of a run that other programs compute."""
 
-    def __init__(self, options: ProgramOptions) -> None:
+    def __init__(self, options: BenchOptions) -> None:
         self._options = options
         self._entries: dict[str, _Entry] = {}
         self._parities: dict[str, Parity] = {}
@@ -54,47 +43,36 @@ class OtherPrograms:
                 reason, hint = f"{', '.join(missing)} is not installed.", LIBRARIES[library].install
                 engines.not_measured.append(NotMeasured(library, "skipped", reason, hint))
                 continue
-            for entry in self._plan(library, ours, engines.not_measured):
+            for entry in self._plan(library, ours, engines):
                 self._entries[entry.file.name] = entry
                 engines.enter(entry.file, entry.open_program)
 
-    def _plan(self, library: str, ours: Sequence[MeasuredEngine], not_measured: list[NotMeasured]) -> list[_Entry]:
-        entries: dict[Path, list[_Entry]] = {}
+    def _plan(self, library: str, ours: Sequence[MeasuredEngine], engines: Engines) -> Iterator[_Entry]:
+        program, options, seen = LIBRARIES[library], self._options, set[Path]()
         for engine in ours:
-            file = engine.file
+            name = engine.file.name
             try:
-                path = find_program_input(
-                    LIBRARIES[library].source, file.path, engine.opened.info, self._options.workdir
-                )
+                path = find_program_input(program.source, engine.file.path, engine.opened.info, options.workdir)
             except ArtefactError as error:
-                name = f"{file.name} ({library})"
-                not_measured.append(NotMeasured(name, "skipped", error.message, error.hint))
+                engines.leave_out(f"{name} ({library})", "skipped", error)
                 continue
-            request = ProgramRequest(path, self._options.threads, self._options.size)
-            entries.setdefault(
-                path.resolve(),
-                [
-                    _Entry(
-                        OpenProgram(library, variant, request),
-                        EngineFile(f"{file.name} ({library} {variant})", path),
-                        file.name,
-                    )
-                    for variant in LIBRARIES[library].variants()
-                ],
-            )
-        return [entry for variants in entries.values() for entry in variants]
+            if path.resolve() not in seen:
+                seen.add(path.resolve())
+                request = ProgramRequest(path, options.threads, (options.height, options.width))
+                for variant in program.variants():
+                    file = EngineFile(f"{name} ({library} {variant})", path)
+                    yield _Entry(OpenProgram(library, variant, request), file, name)
 
     def check(self, engines: Engines, image: UInt8Image) -> None:
         """Take out of the run every program whose output differs from our engine's."""
         if not self._entries:
             return
         inputs, outputs = comparison_inputs(image), {}
-        compared_with = {entry.of for entry in self._entries.values()}
+        compared = self._entries.keys() | {entry.of for entry in self._entries.values()}
 
         def upscale(engine: MeasuredEngine) -> None:
-            name = engine.file.name
-            if name in compared_with or name in self._entries:
-                outputs[name] = [engine.upscale(part) for part in inputs]
+            if engine.file.name in compared:
+                outputs[engine.file.name] = [engine.upscale(part) for part in inputs]
 
         engines.each(upscale)
         engines.each(partial(self._check_one, outputs=outputs))
@@ -115,18 +93,17 @@ class OtherPrograms:
 
     def result(self, engine: MeasuredEngine, latency: Latency) -> ProgramResult | None:
         """Return what the report says of a program besides figures; None for our own engines."""
-        entry = self._entries.get(engine.file.name)
+        name = engine.file.name
+        entry = self._entries.get(name)
         if entry is None:
             return None
-        parity = self._parities[engine.file.name]
-        settings = self._settings[engine.file.name]
         return ProgramResult(
             library=entry.open_program.library,
             variant=entry.open_program.variant,
             of=entry.of,
-            settings={name: value for name, value in settings.items() if name != TIMED},
-            timed=settings.get(TIMED),
-            psnr_to_ours_db=parity.psnr_db,
-            largest_difference=parity.largest_difference,
+            settings={key: value for key, value in self._settings[name].items() if key != TIMED},
+            timed=self._settings[name].get(TIMED),
+            psnr_to_ours_db=self._parities[name].psnr_db,
+            largest_difference=self._parities[name].largest_difference,
             stability=engine.stability(latency),
         )

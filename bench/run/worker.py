@@ -40,18 +40,9 @@ DEATH_TIMEOUT_S = 10.0
 """How long a process that broke off the connection may take to end."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenFile:
-    """Loads an engine file as ``drc-deploy upscale`` does."""
-
-    path: Path
-    threads: int | None
-    precision: Precision | None = None
-    """In which a checkpoint is computed; None: fp32."""
-
-    def __call__(self) -> Upscaler:
-        """Load it."""
-        return Upscaler.open(self.path, threads=self.threads, precision=self.precision)
+def open_file(path: Path, threads: int | None, precision: Precision | None = None) -> OpenEngine:
+    """Return what loads an engine file as ``drc-deploy upscale`` does; ``precision`` is for checkpoints."""
+    return partial(Upscaler.open, path, threads=threads, precision=precision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +131,7 @@ class Session:
 
     def settings(self) -> dict[str, str]:
         """Return how another program is set; nothing for our own engines."""
-        return self._program.settings if self._program is not None else {}
+        return self._program.settings if self._program else {}
 
     def memory(self) -> Memory:
         """Report the peaks so far."""
@@ -210,7 +201,12 @@ class EngineProcess:
             self._process.join()
 
     def _receive(self) -> Any:
-        self._wait()
+        """Wait for an answer, or the end of the child, as long as the limit allows."""
+        start = time.monotonic()
+        left_s = None if self._limit_s is None else max(self._limit_s - self._used_s, 0.0)
+        if not self._connection.poll(left_s):
+            raise DrcDeployError(f"it took longer than {self._limit_s:g} s in all.", "Allow more with --case-seconds.")
+        self._used_s += time.monotonic() - start
         try:
             answer, failure = self._connection.recv()
         except (EOFError, OSError) as error:
@@ -218,15 +214,6 @@ class EngineProcess:
         if failure is not None:
             raise failure
         return answer
-
-    def _wait(self) -> None:
-        """Wait for an answer, or the end of the child, as long as the limit allows."""
-        if self._limit_s is None:
-            return
-        start = time.monotonic()
-        if not self._connection.poll(max(self._limit_s - self._used_s, 0.0)):
-            raise DrcDeployError(f"it took longer than {self._limit_s:g} s in all.", "Allow more with --case-seconds.")
-        self._used_s += time.monotonic() - start
 
     def _ended(self) -> DrcDeployError:
         self._process.join(DEATH_TIMEOUT_S)

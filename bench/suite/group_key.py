@@ -10,7 +10,7 @@ from pathlib import Path
 from drc_deploy import __version__
 from drc_deploy.bench.machine.machine import Machine
 from drc_deploy.bench.programs.supported import LIBRARIES
-from drc_deploy.bench.run.benchmark import BenchOptions
+from drc_deploy.bench.run.inputs import BenchOptions
 from drc_deploy.bench.suite.matrix import PlannedCase
 
 _CHANGING = ("load_average", "unavailable")

@@ -10,9 +10,9 @@ from pathlib import Path
 from drc_deploy.bench.machine.machine import describe_machine
 from drc_deploy.bench.machine.telemetry.instruments import find_instruments
 from drc_deploy.bench.report.records import Case, Group, NotMeasured, Report, Suite
-from drc_deploy.bench.run.benchmark import BenchOptions, check_inputs, measure
-from drc_deploy.bench.run.inputs import EngineFile, find_engine_files
-from drc_deploy.bench.run.kept import UNFINISHED_FILE, KeptReport
+from drc_deploy.bench.report.report_files import UNFINISHED_FILE, KeptReport
+from drc_deploy.bench.run.benchmark import check_inputs, measure
+from drc_deploy.bench.run.inputs import BenchOptions, EngineFile, find_engine_files
 from drc_deploy.bench.run.watch import OpenInstruments
 from drc_deploy.bench.run.worker import EngineProcess, OpenEngine, StartProcess
 from drc_deploy.bench.suite.group_key import group_key

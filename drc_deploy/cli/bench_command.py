@@ -11,7 +11,7 @@ from drc_deploy.errors import DrcDeployError, UsageError
 
 if TYPE_CHECKING:
     from drc_deploy.bench.report.records import Report
-    from drc_deploy.bench.run.benchmark import BenchOptions
+    from drc_deploy.bench.run.inputs import BenchOptions
 
 LONGEST_S = 3600
 LONGEST_LIMIT_S = 30 * 24 * 3600
@@ -122,7 +122,7 @@ def run_command(
     With --remote the engines run on another machine, which needs the same version. The report is written here. A
     remote run that is stopped leaves no report.
     """
-    from drc_deploy.bench.run.benchmark import BenchOptions
+    from drc_deploy.bench.run.inputs import BenchOptions
 
     if suite is None and suite_seconds is not None:
         raise UsageError("--suite-seconds is for suites.", "Give --suite matrix too.")
@@ -150,18 +150,16 @@ def run_command(
 
 def _run_here(settings: "BenchOptions", as_json: bool) -> None:
     """Measure; a run that is stopped, or fails, leaves a report of what was measured."""
+    from drc_deploy.bench.report.report_files import UNFINISHED_FILE, KeptReport
     from drc_deploy.bench.run import benchmark
-    from drc_deploy.bench.run.kept import UNFINISHED_FILE, KeptReport
 
     kept = KeptReport(settings.out / UNFINISHED_FILE)
-    report: Report | None = None
     try:
         report = benchmark.run_bench(settings, kept=kept)
     finally:
-        latest = report or kept.latest
-        if latest is not None:
-            _publish(latest, settings.out, as_json)
-            if latest.engines:
+        if kept.latest is not None:
+            _publish(kept.latest, settings.out, as_json)
+            if kept.latest.engines:
                 kept.forget()
     _require_engines(report)
 
@@ -192,11 +190,9 @@ def _publish(report: "Report", folder: Path, as_json: bool) -> None:
     from drc_deploy import records
     from drc_deploy.bench.report.report_files import write_report
     from drc_deploy.bench.show.console import report_table
-    from drc_deploy.bench.show.page import write_page
-    from drc_deploy.bench.show.publish import write_tables
+    from drc_deploy.bench.show.publish import write_files
 
-    files = {"report": str(write_report(report, folder)), "page": str(write_page(report, folder))}
-    files |= write_tables([report], folder)
+    files = {"report": str(write_report(report, folder))} | write_files(report, folder)
     text = f"{report_table(report)}\n\nReport: {files['page']} (open it in a browser)\n        {files['report']}"
     options.emit(records.to_dict(report) | {"files": files}, as_json=as_json, text=text)
 

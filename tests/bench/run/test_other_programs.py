@@ -10,10 +10,10 @@ from drc_deploy.bench.programs.supported import LIBRARIES
 from drc_deploy.bench.report.conclusions import own_engines
 from drc_deploy.bench.report.records import ProgramResult
 from drc_deploy.bench.run import other_programs as programs
-from drc_deploy.bench.run.benchmark import BenchOptions, run_bench
+from drc_deploy.bench.run.benchmark import run_bench
 from drc_deploy.bench.run.engines import Engines, MeasuredEngine
-from drc_deploy.bench.run.inputs import EngineFile
-from drc_deploy.bench.run.other_programs import OtherPrograms, ProgramOptions
+from drc_deploy.bench.run.inputs import BenchOptions, EngineFile
+from drc_deploy.bench.run.other_programs import OtherPrograms
 from drc_deploy.bench.run.worker import Opened
 from drc_deploy.bench.show.sentences import peer_lines
 from drc_deploy.cli.bench_command import PROGRAMS
@@ -51,7 +51,8 @@ def entered(monkeypatch: pytest.MonkeyPatch, *names: str) -> tuple[OtherPrograms
     engines = StubEngines()
     for name in names:
         engines.active.append(cast(MeasuredEngine, StubEngine(EngineFile(name, Path(name)))))
-    field = OtherPrograms(ProgramOptions(("openvino", "ncnn", "openvino"), Path("nowhere"), None, (32, 32)))
+    nowhere, against = Path("nowhere"), ("openvino", "ncnn", "openvino")
+    field = OtherPrograms(BenchOptions((), nowhere, nowhere, None, None, 32, 32, 8, 0.0, None, against=against))
     field.enter(engines)
     return field, engines
 

@@ -19,7 +19,7 @@ from drc_deploy.bench.show import charts
 from drc_deploy.bench.show.charts import MAX_POINTS, Line, Panel, Shade, distributions, rates, thinned, traces
 from drc_deploy.bench.show.console import report_table
 from drc_deploy.bench.show.drawing import Axis, fit_axis
-from drc_deploy.bench.show.page import cards, render_page, write_page
+from drc_deploy.bench.show.page import cards, render_page
 from drc_deploy.bench.show.speed import pareto_front
 from drc_deploy.bench.show.view import TEMPLATES
 from drc_deploy.errors import ArtefactError
@@ -90,7 +90,7 @@ def test_every_way_of_measuring_memory_is_named() -> None:
 
 
 def test_a_report_without_results_still_makes_a_page(tmp_path: Path) -> None:
-    assert "x.plan" in write_page(fakes.report(), tmp_path).read_text()
+    assert "x.plan" in render_page(fakes.report(), tmp_path)
 
 
 def test_a_crop_that_is_gone_is_named(tmp_path: Path) -> None:

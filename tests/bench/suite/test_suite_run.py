@@ -12,10 +12,9 @@ from safetensors.numpy import save_file
 
 from drc_deploy import records
 from drc_deploy.bench.report.records import Case, LeftOut, Report
-from drc_deploy.bench.report.report_files import REPORT_FILE, read_report
-from drc_deploy.bench.run.benchmark import BenchOptions
+from drc_deploy.bench.report.report_files import REPORT_FILE, KeptReport, read_report
 from drc_deploy.bench.run.engines import MeasuredEngine
-from drc_deploy.bench.run.kept import KeptReport
+from drc_deploy.bench.run.inputs import BenchOptions
 from drc_deploy.bench.suite.halves import NO_HALVES, Halves
 from drc_deploy.bench.suite.open_case import OpenCase
 from drc_deploy.bench.suite.run import FINISHED_FOLDER, Doubles, MatrixSuite
