@@ -32,15 +32,15 @@ def command(before: Path, after: Path, limits: tuple[str, ...], force: bool, as_
     import dataclasses
 
     from drc_deploy import records
-    from drc_deploy.bench.comparison.compare import ComparedReport, compare_reports
+    from drc_deploy.bench.comparison.compare import compare_reports
     from drc_deploy.bench.comparison.thresholds import find_crossings, parse_limits
     from drc_deploy.bench.report.report_files import read_report
     from drc_deploy.bench.show.changes import comparison_text
 
     wanted = parse_limits(limits)
-    first, second = (ComparedReport(str(path), read_report(path)) for path in (before, after))
-    comparison = compare_reports(first, second, force=force)
-    crossings = find_crossings(comparison, second.report, wanted)
+    first, second = read_report(before), read_report(after)
+    comparison = compare_reports(first, second, (str(before), str(after)), force=force)
+    crossings = find_crossings(comparison, second, wanted)
     result = records.to_dict(comparison) | {"crossed": [dataclasses.asdict(item) for item in crossings]}
     options.emit(result, as_json=as_json, text=comparison_text(comparison, crossings))
     if crossings:
