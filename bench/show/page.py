@@ -12,10 +12,9 @@ from drc_deploy.bench.measure.latency import SMALLEST_DIFFERENCE
 from drc_deploy.bench.report.conclusions import best_image, by_latency, comparable, gain_over_bicubic, own_engines
 from drc_deploy.bench.report.crop_files import read_crop
 from drc_deploy.bench.report.records import CropStrip, CropVersion, EngineResult, Report
+from drc_deploy.bench.show.chart_sections import runs_section, speed_section, telemetry_section
 from drc_deploy.bench.show.figures import decibels
-from drc_deploy.bench.show.speed import runs_section, speed_section
 from drc_deploy.bench.show.tables import figures_section, layers_section, measured_section
-from drc_deploy.bench.show.telemetry import telemetry_section
 from drc_deploy.bench.show.view import Cell, Section, render, signed
 
 GIB = 1 << 30
