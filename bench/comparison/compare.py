@@ -1,9 +1,9 @@
 """The changes between two reports, engine by engine, for ``drc-deploy bench compare``."""
 
 import math
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -18,20 +18,6 @@ SAME_SHARE = 0.05
 """Latencies of two runs that differ by less than this part count as the same: runs of one engine differ by as much."""
 
 MatchedBy = Literal["name", "checkpoint"]
-Key = Callable[[EngineResult], Hashable]
-
-
-def _network(engine: EngineResult) -> Hashable:
-    """Return the key of files with any name that hold the same network for the same device."""
-    network = engine.engine
-    return network.checkpoint_sha256, network.scale, network.precision, network.tile, engine.device
-
-
-KEYS: dict[MatchedBy, Key] = {
-    "name": lambda engine: (engine.name, engine.engine.scale),  # figures of two scales never compare
-    "checkpoint": _network,
-}
-
 Result = Literal["faster", "slower", "no significant change", "too much variation"]
 
 STEADY_SPREAD = 0.10
@@ -152,19 +138,26 @@ def match_engines(before: Sequence[EngineResult], after: Sequence[EngineResult])
     An engine whose checkpoint matches two others is left out.
     """
     matches: list[Match] = []
-    for matched_by, key in KEYS.items():
-        first = _unique(key, before, [match.before.name for match in matches])
-        second = _unique(key, after, [match.after.name for match in matches])
-        matches += [Match(first[value], second[value], matched_by) for value in first if value in second]
+    for matched_by in get_args(MatchedBy):
+        first = _by_key(matched_by, before, [match.before.name for match in matches])
+        second = _by_key(matched_by, after, [match.after.name for match in matches])
+        matches += [Match(first[key], second[key], matched_by) for key in first if key in second]
     names = [engine.name for engine in before]
     return sorted(matches, key=lambda match: names.index(match.before.name))
 
 
-def _unique(key: Key, engines: Sequence[EngineResult], matched: Sequence[str]) -> dict[Hashable, EngineResult]:
-    """Return the engines that have no match yet by their keys, without those that share theirs."""
+def _by_key(kind: MatchedBy, engines: Sequence[EngineResult], matched: Collection[str]) -> dict[Hashable, EngineResult]:
+    """Return the engines that have no match yet by what their partners share, without those that share it here."""
     rest = [engine for engine in engines if engine.name not in matched]
-    keys = [key(engine) for engine in rest]
-    return {value: engine for value, engine in zip(keys, rest, strict=True) if keys.count(value) == 1}
+    keys = [_key(kind, engine) for engine in rest]
+    return {key: engine for key, engine in zip(keys, rest, strict=True) if keys.count(key) == 1}
+
+
+def _key(kind: MatchedBy, engine: EngineResult) -> Hashable:
+    network = engine.engine
+    if kind == "name":
+        return engine.name, network.scale  # figures of two scales never compare
+    return network.checkpoint_sha256, network.scale, network.precision, network.tile, engine.device
 
 
 def _change(match: Match) -> EngineChange:

@@ -32,7 +32,7 @@ def _faults(report: "Report") -> Iterator[str]:
         datetime.datetime.fromisoformat(report.created)
     except ValueError:
         yield f"{report.created!r} is not a time"
-    if not all(abs(number) < LARGEST for number in _numbers(report)):
+    if not all(abs(number) < LARGEST for number in _numbers(dataclasses.asdict(report))):
         yield "a number is infinite, NaN, or larger than anything measured"
     if min(report.settings.height, report.settings.width) < 1:
         yield "the input has no pixels"
@@ -81,15 +81,9 @@ def _is_crop(file: str) -> bool:
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """Return every number in a record."""
+    """Return every number in dictionaries and sequences inside each other."""
     if isinstance(value, float | int):
         yield value
-    elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            yield from _numbers(getattr(value, field.name))
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _numbers(item)
-    elif isinstance(value, tuple | list):
-        for item in value:
+    elif isinstance(value, dict | tuple | list):
+        for item in value.values() if isinstance(value, dict) else value:
             yield from _numbers(item)

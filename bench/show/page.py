@@ -15,7 +15,7 @@ from drc_deploy.bench.report.records import CropStrip, CropVersion, EngineResult
 from drc_deploy.bench.show.chart_sections import runs_section, speed_section, telemetry_section
 from drc_deploy.bench.show.figures import decibels
 from drc_deploy.bench.show.tables import figures_section, layers_section, measured_section
-from drc_deploy.bench.show.view import Cell, Section, render, signed
+from drc_deploy.bench.show.view import Cell, Section, render
 
 GIB = 1 << 30
 
@@ -98,7 +98,8 @@ def _strip(strip: CropStrip, ranks: dict[str, int], folder: Path) -> dict[str, o
 def _figure(tile: CropVersion, rank: int | None, bicubic: float | None, folder: Path) -> dict[str, object]:
     gain = None
     if tile.psnr_y is not None and bicubic is not None and rank is not None:
-        gain = signed(tile.psnr_y - bicubic)
+        difference_db = tile.psnr_y - bicubic
+        gain = Cell(f"{difference_db:+.2f}", kind="good" if difference_db >= 0 else "bad")
     return {
         "name": Cell(tile.label, engine=rank),
         "png": base64.b64encode(read_crop(folder / tile.file)).decode(),

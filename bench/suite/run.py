@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from drc_deploy.bench.machine.machine import describe_machine
@@ -14,14 +15,17 @@ from drc_deploy.bench.report.report_files import UNFINISHED_FILE, KeptReport
 from drc_deploy.bench.run.benchmark import check_inputs, measure
 from drc_deploy.bench.run.inputs import BenchOptions, EngineFile, find_engine_files
 from drc_deploy.bench.run.watch import OpenInstruments
-from drc_deploy.bench.run.worker import EngineProcess, OpenEngine, StartProcess
+from drc_deploy.bench.run.worker import EngineProcess, StartProcess
 from drc_deploy.bench.suite.group_key import group_key
 from drc_deploy.bench.suite.halves import NO_HALVES, Halves, ask_torch
 from drc_deploy.bench.suite.matrix import EngineFacts, Matrix, PlannedCase, plan_matrix, read_facts
-from drc_deploy.bench.suite.open_case import OpenCase
 from drc_deploy.errors import ArtefactError, MissingDependencyError, OutputError
+from drc_deploy.runtime.backends.contract import Backend
+from drc_deploy.runtime.backends.open import open_backend
+from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
 from drc_deploy.runtime.backends.ort.providers import CUDA, OPENVINO, import_onnxruntime
 from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
+from drc_deploy.runtime.upscaler import Upscaler
 
 CASE_SECONDS = 600.0
 """The most that a case may take where nothing else is asked for."""
@@ -29,14 +33,28 @@ CASE_SECONDS = 600.0
 FINISHED_FOLDER = "suite.state"
 """Holds the report of every group that was measured, until the suite is complete: a suite that is killed goes on."""
 
-OpenCaseOf = Callable[[Path, int | None, Case], OpenEngine]
+
+def open_case(path: Path, threads: int | None, case: Case) -> Upscaler:
+    """Load an engine inside the child process, with the provider, tile, batch and precision of a case.
+
+    A case that asks for nothing special is opened as `upscale` does.
+    """
+    if case.backend == "cpu":
+        backend: Backend = OnnxRuntimeBackend(path, threads=threads, cpu_only=True)
+    elif case.batch is None:
+        return Upscaler.open(path, tile=case.tile, threads=threads, precision=case.precision)
+    else:
+        backend = open_backend(path, threads=threads, precision=case.precision)
+    if case.batch is not None:
+        backend.use_batch(case.batch)
+    return Upscaler(backend, tile=case.tile)
 
 
 @dataclass(frozen=True, slots=True)
 class Doubles:
     """What tests put in the place of networks, instruments, torch and processes."""
 
-    open_case: OpenCaseOf = OpenCase
+    open_case: Callable[[Path, int | None, Case], Upscaler] = open_case
     open_instruments: OpenInstruments = find_instruments
     ask_torch: Callable[[], Halves] = ask_torch
     start: StartProcess = EngineProcess
@@ -60,7 +78,8 @@ class MatrixSuite:
         Raises:
             DrcDeployError: nothing to measure was found, the images cannot be used, or the folder is not writable.
         """
-        self._options = dataclasses.replace(options, case_seconds=options.case_seconds or CASE_SECONDS)
+        self._case_seconds = options.case_seconds or CASE_SECONDS
+        self._options = dataclasses.replace(options, case_seconds=self._case_seconds)
         self._seconds, self._doubles = seconds, doubles
         self._finished = options.out / FINISHED_FOLDER
         self._unfinished = KeptReport(options.out / UNFINISHED_FILE)
@@ -104,9 +123,8 @@ class MatrixSuite:
         shutil.rmtree(self._finished, ignore_errors=True)
 
     def _measure(self, group: Sequence[PlannedCase]) -> Report:
-        open_case, threads = self._doubles.open_case, self._options.threads
-        entrants = [(planned.file, open_case(planned.file.path, threads, planned.case)) for planned in group]
-        doubles = self._doubles
+        doubles, threads = self._doubles, self._options.threads
+        entrants = [(one.file, partial(doubles.open_case, one.file.path, threads, one.case)) for one in group]
         report = measure(
             self._options, entrants, doubles.open_instruments, self._unfinished, doubles.start, with_crops=False
         )
@@ -125,61 +143,53 @@ class MatrixSuite:
     def _joined(self, done: Sequence[Report]) -> Report:
         """Return one report of several groups."""
         groups = self.matrix.groups
+        measured = list(zip((group[0].case.group for group in groups), done, strict=False))
         waiting = [planned.file.name for group in groups[len(done) :] for planned in group]
-        names = [group[0].case.group for group in groups]
-        warnings = [f"{name}: {text}" for name, report in zip(names, done, strict=False) for text in report.warnings]
+        hint = "The same command goes on from here."
+        later = [NotMeasured(name, "skipped", "the suite stopped before it.", hint) for name in waiting]
+        reached = [item for report in done for item in report.not_measured]
         baselines = {baseline.scale: baseline for report in done for baseline in report.baselines}
+        limit = f" --suite-seconds {self._seconds:g}" if self._seconds is not None else ""
+        command = f"{self._options.command} --suite matrix{limit}"
         return dataclasses.replace(
             done[-1],
-            summary=" ".join(f"In {name}: {report.summary}" for name, report in zip(names, done, strict=False)),
-            warnings=(*self._joint_warnings(len(waiting)), *warnings),
+            summary=" ".join(f"In {name}: {report.summary}" for name, report in measured),
+            warnings=(
+                *self._joint_warnings(len(waiting)),
+                *(f"{name}: {text}" for name, report in measured for text in report.warnings),
+            ),
             machine=self._machine,
-            settings=dataclasses.replace(done[-1].settings, command=self._command),
+            settings=dataclasses.replace(done[-1].settings, command=command),
             baselines=tuple(baselines[scale] for scale in sorted(baselines)),
             engines=tuple(engine for report in done for engine in report.engines),
-            not_measured=self._all_not_measured(done, waiting),
+            not_measured=tuple(dict.fromkeys([*self._damaged, *reached, *later])),
             telemetry=None,  # each group has a trace of its own; what it says of an engine is with that engine
             comparisons=tuple(found for report in done for found in report.comparisons),
             suite=self._record(done),
         )
 
-    def _joint_warnings(self, waiting: int) -> list[str]:
-        warnings = [f"This report is incomplete: {waiting} cases were not reached."] if waiting else []
+    def _joint_warnings(self, waiting: int) -> Iterator[str]:
+        if waiting:
+            yield f"This report is incomplete: {waiting} cases were not reached."
         if len(self.matrix.groups) > 1:
-            warnings.append("Only cases of one group took turns: compare the times of two groups with caution.")
+            yield "Only cases of one group took turns: compare the times of two groups with caution."
         if self._resumed:
-            warnings.append(f"{self._resumed} of the groups were measured earlier, by a run that was stopped.")
-        return [*warnings, *self._warnings]
-
-    def _all_not_measured(self, done: Sequence[Report], waiting: Sequence[str]) -> tuple[NotMeasured, ...]:
-        reached = [item for report in done for item in report.not_measured]
-        hint = "The same command goes on from here."
-        later = [NotMeasured(name, "skipped", "the suite stopped before it.", hint) for name in waiting]
-        return tuple(dict.fromkeys([*self._damaged, *reached, *later]))
+            yield f"{self._resumed} of the groups were measured earlier, by a run that was stopped."
+        yield from self._warnings
 
     def _record(self, done: Sequence[Report]) -> Suite:
-        groups = [
-            Group(
-                group[0].case.group,
-                tuple(planned.file.name for planned in group),
-                report.created,
-                report.machine.load_average,
-            )
-            for group, report in zip(self.matrix.groups, done, strict=False)
-        ]
+        groups = []
+        for group, report in zip(self.matrix.groups, done, strict=False):
+            cases = tuple(planned.file.name for planned in group)
+            groups.append(Group(group[0].case.group, cases, report.created, report.machine.load_average))
         return Suite(
             name="matrix",
             complete=len(done) == len(self.matrix.groups),
             groups=tuple(groups),
             left_out=self.matrix.left_out,
-            case_seconds=self._options.case_seconds or CASE_SECONDS,
+            case_seconds=self._case_seconds,
             seconds=self._seconds,
         )
-
-    @property
-    def _command(self) -> str:
-        limit = f" --suite-seconds {self._seconds:g}" if self._seconds is not None else ""
-        return f"{self._options.command} --suite matrix{limit}"
 
 
 def _read_files(found: Sequence[EngineFile]) -> tuple[list[EngineFacts], list[NotMeasured]]:

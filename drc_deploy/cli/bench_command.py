@@ -1,12 +1,12 @@
-"""``drc-deploy bench``."""
+"""``drc-deploy bench``: `run` and `compare`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from drc_deploy.cli import bench_compare, options
-from drc_deploy.cli.remote_options import remote_options, take_remote
+from drc_deploy.cli import options
+from drc_deploy.cli.remote_options import DEFAULT_PYTHON, take_remote
 from drc_deploy.errors import DrcDeployError, UsageError
 
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ class BenchGroup(click.Group):
         return super().parse_args(ctx, args if args and args[0] in own else ["run", *args])
 
 
-@click.group(
-    "bench", cls=BenchGroup, commands=[bench_compare.command], short_help="Measure engines, or compare two reports."
-)
+@click.group("bench", cls=BenchGroup, short_help="Measure engines, or compare two reports.")
 def command() -> None:
     """Measure engines, or compare two reports.
 
@@ -100,7 +98,22 @@ def command() -> None:
 @click.option(
     "--suite-seconds", type=float, callback=_check_limit, help="Begin no further part of a suite after this time."
 )
-@remote_options
+@click.option("--remote", metavar="USER@HOST", help="Measure on this machine, through ssh.")
+@click.option(
+    "--remote-python",
+    metavar="PYTHON",
+    help=f"The Python there that has drc-deploy, such as venv/bin/python.  [default: {DEFAULT_PYTHON}]",
+)
+@click.option(
+    "--remote-dir",
+    metavar="DIR",
+    help="Folder there that keeps copied files and built plans.  [default: a temporary one]",
+)
+@click.option(
+    "--remote-export",
+    metavar="OPTIONS",
+    help="Make a plan of each .onnx there and measure that: options of `export`, as in '--trt fp16'.",
+)
 @options.json_option
 def run_command(
     workdir: Path,
@@ -205,3 +218,43 @@ def _require_engines(report: "Report") -> None:
     """
     if not report.engines:
         raise DrcDeployError("no engine could be measured; the reasons are in the report.", "See `drc-deploy doctor`.")
+
+
+@command.command("compare", short_help="Show what changed between two reports.")
+@click.argument("before", metavar="BEFORE.json", type=click.Path(path_type=Path))
+@click.argument("after", metavar="AFTER.json", type=click.Path(path_type=Path))
+@click.option(
+    "--fail-above",
+    "limits",
+    metavar="LIMIT",
+    multiple=True,
+    help="End with exit code 1 when an engine became worse by more: 5% or latency=5%, memory=10%, psnr=0.05dB. "
+    "May be given once for each. Two runs of one engine differ too, so latency takes no limit below 5%, and growth of "
+    "memory up to 3% and loss of PSNR up to 0.005 dB never cross one. Latency crosses its limit by the estimate, and "
+    "only if the interval excludes 1 or there are too few rounds for an interval.",
+)
+@click.option("--force", is_flag=True, help="Compare although the machines, settings or images differ.")
+@options.json_option
+def compare_command(before: Path, after: Path, limits: tuple[str, ...], force: bool, as_json: bool) -> None:
+    """Print what changed from BEFORE.json to AFTER.json, engine by engine, as a table in Markdown.
+
+    Engines are matched by name, and by checkpoint, precision and device where names differ. Machines, settings and
+    images must be the same. Versions of programs may differ and are listed.
+    """
+    import dataclasses
+
+    from drc_deploy import records
+    from drc_deploy.bench.comparison.compare import compare_reports
+    from drc_deploy.bench.comparison.thresholds import find_crossings, parse_limits
+    from drc_deploy.bench.report.report_files import read_report
+    from drc_deploy.bench.show.changes import comparison_text
+
+    wanted = parse_limits(limits)
+    first, second = read_report(before), read_report(after)
+    comparison = compare_reports(first, second, (str(before), str(after)), force=force)
+    crossings = find_crossings(comparison, second, wanted)
+    result = records.to_dict(comparison) | {"crossed": [dataclasses.asdict(item) for item in crossings]}
+    options.emit(result, as_json=as_json, text=comparison_text(comparison, crossings))
+    if crossings:
+        more = f", and {len(crossings) - 1} more" if len(crossings) > 1 else ""
+        raise DrcDeployError(f"a limit is crossed: {crossings[0].reason}{more}.", "Measure again to rule out chance.")

@@ -1,47 +1,19 @@
-"""The options of ``bench --remote``."""
+"""The values of the options of ``bench --remote``."""
 
 import shlex
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-import click
 
 from drc_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from drc_deploy.bench.remote.here import RemoteOptions
 
-Command = Callable[..., None]
 DEFAULT_PYTHON = "python3"
 _DETAILS = ("remote_python", "remote_dir", "remote_export")
 
 
-def remote_options(command: Command) -> Command:
-    """Add the options to a command; ``take_remote`` reads their values."""
-    for option in (
-        click.option(
-            "--remote-export",
-            metavar="OPTIONS",
-            help="Make a plan of each .onnx there and measure that: options of `export`, as in '--trt fp16'.",
-        ),
-        click.option(
-            "--remote-dir",
-            metavar="DIR",
-            help="Folder there that keeps copied files and built plans.  [default: a temporary one]",
-        ),
-        click.option(
-            "--remote-python",
-            metavar="PYTHON",
-            help=f"The Python there that has drc-deploy, such as venv/bin/python.  [default: {DEFAULT_PYTHON}]",
-        ),
-        click.option("--remote", metavar="USER@HOST", help="Measure on this machine, through ssh."),
-    ):
-        command = option(command)
-    return command
-
-
 def take_remote(arguments: dict[str, Any]) -> "RemoteOptions | None":
-    """Take the options out of a command's ``arguments``; None without --remote.
+    """Take the options out of the ``arguments`` of `bench run`; None without --remote.
 
     Raises:
         UsageError: they cannot be right.
