@@ -4,19 +4,16 @@ import dataclasses
 import datetime
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from drc_deploy.bench.report.records import EngineResult, Report
 from drc_deploy.errors import ArtefactError
-
-if TYPE_CHECKING:
-    from drc_deploy.bench.report.records import EngineResult, Report
-
 
 LARGEST = 1e18
 """More than any number in a report: bytes, nanoseconds, hertz."""
 
 
-def check_report(report: "Report", source: str) -> None:
+def check_report(report: Report, source: str) -> None:
     """Check what the types of the fields do not say; ``source`` names the file in the error.
 
     Raises:
@@ -27,7 +24,7 @@ def check_report(report: "Report", source: str) -> None:
         raise ArtefactError(f"{source} cannot be right: {fault}.", "Make it again with `drc-deploy bench`.")
 
 
-def _faults(report: "Report") -> Iterator[str]:
+def _faults(report: Report) -> Iterator[str]:
     try:
         datetime.datetime.fromisoformat(report.created)
     except ValueError:
@@ -51,7 +48,7 @@ def _faults(report: "Report") -> Iterator[str]:
         yield from (f"{tile.file!r} is not a crop of this report" for tile in strip.tiles if not _is_crop(tile.file))
 
 
-def _engine_faults(report: "Report", engine: "EngineResult") -> Iterator[str]:
+def _engine_faults(report: Report, engine: EngineResult) -> Iterator[str]:
     latency = engine.latency
     samples = [sample for round_ms in latency.rounds_ms for sample in round_ms]
     if not all(latency.rounds_ms) or not samples or min(*samples, latency.median_ms, latency.mean_ms) <= 0:
@@ -64,7 +61,7 @@ def _engine_faults(report: "Report", engine: "EngineResult") -> Iterator[str]:
         yield f"bicubic upscaling by {engine.engine.scale} is missing for {engine.name}"
 
 
-def _sizes(report: "Report") -> Iterator[int | None]:
+def _sizes(report: Report) -> Iterator[int | None]:
     """Return every size in bytes, those that can be nothing with one byte more."""
     yield report.machine.memory_bytes
     for engine in report.engines:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from drc_deploy.bench.report.records import CROPS_FOLDER, CropStrip, CropVersion, Report
@@ -21,11 +22,9 @@ def present_crops(report: Report, folder: Path) -> tuple[Report, str]:
 
 def _is_png(path: Path) -> bool:
     """Return whether a file is an image: no other file may be shown as one."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(len(PNG_START)) == PNG_START
-    except OSError:
-        return False
+    with suppress(ArtefactError):
+        return read_crop(path).startswith(PNG_START)
+    return False
 
 
 def copy_crops(report: Report, folder: Path, out: Path, prefix: str = "") -> Report:
