@@ -1,20 +1,23 @@
 """``drc-deploy bench``: `run` and `compare`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from drc_deploy.cli import options
-from drc_deploy.cli.remote_options import DEFAULT_PYTHON, take_remote
 from drc_deploy.errors import DrcDeployError, UsageError
 
 if TYPE_CHECKING:
+    from drc_deploy.bench.remote.here import RemoteOptions
     from drc_deploy.bench.report.records import Report
     from drc_deploy.bench.run.inputs import BenchOptions
 
 LONGEST_S = 3600
 LONGEST_LIMIT_S = 30 * 24 * 3600
+DEFAULT_PYTHON = "python3"
+REMOTE_DETAILS = ("remote_python", "remote_dir", "remote_export")
 PROGRAMS = ("torch", "openvino", "ncnn", "trtexec")
 
 
@@ -144,7 +147,7 @@ def run_command(
             "a suite takes checkpoints in every precision that this hardware has, and exported files in their own.",
             "Leave --precision out.",
         )
-    remote = take_remote(arguments)
+    remote = _take_remote(arguments)
     if suite is not None and remote:
         raise UsageError("a suite runs on this machine only.", "Leave out --suite or --remote.")
     folder = out or workdir / "bench"
@@ -159,6 +162,44 @@ def run_command(
         _require_engines(report)
     else:
         _run_here(settings, as_json)
+
+
+def _take_remote(arguments: dict[str, Any]) -> "RemoteOptions | None":
+    """Take the options out of the ``arguments`` of `bench run`; None without --remote.
+
+    Raises:
+        UsageError: they cannot be right.
+    """
+    remote = arguments.pop("remote")
+    python, folder, export = (arguments.pop(name) for name in REMOTE_DETAILS)
+    if remote is None:
+        for name, value in zip(REMOTE_DETAILS, (python, folder, export), strict=True):
+            if value is not None:
+                raise UsageError(f"--{name.replace('_', '-')} is for --remote.", "Give --remote USER@HOST as well.")
+        return None
+
+    from drc_deploy.bench.remote.here import RemoteOptions
+    from drc_deploy.bench.remote.target import parse_target
+
+    target = parse_target(remote)
+    if python is not None and (not python or python.startswith("-")):
+        raise UsageError(f"{python!r} is no program.", "Give a name or a path with --remote-python.")
+    if folder == "":
+        raise UsageError("--remote-dir is empty.", "Name a folder on the other machine.")
+    return RemoteOptions(target, python or DEFAULT_PYTHON, folder, _export_words(export))
+
+
+def _export_words(text: str | None) -> tuple[str, ...]:
+    """Split options of ``export``."""
+    if text is None:
+        return ()
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise UsageError(f"--remote-export has an open quote: {text}.", "Close it.") from error
+    if "--trt" not in {word.split("=")[0] for word in words}:
+        raise UsageError("--remote-export makes plans and has no --trt.", "Give for example '--trt fp16'.")
+    return words
 
 
 def _run_here(settings: "BenchOptions", as_json: bool) -> None:
@@ -211,11 +252,6 @@ def _publish(report: "Report", folder: Path, as_json: bool) -> None:
 
 
 def _require_engines(report: "Report") -> None:
-    """Check that something was measured.
-
-    Raises:
-        DrcDeployError: there is no engine in the report.
-    """
     if not report.engines:
         raise DrcDeployError("no engine could be measured; the reasons are in the report.", "See `drc-deploy doctor`.")
 
