@@ -33,7 +33,7 @@ from drc_deploy.bench.report.records import (
 from drc_deploy.bench.report.report_files import UNFINISHED_FILE, KeptReport
 from drc_deploy.bench.run.engines import Engines, MeasuredEngine
 from drc_deploy.bench.run.inputs import BenchOptions, EngineFile, find_engine_files
-from drc_deploy.bench.run.other_programs import OtherPrograms
+from drc_deploy.bench.run.other_programs import check_programs, enter_programs
 from drc_deploy.bench.run.torch_reference import TorchReferences
 from drc_deploy.bench.run.watch import OpenInstruments, Watch
 from drc_deploy.bench.run.worker import EngineProcess, OpenEngine, StartProcess, open_file
@@ -118,15 +118,9 @@ def measure(
     *,
     with_crops: bool = True,
 ) -> Report:
-    """Let engines take turns, and return the report.
+    """Let the ``entrants`` take turns, and return the report; crops of the images go into ``options.out``.
 
-    Args:
-        options: what to measure.
-        entrants: the engines.
-        open_instruments: finds the sensors of power and temperature.
-        kept: gets the report so far, every few seconds and when the run ends early.
-        start: starts the process of an engine.
-        with_crops: whether parts of the images are written into ``options.out``.
+    ``kept`` gets the report so far, every few seconds and when the run ends early.
     """
     machine = describe_machine()
     with (
@@ -137,10 +131,9 @@ def measure(
         watch.rest()
         for file, open_engine in entrants:
             engines.enter(file, open_engine)
-        programs = OtherPrograms(options)
-        programs.enter(engines)
+        enter_programs(options, engines)
         images = ImageSet(options.data, options.lr_folder)
-        run = _Run(options, machine, watch, engines, programs, references, kept, images)
+        run = _Run(options, machine, watch, engines, references, kept, images)
         kept.latest = run.report(with_crops=with_crops)  # also for a Ctrl-C while the engines are closed
         return kept.latest
 
@@ -153,7 +146,6 @@ class _Run:
     machine: Machine
     watch: Watch
     engines: Engines
-    programs: OtherPrograms
     references: TorchReferences
     kept: KeptReport
     images: ImageSet
@@ -213,7 +205,11 @@ class _Run:
             warnings=tuple(self._warnings(engines, finished=finished)),
             machine=self.machine,
             settings=self._settings(),
-            baselines=tuple(self._baseline(scale) for scale in self._scales()),
+            # On the images that the engines were scored on.
+            baselines=tuple(
+                Baseline(scale, quality.summarise(self.bicubic_rows[scale][: self.images_scored]))
+                for scale in self._scales()
+            ),
             engines=engines,
             not_measured=tuple(self.engines.not_measured),
             crops=tuple(self.strips),
@@ -225,7 +221,7 @@ class _Run:
         size = self.options.height, self.options.width
         result = engine.result(size, self.machine.board, self.rounds, self.images_scored)
         watched = self.watch.engine(telemetry, engine.rounds, engine.opened.device) if telemetry else None
-        return dataclasses.replace(result, telemetry=watched, program=self.programs.result(engine, result.latency))
+        return dataclasses.replace(result, telemetry=watched)
 
     def _warnings(self, engines: Sequence[EngineResult], *, finished: bool) -> Iterator[str]:
         if not finished:
@@ -272,10 +268,6 @@ class _Run:
             bar.advance(note=f"bicubic x{scale}")
         self.bicubic_rows[scale], self.bicubic_maps[scale] = rows, maps
 
-    def _baseline(self, scale: int) -> Baseline:
-        """Return the baseline on the images that the engines were scored on."""
-        return Baseline(scale, quality.summarise(self.bicubic_rows[scale][: self.images_scored]))
-
     def _time(self, bar: Progress) -> None:
         """Warm up, then let the engines take turns."""
         self._load_inputs()
@@ -289,14 +281,14 @@ class _Run:
             self.engines.each(step, backwards=number % 2 == 1)
 
         each("warm-up of", lambda engine: engine.warm_up(self.inputs))
-        self.programs.check(self.engines, self.inputs[0])
-        self.engines.each(self.programs.read_settings)
+        check_programs(self.engines, self.inputs[0])
+        self.engines.each(MeasuredEngine.read_settings)
         self._score_image(0, bar)  # no report is without quality, and there is to be one after each round
         for number in range(ROUNDS):
             each("timing", lambda engine: engine.measure_round(self.inputs, budget), number)
             self.rounds = number + 1
             self._keep()
-        self.engines.each(self.programs.read_settings)  # again: trtexec reports what disturbed the timing
+        self.engines.each(MeasuredEngine.read_settings)  # again: trtexec reports what disturbed the timing
         for number in range(STREAM_ROUNDS):
             each("throughput of", lambda engine: engine.measure_stream(budget.min_seconds), number)
             self._keep()
@@ -334,7 +326,7 @@ class _Run:
 
     def _cut_crops(self, scale: int) -> None:
         # Another program's image is that of one of our engines.
-        own = [one for one in self.engines.active if one.scale == scale and not one.opened.other_program]
+        own = [one for one in self.engines.active if one.scale == scale and not one.program]
         choices = crops.choose_crops(self.bicubic_maps[scale], [engine.error_maps for engine in own])
         for number, choice in enumerate(choices):
             self.strips.append(self._cut_crop(choice, scale, own, f"{CROPS_FOLDER}/x{scale}_{number}"))
@@ -383,13 +375,9 @@ class _Run:
 
 
 def _first_pairs(sources: Sequence[PairSource], scale: int) -> list[Pair]:
-    """Load pairs, at least one, up to one that cannot be loaded any more: scoring reports that one."""
-    pairs: list[Pair] = []
-    for source in sources:
-        try:
+    """Load pairs up to one that cannot be loaded any more, which scoring reports; the first must be there."""
+    pairs = [sources[0].load(scale)]
+    with suppress(InputError):
+        for source in sources[1:]:
             pairs.append(source.load(scale))
-        except InputError:
-            if not pairs:
-                raise
-            break
     return pairs

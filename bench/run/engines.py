@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from drc_deploy.bench.machine.memory import read_shared, split_memory
@@ -16,7 +17,9 @@ from drc_deploy.bench.measure.quality import ImageQuality, score_pair
 from drc_deploy.bench.measure.quality import summarise as summarise_quality
 from drc_deploy.bench.measure.stability import Stability, judge
 from drc_deploy.bench.measure.timing import Round, TimingBudget
-from drc_deploy.bench.report.records import EngineResult, NotMeasured
+from drc_deploy.bench.programs.parity import Parity
+from drc_deploy.bench.programs.program_backend import TIMED
+from drc_deploy.bench.report.records import EngineResult, NotMeasured, ProgramResult
 from drc_deploy.bench.run.inputs import EngineFile
 from drc_deploy.bench.run.torch_reference import TorchReferences
 from drc_deploy.bench.run.worker import EngineProcess, OpenEngine, Session, StartProcess
@@ -34,13 +37,44 @@ SEAM_PX, TORCH_PX = 256, 128
 and might take all memory."""
 
 
+@dataclass(slots=True)
+class ProgramRun:
+    """Another program that runs the network of one of our engines."""
+
+    library: str
+    variant: str
+    of: str
+    """The engine's name."""
+    settings: dict[str, str] = field(default_factory=dict)
+    parity: Parity = field(default_factory=lambda: Parity(None, 0))
+    """How near its output is to our engine's, once they are compared."""
+
+    def result(self, stability: Stability) -> ProgramResult:
+        """Return what the report says of it besides figures."""
+        return ProgramResult(
+            library=self.library,
+            variant=self.variant,
+            of=self.of,
+            settings={name: value for name, value in self.settings.items() if name != TIMED},
+            timed=self.settings.get(TIMED),
+            psnr_to_ours_db=self.parity.psnr_db,
+            largest_difference=self.parity.largest_difference,
+            stability=stability,
+        )
+
+
 class MeasuredEngine:
     """One engine and what is known about it so far."""
 
     def __init__(
-        self, file: EngineFile, open_engine: OpenEngine, limit_s: float | None, start: StartProcess = EngineProcess
+        self,
+        file: EngineFile,
+        open_engine: OpenEngine,
+        limit_s: float | None,
+        start: StartProcess,
+        program: ProgramRun | None,
     ) -> None:
-        self.file = file
+        self.file, self.program = file, program
         try:  # before there is a process to end where it fails
             self._version, self._sha256 = version_of(file.path), sha256_of(file.path)
             self._size_bytes = file.path.stat().st_size
@@ -63,21 +97,21 @@ class MeasuredEngine:
         """Run until the latency is stable, and take the peaks of memory before anything else can raise them."""
         self._warm_up = self.process.ask(Session.warm_up, images)
         self._memory = self.process.ask(Session.memory)
-        if not self.opened.other_program:
+        if self.program is None:
             self._workload = self.process.ask(Session.prepare_engine, images)
 
     def measure_round(self, images: Sequence[UInt8Image], budget: TimingBudget) -> None:
         """Time one round from image to image, then, of our own engines, a shorter one of the network alone."""
         with self._watch.round():
             self.rounds.append(self.process.ask(Session.measure, images, budget))
-        if self.opened.other_program:
+        if self.program:
             return
         shorter = TimingBudget(math.ceil(budget.min_runs * ENGINE_PART), budget.min_seconds * ENGINE_PART)
         self._engine_rounds.append(self.process.ask(Session.measure_engine, shorter))
 
     def measure_stream(self, min_seconds: float) -> None:
         """Time one stream of images through one of our own engines."""
-        if self.opened.other_program:
+        if self.program:
             return
         found, self._workers = self.process.ask(Session.stream, min_seconds)
         self._streams.append(found)
@@ -87,16 +121,17 @@ class MeasuredEngine:
 
         Nothing of this is done with another program, whose output is compared with ours.
         """
-        if self.opened.other_program:
+        if self.program:
             return
         self._seam = self.process.ask(Session.seam, middle(pairs[0].lr, SEAM_PX))
-        reference, found = references.of(self.opened.info.checkpoint_sha256), DifferenceSum()
+        sha256, found = self.opened.info.checkpoint_sha256, DifferenceSum()
         for pair in pairs:
             lr = middle(pair.lr, TORCH_PX)
-            expected = reference.image(pair.name, lr)
-            if expected is not None:
-                found.add(self.upscale(lr), expected)
-        self._torch = TorchAgreement(found.total() if found.images else None, found.images, reference.note)
+            reference = references.image(sha256, pair.name, lr)
+            if reference is not None:
+                found.add(self.upscale(lr), reference)
+        difference = found.total() if found.images else None
+        self._torch = TorchAgreement(difference, found.images, references.notes[sha256])
 
     def upscale(self, image: UInt8Image) -> UInt8Image:
         """Return the result for an image."""
@@ -125,21 +160,19 @@ class MeasuredEngine:
         except OSError:
             return True
 
-    def stability(self, latency: Latency) -> Stability:
-        """Return whether the rounds of ``latency`` are stable."""
-        return judge(latency, self._watch.rounds[: len(latency.rounds_ms)], settled=self._warm_up.settled)
+    def read_settings(self) -> None:
+        """Ask another program for its settings."""
+        if self.program:
+            self.program.settings = self.process.ask(Session.settings)
 
     def result(self, size: tuple[int, int], board: str | None, rounds: int, images: int) -> EngineResult:
-        """Return what was measured.
+        """Return what was measured in the ``rounds`` and on the ``images`` that all engines have, at least one of each.
 
-        Args:
-            size: height and width of the images that were timed.
-            board: what the machine is called.
-            rounds: how many of them all engines have; at least one.
-            images: how many all engines were scored on; at least one. What goes beyond latency, memory and quality is
-                in the result once all of that is there.
+        What goes beyond latency, memory and quality is in the result once all of that is there. ``size`` is height and
+        width of the images that were timed, and ``board`` the name of the machine.
         """
         latency = summarise([timed.samples_ms for timed in self.rounds[:rounds]], self._warm_up.calls_per_run)
+        stability = judge(latency, self._watch.rounds[:rounds], settled=self._warm_up.settled)
         return EngineResult(
             name=self.file.name,
             size_bytes=self._size_bytes,
@@ -153,42 +186,39 @@ class MeasuredEngine:
             peak_device_memory=self._memory.device,
             quality=summarise_quality(self._rows[:images]),
             layers=self._layers,
-            measurement=self._measurement(latency, size, board, self._torch) if self._torch else None,
+            measurement=self._measurement(latency, stability, size, board),
+            program=self.program.result(stability) if self.program else None,
         )
 
     def _measurement(
-        self, latency: Latency, size: tuple[int, int], board: str | None, torch: TorchAgreement
-    ) -> Measurement:
+        self, latency: Latency, stability: Stability, size: tuple[int, int], board: str | None
+    ) -> Measurement | None:
+        if self._torch is None:
+            return None
         memory, output_px = self._memory, size[0] * size[1] * self.scale**2
         shared = read_shared(memory.system_growth, board, self.opened.device)
         return Measurement(
             engine_only=summarise_network(self._workload, self._engine_rounds, latency),
             throughput=summarise_streams(self._streams, output_px, self._workers),
-            stability=self.stability(latency),
+            stability=stability,
             memory=split_memory(memory.plan, memory.device, shared),
-            torch=torch,
+            torch=self._torch,
             seam=self._seam,
         )
 
 
 class Engines:
-    """All engines of one run."""
+    """All engines of one run. Each may take ``limit_s`` seconds, or any time, in a process that ``start`` starts."""
 
     def __init__(self, limit_s: float | None = None, start: StartProcess = EngineProcess) -> None:
-        """Begin without engines.
-
-        Args:
-            limit_s: the most seconds that each may take; None: no limit.
-            start: starts the process of an engine.
-        """
         self._limit_s, self._start = limit_s, start
         self.active: list[MeasuredEngine] = []
         self.not_measured: list[NotMeasured] = []
 
-    def enter(self, file: EngineFile, open_engine: OpenEngine) -> None:
+    def enter(self, file: EngineFile, open_engine: OpenEngine, program: ProgramRun | None = None) -> None:
         """Load an engine; one that this machine cannot run is skipped, a damaged one has failed."""
         try:
-            self.active.append(MeasuredEngine(file, open_engine, self._limit_s, self._start))
+            self.active.append(MeasuredEngine(file, open_engine, self._limit_s, self._start, program))
         except MissingDependencyError as error:
             self.leave_out(file.name, "skipped", error)
         except DrcDeployError as error:

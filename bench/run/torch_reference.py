@@ -25,59 +25,45 @@ def open_reference(path: Path, threads: int | None) -> Upscaler:
     return Upscaler(open_backend(path, threads=threads), tile=WHOLE_IMAGE_TILE_PX)
 
 
-class TorchReference:
-    """One checkpoint.
+class TorchReferences:
+    """Images from torch for any number of engines; those of one checkpoint share its process and its images.
 
     Attributes:
-        note: Which checkpoint, and how it is computed; or why there are no images.
+        notes: SHA-256 of a checkpoint -> its name and how it is computed, or why it has no images.
     """
-
-    def __init__(self, sha256: str, workdir: Path, threads: int | None, start: StartProcess) -> None:
-        self._images: dict[str, UInt8Image] = {}
-        self._process: EngineProcess | None = None
-        path = checkpoint_of_sha256(sha256, workdir)
-        if path is None:
-            what = f"the checkpoint (SHA-256 {sha256[:12]}...)" if sha256 else "a checkpoint that the engine names"
-            self.note = f"unavailable: {what} is neither in {workdir} nor among the shipped ones"
-            return
-        self.note = f"{path.name} with torch in float32 on the CPU"
-        try:
-            self._process = start(partial(open_reference, path, threads), None)
-        except DrcDeployError as error:
-            self.note = f"unavailable: {error.message}"
-
-    def image(self, name: str, lr: UInt8Image) -> UInt8Image | None:
-        """Return the output for ``lr``, the image ``name``; None where torch cannot compute it."""
-        if name not in self._images and self._process is not None:
-            try:
-                self._images[name] = self._process.ask(Session.upscale, lr)
-            except DrcDeployError as error:
-                self.note = f"unavailable: {error.message}"
-                self.close()
-        return self._images.get(name)
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.close()
-            self._process = None
-
-
-class TorchReferences:
-    """References of any number of engines; those of one checkpoint share one."""
 
     def __init__(self, workdir: Path, threads: int | None, start: StartProcess = EngineProcess) -> None:
         """Look for checkpoints in ``workdir`` and among the shipped ones."""
         self._workdir, self._threads, self._start = workdir, threads, start
-        self._references: dict[str, TorchReference] = {}
+        self.notes: dict[str, str] = {}
+        self._processes: dict[str, EngineProcess] = {}
+        self._images: dict[tuple[str, str], UInt8Image] = {}
 
-    def of(self, sha256: str) -> TorchReference:
-        """Return the reference of the checkpoint with this SHA-256."""
-        if sha256 not in self._references:
-            self._references[sha256] = TorchReference(sha256, self._workdir, self._threads, self._start)
-        return self._references[sha256]
+    def image(self, sha256: str, name: str, lr: UInt8Image) -> UInt8Image | None:
+        """Return the output for ``lr``, the image ``name``, of the checkpoint of this SHA-256; None where unknown."""
+        if sha256 not in self.notes:
+            self._open(sha256)
+        if (sha256, name) not in self._images and sha256 in self._processes:
+            try:
+                self._images[sha256, name] = self._processes[sha256].ask(Session.upscale, lr)
+            except DrcDeployError as error:
+                self.notes[sha256] = f"unavailable: {error.message}"
+                self._processes.pop(sha256).close()
+        return self._images.get((sha256, name))
+
+    def _open(self, sha256: str) -> None:
+        path = checkpoint_of_sha256(sha256, self._workdir)
+        if path is None:
+            what = f"the checkpoint (SHA-256 {sha256[:12]}...)" if sha256 else "a checkpoint that the engine names"
+            self.notes[sha256] = f"unavailable: {what} is neither in {self._workdir} nor among the shipped ones"
+            return
+        self.notes[sha256] = f"{path.name} with torch in float32 on the CPU"
+        try:
+            self._processes[sha256] = self._start(partial(open_reference, path, self._threads), None)
+        except DrcDeployError as error:
+            self.notes[sha256] = f"unavailable: {error.message}"
 
     def close(self) -> None:
         """End all processes."""
-        for reference in self._references.values():
-            reference.close()
+        for process in self._processes.values():
+            process.close()

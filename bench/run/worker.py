@@ -52,8 +52,6 @@ class Opened:
     info: EngineInfo
     device: str
     load_ms: float
-    other_program: bool
-    """Whether another program computes it: its backend is a ``ProgramBackend``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ class Session:
 
     def describe(self) -> Opened:
         """Return what was loaded."""
-        return Opened(self._engine.info, self._engine.device, self._load_ms, self._program is not None)
+        return Opened(self._engine.info, self._engine.device, self._load_ms)
 
     def warm_up(self, images: Sequence[UInt8Image]) -> WarmUp:
         """Run until the latency is stable."""
@@ -147,11 +145,7 @@ class EngineProcess:
     """The parent's side of one engine."""
 
     def __init__(self, open_engine: OpenEngine, limit_s: float | None = None) -> None:
-        """Start the child and load the engine in it.
-
-        Args:
-            open_engine: loads it.
-            limit_s: how long the child may take over all that it is asked; None: for ever.
+        """Start the child, which may take ``limit_s`` over all that it is asked, and load the engine in it.
 
         Raises:
             DrcDeployError: what loading raised, or that the child ended or took too long.

@@ -58,19 +58,19 @@ def test_the_reference_is_what_the_checkpoint_computes_in_float32(tmp_path: Path
         planes = network.upscale(torch.from_numpy(IMAGE.astype(np.float32)).permute(2, 0, 1)[None])
     expected = np.clip(np.floor(planes[0].permute(1, 2, 0).numpy() + 0.5), 0, 255)
     with closing(TorchReferences(tmp_path, None)) as references:
-        reference = references.of(sha256_of(path))
-        found = reference.image("an image", IMAGE)
+        found = references.image(sha256_of(path), "an image", IMAGE)
+        note = references.notes[sha256_of(path)]
     assert found is not None
     assert np.abs(found - expected).max() <= 1
     assert np.mean(found != expected) < 1e-3
-    assert reference.note == "drn_xs_r30.safetensors with torch in float32 on the CPU"
+    assert note == "drn_xs_r30.safetensors with torch in float32 on the CPU"
 
 
 @pytest.mark.parametrize(("sha256", "word"), [("ab" * 32, "abababab"), ("", "a checkpoint that the engine names")])
 def test_an_engine_whose_checkpoint_is_gone_is_told_so(tmp_path: Path, sha256: str, word: str) -> None:
     with closing(TorchReferences(tmp_path, None)) as references:
-        assert references.of(sha256).image("an image", IMAGE) is None
-        note = references.of(sha256).note
+        assert references.image(sha256, "an image", IMAGE) is None
+        note = references.notes[sha256]
     assert note.startswith("unavailable: ")
     assert word in note
 
@@ -79,8 +79,8 @@ def test_a_damaged_checkpoint_does_not_end_the_run(tmp_path: Path) -> None:
     path = tmp_path / "damaged.safetensors"
     path.write_bytes(b"no tensors")
     with closing(TorchReferences(tmp_path, None)) as references:
-        assert references.of(sha256_of(path)).image("an image", IMAGE) is None
-        assert references.of(sha256_of(path)).note.startswith("unavailable: ")
+        assert references.image(sha256_of(path), "an image", IMAGE) is None
+        assert references.notes[sha256_of(path)].startswith("unavailable: ")
 
 
 def test_the_parts_of_device_memory_add_up_to_its_peak() -> None:
