@@ -1,28 +1,28 @@
 """Measures the groups of a suite one after the other, and joins their reports to one."""
 
 import dataclasses
+import hashlib
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 
-from drc_deploy.bench.machine.machine import describe_machine
+from drc_deploy import __version__
+from drc_deploy.bench.machine.machine import Machine, describe_machine
 from drc_deploy.bench.machine.telemetry.instruments import find_instruments
+from drc_deploy.bench.programs.supported import LIBRARIES
 from drc_deploy.bench.report.records import Case, Group, NotMeasured, Report, Suite
 from drc_deploy.bench.report.report_files import UNFINISHED_FILE, KeptReport
 from drc_deploy.bench.run.benchmark import check_inputs, measure
 from drc_deploy.bench.run.inputs import BenchOptions, EngineFile, find_engine_files
-from drc_deploy.bench.run.watch import OpenInstruments
 from drc_deploy.bench.run.worker import EngineProcess, StartProcess
-from drc_deploy.bench.suite.group_key import group_key
 from drc_deploy.bench.suite.halves import NO_HALVES, Halves, ask_torch
 from drc_deploy.bench.suite.matrix import EngineFacts, Matrix, PlannedCase, plan_matrix, read_facts
+from drc_deploy.bench.suite.open_case import open_case
 from drc_deploy.errors import ArtefactError, MissingDependencyError, OutputError
-from drc_deploy.runtime.backends.contract import Backend
-from drc_deploy.runtime.backends.open import open_backend
-from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
 from drc_deploy.runtime.backends.ort.providers import CUDA, OPENVINO, import_onnxruntime
 from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 from drc_deploy.runtime.upscaler import Upscaler
@@ -33,31 +33,8 @@ CASE_SECONDS = 600.0
 FINISHED_FOLDER = "suite.state"
 """Holds the report of every group that was measured, until the suite is complete: a suite that is killed goes on."""
 
-
-def open_case(path: Path, threads: int | None, case: Case) -> Upscaler:
-    """Load an engine inside the child process, with the provider, tile, batch and precision of a case.
-
-    A case that asks for nothing special is opened as `upscale` does.
-    """
-    if case.backend == "cpu":
-        backend: Backend = OnnxRuntimeBackend(path, threads=threads, cpu_only=True)
-    elif case.batch is None:
-        return Upscaler.open(path, tile=case.tile, threads=threads, precision=case.precision)
-    else:
-        backend = open_backend(path, threads=threads, precision=case.precision)
-    if case.batch is not None:
-        backend.use_batch(case.batch)
-    return Upscaler(backend, tile=case.tile)
-
-
-@dataclass(frozen=True, slots=True)
-class Doubles:
-    """What tests put in the place of networks, instruments, torch and processes."""
-
-    open_case: Callable[[Path, int | None, Case], Upscaler] = open_case
-    open_instruments: OpenInstruments = find_instruments
-    ask_torch: Callable[[], Halves] = ask_torch
-    start: StartProcess = EngineProcess
+CHANGING = ("load_average", "unavailable")
+"""What of a machine differs from one minute to the next."""
 
 
 class MatrixSuite:
@@ -67,20 +44,22 @@ class MatrixSuite:
         matrix: The plan.
     """
 
-    def __init__(self, options: BenchOptions, seconds: float | None, doubles: Doubles = Doubles()) -> None:
-        """Plan the suite.
-
-        Args:
-            options: as for a single run.
-            seconds: after this time no group begins; None: no limit.
-            doubles: stand-ins.
+    def __init__(
+        self,
+        options: BenchOptions,
+        seconds: float | None,
+        open_case: Callable[[Path, int | None, Case], Upscaler] = open_case,
+        ask_torch: Callable[[], Halves] = ask_torch,
+        start: StartProcess = EngineProcess,
+    ) -> None:
+        """Plan the suite; after ``seconds`` no group begins.
 
         Raises:
             DrcDeployError: nothing to measure was found, the images cannot be used, or the folder is not writable.
         """
         self._case_seconds = options.case_seconds or CASE_SECONDS
         self._options = dataclasses.replace(options, case_seconds=self._case_seconds)
-        self._seconds, self._doubles = seconds, doubles
+        self._seconds, self._open_case, self._start = seconds, open_case, start
         self._finished = options.out / FINISHED_FOLDER
         self._unfinished = KeptReport(options.out / UNFINISHED_FILE)
         self._machine = describe_machine()
@@ -94,7 +73,7 @@ class MatrixSuite:
             files,
             (options.height, options.width),
             cpu_too=_has_other_provider(),
-            halves=doubles.ask_torch() if has_checkpoint else NO_HALVES,
+            halves=ask_torch() if has_checkpoint else NO_HALVES,
         )
 
     def reports(self) -> Iterator[Report]:
@@ -105,7 +84,7 @@ class MatrixSuite:
         start = time.monotonic()
         done: list[Report] = []
         for group in self.matrix.groups:
-            kept = KeptReport(self._finished / f"{group_key(group, self._options, self._machine)}.json")
+            kept = KeptReport(self._finished / f"{_group_key(group, self._options, self._machine)}.json")
             report = kept.read()
             if report is None:
                 if self._seconds is not None and time.monotonic() - start >= self._seconds:
@@ -123,11 +102,9 @@ class MatrixSuite:
         shutil.rmtree(self._finished, ignore_errors=True)
 
     def _measure(self, group: Sequence[PlannedCase]) -> Report:
-        doubles, threads = self._doubles, self._options.threads
-        entrants = [(one.file, partial(doubles.open_case, one.file.path, threads, one.case)) for one in group]
-        report = measure(
-            self._options, entrants, doubles.open_instruments, self._unfinished, doubles.start, with_crops=False
-        )
+        threads = self._options.threads
+        entrants = [(one.file, partial(self._open_case, one.file.path, threads, one.case)) for one in group]
+        report = measure(self._options, entrants, find_instruments, self._unfinished, self._start, with_crops=False)
         cases = {planned.file.name: planned.case for planned in group}
         others = Case(group[0].case.group, "default", None, None, None)
         engines = tuple(dataclasses.replace(engine, case=cases.get(engine.name, others)) for engine in report.engines)
@@ -212,3 +189,30 @@ def _has_other_provider() -> bool:
     except MissingDependencyError:
         return False
     return OPENVINO in available or (CUDA in available and has_cuda_driver())
+
+
+def _group_key(cases: Sequence[PlannedCase], options: BenchOptions, machine: Machine) -> str:
+    """Return what stands for everything that the figures of a group depend on, as 64 hexadecimal digits."""
+    fixed = {name: value for name, value in dataclasses.asdict(machine).items() if name not in CHANGING}
+    parts = {
+        "version": __version__,
+        "cases": [(planned.file.name, planned.sha256, dataclasses.asdict(planned.case)) for planned in cases],
+        "machine": fixed,
+        "settings": (options.height, options.width, options.min_runs, options.min_seconds, options.threads),
+        "images": (str(options.data), options.lr_folder, _image_files(options.data)),
+        "programs": {name: _versions(LIBRARIES[name].packages) for name in options.against},
+        "seconds": options.case_seconds,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _image_files(data: Path | None) -> list[tuple[str, int, int]]:
+    """Return the files in the folders of ``data`` with size and time of change."""
+    if data is None:
+        return []
+    files = sorted(path for path in data.glob("*/*") if path.is_file())
+    return [(str(path.relative_to(data)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+
+
+def _versions(packages: Sequence[str]) -> list[tuple[str, str]]:
+    return [(name, found.version) for name in packages for found in metadata.distributions(name=name)]

@@ -15,7 +15,8 @@ from drc_deploy.bench.report.report_files import REPORT_FILE, KeptReport, read_r
 from drc_deploy.bench.run.engines import MeasuredEngine
 from drc_deploy.bench.run.inputs import BenchOptions
 from drc_deploy.bench.suite.halves import NO_HALVES, Halves
-from drc_deploy.bench.suite.run import FINISHED_FOLDER, Doubles, MatrixSuite, open_case
+from drc_deploy.bench.suite.open_case import open_case
+from drc_deploy.bench.suite.run import FINISHED_FOLDER, MatrixSuite
 from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo
 from drc_deploy.cli import bench_command
 from drc_deploy.engine_info import METADATA_KEY as ENGINE_KEY
@@ -52,7 +53,7 @@ def options(tmp_path: Path) -> BenchOptions:
 
 
 def suite(options: BenchOptions, seconds: float | None = None) -> MatrixSuite:
-    return MatrixSuite(options, seconds, Doubles(open_fake_case, ask_torch=lambda: NO_HALVES, start=start))
+    return MatrixSuite(options, seconds, open_fake_case, lambda: NO_HALVES, start)
 
 
 def finished(options: BenchOptions) -> Report:
@@ -155,7 +156,7 @@ def with_bf16() -> Halves:
 
 
 def test_half_precision_is_a_case_of_its_own_in_the_report(options: BenchOptions) -> None:
-    (*_, report) = MatrixSuite(options, None, Doubles(open_fake_case, ask_torch=with_bf16, start=start)).reports()
+    (*_, report) = MatrixSuite(options, None, open_fake_case, with_bf16, start).reports()
     assert report.suite
     assert [(engine.name, engine.case and engine.case.precision) for engine in report.engines] == [
         ("a.safetensors", None),
@@ -175,7 +176,7 @@ def test_torch_is_asked_only_where_there_is_a_checkpoint(options: BenchOptions) 
     for path in options.workdir.glob("*.safetensors"):
         path.unlink()
     (options.workdir / "a.plan").write_bytes(b"plan")
-    planned = MatrixSuite(options, None, Doubles(open_fake_case, ask_torch=never)).matrix
+    planned = MatrixSuite(options, None, open_fake_case, never).matrix
     assert [case.file.name for group in planned.groups for case in group] == ["a.plan"]
 
 
@@ -235,7 +236,7 @@ def test_ctrl_c_leaves_a_report_of_what_was_measured(options: BenchOptions, monk
     whole = MatrixSuite.reports
 
     def stopped(self: MatrixSuite):  # type: ignore[no-untyped-def] # noqa: ANN202
-        self._doubles = Doubles(open_fake_case, start=start)
+        self._open_case, self._start = open_fake_case, start
         yield next(whole(self))
         raise KeyboardInterrupt
 
