@@ -1,14 +1,13 @@
 """The changes between two reports, engine by engine, for ``drc-deploy bench compare``."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from drc_deploy.bench.comparison.conditions import ChangedCondition, find_differences
-from drc_deploy.bench.comparison.matching import Match, MatchedBy, match_engines
 from drc_deploy.bench.comparison.run_ratio import RunRatio, ratio_of_runs
 from drc_deploy.bench.measure.quality import Quality
 from drc_deploy.bench.report.records import EngineResult, Report
@@ -18,6 +17,7 @@ from drc_deploy.metrics import mean_psnr
 SAME_SHARE = 0.05
 """Latencies of two runs that differ by less than this part count as the same: runs of one engine differ by as much."""
 
+MatchedBy = Literal["name", "checkpoint"]
 Result = Literal["faster", "slower", "no significant change", "too much variation"]
 
 STEADY_SPREAD = 0.10
@@ -28,11 +28,12 @@ gave 42 pairs. 16 of them have an interval without 1 by chance; none passes this
 
 
 @dataclass(frozen=True, slots=True)
-class ComparedReport:
-    """One of the two reports."""
+class Match:
+    """The same engine in both reports."""
 
-    file: str
-    report: Report
+    before: EngineResult
+    after: EngineResult
+    matched_by: MatchedBy
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,46 +93,71 @@ class ReportComparison:
     """What makes the figures less than certain."""
 
 
-def compare_reports(before: ComparedReport, after: ComparedReport, *, force: bool = False) -> ReportComparison:
-    """Compare two reports.
+def compare_reports(before: Report, after: Report, files: tuple[str, str], *, force: bool = False) -> ReportComparison:
+    """Compare two reports, which come from these ``files``.
 
     Raises:
         InputError: one has no engine, they have none in common, or they do not compare and ``force`` is not set.
     """
-    for source in (before, after):
-        if not source.report.engines:
-            raise InputError(f"{source.file} has no measured engine.", "See the reasons in it, and measure again.")
-    differences = find_differences(before.report, after.report)
-    if not force:
-        _refuse(differences)
-    matches = match_engines(before.report.engines, after.report.engines)
-    if not matches:
-        names = " and ".join(", ".join(engine.name for engine in side.report.engines) for side in (before, after))
-        raise InputError(
-            f"the reports have no engine in common: {names}.", "Engines match by name, or by checkpoint and precision."
-        )
-    engines = tuple(_change(match) for match in matches)
-    return ReportComparison(
-        before=before.file,
-        after=after.file,
-        before_created=before.report.created,
-        after_created=after.report.created,
-        summary=_summary(engines),
-        differences=differences,
-        engines=engines,
-        only_before=_left_over(before.report.engines, [match.before for match in matches]),
-        only_after=_left_over(after.report.engines, [match.after for match in matches]),
-        notes=(*_warnings(before), *_warnings(after), *_shared_shift(engines), *_unexplained(engines, differences)),
-    )
-
-
-def _refuse(differences: Sequence[ChangedCondition]) -> None:
+    sides = tuple(zip(files, (before, after), strict=True))
+    for file, report in sides:
+        if not report.engines:
+            raise InputError(f"{file} has no measured engine.", "See the reasons in it, and measure again.")
+    differences = find_differences(before, after)
     grave = [f"{item.what} ({item.before} before, {item.after} after)" for item in differences if item.forbids]
-    if grave:
+    if grave and not force:
         raise InputError(
             f"the reports do not compare: they differ in {', '.join(grave)}.",
             "Measure both in the same way on one machine, or compare them anyway with --force.",
         )
+    matches = match_engines(before.engines, after.engines)
+    if not matches:
+        names = " and ".join(", ".join(engine.name for engine in report.engines) for report in (before, after))
+        raise InputError(
+            f"the reports have no engine in common: {names}.", "Engines match by name, or by checkpoint and precision."
+        )
+    engines = tuple(_change(match) for match in matches)
+    warnings = (f"{file}: {text}" for file, report in sides for text in report.warnings)
+    return ReportComparison(
+        before=files[0],
+        after=files[1],
+        before_created=before.created,
+        after_created=after.created,
+        summary=_summary(engines),
+        differences=differences,
+        engines=engines,
+        only_before=_left_over(before, {match.before.name for match in matches}),
+        only_after=_left_over(after, {match.after.name for match in matches}),
+        notes=(*warnings, *_notes(engines, differences)),
+    )
+
+
+def match_engines(before: Sequence[EngineResult], after: Sequence[EngineResult]) -> list[Match]:
+    """Pair the engines, in the order of ``before``: by name, and the others by checkpoint, precision and device.
+
+    An engine whose checkpoint matches two others is left out.
+    """
+    matches: list[Match] = []
+    for matched_by in get_args(MatchedBy):
+        first = _by_key(matched_by, before, [match.before.name for match in matches])
+        second = _by_key(matched_by, after, [match.after.name for match in matches])
+        matches += [Match(first[key], second[key], matched_by) for key in first if key in second]
+    names = [engine.name for engine in before]
+    return sorted(matches, key=lambda match: names.index(match.before.name))
+
+
+def _by_key(kind: MatchedBy, engines: Sequence[EngineResult], matched: Collection[str]) -> dict[Hashable, EngineResult]:
+    """Return the engines that have no match yet by what their partners share, without those that share it here."""
+    rest = [engine for engine in engines if engine.name not in matched]
+    keys = [_key(kind, engine) for engine in rest]
+    return {key: engine for key, engine in zip(keys, rest, strict=True) if keys.count(key) == 1}
+
+
+def _key(kind: MatchedBy, engine: EngineResult) -> Hashable:
+    network = engine.engine
+    if kind == "name":
+        return engine.name, network.scale  # figures of two scales never compare
+    return network.checkpoint_sha256, network.scale, network.precision, network.tile, engine.device
 
 
 def _change(match: Match) -> EngineChange:
@@ -205,29 +231,19 @@ def _summary(engines: Sequence[EngineChange]) -> str:
     return f"{compared}: {counted}; {most.name} takes {most.latency.ratio:.2f} times as long."
 
 
-def _left_over(engines: Sequence[EngineResult], matched: Sequence[EngineResult]) -> tuple[str, ...]:
-    return tuple(engine.name for engine in engines if all(engine is not other for other in matched))
+def _left_over(report: Report, matched: Collection[str]) -> tuple[str, ...]:
+    return tuple(engine.name for engine in report.engines if engine.name not in matched)
 
 
-def _warnings(source: ComparedReport) -> list[str]:
-    return [f"{source.file}: {warning}" for warning in source.report.warnings]
-
-
-def _shared_shift(engines: Sequence[EngineChange]) -> list[str]:
-    """Report where all engines changed by about the same factor: the cause is then the machine or a library."""
+def _notes(engines: Sequence[EngineChange], differences: Sequence[ChangedCondition]) -> Iterator[str]:
+    """Report changes whose cause is probably not an engine."""
     ratios = [engine.latency.ratio for engine in engines]
-    alike = len(engines) > 1 and max(ratios) / min(ratios) < 1 + SAME_SHARE
-    if not alike or any(engine.result not in ("faster", "slower") for engine in engines):
-        return []
-    return [
-        f"Every engine takes {min(ratios):.2f} to {max(ratios):.2f} times as long: "
-        "look for the cause in the machine, or in a library that all of them use."
-    ]
-
-
-def _unexplained(engines: Sequence[EngineChange], differences: Sequence[ChangedCondition]) -> list[str]:
-    """Name engines that changed although neither their file nor any recorded condition did."""
-    names = [engine.name for engine in engines if engine.file == "same" and engine.result in ("faster", "slower")]
-    if not names or differences:
-        return []
-    return [f"The same file with the same programs has another latency: {', '.join(names)}. The machine changed."]
+    changed = [engine for engine in engines if engine.result in ("faster", "slower")]
+    if len(changed) == len(engines) > 1 and max(ratios) / min(ratios) < 1 + SAME_SHARE:
+        yield (
+            f"Every engine takes {min(ratios):.2f} to {max(ratios):.2f} times as long: "
+            "look for the cause in the machine, or in a library that all of them use."
+        )
+    same = [engine.name for engine in changed if engine.file == "same"]
+    if same and not differences:
+        yield f"The same file with the same programs has another latency: {', '.join(same)}. The machine changed."

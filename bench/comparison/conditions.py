@@ -9,9 +9,6 @@ from drc_deploy.bench.report.records import Report
 PIXELS = "pixels for quality"
 """Condition that differs where PSNR was measured on other images."""
 
-Facts = dict[str, str]
-"""Name -> value as text; a fact that a report lacks is left out."""
-
 
 @dataclass(frozen=True, slots=True)
 class ChangedCondition:
@@ -30,14 +27,14 @@ def find_differences(before: Report, after: Report) -> tuple[ChangedCondition, .
     return (*_differing(*setups, forbids=True), *_images(before, after), *_differing(*programs, forbids=False))
 
 
-def _differing(before: Facts, after: Facts, *, forbids: bool) -> Iterator[ChangedCondition]:
-    for what in before:
-        if what in after and before[what] != after[what]:
-            yield ChangedCondition(what, before[what], after[what], forbids)
+def _differing(before: dict[str, str], after: dict[str, str], *, forbids: bool) -> Iterator[ChangedCondition]:
+    for what, value in before.items():
+        if value and after.get(what) and value != after[what]:
+            yield ChangedCondition(what, value, after[what], forbids)
 
 
-def _setup(report: Report) -> Facts:
-    """Return the machine, its settings, and the input that was timed."""
+def _setup(report: Report) -> dict[str, str]:
+    """Return the machine, its settings, and the input that was timed; an unknown fact is empty or left out."""
     machine, settings = report.machine, report.settings
     facts = {
         "board": machine.board or "none",
@@ -54,23 +51,22 @@ def _setup(report: Report) -> Facts:
         facts["power mode"] = state.power_mode or ""
         facts["governor of the processor"] = state.cpu_governor or ""
         facts["clocks"] = {True: "locked", False: "free", None: ""}[state.clocks_locked]
-    return {what: value for what, value in facts.items() if value}
+    return facts
 
 
-def _programs(report: Report) -> Facts:
+def _programs(report: Report) -> dict[str, str]:
     """Return versions, and how much was measured. A comparison is often about a version."""
     machine, settings = report.machine, report.settings
     energies = [engine.telemetry.energy for engine in report.engines if engine.telemetry]
-    facts = {
+    return {
         "drc-deploy": report.version,
         "system": machine.system,
         "Python": machine.python,
         "driver of the GPU": ", ".join(gpu.driver for gpu in machine.gpus),
         "energy is of": ", ".join(sorted({energy.covers for energy in energies if energy})),
         "runs": f"at least {settings.min_runs} and {settings.min_seconds:g} s in {settings.rounds} rounds",
+        **{name: version for name, version in machine.packages.items() if name != "drc-deploy"},
     }
-    facts |= {name: version for name, version in machine.packages.items() if name != "drc-deploy"}
-    return {what: value for what, value in facts.items() if value}
 
 
 def _images(before: Report, after: Report) -> Iterator[ChangedCondition]:

@@ -6,6 +6,7 @@ round: single runs that follow each other within a second are hardly independent
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -43,13 +44,8 @@ def ranks_outside(count: int, other_count: int) -> int | None:
     """
     ways = _ways(count, other_count)
     allowed = (1 - CONFIDENCE) / 2 * sum(ways)
-    below, total = -1, 0
-    for value in ways:
-        total += value
-        if total > allowed:
-            break
-        below += 1
-    return below if below >= 0 else None
+    fitting = sum(total <= allowed for total in accumulate(ways))
+    return fitting - 1 if fitting else None
 
 
 def _ways(count: int, other_count: int) -> list[int]:

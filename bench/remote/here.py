@@ -20,8 +20,7 @@ from drc_deploy.bench.remote.there import RESULTS, Folder, Program, code_digest
 from drc_deploy.bench.report.checks import check_report
 from drc_deploy.bench.report.records import RemoteOrigin, Report
 from drc_deploy.bench.report.report_files import REPORT_FILE
-from drc_deploy.bench.run.benchmark import BenchOptions
-from drc_deploy.bench.run.inputs import find_engine_files
+from drc_deploy.bench.run.inputs import BenchOptions, find_engine_files
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError
 from drc_deploy.files import check_writable, write_bytes
 

@@ -4,19 +4,16 @@ import dataclasses
 import datetime
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from drc_deploy.bench.report.records import EngineResult, Report
 from drc_deploy.errors import ArtefactError
-
-if TYPE_CHECKING:
-    from drc_deploy.bench.report.records import EngineResult, Report
-
 
 LARGEST = 1e18
 """More than any number in a report: bytes, nanoseconds, hertz."""
 
 
-def check_report(report: "Report", source: str) -> None:
+def check_report(report: Report, source: str) -> None:
     """Check what the types of the fields do not say; ``source`` names the file in the error.
 
     Raises:
@@ -27,12 +24,12 @@ def check_report(report: "Report", source: str) -> None:
         raise ArtefactError(f"{source} cannot be right: {fault}.", "Make it again with `drc-deploy bench`.")
 
 
-def _faults(report: "Report") -> Iterator[str]:
+def _faults(report: Report) -> Iterator[str]:
     try:
         datetime.datetime.fromisoformat(report.created)
     except ValueError:
         yield f"{report.created!r} is not a time"
-    if not all(abs(number) < LARGEST for number in _numbers(report)):
+    if not all(abs(number) < LARGEST for number in _numbers(dataclasses.asdict(report))):
         yield "a number is infinite, NaN, or larger than anything measured"
     if min(report.settings.height, report.settings.width) < 1:
         yield "the input has no pixels"
@@ -51,7 +48,7 @@ def _faults(report: "Report") -> Iterator[str]:
         yield from (f"{tile.file!r} is not a crop of this report" for tile in strip.tiles if not _is_crop(tile.file))
 
 
-def _engine_faults(report: "Report", engine: "EngineResult") -> Iterator[str]:
+def _engine_faults(report: Report, engine: EngineResult) -> Iterator[str]:
     latency = engine.latency
     samples = [sample for round_ms in latency.rounds_ms for sample in round_ms]
     if not all(latency.rounds_ms) or not samples or min(*samples, latency.median_ms, latency.mean_ms) <= 0:
@@ -64,7 +61,7 @@ def _engine_faults(report: "Report", engine: "EngineResult") -> Iterator[str]:
         yield f"bicubic upscaling by {engine.engine.scale} is missing for {engine.name}"
 
 
-def _sizes(report: "Report") -> Iterator[int | None]:
+def _sizes(report: Report) -> Iterator[int | None]:
     """Return every size in bytes, those that can be nothing with one byte more."""
     yield report.machine.memory_bytes
     for engine in report.engines:
@@ -81,15 +78,9 @@ def _is_crop(file: str) -> bool:
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    """Return every number in a record."""
+    """Return every number in dictionaries and sequences inside each other."""
     if isinstance(value, float | int):
         yield value
-    elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            yield from _numbers(getattr(value, field.name))
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _numbers(item)
-    elif isinstance(value, tuple | list):
-        for item in value:
+    elif isinstance(value, dict | tuple | list):
+        for item in value.values() if isinstance(value, dict) else value:
             yield from _numbers(item)

@@ -21,25 +21,20 @@ def summarise(engines: Sequence[EngineResult]) -> str:
     best, ranked = best_image(others), by_latency(others)
     where = f"At x{best.engine.scale}, " if len(others) < len(engines) else ""
     faster = next((engine for engine in ranked if _clearly_faster(engine, best)), None)
-    if faster:
-        return f"{where}{_label(faster, best)} is {_against(faster, best)}: {_figures(faster)}."
     slower = next((engine for engine in reversed(ranked) if _clearly_faster(best, engine)), None)
-    if slower:
-        against = f"{_against(best, slower)}: {_figures(best)}."
-        if all(_is_better(best, other) for other in others if other is not best):
-            return f"{where}{_label(best, slower)} is the fastest and the most accurate engine measured, {against}"
-        return f"{where}{_label(best, slower)} is {against} {NO_BETTER}"
+    if faster or slower:
+        first, second = (faster, best) if faster else (best, slower or best)
+        rest = [engine for engine in others if engine is not first]
+        leads = all(psnr(first) > psnr(engine) and _clearly_faster(first, engine) for engine in rest)
+        praise = "the fastest and the most accurate engine measured, " if leads else ""
+        more = "" if faster or leads else f" {NO_BETTER}"
+        return f"{where}{_label(first, second)} is {praise}{_against(first, second)}: {_figures(first)}.{more}"
     if any(_compare(best, other).interval is None for other in others if other is not best):
         return (
             f"{where}{best.name}: {_figures(best)}. No engine measured is more accurate. "
             "Too few rounds were measured to compare the speed."
         )
     return f"{where}{best.name}: {_figures(best)}.{f' {NO_BETTER}' if len(others) > 1 else ''}"
-
-
-def _is_better(engine: EngineResult, other: EngineResult) -> bool:
-    """Return whether ``engine`` is both faster and more accurate."""
-    return psnr(engine) > psnr(other) and _clearly_faster(engine, other)
 
 
 def own_engines(engines: Sequence[EngineResult]) -> list[EngineResult]:
@@ -74,7 +69,10 @@ def _label(engine: EngineResult, other: EngineResult) -> str:
 
 def _against(engine: EngineResult, other: EngineResult) -> str:
     """Compare speed, memory and image: ``1.60x (1.55 to 1.66) as fast as b.onnx, with 0.84x its memory, -0.01 dB``."""
-    words = f"{_pace(engine, other)} as fast as {_label(other, engine)}"
+    found = _compare(engine, other)
+    digits = 2 if found.speedup < 1.95 else 1
+    between = f" ({found.interval[0]:.{digits}f} to {found.interval[1]:.{digits}f})" if found.interval else ""
+    words = f"{found.speedup:.{digits}f}x{between} as fast as {_label(other, engine)}"
     kind = shared_memory([engine, other])
     mine, theirs = memory_bytes(engine, kind), memory_bytes(other, kind)
     if mine and theirs:
@@ -102,14 +100,6 @@ def _clearly_faster(engine: EngineResult, other: EngineResult) -> bool:
     """Return whether ``engine`` was faster by more than the noise between the rounds and between two processes."""
     found = _compare(engine, other)
     return found.different and found.speedup > 1
-
-
-def _pace(engine: EngineResult, other: EngineResult) -> str:
-    """Return how many times as fast as ``other`` an engine is, with the interval."""
-    found = _compare(engine, other)
-    digits = 2 if found.speedup < 1.95 else 1
-    between = f" ({found.interval[0]:.{digits}f} to {found.interval[1]:.{digits}f})" if found.interval else ""
-    return f"{found.speedup:.{digits}f}x{between}"
 
 
 def find_warnings(engines: Sequence[EngineResult], load_average: float | None, cores: int) -> tuple[str, ...]:

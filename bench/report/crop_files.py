@@ -1,7 +1,8 @@
 """The crops of reports as files: which are still there, and copies next to a page that is made elsewhere."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from drc_deploy.bench.report.records import CROPS_FOLDER, CropStrip, CropVersion, Report
@@ -20,12 +21,10 @@ def present_crops(report: Report, folder: Path) -> tuple[Report, str]:
 
 
 def _is_png(path: Path) -> bool:
-    """Return whether a file is an image of a crop, and no other file that would be shown as one."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(len(PNG_START)) == PNG_START
-    except OSError:
-        return False
+    """Return whether a file is an image: no other file may be shown as one."""
+    with suppress(ArtefactError):
+        return read_crop(path).startswith(PNG_START)
+    return False
 
 
 def copy_crops(report: Report, folder: Path, out: Path, prefix: str = "") -> Report:
@@ -38,33 +37,32 @@ def copy_crops(report: Report, folder: Path, out: Path, prefix: str = "") -> Rep
 
     def copied(tile: CropVersion) -> CropVersion:
         target = f"{CROPS_FOLDER}/{prefix}{PurePosixPath(tile.file).name}"
-        write_bytes(out / target, _read(folder / tile.file))
+        write_bytes(out / target, read_crop(folder / tile.file))
         return dataclasses.replace(tile, file=target)
 
-    strips = (dataclasses.replace(strip, tiles=tuple(copied(tile) for tile in strip.tiles)) for strip in report.crops)
+    strips = (dataclasses.replace(strip, tiles=tuple(map(copied, strip.tiles))) for strip in report.crops)
     return dataclasses.replace(report, crops=tuple(strips))
 
 
-def _read(path: Path) -> bytes:
+def read_crop(path: Path) -> bytes:
+    """Return the PNG of a crop.
+
+    Raises:
+        ArtefactError: it cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:
         raise ArtefactError(f"cannot read the crop {path}: {error}.", "Run `drc-deploy bench` again.") from error
 
 
-def merge_crops(reports: Sequence[Report]) -> list[CropStrip]:
+def merge_crops(reports: Sequence[Report]) -> tuple[CropStrip, ...]:
     """Return every place once, with every version of it once: machines give the same images."""
     strips: dict[tuple[object, ...], CropStrip] = {}
     for strip in (strip for report in reports for strip in report.crops):
         place = (strip.image, strip.scale, strip.box)
-        known = strips.get(place)
-        tiles = _once([*(known.tiles if known else ()), *strip.tiles])
-        strips[place] = dataclasses.replace(known or strip, tiles=tiles)
-    return list(strips.values())
-
-
-def _once(tiles: Iterable[CropVersion]) -> tuple[CropVersion, ...]:
-    by_label: dict[str, CropVersion] = {}
-    for tile in tiles:
-        by_label.setdefault(tile.label, tile)
-    return tuple(by_label.values())
+        known = strips.setdefault(place, strip)
+        labels = {tile.label for tile in known.tiles}
+        new = (tile for tile in strip.tiles if tile.label not in labels)
+        strips[place] = dataclasses.replace(known, tiles=(*known.tiles, *new))
+    return tuple(strips.values())

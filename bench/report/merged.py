@@ -1,56 +1,17 @@
-"""Reports of several machines in one record, and notes on whether their figures compare."""
+"""Reports of several machines together: their labels, and notes on whether their figures compare."""
 
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from drc_deploy import records
 from drc_deploy.bench.machine.memory import is_gpu
 from drc_deploy.bench.measure.quality import Quality
-from drc_deploy.bench.report.checks import check_report
 from drc_deploy.bench.report.records import EngineResult, Report
-from drc_deploy.bench.report.report_files import read_report_json, report_from_dict
 from drc_deploy.errors import ArtefactError
 
-MERGED_FILE = "reports.json"
 Scored = tuple[str, float]
 """Image and PSNR."""
 PSNR_AGREES_DB = 0.05
 """Machines round differently; one network on the same images differs by less."""
-
-
-@dataclass(frozen=True, slots=True)
-class MergedReports:
-    """``reports.json``."""
-
-    created: str
-    """UTC, ISO 8601."""
-    version: str
-    """Of drc-deploy, which merged them."""
-    reports: tuple[Report, ...]
-
-
-def read_any(path: Path) -> Report | MergedReports:
-    """Read a ``report.json`` or a ``reports.json``.
-
-    Raises:
-        ArtefactError: it is missing, damaged, impossible, or of another version or program.
-    """
-    data = read_report_json(path)
-    if "reports" not in data:
-        return report_from_dict(data, str(path))
-    merged = records.from_dict(MergedReports, data, str(path))
-    if not merged.reports:
-        raise ArtefactError(f"{path} holds no report.", "Merge the reports again.")
-    for report in merged.reports:
-        check_report(report, str(path))
-    return merged
-
-
-def reports_in(content: Report | MergedReports) -> tuple[Report, ...]:
-    """Return all reports; a ``report.json`` has one."""
-    return content.reports if isinstance(content, MergedReports) else (content,)
 
 
 def machine_label(report: Report) -> str:
@@ -87,47 +48,39 @@ def across(reports: Sequence[Report]) -> dict[tuple[str, int], list[EngineResult
 def find_notes(reports: Sequence[Report]) -> tuple[str, ...]:
     """Return the reasons why figures of different machines do not compare."""
     labels = machine_labels(reports)
-    sizes = {label: f"{report.settings.width}x{report.settings.height}" for label, report in _named(reports)}
-    versions = {label: report.version for label, report in _named(reports)}
+    sizes = [f"{report.settings.width}x{report.settings.height}" for report in reports]
+    versions = [report.version for report in reports]
     others = (pair for report in reports[1:] for pair in shared_baselines(reports[0], report).values())
-    images = any(first != second for first, second in others)
-    notes = [
-        "The images for quality differ, so PSNR and SSIM do not compare." if images else "",
-        f"The inputs differ, so the milliseconds do not compare: {_listed(sizes)}." if _differ(sizes) else "",
-        f"The versions of drc-deploy differ: {_listed(versions)}." if _differ(versions) else "",
-    ]
+    notes = []
+    if any(first != second for first, second in others):
+        notes.append("The images for quality differ, so PSNR and SSIM do not compare.")
+    if len(set(sizes)) > 1:
+        notes.append(f"The inputs differ, so the milliseconds do not compare: {_listed(sizes, labels)}.")
+    if len(set(versions)) > 1:
+        notes.append(f"The versions of drc-deploy differ: {_listed(versions, labels)}.")
     for (name, _), engines in across(reports).items():
-        present = [(label, engine) for label, engine in zip(labels, engines, strict=True) if engine]
-        notes += _engine_notes(name, present)
-    return tuple(note for note in notes if note)
+        notes += _engine_notes(name, {label: one for label, one in zip(labels, engines, strict=True) if one})
+    return tuple(notes)
 
 
-def _engine_notes(name: str, present: Sequence[tuple[str, EngineResult]]) -> Iterator[str]:
-    if len({engine.engine.checkpoint_sha256 for _, engine in present}) > 1:
+def _engine_notes(name: str, engines: dict[str, EngineResult]) -> Iterator[str]:
+    """Compare one engine on several machines, by label: its checkpoint, and its PSNR on the same images."""
+    if len({engine.engine.checkpoint_sha256 for engine in engines.values()}) > 1:
         yield f"{name} was not made from the same checkpoint on every machine."
         return
-    for _, group in groupby(sorted(present, key=_images), key=_images):
-        levels = {label: engine.quality.psnr_y for label, engine in group}
-        known = [level for level in levels.values() if level is not None]
-        if known and max(known) - min(known) > PSNR_AGREES_DB:
-            levels_text = {label: f"{level:.2f} dB" for label, level in levels.items() if level is not None}
-            yield f"{name} produces different images on some machines: {_listed(levels_text)}."
+    by_images: dict[tuple[str, ...], dict[str, float]] = {}
+    for label, engine in engines.items():
+        if engine.quality.psnr_y is not None:
+            by_images.setdefault(tuple(row.image for row in engine.quality.rows), {})[label] = engine.quality.psnr_y
+    for images in sorted(by_images):
+        levels = by_images[images]
+        if max(levels.values()) - min(levels.values()) > PSNR_AGREES_DB:
+            words = _listed([f"{level:.2f} dB" for level in levels.values()], levels)
+            yield f"{name} produces different images on some machines: {words}."
 
 
-def _images(present: tuple[str, EngineResult]) -> tuple[str, ...]:
-    return tuple(row.image for row in present[1].quality.rows)
-
-
-def _named(reports: Sequence[Report]) -> Iterator[tuple[str, Report]]:
-    return zip(machine_labels(reports), reports, strict=True)
-
-
-def _differ(values: dict[str, str]) -> bool:
-    return len(set(values.values())) > 1
-
-
-def _listed(values: dict[str, str]) -> str:
-    return ", ".join(f"{value} on {label}" for label, value in values.items())
+def _listed(values: Iterable[str], labels: Iterable[str]) -> str:
+    return ", ".join(f"{value} on {label}" for value, label in zip(values, labels, strict=True))
 
 
 def run_key(report: Report) -> Hashable:
@@ -135,15 +88,15 @@ def run_key(report: Report) -> Hashable:
     return report.created, machine_label(report), tuple(engine.latency.rounds_ms for engine in report.engines)
 
 
-def refuse_twins(reports: Sequence[tuple[str, Report]]) -> None:
-    """Refuse the same report twice; each comes with the name of its file.
+def refuse_twins(reports: Sequence[tuple[Path, Report]]) -> None:
+    """Refuse the same report twice; each comes with its file.
 
     Raises:
         ArtefactError: two are the same.
     """
-    seen: dict[Hashable, str] = {}
-    for source, report in reports:
+    seen: dict[Hashable, Path] = {}
+    for path, report in reports:
         key = run_key(report)
         if key in seen:
-            raise ArtefactError(f"{seen[key]} and {source} hold the same report.", "Give each report once.")
-        seen[key] = source
+            raise ArtefactError(f"{seen[key]} and {path} hold the same report.", "Give each report once.")
+        seen[key] = path

@@ -241,3 +241,14 @@ class Report:
     def baseline(self, scale: int) -> Quality:
         """Return the quality of bicubic upscaling at a scale that an engine was measured at."""
         return next(baseline.quality for baseline in self.baselines if baseline.scale == scale)
+
+
+@dataclass(frozen=True, slots=True)
+class MergedReports:
+    """``reports.json``."""
+
+    created: str
+    """UTC, ISO 8601."""
+    version: str
+    """Of drc-deploy, which merged them."""
+    reports: tuple[Report, ...]

@@ -1,23 +1,26 @@
 """Reports as files: written, read and checked."""
 
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from drc_deploy import records
 from drc_deploy.bench.report.checks import check_report
-from drc_deploy.bench.report.records import Report
+from drc_deploy.bench.report.records import MergedReports, Report
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import write_text
 
 REPORT_FILE = "report.json"
+MERGED_FILE = "reports.json"
+UNFINISHED_FILE = "unfinished.json"
 
 
-PAGE_FILE = "report.html"
+def write_report(report: Report | MergedReports, folder: Path, name: str = REPORT_FILE) -> Path:
+    """Write one report or several as JSON into ``folder`` and return the path.
 
-
-def write_report(report: Report, folder: Path) -> Path:
-    """Write ``report.json`` into ``folder`` and give its path."""
-    path = folder / REPORT_FILE
+    Raises:
+        OutputError: the disk is full, or not writable.
+    """
+    path = folder / name
     write_text(path, records.to_json(report) + "\n")
     return path
 
@@ -28,14 +31,17 @@ def read_report(path: Path) -> Report:
     Raises:
         ArtefactError: it is missing, damaged, impossible, or of another version or program.
     """
-    return report_from_dict(read_report_json(path), str(path))
+    content = read_any(path)
+    if isinstance(content, MergedReports):
+        raise _no_report(path)
+    return content
 
 
-def read_report_json(path: Path) -> dict[str, Any]:
-    """Read the JSON object in a file that should hold a report or several.
+def read_any(path: Path) -> Report | MergedReports:
+    """Read a ``report.json`` or a ``reports.json``.
 
     Raises:
-        ArtefactError: it is missing, or no JSON object.
+        ArtefactError: it is missing, damaged, impossible, or of another version or program.
     """
     if path.is_dir():
         raise ArtefactError(f"{path} is a folder.", f"Give the {REPORT_FILE} in it.")
@@ -43,17 +49,56 @@ def read_report_json(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ArtefactError(f"cannot read {path}: {error}.", "Make it with `drc-deploy bench`.") from error
-    return records.parse_json_object(text, str(path))
+    data = records.parse_json_object(text, str(path))
+    if "reports" not in data and not {"machine", "settings"} <= data.keys():
+        raise _no_report(path)
+    kind: type[Report] | type[MergedReports] = MergedReports if "reports" in data else Report
+    content = records.from_dict(kind, data, str(path))
+    if not reports_in(content):
+        raise ArtefactError(f"{path} holds no report.", "Merge the reports again.")
+    for report in reports_in(content):
+        check_report(report, str(path))
+    return content
 
 
-def report_from_dict(data: dict[str, Any], source: str) -> Report:
-    """Build a report from parsed JSON and check it; ``source`` names the file in errors.
+def reports_in(content: Report | MergedReports) -> tuple[Report, ...]:
+    """Return all reports; a ``report.json`` has one."""
+    return content.reports if isinstance(content, MergedReports) else (content,)
 
-    Raises:
-        ArtefactError: it is damaged, impossible, or of another version or program.
+
+def _no_report(path: Path) -> ArtefactError:
+    return ArtefactError(f"{path} is not a report.", f"Give a {REPORT_FILE} that `drc-deploy bench` wrote.")
+
+
+class KeptReport:
+    """A report in a file that is written again as its run goes on, so that a run that is killed leaves it.
+
+    Attributes:
+        path: The file.
+        latest: The report that was kept last; None: none was.
     """
-    if not {"machine", "settings"} <= data.keys():
-        raise ArtefactError(f"{source} is not a report.", f"Give a {REPORT_FILE} that `drc-deploy bench` wrote.")
-    report = records.from_dict(Report, data, source)
-    check_report(report, source)
-    return report
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.latest: Report | None = None
+
+    def keep(self, report: Report) -> None:
+        """Write a report in the place of the one before.
+
+        Raises:
+            OutputError: the disk is full, or not writable.
+        """
+        self.latest = report
+        write_report(report, self.path.parent, self.path.name)
+
+    def read(self) -> Report | None:
+        """Return what an earlier run left; None where there is nothing, or nothing that can be read."""
+        try:
+            return read_report(self.path)
+        except ArtefactError:
+            return None
+
+    def forget(self) -> None:
+        """Remove the file."""
+        with suppress(OSError):
+            self.path.unlink()

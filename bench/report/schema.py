@@ -11,12 +11,12 @@ import sys
 import textwrap
 import typing
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 
-from drc_deploy.bench.report.merged import MergedReports
-from drc_deploy.bench.report.records import Report
+from drc_deploy.bench.report.records import MergedReports, Report
 from drc_deploy.records import SCHEMA_VERSION
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -55,12 +55,11 @@ def _field_docstrings(record: type) -> dict[str, str]:
     """Return the text below each field, which Python itself does not keep."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(record))).body
     assert isinstance(definition, ast.ClassDef)
-    texts, field = {}, None
-    for statement in definition.body:
-        if field and isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-            texts[field] = inspect.cleandoc(str(statement.value.value))
-        is_field = isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
-        field = statement.target.id if is_field else None  # type: ignore[attr-defined]
+    texts = {}
+    for pair in pairwise(definition.body):
+        match pair:
+            case ast.AnnAssign(target=ast.Name(id=field)), ast.Expr(value=ast.Constant(value=str(text))):
+                texts[field] = inspect.cleandoc(text)
     return texts
 
 

@@ -2,15 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
+from dataclasses import dataclass, field
+from typing import Literal
 
 from drc_deploy.bench.machine.memory import read_shared, split_memory
 from drc_deploy.bench.measure.crops import ErrorMaps, error_map
 from drc_deploy.bench.measure.disturbances import ConditionsWatch
 from drc_deploy.bench.measure.engine_timing import EngineRound, StreamRound
-from drc_deploy.bench.measure.fidelity import DifferenceSum, TorchAgreement
+from drc_deploy.bench.measure.fidelity import DifferenceSum, ImageDifference, TorchAgreement
 from drc_deploy.bench.measure.latency import Latency, summarise
 from drc_deploy.bench.measure.layer_times import unknown_layers
 from drc_deploy.bench.measure.measurement import Measurement, summarise_network, summarise_streams
@@ -18,7 +17,8 @@ from drc_deploy.bench.measure.quality import ImageQuality, score_pair
 from drc_deploy.bench.measure.quality import summarise as summarise_quality
 from drc_deploy.bench.measure.stability import Stability, judge
 from drc_deploy.bench.measure.timing import Round, TimingBudget
-from drc_deploy.bench.report.records import EngineResult, NotMeasured
+from drc_deploy.bench.programs.program_backend import TIMED
+from drc_deploy.bench.report.records import EngineResult, NotMeasured, ProgramResult
 from drc_deploy.bench.run.inputs import EngineFile
 from drc_deploy.bench.run.torch_reference import TorchReferences
 from drc_deploy.bench.run.worker import EngineProcess, OpenEngine, Session, StartProcess
@@ -28,39 +28,6 @@ from drc_deploy.images.crops import middle
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import Pair
 
-
-class MeasuredFile:
-    """A file that is about to be loaded.
-
-    Attributes:
-        size_bytes: Its size.
-        sha256: Of its content.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Read the file.
-
-        Raises:
-            ArtefactError: it is gone already, or cannot be read.
-        """
-        self._path = path
-        try:
-            self._version = version_of(path)
-            self.size_bytes = path.stat().st_size
-            self.sha256 = sha256_of(path)
-        except OSError as error:
-            hint = "Leave the file alone while it is measured."
-            raise ArtefactError(f"cannot read {path}: {error.strerror}.", hint) from error
-
-    @property
-    def changed(self) -> bool:
-        """Whether the file is gone, or has another content."""
-        try:
-            return version_of(self._path) != self._version and sha256_of(self._path) != self.sha256
-        except OSError:
-            return True
-
-
 ENGINE_PART = 0.25
 """Of a round's time and runs, that the network alone gets in addition."""
 
@@ -69,22 +36,50 @@ SEAM_PX, TORCH_PX = 256, 128
 and might take all memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """How much of a run all engines have gone through."""
+@dataclass(slots=True)
+class ProgramRun:
+    """Another program that runs the network of one of our engines."""
 
-    rounds: int
-    images: int
+    library: str
+    variant: str
+    of: str
+    """The engine's name."""
+    settings: dict[str, str] = field(default_factory=dict)
+    parity: ImageDifference = ImageDifference(None, 0, 0.0)
+    """How near its output is to our engine's, once they are compared."""
+
+    def result(self, stability: Stability) -> ProgramResult:
+        """Return what the report says of it besides figures."""
+        return ProgramResult(
+            library=self.library,
+            variant=self.variant,
+            of=self.of,
+            settings={name: value for name, value in self.settings.items() if name != TIMED},
+            timed=self.settings.get(TIMED),
+            psnr_to_ours_db=self.parity.psnr_db,
+            largest_difference=self.parity.max_levels,
+            stability=stability,
+        )
 
 
 class MeasuredEngine:
     """One engine and what is known about it so far."""
 
     def __init__(
-        self, file: EngineFile, open_engine: OpenEngine, limit_s: float | None, start: StartProcess = EngineProcess
+        self,
+        file: EngineFile,
+        open_engine: OpenEngine,
+        limit_s: float | None,
+        start: StartProcess,
+        program: ProgramRun | None,
     ) -> None:
-        self.file = file
-        self._content = MeasuredFile(file.path)  # before there is a process to end where it fails
+        self.file, self.program = file, program
+        try:  # before there is a process to end where it fails
+            self._version, self._sha256 = version_of(file.path), sha256_of(file.path)
+            self._size_bytes = file.path.stat().st_size
+        except OSError as error:
+            hint = "Leave the file alone while it is measured."
+            raise ArtefactError(f"cannot read {file.path}: {error.strerror}.", hint) from error
         self.process = start(open_engine, limit_s)
         self.opened = self.process.ask(Session.describe)
         self.scale = self.opened.info.scale
@@ -101,21 +96,21 @@ class MeasuredEngine:
         """Run until the latency is stable, and take the peaks of memory before anything else can raise them."""
         self._warm_up = self.process.ask(Session.warm_up, images)
         self._memory = self.process.ask(Session.memory)
-        if not self.opened.other_program:
+        if self.program is None:
             self._workload = self.process.ask(Session.prepare_engine, images)
 
     def measure_round(self, images: Sequence[UInt8Image], budget: TimingBudget) -> None:
         """Time one round from image to image, then, of our own engines, a shorter one of the network alone."""
         with self._watch.round():
             self.rounds.append(self.process.ask(Session.measure, images, budget))
-        if self.opened.other_program:
+        if self.program:
             return
         shorter = TimingBudget(math.ceil(budget.min_runs * ENGINE_PART), budget.min_seconds * ENGINE_PART)
         self._engine_rounds.append(self.process.ask(Session.measure_engine, shorter))
 
     def measure_stream(self, min_seconds: float) -> None:
         """Time one stream of images through one of our own engines."""
-        if self.opened.other_program:
+        if self.program:
             return
         found, self._workers = self.process.ask(Session.stream, min_seconds)
         self._streams.append(found)
@@ -125,17 +120,17 @@ class MeasuredEngine:
 
         Nothing of this is done with another program, whose output is compared with ours.
         """
-        if self.opened.other_program:
+        if self.program:
             return
         self._seam = self.process.ask(Session.seam, middle(pairs[0].lr, SEAM_PX))
-        sha256 = self.opened.info.checkpoint_sha256
-        found = DifferenceSum()
+        sha256, found = self.opened.info.checkpoint_sha256, DifferenceSum()
         for pair in pairs:
             lr = middle(pair.lr, TORCH_PX)
             reference = references.image(sha256, pair.name, lr)
             if reference is not None:
                 found.add(self.upscale(lr), reference)
-        self._torch = references.agreement(sha256, found)
+        difference = found.total() if found.images else None
+        self._torch = TorchAgreement(difference, found.images, references.notes[sha256])
 
     def upscale(self, image: UInt8Image) -> UInt8Image:
         """Return the result for an image."""
@@ -158,28 +153,29 @@ class MeasuredEngine:
 
     @property
     def file_changed(self) -> bool:
-        """Whether the file is not the one any more that was loaded."""
-        return self._content.changed
+        """Whether the file that was loaded is gone, or has another content."""
+        try:
+            return version_of(self.file.path) != self._version and sha256_of(self.file.path) != self._sha256
+        except OSError:
+            return True
 
-    def stability(self, latency: Latency) -> Stability:
-        """Return whether the rounds of ``latency`` are stable."""
-        return judge(latency, self._watch.rounds[: len(latency.rounds_ms)], settled=self._warm_up.settled)
+    def read_settings(self) -> None:
+        """Ask another program for its settings."""
+        if self.program:
+            self.program.settings = self.process.ask(Session.settings)
 
-    def result(self, size: tuple[int, int], board: str | None, extent: Extent) -> EngineResult:
-        """Return what was measured.
+    def result(self, size: tuple[int, int], board: str | None, rounds: int, images: int) -> EngineResult:
+        """Return what was measured in the ``rounds`` and on the ``images`` that all engines have, at least one of each.
 
-        Args:
-            size: height and width of the images that were timed.
-            board: what the machine is called.
-            extent: how much of it all engines have; at least one round and one image. What goes beyond latency, memory
-                and quality is in the result once all of that is there.
+        What goes beyond latency, memory and quality is in the result once all of that is there. ``size`` is height and
+        width of the images that were timed, and ``board`` the name of the machine.
         """
-        rounds = self.rounds[: extent.rounds]
-        latency = summarise([timed.samples_ms for timed in rounds], self._warm_up.calls_per_run)
+        latency = summarise([timed.samples_ms for timed in self.rounds[:rounds]], self._warm_up.calls_per_run)
+        stability = judge(latency, self._watch.rounds[:rounds], settled=self._warm_up.settled)
         return EngineResult(
             name=self.file.name,
-            size_bytes=self._content.size_bytes,
-            sha256=self._content.sha256,
+            size_bytes=self._size_bytes,
+            sha256=self._sha256,
             engine=self.opened.info,
             device=self.opened.device,
             load_ms=self.opened.load_ms,
@@ -187,48 +183,49 @@ class MeasuredEngine:
             latency=latency,
             peak_host_memory=self._memory.host,
             peak_device_memory=self._memory.device,
-            quality=summarise_quality(self._rows[: extent.images]),
+            quality=summarise_quality(self._rows[:images]),
             layers=self._layers,
-            measurement=self._measurement(latency, size, board, self._torch) if self._torch else None,
+            measurement=self._measurement(latency, stability, size, board),
+            program=self.program.result(stability) if self.program else None,
         )
 
     def _measurement(
-        self, latency: Latency, size: tuple[int, int], board: str | None, torch: TorchAgreement
-    ) -> Measurement:
+        self, latency: Latency, stability: Stability, size: tuple[int, int], board: str | None
+    ) -> Measurement | None:
+        if self._torch is None:
+            return None
         memory, output_px = self._memory, size[0] * size[1] * self.scale**2
         shared = read_shared(memory.system_growth, board, self.opened.device)
         return Measurement(
             engine_only=summarise_network(self._workload, self._engine_rounds, latency),
             throughput=summarise_streams(self._streams, output_px, self._workers),
-            stability=self.stability(latency),
+            stability=stability,
             memory=split_memory(memory.plan, memory.device, shared),
-            torch=torch,
+            torch=self._torch,
             seam=self._seam,
         )
 
 
 class Engines:
-    """All engines of one run."""
+    """All engines of one run. Each may take ``limit_s`` seconds, or any time, in a process that ``start`` starts."""
 
     def __init__(self, limit_s: float | None = None, start: StartProcess = EngineProcess) -> None:
-        """Begin without engines.
-
-        Args:
-            limit_s: the most seconds that each may take; None: no limit.
-            start: starts the process of an engine.
-        """
         self._limit_s, self._start = limit_s, start
         self.active: list[MeasuredEngine] = []
         self.not_measured: list[NotMeasured] = []
 
-    def enter(self, file: EngineFile, open_engine: OpenEngine) -> None:
+    def enter(self, file: EngineFile, open_engine: OpenEngine, program: ProgramRun | None = None) -> None:
         """Load an engine; one that this machine cannot run is skipped, a damaged one has failed."""
         try:
-            self.active.append(MeasuredEngine(file, open_engine, self._limit_s, self._start))
+            self.active.append(MeasuredEngine(file, open_engine, self._limit_s, self._start, program))
         except MissingDependencyError as error:
-            self.not_measured.append(NotMeasured(file.name, "skipped", error.message, error.hint))
+            self.leave_out(file.name, "skipped", error)
         except DrcDeployError as error:
-            self.not_measured.append(NotMeasured(file.name, "failed", error.message, error.hint))
+            self.leave_out(file.name, "failed", error)
+
+    def leave_out(self, name: str, kind: Literal["failed", "skipped"], error: DrcDeployError) -> None:
+        """Report an engine as not measured."""
+        self.not_measured.append(NotMeasured(name, kind, error.message, error.hint))
 
     def each(self, action: Callable[[MeasuredEngine], None], *, backwards: bool = False) -> None:
         """Do something with every engine that is still in the run; where it fails, the others go on."""
@@ -238,14 +235,9 @@ class Engines:
             except DrcDeployError as error:
                 engine.process.close()
                 self.active.remove(engine)
-                failure = NotMeasured(engine.file.name, "failed", error.message, error.hint)
-                self.not_measured.append(failure)
+                self.leave_out(engine.file.name, "failed", error)
 
-    def __enter__(self) -> "Engines":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End all processes."""
         for engine in self.active:
             engine.process.close()

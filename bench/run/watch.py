@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 
 from drc_deploy.bench.machine.telemetry.instruments import Instruments, find_instruments
 from drc_deploy.bench.machine.telemetry.sampler import Sampler
@@ -36,9 +35,7 @@ class Watch:
         self._sampler.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def rest(self) -> None:

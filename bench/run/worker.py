@@ -40,18 +40,9 @@ DEATH_TIMEOUT_S = 10.0
 """How long a process that broke off the connection may take to end."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenFile:
-    """Loads an engine file as ``drc-deploy upscale`` does."""
-
-    path: Path
-    threads: int | None
-    precision: Precision | None = None
-    """In which a checkpoint is computed; None: fp32."""
-
-    def __call__(self) -> Upscaler:
-        """Load it."""
-        return Upscaler.open(self.path, threads=self.threads, precision=self.precision)
+def open_file(path: Path, threads: int | None, precision: Precision | None = None) -> OpenEngine:
+    """Return what loads an engine file as ``drc-deploy upscale`` does; ``precision`` is for checkpoints."""
+    return partial(Upscaler.open, path, threads=threads, precision=precision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +52,6 @@ class Opened:
     info: EngineInfo
     device: str
     load_ms: float
-    other_program: bool
-    """Whether another program computes it: its backend is a ``ProgramBackend``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +82,7 @@ class Session:
 
     def describe(self) -> Opened:
         """Return what was loaded."""
-        return Opened(self._engine.info, self._engine.device, self._load_ms, self._program is not None)
+        return Opened(self._engine.info, self._engine.device, self._load_ms)
 
     def warm_up(self, images: Sequence[UInt8Image]) -> WarmUp:
         """Run until the latency is stable."""
@@ -140,7 +129,7 @@ class Session:
 
     def settings(self) -> dict[str, str]:
         """Return how another program is set; nothing for our own engines."""
-        return self._program.settings if self._program is not None else {}
+        return self._program.settings if self._program else {}
 
     def memory(self) -> Memory:
         """Report the peaks so far."""
@@ -156,11 +145,7 @@ class EngineProcess:
     """The parent's side of one engine."""
 
     def __init__(self, open_engine: OpenEngine, limit_s: float | None = None) -> None:
-        """Start the child and load the engine in it.
-
-        Args:
-            open_engine: loads it.
-            limit_s: how long the child may take over all that it is asked; None: for ever.
+        """Start the child, which may take ``limit_s`` over all that it is asked, and load the engine in it.
 
         Raises:
             DrcDeployError: what loading raised, or that the child ended or took too long.
@@ -210,7 +195,12 @@ class EngineProcess:
             self._process.join()
 
     def _receive(self) -> Any:
-        self._wait()
+        """Wait for an answer, or the end of the child, as long as the limit allows."""
+        start = time.monotonic()
+        left_s = None if self._limit_s is None else max(self._limit_s - self._used_s, 0.0)
+        if not self._connection.poll(left_s):
+            raise DrcDeployError(f"it took longer than {self._limit_s:g} s in all.", "Allow more with --case-seconds.")
+        self._used_s += time.monotonic() - start
         try:
             answer, failure = self._connection.recv()
         except (EOFError, OSError) as error:
@@ -218,15 +208,6 @@ class EngineProcess:
         if failure is not None:
             raise failure
         return answer
-
-    def _wait(self) -> None:
-        """Wait for an answer, or the end of the child, as long as the limit allows."""
-        if self._limit_s is None:
-            return
-        start = time.monotonic()
-        if not self._connection.poll(max(self._limit_s - self._used_s, 0.0)):
-            raise DrcDeployError(f"it took longer than {self._limit_s:g} s in all.", "Allow more with --case-seconds.")
-        self._used_s += time.monotonic() - start
 
     def _ended(self) -> DrcDeployError:
         self._process.join(DEATH_TIMEOUT_S)

@@ -33,8 +33,9 @@ def comparison_text(comparison: ReportComparison, crossings: Sequence[Crossing])
 def _cells(engine: EngineChange) -> list[str]:
     latency = engine.latency
     interval = interval_text(latency.interval, 3) or "too few rounds"
+    same_name = engine.name == engine.name_before
     return [
-        _name(engine),
+        code(engine.name) if same_name else f"{code(engine.name_before)} -> {code(engine.name)}",
         _change(engine.median_ms, "{:.2f}".format),
         f"{latency.ratio:.3f} ({interval})",
         engine.result,
@@ -43,12 +44,6 @@ def _cells(engine: EngineChange) -> list[str]:
         _psnr(engine.psnr_y_db),
         _change(engine.energy_per_image_j, "{:.3g}".format),
     ]
-
-
-def _name(engine: EngineChange) -> str:
-    if engine.name == engine.name_before:
-        return code(engine.name)
-    return f"{code(engine.name_before)} -> {code(engine.name)}"
 
 
 def _change(change: Change, text: Callable[[float], str]) -> str:

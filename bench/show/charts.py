@@ -1,13 +1,14 @@
 """The charts of the report as SVG text: latency against PSNR, single runs, their distribution, sensors over time."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from statistics import fmean
 
 from drc_deploy.bench.machine.telemetry.trace import Window
+from drc_deploy.bench.report.records import EngineResult
 from drc_deploy.bench.show.drawing import (
     FOOT_PX,
     NARROW_BELOW_PX,
@@ -68,40 +69,12 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
-    """One engine's runs in the order in which they were made."""
-
-    index: int
-    name: str
-    samples_ms: Sequence[float]
-    median_ms: float
-    p90_ms: float | None
-    outliers: Collection[int]
-    """Which of the samples are marked with a ring."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One sensor."""
-
-    name: str
-    points: Sequence[Reading]
-
-
-@dataclass(frozen=True, slots=True)
 class Panel:
     """The sensors of one kind, over one axis."""
 
     title: str
-    lines: Sequence[Line]
-
-
-@dataclass(frozen=True, slots=True)
-class Shade:
-    """The rounds of one engine."""
-
-    index: int
-    windows: Sequence[Window]
+    lines: Mapping[str, Sequence[Reading]]
+    """Name of a sensor -> its points."""
 
 
 def colour(index: int) -> str:
@@ -128,11 +101,11 @@ def scatter(points: Sequence[Point], bicubic_db: float | None, width: int) -> st
         parts.append(line("level", (x.start, at), (x.stop, at)))
         parts.append(text("hint", x.stop, at - 6, f"bicubic {bicubic_db:.2f} dB", "end"))
     parts.append(_front(points, x, y))
-    largest = max((point.memory_bytes or 0 for point in points), default=0)
-    discs = [
-        (point, (x.position(point.latency_ms), y.position(point.psnr_db)), _radius(point.memory_bytes, largest))
-        for point in points
-    ]
+    largest = max(point.memory_bytes or 0 for point in points) or 1
+    discs = []
+    for point in points:
+        radius = max(LARGEST_RADIUS * math.sqrt((point.memory_bytes or 0) / largest), SMALLEST_RADIUS)
+        discs.append((point, (x.position(point.latency_ms), y.position(point.psnr_db)), radius))
     parts += [_disc(*disc) for disc in sorted(discs, key=lambda disc: -disc[2])]
     badges: list[Place] = []
     for point, at_disc, radius in discs:
@@ -145,16 +118,8 @@ def _front(points: Sequence[Point], x: Axis, y: Axis) -> str:
     """Draw the Pareto front as a staircase: engines right of it or below it are dominated."""
     best = sorted((point for point in points if point.on_front), key=lambda point: point.latency_ms)
     places = [(x.position(point.latency_ms), y.position(point.psnr_db)) for point in best]
-    if not places:
-        return ""
     steps = "".join(f"H{at:.1f}V{level:.1f}" for at, level in places[1:])
     return shape("path", "front", d=f"M{places[0][0]:.1f} {y.start:.1f}V{places[0][1]:.1f}{steps}H{x.stop:.1f}")
-
-
-def _radius(memory_bytes: int | None, largest: int) -> float:
-    if not memory_bytes:
-        return SMALLEST_RADIUS
-    return max(LARGEST_RADIUS * math.sqrt(memory_bytes / largest), SMALLEST_RADIUS)
 
 
 def _disc(point: Point, place: Place, radius: float) -> str:
@@ -180,59 +145,67 @@ def _free_spot(disc: Place, radius: float, taken: Sequence[Place], size: tuple[i
     return (free or inside or spots)[0]
 
 
-def run_bands(bands: Sequence[Band], width: int) -> str:
-    """Draw each run as a dot: latency from left to right, the order of the runs from top to bottom."""
-    bottom = BAND_PITCH * len(bands)
-    x = fit_axis([sample for band in bands for sample in band.samples_ms], 8, width - 8, may_be_log=True)
+def run_bands(engines: Sequence[EngineResult], width: int) -> str:
+    """Draw each run as a dot: latency from left to right, the order of the runs from top to bottom.
+
+    The engines are sorted by latency, here and in the other charts.
+    """
+    bottom = BAND_PITCH * len(engines)
+    x = fit_axis([sample for engine in engines for sample in _samples(engine)], 8, width - 8, may_be_log=True)
     parts = list(horizontal_axis(x, 0, bottom, "milliseconds"))
-    for index, band in enumerate(bands):
-        parts += _band(band, x, BAND_PITCH * (index + 1) - BAND_HEIGHT - 4, width)
-    described = [f"{band.name}: {len(band.samples_ms)} runs, median {band.median_ms:.1f} ms" for band in bands]
+    for index, engine in enumerate(engines):
+        parts += _band(index, engine, x, BAND_PITCH * (index + 1) - BAND_HEIGHT - 4, width)
+    described = [f"{one.name}: {one.latency.runs} runs, median {one.latency.median_ms:.1f} ms" for one in engines]
     return svg(width, int(bottom) + FOOT_PX, f"Every timed run. {'; '.join(described)}", parts)
 
 
-def _band(band: Band, x: Axis, top: float, width: int) -> Iterator[str]:
-    count = len(band.samples_ms)
-    shown = sorted({*range(0, count, math.ceil(count / MAX_DOTS)), *band.outliers})
+def _samples(engine: EngineResult) -> list[float]:
+    return [sample for round_ms in engine.latency.rounds_ms for sample in round_ms]
 
-    def dots(indices: Iterable[int]) -> str:
-        places = ((x.position(band.samples_ms[index]), top + (index + 0.5) * BAND_HEIGHT / count) for index in indices)
+
+def _band(index: int, engine: EngineResult, x: Axis, top: float, width: int) -> Iterator[str]:
+    samples, latency = _samples(engine), engine.latency
+    shown = sorted({*range(0, len(samples), math.ceil(len(samples) / MAX_DOTS)), *latency.outliers})
+
+    def dots(runs: Iterable[int]) -> str:
+        places = ((x.position(samples[run]), top + (run + 0.5) * BAND_HEIGHT / len(samples)) for run in runs)
         return "".join(f"M{across:.1f} {down:.1f}h0" for across, down in places)
 
     yield shape("rect", "band", x=0, y=top, width=width, height=BAND_HEIGHT)
-    yield text("name", 8, top - 7, _heading(band, width - 100))
-    yield text("name value", width - 8, top - 7, f"{band.median_ms:.1f} ms", "end")
-    yield shape("path", "rings", d=dots(band.outliers))
-    yield shape("path", f"dots {colour(band.index)}", d=dots(shown))
-    for kind, value in (("median", band.median_ms), ("p90", band.p90_ms)):
+    yield text("name", 8, top - 7, _heading(index, engine.name, width - 100))
+    yield text("name value", width - 8, top - 7, f"{latency.median_ms:.1f} ms", "end")
+    yield shape("path", "rings", d=dots(latency.outliers))
+    yield shape("path", f"dots {colour(index)}", d=dots(shown))
+    for kind, value in (("median", latency.median_ms), ("p90", latency.p90_ms)):
         if value is not None:
             yield line(kind, (x.position(value), top), (x.position(value), top + BAND_HEIGHT))
 
 
-def _heading(band: Band, width_px: float) -> str:
+def _heading(index: int, name: str, width_px: float) -> str:
     """Return number and name of an engine in at most ``width_px``; a long name is shortened in the middle."""
-    mark, name = str(band.index + 1), band.name
+    mark = str(index + 1)
     longest = int(width_px / NAME_CHARACTER_PX) - len(mark) - 2
     if len(name) > longest:
         name = f"{name[: longest // 2]}…{name[-(longest - longest // 2 - 1) :]}"
     return f"{mark}  {name}"
 
 
-def distributions(bands: Sequence[Band], width: int) -> str:
+def distributions(engines: Sequence[EngineResult], width: int) -> str:
     """Draw the empirical distribution of each engine's latency, as multiples of its own median."""
-    ratios = [sorted(sample / band.median_ms for sample in band.samples_ms) for band in bands]
+    ratios = [sorted(sample / engine.latency.median_ms for sample in _samples(engine)) for engine in engines]
     x = fit_axis([min(value, LARGEST_RATIO) for values in ratios for value in values], LEFT_PX, width - 8)
-    bottom = CURVE_PITCH * len(bands)
+    bottom = CURVE_PITCH * len(engines)
     parts = list(horizontal_axis(x, 0, bottom, "times the median", "x"))
-    for index, (band, values) in enumerate(zip(bands, ratios, strict=True)):
+    for index, (engine, values) in enumerate(zip(engines, ratios, strict=True)):
         base = CURVE_PITCH * (index + 1) - 4
-        parts += _distribution(band, values, x, Axis(0.0, 1.0, base, base - CURVE_HEIGHT))
-    described = (f"{band.name}: {one[0]:.2f} to {one[-1]:.2f}" for band, one in zip(bands, ratios, strict=True))
+        y = Axis(0.0, 1.0, base, base - CURVE_HEIGHT)
+        parts += _distribution(_heading(index, engine.name, x.stop), colour(index), values, x, y)
+    described = (f"{engine.name}: {one[0]:.2f} to {one[-1]:.2f}" for engine, one in zip(engines, ratios, strict=True))
     words = f"Distribution of the latencies, in times the median. {'; '.join(described)}"
     return svg(width, int(bottom) + FOOT_PX, words, parts)
 
 
-def _distribution(band: Band, ratios: Sequence[float], x: Axis, y: Axis) -> Iterator[str]:
+def _distribution(heading: str, kind: str, ratios: Sequence[float], x: Axis, y: Axis) -> Iterator[str]:
     for share in (0.0, 0.5, 0.9, 1.0):
         at = y.position(share)
         yield line("grid", (x.start, at), (x.stop, at))
@@ -241,10 +214,10 @@ def _distribution(band: Band, ratios: Sequence[float], x: Axis, y: Axis) -> Iter
     beyond = sum(ratio > LARGEST_RATIO for ratio in ratios)
     count = f"{beyond} of {len(ratios)} runs beyond {LARGEST_RATIO:g}x" if beyond else f"{len(ratios)} runs"
     curve = _steps(ratios, x, y)
-    yield text("name", 8, y.stop - 22, _heading(band, x.stop))
+    yield text("name", 8, y.stop - 22, heading)
     yield text("hint", 8, y.stop - 6, count)
-    yield shape("path", f"area {colour(band.index)}", d=f"{curve}V{y.start:.1f}Z")
-    yield shape("path", f"curve {colour(band.index)}", d=curve)
+    yield shape("path", f"area {kind}", d=f"{curve}V{y.start:.1f}Z")
+    yield shape("path", f"curve {kind}", d=curve)
 
 
 def _steps(ratios: Sequence[float], x: Axis, y: Axis) -> str:
@@ -258,35 +231,38 @@ def _steps(ratios: Sequence[float], x: Axis, y: Axis) -> str:
     return f"{path}H{x.stop:.1f}"
 
 
-def traces(panels: Sequence[Panel], shades: Sequence[Shade], width: int) -> str:
-    """Draw sensors over the seconds of a run, one panel below the other, with the rounds of the engines shaded."""
+def traces(panels: Sequence[Panel], rounds: Sequence[Sequence[Window]], width: int) -> str:
+    """Draw sensors over the seconds of a run, one panel below the other, with the rounds of each engine shaded."""
     bottom = len(panels) * (PANEL_PX + GAP_PX)
-    ends = [at for panel in panels for one in panel.lines for at in (one.points[0][0], one.points[-1][0])]
+    ends = [at for panel in panels for points in panel.lines.values() for at in (points[0][0], points[-1][0])]
     x = Axis(min(ends), max(ends) if max(ends) > min(ends) else min(ends) + 1, LEFT_PX, width - 20)
     parts = list(horizontal_axis(x, bottom - 5, bottom, "seconds"))
+    described = []
     for index, panel in enumerate(panels):
         top = (index + 1) * GAP_PX + index * PANEL_PX
-        parts += [*_shading(shades, x, top, marked=index == 0), *_panel(panel, x, top)]
-    described = [f"{one.name}: {_range(one)}" for panel in panels for one in panel.lines]
+        parts += [*_shading(rounds, x, top, marked=index == 0), *_panel(panel, x, top)]
+        for name, points in panel.lines.items():
+            values = [value for _, value in points if value is not None]
+            described.append(f"{name}: {min(values):.4g} to {max(values):.4g}")
     return svg(width, bottom + FOOT_PX, f"Sensors over the run. {'; '.join(described)}", parts)
 
 
-def _shading(shades: Sequence[Shade], x: Axis, top: int, *, marked: bool) -> Iterator[str]:
-    for shade in shades:
-        for window in shade.windows:
+def _shading(rounds: Sequence[Sequence[Window]], x: Axis, top: int, *, marked: bool) -> Iterator[str]:
+    for index, windows in enumerate(rounds):
+        for window in windows:
             left, right = (min(max(x.position(at), x.start), x.stop) for at in window)
-            yield shape("rect", f"shade {colour(shade.index)}", x=left, y=top, width=right - left, height=PANEL_PX)
+            yield shape("rect", f"shade {colour(index)}", x=left, y=top, width=right - left, height=PANEL_PX)
             if marked and right - left >= MARK_WIDTH_PX:
-                yield text("tick", (left + right) / 2, top + 14, str(shade.index + 1), "middle")
+                yield text("tick", (left + right) / 2, top + 14, str(index + 1), "middle")
 
 
 def _panel(panel: Panel, x: Axis, top: int) -> Iterator[str]:
-    values = [value for one in panel.lines for _, value in one.points if value is not None]
+    values = [value for points in panel.lines.values() for _, value in points if value is not None]
     y = fit_axis(values, top + PANEL_PX, top)
     yield from vertical_axis(y, x)
     yield text("name", x.start, top - 8, panel.title)
-    for number, sensor in enumerate(panel.lines):
-        yield shape("path", f"trace d{number}", d=_path(sensor.points, x, y))
+    for number, points in enumerate(panel.lines.values()):
+        yield shape("path", f"trace d{number}", d=_path(points, x, y))
 
 
 def _path(points: Sequence[Reading], x: Axis, y: Axis) -> str:
@@ -312,17 +288,11 @@ def thinned(points: Sequence[Reading]) -> list[Reading]:
 
 def rates(points: Sequence[Reading]) -> list[Reading]:
     """Return the power between readings of an energy counter in joules; where the counter falls, there is a gap."""
-    return [
-        ((before[0] + after[0]) / 2, _rate(before, after)) for before, after in pairwise(points) if after[0] > before[0]
-    ]
-
-
-def _rate(before: Reading, after: Reading) -> float | None:
-    if before[1] is None or after[1] is None or after[1] < before[1]:
-        return None
-    return (after[1] - before[1]) / (after[0] - before[0])
-
-
-def _range(sensor: Line) -> str:
-    values = [value for _, value in sensor.points if value is not None]
-    return f"{min(values):.4g} to {max(values):.4g}"
+    powers: list[Reading] = []
+    for (start_s, before), (end_s, after) in pairwise(points):
+        if end_s > start_s:
+            power = None
+            if before is not None and after is not None and after >= before:
+                power = (after - before) / (end_s - start_s)
+            powers.append(((start_s + end_s) / 2, power))
+    return powers

@@ -29,8 +29,16 @@ class Axis:
         return self.start + (self._scale(value) - low) / (high - low) * (self.stop - self.start)
 
     def ticks(self) -> list[float]:
-        """Return about five round values within the axis."""
-        return _log_ticks(self.low, self.high) if self.logarithmic else _linear_ticks(self.low, self.high)
+        """Return about five values within the axis that are round: 1, 2 or 5 times a power of ten, or multiples."""
+        if self.logarithmic:
+            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            values = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+            return [value for value in values if self.low <= value <= self.high]
+        rough = (self.high - self.low) / 5
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
+        first, last = math.ceil(self.low / step), math.floor(self.high / step)
+        return [round(index * step, 10) for index in range(first, last + 1)]
 
     def _scale(self, value: float) -> float:
         return math.log(value) if self.logarithmic else value
@@ -45,32 +53,12 @@ def fit_axis(values: Sequence[float], start: float, stop: float, *, may_be_log: 
     return Axis(low - margin, high + margin, start, stop)
 
 
-def _linear_ticks(low: float, high: float) -> list[float]:
-    step = _round_step((high - low) / 5)
-    first = math.ceil(low / step)
-    return [round(index * step, 10) for index in range(first, math.floor(high / step) + 1)]
-
-
-def _round_step(rough: float) -> float:
-    """Return 1, 2 or 5 times a power of ten, at least ``rough``."""
-    power = 10.0 ** math.floor(math.log10(rough))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    values = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
-    return [value for value in values if low <= value <= high]
-
-
 def shape(tag: str, kind: str, words: str | None = None, **attributes: float | str) -> str:
     """Return an SVG element of the class ``kind``; an underscore in an attribute's name becomes a hyphen."""
-    given = "".join(f' {name.replace("_", "-")}="{_attribute(value)}"' for name, value in attributes.items())
-    return f'<{tag} class="{kind}"{given}' + ("/>" if words is None else f">{escape(words)}</{tag}>")
-
-
-def _attribute(value: float | str) -> str:
-    return escape(value) if isinstance(value, str) else f"{value:.1f}"
+    element = f'<{tag} class="{kind}"'
+    for name, value in attributes.items():
+        element += f' {name.replace("_", "-")}="{escape(value) if isinstance(value, str) else f"{value:.1f}"}"'
+    return element + ("/>" if words is None else f">{escape(words)}</{tag}>")
 
 
 def line(kind: str, start: tuple[float, float], end: tuple[float, float]) -> str:

@@ -1,7 +1,7 @@
 """The table of figures: every column of the CSV, and how the tables for people show it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -132,11 +132,6 @@ def engine_texts(report: Report, engine: EngineResult) -> dict[str, str]:
     if timed_otherwise(engine):
         texts["latency_median_ms"] += STAR
     return texts
-
-
-def with_figures(columns: Sequence[Column], rows: Sequence[FigureRow]) -> list[Column]:
-    """Return the columns in which an engine has a figure."""
-    return [column for column in columns if any(row.engine and row.texts[column.key] != MISSING for row in rows)]
 
 
 def interval_text(interval: Interval | None, digits: int = 1) -> str:

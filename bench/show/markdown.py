@@ -7,15 +7,7 @@ from unicodedata import category
 from drc_deploy.bench.report.conclusions import timed_otherwise
 from drc_deploy.bench.report.merged import machine_labels
 from drc_deploy.bench.report.records import Report
-from drc_deploy.bench.show.figures import (
-    STAR,
-    Column,
-    FigureRow,
-    figure_rows,
-    interval_text,
-    shown_columns,
-    with_figures,
-)
+from drc_deploy.bench.show.figures import MISSING, STAR, figure_rows, interval_text, shown_columns
 
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _PLAIN_CODE = re.compile(r"[^`|\\]*[^`|\\ ][^`|\\]*")
@@ -71,20 +63,17 @@ def _report(report: Report, label: str) -> str:
 
 def _table(report: Report) -> str:
     rows = figure_rows(report)
-    columns = with_figures(shown_columns(report), rows)
+    texts = [row.texts for row in rows if row.engine]
+    columns = [one for one in shown_columns(report) if any(text[one.key] != MISSING for text in texts)]
     headings = ["engine", *(column.title for column in columns)]
     headings[1] += " (95 %)"  # the median, which every engine has
-    return table(headings, [[_name(row), *(_figure(row, column) for column in columns)] for row in rows])
-
-
-def _name(row: FigureRow) -> str:
-    return code(row.name) if row.engine else row.name
-
-
-def _figure(row: FigureRow, column: Column) -> str:
-    text = prose(row.texts[column.key])
-    interval = row.engine.latency.median_interval_ms if row.engine else None
-    return f"{text} ({interval_text(interval)})" if interval and column.key == "latency_median_ms" else text
+    cells = []
+    for row in rows:
+        figures = [prose(row.texts[column.key]) for column in columns]
+        if row.engine and row.engine.latency.median_interval_ms:
+            figures[0] += f" ({interval_text(row.engine.latency.median_interval_ms)})"
+        cells.append([code(row.name) if row.engine else row.name, *figures])
+    return table(headings, cells)
 
 
 def _machine(report: Report) -> str:

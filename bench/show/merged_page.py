@@ -7,8 +7,9 @@ from pathlib import Path
 from drc_deploy.bench.machine.telemetry.power_state import power_state_text
 from drc_deploy.bench.report.conclusions import by_latency
 from drc_deploy.bench.report.crop_files import merge_crops
-from drc_deploy.bench.report.merged import MERGED_FILE, MergedReports, across, find_notes, machine_labels
-from drc_deploy.bench.report.records import EngineResult, Report
+from drc_deploy.bench.report.merged import across, find_notes, machine_labels
+from drc_deploy.bench.report.records import EngineResult, MergedReports, Report
+from drc_deploy.bench.report.report_files import MERGED_FILE
 from drc_deploy.bench.show.figures import MISSING, energy_of, engine_texts, interval_text, shown_columns
 from drc_deploy.bench.show.page import crops_section, machine_facts, not_measured_section
 from drc_deploy.bench.show.view import Cell, Section, Table, render
@@ -33,7 +34,7 @@ def render_merged_page(merged: MergedReports, folder: Path) -> str:
     sections = [
         _machines_section(labels, reports),
         *(_across_section(labels, reports, every, scale) for scale in sorted({one.engine.scale for one in every})),
-        crops_section(dataclasses.replace(reports[0], engines=every, crops=tuple(merge_crops(reports))), folder),
+        crops_section(dataclasses.replace(reports[0], engines=every, crops=merge_crops(reports)), folder),
         not_measured_section(named),
     ]
     return render(

@@ -10,29 +10,14 @@ from pathlib import Path
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.measure.latency import SMALLEST_DIFFERENCE
 from drc_deploy.bench.report.conclusions import best_image, by_latency, comparable, gain_over_bicubic, own_engines
+from drc_deploy.bench.report.crop_files import read_crop
 from drc_deploy.bench.report.records import CropStrip, CropVersion, EngineResult, Report
-from drc_deploy.bench.report.report_files import PAGE_FILE
+from drc_deploy.bench.show.chart_sections import runs_section, speed_section, telemetry_section
 from drc_deploy.bench.show.figures import decibels
-from drc_deploy.bench.show.speed import runs_section, speed_section
 from drc_deploy.bench.show.tables import figures_section, layers_section, measured_section
-from drc_deploy.bench.show.telemetry import telemetry_section
-from drc_deploy.bench.show.view import Cell, Section, render, signed
-from drc_deploy.errors import ArtefactError
-from drc_deploy.files import write_text
+from drc_deploy.bench.show.view import Cell, Section, render
 
 GIB = 1 << 30
-
-
-def write_page(report: Report, folder: Path) -> Path:
-    """Write ``report.html`` into ``folder``, where the crops of the report lie, and return its path.
-
-    Raises:
-        ArtefactError: a crop is missing.
-        OutputError: the page cannot be written.
-    """
-    path = folder / PAGE_FILE
-    write_text(path, render_page(report, folder))
-    return path
 
 
 def render_page(report: Report, folder: Path) -> str:
@@ -113,20 +98,14 @@ def _strip(strip: CropStrip, ranks: dict[str, int], folder: Path) -> dict[str, o
 def _figure(tile: CropVersion, rank: int | None, bicubic: float | None, folder: Path) -> dict[str, object]:
     gain = None
     if tile.psnr_y is not None and bicubic is not None and rank is not None:
-        gain = signed(tile.psnr_y - bicubic)
+        difference_db = tile.psnr_y - bicubic
+        gain = Cell(f"{difference_db:+.2f}", kind="good" if difference_db >= 0 else "bad")
     return {
         "name": Cell(tile.label, engine=rank),
-        "png": _base64(folder / tile.file),
+        "png": base64.b64encode(read_crop(folder / tile.file)).decode(),
         "psnr": "" if tile.psnr_y is None else f"{tile.psnr_y:.2f} dB",
         "gain": gain,
     }
-
-
-def _base64(path: Path) -> str:
-    try:
-        return base64.b64encode(path.read_bytes()).decode()
-    except OSError as error:
-        raise ArtefactError(f"cannot read the crop {path}: {error}.", "Run `drc-deploy bench` again.") from error
 
 
 def not_measured_section(reports: Iterable[tuple[str, Report]]) -> Section | None:

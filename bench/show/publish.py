@@ -6,19 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drc_deploy import __version__, records
+from drc_deploy import __version__
 from drc_deploy.bench.report.crop_files import copy_crops, present_crops
-from drc_deploy.bench.report.merged import (
-    MERGED_FILE,
-    MergedReports,
-    find_notes,
-    read_any,
-    refuse_twins,
-    reports_in,
-    run_key,
-)
-from drc_deploy.bench.report.records import Report
-from drc_deploy.bench.report.report_files import REPORT_FILE
+from drc_deploy.bench.report.merged import find_notes, refuse_twins, run_key
+from drc_deploy.bench.report.records import MergedReports, Report
+from drc_deploy.bench.report.report_files import MERGED_FILE, REPORT_FILE, read_any, reports_in, write_report
 from drc_deploy.bench.show.csv import csv_text
 from drc_deploy.bench.show.markdown import markdown_text
 from drc_deploy.bench.show.merged_page import render_merged_page
@@ -37,16 +29,22 @@ class Published:
     """What is missing in them, and how to read them."""
 
 
-def write_tables(reports: Sequence[Report], folder: Path, stem: str = "report") -> dict[str, str]:
-    """Write Markdown and CSV into ``folder`` and return their paths.
+def write_files(content: Report | MergedReports, folder: Path, stem: str = "report") -> dict[str, str]:
+    """Write page, Markdown and CSV into ``folder``, where the crops lie, and return their paths.
 
     Raises:
-        OutputError: one cannot be written.
+        ArtefactError: a crop is missing.
+        OutputError: a file cannot be written.
     """
-    markdown, table = folder / f"{stem}.md", folder / f"{stem}.csv"
-    write_text(markdown, markdown_text(reports))
-    write_text(table, csv_text(reports))
-    return {"markdown": str(markdown), "csv": str(table)}
+    reports = reports_in(content)
+    page = render_merged_page(content, folder) if isinstance(content, MergedReports) else render_page(content, folder)
+    texts = {"page": (".html", page), "markdown": (".md", markdown_text(reports)), "csv": (".csv", csv_text(reports))}
+    files = {}
+    for kind, (suffix, text) in texts.items():
+        path = folder / f"{stem}{suffix}"
+        write_text(path, text)
+        files[kind] = str(path)
+    return files
 
 
 def publish(paths: Sequence[Path], out: Path | None, default_out: Path) -> Published:
@@ -82,9 +80,9 @@ def _publish_again(path: Path, content: Report | MergedReports, out: Path | None
         kept = [copy_crops(report, path.parent, folder) for report in kept]
     content = dataclasses.replace(content, reports=tuple(kept)) if isinstance(content, MergedReports) else kept[0]
     if elsewhere:
-        write_text(target, records.to_json(content) + "\n")
+        write_report(content, folder, file)
     stem = "report" if out or path.name == MERGED_FILE else path.stem
-    return Published({"report": str(target)} | _write_all(content, folder, stem), tuple(notes))
+    return Published({"report": str(target)} | write_files(content, folder, stem), tuple(notes))
 
 
 def _holds(path: Path, content: Report | MergedReports) -> bool:
@@ -93,11 +91,11 @@ def _holds(path: Path, content: Report | MergedReports) -> bool:
         there = reports_in(read_any(path))
     except ArtefactError:
         return False
-    return [run_key(report) for report in there] == [run_key(report) for report in reports_in(content)]
+    return list(map(run_key, there)) == list(map(run_key, reports_in(content)))
 
 
 def _merge(found: Sequence[tuple[Path, Report]], folder: Path) -> Published:
-    refuse_twins([(str(path), report) for path, report in found])
+    refuse_twins(found)
     if (folder / REPORT_FILE).exists() or any(path.resolve().parent == folder.resolve() for path, _ in found):
         raise UsageError(f"{folder} is the folder of a report, whose page would be lost.", "Use another --out.")
     check_writable(folder)
@@ -108,23 +106,11 @@ def _merge(found: Sequence[tuple[Path, Report]], folder: Path) -> Published:
         reports.append(copy_crops(kept, path.parent, folder, f"{index + 1}_"))
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     merged = MergedReports(created, __version__, tuple(reports))
-    target = folder / MERGED_FILE
-    write_text(target, records.to_json(merged) + "\n")
-    files = {"report": str(target)} | _write_all(merged, folder, "report")
-    return Published(files, (*find_notes(reports), *notes))
+    target = write_report(merged, folder, MERGED_FILE)
+    return Published({"report": str(target)} | write_files(merged, folder), (*find_notes(reports), *notes))
 
 
 def _present(path: Path, reports: Sequence[Report]) -> tuple[list[Report], list[str]]:
     """Return the reports without the crops that are gone, and a note on each of those."""
     kept = [present_crops(report, path.parent) for report in reports]
     return [report for report, _ in kept], [f"{path}: {note}" for _, note in kept if note]
-
-
-def _write_all(content: Report | MergedReports, folder: Path, stem: str) -> dict[str, str]:
-    """Write page, Markdown and CSV into ``folder``."""
-    page = folder / f"{stem}.html"
-    if isinstance(content, MergedReports):
-        write_text(page, render_merged_page(content, folder))
-    else:
-        write_text(page, render_page(content, folder))
-    return {"page": str(page)} | write_tables(reports_in(content), folder, stem)

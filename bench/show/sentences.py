@@ -1,25 +1,23 @@
 """Throughput, accuracy and comparisons of engines, as lines for a terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from drc_deploy.bench.measure.fidelity import ImageDifference
-from drc_deploy.bench.measure.latency import LatencyRatio, ratio_by_round
+from drc_deploy.bench.measure.latency import Latency, LatencyRatio, ratio_by_round
 from drc_deploy.bench.measure.measurement import EngineOnly, Measurement
-from drc_deploy.bench.report.records import EngineResult, Report
+from drc_deploy.bench.report.records import EngineResult, ProgramResult, Report
 
 
 def peer_lines(engines: Sequence[EngineResult]) -> list[str]:
     """Return a line for each other program: its time as a part of our engine's, its output, its settings."""
-    ours = {engine.name: engine for engine in engines}
-    return [_line(engine, ours.get(engine.program.of)) for engine in engines if engine.program is not None]
+    latencies = {engine.name: engine.latency for engine in engines}
+    return [_line(engine, engine.program, latencies) for engine in engines if engine.program]
 
 
-def _line(engine: EngineResult, ours: EngineResult | None) -> str:
-    program = engine.program
-    assert program is not None
+def _line(engine: EngineResult, program: ProgramResult, latencies: Mapping[str, Latency]) -> str:
     pace = ""
-    if ours is not None:
-        ratio, interval = ratio_by_round(engine.latency, ours.latency)
+    if program.of in latencies:
+        ratio, interval = ratio_by_round(engine.latency, latencies[program.of])
         between = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
         pace = f"{ratio:.2f}{between} of the time of {program.of}; "
     near = "identical output"

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 
 from drc_deploy.bench.measure.layer_times import LayerProfile, LayerTime
 from drc_deploy.bench.measure.measurement import Measurement
-from drc_deploy.bench.measure.stability import Stability
 from drc_deploy.bench.report.conclusions import by_latency, timed_otherwise
 from drc_deploy.bench.report.records import EngineResult, Report
 from drc_deploy.bench.show.figures import (
@@ -99,6 +98,8 @@ def measured_section(report: Report) -> Section | None:
 def _measured(index: int, name: str, found: Measurement) -> list[Cell]:
     network, stream, split = found.engine_only, found.throughput, found.engine_only.split
     parts, (share, interval) = "", host_share_text(network)
+    stability = found.stability
+    unseen = "; ".join(stability.not_seen) if stability.verdict == "unknown" else ""
     if split is not None:
         parts = f"up {split.upload_ms:.2f}, compute {split.compute_ms:.2f}, down {split.download_ms:.2f}"
     return [
@@ -107,15 +108,10 @@ def _measured(index: int, name: str, found: Measurement) -> list[Cell]:
         Cell(share, (interval,)),
         Cell(f"{stream.images_per_second:.2f}"),
         Cell(f"{stream.output_megapixels_per_second:.1f}"),
-        _stability(found.stability),
+        Cell(stability.verdict, (unseen,)),
         Cell(difference_text(found.torch.difference, found.torch.note)),
         Cell(difference_text(found.seam.difference, found.seam.note)),
     ]
-
-
-def _stability(stability: Stability) -> Cell:
-    """Return the judgement, and where it is unknown what could not be seen."""
-    return Cell(stability.verdict, ("; ".join(stability.not_seen),) if stability.verdict == "unknown" else ())
 
 
 def layers_section(engines: Sequence[EngineResult]) -> Section | None:

@@ -46,11 +46,6 @@ class Section:
     """What the macro shows."""
 
 
-def signed(difference_db: float) -> Cell:
-    """Return a difference in dB in the colour of its sign."""
-    return Cell(f"{difference_db:+.2f}", kind="good" if difference_db >= 0 else "bad")
-
-
 def render(template: str, **view: object) -> str:
     """Return a page as text.
 

@@ -97,7 +97,8 @@ def plan_matrix(
             continue
         if not facts.any_size:
             left_out.append(LeftOut(f"{facts.file.name}, tiles", "it takes one size only"))
-        networks.setdefault(facts.network, []).extend(_cases(facts, size, cpu_too, halves))
+        cases = (_named(facts, case) for case in _cases(facts, size, cpu_too, halves))
+        networks.setdefault(facts.network, []).extend(cases)
     left_out += halves.left_out
     left_out += _tiles_left_out(size, halves)
     return Matrix(tuple(group for cases in networks.values() for group in _groups(cases)), tuple(left_out))
@@ -113,24 +114,25 @@ def _tiles_left_out(size: tuple[int, int], halves: Halves) -> Iterator[LeftOut]:
         yield LeftOut(f"tiles of checkpoints in {' and '.join(halves.precisions)}", reason)
 
 
-def _cases(facts: EngineFacts, size: tuple[int, int], cpu_too: bool, halves: Halves) -> Iterator[PlannedCase]:
+def _cases(facts: EngineFacts, size: tuple[int, int], cpu_too: bool, halves: Halves) -> Iterator[Case]:
     """Return the cases of one file, first the one that `upscale` would take."""
     tiles = [side for side in TILES_PX if side < max(size)] if facts.any_size else []
-    onnx = facts.file.path.suffix == ".onnx"
-    for tile in (None, *tiles):
-        yield _case(facts, Case("", "default", tile, None, None))
-        if tile is not None and facts.max_batch > 1:
-            yield _case(facts, Case("", "default", tile, facts.max_batch, None))
-        if onnx and cpu_too and tile is None:
-            yield _case(facts, Case("", "cpu", None, None, None))
+    plain = Case("", "default", None, None, None)
+    yield plain
+    if facts.file.path.suffix == ".onnx" and cpu_too:
+        yield replace(plain, backend="cpu")
+    for tile in tiles:
+        yield replace(plain, tile=tile)
+        if facts.max_batch > 1:
+            yield replace(plain, tile=tile, batch=facts.max_batch)
     if facts.file.path.suffix == ".safetensors":
         # Without tiles: what their borders add is the same share in any precision, and every case more makes it less
         # likely that all ways of running a network fit into one group, where they take turns.
         for precision in halves.precisions:
-            yield _case(facts, Case("", "default", None, None, precision))
+            yield replace(plain, precision=precision)
 
 
-def _case(facts: EngineFacts, case: Case) -> PlannedCase:
+def _named(facts: EngineFacts, case: Case) -> PlannedCase:
     parts = [facts.file.name]
     parts += [case.precision] if case.precision else []
     parts += [f"tiles of {case.tile}"] if case.tile else []
@@ -145,11 +147,8 @@ def _groups(cases: Sequence[PlannedCase]) -> Iterator[tuple[PlannedCase, ...]]:
     name = f"the network of {ordered[0].file.name}"
     for start in range(0, len(ordered), LARGEST_GROUP):
         part = f", part {start // LARGEST_GROUP + 1}" if len(ordered) > LARGEST_GROUP else ""
-        yield tuple(_named(planned, name + part) for planned in ordered[start : start + LARGEST_GROUP])
-
-
-def _named(planned: PlannedCase, group: str) -> PlannedCase:
-    return replace(planned, case=replace(planned.case, group=group))
+        cases = ordered[start : start + LARGEST_GROUP]
+        yield tuple(replace(planned, case=replace(planned.case, group=name + part)) for planned in cases)
 
 
 def plan_text(matrix: Matrix) -> str:

@@ -1,6 +1,5 @@
-"""Opens an engine as a case says, inside the child process."""
+"""Opens an engine as a case says, inside the child process, whose memory is measured: so this imports little."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from drc_deploy.bench.report.records import Case
@@ -9,27 +8,19 @@ from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.upscaler import Upscaler
 
 
-@dataclass(frozen=True, slots=True)
-class OpenCase:
-    """Loads an engine file with the provider, tile, batch and precision of a case."""
+def open_case(path: Path, threads: int | None, case: Case) -> Upscaler:
+    """Load an engine file with the provider, tile, batch and precision of a case.
 
-    path: Path
-    threads: int | None
-    case: Case
-
-    def __call__(self) -> Upscaler:
-        """Load it; a case that asks for nothing special is opened as `upscale` does."""
-        case = self.case
-        if case.batch is None and case.backend == "default":
-            return Upscaler.open(self.path, tile=case.tile, threads=self.threads, precision=case.precision)
-        backend = self._open_backend()
-        if case.batch is not None:
-            backend.use_batch(case.batch)
-        return Upscaler(backend, tile=case.tile)
-
-    def _open_backend(self) -> Backend:
-        if self.case.backend == "default":
-            return open_backend(self.path, threads=self.threads, precision=self.case.precision)
+    A case that asks for nothing special is opened as `upscale` does.
+    """
+    if case.batch is None and case.backend == "default":
+        return Upscaler.open(path, tile=case.tile, threads=threads, precision=case.precision)
+    if case.backend == "cpu":
         from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
 
-        return OnnxRuntimeBackend(self.path, threads=self.threads, cpu_only=True)
+        backend: Backend = OnnxRuntimeBackend(path, threads=threads, cpu_only=True)
+    else:
+        backend = open_backend(path, threads=threads, precision=case.precision)
+    if case.batch is not None:
+        backend.use_batch(case.batch)
+    return Upscaler(backend, tile=case.tile)

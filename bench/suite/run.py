@@ -1,27 +1,31 @@
 """Measures the groups of a suite one after the other, and joins their reports to one."""
 
 import dataclasses
+import hashlib
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 
-from drc_deploy.bench.machine.machine import describe_machine
+from drc_deploy import __version__
+from drc_deploy.bench.machine.machine import Machine, describe_machine
 from drc_deploy.bench.machine.telemetry.instruments import find_instruments
+from drc_deploy.bench.programs.supported import LIBRARIES
 from drc_deploy.bench.report.records import Case, Group, NotMeasured, Report, Suite
-from drc_deploy.bench.run.benchmark import BenchOptions, check_inputs, measure
-from drc_deploy.bench.run.inputs import EngineFile, find_engine_files
-from drc_deploy.bench.run.kept import UNFINISHED_FILE, KeptReport
-from drc_deploy.bench.run.watch import OpenInstruments
-from drc_deploy.bench.run.worker import EngineProcess, OpenEngine, StartProcess
-from drc_deploy.bench.suite.group_key import group_key
+from drc_deploy.bench.report.report_files import UNFINISHED_FILE, KeptReport
+from drc_deploy.bench.run.benchmark import check_inputs, measure
+from drc_deploy.bench.run.inputs import BenchOptions, EngineFile, find_engine_files
+from drc_deploy.bench.run.worker import EngineProcess, StartProcess
 from drc_deploy.bench.suite.halves import NO_HALVES, Halves, ask_torch
 from drc_deploy.bench.suite.matrix import EngineFacts, Matrix, PlannedCase, plan_matrix, read_facts
-from drc_deploy.bench.suite.open_case import OpenCase
+from drc_deploy.bench.suite.open_case import open_case
 from drc_deploy.errors import ArtefactError, MissingDependencyError, OutputError
 from drc_deploy.runtime.backends.ort.providers import CUDA, OPENVINO, import_onnxruntime
 from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
+from drc_deploy.runtime.upscaler import Upscaler
 
 CASE_SECONDS = 600.0
 """The most that a case may take where nothing else is asked for."""
@@ -29,17 +33,8 @@ CASE_SECONDS = 600.0
 FINISHED_FOLDER = "suite.state"
 """Holds the report of every group that was measured, until the suite is complete: a suite that is killed goes on."""
 
-OpenCaseOf = Callable[[Path, int | None, Case], OpenEngine]
-
-
-@dataclass(frozen=True, slots=True)
-class Doubles:
-    """What tests put in the place of networks, instruments, torch and processes."""
-
-    open_case: OpenCaseOf = OpenCase
-    open_instruments: OpenInstruments = find_instruments
-    ask_torch: Callable[[], Halves] = ask_torch
-    start: StartProcess = EngineProcess
+CHANGING = ("load_average", "unavailable")
+"""What of a machine differs from one minute to the next."""
 
 
 class MatrixSuite:
@@ -49,19 +44,22 @@ class MatrixSuite:
         matrix: The plan.
     """
 
-    def __init__(self, options: BenchOptions, seconds: float | None, doubles: Doubles = Doubles()) -> None:
-        """Plan the suite.
-
-        Args:
-            options: as for a single run.
-            seconds: after this time no group begins; None: no limit.
-            doubles: stand-ins.
+    def __init__(
+        self,
+        options: BenchOptions,
+        seconds: float | None,
+        open_case: Callable[[Path, int | None, Case], Upscaler] = open_case,
+        ask_torch: Callable[[], Halves] = ask_torch,
+        start: StartProcess = EngineProcess,
+    ) -> None:
+        """Plan the suite; after ``seconds`` no group begins.
 
         Raises:
             DrcDeployError: nothing to measure was found, the images cannot be used, or the folder is not writable.
         """
-        self._options = dataclasses.replace(options, case_seconds=options.case_seconds or CASE_SECONDS)
-        self._seconds, self._doubles = seconds, doubles
+        self._case_seconds = options.case_seconds or CASE_SECONDS
+        self._options = dataclasses.replace(options, case_seconds=self._case_seconds)
+        self._seconds, self._open_case, self._start = seconds, open_case, start
         self._finished = options.out / FINISHED_FOLDER
         self._unfinished = KeptReport(options.out / UNFINISHED_FILE)
         self._machine = describe_machine()
@@ -75,7 +73,7 @@ class MatrixSuite:
             files,
             (options.height, options.width),
             cpu_too=_has_other_provider(),
-            halves=doubles.ask_torch() if has_checkpoint else NO_HALVES,
+            halves=ask_torch() if has_checkpoint else NO_HALVES,
         )
 
     def reports(self) -> Iterator[Report]:
@@ -86,7 +84,7 @@ class MatrixSuite:
         start = time.monotonic()
         done: list[Report] = []
         for group in self.matrix.groups:
-            kept = KeptReport(self._finished / f"{group_key(group, self._options, self._machine)}.json")
+            kept = KeptReport(self._finished / f"{_group_key(group, self._options, self._machine)}.json")
             report = kept.read()
             if report is None:
                 if self._seconds is not None and time.monotonic() - start >= self._seconds:
@@ -104,12 +102,9 @@ class MatrixSuite:
         shutil.rmtree(self._finished, ignore_errors=True)
 
     def _measure(self, group: Sequence[PlannedCase]) -> Report:
-        open_case, threads = self._doubles.open_case, self._options.threads
-        entrants = [(planned.file, open_case(planned.file.path, threads, planned.case)) for planned in group]
-        doubles = self._doubles
-        report = measure(
-            self._options, entrants, doubles.open_instruments, self._unfinished, doubles.start, with_crops=False
-        )
+        threads = self._options.threads
+        entrants = [(one.file, partial(self._open_case, one.file.path, threads, one.case)) for one in group]
+        report = measure(self._options, entrants, find_instruments, self._unfinished, self._start, with_crops=False)
         cases = {planned.file.name: planned.case for planned in group}
         others = Case(group[0].case.group, "default", None, None, None)
         engines = tuple(dataclasses.replace(engine, case=cases.get(engine.name, others)) for engine in report.engines)
@@ -125,61 +120,53 @@ class MatrixSuite:
     def _joined(self, done: Sequence[Report]) -> Report:
         """Return one report of several groups."""
         groups = self.matrix.groups
+        measured = list(zip((group[0].case.group for group in groups), done, strict=False))
         waiting = [planned.file.name for group in groups[len(done) :] for planned in group]
-        names = [group[0].case.group for group in groups]
-        warnings = [f"{name}: {text}" for name, report in zip(names, done, strict=False) for text in report.warnings]
+        hint = "The same command goes on from here."
+        later = [NotMeasured(name, "skipped", "the suite stopped before it.", hint) for name in waiting]
+        reached = [item for report in done for item in report.not_measured]
         baselines = {baseline.scale: baseline for report in done for baseline in report.baselines}
+        limit = f" --suite-seconds {self._seconds:g}" if self._seconds is not None else ""
+        command = f"{self._options.command} --suite matrix{limit}"
         return dataclasses.replace(
             done[-1],
-            summary=" ".join(f"In {name}: {report.summary}" for name, report in zip(names, done, strict=False)),
-            warnings=(*self._joint_warnings(len(waiting)), *warnings),
+            summary=" ".join(f"In {name}: {report.summary}" for name, report in measured),
+            warnings=(
+                *self._joint_warnings(len(waiting)),
+                *(f"{name}: {text}" for name, report in measured for text in report.warnings),
+            ),
             machine=self._machine,
-            settings=dataclasses.replace(done[-1].settings, command=self._command),
+            settings=dataclasses.replace(done[-1].settings, command=command),
             baselines=tuple(baselines[scale] for scale in sorted(baselines)),
             engines=tuple(engine for report in done for engine in report.engines),
-            not_measured=self._all_not_measured(done, waiting),
+            not_measured=tuple(dict.fromkeys([*self._damaged, *reached, *later])),
             telemetry=None,  # each group has a trace of its own; what it says of an engine is with that engine
             comparisons=tuple(found for report in done for found in report.comparisons),
             suite=self._record(done),
         )
 
-    def _joint_warnings(self, waiting: int) -> list[str]:
-        warnings = [f"This report is incomplete: {waiting} cases were not reached."] if waiting else []
+    def _joint_warnings(self, waiting: int) -> Iterator[str]:
+        if waiting:
+            yield f"This report is incomplete: {waiting} cases were not reached."
         if len(self.matrix.groups) > 1:
-            warnings.append("Only cases of one group took turns: compare the times of two groups with caution.")
+            yield "Only cases of one group took turns: compare the times of two groups with caution."
         if self._resumed:
-            warnings.append(f"{self._resumed} of the groups were measured earlier, by a run that was stopped.")
-        return [*warnings, *self._warnings]
-
-    def _all_not_measured(self, done: Sequence[Report], waiting: Sequence[str]) -> tuple[NotMeasured, ...]:
-        reached = [item for report in done for item in report.not_measured]
-        hint = "The same command goes on from here."
-        later = [NotMeasured(name, "skipped", "the suite stopped before it.", hint) for name in waiting]
-        return tuple(dict.fromkeys([*self._damaged, *reached, *later]))
+            yield f"{self._resumed} of the groups were measured earlier, by a run that was stopped."
+        yield from self._warnings
 
     def _record(self, done: Sequence[Report]) -> Suite:
-        groups = [
-            Group(
-                group[0].case.group,
-                tuple(planned.file.name for planned in group),
-                report.created,
-                report.machine.load_average,
-            )
-            for group, report in zip(self.matrix.groups, done, strict=False)
-        ]
+        groups = []
+        for group, report in zip(self.matrix.groups, done, strict=False):
+            cases = tuple(planned.file.name for planned in group)
+            groups.append(Group(group[0].case.group, cases, report.created, report.machine.load_average))
         return Suite(
             name="matrix",
             complete=len(done) == len(self.matrix.groups),
             groups=tuple(groups),
             left_out=self.matrix.left_out,
-            case_seconds=self._options.case_seconds or CASE_SECONDS,
+            case_seconds=self._case_seconds,
             seconds=self._seconds,
         )
-
-    @property
-    def _command(self) -> str:
-        limit = f" --suite-seconds {self._seconds:g}" if self._seconds is not None else ""
-        return f"{self._options.command} --suite matrix{limit}"
 
 
 def _read_files(found: Sequence[EngineFile]) -> tuple[list[EngineFacts], list[NotMeasured]]:
@@ -202,3 +189,30 @@ def _has_other_provider() -> bool:
     except MissingDependencyError:
         return False
     return OPENVINO in available or (CUDA in available and has_cuda_driver())
+
+
+def _group_key(cases: Sequence[PlannedCase], options: BenchOptions, machine: Machine) -> str:
+    """Return what stands for everything that the figures of a group depend on, as 64 hexadecimal digits."""
+    fixed = {name: value for name, value in dataclasses.asdict(machine).items() if name not in CHANGING}
+    parts = {
+        "version": __version__,
+        "cases": [(planned.file.name, planned.sha256, dataclasses.asdict(planned.case)) for planned in cases],
+        "machine": fixed,
+        "settings": (options.height, options.width, options.min_runs, options.min_seconds, options.threads),
+        "images": (str(options.data), options.lr_folder, _image_files(options.data)),
+        "programs": {name: _versions(LIBRARIES[name].packages) for name in options.against},
+        "seconds": options.case_seconds,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _image_files(data: Path | None) -> list[tuple[str, int, int]]:
+    """Return the files in the folders of ``data`` with size and time of change."""
+    if data is None:
+        return []
+    files = sorted(path for path in data.glob("*/*") if path.is_file())
+    return [(str(path.relative_to(data)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+
+
+def _versions(packages: Sequence[str]) -> list[tuple[str, str]]:
+    return [(name, found.version) for name in packages for found in metadata.distributions(name=name)]

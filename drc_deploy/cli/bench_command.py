@@ -1,20 +1,23 @@
-"""``drc-deploy bench``."""
+"""``drc-deploy bench``: `run` and `compare`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from drc_deploy.cli import bench_compare, options
-from drc_deploy.cli.remote_options import remote_options, take_remote
+from drc_deploy.cli import options
 from drc_deploy.errors import DrcDeployError, UsageError
 
 if TYPE_CHECKING:
+    from drc_deploy.bench.remote.here import RemoteOptions
     from drc_deploy.bench.report.records import Report
-    from drc_deploy.bench.run.benchmark import BenchOptions
+    from drc_deploy.bench.run.inputs import BenchOptions
 
 LONGEST_S = 3600
 LONGEST_LIMIT_S = 30 * 24 * 3600
+DEFAULT_PYTHON = "python3"
+REMOTE_DETAILS = ("remote_python", "remote_dir", "remote_export")
 PROGRAMS = ("torch", "openvino", "ncnn", "trtexec")
 
 
@@ -41,9 +44,7 @@ class BenchGroup(click.Group):
         return super().parse_args(ctx, args if args and args[0] in own else ["run", *args])
 
 
-@click.group(
-    "bench", cls=BenchGroup, commands=[bench_compare.command], short_help="Measure engines, or compare two reports."
-)
+@click.group("bench", cls=BenchGroup, short_help="Measure engines, or compare two reports.")
 def command() -> None:
     """Measure engines, or compare two reports.
 
@@ -100,7 +101,22 @@ def command() -> None:
 @click.option(
     "--suite-seconds", type=float, callback=_check_limit, help="Begin no further part of a suite after this time."
 )
-@remote_options
+@click.option("--remote", metavar="USER@HOST", help="Measure on this machine, through ssh.")
+@click.option(
+    "--remote-python",
+    metavar="PYTHON",
+    help=f"The Python there that has drc-deploy, such as venv/bin/python.  [default: {DEFAULT_PYTHON}]",
+)
+@click.option(
+    "--remote-dir",
+    metavar="DIR",
+    help="Folder there that keeps copied files and built plans.  [default: a temporary one]",
+)
+@click.option(
+    "--remote-export",
+    metavar="OPTIONS",
+    help="Make a plan of each .onnx there and measure that: options of `export`, as in '--trt fp16'.",
+)
 @options.json_option
 def run_command(
     workdir: Path,
@@ -122,7 +138,7 @@ def run_command(
     With --remote the engines run on another machine, which needs the same version. The report is written here. A
     remote run that is stopped leaves no report.
     """
-    from drc_deploy.bench.run.benchmark import BenchOptions
+    from drc_deploy.bench.run.inputs import BenchOptions
 
     if suite is None and suite_seconds is not None:
         raise UsageError("--suite-seconds is for suites.", "Give --suite matrix too.")
@@ -131,7 +147,7 @@ def run_command(
             "a suite takes checkpoints in every precision that this hardware has, and exported files in their own.",
             "Leave --precision out.",
         )
-    remote = take_remote(arguments)
+    remote = _take_remote(arguments)
     if suite is not None and remote:
         raise UsageError("a suite runs on this machine only.", "Leave out --suite or --remote.")
     folder = out or workdir / "bench"
@@ -148,20 +164,56 @@ def run_command(
         _run_here(settings, as_json)
 
 
+def _take_remote(arguments: dict[str, Any]) -> "RemoteOptions | None":
+    """Take the options out of the ``arguments`` of `bench run`; None without --remote.
+
+    Raises:
+        UsageError: they cannot be right.
+    """
+    remote = arguments.pop("remote")
+    python, folder, export = (arguments.pop(name) for name in REMOTE_DETAILS)
+    if remote is None:
+        for name, value in zip(REMOTE_DETAILS, (python, folder, export), strict=True):
+            if value is not None:
+                raise UsageError(f"--{name.replace('_', '-')} is for --remote.", "Give --remote USER@HOST as well.")
+        return None
+
+    from drc_deploy.bench.remote.here import RemoteOptions
+    from drc_deploy.bench.remote.target import parse_target
+
+    target = parse_target(remote)
+    if python is not None and (not python or python.startswith("-")):
+        raise UsageError(f"{python!r} is no program.", "Give a name or a path with --remote-python.")
+    if folder == "":
+        raise UsageError("--remote-dir is empty.", "Name a folder on the other machine.")
+    return RemoteOptions(target, python or DEFAULT_PYTHON, folder, _export_words(export))
+
+
+def _export_words(text: str | None) -> tuple[str, ...]:
+    """Split options of ``export``."""
+    if text is None:
+        return ()
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise UsageError(f"--remote-export has an open quote: {text}.", "Close it.") from error
+    if "--trt" not in {word.split("=")[0] for word in words}:
+        raise UsageError("--remote-export makes plans and has no --trt.", "Give for example '--trt fp16'.")
+    return words
+
+
 def _run_here(settings: "BenchOptions", as_json: bool) -> None:
     """Measure; a run that is stopped, or fails, leaves a report of what was measured."""
+    from drc_deploy.bench.report.report_files import UNFINISHED_FILE, KeptReport
     from drc_deploy.bench.run import benchmark
-    from drc_deploy.bench.run.kept import UNFINISHED_FILE, KeptReport
 
     kept = KeptReport(settings.out / UNFINISHED_FILE)
-    report: Report | None = None
     try:
         report = benchmark.run_bench(settings, kept=kept)
     finally:
-        latest = report or kept.latest
-        if latest is not None:
-            _publish(latest, settings.out, as_json)
-            if latest.engines:
+        if kept.latest is not None:
+            _publish(kept.latest, settings.out, as_json)
+            if kept.latest.engines:
                 kept.forget()
     _require_engines(report)
 
@@ -192,20 +244,53 @@ def _publish(report: "Report", folder: Path, as_json: bool) -> None:
     from drc_deploy import records
     from drc_deploy.bench.report.report_files import write_report
     from drc_deploy.bench.show.console import report_table
-    from drc_deploy.bench.show.page import write_page
-    from drc_deploy.bench.show.publish import write_tables
+    from drc_deploy.bench.show.publish import write_files
 
-    files = {"report": str(write_report(report, folder)), "page": str(write_page(report, folder))}
-    files |= write_tables([report], folder)
+    files = {"report": str(write_report(report, folder))} | write_files(report, folder)
     text = f"{report_table(report)}\n\nReport: {files['page']} (open it in a browser)\n        {files['report']}"
     options.emit(records.to_dict(report) | {"files": files}, as_json=as_json, text=text)
 
 
 def _require_engines(report: "Report") -> None:
-    """Check that something was measured.
-
-    Raises:
-        DrcDeployError: there is no engine in the report.
-    """
     if not report.engines:
         raise DrcDeployError("no engine could be measured; the reasons are in the report.", "See `drc-deploy doctor`.")
+
+
+@command.command("compare", short_help="Show what changed between two reports.")
+@click.argument("before", metavar="BEFORE.json", type=click.Path(path_type=Path))
+@click.argument("after", metavar="AFTER.json", type=click.Path(path_type=Path))
+@click.option(
+    "--fail-above",
+    "limits",
+    metavar="LIMIT",
+    multiple=True,
+    help="End with exit code 1 when an engine became worse by more: 5% or latency=5%, memory=10%, psnr=0.05dB. "
+    "May be given once for each. Two runs of one engine differ too, so latency takes no limit below 5%, and growth of "
+    "memory up to 3% and loss of PSNR up to 0.005 dB never cross one. Latency crosses its limit by the estimate, and "
+    "only if the interval excludes 1 or there are too few rounds for an interval.",
+)
+@click.option("--force", is_flag=True, help="Compare although the machines, settings or images differ.")
+@options.json_option
+def compare_command(before: Path, after: Path, limits: tuple[str, ...], force: bool, as_json: bool) -> None:
+    """Print what changed from BEFORE.json to AFTER.json, engine by engine, as a table in Markdown.
+
+    Engines are matched by name, and by checkpoint, precision and device where names differ. Machines, settings and
+    images must be the same. Versions of programs may differ and are listed.
+    """
+    import dataclasses
+
+    from drc_deploy import records
+    from drc_deploy.bench.comparison.compare import compare_reports
+    from drc_deploy.bench.comparison.thresholds import find_crossings, parse_limits
+    from drc_deploy.bench.report.report_files import read_report
+    from drc_deploy.bench.show.changes import comparison_text
+
+    wanted = parse_limits(limits)
+    first, second = read_report(before), read_report(after)
+    comparison = compare_reports(first, second, (str(before), str(after)), force=force)
+    crossings = find_crossings(comparison, second, wanted)
+    result = records.to_dict(comparison) | {"crossed": [dataclasses.asdict(item) for item in crossings]}
+    options.emit(result, as_json=as_json, text=comparison_text(comparison, crossings))
+    if crossings:
+        more = f", and {len(crossings) - 1} more" if len(crossings) > 1 else ""
+        raise DrcDeployError(f"a limit is crossed: {crossings[0].reason}{more}.", "Measure again to rule out chance.")

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Concatenate, cast
 
@@ -39,7 +40,8 @@ from drc_deploy.bench.report.records import (
     Report,
     Settings,
 )
-from drc_deploy.bench.run.benchmark import BenchOptions, OpenEngineOf, run_bench
+from drc_deploy.bench.run.benchmark import OpenEngineOf, run_bench
+from drc_deploy.bench.run.inputs import BenchOptions
 from drc_deploy.bench.run.watch import OpenInstruments
 from drc_deploy.bench.run.worker import Answer, Arguments, EngineProcess, OpenEngine, Session, attempt
 from drc_deploy.engine_info import Precision
@@ -129,7 +131,8 @@ class SameProcess(EngineProcess):
 
 def start(open_engine: OpenEngine, limit_s: float | None = None) -> EngineProcess:
     """Start an engine here, or one that kills or stalls its process in a process of its own."""
-    deadly = Path(getattr(open_engine, "path", "none")).name.startswith(("crashes", "stalls"))
+    opened = open_engine.args[0] if isinstance(open_engine, partial) else getattr(open_engine, "path", "none")
+    deadly = Path(opened).name.startswith(("crashes", "stalls"))
     return EngineProcess(open_engine, limit_s) if deadly else SameProcess(open_engine, limit_s)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from drc_deploy.bench.measure.latency import LatencyRatio, compare, summarise
 from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.bench.run.benchmark import ROUNDS
-from drc_deploy.bench.run.worker import EngineProcess, OpenFile, Session
+from drc_deploy.bench.run.worker import EngineProcess, Session, open_file
 from drc_deploy.images.crops import fit_to_size
 from drc_deploy.locate import sample_images
 from drc_deploy.pairs import Photograph
@@ -25,8 +25,8 @@ def contest(path: Path) -> LatencyRatio:
     """Let two processes of one engine take turns, as ``drc-deploy bench`` does."""
     images = [fit_to_size(Photograph(image).load(4).lr, SIDE_PX, SIDE_PX) for image in sample_images()[:4]]
     with (
-        closing(EngineProcess(OpenFile(path, 1))) as one,
-        closing(EngineProcess(OpenFile(path, 1))) as other,
+        closing(EngineProcess(open_file(path, 1))) as one,
+        closing(EngineProcess(open_file(path, 1))) as other,
     ):
         rounds: dict[EngineProcess, list[list[float]]] = {one: [], other: []}
         for process in rounds:

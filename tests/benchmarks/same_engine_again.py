@@ -9,15 +9,15 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from drc_deploy.bench.comparison.compare import ComparedReport, compare_reports
+from drc_deploy.bench.comparison.compare import compare_reports
 from drc_deploy.bench.report.report_files import read_report
 
 
 def main(paths: list[str]) -> None:
     """Compare every report with every other one and count."""
-    sources = [ComparedReport(path, read_report(Path(path))) for path in paths]
-    pairs = itertools.combinations(sources, 2)
-    changes = [change for before, after in pairs for change in compare_reports(before, after).engines]
+    pairs = itertools.combinations([(path, read_report(Path(path))) for path in paths], 2)
+    comparisons = [compare_reports(before, after, (first, second)) for (first, before), (second, after) in pairs]
+    changes = [change for comparison in comparisons for change in comparison.engines]
     outside = sum(change.latency.significant for change in changes)
     memory = max(abs(change.peak_host_memory_bytes.growth or 0.0) for change in changes)
     print(f"{len(changes)} comparisons, of which {outside} have an interval without 1")  # noqa: T201

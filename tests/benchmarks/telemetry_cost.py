@@ -16,7 +16,7 @@ from drc_deploy.bench.machine.telemetry.instruments import find_instruments
 from drc_deploy.bench.machine.telemetry.sampler import Sampler
 from drc_deploy.bench.machine.telemetry.trace import Track
 from drc_deploy.bench.measure.timing import TimingBudget
-from drc_deploy.bench.run.worker import EngineProcess, OpenFile, Session
+from drc_deploy.bench.run.worker import EngineProcess, Session, open_file
 from drc_deploy.images.crops import fit_to_size
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.metrics import UInt8Image
@@ -37,7 +37,7 @@ def main(model: str, tree: str, threads: int, turns: int, seconds: float) -> Non
     costs: list[Track] = []
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         system = bare_system(build_tree(tree, Path(folder)))
-        process = stack.enter_context(closing(EngineProcess(OpenFile(SHIPPED / f"{model}.safetensors", threads))))
+        process = stack.enter_context(closing(EngineProcess(open_file(SHIPPED / f"{model}.safetensors", threads))))
         process.ask(Session.warm_up, [image])
         for turn in range(turns):
             before = None if turn % 2 else _median_ms(process, image, seconds)

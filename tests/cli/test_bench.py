@@ -7,7 +7,7 @@ import pytest
 from drc_deploy.bench.report.report_files import read_report
 from drc_deploy.bench.run import benchmark
 from drc_deploy.bench.suite import run as suite_run
-from drc_deploy.bench.suite.run import Doubles, MatrixSuite
+from drc_deploy.bench.suite.run import MatrixSuite
 from drc_deploy.cli.main import main
 from tests.bench.fakes import SameProcess
 from tests.runtime.networks import write_nearest
@@ -18,7 +18,7 @@ QUICK = ("--size", "16x24", "--min-runs", "8", "--min-seconds", "0", "--threads"
 @pytest.fixture
 def _same_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "run_bench", partial(benchmark.run_bench, start=SameProcess))
-    monkeypatch.setattr(suite_run, "MatrixSuite", partial(MatrixSuite, doubles=Doubles(start=SameProcess)))
+    monkeypatch.setattr(suite_run, "MatrixSuite", partial(MatrixSuite, start=SameProcess))
 
 
 def run(*arguments: object) -> int:

@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.comparison.compare import SAME_SHARE, Change, ComparedReport, ReportComparison, compare_reports
-from drc_deploy.bench.comparison.matching import match_engines
+from drc_deploy.bench.comparison.compare import SAME_SHARE, Change, ReportComparison, compare_reports, match_engines
 from drc_deploy.bench.comparison.thresholds import find_crossings, parse_limits
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.measure import quality
@@ -19,7 +18,7 @@ MIB = 1 << 20
 
 
 def compared(before: Report, after: Report, *, force: bool = False) -> ReportComparison:
-    return compare_reports(ComparedReport("a.json", before), ComparedReport("b.json", after), force=force)
+    return compare_reports(before, after, ("a.json", "b.json"), force=force)
 
 
 def crossed(before: Report, after: Report, *limits: str) -> list[str]:

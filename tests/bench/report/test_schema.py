@@ -9,8 +9,7 @@ import pytest
 
 from drc_deploy import records
 from drc_deploy.bench.report import schema
-from drc_deploy.bench.report.merged import MergedReports
-from drc_deploy.bench.report.records import Report
+from drc_deploy.bench.report.records import MergedReports, Report
 from drc_deploy.errors import ArtefactError
 from tests.bench import fakes
 from tests.bench.reports import steady, with_energy, with_power_mode

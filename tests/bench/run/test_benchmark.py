@@ -12,8 +12,9 @@ from drc_deploy.bench.measure.layer_times import unknown_layers
 from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.bench.report.records import Report
 from drc_deploy.bench.report.report_files import read_report, write_report
-from drc_deploy.bench.run.benchmark import ROUNDS, STREAM_ROUNDS, BenchOptions
+from drc_deploy.bench.run.benchmark import ROUNDS, STREAM_ROUNDS
 from drc_deploy.bench.run.engines import MeasuredEngine
+from drc_deploy.bench.run.inputs import BenchOptions
 from drc_deploy.bench.show.console import report_table
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import ArtefactError, InputError, UsageError

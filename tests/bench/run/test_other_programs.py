@@ -9,10 +9,10 @@ import pytest
 from drc_deploy.bench.programs.supported import LIBRARIES
 from drc_deploy.bench.report.conclusions import own_engines
 from drc_deploy.bench.report.records import ProgramResult
-from drc_deploy.bench.run.benchmark import BenchOptions, run_bench
-from drc_deploy.bench.run.engines import Engines, MeasuredEngine
-from drc_deploy.bench.run.inputs import EngineFile
-from drc_deploy.bench.run.other_programs import OtherPrograms, ProgramOptions
+from drc_deploy.bench.run.benchmark import run_bench
+from drc_deploy.bench.run.engines import Engines, MeasuredEngine, ProgramRun
+from drc_deploy.bench.run.inputs import BenchOptions, EngineFile
+from drc_deploy.bench.run.other_programs import check_programs, enter_programs
 from drc_deploy.bench.run.worker import Opened
 from drc_deploy.bench.show.sentences import peer_lines
 from drc_deploy.cli.bench_command import PROGRAMS
@@ -26,9 +26,9 @@ from tests.runtime.fake_backend import fake_info
 class StubEngine:
     """Enlarges by repeating pixels, ``off`` grey levels too bright."""
 
-    def __init__(self, file: EngineFile, off: int = 0) -> None:
-        self.file, self._off, self.process = file, off, self
-        self.opened = Opened(dataclasses.replace(fake_info(), checkpoint_sha256="0"), "fake", 1.0, other_program=False)
+    def __init__(self, file: EngineFile, program: ProgramRun | None = None, off: int = 0) -> None:
+        self.file, self.program, self._off, self.process = file, program, off, self
+        self.opened = Opened(dataclasses.replace(fake_info(), checkpoint_sha256="0"), "fake", 1.0)
 
     def upscale(self, image: UInt8Image) -> UInt8Image:
         return cast(UInt8Image, image.repeat(4, 0).repeat(4, 1) + np.uint8(self._off))
@@ -40,29 +40,29 @@ class StubEngine:
 class StubEngines(Engines):
     """Enters engines that are as wrong as their variant's name says."""
 
-    def enter(self, file: EngineFile, open_engine: Any) -> None:
+    def enter(self, file: EngineFile, open_engine: Any, program: ProgramRun | None = None) -> None:
         off = 3 if "throughput" in file.name else 0
-        self.active.append(cast(MeasuredEngine, StubEngine(file, off)))
+        self.active.append(cast(MeasuredEngine, StubEngine(file, program, off)))
 
 
-def entered(monkeypatch: pytest.MonkeyPatch, *names: str) -> tuple[OtherPrograms, StubEngines]:
+def entered(monkeypatch: pytest.MonkeyPatch, *names: str) -> StubEngines:
     monkeypatch.setattr(LIBRARIES["ncnn"], "missing", lambda: ["ncnn"])
     monkeypatch.setattr(LIBRARIES["openvino"], "missing", list)
     engines = StubEngines()
     for name in names:
         engines.active.append(cast(MeasuredEngine, StubEngine(EngineFile(name, Path(name)))))
-    field = OtherPrograms(ProgramOptions(("openvino", "ncnn", "openvino"), Path("nowhere"), None, (32, 32)))
-    field.enter(engines)
-    return field, engines
+    nowhere, against = Path("nowhere"), ("openvino", "ncnn", "openvino")
+    enter_programs(BenchOptions((), nowhere, nowhere, None, None, 32, 32, 8, 0.0, None, against=against), engines)
+    return engines
 
 
 def test_a_program_that_computes_something_else_is_out_and_the_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    field, engines = entered(monkeypatch, "a.onnx")
+    engines = entered(monkeypatch, "a.onnx")
     assert [one.file.name for one in engines.active][1:] == [
         "a.onnx (openvino latency)",
         "a.onnx (openvino throughput)",
     ]
-    field.check(engines, np.full((100, 100, 3), 100, np.uint8))
+    check_programs(engines, np.full((100, 100, 3), 100, np.uint8))
     assert [one.file.name for one in engines.active] == ["a.onnx", "a.onnx (openvino latency)"]
     reasons = {item.name: item.reason for item in engines.not_measured}
     assert reasons["ncnn"] == "ncnn is not installed."
@@ -70,15 +70,15 @@ def test_a_program_that_computes_something_else_is_out_and_the_others_stay(monke
 
 
 def test_the_same_network_is_measured_once_in_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, engines = entered(monkeypatch, "a.onnx", "./a.onnx", "b.safetensors")
+    engines = entered(monkeypatch, "a.onnx", "./a.onnx", "b.safetensors")
     assert sum("openvino" in one.file.name for one in engines.active) == 2
     assert "it needs an ONNX" in {item.name: item.reason for item in engines.not_measured}["b.safetensors (openvino)"]
 
 
 def test_a_program_without_our_engine_is_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    field, engines = entered(monkeypatch, "a.onnx")
+    engines = entered(monkeypatch, "a.onnx")
     del engines.active[0]
-    field.check(engines, np.full((100, 100, 3), 100, np.uint8))
+    check_programs(engines, np.full((100, 100, 3), 100, np.uint8))
     assert engines.active == []
     assert "nothing to compare" in engines.not_measured[-1].reason
 

@@ -13,11 +13,11 @@ import pytest
 
 from drc_deploy.bench.measure.layer_times import unknown_layers
 from drc_deploy.bench.report.records import Report
-from drc_deploy.bench.report.report_files import read_report
+from drc_deploy.bench.report.report_files import KeptReport, read_report
 from drc_deploy.bench.run import benchmark
-from drc_deploy.bench.run.benchmark import STREAM_ROUNDS, BenchOptions
+from drc_deploy.bench.run.benchmark import STREAM_ROUNDS
 from drc_deploy.bench.run.engines import MeasuredEngine
-from drc_deploy.bench.run.kept import KeptReport
+from drc_deploy.bench.run.inputs import BenchOptions
 from drc_deploy.bench.show.publish import publish
 from drc_deploy.cli import bench_command
 from drc_deploy.errors import OutputError

@@ -13,7 +13,7 @@ from drc_deploy.bench.machine.telemetry.summary import ClockDrop, engine_warning
 from drc_deploy.bench.report.records import Report
 from drc_deploy.bench.report.report_files import read_report, write_report
 from drc_deploy.bench.run import watch
-from drc_deploy.bench.run.benchmark import BenchOptions
+from drc_deploy.bench.run.inputs import BenchOptions
 from drc_deploy.bench.show.console import report_table
 from drc_deploy.errors import DrcDeployError
 from tests.bench import fakes

@@ -16,11 +16,11 @@ from drc_deploy.bench.measure.measurement import Measurement
 from drc_deploy.bench.report.conclusions import comparisons
 from drc_deploy.bench.report.records import EngineResult, ProgramResult, Report
 from drc_deploy.bench.show import charts
-from drc_deploy.bench.show.charts import MAX_POINTS, Line, Panel, Shade, distributions, rates, thinned, traces
+from drc_deploy.bench.show.chart_sections import pareto_front
+from drc_deploy.bench.show.charts import MAX_POINTS, Panel, distributions, rates, thinned, traces
 from drc_deploy.bench.show.console import report_table
 from drc_deploy.bench.show.drawing import Axis, fit_axis
-from drc_deploy.bench.show.page import cards, render_page, write_page
-from drc_deploy.bench.show.speed import pareto_front
+from drc_deploy.bench.show.page import cards, render_page
 from drc_deploy.bench.show.view import TEMPLATES
 from drc_deploy.errors import ArtefactError
 from tests.bench import fakes
@@ -90,7 +90,7 @@ def test_every_way_of_measuring_memory_is_named() -> None:
 
 
 def test_a_report_without_results_still_makes_a_page(tmp_path: Path) -> None:
-    assert "x.plan" in write_page(fakes.report(), tmp_path).read_text()
+    assert "x.plan" in render_page(fakes.report(), tmp_path)
 
 
 def test_a_crop_that_is_gone_is_named(tmp_path: Path) -> None:
@@ -135,17 +135,21 @@ def test_badges_of_engines_at_the_same_place_do_not_cover_each_other() -> None:
     assert len(places) == 6
 
 
+def timed(samples_ms: list[float]) -> EngineResult:
+    return dataclasses.replace(fakes.engine("e", 1.0), latency=latency.summarise([samples_ms]))
+
+
 def test_every_run_is_a_dot_up_to_a_limit() -> None:
-    band = charts.Band(0, "e", [1.0 + index for index in range(charts.MAX_DOTS)], 1.0, None, ())
-    assert charts.run_bands([band], 640).count("h0") == charts.MAX_DOTS
-    many = charts.Band(0, "e", [1.0] * (5 * charts.MAX_DOTS), 1.0, None, ())
+    few = timed([100.0 + index for index in range(charts.MAX_DOTS)])
+    assert charts.run_bands([few], 640).count("h0") == charts.MAX_DOTS
+    many = timed([1.0] * (5 * charts.MAX_DOTS))
     assert charts.run_bands([many], 640).count("h0") == charts.MAX_DOTS
 
 
 def test_outliers_bear_rings_at_their_dots_also_where_dots_are_thinned() -> None:
     samples = [1.0 + 0.001 * (index % 7) for index in range(5 * charts.MAX_DOTS)]
     samples[1] = 1.5
-    chart = ElementTree.fromstring(charts.run_bands([charts.Band(0, "e", samples, 1.0, None, (1,))], 640))
+    chart = ElementTree.fromstring(charts.run_bands([timed(samples)], 640))
     paths = {path.get("class"): path.get("d", "") for path in chart.iter("path")}
     assert paths["rings"].count("h0") == 1
     assert paths["rings"] in paths["dots e0"]
@@ -209,7 +213,7 @@ def test_the_front_is_drawn_and_named_and_other_engines_are_pale(tmp_path: Path)
 
 def test_the_distribution_reaches_half_of_the_runs_at_the_median() -> None:
     samples = [float(value) for value in range(50, 151)]  # the median is 100, so 1.0 must lie at half of the height
-    chart = ElementTree.fromstring(distributions([charts.Band(0, "e", samples, 100.0, None, ())], 1020))
+    chart = ElementTree.fromstring(distributions([timed(samples)], 1020))
     (curve,) = (path.get("d", "") for path in chart.iter("path") if "curve" in path.get("class", ""))
     steps = [(float(x), float(y)) for x, y in re.findall(r"H([\d.]+)V([\d.]+)", curve)]
     start, end = (float(number) for number in re.match(r"M([\d.]+) ([\d.]+)", curve).groups())  # type: ignore[union-attr]
@@ -222,7 +226,7 @@ def test_the_distribution_reaches_half_of_the_runs_at_the_median() -> None:
 
 
 def test_runs_beyond_the_axis_are_counted() -> None:
-    chart = distributions([charts.Band(0, "e", [1.0] * 9 + [7.0], 1.0, None, ())], 1020)
+    chart = distributions([timed([1.0] * 9 + [7.0])], 1020)
     assert "1 of 10 runs beyond 2x" in chart
 
 
@@ -240,8 +244,8 @@ def test_thinning_keeps_the_mean_and_the_gaps() -> None:
 
 
 def test_rounds_are_shaded_where_they_were() -> None:
-    line = Line("CPU", [(float(n), 10.0 + n) for n in range(101)])
-    chart = ElementTree.fromstring(traces([Panel("power, W", [line])], [Shade(2, [(20.0, 40.0), (60.0, 70.0)])], 1020))
+    panel = Panel("power, W", {"CPU": [(float(n), 10.0 + n) for n in range(101)]})
+    chart = ElementTree.fromstring(traces([panel], [[], [], [(20.0, 40.0), (60.0, 70.0)]], 1020))
     shades = [rect for rect in chart.iter("rect") if rect.get("class") == "shade e2"]
     widths = [float(rect.get("width", 0)) for rect in shades]
     assert widths[0] == pytest.approx(2 * widths[1], abs=0.2)
@@ -250,8 +254,8 @@ def test_rounds_are_shaded_where_they_were() -> None:
 
 
 def test_a_gap_in_a_trace_is_not_bridged() -> None:
-    line = Line("CPU", [(0.0, 1.0), (1.0, 2.0), (2.0, None), (3.0, 4.0), (4.0, 5.0)])
-    chart = ElementTree.fromstring(traces([Panel("power, W", [line])], [], 1020))
+    panel = Panel("power, W", {"CPU": [(0.0, 1.0), (1.0, 2.0), (2.0, None), (3.0, 4.0), (4.0, 5.0)]})
+    chart = ElementTree.fromstring(traces([panel], [], 1020))
     (path,) = (path.get("d", "") for path in chart.iter("path"))
     assert path.count("M") == 2
     assert path.count("L") == 2

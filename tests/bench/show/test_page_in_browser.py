@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from drc_deploy.bench.measure.layer_times import LayerProfile, LayerTime
 from drc_deploy.bench.report.records import CropStrip, CropVersion, EngineResult, NotMeasured, Report
-from drc_deploy.bench.show.page import write_page
+from drc_deploy.bench.show.publish import write_files
 from drc_deploy.metrics import UInt8Image
 from tests.bench import fakes
 
@@ -104,14 +104,14 @@ def screenshot(tab: Page) -> UInt8Image:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     names = ["full.onnx", SPACED, LONG, HOSTILE, *(f"engine_{n}.onnx" for n in range(5))]
-    return write_page(make_report(folder, names), folder)
+    return Path(write_files(make_report(folder, names), folder)["page"])
 
 
 @pytest.fixture(scope="module")
 def small_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report without any result."""
     folder = tmp_path_factory.mktemp("small")
-    return write_page(fakes.report(), folder)
+    return Path(write_files(fakes.report(), folder)["page"])
 
 
 @pytest.mark.parametrize("width", [PHONE_PX, DESKTOP_PX])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from drc_deploy.bench.measure import quality
-from drc_deploy.bench.report.merged import find_notes, read_any, reports_in
+from drc_deploy.bench.report.merged import find_notes
 from drc_deploy.bench.report.records import Report
-from drc_deploy.bench.report.report_files import read_report
+from drc_deploy.bench.report.report_files import read_any, read_report, reports_in
 from drc_deploy.bench.show.publish import publish
 from drc_deploy.errors import ArtefactError, OutputError, UsageError
 from tests.bench import fakes

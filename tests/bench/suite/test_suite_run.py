@@ -1,6 +1,5 @@
 import dataclasses
 import itertools
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -12,13 +11,12 @@ from safetensors.numpy import save_file
 
 from drc_deploy import records
 from drc_deploy.bench.report.records import Case, LeftOut, Report
-from drc_deploy.bench.report.report_files import REPORT_FILE, read_report
-from drc_deploy.bench.run.benchmark import BenchOptions
+from drc_deploy.bench.report.report_files import REPORT_FILE, KeptReport, read_report
 from drc_deploy.bench.run.engines import MeasuredEngine
-from drc_deploy.bench.run.kept import KeptReport
+from drc_deploy.bench.run.inputs import BenchOptions
 from drc_deploy.bench.suite.halves import NO_HALVES, Halves
-from drc_deploy.bench.suite.open_case import OpenCase
-from drc_deploy.bench.suite.run import FINISHED_FOLDER, Doubles, MatrixSuite
+from drc_deploy.bench.suite.open_case import open_case
+from drc_deploy.bench.suite.run import FINISHED_FOLDER, MatrixSuite
 from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo
 from drc_deploy.cli import bench_command
 from drc_deploy.engine_info import METADATA_KEY as ENGINE_KEY
@@ -31,14 +29,8 @@ from tests.bench.fakes import OpenFake, start
 from tests.runtime.networks import write_nearest
 
 
-@dataclass(frozen=True)
-class OpenFakeCase:
-    path: Path
-    threads: int | None
-    case: Case
-
-    def __call__(self) -> Upscaler:
-        return OpenFake(self.path, self.threads)()
+def open_fake_case(path: Path, threads: int | None, _case: Case) -> Upscaler:
+    return OpenFake(path, threads)()
 
 
 def checkpoint(path: Path) -> None:
@@ -61,7 +53,7 @@ def options(tmp_path: Path) -> BenchOptions:
 
 
 def suite(options: BenchOptions, seconds: float | None = None) -> MatrixSuite:
-    return MatrixSuite(options, seconds, Doubles(OpenFakeCase, ask_torch=lambda: NO_HALVES, start=start))
+    return MatrixSuite(options, seconds, open_fake_case, lambda: NO_HALVES, start)
 
 
 def finished(options: BenchOptions) -> Report:
@@ -164,7 +156,7 @@ def with_bf16() -> Halves:
 
 
 def test_half_precision_is_a_case_of_its_own_in_the_report(options: BenchOptions) -> None:
-    (*_, report) = MatrixSuite(options, None, Doubles(OpenFakeCase, ask_torch=with_bf16, start=start)).reports()
+    (*_, report) = MatrixSuite(options, None, open_fake_case, with_bf16, start).reports()
     assert report.suite
     assert [(engine.name, engine.case and engine.case.precision) for engine in report.engines] == [
         ("a.safetensors", None),
@@ -184,7 +176,7 @@ def test_torch_is_asked_only_where_there_is_a_checkpoint(options: BenchOptions) 
     for path in options.workdir.glob("*.safetensors"):
         path.unlink()
     (options.workdir / "a.plan").write_bytes(b"plan")
-    planned = MatrixSuite(options, None, Doubles(OpenFakeCase, ask_torch=never)).matrix
+    planned = MatrixSuite(options, None, open_fake_case, never).matrix
     assert [case.file.name for group in planned.groups for case in group] == ["a.plan"]
 
 
@@ -195,7 +187,7 @@ def test_a_case_is_computed_in_its_precision() -> None:
     results = {}
     for precision in (None, "bf16"):
         case = Case("g", "default", None, None, precision)
-        engine = OpenCase(SHIPPED / "drn_xs.safetensors", 1, case)()
+        engine = open_case(SHIPPED / "drn_xs.safetensors", 1, case)
         results[engine.info.precision] = engine(pixels).astype(int)
         assert engine.device.endswith(engine.info.precision)
         engine.close()
@@ -244,7 +236,7 @@ def test_ctrl_c_leaves_a_report_of_what_was_measured(options: BenchOptions, monk
     whole = MatrixSuite.reports
 
     def stopped(self: MatrixSuite):  # type: ignore[no-untyped-def] # noqa: ANN202
-        self._doubles = Doubles(OpenFakeCase, start=start)
+        self._open_case, self._start = open_fake_case, start
         yield next(whole(self))
         raise KeyboardInterrupt
 
@@ -264,7 +256,7 @@ def test_a_case_computes_as_many_tiles_a_call_as_it_says(tmp_path: Path, batch: 
     helper.set_model_props(model, {ENGINE_KEY: dataclasses.replace(info, max_batch=4).to_json()})
     onnx.save(model, tmp_path / "n.onnx")
     image = np.random.default_rng(0).integers(0, 256, (70, 200, 3), np.uint8)
-    with OpenCase(tmp_path / "n.onnx", 1, Case("g", "default", 64, batch, None))() as engine:
+    with open_case(tmp_path / "n.onnx", 1, Case("g", "default", 64, batch, None)) as engine:
         sizes = [len(tiles) for tiles in tile_batches(engine.backend, image, engine.plan(70, 200))]
         np.testing.assert_array_equal(engine(image), image.repeat(4, 0).repeat(4, 1))
     assert max(sizes) == largest

@@ -141,7 +141,12 @@ def test_a_program_that_goes_on_is_ended_with_all_that_it_started(tmp_path: Path
 
 def test_a_program_may_be_ended_by_several_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     kill = os.killpg
-    monkeypatch.setattr("os.killpg", lambda *arguments: (time.sleep(0.01), kill(*arguments)))
+
+    def kill_late(group: int, number: int) -> None:
+        time.sleep(0.01)
+        kill(group, number)
+
+    monkeypatch.setattr("os.killpg", kill_late)
     for _ in range(5):
         source, start = open_tegrastats((), ("sh", "-c", "echo VIN 5mW/5mW; sleep 30")), threading.Barrier(8)
 
