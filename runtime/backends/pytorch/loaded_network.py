@@ -7,13 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.checkpoint import Parent
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError
-from drc_deploy.files import sha256_of
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.runtime.backends.pytorch.bytes_per_pixel import bytes_per_pixel
-from drc_deploy.runtime.loaded_file import LoadedFile
 from drc_deploy.torch_gpu import prepare_gpu
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -33,17 +31,18 @@ class TileNetwork:
         """Load ``path``.
 
         Raises:
-            ArtefactError: it is no checkpoint, or is replaced meanwhile.
+            ArtefactError: it is no checkpoint.
             MissingDependencyError: the GPU does not compute in ``precision``.
         """
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         on_cpu = self.device.type == "cpu"
         if not on_cpu:
             prepare_gpu(precision)
-        with LoadedFile(path).unchanged():
-            self.network = _load(path, precision, self.device)
-            checkpoint_sha256 = sha256_of(path)
-            cpu_bytes_per_pixel = _cpu_bytes_per_pixel(path) if on_cpu else None
+        file = Parent.read(path)
+        network = file.checkpoint.build_network()
+        if precision != "fp32":
+            network.cast_body(_DTYPES[precision])
+        self.network = _laid_out(network, self.device)
         self.info = EngineInfo(
             model=self.network.spec.name,
             scale=self.network.scale,
@@ -55,8 +54,9 @@ class TileNetwork:
             global_operations=self.network.global_operations,
             params=self.network.parameter_count,
             widths=tuple(self.network.widths),
-            checkpoint_sha256=checkpoint_sha256,
-            cpu_bytes_per_pixel=cpu_bytes_per_pixel,
+            checkpoint_sha256=file.sha256,
+            # In float32 whatever the precision: on a CPU, kernels for 16 bits hold float32 too.
+            cpu_bytes_per_pixel=bytes_per_pixel(_laid_out(file.checkpoint.build_network(), "meta")) if on_cpu else None,
         )
         self.name = f"torch {'CPU' if on_cpu else torch.cuda.get_device_name(self.device)} {precision}"
 
@@ -87,14 +87,6 @@ def errors_named(info: EngineInfo, shape: tuple[int, ...]) -> Iterator[None]:
         ) from error
 
 
-def _load(path: Path, precision: Precision, device: torch.device) -> SRNetwork:
-    network = load_checkpoint(path).build_network()
-    if precision != "fp32":
-        network.cast_body(_DTYPES[precision])
+def _laid_out(network: SRNetwork, device: torch.device | str) -> SRNetwork:
     # The types of `to` do not know its keyword for the memory format.
     return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def _cpu_bytes_per_pixel(path: Path) -> int:
-    """Count in float32 whatever the precision: on a CPU, kernels for 16 bits hold float32 too."""
-    return bytes_per_pixel(_load(path, "fp32", torch.device("meta")))
