@@ -11,7 +11,7 @@ Feeds = Mapping[str, Pixels]
 
 
 class GraphRunner(Protocol):
-    """A loaded network; ``OnnxSessions``, ``PlanRunner`` and the ``ExactRunner`` of torch."""
+    """A loaded network: a file in ONNX Runtime, a plan in TensorRT, or a checkpoint in torch."""
 
     device: str
     """The device that computes, as the library reports it."""
@@ -35,7 +35,8 @@ class GraphRunner(Protocol):
         return None
 
     def close(self) -> None:
-        """Free the memory."""
+        """Free the memory; torch does so by itself when the runner is gone."""
+        return None
 
 
 class GraphBackend(Backend):

@@ -4,7 +4,7 @@ It offers the same names as an exact graph (``export/graph/exact_graph.py``), fo
 """
 
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, OUTPUT_NAME, SEEN_NAME
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Pixels
-from drc_deploy.runtime.backends.graph_backend import Feeds, GraphRunner
-from drc_deploy.runtime.backends.pytorch.cpu import in_threads
+from drc_deploy.runtime.backends.graph_backend import Feeds
+from drc_deploy.runtime.backends.pytorch.cpu import CpuTiles
 from drc_deploy.runtime.backends.pytorch.loaded_network import TileNetwork
 from drc_deploy.runtime.tiling.exact import ExactBackend
 
@@ -40,17 +40,15 @@ def exact_backend(network: TileNetwork, workers: int) -> ExactBackend:
     return ExactBackend(runner, network.info, runner.mean_count)
 
 
-class ExactRunner(GraphRunner):
-    """Runs a network on tiles with given means, and returns the means of a part of each tile.
+class ExactRunner(CpuTiles):
+    """Runs a network on tiles with given means, and returns the means of a part of each tile. On a GPU too.
 
     Attributes:
-        device: The name of the ``TileNetwork``.
-        workers: Tiles of a stream that are computed at a time; may be lowered.
         mean_count: Number of all channels whose means the network takes.
     """
 
     def __init__(self, network: TileNetwork, workers: int) -> None:
-        self._network, self.device, self.workers = network, network.name, workers
+        super().__init__(network, workers)
         self._means = _Means(network)
         self.mean_count = self._means.count
 
@@ -73,13 +71,6 @@ class ExactRunner(GraphRunner):
         if kept is not None:
             results[SEEN_NAME] = torch.cat([seen[name] for name in self._network.network.global_means], dim=1)
         return [results[name].cpu().numpy() for name in outputs]
-
-    def stream(self, outputs: Sequence[str], many: Iterable[Feeds]) -> Generator[list[Pixels], None, None]:
-        """Compute ``outputs`` for many feeds, in order."""
-        return in_threads(many, self.workers, partial(self.run, outputs))
-
-    def close(self) -> None:
-        """Nothing to do: torch frees the memory with this object."""
 
 
 @dataclass(frozen=True, slots=True)
