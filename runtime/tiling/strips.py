@@ -54,7 +54,7 @@ def upscaled_strips(
     results = backend.stream(given())
     tiles = _finished(results, waiting, scale, image.dtype, mend, on_tiles)
     try:
-        yield from _joined(_bands(tiles, plan, image, scale), plan, scale)
+        yield from _joined((_band(tiles, row, plan, image, scale) for row in plan.rows), plan, scale)
     finally:
         if isinstance(results, Generator):
             results.close()  # what was taken ahead is not computed for nobody
@@ -100,12 +100,8 @@ def _finished(
         yield from _finish(mend(batch, result) if mend else result, dtype)
 
 
-def _bands(tiles: Iterator[Pixels], plan: TilePlan, image: Pixels, scale: int) -> Iterator[Pixels]:
-    """Join each row of tiles: (scale * kept rows, scale*W, 3). Of what was given nothing is held here."""
-    return (_band(tiles, row, plan, image, scale) for row in plan.rows)
-
-
 def _band(tiles: Iterator[Pixels], row: Span, plan: TilePlan, image: Pixels, scale: int) -> Pixels:
+    """Join a row of tiles: (scale * kept rows, scale*W, 3)."""
     band: Pixels = np.empty(((row.keep_stop - row.keep_start) * scale, image.shape[1] * scale, 3), image.dtype)
     for column, result in zip(plan.columns, tiles, strict=False):
         _paste(band, _kept(result, row, column, scale), column, scale)
