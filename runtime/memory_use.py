@@ -49,7 +49,11 @@ class MemoryUse:
         return fit_plan(shape, dtype, backend.info, budget, self._cores, tile=tile, overlap=overlap)
 
     def check_room(self, needed: int, what: str) -> None:
-        """Refuse ``what`` where it does not fit; see ``Upscaler.check_room``."""
+        """Refuse ``what``, which takes ``needed`` bytes, such as reading an image, where the memory is too little.
+
+        Raises:
+            UsageError: it is.
+        """
         if self._budget is not None and self.limit is not None:
             check_room(needed + self._more_sessions(None), self._budget, what)
 

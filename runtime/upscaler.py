@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -49,6 +48,9 @@ class Upscaler:
 
     Open it in the process that uses it: a child of ``os.fork`` has none of the threads of the library that computes,
     and would wait for them for ever. There, and when it is closed, an image is a UsageError.
+
+    Attributes:
+        memory: What it may take, and gives back.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class Upscaler:
         self._process, self._closed = os.getpid(), False
         self._tile, self._overlap = tile, overlap
         self._networks = Networks(backend, open_float, open_rescue)
-        self._memory = MemoryUse(self._networks, budget)
+        self.memory = MemoryUse(self._networks, budget)
         # Finds impossible options before any image is read.
         plan_tiles(_LARGE_PX, _LARGE_PX, backend.info, tile=tile, overlap=overlap)
 
@@ -153,11 +155,6 @@ class Upscaler:
         """How many tiles overflowed in half precision so far, so that they were recomputed in float32."""
         return self._networks.rescue.count
 
-    @property
-    def room(self) -> int | None:
-        """How many bytes this process may hold; None: no limit, or none that can be planned for."""
-        return self._memory.limit
-
     def plan(self, height: int, width: int, dtype: DTypeLike = np.uint8) -> TilePlan:
         """Plan the tiles for an image of ``height`` x ``width`` pixels with samples of ``dtype``."""
         return self.fit(height, width, dtype).plan
@@ -178,19 +175,7 @@ class Upscaler:
             UsageError: the memory allowed is too little.
         """
         backend, shape = self._backend_for(np.dtype(dtype)), (height, width, 4 if alpha else 3)
-        return self._memory.fit(backend, shape, dtype, also_held, tile=self._tile, overlap=self._overlap)
-
-    def check_room(self, needed: int, what: str) -> None:
-        """Refuse ``what``, which takes ``needed`` bytes, such as reading an image, where the memory is too little.
-
-        Raises:
-            UsageError: it is.
-        """
-        self._memory.check_room(needed, what)
-
-    def give_back(self) -> None:
-        """Free memory that was taken for earlier images and is kept for more like them."""
-        self._memory.give_back()
+        return self.memory.fit(backend, shape, dtype, also_held, tile=self._tile, overlap=self._overlap)
 
     def task(self, image: Pixels, *, also_held: int = 0) -> ImageTask:
         """Decide how to upscale ``image``; errors as for ``__call__``, ``also_held`` as for ``fit``."""
@@ -228,13 +213,13 @@ class Upscaler:
     def run(self, task: ImageTask, on_tiles: Callable[[int], None] | None = None) -> Iterator[Pixels]:
         """Upscale the image of ``task``; as ``strips``. The tiles reported are ``task.tile_count`` in all."""
         backend = self._backend_for(task.image.dtype)
-        self._memory.prepare(backend, task.fitted)
+        self.memory.prepare(backend, task.fitted)
         upscale = partial(self._networks.upscale, backend, plan=task.fitted.plan, on_tiles=on_tiles)
         return _Checked(upscaled_channels(task.image, task.alpha, backend.info.scale, upscale), self._check_open)
 
     def _backend_for(self, dtype: np.dtype[Any]) -> Backend:
         self._check_open()
-        return self._networks.for_dtype(dtype, self.give_back)
+        return self._networks.for_dtype(dtype, self.memory.give_back)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -251,9 +236,7 @@ class Upscaler:
         self._check_open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

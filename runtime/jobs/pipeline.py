@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from queue import SimpleQueue
 from threading import Semaphore
-from types import TracebackType
 from typing import Generic, TypeVar
 
 from drc_deploy.runtime.backends.worker_pool import Item, Result, one_worker
@@ -123,9 +122,7 @@ class WriteBehind:
     def __enter__(self) -> "WriteBehind":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Wait until what is whole is written and what was abandoned is cleaned up."""
         self._pool.shutdown()
 

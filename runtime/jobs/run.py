@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError
 from drc_deploy.files import check_writable, exists_already, version_of
@@ -106,11 +107,11 @@ def run_jobs(upscaler: Upscaler, jobs: Sequence[UpscaleJob], options: RunOptions
             title = job.title if len(to_do) == 1 else f"{job.title} ({index + 1} of {len(to_do)})"
             following = to_do[index + 1 : index + 2]
             ahead = list(filter(early, following))
-            work = _Work(job, reading, title, also_held=sum(map(_reading_bytes, ahead)))
-            begun.append(_or_failed(job, partial(_upscale, upscaler, work, writer, options)))
+            work = partial(_upscale, upscaler, options, writer, job, reading, title)
+            begun.append(_or_failed(job, partial(work, also_held=sum(map(_reading_bytes, ahead)))))
             if following and not ahead:  # it is read next, and needs the memory that this one has had
                 writer.wait_for_all_but(0)
-                upscaler.give_back()
+                upscaler.memory.give_back()
     results = [
         result if isinstance(result, Failed) else _or_failed(job, result.result)
         for job, result in zip(to_do, begun, strict=True)
@@ -135,7 +136,8 @@ def is_finished(job: UpscaleJob) -> bool:
 def _fits_next_to_another(upscaler: Upscaler, job: UpscaleJob) -> bool:
     if job.source is None or pixel_count(job.source) > READ_AHEAD_PIXELS:
         return False
-    return upscaler.room is None or _reading_bytes(job) <= READ_AHEAD_SHARE * upscaler.room
+    limit = upscaler.memory.limit
+    return limit is None or _reading_bytes(job) <= READ_AHEAD_SHARE * limit
 
 
 def _reading_bytes(job: UpscaleJob) -> int:
@@ -153,8 +155,7 @@ def _or_failed(job: UpscaleJob, work: Callable[[], Result]) -> Result | Failed:
         return Failed(job.input_name, message, "Give a smaller --tile, or cut the image into parts.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
+class _Reading(NamedTuple):
     """One image that was read."""
 
     picture: Picture
@@ -166,7 +167,7 @@ class _Reading:
 def _read(upscaler: Upscaler, job: UpscaleJob, *, tolerant: bool) -> _Reading:
     start = time.perf_counter()
     version = None if job.source is None else version_of(job.source)
-    check_room = partial(upscaler.check_room, what=f"reading {job.input_name}")
+    check_room = partial(upscaler.memory.check_room, what=f"reading {job.input_name}")
     check_room(_reading_bytes(job))
     if job.source is None:
         picture = decode_image(read_standard_input(), job.input_name, tolerant=tolerant, check_room=check_room)
@@ -175,20 +176,16 @@ def _read(upscaler: Upscaler, job: UpscaleJob, *, tolerant: bool) -> _Reading:
     return _Reading(picture, time.perf_counter() - start, version)
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """One image under way."""
-
-    job: UpscaleJob
-    reading: "Future[_Reading]"
-    title: str
-    """Heads its progress bar."""
-    also_held: int
-    """Bytes that reading the next image takes meanwhile."""
-
-
-def _upscale(upscaler: Upscaler, work: _Work, writer: WriteBehind, options: RunOptions) -> "Future[Finished]":
-    """Compute one image while it is being written.
+def _upscale(
+    upscaler: Upscaler,
+    options: RunOptions,
+    writer: WriteBehind,
+    job: UpscaleJob,
+    reading: "Future[_Reading]",
+    title: str,
+    also_held: int,
+) -> "Future[Finished]":
+    """Compute one image while it is being written; reading the next takes ``also_held`` bytes meanwhile.
 
     Raises:
         ImageError: the input cannot be read, or changes meanwhile.
@@ -196,10 +193,8 @@ def _upscale(upscaler: Upscaler, work: _Work, writer: WriteBehind, options: RunO
         ArtefactError: the network failed.
         UsageError: the memory allowed is too little.
     """
-    job, also_held = work.job, work.also_held
     check_target(job, options)
-    reading = work.reading.result()
-    picture, read_s, version = reading.picture, reading.seconds, reading.version
+    picture, read_s, version = reading.result()
     give_back_freed()  # or what decoding has left would come on top
     start = time.perf_counter()
     for note in picture.notes:
@@ -217,7 +212,7 @@ def _upscale(upscaler: Upscaler, work: _Work, writer: WriteBehind, options: RunO
         seconds = round(read_s + time.perf_counter() - start, 3)
         return Finished(job.input_name, job.output_name, layout.width, layout.height, seconds, task.tile_count)
 
-    with progress(work.title, task.tile_count) as bar:
+    with progress(title, task.tile_count) as bar:
         return writer.write(upscaler.run(task, bar.advance), write)
 
 
