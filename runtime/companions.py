@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from drc_deploy.engine_info import (
@@ -104,7 +105,7 @@ def float32_opener(path: Path, backend: Backend, threads: int | None) -> Callabl
     Opening it raises ArtefactError where the file has been replaced since.
     """
     if path.suffix == ".safetensors":
-        return _same_file_opener(path, lambda: open_backend(path, threads=threads))
+        return partial(LoadedFile(path).load, partial(open_backend, path, threads=threads))
     onnx = _onnx_of(path)
     if path.suffix not in (".onnx", ".plan") or not onnx.is_file() or "CPU" in backend.device:
         return None
@@ -116,15 +117,4 @@ def float32_opener(path: Path, backend: Backend, threads: int | None) -> Callabl
         _refuse_stranger(float32, onnx, backend.info, path)
         return float32
 
-    return _same_file_opener(onnx, open_cpu)
-
-
-def _same_file_opener(path: Path, opener: Callable[[], Backend]) -> Callable[[], Backend]:
-    """Let ``opener`` load ``path`` only as long as it is the file of now."""
-    file = LoadedFile(path)
-
-    def open_same() -> Backend:
-        with file.unchanged():
-            return opener()
-
-    return open_same
+    return partial(LoadedFile(onnx).load, open_cpu)

@@ -1,11 +1,12 @@
 """A file that is loaded more than once: every time it must be the same, or two networks would make one image."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from drc_deploy.errors import ArtefactError
 
+Loaded = TypeVar("Loaded")
 _Identity = tuple[int, int, int, int]
 """Device, inode, bytes, and when the content was last written."""
 
@@ -25,16 +26,16 @@ class LoadedFile:
         self.path = path.absolute()
         self._identity = self._now()
 
-    @contextmanager
-    def unchanged(self) -> Iterator[None]:
-        """Load the file in the block, which must find it as it was, and leave it so.
+    def load(self, open_file: Callable[[], Loaded]) -> Loaded:
+        """Return what ``open_file`` makes of the file, which must find it as it was.
 
         Raises:
             ArtefactError: it is another one, or gone.
         """
         self._check()
-        yield
+        loaded = open_file()
         self._check()  # it may have been replaced while it was being read
+        return loaded
 
     def _check(self) -> None:
         if self._now() != self._identity:

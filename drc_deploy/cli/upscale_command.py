@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,8 +101,8 @@ def command(
     with Upscaler.open(path, **how, threads=threads, max_memory=max_memory) as upscaler:
         run_options, scale = RunOptions(overwrite, skip_existing, tolerant), upscaler.info.scale
         if any(is_video(name) for name in inputs):
-            with file.unchanged():  # parts of the video that are finished count for this engine only
-                settings = {"engine": sha256_of(path), **how}
+            # Parts of the video that are finished count for this engine only.
+            settings = {"engine": file.load(partial(sha256_of, path)), **how}
             jobs = [plan_video(inputs, output, scale)]
             outcome = upscale_video(upscaler, jobs[0], run_options, settings)
         else:

@@ -41,20 +41,9 @@ class OnnxSessions(GraphRunner):
     """Which file ran on how large an input since memory was given back: all sessions of the process share an arena."""
 
     def __init__(self, path: Path, *, threads: int | None, cpu_only: bool = False) -> None:
-        """Load ``path``.
-
-        Args:
-            path: An ONNX file.
-            threads: CPU threads; None: as many as cores may be used.
-            cpu_only: Take ONNX Runtime's own CPU provider.
-
-        Raises:
-            ArtefactError: ONNX Runtime refuses the file.
-            MissingDependencyError: onnxruntime is not installed.
-        """
+        """Load ``path``; see ``open_session``."""
         self._path, self._file = path, LoadedFile(path)
-        with self._file.unchanged():
-            self.session: Any = open_session(path, threads, cpu_only=cpu_only)
+        self.session: Any = self._file.load(partial(open_session, path, threads, cpu_only=cpu_only))
         self._provider: str = self.session.get_providers()[0]
         self.device, self.on_cpu = f"ONNX Runtime {self._provider}", self._provider != CUDA
         self.workers = (threads or usable_cores()) if self.on_cpu else CUDA_CALLS
@@ -77,8 +66,7 @@ class OnnxSessions(GraphRunner):
         Raises:
             ArtefactError: ONNX Runtime refuses.
         """
-        compute = self._bound.run if self._bound else self.session.run
-        return self._compute(compute, outputs, feeds)
+        return self._compute(self._bound.run if self._bound else self.session.run, outputs, feeds)
 
     def stream(self, outputs: Sequence[str], many: Iterable[Feeds]) -> Generator[list[Pixels], None, None]:
         """Compute ``outputs`` for many feeds, in order; on a CPU one per core at a time (see ``in_workers``).
@@ -101,9 +89,8 @@ class OnnxSessions(GraphRunner):
         if self._bound:
             return self._bound.run
         if self._narrow_session is None:
-            with self._file.unchanged():
-                session = open_for_streams(self._file.path, self._provider, self.workers)
-            self._narrow_session = session
+            open_narrow = partial(open_for_streams, self._file.path, self._provider, self.workers)
+            self._narrow_session = self._file.load(open_narrow)
             give_back_freed()
         run: Run = self._narrow_session.run
         return run
@@ -141,16 +128,12 @@ class OnnxSessions(GraphRunner):
             self._shrink_arena()
 
     def _shrink_arena(self) -> None:
-        if self._takes_any_size():
+        if all(isinstance(side, str) for side in self.session.get_inputs()[0].shape[1:3]):  # takes any size
             # Only a run can ask for it: one of the smallest input.
             dtype = np.uint8 if "uint8" in self.session.get_inputs()[0].type else np.float32
             smallest = {INPUT_NAME: np.zeros((1, 1, 1, 3), dtype), **self.for_smallest}
             self.session.run(None, smallest, _shrinking_run())
             give_back_freed()
-
-    def _takes_any_size(self) -> bool:
-        height, width = self.session.get_inputs()[0].shape[1:3]
-        return isinstance(height, str) and isinstance(width, str)
 
     def close(self) -> None:
         """Drop the sessions, which frees their memory."""
