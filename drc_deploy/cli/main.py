@@ -146,7 +146,8 @@ class _Signals:
 
 def _leave(number: signal.Signals) -> NoReturn:
     """Exit with the code of a command that a signal stopped."""
-    _ignore_signals()
+    for ignored in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C while Python leaves would print a traceback
+        signal.signal(ignored, signal.SIG_IGN)
     click.echo("Stopped. Run the same command again to continue, if the stage can be resumed.", err=True)
     sys.exit(128 + number)
 
@@ -177,12 +178,6 @@ def _similar(error: click.NoSuchOption) -> list[str]:
     """Return the options that are close to the unknown one; click counts the dashes, and so finds too many."""
     close = difflib.get_close_matches(error.option_name.lstrip("-"), (name[2:] for name in error.possibilities or ()))
     return [f"--{name}" for name in close]
-
-
-def _ignore_signals() -> None:
-    """Ignore further signals: a second Ctrl-C while Python leaves would only print a traceback."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _report(error: DrcDeployError, *, debug: bool) -> None:
