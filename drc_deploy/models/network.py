@@ -128,10 +128,6 @@ class SRNetwork(nn.Module, abc.ABC):
         assert isinstance(module, nn.Conv2d)
         return module
 
-    def halve_body(self) -> None:
-        """Turn the weights to float16 in place, except those of ``float32_modules``; see ``cast_body``."""
-        self.cast_body(torch.float16)
-
     def cast_body(self, dtype: torch.dtype, spared: Sequence[str] = ()) -> None:
         """Turn the weights to ``dtype`` in place, except those of ``float32_modules`` and of the layers ``spared``.
 
