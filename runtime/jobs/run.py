@@ -15,7 +15,7 @@ from drc_deploy.errors import DrcDeployError, ImageError, OutputError
 from drc_deploy.files import check_writable, exists_already, version_of
 from drc_deploy.images.metadata import Metadata
 from drc_deploy.images.png_stream import Layout
-from drc_deploy.images.reading import Picture, decode_image, decoding_bytes, pixel_count, read_image
+from drc_deploy.images.reading import Picture, decode_image, decoding_bytes, read_image
 from drc_deploy.images.writing import check_output, write_image, write_png, writing_bytes
 from drc_deploy.progress import progress
 from drc_deploy.runtime.backends.contract import Pixels
@@ -28,10 +28,10 @@ from drc_deploy.runtime.upscaler import Upscaler
 
 _log = logging.getLogger(__name__)
 
-READ_AHEAD_PIXELS = 32 * 2**20
-"""Larger images are read when their turn comes, so that only one of them is in memory."""
+READ_AHEAD_BYTES = 448 << 20
+"""An image whose reading takes more is read when its turn comes, so that only one of them is in memory."""
 READ_AHEAD_SHARE = 1 / 16
-"""So are those whose reading takes more of the memory allowed."""
+"""So is one that takes more of the memory allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +134,9 @@ def is_finished(job: UpscaleJob) -> bool:
 
 
 def _fits_next_to_another(upscaler: Upscaler, job: UpscaleJob) -> bool:
-    if job.source is None or pixel_count(job.source) > READ_AHEAD_PIXELS:
-        return False
     limit = upscaler.memory.limit
-    return limit is None or _reading_bytes(job) <= READ_AHEAD_SHARE * limit
+    most = READ_AHEAD_BYTES if limit is None else min(READ_AHEAD_SHARE * limit, READ_AHEAD_BYTES)
+    return job.source is not None and _reading_bytes(job) <= most
 
 
 def _reading_bytes(job: UpscaleJob) -> int:

@@ -76,7 +76,7 @@ def test_every_result_is_that_of_its_own_image_and_reported_in_order(jobs: list[
 def test_large_images_wait_for_their_turn_and_nothing_else_changes(
     jobs: list[UpscaleJob], monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr(job_runner, "READ_AHEAD_PIXELS", limit)
+    monkeypatch.setattr(job_runner, "READ_AHEAD_BYTES", limit)
     read_early = threading.Event()
 
     def read(path: Path, **how: Any) -> Any:
