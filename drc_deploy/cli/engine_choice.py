@@ -3,8 +3,10 @@
 import importlib.util
 from pathlib import Path
 
+from drc_deploy.engine_info import is_own_engine
 from drc_deploy.errors import ArtefactError, MissingDependencyError
-from drc_deploy.locate import CHECKPOINT_SUFFIX, ENGINE_SUFFIXES, SHIPPED
+from drc_deploy.locate import CHECKPOINT_SUFFIX, ENGINE_SUFFIXES, SHIPPED, shipped_names
+from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 
 FOR_CPU, FOR_GPU = "drn_xs", "drn_s"
 """Shipped networks: the first is fast enough for a CPU, the second makes better images and needs a GPU."""
@@ -17,15 +19,17 @@ def choose_engine(workdir: Path) -> tuple[Path, str]:
         ArtefactError: ``workdir`` holds networks, but none that this machine can run as it is.
         MissingDependencyError: a shipped network is needed, and torch, which runs it, is not installed.
     """
-    from drc_deploy.runtime.jobs.plan import newest_engine
-
-    try:
-        path = newest_engine(workdir)
-    except ArtefactError:
-        if any(path.suffix in ENGINE_SUFFIXES for path in workdir.glob("*")):
-            raise
-        return _shipped_engine()
-    return path, f"Using the newest engine: {path}"
+    files = list(workdir.glob("*"))
+    suffixes = (".plan", ".onnx") if has_cuda_driver() else (".onnx",)  # plans need an NVIDIA driver
+    if engines := [path for path in files if path.suffix in suffixes and is_own_engine(path)]:
+        path = max(engines, key=lambda path: (path.stat().st_mtime_ns, path.name))
+        return path, f"Using the newest engine: {path}"
+    if any(path.suffix in ENGINE_SUFFIXES for path in files):
+        raise ArtefactError(
+            f"there is no engine in {workdir} that this machine can run.",
+            f"Give --engine: a .plan, an .onnx, a checkpoint, or one of {', '.join(shipped_names())}.",
+        )
+    return _shipped_engine()
 
 
 def _shipped_engine() -> tuple[Path, str]:

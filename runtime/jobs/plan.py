@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drc_deploy.engine_info import is_own_engine
-from drc_deploy.errors import ArtefactError, InputError, UsageError
+from drc_deploy.errors import InputError, UsageError
 from drc_deploy.images.reading import IMAGE_SUFFIXES, is_image_file, list_images
-from drc_deploy.locate import shipped_names
-from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 from drc_deploy.runtime.jobs.streams import STREAM
 
 _WILDCARDS = "*?["
@@ -54,22 +51,6 @@ class _Tree:
     """As the user gave it."""
     folder: Path
     images: list[Path]
-
-
-def newest_engine(workdir: Path) -> Path:
-    """Return the newest plan or ONNX in ``workdir``; plans count only where there is an NVIDIA driver.
-
-    Raises:
-        ArtefactError: there is none.
-    """
-    suffixes = (".plan", ".onnx") if has_cuda_driver() else (".onnx",)
-    engines = [path for path in workdir.glob("*") if path.suffix in suffixes and is_own_engine(path)]
-    if not engines:
-        raise ArtefactError(
-            f"there is no engine in {workdir} that this machine can run.",
-            f"Give --engine: a .plan, an .onnx, a checkpoint, or one of {', '.join(shipped_names())}.",
-        )
-    return max(engines, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
 def plan_jobs(inputs: Sequence[str], output: str | None, scale: int) -> list[UpscaleJob]:
