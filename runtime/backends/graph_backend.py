@@ -28,7 +28,11 @@ class GraphRunner(Protocol):
         """
 
     def stream(self, outputs: Sequence[str], many: Iterable[Feeds]) -> Generator[list[Pixels], None, None]:
-        """Compute ``outputs`` for many feeds, in order; some feeds are taken ahead."""
+        """Compute ``outputs`` for many feeds, in order; some feeds are taken ahead.
+
+        Raises:
+            ArtefactError: the library refuses.
+        """
 
     def give_back(self) -> None:
         """See ``Backend.give_back``."""

@@ -80,16 +80,9 @@ class ExactBackend(GraphBackend):
 
 
 def open_exact(path: Path, *, threads: int | None = None, cpu_only: bool = False) -> ExactBackend:
-    """Load a ``NAME.exact.onnx`` in ONNX Runtime, or a ``NAME.exact.plan`` in TensorRT.
+    """Load a ``NAME.exact.onnx`` in ONNX Runtime, or a ``NAME.exact.plan`` in TensorRT; see ``open_backend``.
 
-    Args:
-        path: the file.
-        threads: CPU threads; None leaves the choice to the library.
-        cpu_only: leave a GPU alone, which a plan cannot.
-
-    Raises:
-        ArtefactError: the file is damaged, of another kind, version or GPU.
-        MissingDependencyError: this machine lacks the library or the device.
+    ``cpu_only`` leaves a GPU alone, which a plan cannot.
     """
     return _open_plan(path) if path.suffix == ".plan" else _open_onnx(path, threads, cpu_only=cpu_only)
 

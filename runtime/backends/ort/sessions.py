@@ -61,11 +61,7 @@ class OnnxSessions(GraphRunner):
         self._workers, self._slots = count, threading.BoundedSemaphore(count)
 
     def run(self, outputs: Sequence[str], feeds: Feeds) -> list[Pixels]:
-        """Compute ``outputs``.
-
-        Raises:
-            ArtefactError: ONNX Runtime refuses.
-        """
+        """Compute ``outputs``; see ``GraphRunner.run``."""
         return self._compute(self._bound.run if self._bound else self.session.run, outputs, feeds)
 
     def stream(self, outputs: Sequence[str], many: Iterable[Feeds]) -> Generator[list[Pixels], None, None]:

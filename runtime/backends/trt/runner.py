@@ -120,17 +120,9 @@ class PlanRunner(GraphRunner):
         return results
 
     def stream(self, outputs: Sequence[str], many: Iterable[Feeds]) -> Generator[list[Pixels], None, None]:
-        """Compute ``outputs`` for many feeds: one is computed while its neighbours are copied.
+        """Compute ``outputs`` for many feeds, see ``GraphRunner.stream``: one while its neighbours are copied.
 
-        Args:
-            outputs: names.
-            many: for each call all inputs. What has a batch in front may have fewer items than ``memory.batch``.
-
-        Yields:
-            The results of each call, in order.
-
-        Raises:
-            ArtefactError: the library or the driver refused.
+        What has a batch in front may have fewer items than ``memory.batch``.
         """
         free, busy = deque(self._lanes), deque[tuple[Lane, dict[str, int]]]()
         try:
