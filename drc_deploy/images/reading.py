@@ -95,7 +95,7 @@ def decoding_bytes(path: Path) -> int:
 def _decoding_bytes(stream: BinaryIO) -> int:
     try:
         with _silence(), Image.open(stream, formats=_FORMATS) as image:
-            pixels = image.width * image.height
+            pixels: int = image.width * image.height
             if has_16_bits(image, stream, "the image"):
                 return pixels * _DEEP_DECODING_BYTES + stream.seek(0, io.SEEK_END)
             return pixels * _DECODING_BYTES

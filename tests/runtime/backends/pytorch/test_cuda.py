@@ -117,7 +117,7 @@ def test_batches_are_taken_ahead_as_many_as_there_are_lanes(tiles: CudaTiles) ->
     next(results)
     assert len(taken) == torch_cuda.LANES + 1
     results.close()
-    assert np.array_equal(*streamed(tiles, [batch(7)]), np.full((1, 8, 10, 3), 8))
+    assert np.array_equal(next(streamed(tiles, [batch(7)])), np.full((1, 8, 10, 3), 8))
 
 
 def test_a_batch_that_the_gpu_refuses_is_an_error_and_others_go_on(tiles: CudaTiles) -> None:
