@@ -93,7 +93,7 @@ def cli(debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated."""
-    signals = _Signals()
+    signals = _raise_on_signals()
     _fill_closed_streams()
     _print_any_name()
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -103,8 +103,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         # click wraps what stops a command in its own Abort.
         _leave(signal.SIGTERM if isinstance(error.__cause__ or error, Terminated) else signal.SIGINT)
     except Exception as error:  # a user never sees a bare traceback
-        if signals.latest:  # an import or a library may have turned the signal into an error of its own
-            _leave(signals.latest)
+        if signals:  # an import or a library may have turned the signal into an error of its own
+            _leave(signals[-1])
         sys.exit(_exit_code_of(error, debug="--debug" in arguments))
     sys.exit(0)
 
@@ -126,22 +126,22 @@ def _print_any_name() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-class _Signals:
-    """Turns SIGINT and SIGTERM into exceptions, so that temporary files are removed and unfinished work is kept.
+def _raise_on_signals() -> list[signal.Signals]:
+    """Turn SIGINT and SIGTERM into exceptions, so that temporary files are removed and unfinished work is kept.
 
-    Attributes:
-        latest: The signal that came last.
+    Returns:
+        The signals that came so far, the last one last.
     """
+    came: list[signal.Signals] = []
 
-    def __init__(self) -> None:
-        self.latest: signal.Signals | None = None
-        signal.signal(signal.SIGTERM, self._stop)
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # `nohup` and `&` have it ignored
-            signal.signal(signal.SIGINT, self._stop)
-
-    def _stop(self, number: int, _frame: FrameType | None) -> NoReturn:
-        self.latest = signal.Signals(number)
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        came.append(signal.Signals(number))
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # `nohup` and `&` have it ignored
+        signal.signal(signal.SIGINT, stop)
+    return came
 
 
 def _leave(number: signal.Signals) -> NoReturn:

@@ -12,9 +12,8 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 from PIL import Image
 
-from drc_deploy.cli.engine_choice import choose_engine
 from drc_deploy.cli.options import ByteSize
-from drc_deploy.cli.upscale_command import command
+from drc_deploy.cli.upscale_command import choose_engine, command
 from drc_deploy.errors import ArtefactError, DrcDeployError, InputError, MissingDependencyError, UsageError
 from drc_deploy.images.reading import read_image
 from drc_deploy.locate import SHIPPED
