@@ -1,6 +1,5 @@
 """The contract between the upscaler and what computes a network."""
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -166,7 +165,3 @@ class GpuMemory:
     def total(self) -> int:
         """All of it."""
         return self.engine + self.scratch + self.io
-
-    def as_dict(self) -> dict[str, int]:
-        """Return all of it by name, for reports."""
-        return {**dataclasses.asdict(self), "total": self.total}

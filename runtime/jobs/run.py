@@ -111,7 +111,7 @@ def run_jobs(upscaler: Upscaler, jobs: Sequence[UpscaleJob], options: RunOptions
             begun.append(_or_failed(job, partial(work, also_held=sum(map(_reading_bytes, ahead)))))
             if following and not ahead:  # it is read next, and needs the memory that this one has had
                 writer.wait_for_all_but(0)
-                upscaler.memory.give_back()
+                upscaler.networks.give_back()
     results = [
         result if isinstance(result, Failed) else _or_failed(job, result.result)
         for job, result in zip(to_do, begun, strict=True)
@@ -134,7 +134,7 @@ def is_finished(job: UpscaleJob) -> bool:
 
 
 def _fits_next_to_another(upscaler: Upscaler, job: UpscaleJob) -> bool:
-    limit = upscaler.memory.limit
+    limit = upscaler.networks.limit
     most = READ_AHEAD_BYTES if limit is None else min(READ_AHEAD_SHARE * limit, READ_AHEAD_BYTES)
     return job.source is not None and _reading_bytes(job) <= most
 
@@ -166,7 +166,7 @@ class _Reading(NamedTuple):
 def _read(upscaler: Upscaler, job: UpscaleJob, *, tolerant: bool) -> _Reading:
     start = time.perf_counter()
     version = None if job.source is None else version_of(job.source)
-    check_room = partial(upscaler.memory.check_room, what=f"reading {job.input_name}")
+    check_room = partial(upscaler.networks.check_room, what=f"reading {job.input_name}")
     check_room(_reading_bytes(job))
     if job.source is None:
         picture = decode_image(read_standard_input(), job.input_name, tolerant=tolerant, check_room=check_room)

@@ -20,7 +20,7 @@ from drc_deploy.runtime.jobs import run as job_runner
 from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import Outcome, RunOptions, run_jobs
 from drc_deploy.runtime.memory.host import MemoryBudget
-from drc_deploy.runtime.memory_use import MemoryUse
+from drc_deploy.runtime.networks import Networks
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.fake_backend import FakeBackend, fake_info
 from tests.runtime.networks import nearest
@@ -308,7 +308,7 @@ def test_reading_the_next_image_is_planned_for_where_it_is_read_meanwhile(
 
     original = Upscaler.fit
     monkeypatch.setattr(Upscaler, "fit", fit)
-    monkeypatch.setattr(MemoryUse, "give_back", lambda _: given_back.append(len(also_held)))
+    monkeypatch.setattr(Networks, "give_back", lambda _: given_back.append(len(also_held)))
     backend = OnCpu(replace(fake_info(), cpu_bytes_per_pixel=10))
     budget = limit_mib and MemoryBudget(limit_mib << 20, 50 << 20)
     outcome = run_jobs(Upscaler(backend, budget=budget or None), jobs[:2], RunOptions())
