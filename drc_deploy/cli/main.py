@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from drc_deploy import __version__
-from drc_deploy.errors import DrcDeployError, MissingDependencyError, Terminated
+from drc_deploy.errors import DrcDeployError, Terminated
 
 COMMANDS = {
     "compress": "Search, prune and fine-tune: a smaller network of nearly the same quality.",
@@ -159,46 +159,35 @@ def _exit_code_of(error: Exception, *, debug: bool) -> int:
     if isinstance(error, click.ClickException):
         error.show()
         return error.exit_code
-    if isinstance(error, DrcDeployError):
-        _report(error, debug=debug)
-        return error.exit_code
-    if isinstance(error, ModuleNotFoundError):
-        _report_missing(error, debug=debug)
-    elif isinstance(error, BrokenPipeError):  # the reader of a pipe, such as `head`, has closed it
+    if isinstance(error, BrokenPipeError):  # the reader of a pipe, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    elif isinstance(error, MemoryError | OSError):  # such as a full disk behind standard output
-        message, hint = f"this machine failed: {error or 'no memory left'}.", "Check its disks and its memory."
-        _report(DrcDeployError(message, hint), debug=debug)
-    else:
-        _report_unexpected(error, debug=debug)
-    return 1
+        return 1
+    if debug:
+        traceback.print_exception(error)
+    message, hint = _message_of(error)
+    click.echo(f"Error: {message}", err=True)
+    if hint:
+        click.echo(f"       {hint}", err=True)
+    return error.exit_code if isinstance(error, DrcDeployError) else 1
+
+
+def _message_of(error: Exception) -> tuple[str, str]:
+    """Return one sentence of what is wrong, and one of what to do about it."""
+    if isinstance(error, DrcDeployError):
+        return error.message, error.hint
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:  # commands import heavy packages when needed
+        extra = EXTRAS[error.name]
+        return (
+            f"this command needs {error.name}, which is not installed.",
+            f"Install it: pip install 'drc-deploy[{extra}]'.",
+        )
+    if isinstance(error, MemoryError | OSError):  # such as a full disk behind standard output
+        return f"this machine failed: {error or 'no memory left'}.", "Check its disks and its memory."
+    hint = "This is a fault of drc-deploy: run it with --debug and report what it prints."
+    return f"{type(error).__name__}: {error}", hint
 
 
 def _similar(error: click.NoSuchOption) -> list[str]:
     """Return the options that are close to the unknown one; click counts the dashes, and so finds too many."""
     close = difflib.get_close_matches(error.option_name.lstrip("-"), (name[2:] for name in error.possibilities or ()))
     return [f"--{name}" for name in close]
-
-
-def _report(error: DrcDeployError, *, debug: bool) -> None:
-    if debug:
-        traceback.print_exception(error)
-    click.echo(f"Error: {error.message}", err=True)
-    if error.hint:
-        click.echo(f"       {error.hint}", err=True)
-
-
-def _report_missing(error: ModuleNotFoundError, *, debug: bool) -> None:
-    """Name the extra that brings a package; commands import the heavy ones only when they need them."""
-    if error.name not in EXTRAS:
-        _report_unexpected(error, debug=debug)
-        return
-    hint = f"Install it: pip install 'drc-deploy[{EXTRAS[error.name]}]'."
-    _report(MissingDependencyError(f"this command needs {error.name}, which is not installed.", hint), debug=debug)
-
-
-def _report_unexpected(error: Exception, *, debug: bool) -> None:
-    if debug:
-        traceback.print_exception(error)
-    click.echo(f"Error: {type(error).__name__}: {error}", err=True)
-    click.echo("       This is a fault of drc-deploy: run it with --debug and report what it prints.", err=True)
