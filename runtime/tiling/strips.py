@@ -5,6 +5,7 @@ What is held at any time is one row of tiles, whatever the height of the image.
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -43,21 +44,8 @@ def upscaled_strips(
     Raises:
         ArtefactError: the backend failed, or gave NaN, infinity, or a result of another size.
     """
-    scale = backend.info.scale
-    waiting: deque[Pixels] = deque()
-
-    def given() -> Iterator[Pixels]:
-        for batch in tile_batches(backend, image, plan):
-            waiting.append(batch)
-            yield batch
-
-    results = backend.stream(given())
-    tiles = _finished(results, waiting, scale, image.dtype, mend, on_tiles)
-    try:
-        yield from _joined((_band(tiles, row, plan, image, scale) for row in plan.rows), plan, scale)
-    finally:
-        if isinstance(results, Generator):
-            results.close()  # what was taken ahead is not computed for nobody
+    with closing(_finished(backend, image, plan, on_tiles, mend)) as tiles:
+        yield from _joined(tiles, plan, image, backend.info.scale)
 
 
 def tile_batches(backend: Backend, image: Pixels, plan: TilePlan) -> Iterator[Pixels]:
@@ -79,25 +67,37 @@ def tile_batches(backend: Backend, image: Pixels, plan: TilePlan) -> Iterator[Pi
 
 
 def _finished(
-    results: Iterator[Pixels],
-    waiting: deque[Pixels],
-    scale: int,
-    dtype: np.dtype[Any],
-    mend: Mend | None,
+    backend: Backend,
+    image: Pixels,
+    plan: TilePlan,
     on_tiles: Callable[[int], None] | None,
-) -> Iterator[Pixels]:
-    """Return every tile's result in the image's type, in the order of the plan: checked, for metadata can be wrong."""
-    for result in results:
-        batch = waiting.popleft()
-        expected = (len(batch), batch.shape[1] * scale, batch.shape[2] * scale, 3)
-        if result.shape != expected:
-            raise ArtefactError(
-                f"the network gave {result.shape} where {expected} was expected.",
-                "Make it again with `drc-deploy export`.",
-            )
-        if on_tiles is not None:
-            on_tiles(len(batch))
-        yield from _finish(mend(batch, result) if mend else result, dtype)
+    mend: Mend | None,
+) -> Generator[Pixels, None, None]:
+    """Yield every tile's result in the image's type, in the order of the plan: checked, for metadata can be wrong."""
+    scale = backend.info.scale
+    waiting: deque[Pixels] = deque()
+
+    def given() -> Iterator[Pixels]:
+        for batch in tile_batches(backend, image, plan):
+            waiting.append(batch)
+            yield batch
+
+    results = backend.stream(given())
+    try:
+        for result in results:
+            batch = waiting.popleft()
+            expected = (len(batch), batch.shape[1] * scale, batch.shape[2] * scale, 3)
+            if result.shape != expected:
+                raise ArtefactError(
+                    f"the network gave {result.shape} where {expected} was expected.",
+                    "Make it again with `drc-deploy export`.",
+                )
+            if on_tiles is not None:
+                on_tiles(len(batch))
+            yield from _finish(mend(batch, result) if mend else result, image.dtype)
+    finally:
+        if isinstance(results, Generator):
+            results.close()  # what was taken ahead is not computed for nobody
 
 
 def _band(tiles: Iterator[Pixels], row: Span, plan: TilePlan, image: Pixels, scale: int) -> Pixels:
@@ -108,11 +108,11 @@ def _band(tiles: Iterator[Pixels], row: Span, plan: TilePlan, image: Pixels, sca
     return band
 
 
-def _joined(bands: Iterator[Pixels], plan: TilePlan, scale: int) -> Iterator[Pixels]:
-    """Blend each band into the one above, and yield the rows that no later one changes."""
+def _joined(tiles: Iterator[Pixels], plan: TilePlan, image: Pixels, scale: int) -> Iterator[Pixels]:
+    """Blend each row of tiles into the one above, and yield the rows of pixels that no later one changes."""
     tail: Pixels | None = None
     for index, span in enumerate(plan.rows):
-        band = next(bands)
+        band = _band(tiles, span, plan, image, scale)
         if tail is not None:
             _blend(band[: len(tail)], tail, axis=0)
         after = plan.rows[index + 1] if index + 1 < len(plan.rows) else None
