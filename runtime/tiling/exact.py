@@ -19,8 +19,7 @@ from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.graph_backend import Feeds, GraphBackend, GraphRunner
-from drc_deploy.runtime.backends.ort.backend import read_info
-from drc_deploy.runtime.backends.ort.sessions import OnnxSessions
+from drc_deploy.runtime.backends.ort.backend import OnnxSessions, read_info
 from drc_deploy.runtime.backends.trt.backend import check_tensors
 from drc_deploy.runtime.backends.trt.runner import PlanRunner
 from drc_deploy.runtime.tiling.strips import input_tile
