@@ -17,7 +17,6 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX, ENGINE_SUFFIXES, SHIPPED, find_
 from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 
 if TYPE_CHECKING:
-    from drc_deploy.engine_info import Precision
     from drc_deploy.runtime.jobs.run import Failed
 
 
@@ -61,14 +60,11 @@ def command(
     skip_existing: bool,
     tolerant: bool,
     max_pixels: int | None,
-    tile: int | None,
-    overlap: int | None,
-    exact: bool,
     max_memory: int | None,
-    precision: "Precision | None",
     threads: int | None,
     workdir: Path,
     as_json: bool,
+    **how: Any,  # what the result depends on: tile, overlap, exact, precision
 ) -> None:
     """Upscale images, or folders of images, of any size.
 
@@ -102,7 +98,6 @@ def command(
         limit_pixels(max_pixels)
     path, why = (find_engine(engine, workdir), "") if engine else choose_engine(workdir)
     click.echo(why, err=True, nl=bool(why))
-    how: dict[str, Any] = {"tile": tile, "overlap": overlap, "exact": exact, "precision": precision}
     file = LoadedFile(path)
     with Upscaler.open(path, **how, threads=threads, max_memory=max_memory) as upscaler:
         run_options, scale = RunOptions(overwrite, skip_existing, tolerant), upscaler.info.scale
