@@ -14,7 +14,7 @@ from drc_deploy.runtime.backends.contract import Backend, Pixels
 from drc_deploy.runtime.backends.open import whole_number
 from drc_deploy.runtime.memory.heap import give_back_freed
 from drc_deploy.runtime.memory.host import MemoryBudget, free_budget, resident_bytes
-from drc_deploy.runtime.tiling.exact import ExactBackend, passes_before, with_image_means
+from drc_deploy.runtime.tiling.exact import ExactBackend, with_image_means
 from drc_deploy.runtime.tiling.memory_plan import GAPS, Fitted, check_room, fit_plan, session_bytes
 from drc_deploy.runtime.tiling.rescue import Rescue
 from drc_deploy.runtime.tiling.strips import upscaled_strips
@@ -134,10 +134,6 @@ class Networks:
         # Only the engine itself may be in half precision: the variant for 16 bits computes in float32.
         half = backend is self.main and backend.info.precision in {"fp16", "bf16"}
         return upscaled_strips(backend, image, plan, on_tiles, self.rescue.mend if half else None)
-
-    def passes(self, plan: TilePlan) -> int:
-        """Return how often ``upscale`` runs every tile."""
-        return 1 + passes_before(plan) if isinstance(self.main, ExactBackend) else 1
 
     def close(self) -> None:
         """Free all networks that are open."""

@@ -18,7 +18,7 @@ from drc_deploy.runtime.companions import float32_opener, open_exact_variant, op
 from drc_deploy.runtime.memory.host import MemoryBudget
 from drc_deploy.runtime.networks import Networks, budget_for
 from drc_deploy.runtime.tiling.channels import AlphaKind, alpha_kind, upscaled_channels
-from drc_deploy.runtime.tiling.exact import OVERLAP_PX, ExactBackend
+from drc_deploy.runtime.tiling.exact import OVERLAP_PX, ExactBackend, passes_before
 from drc_deploy.runtime.tiling.memory_plan import Fitted
 from drc_deploy.runtime.tiling.tiles import TilePlan, plan_tiles
 
@@ -175,8 +175,8 @@ class Upscaler:
         _check_image(image)
         kind = alpha_kind(image)
         fitted = self.fit(image.shape[0], image.shape[1], image.dtype, alpha=kind == "varying", also_held=also_held)
-        # Colours and an alpha that varies are upscaled one after the other.
-        passes = self.networks.passes(fitted.plan) * (2 if kind == "varying" else 1)
+        passes = 1 + passes_before(fitted.plan) if isinstance(self.backend, ExactBackend) else 1
+        passes *= 2 if kind == "varying" else 1  # colours and alpha are upscaled one after the other
         return ImageTask(image, fitted, kind, fitted.plan.tile_count * passes)
 
     def __call__(self, image: Pixels) -> Pixels:

@@ -176,11 +176,8 @@ def _message_of(error: Exception) -> tuple[str, str]:
     if isinstance(error, DrcDeployError):
         return error.message, error.hint
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:  # commands import heavy packages when needed
-        extra = EXTRAS[error.name]
-        return (
-            f"this command needs {error.name}, which is not installed.",
-            f"Install it: pip install 'drc-deploy[{extra}]'.",
-        )
+        hint = f"Install it: pip install 'drc-deploy[{EXTRAS[error.name]}]'."
+        return f"this command needs {error.name}, which is not installed.", hint
     if isinstance(error, MemoryError | OSError):  # such as a full disk behind standard output
         return f"this machine failed: {error or 'no memory left'}.", "Check its disks and its memory."
     hint = "This is a fault of drc-deploy: run it with --debug and report what it prints."

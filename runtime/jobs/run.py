@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError
 from drc_deploy.files import check_writable, exists_already, version_of
-from drc_deploy.images.metadata import Metadata
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.reading import Picture, decode_image, decoding_bytes, read_image
 from drc_deploy.images.writing import check_output, write_image, write_png, writing_bytes
@@ -207,7 +206,12 @@ def _upscale(
     task = upscaler.task(picture.pixels, also_held=also_held)
 
     def write(strips: Iterator[Pixels]) -> Finished:
-        _write(job, strips, layout, metadata, replace=options.replace, version=version)
+        if job.target is None:
+            with standard_output() as stream:
+                write_png(stream, strips, layout, metadata)
+        else:
+            check = partial(check_unchanged, job.source, version)
+            write_image(job.target, strips, layout, metadata, replace=options.replace, check=check)
         seconds = round(read_s + time.perf_counter() - start, 3)
         return Finished(job.input_name, job.output_name, layout.width, layout.height, seconds, task.tile_count)
 
@@ -244,20 +248,3 @@ def check_unchanged(source: Path | None, version: tuple[int, int] | None) -> Non
     now = None if source is None else version_of(source)
     if None not in (version, now) and now != version:
         raise ImageError(f"{source} changed while it was upscaled.", "Upscale it again when it is complete.")
-
-
-def _write(
-    job: UpscaleJob,
-    strips: Iterator[Pixels],
-    layout: Layout,
-    metadata: Metadata,
-    *,
-    replace: bool,
-    version: tuple[int, int] | None,
-) -> None:
-    if job.target is not None:
-        check = partial(check_unchanged, job.source, version)
-        write_image(job.target, strips, layout, metadata, replace=replace, check=check)
-        return
-    with standard_output() as stream:
-        write_png(stream, strips, layout, metadata)

@@ -104,7 +104,7 @@ def _band(tiles: Iterator[Pixels], row: Span, plan: TilePlan, image: Pixels, sca
     """Join a row of tiles: (scale * kept rows, scale*W, 3)."""
     band: Pixels = np.empty(((row.keep_stop - row.keep_start) * scale, image.shape[1] * scale, 3), image.dtype)
     for column, result in zip(plan.columns, tiles, strict=False):
-        _paste(band, _kept(result, row, column, scale), column, scale)
+        _paste(band, result, row, column, scale)
     return band
 
 
@@ -154,18 +154,13 @@ def _finish(result: Pixels, dtype: np.dtype[Any]) -> Pixels:
     return rounded
 
 
-def _kept(result: Pixels, row: Span, column: Span, scale: int) -> Pixels:
-    """Cut off what the plan does not use of a tile's result."""
+def _paste(band: Pixels, result: Pixels, row: Span, column: Span, scale: int) -> None:
+    """Put what the plan uses of a tile's result into the band, blending with the tile to its left that lies there."""
     top, bottom = ((edge - row.start) * scale for edge in (row.keep_start, row.keep_stop))
-    left, right = ((edge - column.start) * scale for edge in (column.keep_start, column.keep_stop))
-    return result[top:bottom, left:right]
-
-
-def _paste(band: Pixels, kept: Pixels, column: Span, scale: int) -> None:
-    """Put a tile's result into the band, blending with the tile to its left that lies there already."""
-    left, ramp = column.keep_start * scale, column.ramp * scale
+    left, right = column.keep_start * scale, column.keep_stop * scale
+    offset, ramp = column.start * scale, column.ramp * scale
     earlier = band[:, left : left + ramp].copy()
-    band[:, left : column.keep_stop * scale] = kept
+    band[:, left:right] = result[top:bottom, left - offset : right - offset]
     if ramp:
         _blend(band[:, left : left + ramp], earlier, axis=1)
 

@@ -14,15 +14,9 @@ from drc_deploy.runtime.backends.worker_pool import Item, Result, in_workers
 
 
 class CpuTiles(GraphRunner):
-    """Runs batches of tiles.
-
-    Attributes:
-        device: The name of the ``TileNetwork``.
-        workers: Batches of a stream that are computed at a time; may be lowered.
-    """
+    """Runs batches of tiles; of a stream at most as many at a time as ``use_threads`` returned."""
 
     def __init__(self, network: TileNetwork, workers: int) -> None:
-        """Take the network; ``workers``: at most as many as ``use_threads`` returned."""
         self._network, self.device, self.workers = network, network.name, workers
 
     def run(self, outputs: Sequence[str], feeds: Feeds) -> list[Pixels]:

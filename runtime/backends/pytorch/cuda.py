@@ -86,15 +86,9 @@ class _Lane:
 
 
 class CudaTiles(GraphRunner):
-    """Runs batches of tiles.
-
-    Attributes:
-        device: The name of the ``TileNetwork``.
-        workers: Batches that are computed at a time: one, which has all of the GPU.
-    """
+    """Runs batches of tiles, one at a time, which has all of the GPU."""
 
     def __init__(self, network: TileNetwork) -> None:
-        """Take the network."""
         self.device, self.workers = network.name, 1
         self._info, self._gpu, self._network = network.info, network.device, Replay(network)
         self._computing = torch.cuda.Stream()  # type: ignore[no-untyped-call]

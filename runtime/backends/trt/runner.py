@@ -34,12 +34,10 @@ class PlanRunner(GraphRunner):
 
     Attributes:
         sidecar: Where the plan comes from; None when it has no sidecar.
-        device: ``TensorRT`` and the name of the GPU.
         inputs: The plan's inputs by name.
         outputs: The plan's outputs by name.
         memory: What the plan takes of the GPU.
         times: Of the latest call, by the GPU's own clock; None before the first.
-        workers: One: a GPU computes one batch at a time.
     """
 
     memory: GpuMemory
@@ -81,7 +79,6 @@ class PlanRunner(GraphRunner):
             ) from error
 
     def _load(self, library: Any, plan: bytes) -> None:
-        """Allocate everything that calls need."""
         free = self._gpu.free_bytes()
         if free < len(plan):
             raise ArtefactError(
@@ -163,7 +160,6 @@ class PlanRunner(GraphRunner):
         return found
 
     def _start(self, lane: Lane, feeds: Feeds, counts: Mapping[str, int]) -> None:
-        """Queue the way of a call through the GPU."""
         with self._running():
             lane.start(feeds, counts, self._call(lane, self._batch_of(feeds)).queue, self._latest)
         self._latest = lane
@@ -183,7 +179,6 @@ class PlanRunner(GraphRunner):
         return int(self._scratch), self.memory.scratch
 
     def _results(self, lane: Lane, counts: Mapping[str, int]) -> list[Pixels]:
-        """Wait for a call and return its results."""
         with self._running():
             lane.wait()
             self.times = lane.times()
