@@ -7,8 +7,6 @@ from typing import TypeVar
 from drc_deploy.errors import ArtefactError
 
 Loaded = TypeVar("Loaded")
-_Identity = tuple[int, int, int, int]
-"""Device, inode, bytes, and when the content was last written."""
 
 
 class LoadedFile:
@@ -41,7 +39,7 @@ class LoadedFile:
         if self._now() != self._identity:
             raise ArtefactError(f"{self.path} was replaced while it was in use.", "Start again.")
 
-    def _now(self) -> _Identity | None:
+    def _now(self) -> tuple[int, ...] | None:
         try:
             status = self.path.stat()
         except OSError:

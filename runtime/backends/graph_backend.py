@@ -1,6 +1,7 @@
 """Networks with several named inputs and outputs: what runs them in ONNX Runtime, TensorRT or torch, as a backend."""
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Protocol
 
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, EngineInfo
@@ -83,11 +84,9 @@ class GraphBackend(Backend):
         return self._only_output(OUTPUT_NAME, map(self._feeds, batches))
 
     def _only_output(self, name: str, feeds: Iterable[Feeds]) -> Iterator[Pixels]:
-        results = self._runner.stream([name], feeds)
-        try:
+        # Closed early, or what was taken ahead would be computed for nobody.
+        with closing(self._runner.stream([name], feeds)) as results:
             yield from (result for (result,) in results)
-        finally:
-            results.close()  # or what was taken ahead would be computed for nobody
 
     def _feeds(self, batch: Pixels) -> Feeds:
         check_batch(batch, self._info)

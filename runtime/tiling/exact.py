@@ -83,10 +83,8 @@ def open_exact(path: Path, *, threads: int | None = None, cpu_only: bool = False
 
     ``cpu_only`` leaves a GPU alone, which a plan cannot.
     """
-    return _open_plan(path) if path.suffix == ".plan" else _open_onnx(path, threads, cpu_only=cpu_only)
-
-
-def _open_onnx(path: Path, threads: int | None, *, cpu_only: bool) -> ExactBackend:
+    if path.suffix == ".plan":
+        return _open_plan(path)
     sessions = OnnxSessions(path, threads=threads, cpu_only=cpu_only)
     info = read_info(sessions.session, path)
     sizes = {value.name: value.shape for value in sessions.session.get_inputs()}

@@ -3,7 +3,6 @@
 A file has one session with all cores or the GPU, and on a CPU one for many calls of one core each.
 """
 
-import functools
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
@@ -132,7 +131,9 @@ class OnnxSessions(GraphRunner):
             # Only a run can ask for it: one of the smallest input.
             dtype = np.uint8 if "uint8" in self.session.get_inputs()[0].type else np.float32
             smallest = {INPUT_NAME: np.zeros((1, 1, 1, 3), dtype), **self.for_smallest}
-            self.session.run(None, smallest, _shrinking_run())
+            options = import_onnxruntime().RunOptions()
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+            self.session.run(None, smallest, options)
             give_back_freed()
 
     def close(self) -> None:
@@ -141,14 +142,6 @@ class OnnxSessions(GraphRunner):
             self._bound.close()
         self._bound = None
         self.session = self._narrow_session = None
-
-
-@functools.cache
-def _shrinking_run() -> Any:
-    """Return the options of a run after which the arena is given back."""
-    options = import_onnxruntime().RunOptions()
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    return options
 
 
 class OnnxRuntimeBackend(GraphBackend):
