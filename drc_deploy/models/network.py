@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from drc_deploy.checkpoint_info import DualDesign
 from drc_deploy.errors import UsageError
-from drc_deploy.models.dual_design import DualDesign
 
 
 @dataclass(frozen=True, slots=True)
