@@ -13,9 +13,9 @@ from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.runtime.backends.contract import Backend, Pixels
 from drc_deploy.runtime.backends.open import whole_number
 from drc_deploy.runtime.memory.heap import give_back_freed
-from drc_deploy.runtime.memory.host import MemoryBudget, free_budget, resident_bytes
+from drc_deploy.runtime.memory.host import MemoryBudget, free_budget, mib, resident_bytes
 from drc_deploy.runtime.tiling.exact import ExactBackend, with_image_means
-from drc_deploy.runtime.tiling.memory_plan import GAPS, Fitted, check_room, fit_plan, session_bytes
+from drc_deploy.runtime.tiling.memory_plan import AROUND_BYTES, GAPS, Fitted, fit_plan, session_bytes
 from drc_deploy.runtime.tiling.rescue import Rescue
 from drc_deploy.runtime.tiling.strips import upscaled_strips
 from drc_deploy.runtime.tiling.tiles import TilePlan, plan_tiles
@@ -92,8 +92,14 @@ class Networks:
         Raises:
             UsageError: it is.
         """
-        if self._budget is not None and self.limit is not None:
-            check_room(needed + self._more_sessions(None), self._budget, what)
+        if self._budget is None or self.limit is None:
+            return
+        total = self._budget.loaded + needed + self._more_sessions(None) + AROUND_BYTES
+        if total > self.limit:
+            raise UsageError(
+                f"{what} needs {mib(total)} MiB, more than the {mib(self.limit)} MiB allowed.",
+                f"Give --max-memory {mib(total)}MiB or more, or cut the image into parts.",
+            )
 
     def prepare(self, backend: Backend, fitted: Fitted) -> None:
         """Make room for an image that ``backend`` upscales as ``fitted`` says."""

@@ -143,11 +143,6 @@ class Upscaler:
         """The device that computes."""
         return self.backend.device
 
-    @property
-    def recomputed_tiles(self) -> int:
-        """How many tiles overflowed in half precision so far, so that they were recomputed in float32."""
-        return self.networks.rescue.count
-
     def plan(self, height: int, width: int, dtype: DTypeLike = np.uint8) -> TilePlan:
         """Plan the tiles for an image of ``height`` x ``width`` pixels with samples of ``dtype``."""
         return self.fit(height, width, dtype).plan

@@ -117,7 +117,7 @@ def command(
             "engine": str(path),
             "device": upscaler.device,
             "gpu_memory": memory and {**dataclasses.asdict(memory), "total": memory.total},
-            "recomputed_tiles": upscaler.recomputed_tiles,
+            "recomputed_tiles": upscaler.networks.rescue.count,
         }
     lines = [f"{item.output}  {item.width}x{item.height}  {item.seconds:.1f} s" for item in outcome.finished]
     if result["recomputed_tiles"]:

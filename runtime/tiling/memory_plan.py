@@ -45,20 +45,6 @@ class Fitted:
     """Those among them that the network takes while it computes, and that it may keep for the next image."""
 
 
-def check_room(needed: int, budget: MemoryBudget, what: str) -> None:
-    """Refuse ``what``, which takes ``needed`` bytes on top of the loaded network, where that is more than is allowed.
-
-    Raises:
-        UsageError: it is.
-    """
-    total = budget.loaded + needed + AROUND_BYTES
-    if total > budget.limit:
-        raise UsageError(
-            f"{what} needs {mib(total)} MiB, more than the {mib(budget.limit)} MiB allowed.",
-            f"Give --max-memory {mib(total)}MiB or more, or cut the image into parts.",
-        )
-
-
 def session_bytes(info: EngineInfo) -> int:
     """Predict what one more ONNX Runtime session of a network holds."""
     return info.params * BYTES_PER_WEIGHT + SESSION_BYTES
