@@ -74,6 +74,7 @@ class LoadedPlan:
         outputs: By name, in the engine's order.
         batch: Largest number of tiles in one call.
         fixed_batch: Whether every call must have exactly ``batch`` tiles.
+        records_itself: Whether the library replays CUDA graphs by itself.
         engine_bytes: Memory of the weights on the GPU, or the size of the plan where the library does not report it.
     """
 
@@ -99,11 +100,15 @@ class LoadedPlan:
             raise
 
     def _load(self, plan: bytes, options: PlanOptions) -> None:
-        self._runtime = self._start(options)
+        try:
+            self._runtime = make_runtime(self._library, self._logger, options)
+        except (TypeError, RuntimeError) as error:  # of the binding, where the library returns nothing
+            raise self._failure("does not start: the NVIDIA driver may be too old for it") from error
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise self._failure("cannot load the plan")
         self._config = self._runtime_config(replays=True)
+        self.records_itself = self._config is not None
         stats = getattr(self._library, "EngineStat", None)
         weights = self._engine.get_engine_stat(stats.TOTAL_WEIGHTS_SIZE) if stats else 0
         self.engine_bytes = int(weights) or len(plan)
@@ -113,21 +118,10 @@ class LoadedPlan:
         self.batch, self.fixed_batch = lr.shape[0], not lr.batched
         self.outputs = self._read_outputs()
 
-    def _start(self, options: PlanOptions) -> Any:
-        try:
-            return make_runtime(self._library, self._logger, options)
-        except (TypeError, RuntimeError) as error:  # of the binding, where the library returns nothing
-            raise self._failure("does not start: the NVIDIA driver may be too old for it") from error
-
     def _failure(self, what: str) -> ArtefactError:
         """Return the error that says ``what`` and the last thing that the library logged."""
         reason = f": {self._errors[-1]}" if self._errors else ""
         return ArtefactError(f"{self._library.__name__} {self._library.__version__} {what}{reason}")
-
-    @property
-    def records_itself(self) -> bool:
-        """Whether the library replays CUDA graphs by itself."""
-        return self._config is not None
 
     def _runtime_config(self, *, replays: bool) -> Any | None:
         """Let a library that records CUDA graphs by itself do so, or not; None for others, which cannot."""
