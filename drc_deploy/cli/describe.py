@@ -37,10 +37,6 @@ def describe_file(path: Path) -> Facts:
     return {"file": str(path), "size_bytes": path.stat().st_size, "sha256": sha256_of(path)} | facts
 
 
-def _describe_checkpoint(path: Path) -> Facts:
-    return {"kind": "checkpoint"} | dataclasses.asdict(read_checkpoint_info(path))
-
-
 def _describe_widths(path: Path) -> Facts:
     content = dataclasses.asdict(read_widths_file(path))
     layers, widths = content.pop("layers"), content.pop("widths")
@@ -117,7 +113,7 @@ def _describe_report(path: Path) -> Facts:
 
 
 DESCRIBERS: dict[str, Callable[[Path], Facts]] = {
-    ".safetensors": _describe_checkpoint,
+    ".safetensors": lambda path: {"kind": "checkpoint"} | dataclasses.asdict(read_checkpoint_info(path)),
     ".widths.json": _describe_widths,
     ".onnx": _describe_onnx,
     ".plan": _describe_plan,

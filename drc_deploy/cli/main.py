@@ -155,7 +155,10 @@ def _leave(number: signal.Signals) -> NoReturn:
 def _exit_code_of(error: Exception, *, debug: bool) -> int:
     """Print the error and return the exit code."""
     if isinstance(error, click.NoSuchOption):
-        error = click.NoSuchOption(error.option_name, possibilities=_similar(error), ctx=error.ctx)
+        # click counts the dashes, and so finds too many that are close.
+        names = [name[2:] for name in error.possibilities or ()]
+        close = [f"--{name}" for name in difflib.get_close_matches(error.option_name.lstrip("-"), names)]
+        error = click.NoSuchOption(error.option_name, possibilities=close, ctx=error.ctx)
     if isinstance(error, click.ClickException):
         error.show()
         return error.exit_code
@@ -182,9 +185,3 @@ def _message_of(error: Exception) -> tuple[str, str]:
         return f"this machine failed: {error or 'no memory left'}.", "Check its disks and its memory."
     hint = "This is a fault of drc-deploy: run it with --debug and report what it prints."
     return f"{type(error).__name__}: {error}", hint
-
-
-def _similar(error: click.NoSuchOption) -> list[str]:
-    """Return the options that are close to the unknown one; click counts the dashes, and so finds too many."""
-    close = difflib.get_close_matches(error.option_name.lstrip("-"), (name[2:] for name in error.possibilities or ()))
-    return [f"--{name}" for name in close]
