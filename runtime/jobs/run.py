@@ -106,8 +106,9 @@ def run_jobs(upscaler: Upscaler, jobs: Sequence[UpscaleJob], options: RunOptions
             title = job.title if len(to_do) == 1 else f"{job.title} ({index + 1} of {len(to_do)})"
             following = to_do[index + 1 : index + 2]
             ahead = list(filter(early, following))
-            work = partial(_upscale, upscaler, options, writer, job, reading, title)
-            begun.append(_or_failed(job, partial(work, also_held=sum(map(_reading_bytes, ahead)))))
+            also_held = sum(map(_reading_bytes, ahead))
+            work = partial(_upscale, upscaler, options, writer, job, reading, title, also_held)
+            begun.append(_or_failed(job, work))
             if following and not ahead:  # it is read next, and needs the memory that this one has had
                 writer.wait_for_all_but(0)
                 upscaler.networks.give_back()

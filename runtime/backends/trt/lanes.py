@@ -57,26 +57,17 @@ class Buffer:
     def __init__(self, driver: ModuleType, shape: tuple[int, ...], dtype: str) -> None:
         self._driver = driver
         self.host: Pixels = driver.pagelocked_empty(shape, np.dtype(dtype))
-        self._device: Any = driver.mem_alloc(self.host.nbytes)
-
-    @property
-    def address(self) -> int:
-        """Address on the GPU."""
-        return int(self._device)
+        self.device: Any = driver.mem_alloc(self.host.nbytes)
 
     def upload(self, items: Pixels, stream: Any) -> None:
         """Copy ``items`` to the host side, and queue the copy of as many to the GPU."""
         host = self.host[: len(items)]
         np.copyto(host, items)
-        self._driver.memcpy_htod_async(self._device, host, stream)
+        self._driver.memcpy_htod_async(self.device, host, stream)
 
     def download(self, count: int, stream: Any) -> None:
         """Queue the copy of the first ``count`` items from the GPU."""
-        self._driver.memcpy_dtoh_async(self.host[:count], self._device, stream)
-
-    def free(self) -> None:
-        """Free the GPU memory now, not when Python gets to it."""
-        self._device.free()
+        self._driver.memcpy_dtoh_async(self.host[:count], self.device, stream)
 
 
 class Lane:
@@ -115,7 +106,7 @@ class Lane:
     @property
     def addresses(self) -> dict[str, int]:
         """Addresses on the GPU by the name of the tensor."""
-        return {name: buffer.address for name, buffer in {**self.inputs, **self.outputs}.items()}
+        return {name: int(buffer.device) for name, buffer in {**self.inputs, **self.outputs}.items()}
 
     def start(
         self,
@@ -163,5 +154,5 @@ class Lane:
     def free(self) -> None:
         """Free the GPU memory."""
         for buffer in (*self.inputs.values(), *self.outputs.values()):
-            buffer.free()
+            buffer.device.free()  # now, not when Python gets to it
         self.inputs, self.outputs = {}, {}
