@@ -12,7 +12,6 @@ from drc_deploy.engine_info import EngineInfo
 Pixels = NDArray[Any]
 """uint8, uint16 or float32 samples; type and shape are documented where it is used."""
 
-
 BackendType = TypeVar("BackendType", bound="Backend")
 
 

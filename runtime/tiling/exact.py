@@ -30,7 +30,6 @@ PASSES = 2
 OVERLAP_PX = 16
 """Overlap of tiles when none is given: with half of it, two samples in a million were off by two levels."""
 
-
 _AGAIN = "Make it with `drc-deploy export CHECKPOINT --exact`."
 _INPUTS, _OUTPUTS = [INPUT_NAME, KEPT_NAME, MEANS_NAME, GIVEN_NAME], [OUTPUT_NAME, SEEN_NAME]
 

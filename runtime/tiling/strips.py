@@ -17,7 +17,6 @@ from drc_deploy.runtime.tiling.tiles import Span, TilePlan
 _UINT16_PER_UINT8 = 257
 """65535 / 255: the networks know 16-bit samples as fractions of [0, 255]."""
 
-
 Mend = Callable[[Pixels, Pixels], Pixels]
 """A batch and the results that the network gave for it -> the results to use."""
 

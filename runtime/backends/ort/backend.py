@@ -80,11 +80,7 @@ class OnnxSessions(GraphRunner):
         )
 
     def _one_of_many(self) -> Run:
-        """Return what computes one call in a thread while others run.
-
-        Raises:
-            ArtefactError: the file is no longer what the first session was made from.
-        """
+        """Return what computes one call in a thread while others run; the file must be that of the first session."""
         if self._bound:
             return self._bound.run
         if self._narrow_session is None:

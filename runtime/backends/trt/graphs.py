@@ -19,15 +19,10 @@ Enqueue = Callable[[int], None]
 
 
 class GraphRecorder:
-    """Records work through cuda-python; after the first failure it does so no more.
-
-    Attributes:
-        api: ``load_graph_api()``.
-        works: Whether to try.
-    """
+    """Records work through cuda-python, as long as it ``works``: not after the first failure."""
 
     def __init__(self, name: str, api: ModuleType | None) -> None:
-        """Make a recorder; ``name`` is that of the plan, for the log. Without ``api`` nothing is recorded."""
+        """Make a recorder for the plan of this name; ``api`` is ``load_graph_api()``, None records nothing."""
         self._name = name
         self.api: Any = api
         self.works = api is not None
