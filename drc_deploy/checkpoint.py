@@ -14,10 +14,9 @@ from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from drc_deploy import records
-from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo, parse_checkpoint_info, unreadable
+from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo, DualDesign, parse_checkpoint_info, unreadable
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.files import atomic_path
-from drc_deploy.models.dual_design import DualDesign
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
 

@@ -3,15 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
 from drc_deploy import records
 from drc_deploy.errors import ArtefactError
-from drc_deploy.models.dual_design import DualDesign
 
 METADATA_KEY = "drc_deploy"
+DualDesign = Literal["progressive", "single", "wide"]
+"""Paper, Table 7: one dual per halving; one straight from the finest image to the input; one per halving, twice as
+wide."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,11 +156,6 @@ class PlanSidecar:
         """Return this record as JSON text."""
         return records.to_json(self)
 
-    @classmethod
-    def from_json(cls, text: str, source: str) -> "PlanSidecar":
-        """Read a record; ``source`` names the file in errors."""
-        return records.from_dict(cls, records.parse_json_object(text, source), source)
-
 
 def is_own_engine(path: Path) -> bool:
     """Return whether a name is that of an engine; not of a file that goes with one, or that is being written."""
@@ -185,4 +180,4 @@ def read_sidecar(plan: Path) -> PlanSidecar | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise ArtefactError(f"cannot read {path}: {error}.", "Export the plan again.") from error
-    return PlanSidecar.from_json(text, str(path))
+    return records.from_dict(PlanSidecar, records.parse_json_object(text, str(path)), str(path))

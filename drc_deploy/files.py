@@ -75,26 +75,22 @@ def _new_file_beside(target: Path) -> Path:
 
 
 def _publish(temporary: Path, target: Path, *, replace: bool) -> None:
-    """Make ``temporary`` durable and move it to ``target``."""
-    with temporary.open("rb") as stream:
-        os.fsync(stream.fileno())
-    if replace or not _linked(temporary, target):
-        temporary.replace(target)
-
-
-def _linked(temporary: Path, target: Path) -> bool:
-    """Link ``target`` to ``temporary``, which fails where the name is taken; return False without hard links.
+    """Make ``temporary`` durable and move it to ``target``.
 
     Raises:
-        OutputError: it is taken.
+        OutputError: ``target`` is there and stays.
     """
-    try:
-        os.link(temporary, target)
-    except OSError:
-        if os.path.lexists(target):
-            raise exists_already(target) from None
-        return False  # a file system without hard links: a file that appears at this moment goes unseen
-    return True
+    with temporary.open("rb") as stream:
+        os.fsync(stream.fileno())
+    if not replace:
+        try:
+            os.link(temporary, target)  # fails where the name is taken
+            return
+        except OSError:
+            if os.path.lexists(target):
+                raise exists_already(target) from None
+            # A file system without hard links: a file that appears at this moment goes unseen.
+    temporary.replace(target)
 
 
 def exists_already(target: Path) -> OutputError:

@@ -45,15 +45,12 @@ def find_trained_checkpoint(reference: str, workdir: Path) -> Path:
     Raises:
         ArtefactError: there is none, or the path is a file of another kind.
     """
-    try:
-        _find(reference, workdir, (CHECKPOINT_SUFFIX,))
-    except ArtefactError as error:
-        raise ArtefactError(
-            error.message,
-            f"Train one (`drc-deploy train --model {reference} --data DIR`), convert the authors' weights "
-            f"(`drc-deploy import FILE.pt --model {reference} -o {workdir / reference}{CHECKPOINT_SUFFIX}`), "
-            f"or use a shipped one: {_known()}.",
-        ) from error
+    hint = (
+        f"Train one (`drc-deploy train --model {reference} --data DIR`), convert the authors' weights "
+        f"(`drc-deploy import FILE.pt --model {reference} -o {workdir / reference}{CHECKPOINT_SUFFIX}`), "
+        f"or use a shipped one: {_known()}."
+    )
+    _find(reference, workdir, (CHECKPOINT_SUFFIX,), hint)
     return find_checkpoint(reference, workdir)
 
 
@@ -84,7 +81,7 @@ def find_file(reference: str, workdir: Path) -> Path:
     return _find(reference, workdir, (*ENGINE_SUFFIXES, ".widths.json"))
 
 
-def _find(reference: str, workdir: Path, suffixes: Sequence[str]) -> Path:
+def _find(reference: str, workdir: Path, suffixes: Sequence[str], hint: str = "") -> Path:
     # Of os.path, because these leave alone, or call no file, what Path's own raise for: `~nobody`, an endless name.
     given = Path(os.path.expanduser(reference))
     if os.path.isfile(given):
@@ -98,7 +95,7 @@ def _find(reference: str, workdir: Path, suffixes: Sequence[str]) -> Path:
             return candidate
     raise ArtefactError(
         f"there is no file {reference!r}, nothing of that name in {workdir}, and no shipped model of that name.",
-        f"Give a path or one of the shipped models: {_known()}.",
+        hint or f"Give a path or one of the shipped models: {_known()}.",
     )
 
 

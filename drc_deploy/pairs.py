@@ -7,7 +7,7 @@ files of a pair have the same stem, or the LR file adds the scale (``baby.png`` 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TypeAlias
 
 from drc_deploy.errors import ImageError, InputError
 from drc_deploy.images.reading import IMAGE_SUFFIXES, read_rgb
@@ -26,21 +26,6 @@ class Pair:
     lr: UInt8Image
 
 
-class PairSource(Protocol):
-    """A pair that is not read yet."""
-
-    @property
-    def name(self) -> str:
-        """Name of the image."""
-
-    def load(self, scale: int) -> Pair:
-        """Read the pair for an upscaling factor.
-
-        Raises:
-            ImageError: a file is no image, or the sizes do not belong together.
-        """
-
-
 @dataclass(frozen=True, slots=True)
 class PairFiles:
     """Two files."""
@@ -54,7 +39,11 @@ class PairFiles:
         return self.hr_path.stem
 
     def load(self, scale: int) -> Pair:
-        """Read both files and crop HR at the bottom and right to ``scale`` times LR."""
+        """Read both files and crop HR at the bottom and right to ``scale`` times LR.
+
+        Raises:
+            ImageError: a file is no image, or the sizes do not belong together.
+        """
         hr, lr = read_rgb(self.hr_path), read_rgb(self.lr_path)
         height, width = lr.shape[0] * scale, lr.shape[1] * scale
         if not (0 <= hr.shape[0] - height < scale and 0 <= hr.shape[1] - width < scale):
@@ -77,13 +66,21 @@ class Photograph:
         return self.path.stem
 
     def load(self, scale: int) -> Pair:
-        """Read the file, crop it to a multiple of ``scale`` and reduce it."""
+        """Read the file, crop it to a multiple of ``scale`` and reduce it.
+
+        Raises:
+            ImageError: it is no image, or too small.
+        """
         hr = read_rgb(self.path)
         height, width = hr.shape[0] // scale, hr.shape[1] // scale
         if min(height, width) < 1:
             raise ImageError(f"{self.path} is {_size(hr)}: too small to reduce by {scale}.", "Leave it out.")
         hr = hr[: height * scale, : width * scale]
         return Pair(self.name, hr, resize_bicubic(hr, height, width))
+
+
+PairSource: TypeAlias = PairFiles | Photograph
+"""A pair that is not read yet."""
 
 
 def find_images(folder: Path, name: str) -> dict[str, Path]:

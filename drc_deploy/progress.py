@@ -24,20 +24,12 @@ def progress(title: str, total: int, *, done: int = 0) -> Iterator[Progress]:
 
     Of the processes that ``torchrun`` starts, only the first shows it.
     """
-    if os.environ.get("RANK", "0") != "0":
-        yield _NoProgress()
-    elif sys.stderr.isatty():
-        with _rich(title, total, done) as bar:
-            yield bar
-    else:
+    shown = os.environ.get("RANK", "0") == "0"
+    if shown and not sys.stderr.isatty():
         yield _PlainProgress(title, total, done)
-
-
-class _NoProgress:
-    """Nothing."""
-
-    def advance(self, steps: int = 1, note: str = "") -> None:
-        pass
+        return
+    with _rich(title, total, done, disable=not shown) as bar:
+        yield bar
 
 
 class _PlainProgress:
@@ -55,13 +47,13 @@ class _PlainProgress:
         self._last = now
         rate = (self._done - self._first) / max(now - self._start, 1e-9)
         left = (self._total - self._done) / rate if rate > 0 else 0.0
-        line = f"{self._title}: {self._done}/{self._total}, {note}{', ' if note else ''}{left:.0f} s left"
-        sys.stderr.write(line + "\n")
+        note = f"{note}, " if note else ""
+        sys.stderr.write(f"{self._title}: {self._done}/{self._total}, {note}{left:.0f} s left\n")
         sys.stderr.flush()
 
 
 @contextmanager
-def _rich(title: str, total: int, done: int) -> Iterator[Progress]:
+def _rich(title: str, total: int, done: int, *, disable: bool) -> Iterator[Progress]:
     # rich takes 60 ms to import: too slow for `--help`.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -74,7 +66,7 @@ def _rich(title: str, total: int, done: int) -> Iterator[Progress]:
         TextColumn("{task.fields[note]}", markup=False),
         TimeRemainingColumn(),
     )
-    with RichProgress(*columns, console=Console(stderr=True)) as live:
+    with RichProgress(*columns, console=Console(stderr=True), disable=disable) as live:
         task = live.add_task(title, total=total, completed=done, note="")
 
         class _Bar:

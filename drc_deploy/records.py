@@ -46,20 +46,17 @@ def from_dict(cls: type[Record], data: dict[str, Any], source: str) -> Record:
     Raises:
         ArtefactError: another schema version, a missing field that has no default, or a value of the wrong type.
     """
-    if (version := data.get("schema")) is True or version != SCHEMA_VERSION:
+    version = data.get("schema")
+    if version is True or version != SCHEMA_VERSION:
+        newer = type(version) is int and version > SCHEMA_VERSION
         raise ArtefactError(
             f"{source} has metadata of version {version!r}; this program reads {SCHEMA_VERSION}.",
-            _other_version_hint(version),
+            "Update drc-deploy to read it." if newer else "Make the file again with this version of drc-deploy.",
         )
     try:
         return msgspec.convert(data, cls)
     except msgspec.ValidationError as error:
         raise ArtefactError(f"{source} {_fault(error)}.", "Make the file again.") from error
-
-
-def _other_version_hint(version: Any) -> str:
-    newer = type(version) is int and version > SCHEMA_VERSION
-    return "Update drc-deploy to read it." if newer else "Make the file again with this version of drc-deploy."
 
 
 def _fault(error: msgspec.ValidationError) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from drc_deploy.engine_info import (
@@ -33,7 +34,7 @@ def open_float_variant(path: Path, info: EngineInfo, threads: int | None) -> Bac
     if backend.info.io_dtype != "float32":
         backend.close()
         raise ArtefactError(f"{variant} takes 8-bit samples too.", "Make it again with `drc-deploy export`.")
-    _refuse_stranger(backend, variant, info, path)
+    _checked(backend, variant, info, path)
     _log.warning("16-bit image: using %s, for %s takes 8-bit samples.", variant, path)
     return backend
 
@@ -52,7 +53,7 @@ def open_exact_variant(path: Path, *, threads: int | None, precision: Precision 
     sidecar = read_sidecar(path) if path.suffix == ".plan" else None
     exact_plan = path.with_suffix(EXACT_PLAN_SUFFIX)
     if sidecar is not None and exact_plan.is_file():
-        return _open_checked(exact_plan, sidecar.engine, path, threads)
+        return _checked(open_exact(exact_plan), exact_plan, sidecar.engine, path)
     onnx = _onnx_of(path)  # of a plan too, where it has no exact plan
     variant = onnx.with_suffix(EXACT_SUFFIX)
     backend = open_backend(onnx, threads=threads)
@@ -64,14 +65,7 @@ def open_exact_variant(path: Path, *, threads: int | None, precision: Precision 
             f"{variant} does not exist, which exact tiles need.",
             "Make it with `drc-deploy export CHECKPOINT --exact`.",
         )
-    return _open_checked(variant, backend.info, onnx, threads)
-
-
-def _open_checked(variant: Path, info: EngineInfo, engine: Path, threads: int | None) -> Backend:
-    """Open an exact network that serves ``engine``, which ``info`` is about."""
-    exact = open_exact(variant, threads=threads)
-    _refuse_stranger(exact, variant, info, engine)
-    return exact
+    return _checked(open_exact(variant, threads=threads), variant, backend.info, onnx)
 
 
 def _open_exact_checkpoint(path: Path, threads: int | None, precision: Precision) -> Backend:
@@ -85,8 +79,8 @@ def _open_exact_checkpoint(path: Path, threads: int | None, precision: Precision
     return exact_backend(backend.network, backend.workers)
 
 
-def _refuse_stranger(backend: Backend, file: Path, info: EngineInfo, served: Path) -> None:
-    """Refuse a network from ``file`` that should serve ``served``, which ``info`` is about, and is another one."""
+def _checked(backend: Backend, file: Path, info: EngineInfo, served: Path) -> Backend:
+    """Return a network from ``file`` that serves ``served``, which ``info`` is about; close and refuse another one."""
     unknown = not info.checkpoint_sha256  # a plan that lost its sidecar
     if backend.info.scale != info.scale or not (unknown or backend.info.checkpoint_sha256 == info.checkpoint_sha256):
         backend.close()
@@ -95,6 +89,7 @@ def _refuse_stranger(backend: Backend, file: Path, info: EngineInfo, served: Pat
             f"{file} was made from another checkpoint than {served}.",
             f"Make both with `drc-deploy export CHECKPOINT{option}`.",
         )
+    return backend
 
 
 def float32_opener(path: Path, backend: Backend, threads: int | None) -> Callable[[], Backend] | None:
@@ -104,7 +99,7 @@ def float32_opener(path: Path, backend: Backend, threads: int | None) -> Callabl
     Opening it raises ArtefactError where the file has been replaced since.
     """
     if path.suffix == ".safetensors":
-        return _same_file_opener(path, lambda: open_backend(path, threads=threads))
+        return partial(LoadedFile(path).load, partial(open_backend, path, threads=threads))
     onnx = _onnx_of(path)
     if path.suffix not in (".onnx", ".plan") or not onnx.is_file() or "CPU" in backend.device:
         return None
@@ -112,19 +107,6 @@ def float32_opener(path: Path, backend: Backend, threads: int | None) -> Callabl
     def open_cpu() -> Backend:
         from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
 
-        float32 = OnnxRuntimeBackend(onnx, threads=threads, cpu_only=True)
-        _refuse_stranger(float32, onnx, backend.info, path)
-        return float32
+        return _checked(OnnxRuntimeBackend(onnx, threads=threads, cpu_only=True), onnx, backend.info, path)
 
-    return _same_file_opener(onnx, open_cpu)
-
-
-def _same_file_opener(path: Path, opener: Callable[[], Backend]) -> Callable[[], Backend]:
-    """Let ``opener`` load ``path`` only as long as it is the file of now."""
-    file = LoadedFile(path)
-
-    def open_same() -> Backend:
-        with file.unchanged():
-            return opener()
-
-    return open_same
+    return partial(LoadedFile(onnx).load, open_cpu)

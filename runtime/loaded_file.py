@@ -1,13 +1,12 @@
 """A file that is loaded more than once: every time it must be the same, or two networks would make one image."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from drc_deploy.errors import ArtefactError
 
-_Identity = tuple[int, int, int, int]
-"""Device, inode, bytes, and when the content was last written."""
+Loaded = TypeVar("Loaded")
 
 
 class LoadedFile:
@@ -25,22 +24,22 @@ class LoadedFile:
         self.path = path.absolute()
         self._identity = self._now()
 
-    @contextmanager
-    def unchanged(self) -> Iterator[None]:
-        """Load the file in the block, which must find it as it was, and leave it so.
+    def load(self, open_file: Callable[[], Loaded]) -> Loaded:
+        """Return what ``open_file`` makes of the file, which must find it as it was.
 
         Raises:
             ArtefactError: it is another one, or gone.
         """
         self._check()
-        yield
+        loaded = open_file()
         self._check()  # it may have been replaced while it was being read
+        return loaded
 
     def _check(self) -> None:
         if self._now() != self._identity:
             raise ArtefactError(f"{self.path} was replaced while it was in use.", "Start again.")
 
-    def _now(self) -> _Identity | None:
+    def _now(self) -> tuple[int, ...] | None:
         try:
             status = self.path.stat()
         except OSError:

@@ -1,45 +1,58 @@
-"""The network of an engine, and the two that stand in for it: for 16-bit images, and where FP16 overflows."""
+"""The network of an engine and the two that stand in for it, for 16-bit images and where FP16 overflows.
+
+They are kept within a memory: each image is planned, and memory of earlier images is freed where the next needs it.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from drc_deploy.errors import ArtefactError
+from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.runtime.backends.contract import Backend, Pixels
+from drc_deploy.runtime.backends.open import whole_number
 from drc_deploy.runtime.memory.heap import give_back_freed
-from drc_deploy.runtime.tiling.exact import ExactBackend, passes_before, with_image_means
+from drc_deploy.runtime.memory.host import MemoryBudget, free_budget, mib, resident_bytes
+from drc_deploy.runtime.tiling.exact import ExactBackend, with_image_means
+from drc_deploy.runtime.tiling.memory_plan import AROUND_BYTES, GAPS, Fitted, fit_plan, session_bytes
 from drc_deploy.runtime.tiling.rescue import Rescue
 from drc_deploy.runtime.tiling.strips import upscaled_strips
-from drc_deploy.runtime.tiling.tiles import TilePlan
+from drc_deploy.runtime.tiling.tiles import TilePlan, plan_tiles
 
 
 class Networks:
-    """Chooses the network for an image, and runs it over the tiles.
+    """Chooses the network for an image, makes room for it, and runs it over the tiles.
 
     Attributes:
         main: The network of the engine.
         rescue: Recomputes its tiles that overflow in half precision.
         float32: The variant for 16-bit images; None until one came.
+        limit: Bytes that the process may hold; None: no limit, or none that can be planned for.
     """
 
     def __init__(
         self,
         main: Backend,
-        open_float: Callable[[], Backend] | None = None,
-        open_rescue: Callable[[], Backend] | None = None,
+        open_float: Callable[[], Backend] | None,
+        open_rescue: Callable[[], Backend] | None,
+        budget: MemoryBudget | None,
     ) -> None:
         """Take ``main``, which is closed together with this object; see ``Upscaler`` for the others."""
         self.main, self.rescue = main, Rescue(open_rescue)
         self.float32: Backend | None = None
-        self._open_float = open_float
+        self._open_float, self._budget = open_float, budget
+        self._cores = main.workers  # before anything lowers it
+        self.limit = budget.limit if budget and _is_planned(main) else None
+        self._several: list[Backend] = []
+        """Networks that have computed several tiles at a time, in a second session."""
+        self._kept = 0
+        """Bytes that the largest tiles took since memory was last given back."""
+        self._kept_tiles: set[tuple[int, int]] = set()
+        """Sizes of all those tiles."""
 
-    def for_dtype(self, dtype: np.dtype[Any], before_loading: Callable[[], None]) -> Backend:
-        """Return the network for samples of ``dtype``; 16 bits never pass through an 8-bit network.
-
-        Args:
-            dtype: uint8 or uint16.
-            before_loading: called before a second network is loaded, which takes memory.
+    def for_dtype(self, dtype: np.dtype[Any]) -> Backend:
+        """Return the network for samples of ``dtype``, uint8 or uint16; 16 bits never pass through an 8-bit network.
 
         Raises:
             ArtefactError: there is none for 16 bits.
@@ -51,10 +64,72 @@ class Networks:
                 raise ArtefactError(
                     "this network takes 8-bit samples only and the image has 16.", "Use a float32 engine."
                 )
-            before_loading()
+            self.give_back()  # loading it takes memory too
             self.float32 = self._open_float()
             give_back_freed()
         return self.float32
+
+    def fit(
+        self,
+        backend: Backend,
+        shape: tuple[int, ...],
+        dtype: DTypeLike,
+        also_held: int,
+        *,
+        tile: int | None,
+        overlap: int | None,
+    ) -> Fitted:
+        """Plan an image for ``backend``; see ``Upscaler.fit`` and ``fit_plan``."""
+        if self._budget is None or not _is_planned(backend):
+            plan = plan_tiles(shape[0], shape[1], backend.info, tile=tile, overlap=overlap)
+            return Fitted(plan, self._cores, None)
+        budget = MemoryBudget(self._budget.limit, self._budget.loaded + also_held + self._more_sessions(backend))
+        return fit_plan(shape, dtype, backend.info, budget, self._cores, tile=tile, overlap=overlap)
+
+    def check_room(self, needed: int, what: str) -> None:
+        """Refuse ``what``, which takes ``needed`` bytes, such as reading an image, where the memory is too little.
+
+        Raises:
+            UsageError: it is.
+        """
+        if self._budget is None or self.limit is None:
+            return
+        total = self._budget.loaded + needed + self._more_sessions(None) + AROUND_BYTES
+        if total > self.limit:
+            raise UsageError(
+                f"{what} needs {mib(total)} MiB, more than the {mib(self.limit)} MiB allowed.",
+                f"Give --max-memory {mib(total)}MiB or more, or cut the image into parts.",
+            )
+
+    def prepare(self, backend: Backend, fitted: Fitted) -> None:
+        """Make room for an image that ``backend`` upscales as ``fitted`` says."""
+        backend.use_workers(fitted.workers)
+        if fitted.plan.tile_count >= fitted.workers > 1 and backend not in self._several:
+            self._several.append(backend)
+            self.give_back()  # loading the second session takes memory too
+        unused = max(self._kept - fitted.computing, 0)
+        # One after the other, equal tiles lie where those before lay; several at a time leave ever more gaps.
+        orderly = fitted.workers == 1 and self._kept_tiles <= {fitted.plan.tile}
+        gaps = 0 if orderly else int(GAPS * min(self._kept, fitted.computing))
+        if fitted.peak is not None and self._budget and fitted.peak + unused + gaps > self._budget.limit:
+            self.give_back()
+        # Libraries keep the memory of the largest tiles for more like them: it counts until it is given back.
+        self._kept = max(self._kept, fitted.computing)
+        self._kept_tiles.add(fitted.plan.tile)
+
+    def give_back(self) -> None:
+        """Free memory that was taken for earlier images and is kept for more like them."""
+        for backend in filter(None, (self.main, self.float32)):
+            backend.give_back()
+        self._kept = 0
+        self._kept_tiles.clear()
+
+    def _more_sessions(self, backend: Backend | None) -> int:
+        """Return the bytes of the sessions that were opened after the budget was made, for others than ``backend``."""
+        others = [other for other in self._several if other is not backend]
+        if self.float32 is not None:
+            others.append(self.float32)
+        return sum(session_bytes(each.info) for each in others)
 
     def upscale(
         self, backend: Backend, image: Pixels, plan: TilePlan, on_tiles: Callable[[int], None] | None
@@ -66,12 +141,33 @@ class Networks:
         half = backend is self.main and backend.info.precision in {"fp16", "bf16"}
         return upscaled_strips(backend, image, plan, on_tiles, self.rescue.mend if half else None)
 
-    def passes(self, plan: TilePlan) -> int:
-        """Return how often ``upscale`` runs every tile."""
-        return 1 + passes_before(plan) if isinstance(self.main, ExactBackend) else 1
-
     def close(self) -> None:
         """Free all networks that are open."""
         for network in (self.main, self.rescue, self.float32):
             if network is not None:
                 network.close()
+
+
+def _is_planned(backend: Backend) -> bool:
+    """Whether the memory of a network is known before it runs."""
+    info = backend.info
+    return info.cpu_bytes_per_pixel is not None and info.tile is None and "CPU" in backend.device
+
+
+def budget_for(backend: Backend, max_memory: int | None) -> MemoryBudget | None:
+    """Return what an upscaler may take: ``max_memory`` bytes, or a share of what is free.
+
+    Raises:
+        UsageError: ``max_memory`` is no number of bytes, or the memory that the network needs is not known.
+    """
+    max_memory = whole_number("max_memory", max_memory, least=1)
+    give_back_freed()  # or what loading has left would count as held
+    if max_memory is None:
+        return free_budget()
+    loaded = resident_bytes()
+    if not _is_planned(backend) or loaded is None:
+        raise UsageError(
+            "the memory that this engine takes is not known before it runs.",
+            "Leave out --max-memory and give a smaller --tile, or run an .onnx that this version exported, on a CPU.",
+        )
+    return MemoryBudget(max_memory, loaded)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,13 @@ from numpy.typing import DTypeLike
 
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ImageError, UsageError
-from drc_deploy.runtime.backends.contract import Backend, GpuMemory, Pixels
+from drc_deploy.runtime.backends.contract import Backend, Pixels
 from drc_deploy.runtime.backends.open import open_backend, whole_number
 from drc_deploy.runtime.companions import float32_opener, open_exact_variant, open_float_variant
 from drc_deploy.runtime.memory.host import MemoryBudget
-from drc_deploy.runtime.memory_use import MemoryUse, budget_for
-from drc_deploy.runtime.networks import Networks
+from drc_deploy.runtime.networks import Networks, budget_for
 from drc_deploy.runtime.tiling.channels import AlphaKind, alpha_kind, upscaled_channels
-from drc_deploy.runtime.tiling.exact import OVERLAP_PX, ExactBackend
+from drc_deploy.runtime.tiling.exact import OVERLAP_PX, ExactBackend, passes_before
 from drc_deploy.runtime.tiling.memory_plan import Fitted
 from drc_deploy.runtime.tiling.tiles import TilePlan, plan_tiles
 
@@ -49,6 +47,9 @@ class Upscaler:
 
     Open it in the process that uses it: a child of ``os.fork`` has none of the threads of the library that computes,
     and would wait for them for ever. There, and when it is closed, an image is a UsageError.
+
+    Attributes:
+        networks: What computes, within the memory allowed.
     """
 
     def __init__(
@@ -80,8 +81,7 @@ class Upscaler:
             overlap = OVERLAP_PX
         self._process, self._closed = os.getpid(), False
         self._tile, self._overlap = tile, overlap
-        self._networks = Networks(backend, open_float, open_rescue)
-        self._memory = MemoryUse(self._networks, budget)
+        self.networks = Networks(backend, open_float, open_rescue, budget)
         # Finds impossible options before any image is read.
         plan_tiles(_LARGE_PX, _LARGE_PX, backend.info, tile=tile, overlap=overlap)
 
@@ -136,27 +136,12 @@ class Upscaler:
     @property
     def backend(self) -> Backend:
         """The network itself, for 8-bit images."""
-        return self._networks.main
+        return self.networks.main
 
     @property
     def device(self) -> str:
         """The device that computes."""
         return self.backend.device
-
-    @property
-    def gpu_memory(self) -> GpuMemory | None:
-        """GPU memory that a plan takes; None for other engines."""
-        return self.backend.gpu_memory
-
-    @property
-    def recomputed_tiles(self) -> int:
-        """How many tiles overflowed in half precision so far, so that they were recomputed in float32."""
-        return self._networks.rescue.count
-
-    @property
-    def room(self) -> int | None:
-        """How many bytes this process may hold; None: no limit, or none that can be planned for."""
-        return self._memory.limit
 
     def plan(self, height: int, width: int, dtype: DTypeLike = np.uint8) -> TilePlan:
         """Plan the tiles for an image of ``height`` x ``width`` pixels with samples of ``dtype``."""
@@ -178,27 +163,15 @@ class Upscaler:
             UsageError: the memory allowed is too little.
         """
         backend, shape = self._backend_for(np.dtype(dtype)), (height, width, 4 if alpha else 3)
-        return self._memory.fit(backend, shape, dtype, also_held, tile=self._tile, overlap=self._overlap)
-
-    def check_room(self, needed: int, what: str) -> None:
-        """Refuse ``what``, which takes ``needed`` bytes, such as reading an image, where the memory is too little.
-
-        Raises:
-            UsageError: it is.
-        """
-        self._memory.check_room(needed, what)
-
-    def give_back(self) -> None:
-        """Free memory that was taken for earlier images and is kept for more like them."""
-        self._memory.give_back()
+        return self.networks.fit(backend, shape, dtype, also_held, tile=self._tile, overlap=self._overlap)
 
     def task(self, image: Pixels, *, also_held: int = 0) -> ImageTask:
         """Decide how to upscale ``image``; errors as for ``__call__``, ``also_held`` as for ``fit``."""
         _check_image(image)
         kind = alpha_kind(image)
         fitted = self.fit(image.shape[0], image.shape[1], image.dtype, alpha=kind == "varying", also_held=also_held)
-        # Colours and an alpha that varies are upscaled one after the other.
-        passes = self._networks.passes(fitted.plan) * (2 if kind == "varying" else 1)
+        passes = 1 + passes_before(fitted.plan) if isinstance(self.backend, ExactBackend) else 1
+        passes *= 2 if kind == "varying" else 1  # colours and alpha are upscaled one after the other
         return ImageTask(image, fitted, kind, fitted.plan.tile_count * passes)
 
     def __call__(self, image: Pixels) -> Pixels:
@@ -228,13 +201,13 @@ class Upscaler:
     def run(self, task: ImageTask, on_tiles: Callable[[int], None] | None = None) -> Iterator[Pixels]:
         """Upscale the image of ``task``; as ``strips``. The tiles reported are ``task.tile_count`` in all."""
         backend = self._backend_for(task.image.dtype)
-        self._memory.prepare(backend, task.fitted)
-        upscale = partial(self._networks.upscale, backend, plan=task.fitted.plan, on_tiles=on_tiles)
+        self.networks.prepare(backend, task.fitted)
+        upscale = partial(self.networks.upscale, backend, plan=task.fitted.plan, on_tiles=on_tiles)
         return _Checked(upscaled_channels(task.image, task.alpha, backend.info.scale, upscale), self._check_open)
 
     def _backend_for(self, dtype: np.dtype[Any]) -> Backend:
         self._check_open()
-        return self._networks.for_dtype(dtype, self.give_back)
+        return self.networks.for_dtype(dtype)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -245,15 +218,13 @@ class Upscaler:
     def close(self) -> None:
         """Free the networks; no image can be upscaled any more, nor the rest of one."""
         self._closed = True
-        self._networks.close()
+        self.networks.close()
 
     def __enter__(self) -> "Upscaler":
         self._check_open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

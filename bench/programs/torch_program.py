@@ -38,7 +38,7 @@ class TorchProgram(ProgramBackend):
         network = load_checkpoint(request.path).build_network().eval()
         half = request.variant == HALF
         if half:
-            network.halve_body()
+            network.cast_body(torch.float16)
         # The types of `to` do not know its keyword for the memory format.
         self._network = network.to(self._torch_device).to(memory_format=self._format)  # type: ignore[call-overload]
         self._settings = {

@@ -8,20 +8,15 @@ Relative paths start at the file's folder, so that a file and what it names can 
 import difflib
 import json
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from drc_deploy import __version__
 from drc_deploy.errors import InputError, UsageError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 """Config files that ship with the package."""
@@ -122,7 +117,8 @@ def _find(reference: str) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = tomllib.loads(path.read_text("utf-8-sig"))  # some editors begin with a mark
+        text = path.read_text("utf-8-sig")  # some editors begin with a mark
+        content: dict[str, Any] = msgspec.toml.decode(text, type=dict[str, Any])
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}.", "Check its permissions.") from error
     except (ValueError, RecursionError) as error:

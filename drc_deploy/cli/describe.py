@@ -9,8 +9,9 @@ from drc_deploy.bench.report.conclusions import by_latency
 from drc_deploy.bench.report.report_files import read_report
 from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.engine_info import METADATA_KEY, EngineInfo, read_sidecar
-from drc_deploy.errors import ArtefactError, MissingDependencyError
+from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of
+from drc_deploy.runtime.backends.ort.providers import CPU, import_onnxruntime, session_options
 from drc_deploy.widths import read_widths_file
 
 Facts = dict[str, Any]
@@ -36,10 +37,6 @@ def describe_file(path: Path) -> Facts:
     return {"file": str(path), "size_bytes": path.stat().st_size, "sha256": sha256_of(path)} | facts
 
 
-def _describe_checkpoint(path: Path) -> Facts:
-    return {"kind": "checkpoint"} | dataclasses.asdict(read_checkpoint_info(path))
-
-
 def _describe_widths(path: Path) -> Facts:
     content = dataclasses.asdict(read_widths_file(path))
     layers, widths = content.pop("layers"), content.pop("widths")
@@ -48,18 +45,11 @@ def _describe_widths(path: Path) -> Facts:
 
 def _describe_onnx(path: Path) -> Facts:
     """Read the metadata with ONNX Runtime, which every machine that runs the file has."""
+    library = import_onnxruntime()
+    options = session_options(None)
+    options.graph_optimization_level = library.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError(
-            "reading an ONNX file needs onnxruntime, which is not installed.",
-            "Install it: pip install 'drc-deploy[ort]'.",
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = library.InferenceSession(str(path), options, providers=[CPU])
         metadata = session.get_modelmeta().custom_metadata_map
     except Exception as error:  # its exceptions have no common public base
         raise ArtefactError(
@@ -79,7 +69,8 @@ def _describe_plan(path: Path) -> Facts:
     """Return what the sidecar says and whether it belongs to this plan; the plan itself is never loaded."""
     sidecar = read_sidecar(path)
     matches = sidecar is not None and sidecar.plan_sha256 == sha256_of(path)
-    library = _builder_of(path)
+    with path.open("rb") as stream:
+        library = _PLAN_STARTS.get(stream.read(4))
     if library is None and not matches:
         fault = "does not begin as a TensorRT plan does" if path.stat().st_size else "is empty"
         raise ArtefactError(f"{path} {fault}.", "Export it again.")
@@ -92,12 +83,6 @@ def _describe_plan(path: Path) -> Facts:
     engine: Facts = facts.pop("engine")
     state = "the sidecar belongs to this plan" if matches else "THE PLAN WAS CHANGED AFTER ITS SIDECAR WAS WRITTEN"
     return {"kind": "TensorRT plan", "sidecar": state, "sidecar_matches": matches} | engine | facts
-
-
-def _builder_of(path: Path) -> str | None:
-    """Return which library built a plan, by its first bytes; None where no library is known to begin a plan so."""
-    with path.open("rb") as stream:
-        return _PLAN_STARTS.get(stream.read(4))
 
 
 def _describe_report(path: Path) -> Facts:
@@ -128,7 +113,7 @@ def _describe_report(path: Path) -> Facts:
 
 
 DESCRIBERS: dict[str, Callable[[Path], Facts]] = {
-    ".safetensors": _describe_checkpoint,
+    ".safetensors": lambda path: {"kind": "checkpoint"} | dataclasses.asdict(read_checkpoint_info(path)),
     ".widths.json": _describe_widths,
     ".onnx": _describe_onnx,
     ".plan": _describe_plan,

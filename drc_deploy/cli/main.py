@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from drc_deploy import __version__
-from drc_deploy.errors import DrcDeployError, MissingDependencyError, Terminated
+from drc_deploy.errors import DrcDeployError, Terminated
 
 COMMANDS = {
     "compress": "Search, prune and fine-tune: a smaller network of nearly the same quality.",
@@ -102,7 +102,7 @@ def cli(debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated."""
-    signals = _Signals()
+    signals = _raise_on_signals()
     _fill_closed_streams()
     _print_any_name()
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -112,8 +112,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         # click wraps what stops a command in its own Abort.
         _leave(signal.SIGTERM if isinstance(error.__cause__ or error, Terminated) else signal.SIGINT)
     except Exception as error:  # a user never sees a bare traceback
-        if signals.latest:  # an import or a library may have turned the signal into an error of its own
-            _leave(signals.latest)
+        if signals:  # an import or a library may have turned the signal into an error of its own
+            _leave(signals[-1])
         sys.exit(_exit_code_of(error, debug="--debug" in arguments))
     sys.exit(0)
 
@@ -135,27 +135,28 @@ def _print_any_name() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-class _Signals:
-    """Turns SIGINT and SIGTERM into exceptions, so that temporary files are removed and unfinished work is kept.
+def _raise_on_signals() -> list[signal.Signals]:
+    """Turn SIGINT and SIGTERM into exceptions, so that temporary files are removed and unfinished work is kept.
 
-    Attributes:
-        latest: The signal that came last.
+    Returns:
+        The signals that came so far, the last one last.
     """
+    came: list[signal.Signals] = []
 
-    def __init__(self) -> None:
-        self.latest: signal.Signals | None = None
-        signal.signal(signal.SIGTERM, self._stop)
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # `nohup` and `&` have it ignored
-            signal.signal(signal.SIGINT, self._stop)
-
-    def _stop(self, number: int, _frame: FrameType | None) -> NoReturn:
-        self.latest = signal.Signals(number)
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        came.append(signal.Signals(number))
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # `nohup` and `&` have it ignored
+        signal.signal(signal.SIGINT, stop)
+    return came
 
 
 def _leave(number: signal.Signals) -> NoReturn:
     """Exit with the code of a command that a signal stopped."""
-    _ignore_signals()
+    for ignored in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C while Python leaves would print a traceback
+        signal.signal(ignored, signal.SIG_IGN)
     click.echo("Stopped. Run the same command again to continue, if the stage can be resumed.", err=True)
     sys.exit(128 + number)
 
@@ -163,56 +164,33 @@ def _leave(number: signal.Signals) -> NoReturn:
 def _exit_code_of(error: Exception, *, debug: bool) -> int:
     """Print the error and return the exit code."""
     if isinstance(error, click.NoSuchOption):
-        error = click.NoSuchOption(error.option_name, possibilities=_similar(error), ctx=error.ctx)
+        # click counts the dashes, and so finds too many that are close.
+        names = [name[2:] for name in error.possibilities or ()]
+        close = [f"--{name}" for name in difflib.get_close_matches(error.option_name.lstrip("-"), names)]
+        error = click.NoSuchOption(error.option_name, possibilities=close, ctx=error.ctx)
     if isinstance(error, click.ClickException):
         error.show()
         return error.exit_code
-    if isinstance(error, DrcDeployError):
-        _report(error, debug=debug)
-        return error.exit_code
-    if isinstance(error, ModuleNotFoundError):
-        _report_missing(error, debug=debug)
-    elif isinstance(error, BrokenPipeError):  # the reader of a pipe, such as `head`, has closed it
+    if isinstance(error, BrokenPipeError):  # the reader of a pipe, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    elif isinstance(error, MemoryError | OSError):  # such as a full disk behind standard output
-        message, hint = f"this machine failed: {error or 'no memory left'}.", "Check its disks and its memory."
-        _report(DrcDeployError(message, hint), debug=debug)
-    else:
-        _report_unexpected(error, debug=debug)
-    return 1
-
-
-def _similar(error: click.NoSuchOption) -> list[str]:
-    """Return the options that are close to the unknown one; click counts the dashes, and so finds too many."""
-    close = difflib.get_close_matches(error.option_name.lstrip("-"), (name[2:] for name in error.possibilities or ()))
-    return [f"--{name}" for name in close]
-
-
-def _ignore_signals() -> None:
-    """Ignore further signals: a second Ctrl-C while Python leaves would only print a traceback."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _report(error: DrcDeployError, *, debug: bool) -> None:
+        return 1
     if debug:
         traceback.print_exception(error)
-    click.echo(f"Error: {error.message}", err=True)
-    if error.hint:
-        click.echo(f"       {error.hint}", err=True)
+    message, hint = _message_of(error)
+    click.echo(f"Error: {message}", err=True)
+    if hint:
+        click.echo(f"       {hint}", err=True)
+    return error.exit_code if isinstance(error, DrcDeployError) else 1
 
 
-def _report_missing(error: ModuleNotFoundError, *, debug: bool) -> None:
-    """Name the extra that brings a package; commands import the heavy ones only when they need them."""
-    if error.name not in EXTRAS:
-        _report_unexpected(error, debug=debug)
-        return
-    hint = f"Install it: pip install 'drc-deploy[{EXTRAS[error.name]}]'."
-    _report(MissingDependencyError(f"this command needs {error.name}, which is not installed.", hint), debug=debug)
-
-
-def _report_unexpected(error: Exception, *, debug: bool) -> None:
-    if debug:
-        traceback.print_exception(error)
-    click.echo(f"Error: {type(error).__name__}: {error}", err=True)
-    click.echo("       This is a fault of drc-deploy: run it with --debug and report what it prints.", err=True)
+def _message_of(error: Exception) -> tuple[str, str]:
+    """Return one sentence of what is wrong, and one of what to do about it."""
+    if isinstance(error, DrcDeployError):
+        return error.message, error.hint
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:  # commands import heavy packages when needed
+        hint = f"Install it: pip install 'drc-deploy[{EXTRAS[error.name]}]'."
+        return f"this command needs {error.name}, which is not installed.", hint
+    if isinstance(error, MemoryError | OSError):  # such as a full disk behind standard output
+        return f"this machine failed: {error or 'no memory left'}.", "Check its disks and its memory."
+    hint = "This is a fault of drc-deploy: run it with --debug and report what it prints."
+    return f"{type(error).__name__}: {error}", hint

@@ -1,19 +1,27 @@
 """``drc-deploy upscale``."""
 
 import dataclasses
+import importlib.util
 import os
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from drc_deploy.cli import options
-from drc_deploy.errors import DrcDeployError, UsageError
+from drc_deploy.engine_info import is_own_engine
+from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError, UsageError
+from drc_deploy.locate import CHECKPOINT_SUFFIX, ENGINE_SUFFIXES, SHIPPED, find_engine, shipped_names
+from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 
 if TYPE_CHECKING:
-    from drc_deploy.engine_info import Precision
     from drc_deploy.runtime.jobs.run import Failed
+
+
+FOR_CPU, FOR_GPU = "drn_xs", "drn_s"
+"""Shipped networks: the first is fast enough for a CPU, the second makes better images and needs a GPU."""
 
 
 @click.command(short_help="Upscale images and videos with an engine.")
@@ -52,14 +60,11 @@ def command(
     skip_existing: bool,
     tolerant: bool,
     max_pixels: int | None,
-    tile: int | None,
-    overlap: int | None,
-    exact: bool,
     max_memory: int | None,
-    precision: "Precision | None",
     threads: int | None,
     workdir: Path,
     as_json: bool,
+    **how: Any,  # what the result depends on: tile, overlap, exact, precision
 ) -> None:
     """Upscale images, or folders of images, of any size.
 
@@ -75,10 +80,8 @@ def command(
     A video (MP4, MOV, MKV, WebM or AVI, one at a time) keeps its sound, subtitles and time stamps. After a stop, the
     same command continues.
     """
-    from drc_deploy.cli.engine_choice import choose_engine
     from drc_deploy.files import sha256_of
     from drc_deploy.images.reading import limit_pixels
-    from drc_deploy.locate import find_engine
     from drc_deploy.runtime.jobs.plan import plan_jobs
     from drc_deploy.runtime.jobs.run import RunOptions, run_jobs
     from drc_deploy.runtime.jobs.streams import STREAM, check_streams
@@ -95,26 +98,26 @@ def command(
         limit_pixels(max_pixels)
     path, why = (find_engine(engine, workdir), "") if engine else choose_engine(workdir)
     click.echo(why, err=True, nl=bool(why))
-    how: dict[str, Any] = {"tile": tile, "overlap": overlap, "exact": exact, "precision": precision}
     file = LoadedFile(path)
     with Upscaler.open(path, **how, threads=threads, max_memory=max_memory) as upscaler:
         run_options, scale = RunOptions(overwrite, skip_existing, tolerant), upscaler.info.scale
         if any(is_video(name) for name in inputs):
-            with file.unchanged():  # parts of the video that are finished count for this engine only
-                settings = {"engine": sha256_of(path), **how}
+            # Parts of the video that are finished count for this engine only.
+            settings = {"engine": file.load(partial(sha256_of, path)), **how}
             jobs = [plan_video(inputs, output, scale)]
             outcome = upscale_video(upscaler, jobs[0], run_options, settings)
         else:
             jobs = plan_jobs(inputs, output, scale)
             outcome = run_jobs(upscaler, jobs, run_options)
+        memory = upscaler.backend.gpu_memory
         result = {
             "files": [dataclasses.asdict(item) for item in outcome.finished],
             "skipped": [dataclasses.asdict(item) for item in outcome.skipped],
             "failed": [dataclasses.asdict(item) for item in outcome.failed],
             "engine": str(path),
             "device": upscaler.device,
-            "gpu_memory": upscaler.gpu_memory.as_dict() if upscaler.gpu_memory else None,
-            "recomputed_tiles": upscaler.recomputed_tiles,
+            "gpu_memory": memory and {**dataclasses.asdict(memory), "total": memory.total},
+            "recomputed_tiles": upscaler.networks.rescue.count,
         }
     lines = [f"{item.output}  {item.width}x{item.height}  {item.seconds:.1f} s" for item in outcome.finished]
     if result["recomputed_tiles"]:
@@ -157,3 +160,39 @@ def _report_failures(failed: "list[Failed]", count: int) -> None:
         click.echo(f"Failed: {item.error} {item.hint}", err=True)
     if failed:
         raise DrcDeployError(f"{len(failed)} of {count} images could not be upscaled.", "See above.")
+
+
+def choose_engine(workdir: Path) -> tuple[Path, str]:
+    """Return the newest engine in ``workdir``, or a shipped network where there is none, and a sentence that says why.
+
+    Raises:
+        ArtefactError: ``workdir`` holds networks, but none that this machine can run as it is.
+        MissingDependencyError: a shipped network is needed, and torch, which runs it, is not installed.
+    """
+    files = list(workdir.glob("*"))
+    suffixes = (".plan", ".onnx") if has_cuda_driver() else (".onnx",)  # plans need an NVIDIA driver
+    if engines := [path for path in files if path.suffix in suffixes and is_own_engine(path)]:
+        path = max(engines, key=lambda path: (path.stat().st_mtime_ns, path.name))
+        return path, f"Using the newest engine: {path}"
+    if any(path.suffix in ENGINE_SUFFIXES for path in files):
+        raise ArtefactError(
+            f"there is no engine in {workdir} that this machine can run.",
+            f"Give --engine: a .plan, an .onnx, a checkpoint, or one of {', '.join(shipped_names())}.",
+        )
+    return _shipped_engine()
+
+
+def _shipped_engine() -> tuple[Path, str]:
+    if importlib.util.find_spec("torch") is None:
+        raise MissingDependencyError(
+            "no engine was named, and the networks that ship with drc-deploy need torch, which is not installed.",
+            "Install it: pip install 'drc-deploy[train]'. Or export a network where torch is, copy it here and name "
+            "it with --engine.",
+        )
+    import torch
+
+    name, machine = FOR_CPU, "a CPU"
+    if torch.cuda.is_available():
+        name, machine = FOR_GPU, torch.cuda.get_device_name()
+    why = f"Using {name}, the shipped network for {machine}. Choose another with --engine (see `drc-deploy models`)."
+    return SHIPPED / f"{name}{CHECKPOINT_SUFFIX}", why

@@ -66,20 +66,16 @@ def exif_of_tiff(image: Image.Image) -> bytes | None:
     None where it has none, or holds values of a type that their fields cannot have.
     """
     try:
-        return _exif_of_tiff(image)
+        tags, exif = image.getexif(), Image.Exif()
+        for tag in _DESCRIPTIVE_TAGS:
+            if tag in tags:
+                exif[tag] = tags[tag]
+        for tag in (_EXIF_IFD_TAG, _GPS_IFD_TAG):
+            if directory := tags.get_ifd(tag):
+                exif[tag] = directory
+        return exif.tobytes().removeprefix(PREFIX) if len(exif) else None
     except Exception:  # Pillow writes what it read unchecked, and fails in every way
         return None
-
-
-def _exif_of_tiff(image: Image.Image) -> bytes | None:
-    tags, exif = image.getexif(), Image.Exif()
-    for tag in _DESCRIPTIVE_TAGS:
-        if tag in tags:
-            exif[tag] = tags[tag]
-    for tag in (_EXIF_IFD_TAG, _GPS_IFD_TAG):
-        if directory := tags.get_ifd(tag):
-            exif[tag] = directory
-    return exif.tobytes().removeprefix(PREFIX) if len(exif) else None
 
 
 def descriptive_fields(exif: bytes) -> dict[int, str]:

@@ -39,11 +39,6 @@ class Layout:
     bits: int
     """8 or 16 a sample."""
 
-    @property
-    def has_alpha(self) -> bool:
-        """Whether the last channel is alpha."""
-        return self.channels in (2, 4)
-
     @classmethod
     def of(cls, pixels: NDArray[Any], scale: int = 1) -> "Layout":
         """Describe an array of (H, W) or (H, W, channels) after enlarging it ``scale`` times."""

@@ -81,37 +81,24 @@ def limit_pixels(count: int) -> None:
     Image.MAX_IMAGE_PIXELS = (count + 1) // 2  # Pillow warns above this number and refuses above twice as many
 
 
-def pixel_count(path: Path) -> int:
-    """Return how many pixels an image file says it has; 0 when it does not say, which reading it will explain."""
-    return _from_header(path, lambda image, _: image.width * image.height)
-
-
 def decoding_bytes(path: Path) -> int:
     """Predict how much memory reading an image file takes at most; 0 when it does not say its size."""
-    return _from_header(path, _decoding_bytes)
-
-
-def _decoding_bytes(image: Image.Image, stream: BinaryIO) -> int:
-    pixels = image.width * image.height
-    if has_16_bits(image, stream, "the image"):
-        return pixels * _DEEP_DECODING_BYTES + stream.seek(0, io.SEEK_END)
-    return pixels * _DECODING_BYTES
-
-
-def _from_header(path: Path, measure: Callable[[Image.Image, BinaryIO], int]) -> int:
     if not os.path.isfile(path):
         return 0  # looking into a pipe would take away what is to be read
     try:
         with path.open("rb") as stream:
-            return _from_head(stream, measure)
+            return _decoding_bytes(stream)
     except OSError:  # ``read_image`` reports why
         return 0
 
 
-def _from_head(stream: BinaryIO, measure: Callable[[Image.Image, BinaryIO], int]) -> int:
+def _decoding_bytes(stream: BinaryIO) -> int:
     try:
         with _silence(), Image.open(stream, formats=_FORMATS) as image:
-            return int(measure(image, stream))
+            pixels: int = image.width * image.height
+            if has_16_bits(image, stream, "the image"):
+                return pixels * _DEEP_DECODING_BYTES + stream.seek(0, io.SEEK_END)
+            return pixels * _DECODING_BYTES
     except Exception:  # ``read_image`` reports the damage
         return 0
 
@@ -155,7 +142,7 @@ def decode_image(
     """
     stream = io.BytesIO(content)
     if check_room is not None:
-        check_room(len(content) + _from_head(stream, _decoding_bytes))
+        check_room(len(content) + _decoding_bytes(stream))
         stream.seek(0)
     return _read(stream, name, tolerant=tolerant)
 
@@ -210,7 +197,8 @@ def _read(stream: BinaryIO, name: str, *, tolerant: bool) -> Picture:
     except Exception as error:  # Pillow takes what a damaged file says for numbers, and fails in every way
         if isinstance(error, OSError) and error.errno:
             raise  # of the disk, not of the image
-        raise ImageError(f"{name} is damaged: {error}.", _damaged_hint(stream)) from error
+        hint = " `upscale --tolerant` takes what is left of a JPEG." if _is_jpeg(stream) else ""
+        raise ImageError(f"{name} is damaged: {error}.", f"Copy or export the file again.{hint}") from error
 
 
 def _not_readable(stream: BinaryIO, name: str) -> ImageError:
@@ -224,11 +212,6 @@ def _not_readable(stream: BinaryIO, name: str) -> ImageError:
         f"{name} is damaged, or a {kind} of a kind that cannot be read here.",
         "Copy the file again, or export it with 8 or 16 bits, in grey or RGB.",
     )
-
-
-def _damaged_hint(stream: BinaryIO) -> str:
-    hint = "Copy or export the file again."
-    return f"{hint} `upscale --tolerant` takes what is left of a JPEG." if _is_jpeg(stream) else hint
 
 
 def _is_jpeg(stream: BinaryIO) -> bool:

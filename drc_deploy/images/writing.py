@@ -65,7 +65,7 @@ def check_output(path: Path, layout: Layout, *, with_profile: bool = False) -> N
     kind = _format_of(path)
     for missing, what in (
         (layout.bits > 8 and not kind.deep, "16-bit samples"),
-        (layout.has_alpha and not kind.alpha, "transparency"),
+        (layout.channels in (2, 4) and not kind.alpha, "transparency"),
         (with_profile and not kind.profile, "a colour profile"),
         (max(layout.height, layout.width) > kind.max_side, f"{layout.width}x{layout.height} pixels"),
     ):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drc_deploy.models.dual_design import DualDesign
+from drc_deploy.checkpoint_info import DualDesign
 from drc_deploy.models.network import ModelSpec, PrunableLayer, SRNetwork, Step, resolve_widths
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)

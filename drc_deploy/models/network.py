@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from drc_deploy.checkpoint_info import DualDesign
 from drc_deploy.errors import UsageError
-from drc_deploy.models.dual_design import DualDesign
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +127,6 @@ class SRNetwork(nn.Module, abc.ABC):
         module = self.get_submodule(name)
         assert isinstance(module, nn.Conv2d)
         return module
-
-    def halve_body(self) -> None:
-        """Turn the weights to float16 in place, except those of ``float32_modules``; see ``cast_body``."""
-        self.cast_body(torch.float16)
 
     def cast_body(self, dtype: torch.dtype, spared: Sequence[str] = ()) -> None:
         """Turn the weights to ``dtype`` in place, except those of ``float32_modules`` and of the layers ``spared``.

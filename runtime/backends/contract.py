@@ -1,9 +1,7 @@
 """The contract between the upscaler and what computes a network."""
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -13,7 +11,6 @@ from drc_deploy.engine_info import EngineInfo
 
 Pixels = NDArray[Any]
 """uint8, uint16 or float32 samples; type and shape are documented where it is used."""
-
 
 BackendType = TypeVar("BackendType", bound="Backend")
 
@@ -117,9 +114,7 @@ class Backend(Protocol):
     def __enter__(self: BackendType) -> BackendType:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -169,7 +164,3 @@ class GpuMemory:
     def total(self) -> int:
         """All of it."""
         return self.engine + self.scratch + self.io
-
-    def as_dict(self) -> dict[str, int]:
-        """Return all of it by name, for reports."""
-        return {**dataclasses.asdict(self), "total": self.total}

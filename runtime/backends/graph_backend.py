@@ -1,6 +1,7 @@
 """Networks with several named inputs and outputs: what runs them in ONNX Runtime, TensorRT or torch, as a backend."""
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Protocol
 
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, EngineInfo
@@ -11,7 +12,7 @@ Feeds = Mapping[str, Pixels]
 
 
 class GraphRunner(Protocol):
-    """A loaded network; ``OnnxSessions``, ``PlanRunner`` and the ``ExactRunner`` of torch."""
+    """A loaded network: a file in ONNX Runtime, a plan in TensorRT, or a checkpoint in torch."""
 
     device: str
     """The device that computes, as the library reports it."""
@@ -28,14 +29,19 @@ class GraphRunner(Protocol):
         """
 
     def stream(self, outputs: Sequence[str], many: Iterable[Feeds]) -> Generator[list[Pixels], None, None]:
-        """Compute ``outputs`` for many feeds, in order; some feeds are taken ahead."""
+        """Compute ``outputs`` for many feeds, in order; some feeds are taken ahead.
+
+        Raises:
+            ArtefactError: the library refuses.
+        """
 
     def give_back(self) -> None:
         """See ``Backend.give_back``."""
         return None
 
     def close(self) -> None:
-        """Free the memory."""
+        """Free the memory; torch does so by itself when the runner is gone."""
+        return None
 
 
 class GraphBackend(Backend):
@@ -78,11 +84,9 @@ class GraphBackend(Backend):
         return self._only_output(OUTPUT_NAME, map(self._feeds, batches))
 
     def _only_output(self, name: str, feeds: Iterable[Feeds]) -> Iterator[Pixels]:
-        results = self._runner.stream([name], feeds)
-        try:
+        # Closed early, or what was taken ahead would be computed for nobody.
+        with closing(self._runner.stream([name], feeds)) as results:
             yield from (result for (result,) in results)
-        finally:
-            results.close()  # or what was taken ahead would be computed for nobody
 
     def _feeds(self, batch: Pixels) -> Feeds:
         check_batch(batch, self._info)

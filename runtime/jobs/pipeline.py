@@ -8,12 +8,12 @@ What waits between them is bounded: one item that was read, and one item on its 
 main thread, so that Ctrl-C reaches it at once; what it was making is then abandoned, and the threads end with it.
 """
 
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from types import TracebackType
-from typing import Generic, Literal, TypeVar
+from queue import SimpleQueue
+from threading import Semaphore
+from typing import Generic, TypeVar
 
 from drc_deploy.runtime.backends.worker_pool import Item, Result, one_worker
 
@@ -36,11 +36,11 @@ class Handover(Generic[Item]):
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._items: list[Item] = []
-        """At most one."""
-        self._sender: Literal["sending", "finished", "abandoned"] = "sending"
-        self._receiver_gone = False
+        self._items: SimpleQueue[Item | None] = SimpleQueue()
+        """None says that no more come."""
+        self._free = Semaphore()
+        """Free while no item counts."""
+        self._abandoned = self._receiver_gone = False
 
     def put(self, item: Item) -> None:
         """Hand over ``item``, as soon as the receiver is done with the one before.
@@ -48,25 +48,15 @@ class Handover(Generic[Item]):
         Raises:
             ReceiverGone: it will never be.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: not self._items or self._receiver_gone)
-            if self._receiver_gone:
-                raise ReceiverGone
-            self._items.append(item)
-            self._changed.notify_all()
+        self._free.acquire()
+        if self._receiver_gone:
+            raise ReceiverGone
+        self._items.put(item)
 
-    def finish(self) -> None:
-        """Say that there are no more items."""
-        self._end("finished")
-
-    def abandon(self) -> None:
-        """Say that the missing items will never come."""
-        self._end("abandoned")
-
-    def _end(self, how: Literal["finished", "abandoned"]) -> None:
-        with self._changed:
-            self._sender = how
-            self._changed.notify_all()
+    def end(self, *, abandoned: bool) -> None:
+        """Say that there are no more items, or that the missing ones will never come."""
+        self._abandoned = abandoned
+        self._items.put(None)
 
     def received_by(self, consume: Callable[[Iterator[Item]], Result]) -> Result:
         """Let ``consume`` take the items, in the receiving thread, and return its result.
@@ -77,23 +67,16 @@ class Handover(Generic[Item]):
         try:
             return consume(self._received())
         finally:
-            with self._changed:
-                self._receiver_gone = True
-                self._items.clear()
-                self._changed.notify_all()
+            self._receiver_gone = True
+            self._free.release()
 
     def _received(self) -> Iterator[Item]:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: bool(self._items) or self._sender != "sending")
-                if self._sender == "abandoned":
-                    raise Abandoned
-                if not self._items:
-                    return
-            yield self._items[0]
-            with self._changed:
-                self._items.clear()
-                self._changed.notify_all()
+        while (item := self._items.get()) is not None and not self._abandoned:
+            yield item
+            del item  # before the next one is waited for
+            self._free.release()
+        if self._abandoned:
+            raise Abandoned
 
 
 class WriteBehind:
@@ -122,11 +105,11 @@ class WriteBehind:
             for part in parts:
                 handover.put(part)
                 del part  # before the next one is made
-            handover.finish()
+            handover.end(abandoned=False)
         except ReceiverGone:
             return future
         except BaseException:
-            handover.abandon()
+            handover.end(abandoned=True)
             raise
         self._unfinished.append(future)  # type: ignore[arg-type]  # only waited for
         return future
@@ -139,9 +122,7 @@ class WriteBehind:
     def __enter__(self) -> "WriteBehind":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Wait until what is whole is written and what was abandoned is cleaned up."""
         self._pool.shutdown()
 

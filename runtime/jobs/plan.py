@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drc_deploy.engine_info import is_own_engine
-from drc_deploy.errors import ArtefactError, InputError, UsageError
+from drc_deploy.errors import InputError, UsageError
 from drc_deploy.images.reading import IMAGE_SUFFIXES, is_image_file, list_images
-from drc_deploy.locate import shipped_names
-from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 from drc_deploy.runtime.jobs.streams import STREAM
 
 _WILDCARDS = "*?["
@@ -42,12 +39,8 @@ class UpscaleJob:
         return self.input_name if self.source is None else self.source.name
 
 
-@dataclass(frozen=True, slots=True)
-class _FileJob:
-    """A job from file to file: what can be compared with others."""
-
-    source: Path
-    target: Path
+_Files = tuple[Path, Path]
+"""Source and target of a job from file to file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +51,6 @@ class _Tree:
     """As the user gave it."""
     folder: Path
     images: list[Path]
-
-
-def newest_engine(workdir: Path) -> Path:
-    """Return the newest plan or ONNX in ``workdir``; plans count only where there is an NVIDIA driver.
-
-    Raises:
-        ArtefactError: there is none.
-    """
-    suffixes = (".plan", ".onnx") if has_cuda_driver() else (".onnx",)
-    engines = [path for path in workdir.glob("*") if path.suffix in suffixes and is_own_engine(path)]
-    if not engines:
-        raise ArtefactError(
-            f"there is no engine in {workdir} that this machine can run.",
-            f"Give --engine: a .plan, an .onnx, a checkpoint, or one of {', '.join(shipped_names())}.",
-        )
-    return max(engines, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
 def plan_jobs(inputs: Sequence[str], output: str | None, scale: int) -> list[UpscaleJob]:
@@ -94,16 +71,16 @@ def plan_jobs(inputs: Sequence[str], output: str | None, scale: int) -> list[Ups
     if STREAM in inputs or output == STREAM:
         return [_stream_job(inputs, output)]
     into, several = None if output is None else Path(output), len(inputs) > 1
-    jobs: list[_FileJob] = []
+    jobs: list[_Files] = []
     for name in inputs:
         tree = _tree(name)
         if tree is not None:
             jobs += _tree_jobs(tree, _tree_target(tree, into, scale, several=several))
         else:
-            jobs.append(_FileJob(Path(name), _file_target(Path(name), into, scale, alone=not several)))
+            jobs.append((Path(name), _file_target(Path(name), into, scale, alone=not several)))
     jobs = _with_distinct_targets(list(dict.fromkeys(jobs)))
     _refuse_clashes(jobs)
-    return [UpscaleJob(job.source, job.target) for job in jobs]
+    return [UpscaleJob(source, target) for source, target in jobs]
 
 
 def _stream_job(inputs: Sequence[str], output: str | None) -> UpscaleJob:
@@ -178,7 +155,7 @@ def _tree_target(tree: _Tree, output: Path | None, scale: int, *, several: bool)
     return output / folder.name if several else output
 
 
-def _tree_jobs(tree: _Tree, into: Path) -> list[_FileJob]:
+def _tree_jobs(tree: _Tree, into: Path) -> list[_Files]:
     whole, inside = tree.folder.resolve(), into.resolve()
     if inside == whole:
         raise UsageError(f"{tree.folder} is where the images come from.", "Give another folder with -o.")
@@ -188,34 +165,32 @@ def _tree_jobs(tree: _Tree, into: Path) -> list[_FileJob]:
         images = [path for path in images if inside not in path.resolve().parents]
     if not images:
         raise InputError(f"{tree.name} holds no images but results.", "Give another folder.")
-    return [_FileJob(path, into / path.relative_to(tree.folder).with_suffix(".png")) for path in images]
+    return [(path, into / path.relative_to(tree.folder).with_suffix(".png")) for path in images]
 
 
-def _with_distinct_targets(jobs: list[_FileJob]) -> list[_FileJob]:
+def _with_distinct_targets(jobs: list[_Files]) -> list[_Files]:
     """Add the suffix to the names of ``a.jpg`` and ``a.png`` where both would become ``a.png``."""
-    count = Counter(job.target for job in jobs)
+    count = Counter(target for _, target in jobs)
     return [
-        job
-        if count[job.target] == 1
-        else _FileJob(job.source, job.target.with_stem(f"{job.target.stem}_{job.source.suffix[1:]}"))
-        for job in jobs
+        (source, target if count[target] == 1 else target.with_stem(f"{target.stem}_{source.suffix[1:]}"))
+        for source, target in jobs
     ]
 
 
-def _refuse_clashes(jobs: Sequence[_FileJob]) -> None:
+def _refuse_clashes(jobs: Sequence[_Files]) -> None:
     """Refuse jobs that would write over each other's result or input, which --overwrite does not mean."""
-    sources = {os.path.realpath(job.source): job for job in jobs}
-    earlier: dict[str, _FileJob] = {}
-    for job in jobs:
-        target = os.path.realpath(job.target)
-        if target in earlier:
+    sources = {os.path.realpath(source): source for source, _ in jobs}
+    earlier: dict[str, Path] = {}
+    for source, target in jobs:
+        real = os.path.realpath(target)
+        if real in earlier:
             raise UsageError(
-                f"{earlier[target].source} and {job.source} would both become {job.target}.",
+                f"{earlier[real]} and {source} would both become {target}.",
                 "Upscale them one after the other, each with its own -o.",
             )
-        if sources.get(target, job) is not job:
+        if sources.get(real, source) != source:
             raise UsageError(
-                f"the result of {job.source} would replace {job.target}, which is an input too.",
+                f"the result of {source} would replace {target}, which is an input too.",
                 "Give another folder with -o.",
             )
-        earlier[target] = job
+        earlier[real] = source

@@ -9,12 +9,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError
 from drc_deploy.files import check_writable, exists_already, version_of
-from drc_deploy.images.metadata import Metadata
 from drc_deploy.images.png_stream import Layout
-from drc_deploy.images.reading import Picture, decode_image, decoding_bytes, pixel_count, read_image
+from drc_deploy.images.reading import Picture, decode_image, decoding_bytes, read_image
 from drc_deploy.images.writing import check_output, write_image, write_png, writing_bytes
 from drc_deploy.progress import progress
 from drc_deploy.runtime.backends.contract import Pixels
@@ -27,10 +27,10 @@ from drc_deploy.runtime.upscaler import Upscaler
 
 _log = logging.getLogger(__name__)
 
-READ_AHEAD_PIXELS = 32 * 2**20
-"""Larger images are read when their turn comes, so that only one of them is in memory."""
+READ_AHEAD_BYTES = 448 << 20
+"""An image whose reading takes more is read when its turn comes, so that only one of them is in memory."""
 READ_AHEAD_SHARE = 1 / 16
-"""So are those whose reading takes more of the memory allowed."""
+"""So is one that takes more of the memory allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +106,12 @@ def run_jobs(upscaler: Upscaler, jobs: Sequence[UpscaleJob], options: RunOptions
             title = job.title if len(to_do) == 1 else f"{job.title} ({index + 1} of {len(to_do)})"
             following = to_do[index + 1 : index + 2]
             ahead = list(filter(early, following))
-            work = _Work(job, reading, title, also_held=sum(map(_reading_bytes, ahead)))
-            begun.append(_or_failed(job, partial(_upscale, upscaler, work, writer, options)))
+            also_held = sum(map(_reading_bytes, ahead))
+            work = partial(_upscale, upscaler, options, writer, job, reading, title, also_held)
+            begun.append(_or_failed(job, work))
             if following and not ahead:  # it is read next, and needs the memory that this one has had
                 writer.wait_for_all_but(0)
-                upscaler.give_back()
+                upscaler.networks.give_back()
     results = [
         result if isinstance(result, Failed) else _or_failed(job, result.result)
         for job, result in zip(to_do, begun, strict=True)
@@ -133,9 +134,9 @@ def is_finished(job: UpscaleJob) -> bool:
 
 
 def _fits_next_to_another(upscaler: Upscaler, job: UpscaleJob) -> bool:
-    if job.source is None or pixel_count(job.source) > READ_AHEAD_PIXELS:
-        return False
-    return upscaler.room is None or _reading_bytes(job) <= READ_AHEAD_SHARE * upscaler.room
+    limit = upscaler.networks.limit
+    most = READ_AHEAD_BYTES if limit is None else min(READ_AHEAD_SHARE * limit, READ_AHEAD_BYTES)
+    return job.source is not None and _reading_bytes(job) <= most
 
 
 def _reading_bytes(job: UpscaleJob) -> int:
@@ -153,8 +154,7 @@ def _or_failed(job: UpscaleJob, work: Callable[[], Result]) -> Result | Failed:
         return Failed(job.input_name, message, "Give a smaller --tile, or cut the image into parts.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
+class _Reading(NamedTuple):
     """One image that was read."""
 
     picture: Picture
@@ -166,7 +166,7 @@ class _Reading:
 def _read(upscaler: Upscaler, job: UpscaleJob, *, tolerant: bool) -> _Reading:
     start = time.perf_counter()
     version = None if job.source is None else version_of(job.source)
-    check_room = partial(upscaler.check_room, what=f"reading {job.input_name}")
+    check_room = partial(upscaler.networks.check_room, what=f"reading {job.input_name}")
     check_room(_reading_bytes(job))
     if job.source is None:
         picture = decode_image(read_standard_input(), job.input_name, tolerant=tolerant, check_room=check_room)
@@ -175,20 +175,16 @@ def _read(upscaler: Upscaler, job: UpscaleJob, *, tolerant: bool) -> _Reading:
     return _Reading(picture, time.perf_counter() - start, version)
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """One image under way."""
-
-    job: UpscaleJob
-    reading: "Future[_Reading]"
-    title: str
-    """Heads its progress bar."""
-    also_held: int
-    """Bytes that reading the next image takes meanwhile."""
-
-
-def _upscale(upscaler: Upscaler, work: _Work, writer: WriteBehind, options: RunOptions) -> "Future[Finished]":
-    """Compute one image while it is being written.
+def _upscale(
+    upscaler: Upscaler,
+    options: RunOptions,
+    writer: WriteBehind,
+    job: UpscaleJob,
+    reading: "Future[_Reading]",
+    title: str,
+    also_held: int,
+) -> "Future[Finished]":
+    """Compute one image while it is being written; reading the next takes ``also_held`` bytes meanwhile.
 
     Raises:
         ImageError: the input cannot be read, or changes meanwhile.
@@ -196,10 +192,8 @@ def _upscale(upscaler: Upscaler, work: _Work, writer: WriteBehind, options: RunO
         ArtefactError: the network failed.
         UsageError: the memory allowed is too little.
     """
-    job, also_held = work.job, work.also_held
     check_target(job, options)
-    reading = work.reading.result()
-    picture, read_s, version = reading.picture, reading.seconds, reading.version
+    picture, read_s, version = reading.result()
     give_back_freed()  # or what decoding has left would come on top
     start = time.perf_counter()
     for note in picture.notes:
@@ -213,11 +207,16 @@ def _upscale(upscaler: Upscaler, work: _Work, writer: WriteBehind, options: RunO
     task = upscaler.task(picture.pixels, also_held=also_held)
 
     def write(strips: Iterator[Pixels]) -> Finished:
-        _write(job, strips, layout, metadata, replace=options.replace, version=version)
+        if job.target is None:
+            with standard_output() as stream:
+                write_png(stream, strips, layout, metadata)
+        else:
+            check = partial(check_unchanged, job.source, version)
+            write_image(job.target, strips, layout, metadata, replace=options.replace, check=check)
         seconds = round(read_s + time.perf_counter() - start, 3)
         return Finished(job.input_name, job.output_name, layout.width, layout.height, seconds, task.tile_count)
 
-    with progress(work.title, task.tile_count) as bar:
+    with progress(title, task.tile_count) as bar:
         return writer.write(upscaler.run(task, bar.advance), write)
 
 
@@ -250,20 +249,3 @@ def check_unchanged(source: Path | None, version: tuple[int, int] | None) -> Non
     now = None if source is None else version_of(source)
     if None not in (version, now) and now != version:
         raise ImageError(f"{source} changed while it was upscaled.", "Upscale it again when it is complete.")
-
-
-def _write(
-    job: UpscaleJob,
-    strips: Iterator[Pixels],
-    layout: Layout,
-    metadata: Metadata,
-    *,
-    replace: bool,
-    version: tuple[int, int] | None,
-) -> None:
-    if job.target is not None:
-        check = partial(check_unchanged, job.source, version)
-        write_image(job.target, strips, layout, metadata, replace=replace, check=check)
-        return
-    with standard_output() as stream:
-        write_png(stream, strips, layout, metadata)

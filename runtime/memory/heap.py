@@ -7,6 +7,11 @@ import os
 _M_MMAP_THRESHOLD = -3
 """Option of glibc's ``mallopt``: blocks of so many bytes and more are mapped from the system one by one."""
 LARGE_BYTES = 1 << 18
+HUGE_PAGES_VARIABLE = "THP_MEM_ALLOC_ENABLE"
+"""Read by torch once, when it allocates first."""
+LARGEST_KEPT_BYTES = 4 << 20
+"""Pieces as large go back to the system when they are free. Half of it and twice as much were no faster; from 16 MiB on
+the process held a third more than what was alive."""
 
 
 @functools.cache
@@ -34,15 +39,6 @@ def _call(name: str, *arguments: int) -> None:
         return
     if function is not None:
         function(*arguments)
-
-
-HUGE_PAGES_VARIABLE = "THP_MEM_ALLOC_ENABLE"
-"""Read by torch once, when it allocates first."""
-
-
-LARGEST_KEPT_BYTES = 4 << 20
-"""Pieces as large go back to the system when they are free. Half of it and twice as much were no faster; from 16 MiB on
-the process held a third more than what was alive."""
 
 
 def tune_allocator() -> None:

@@ -41,7 +41,7 @@ def upscaled_channels(
     if image.ndim == 2 or image.shape[2] <= 2:
         finished = map(_as_grey_channel, finished)
     if alpha is not None and kind == "varying":
-        finished = map(_with_alpha, finished, _held(upscale(as_rgb(alpha)), alpha, scale))
+        finished = map(_with_alpha, finished, _held(upscale(_as_rgb(alpha[:, :, None])), alpha, scale))
     elif alpha is not None:
         finished = map(partial(_with_alpha, alpha=alpha[:1, :1]), finished)
     return map(partial(_with_channels, shape=image.shape[2:]), finished)
@@ -56,12 +56,22 @@ def _with_channels(strip: Pixels, shape: tuple[int, ...]) -> Pixels:
 
 
 def _held(strips: Iterator[Pixels], alpha: Pixels, scale: int) -> Iterator[Pixels]:
-    """Return strips of alpha that was upscaled as a grey image, with what is opaque or clear held so."""
-    edges = AlphaEdges(alpha, scale)
+    """Return strips of alpha that was upscaled as a grey image, with what is opaque or clear held so.
+
+    A network's 254 would show the background. Only pixels whose eight neighbours agree are held; between the two the
+    network decides.
+    """
+    kernel, full = np.ones((3, 3), np.uint8), np.iinfo(alpha.dtype).max
+    opaque, clear = (cv2.erode((alpha == value).astype(np.uint8), kernel).astype(bool) for value in (full, 0))
     row = 0
-    for grey in map(as_grey, strips):
-        row += len(grey)
-        yield edges.hold(grey, row - len(grey))
+    for strip in map(as_grey, strips):
+        rows = slice(row, row + len(strip) // scale)
+        row = rows.stop
+        # What each input pixel became: (height, width, scale, scale), a view.
+        cells = strip.reshape(-1, scale, alpha.shape[1], scale).swapaxes(1, 2)
+        cells[opaque[rows]] = full
+        cells[clear[rows]] = 0
+        yield strip
 
 
 def _with_alpha(colours: Pixels, alpha: Pixels) -> Pixels:
@@ -89,12 +99,8 @@ def split_alpha(image: Pixels) -> tuple[Pixels, Pixels | None]:
 
 
 def _as_rgb(image: Pixels) -> Pixels:
+    """Show (H, W, 1) as (H, W, 3) without copying."""
     return np.broadcast_to(image, (*image.shape[:2], 3)) if image.shape[2] == 1 else image
-
-
-def as_rgb(grey: Pixels) -> Pixels:
-    """Show (H, W) as (H, W, 3) without copying."""
-    return _as_rgb(grey[:, :, None])
 
 
 def as_grey(rgb: Pixels) -> Pixels:
@@ -124,27 +130,3 @@ def fill_transparent(colours: Pixels, alpha: Pixels) -> Pixels:
     colour_of_label[labels[~hidden]] = colours[~hidden]
     filled: Pixels = colour_of_label[labels]
     return filled
-
-
-class AlphaEdges:
-    """Keeps opaque and transparent areas exactly so: a network's 254 would show the background.
-
-    Only pixels whose eight neighbours agree are held; between the two the network decides.
-    """
-
-    def __init__(self, alpha: Pixels, scale: int) -> None:
-        self._scale = scale
-        self._full = np.iinfo(alpha.dtype).max
-        kernel = np.ones((3, 3), np.uint8)
-        self._opaque = cv2.erode((alpha == self._full).astype(np.uint8), kernel).astype(bool)
-        self._clear = cv2.erode((alpha == 0).astype(np.uint8), kernel).astype(bool)
-
-    def hold(self, strip: Pixels, first_row: int) -> Pixels:
-        """Set the held pixels of a contiguous, upscaled alpha strip that begins at ``first_row``, in place."""
-        rows = slice(first_row // self._scale, (first_row + len(strip)) // self._scale)
-        height, width = self._opaque[rows].shape
-        # What each input pixel became: (height, width, scale, scale), a view.
-        cells = strip.reshape(height, self._scale, width, self._scale).swapaxes(1, 2)
-        cells[self._opaque[rows]] = self._full
-        cells[self._clear[rows]] = 0
-        return strip

@@ -19,8 +19,7 @@ from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.graph_backend import Feeds, GraphBackend, GraphRunner
-from drc_deploy.runtime.backends.ort.backend import read_info
-from drc_deploy.runtime.backends.ort.sessions import OnnxSessions
+from drc_deploy.runtime.backends.ort.backend import OnnxSessions, read_info
 from drc_deploy.runtime.backends.trt.backend import check_tensors
 from drc_deploy.runtime.backends.trt.runner import PlanRunner
 from drc_deploy.runtime.tiling.strips import input_tile
@@ -30,7 +29,6 @@ PASSES = 2
 """Before the one that makes the result: after one, two samples in a hundred thousand were off by two levels."""
 OVERLAP_PX = 16
 """Overlap of tiles when none is given: with half of it, two samples in a million were off by two levels."""
-
 
 _AGAIN = "Make it with `drc-deploy export CHECKPOINT --exact`."
 _INPUTS, _OUTPUTS = [INPUT_NAME, KEPT_NAME, MEANS_NAME, GIVEN_NAME], [OUTPUT_NAME, SEEN_NAME]
@@ -80,21 +78,12 @@ class ExactBackend(GraphBackend):
 
 
 def open_exact(path: Path, *, threads: int | None = None, cpu_only: bool = False) -> ExactBackend:
-    """Load a ``NAME.exact.onnx`` in ONNX Runtime, or a ``NAME.exact.plan`` in TensorRT.
+    """Load a ``NAME.exact.onnx`` in ONNX Runtime, or a ``NAME.exact.plan`` in TensorRT; see ``open_backend``.
 
-    Args:
-        path: the file.
-        threads: CPU threads; None leaves the choice to the library.
-        cpu_only: leave a GPU alone, which a plan cannot.
-
-    Raises:
-        ArtefactError: the file is damaged, of another kind, version or GPU.
-        MissingDependencyError: this machine lacks the library or the device.
+    ``cpu_only`` leaves a GPU alone, which a plan cannot.
     """
-    return _open_plan(path) if path.suffix == ".plan" else _open_onnx(path, threads, cpu_only=cpu_only)
-
-
-def _open_onnx(path: Path, threads: int | None, *, cpu_only: bool) -> ExactBackend:
+    if path.suffix == ".plan":
+        return _open_plan(path)
     sessions = OnnxSessions(path, threads=threads, cpu_only=cpu_only)
     info = read_info(sessions.session, path)
     sizes = {value.name: value.shape for value in sessions.session.get_inputs()}

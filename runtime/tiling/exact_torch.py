@@ -4,9 +4,7 @@ It offers the same names as an exact graph (``export/graph/exact_graph.py``), fo
 """
 
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -17,8 +15,8 @@ from torch.nn import functional as F
 from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, OUTPUT_NAME, SEEN_NAME
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Pixels
-from drc_deploy.runtime.backends.graph_backend import Feeds, GraphRunner
-from drc_deploy.runtime.backends.pytorch.cpu import in_threads
+from drc_deploy.runtime.backends.graph_backend import Feeds
+from drc_deploy.runtime.backends.pytorch.cpu import CpuTiles
 from drc_deploy.runtime.backends.pytorch.loaded_network import TileNetwork
 from drc_deploy.runtime.tiling.exact import ExactBackend
 
@@ -40,19 +38,27 @@ def exact_backend(network: TileNetwork, workers: int) -> ExactBackend:
     return ExactBackend(runner, network.info, runner.mean_count)
 
 
-class ExactRunner(GraphRunner):
-    """Runs a network on tiles with given means, and returns the means of a part of each tile.
+class ExactRunner(CpuTiles):
+    """Runs a network on tiles with given means, and returns the means of a part of each tile. On a GPU too.
+
+    It stands in the place of all modules that take a mean over the whole tile.
 
     Attributes:
-        device: The name of the ``TileNetwork``.
-        workers: Tiles of a stream that are computed at a time; may be lowered.
         mean_count: Number of all channels whose means the network takes.
     """
 
     def __init__(self, network: TileNetwork, workers: int) -> None:
-        self._network, self.device, self.workers = network, network.name, workers
-        self._means = _Means(network)
-        self.mean_count = self._means.count
+        super().__init__(network, workers)
+        self._names = network.network.global_means
+        self._now = threading.local()  # several threads run the network at a time
+        for name in self._names:
+            network.network.get_submodule(name).forward = partial(self._mean, name)
+        self._pass(torch.zeros(1, _TRIAL_PX, _TRIAL_PX, 3), kept=(0, 0, 1, 1))
+        self._places: dict[str, slice] = {}
+        self.mean_count = 0
+        for name in self._names:
+            self._places[name] = slice(self.mean_count, self.mean_count + self._now.seen[name].shape[1])
+            self.mean_count = self._places[name].stop
 
     def run(self, outputs: Sequence[str], feeds: Feeds) -> list[Pixels]:
         """Compute ``OUTPUT_NAME`` or ``SEEN_NAME`` of a batch of one, or both.
@@ -64,74 +70,36 @@ class ExactRunner(GraphRunner):
         Raises:
             ArtefactError: torch refused.
         """
-        tile = torch.from_numpy(np.ascontiguousarray(feeds[INPUT_NAME])).to(self._network.device)
-        means = torch.from_numpy(feeds[MEANS_NAME]).to(self._network.device) if feeds[GIVEN_NAME].all() else None
+        tile = torch.from_numpy(np.ascontiguousarray(feeds[INPUT_NAME]))
+        means = torch.from_numpy(feeds[MEANS_NAME]) if feeds[GIVEN_NAME].all() else None
         kept = tuple(feeds[KEPT_NAME].tolist()) if SEEN_NAME in outputs else None
-        results = {}
-        with self._means.of(_Pass((tile.shape[1], tile.shape[2]), kept, means)) as seen:
-            results[OUTPUT_NAME] = self._network(tile)
+        results = {OUTPUT_NAME: self._pass(tile, kept, means)}
         if kept is not None:
-            results[SEEN_NAME] = torch.cat([seen[name] for name in self._network.network.global_means], dim=1)
+            results[SEEN_NAME] = torch.cat([self._now.seen[name] for name in self._names], dim=1)
         return [results[name].cpu().numpy() for name in outputs]
 
-    def stream(self, outputs: Sequence[str], many: Iterable[Feeds]) -> Generator[list[Pixels], None, None]:
-        """Compute ``outputs`` for many feeds, in order."""
-        return in_threads(many, self.workers, partial(self.run, outputs))
+    def _pass(self, tile: Tensor, kept: Sequence[int] | None, means: Tensor | None = None) -> Tensor:
+        """Upscale a tile in this thread.
 
-    def close(self) -> None:
-        """Nothing to do: torch frees the memory with this object."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Pass:
-    """One pass over a tile."""
-
-    sides: tuple[int, int]
-    """Height and width of the tile, in input pixels."""
-    kept: Sequence[int] | None
-    """Top, left, bottom and right of the part whose means are returned, in input pixels; None: no means are."""
-    means: Tensor | None
-    """(K,) to use; None: those of the tile."""
-
-    def part(self, features: Tensor) -> Tensor:
-        """Cut the kept part out of (N, C, H, W), whose sides are multiples of the tile's."""
-        assert self.kept is not None
-        rows, columns = (features.shape[2 + axis] // side for axis, side in enumerate(self.sides))
-        top, left, bottom, right = self.kept
-        return features[:, :, top * rows : bottom * rows, left * columns : right * columns]
-
-
-class _Means:
-    """Stands in the place of all modules that take a mean over the whole tile.
-
-    Attributes:
-        count: Number of channels of all means.
-    """
-
-    def __init__(self, network: TileNetwork) -> None:
-        names = network.network.global_means
-        self._now = threading.local()  # several threads run the network at a time
-        for name in names:
-            network.network.get_submodule(name).forward = partial(self._mean, name)
-        self._places: dict[str, slice] = {}
-        trial = torch.zeros(1, _TRIAL_PX, _TRIAL_PX, 3, device=network.device)
-        with self.of(_Pass((_TRIAL_PX, _TRIAL_PX), (0, 0, 1, 1), None)) as seen:
-            network(trial)
-        self.count = 0
-        for name in names:
-            self._places[name] = slice(self.count, self.count + seen[name].shape[1])
-            self.count = self._places[name].stop
-
-    @contextmanager
-    def of(self, what: _Pass) -> Iterator[dict[str, Tensor]]:
-        """Run this thread's next pass as ``what``; yield the means that it sees, (N, C) float32, by module."""
-        self._now.what, self._now.seen = what, {}
-        yield self._now.seen
+        Args:
+            tile: (1, H, W, 3) float32.
+            kept: top, left, bottom and right of the part whose means are seen, in input pixels; None: none are.
+            means: (K,) to use; None: those of the tile.
+        """
+        now, device = self._now, self._network.device
+        now.sides, now.kept, now.seen = tile.shape[1:3], kept, {}
+        now.means = None if means is None else means.to(device)
+        return self._network(tile.to(device))
 
     def _mean(self, name: str, features: Tensor) -> Tensor:
-        what: _Pass = self._now.what
-        if what.kept is not None:
-            self._now.seen[name] = what.part(features).mean((2, 3)).float()
-        if what.means is None:
+        """Take the mean of (N, C, H, W), whose sides are multiples of the tile's, or return that which is given."""
+        now = self._now
+        if now.kept is not None:
+            rows, columns = (features.shape[2 + axis] // side for axis, side in enumerate(now.sides))
+            top, left, bottom, right = now.kept
+            part = features[:, :, top * rows : bottom * rows, left * columns : right * columns]
+            now.seen[name] = part.mean((2, 3)).float()
+        if now.means is None:
             return F.adaptive_avg_pool2d(features, 1)
-        return what.means[self._places[name]].to(features.dtype).view(1, -1, 1, 1)
+        means: Tensor = now.means[self._places[name]]
+        return means.to(features.dtype).view(1, -1, 1, 1)

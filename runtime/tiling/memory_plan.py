@@ -45,20 +45,6 @@ class Fitted:
     """Those among them that the network takes while it computes, and that it may keep for the next image."""
 
 
-def check_room(needed: int, budget: MemoryBudget, what: str) -> None:
-    """Refuse ``what``, which takes ``needed`` bytes on top of the loaded network, where that is more than is allowed.
-
-    Raises:
-        UsageError: it is.
-    """
-    total = budget.loaded + needed + AROUND_BYTES
-    if total > budget.limit:
-        raise UsageError(
-            f"{what} needs {mib(total)} MiB, more than the {mib(budget.limit)} MiB allowed.",
-            f"Give --max-memory {mib(total)}MiB or more, or cut the image into parts.",
-        )
-
-
 def session_bytes(info: EngineInfo) -> int:
     """Predict what one more ONNX Runtime session of a network holds."""
     return info.params * BYTES_PER_WEIGHT + SESSION_BYTES
@@ -95,12 +81,6 @@ def peak_bytes(
     if at_a_time > 1:  # in a second session, which is loaded before anything is computed
         need = max(need + session_bytes(info), info.params * LOADING_BYTES_PER_WEIGHT)
     return loaded + need
-
-
-def _gap_bytes(info: EngineInfo, plan: TilePlan, workers: int) -> int:
-    """Predict by how much more the peak can be than foreseen: it depends on how the tiles meet in time."""
-    assert info.cpu_bytes_per_pixel is not None
-    return int(GAPS * (workers - 1) * plan.tile[0] * plan.tile[1] * info.cpu_bytes_per_pixel)
 
 
 def _computing_bytes(info: EngineInfo, plan: TilePlan, at_a_time: int, *, alpha: bool) -> int:
@@ -152,7 +132,8 @@ def fit_plan(
     Raises:
         UsageError: nothing fits; the hint says what would.
     """
-    peaks = []
+    peaks, bytes_per_pixel = [], info.cpu_bytes_per_pixel
+    assert bytes_per_pixel is not None
     height, width = shape[:2]
     alpha = shape[2:] in ((2,), (4,))
     sides = [tile] if tile else [None, *range(256, SMALLEST_TILE_PX - 1, -TILE_STEP_PX)]
@@ -160,9 +141,11 @@ def fit_plan(
         for side in sides:
             plan = plan_tiles(height, width, info, tile=side, overlap=overlap)
             peak = peak_bytes(info, plan, count, width, dtype, budget.loaded, alpha=alpha)
-            peaks.append(peak + _gap_bytes(info, plan, count))
+            computing = _computing_bytes(info, plan, _at_a_time(plan, count), alpha=alpha)
+            # How the tiles meet in time decides by how much more the peak can be.
+            peaks.append(peak + int(GAPS * (count - 1) * plan.tile[0] * plan.tile[1] * bytes_per_pixel))
             if peaks[-1] <= budget.limit:
-                return Fitted(plan, count, peak, _computing_bytes(info, plan, _at_a_time(plan, count), alpha=alpha))
+                return Fitted(plan, count, peak, computing)
     least = min(peaks)
     raise UsageError(
         f"an image of {width}x{height} needs {mib(least)} MiB, more than the {mib(budget.limit)} MiB allowed.",

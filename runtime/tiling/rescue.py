@@ -52,11 +52,7 @@ class Rescue:
     """
 
     def __init__(self, open_float32: Callable[[], Backend] | None) -> None:
-        """Make a rescue.
-
-        Args:
-            open_float32: opens the same network in float32, when it is needed first; None: there is none.
-        """
+        """Take what opens the same network in float32, when it is needed first; None: there is none."""
         self._open_float32 = open_float32
         self._float32: Backend | None = None
         self.count = 0

@@ -5,6 +5,7 @@ What is held at any time is one row of tiles, whatever the height of the image.
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from drc_deploy.runtime.tiling.tiles import Span, TilePlan
 
 _UINT16_PER_UINT8 = 257
 """65535 / 255: the networks know 16-bit samples as fractions of [0, 255]."""
-
 
 Mend = Callable[[Pixels, Pixels], Pixels]
 """A batch and the results that the network gave for it -> the results to use."""
@@ -43,21 +43,8 @@ def upscaled_strips(
     Raises:
         ArtefactError: the backend failed, or gave NaN, infinity, or a result of another size.
     """
-    scale = backend.info.scale
-    waiting: deque[Pixels] = deque()
-
-    def given() -> Iterator[Pixels]:
-        for batch in tile_batches(backend, image, plan):
-            waiting.append(batch)
-            yield batch
-
-    results = backend.stream(given())
-    tiles = _finished(results, waiting, scale, image.dtype, mend, on_tiles)
-    try:
-        yield from _joined(_bands(tiles, plan, image, scale), plan, scale)
-    finally:
-        if isinstance(results, Generator):
-            results.close()  # what was taken ahead is not computed for nobody
+    with closing(_finished(backend, image, plan, on_tiles, mend)) as tiles:
+        yield from _joined(tiles, plan, image, backend.info.scale)
 
 
 def tile_batches(backend: Backend, image: Pixels, plan: TilePlan) -> Iterator[Pixels]:
@@ -79,44 +66,52 @@ def tile_batches(backend: Backend, image: Pixels, plan: TilePlan) -> Iterator[Pi
 
 
 def _finished(
-    results: Iterator[Pixels],
-    waiting: deque[Pixels],
-    scale: int,
-    dtype: np.dtype[Any],
-    mend: Mend | None,
+    backend: Backend,
+    image: Pixels,
+    plan: TilePlan,
     on_tiles: Callable[[int], None] | None,
-) -> Iterator[Pixels]:
-    """Return every tile's result in the image's type, in the order of the plan: checked, for metadata can be wrong."""
-    for result in results:
-        batch = waiting.popleft()
-        expected = (len(batch), batch.shape[1] * scale, batch.shape[2] * scale, 3)
-        if result.shape != expected:
-            raise ArtefactError(
-                f"the network gave {result.shape} where {expected} was expected.",
-                "Make it again with `drc-deploy export`.",
-            )
-        if on_tiles is not None:
-            on_tiles(len(batch))
-        yield from _finish(mend(batch, result) if mend else result, dtype)
+    mend: Mend | None,
+) -> Generator[Pixels, None, None]:
+    """Yield every tile's result in the image's type, in the order of the plan: checked, for metadata can be wrong."""
+    scale = backend.info.scale
+    waiting: deque[Pixels] = deque()
 
+    def given() -> Iterator[Pixels]:
+        for batch in tile_batches(backend, image, plan):
+            waiting.append(batch)
+            yield batch
 
-def _bands(tiles: Iterator[Pixels], plan: TilePlan, image: Pixels, scale: int) -> Iterator[Pixels]:
-    """Join each row of tiles: (scale * kept rows, scale*W, 3). Of what was given nothing is held here."""
-    return (_band(tiles, row, plan, image, scale) for row in plan.rows)
+    results = backend.stream(given())
+    try:
+        for result in results:
+            batch = waiting.popleft()
+            expected = (len(batch), batch.shape[1] * scale, batch.shape[2] * scale, 3)
+            if result.shape != expected:
+                raise ArtefactError(
+                    f"the network gave {result.shape} where {expected} was expected.",
+                    "Make it again with `drc-deploy export`.",
+                )
+            if on_tiles is not None:
+                on_tiles(len(batch))
+            yield from _finish(mend(batch, result) if mend else result, image.dtype)
+    finally:
+        if isinstance(results, Generator):
+            results.close()  # what was taken ahead is not computed for nobody
 
 
 def _band(tiles: Iterator[Pixels], row: Span, plan: TilePlan, image: Pixels, scale: int) -> Pixels:
+    """Join a row of tiles: (scale * kept rows, scale*W, 3)."""
     band: Pixels = np.empty(((row.keep_stop - row.keep_start) * scale, image.shape[1] * scale, 3), image.dtype)
     for column, result in zip(plan.columns, tiles, strict=False):
-        _paste(band, _kept(result, row, column, scale), column, scale)
+        _paste(band, result, row, column, scale)
     return band
 
 
-def _joined(bands: Iterator[Pixels], plan: TilePlan, scale: int) -> Iterator[Pixels]:
-    """Blend each band into the one above, and yield the rows that no later one changes."""
+def _joined(tiles: Iterator[Pixels], plan: TilePlan, image: Pixels, scale: int) -> Iterator[Pixels]:
+    """Blend each row of tiles into the one above, and yield the rows of pixels that no later one changes."""
     tail: Pixels | None = None
     for index, span in enumerate(plan.rows):
-        band = next(bands)
+        band = _band(tiles, span, plan, image, scale)
         if tail is not None:
             _blend(band[: len(tail)], tail, axis=0)
         after = plan.rows[index + 1] if index + 1 < len(plan.rows) else None
@@ -158,18 +153,13 @@ def _finish(result: Pixels, dtype: np.dtype[Any]) -> Pixels:
     return rounded
 
 
-def _kept(result: Pixels, row: Span, column: Span, scale: int) -> Pixels:
-    """Cut off what the plan does not use of a tile's result."""
+def _paste(band: Pixels, result: Pixels, row: Span, column: Span, scale: int) -> None:
+    """Put what the plan uses of a tile's result into the band, blending with the tile to its left that lies there."""
     top, bottom = ((edge - row.start) * scale for edge in (row.keep_start, row.keep_stop))
-    left, right = ((edge - column.start) * scale for edge in (column.keep_start, column.keep_stop))
-    return result[top:bottom, left:right]
-
-
-def _paste(band: Pixels, kept: Pixels, column: Span, scale: int) -> None:
-    """Put a tile's result into the band, blending with the tile to its left that lies there already."""
-    left, ramp = column.keep_start * scale, column.ramp * scale
+    left, right = column.keep_start * scale, column.keep_stop * scale
+    offset, ramp = column.start * scale, column.ramp * scale
     earlier = band[:, left : left + ramp].copy()
-    band[:, left : column.keep_stop * scale] = kept
+    band[:, left:right] = result[top:bottom, left - offset : right - offset]
     if ramp:
         _blend(band[:, left : left + ramp], earlier, axis=1)
 

@@ -99,14 +99,15 @@ def plan_tiles(
 
 
 def plan_axis(length: int, side: int, overlap: int, trim: int) -> tuple[Span, ...]:
-    """Place tiles of ``side`` pixels along ``length`` pixels; ``trim`` is at most ``overlap``.
+    """Place the fewest tiles of ``side`` pixels along ``length`` pixels, evenly; ``trim`` is at most ``overlap``.
 
     Raises:
         UsageError: several tiles are needed, but ``side`` is not larger than two overlaps.
     """
     if length <= side:
         return (Span(start=0, size=length, keep_start=0, keep_stop=length, ramp=0),)
-    starts = _starts(length, side, overlap)
+    last = _tile_count(length, side, overlap) - 1
+    starts = [index * (length - side) // last for index in range(last + 1)]
     # No ramp is longer than the distance between two tiles, so that no pixel blends more than two of them.
     step = min(after - before for before, after in pairwise(starts))
     blends = [(0, 0)]
@@ -116,21 +117,9 @@ def plan_axis(length: int, side: int, overlap: int, trim: int) -> tuple[Span, ..
         blends.append((blend_start, blend_start + ramp))
     blends.append((length, length))
     return tuple(
-        Span(
-            start=start,
-            size=side,
-            keep_start=blend[0],
-            keep_stop=blend_after[1],
-            ramp=blend[1] - blend[0],
-        )
+        Span(start, side, keep_start=blend[0], keep_stop=blend_after[1], ramp=blend[1] - blend[0])
         for start, (blend, blend_after) in zip(starts, pairwise(blends), strict=True)
     )
-
-
-def _starts(length: int, side: int, overlap: int) -> list[int]:
-    """Return where the fewest tiles begin that cover ``length`` and share ``2 * overlap``, evenly spread."""
-    count = _tile_count(length, side, overlap)
-    return [index * (length - side) // (count - 1) for index in range(count)]
 
 
 def _tile_count(length: int, side: int, overlap: int) -> int:

@@ -18,7 +18,6 @@ from drc_deploy.errors import ImageError
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
-    from av.stream import Stream
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -88,6 +87,7 @@ def open_video(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
         ImageError: it cannot be read, or holds no video, or one of high dynamic range.
     """
     import av
+    from av.stream import Disposition
 
     try:
         # Absolute, or FFmpeg takes what stands before a colon in a name for a protocol.
@@ -97,7 +97,7 @@ def open_video(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
     except (av.FFmpegError, OSError) as error:
         raise ImageError(f"{path} cannot be read as a video: {error.strerror}.", "Copy the file again.") from error
     with container:
-        streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+        streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
         if not streams:
             raise ImageError(f"{path} holds no video.", "Give a video file.")
         if streams[0].codec_context is None:
@@ -110,12 +110,6 @@ def open_video(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
             )
         streams[0].thread_type = "AUTO"
         yield container, streams[0]
-
-
-def _is_cover(stream: "Stream") -> bool:
-    from av.stream import Disposition
-
-    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def video_info(path: Path, *, tolerant: bool = False) -> VideoInfo:
@@ -142,12 +136,13 @@ def video_info(path: Path, *, tolerant: bool = False) -> VideoInfo:
         if time_base is None:
             raise ImageError(f"{path} has no time stamps.", "Convert it to MP4 or MKV first.")
         first = _first_frame(container, stream)
+        matrix: Any = first.side_data.get("DISPLAYMATRIX")
         notes = [f"{path} ends early: {missing}."] if missing else []
         notes += _notes(container, first, path)
         return VideoInfo(
             context.height,
             context.width,
-            _display_matrix(first),
+            None if matrix is None else tuple(np.frombuffer(bytes(matrix), np.int32).tolist()),
             time_base,
             rate,
             frame_count,
@@ -205,11 +200,6 @@ def _first_frame(container: "InputContainer", stream: "VideoStream") -> "VideoFr
         raise ImageError(f"{container.name} has no frames.", "Copy the file again.") from None
     except av.FFmpegError as error:
         raise ImageError(f"{container.name} is damaged: {error.strerror}.", "Copy the file again.") from error
-
-
-def _display_matrix(frame: "VideoFrame") -> tuple[int, ...] | None:
-    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-    return None if matrix is None else tuple(np.frombuffer(bytes(matrix), np.int32).tolist())
 
 
 def frames_of(path: Path, skip: int, *, tolerant: bool = False) -> Generator[Frame, None, None]:

@@ -175,15 +175,23 @@ def _identity(source: Path) -> dict[str, object]:
 
 
 def _make_segments(upscaler: Upscaler, source: Path, info: VideoInfo, work: _Segments, *, tolerant: bool) -> list[Path]:
-    """Make the missing segments; return the paths of all."""
+    """Make the missing segments, each encoded while its frames are computed; return the paths of all."""
     count = len(work.finished())
     first_frame = count * SEGMENT_FRAMES
+    written: list[Future[None]] = []
     with (
         progress(source.name, max(info.frame_count, 1), done=first_frame) as bar,
         closing(frames_of(source, skip=first_frame, tolerant=tolerant)) as frames,
     ):
-        count += _compute(_upscaled(upscaler, frames, bar), info, work)
-    return [work.path(index) for index in range(count)]
+        results = _upscaled(upscaler, frames, bar)
+        with WriteBehind() as writer:
+            for first in results:
+                segment = chain([first], islice(results, SEGMENT_FRAMES - 1))
+                path = work.path(count + len(written))
+                written.append(writer.write(segment, partial(write_segment, path, info=info)))
+                _raise_errors(future for future in written if future.done())
+        _raise_errors(written)
+    return [work.path(index) for index in range(count + len(written))]
 
 
 def _check_unchanged(source: Path, version: tuple[int, int] | None, work: _Segments) -> None:
@@ -192,20 +200,6 @@ def _check_unchanged(source: Path, version: tuple[int, int] | None, work: _Segme
     except ImageError:
         work.clear()  # its frames may be of either file
         raise
-
-
-def _compute(results: Iterator[Frame], info: VideoInfo, work: _Segments) -> int:
-    """Make all segments that are missing, each encoded while its frames are computed; return their number."""
-    first_index = len(work.finished())
-    written: list[Future[None]] = []
-    with WriteBehind() as writer:
-        for first in results:
-            segment = chain([first], islice(results, SEGMENT_FRAMES - 1))
-            path = work.path(first_index + len(written))
-            written.append(writer.write(segment, partial(write_segment, path, info=info)))
-            _raise_errors(future for future in written if future.done())
-    _raise_errors(written)
-    return len(written)
 
 
 def _upscaled(upscaler: Upscaler, frames: Iterable[Frame], bar: Progress) -> Iterator[Frame]:

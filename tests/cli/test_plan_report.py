@@ -2,7 +2,7 @@ import dataclasses
 from pathlib import Path
 
 from drc_deploy.cli import plan_report
-from drc_deploy.engine_info import DlaPlacement, PlanOptions, PlanSidecar
+from drc_deploy.engine_info import DlaPlacement, PlanOptions, PlanSidecar, read_sidecar, sidecar_path
 from drc_deploy.export.compare.agreement import Agreement
 from drc_deploy.export.trt.plan_from_onnx import PlanResult
 from drc_deploy.export.verify.onnx_check import OnnxVerification
@@ -25,12 +25,13 @@ SIDECAR = PlanSidecar(
 )
 
 
-def test_what_fell_back_is_told_and_survives_the_file() -> None:
+def test_what_fell_back_is_told_and_survives_the_file(tmp_path: Path) -> None:
     on_gpu = tuple(f"layer_{index} (resize)" for index in range(10))
     sidecar = dataclasses.replace(
         SIDECAR, options=PlanOptions(dla_core=1), dla=DlaPlacement(("a", "b", "c"), on_gpu, ("{part}",))
     )
-    assert PlanSidecar.from_json(sidecar.to_json(), "x") == sidecar
+    sidecar_path(tmp_path / "x.plan").write_text(sidecar.to_json())
+    assert read_sidecar(tmp_path / "x.plan") == sidecar
     *_, placed, fallen_back = plan_report.lines(Path("x.plan"), sidecar, "Built x.plan.")
     assert placed == "DLA core 1: 3 of 13 layers (parts of the engine: 1)."
     assert fallen_back == f"On the GPU: {', '.join(on_gpu[:8])} and 2 more (all in x.plan.json)."

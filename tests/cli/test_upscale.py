@@ -12,13 +12,11 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 from PIL import Image
 
-from drc_deploy.cli.engine_choice import choose_engine
 from drc_deploy.cli.options import ByteSize
-from drc_deploy.cli.upscale_command import command
+from drc_deploy.cli.upscale_command import choose_engine, command
 from drc_deploy.errors import ArtefactError, DrcDeployError, InputError, MissingDependencyError, UsageError
 from drc_deploy.images.reading import read_image
 from drc_deploy.locate import SHIPPED
-from drc_deploy.runtime.jobs.plan import newest_engine
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.networks import nearest, write_nearest
 from tests.runtime.tiling.test_exact import write_both
@@ -348,7 +346,7 @@ def test_a_file_that_only_serves_another_is_no_engine(tmp_path: Path) -> None:
     path = write_both(tmp_path)
     exact = path.with_suffix(".exact.onnx")
     os.utime(exact, (2e9, 2e9))
-    assert newest_engine(tmp_path) == path
+    assert choose_engine(tmp_path)[0] == path
     result = upscale("x.png", "--engine", exact)
     assert isinstance(result.exception, ArtefactError)
     assert str(path) in result.exception.hint

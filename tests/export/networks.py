@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from drc_deploy.checkpoint_info import DualDesign
 from drc_deploy.engine_info import EngineInfo, IoDtype
 from drc_deploy.export.graph.graph import TRACE_SHAPE
-from drc_deploy.models.dual_design import DualDesign
 from drc_deploy.models.network import ModelSpec, SRNetwork
 
 

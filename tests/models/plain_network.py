@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from drc_deploy.checkpoint_info import DualDesign
 from drc_deploy.models.drn import DownBlock
-from drc_deploy.models.dual_design import DualDesign
 from drc_deploy.models.network import ModelSpec, PrunableLayer, SRNetwork, resolve_widths
 
 

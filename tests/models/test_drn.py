@@ -103,7 +103,7 @@ def test_halved_body_keeps_the_borders_in_float32() -> None:
     with torch.no_grad():
         exact = network.upscale(lr)
         before = {name: value.clone() for name, value in network.state_dict().items()}
-        network.halve_body()
+        network.cast_body(torch.float16)
         halved = network.upscale(lr)
     for name, value in network.state_dict().items():
         expected = before[name] if name.startswith(network.float32_modules) else before[name].half()

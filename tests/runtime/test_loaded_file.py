@@ -4,13 +4,14 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
-from drc_deploy import checkpoint
+from drc_deploy.checkpoint import Parent
 from drc_deploy.engine_info import METADATA_KEY
 from drc_deploy.errors import ArtefactError
 from drc_deploy.locate import SHIPPED
@@ -61,8 +62,8 @@ def test_an_engine_whose_sessions_are_all_there_may_be_replaced(tmp_path: Path) 
 def test_an_engine_that_is_replaced_while_it_is_loaded_is_refused(tmp_path: Path) -> None:
     write_nearest(tmp_path / "n.onnx")
     file = LoadedFile(tmp_path / "n.onnx")
-    with pytest.raises(ArtefactError, match=REPLACED), file.unchanged():
-        write_nearest(tmp_path / "n.onnx", scale=2)
+    with pytest.raises(ArtefactError, match=REPLACED):
+        file.load(lambda: write_nearest(tmp_path / "n.onnx", scale=2))
 
 
 def test_an_engine_that_is_only_renamed_on_the_way_is_no_other_one(tmp_path: Path) -> None:
@@ -71,8 +72,7 @@ def test_an_engine_that_is_only_renamed_on_the_way_is_no_other_one(tmp_path: Pat
     (tmp_path / "n.onnx").rename(tmp_path / "m.onnx")
     (tmp_path / "m.onnx").rename(tmp_path / "n.onnx")
     (tmp_path / "n.onnx").chmod(0o600)
-    with file.unchanged():
-        pass
+    assert file.load(lambda: "loaded") == "loaded"
 
 
 def test_another_working_directory_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,11 +125,14 @@ def test_a_checkpoint_that_is_replaced_while_it_is_loaded_is_not_described_by_an
     path = tmp_path / "n.safetensors"
     shutil.copy(SHIPPED / "drn_xs.safetensors", path)
 
-    def load_and_replace(path: Path) -> checkpoint.Checkpoint:
-        loaded = checkpoint.load_checkpoint(path)
+    def read_and_replace(path: Path) -> Parent:
+        read = Parent.read(path)
         shutil.copy(SHIPPED / "drn_xs_r50.safetensors", path)
-        return loaded
+        return read
 
-    monkeypatch.setattr(torch_network, "load_checkpoint", load_and_replace)
-    with pytest.raises(ArtefactError, match=REPLACED):
-        TorchBackend(path)
+    with TorchBackend(SHIPPED / "drn_xs.safetensors") as first:
+        monkeypatch.setattr(torch_network, "Parent", SimpleNamespace(read=read_and_replace))
+        backend = TorchBackend(path)
+        assert backend.info == first.info
+        tile = IMAGE[None].astype(np.float32)
+        assert np.array_equal(backend.run(tile), first.run(tile))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drc_deploy.models.dual_design import DualDesign
+from drc_deploy.checkpoint_info import DualDesign
 from drc_deploy.train.loop.run_options import DualVariant
 
 

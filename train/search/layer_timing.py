@@ -139,7 +139,7 @@ def _place(module: nn.Module) -> None:
     module.to(training_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     if training_device().type == "cuda":
         if isinstance(module, SRNetwork):
-            module.halve_body()
+            module.cast_body(torch.float16)
         else:
             module.half()
 

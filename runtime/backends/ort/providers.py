@@ -65,7 +65,10 @@ def open_session(path: Path, threads: int | None, *, cpu_only: bool = False) -> 
     if wanted == CPU:
         return _open_cpu(path, threads)
     try:
-        return _open_cuda(path, threads) if wanted == CUDA else _open_openvino(path, threads or usable_cores(), 1)
+        if wanted == CUDA:
+            missing = _preload_cuda_libraries()
+            return _open_accelerated(path, session_options(threads), [(CUDA, _CUDA_OPTIONS), CPU], missing)
+        return _open_openvino(path, threads or usable_cores(), 1)
     except _NotUsableError as reason:
         session = _open_cpu(path, threads)  # where the file is at fault, this says so
         _warn_once(wanted, str(reason))
@@ -128,11 +131,6 @@ def _open_cpu(path: Path, threads: int | None) -> Any:
         if _NOT_IMPLEMENTED in str(error):
             hint = "A CPU runs fp32 and fp16 files, but no bf16: export with another --precision."
         raise ArtefactError(f"ONNX Runtime cannot load {path}: {error}.", hint) from error
-
-
-def _open_cuda(path: Path, threads: int | None) -> Any:
-    missing = _preload_cuda_libraries()
-    return _open_accelerated(path, session_options(threads), [(CUDA, _CUDA_OPTIONS), CPU], missing)
 
 
 def _open_openvino(path: Path, threads: int, streams: int) -> Any:

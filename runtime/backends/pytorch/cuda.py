@@ -1,14 +1,16 @@
 """Tiles through torch on an NVIDIA GPU: pinned buffers, copies during the computation, and that as a CUDA graph."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from drc_deploy.engine_info import INPUT_NAME
 from drc_deploy.runtime.backends.contract import Pixels
+from drc_deploy.runtime.backends.graph_backend import Feeds, GraphRunner
 from drc_deploy.runtime.backends.pytorch.loaded_network import TileNetwork, errors_named
 from drc_deploy.torch_gpu import record, warm_up
 
@@ -83,39 +85,33 @@ class _Lane:
         return result
 
 
-class CudaTiles:
-    """Runs batches of tiles.
-
-    Attributes:
-        workers: Batches that are computed at a time: one, which has all of the GPU.
-    """
-
-    workers = 1
+class CudaTiles(GraphRunner):
+    """Runs batches of tiles, one at a time, which has all of the GPU."""
 
     def __init__(self, network: TileNetwork) -> None:
-        """Take the network."""
-        self._info, self._device, self._network = network.info, network.device, Replay(network)
+        self.device, self.workers = network.name, 1
+        self._info, self._gpu, self._network = network.info, network.device, Replay(network)
         self._computing = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._lanes: list[_Lane] = []
 
-    def run(self, batch: Pixels) -> Pixels:
-        """Upscale a batch."""
-        (result,) = self.stream([batch])
+    def run(self, outputs: Sequence[str], feeds: Feeds) -> list[Pixels]:
+        """Upscale a batch; see ``GraphRunner.run``."""
+        (result,) = self.stream(outputs, [feeds])
         return result
 
-    def stream(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
-        """Upscale many batches: one is computed while its neighbours are copied."""
+    def stream(self, outputs: Sequence[str], many: Iterable[Feeds]) -> Generator[list[Pixels], None, None]:
+        """Compute many feeds, see ``GraphRunner.stream``: one is computed while its neighbours are copied."""
         free, busy = self._lanes, deque[_Lane]()
         self._lanes = []
         try:
-            for batch in batches:
+            for feeds in many:
                 if len(busy) == LANES:
                     free.append(busy[0])
-                    yield self._result(busy.popleft())
-                busy.append(self._start(free.pop() if free else None, batch))
+                    yield [self._result(busy.popleft())]
+                busy.append(self._start(free.pop() if free else None, feeds[INPUT_NAME]))
             while busy:
                 free.append(busy[0])
-                yield self._result(busy.popleft())
+                yield [self._result(busy.popleft())]
         finally:
             # What is on its way must have arrived before the buffers are used for something else.
             for lane in busy:
@@ -126,7 +122,7 @@ class CudaTiles:
         """Queue the way of a batch, in a free lane where there is one of its shape."""
         with torch.inference_mode(), errors_named(self._info, batch.shape):
             if lane is None or lane.shape != batch.shape:
-                lane = _Lane(batch.shape, self._info.scale, self._device)
+                lane = _Lane(batch.shape, self._info.scale, self._gpu)
             lane.start(batch, self._network, self._computing)
         return lane
 

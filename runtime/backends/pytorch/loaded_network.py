@@ -1,22 +1,27 @@
-"""The network of a checkpoint as torch runs it: on which device, in which precision and layout."""
+"""The network of a checkpoint as torch runs it: on which device, in which precision and layout, in how much memory."""
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
 
-from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.checkpoint import Parent
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError
-from drc_deploy.files import sha256_of
 from drc_deploy.models.network import SRNetwork
-from drc_deploy.runtime.backends.pytorch.bytes_per_pixel import bytes_per_pixel
-from drc_deploy.runtime.loaded_file import LoadedFile
 from drc_deploy.torch_gpu import prepare_gpu
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+SIDE_PX = 64
+"""Of the input whose memory is followed; whatever the side, the count per pixel is the same."""
+ALLOWANCE = 1.1
+"""Between what is alive and what the process grows by (tests/benchmarks/torch_memory.py)."""
 
 
 class TileNetwork:
@@ -33,17 +38,18 @@ class TileNetwork:
         """Load ``path``.
 
         Raises:
-            ArtefactError: it is no checkpoint, or is replaced meanwhile.
+            ArtefactError: it is no checkpoint.
             MissingDependencyError: the GPU does not compute in ``precision``.
         """
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         on_cpu = self.device.type == "cpu"
         if not on_cpu:
             prepare_gpu(precision)
-        with LoadedFile(path).unchanged():
-            self.network = _load(path, precision, self.device)
-            checkpoint_sha256 = sha256_of(path)
-            cpu_bytes_per_pixel = _cpu_bytes_per_pixel(path) if on_cpu else None
+        file = Parent.read(path)
+        network = file.checkpoint.build_network()
+        if precision != "fp32":
+            network.cast_body(_DTYPES[precision])
+        self.network = _laid_out(network, self.device)
         self.info = EngineInfo(
             model=self.network.spec.name,
             scale=self.network.scale,
@@ -55,8 +61,9 @@ class TileNetwork:
             global_operations=self.network.global_operations,
             params=self.network.parameter_count,
             widths=tuple(self.network.widths),
-            checkpoint_sha256=checkpoint_sha256,
-            cpu_bytes_per_pixel=cpu_bytes_per_pixel,
+            checkpoint_sha256=file.sha256,
+            # In float32 whatever the precision: on a CPU, kernels for 16 bits hold float32 too.
+            cpu_bytes_per_pixel=bytes_per_pixel(_laid_out(file.checkpoint.build_network(), "meta")) if on_cpu else None,
         )
         self.name = f"torch {'CPU' if on_cpu else torch.cuda.get_device_name(self.device)} {precision}"
 
@@ -87,14 +94,39 @@ def errors_named(info: EngineInfo, shape: tuple[int, ...]) -> Iterator[None]:
         ) from error
 
 
-def _load(path: Path, precision: Precision, device: torch.device) -> SRNetwork:
-    network = load_checkpoint(path).build_network()
-    if precision != "fp32":
-        network.cast_body(_DTYPES[precision])
+def _laid_out(network: SRNetwork, device: torch.device | str) -> SRNetwork:
     # The types of `to` do not know its keyword for the memory format.
     return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _cpu_bytes_per_pixel(path: Path) -> int:
-    """Count in float32 whatever the precision: on a CPU, kernels for 16 bits hold float32 too."""
-    return bytes_per_pixel(_load(path, "fp32", torch.device("meta")))
+def bytes_per_pixel(network: SRNetwork) -> int:
+    """Return the most that is alive at a time while ``network``, on the device "meta", upscales, with an allowance."""
+    tile = torch.empty(1, 3, SIDE_PX, SIDE_PX, device="meta").contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), _LiveBytes() as live:
+        network.upscale(tile)
+    return int(ALLOWANCE * live.peak / SIDE_PX**2)
+
+
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Follows every tensor from the operation that makes it until nothing refers to it."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak: int = 0
+        self._sizes: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = operation(*args, **(kwargs or {}))
+        for tensor in tree_iter(result):
+            if isinstance(tensor, Tensor):
+                self._follow(tensor.untyped_storage())
+        return result
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key not in self._sizes:
+            self._sizes[key] = storage.nbytes()
+            self.peak = max(self.peak, sum(self._sizes.values()))
+            weakref.finalize(storage, self._sizes.pop, key, None)

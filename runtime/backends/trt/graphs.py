@@ -19,25 +19,25 @@ Enqueue = Callable[[int], None]
 
 
 class GraphRecorder:
-    """Records work through cuda-python; after the first failure it does so no more."""
+    """Records work through cuda-python, as long as it ``works``: not after the first failure."""
 
     def __init__(self, name: str, api: ModuleType | None) -> None:
-        """Make a recorder.
-
-        Args:
-            name: of the plan, for the log.
-            api: ``load_graph_api()``; None: nothing is recorded.
-        """
+        """Make a recorder for the plan of this name; ``api`` is ``load_graph_api()``, None records nothing."""
         self._name = name
         self.api: Any = api
+        self.works = api is not None
 
     def record(self, enqueue: Enqueue, stream: int) -> Any | None:
         """Record what ``enqueue`` queues on ``stream``, without running it; None where that is not possible."""
         try:
-            return self._instantiate(self._capture(enqueue, stream))
+            graph = self._capture(enqueue, stream)
+            try:
+                return check(self.api, self.api.cuGraphInstantiate(graph, 0))
+            finally:
+                self.api.cuGraphDestroy(graph)
         except (ArtefactError, RuntimeError) as error:  # the latter of cuda-python, where the driver lacks a function
             _log.warning("%s runs without CUDA graphs: %s.", self._name, error)
-            self.api = None
+            self.works = False
             return None
 
     def _capture(self, enqueue: Enqueue, stream: int) -> Any:
@@ -54,12 +54,6 @@ class GraphRecorder:
             raise
         return check(self.api, self.api.cuStreamEndCapture(stream))
 
-    def _instantiate(self, graph: Any) -> Any:
-        try:
-            return check(self.api, self.api.cuGraphInstantiate(graph, 0))
-        finally:
-            self.api.cuGraphDestroy(graph)
-
 
 class RepeatedCall:
     """The same work on the same stream: queued as it is at first, from the second time on as a graph.
@@ -70,7 +64,6 @@ class RepeatedCall:
     def __init__(self, enqueue: Enqueue, stream: int, recorder: GraphRecorder) -> None:
         self._enqueue, self._stream, self._recorder = enqueue, stream, recorder
         self._queued = False
-        self._api: Any = None
         self._graph: Any = None
 
     def queue(self) -> None:
@@ -79,19 +72,18 @@ class RepeatedCall:
         Raises:
             ArtefactError: the library or the driver refused.
         """
-        if self._graph is None and self._queued and self._recorder.api is not None:
-            self._api = self._recorder.api
+        if self._graph is None and self._queued and self._recorder.works:
             self._graph = self._recorder.record(self._enqueue, self._stream)
         if self._graph is None:
             self._enqueue(self._stream)
             self._queued = True
         else:
-            check(self._api, self._api.cuGraphLaunch(self._graph, self._stream))
+            check(self._recorder.api, self._recorder.api.cuGraphLaunch(self._graph, self._stream))
 
     def close(self) -> None:
         """Destroy the graph; the work must be done."""
         if self._graph is not None:
-            self._api.cuGraphExecDestroy(self._graph)
+            self._recorder.api.cuGraphExecDestroy(self._graph)
             self._graph = None
 
 

@@ -1,46 +1,73 @@
-"""Lanes in which batches travel through the GPU: buffers with a pinned host side, a stream, and events."""
+"""Lanes in which batches travel through the GPU: buffers with a pinned host side, a stream, and events.
+
+How many of them fit, and with how large batches, is known before anything is allocated.
+"""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from drc_deploy.runtime.backends.contract import DeviceTimes, Pixels
+from drc_deploy.errors import ArtefactError
+from drc_deploy.runtime.backends.contract import DeviceTimes, GpuMemory, Pixels
+from drc_deploy.runtime.backends.trt.plan import PlanTensor
+from drc_deploy.runtime.memory.host import mib
 
-ArrayKind = tuple[tuple[int, ...], Any]
-"""Shape and type of an array."""
+MAX_LANES = 3
+"""Batches on the GPU at a time: one that is uploaded, one that is computed, one that is downloaded."""
+RESERVE_BYTES = 64 << 20
+"""Left free for the driver and the library: kernels, streams, the states of contexts."""
+
+
+def fit_lanes(
+    free: int, engine: int, batches: Sequence[int], scratch: Callable[[int], int], io: Callable[[int], int]
+) -> GpuMemory:
+    """Choose the most lanes that fit; smaller batches only where one lane does not.
+
+    Args:
+        free: bytes that the GPU has left, with the engine loaded.
+        engine: bytes that the engine takes.
+        batches: sizes of batches that the plan can be run at, the largest first.
+        scratch: returns the bytes that a computation of a batch of this size needs.
+        io: returns the bytes of one lane's inputs and outputs for a batch of this size.
+
+    Raises:
+        ArtefactError: one lane with the smallest batch does not fit.
+    """
+    for batch in batches:
+        for lanes in range(MAX_LANES, 0, -1):
+            memory = GpuMemory(lanes, batch, engine, scratch(batch), lanes * io(batch))
+            needed = memory.scratch + memory.io + RESERVE_BYTES
+            if needed <= free:
+                return memory
+    raise ArtefactError(f"out of memory: the GPU has {free >> 20} MiB left, and at least {mib(needed)} MiB are needed")
+
+
+def halves(largest: int) -> tuple[int, ...]:
+    """Return ``largest`` and its halves down to 1."""
+    return (largest, *halves(largest // 2)) if largest > 1 else (1,)
 
 
 class Buffer:
     """Memory on the GPU with a pinned array of the same shape on the host."""
 
-    def __init__(self, driver: ModuleType, kind: ArrayKind) -> None:
-        shape, dtype = kind
+    def __init__(self, driver: ModuleType, shape: tuple[int, ...], dtype: str) -> None:
         self._driver = driver
         self.host: Pixels = driver.pagelocked_empty(shape, np.dtype(dtype))
-        self._device: Any = driver.mem_alloc(self.host.nbytes)
-
-    @property
-    def address(self) -> int:
-        """Address on the GPU."""
-        return int(self._device)
+        self.device: Any = driver.mem_alloc(self.host.nbytes)
 
     def upload(self, items: Pixels, stream: Any) -> None:
         """Copy ``items`` to the host side, and queue the copy of as many to the GPU."""
         host = self.host[: len(items)]
         np.copyto(host, items)
-        self._driver.memcpy_htod_async(self._device, host, stream)
+        self._driver.memcpy_htod_async(self.device, host, stream)
 
     def download(self, count: int, stream: Any) -> None:
         """Queue the copy of the first ``count`` items from the GPU."""
-        self._driver.memcpy_dtoh_async(self.host[:count], self._device, stream)
-
-    def free(self) -> None:
-        """Free the GPU memory now, not when Python gets to it."""
-        self._device.free()
+        self._driver.memcpy_dtoh_async(self.host[:count], self.device, stream)
 
 
 class Lane:
@@ -53,13 +80,15 @@ class Lane:
         outputs: By the name of the tensor.
     """
 
-    def __init__(self, driver: ModuleType, inputs: Mapping[str, ArrayKind], outputs: Mapping[str, ArrayKind]) -> None:
+    def __init__(
+        self, driver: ModuleType, inputs: Mapping[str, PlanTensor], outputs: Mapping[str, PlanTensor], batch: int
+    ) -> None:
         self.inputs: dict[str, Buffer] = {}
         self.outputs: dict[str, Buffer] = {}
         try:
-            for buffers, kinds in ((self.inputs, inputs), (self.outputs, outputs)):
-                for name, kind in kinds.items():
-                    buffers[name] = Buffer(driver, kind)
+            for buffers, tensors in ((self.inputs, inputs), (self.outputs, outputs)):
+                for name, tensor in tensors.items():
+                    buffers[name] = Buffer(driver, tensor.at(batch), tensor.dtype)
         except BaseException:
             self.free()
             raise
@@ -77,7 +106,7 @@ class Lane:
     @property
     def addresses(self) -> dict[str, int]:
         """Addresses on the GPU by the name of the tensor."""
-        return {name: buffer.address for name, buffer in {**self.inputs, **self.outputs}.items()}
+        return {name: int(buffer.device) for name, buffer in {**self.inputs, **self.outputs}.items()}
 
     def start(
         self,
@@ -124,7 +153,6 @@ class Lane:
 
     def free(self) -> None:
         """Free the GPU memory."""
-        buffers: Iterable[Buffer] = [*self.inputs.values(), *self.outputs.values()]
-        for buffer in buffers:
-            buffer.free()
+        for buffer in (*self.inputs.values(), *self.outputs.values()):
+            buffer.device.free()  # now, not when Python gets to it
         self.inputs, self.outputs = {}, {}

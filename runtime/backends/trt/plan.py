@@ -6,7 +6,7 @@ Only attributes that exist in TensorRT 8.6 to 11.4 and in TensorRT-RTX are used.
 import importlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from drc_deploy.engine_info import INPUT_NAME, PlanOptions
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.runtime.backends.contract import LayerRun
+from drc_deploy.runtime.backends.trt.graphs import Enqueue
 
 _INSTALL = {
     "tensorrt": "pip install 'drc-deploy[trt]' (on a Jetson: the TensorRT of its JetPack)",
@@ -65,14 +66,6 @@ class PlanTensor:
         return math.prod(self.at(batch)) * np.dtype(self.dtype).itemsize
 
 
-@dataclass(frozen=True, slots=True)
-class Scratch:
-    """Device memory that a computation uses while it runs."""
-
-    address: int
-    size: int
-
-
 class LoadedPlan:
     """A deserialised engine. A CUDA context must be current at all times.
 
@@ -81,6 +74,7 @@ class LoadedPlan:
         outputs: By name, in the engine's order.
         batch: Largest number of tiles in one call.
         fixed_batch: Whether every call must have exactly ``batch`` tiles.
+        records_itself: Whether the library replays CUDA graphs by itself.
         engine_bytes: Memory of the weights on the GPU, or the size of the plan where the library does not report it.
     """
 
@@ -96,6 +90,7 @@ class LoadedPlan:
         self._runtime: Any = None
         self._engine: Any = None
         self._config: Any = None
+        self._profiler: Any = None
         self._spare: Any = None
         """A context that no call uses yet."""
         try:
@@ -105,33 +100,28 @@ class LoadedPlan:
             raise
 
     def _load(self, plan: bytes, options: PlanOptions) -> None:
-        self._runtime = self._start(options)
+        try:
+            self._runtime = make_runtime(self._library, self._logger, options)
+        except (TypeError, RuntimeError) as error:  # of the binding, where the library returns nothing
+            raise self._failure("does not start: the NVIDIA driver may be too old for it") from error
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise self._failure("cannot load the plan")
         self._config = self._runtime_config(replays=True)
-        self.engine_bytes = self._weights_size() or len(plan)
+        self.records_itself = self._config is not None
+        stats = getattr(self._library, "EngineStat", None)
+        weights = self._engine.get_engine_stat(stats.TOTAL_WEIGHTS_SIZE) if stats else 0
+        self.engine_bytes = int(weights) or len(plan)
         self._spare = self._new_context(self._config)
         self.inputs = self._read_inputs()
         lr = self.inputs[INPUT_NAME]
         self.batch, self.fixed_batch = lr.shape[0], not lr.batched
         self.outputs = self._read_outputs()
 
-    def _start(self, options: PlanOptions) -> Any:
-        try:
-            return make_runtime(self._library, self._logger, options)
-        except (TypeError, RuntimeError) as error:  # of the binding, where the library returns nothing
-            raise self._failure("does not start: the NVIDIA driver may be too old for it") from error
-
     def _failure(self, what: str) -> ArtefactError:
         """Return the error that says ``what`` and the last thing that the library logged."""
         reason = f": {self._errors[-1]}" if self._errors else ""
         return ArtefactError(f"{self._library.__name__} {self._library.__version__} {what}{reason}")
-
-    @property
-    def records_itself(self) -> bool:
-        """Whether the library replays CUDA graphs by itself."""
-        return self._config is not None
 
     def _runtime_config(self, *, replays: bool) -> Any | None:
         """Let a library that records CUDA graphs by itself do so, or not; None for others, which cannot."""
@@ -145,11 +135,6 @@ class LoadedPlan:
         # Kernels that are compiled for one context serve the others.
         config.set_runtime_cache(config.create_runtime_cache())
         return config
-
-    def _weights_size(self) -> int | None:
-        if not hasattr(self._library, "EngineStat"):
-            return None
-        return int(self._engine.get_engine_stat(self._library.EngineStat.TOTAL_WEIGHTS_SIZE))
 
     def _new_context(self, config: Any | None) -> Any:
         """Make an execution context without scratch memory, which all of them share."""
@@ -222,7 +207,7 @@ class LoadedPlan:
         size = engine.device_memory_size_v2 if hasattr(engine, "device_memory_size_v2") else engine.device_memory_size
         return int(size)
 
-    def bind(self, batch: int, addresses: Mapping[str, int], scratch: Scratch) -> Callable[[int], None]:
+    def bind(self, batch: int, addresses: Mapping[str, int], scratch: tuple[int, int]) -> Enqueue:
         """Prepare a call with one set of shapes and addresses, in an execution context of its own.
 
         A CUDA graph holds the state of its context, so that no context may serve a second one.
@@ -230,39 +215,37 @@ class LoadedPlan:
         Args:
             batch: tiles, at most ``self.batch``.
             addresses: of all inputs and outputs on the GPU.
-            scratch: of at least ``scratch_bytes(batch)``.
+            scratch: address and size of GPU memory of at least ``scratch_bytes(batch)``.
 
         Returns:
-            A function that queues the call on a stream, by its handle; it raises ArtefactError on a refusal.
+            What queues the call.
         """
         context, self._spare = self._spare or self._new_context(self._config), None
         return self._bind(context, batch, addresses, scratch)
 
-    def bind_timed(self, batch: int, addresses: Mapping[str, int], scratch: Scratch) -> "LayerClock":
-        """Prepare a call as ``bind`` does, and time its layers; it is never a CUDA graph."""
+    def bind_timed(
+        self, batch: int, addresses: Mapping[str, int], scratch: tuple[int, int]
+    ) -> tuple[Enqueue, list[LayerRun]]:
+        """Prepare a call as ``bind`` does, but never as a CUDA graph; return it and the list that its layers go to."""
         context = self._new_context(self._runtime_config(replays=False))
-        clock = LayerClock(self._library, self._operations())
-        context.profiler = clock.profiler
-        clock.enqueue = self._bind(context, batch, addresses, scratch)
-        return clock
+        text = self._engine.create_engine_inspector().get_engine_information(self._library.LayerInformationFormat.JSON)
+        operations = {str(layer.get("Name")): str(layer.get("LayerType", "")) for layer in inspected_layers(text)}
+        self._profiler, layers = _collecting_profiler(self._library, operations)  # kept: the context may not do so
+        context.profiler = self._profiler
+        return self._bind(context, batch, addresses, scratch), layers
 
-    def _operations(self) -> dict[str, str]:
-        """Return the kind of each layer by its name, as far as the engine was built to report it."""
-        inspector = self._engine.create_engine_inspector()
-        text = inspector.get_engine_information(self._library.LayerInformationFormat.JSON)
-        return {str(layer.get("Name")): str(layer.get("LayerType", "")) for layer in inspected_layers(text)}
-
-    def _bind(self, context: Any, batch: int, addresses: Mapping[str, int], scratch: Scratch) -> Callable[[int], None]:
+    def _bind(self, context: Any, batch: int, addresses: Mapping[str, int], scratch: tuple[int, int]) -> Enqueue:
         self._set_shapes(context, batch)
         for name, address in addresses.items():
             if not context.set_tensor_address(name, address):
                 raise self._failure(f"refuses the address of {name}")
-        if hasattr(context, "update_device_memory_size_for_shapes") and scratch.size < self.scratch_bytes(self.batch):
+        address, size = scratch
+        if hasattr(context, "update_device_memory_size_for_shapes") and size < self.scratch_bytes(self.batch):
             context.update_device_memory_size_for_shapes()
         if hasattr(context, "set_device_memory"):
-            context.set_device_memory(scratch.address, scratch.size)
+            context.set_device_memory(address, size)
         else:
-            context.device_memory = scratch.address
+            context.device_memory = address
 
         def enqueue(stream_handle: int) -> None:
             if not context.execute_async_v3(stream_handle):
@@ -272,40 +255,9 @@ class LoadedPlan:
 
     def close(self) -> None:
         """Destroy engine and runtime, in this order; results of ``bind`` must be gone."""
-        self._spare = self._config = None
+        self._spare = self._config = self._profiler = None
         self._engine = None
         self._runtime = None
-
-
-class LayerClock:
-    """Times of the layers of a call.
-
-    Attributes:
-        profiler: What an execution context reports to.
-        enqueue: Queues the call on the stream of a handle, and waits for it.
-    """
-
-    enqueue: Callable[[int], None]
-
-    def __init__(self, library: ModuleType, operations: Mapping[str, str]) -> None:
-        self._runs: list[LayerRun] = []
-        runs = self._runs
-        base: Any = library.IProfiler
-
-        class _Profiler(base):  # type: ignore[misc]
-            def __init__(self) -> None:
-                base.__init__(self)
-
-            def report_layer_time(self, layer_name: str, ms: float) -> None:
-                runs.append(LayerRun(layer_name, operations.get(layer_name) or "layer", ms))
-
-        self.profiler = _Profiler()
-
-    def read(self) -> list[LayerRun]:
-        """Return the layers of the latest call."""
-        latest = self._runs[:]
-        self._runs.clear()
-        return latest
 
 
 def inspected_layers(text: str) -> list[dict[str, Any]]:
@@ -346,3 +298,18 @@ def _collecting_logger(library: ModuleType) -> tuple[Any, list[str]]:
                 errors.append(message)
 
     return _Logger(), errors
+
+
+def _collecting_profiler(library: ModuleType, operations: Mapping[str, str]) -> tuple[Any, list[LayerRun]]:
+    """Return a profiler that keeps the times of layers, and the list that they go to."""
+    layers: list[LayerRun] = []
+    base: Any = library.IProfiler
+
+    class _Profiler(base):  # type: ignore[misc]
+        def __init__(self) -> None:
+            base.__init__(self)
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            layers.append(LayerRun(layer_name, operations.get(layer_name) or "layer", ms))
+
+    return _Profiler(), layers

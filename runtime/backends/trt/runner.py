@@ -14,9 +14,8 @@ from drc_deploy.runtime.backends.contract import DeviceTimes, GpuMemory, LayerRu
 from drc_deploy.runtime.backends.graph_backend import Feeds, GraphRunner
 from drc_deploy.runtime.backends.trt.gpu_memory import CudaDevice
 from drc_deploy.runtime.backends.trt.graphs import GraphRecorder, RepeatedCall, load_graph_api
-from drc_deploy.runtime.backends.trt.lane_memory import MAX_LANES, PlanNeed, fit_lanes, halves
-from drc_deploy.runtime.backends.trt.lanes import Lane
-from drc_deploy.runtime.backends.trt.plan import LoadedPlan, PlanTensor, Scratch, load_library
+from drc_deploy.runtime.backends.trt.lanes import MAX_LANES, Lane, fit_lanes, halves
+from drc_deploy.runtime.backends.trt.plan import LoadedPlan, load_library
 from drc_deploy.runtime.memory.host import mib
 
 _log = logging.getLogger(__name__)
@@ -35,10 +34,10 @@ class PlanRunner(GraphRunner):
 
     Attributes:
         sidecar: Where the plan comes from; None when it has no sidecar.
-        device: ``TensorRT`` and the name of the GPU.
+        inputs: The plan's inputs by name.
+        outputs: The plan's outputs by name.
         memory: What the plan takes of the GPU.
         times: Of the latest call, by the GPU's own clock; None before the first.
-        workers: One: a GPU computes one batch at a time.
     """
 
     memory: GpuMemory
@@ -80,7 +79,6 @@ class PlanRunner(GraphRunner):
             ) from error
 
     def _load(self, library: Any, plan: bytes) -> None:
-        """Allocate everything that calls need."""
         free = self._gpu.free_bytes()
         if free < len(plan):
             raise ArtefactError(
@@ -89,14 +87,15 @@ class PlanRunner(GraphRunner):
         # The sidecar's word counts, because the plan is the one that it describes: see ``_read_plan``.
         options = self.sidecar.options if self.sidecar else NO_OPTIONS
         self._plan = loaded = LoadedPlan(library, plan, options)
-        tensors = [*loaded.inputs.values(), *loaded.outputs.values()]
-        need = PlanNeed(
-            engine=loaded.engine_bytes,
+        self.inputs, self.outputs = loaded.inputs, loaded.outputs
+        tensors = [*self.inputs.values(), *self.outputs.values()]
+        self.memory = fit_lanes(
+            self._gpu.free_bytes(),
+            loaded.engine_bytes,
             batches=(loaded.batch,) if loaded.fixed_batch else halves(loaded.batch),
             scratch=loaded.scratch_bytes,
             io=lambda batch: sum(tensor.nbytes(batch) for tensor in tensors),
         )
-        self.memory = fit_lanes(need, self._gpu.free_bytes())
         if (self.memory.lanes, self.memory.batch) != (MAX_LANES, loaded.batch):
             _log.warning(
                 "GPU memory is short: %s runs %d batches of %d tiles at a time, instead of %d of %d.",
@@ -105,20 +104,7 @@ class PlanRunner(GraphRunner):
         self._recorder = GraphRecorder(self._path.name, None if loaded.records_itself else load_graph_api())
         self._scratch = self._gpu.driver.mem_alloc(max(self.memory.scratch, 1))
         for _ in range(self.memory.lanes):
-            self._lanes.append(Lane(self._gpu.driver, self._kinds(loaded.inputs), self._kinds(loaded.outputs)))
-
-    def _kinds(self, tensors: Mapping[str, PlanTensor]) -> dict[str, tuple[tuple[int, ...], str]]:
-        return {name: (tensor.at(self.memory.batch), tensor.dtype) for name, tensor in tensors.items()}
-
-    @property
-    def inputs(self) -> Mapping[str, PlanTensor]:
-        """The plan's inputs by name."""
-        return self._loaded.inputs
-
-    @property
-    def outputs(self) -> Mapping[str, PlanTensor]:
-        """The plan's outputs by name."""
-        return self._loaded.outputs
+            self._lanes.append(Lane(self._gpu.driver, self.inputs, self.outputs, self.memory.batch))
 
     @property
     def _loaded(self) -> LoadedPlan:
@@ -131,17 +117,9 @@ class PlanRunner(GraphRunner):
         return results
 
     def stream(self, outputs: Sequence[str], many: Iterable[Feeds]) -> Generator[list[Pixels], None, None]:
-        """Compute ``outputs`` for many feeds: one is computed while its neighbours are copied.
+        """Compute ``outputs`` for many feeds, see ``GraphRunner.stream``: one while its neighbours are copied.
 
-        Args:
-            outputs: names.
-            many: for each call all inputs. What has a batch in front may have fewer items than ``memory.batch``.
-
-        Yields:
-            The results of each call, in order.
-
-        Raises:
-            ArtefactError: the library or the driver refused.
+        What has a batch in front may have fewer items than ``memory.batch``.
         """
         free, busy = deque(self._lanes), deque[tuple[Lane, dict[str, int]]]()
         try:
@@ -172,22 +150,22 @@ class PlanRunner(GraphRunner):
 
     def _time_layers(self, feeds: Feeds, runs: int) -> list[list[LayerRun]]:
         """As ``time_layers``; the execution context goes at the end, while the CUDA context is still current."""
-        loaded, lane = self._loaded, self._lanes[0]
-        batch = self.memory.batch if loaded.fixed_batch else len(feeds[INPUT_NAME])
-        clock = loaded.bind_timed(batch, lane.addresses, self._scratch_memory())
-        found = []
+        lane, found = self._lanes[0], []
+        enqueue, layers = self._loaded.bind_timed(self._batch_of(feeds), lane.addresses, self._scratch_memory())
         for _ in range(runs):
-            lane.start(feeds, {}, lambda: clock.enqueue(lane.stream_handle), self._latest)
+            layers.clear()
+            lane.start(feeds, {}, lambda: enqueue(lane.stream_handle), self._latest)
             lane.finish()
-            found.append(clock.read())
+            found.append(layers[:])
         return found
 
     def _start(self, lane: Lane, feeds: Feeds, counts: Mapping[str, int]) -> None:
-        """Queue the way of a call through the GPU."""
-        batch = self.memory.batch if self._loaded.fixed_batch else len(feeds[INPUT_NAME])
         with self._running():
-            lane.start(feeds, counts, self._call(lane, batch).queue, self._latest)
+            lane.start(feeds, counts, self._call(lane, self._batch_of(feeds)).queue, self._latest)
         self._latest = lane
+
+    def _batch_of(self, feeds: Feeds) -> int:
+        return self.memory.batch if self._loaded.fixed_batch else len(feeds[INPUT_NAME])
 
     def _call(self, lane: Lane, batch: int) -> RepeatedCall:
         """Return the call of a lane for a size of batch, made when it is needed first."""
@@ -197,11 +175,10 @@ class PlanRunner(GraphRunner):
             self._calls[key] = RepeatedCall(enqueue, lane.stream_handle, self._recorder)
         return self._calls[key]
 
-    def _scratch_memory(self) -> Scratch:
-        return Scratch(int(self._scratch), self.memory.scratch)
+    def _scratch_memory(self) -> tuple[int, int]:
+        return int(self._scratch), self.memory.scratch
 
     def _results(self, lane: Lane, counts: Mapping[str, int]) -> list[Pixels]:
-        """Wait for a call and return its results."""
         with self._running():
             lane.wait()
             self.times = lane.times()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from drc_deploy.errors import ImageError
-from drc_deploy.images.reading import decode_image, limit_pixels, list_images, pixel_count, read_image, read_rgb
+from drc_deploy.images.reading import decode_image, decoding_bytes, limit_pixels, list_images, read_image, read_rgb
 
 
 def gradient(*shape: int) -> NDArray[np.uint8]:
@@ -301,7 +301,7 @@ def test_more_16_bit_pixels_than_can_be_decoded_are_not_called_damage(
 @pytest.mark.parametrize("bits", [8, 16])
 def test_an_image_comes_through_a_pipe_with_a_name(tmp_path: Path, bits: int) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert pixel_count(tmp_path / "pipe") == 0
+    assert decoding_bytes(tmp_path / "pipe") == 0
     feeder = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(encoded("png", bits=bits),))
     feeder.start()
     picture = read_image(tmp_path / "pipe")
@@ -309,11 +309,11 @@ def test_an_image_comes_through_a_pipe_with_a_name(tmp_path: Path, bits: int) ->
     assert np.array_equal(picture.pixels, decode_image(encoded("png", bits=bits), "bytes").pixels)
 
 
-def test_the_header_tells_how_many_pixels_there_are(tmp_path: Path) -> None:
+def test_the_header_shows_how_much_memory_the_pixels_take(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(encoded("png")[:100])
-    assert pixel_count(tmp_path / "x.png") == 40 * 50
+    assert decoding_bytes(tmp_path / "x.png") == 14 * 40 * 50
     (tmp_path / "none.png").write_text("no image")
-    assert pixel_count(tmp_path / "none.png") == pixel_count(tmp_path / "missing.png") == 0
+    assert decoding_bytes(tmp_path / "none.png") == decoding_bytes(tmp_path / "missing.png") == 0
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp"])

@@ -20,6 +20,7 @@ from drc_deploy.runtime.jobs import run as job_runner
 from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import Outcome, RunOptions, run_jobs
 from drc_deploy.runtime.memory.host import MemoryBudget
+from drc_deploy.runtime.networks import Networks
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.fake_backend import FakeBackend, fake_info
 from tests.runtime.networks import nearest
@@ -75,7 +76,7 @@ def test_every_result_is_that_of_its_own_image_and_reported_in_order(jobs: list[
 def test_large_images_wait_for_their_turn_and_nothing_else_changes(
     jobs: list[UpscaleJob], monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr(job_runner, "READ_AHEAD_PIXELS", limit)
+    monkeypatch.setattr(job_runner, "READ_AHEAD_BYTES", limit)
     read_early = threading.Event()
 
     def read(path: Path, **how: Any) -> Any:
@@ -307,7 +308,7 @@ def test_reading_the_next_image_is_planned_for_where_it_is_read_meanwhile(
 
     original = Upscaler.fit
     monkeypatch.setattr(Upscaler, "fit", fit)
-    monkeypatch.setattr(Upscaler, "give_back", lambda _: given_back.append(len(also_held)))
+    monkeypatch.setattr(Networks, "give_back", lambda _: given_back.append(len(also_held)))
     backend = OnCpu(replace(fake_info(), cpu_bytes_per_pixel=10))
     budget = limit_mib and MemoryBudget(limit_mib << 20, 50 << 20)
     outcome = run_jobs(Upscaler(backend, budget=budget or None), jobs[:2], RunOptions())

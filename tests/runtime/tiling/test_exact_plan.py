@@ -61,7 +61,7 @@ def test_exact_tiles_of_a_plan_equal_the_whole_image(
         done: list[int] = []
         result = np.concatenate(list(exact.strips(image, done.append)))
         assert sum(done) == exact.task(image).tile_count
-        assert exact.gpu_memory is not None
+        assert exact.backend.gpu_memory is not None
     assert np.abs(result.astype(int) - expected).max() <= np.iinfo(dtype).max // 255
     assert (cuda.depth, cuda.retained, cuda.allocated, cuda.graphs) == (0, 0, 0, {})
     assert (cuda.launches > 0) == ("rtx" not in version)
@@ -87,7 +87,7 @@ def test_without_an_exact_plan_the_onnx_is_used(tmp_path: Path) -> None:
     (tmp_path / f"net{EXACT_PLAN_SUFFIX}").unlink()
     with Upscaler.open(path, exact=True) as upscaler:
         assert "ONNX Runtime" in upscaler.device
-        assert upscaler.gpu_memory is None
+        assert upscaler.backend.gpu_memory is None
 
 
 def test_an_exact_plan_of_another_checkpoint_is_refused(

@@ -55,7 +55,7 @@ def test_broken_tiles_are_computed_again_and_counted(
     with caplog.at_level(logging.WARNING):
         result = upscaler(image)
     assert np.array_equal(result, image.repeat(2, axis=0).repeat(2, axis=1))
-    assert upscaler.recomputed_tiles == 2
+    assert upscaler.networks.rescue.count == 2
     assert len(caplog.messages) == 1
 
 
@@ -65,7 +65,7 @@ def test_alpha_is_looked_at_too(image: Pixels) -> None:
     rgba = np.dstack([np.minimum(image, 254), alpha])
     upscaler = Upscaler(HalfBackend(), open_rescue=exact())
     assert np.array_equal(upscaler(rgba), rgba.repeat(2, axis=0).repeat(2, axis=1))
-    assert upscaler.recomputed_tiles == 1
+    assert upscaler.networks.rescue.count == 1
 
 
 def test_without_another_network_a_broken_tile_is_an_error(image: Pixels) -> None:
@@ -131,4 +131,4 @@ def test_an_fp16_onnx_on_the_cpu_is_its_own_float32(tmp_path: Path) -> None:
     write_nearest(tmp_path / "n.onnx")
     with Upscaler.open(tmp_path / "n.onnx") as upscaler:
         upscaler(np.zeros((4, 4, 3), np.uint8))
-        assert upscaler.recomputed_tiles == 0
+        assert upscaler.networks.rescue.count == 0

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drc_deploy import metrics
+from drc_deploy.checkpoint_info import DualDesign
 from drc_deploy.errors import ImageError, InputError, UsageError
 from drc_deploy.images.reading import read_rgb
 from drc_deploy.images.resize import resize_bicubic
 from drc_deploy.locate import sample_images
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.models.dual_design import DualDesign
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
 from drc_deploy.pairs import Photograph

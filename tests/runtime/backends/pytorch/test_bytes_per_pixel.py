@@ -7,7 +7,7 @@ pytest.importorskip("torch")
 import torch
 
 from drc_deploy.models.network import ModelSpec
-from drc_deploy.runtime.backends.pytorch.bytes_per_pixel import ALLOWANCE, bytes_per_pixel
+from drc_deploy.runtime.backends.pytorch.loaded_network import ALLOWANCE, bytes_per_pixel
 from tests.models.plain_network import PlainNetwork
 
 

@@ -1,6 +1,6 @@
 """Tiles on a GPU: lanes and replay, with a GPU and with a stand-in that does everything at once on the CPU."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from drc_deploy.engine_info import Precision
+from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, Precision
 from drc_deploy.errors import ArtefactError
 from drc_deploy.locate import SHIPPED
 from drc_deploy.runtime.backends.pytorch import cuda as torch_cuda
@@ -65,7 +65,7 @@ class Event:
 class Doubling:
     """Enlarges by 2 and adds 1; refuses what is too large, as torch does."""
 
-    device = torch.device("cpu")
+    device, name = torch.device("cpu"), "torch double"
     info = fake_info(io_dtype="float32")
 
     def __call__(self, tiles: torch.Tensor) -> torch.Tensor:
@@ -86,6 +86,11 @@ def tiles(monkeypatch: pytest.MonkeyPatch, recordings: list[Recording]) -> CudaT
     return CudaTiles(Doubling())  # type: ignore[arg-type]
 
 
+def streamed(tiles: CudaTiles, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    for (result,) in tiles.stream([OUTPUT_NAME], ({INPUT_NAME: given} for given in batches)):
+        yield result
+
+
 def batch(value: float, side: int = 4) -> np.ndarray:
     return np.full((1, side, side + 1, 3), value, np.float32)
 
@@ -94,7 +99,7 @@ def batch(value: float, side: int = 4) -> np.ndarray:
 def test_a_stream_returns_every_result_in_order(tiles: CudaTiles, sides: list[int]) -> None:
     batches = [batch(index, side) for index, side in enumerate(sides)]
     for _ in range(2):  # the second time in the buffers of the first
-        results = list(tiles.stream(iter(batches)))
+        results = list(streamed(tiles, iter(batches)))
         assert len(results) == len(batches)
         for given, result in zip(batches, results, strict=True):
             assert np.array_equal(result, given.repeat(2, 1).repeat(2, 2) + 1)
@@ -108,17 +113,18 @@ def test_batches_are_taken_ahead_as_many_as_there_are_lanes(tiles: CudaTiles) ->
             taken.append(index)
             yield batch(index)
 
-    results = tiles.stream(batches())
+    results = tiles.stream([OUTPUT_NAME], ({INPUT_NAME: given} for given in batches()))
     next(results)
     assert len(taken) == torch_cuda.LANES + 1
-    results.close()  # type: ignore[attr-defined]
-    assert np.array_equal(tiles.run(batch(7)), np.full((1, 8, 10, 3), 8))
+    results.close()
+    assert np.array_equal(next(streamed(tiles, [batch(7)])), np.full((1, 8, 10, 3), 8))
 
 
 def test_a_batch_that_the_gpu_refuses_is_an_error_and_others_go_on(tiles: CudaTiles) -> None:
     with pytest.raises(ArtefactError, match="out of memory"):
-        list(tiles.stream([batch(1), batch(2, side=51)]))
-    assert tiles.run(batch(3))[0, 0, 0, 0] == 4
+        list(streamed(tiles, [batch(1), batch(2, side=51)]))
+    (result,) = tiles.run([OUTPUT_NAME], {INPUT_NAME: batch(3)})
+    assert result[0, 0, 0, 0] == 4
 
 
 def test_the_second_pass_over_a_shape_is_recorded_and_others_are_not(recordings: list[Recording]) -> None:
@@ -139,7 +145,7 @@ def test_a_gpu_computes_the_same_as_a_cpu(precision: Precision, most: float) -> 
     batches = [random.uniform(0, 255, (1, side, 40, 3)).astype(np.float32) for side in (32, 32, 32, 24, 24, 32, 32)]
     network = TileNetwork(SHIPPED / "drn_xs.safetensors", precision)
     reference = TileNetwork(SHIPPED / "drn_xs.safetensors", "fp32").network.cpu()
-    for given, result in zip(batches, CudaTiles(network).stream(batches), strict=True):
+    for given, result in zip(batches, streamed(CudaTiles(network), batches), strict=True):
         with torch.inference_mode():
             expected = reference.upscale(torch.from_numpy(given).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         assert np.abs(result - expected.numpy()).max() < most

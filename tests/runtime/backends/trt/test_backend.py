@@ -14,7 +14,7 @@ from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.runtime.backends.contract import LayerRun
 from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.backends.trt.backend import TensorRTBackend
-from drc_deploy.runtime.backends.trt.lane_memory import MAX_LANES
+from drc_deploy.runtime.backends.trt.lanes import MAX_LANES
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.backends.trt import fake_tensorrt
 from tests.runtime.backends.trt.fake_cuda import FakeCuda

@@ -11,7 +11,7 @@ import pytest
 
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.trt.backend import TensorRTBackend
-from drc_deploy.runtime.backends.trt.lane_memory import MAX_LANES
+from drc_deploy.runtime.backends.trt.lanes import MAX_LANES
 from tests.runtime.backends.trt import fake_tensorrt
 from tests.runtime.backends.trt.fake_cuda import FakeCuda
 from tests.runtime.backends.trt.fake_tensorrt import plan_bytes

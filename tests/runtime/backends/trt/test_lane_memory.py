@@ -10,7 +10,7 @@ import pytest
 
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.trt.backend import TensorRTBackend
-from drc_deploy.runtime.backends.trt.lane_memory import RESERVE_BYTES, PlanNeed, fit_lanes, halves
+from drc_deploy.runtime.backends.trt.lanes import RESERVE_BYTES, fit_lanes, halves
 from tests.runtime.backends.trt import fake_tensorrt
 from tests.runtime.backends.trt.fake_cuda import FakeCuda
 from tests.runtime.backends.trt.fake_tensorrt import plan_bytes
@@ -45,7 +45,7 @@ def test_what_is_allocated_is_what_was_predicted(version: str, open_with: Open) 
         assert (memory.lanes, memory.batch) == (3, 4)
         assert (memory.scratch, memory.io) == (SCRATCH, 3 * 4 * TILE_BYTES)
         assert cuda.allocated == memory.scratch + memory.io
-        assert memory.total == memory.engine + cuda.allocated == memory.as_dict()["total"]
+        assert memory.total == memory.engine + cuda.allocated
         backend.run(noise(4, 8, 8, 3))
         assert cuda.allocated == memory.scratch + memory.io
 
@@ -113,10 +113,10 @@ def test_memory_of_an_integrated_gpu_is_what_the_host_can_give(monkeypatch: pyte
 
 
 def test_the_choice_is_the_first_that_fits() -> None:
-    need = PlanNeed(engine=1, batches=halves(5), scratch=lambda batch: 300 * batch, io=lambda batch: 100 * batch)
+    sizes: tuple[Any, ...] = (1, halves(5), lambda batch: 300 * batch, lambda batch: 100 * batch)
     order = [(batch, lanes, 300 * batch + lanes * 100 * batch) for batch in (5, 2, 1) for lanes in (3, 2, 1)]
     for free in range(400, 4000, 7):
-        found = fit_lanes(need, free + RESERVE_BYTES)
+        found = fit_lanes(free + RESERVE_BYTES, *sizes)
         assert (found.batch, found.lanes) == next((batch, lanes) for batch, lanes, size in order if size <= free)
     with pytest.raises(ArtefactError, match="out of memory"):
-        fit_lanes(need, 399 + RESERVE_BYTES)
+        fit_lanes(399 + RESERVE_BYTES, *sizes)

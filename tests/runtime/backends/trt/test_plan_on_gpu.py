@@ -11,7 +11,7 @@ from drc_deploy.images.reading import read_rgb
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.runtime.backends.trt.backend import TensorRTBackend
 from drc_deploy.runtime.backends.trt.gpu_memory import CudaDevice
-from drc_deploy.runtime.backends.trt.lane_memory import RESERVE_BYTES
+from drc_deploy.runtime.backends.trt.lanes import RESERVE_BYTES
 from drc_deploy.runtime.backends.trt.runner import PlanRunner
 from drc_deploy.runtime.upscaler import Upscaler
 
