@@ -1,8 +1,8 @@
 """Photographs to train on: the pixels of all of them in one array, in memory or mapped from a store on disk."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,13 @@ class Entry:
     sha256: str
     """Of its size and pixels (see ``content_sha256``), those of given LR versions included."""
     hr: Placed
-    lr: Mapping[int, Placed] = field(default_factory=dict)
-    """Reduction factor to LR image of exactly (height // factor) x (width // factor); what is missing is made."""
+    lr: tuple[tuple[int, Placed], ...] = ()
+    """Reduction factor and LR image of exactly (height // factor) x (width // factor); what is missing is made."""
+
+    def __post_init__(self) -> None:
+        for factor, lr in self.lr:
+            if factor < 2 or (lr.height, lr.width) != (self.hr.height // factor, self.hr.width // factor):
+                raise ValueError(f"{self.name} has an LR image of {lr.width}x{lr.height} pixels for factor {factor}")
 
 
 @dataclass(frozen=True, slots=True)

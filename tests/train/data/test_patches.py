@@ -102,7 +102,7 @@ def test_given_lr_images_are_used_where_there_are_some(images: list[NDArray[np.u
             given = np.random.default_rng(factor).integers(0, 256, (height // factor, width // factor, 3), np.uint8)
             placed = Placed(sum(map(len, pixels)), *given.shape[:2])
             pixels.append(given.reshape(-1, 3))
-            entries[number] = replace(entries[number], lr={**entries[number].lr, factor: placed})
+            entries[number] = replace(entries[number], lr=(*entries[number].lr, (factor, placed)))
             pyramids[number][{4: 0, 2: 1}[factor]] = given
     mixed = Photographs("test", np.concatenate(pixels), tuple(entries))
     for chosen in (mixed, mixed.subset(mixed.entries[:1])):
@@ -138,7 +138,7 @@ def test_pixels_on_the_device_give_the_same_as_on_the_host(
 ) -> None:
     monkeypatch.setattr(gather, "CHUNK", 1000)  # several copies, the last one short
     cpu = torch.device("cpu")
-    monkeypatch.setattr(gather, "HostReader", lambda pixels, plan: gather.ResidentReader(pixels, plan, cpu))
+    monkeypatch.setattr(gather, "Reader", lambda pixels, plan: gather.ResidentReader(pixels, plan, cpu))
     resident = sampler(images).sample(2)
     monkeypatch.undo()
     assert equal(resident, sampler(images).sample(2))

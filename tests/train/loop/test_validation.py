@@ -166,7 +166,7 @@ def test_an_image_that_is_trained_on_is_refused(folder: Path, crops: list[UInt8I
 def test_an_image_that_is_trained_on_with_its_own_lr_is_refused(folder: Path, crops: list[UInt8Image]) -> None:
     lr = resize_bicubic(crops[0], 25, 24)
     pixels = np.concatenate([image.reshape(-1, 3) for image in (crops[0], lr)])
-    entry = Entry("paired", "no hash of HR alone", Placed(0, 103, 99), {4: Placed(103 * 99, 25, 24)})
+    entry = Entry("paired", "no hash of HR alone", Placed(0, 103, 99), ((4, Placed(103 * 99, 25, 24)),))
     with pytest.raises(UsageError, match="is paired of photos, which is trained on"):
         find(folder, Photographs("photos", pixels, (entry,)))
 
