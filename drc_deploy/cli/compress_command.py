@@ -13,6 +13,7 @@ from drc_deploy.cli.training_options import (
     benchmark_option,
     check_not_cleared,
     check_not_replaced,
+    option,
     output_option,
     sampling_options,
 )
@@ -28,33 +29,31 @@ if TYPE_CHECKING:
 
 @click.command(cls=ManyValues)
 @click.option("--model", "checkpoint", required=True, help="A shipped name, a name in --workdir, or a checkpoint.")
-@click.option(
+@option(
     "--ratio",
     "ratios",
     type=float,
     multiple=True,
     default=(0.3,),
-    show_default=True,
     help="Share to remove of the --target; several (0.3 0.5 0.7) make a family of networks.",
 )
-@click.option(
+@option(
     "--budget",
     type=click.Choice(get_args(BudgetName)),
     default="fast",
-    show_default=True,
     help="Steps of each stage: minutes on a CPU, half an hour on a large GPU, or the paper's.",
 )
 @click.option("--search-steps", type=int, help="Steps of the search, instead of the budget's.")
 @click.option("--prune-batches", type=int, help="Batches per pass, instead of the budget's.")
 @click.option("--channels-per-step", type=int, help="Channels per pass, instead of the budget's (paper: 1).")
 @click.option("--finetune-steps", type=int, help="Steps of fine-tuning, instead of the budget's.")
-@click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Learning rate of fine-tuning.")
+@option("--learning-rate", default=1e-4, help="Learning rate of fine-tuning.")
 @click.option(
     "--precision",
     type=click.Choice(get_args(TrainingPrecision)),
     help="Precision of fine-tuning, instead of the budget's.",
 )
-@click.option("--ema", type=float, default=0.0, show_default=True, help="Decay of averaged weights; 0: none.")
+@option("--ema", default=0.0, help="Decay of averaged weights; 0: none.")
 @click.option("--teacher", help="A larger checkpoint; fine-tuning follows its features.")
 @bound_options()
 @benchmark_option

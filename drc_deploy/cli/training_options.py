@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from drc_deploy.train.loop.run_options import TrainOptions
 
 Command = Callable[..., None]
+option = functools.partial(click.option, show_default=True)
+"""A click option whose default is shown in the help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,7 @@ class Sampling:
 
         if self.data is None and distributed.is_main():
             click.echo(
-                "No --data: using the few photographs that ship with drc-deploy. Good results need more.",
-                err=True,
+                "No --data: using the few photographs that ship with drc-deploy. Good results need more.", err=True
             )
         photographs = open_photographs(self.data or SAMPLES).usable(scale, self.patch)
         for reason in photographs.skipped if distributed.is_main() else ():
@@ -141,57 +142,33 @@ SAMPLING_OPTIONS = (
         type=FOLDER,
         help="Photographs to train on: a folder, or a store of `data prepare`.  [default: the few that ship]",
     ),
-    click.option("--batch", type=int, default=16, show_default=True, help="Patches per step, over all processes."),
-    click.option("--patch", type=int, default=24, show_default=True, help="Side of a patch in LR pixels (paper: 48)."),
-    click.option("--seed", type=int, default=1, show_default=True, help="Seed of all random choices."),
+    option("--batch", default=16, help="Patches per step, over all processes."),
+    option("--patch", default=24, help="Side of a patch in LR pixels (paper: 48)."),
+    option("--seed", default=1, help="Seed of all random choices."),
     click.option("--restart", is_flag=True, help="Begin anew instead of continuing unfinished work."),
 )
 
 CHOICE_OPTIONS = (
-    click.option("--steps", type=int, default=1000, show_default=True, help="Updates (the paper's recipe: 1000000)."),
-    click.option(
-        "--learning-rate",
-        type=float,
-        default=1e-4,
-        show_default=True,
-        help="Learning rate at the start of the schedule.",
-    ),
-    click.option(
-        "--final-learning-rate",
-        type=float,
-        default=1e-7,
-        show_default=True,
-        help="Learning rate at the end of the cosine schedule.",
-    ),
-    click.option(
-        "--schedule",
-        type=click.Choice(get_args(Schedule)),
-        default="cosine",
-        show_default=True,
-        help="Curve of the learning rate.",
-    ),
+    option("--steps", default=1000, help="Updates (the paper's recipe: 1000000)."),
+    option("--learning-rate", default=1e-4, help="Learning rate at the start of the schedule."),
+    option("--final-learning-rate", default=1e-7, help="Learning rate at the end of the cosine schedule."),
+    option("--schedule", type=click.Choice(get_args(Schedule)), default="cosine", help="Curve of the learning rate."),
     click.option("--warm-up", type=int, help="Steps of linear warm-up.  [default: a tenth of the steps, at most 100]"),
-    click.option(
+    option(
         "--dual",
         type=click.Choice(get_args(DualVariant)),
         default="progressive",
-        show_default=True,
         help="Dual networks to train with: the paper's, or a variant of its comparison.",
     ),
-    click.option("--dual-weight", type=float, default=0.1, show_default=True, help="Lambda, the weight of the duals."),
-    click.option(
+    option("--dual-weight", default=0.1, help="Lambda, the weight of the duals."),
+    option(
         "--precision",
         type=click.Choice(get_args(TrainingPrecision)),
         default="fp32",
-        show_default=True,
         help="Precision of the convolutions; weights, images and losses stay float32.",
     ),
-    click.option(
-        "--accumulate", type=int, default=1, show_default=True, help="Parts that a batch is split into, to save memory."
-    ),
-    click.option(
-        "--ema", type=float, default=0.0, show_default=True, help="Decay of averaged weights, such as 0.999; 0: none."
-    ),
+    option("--accumulate", default=1, help="Parts that a batch is split into, to save memory."),
+    option("--ema", default=0.0, help="Decay of averaged weights, such as 0.999; 0: none."),
     click.option("--compile", is_flag=True, help="Compile the step with torch.compile."),
 )
 
@@ -208,17 +185,14 @@ SUPERVISION_OPTIONS = (
         type=click.IntRange(min=1),
         help="Steps between validations and checkpoints.  [default: a twentieth of the steps, at least 20]",
     ),
-    click.option(
+    option(
         "--save-every",
         "save_every_s",
         type=click.FloatRange(min=0),
         default=60.0,
-        show_default=True,
         help="Seconds between saved states; a killed run continues from the last.",
     ),
-    click.option(
-        "--keep", type=click.IntRange(min=0), default=3, show_default=True, help="Number of latest checkpoints to keep."
-    ),
+    option("--keep", type=click.IntRange(min=0), default=3, help="Number of latest checkpoints to keep."),
     click.option("--force", is_flag=True, help="Continue unfinished work although its options were others."),
 )
 
