@@ -86,11 +86,7 @@ class ExportRequest:
     """Folder of images that the ranges of INT8 are measured on; None for those that ship with the package."""
 
     def __post_init__(self) -> None:
-        """Refuse a request that no export can satisfy.
-
-        Raises:
-            UsageError: an impossible batch, workspace or option, or a name that is not a plain file name.
-        """
+        """Refuse a request that no export can satisfy."""
         self._check_options()
         if self.workspace_mib is not None and not 1 <= self.workspace_mib <= LARGEST_WORKSPACE_MIB:
             raise UsageError(
@@ -141,11 +137,7 @@ PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 """onnxscript is what torch writes ONNX with; onnxruntime runs the result for the check."""
 
 
-def _is_installed(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
-
-
-def require_packages(is_installed: Callable[[str], bool] = _is_installed) -> None:
+def require_packages(is_installed: Callable[[str], object] = importlib.util.find_spec) -> None:
     """Check that everything an export imports is there.
 
     Raises:
