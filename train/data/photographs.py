@@ -1,7 +1,6 @@
 """Photographs to train on: the pixels of all of them in one array, in memory or mapped from a store on disk."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,17 +49,6 @@ class Photographs:
     skipped: tuple[str, ...] = ()
     """One sentence for each file that was not used."""
 
-    @classmethod
-    def of(cls, name: str, images: Sequence[NDArray[np.uint8]]) -> "Photographs":
-        """Join images, each (H, W, 3) uint8 RGB, in memory."""
-        entries, offset = [], 0
-        for index, image in enumerate(images):
-            height, width = image.shape[:2]
-            entries.append(Entry(str(index), content_sha256(image), Placed(offset, height, width)))
-            offset += height * width
-        pixels = np.concatenate([image.reshape(-1, 3) for image in images]) if images else np.empty((0, 3), np.uint8)
-        return cls(name, pixels, tuple(entries))
-
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all that training sees, so that a run is not resumed on other data."""
@@ -70,10 +58,6 @@ class Photographs:
         """Return one image as (H, W, 3) uint8 RGB, without copying."""
         end = placed.offset + placed.height * placed.width
         return self.pixels[placed.offset : end].reshape(placed.height, placed.width, 3)
-
-    def subset(self, entries: Sequence[Entry]) -> "Photographs":
-        """Return only these photographs; the pixels are shared."""
-        return replace(self, entries=tuple(entries))
 
     def usable(self, scale: int, patch: int) -> "Photographs":
         """Leave out what has no room for one patch of ``patch`` x ``patch`` LR pixels.
