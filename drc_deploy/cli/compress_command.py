@@ -1,5 +1,6 @@
 """``drc-deploy compress``."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -21,7 +22,7 @@ from drc_deploy.errors import UsageError
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.train.budgets import BUDGETS, BudgetName, StepBudget
 from drc_deploy.train.loop.run_options import TrainingPrecision
-from drc_deploy.widths import WidthsFile, read_widths_file
+from drc_deploy.widths import read_widths_file
 
 if TYPE_CHECKING:
     from drc_deploy.train.compress import CompressOptions
@@ -88,7 +89,7 @@ def command(
     info = parent.info
     budget = _budget(how)
     if click.get_current_context().get_parameter_source("patch") == ParameterSource.DEFAULT:
-        sampling = sampling.with_patch(budget.patch)
+        sampling = dataclasses.replace(sampling, patch=budget.patch)
     jobs = {
         output or workdir / f"{compressed_name(parent.path.stem, ratio)}.safetensors": _options(
             ratio, budget, bound, sampling, dual=info.dual_design, precision=budget.precision, **how
@@ -112,7 +113,7 @@ def command(
     networks, texts = [], []
     for result, options in jobs.items():
         manifest = compress(inputs, options, result, restart=sampling.restart)
-        found = _widths_of(result)
+        found = read_widths_file(stage_paths(result).widths)
         lines = [_table(manifest), asked_and_reached(found)]
         if inputs.latency:
             manifest["timed_ms"] = timed_here(found, inputs.latency)
@@ -127,7 +128,8 @@ def _budget(how: dict[str, Any]) -> StepBudget:
     """Take the named budget out of the options, with the typed values in place of its own."""
     named = BUDGETS[how.pop("budget")]
     names = ("search_steps", "prune_batches", "channels_per_step", "finetune_steps", "precision")
-    return named.with_typed(**{name: how.pop(name) for name in names})
+    typed = {name: value for name in names if (value := how.pop(name)) is not None}
+    return dataclasses.replace(named, **typed)
 
 
 def _options(
@@ -138,18 +140,12 @@ def _options(
     from drc_deploy.train.pruning.prune_options import PruneOptions
     from drc_deploy.train.search.search_options import SearchOptions
 
-    feeding: dict[str, Any] = {"batch": sampling.batch, "patch": sampling.patch, "seed": sampling.seed}
+    patches = sampling.patches
     return CompressOptions(
-        SearchOptions(ratio, budget.search_steps, target=bound.target, round_to=bound.round_to, **feeding),
-        PruneOptions(batches=budget.prune_batches, channels_per_step=budget.channels_per_step, **feeding),
-        TrainOptions(budget.finetune_steps, **feeding, **finetuning),
+        SearchOptions(ratio, budget.search_steps, target=bound.target, round_to=bound.round_to, **patches),
+        PruneOptions(batches=budget.prune_batches, channels_per_step=budget.channels_per_step, **patches),
+        TrainOptions(budget.finetune_steps, **patches, **finetuning),
     )
-
-
-def _widths_of(result: Path) -> WidthsFile:
-    from drc_deploy.train.compress import stage_paths
-
-    return read_widths_file(stage_paths(result).widths)
 
 
 def _table(manifest: dict[str, Any]) -> str:

@@ -54,7 +54,7 @@ def command(
     from drc_deploy.train.pruning.prune_options import PruneOptions
     from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 
-    options = PruneOptions(batch=sampling.batch, patch=sampling.patch, seed=sampling.seed, **how)
+    options = PruneOptions(**sampling.patches, **how)
     parent = Parent.read(find_checkpoint(checkpoint, workdir))
     info = parent.info
     layers = [layer.name for layer in build_network(ModelSpec(info.model, info.scale)).prunable_layers]

@@ -1,6 +1,5 @@
 """Options that the commands of the training stage share."""
 
-import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -18,8 +17,8 @@ from drc_deploy.train.loop.run_options import DualVariant, Schedule, TrainingPre
 if TYPE_CHECKING:
     from drc_deploy.train.data.photographs import Photographs
     from drc_deploy.train.loop.benchmark_psnr import Benchmark
-    from drc_deploy.train.loop.loop import Supervision
     from drc_deploy.train.loop.run_options import TrainOptions
+    from drc_deploy.train.loop.training import Start
 
 Command = Callable[..., None]
 option = functools.partial(click.option, show_default=True)
@@ -38,9 +37,10 @@ class Sampling:
     seed: int
     restart: bool
 
-    def with_patch(self, patch: int) -> "Sampling":
-        """Return the same sampling with patches of another size."""
-        return dataclasses.replace(self, patch=patch)
+    @property
+    def patches(self) -> dict[str, Any]:
+        """Fields that the options of every stage have."""
+        return {"batch": self.batch, "patch": self.patch, "seed": self.seed}
 
     def read_photographs(self, scale: int) -> "Photographs":
         """Load the photographs; print on standard error which were left out, or that the shipped ones are used."""
@@ -72,26 +72,7 @@ class Loop:
         """Return the options of the loop, checked."""
         from drc_deploy.train.loop.run_options import TrainOptions
 
-        return TrainOptions(batch=sampling.batch, patch=sampling.patch, seed=sampling.seed, **self.choices)
-
-    def supervise(
-        self,
-        sampling: Sampling,
-        scale: int,
-        photographs: "Photographs",
-        benchmarks: Sequence["Benchmark"],
-        *,
-        config: str,
-    ) -> "Supervision":
-        """Find the validation images and return how the run is watched."""
-        from drc_deploy.train.loop.distributed import is_main
-        from drc_deploy.train.loop.loop import Supervision
-        from drc_deploy.train.loop.validation import Validator
-
-        validator = None
-        if self.validation and is_main():
-            validator = Validator.find(self.validation, scale, benchmarks=benchmarks, photographs=photographs)
-        return Supervision(validator=validator, restart=sampling.restart, config=config, **self.supervision)
+        return TrainOptions(**sampling.patches, **self.choices)
 
 
 def check_not_replaced(weights: Path, output: Path) -> None:
@@ -118,15 +99,34 @@ def check_not_cleared(weights: Path, output: Path) -> None:
         raise UsageError(f"{weights} lies in {run}, which a new run clears.", "Give another -o, or move the file.")
 
 
-def report_training(output: Path, provenance: dict[str, Any], *, as_json: bool, then: str) -> None:
-    """Print what a run made and what to type next; only the first of several processes does."""
+def train_and_report(
+    start: "Start",
+    loop: Loop,
+    sampling: Sampling,
+    benchmarks: Sequence["Benchmark"],
+    output: Path,
+    *,
+    config: str,
+    as_json: bool,
+    then: str,
+) -> None:
+    """Train, then print what the run made and what to type next; only the first of several processes prints."""
     from drc_deploy.train.loop.distributed import is_main
+    from drc_deploy.train.loop.loop import Supervision
     from drc_deploy.train.loop.run_folder import run_path
+    from drc_deploy.train.loop.training import train
+    from drc_deploy.train.loop.validation import Validator
 
+    scale, options = start.network.scale, loop.train_options(sampling)
+    photographs, validator = sampling.read_photographs(scale), None
+    if loop.validation and is_main():
+        validator = Validator.find(loop.validation, scale, benchmarks=benchmarks, photographs=photographs)
+    supervision = Supervision(validator=validator, restart=sampling.restart, config=config, **loop.supervision)
+    result = train(start, photographs, options, output, benchmarks=benchmarks, supervision=supervision)
     if is_main():
         run = run_path(output)
         emit(
-            {"checkpoint": str(output), "run": str(run), **provenance},
+            {"checkpoint": str(output), "run": str(run), **result.provenance},
             as_json=as_json,
             text=f"Wrote {output}; the run's log and checkpoints are in {run}\nNext: {then}",
         )
