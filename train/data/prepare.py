@@ -134,11 +134,7 @@ def _temporary_folder(store: Path) -> Iterator[Path]:
 
 
 def _check_replaceable(store: Path) -> None:
-    """Check that ``store`` can be replaced and that nothing but a store would be lost.
-
-    Raises:
-        UsageError: it holds other files, is the current folder, or another disk begins there.
-    """
+    """Check that ``store`` can be replaced and that nothing but a store would be lost."""
     hint = "Choose another folder."
     if store.exists() and not store.is_dir():
         raise UsageError(f"{store} is a file.", hint)
@@ -178,11 +174,7 @@ def _request(folders: Sequence[Path], sources: Sources, options: PrepareOptions)
 
 
 def _check_same(before: StoreRequest, now: StoreRequest, store: Path) -> None:
-    """Check that a store was asked to hold what it is asked to hold now.
-
-    Raises:
-        UsageError: it was not; the message lists what differs.
-    """
+    """Check that a store was asked to hold what it is asked to hold now."""
     differing = [
         f"{name} {getattr(before, field)} then, {getattr(now, field)} now"
         for name, field in (("folders", "folders"), ("--lr", "lr"), ("--min-side", "min_side"))

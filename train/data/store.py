@@ -121,7 +121,8 @@ def open_store(store: Path) -> Photographs:
         stamp = {"sha256": index.sha256, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
         if _read_stamp(store) != stamp:
             _verify(path, index)
-            _write_stamp(store, stamp)
+            with suppress(OutputError):  # a store on a read-only disk is verified each time
+                write_text(store / STAMP, json.dumps(stamp))
         pixels = np.memmap(path, np.uint8, mode="r").reshape(-1, 3)
     except OSError as error:
         raise ArtefactError(f"{path} cannot be read: {error.strerror}.", _ANEW) from error
@@ -144,8 +145,3 @@ def _read_stamp(store: Path) -> dict[str, Any] | None:
         return records.parse_json_object((store / STAMP).read_bytes(), STAMP)
     except (OSError, ArtefactError):
         return None
-
-
-def _write_stamp(store: Path, stamp: dict[str, Any]) -> None:
-    with suppress(OutputError):  # a store on a read-only disk is verified each time
-        write_text(store / STAMP, json.dumps(stamp))

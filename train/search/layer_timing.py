@@ -166,7 +166,7 @@ def _pair(network: SRNetwork, index: int, read: Tensor, called: Sequence[nn.Modu
     layer = network.prunable_layers[index]
     producer, consumer = network.convolution(layer.producer), network.convolution(layer.consumer)
     modules = nn.Sequential(*called[called.index(producer) : called.index(consumer) + 1])
-    return _Pair(str(modules), layer.group, layer.full_width, *read.shape[-2:], modules)
+    return _Pair(str(modules), layer.group, layer.full_width, read.shape[-2], read.shape[-1], modules)
 
 
 def _time_all(
@@ -196,8 +196,9 @@ def _widths(full: int) -> list[int]:
 def _case(pair: _Pair, width: int) -> Callable[[], object]:
     module = pair.build(width)
     _place(module)
-    images = torch.rand(1, pair.modules[0].in_channels, pair.height, pair.width, device=training_device())
-    images = images.to(next(module.parameters()).dtype).contiguous(memory_format=torch.channels_last)
+    weight = next(module.parameters())
+    images = torch.rand(1, weight.shape[1], pair.height, pair.width, device=training_device())
+    images = images.to(weight.dtype).contiguous(memory_format=torch.channels_last)
     return lambda: module(images)
 
 
