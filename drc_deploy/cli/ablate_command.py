@@ -23,9 +23,7 @@ from drc_deploy.train.loop.run_options import TrainingPrecision
 @option("--channels-per-step", default=4, help="Channels per pass (paper: 1).")
 @option("--finetune-steps", default=300, help="Steps of fine-tuning (paper: 1000000).")
 @option("--learning-rate", default=1e-4, help="Learning rate of fine-tuning.")
-@option(
-    "--precision", type=click.Choice(get_args(TrainingPrecision)), default="fp32", help="Learning rate of fine-tuning."
-)
+@option("--precision", type=click.Choice(get_args(TrainingPrecision)), default="fp32", help="Precision of fine-tuning.")
 @bound_options("madds")
 @benchmark_option
 @sampling_options
