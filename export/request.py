@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -137,13 +136,13 @@ PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 """onnxscript is what torch writes ONNX with; onnxruntime runs the result for the check."""
 
 
-def require_packages(is_installed: Callable[[str], object] = importlib.util.find_spec) -> None:
+def require_packages() -> None:
     """Check that everything an export imports is there.
 
     Raises:
         MissingDependencyError: names all that is missing.
     """
-    missing = [name for name in PACKAGES if not is_installed(name)]
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependencyError(
             f"an export needs {', '.join(missing)}, which this Python does not have.",
