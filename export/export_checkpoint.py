@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import onnx
 
 from drc_deploy.checkpoint import Parent
 from drc_deploy.engine_info import (
@@ -20,30 +22,26 @@ from drc_deploy.engine_info import (
 )
 from drc_deploy.export.compare.widening import open_for_check
 from drc_deploy.export.graph.exact_graph import write_exact
-from drc_deploy.export.graph.graph import trace_graph
-from drc_deploy.export.graph.simplify import simplify_graph
+from drc_deploy.export.graph.graph import simplify_graph, trace_graph
 from drc_deploy.export.graph.variants import make_variant, read_onnx_info
 from drc_deploy.export.precision.int8 import Int8Cost, choose_int8
 from drc_deploy.export.precision.quantise import Form
 from drc_deploy.export.precision.sparing import PrecisionChoice, choose_precision
 from drc_deploy.export.request import ExportRequest
 from drc_deploy.export.staging import move_into_place, staging_folder
-from drc_deploy.export.trt.plan_export import FinishedPlan, PlanBuilder, PlanJob
+from drc_deploy.export.trt.plan_export import PlanBuilder
 from drc_deploy.export.verify.verification import TENSORRT_INT8_NOTE, Verification, verify_engine, verify_onnx
 from drc_deploy.files import write_bytes
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
 from drc_deploy.runtime.tiling.memory_probe import measure_bytes_per_pixel
 
-if TYPE_CHECKING:
-    import onnx
-
 
 @dataclass(frozen=True, slots=True)
 class Body:
     """A graph of float32 NHWC pixels, and how it came to be."""
 
-    graph: "onnx.ModelProto"
+    graph: onnx.ModelProto
     precision: Precision
     """Of the graph: fp32 where the library that builds the plan lowers it by itself."""
     choice: PrecisionChoice
@@ -101,9 +99,10 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
         exact = staging / f"{request.stem}{EXACT_SUFFIX}" if request.exact else None
         in_place = request.folder / files["uint8"].name
         checked, onnx_info = _write_onnx(onnx_info, network, files, body, exact, in_place)
-        finished, made = [*files.values(), *([exact] if exact else [])], None
+        finished = [*files.values(), *([exact] if exact else [])]
+        sidecar, history = None, ""
         if builder is not None:
-            made = _write_plan(builder, request, files["uint8"], info, network, checked)
+            sidecar, history = _write_plan(builder, request, files["uint8"], info, network, checked)
             plans = [files["uint8"].with_suffix(".plan")]
             if exact:
                 exact_info = dataclasses.replace(info, io_dtype="float32", max_batch=1)
@@ -118,9 +117,9 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
         plan=published.get(f"{request.stem}.plan"),
         exact_plan=published.get(f"{request.stem}{EXACT_PLAN_SUFFIX}"),
         info=onnx_info,
-        sidecar=made.sidecar if made else None,
-        verification=made.sidecar.verification if made else dataclasses.asdict(checked),
-        plan_history=made.history if made else "",
+        sidecar=sidecar,
+        verification=sidecar.verification if sidecar else dataclasses.asdict(checked),
+        plan_history=history,
     )
 
 
@@ -156,13 +155,13 @@ def _write_plan(
     info: EngineInfo,
     network: SRNetwork,
     checked: Verification,
-) -> FinishedPlan:
+) -> tuple[PlanSidecar, str]:
     """Write the plan of an ONNX file next to it, checked as far as this machine can run it."""
-    plan = onnx_file.with_suffix(".plan")
-    job = PlanJob(info, plan, request.folder / plan.name, request.workspace_mib, request.options)
-    return builder.write(
-        onnx_file, job, lambda plan: dataclasses.asdict(verify_engine(checked, network, plan, info.precision))
-    )
+
+    def check(plan: Path) -> dict[str, Any]:
+        return dataclasses.asdict(verify_engine(checked, network, plan, info.precision))
+
+    return builder.write(onnx_file, onnx_file.with_suffix(".plan"), info, request, check)
 
 
 def _describe(request: ExportRequest, network: SRNetwork, sha256: str) -> EngineInfo:

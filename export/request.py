@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -86,11 +85,7 @@ class ExportRequest:
     """Folder of images that the ranges of INT8 are measured on; None for those that ship with the package."""
 
     def __post_init__(self) -> None:
-        """Refuse a request that no export can satisfy.
-
-        Raises:
-            UsageError: an impossible batch, workspace or option, or a name that is not a plain file name.
-        """
+        """Refuse a request that no export can satisfy."""
         self._check_options()
         if self.workspace_mib is not None and not 1 <= self.workspace_mib <= LARGEST_WORKSPACE_MIB:
             raise UsageError(
@@ -141,17 +136,13 @@ PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 """onnxscript is what torch writes ONNX with; onnxruntime runs the result for the check."""
 
 
-def _is_installed(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
-
-
-def require_packages(is_installed: Callable[[str], bool] = _is_installed) -> None:
+def require_packages() -> None:
     """Check that everything an export imports is there.
 
     Raises:
         MissingDependencyError: names all that is missing.
     """
-    missing = [name for name in PACKAGES if not is_installed(name)]
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependencyError(
             f"an export needs {', '.join(missing)}, which this Python does not have.",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from drc_deploy.errors import OutputError
+from drc_deploy.files import cannot_write
 from drc_deploy.only_one import is_abandoned, only_one
 
 _PREFIX = ".export-"
@@ -29,10 +29,7 @@ def staging_folder(target: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=target) as folder, only_one(Path(folder)):
             yield Path(folder)
     except OSError as error:
-        raise OutputError(
-            f"cannot write to {target}: {error.strerror or error}.",
-            "Choose a --workdir that you may write to and that has space.",
-        ) from error
+        raise cannot_write(target, error) from error
 
 
 def move_into_place(files: Sequence[Path], target: Path) -> list[Path]:

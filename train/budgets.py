@@ -1,7 +1,7 @@
 """Named budgets of steps for ``compress``; free of torch, for the command line."""
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from drc_deploy.train.loop.run_options import TrainingPrecision
 
@@ -22,10 +22,6 @@ class StepBudget:
     """Side of a patch in LR pixels."""
     precision: TrainingPrecision = "fp32"
     """Of the fine-tuning."""
-
-    def with_typed(self, **typed: Any) -> "StepBudget":
-        """Return a budget with some values replaced; None leaves one as it is."""
-        return replace(self, **{name: value for name, value in typed.items() if value is not None})
 
 
 BUDGETS: dict[BudgetName, StepBudget] = {

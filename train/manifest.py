@@ -41,7 +41,8 @@ class Manifest:
         """Do ``work``, which writes ``result``, unless an earlier run did it with the same inputs and options."""
         position = len(self.content["stages"])
         entry = self._previous[position] if position < len(self._previous) else {}
-        if entry.get("options") != options or not _unchanged(result, entry.get("sha256")):
+        unchanged = result.is_file() and sha256_of(result) == entry.get("sha256")
+        if entry.get("options") != options or not unchanged:
             self._previous = []
             start = time.monotonic()
             work()
@@ -90,10 +91,6 @@ def _figures(record: dict[str, Any], sets: dict[str, str]) -> dict[str, float | 
         return {}
     same = [name for name in sets if measured.get(name) == sets[name]]
     return {name: psnr[name] for name in same if name in psnr and isinstance(psnr[name], float | None)}
-
-
-def _unchanged(path: Path, sha256: str | None) -> bool:
-    return path.is_file() and sha256_of(path) == sha256
 
 
 def _read_json(path: Path) -> dict[str, Any]:

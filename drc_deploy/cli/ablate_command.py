@@ -7,37 +7,23 @@ import click
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.pruning_options import Bound, ManyValues, bound_options
-from drc_deploy.cli.training_options import Sampling, benchmark_option, sampling_options
+from drc_deploy.cli.training_options import Sampling, benchmark_option, option, sampling_options
 from drc_deploy.train.loop.run_options import TrainingPrecision
 
 
 @click.command(cls=ManyValues)
 @click.option("--model", "checkpoint", required=True, help="A shipped name, a name in --workdir, or a checkpoint.")
-@click.option(
-    "--ratio",
-    "ratios",
-    type=float,
-    multiple=True,
-    default=(0.3, 0.5, 0.7),
-    show_default=True,
-    help="Share to remove; one or several.",
+@option(
+    "--ratio", "ratios", type=float, multiple=True, default=(0.3, 0.5, 0.7), help="Share to remove; one or several."
 )
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of every method.")
+@option("--seeds", type=click.IntRange(min=1), default=3, help="Runs of every method.")
 @click.option("--method", "methods", multiple=True, help="Only these methods; one or several.  [default: all]")
-@click.option("--search-steps", type=int, default=200, show_default=True, help="Steps of the search (paper: 2500).")
-@click.option("--prune-batches", type=int, default=4, show_default=True, help="Batches per pass (authors' code: 10).")
-@click.option("--channels-per-step", type=int, default=4, show_default=True, help="Channels per pass (paper: 1).")
-@click.option(
-    "--finetune-steps", type=int, default=300, show_default=True, help="Steps of fine-tuning (paper: 1000000)."
-)
-@click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Learning rate of fine-tuning.")
-@click.option(
-    "--precision",
-    type=click.Choice(get_args(TrainingPrecision)),
-    default="fp32",
-    show_default=True,
-    help="Learning rate of fine-tuning.",
-)
+@option("--search-steps", default=200, help="Steps of the search (paper: 2500).")
+@option("--prune-batches", default=4, help="Batches per pass (authors' code: 10).")
+@option("--channels-per-step", default=4, help="Channels per pass (paper: 1).")
+@option("--finetune-steps", default=300, help="Steps of fine-tuning (paper: 1000000).")
+@option("--learning-rate", default=1e-4, help="Learning rate of fine-tuning.")
+@option("--precision", type=click.Choice(get_args(TrainingPrecision)), default="fp32", help="Precision of fine-tuning.")
 @bound_options("madds")
 @benchmark_option
 @sampling_options

@@ -1,5 +1,6 @@
 """``drc-deploy compress``."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -13,6 +14,7 @@ from drc_deploy.cli.training_options import (
     benchmark_option,
     check_not_cleared,
     check_not_replaced,
+    option,
     output_option,
     sampling_options,
 )
@@ -20,7 +22,7 @@ from drc_deploy.errors import UsageError
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.train.budgets import BUDGETS, BudgetName, StepBudget
 from drc_deploy.train.loop.run_options import TrainingPrecision
-from drc_deploy.widths import WidthsFile, read_widths_file
+from drc_deploy.widths import read_widths_file
 
 if TYPE_CHECKING:
     from drc_deploy.train.compress import CompressOptions
@@ -28,33 +30,31 @@ if TYPE_CHECKING:
 
 @click.command(cls=ManyValues)
 @click.option("--model", "checkpoint", required=True, help="A shipped name, a name in --workdir, or a checkpoint.")
-@click.option(
+@option(
     "--ratio",
     "ratios",
     type=float,
     multiple=True,
     default=(0.3,),
-    show_default=True,
     help="Share to remove of the --target; several (0.3 0.5 0.7) make a family of networks.",
 )
-@click.option(
+@option(
     "--budget",
     type=click.Choice(get_args(BudgetName)),
     default="fast",
-    show_default=True,
     help="Steps of each stage: minutes on a CPU, half an hour on a large GPU, or the paper's.",
 )
 @click.option("--search-steps", type=int, help="Steps of the search, instead of the budget's.")
 @click.option("--prune-batches", type=int, help="Batches per pass, instead of the budget's.")
 @click.option("--channels-per-step", type=int, help="Channels per pass, instead of the budget's (paper: 1).")
 @click.option("--finetune-steps", type=int, help="Steps of fine-tuning, instead of the budget's.")
-@click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="Learning rate of fine-tuning.")
+@option("--learning-rate", default=1e-4, help="Learning rate of fine-tuning.")
 @click.option(
     "--precision",
     type=click.Choice(get_args(TrainingPrecision)),
     help="Precision of fine-tuning, instead of the budget's.",
 )
-@click.option("--ema", type=float, default=0.0, show_default=True, help="Decay of averaged weights; 0: none.")
+@option("--ema", default=0.0, help="Decay of averaged weights; 0: none.")
 @click.option("--teacher", help="A larger checkpoint; fine-tuning follows its features.")
 @bound_options()
 @benchmark_option
@@ -89,7 +89,7 @@ def command(
     info = parent.info
     budget = _budget(how)
     if click.get_current_context().get_parameter_source("patch") == ParameterSource.DEFAULT:
-        sampling = sampling.with_patch(budget.patch)
+        sampling = dataclasses.replace(sampling, patch=budget.patch)
     jobs = {
         output or workdir / f"{compressed_name(parent.path.stem, ratio)}.safetensors": _options(
             ratio, budget, bound, sampling, dual=info.dual_design, precision=budget.precision, **how
@@ -113,7 +113,7 @@ def command(
     networks, texts = [], []
     for result, options in jobs.items():
         manifest = compress(inputs, options, result, restart=sampling.restart)
-        found = _widths_of(result)
+        found = read_widths_file(stage_paths(result).widths)
         lines = [_table(manifest), asked_and_reached(found)]
         if inputs.latency:
             manifest["timed_ms"] = timed_here(found, inputs.latency)
@@ -128,7 +128,8 @@ def _budget(how: dict[str, Any]) -> StepBudget:
     """Take the named budget out of the options, with the typed values in place of its own."""
     named = BUDGETS[how.pop("budget")]
     names = ("search_steps", "prune_batches", "channels_per_step", "finetune_steps", "precision")
-    return named.with_typed(**{name: how.pop(name) for name in names})
+    typed = {name: value for name in names if (value := how.pop(name)) is not None}
+    return dataclasses.replace(named, **typed)
 
 
 def _options(
@@ -139,18 +140,12 @@ def _options(
     from drc_deploy.train.pruning.prune_options import PruneOptions
     from drc_deploy.train.search.search_options import SearchOptions
 
-    feeding: dict[str, Any] = {"batch": sampling.batch, "patch": sampling.patch, "seed": sampling.seed}
+    patches = sampling.patches
     return CompressOptions(
-        SearchOptions(ratio, budget.search_steps, target=bound.target, round_to=bound.round_to, **feeding),
-        PruneOptions(batches=budget.prune_batches, channels_per_step=budget.channels_per_step, **feeding),
-        TrainOptions(budget.finetune_steps, **feeding, **finetuning),
+        SearchOptions(ratio, budget.search_steps, target=bound.target, round_to=bound.round_to, **patches),
+        PruneOptions(batches=budget.prune_batches, channels_per_step=budget.channels_per_step, **patches),
+        TrainOptions(budget.finetune_steps, **patches, **finetuning),
     )
-
-
-def _widths_of(result: Path) -> WidthsFile:
-    from drc_deploy.train.compress import stage_paths
-
-    return read_widths_file(stage_paths(result).widths)
 
 
 def _table(manifest: dict[str, Any]) -> str:

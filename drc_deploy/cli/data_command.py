@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drc_deploy.cli.options import emit, json_option
+from drc_deploy.cli.training_options import option
 
 if TYPE_CHECKING:
     from drc_deploy.train.data.prepare import Prepared
@@ -18,11 +19,7 @@ def command() -> None:
 
 @command.command(name="prepare", short_help="Decode folders of images once, into a store.")
 @click.argument(
-    "folders",
-    metavar="DIR...",
-    nargs=-1,
-    required=True,
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    "folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False)
 )
 @click.option(
     "-o",
@@ -33,19 +30,17 @@ def command() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the store.",
 )
-@click.option(
+@option(
     "--lr",
     type=click.Choice(["made", "paired"]),
     default="made",
-    show_default=True,
     help="Make LR images when training (bicubic), or store those next to the HR folders.",
 )
-@click.option(
+@option(
     "--min-side",
     metavar="PIXELS",
     type=click.IntRange(1),
     default=96,
-    show_default=True,
     help="Smallest height and width of a photograph.",
 )
 @click.option("--restart", is_flag=True, help="Replace the store that is there.")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--workspace",
+    "workspace_mib",
     metavar="MIB",
     type=int,
     help="Largest scratch memory of the plan's build, in MiB.  [default: 2048; no limit for tensorrt_rtx]",
@@ -72,7 +73,10 @@ def command(checkpoint: str | None, workdir: Path, as_json: bool, **choices: Any
     """
     source = _find_source(checkpoint, workdir)
     if source.suffix == ".onnx":
-        _build_plan(_request(source, source.parent, **choices), as_json=as_json)
+        from drc_deploy.export.trt.plan_from_onnx import build_from_onnx
+
+        built = build_from_onnx(_request(source, source.parent, **choices))
+        options.emit(plan_report.as_json(built), as_json=as_json, text=plan_report.as_text(built))
         return
     request = _request(source, workdir, **choices)
     if checkpoint is None:
@@ -91,13 +95,6 @@ def _find_source(reference: str | None, workdir: Path) -> Path:
     if reference.endswith(".onnx"):
         return locate.find_engine(reference, workdir)
     return locate.find_checkpoint(reference, workdir)
-
-
-def _build_plan(request: ExportRequest, *, as_json: bool) -> None:
-    from drc_deploy.export.trt.plan_from_onnx import build_from_onnx
-
-    result = build_from_onnx(request)
-    options.emit(plan_report.as_json(result), as_json=as_json, text=plan_report.as_text(result))
 
 
 def newest_checkpoint(workdir: Path) -> Path:
@@ -124,15 +121,12 @@ def _request(
     precision: Precision | None,
     trt: Precision | None,
     tile: str | None,
-    max_batch: int,
     stem: str | None,
     builder: BuilderChoice,
-    workspace: int | None,
-    calibrate: Path | None,
     version_compatible: bool,
     hardware_compatible: bool,
     dla_core: int | None,
-    exact: bool,
+    **same: Any,
 ) -> ExportRequest:
     """Turn the options into a request.
 
@@ -152,28 +146,15 @@ def _request(
         stem=source.stem if stem is None else stem,
         precision=trt or precision or "fp32",
         tile=parse_tile(tile),
-        max_batch=max_batch,
         builder=builder if trt else None,
-        workspace_mib=workspace,
-        calibrate=calibrate,
-        exact=exact,
         options=PlanOptions(version_compatible, hardware_compatible, dla_core),
+        **same,
     )
 
 
 def _report(source: Path, result: "ExportResult") -> dict[str, Any]:
-    return {
-        "checkpoint": str(source),
-        "onnx": str(result.onnx),
-        "float_onnx": str(result.float_onnx),
-        "exact_onnx": str(result.exact_onnx) if result.exact_onnx else None,
-        "plan": str(result.plan) if result.plan else None,
-        "exact_plan": str(result.exact_plan) if result.exact_plan else None,
-        "info": dataclasses.asdict(result.info),
-        "verification": result.verification,
-        "plan_history": result.plan_history,
-        "sidecar": dataclasses.asdict(result.sidecar) if result.sidecar else None,
-    }
+    report = {"checkpoint": source, **dataclasses.asdict(result)}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in report.items()}
 
 
 def _text(result: "ExportResult") -> str:

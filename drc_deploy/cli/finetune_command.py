@@ -14,8 +14,8 @@ from drc_deploy.cli.training_options import (
     check_not_cleared,
     loop_options,
     output_option,
-    report_training,
     sampling_options,
+    train_and_report,
 )
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 
@@ -54,7 +54,7 @@ def command(
     from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
     from drc_deploy.train.loop.distillation import load_teacher
     from drc_deploy.train.loop.distributed import process_group
-    from drc_deploy.train.loop.training import start_from_checkpoint, train
+    from drc_deploy.train.loop.training import start_from_checkpoint
 
     if distillation_weight is not None and not teacher:
         raise click.UsageError("--distillation-weight needs --teacher.")
@@ -70,8 +70,6 @@ def command(
             leader = find_checkpoint(teacher, workdir)
             check_not_cleared(leader, output)
             start = replace(start, teacher=load_teacher(Parent.read(leader), scale=scale, weight=weight))
-        benchmarks = find_benchmarks(benchmark_folders, scale)
-        photographs = sampling.read_photographs(scale)
-        supervision = loop.supervise(sampling, scale, photographs, benchmarks, config=config_text(context))
-        result = train(start, photographs, options, output, benchmarks=benchmarks, supervision=supervision)
-        report_training(output, result.provenance, as_json=as_json, then=f"drc-deploy export {output}")
+        benchmarks, config = find_benchmarks(benchmark_folders, scale), config_text(context)
+        then = f"drc-deploy export {output}"
+        train_and_report(start, loop, sampling, benchmarks, output, config=config, as_json=as_json, then=then)

@@ -6,7 +6,7 @@ from typing import Any, get_args
 import click
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
-from drc_deploy.cli.training_options import Sampling, check_not_replaced, output_option, sampling_options
+from drc_deploy.cli.training_options import Sampling, check_not_replaced, option, output_option, sampling_options
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.train.pruning.prune_options import PruneMethod
 
@@ -20,16 +20,15 @@ from drc_deploy.train.pruning.prune_options import PruneMethod
     type=click.Path(path_type=Path),
     help="A .widths.json, or a text file with one integer a line.",
 )
-@click.option("--batches", type=int, default=4, show_default=True, help="Batches per pass (authors' code: 10).")
-@click.option("--channels-per-step", type=int, default=4, show_default=True, help="Channels per pass (paper: 1).")
-@click.option(
+@option("--batches", default=4, help="Batches per pass (authors' code: 10).")
+@option("--channels-per-step", default=4, help="Channels per pass (paper: 1).")
+@option(
     "--method",
     type=click.Choice(get_args(PruneMethod)),
     default="drc",
-    show_default=True,
     help="The paper's pruning, or another from its comparison.",
 )
-@click.option("--gamma", type=float, default=1.0, show_default=True, help="Weight of the dual regression loss.")
+@option("--gamma", default=1.0, help="Weight of the dual regression loss.")
 @sampling_options
 @output_option(CHECKPOINT_SUFFIX)
 @workdir_option
@@ -55,7 +54,7 @@ def command(
     from drc_deploy.train.pruning.prune_options import PruneOptions
     from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 
-    options = PruneOptions(batch=sampling.batch, patch=sampling.patch, seed=sampling.seed, **how)
+    options = PruneOptions(**sampling.patches, **how)
     parent = Parent.read(find_checkpoint(checkpoint, workdir))
     info = parent.info
     layers = [layer.name for layer in build_network(ModelSpec(info.model, info.scale)).prunable_layers]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from drc_deploy.cli.training_options import Command, with_options
+from drc_deploy.cli.training_options import Command, option, with_options
 from drc_deploy.errors import UsageError
 from drc_deploy.widths import Target, amount
 
@@ -77,19 +77,17 @@ class Bound:
 def bound_options(default_target: Target = "channels") -> Callable[[Command], Command]:
     """Return a decorator that adds the options of ``Bound`` and hands them to the command as ``bound``."""
     options = (
-        click.option(
+        option(
             "--target",
             type=click.Choice(get_args(Target)),
             default=default_target,
-            show_default=True,
             help="Quantity that --ratio bounds: channels of every layer (the paper), or parameters, multiply-adds or "
             "milliseconds of the whole network.",
         ),
-        click.option(
+        option(
             "--round-to",
             type=click.IntRange(min=1),
             default=4,
-            show_default=True,
             help="Widths are multiples of this; 8 and 16 suit tensor cores.",
         ),
         click.option(

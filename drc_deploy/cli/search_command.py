@@ -8,36 +8,28 @@ import click
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.cli.pruning_options import Bound, asked_and_reached, bound_options, timed_here, times_text
-from drc_deploy.cli.training_options import Sampling, output_option, sampling_options
+from drc_deploy.cli.training_options import Sampling, option, output_option, sampling_options
 from drc_deploy.train.search.search_options import SearchMethod
 from drc_deploy.widths import WIDTHS_SUFFIX
 
 
 @click.command()
 @click.argument("checkpoint")
-@click.option("--ratio", type=float, default=0.3, show_default=True, help="Share to remove of what --target names.")
-@click.option("--steps", type=int, default=200, show_default=True, help="Search steps (paper: 2500).")
-@click.option(
+@option("--ratio", default=0.3, help="Share to remove of what --target names.")
+@option("--steps", default=200, help="Search steps (paper: 2500).")
+@option(
     "--order",
     type=click.Choice(["1", "2"]),
     default="1",
-    show_default=True,
     help="2 looks one step of training ahead, in about twice the time.",
 )
-@click.option(
+@option(
     "--method",
     type=click.Choice(get_args(SearchMethod)),
     default="drc",
-    show_default=True,
     help="The paper's search, or another from its comparison.",
 )
-@click.option(
-    "--dual-weight",
-    type=float,
-    default=0.1,
-    show_default=True,
-    help="Lambda, the weight of the duals; 0 searches without.",
-)
+@option("--dual-weight", default=0.1, help="Lambda, the weight of the duals; 0 searches without.")
 @bound_options()
 @sampling_options
 @output_option(WIDTHS_SUFFIX)
@@ -58,15 +50,7 @@ def command(
     from drc_deploy.train.search.width_picture import draw_widths
 
     order: Literal[1, 2] = 1 if how.pop("order") == "1" else 2
-    options = SearchOptions(
-        batch=sampling.batch,
-        patch=sampling.patch,
-        seed=sampling.seed,
-        target=bound.target,
-        round_to=bound.round_to,
-        order=order,
-        **how,
-    )
+    options = SearchOptions(**sampling.patches, target=bound.target, round_to=bound.round_to, order=order, **how)
     parent = Parent.read(find_checkpoint(checkpoint, workdir))
     info = parent.info
     latency = bound.read_latency(info.model, info.scale)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from drc_deploy.cli.options import emit, json_option, scale_option
-from drc_deploy.cli.training_options import FOLDER
+from drc_deploy.cli.training_options import FOLDER, option
 from drc_deploy.train.loop.run_options import TrainingPrecision
 
 if TYPE_CHECKING:
@@ -17,21 +17,14 @@ if TYPE_CHECKING:
 @click.option("--model", required=True, help="Architecture: drn_xs, drn_s or drn_l.")
 @scale_option
 @click.option(
-    "--data",
-    required=True,
-    type=FOLDER,
-    help="Folder of photographs, or a store that `drc-deploy data prepare` made.",
+    "--data", required=True, type=FOLDER, help="Folder of photographs, or a store that `drc-deploy data prepare` made."
 )
-@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Patches per step.")
-@click.option("--patch", type=click.IntRange(1), default=24, show_default=True, help="Side of a patch in LR pixels.")
-@click.option(
-    "--precision",
-    type=click.Choice(get_args(TrainingPrecision)),
-    default="fp32",
-    show_default=True,
-    help="Precision of the convolutions.",
+@option("--batch", type=click.IntRange(1), default=16, help="Patches per step.")
+@option("--patch", type=click.IntRange(1), default=24, help="Side of a patch in LR pixels.")
+@option(
+    "--precision", type=click.Choice(get_args(TrainingPrecision)), default="fp32", help="Precision of the convolutions."
 )
-@click.option("--seconds", type=click.IntRange(1, 3600), default=60, show_default=True, help="Time to measure for.")
+@option("--seconds", type=click.IntRange(1, 3600), default=60, help="Time to measure for.")
 @json_option
 def command(
     model: str,

@@ -13,8 +13,8 @@ from drc_deploy.cli.training_options import (
     check_not_cleared,
     loop_options,
     output_option,
-    report_training,
     sampling_options,
+    train_and_report,
 )
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 
@@ -64,7 +64,7 @@ def command(
     from drc_deploy.models.registry import check_scale
     from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
     from drc_deploy.train.loop.distributed import is_main, process_group
-    from drc_deploy.train.loop.training import fresh_start, start_from_weights, train
+    from drc_deploy.train.loop.training import fresh_start, start_from_weights
 
     options = loop.train_options(sampling)
     check_scale(model, scale)
@@ -81,7 +81,5 @@ def command(
             click.echo(report.listing if is_main() else "", err=True, nl=is_main())
         else:
             start = fresh_start(spec, options)
-        photographs = sampling.read_photographs(scale)
-        supervision = loop.supervise(sampling, scale, photographs, benchmarks, config=config_text(context))
-        checkpoint = train(start, photographs, options, output, benchmarks=benchmarks, supervision=supervision)
-        report_training(output, checkpoint.provenance, as_json=as_json, then=f"drc-deploy compress --model {output}")
+        then, config = f"drc-deploy compress --model {output}", config_text(context)
+        train_and_report(start, loop, sampling, benchmarks, output, config=config, as_json=as_json, then=then)

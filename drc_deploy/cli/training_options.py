@@ -1,6 +1,5 @@
 """Options that the commands of the training stage share."""
 
-import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -18,10 +17,12 @@ from drc_deploy.train.loop.run_options import DualVariant, Schedule, TrainingPre
 if TYPE_CHECKING:
     from drc_deploy.train.data.photographs import Photographs
     from drc_deploy.train.loop.benchmark_psnr import Benchmark
-    from drc_deploy.train.loop.loop import Supervision
     from drc_deploy.train.loop.run_options import TrainOptions
+    from drc_deploy.train.loop.training import Start
 
 Command = Callable[..., None]
+option = functools.partial(click.option, show_default=True)
+"""A click option whose default is shown in the help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,10 @@ class Sampling:
     seed: int
     restart: bool
 
-    def with_patch(self, patch: int) -> "Sampling":
-        """Return the same sampling with patches of another size."""
-        return dataclasses.replace(self, patch=patch)
+    @property
+    def patches(self) -> dict[str, Any]:
+        """Fields that the options of every stage have."""
+        return {"batch": self.batch, "patch": self.patch, "seed": self.seed}
 
     def read_photographs(self, scale: int) -> "Photographs":
         """Load the photographs; print on standard error which were left out, or that the shipped ones are used."""
@@ -47,8 +49,7 @@ class Sampling:
 
         if self.data is None and distributed.is_main():
             click.echo(
-                "No --data: using the few photographs that ship with drc-deploy. Good results need more.",
-                err=True,
+                "No --data: using the few photographs that ship with drc-deploy. Good results need more.", err=True
             )
         photographs = open_photographs(self.data or SAMPLES).usable(scale, self.patch)
         for reason in photographs.skipped if distributed.is_main() else ():
@@ -71,26 +72,7 @@ class Loop:
         """Return the options of the loop, checked."""
         from drc_deploy.train.loop.run_options import TrainOptions
 
-        return TrainOptions(batch=sampling.batch, patch=sampling.patch, seed=sampling.seed, **self.choices)
-
-    def supervise(
-        self,
-        sampling: Sampling,
-        scale: int,
-        photographs: "Photographs",
-        benchmarks: Sequence["Benchmark"],
-        *,
-        config: str,
-    ) -> "Supervision":
-        """Find the validation images and return how the run is watched."""
-        from drc_deploy.train.loop.distributed import is_main
-        from drc_deploy.train.loop.loop import Supervision
-        from drc_deploy.train.loop.validation import Validator
-
-        validator = None
-        if self.validation and is_main():
-            validator = Validator.find(self.validation, scale, benchmarks=benchmarks, photographs=photographs)
-        return Supervision(validator=validator, restart=sampling.restart, config=config, **self.supervision)
+        return TrainOptions(**sampling.patches, **self.choices)
 
 
 def check_not_replaced(weights: Path, output: Path) -> None:
@@ -117,15 +99,34 @@ def check_not_cleared(weights: Path, output: Path) -> None:
         raise UsageError(f"{weights} lies in {run}, which a new run clears.", "Give another -o, or move the file.")
 
 
-def report_training(output: Path, provenance: dict[str, Any], *, as_json: bool, then: str) -> None:
-    """Print what a run made and what to type next; only the first of several processes does."""
+def train_and_report(
+    start: "Start",
+    loop: Loop,
+    sampling: Sampling,
+    benchmarks: Sequence["Benchmark"],
+    output: Path,
+    *,
+    config: str,
+    as_json: bool,
+    then: str,
+) -> None:
+    """Train, then print what the run made and what to type next; only the first of several processes prints."""
     from drc_deploy.train.loop.distributed import is_main
+    from drc_deploy.train.loop.loop import Supervision
     from drc_deploy.train.loop.run_folder import run_path
+    from drc_deploy.train.loop.training import train
+    from drc_deploy.train.loop.validation import Validator
 
+    scale, options = start.network.scale, loop.train_options(sampling)
+    photographs, validator = sampling.read_photographs(scale), None
+    if loop.validation and is_main():
+        validator = Validator.find(loop.validation, scale, benchmarks=benchmarks, photographs=photographs)
+    supervision = Supervision(validator=validator, restart=sampling.restart, config=config, **loop.supervision)
+    result = train(start, photographs, options, output, benchmarks=benchmarks, supervision=supervision)
     if is_main():
         run = run_path(output)
         emit(
-            {"checkpoint": str(output), "run": str(run), **provenance},
+            {"checkpoint": str(output), "run": str(run), **result.provenance},
             as_json=as_json,
             text=f"Wrote {output}; the run's log and checkpoints are in {run}\nNext: {then}",
         )
@@ -141,57 +142,33 @@ SAMPLING_OPTIONS = (
         type=FOLDER,
         help="Photographs to train on: a folder, or a store of `data prepare`.  [default: the few that ship]",
     ),
-    click.option("--batch", type=int, default=16, show_default=True, help="Patches per step, over all processes."),
-    click.option("--patch", type=int, default=24, show_default=True, help="Side of a patch in LR pixels (paper: 48)."),
-    click.option("--seed", type=int, default=1, show_default=True, help="Seed of all random choices."),
+    option("--batch", default=16, help="Patches per step, over all processes."),
+    option("--patch", default=24, help="Side of a patch in LR pixels (paper: 48)."),
+    option("--seed", default=1, help="Seed of all random choices."),
     click.option("--restart", is_flag=True, help="Begin anew instead of continuing unfinished work."),
 )
 
 CHOICE_OPTIONS = (
-    click.option("--steps", type=int, default=1000, show_default=True, help="Updates (the paper's recipe: 1000000)."),
-    click.option(
-        "--learning-rate",
-        type=float,
-        default=1e-4,
-        show_default=True,
-        help="Learning rate at the start of the schedule.",
-    ),
-    click.option(
-        "--final-learning-rate",
-        type=float,
-        default=1e-7,
-        show_default=True,
-        help="Learning rate at the end of the cosine schedule.",
-    ),
-    click.option(
-        "--schedule",
-        type=click.Choice(get_args(Schedule)),
-        default="cosine",
-        show_default=True,
-        help="Curve of the learning rate.",
-    ),
+    option("--steps", default=1000, help="Updates (the paper's recipe: 1000000)."),
+    option("--learning-rate", default=1e-4, help="Learning rate at the start of the schedule."),
+    option("--final-learning-rate", default=1e-7, help="Learning rate at the end of the cosine schedule."),
+    option("--schedule", type=click.Choice(get_args(Schedule)), default="cosine", help="Curve of the learning rate."),
     click.option("--warm-up", type=int, help="Steps of linear warm-up.  [default: a tenth of the steps, at most 100]"),
-    click.option(
+    option(
         "--dual",
         type=click.Choice(get_args(DualVariant)),
         default="progressive",
-        show_default=True,
         help="Dual networks to train with: the paper's, or a variant of its comparison.",
     ),
-    click.option("--dual-weight", type=float, default=0.1, show_default=True, help="Lambda, the weight of the duals."),
-    click.option(
+    option("--dual-weight", default=0.1, help="Lambda, the weight of the duals."),
+    option(
         "--precision",
         type=click.Choice(get_args(TrainingPrecision)),
         default="fp32",
-        show_default=True,
         help="Precision of the convolutions; weights, images and losses stay float32.",
     ),
-    click.option(
-        "--accumulate", type=int, default=1, show_default=True, help="Parts that a batch is split into, to save memory."
-    ),
-    click.option(
-        "--ema", type=float, default=0.0, show_default=True, help="Decay of averaged weights, such as 0.999; 0: none."
-    ),
+    option("--accumulate", default=1, help="Parts that a batch is split into, to save memory."),
+    option("--ema", default=0.0, help="Decay of averaged weights, such as 0.999; 0: none."),
     click.option("--compile", is_flag=True, help="Compile the step with torch.compile."),
 )
 
@@ -208,17 +185,14 @@ SUPERVISION_OPTIONS = (
         type=click.IntRange(min=1),
         help="Steps between validations and checkpoints.  [default: a twentieth of the steps, at least 20]",
     ),
-    click.option(
+    option(
         "--save-every",
         "save_every_s",
         type=click.FloatRange(min=0),
         default=60.0,
-        show_default=True,
         help="Seconds between saved states; a killed run continues from the last.",
     ),
-    click.option(
-        "--keep", type=click.IntRange(min=0), default=3, show_default=True, help="Number of latest checkpoints to keep."
-    ),
+    option("--keep", type=click.IntRange(min=0), default=3, help="Number of latest checkpoints to keep."),
     click.option("--force", is_flag=True, help="Continue unfinished work although its options were others."),
 )
 

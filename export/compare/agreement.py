@@ -25,6 +25,16 @@ HINTS: dict[Precision, str] = {
     "int8": "Calibrate on images like yours (--calibrate FOLDER), or export with --precision fp16 or fp32.",
 }
 """Advice where a precision misses its PSNR."""
+NOTES: dict[Precision, str] = {
+    "fp32": "",
+    "fp16": "ONNX Runtime computes a float16 graph in float32 on a CPU, so that it shows only the rounding of the "
+    "weights; what torch computes layer by layer in float16 stands for the GPU.",
+    "bf16": "ONNX Runtime has no bfloat16 convolution on a CPU: it ran the graph with its bfloat16 tensors widened to "
+    "float32, which shows only the rounding of the weights; what torch computes layer by layer in bfloat16 stands for "
+    "the GPU.",
+    "int8": "",
+}
+"""What the check of an ONNX file on a CPU does not show of a precision."""
 IDENTICAL_PSNR_DB = 200.0
 """Stands for equal images, whose PSNR is infinite and has no JSON."""
 

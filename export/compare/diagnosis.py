@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -13,18 +12,7 @@ DEVIATION = 0.05
 """Relative error at which a layer counts as wrong: fifty times what one rounding to float16 costs."""
 
 
-@dataclass(frozen=True, slots=True)
-class LayerFault:
-    """A layer whose float16 output is not what float32 gives."""
-
-    layer: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f" First layer at fault: {self.layer}, {self.reason}."
-
-
-def find_layer_fault(full: nn.Module, half: nn.Module, pixels: Tensor) -> LayerFault | None:
+def find_layer_fault(full: nn.Module, half: nn.Module, pixels: Tensor) -> str | None:
     """Compare every layer's output in both precisions, in the order of computation.
 
     Args:
@@ -33,22 +21,19 @@ def find_layer_fault(full: nn.Module, half: nn.Module, pixels: Tensor) -> LayerF
         pixels: an input for both.
 
     Returns:
-        The first layer that overflows or deviates by more than ``DEVIATION``; None when there is none.
+        Name and fault of the first layer that overflows or deviates by more than ``DEVIATION``; None without one.
     """
     expected = _record(full, pixels)
     found = _record(half, pixels)
     for name, value in found.items():
         if not torch.isfinite(expected[name]).all():
-            return LayerFault(name, "whose output is not finite even in float32")
+            return f"{name}, whose output is not finite even in float32"
         largest = float(expected[name].abs().max())
         if not torch.isfinite(value).all():
-            return LayerFault(
-                name,
-                f"which overflows: up to {largest:.4g} in float32, and float16 ends at {LARGEST_HALF:.0f}",
-            )
+            return f"{name}, which overflows: up to {largest:.4g} in float32, and float16 ends at {LARGEST_HALF:.0f}"
         deviation = float((value - expected[name]).norm() / expected[name].norm().clamp_min(1e-12))
         if deviation > DEVIATION:
-            return LayerFault(name, f"which deviates by {deviation:.1%} (up to {largest:.4g} in float32)")
+            return f"{name}, which deviates by {deviation:.1%} (up to {largest:.4g} in float32)"
     return None
 
 

@@ -1,5 +1,6 @@
 """The network as torch runs it over pixels: what every export is compared with."""
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,10 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from drc_deploy.engine_info import Precision
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.compare.diagnosis import find_infinite_layer
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.runtime.backends.contract import Pixels
+
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class PixelNetwork(nn.Module):
@@ -25,6 +29,19 @@ class PixelNetwork(nn.Module):
         # Without contiguous() the network would see channels-last memory, which some operations export badly.
         sr = self.network.upscale(lr.permute(0, 3, 1, 2).contiguous())
         return sr.permute(0, 2, 3, 1).contiguous()
+
+
+def with_precision(network: SRNetwork, precision: Precision, spared: Sequence[str] = ()) -> PixelNetwork:
+    """Return a copy of ``network`` over NHWC pixels, its body in ``precision`` except for the layers ``spared``."""
+    network = copy.deepcopy(network).eval()
+    if precision != "fp32":
+        network.cast_body(DTYPES[precision], spared)
+    return PixelNetwork(network)
+
+
+def is_float32(network: SRNetwork, layer: str) -> bool:
+    """Return whether ``network`` declares that a layer stays in float32 in every precision."""
+    return any(f"{layer}.".startswith(f"{module}.") for module in network.float32_modules)
 
 
 def reference_outputs(full: PixelNetwork, batches: Sequence[NDArray[np.uint8]]) -> list[Pixels]:

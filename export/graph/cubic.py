@@ -7,15 +7,20 @@ Enlarging by a whole factor r has r*r *phases*, places of an output pixel betwee
 kernel over at most 5x5 input pixels, and depth-to-space puts the phases where they belong.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
-from drc_deploy.export.graph.graph_edit import attributes_of, constants_of, drop_unused_constants, replace_node
-
-if TYPE_CHECKING:
-    import onnx
+from drc_deploy.export.graph.graph_edit import (
+    add_constants,
+    attributes_of,
+    constants_of,
+    drop_unused_constants,
+    replace_node,
+)
 
 REACH = 2
 """Input pixels on each side of the nearest one that a phase can see."""
@@ -48,14 +53,12 @@ def _keys(distance: float, a: float) -> float:
     return a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
 
 
-def replace_cubic_resizes(model: "onnx.ModelProto") -> None:
+def replace_cubic_resizes(model: onnx.ModelProto) -> None:
     """Write each cubic ``Resize`` of a float32 image by a whole factor as Pad, Conv and DepthToSpace, in place.
 
     Others stay as they are: another element type, more than ``MOST_CHANNELS`` channels, sides of unequal or broken
     factors, aligned corners, antialiasing.
     """
-    import onnx
-
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     types = {value.name: value.type.tensor_type for value in (*inferred.value_info, *inferred.input)}
     constants = constants_of(model)
@@ -68,15 +71,13 @@ def replace_cubic_resizes(model: "onnx.ModelProto") -> None:
 
 def _image_channels(kind: Any) -> int | None:
     """Return the number of channels of a float32 NCHW image; None for anything else."""
-    from onnx import TensorProto
-
     if kind is None or kind.elem_type != TensorProto.FLOAT or len(kind.shape.dim) != 4:
         return None
     channels: int = kind.shape.dim[1].dim_value
     return channels if 1 <= channels <= MOST_CHANNELS else None
 
 
-def _whole_scale(node: "onnx.NodeProto", constants: dict[str, NDArray[Any]]) -> int | None:
+def _whole_scale(node: onnx.NodeProto, constants: dict[str, NDArray[Any]]) -> int | None:
     """Return the factor of a bicubic enlargement as torch computes it; None for any other resize."""
     attributes = attributes_of(node)
     is_torchs = (
@@ -94,19 +95,12 @@ def _whole_scale(node: "onnx.NodeProto", constants: dict[str, NDArray[Any]]) -> 
     return int(scales[2]) if scales[2] >= 2 and scales[2] == int(scales[2]) else None
 
 
-def _replace(model: "onnx.ModelProto", node: "onnx.NodeProto", channels: int, scale: int) -> None:
-    from onnx import helper, numpy_helper
-
+def _replace(model: onnx.ModelProto, node: onnx.NodeProto, channels: int, scale: int) -> None:
     kernels = cubic_kernels(scale, attributes_of(node).get("cubic_coeff_a", -0.75))
     weights = np.einsum("oi,pyx->opiyx", np.eye(channels), kernels).reshape(-1, channels, *kernels.shape[1:])
     name = node.output[0]
     padding, weight, padded, phases = (f"{name}.{part}" for part in ("padding", "weight", "padded", "phases"))
-    model.graph.initializer.extend(
-        (
-            numpy_helper.from_array(np.array([0, 0, REACH, REACH] * 2, np.int64), padding),
-            numpy_helper.from_array(weights.astype(np.float32), weight),
-        )
-    )
+    add_constants(model, {padding: [0, 0, REACH, REACH] * 2, weight: weights.astype(np.float32)})
     replace_node(
         model,
         node,

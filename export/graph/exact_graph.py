@@ -8,25 +8,25 @@ tiles find the means of the image, until the result differs from the untiled one
 
 import dataclasses
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
+from onnx import TensorProto, helper
 
 from drc_deploy.engine_info import GIVEN_NAME, KEPT_NAME, MEANS_NAME, SEEN_NAME, EngineInfo
 from drc_deploy.errors import UsageError, VerificationError
 from drc_deploy.export.compare.samples import tile_batch
 from drc_deploy.export.compare.widening import open_for_check, readable_on_cpu
-from drc_deploy.export.graph.graph_edit import replace_node
+from drc_deploy.export.graph.graph_edit import add_constants, replace_node
 from drc_deploy.export.graph.kept_masks import SHARE_NAME, add_masks, mask_name
 from drc_deploy.export.graph.variants import describe, make_variant
 from drc_deploy.files import write_bytes
 from drc_deploy.runtime.tiling.exact import open_exact
 from drc_deploy.runtime.upscaler import Upscaler
-
-if TYPE_CHECKING:
-    import onnx
 
 PROBE_PX = 16
 """Side of the input for which the sizes of inner tensors are looked at."""
@@ -35,7 +35,7 @@ CHECK_PX, CHECK_TILE_PX = 96, 48
 
 
 def write_exact(
-    body: "onnx.ModelProto",
+    body: onnx.ModelProto,
     info: EngineInfo,
     path: Path,
     reference: Path,
@@ -73,7 +73,7 @@ def write_exact(
     write_bytes(path, model.SerializeToString())
 
 
-def make_exact(model: "onnx.ModelProto") -> "onnx.ModelProto":
+def make_exact(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a graph whose global means are inputs and outputs.
 
     Args:
@@ -93,10 +93,7 @@ def make_exact(model: "onnx.ModelProto") -> "onnx.ModelProto":
         UsageError: the network has no global means, so that tiling is exact without this.
         VerificationError: something else than a mean looks at the whole tile, or its number of channels is not known.
     """
-    import onnx
-
-    exact = onnx.ModelProto()
-    exact.CopyFrom(model)
+    exact = deepcopy(model)
     results = [node.output[0] for node in exact.graph.node if node.op_type == "GlobalAveragePool"]
     if not results:
         raise UsageError(
@@ -128,12 +125,8 @@ class _PooledTensor:
     """How many times as high and wide as the input it is."""
 
 
-def _pooled_tensors(model: "onnx.ModelProto") -> dict[str, _PooledTensor]:
-    """Describe every tensor that is pooled.
-
-    Raises:
-        VerificationError: it is not known, or not a whole number of times as large as the input.
-    """
+def _pooled_tensors(model: onnx.ModelProto) -> dict[str, _PooledTensor]:
+    """Describe every tensor that is pooled."""
     tensors = _tensors_of_probe(model)
     pooled = {}
     for node in model.graph.node:
@@ -150,12 +143,9 @@ def _pooled_tensors(model: "onnx.ModelProto") -> dict[str, _PooledTensor]:
     return pooled
 
 
-def _tensors_of_probe(model: "onnx.ModelProto") -> "dict[str, onnx.TypeProto.Tensor]":
+def _tensors_of_probe(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
     """Return the types and shapes of all tensors for an input of ``PROBE_PX``."""
-    import onnx
-
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
+    probe = deepcopy(model)
     sides = probe.graph.input[0].type.tensor_type.shape.dim
     for side, size in zip(sides, (1, PROBE_PX, PROBE_PX, 3), strict=True):
         side.dim_value = size
@@ -166,27 +156,17 @@ def _tensors_of_probe(model: "onnx.ModelProto") -> "dict[str, onnx.TypeProto.Ten
     return {value.name: value.type.tensor_type for value in inferred.value_info}
 
 
-def _open(model: "onnx.ModelProto", pool: "onnx.NodeProto", name: str, tensor: _PooledTensor, offset: int) -> None:
+def _open(model: onnx.ModelProto, pool: onnx.NodeProto, name: str, tensor: _PooledTensor, offset: int) -> None:
     """Make one pool return the means of the kept part, and take others, which begin at ``offset`` among all."""
-    from onnx import TensorProto, helper, numpy_helper
-
     features, result = pool.input[0], pool.output[0]
     begin, end, shape, zero, count, axis = (
         f"{name}.{part}" for part in ("begin", "end", "shape", "zero", "count", "axis")
     )
-    constants = {
-        begin: [offset],
-        end: [offset + tensor.channels],
-        shape: [1, tensor.channels, 1, 1],
-        zero: [0],
-        count: [tensor.channels],
-        axis: [1],
-    }
-    model.graph.initializer.extend(
-        numpy_helper.from_array(np.array(values, np.int64), key) for key, values in constants.items()
-    )
+    channels = tensor.channels
+    sizes = {begin: [offset], end: [offset + channels], shape: [1, channels, 1, 1], count: [channels]}
+    add_constants(model, {**sizes, zero: [0], axis: [1]})
 
-    def node(kind: str, inputs: list[str], output: str, **attributes: Any) -> "onnx.NodeProto":
+    def node(kind: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
         return helper.make_node(kind, inputs, [output], f"{output}.{kind}", **attributes)
 
     kept, mean, row, wide = (f"{name}.{word}" for word in ("kept", "mean", "row", "wide"))
@@ -211,9 +191,7 @@ def _open(model: "onnx.ModelProto", pool: "onnx.NodeProto", name: str, tensor: _
     )
 
 
-def _declare(model: "onnx.ModelProto", count: int) -> None:
-    from onnx import TensorProto, helper
-
+def _declare(model: onnx.ModelProto, count: int) -> None:
     model.graph.input.extend(
         (
             helper.make_tensor_value_info(KEPT_NAME, TensorProto.INT64, [4]),

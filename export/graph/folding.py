@@ -6,18 +6,22 @@ the next stage takes, and does away with the mean shifts: drn_xs takes 0.66 to 0
 CPU (``python -m tests.benchmarks.graph_rewrites``).
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
-from drc_deploy.export.graph.graph_edit import attributes_of, constants_of, drop_unused_constants, only_reader
+from drc_deploy.export.graph.graph_edit import (
+    add_constants,
+    attributes_of,
+    constants_of,
+    drop_unused_constants,
+    only_reader,
+)
 
-if TYPE_CHECKING:
-    import onnx
 
-
-def fold_pointwise_convolutions(model: "onnx.ModelProto") -> None:
+def fold_pointwise_convolutions(model: onnx.ModelProto) -> None:
     """Fold every 1x1 convolution for which the result has no more multiplications than the two have, in place.
 
     Weights are multiplied in float64 and rounded once to the type that they had. Both convolutions must have constant
@@ -31,7 +35,7 @@ def fold_pointwise_convolutions(model: "onnx.ModelProto") -> None:
     drop_unused_constants(model)
 
 
-def _fold_next(model: "onnx.ModelProto", first: "onnx.NodeProto") -> bool:
+def _fold_next(model: onnx.ModelProto, first: onnx.NodeProto) -> bool:
     """Fold what reads ``first`` into it, and say whether that was possible."""
     between = only_reader(model, first.output[0])
     phases, last = 1, first
@@ -55,7 +59,7 @@ def _fold_next(model: "onnx.ModelProto", first: "onnx.NodeProto") -> bool:
 
 
 def _folded_weights(
-    constants: dict[str, NDArray[Any]], first: "onnx.NodeProto", second: "onnx.NodeProto", phases: int
+    constants: dict[str, NDArray[Any]], first: onnx.NodeProto, second: onnx.NodeProto, phases: int
 ) -> tuple[NDArray[Any], NDArray[Any]] | None:
     """Return weight and bias of the one convolution; None where folding is impossible or does not pay."""
     if not all(name in constants for node in (first, second) for name in node.input[1:]):
@@ -76,7 +80,7 @@ def _folded_weights(
     return rounded if all(np.isfinite(values.astype(np.float32)).all() for values in rounded) else None
 
 
-def _is_plain(node: "onnx.NodeProto", *, pointwise: tuple[int, ...] | None = None) -> bool:
+def _is_plain(node: onnx.NodeProto, *, pointwise: tuple[int, ...] | None = None) -> bool:
     """Whether a convolution has one group and, with ``pointwise``, a kernel of one pixel."""
     attributes = attributes_of(node)
     if attributes.get("group", 1) != 1:
@@ -87,21 +91,17 @@ def _is_plain(node: "onnx.NodeProto", *, pointwise: tuple[int, ...] | None = Non
     return pointwise[2:] == (1, 1) and not moves and attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
 
 
-def _bias(constants: dict[str, NDArray[Any]], node: "onnx.NodeProto", channels: int) -> NDArray[np.float64]:
+def _bias(constants: dict[str, NDArray[Any]], node: onnx.NodeProto, channels: int) -> NDArray[np.float64]:
     if len(node.input) < 3 or not node.input[2]:
         return np.zeros(channels)
     return constants[node.input[2]].astype(np.float64)
 
 
-def _write(model: "onnx.ModelProto", node: "onnx.NodeProto", folded: tuple[NDArray[Any], NDArray[Any]]) -> None:
+def _write(model: onnx.ModelProto, node: onnx.NodeProto, folded: tuple[NDArray[Any], NDArray[Any]]) -> None:
     """Replace the constants of ``node``; the old ones may have other readers."""
-    from onnx import numpy_helper
-
     names = [f"{node.output[0]}.folded_{part}" for part in ("weight", "bias")]
     stale = [value for value in model.graph.initializer if value.name in names]
     for value in stale:  # from a convolution that was folded in before
         model.graph.initializer.remove(value)
-    model.graph.initializer.extend(
-        numpy_helper.from_array(value, name) for value, name in zip(folded, names, strict=True)
-    )
+    add_constants(model, dict(zip(names, folded, strict=True)))
     node.input[1:] = names

@@ -1,43 +1,33 @@
 """A torch network as an ONNX graph of float32 NHWC pixels: the body that every exported variant shares."""
 
-import copy
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Any
 
+import onnx
 import torch
+from numpy.typing import NDArray
 
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, Precision
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.compare.reference import PixelNetwork
-from drc_deploy.export.graph.graph_edit import drop_unused_constants
-from drc_deploy.models.network import SRNetwork
-
-if TYPE_CHECKING:
-    import onnx
+from drc_deploy.export.graph.cubic import replace_cubic_resizes
+from drc_deploy.export.graph.folding import fold_pointwise_convolutions
+from drc_deploy.export.graph.graph_edit import attributes_of, constants_of, drop_unused_constants
 
 OPSETS: dict[Precision, int] = {"fp32": 18, "fp16": 18, "bf16": 22}
 """The oldest that torch's exporter writes: the more parsers read it. In bfloat16, convolutions exist since 22."""
+OLDEST_OPSET = 17
+"""The newest that TensorRT 8.6 reads, which JetPack 6.0 has; torch's exporter writes none below 18."""
 TRACE_SHAPE = (2, 24, 20, 3)
 """Shape of the example that is traced. The check runs on other sizes and batches, so that none is burnt in."""
 
 _REGISTRATION_LOGGER = "torch.onnx._internal.exporter._registration"
 
 
-DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-def with_precision(network: SRNetwork, precision: Precision, spared: Sequence[str] = ()) -> PixelNetwork:
-    """Return a copy of ``network`` over NHWC pixels, its body in ``precision`` except for the layers ``spared``."""
-    network = copy.deepcopy(network).eval()
-    if precision != "fp32":
-        network.cast_body(DTYPES[precision], spared)
-    return PixelNetwork(network)
-
-
-def trace_graph(network: PixelNetwork, precision: Precision = "fp32") -> "onnx.ModelProto":
+def trace_graph(network: PixelNetwork, precision: Precision = "fp32") -> onnx.ModelProto:
     """Export to ONNX, for any batch, height and width, without names or paths of this machine in the file.
 
     Args:
@@ -104,7 +94,7 @@ def _quiet_exporter() -> Iterator[None]:
         registration.setLevel(level)
 
 
-def _remove_traces(model: "onnx.ModelProto") -> None:
+def _remove_traces(model: onnx.ModelProto) -> None:
     """Remove source positions, which hold paths of this machine, and intermediate shapes, which edits outdate."""
     graph = model.graph
     del graph.value_info[:]
@@ -114,24 +104,48 @@ def _remove_traces(model: "onnx.ModelProto") -> None:
         item.doc_string = ""
 
 
-def _use_global_pooling(model: "onnx.ModelProto") -> None:
+def _use_global_pooling(model: onnx.ModelProto) -> None:
     """Write the mean over height and width as GlobalAveragePool.
 
     Since opset 18 the axes of ReduceMean are an input, which a parser made for opset 17 does not read.
     """
-    axes = {value.name: value for value in model.graph.initializer}
+    constants = constants_of(model)
     for node in model.graph.node:
-        if node.op_type == "ReduceMean" and _is_spatial_mean(node, axes):
+        if node.op_type == "ReduceMean" and _is_spatial_mean(node, constants):
             node.op_type = "GlobalAveragePool"
             del node.input[1:], node.attribute[:]
     drop_unused_constants(model)
 
 
-def _is_spatial_mean(node: "onnx.NodeProto", constants: "dict[str, onnx.TensorProto]") -> bool:
-    from onnx import numpy_helper
-
+def _is_spatial_mean(node: onnx.NodeProto, constants: dict[str, NDArray[Any]]) -> bool:
     keeps = all(attribute.i == 1 for attribute in node.attribute if attribute.name == "keepdims")
     if len(node.input) < 2 or node.input[1] not in constants or not keeps:
         return False
-    axes = sorted(numpy_helper.to_array(constants[node.input[1]]).tolist())
+    axes = sorted(constants[node.input[1]].tolist())
     return axes in ([2, 3], [-2, -1])
+
+
+def simplify_graph(model: onnx.ModelProto) -> None:
+    """Rewrite ``model`` in place, for any size and batch: the results differ by rounding only."""
+    replace_cubic_resizes(model)
+    # After it, because the mean shift behind the enlargement folds into its convolution.
+    fold_pointwise_convolutions(model)
+    lower_opset(model)
+
+
+def lower_opset(model: onnx.ModelProto) -> None:
+    """Declare ``OLDEST_OPSET`` where every operation of ``model`` means the same there, in place.
+
+    Opset 18 changed few operations. Of them an exported network has ``Resize``, ``ReduceMean`` and ``Pad``; after the
+    rewrites only Pad is left, in its old form.
+    """
+    (default,) = (entry for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
+    if default.version > OLDEST_OPSET and all(_is_old(node, default.version) for node in model.graph.node):
+        default.version = OLDEST_OPSET
+
+
+def _is_old(node: onnx.NodeProto, opset: int) -> bool:
+    if node.op_type == "Pad":  # younger versions added axes as a fourth input, and a mode
+        return len(node.input) <= 3 and attributes_of(node).get("mode") != b"wrap"
+    since: int = onnx.defs.get_schema(node.op_type, opset, node.domain).since_version
+    return since <= OLDEST_OPSET

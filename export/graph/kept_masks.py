@@ -5,14 +5,13 @@ for them, nor could a call be captured as a CUDA graph.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
+import onnx
+from onnx import TensorProto, helper
 
 from drc_deploy.engine_info import INPUT_NAME, KEPT_NAME
-
-if TYPE_CHECKING:
-    import onnx
+from drc_deploy.export.graph.graph_edit import add_constants, set_nodes
 
 SHARE_NAME = "exact.share"
 """Number of pixels of the tile for each one of the kept part, float32: what a masked mean has to be multiplied by."""
@@ -28,7 +27,7 @@ def mask_name(element: int, factor: int) -> str:
     return f"exact.mask{factor}_{element}"
 
 
-def add_masks(model: "onnx.ModelProto", kinds: Iterable[tuple[int, int]]) -> None:
+def add_masks(model: onnx.ModelProto, kinds: Iterable[tuple[int, int]]) -> None:
     """Compute the masks of ``kinds``, pairs as for ``mask_name``, and ``SHARE_NAME`` before anything else."""
     kinds = sorted(kinds)
     nodes = _Nodes()
@@ -51,8 +50,6 @@ class _Nodes:
 
     def add(self, kind: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
         """Add a node and return the name of its output, without the prefix that all names get."""
-        from onnx import helper
-
         output = output or f"{kind}_{'_'.join(inputs)}_{'_'.join(map(str, attributes.values()))}"
         names = [name if name in (INPUT_NAME, KEPT_NAME) else f"exact.{name}" for name in inputs]
         self._nodes.append(helper.make_node(kind, names, [f"exact.{output}"], f"exact.{output}", **attributes))
@@ -64,18 +61,10 @@ class _Nodes:
         self._constants[name] = values
         return name
 
-    def put_first_in(self, model: "onnx.ModelProto") -> None:
+    def put_first_in(self, model: onnx.ModelProto) -> None:
         """Put everything in front of what the graph has."""
-        from onnx import numpy_helper
-
-        model.graph.initializer.extend(
-            numpy_helper.from_array(np.array(values, np.int64), f"exact.{name}")
-            for name, values in self._constants.items()
-        )
-        # Copied first: emptying the list of a message empties its nodes.
-        nodes = [*self._nodes, *(type(node).FromString(node.SerializeToString()) for node in model.graph.node)]
-        del model.graph.node[:]
-        model.graph.node.extend(nodes)
+        add_constants(model, {f"exact.{name}": values for name, values in self._constants.items()})
+        set_nodes(model, [*self._nodes, *model.graph.node])
 
 
 def _read_sizes(nodes: _Nodes) -> None:
@@ -100,8 +89,6 @@ def _mask_axes(nodes: _Nodes, factor: int) -> None:
 
 def _compare_areas(nodes: _Nodes) -> None:
     """Compute ``SHARE_NAME``."""
-    from onnx import TensorProto
-
     kept = nodes.add("Mul", [nodes.add("Sub", [last, first]) for _, first, last, _ in _AXES])
     whole = nodes.add("Mul", [length for length, *_ in _AXES])
     nodes.add("Div", [nodes.add("Cast", [area], to=TensorProto.FLOAT) for area in (whole, kept)], "share")

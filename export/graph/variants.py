@@ -1,14 +1,16 @@
 """The files that users run, made from one float graph: uint8 or float32 pixels, any size or one tile."""
 
+from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
 
 from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo
 from drc_deploy.errors import ArtefactError
+from drc_deploy.export.graph.graph_edit import add_constants
 from drc_deploy.onnx_metadata import read_onnx_metadata
-
-if TYPE_CHECKING:
-    import onnx
 
 _BODY_INPUT, _BODY_OUTPUT = "lr_pixels", "sr_pixels"
 
@@ -21,7 +23,7 @@ def read_onnx_info(path: Path) -> EngineInfo | None:
         return None
 
 
-def make_variant(body: "onnx.ModelProto", info: EngineInfo) -> "onnx.ModelProto":
+def make_variant(body: onnx.ModelProto, info: EngineInfo) -> onnx.ModelProto:
     """Return the graph that ``info`` describes.
 
     The result is clipped to [0, 255]. With uint8 it is then rounded half up, as the runtime rounds float results;
@@ -34,10 +36,7 @@ def make_variant(body: "onnx.ModelProto", info: EngineInfo) -> "onnx.ModelProto"
     Raises:
         onnx.checker.ValidationError: the result is not valid, which is a fault of this program.
     """
-    import onnx
-
-    model = onnx.ModelProto()
-    model.CopyFrom(body)
+    model = deepcopy(body)
     _rename(model, {INPUT_NAME: _BODY_INPUT, OUTPUT_NAME: _BODY_OUTPUT})
     _add_entry(model, info)
     _add_exit(model, info)
@@ -48,15 +47,13 @@ def make_variant(body: "onnx.ModelProto", info: EngineInfo) -> "onnx.ModelProto"
     return model
 
 
-def _rename(model: "onnx.ModelProto", names: dict[str, str]) -> None:
+def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
     for node in model.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
 
 
-def _add_entry(model: "onnx.ModelProto", info: EngineInfo) -> None:
-    from onnx import TensorProto, helper
-
+def _add_entry(model: onnx.ModelProto, info: EngineInfo) -> None:
     if info.io_dtype == "uint8":
         entry = helper.make_node("Cast", [INPUT_NAME], [_BODY_INPUT], "to_float", to=TensorProto.FLOAT)
         model.graph.node.insert(0, entry)
@@ -64,22 +61,16 @@ def _add_entry(model: "onnx.ModelProto", info: EngineInfo) -> None:
         _rename(model, {_BODY_INPUT: INPUT_NAME})
 
 
-def _add_exit(model: "onnx.ModelProto", info: EngineInfo) -> None:
-    from onnx import TensorProto, helper
-
-    constants = (
-        {"black": 0.0, "white": 255.0, "half": 0.5} if info.io_dtype == "uint8" else {"black": 0.0, "white": 255.0}
-    )
-    model.graph.initializer.extend(
-        helper.make_tensor(name, TensorProto.FLOAT, (), [value]) for name, value in constants.items()
-    )
-    clip = ["black", "white"]
+def _add_exit(model: onnx.ModelProto, info: EngineInfo) -> None:
+    add_constants(model, {"black": np.float32(0), "white": np.float32(255)})
+    clip = [_BODY_OUTPUT, "black", "white"]
     if info.io_dtype == "float32":
-        model.graph.node.append(helper.make_node("Clip", [_BODY_OUTPUT, *clip], [OUTPUT_NAME], "clip"))
+        model.graph.node.append(helper.make_node("Clip", clip, [OUTPUT_NAME], "clip"))
         return
+    add_constants(model, {"half": np.float32(0.5)})
     model.graph.node.extend(
         (
-            helper.make_node("Clip", [_BODY_OUTPUT, *clip], ["sr_clipped"], "clip"),
+            helper.make_node("Clip", clip, ["sr_clipped"], "clip"),
             helper.make_node("Add", ["sr_clipped", "half"], ["sr_half_up"], "half_up"),
             helper.make_node("Floor", ["sr_half_up"], ["sr_rounded"], "round"),
             helper.make_node("Cast", ["sr_rounded"], [OUTPUT_NAME], "to_uint8", to=TensorProto.UINT8),
@@ -87,10 +78,8 @@ def _add_exit(model: "onnx.ModelProto", info: EngineInfo) -> None:
     )
 
 
-def _declare_shapes(model: "onnx.ModelProto", info: EngineInfo) -> None:
+def _declare_shapes(model: onnx.ModelProto, info: EngineInfo) -> None:
     """Declare the input and output; a fixed tile changes nothing but these shapes."""
-    from onnx import TensorProto, helper
-
     element = TensorProto.UINT8 if info.io_dtype == "uint8" else TensorProto.FLOAT
     lr: list[int | str] = ["height", "width"]
     sr: list[int | str] = ["sr_height", "sr_width"]
@@ -102,10 +91,8 @@ def _declare_shapes(model: "onnx.ModelProto", info: EngineInfo) -> None:
     model.graph.output.append(helper.make_tensor_value_info(OUTPUT_NAME, element, ["batch", *sr, 3]))
 
 
-def describe(model: "onnx.ModelProto", info: EngineInfo) -> None:
+def describe(model: onnx.ModelProto, info: EngineInfo) -> None:
     """Set the metadata: the record that the runtime reads, and the same in words for other programs' viewers."""
-    import onnx
-
     size = "any height and width" if info.tile is None else f"{info.tile[0]} x {info.tile[1]}"
     properties = {
         METADATA_KEY: info.to_json(),

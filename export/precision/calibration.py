@@ -5,9 +5,9 @@ import io
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from drc_deploy import locate
@@ -18,9 +18,6 @@ from drc_deploy.images.reading import IMAGE_SUFFIXES, list_images, read_rgb
 from drc_deploy.pairs import Pair, Photograph
 from drc_deploy.progress import progress
 from drc_deploy.runtime.backends.contract import Pixels
-
-if TYPE_CHECKING:
-    import onnx
 
 PERCENTILE = 99.999
 """Numbers beyond it are clipped. What INT8 costs on Set5 in dB, all convolutions in it, in the forms for a CPU and for
@@ -79,7 +76,7 @@ def folder_crops(folder: Path) -> list[NDArray[np.uint8]]:
     return [middle(read_rgb(path), CROP_PX)[None] for path in dict.fromkeys(chosen)]
 
 
-def measure_limits(body: "onnx.ModelProto", batches: Sequence[Pixels]) -> dict[str, float]:
+def measure_limits(body: onnx.ModelProto, batches: Sequence[Pixels]) -> dict[str, float]:
     """Return the magnitude that ``PERCENTILE`` per cent of the numbers in a tensor keep within, for each tensor.
 
     Args:
@@ -89,7 +86,6 @@ def measure_limits(body: "onnx.ModelProto", batches: Sequence[Pixels]) -> dict[s
     Returns:
         A limit for each tensor that a convolution or a ReLU reads or gives.
     """
-    import onnx
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
     with (

@@ -1,19 +1,19 @@
 """Which convolutions of a network are computed in INT8, and the error: found by measurement."""
 
 from collections.abc import Collection, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+import onnx
 
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.compare.agreement import HINTS, IDENTICAL_PSNR_DB, Agreement, require_psnr, to_uint8
-from drc_deploy.export.graph.graph import trace_graph, with_precision
+from drc_deploy.export.compare.reference import is_float32, with_precision
+from drc_deploy.export.graph.graph import simplify_graph, trace_graph
 from drc_deploy.export.graph.graph_edit import constants_of
-from drc_deploy.export.graph.simplify import simplify_graph
 from drc_deploy.export.precision.calibration import folder_crops, held_out_pairs, measure_limits, shipped_crops
 from drc_deploy.export.precision.quantise import Form, quantise
 from drc_deploy.export.precision.sparing import PrecisionChoice, SparedLayer, largest_contributor
@@ -24,9 +24,6 @@ from drc_deploy.pairs import Pair
 from drc_deploy.progress import progress
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.ort.providers import session_options
-
-if TYPE_CHECKING:
-    import onnx
 
 AIM_PSNR_DB = 45.0
 """Between the images of the INT8 graph and those of float32. Layers are spared until it is reached.
@@ -60,7 +57,7 @@ class Int8Cost:
 
 def choose_int8(
     network: SRNetwork, form: Form, folder: Path | None
-) -> "tuple[PrecisionChoice, onnx.ModelProto, Int8Cost]":
+) -> tuple[PrecisionChoice, onnx.ModelProto, Int8Cost]:
     """Put every convolution into INT8 that can be without too much of an error.
 
     Convolutions of the layers in ``SRNetwork.float32_modules`` and those over means (channel attention), which take no
@@ -80,12 +77,9 @@ def choose_int8(
         VerificationError: no convolution can be in INT8, or the images are too far from float32 with the most
             sensitive ones spared.
     """
-    import onnx
-
     crops = shipped_crops(network.scale) if folder is None else folder_crops(folder)
     traced = trace_graph(with_precision(network, "fp32"))
-    body = onnx.ModelProto()
-    body.CopyFrom(traced)
+    body = deepcopy(traced)
     simplify_graph(body)
     names = candidates(network, traced, body)
     if not names:
@@ -97,7 +91,7 @@ def choose_int8(
     return choice, search.quantised(spared), search.cost(spared)
 
 
-def candidates(network: SRNetwork, traced: "onnx.ModelProto", body: "onnx.ModelProto") -> dict[str, str]:
+def candidates(network: SRNetwork, traced: onnx.ModelProto, body: onnx.ModelProto) -> dict[str, str]:
     """Return the layer of each convolution that may be in INT8, by the name of its output in ``body``.
 
     Args:
@@ -106,8 +100,6 @@ def candidates(network: SRNetwork, traced: "onnx.ModelProto", body: "onnx.ModelP
         body: the same after ``simplify_graph``. A convolution that others were folded into gives what the last of them
             gave, and goes by its name.
     """
-    import onnx
-
     layers = {
         node.output[0]: node.input[1].removeprefix("network.").removesuffix(".weight")
         for node in traced.graph.node
@@ -123,12 +115,8 @@ def candidates(network: SRNetwork, traced: "onnx.ModelProto", body: "onnx.ModelP
         and node.output[0] in layers
         and sides.get(node.input[0]) != [1, 1]  # means
         and node.input[1] in constants
-        and not _is_float32(network, layers[node.output[0]])
+        and not is_float32(network, layers[node.output[0]])
     }
-
-
-def _is_float32(network: SRNetwork, layer: str) -> bool:
-    return any(f"{layer}.".startswith(f"{module}.") for module in network.float32_modules)
 
 
 class _Search:
@@ -136,7 +124,7 @@ class _Search:
 
     def __init__(
         self,
-        body: "onnx.ModelProto",
+        body: onnx.ModelProto,
         convolutions: Sequence[str],
         form: Form,
         limits: Mapping[str, float],
@@ -146,7 +134,7 @@ class _Search:
         self._trial = [middle(pair.lr, TRIAL_PX)[None] for pair in pairs]
         self._references = _clipped(run_graph(body, self._trial))
 
-    def quantised(self, spared: Collection[str]) -> "onnx.ModelProto":
+    def quantised(self, spared: Collection[str]) -> onnx.ModelProto:
         return quantise(self._body, [name for name in self._all if name not in spared], self._limits, self._form)
 
     def spare(self) -> tuple[dict[str, str], Agreement]:
@@ -184,21 +172,18 @@ class _Search:
 
     def _quality(self, outputs: Sequence[Pixels]) -> float:
         """Return the mean PSNR on luma against the originals."""
-        pairs = zip(self._pairs, outputs, strict=True)
-        return float(np.mean([_psnr_y(pair, to_uint8(output[0])) for pair, output in pairs]))
-
-
-def _psnr_y(pair: Pair, image: NDArray[np.uint8]) -> float:
-    scale = len(pair.hr) // len(pair.lr)
-    found = score(pair.hr, image, border=scale).psnr_y
-    return IDENTICAL_PSNR_DB if found is None else found
+        values = []
+        for pair, output in zip(self._pairs, outputs, strict=True):
+            found = score(pair.hr, to_uint8(output[0]), border=len(pair.hr) // len(pair.lr)).psnr_y
+            values.append(IDENTICAL_PSNR_DB if found is None else found)
+        return float(np.mean(values))
 
 
 def _clipped(outputs: Sequence[Pixels]) -> list[Pixels]:
     return [np.clip(output, 0, 255) for output in outputs]
 
 
-def run_graph(model: "onnx.ModelProto", batches: Sequence[Pixels]) -> list[Pixels]:
+def run_graph(model: onnx.ModelProto, batches: Sequence[Pixels]) -> list[Pixels]:
     """Run a graph of float32 NHWC pixels in ONNX Runtime on the CPU."""
     import onnxruntime
 

@@ -14,15 +14,21 @@ What fuses such nodes with a convolution differs, so that there are two forms:
 """
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from copy import deepcopy
+from typing import Any, Literal
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import helper
 
-from drc_deploy.export.graph.graph_edit import constants_of, drop_unused_constants, only_reader
-
-if TYPE_CHECKING:
-    import onnx
+from drc_deploy.export.graph.graph_edit import (
+    add_constants,
+    constants_of,
+    drop_unused_constants,
+    only_reader,
+    set_nodes,
+)
 
 Form = Literal["cpu", "tensorrt"]
 
@@ -35,8 +41,8 @@ LARGEST_BIAS = 2.0**30
 
 
 def quantise(
-    body: "onnx.ModelProto", convolutions: Collection[str], limits: Mapping[str, float], form: Form
-) -> "onnx.ModelProto":
+    body: onnx.ModelProto, convolutions: Collection[str], limits: Mapping[str, float], form: Form
+) -> onnx.ModelProto:
     """Return a copy of ``body`` with some convolutions in INT8.
 
     Args:
@@ -46,10 +52,7 @@ def quantise(
             gives; what is larger is clipped to it.
         form: what the graph is for.
     """
-    import onnx
-
-    model = onnx.ModelProto()
-    model.CopyFrom(body)
+    model = deepcopy(body)
     edit = _Quantiser(model, limits, form)
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
@@ -59,9 +62,7 @@ def quantise(
             node.input[:] = [edit.replaced.get(name, name) for name in node.input]
             nodes.append(node)
         nodes += edit.output(node, convolutions)
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(copies)
+    set_nodes(model, nodes)
     drop_unused_constants(model)
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -74,14 +75,14 @@ class _Quantiser:
         replaced: For each tensor that is quantised where it is made, what is to be read in its place.
     """
 
-    def __init__(self, model: "onnx.ModelProto", limits: Mapping[str, float], form: Form) -> None:
+    def __init__(self, model: onnx.ModelProto, limits: Mapping[str, float], form: Form) -> None:
         self._model, self._limits, self._form = model, limits, form
         self._constants = constants_of(model)
         self._unsigned = {node.output[0] for node in model.graph.node if node.op_type == "Relu"}
         self._pairs: dict[str, str] = {}
         self.replaced: dict[str, str] = {}
 
-    def convolution(self, node: "onnx.NodeProto") -> "list[onnx.NodeProto]":
+    def convolution(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """Return ``node`` between the Q/DQ nodes of its inputs; ``node`` itself is changed."""
         name, bias = node.output[0], node.input[2] if len(node.input) > 2 else ""
         before, input_scale = self._pair(node.input[0]), self._scale(node.input[0])
@@ -97,7 +98,7 @@ class _Quantiser:
             node.input[2] = before[-1].output[0]
         return [*before, node]
 
-    def output(self, node: "onnx.NodeProto", convolutions: Collection[str]) -> "list[onnx.NodeProto]":
+    def output(self, node: onnx.NodeProto, convolutions: Collection[str]) -> list[onnx.NodeProto]:
         """Quantise the output of ``node`` where the form wants it: behind a convolution, or the ReLU behind it."""
         if self._form == "tensorrt":
             return []
@@ -119,18 +120,15 @@ class _Quantiser:
     def _is_unsigned(self, tensor: str) -> bool:
         return self._form == "cpu" and tensor in self._unsigned
 
-    def _pair(self, tensor: str) -> "list[onnx.NodeProto]":
+    def _pair(self, tensor: str) -> list[onnx.NodeProto]:
         """Return the nodes that quantise a tensor and take it back; none where it was done before."""
-        from onnx import helper
-
         if tensor in self._pairs:
             return []
         zero: Any = np.int8(0)
         if self._form == "cpu":
             zero = np.uint8(0 if self._is_unsigned(tensor) else 128)
         scale, zero_point = f"{tensor}.scale", f"{tensor}.zero_point"
-        self._add(scale, np.array(self._scale(tensor), np.float32))
-        self._add(zero_point, np.array(zero))
+        add_constants(self._model, {scale: np.float32(self._scale(tensor)), zero_point: zero})
         quantised, result = f"{tensor}.quantised", f"{tensor}.dequantised"
         self._pairs[tensor] = result
         return [
@@ -138,20 +136,12 @@ class _Quantiser:
             helper.make_node("DequantizeLinear", [quantised, scale, zero_point], [result], f"{tensor}.dequantise"),
         ]
 
-    def _constant(self, name: str, levels: NDArray[Any], scales: NDArray[Any]) -> "onnx.NodeProto":
+    def _constant(self, name: str, levels: NDArray[Any], scales: NDArray[Any]) -> onnx.NodeProto:
         """Return the node that makes a constant of its levels, with a scale for each first index."""
-        from onnx import helper
-
-        self._add(f"{name}.levels", levels)
-        self._add(f"{name}.scales", scales.astype(np.float32))
-        self._add(f"{name}.zero_points", np.zeros(len(scales), levels.dtype))
         inputs = [f"{name}.{part}" for part in ("levels", "scales", "zero_points")]
+        values = (levels, scales.astype(np.float32), np.zeros(len(scales), levels.dtype))
+        add_constants(self._model, dict(zip(inputs, values, strict=True)))
         return helper.make_node("DequantizeLinear", inputs, [f"{name}.value"], f"{name}.dequantise", axis=0)
-
-    def _add(self, name: str, value: NDArray[Any]) -> None:
-        from onnx import numpy_helper
-
-        self._model.graph.initializer.append(numpy_helper.from_array(value, name))
 
 
 def weight_scales(

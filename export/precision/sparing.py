@@ -1,21 +1,28 @@
 """Which layers of a network must stay in float32 when its body is computed in fewer bits, found by measurement."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.compare.agreement import HINTS, REQUIRED_PSNR_DB, Agreement, require_psnr
-from drc_deploy.export.compare.diagnosis import find_layer_fault
-from drc_deploy.export.compare.reference import PixelNetwork, reference_outputs, run_torch, to_tensor
+from drc_deploy.export.compare.diagnosis import find_layer_fault, watched
+from drc_deploy.export.compare.reference import (
+    DTYPES,
+    PixelNetwork,
+    is_float32,
+    reference_outputs,
+    run_torch,
+    to_tensor,
+    with_precision,
+)
 from drc_deploy.export.compare.samples import check_batches, range_batches
-from drc_deploy.export.graph.graph import DTYPES, with_precision
-from drc_deploy.export.precision.ranges import measure_ranges
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.runtime.backends.contract import Pixels
 
@@ -103,6 +110,30 @@ def largest_contributor(layers: Sequence[str], psnr_of_lowering: Callable[[Seque
     return layers[0]
 
 
+def measure_ranges(network: PixelNetwork, batches: Iterable[NDArray[np.uint8]]) -> dict[str, float]:
+    """Run images through a float32 network and watch every layer that has weights.
+
+    Args:
+        network: in float32, over pixels.
+        batches: (N, H, W, 3) uint8 RGB each.
+
+    Returns:
+        The largest magnitude of the inputs, the outputs and the weights of each layer, over all images. The layers are
+        those of ``SRNetwork.weighted_layers`` that the upscaled image depends on, in the order of the computation.
+    """
+    found: dict[str, float] = {}
+
+    def record(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        values = (*inputs, output) if name in found else (*inputs, output, *layer.parameters())
+        found[name] = max(found.get(name, 0.0), *(float(value.abs().max()) for value in values if value.numel()))
+
+    body = network.network
+    with watched(body, body.weighted_layers(), record), torch.no_grad():
+        for batch in batches:
+            network(to_tensor(batch))
+    return found
+
+
 class _Search:
     """The network in float32, its outputs on real images, and trials in the other precision."""
 
@@ -111,10 +142,7 @@ class _Search:
         self._full = with_precision(network, "fp32")
         self._references = reference_outputs(self._full, batches)
         self._ranges = measure_ranges(self._full, range_batches())
-        self.layers = [name for name in self._ranges if not self._is_float32(name)]
-
-    def _is_float32(self, name: str) -> bool:
-        return any(f"{name}.".startswith(f"{module}.") for module in self._network.float32_modules)
+        self.layers = [name for name in self._ranges if not is_float32(network, name)]
 
     def out_of_range(self) -> list[SparedLayer]:
         limit = SAFE_SHARE * torch.finfo(DTYPES[self._precision]).max
@@ -145,6 +173,6 @@ class _Search:
         """Raise the error that names the first layer at fault."""
         lowered = with_precision(self._network, self._precision)
         faults = (find_layer_fault(self._full, lowered, to_tensor(batch)) for batch in self._batches)
-        cause = next((str(fault) for fault in faults if fault), "")
+        cause = next((f" First layer at fault: {fault}." for fault in faults if fault), "")
         require_psnr(agreement, self._precision, f"the network in {self._precision}", cause)
         raise AssertionError("called for an agreement that is good enough")

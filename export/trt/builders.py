@@ -9,11 +9,10 @@ from typing import Any
 
 from drc_deploy.engine_info import INPUT_NAME, NO_OPTIONS, DlaPlacement, PlanOptions, Precision
 from drc_deploy.errors import ArtefactError, VerificationError
-from drc_deploy.export.trt.dla import DlaLayers
 from drc_deploy.export.trt.layer_precision import LayerPrecision, inspect_engine, parse_inspection, precision_of_graph
 from drc_deploy.export.trt.libraries import Library
 from drc_deploy.export.trt.listeners import NOT_SELF_CONSISTENT, BuildLog, make_logger, make_monitor, make_recorder
-from drc_deploy.export.trt.plan_options import apply_options
+from drc_deploy.export.trt.plan_options import DlaLayers, apply_options
 from drc_deploy.export.trt.timing_cache import TimingCache
 from drc_deploy.progress import progress
 from drc_deploy.runtime.backends.worker_pool import one_worker
@@ -160,10 +159,8 @@ class _Build:
         # It is on by default, and computes with the mantissa of float16 what is to be in float32, in a plan of any
         # precision: the layers that touch the range of 0 to 255 among them.
         config.clear_flag(trt.BuilderFlag.TF32)
-        if precision == "fp16" and not self._library.strongly_typed:
-            config.set_flag(trt.BuilderFlag.FP16)
-        if precision == "int8" and not self._library.strongly_typed:
-            config.set_flag(trt.BuilderFlag.INT8)
+        if precision in ("fp16", "int8") and not self._library.strongly_typed:
+            config.set_flag(getattr(trt.BuilderFlag, precision.upper()))
         apply_options(self._library, builder, config, self._options.plan)
         profile = builder.create_optimization_profile()
         profile.set_shape(INPUT_NAME, *shape.limits())

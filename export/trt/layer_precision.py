@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -71,14 +71,10 @@ def precision_of_graph(trt: Any, network: Any) -> LayerPrecision:
             continue
         is_convolution, kind = layer.type == trt.LayerType.CONVOLUTION, _kind(layer.get_output(0).dtype.name)
         # Both its input and its weights come out of a dequantisation, which TensorRT fuses with it.
-        if is_convolution and dequantised and _reads(layer, dequantised):
+        if is_convolution and dequantised and all(layer.get_input(index).name in dequantised for index in range(2)):
             kind = INT8
         pairs.append((is_convolution, kind))
     return _count(pairs, "graph")
-
-
-def _reads(convolution: Any, dequantised: Collection[str]) -> bool:
-    return all(convolution.get_input(index).name in dequantised for index in range(2))
 
 
 def inspect_engine(library: Library, plan: bytes, logger: Any, options: PlanOptions) -> str:

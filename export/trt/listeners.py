@@ -39,9 +39,6 @@ def make_logger(trt: Any, log: BuildLog) -> Any:
     base: Any = trt.ILogger
 
     class _Logger(base):  # type: ignore[misc]
-        def __init__(self) -> None:
-            base.__init__(self)
-
         def log(self, severity: Any, message: str) -> None:
             if NOT_SELF_CONSISTENT in message:
                 log.errors.append(message)
@@ -91,9 +88,6 @@ def make_monitor(trt: Any, log: BuildLog, bar: Progress) -> Any | None:
         return None
 
     class _Monitor(base):  # type: ignore[misc]
-        def __init__(self) -> None:
-            base.__init__(self)
-
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             bar.advance(0, phase_name)
 

@@ -10,7 +10,7 @@ from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
 from drc_deploy.export.staging import move_into_place, staging_folder
 from drc_deploy.export.trt.libraries import Library
-from drc_deploy.export.trt.plan_export import PlanBuilder, PlanJob
+from drc_deploy.export.trt.plan_export import PlanBuilder
 from drc_deploy.export.verify.onnx_check import verify_against_onnx
 from drc_deploy.onnx_metadata import read_onnx_metadata
 
@@ -47,20 +47,14 @@ def build_from_onnx(request: ExportRequest) -> PlanResult:
     _require_precision(builder.library, info, request.precision, onnx_file)
     with staging_folder(request.folder) as staging:
         plan = staging / f"{request.stem}.plan"
-        job = PlanJob(
-            dataclasses.replace(info, precision=request.precision, tile=tile, max_batch=request.max_batch),
-            plan,
-            request.folder / plan.name,
-            request.workspace_mib,
-            request.options,
-        )
+        of_plan = dataclasses.replace(info, precision=request.precision, tile=tile, max_batch=request.max_batch)
 
         def check(made: Path) -> dict[str, Any]:
             return dataclasses.asdict(verify_against_onnx(made, onnx_file, request.precision))
 
-        finished = builder.write(onnx_file, job, check)
+        sidecar, history = builder.write(onnx_file, plan, of_plan, request, check)
         published, _ = move_into_place([plan, sidecar_path(plan)], request.folder)
-    return PlanResult(onnx_file, published, finished.sidecar, finished.history)
+    return PlanResult(onnx_file, published, sidecar, history)
 
 
 def read_exported_info(onnx_file: Path) -> EngineInfo:
@@ -97,12 +91,7 @@ def _plan_tile(request: ExportRequest, info: EngineInfo, onnx_file: Path) -> tup
 
 
 def _require_precision(library: Library, info: EngineInfo, precision: Precision, onnx_file: Path) -> None:
-    """Check that the file has the precision that ``library`` builds a plan of ``precision`` from.
-
-    Raises:
-        ArtefactError: it has another.
-        MissingDependencyError: the library has no such type.
-    """
+    """Check that the file has the precision that ``library`` builds a plan of ``precision`` from."""
     if info.int8_form == "cpu":
         raise ArtefactError(
             f"{onnx_file} is INT8 for ONNX Runtime, which TensorRT does not read.",

@@ -1,7 +1,7 @@
 """An engine that is already there against its checkpoint, on this machine."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,10 @@ from drc_deploy import locate
 from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError, VerificationError
-from drc_deploy.export.compare.agreement import REQUIRED_PSNR_DB, Agreement, to_uint8
-from drc_deploy.export.compare.reference import reference_outputs
+from drc_deploy.export.compare.agreement import NOTES, REQUIRED_PSNR_DB, Agreement, to_uint8
+from drc_deploy.export.compare.reference import reference_outputs, with_precision
 from drc_deploy.export.compare.samples import check_batches, tile_batch
 from drc_deploy.export.compare.widening import open_for_check
-from drc_deploy.export.graph.graph import with_precision
-from drc_deploy.export.verify.verification import NOTES
 from drc_deploy.files import sha256_of
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.runtime.backends.contract import Backend, Pixels
@@ -108,18 +106,12 @@ def check_engine(engine: Path, checkpoint: Path | None, workdir: Path) -> Engine
     )
 
 
-@contextmanager
-def _open(engine: Path) -> Iterator[Backend]:
+def _open(engine: Path) -> AbstractContextManager[Backend]:
     if engine.suffix not in {".onnx", ".plan"}:
         raise ArtefactError(
             f"{engine} is not an exported engine.", "Give an .onnx or .plan file that `drc-deploy export` wrote."
         )
-    if engine.suffix == ".onnx":
-        with open_for_check(engine) as backend:
-            yield backend
-    else:
-        with open_backend(engine) as backend:
-            yield backend
+    return open_for_check(engine) if engine.suffix == ".onnx" else open_backend(engine)
 
 
 def find_checkpoint(info: EngineInfo, engine: Path, workdir: Path) -> Path:

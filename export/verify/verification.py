@@ -9,11 +9,10 @@ import numpy as np
 
 from drc_deploy.engine_info import EXACT_PLAN_SUFFIX, IoDtype, Precision
 from drc_deploy.errors import MissingDependencyError, VerificationError
-from drc_deploy.export.compare.agreement import REQUIRED_PSNR_DB, Agreement, require_psnr, to_uint8
-from drc_deploy.export.compare.reference import reference_outputs
+from drc_deploy.export.compare.agreement import NOTES, REQUIRED_PSNR_DB, Agreement, require_psnr, to_uint8
+from drc_deploy.export.compare.reference import reference_outputs, with_precision
 from drc_deploy.export.compare.samples import check_batches, tile_batch
 from drc_deploy.export.compare.widening import open_for_check
-from drc_deploy.export.graph.graph import with_precision
 from drc_deploy.export.precision.int8 import Int8Cost
 from drc_deploy.export.precision.sparing import PrecisionChoice, SparedLayer
 from drc_deploy.models.network import SRNetwork
@@ -22,15 +21,6 @@ from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.tiling.exact import ExactBackend, open_exact
 from drc_deploy.runtime.upscaler import Upscaler
 
-NOTES: dict[Precision, str] = {
-    "fp32": "",
-    "fp16": "ONNX Runtime computes a float16 graph in float32 on a CPU, so that it shows only the rounding of the "
-    "weights; what torch computes layer by layer in float16 stands for the GPU.",
-    "bf16": "ONNX Runtime has no bfloat16 convolution on a CPU: it ran the graph with its bfloat16 tensors widened to "
-    "float32, which shows only the rounding of the weights; what torch computes layer by layer in bfloat16 stands for "
-    "the GPU.",
-    "int8": "",
-}
 TENSORRT_INT8_NOTE = (
     "The INT8 graph is in the form that TensorRT reads, which ONNX Runtime computes in float32 with conversions: it is "
     "slower there than the float32 graph. `--precision int8` without --trt makes the form for a CPU."

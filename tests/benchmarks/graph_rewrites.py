@@ -15,10 +15,10 @@ import onnx
 import onnxruntime
 
 from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.export.compare.reference import with_precision
 from drc_deploy.export.compare.samples import tile_batch
 from drc_deploy.export.graph.cubic import replace_cubic_resizes
-from drc_deploy.export.graph.graph import trace_graph, with_precision
-from drc_deploy.export.graph.simplify import simplify_graph
+from drc_deploy.export.graph.graph import simplify_graph, trace_graph
 from drc_deploy.locate import SHIPPED
 
 SIZES = ((128, 128), (180, 320))

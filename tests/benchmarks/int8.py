@@ -15,9 +15,9 @@ import onnx
 import onnxruntime
 
 from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.export.compare.reference import with_precision
 from drc_deploy.export.compare.samples import tile_batch
-from drc_deploy.export.graph.graph import trace_graph, with_precision
-from drc_deploy.export.graph.simplify import simplify_graph
+from drc_deploy.export.graph.graph import simplify_graph, trace_graph
 from drc_deploy.export.precision.int8 import choose_int8
 from drc_deploy.locate import SHIPPED
 from drc_deploy.runtime.backends.ort.providers import session_options

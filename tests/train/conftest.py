@@ -13,6 +13,7 @@ from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import MODELS, Architecture, build_network
 from drc_deploy.train.data.photographs import Photographs
 from tests.models.plain_network import PlainNetwork
+from tests.train.data.photograph_files import photographs_of
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -27,7 +28,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def photographs() -> Photographs:
     """Four photographs of 96x96 pixels."""
-    return Photographs.of("crops", [read_rgb(path)[60:156, 60:156] for path in sample_images()])
+    return photographs_of("crops", [read_rgb(path)[60:156, 60:156] for path in sample_images()])
 
 
 @pytest.fixture

@@ -3,75 +3,96 @@
 import os
 import warnings
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drc_deploy.errors import ImageError, TrainingError
 from drc_deploy.images.reading import read_rgb
-from drc_deploy.train.data.layouts import PhotographFiles
+from drc_deploy.progress import progress
+from drc_deploy.train.data.layouts import PhotographFiles, Sources
 from drc_deploy.train.data.photographs import Entry, Placed, content_sha256
+
+Images: TypeAlias = tuple[NDArray[np.uint8], ...]
+"""Of one photograph: HR, then LR, smallest factor first; each (H, W, 3) uint8 RGB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The pixels of one photograph; every image is (H, W, 3) uint8 RGB."""
+    """The pixels of one photograph."""
 
-    name: str
-    path: Path
+    source: PhotographFiles
     sha256: str
-    """Of HR and LR images, smallest factor first."""
-    hr: NDArray[np.uint8]
-    lr: Mapping[int, NDArray[np.uint8]]
-    """Reduction factor to LR image."""
-
-    def images(self) -> tuple[NDArray[np.uint8], ...]:
-        """Return HR and LR images in the order in which they are stored."""
-        return (self.hr, *self.lr.values())
+    """Of all images."""
+    images: Images
 
 
 class Catalogue:
     """The photographs taken so far, each content once, one after another in one array of pixels."""
 
-    def __init__(self) -> None:
+    def __init__(self, skipped: Sequence[str]) -> None:
         self.entries: list[Entry] = []
-        self.skipped: list[str] = []
+        self.skipped = list(skipped)
         self.size = 0
         """Pixels of all entries, those of LR images included."""
         self._names: dict[str, str] = {}
 
-    def add(self, outcome: Decoded | str) -> Entry | None:
-        """Place a photograph behind the others; a sentence, or the same pixels once more, goes to ``skipped``."""
-        if isinstance(outcome, str):
-            self.skipped.append(outcome)
-            return None
-        if outcome.sha256 in self._names:
-            self.skipped.append(f"{outcome.path} has the same pixels as {self._names[outcome.sha256]}.")
-            return None
-        placed, offset = [], self.size
-        for image in outcome.images():
-            placed.append(Placed(offset, *image.shape[:2]))
-            offset += image.shape[0] * image.shape[1]
-        entry = Entry(outcome.name, outcome.sha256, placed[0], dict(zip(outcome.lr, placed[1:], strict=True)))
-        self.entries.append(entry)
-        self._names[entry.sha256] = entry.name
-        self.size = offset
-        return entry
+    def add(self, photograph: Decoded) -> bool:
+        """Place a photograph behind the others; return False for the same pixels once more, which are skipped."""
+        source, sha256 = photograph.source, photograph.sha256
+        if sha256 in self._names:
+            self.skipped.append(f"{source.hr} has the same pixels as {self._names[sha256]}.")
+            return False
+        placed = []
+        for image in photograph.images:
+            placed.append(Placed(self.size, *image.shape[:2]))
+            self.size += image.shape[0] * image.shape[1]
+        factors = (factor for factor, _ in source.lr)
+        self.entries.append(Entry(source.name, sha256, placed[0], tuple(zip(factors, placed[1:], strict=True))))
+        self._names[sha256] = source.name
+        return True
 
 
-def decode_all(sources: Sequence[PhotographFiles], min_side: int = 1) -> Generator[Decoded | str, None, None]:
-    """Decode ``sources`` on all CPU cores and give each in order: its pixels, or a sentence why there are none.
-
-    Close the iterator when leaving it early (``contextlib.closing``).
+def read_all(
+    sources: Sources,
+    where: str,
+    keep: Callable[[Images], None],
+    *,
+    label: str,
+    min_side: int = 1,
+) -> Catalogue:
+    """Decode all sources and hand the images of each photograph that is taken to ``keep``, in order.
 
     Args:
-        sources: The files.
-        min_side: Smallest height and width of an HR image in pixels.
+        sources: the files.
+        where: their folders, for the error.
+        keep: stores them.
+        label: of the progress bar.
+        min_side: smallest height and width of an HR image in pixels.
+
+    Raises:
+        TrainingError: no photograph is usable.
     """
+    catalogue = Catalogue(sources.skipped)
+    with progress(label, len(sources.found)) as bar, closing(_decode_all(sources.found, min_side)) as outcomes:
+        for outcome in outcomes:
+            if isinstance(outcome, str):
+                catalogue.skipped.append(outcome)
+            elif catalogue.add(outcome):
+                keep(outcome.images)
+            bar.advance()
+    if not catalogue.entries:
+        raise no_image_error(where, catalogue.skipped)
+    return catalogue
+
+
+def _decode_all(sources: Sequence[PhotographFiles], min_side: int) -> Generator[Decoded | str, None, None]:
+    """Decode on all CPU cores and yield each in order: its pixels, or a sentence why there are none."""
     workers = os.cpu_count() or 1
     pending: deque[Future[Decoded | str]] = deque()
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
@@ -94,15 +115,15 @@ def _decode(source: PhotographFiles, min_side: int) -> Decoded | str:
         height, width = hr.shape[:2]
         if min(height, width) < min_side:
             return f"{source.hr} is too small: {width}x{height} pixels."
-        lr = {}
+        images = [hr]
         for factor, path in source.lr:
-            lr[factor] = read_rgb(path)
-            found = lr[factor].shape[:2]
+            images.append(read_rgb(path))
+            found = images[-1].shape[:2]
             if found != (height // factor, width // factor):
                 return f"{path} has {found[1]}x{found[0]} pixels, not {width // factor}x{height // factor}."
     except ImageError as error:
         return error.message
-    return Decoded(source.name, source.hr, content_sha256(hr, *lr.values()), hr, lr)
+    return Decoded(source, content_sha256(*images), tuple(images))
 
 
 def no_image_error(where: str, skipped: Sequence[str]) -> TrainingError:

@@ -1,12 +1,11 @@
 """Photographs from a folder of images, decoded into memory, or from a prepared store."""
 
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from drc_deploy.progress import progress
-from drc_deploy.train.data.decoding import Catalogue, Decoded, decode_all, no_image_error
+from drc_deploy.train.data.decoding import Images, read_all
 from drc_deploy.train.data.layouts import find_sources
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.data.store import is_store, open_store
@@ -29,13 +28,10 @@ def read_folder(folder: Path) -> Photographs:
         TrainingError: none is readable.
     """
     sources = find_sources([folder], paired=False)
-    catalogue, images = Catalogue(), []
-    with progress("Reading photographs", len(sources.found)) as bar, closing(decode_all(sources.found)) as outcomes:
-        for outcome in outcomes:
-            if catalogue.add(outcome) and isinstance(outcome, Decoded):
-                images.append(outcome.hr.reshape(-1, 3))
-            bar.advance()
-    skipped = (*sources.skipped, *catalogue.skipped)
-    if not images:
-        raise no_image_error(str(folder), skipped)
-    return Photographs(folder.resolve().name, np.concatenate(images), tuple(catalogue.entries), skipped)
+    pixels: list[NDArray[np.uint8]] = []
+
+    def keep(images: Images) -> None:
+        pixels.append(images[0].reshape(-1, 3))
+
+    read = read_all(sources, str(folder), keep, label="Reading photographs")
+    return Photographs(folder.resolve().name, np.concatenate(pixels), tuple(read.entries), tuple(read.skipped))

@@ -8,6 +8,7 @@ every image is a photograph.
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,9 +52,9 @@ def find_sources(folders: Sequence[Path], *, paired: bool) -> Sources:
     found: dict[Path, PhotographFiles] = {}
     skipped: list[str] = []
     for folder in folders:
-        tree = _Tree(folder)
-        skipped += [*tree.skipped, *_not_searched(folder)]
-        for hr_folder, paths in tree.photographs.items():
+        photographs, left_out = _photographs_below(folder)
+        skipped += [*left_out, *_not_searched(folder)]
+        for hr_folder, paths in photographs.items():
             sources = [PhotographFiles(path.relative_to(folder).as_posix(), path) for path in paths]
             if paired:
                 pairing = _Pairing(hr_folder)
@@ -77,31 +78,25 @@ def _not_searched(root: Path) -> list[str]:
     return sorted(sentences)
 
 
-class _Tree:
-    """The photographs below one folder, by HR folder; in a tree without HR folders that is the root."""
-
-    def __init__(self, root: Path) -> None:
-        self.photographs: dict[Path, list[Path]] = {}
-        self.skipped: list[str] = []
-        images = list_images(root)
-        folders = [_named_folder(root, image) for image in images]
-        if not any(folder is not None and _HR_NAME.fullmatch(folder.name) for folder in folders):
-            self.photographs[root] = images
-            return
-        outside = []
-        for image, folder in zip(images, folders, strict=True):
-            if folder is None:
-                outside.append(image)
-            elif _HR_NAME.fullmatch(folder.name):
-                self.photographs.setdefault(folder, []).append(image)
-        self._drop_held_out()
-        if outside:
-            self.skipped.append(f"{root} has HR folders; {len(outside)} images lie elsewhere, as {outside[0]}.")
-
-    def _drop_held_out(self) -> None:
-        for folder in [folder for folder in self.photographs if _HELD_OUT_NAME.fullmatch(folder.name)]:
-            images = self.photographs.pop(folder)
-            self.skipped.append(f"{folder} is for validation or tests: its {len(images)} images are left out.")
+def _photographs_below(root: Path) -> tuple[dict[Path, list[Path]], list[str]]:
+    """Return the photographs by HR folder, without such folders all of them by the root; and what was left out."""
+    images, skipped = list_images(root), []
+    photographs: dict[Path, list[Path]] = defaultdict(list)
+    outside = []
+    for image in images:
+        folder = _named_folder(root, image)
+        if folder is None:
+            outside.append(image)
+        elif _HR_NAME.fullmatch(folder.name):
+            photographs[folder].append(image)
+    if not photographs:
+        return {root: images}, []
+    for folder in [folder for folder in photographs if _HELD_OUT_NAME.fullmatch(folder.name)]:
+        held_out = photographs.pop(folder)
+        skipped.append(f"{folder} is for validation or tests: its {len(held_out)} images are left out.")
+    if outside:
+        skipped.append(f"{root} has HR folders; {len(outside)} images lie elsewhere, as {outside[0]}.")
+    return photographs, skipped
 
 
 def _named_folder(root: Path, image: Path) -> Path | None:

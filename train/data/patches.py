@@ -48,7 +48,7 @@ class _Places:
     @classmethod
     def of(cls, entries: Sequence[Entry], factor: int, scale: int) -> "_Places":
         """Collect the images that are 1/``factor`` as large as the photographs."""
-        placed = [entry.hr if factor == HR else entry.lr.get(factor) for entry in entries]
+        placed = [entry.hr if factor == HR else dict(entry.lr).get(factor) for entry in entries]
         numbers = np.array([(p.offset, p.height, p.width) if p else (0, 0, 0) for p in placed], np.int64)
         offsets, heights, strides = numbers.reshape(-1, 3).T
         whole = scale // factor

@@ -1,8 +1,7 @@
 """Photographs to train on: the pixels of all of them in one array, in memory or mapped from a store on disk."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +28,13 @@ class Entry:
     sha256: str
     """Of its size and pixels (see ``content_sha256``), those of given LR versions included."""
     hr: Placed
-    lr: Mapping[int, Placed] = field(default_factory=dict)
-    """Reduction factor to LR image of exactly (height // factor) x (width // factor); what is missing is made."""
+    lr: tuple[tuple[int, Placed], ...] = ()
+    """Reduction factor and LR image of exactly (height // factor) x (width // factor); what is missing is made."""
+
+    def __post_init__(self) -> None:
+        for factor, lr in self.lr:
+            if factor < 2 or (lr.height, lr.width) != (self.hr.height // factor, self.hr.width // factor):
+                raise ValueError(f"{self.name} has an LR image of {lr.width}x{lr.height} pixels for factor {factor}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +49,6 @@ class Photographs:
     skipped: tuple[str, ...] = ()
     """One sentence for each file that was not used."""
 
-    @classmethod
-    def of(cls, name: str, images: Sequence[NDArray[np.uint8]]) -> "Photographs":
-        """Join images, each (H, W, 3) uint8 RGB, in memory."""
-        entries, offset = [], 0
-        for index, image in enumerate(images):
-            height, width = image.shape[:2]
-            entries.append(Entry(str(index), content_sha256(image), Placed(offset, height, width)))
-            offset += height * width
-        pixels = np.concatenate([image.reshape(-1, 3) for image in images]) if images else np.empty((0, 3), np.uint8)
-        return cls(name, pixels, tuple(entries))
-
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all that training sees, so that a run is not resumed on other data."""
@@ -65,10 +58,6 @@ class Photographs:
         """Return one image as (H, W, 3) uint8 RGB, without copying."""
         end = placed.offset + placed.height * placed.width
         return self.pixels[placed.offset : end].reshape(placed.height, placed.width, 3)
-
-    def subset(self, entries: Sequence[Entry]) -> "Photographs":
-        """Return only these photographs; the pixels are shared."""
-        return replace(self, entries=tuple(entries))
 
     def usable(self, scale: int, patch: int) -> "Photographs":
         """Leave out what has no room for one patch of ``patch`` x ``patch`` LR pixels.

@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,8 +13,7 @@ from drc_deploy import records
 from drc_deploy.errors import UsageError
 from drc_deploy.files import cannot_write, check_writable, write_text
 from drc_deploy.only_one import only_one
-from drc_deploy.progress import progress
-from drc_deploy.train.data.decoding import Catalogue, Decoded, decode_all, no_image_error
+from drc_deploy.train.data.decoding import Images, no_image_error, read_all
 from drc_deploy.train.data.layouts import Sources, find_sources
 from drc_deploy.train.data.store import (
     INDEX,
@@ -22,7 +21,6 @@ from drc_deploy.train.data.store import (
     STAMP,
     STORE_FORMAT,
     STORE_VERSION,
-    StoredEntry,
     StoreIndex,
     StoreRequest,
     has_index,
@@ -136,11 +134,7 @@ def _temporary_folder(store: Path) -> Iterator[Path]:
 
 
 def _check_replaceable(store: Path) -> None:
-    """Check that ``store`` can be replaced and that nothing but a store would be lost.
-
-    Raises:
-        UsageError: it holds other files, is the current folder, or another disk begins there.
-    """
+    """Check that ``store`` can be replaced and that nothing but a store would be lost."""
     hint = "Choose another folder."
     if store.exists() and not store.is_dir():
         raise UsageError(f"{store} is a file.", hint)
@@ -153,32 +147,19 @@ def _check_replaceable(store: Path) -> None:
 
 def _decode(sources: Sources, request: StoreRequest, folder: Path) -> StoreIndex:
     """Write the pixels, then the index, to ``folder``."""
-    catalogue, digest = Catalogue(), hashlib.sha256()
-    with (
-        (folder / PIXELS).open("wb") as pixels,
-        progress("Preparing photographs", len(sources.found)) as bar,
-        closing(decode_all(sources.found, request.min_side)) as outcomes,
-    ):
-        for outcome in outcomes:
-            if catalogue.add(outcome) and isinstance(outcome, Decoded):
-                for image in outcome.images():
-                    digest.update(image.data)
-                    pixels.write(image.data)
-            bar.advance()
+    digest, where = hashlib.sha256(), ", ".join(request.folders)
+    with (folder / PIXELS).open("wb") as pixels:
+
+        def keep(images: Images) -> None:
+            for image in images:
+                digest.update(image.data)
+                pixels.write(image.data)
+
+        read = read_all(sources, where, keep, label="Preparing photographs", min_side=request.min_side)
         pixels.flush()
         os.fsync(pixels.fileno())  # a power cut must not leave a whole index of half the pixels
-    skipped = (*sources.skipped, *catalogue.skipped)
-    if not catalogue.entries:
-        raise no_image_error(", ".join(request.folders), skipped)
-    index = StoreIndex(
-        STORE_FORMAT,
-        STORE_VERSION,
-        request,
-        tuple(StoredEntry.of(entry) for entry in catalogue.entries),
-        skipped,
-        digest.hexdigest(),
-        catalogue.size * 3,
-    )
+    entries, skipped, size = tuple(read.entries), tuple(read.skipped), read.size * 3
+    index = StoreIndex(STORE_FORMAT, STORE_VERSION, request, entries, skipped, digest.hexdigest(), size)
     write_text(folder / INDEX, records.to_json(index))
     return index
 
@@ -193,11 +174,7 @@ def _request(folders: Sequence[Path], sources: Sources, options: PrepareOptions)
 
 
 def _check_same(before: StoreRequest, now: StoreRequest, store: Path) -> None:
-    """Check that a store was asked to hold what it is asked to hold now.
-
-    Raises:
-        UsageError: it was not; the message lists what differs.
-    """
+    """Check that a store was asked to hold what it is asked to hold now."""
     differing = [
         f"{name} {getattr(before, field)} then, {getattr(now, field)} now"
         for name, field in (("folders", "folders"), ("--lr", "lr"), ("--min-side", "min_side"))

@@ -17,40 +17,12 @@ from drc_deploy import records
 from drc_deploy.errors import ArtefactError, OutputError
 from drc_deploy.files import write_text
 from drc_deploy.progress import progress
-from drc_deploy.train.data.photographs import Entry, Photographs, Placed
+from drc_deploy.train.data.photographs import Entry, Photographs
 
 INDEX, PIXELS, STAMP = "index.json", "pixels.bin", "verified.json"
 STORE_FORMAT, STORE_VERSION = "drc-deploy photographs", 1
 _BLOCK = 1 << 24
 _ANEW = "Make the store again: `drc-deploy data prepare` with --restart."
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEntry:
-    """An ``Entry`` as JSON knows it."""
-
-    name: str
-    sha256: str
-    hr: Placed
-    lr: tuple[tuple[int, Placed], ...] = ()
-
-    @classmethod
-    def of(cls, entry: Entry) -> "StoredEntry":
-        """Return the stored form of an entry."""
-        return cls(entry.name, entry.sha256, entry.hr, tuple(entry.lr.items()))
-
-    def __post_init__(self) -> None:
-        for factor, lr in self.lr:
-            if factor < 2 or (lr.height, lr.width) != (self.hr.height // factor, self.hr.width // factor):
-                raise ValueError(f"{self.name} has an LR image of {lr.width}x{lr.height} pixels for factor {factor}")
-
-    def placed(self) -> tuple[Placed, ...]:
-        """Return the place of the HR image, then those of the LR images."""
-        return (self.hr, *(lr for _, lr in self.lr))
-
-    def entry(self) -> Entry:
-        """Return the entry."""
-        return Entry(self.name, self.sha256, self.hr, dict(self.lr))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +46,7 @@ class StoreIndex:
     format: str
     version: int
     request: StoreRequest
-    entries: tuple[StoredEntry, ...]
+    entries: tuple[Entry, ...]
     skipped: tuple[str, ...]
     """One sentence for each file that is not in the store."""
     sha256: str
@@ -84,10 +56,11 @@ class StoreIndex:
 
     def __post_init__(self) -> None:
         end = 0
-        for placed in (placed for entry in self.entries for placed in entry.placed()):
-            if placed.offset != end or min(placed.height, placed.width) < 1:
-                raise ValueError("the images do not lie one after another")
-            end += placed.height * placed.width
+        for entry in self.entries:
+            for placed in (entry.hr, *(lr for _, lr in entry.lr)):
+                if placed.offset != end or min(placed.height, placed.width) < 1:
+                    raise ValueError("the images do not lie one after another")
+                end += placed.height * placed.width
         if self.size != end * 3 or not self.entries:
             raise ValueError(f"{len(self.entries)} images of {end} pixels in {self.size} bytes")
 
@@ -148,12 +121,12 @@ def open_store(store: Path) -> Photographs:
         stamp = {"sha256": index.sha256, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
         if _read_stamp(store) != stamp:
             _verify(path, index)
-            _write_stamp(store, stamp)
+            with suppress(OutputError):  # a store on a read-only disk is verified each time
+                write_text(store / STAMP, json.dumps(stamp))
         pixels = np.memmap(path, np.uint8, mode="r").reshape(-1, 3)
     except OSError as error:
         raise ArtefactError(f"{path} cannot be read: {error.strerror}.", _ANEW) from error
-    entries = tuple(stored.entry() for stored in index.entries)
-    return Photographs(store.resolve().name, pixels, entries, index.skipped)
+    return Photographs(store.resolve().name, pixels, index.entries, index.skipped)
 
 
 def _verify(path: Path, index: StoreIndex) -> None:
@@ -172,8 +145,3 @@ def _read_stamp(store: Path) -> dict[str, Any] | None:
         return records.parse_json_object((store / STAMP).read_bytes(), STAMP)
     except (OSError, ArtefactError):
         return None
-
-
-def _write_stamp(store: Path, stamp: dict[str, Any]) -> None:
-    with suppress(OutputError):  # a store on a read-only disk is verified each time
-        write_text(store / STAMP, json.dumps(stamp))

@@ -149,7 +149,10 @@ class Ablation:
 
     def _run(self, cells: Sequence[Cell]) -> list[dict[str, Any]]:
         before = {"variant": "unpruned", **described(self._inputs.parent.checkpoint, self._inputs.benchmarks, {})}
-        self._begin()
+        # After all that could fail, so that a request that fails clears nothing.
+        for name in OWN_FOLDERS if self._restart else ():
+            shutil.rmtree(self._folder / name, ignore_errors=True)
+        write_text(self._folder / REQUEST_FILE, json.dumps({"request": self._request}, indent=2) + "\n")
         results = [before]
         missing = [cell for cell in cells if not self._path(cell).exists()]
         with progress("Comparing", len(cells), done=len(cells) - len(missing)) as bar:
@@ -159,13 +162,6 @@ class Ablation:
                     bar.advance(note=cell.name)
                 results.append(_read_cell(self._path(cell)))
         return results
-
-    def _begin(self) -> None:
-        """Claim the folder for this comparison. It comes last, so that a request that fails clears nothing."""
-        if self._restart:
-            for name in OWN_FOLDERS:
-                shutil.rmtree(self._folder / name, ignore_errors=True)
-        write_text(self._folder / REQUEST_FILE, json.dumps({"request": self._request}, indent=2) + "\n")
 
     def _path(self, cell: Cell) -> Path:
         return self._folder / "cells" / f"{cell.name}.json"
@@ -252,11 +248,7 @@ class Ablation:
 
 
 def _check_free(folder: Path) -> None:
-    """Refuse a folder that no comparison has made, but that has folders of the names that one keeps and clears.
-
-    Raises:
-        UsageError: it has.
-    """
+    """Refuse a folder that no comparison has made, but that has folders of the names that one keeps and clears."""
     if taken := [name for name in OWN_FOLDERS if os.path.lexists(folder / name)]:
         raise UsageError(f"{folder / taken[0]} is there, but of no comparison.", "Give another -o.")
 

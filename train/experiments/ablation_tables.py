@@ -42,40 +42,29 @@ def _table(
     yield "| method | seeds | params (K) | mult-adds (G) | search (s) | " + " | ".join(sets) + " |"
     yield "|---|---|---|---|---|" + "---|" * len(sets)
     psnr = " | ".join(_decibels(unpruned["psnr_y"][name], 2) for name in sets)
-    yield f"| before pruning |  | {_thousands(unpruned)} | {_giga(unpruned)} |  | {psnr} |"
+    yield f"| before pruning |  | {_size([unpruned])} |  | {psnr} |"
     for name in names:
         if rows := [cell for cell in cells if cell["variant"] == name]:
-            yield _row(_LABELS[name], rows, sets)
+            psnr = " | ".join(_spread([cell["psnr_y"][name] for cell in rows]) for name in sets)
+            seconds = statistics.mean(cell["seconds"]["search"] for cell in rows)
+            yield f"| {_LABELS[name]} | {len(rows)} | {_size(rows)} | {seconds:.0f} | {psnr} |"
 
 
-def _row(label: str, cells: Sequence[dict[str, Any]], sets: Sequence[str]) -> str:
-    psnr = " | ".join(_spread([cell["psnr_y"][name] for cell in cells]) for name in sets)
-    seconds = statistics.mean(cell["seconds"]["search"] for cell in cells)
-    params = statistics.mean(cell["params"] for cell in cells)
-    madds = statistics.mean(cell["multiply_adds"] for cell in cells)
-    return f"| {label} | {len(cells)} | {params / 1e3:.0f} | {madds / 1e9:.3f} | {seconds:.0f} | {psnr} |"
+def _size(cells: Sequence[dict[str, Any]]) -> str:
+    """Write the mean parameters and multiply-adds as two columns."""
+    params, madds = (statistics.mean(cell[name] for cell in cells) for name in ("params", "multiply_adds"))
+    return f"{params / 1e3:.0f} | {madds / 1e9:.3f}"
 
 
 def _spread(values: Sequence[float | None]) -> str:
+    """Write mean and standard deviation; None among the values makes the mean infinite."""
     finite = [value for value in values if value is not None]
     if len(finite) < len(values):
         return _decibels(None, 3)
-    return _mean_and_deviation(finite)
-
-
-def _mean_and_deviation(values: Sequence[float]) -> str:
-    mean = _decibels(statistics.mean(values), 3)
-    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
+    mean = _decibels(statistics.mean(finite), 3)
+    return f"{mean} ± {statistics.stdev(finite):.3f}" if len(finite) > 1 else mean
 
 
 def _decibels(value: float | None, digits: int) -> str:
     """Write a PSNR; None stands for equal images, as in `metrics.mean_psnr`."""
     return "inf" if value is None else f"{value:.{digits}f}"
-
-
-def _thousands(size: dict[str, Any]) -> str:
-    return f"{size['params'] / 1e3:.0f}"
-
-
-def _giga(size: dict[str, Any]) -> str:
-    return f"{size['multiply_adds'] / 1e9:.3f}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from drc_deploy.models.network import ModelSpec
@@ -20,11 +21,17 @@ from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.data.png_loader import png_batches, write_pngs
 from drc_deploy.train.device import memory_checked, training_device
-from drc_deploy.train.experiments.peak import measure_peak
 from drc_deploy.train.loop.run_options import TrainingPrecision, TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 
-Update = Callable[[Sequence[Tensor]], None]
+Operation = tuple[float, Callable[[], Tensor]]
+"""FLOPs of one call, and the call."""
+PEAK_SECONDS = 1.0
+"""Time that each operation gets whose speed may be the peak."""
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_SIDES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
+"""Of square matrices."""
+_CHANNELS, _KERNEL = (64, 256), 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,7 @@ class _Way:
     """One way to train."""
 
     batches: Iterator[Sequence[Tensor]]
-    update: Update
+    update: Callable[[Sequence[Tensor]], None]
     warm_up: int
     """Steps before each measurement: they fill or empty the queue that filled while the other way ran."""
 
@@ -205,3 +212,36 @@ def _rate(turns: Sequence[_Turn], batch: int) -> Rate:
     step_ms = 1000 * seconds / sum(turn.steps for turn in turns)
     data_share = sum(turn.waiting for turn in turns) / seconds
     return Rate(statistics.median(rates), min(rates), max(rates), step_ms, data_share)
+
+
+def measure_peak(precision: TrainingPrecision) -> float:
+    """Return the FLOP/s of the fastest of some large matrix products and convolutions; a multiply-add counts two."""
+    device, dtype = training_device(), _DTYPES[precision]
+    operations = [_product(side, device, dtype) for side in _SIDES[device.type]]
+    operations += [_convolution(channels, device, dtype) for channels in _CHANNELS]
+    with torch.no_grad():
+        return max(flops / _fastest(run) for flops, run in operations)
+
+
+def _product(side: int, device: torch.device, dtype: torch.dtype) -> Operation:
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return 2.0 * side**3, lambda: a @ b
+
+
+def _convolution(channels: int, device: torch.device, dtype: torch.dtype) -> Operation:
+    side, images = 64, 8 if device.type == "cpu" else 64
+    x = torch.randn(images, channels, side, side, device=device, dtype=dtype)
+    weight = torch.randn(channels, channels, _KERNEL, _KERNEL, device=device, dtype=dtype)
+    x, weight = (tensor.to(memory_format=torch.channels_last) for tensor in (x, weight))
+    flops = 2.0 * images * side**2 * channels**2 * _KERNEL**2
+    return flops, lambda: F.conv2d(x, weight, padding=1)
+
+
+def _fastest(run: Callable[[], Tensor]) -> float:
+    """Return the shortest time of a call in seconds."""
+    best, end = float("inf"), time.perf_counter() + PEAK_SECONDS
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        run()
+        best = min(best, _finished() - start)
+    return best

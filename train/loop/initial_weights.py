@@ -19,23 +19,13 @@ LISTED = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Mismatch:
-    """A tensor that has another shape in the file than in the network."""
-
-    name: str
-    there: tuple[int, ...]
-    """Shape in the file."""
-    here: tuple[int, ...]
-    """Shape in the network."""
-
-
-@dataclass(frozen=True, slots=True)
 class Matching:
     """How the tensors of a file compare to those of a module; names in the order of the module or the file."""
 
     matched: tuple[str, ...]
     """Of the same name and shape: copied."""
-    mismatched: tuple[Mismatch, ...]
+    mismatched: tuple[str, ...]
+    """Of another shape, with both shapes."""
     missing: tuple[str, ...]
     """In the module, not in the file."""
     unexpected: tuple[str, ...]
@@ -135,7 +125,7 @@ def _compare(found: Mapping[str, Tensor], module: nn.Module) -> Matching:
     return Matching(
         matched=tuple(name for name in common if found[name].shape == wanted[name].shape),
         mismatched=tuple(
-            Mismatch(name, tuple(found[name].shape), tuple(wanted[name].shape))
+            f"{name} {tuple(found[name].shape)} there, {tuple(wanted[name].shape)} here"
             for name in common
             if found[name].shape != wanted[name].shape
         ),
@@ -165,9 +155,8 @@ def _difference(there: ModelSpec, here: SRNetwork) -> str:
 
 
 def _listed(kind: str, matching: Matching) -> Iterator[str]:
-    shapes = [f"{m.name} {m.there} there, {m.here} here" for m in matching.mismatched]
     groups = {
-        "of other shape": shapes,
+        "of other shape": matching.mismatched,
         "not in the file": matching.missing,
         "only in the file": matching.unexpected,
     }

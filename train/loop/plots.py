@@ -4,17 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, FormatStrFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import atomic_path
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Entries: TypeAlias = Sequence[Mapping[str, Any]]
 """The lines that ``journal.read_journal`` returns."""
@@ -26,8 +27,8 @@ LOG_FROM_RATIO = 8.0
 """An axis whose highest value is so many times its lowest is logarithmic."""
 MEDIAN_SHARE = 1 / 50
 """Width of the running median, as a share of the points."""
-DRAWN_POINTS = 2000
-"""More points than a figure has columns of pixels only take time."""
+MEDIANS = 2000
+"""More than a figure has columns of pixels only take time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +48,10 @@ class Curve:
     def __len__(self) -> int:
         return len(self.steps)
 
-    def thinned(self) -> "Curve":
-        """Leave out points that cannot be seen: of each stretch the lowest and the highest stay."""
-        stretches = np.array_split(np.arange(len(self)), min(len(self), DRAWN_POINTS // 2)) if len(self) else []
-        kept = {int(s[pick(self.values[s])]) for s in stretches for pick in (np.argmin, np.argmax)}
-        return self._at(np.array(sorted(kept), int))
-
     def running_median(self) -> "Curve":
-        """Return the median around each of at most ``DRAWN_POINTS`` points; at the ends over what is there."""
+        """Return the median around each of at most ``MEDIANS`` points; at the ends over what is there."""
         reach = max(1, round(len(self) * MEDIAN_SHARE / 2))
-        centres = np.unique(np.linspace(0, len(self) - 1, min(len(self), DRAWN_POINTS)).astype(int))
+        centres = np.unique(np.linspace(0, len(self) - 1, min(len(self), MEDIANS)).astype(int))
         medians = [np.median(self.values[max(0, c - reach) : c + reach + 1]) for c in centres]
         return Curve(self.steps[centres], np.array(medians))
 
@@ -64,9 +59,6 @@ class Curve:
         """Return step and value of the highest point, the first of equals; there must be one."""
         index = int(np.argmax(self.values))
         return int(self.steps[index]), float(self.values[index])
-
-    def _at(self, indices: NDArray[np.int64]) -> "Curve":
-        return Curve(self.steps[indices], self.values[indices])
 
 
 def draw_curves(runs: Mapping[str, Entries], target: Path) -> None:
@@ -81,15 +73,12 @@ def draw_curves(runs: Mapping[str, Entries], target: Path) -> None:
         figure.savefig(temporary, format="png")
 
 
-def build_figure(runs: Mapping[str, Entries]) -> "Figure":
+def build_figure(runs: Mapping[str, Entries]) -> Figure:
     """Build what ``draw_curves`` draws.
 
     Raises:
         ArtefactError: a run has no line of training.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     for name, entries in runs.items():
         if not any(entry["kind"] == "train" for entry in entries):
             raise ArtefactError(f"the log of {name} holds no line of training yet.", "Wait until it has made progress.")
@@ -105,30 +94,30 @@ def build_figure(runs: Mapping[str, Entries]) -> "Figure":
     return figure
 
 
-def _loss(axis: "Axes", name: str, colour: str, entries: Entries) -> None:
+def _loss(axis: Axes, name: str, colour: str, entries: Entries) -> None:
     _draw_noisy(axis, Curve.of(entries, "train", "loss"), color=colour, label=name)
 
 
-def _parts(axis: "Axes", _name: str, colour: str, entries: Entries) -> None:
+def _parts(axis: Axes, _name: str, colour: str, entries: Entries) -> None:
     _draw_noisy(axis, Curve.of(entries, "train", "primal"), color=colour, label="primal")
     dual = Curve.of(entries, "train", "dual")
     if dual.values.any():  # it is zero where a run trains without duals
         _draw_noisy(axis, dual, color=colour, linestyle="--", label="dual")
 
 
-def _draw_noisy(axis: "Axes", curve: Curve, *, color: str, **style: Any) -> None:
+def _draw_noisy(axis: Axes, curve: Curve, *, color: str, **style: Any) -> None:
     """Draw what was measured faintly, and its running median over that."""
-    raw, median = curve.thinned(), curve.running_median()
-    axis.plot(raw.steps, raw.values, color=color, alpha=0.25, linewidth=0.8, zorder=1.5)
+    median = curve.running_median()
+    axis.plot(curve.steps, curve.values, color=color, alpha=0.25, linewidth=0.8, zorder=1.5)
     axis.plot(median.steps, median.values, color=color, linewidth=1.8, **style)
 
 
-def _learning_rate(axis: "Axes", name: str, colour: str, entries: Entries) -> None:
-    curve = Curve.of(entries, "train", "learning_rate").thinned()
+def _learning_rate(axis: Axes, name: str, colour: str, entries: Entries) -> None:
+    curve = Curve.of(entries, "train", "learning_rate")
     axis.plot(curve.steps, curve.values, color=colour, linewidth=1.8, label=name)
 
 
-def _psnr(axis: "Axes", name: str, colour: str, entries: Entries) -> None:
+def _psnr(axis: Axes, name: str, colour: str, entries: Entries) -> None:
     curve = Curve.of(entries, "validation", "psnr")
     if not len(curve):
         return
@@ -137,9 +126,7 @@ def _psnr(axis: "Axes", name: str, colour: str, entries: Entries) -> None:
     axis.plot([step], [psnr], "*", color=colour, markersize=13, label=f"{name}: best {psnr:.2f} dB at step {step:,}")
 
 
-def _label(axes: "list[Axes]") -> None:
-    from matplotlib.ticker import EngFormatter, FormatStrFormatter
-
+def _label(axes: list[Axes]) -> None:
     titles = ("Loss", "Parts of the loss", "Learning rate", "Validation")
     errors = "sum of mean absolute errors (grey levels)"
     units = ("primal + λ · dual (grey levels)", errors, "learning rate", "PSNR on Y (dB)")
@@ -158,10 +145,8 @@ def _label(axes: "list[Axes]") -> None:
     _legends(axes[1], axes[3])
 
 
-def _scale(axis: "Axes") -> None:
+def _scale(axis: Axes) -> None:
     """Make the axis of values logarithmic if they fall by much, with numbers that can be read."""
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
-
     values = np.concatenate([np.asarray(line.get_ydata(), float) for line in axis.lines])
     positive = values[values > 0]
     if not len(positive) or positive.max() < LOG_FROM_RATIO * positive.min():
@@ -173,9 +158,7 @@ def _scale(axis: "Axes") -> None:
     axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _legends(parts: "Axes", psnr: "Axes") -> None:
-    from matplotlib.lines import Line2D
-
+def _legends(parts: Axes, psnr: Axes) -> None:
     dual = any(line.get_label() == "dual" for line in parts.lines)
     kinds = {"primal": "-", "dual": "--"} if dual else {"primal": "-"}
     parts.legend(handles=[Line2D([], [], color="0.3", ls=style, label=name) for name, style in kinds.items()])
@@ -186,7 +169,7 @@ def _legends(parts: "Axes", psnr: "Axes") -> None:
         psnr.set_yticks([])
 
 
-def _title(figure: "Figure", names: list[str]) -> None:
+def _title(figure: Figure, names: list[str]) -> None:
     if len(names) == 1:
         figure.suptitle(names[0])
     else:

@@ -51,11 +51,7 @@ class TrainOptions:
     """Decides the patches, and the initial weights of a new network."""
 
     def __post_init__(self) -> None:
-        """Refuse options that cannot be run.
-
-        Raises:
-            UsageError: a number that is out of range, or a name that is unknown.
-        """
+        """Refuse options that cannot be run."""
         check_counts(self, "steps", "batch", "patch", "accumulate")
         check_rates(self, "learning_rate")
         check_not_negative(self, "dual_weight", "final_learning_rate")

@@ -150,11 +150,7 @@ class Trainer:
         return torch.stack([part.detach() for part in losses])
 
     def _losses(self, images: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return the parts of the loss.
-
-        Raises:
-            TrainingError: the step cannot be compiled.
-        """
+        """Return the parts of the loss."""
         with compilation_checked() if self.options.compile else contextlib.nullcontext():
             losses: tuple[Tensor, ...] = self._module(place_images(images))
         return losses
@@ -175,10 +171,7 @@ class Trainer:
         parts = values.mean(dim=0).tolist()
         loss = self._total(parts)
         if not loss < DIVERGED:  # which NaN is not either
-            raise TrainingError(
-                f"the loss became {loss:.4g} by step {self.step}.",
-                DIVERGED_HINT,
-            )
+            raise TrainingError(f"the loss became {loss:.4g} by step {self.step}.", DIVERGED_HINT)
         return {"loss": loss, **dict(zip(LOSSES, parts, strict=False))}
 
     def _total(self, parts: Sequence[Any]) -> Any:
@@ -203,10 +196,7 @@ class Trainer:
             TrainingError: some are NaN or infinite.
         """
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self._parameters()):
-            raise TrainingError(
-                f"the weights became NaN or infinite by step {self.step}.",
-                DIVERGED_HINT,
-            )
+            raise TrainingError(f"the weights became NaN or infinite by step {self.step}.", DIVERGED_HINT)
 
     def state(self) -> dict[str, Any]:
         """Return all that a later run needs to go on exactly here."""

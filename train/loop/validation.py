@@ -97,11 +97,7 @@ class Validator:
 
 
 def _find_sources(folder: Path, scale: int) -> dict[Path, PairSource]:
-    """Return the pairs by the files of their HR images.
-
-    Raises:
-        InputError: there are none, or one is not complete.
-    """
+    """Return the pairs by the files of their HR images."""
     if (folder / HR_FOLDER).is_dir():
         return {files.hr_path: files for files in find_pairs(folder, f"LRx{scale}", scale)}
     paths = list_images(folder)

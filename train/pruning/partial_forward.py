@@ -1,5 +1,6 @@
 """Running parts of a network, and looking at single modules while it runs."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ def run_steps(network: SRNetwork, state: Any, first: int, end: int | None) -> An
     return state
 
 
-class Recorder:
+class Recorder(AbstractContextManager["Recorder"]):
     """Keeps input and output of one module of the network while the block runs."""
 
     input: Tensor
@@ -33,9 +34,6 @@ class Recorder:
     def _keep(self, _module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         (self.input,) = inputs
         self.output = output
-
-    def __enter__(self) -> "Recorder":
-        return self
 
     def __exit__(self, *_error: object) -> None:
         self._handle.remove()

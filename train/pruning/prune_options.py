@@ -31,11 +31,7 @@ class PruneOptions:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse options that cannot be run.
-
-        Raises:
-            UsageError: a number that is out of range, or an unknown method.
-        """
+        """Refuse options that cannot be run."""
         check_counts(self, "batches", "batch", "patch", "channels_per_step")
         check_not_negative(self, "learning_rate", "gamma", "dual_weight")
         known = get_args(PruneMethod)

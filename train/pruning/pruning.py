@@ -29,11 +29,7 @@ class PruneTask:
     options: PruneOptions = field(default_factory=PruneOptions)
 
     def __post_init__(self) -> None:
-        """Refuse widths that the network cannot have.
-
-        Raises:
-            UsageError: another number of layers, or a width below 1 or above the present one.
-        """
+        """Refuse widths that the network cannot have."""
         layers, now = self.network.prunable_layers, self.network.widths
         if len(self.widths) != len(now):
             raise UsageError(

@@ -1,16 +1,18 @@
 """What a network costs as a function of its widths: parameters, multiply-adds or milliseconds."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from drc_deploy.errors import UsageError
 from drc_deploy.latency_table import LatencyTable
 from drc_deploy.models.network import ModelSpec, SRNetwork, multiply_adds
 from drc_deploy.models.registry import build_network
+from drc_deploy.train.pruning.partial_forward import Recorder
 from drc_deploy.widths import Target
 
 LR_SIDE = 96
@@ -108,17 +110,8 @@ def _cost_per_channel(network: SRNetwork, index: int, pixels: dict[str, int] | N
 
 def _output_pixels(network: SRNetwork) -> dict[str, int]:
     """Return the number of output pixels of every convolution for the input that multiply-adds are counted for."""
-    pixels: dict[str, int] = {}
-
-    def note(name: str, module: nn.Module) -> None:
-        def keep(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            pixels[name] = output.shape[-2] * output.shape[-1]
-
-        module.register_forward_hook(keep)
-
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d):
-            note(name, module)
-    with torch.no_grad():
+    names = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
+    with torch.no_grad(), ExitStack() as stack:
+        recorders = [stack.enter_context(Recorder(network, name)) for name in names]
         network(torch.empty(1, 3, LR_SIDE, LR_SIDE, device="meta"))
-    return pixels
+    return {name: recorder.output[0, 0].numel() for name, recorder in zip(names, recorders, strict=True)}

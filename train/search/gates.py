@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from drc_deploy.models.network import SRNetwork
 
-Gate = Callable[[], Tensor]
-"""Returns the factors, one per input channel; called in every forward pass."""
 Replacement = Callable[[Tensor], Tensor]
 """Computes what a convolution would: its input to its output."""
 
@@ -30,26 +28,6 @@ def replaced(network: SRNetwork, replacements: Mapping[str, Replacement]) -> Ite
     finally:
         for convolution in convolutions:
             del convolution.forward  # the class's own is there again
-
-
-@contextmanager
-def gated(network: SRNetwork, gates: Mapping[str, Gate]) -> Iterator[None]:
-    """Multiply the input channels of convolutions by their gates while the block runs.
-
-    Args:
-        network: Changed only inside the block.
-        gates: Module name of the convolution -> its gate.
-    """
-    with replaced(network, {name: _gated_convolution(network.convolution(name), g) for name, g in gates.items()}):
-        yield
-
-
-def _gated_convolution(convolution: nn.Conv2d, gate: Gate) -> Replacement:
-    def forward(x: Tensor) -> Tensor:
-        # The weights rather than the input: they are the smaller of the two.
-        return convolve(convolution, x, convolution.weight * gate()[:, None, None])
-
-    return forward
 
 
 def convolve(convolution: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:

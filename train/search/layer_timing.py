@@ -34,41 +34,37 @@ Timer = Callable[[Callable[[], object]], float]
 class _Pair:
     """Producer and consumer of a prunable layer, as far as their time depends on it."""
 
-    inputs: int
-    producer_kernel: int
-    stride: int
+    described: str
+    """The modules as torch prints them, with all that shapes them: pairs that print alike take equal time."""
     group: int
-    producer_bias: bool
     full_width: int
-    between: str
-    """What the network computes between the two, such as an activation: as torch prints it."""
-    consumer_kernel: int
-    consumer_bias: bool
-    outputs: int
     height: int
+    """Of the producer's input, as ``width``."""
     width: int
-    between_modules: nn.Sequential = field(compare=False, repr=False)
+    modules: nn.Sequential = field(compare=False, repr=False)
+    """Producer, what the network computes between the two, such as an activation, and consumer."""
 
     def build(self, kept: int) -> nn.Module:
         """Build the two convolutions with ``kept`` channels between them."""
+        producer, *between, consumer = self.modules
         return nn.Sequential(
-            nn.Conv2d(
-                self.inputs,
-                kept * self.group,
-                self.producer_kernel,
-                stride=self.stride,
-                padding=self.producer_kernel // 2,
-                bias=self.producer_bias,
-            ),
-            *copy.deepcopy(self.between_modules),
-            nn.Conv2d(
-                kept,
-                self.outputs,
-                self.consumer_kernel,
-                padding=self.consumer_kernel // 2,
-                bias=self.consumer_bias,
-            ),
+            _convolution(producer, out_channels=kept * self.group),
+            *copy.deepcopy(between),
+            _convolution(consumer, kept),
         )
+
+
+def _convolution(model: nn.Module, in_channels: int | None = None, out_channels: int | None = None) -> nn.Conv2d:
+    """Return a new convolution like ``model``, with other numbers of channels."""
+    assert isinstance(model, nn.Conv2d)
+    return nn.Conv2d(
+        in_channels or model.in_channels,
+        out_channels or model.out_channels,
+        model.kernel_size,  # type: ignore[arg-type]
+        model.stride,  # type: ignore[arg-type]
+        model.padding,  # type: ignore[arg-type]
+        bias=model.bias is not None,
+    )
 
 
 def measure_latency(spec: ModelSpec, height: int, width: int, timer: Timer | None = None) -> LatencyTable:
@@ -169,22 +165,8 @@ def _calls(network: SRNetwork) -> Iterator[list[nn.Module]]:
 def _pair(network: SRNetwork, index: int, read: Tensor, called: Sequence[nn.Module]) -> _Pair:
     layer = network.prunable_layers[index]
     producer, consumer = network.convolution(layer.producer), network.convolution(layer.consumer)
-    between = nn.Sequential(*called[called.index(producer) + 1 : called.index(consumer)])
-    return _Pair(
-        producer.in_channels,
-        producer.kernel_size[0],
-        producer.stride[0],
-        layer.group,
-        producer.bias is not None,
-        layer.full_width,
-        str(between),
-        consumer.kernel_size[0],
-        consumer.bias is not None,
-        consumer.out_channels,
-        height=read.shape[-2],
-        width=read.shape[-1],
-        between_modules=between,
-    )
+    modules = nn.Sequential(*called[called.index(producer) : called.index(consumer) + 1])
+    return _Pair(str(modules), layer.group, layer.full_width, read.shape[-2], read.shape[-1], modules)
 
 
 def _time_all(
@@ -214,8 +196,9 @@ def _widths(full: int) -> list[int]:
 def _case(pair: _Pair, width: int) -> Callable[[], object]:
     module = pair.build(width)
     _place(module)
-    images = torch.rand(1, pair.inputs, pair.height, pair.width, device=training_device())
-    images = images.to(next(module.parameters()).dtype).contiguous(memory_format=torch.channels_last)
+    weight = next(module.parameters())
+    images = torch.rand(1, weight.shape[1], pair.height, pair.width, device=training_device())
+    images = images.to(weight.dtype).contiguous(memory_format=torch.channels_last)
     return lambda: module(images)
 
 

@@ -175,14 +175,12 @@ def _halves(photographs: Photographs, options: SearchOptions, scale: int) -> tup
             f"a search needs at least 2 photographs, one for each half of the data, but there is {len(entries)}.",
             "Give a folder with more photographs.",
         )
-    # Every other one: a folder sorted by name often has one kind of picture first.
-    first, second = (
-        PatchSampler(
-            photographs.subset(half), scale=scale, patch=options.patch, batch=options.batch, seed=options.seed + i
-        )
-        for i, half in enumerate((entries[::2], entries[1::2]))
-    )
-    return first, second
+    samplers = []
+    for i in (0, 1):
+        # Every other one: a folder sorted by name often has one kind of picture first.
+        half, seed = dataclasses.replace(photographs, entries=entries[i::2]), options.seed + i
+        samplers.append(PatchSampler(half, scale=scale, patch=options.patch, batch=options.batch, seed=seed))
+    return samplers[0], samplers[1]
 
 
 def _search(searcher: Searcher, samplers: tuple[PatchSampler, PatchSampler], save: Callable[[], None]) -> None:

@@ -109,11 +109,7 @@ def _budget(network: SRNetwork, options: SearchOptions, latency: LatencyTable | 
 
 
 def _check_reachable(network: SRNetwork, options: SearchOptions, budget: CostBudget) -> None:
-    """Refuse a bound that no candidates meet; name the nearest ratio that its own candidates, which are others, meet.
-
-    Raises:
-        UsageError: none do.
-    """
+    """Refuse a bound that no candidates meet; name the nearest ratio whose own candidates meet it."""
     present = [(layer.full_width, now) for layer, now in zip(network.prunable_layers, network.widths, strict=True)]
 
     def limit(ratio: float) -> float:

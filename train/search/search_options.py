@@ -43,11 +43,7 @@ class SearchOptions:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse options that cannot be run.
-
-        Raises:
-            UsageError: a ratio outside (0, 1), a number that is out of range, or an unknown name.
-        """
+        """Refuse options that cannot be run."""
         check_ratio(self.ratio)
         check_counts(self, "steps", "batch", "patch", "round_to")
         check_not_negative(self, "weight_learning_rate", "dual_weight")

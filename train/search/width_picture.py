@@ -1,15 +1,15 @@
 """A picture of searched widths: what each layer keeps, and how sure the search was."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from drc_deploy.files import atomic_path
 from drc_deploy.widths import WidthsFile, amount
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 KEPT, FULL, MARK = "#2a78c2", "#d5dbe1", "#d9480f"
 INCHES_PER_LAYER = 0.16
@@ -21,9 +21,6 @@ def draw_widths(content: WidthsFile, path: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = 2 if content.probabilities else 1
     width = max(8.0, 1.5 + INCHES_PER_LAYER * len(content.layers))
     figure = Figure(figsize=(width, 3.2 * rows), layout="constrained")
@@ -42,7 +39,7 @@ def draw_widths(content: WidthsFile, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=120)
 
 
-def _draw_bars(axes: "Axes", content: WidthsFile) -> None:
+def _draw_bars(axes: Axes, content: WidthsFile) -> None:
     places = range(len(content.layers))
     if content.full_widths:  # older files do not hold them
         axes.bar(places, content.full_widths, color=FULL, label="unpruned")
@@ -52,13 +49,10 @@ def _draw_bars(axes: "Axes", content: WidthsFile) -> None:
     axes.set_ylabel("channels")
     axes.margins(x=0.01)
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, fontsize=8)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_probabilities(axes: "Axes", content: WidthsFile) -> None:
-    from matplotlib.patches import Rectangle
-
+def _draw_probabilities(axes: Axes, content: WidthsFile) -> None:
     chances = np.array(content.probabilities).T  # (candidates, layers)
     most = float(chances.max())
     image = axes.imshow(chances, aspect="auto", origin="lower", cmap="Blues", vmin=0, vmax=most)

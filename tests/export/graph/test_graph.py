@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from drc_deploy.errors import VerificationError
+from drc_deploy.export.compare.reference import with_precision
 from drc_deploy.export.export_checkpoint import ExportResult
-from drc_deploy.export.graph.graph import TRACE_SHAPE, trace_graph, with_precision
+from drc_deploy.export.graph.graph import TRACE_SHAPE, trace_graph
 from tests.export.networks import BurnsBatch, Toy
 
 

@@ -4,7 +4,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from drc_deploy.export.export_checkpoint import ExportResult
-from drc_deploy.export.graph.simplify import lower_opset
+from drc_deploy.export.graph.graph import lower_opset
 
 
 def _opset(model: onnx.ModelProto) -> int:

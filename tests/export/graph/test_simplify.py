@@ -6,8 +6,8 @@ import onnxruntime
 import pytest
 import torch
 
-from drc_deploy.export.graph.graph import trace_graph, with_precision
-from drc_deploy.export.graph.simplify import simplify_graph
+from drc_deploy.export.compare.reference import with_precision
+from drc_deploy.export.graph.graph import simplify_graph, trace_graph
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
 

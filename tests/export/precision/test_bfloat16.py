@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from drc_deploy.errors import ArtefactError, MissingDependencyError
+from drc_deploy.export.compare.reference import with_precision
 from drc_deploy.export.compare.widening import widen_bfloat16
 from drc_deploy.export.export_checkpoint import export_checkpoint
-from drc_deploy.export.graph.graph import trace_graph, with_precision
-from drc_deploy.export.graph.simplify import simplify_graph
+from drc_deploy.export.graph.graph import simplify_graph, trace_graph
 from drc_deploy.export.graph.variants import make_variant
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
 from drc_deploy.export.trt.layer_precision import precision_of_graph

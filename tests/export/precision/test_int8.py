@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.cli.export_command import command as export_command
 from drc_deploy.errors import InputError, VerificationError
-from drc_deploy.export.compare.reference import run_torch
-from drc_deploy.export.graph.graph import trace_graph, with_precision
-from drc_deploy.export.graph.simplify import simplify_graph
+from drc_deploy.export.compare.reference import run_torch, with_precision
+from drc_deploy.export.graph.graph import simplify_graph, trace_graph
 from drc_deploy.export.precision.calibration import (
     MOST_IMAGES,
     folder_crops,

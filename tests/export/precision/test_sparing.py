@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.cli.export_command import command as export_command
 from drc_deploy.errors import VerificationError
-from drc_deploy.export.graph.graph import trace_graph, with_precision
+from drc_deploy.export.compare.reference import with_precision
+from drc_deploy.export.graph.graph import trace_graph
 from drc_deploy.export.graph.variants import make_variant
-from drc_deploy.export.precision.ranges import measure_ranges
-from drc_deploy.export.precision.sparing import PrecisionChoice, SparedLayer, choose_precision
+from drc_deploy.export.precision.sparing import PrecisionChoice, SparedLayer, choose_precision, measure_ranges
 from drc_deploy.export.trt.libraries import Library
 from drc_deploy.export.trt.plan_export import PlanBuilder
 from drc_deploy.export.verify.verification import verify_onnx

@@ -9,7 +9,7 @@ from drc_deploy.engine_info import PlanOptions, PlanSidecar, read_sidecar, sidec
 from drc_deploy.export.export_checkpoint import ExportResult, export_checkpoint
 from drc_deploy.export.request import ExportRequest, parse_tile
 from drc_deploy.export.trt import plan_export
-from drc_deploy.export.trt.plan_source import RECIPE, PlanInPlace
+from drc_deploy.export.trt.plan_export import RECIPE, keepable
 from drc_deploy.files import sha256_of
 from tests.export.networks import toy_info
 
@@ -60,9 +60,9 @@ def plan(tmp_path: Path) -> Path:
 
 
 def test_a_plan_of_the_same_source_is_kept(plan: Path) -> None:
-    found = PlanInPlace.compare(plan, WANTED)
-    assert found.sidecar is not None
-    assert found.history.startswith("Kept x.plan: same ONNX, tensorrt 10.3.0,")
+    found = keepable(plan, WANTED)
+    assert found[0] is not None
+    assert found[1].startswith("Kept x.plan: same ONNX, tensorrt 10.3.0,")
 
 
 def replaced(sidecar: PlanSidecar, name: str, value: Any) -> PlanSidecar:
@@ -82,8 +82,8 @@ def test_every_field_counts() -> None:
 @pytest.mark.parametrize("field", OTHER)
 def test_a_plan_of_another_source_is_built_anew_and_the_change_is_named(plan: Path, field: str) -> None:
     value, words = OTHER[field]
-    found = PlanInPlace.compare(plan, replaced(WANTED, field, value))
-    assert found == PlanInPlace(None, f"Built x.plan anew: changed are {words}.")
+    found = keepable(plan, replaced(WANTED, field, value))
+    assert found == (None, f"Built x.plan anew: changed are {words}.")
 
 
 def test_the_options_of_the_plan_in_place_are_read_from_its_sidecar(plan: Path) -> None:
@@ -91,15 +91,15 @@ def test_the_options_of_the_plan_in_place_are_read_from_its_sidecar(plan: Path) 
     assert sidecar is not None
     options = PlanOptions(version_compatible=True, hardware_compatible=True, dla_core=1)
     sidecar_path(plan).write_text(dataclasses.replace(sidecar, options=options).to_json())
-    assert PlanInPlace.compare(plan, dataclasses.replace(WANTED, options=options)).sidecar is not None
+    assert keepable(plan, dataclasses.replace(WANTED, options=options))[0] is not None
     words = "version compatible from yes to no, hardware compatible from yes to no, dla core from 1 to none"
-    assert words in PlanInPlace.compare(plan, WANTED).history
+    assert words in keepable(plan, WANTED)[1]
 
 
 def test_a_plan_of_an_older_program_is_built_anew(plan: Path) -> None:
     text = sidecar_path(plan).read_text()
     sidecar_path(plan).write_text(text.replace(f', "recipe": {RECIPE}', ""))
-    assert "recipe from 0 to 1" in PlanInPlace.compare(plan, WANTED).history
+    assert "recipe from 0 to 1" in keepable(plan, WANTED)[1]
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_a_plan_of_an_older_program_is_built_anew(plan: Path) -> None:
 )
 def test_what_is_missing_or_damaged_is_built_anew(plan: Path, damage: Any, words: str) -> None:
     damage(plan)
-    found = PlanInPlace.compare(plan, WANTED)
-    assert found.sidecar is None
-    assert words in found.history
+    found = keepable(plan, WANTED)
+    assert found[0] is None
+    assert words in found[1]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import torch
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import MissingDependencyError, VerificationError
 from drc_deploy.export.compare.agreement import Agreement, to_uint8
-from drc_deploy.export.graph.graph import with_precision
+from drc_deploy.export.compare.reference import with_precision
 from drc_deploy.export.verify import verification
 from drc_deploy.export.verify.verification import Verification, verify_engine
 from drc_deploy.runtime.backends.contract import Backend, Pixels

@@ -7,7 +7,8 @@ import torch
 
 from drc_deploy.engine_info import IoDtype
 from drc_deploy.errors import VerificationError
-from drc_deploy.export.graph.graph import trace_graph, with_precision
+from drc_deploy.export.compare.reference import with_precision
+from drc_deploy.export.graph.graph import trace_graph
 from drc_deploy.export.graph.variants import make_variant
 from drc_deploy.export.precision.sparing import PrecisionChoice, choose_precision
 from drc_deploy.export.verify.verification import verify_onnx

@@ -1,10 +1,13 @@
-"""Small image files of known pixels."""
+"""Small image files of known pixels, and photographs in memory."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from drc_deploy.train.data.photographs import Entry, Photographs, Placed, content_sha256
 
 
 def noise(seed: int, height: int = 100, width: int = 120) -> NDArray[np.uint8]:
@@ -33,3 +36,14 @@ def write_div2k(folder: Path) -> None:
             for factor in (2, 3, 4, 8):
                 lr = noise(1000 * factor + number, 201 // factor, 330 // factor)
                 write(folder / f"DIV2K_{part}_LR_bicubic" / f"X{factor}" / f"{name}x{factor}.png", lr)
+
+
+def photographs_of(name: str, images: Sequence[NDArray[np.uint8]]) -> Photographs:
+    """Join images, each (H, W, 3) uint8 RGB, in memory."""
+    entries, offset = [], 0
+    for index, image in enumerate(images):
+        height, width = image.shape[:2]
+        entries.append(Entry(str(index), content_sha256(image), Placed(offset, height, width)))
+        offset += height * width
+    pixels = np.concatenate([image.reshape(-1, 3) for image in images]) if images else np.empty((0, 3), np.uint8)
+    return Photographs(name, pixels, tuple(entries))

@@ -14,6 +14,7 @@ from drc_deploy.images.resize import resize_bicubic
 from drc_deploy.train.data import gather
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs, Placed
+from tests.train.data.photograph_files import photographs_of
 
 SIZES = ((64, 64), (65, 90), (103, 71), (64, 79))
 """Height and width of the photographs: one patch exactly, and sizes that no scale divides."""
@@ -28,7 +29,7 @@ def images() -> list[NDArray[np.uint8]]:
 
 
 def sampler(images: Sequence[NDArray[np.uint8]], scale: int = 4, batch: int = 12, seed: int = 3) -> PatchSampler:
-    return PatchSampler(Photographs.of("test", images), scale=scale, patch=PATCH, batch=batch, seed=seed)
+    return PatchSampler(photographs_of("test", images), scale=scale, patch=PATCH, batch=batch, seed=seed)
 
 
 def cut_with_numpy(pyramid: Sequence[NDArray[np.uint8]], patches: PatchSampler, step: int, n: int) -> list[Tensor]:
@@ -84,7 +85,7 @@ def test_the_batch_depends_on_seed_and_step_alone(images: list[NDArray[np.uint8]
 
 
 def test_processes_share_a_batch(images: list[NDArray[np.uint8]]) -> None:
-    photographs = Photographs.of("test", images)
+    photographs = photographs_of("test", images)
     whole = sampler(images).sample(1)
     for rank in range(3):
         share = PatchSampler(photographs, scale=4, patch=PATCH, batch=12, seed=3, shard=(rank, 3))
@@ -94,7 +95,7 @@ def test_processes_share_a_batch(images: list[NDArray[np.uint8]]) -> None:
 def test_given_lr_images_are_used_where_there_are_some(images: list[NDArray[np.uint8]]) -> None:
     """Photograph 0 brings both LR images, 1 one of them, the rest none; given ones differ from what is made."""
     pyramids = [pyramid_of(image, 4) for image in images]
-    photographs = Photographs.of("test", images)
+    photographs = photographs_of("test", images)
     pixels, entries = [photographs.pixels], list(photographs.entries)
     for number, factors in ((0, (4, 2)), (1, (2,))):
         height, width = images[number].shape[:2]
@@ -102,10 +103,10 @@ def test_given_lr_images_are_used_where_there_are_some(images: list[NDArray[np.u
             given = np.random.default_rng(factor).integers(0, 256, (height // factor, width // factor, 3), np.uint8)
             placed = Placed(sum(map(len, pixels)), *given.shape[:2])
             pixels.append(given.reshape(-1, 3))
-            entries[number] = replace(entries[number], lr={**entries[number].lr, factor: placed})
+            entries[number] = replace(entries[number], lr=(*entries[number].lr, (factor, placed)))
             pyramids[number][{4: 0, 2: 1}[factor]] = given
     mixed = Photographs("test", np.concatenate(pixels), tuple(entries))
-    for chosen in (mixed, mixed.subset(mixed.entries[:1])):
+    for chosen in (mixed, replace(mixed, entries=mixed.entries[:1])):
         patches = PatchSampler(chosen, scale=4, patch=PATCH, batch=12, seed=3)
         batch = patches.sample(0)
         for n, entry in enumerate(patches.draw(0).entries):
@@ -114,7 +115,7 @@ def test_given_lr_images_are_used_where_there_are_some(images: list[NDArray[np.u
 
 
 def test_a_streamed_map_of_a_file_gives_the_same_in_any_order(tmp_path: Path, images: list[NDArray[np.uint8]]) -> None:
-    inside = Photographs.of("test", images)
+    inside = photographs_of("test", images)
     inside.pixels.tofile(tmp_path / "pixels")
     mapped = np.memmap(tmp_path / "pixels", np.uint8, mode="r").reshape(-1, 3)
     direct = sampler(images)
@@ -125,7 +126,7 @@ def test_a_streamed_map_of_a_file_gives_the_same_in_any_order(tmp_path: Path, im
 
 
 def test_an_error_of_the_thread_reaches_whoever_samples(images: list[NDArray[np.uint8]]) -> None:
-    photographs = Photographs.of("test", images)
+    photographs = photographs_of("test", images)
     cut_off = replace(photographs, pixels=photographs.pixels[:10])
     patches = PatchSampler(cut_off, scale=4, patch=PATCH, batch=12, seed=3, stream=True)
     with pytest.raises(IndexError):
@@ -138,7 +139,7 @@ def test_pixels_on_the_device_give_the_same_as_on_the_host(
 ) -> None:
     monkeypatch.setattr(gather, "CHUNK", 1000)  # several copies, the last one short
     cpu = torch.device("cpu")
-    monkeypatch.setattr(gather, "HostReader", lambda pixels, plan: gather.ResidentReader(pixels, plan, cpu))
+    monkeypatch.setattr(gather, "Reader", lambda pixels, plan: gather.ResidentReader(pixels, plan, cpu))
     resident = sampler(images).sample(2)
     monkeypatch.undo()
     assert equal(resident, sampler(images).sample(2))
@@ -149,7 +150,7 @@ def test_pixels_on_the_device_give_the_same_as_on_the_host(
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_gpu_cuts_the_same_patches(images: list[NDArray[np.uint8]], stream: bool) -> None:
     check_against_numpy(images, 4)
-    photographs = Photographs.of("test", images)
+    photographs = photographs_of("test", images)
     patches = PatchSampler(photographs, scale=4, patch=PATCH, batch=12, seed=3, stream=stream)
     for step in (0, 1, 5):
         batch = patches.sample(step)
@@ -163,7 +164,7 @@ def test_a_gpu_cuts_the_same_patches(images: list[NDArray[np.uint8]], stream: bo
 def test_what_does_not_fit_the_gpu_is_streamed(
     monkeypatch: pytest.MonkeyPatch, images: list[NDArray[np.uint8]]
 ) -> None:
-    device, pixels = torch.device("cuda"), Photographs.of("test", images).pixels
+    device, pixels = torch.device("cuda"), photographs_of("test", images).pixels
     assert isinstance(gather.open_reader(pixels, lambda _: [], device, stream=None), gather.ResidentReader)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (pixels.nbytes, pixels.nbytes))
     assert isinstance(gather.open_reader(pixels, lambda _: [], device, stream=None), gather.StreamingReader)

@@ -16,18 +16,19 @@ from drc_deploy.models.registry import build_network
 from drc_deploy.train.data import png_loader
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.data.png_loader import png_batches, write_pngs
-from drc_deploy.train.experiments import peak
+from drc_deploy.train.experiments import throughput
 from drc_deploy.train.experiments.throughput import ThroughputOptions, measure_throughput
+from tests.train.data.photograph_files import photographs_of
 
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peak, "SECONDS", 0.05)
+    monkeypatch.setattr(throughput, "PEAK_SECONDS", 0.05)
 
 
 @pytest.fixture
 def shots() -> Photographs:
-    return Photographs.of("test", [read_rgb(path)[:97, :130] for path in sample_images()[:2]])
+    return photographs_of("test", [read_rgb(path)[:97, :130] for path in sample_images()[:2]])
 
 
 def test_figures_belong_together(shots: Photographs) -> None:
@@ -63,7 +64,7 @@ def test_the_dataloader_gives_aligned_patches(tmp_path: Path) -> None:
     """Red is the row and green the column, in LR pixels; blue is the file."""
     rows, columns = np.mgrid[:96, :128] // 4
     image = np.stack([rows, columns, np.full_like(rows, 9)], axis=2).astype(np.uint8)
-    files = write_pngs(Photographs.of("test", [image]), 4, tmp_path)
+    files = write_pngs(photographs_of("test", [image]), 4, tmp_path)
     coarse, middle, fine = next(png_batches(files, patch=6, batch=8, workers=0))
     assert [tuple(x.shape) for x in (coarse, middle, fine)] == [(8, 3, 6 * k, 6 * k) for k in (1, 2, 4)]
     for finer, k in ((middle, 2), (fine, 4)):

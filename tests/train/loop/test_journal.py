@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 
 from drc_deploy.errors import ArtefactError, OutputError
-from drc_deploy.train.loop.event_file import GrowingFile
-from drc_deploy.train.loop.journal import Journal, find_run, read_journal
+from drc_deploy.train.loop.journal import GrowingFile, Journal, find_run, read_journal
 
 LINE = '{"kind": "train", "step": 1, "time": "2026-01-01T00:00:00+00:00", "loss": 1.0}'
 GARBAGE = ("", "no json", "[]", "{}", LINE[:-1], LINE.replace("1,", "1.5,"), LINE.replace("1.0", '"1.0"'))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from drc_deploy.errors import ArtefactError, OutputError
-from drc_deploy.train.loop.plots import COLOURS, DRAWN_POINTS, Curve, build_figure, draw_curves
+from drc_deploy.train.loop.plots import COLOURS, Curve, build_figure, draw_curves
 
 
 def entries(steps: int, *, dual: float = 2.0, validations: bool = True) -> list[dict[str, Any]]:
@@ -79,15 +79,6 @@ def test_the_running_median_is_that_of_the_neighbours() -> None:
     found = Curve(np.arange(300.0), values).running_median()
     expected = [median(values[max(0, i - 3) : i + 4].tolist()) for i in range(300)]  # 300/50 points: 3 to each side
     np.testing.assert_allclose(found.values, expected, rtol=1e-15)
-
-
-def test_thinning_keeps_order_and_every_extreme() -> None:
-    values = np.random.default_rng(0).normal(size=50_000)
-    thin = Curve(np.arange(50_000.0), values).thinned()
-    assert len(thin) <= DRAWN_POINTS
-    assert (np.diff(thin.steps) > 0).all()
-    assert (thin.values.min(), thin.values.max()) == (values.min(), values.max())
-    np.testing.assert_array_equal(thin.values, values[thin.steps.astype(int)])
 
 
 @pytest.mark.parametrize("log", [[], [{"kind": "validation", "step": 5, "time": "", "psnr": 30.0}]])

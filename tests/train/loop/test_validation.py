@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -24,8 +25,9 @@ from drc_deploy.pairs import Photograph
 from drc_deploy.train.data.photographs import Entry, Photographs, Placed
 from drc_deploy.train.loop.benchmark_psnr import find_benchmarks, measure_psnr
 from drc_deploy.train.loop.validation import PICTURES, Validator
+from tests.train.data.photograph_files import photographs_of
 
-NOTHING = Photographs.of("nothing", [])
+NOTHING = photographs_of("nothing", [])
 
 
 class Nearest(SRNetwork):
@@ -157,16 +159,17 @@ def test_the_real_benchmark_sets_are_refused_under_any_name(benchmark_data: Path
 def test_an_image_that_is_trained_on_is_refused(folder: Path, crops: list[UInt8Image], cropped: bool) -> None:
     other = crops[1].copy()
     other[50] = 0
-    trained = Photographs.of("photos", [other, crops[1][:100, :97] if cropped else crops[1]])
+    trained = photographs_of("photos", [other, crops[1][:100, :97] if cropped else crops[1]])
     with pytest.raises(UsageError, match=r"1\.png is 1 of photos, which is trained on"):
         find(folder, trained)
-    assert find(folder, trained.subset(trained.entries[:1]))  # the same first row does not make it the same image
+    # The same first row does not make it the same image.
+    assert find(folder, replace(trained, entries=trained.entries[:1]))
 
 
 def test_an_image_that_is_trained_on_with_its_own_lr_is_refused(folder: Path, crops: list[UInt8Image]) -> None:
     lr = resize_bicubic(crops[0], 25, 24)
     pixels = np.concatenate([image.reshape(-1, 3) for image in (crops[0], lr)])
-    entry = Entry("paired", "no hash of HR alone", Placed(0, 103, 99), {4: Placed(103 * 99, 25, 24)})
+    entry = Entry("paired", "no hash of HR alone", Placed(0, 103, 99), ((4, Placed(103 * 99, 25, 24)),))
     with pytest.raises(UsageError, match="is paired of photos, which is trained on"):
         find(folder, Photographs("photos", pixels, (entry,)))
 

@@ -1,7 +1,5 @@
 """Masked network and shrunk network give the same output, for every model and any mask."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,8 +8,8 @@ from torch import Tensor
 
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import MODELS, build_network
-from drc_deploy.train.pruning.shrink import shrink
-from drc_deploy.train.search.gates import gated
+from drc_deploy.train.pruning.prune import shrink
+from tests.train.gating import gated
 
 
 def random_mask(width: int, generator: torch.Generator) -> list[int]:
@@ -19,10 +17,10 @@ def random_mask(width: int, generator: torch.Generator) -> list[int]:
     return sorted(torch.randperm(width, generator=generator)[:count].tolist())
 
 
-def constant(kept: list[int], width: int) -> Callable[[], Tensor]:
+def constant(kept: list[int], width: int) -> Tensor:
     factors = torch.zeros(width)
     factors[kept] = 1
-    return lambda: factors
+    return factors
 
 
 def assert_masked_equals_shrunk(network: SRNetwork, seed: int) -> None:

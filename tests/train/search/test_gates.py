@@ -5,7 +5,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from drc_deploy.train.search.candidates import candidate_widths
-from drc_deploy.train.search.gates import channel_energy, gated, mixture_gate, ranked
+from drc_deploy.train.search.gates import channel_energy, mixture_gate, ranked
+from tests.train.gating import gated
 
 
 def test_gated_convolution_is_the_weighted_sum_of_all_candidates() -> None:
@@ -60,7 +61,7 @@ def test_gates_are_gone_after_the_block() -> None:
     lr = torch.rand(1, 3, 5, 5) * 255
     with torch.no_grad():
         before = network.upscale(lr)
-        with gated(network, {network.prunable_layers[3].consumer: lambda: torch.zeros(32)}):
+        with gated(network, {network.prunable_layers[3].consumer: torch.zeros(32)}):
             assert not torch.equal(network.upscale(lr), before)
         assert torch.equal(network.upscale(lr), before)
 

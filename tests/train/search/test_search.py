@@ -1,5 +1,6 @@
 """The search follows the loss, keeps its halves apart, and resumes exactly."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -84,7 +85,7 @@ def test_the_file_can_be_read_back_for_its_model(parent: Parent, photographs: Ph
 
 
 def test_one_photograph_is_too_few(photographs: Photographs, tmp_path: Path) -> None:
-    single = photographs.subset(photographs.entries[:1])
+    single = replace(photographs, entries=photographs.entries[:1])
     with pytest.raises(TrainingError, match="at least 2 photographs"):
         search_widths(searcher(), single, tmp_path / "s", inputs={})
 
