@@ -12,7 +12,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -266,13 +266,15 @@ def _broken(library: str, problem: str) -> Finding:
     return Finding(library, False, problem, f"install {library} again")
 
 
-def findings_text(findings: Iterable[Finding]) -> str:
-    """Return a line for each finding, with what to do below those that fail."""
-    lines = []
+def findings_text(findings: Sequence[Finding]) -> str:
+    """Return the findings, and below them each thing to do with the names of those that it mends."""
+    lines = [f"{'yes' if finding.usable else ' no'}  {finding.name}: {finding.detail}" for finding in findings]
+    mended: dict[str, list[str]] = {}
     for finding in findings:
-        lines.append(f"{'yes' if finding.usable else ' no'}  {finding.name}: {finding.detail}")
         if finding.install:
-            lines.append(f"       to fix it: {finding.install}")
+            mended.setdefault(finding.install, []).append(finding.name)
+    for install, names in mended.items():
+        lines += ["", f"For {', '.join(names)}:", f"  {install}"]
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from drc_deploy.bench.machine.doctor import PROBES, TIMEOUT_S, RunProbe, examine, findings_text
+from drc_deploy.bench.machine.doctor import PROBES, TIMEOUT_S, Finding, RunProbe, examine, findings_text
 
 ANSWER = json.dumps([{"name": "torch on CPU", "usable": True, "detail": "torch 2", "install": ""}])
 
@@ -17,6 +17,19 @@ def test_an_answer_is_found_behind_what_a_library_prints() -> None:
     (finding,) = examine(["torch"], answering(0, f"a banner\n{ANSWER}\n"))
     assert finding.usable
     assert findings_text([finding]) == "yes  torch on CPU: torch 2"
+
+
+def test_each_thing_to_do_is_listed_once_with_all_that_it_mends() -> None:
+    findings = [
+        Finding("NVIDIA driver", False, "none", "install it"),
+        Finding("torch on CPU", True, "torch 2", ""),
+        Finding("pycuda", False, "no driver", "install it"),
+        Finding("TensorRT", False, "missing", "pip install tensorrt"),
+    ]
+    assert findings_text(findings).split("\n\n")[1:] == [
+        "For NVIDIA driver, pycuda:\n  install it",
+        "For TensorRT:\n  pip install tensorrt",
+    ]
 
 
 @pytest.mark.parametrize(
