@@ -97,7 +97,7 @@ def command(
     if max_pixels is not None:
         limit_pixels(max_pixels)
     path, why = (find_engine(engine, workdir), "") if engine else choose_engine(workdir)
-    announce = partial(click.echo, why, err=True, nl=bool(why))
+    click.echo(why, err=True, nl=bool(why))
     file = LoadedFile(path)
     with Upscaler.open(path, **how, threads=threads, max_memory=max_memory) as upscaler:
         run_options, scale = RunOptions(overwrite, skip_existing, tolerant), upscaler.info.scale
@@ -105,11 +105,9 @@ def command(
             # Parts of the video that are finished count for this engine only.
             settings = {"engine": file.load(partial(sha256_of, path)), **how}
             jobs = [plan_video(inputs, output, scale)]
-            announce()
             outcome = upscale_video(upscaler, jobs[0], run_options, settings)
         else:
             jobs = plan_jobs(inputs, output, scale)
-            announce()
             outcome = run_jobs(upscaler, jobs, run_options)
         memory = upscaler.backend.gpu_memory
         result = {

@@ -190,14 +190,6 @@ def test_without_any_engine_the_shipped_network_for_a_cpu_is_taken_and_named(pho
     assert np.array_equal(read_image(tmp_path / "in_x4.png").pixels, read_image(tmp_path / "named.png").pixels)
 
 
-def test_nothing_is_said_to_be_used_for_an_input_that_does_not_exist(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-    result = upscale(tmp_path / "missing.png", "--workdir", tmp_path / "nothing")
-    assert result.exit_code == 1
-    assert "missing.png does not exist" in str(result.exception)
-    assert "Using" not in result.stderr
-
-
 def test_without_any_engine_a_gpu_gets_the_better_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = pytest.importorskip("torch").cuda
     monkeypatch.setattr(cuda, "is_available", lambda: True)
