@@ -26,8 +26,9 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Two processes: most tests compute with one thread. Tests of one file share what they made.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 demo: $(VENV)/installed
 	BIN=$(BIN) sh demo.sh

@@ -40,6 +40,16 @@ def _seeded() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Compute with one thread: for images as small as here, a second one takes more time than it saves."""
+    try:
+        import torch
+    except ImportError:
+        return
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def trace_anew() -> Iterator[Callable[..., Any] | None]:
     """Trace each DRN once, for that takes most of the time of an export; return the function that does trace."""
     try:

@@ -1,10 +1,8 @@
 """Photographs small enough for a test, and a checkpoint to start from."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from drc_deploy.checkpoint import Checkpoint, Parent, save_checkpoint
 from drc_deploy.images.reading import read_rgb
@@ -14,15 +12,6 @@ from drc_deploy.models.registry import MODELS, Architecture, build_network
 from drc_deploy.train.data.photographs import Photographs
 from tests.models.plain_network import PlainNetwork
 from tests.train.data.photograph_files import photographs_of
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    """Compute with one thread: for patches of 8x8 pixels, a second one takes more time than it saves."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
