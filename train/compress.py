@@ -20,9 +20,8 @@ from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import Manifest
 from drc_deploy.train.pruning.prune import prune_file
 from drc_deploy.train.pruning.prune_options import PruneOptions
-from drc_deploy.train.search.candidates import ratio_tag
 from drc_deploy.train.search.search_file import search_file
-from drc_deploy.train.search.search_options import SearchOptions
+from drc_deploy.train.search.search_options import SearchOptions, ratio_tag
 from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 
 

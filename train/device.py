@@ -1,5 +1,6 @@
 """Where training runs, and in which memory layout."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -26,6 +27,13 @@ def place(network: Module) -> Module:
 def place_images(images: Sequence[Tensor]) -> list[Tensor]:
     """Move a batch to the training device, channels last."""
     return [image.to(training_device(), memory_format=torch.channels_last) for image in images]
+
+
+def time_when_done() -> float:
+    """Return the time in seconds, after the training device has finished its work."""
+    if training_device().type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 @contextmanager

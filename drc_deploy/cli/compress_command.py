@@ -2,35 +2,55 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 from click.core import ParameterSource
 
-from drc_deploy.cli.options import emit, json_option, workdir_option
+from drc_deploy.cli import training_options as training
+from drc_deploy.cli.options import emit
 from drc_deploy.cli.pruning_options import Bound, ManyValues, asked_and_reached, bound_options, timed_here, times_text
-from drc_deploy.cli.training_options import (
-    Sampling,
-    benchmark_option,
-    check_not_cleared,
-    check_not_replaced,
-    option,
-    output_option,
-    sampling_options,
-)
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import CHECKPOINT_SUFFIX
-from drc_deploy.train.budgets import BUDGETS, BudgetName, StepBudget
 from drc_deploy.train.loop.run_options import TrainingPrecision
 from drc_deploy.widths import read_widths_file
 
 if TYPE_CHECKING:
     from drc_deploy.train.compress import CompressOptions
 
+BudgetName = Literal["fast", "30min", "paper"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StepBudget:
+    """How much work each stage of ``compress`` does."""
+
+    search_steps: int
+    prune_batches: int
+    """Batches per pass over the pruning data."""
+    channels_per_step: int
+    """Channels taken up after each pass."""
+    finetune_steps: int
+    patch: int
+    """Side of a patch in LR pixels."""
+    precision: TrainingPrecision = "fp32"
+    """Of the fine-tuning."""
+
+
+BUDGETS: dict[BudgetName, StepBudget] = {
+    # Minutes on a CPU for drn_xs: to see the chain work.
+    "fast": StepBudget(200, 4, 4, 1000, 24),
+    # drn_s on one H100 or H200. By what its parts took there (docs/gpu_results.md): 0.5 s a step of search, three
+    # minutes of pruning, 33 ms an update of 16 patches. Never run as a whole.
+    "30min": StepBudget(400, 2, 4, 40_000, 48, "bf16"),
+    # The authors' search and pruning, and as many updates of fine-tuning as the paper's training has.
+    "paper": StepBudget(2500, 10, 1, 1_000_000, 48),
+}
+
 
 @click.command(cls=ManyValues)
 @click.option("--model", "checkpoint", required=True, help="A shipped name, a name in --workdir, or a checkpoint.")
-@option(
+@training.option(
     "--ratio",
     "ratios",
     type=float,
@@ -38,7 +58,7 @@ if TYPE_CHECKING:
     default=(0.3,),
     help="Share to remove of the --target; several (0.3 0.5 0.7) make a family of networks.",
 )
-@option(
+@training.option(
     "--budget",
     type=click.Choice(get_args(BudgetName)),
     default="fast",
@@ -48,26 +68,24 @@ if TYPE_CHECKING:
 @click.option("--prune-batches", type=int, help="Batches per pass, instead of the budget's.")
 @click.option("--channels-per-step", type=int, help="Channels per pass, instead of the budget's (paper: 1).")
 @click.option("--finetune-steps", type=int, help="Steps of fine-tuning, instead of the budget's.")
-@option("--learning-rate", default=1e-4, help="Learning rate of fine-tuning.")
+@training.option("--learning-rate", default=1e-4, help="Learning rate of fine-tuning.")
 @click.option(
     "--precision",
     type=click.Choice(get_args(TrainingPrecision)),
     help="Precision of fine-tuning, instead of the budget's.",
 )
-@option("--ema", default=0.0, help="Decay of averaged weights; 0: none.")
+@training.option("--ema", default=0.0, help="Decay of averaged weights; 0: none.")
 @click.option("--teacher", help="A larger checkpoint; fine-tuning follows its features.")
 @bound_options()
-@benchmark_option
-@sampling_options
-@output_option(CHECKPOINT_SUFFIX)
-@workdir_option
-@json_option
+@training.benchmark_option
+@training.sampling_options
+@training.output_options(CHECKPOINT_SUFFIX)
 def command(
     checkpoint: str,
     ratios: tuple[float, ...],
     teacher: str | None,
     bound: Bound,
-    sampling: Sampling,
+    sampling: training.Sampling,
     benchmark_folders: tuple[Path, ...],
     output: Path | None,
     workdir: Path,
@@ -99,8 +117,8 @@ def command(
     leader = Parent.read(find_checkpoint(teacher, workdir)) if teacher else None
     for result in jobs:
         for weights in (parent, leader) if leader else (parent,):
-            check_not_cleared(weights.path, result)
-            check_not_replaced(weights.path, stage_paths(result).pruned)
+            training.check_not_cleared(weights.path, result)
+            training.check_not_replaced(weights.path, stage_paths(result).pruned)
     if len(jobs) < len(set(ratios)):
         raise UsageError("two ratios are so close that their networks have one name.", "Give one of them.")
     inputs = CompressInputs(
@@ -133,7 +151,7 @@ def _budget(how: dict[str, Any]) -> StepBudget:
 
 
 def _options(
-    ratio: float, budget: StepBudget, bound: Bound, sampling: Sampling, **finetuning: Any
+    ratio: float, budget: StepBudget, bound: Bound, sampling: training.Sampling, **finetuning: Any
 ) -> "CompressOptions":
     from drc_deploy.train.compress import CompressOptions
     from drc_deploy.train.loop.run_options import TrainOptions

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from drc_deploy import locate
-from drc_deploy.cli import options, plan_report
-from drc_deploy.engine_info import PlanOptions, Precision
+from drc_deploy.cli import options
+from drc_deploy.engine_info import PlanOptions, PlanSidecar, Precision, sidecar_path
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.export.request import BUILDER_CHOICES, BuilderChoice, ExportRequest, parse_tile, require_packages
 
 if TYPE_CHECKING:
     from drc_deploy.export.export_checkpoint import ExportResult
+    from drc_deploy.export.trt.plan_from_onnx import PlanResult
+
+_NAMED_LAYERS = 8
+"""Layers that fell back to the GPU and are named on the terminal; the sidecar has all."""
 
 
 @click.command("export")
@@ -76,7 +80,7 @@ def command(checkpoint: str | None, workdir: Path, as_json: bool, **choices: Any
         from drc_deploy.export.trt.plan_from_onnx import build_from_onnx
 
         built = build_from_onnx(_request(source, source.parent, **choices))
-        options.emit(plan_report.as_json(built), as_json=as_json, text=plan_report.as_text(built))
+        options.emit(_report(built), as_json=as_json, text=plan_text(built))
         return
     request = _request(source, workdir, **choices)
     if checkpoint is None:
@@ -86,7 +90,7 @@ def command(checkpoint: str | None, workdir: Path, as_json: bool, **choices: Any
     from drc_deploy.export.export_checkpoint import export_checkpoint
 
     result = export_checkpoint(request)
-    options.emit(_report(source, result), as_json=as_json, text=_text(result))
+    options.emit({"checkpoint": str(source)} | _report(result), as_json=as_json, text=_text(result))
 
 
 def _find_source(reference: str | None, workdir: Path) -> Path:
@@ -152,9 +156,10 @@ def _request(
     )
 
 
-def _report(source: Path, result: "ExportResult") -> dict[str, Any]:
-    report = {"checkpoint": source, **dataclasses.asdict(result)}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in report.items()}
+def _report(result: "ExportResult | PlanResult") -> dict[str, Any]:
+    return {
+        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(result).items()
+    }
 
 
 def _text(result: "ExportResult") -> str:
@@ -174,7 +179,7 @@ def _text(result: "ExportResult") -> str:
         lines.append(_int8_text(cost))
     lines += [f"Stays in float32: {spared['layer']}, {spared['reason']}." for spared in checks["spared_layers"]]
     if result.plan and result.sidecar:
-        lines += plan_report.lines(result.plan, result.sidecar, result.plan_history)
+        lines += plan_lines(result.plan, result.sidecar, result.plan_history)
     if result.exact_plan:
         lines.append(f"{result.exact_plan}  for upscale --exact")
     if checks["note"]:
@@ -185,7 +190,7 @@ def _text(result: "ExportResult") -> str:
     if runs_here:
         lines.append(f"Next: drc-deploy upscale IMAGE --engine {runs_here}")
     if not result.plan:
-        lines.append(plan_report.way_to_plan(result.onnx.name, result.info.precision))
+        lines.append(way_to_plan(result.onnx.name, result.info.precision))
     return "\n".join(lines)
 
 
@@ -196,3 +201,56 @@ def _int8_text(cost: dict[str, Any]) -> str:
         f"calibration: {cost['psnr_db']:.1f} dB PSNR to float32; to the originals {cost['int8_psnr_y_db']:.2f} dB, "
         f"where float32 has {cost['float32_psnr_y_db']:.2f}: a loss of {loss:.2f} dB."
     )
+
+
+def plan_lines(plan: Path, sidecar: PlanSidecar, history: str) -> list[str]:
+    """Return lines about a plan: its builder, whether it was built now, and which layers run where."""
+    return [
+        f"{plan}  {sidecar.builder} {sidecar.builder_version}, layers: {sidecar.layers_by_precision} "
+        f"(according to the {sidecar.precision_source})",
+        history,
+        *_placement(plan, sidecar),
+    ]
+
+
+def _placement(plan: Path, sidecar: PlanSidecar) -> list[str]:
+    if sidecar.dla is None:
+        return []
+    on_dla, on_gpu, parts = sidecar.dla.on_dla, sidecar.dla.on_gpu, sidecar.dla.in_engine
+    named = ", ".join(on_gpu[:_NAMED_LAYERS])
+    more = f" and {len(on_gpu) - _NAMED_LAYERS} more" if len(on_gpu) > _NAMED_LAYERS else ""
+    fallen_back = f"On the GPU: {named}{more} (all in {sidecar_path(plan).name})." if on_gpu else "None on the GPU."
+    listed = f"parts of the engine: {len(parts)}" if parts else "the engine does not list its parts"
+    return [
+        f"DLA core {sidecar.options.dla_core}: {len(on_dla)} of {len(on_dla) + len(on_gpu)} layers ({listed}).",
+        fallen_back,
+    ]
+
+
+def way_to_plan(onnx: str, precision: Precision) -> str:
+    """Return how to build a plan of an exported file on another machine."""
+    if precision == "int8":
+        return "A plan in INT8 needs another graph: drc-deploy export CHECKPOINT --trt int8"
+    # Only TensorRT 8 needs another file: it chooses precisions itself, from a graph in fp32.
+    of_tensorrt_8 = {
+        "fp32": " (or --trt fp16, with TensorRT 8 of JetPack 6.0)",
+        "fp16": " (with TensorRT 8 of JetPack 6.0: of a file in fp32)",
+        "bf16": " (not with TensorRT 8 of JetPack 6.0)",
+    }
+    return f"A plan, where TensorRT is: drc-deploy export {onnx} --trt {precision}{of_tensorrt_8.get(precision, '')}"
+
+
+def plan_text(result: "PlanResult") -> str:
+    """Return the lines of a plan that was built of an ONNX file."""
+    checks = result.sidecar.verification
+    text = plan_lines(result.plan, result.sidecar, result.plan_history)
+    if engine := checks["engine"]:
+        text.append(
+            f"Checked on real images against {result.onnx.name} in ONNX Runtime: {engine['psnr_db']:.1f} dB PSNR "
+            f"(needed {checks['required_psnr_db']:.0f}), {engine['differing_share']:.2%} of 8-bit samples differ, by "
+            f"{engine['max_difference']:.0f} at most."
+        )
+    if checks["note"]:
+        text.append(f"Note: the plan is unverified. {checks['note']}")
+    text.append(f"Next: drc-deploy upscale IMAGE --engine {result.plan}")
+    return "\n".join(text)

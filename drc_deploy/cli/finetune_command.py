@@ -2,21 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
+from drc_deploy.cli import training_options as training
 from drc_deploy.cli.config import config_option, config_text
-from drc_deploy.cli.options import json_option, workdir_option
-from drc_deploy.cli.training_options import (
-    Loop,
-    Sampling,
-    benchmark_option,
-    check_not_cleared,
-    loop_options,
-    output_option,
-    sampling_options,
-    train_and_report,
-)
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 
 
@@ -25,24 +16,20 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
 @click.argument("checkpoint")
 @click.option("--teacher", help="A checkpoint, usually a larger one; training follows its last features.")
 @click.option("--distillation-weight", type=float, help="Weight of the teacher in the loss.  [default: 1]")
-@loop_options
-@sampling_options
-@benchmark_option
-@output_option(CHECKPOINT_SUFFIX)
-@workdir_option
-@json_option
-@click.pass_context
+@training.loop_options
+@training.sampling_options
+@training.benchmark_option
+@training.output_options(CHECKPOINT_SUFFIX)
 def command(
-    context: click.Context,
     checkpoint: str,
     teacher: str | None,
     distillation_weight: float | None,
-    loop: Loop,
-    sampling: Sampling,
+    sampling: training.Sampling,
     benchmark_folders: tuple[Path, ...],
     output: Path | None,
     workdir: Path,
     as_json: bool,
+    **how: Any,
 ) -> None:
     """Train CHECKPOINT further, pruned or not, with dual regression.
 
@@ -58,18 +45,20 @@ def command(
 
     if distillation_weight is not None and not teacher:
         raise click.UsageError("--distillation-weight needs --teacher.")
-    options = loop.train_options(sampling)
+    options = sampling.take_train_options(how)
     parent = find_checkpoint(checkpoint, workdir)
     output = output or workdir / f"{parent.stem.removesuffix('_pruned')}_finetuned.safetensors"
-    check_not_cleared(parent, output)
+    training.check_not_cleared(parent, output)
     with process_group():
         start = start_from_checkpoint(Parent.read(parent), options)
         scale = start.network.scale
         if teacher:
             weight = 1.0 if distillation_weight is None else distillation_weight
             leader = find_checkpoint(teacher, workdir)
-            check_not_cleared(leader, output)
+            training.check_not_cleared(leader, output)
             start = replace(start, teacher=load_teacher(Parent.read(leader), scale=scale, weight=weight))
-        benchmarks, config = find_benchmarks(benchmark_folders, scale), config_text(context)
+        benchmarks, config = find_benchmarks(benchmark_folders, scale), config_text(click.get_current_context())
         then = f"drc-deploy export {output}"
-        train_and_report(start, loop, sampling, benchmarks, output, config=config, as_json=as_json, then=then)
+        training.train_and_report(
+            start, options, sampling, benchmarks, output, config=config, as_json=as_json, then=then, **how
+        )

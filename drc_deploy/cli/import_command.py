@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from drc_deploy.cli.options import emit, json_option, scale_option, workdir_option
-from drc_deploy.cli.training_options import output_option
+from drc_deploy.cli.options import emit, scale_option
+from drc_deploy.cli.training_options import output_options
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 
 
@@ -14,17 +14,9 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
 @click.option("--model", required=True, help="Architecture: drn_s or drn_l.")
 @scale_option
 @click.option("--duals", type=click.Path(path_type=Path), help="The authors' file of the dual networks.")
-@output_option(CHECKPOINT_SUFFIX)
-@workdir_option
-@json_option
+@output_options(CHECKPOINT_SUFFIX)
 def command(
-    weights: Path,
-    model: str,
-    scale: int,
-    duals: Path | None,
-    output: Path | None,
-    workdir: Path,
-    as_json: bool,
+    weights: Path, model: str, scale: int, duals: Path | None, output: Path | None, workdir: Path, as_json: bool
 ) -> None:
     """Convert the authors' WEIGHTS (a .pt file, pruned or not) to a checkpoint."""
     from drc_deploy.checkpoint import save_checkpoint
@@ -35,13 +27,7 @@ def command(
     save_checkpoint(output, checkpoint)
     widths = checkpoint.spec.widths or ()
     emit(
-        {
-            "checkpoint": str(output),
-            "model": model,
-            "scale": scale,
-            "widths": list(widths),
-            "duals": bool(duals),
-        },
+        {"checkpoint": str(output), "model": model, "scale": scale, "widths": list(widths), "duals": bool(duals)},
         as_json=as_json,
         text=f"Wrote {output}\nNext: drc-deploy export {output}",
     )

@@ -1,10 +1,28 @@
-"""``drc-deploy info``."""
+"""``drc-deploy info``: what is known about a file that this program made."""
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
+from drc_deploy.bench.report.conclusions import by_latency
+from drc_deploy.bench.report.report_files import read_report
+from drc_deploy.checkpoint_info import read_checkpoint_info
 from drc_deploy.cli import options
+from drc_deploy.engine_info import METADATA_KEY, EngineInfo, read_sidecar
+from drc_deploy.errors import ArtefactError
+from drc_deploy.files import sha256_of
+from drc_deploy.locate import find_file
+from drc_deploy.runtime.backends.ort.providers import CPU, import_onnxruntime, session_options
+from drc_deploy.widths import read_widths_file
+
+Facts = dict[str, Any]
+"""JSON-ready values under names for people."""
+
+_PLAN_STARTS = {b"ftrt": "TensorRT", b"vtrt": "TensorRT for RTX", b"ptrt": "TensorRT (7 or older)"}
+"""The first bytes of a plan -> the library that built it."""
 
 
 @click.command(name="info", short_help="Show what a file is and where it comes from.")
@@ -16,8 +34,128 @@ def command(reference: str, workdir: Path, as_json: bool) -> None:
 
     FILE is a checkpoint, a .widths.json, an .onnx, a .plan, a report.json, or a shipped name.
     """
-    from drc_deploy.cli.describe import describe_file, facts_text
-    from drc_deploy.locate import find_file
-
     facts = describe_file(find_file(reference, workdir))
     options.emit(facts, as_json=as_json, text=facts_text(facts))
+
+
+def describe_file(path: Path) -> Facts:
+    """Return all that is known about a checkpoint, widths file, ONNX, plan or report.
+
+    Raises:
+        ArtefactError: the file is damaged, or of a kind that this program does not make.
+        MissingDependencyError: a package that reads it is not installed.
+    """
+    describe = next((describe for suffix, describe in DESCRIBERS.items() if path.name.endswith(suffix)), None)
+    if describe is None:
+        raise ArtefactError(f"{path} is of no kind known here.", f"Known are {', '.join(DESCRIBERS)}.")
+    if not path.is_file():
+        raise ArtefactError(f"there is no file {path}.", "Check the path.")
+    facts = describe(path)
+    return {"file": str(path), "size_bytes": path.stat().st_size, "sha256": sha256_of(path)} | facts
+
+
+def _describe_widths(path: Path) -> Facts:
+    content = dataclasses.asdict(read_widths_file(path))
+    layers, widths = content.pop("layers"), content.pop("widths")
+    return {"kind": "channel widths"} | content | {"widths": dict(zip(layers, widths, strict=True))}
+
+
+def _describe_onnx(path: Path) -> Facts:
+    """Read the metadata with ONNX Runtime, which every machine that runs the file has."""
+    library = import_onnxruntime()
+    loading = session_options(None)
+    loading.graph_optimization_level = library.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = library.InferenceSession(str(path), loading, providers=[CPU])
+        metadata = session.get_modelmeta().custom_metadata_map
+    except Exception as error:  # its exceptions have no common public base
+        raise ArtefactError(
+            f"ONNX Runtime cannot load {path}: {str(error).rstrip('.')}.", "Export it again."
+        ) from error
+    signature: Facts = {
+        "inputs": {value.name: f"{value.type} {value.shape}" for value in session.get_inputs()},
+        "outputs": {value.name: f"{value.type} {value.shape}" for value in session.get_outputs()},
+    }
+    if METADATA_KEY not in metadata:
+        return {"kind": "ONNX of another program"} | signature
+    engine: Facts = dataclasses.asdict(EngineInfo.from_json(metadata[METADATA_KEY], str(path)))
+    return {"kind": "ONNX"} | engine | signature
+
+
+def _describe_plan(path: Path) -> Facts:
+    """Return what the sidecar says and whether it belongs to this plan; the plan itself is never loaded."""
+    sidecar = read_sidecar(path)
+    matches = sidecar is not None and sidecar.plan_sha256 == sha256_of(path)
+    with path.open("rb") as stream:
+        library = _PLAN_STARTS.get(stream.read(4))
+    if library is None and not matches:
+        fault = "does not begin as a TensorRT plan does" if path.stat().st_size else "is empty"
+        raise ArtefactError(f"{path} {fault}.", "Export it again.")
+    if sidecar is None:
+        return {
+            "kind": f"{library} plan without a sidecar",
+            "note": "only the GPU and version it was built for can load it and show more; export it again to have both",
+        }
+    facts: Facts = dataclasses.asdict(sidecar)
+    engine: Facts = facts.pop("engine")
+    state = "the sidecar belongs to this plan" if matches else "THE PLAN WAS CHANGED AFTER ITS SIDECAR WAS WRITTEN"
+    return {"kind": "TensorRT plan", "sidecar": state, "sidecar_matches": matches} | engine | facts
+
+
+def _describe_report(path: Path) -> Facts:
+    report = read_report(path)
+    engines = {
+        engine.name: {
+            "median_ms": engine.latency.median_ms,
+            "images_per_second": engine.latency.images_per_second,
+            "psnr_y": engine.quality.psnr_y,
+            "ssim_y": engine.quality.ssim_y,
+            "joules_per_image": engine.telemetry.energy.per_image_j
+            if engine.telemetry and engine.telemetry.energy
+            else None,
+        }
+        for engine in by_latency(report.engines)
+    }
+    return {
+        "kind": "benchmark report",
+        "created": report.created,
+        "version": report.version,
+        "summary": report.summary,
+        "machine": report.machine.board or report.machine.cpu or report.machine.system,
+        "command": report.settings.command,
+        "engines": engines,
+        "not_measured": {item.name: f"{item.kind}: {item.reason}" for item in report.not_measured},
+        "warnings": report.warnings,
+    }
+
+
+DESCRIBERS: dict[str, Callable[[Path], Facts]] = {
+    ".safetensors": lambda path: {"kind": "checkpoint"} | dataclasses.asdict(read_checkpoint_info(path)),
+    ".widths.json": _describe_widths,
+    ".onnx": _describe_onnx,
+    ".plan": _describe_plan,
+    "report.json": _describe_report,
+}
+"""Ending of the file's name -> what reads it."""
+
+
+def facts_text(facts: Facts, indent: str = "") -> str:
+    """Return facts as lines, nested ones further in."""
+    width = max((len(name) for name in facts), default=0)
+    lines = []
+    for name, value in facts.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{indent}{name}", facts_text(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{name:<{width}}  {_value_text(value)}")
+    return "\n".join(lines)
+
+
+def _value_text(value: object) -> str:
+    if value is None or value in ((), [], {}):
+        return "-"
+    if isinstance(value, list | tuple):
+        return " ".join(str(item) for item in value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)

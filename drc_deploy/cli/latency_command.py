@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from drc_deploy.cli.options import emit, json_option, scale_option, size_option, workdir_option
-from drc_deploy.cli.training_options import output_option
+from drc_deploy.cli.options import emit, scale_option, size_option
+from drc_deploy.cli.training_options import output_options
 from drc_deploy.latency_table import LATENCY_SUFFIX
 
 
@@ -13,9 +13,7 @@ from drc_deploy.latency_table import LATENCY_SUFFIX
 @click.argument("model")
 @scale_option
 @size_option("180x320")
-@output_option(LATENCY_SUFFIX)
-@workdir_option
-@json_option
+@output_options(LATENCY_SUFFIX)
 def command(model: str, scale: int, size: tuple[int, int], output: Path | None, workdir: Path, as_json: bool) -> None:
     """Time the layers of MODEL at several widths, on this machine and in torch.
 

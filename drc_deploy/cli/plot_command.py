@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from drc_deploy.cli.options import emit, json_option, workdir_option
-from drc_deploy.cli.training_options import output_option
+from drc_deploy.cli.options import emit
+from drc_deploy.cli.training_options import output_options
 
 if TYPE_CHECKING:
     from drc_deploy.train.loop.plots import Entries
@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Draw the curves of training runs.")
 @click.argument("references", metavar="RUN...", nargs=-1, required=True)
-@output_option(".png")
-@workdir_option
-@json_option
+@output_options(".png")
 def command(references: tuple[str, ...], output: Path | None, workdir: Path, as_json: bool) -> None:
     """Draw loss, learning rate and validation PSNR of each RUN over each other, into curves.png.
 

@@ -5,8 +5,8 @@ from typing import Any, get_args
 
 import click
 
-from drc_deploy.cli.options import emit, json_option, workdir_option
-from drc_deploy.cli.training_options import Sampling, check_not_replaced, option, output_option, sampling_options
+from drc_deploy.cli.options import emit
+from drc_deploy.cli.training_options import Sampling, check_not_replaced, option, output_options, sampling_options
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.train.pruning.prune_options import PruneMethod
 
@@ -30,9 +30,7 @@ from drc_deploy.train.pruning.prune_options import PruneMethod
 )
 @option("--gamma", default=1.0, help="Weight of the dual regression loss.")
 @sampling_options
-@output_option(CHECKPOINT_SUFFIX)
-@workdir_option
-@json_option
+@output_options(CHECKPOINT_SUFFIX)
 def command(
     checkpoint: str,
     widths_path: Path,

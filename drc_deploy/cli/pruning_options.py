@@ -1,14 +1,13 @@
 """Options and messages that the commands around search and pruning share."""
 
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
-from drc_deploy.cli.training_options import Command, option, with_options
+from drc_deploy.cli.training_options import Command, gathered, option
 from drc_deploy.errors import UsageError
 from drc_deploy.widths import Target, amount
 
@@ -97,14 +96,7 @@ def bound_options(default_target: Target = "channels") -> Callable[[Command], Co
         ),
     )
 
-    def decorate(command: Command) -> Command:
-        @functools.wraps(command)
-        def with_bound(target: Target, round_to: int, latency_table: Path | None, **others: Any) -> None:
-            command(bound=Bound(target, round_to, latency_table), **others)
-
-        return with_options(options, with_bound)
-
-    return decorate
+    return gathered("bound", Bound, options)
 
 
 def asked_and_reached(found: "WidthsFile") -> str:

@@ -6,9 +6,9 @@ from typing import Any, Literal, get_args
 
 import click
 
-from drc_deploy.cli.options import emit, json_option, workdir_option
+from drc_deploy.cli.options import emit
 from drc_deploy.cli.pruning_options import Bound, asked_and_reached, bound_options, timed_here, times_text
-from drc_deploy.cli.training_options import Sampling, option, output_option, sampling_options
+from drc_deploy.cli.training_options import Sampling, option, output_options, sampling_options
 from drc_deploy.train.search.search_options import SearchMethod
 from drc_deploy.widths import WIDTHS_SUFFIX
 
@@ -32,9 +32,7 @@ from drc_deploy.widths import WIDTHS_SUFFIX
 @option("--dual-weight", default=0.1, help="Lambda, the weight of the duals; 0 searches without.")
 @bound_options()
 @sampling_options
-@output_option(WIDTHS_SUFFIX)
-@workdir_option
-@json_option
+@output_options(WIDTHS_SUFFIX)
 def command(
     checkpoint: str, bound: Bound, sampling: Sampling, output: Path | None, workdir: Path, as_json: bool, **how: Any
 ) -> None:

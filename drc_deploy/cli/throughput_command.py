@@ -1,7 +1,7 @@
 """``drc-deploy throughput``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -10,7 +10,7 @@ from drc_deploy.cli.training_options import FOLDER, option
 from drc_deploy.train.loop.run_options import TrainingPrecision
 
 if TYPE_CHECKING:
-    from drc_deploy.train.experiments.throughput import TrainingThroughput
+    from drc_deploy.train.experiments.throughput import ThroughputOptions, TrainingThroughput
 
 
 @click.command()
@@ -26,16 +26,7 @@ if TYPE_CHECKING:
 )
 @option("--seconds", type=click.IntRange(1, 3600), default=60, help="Time to measure for.")
 @json_option
-def command(
-    model: str,
-    scale: int,
-    data: Path,
-    batch: int,
-    patch: int,
-    precision: TrainingPrecision,
-    seconds: int,
-    as_json: bool,
-) -> None:
+def command(model: str, scale: int, data: Path, as_json: bool, **how: Any) -> None:
     """Measure how fast training runs, compared with a DataLoader of PNG files and with the machine's peak.
 
     The two loaders take turns in one process. The PNG files are written to a temporary folder.
@@ -49,16 +40,18 @@ def command(
     from drc_deploy.train.experiments.throughput import ThroughputOptions, measure_throughput
 
     check_scale(model, scale)
-    photographs = open_photographs(data).usable(scale, patch)
-    options = ThroughputOptions(ModelSpec(model, scale), batch, patch, precision, seconds, default_workers())
+    photographs = open_photographs(data).usable(scale, how["patch"])
+    options = ThroughputOptions(ModelSpec(model, scale), workers=default_workers(), **how)
     result = measure_throughput(photographs, options)
     report = dataclasses.asdict(options) | dataclasses.asdict(result)
-    emit(report, as_json=as_json, text=_text(result, precision, options.workers))
+    emit(report, as_json=as_json, text=_text(result, options))
 
 
-def _text(result: "TrainingThroughput", precision: str, workers: int) -> str:
-    ours, theirs = result.ours, result.dataloader
-    rows = ((f"this sampler, {precision}", ours), (f"DataLoader of PNG files, {workers} workers, fp32", theirs))
+def _text(result: "TrainingThroughput", options: "ThroughputOptions") -> str:
+    rows = (
+        (f"this sampler, {options.precision}", result.ours),
+        (f"DataLoader of PNG files, {options.workers} workers, fp32", result.dataloader),
+    )
     lines = [f"Training on {result.device}, {result.threads} CPU threads"]
     for name, rate in rows:
         lines.append(

@@ -1,21 +1,13 @@
 """``drc-deploy train``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from drc_deploy.cli import training_options as training
 from drc_deploy.cli.config import config_option, config_text
-from drc_deploy.cli.options import json_option, scale_option, workdir_option
-from drc_deploy.cli.training_options import (
-    Loop,
-    Sampling,
-    benchmark_option,
-    check_not_cleared,
-    loop_options,
-    output_option,
-    sampling_options,
-    train_and_report,
-)
+from drc_deploy.cli.options import scale_option
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 
 
@@ -35,25 +27,21 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="The authors' file of dual networks that belongs to an --init .pt file.",
 )
-@loop_options
-@sampling_options
-@benchmark_option
-@output_option(CHECKPOINT_SUFFIX)
-@workdir_option
-@json_option
-@click.pass_context
+@training.loop_options
+@training.sampling_options
+@training.benchmark_option
+@training.output_options(CHECKPOINT_SUFFIX)
 def command(
-    context: click.Context,
     model: str,
     scale: int,
     initial: Path | None,
     initial_duals: Path | None,
-    loop: Loop,
-    sampling: Sampling,
+    sampling: training.Sampling,
     benchmark_folders: tuple[Path, ...],
     output: Path | None,
     workdir: Path,
     as_json: bool,
+    **how: Any,
 ) -> None:
     """Train a network with dual regression.
 
@@ -66,14 +54,14 @@ def command(
     from drc_deploy.train.loop.distributed import is_main, process_group
     from drc_deploy.train.loop.training import fresh_start, start_from_weights
 
-    options = loop.train_options(sampling)
+    options = sampling.take_train_options(how)
     check_scale(model, scale)
     if initial_duals and not initial:
         raise click.UsageError("--init-duals needs --init, the weights that the duals belong to.")
     spec = ModelSpec(model, scale)
     output = output or workdir / f"{model}{'' if scale == 4 else f'_x{scale}'}.safetensors"
     if initial:
-        check_not_cleared(initial, output)
+        training.check_not_cleared(initial, output)
     with process_group():
         benchmarks = find_benchmarks(benchmark_folders, scale)
         if initial:
@@ -81,5 +69,7 @@ def command(
             click.echo(report.listing if is_main() else "", err=True, nl=is_main())
         else:
             start = fresh_start(spec, options)
-        then, config = f"drc-deploy compress --model {output}", config_text(context)
-        train_and_report(start, loop, sampling, benchmarks, output, config=config, as_json=as_json, then=then)
+        then, config = f"drc-deploy compress --model {output}", config_text(click.get_current_context())
+        training.train_and_report(
+            start, options, sampling, benchmarks, output, config=config, as_json=as_json, then=then, **how
+        )

@@ -1,23 +1,22 @@
 """Options that the commands of the training stage share."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from drc_deploy.cli.options import emit
+from drc_deploy.cli.options import emit, json_option, workdir_option
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import SAMPLES
-from drc_deploy.train.loop.run_options import DualVariant, Schedule, TrainingPrecision
+from drc_deploy.train.loop.run_options import DualVariant, Schedule, TrainingPrecision, TrainOptions
 
 if TYPE_CHECKING:
     from drc_deploy.train.data.photographs import Photographs
     from drc_deploy.train.loop.benchmark_psnr import Benchmark
-    from drc_deploy.train.loop.run_options import TrainOptions
     from drc_deploy.train.loop.training import Start
 
 Command = Callable[..., None]
@@ -25,7 +24,7 @@ option = functools.partial(click.option, show_default=True)
 """A click option whose default is shown in the help."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Sampling:
     """Data and batches of a stage of training, and whether it continues unfinished work."""
 
@@ -42,6 +41,11 @@ class Sampling:
         """Fields that the options of every stage have."""
         return {"batch": self.batch, "patch": self.patch, "seed": self.seed}
 
+    def take_train_options(self, how: dict[str, Any]) -> TrainOptions:
+        """Take the values of ``loop_options`` that decide the weights out of ``how``; return them, checked."""
+        names = [field.name for field in dataclasses.fields(TrainOptions) if field.name in how]
+        return TrainOptions(**self.patches, **{name: how.pop(name) for name in names})
+
     def read_photographs(self, scale: int) -> "Photographs":
         """Load the photographs; print on standard error which were left out, or that the shipped ones are used."""
         from drc_deploy.train.data.folders import open_photographs
@@ -55,24 +59,6 @@ class Sampling:
         for reason in photographs.skipped if distributed.is_main() else ():
             click.echo(f"Skipped: {reason}", err=True)
         return photographs
-
-
-@dataclass(frozen=True, slots=True)
-class Loop:
-    """Options of ``train`` and ``finetune``, except their data."""
-
-    choices: dict[str, Any]
-    """Fields of ``TrainOptions`` that ``Sampling`` does not hold."""
-    validation: Path | None
-    """Folder of photographs, or of pairs, that choose the weights that are kept."""
-    supervision: dict[str, Any]
-    """Fields of ``Supervision``, except the validator and restarting."""
-
-    def train_options(self, sampling: Sampling) -> "TrainOptions":
-        """Return the options of the loop, checked."""
-        from drc_deploy.train.loop.run_options import TrainOptions
-
-        return TrainOptions(**sampling.patches, **self.choices)
 
 
 def check_not_replaced(weights: Path, output: Path) -> None:
@@ -101,7 +87,7 @@ def check_not_cleared(weights: Path, output: Path) -> None:
 
 def train_and_report(
     start: "Start",
-    loop: Loop,
+    options: TrainOptions,
     sampling: Sampling,
     benchmarks: Sequence["Benchmark"],
     output: Path,
@@ -109,19 +95,24 @@ def train_and_report(
     config: str,
     as_json: bool,
     then: str,
+    validation: Path | None,
+    **supervised: Any,
 ) -> None:
-    """Train, then print what the run made and what to type next; only the first of several processes prints."""
+    """Train, then print what the run made and what to type next; only the first of several processes prints.
+
+    ``validation`` and ``supervised`` are the values of ``loop_options`` that ``take_train_options`` leaves.
+    """
     from drc_deploy.train.loop.distributed import is_main
     from drc_deploy.train.loop.loop import Supervision
     from drc_deploy.train.loop.run_folder import run_path
     from drc_deploy.train.loop.training import train
     from drc_deploy.train.loop.validation import Validator
 
-    scale, options = start.network.scale, loop.train_options(sampling)
+    scale = start.network.scale
     photographs, validator = sampling.read_photographs(scale), None
-    if loop.validation and is_main():
-        validator = Validator.find(loop.validation, scale, benchmarks=benchmarks, photographs=photographs)
-    supervision = Supervision(validator=validator, restart=sampling.restart, config=config, **loop.supervision)
+    if validation and is_main():
+        validator = Validator.find(validation, scale, benchmarks=benchmarks, photographs=photographs)
+    supervision = Supervision(validator=validator, restart=sampling.restart, config=config, **supervised)
     result = train(start, photographs, options, output, benchmarks=benchmarks, supervision=supervision)
     if is_main():
         run = run_path(output)
@@ -148,7 +139,7 @@ SAMPLING_OPTIONS = (
     click.option("--restart", is_flag=True, help="Begin anew instead of continuing unfinished work."),
 )
 
-CHOICE_OPTIONS = (
+LOOP_OPTIONS = (
     option("--steps", default=1000, help="Updates (the paper's recipe: 1000000)."),
     option("--learning-rate", default=1e-4, help="Learning rate at the start of the schedule."),
     option("--final-learning-rate", default=1e-7, help="Learning rate at the end of the cosine schedule."),
@@ -170,9 +161,6 @@ CHOICE_OPTIONS = (
     option("--accumulate", default=1, help="Parts that a batch is split into, to save memory."),
     option("--ema", default=0.0, help="Decay of averaged weights, such as 0.999; 0: none."),
     click.option("--compile", is_flag=True, help="Compile the step with torch.compile."),
-)
-
-SUPERVISION_OPTIONS = (
     click.option(
         "--val",
         "validation",
@@ -205,8 +193,11 @@ benchmark_option = click.option(
 )
 
 
-def output_option(suffix: str) -> Callable[[Command], Command]:
-    """Return the option -o/--output for a file that must end in ``suffix``: later commands recognise files by it."""
+def output_options(suffix: str) -> Callable[[Command], Command]:
+    """Return a decorator that adds -o/--output, --workdir and --json.
+
+    The output must end in ``suffix``: later commands recognise files by it.
+    """
 
     def check(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
         if value is None:
@@ -223,35 +214,29 @@ def output_option(suffix: str) -> Callable[[Command], Command]:
             raise click.BadParameter(f"{os.fsencode(value)!r} is no text in UTF-8.") from None
         return value
 
-    return click.option(
+    output = click.option(
         "-o",
         "--output",
         type=click.Path(path_type=Path, dir_okay=False),
         callback=check,
         help=f"File to write ({suffix}), instead of one in --workdir.",
     )
+    return functools.partial(with_options, (output, workdir_option, json_option))
 
 
-def sampling_options(command: Command) -> Command:
-    """Add the options of ``Sampling`` and hand them to the command as one argument, ``sampling``."""
+def gathered(name: str, kind: type, options: Sequence[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+    """Return a decorator that adds options, and hands their values to the command as one dataclass called ``name``."""
+    fields = [field.name for field in dataclasses.fields(kind)]
 
-    @functools.wraps(command)
-    def with_sampling(data: Path | None, batch: int, patch: int, seed: int, restart: bool, **others: Any) -> None:
-        command(sampling=Sampling(data, batch, patch, seed, restart), **others)
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_one(**values: Any) -> None:
+            one = kind(**{field: values.pop(field) for field in fields})
+            command(**{name: one}, **values)
 
-    return with_options(SAMPLING_OPTIONS, with_sampling)
+        return with_options(options, with_one)
 
-
-def loop_options(command: Command) -> Command:
-    """Add the options of ``Loop`` and hand them to the command as one argument, ``loop``."""
-
-    @functools.wraps(command)
-    def with_loop(validation: Path | None, **others: Any) -> None:
-        choices = {name: others.pop(name) for name in _CHOICE_NAMES}
-        supervision = {name: others.pop(name) for name in _SUPERVISION_NAMES}
-        command(loop=Loop(choices, validation, supervision), **others)
-
-    return with_options((*CHOICE_OPTIONS, *SUPERVISION_OPTIONS), with_loop)
+    return decorate
 
 
 def with_options(options: Sequence[Callable[[Command], Command]], command: Command) -> Command:
@@ -261,8 +246,7 @@ def with_options(options: Sequence[Callable[[Command], Command]], command: Comma
     return command
 
 
-_CHOICE_NAMES = (
-    *("steps", "learning_rate", "final_learning_rate", "schedule", "warm_up", "dual", "dual_weight", "precision"),
-    *("accumulate", "ema", "compile"),
-)
-_SUPERVISION_NAMES = ("check_every", "save_every_s", "keep", "force")
+sampling_options = gathered("sampling", Sampling, SAMPLING_OPTIONS)
+"""Adds the options of ``Sampling``."""
+loop_options = functools.partial(with_options, LOOP_OPTIONS)
+"""Adds the options of the training loop, except its data."""

@@ -21,9 +21,9 @@ class PlanResult:
 
     onnx: Path
     plan: Path
-    sidecar: PlanSidecar
     plan_history: str
     """Whether the plan was built or kept, and why."""
+    sidecar: PlanSidecar
 
 
 def build_from_onnx(request: ExportRequest) -> PlanResult:
@@ -54,7 +54,7 @@ def build_from_onnx(request: ExportRequest) -> PlanResult:
 
         sidecar, history = builder.write(onnx_file, plan, of_plan, request, check)
         published, _ = move_into_place([plan, sidecar_path(plan)], request.folder)
-    return PlanResult(onnx_file, published, sidecar, history)
+    return PlanResult(onnx_file, published, history, sidecar)
 
 
 def read_exported_info(onnx_file: Path) -> EngineInfo:

@@ -1,7 +1,7 @@
 import dataclasses
 from pathlib import Path
 
-from drc_deploy.cli import plan_report
+from drc_deploy.cli.export_command import plan_lines, plan_text
 from drc_deploy.engine_info import DlaPlacement, PlanOptions, PlanSidecar, read_sidecar, sidecar_path
 from drc_deploy.export.compare.agreement import Agreement
 from drc_deploy.export.trt.plan_from_onnx import PlanResult
@@ -32,18 +32,18 @@ def test_what_fell_back_is_told_and_survives_the_file(tmp_path: Path) -> None:
     )
     sidecar_path(tmp_path / "x.plan").write_text(sidecar.to_json())
     assert read_sidecar(tmp_path / "x.plan") == sidecar
-    *_, placed, fallen_back = plan_report.lines(Path("x.plan"), sidecar, "Built x.plan.")
+    *_, placed, fallen_back = plan_lines(Path("x.plan"), sidecar, "Built x.plan.")
     assert placed == "DLA core 1: 3 of 13 layers (parts of the engine: 1)."
     assert fallen_back == f"On the GPU: {', '.join(on_gpu[:8])} and 2 more (all in x.plan.json)."
 
 
 def test_without_a_dla_nothing_is_said_of_it() -> None:
-    assert len(plan_report.lines(Path("x.plan"), SIDECAR, "Built x.plan.")) == 2
+    assert len(plan_lines(Path("x.plan"), SIDECAR, "Built x.plan.")) == 2
 
 
 def _text(verification: OnnxVerification) -> str:
     sidecar = dataclasses.replace(SIDECAR, verification=dataclasses.asdict(verification))
-    return plan_report.as_text(PlanResult(Path("x.onnx"), Path("x.plan"), sidecar, "Built x.plan."))
+    return plan_text(PlanResult(Path("x.onnx"), Path("x.plan"), "Built x.plan.", sidecar))
 
 
 def test_a_plan_that_was_compared_and_one_that_was_not_are_told_apart() -> None:

@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from drc_deploy.latency_table import fingerprint
 from drc_deploy.only_one import only_one
 from drc_deploy.progress import progress
 from drc_deploy.records import parse_json_object
-from drc_deploy.train.compress import CompressInputs
+from drc_deploy.train.compress import CompressInputs, CompressOptions
 from drc_deploy.train.loop.benchmark_psnr import fingerprints
 from drc_deploy.train.loop.loop import Supervision
 from drc_deploy.train.loop.run_folder import run_path
@@ -29,9 +29,8 @@ from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import described
 from drc_deploy.train.pruning.prune import prune_file
 from drc_deploy.train.pruning.prune_options import PruneMethod, PruneOptions
-from drc_deploy.train.search.candidates import ratio_tag
 from drc_deploy.train.search.search_file import search_file
-from drc_deploy.train.search.search_options import SearchMethod, SearchOptions
+from drc_deploy.train.search.search_options import SearchMethod, SearchOptions, ratio_tag
 from drc_deploy.widths import WIDTHS_SUFFIX, Target, read_widths
 
 DUAL_WEIGHT = 0.1
@@ -140,9 +139,8 @@ class Ablation:
             TrainingError: a loss became NaN, or too little data.
             OutputError: another process is at work in the folder, or it cannot be written.
         """
-        for cell in cells:  # what is wrong with the options is better known before a long comparison
-            for options_of in (self._search_options, self._prune_options, self._finetune_options):
-                options_of(cell)
+        for cell in cells:
+            self._stages(cell)  # what is wrong with the options is better known before a long comparison
         check_writable(self._folder)
         with only_one(self._folder):
             return self._run(cells)
@@ -169,18 +167,13 @@ class Ablation:
     def _measure(self, cell: Cell) -> dict[str, Any]:
         work = self._folder / "work"
         pruned, result = (work / f"{cell.name}{suffix}.safetensors" for suffix in ("_pruned", ""))
-        widths, search_s = self._widths(cell)
+        photographs, stages = self._inputs.photographs, self._stages(cell)
+        widths, search_s = self._widths(cell, stages.search)
         start = time.monotonic()
-        prune_file(self._inputs.parent, widths, self._inputs.photographs, self._prune_options(cell), pruned)
+        prune_file(self._inputs.parent, widths, photographs, stages.prune, pruned)
         pruned_at, parent = time.monotonic(), Parent.read(pruned)
-        options = self._finetune_options(cell)
-        train(
-            start_from_checkpoint(parent, options),
-            self._inputs.photographs,
-            options,
-            result,
-            supervision=Supervision(keep=0),
-        )
+        first = start_from_checkpoint(parent, stages.finetune)
+        train(first, photographs, stages.finetune, result, supervision=Supervision(keep=0))
         seconds = {"search": search_s, "prune": pruned_at - start, "finetune": time.monotonic() - pruned_at}
         content = {
             "variant": cell.variant.name,
@@ -196,55 +189,47 @@ class Ablation:
         shutil.rmtree(run_path(result))
         return content
 
-    def _widths(self, cell: Cell) -> tuple[tuple[int, ...], float]:
+    def _widths(self, cell: Cell, options: SearchOptions) -> tuple[tuple[int, ...], float]:
         """Return the cell's widths and how long the search for them took."""
         info = self._inputs.parent.info
         path = self._folder / "searches" / f"{cell.search_name}{WIDTHS_SUFFIX}"
         times = path.with_suffix(".seconds")
         if not path.exists() or _read_seconds(times) is None:
             start = time.monotonic()
-            search_file(
-                self._inputs.parent,
-                self._inputs.photographs,
-                self._search_options(cell),
-                path,
-                latency=self._inputs.latency,
-            )
+            inputs = self._inputs
+            search_file(inputs.parent, inputs.photographs, options, path, latency=inputs.latency)
             write_text(times, f"{time.monotonic() - start:.1f}\n")
         return read_widths(path, model=info.model, scale=info.scale), _read_seconds(times) or 0.0
 
-    def _search_options(self, cell: Cell) -> SearchOptions:
-        o = self._options
-        return SearchOptions(
-            cell.ratio,
-            o.search_steps,
-            o.batch,
-            o.patch,
-            o.round_to,
-            method=cell.variant.search,
-            target=o.target,
-            dual_weight=DUAL_WEIGHT if cell.variant.search_duals else 0.0,
-            seed=cell.seed,
+    def _stages(self, cell: Cell) -> CompressOptions:
+        """Return the options of the cell's three stages."""
+        o, variant = self._options, cell.variant
+        patches: dict[str, Any] = {"batch": o.batch, "patch": o.patch, "seed": cell.seed}
+        return CompressOptions(
+            SearchOptions(
+                cell.ratio,
+                o.search_steps,
+                round_to=o.round_to,
+                method=variant.search,
+                target=o.target,
+                dual_weight=DUAL_WEIGHT if variant.search_duals else 0.0,
+                **patches,
+            ),
+            PruneOptions(
+                variant.prune,
+                o.prune_batches,
+                channels_per_step=o.channels_per_step,
+                dual_weight=DUAL_WEIGHT if variant.duals else 0.0,
+                **patches,
+            ),
+            TrainOptions(
+                o.finetune_steps,
+                learning_rate=o.learning_rate,
+                dual="progressive" if variant.duals else "none",
+                precision=o.precision,
+                **patches,
+            ),
         )
-
-    def _prune_options(self, cell: Cell) -> PruneOptions:
-        o = self._options
-        return PruneOptions(
-            cell.variant.prune,
-            o.prune_batches,
-            o.batch,
-            o.patch,
-            o.channels_per_step,
-            dual_weight=DUAL_WEIGHT if cell.variant.duals else 0.0,
-            seed=cell.seed,
-        )
-
-    def _finetune_options(self, cell: Cell) -> TrainOptions:
-        o = self._options
-        options = TrainOptions(
-            o.finetune_steps, o.batch, o.patch, learning_rate=o.learning_rate, precision=o.precision, seed=cell.seed
-        )
-        return options if cell.variant.duals else replace(options, dual="none")
 
 
 def _check_free(folder: Path) -> None:

@@ -20,7 +20,7 @@ from drc_deploy.progress import progress
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.data.png_loader import png_batches, write_pngs
-from drc_deploy.train.device import memory_checked, training_device
+from drc_deploy.train.device import memory_checked, time_when_done, training_device
 from drc_deploy.train.loop.run_options import TrainingPrecision, TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 
@@ -170,21 +170,14 @@ def _measure(way: _Way, seconds: float) -> _Turn:
     for _ in range(way.warm_up):
         way.update(next(way.batches))
     steps, waiting = 0, 0.0
-    start = now = _finished()
+    start = now = time_when_done()
     while now - start < seconds:
         batch = next(way.batches)
-        waiting += _finished() - now
+        waiting += time_when_done() - now
         way.update(batch)
-        now = _finished()
+        now = time_when_done()
         steps += 1
     return _Turn(steps, now - start, waiting)
-
-
-def _finished() -> float:
-    """Return the time when the device has finished its work."""
-    if training_device().type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def _report(
@@ -243,5 +236,5 @@ def _fastest(run: Callable[[], Tensor]) -> float:
     while time.perf_counter() < end:
         start = time.perf_counter()
         run()
-        best = min(best, _finished() - start)
+        best = min(best, time_when_done() - start)
     return best

@@ -37,6 +37,19 @@ def convolve(convolution: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
     )
 
 
+def convolution_like(model: nn.Module, in_channels: int | None = None, out_channels: int | None = None) -> nn.Conv2d:
+    """Return a new convolution like ``model``, with other numbers of channels."""
+    assert isinstance(model, nn.Conv2d)
+    return nn.Conv2d(
+        in_channels or model.in_channels,
+        out_channels or model.out_channels,
+        model.kernel_size,  # type: ignore[arg-type]
+        model.stride,  # type: ignore[arg-type]
+        model.padding,  # type: ignore[arg-type]
+        bias=model.bias is not None,
+    )
+
+
 def channel_energy(consumer: nn.Conv2d, x: Tensor) -> Tensor:
     """Rate each input channel by what it adds to the output: (C,) float, no gradient.
 

@@ -4,7 +4,6 @@ import contextlib
 import copy
 import platform
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,8 +16,9 @@ from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
 from drc_deploy.proc_files import cpu_name
 from drc_deploy.progress import progress
-from drc_deploy.train.device import memory_checked, training_device
+from drc_deploy.train.device import memory_checked, place, time_when_done, training_device
 from drc_deploy.train.pruning.partial_forward import Recorder
+from drc_deploy.train.search.gates import convolution_like
 
 SHARES = 8
 """Widths that are timed: so many equal shares of the full one."""
@@ -48,23 +48,10 @@ class _Pair:
         """Build the two convolutions with ``kept`` channels between them."""
         producer, *between, consumer = self.modules
         return nn.Sequential(
-            _convolution(producer, out_channels=kept * self.group),
+            convolution_like(producer, out_channels=kept * self.group),
             *copy.deepcopy(between),
-            _convolution(consumer, kept),
+            convolution_like(consumer, kept),
         )
-
-
-def _convolution(model: nn.Module, in_channels: int | None = None, out_channels: int | None = None) -> nn.Conv2d:
-    """Return a new convolution like ``model``, with other numbers of channels."""
-    assert isinstance(model, nn.Conv2d)
-    return nn.Conv2d(
-        in_channels or model.in_channels,
-        out_channels or model.out_channels,
-        model.kernel_size,  # type: ignore[arg-type]
-        model.stride,  # type: ignore[arg-type]
-        model.padding,  # type: ignore[arg-type]
-        bias=model.bias is not None,
-    )
 
 
 def measure_latency(spec: ModelSpec, height: int, width: int, timer: Timer | None = None) -> LatencyTable:
@@ -132,7 +119,7 @@ def this_device() -> str:
 
 
 def _place(module: nn.Module) -> None:
-    module.to(training_device(), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    place(module).eval()
     if training_device().type == "cuda":
         if isinstance(module, SRNetwork):
             module.cast_body(torch.float16)
@@ -146,7 +133,13 @@ def _pairs(network: SRNetwork, lr: Tensor) -> list[_Pair]:
         recorders = [stack.enter_context(Recorder(network, layer.producer)) for layer in network.prunable_layers]
         called = stack.enter_context(_calls(network))
         network.upscale(lr)
-    return [_pair(network, index, recorder.input, called) for index, recorder in enumerate(recorders)]
+    pairs = []
+    for layer, recorder in zip(network.prunable_layers, recorders, strict=True):
+        producer, consumer = network.convolution(layer.producer), network.convolution(layer.consumer)
+        modules = nn.Sequential(*called[called.index(producer) : called.index(consumer) + 1])
+        height, width = recorder.input.shape[-2:]
+        pairs.append(_Pair(str(modules), layer.group, layer.full_width, height, width, modules))
+    return pairs
 
 
 @contextlib.contextmanager
@@ -160,13 +153,6 @@ def _calls(network: SRNetwork) -> Iterator[list[nn.Module]]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _pair(network: SRNetwork, index: int, read: Tensor, called: Sequence[nn.Module]) -> _Pair:
-    layer = network.prunable_layers[index]
-    producer, consumer = network.convolution(layer.producer), network.convolution(layer.consumer)
-    modules = nn.Sequential(*called[called.index(producer) : called.index(consumer) + 1])
-    return _Pair(str(modules), layer.group, layer.full_width, read.shape[-2], read.shape[-1], modules)
 
 
 def _time_all(
@@ -216,14 +202,7 @@ def _attainable(pair: _Pair, medians: dict[tuple[_Pair, int], float]) -> tuple[t
 
 def _by_clock(run: Callable[[], object]) -> float:
     count = RUNS_ON_A_GPU if training_device().type == "cuda" else 1
-    _wait()
-    start = time.perf_counter()
+    start = time_when_done()
     for _ in range(count):
         run()
-    _wait()
-    return 1000 * (time.perf_counter() - start) / count
-
-
-def _wait() -> None:
-    if training_device().type == "cuda":
-        torch.cuda.synchronize()
+    return 1000 * (time_when_done() - start) / count

@@ -33,6 +33,8 @@ GRADIENT_CLIP = 5.0
 ALPHA_DECAY = 1e-3
 """Weight decay of the logits (authors' code)."""
 SAVE_EVERY_STEPS = 50
+STATEFUL = ("supernet", "alpha_optimizer", "weight_optimizer")
+"""Attributes of a ``Searcher`` whose state goes on in a later run."""
 
 
 class Searcher:
@@ -119,19 +121,13 @@ class Searcher:
 
     def state(self) -> dict[str, Any]:
         """Return all that a later run needs to go on exactly here."""
-        return {
-            "step": self.step,
-            "supernet": self.supernet.state_dict(),
-            "alpha_optimizer": self.alpha_optimizer.state_dict(),
-            "weight_optimizer": self.weight_optimizer.state_dict(),
-        }
+        return {"step": self.step} | {name: getattr(self, name).state_dict() for name in STATEFUL}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what ``state`` gave."""
         self.step = state["step"]
-        self.supernet.load_state_dict(state["supernet"])
-        self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
-        self.weight_optimizer.load_state_dict(state["weight_optimizer"])
+        for name in STATEFUL:
+            getattr(self, name).load_state_dict(state[name])
 
 
 def search_widths(

@@ -1,7 +1,6 @@
 """Widths for a checkpoint: the bound, the method, the file of the result."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,21 +11,12 @@ from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.state import state_path_of
-from drc_deploy.train.search.candidates import candidate_widths
 from drc_deploy.train.search.cost import CostBudget, budget_for, cost_model
 from drc_deploy.train.search.plain_widths import random_widths, uniform_widths, uniform_widths_within
 from drc_deploy.train.search.search import Searcher, search_widths
 from drc_deploy.train.search.search_options import SearchOptions
+from drc_deploy.train.search.supernet import layer_candidates
 from drc_deploy.widths import WidthsFile, amount, write_widths
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Found:
-    """Widths, and what they were chosen from."""
-
-    widths: tuple[int, ...]
-    candidates: tuple[tuple[int, ...], ...] = ()
-    probabilities: tuple[tuple[float, ...], ...] = ()
 
 
 def search_file(
@@ -56,33 +46,31 @@ def search_file(
     state = state_path_of(output, "search", restart=restart)
     torch.manual_seed(options.seed)  # only for duals, if the checkpoint has none
     network, duals = checkpoint.build_network(), checkpoint.build_duals()
-    full = tuple(layer.full_width for layer in network.prunable_layers)
-    _check_narrower(full, network.widths, options)
+    _check_narrower(network, options)
     budget = _budget(network, options, latency)
     if budget and options.method != "uniform":  # that one narrows layers as far as it takes
         _check_reachable(network, options, budget)
     if options.method in ("uniform", "random"):
-        found = _Found(tuple(_plain_widths(network, options, budget)))
+        content = _content(network, options, budget, _plain_widths(network, options, budget))
     else:
         inputs = {
             "parent": parent.sha256,
             "data": photographs.fingerprint,
             "latency": fingerprint(latency) if latency else None,
         }
-        found = _search(Searcher(network, duals, options, budget), photographs, state, inputs)
-    content = _content(network, options, budget, found)
+        searcher = Searcher(network, duals, options, budget)
+        widths = search_widths(searcher, photographs, state, inputs=inputs)
+        content = dataclasses.replace(
+            _content(network, options, budget, widths),
+            candidates=tuple(map(tuple, searcher.supernet.candidates.tolist())),
+            probabilities=tuple(map(tuple, searcher.probabilities().tolist())),
+        )
     write_widths(output, content)
     state.unlink(missing_ok=True)
     return content
 
 
-def _search(searcher: Searcher, photographs: Photographs, state: Path, inputs: dict[str, str | None]) -> _Found:
-    widths = search_widths(searcher, photographs, state, inputs=inputs)
-    candidates, probabilities = searcher.supernet.candidates.tolist(), searcher.probabilities().tolist()
-    return _Found(tuple(widths), tuple(map(tuple, candidates)), tuple(map(tuple, probabilities)))
-
-
-def _content(network: SRNetwork, options: SearchOptions, budget: CostBudget | None, found: _Found) -> WidthsFile:
+def _content(network: SRNetwork, options: SearchOptions, budget: CostBudget | None, widths: list[int]) -> WidthsFile:
     full = tuple(layer.full_width for layer in network.prunable_layers)
     return WidthsFile(
         model=network.spec.name,
@@ -93,10 +81,10 @@ def _content(network: SRNetwork, options: SearchOptions, budget: CostBudget | No
         target=options.target,
         unit=budget.cost.unit if budget else "channels",
         asked=budget.limit if budget else (1 - options.ratio) * sum(full),
-        reached=budget.cost.total(found.widths) if budget else sum(found.widths),
+        reached=budget.cost.total(widths) if budget else sum(widths),
         full=budget.cost.total(full) if budget else sum(full),
         full_widths=full,
-        **dataclasses.asdict(found),
+        widths=tuple(widths),
     )
 
 
@@ -110,14 +98,13 @@ def _budget(network: SRNetwork, options: SearchOptions, latency: LatencyTable | 
 
 def _check_reachable(network: SRNetwork, options: SearchOptions, budget: CostBudget) -> None:
     """Refuse a bound that no candidates meet; name the nearest ratio whose own candidates meet it."""
-    present = [(layer.full_width, now) for layer, now in zip(network.prunable_layers, network.widths, strict=True)]
 
     def limit(ratio: float) -> float:
         return (1 - ratio) * budget.cost.full
 
     def least(ratio: float) -> float:
-        narrowest = (candidate_widths(full, ratio, options.round_to, options.target)[0] for full, _ in present)
-        return budget.cost.total([min(width, now) for width, (_, now) in zip(narrowest, present, strict=True)])
+        candidates = layer_candidates(network, dataclasses.replace(options, ratio=ratio))
+        return budget.cost.total([row[0] for row in candidates])
 
     if least(options.ratio) <= budget.limit:
         return
@@ -129,10 +116,9 @@ def _check_reachable(network: SRNetwork, options: SearchOptions, budget: CostBud
     raise UsageError(f"{asked}, nor those of any smaller ratio.", "Give a smaller --round-to.")
 
 
-def _check_narrower(full: Sequence[int], now: Sequence[int], options: SearchOptions) -> None:
+def _check_narrower(network: SRNetwork, options: SearchOptions) -> None:
     """Refuse a search that could take nothing away."""
-    narrowest = (candidate_widths(c, options.ratio, options.round_to, options.target)[0] for c in full)
-    if all(width >= present for width, present in zip(narrowest, now, strict=True)):
+    if [row[0] for row in layer_candidates(network, options)] == list(network.widths):
         raise UsageError(
             f"no layer of this network can become narrower with ratio {options.ratio} and multiples of "
             f"{options.round_to}.",
@@ -142,15 +128,10 @@ def _check_narrower(full: Sequence[int], now: Sequence[int], options: SearchOpti
 
 def _plain_widths(network: SRNetwork, options: SearchOptions, budget: CostBudget | None) -> list[int]:
     """Choose without a search: the same share everywhere, or at random."""
-    full, now = [layer.full_width for layer in network.prunable_layers], network.widths
     if options.method == "random":
-        candidates = [
-            sorted(
-                {min(width, present) for width in candidate_widths(c, options.ratio, options.round_to, options.target)}
-            )
-            for c, present in zip(full, now, strict=True)
-        ]
+        candidates = [sorted(set(row)) for row in layer_candidates(network, options)]
         return random_widths(candidates, budget, options.seed)
+    full, now = [layer.full_width for layer in network.prunable_layers], network.widths
     if budget:
         return uniform_widths_within(full, now, budget, options.round_to)
     return uniform_widths(full, now, options.ratio, options.round_to)

@@ -34,9 +34,10 @@ def choose_widths(
     costs = [[cost.of_layer(i, width) for width in widths] for i, widths in enumerate(candidates)]
     least = cost.fixed + sum(map(min, costs))
     if least > limit:
+        nearest = math.floor(1000 * (1 - least / cost.full)) / 1000  # rounded up, it would be refused, too
         raise UsageError(
             f"no candidates meet {amount(limit)} {cost.unit}; the nearest that can be reached is {amount(least)}, "
-            f"a ratio of {_rounded_down(1 - least / cost.full):.3f}.",
+            f"a ratio of {nearest:.3f}.",
             "Give a smaller --ratio or a smaller --round-to.",
         )
     # What the cheapest candidates cost is no part of the choice: the grid is all for the rest.
@@ -45,11 +46,6 @@ def choose_widths(
     extra = [np.ceil(((np.array(row) - min(row)) / cell).clip(max=BUCKETS + 1) - 1e-9).astype(int) for row in costs]
     chosen = _best_choice([np.asarray(row, float) for row in values], extra)
     return [widths[choice] for widths, choice in zip(candidates, chosen, strict=True)]
-
-
-def _rounded_down(ratio: float) -> float:
-    # Up, the ratio that is named would be one that is refused, too.
-    return math.floor(1000 * ratio) / 1000
 
 
 def spend_rest(

@@ -8,9 +8,24 @@ from torch import Tensor, nn
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.device import place, place_images, training_device
 from drc_deploy.train.loop.losses import dual_regression_losses
-from drc_deploy.train.search.candidates import candidate_widths
-from drc_deploy.train.search.gates import Replacement, channel_energy, convolve, mixture_gate, ranked, replaced
-from drc_deploy.train.search.search_options import SearchOptions
+from drc_deploy.train.search.gates import (
+    Replacement,
+    channel_energy,
+    convolution_like,
+    convolve,
+    mixture_gate,
+    ranked,
+    replaced,
+)
+from drc_deploy.train.search.search_options import SearchOptions, candidate_widths
+
+
+def layer_candidates(network: SRNetwork, options: SearchOptions) -> list[list[int]]:
+    """Return the candidate widths of each layer; a network that is pruned already can only become narrower."""
+    return [
+        [min(w, now) for w in candidate_widths(layer.full_width, options.ratio, options.round_to, options.target)]
+        for layer, now in zip(network.prunable_layers, network.widths, strict=True)
+    ]
 
 
 class Supernet(nn.Module):
@@ -29,11 +44,7 @@ class Supernet(nn.Module):
         self.network = place(network).train()
         self.duals = place(duals).train() if options.dual_weight else nn.ModuleList()
         self._options = options
-        rows = [
-            # A network that is pruned already can only become narrower.
-            [min(w, now) for w in candidate_widths(layer.full_width, options.ratio, options.round_to, options.target)]
-            for layer, now in zip(network.prunable_layers, network.widths, strict=True)
-        ]
+        rows = layer_candidates(network, options)
         self.register_buffer("candidates", torch.tensor(rows, device=device))
         self.alphas = nn.Parameter(torch.zeros(len(rows), len(rows[0]), device=device))
         self.branches = nn.ModuleList()
@@ -89,13 +100,7 @@ def _branches(consumer: nn.Conv2d, widths: list[int]) -> nn.ModuleList:
     """Copy a convolution once per width, each copy on as many first channels."""
     branches = nn.ModuleList()
     for width in widths:
-        branch = nn.Conv2d(
-            width,
-            consumer.out_channels,
-            consumer.kernel_size,  # type: ignore[arg-type]
-            padding=consumer.padding,  # type: ignore[arg-type]
-            bias=consumer.bias is not None,
-        )
+        branch = convolution_like(consumer, width)
         with torch.no_grad():
             branch.weight.copy_(consumer.weight[:, :width])
             if branch.bias is not None and consumer.bias is not None:

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from drc_deploy.train.search.candidates import candidate_widths
 from drc_deploy.train.search.gates import channel_energy, mixture_gate, ranked
+from drc_deploy.train.search.search_options import candidate_widths
 from tests.train.gating import gated
 
 

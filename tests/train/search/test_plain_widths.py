@@ -5,9 +5,9 @@ import pytest
 from drc_deploy.errors import UsageError
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.search.candidates import candidate_widths
 from drc_deploy.train.search.cost import CostBudget, budget_for, cost_model
 from drc_deploy.train.search.plain_widths import random_widths, uniform_widths, uniform_widths_within
+from drc_deploy.train.search.search_options import candidate_widths
 
 SPEC = ModelSpec("drn_s", 4)
 FULL = [layer.full_width for layer in build_network(SPEC).prunable_layers]
