@@ -8,10 +8,9 @@ import numpy as np
 
 from drc_deploy.bench.measure.timing import Round, TimingBudget, time_runs
 from drc_deploy.bench.programs.program_backend import TIMED, ProgramBackend, ProgramRequest, Upscale
-from drc_deploy.engine_info import METADATA_KEY, EngineInfo
+from drc_deploy.engine_info import read_onnx_info
 from drc_deploy.errors import ArtefactError
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.onnx_metadata import read_onnx_metadata
 from drc_deploy.runtime.backends.contract import Pixels, check_batch
 
 
@@ -28,7 +27,7 @@ class OpenVinoProgram(ProgramBackend):
         import openvino
 
         path, self._openvino, self._hint = request.path, openvino, request.variant
-        self._info = EngineInfo.from_json(read_onnx_metadata(path)[METADATA_KEY], str(path))
+        self._info = read_onnx_info(path)
         properties: dict[str, Any] = {
             "PERFORMANCE_HINT": self._hint.upper(),
             "INFERENCE_PRECISION_HINT": "f32",  # left to itself it computes in bfloat16 where the CPU can

@@ -18,10 +18,9 @@ import numpy as np
 from drc_deploy.bench.machine.commands import run_command
 from drc_deploy.bench.measure.timing import Round, TimingBudget
 from drc_deploy.bench.programs.program_backend import TIMED, ProgramBackend, ProgramRequest, Upscale
-from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo, read_sidecar
+from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, EngineInfo, read_onnx_info, read_sidecar
 from drc_deploy.errors import ArtefactError
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.onnx_metadata import read_onnx_metadata
 from drc_deploy.runtime.backends.contract import Pixels, check_batch
 
 PROGRAM = "trtexec"
@@ -143,7 +142,7 @@ class TrtexecProgram(ProgramBackend):
 
 def _read_info(path: Path) -> EngineInfo:
     if path.suffix == ".onnx":
-        return EngineInfo.from_json(read_onnx_metadata(path)[METADATA_KEY], str(path))
+        return read_onnx_info(path)
     sidecar = read_sidecar(path)
     if sidecar is None:
         raise ArtefactError(f"{path} has no sidecar, which says what it takes.", "Export the plan again.")
