@@ -61,7 +61,14 @@ class TrtexecProgram(ProgramBackend):
         self._info = dataclasses.replace(info, tile=info.tile or request.size, max_batch=1)
         self._fixed_shape = info.tile is not None and info.max_batch == 1
         self._plan = path if path.suffix == ".plan" else self._build(path)
-        self._warnings: list[str] = []
+        self._warnings: set[str] = set()
+        version = re.search(r"TensorRT(?:\.trtexec \[TensorRT)? v(?:ersion: )?([\d.]+)", self._known)
+        self.settings = {
+            "trtexec": version[1] if version else "of unknown version",
+            "flags": " ".join(self._run_flags),
+            TIMED: "copy to the GPU, computation and copy back, by the GPU's events; nothing of the host",
+            "host memory": "of the process that starts trtexec",
+        }
 
     @classmethod
     def missing(cls) -> list[str]:
@@ -88,18 +95,6 @@ class TrtexecProgram(ProgramBackend):
         shapes = [] if self._fixed_shape else [f"--shapes={self._shape}"]
         return [*shapes, *self._supported(RUN_FLAGS)]
 
-    @property
-    def settings(self) -> dict[str, str]:
-        """See ``ProgramBackend``."""
-        version = re.search(r"TensorRT(?:\.trtexec \[TensorRT)? v(?:ersion: )?([\d.]+)", self._known)
-        settings = {
-            "trtexec": version[1] if version else "of unknown version",
-            "flags": " ".join(self._run_flags),
-            TIMED: "copy to the GPU, computation and copy back, by the GPU's events; nothing of the host",
-            "host memory": "of the process that starts trtexec",
-        }
-        return settings | ({"trtexec warns": " ".join(self._warnings)} if self._warnings else {})
-
     def run(self, batch: Pixels) -> Pixels:
         """Upscale a batch of one; see ``Backend.run``."""
         check_batch(batch, self._info)
@@ -122,7 +117,9 @@ class TrtexecProgram(ProgramBackend):
             )
         batch = image[None].astype(np.dtype(self._info.io_dtype))
         said = self._infer(batch, flags, RUN_TIMEOUT_S + budget.min_seconds)
-        self._warnings = sorted({*self._warnings, *re.findall(r"\[W\] \* (.+)", said)})
+        self._warnings.update(re.findall(r"\[W\] \* (.+)", said))
+        if self._warnings:
+            self.settings["trtexec warns"] = " ".join(sorted(self._warnings))
         return Round(start, time.perf_counter(), read_times(times))
 
     def _infer(self, batch: Pixels, flags: Sequence[str], timeout_s: float) -> str:
