@@ -5,12 +5,14 @@ it inside the sidecar ``NAME.plan.json`` (``PlanSidecar``). The network's only i
 only output ``OUTPUT_NAME``; both are NHWC RGB, either uint8 in [0, 255] or float32 in [0, 255].
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from drc_deploy import records
 from drc_deploy.errors import ArtefactError
+from drc_deploy.onnx_metadata import read_onnx_metadata
 
 METADATA_KEY = "drc_deploy"
 INPUT_NAME = "lr"
@@ -74,9 +76,17 @@ class EngineInfo:
         return records.to_json(self)
 
     @classmethod
-    def from_json(cls, text: str, source: str) -> "EngineInfo":
-        """Read a record; ``source`` names the file in errors."""
-        return records.from_dict(cls, records.parse_json_object(text, source), source)
+    def from_metadata(cls, metadata: Mapping[str, str], path: Path) -> "EngineInfo":
+        """Read the record in the metadata of the ONNX file ``path``.
+
+        Raises:
+            ArtefactError: there is none, or it is damaged.
+        """
+        if METADATA_KEY not in metadata:
+            raise ArtefactError(
+                f"{path} is an ONNX file of another program.", "Make one with `drc-deploy export CHECKPOINT`."
+            )
+        return records.from_dict(cls, records.parse_json_object(metadata[METADATA_KEY], str(path)), str(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +170,15 @@ class PlanSidecar:
 def is_own_engine(path: Path) -> bool:
     """Return whether a name is that of an engine; not of a file that goes with one, or that is being written."""
     return not path.name.endswith((FLOAT_SUFFIX, EXACT_SUFFIX, EXACT_PLAN_SUFFIX)) and not path.name.startswith(".")
+
+
+def read_onnx_info(path: Path) -> EngineInfo:
+    """Read what an ONNX file says about itself, without the onnx package.
+
+    Raises:
+        ArtefactError: it cannot be read, or is of another program.
+    """
+    return EngineInfo.from_metadata(read_onnx_metadata(path), path)
 
 
 def sidecar_path(plan: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,12 +19,14 @@ from drc_deploy.engine_info import (
     IoDtype,
     PlanSidecar,
     Precision,
+    read_onnx_info,
     sidecar_path,
 )
+from drc_deploy.errors import ArtefactError
 from drc_deploy.export.compare.widening import open_for_check
 from drc_deploy.export.graph.exact_graph import write_exact
 from drc_deploy.export.graph.graph import simplify_graph, trace_graph
-from drc_deploy.export.graph.variants import make_variant, read_onnx_info
+from drc_deploy.export.graph.variants import make_variant
 from drc_deploy.export.precision.int8 import Int8Cost, choose_int8
 from drc_deploy.export.precision.quantise import Form
 from drc_deploy.export.precision.sparing import PrecisionChoice, choose_precision
@@ -220,7 +223,8 @@ def _write_onnx(
 
 def _memory(path: Path, info: EngineInfo, *, in_place: Path) -> int | None:
     """Measure the memory of a pixel, or reuse the value of the file in place: exporting again makes equal files."""
-    earlier = read_onnx_info(in_place)
-    if earlier and dataclasses.replace(earlier, cpu_bytes_per_pixel=None) == info:
-        return earlier.cpu_bytes_per_pixel
+    with suppress(ArtefactError):  # there is no such file of this program
+        earlier = read_onnx_info(in_place)
+        if dataclasses.replace(earlier, cpu_bytes_per_pixel=None) == info:
+            return earlier.cpu_bytes_per_pixel
     return measure_bytes_per_pixel(path)

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from drc_deploy.bench.comparison.conditions import ChangedCondition, find_differences
-from drc_deploy.bench.comparison.run_ratio import RunRatio, ratio_of_runs
+from drc_deploy.bench.measure.latency import RunRatio, ratio_of_runs
 from drc_deploy.bench.measure.quality import Quality
 from drc_deploy.bench.report.records import EngineResult, Report
 from drc_deploy.errors import InputError
@@ -211,7 +211,7 @@ def _psnr_change(before: Quality, after: Quality) -> Change:
 
 def _energy_change(before: EngineResult, after: EngineResult) -> Change:
     """Return the energies; None for both where they are of different parts of the machine."""
-    first, second = (engine.telemetry.energy if engine.telemetry else None for engine in (before, after))
+    first, second = before.energy, after.energy
     if first and second and first.covers != second.covers:
         return Change(None, None)
     return Change(first.per_image_j if first else None, second.per_image_j if second else None)

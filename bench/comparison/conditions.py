@@ -57,13 +57,12 @@ def _setup(report: Report) -> dict[str, str]:
 def _programs(report: Report) -> dict[str, str]:
     """Return versions, and how much was measured. A comparison is often about a version."""
     machine, settings = report.machine, report.settings
-    energies = [engine.telemetry.energy for engine in report.engines if engine.telemetry]
     return {
         "drc-deploy": report.version,
         "system": machine.system,
         "Python": machine.python,
         "driver of the GPU": ", ".join(gpu.driver for gpu in machine.gpus),
-        "energy is of": ", ".join(sorted({energy.covers for energy in energies if energy})),
+        "energy is of": ", ".join(sorted({engine.energy.covers for engine in report.engines if engine.energy})),
         "runs": f"at least {settings.min_runs} and {settings.min_seconds:g} s in {settings.rounds} rounds",
         **{name: version for name, version in machine.packages.items() if name != "drc-deploy"},
     }

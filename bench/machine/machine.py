@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -80,10 +81,10 @@ def describe_machine(root: Path = Path("/"), load: LoadNvml = load_nvml) -> Mach
     )
 
 
-def installed_packages() -> dict[str, str]:
-    """Return the versions of those of ``PACKAGES`` that are installed."""
+def installed_packages(names: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Return the versions of those distributions that are installed."""
     versions = {}
-    for name in PACKAGES:
+    for name in names:
         with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
     return versions

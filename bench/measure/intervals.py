@@ -11,6 +11,7 @@ as they are worth, and there is no interval where that is too few (``percentile_
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TypeAlias
 
 import numpy as np
@@ -96,7 +97,7 @@ def signed_rank_interval(values: Sequence[float]) -> Interval | None:
     if len(values) < FEWEST_ROUNDS:
         return None
     means = _pair_means(values)
-    left_out = _signed_rank_tail(len(values))
+    left_out = _tail(_signed_rank_ways(len(values)))
     return float(means[left_out - 1]), float(means[-left_out])
 
 
@@ -107,12 +108,41 @@ def _pair_means(values: Sequence[float]) -> Samples:
     return means
 
 
-def _signed_rank_tail(count: int) -> int:
-    """Return how many of the smallest sums of signed ranks together have at most the probability ``TAIL``."""
-    ways = np.zeros(count * (count + 1) // 2 + 1)
-    ways[0] = 1
+def _tail(ways: Sequence[int]) -> int:
+    """Return how many of the smallest values of a statistic, given the ways to get each, are ``TAIL`` together or less.
+
+    The values are 0, 1, ..., and all ways are equally probable.
+    """
+    return sum(total <= TAIL * sum(ways) for total in accumulate(ways))
+
+
+def _signed_rank_ways(count: int) -> list[int]:
+    """Return with how many choices of the ranks 1 to ``count`` their sum is 0, 1, ..."""
+    size = count * (count + 1) // 2 + 1
+    ways = [1] + [0] * (size - 1)
     for rank in range(1, count + 1):
-        with_rank = ways.copy()
-        with_rank[rank:] += ways[:-rank]
-        ways = with_rank
-    return int(np.searchsorted(np.cumsum(ways) / 2.0**count, TAIL, side="right"))
+        for total in range(size - 1, rank - 1, -1):
+            ways[total] += ways[total - rank]
+    return ways
+
+
+def ranks_outside(count: int, other_count: int) -> int | None:
+    """Return how many of the sorted pairs lie on each side of the confidence interval; None for too few.
+
+    It is the largest ``k`` with P(U <= k) at most (1 - confidence) / 2. U is the statistic of Mann and Whitney for two
+    samples of the same distribution.
+    """
+    fitting = _tail(_mann_whitney_ways(count, other_count))
+    return fitting - 1 if fitting else None
+
+
+def _mann_whitney_ways(count: int, other_count: int) -> list[int]:
+    """Return in how many orders of the two samples U is 0, 1, ...: the coefficients of a Gaussian binomial."""
+    size = count * other_count + 1
+    ways = [1] + [0] * (size - 1)
+    for part in range(1, count + 1):
+        for power in range(size - 1, other_count + part - 1, -1):  # times 1 - q^(other_count + part)
+            ways[power] -= ways[power - other_count - part]
+        for power in range(part, size):  # over 1 - q^part
+            ways[power] += ways[power - part]
+    return ways

@@ -14,6 +14,7 @@ from drc_deploy.bench.measure.intervals import (
     centre,
     independent_runs,
     percentile_interval,
+    ranks_outside,
     runs_needed,
     signed_rank_interval,
 )
@@ -76,6 +77,19 @@ class LatencyRatio:
     """Whether the interval excludes 1 and the difference is at least ``SMALLEST_DIFFERENCE``."""
 
 
+@dataclass(frozen=True, slots=True)
+class RunRatio:
+    """The ratio of the latencies of two runs made at different times, ``after`` over ``before``: above 1 is slower."""
+
+    ratio: float
+    """Hodges-Lehmann estimate: the median of the ratios of every round of one run to every round of the other."""
+    interval: Interval | None
+    """95 % confidence interval from the spread of the rounds; None when there are too few. It does not cover changes
+    between whole runs, such as the place of memory or the temperature of a room."""
+    significant: bool
+    """Whether the interval excludes 1."""
+
+
 def summarise(rounds_ms: Sequence[Sequence[float]], calls_per_run: int = 1) -> Latency:
     """Return the statistics of raw samples in milliseconds, each the mean of ``calls_per_run`` calls.
 
@@ -120,6 +134,20 @@ def ratio_by_round(one: Latency, other: Latency) -> tuple[float, Interval | None
     interval = signed_rank_interval(logarithms)
     bounds = (math.exp(interval[0]), math.exp(interval[1])) if interval else None
     return math.exp(centre(logarithms)), bounds
+
+
+def ratio_of_runs(before: Latency, after: Latency) -> RunRatio:
+    """Compare the medians of the rounds of two runs (Hollander and Wolfe, "Nonparametric Statistical Methods", 4.3).
+
+    The runs did not take turns, so a round of one has no partner in the other. The medians of their rounds are two
+    independent samples, compared with the test of Mann and Whitney, which is exact for any distribution. The unit is
+    the round: single runs that follow each other within a second are hardly independent.
+    """
+    first, second = np.array(round_medians(before)), np.array(round_medians(after))
+    ratios = np.sort((second[:, None] / first[None, :]).ravel())
+    trim = ranks_outside(first.size, second.size)
+    interval = None if trim is None else (float(ratios[trim]), float(ratios[-1 - trim]))
+    return RunRatio(float(np.median(ratios)), interval, interval is not None and not interval[0] <= 1 <= interval[1])
 
 
 def round_medians(latency: Latency) -> list[float]:

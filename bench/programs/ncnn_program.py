@@ -1,4 +1,8 @@
-"""A checkpoint converted with pnnx, in ncnn on the CPU, in float32."""
+"""A checkpoint converted with pnnx, in ncnn on the CPU, in float32.
+
+``python -m drc_deploy.bench.programs.ncnn_program CHECKPOINT FOLDER`` converts: a process of its own, because torch and
+the converter would count in the memory of the one that is measured.
+"""
 
 import os
 import sys
@@ -17,6 +21,8 @@ from drc_deploy.runtime.backends.contract import Pixels, check_batch
 from drc_deploy.runtime.memory.host import usable_cores
 
 CONVERTER_TIMEOUT_S = 300.0
+SIDES_PX = ((64, 64), (48, 72))
+"""Two sizes, from which the converter sees that any is to be taken."""
 _HALF_OPTIONS = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage")
 
 
@@ -38,6 +44,13 @@ class NcnnProgram(ProgramBackend):
         with tempfile.TemporaryDirectory() as folder:
             _convert(request.path, Path(folder))
             self._net = self._load(Path(folder))
+        self.settings = {
+            "ncnn": metadata.version("ncnn"),
+            "pnnx": metadata.version("pnnx"),
+            "threads": str(self._threads),
+            "precision": "float32; fp16 and bf16 storage off",
+            "load time": "with the conversion",
+        }
 
     def _load(self, folder: Path) -> Any:
         net = self._ncnn.Net()
@@ -48,17 +61,6 @@ class NcnnProgram(ProgramBackend):
         if net.load_param(str(folder / "net.ncnn.param")) or net.load_model(str(folder / "net.ncnn.bin")):
             raise ArtefactError("ncnn cannot load what pnnx made of the checkpoint.")
         return net
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """See ``ProgramBackend``."""
-        return {
-            "ncnn": metadata.version("ncnn"),
-            "pnnx": metadata.version("pnnx"),
-            "threads": str(self._threads),
-            "precision": "float32; fp16 and bf16 storage off",
-            "load time": "with the conversion",
-        }
 
     def run(self, batch: Pixels) -> Pixels:
         """Upscale a batch of one; see ``Backend.run``."""
@@ -80,14 +82,29 @@ class NcnnProgram(ProgramBackend):
 
 
 def _convert(path: Path, folder: Path) -> None:
-    """Run the converter in a process of its own.
-
-    Raises:
-        ArtefactError: it failed.
-    """
-    command = [sys.executable, "-m", "drc_deploy.bench.programs.ncnn_convert", str(path), str(folder)]
+    command = [sys.executable, "-m", "drc_deploy.bench.programs.ncnn_program", str(path), str(folder)]
     path_of_packages = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         run_command(command, timeout_s=CONVERTER_TIMEOUT_S, error=ArtefactError, env=path_of_packages)
     except ArtefactError as error:
         raise ArtefactError(f"pnnx cannot convert {path}: {error.message}") from error
+
+
+def main(checkpoint: Path, folder: Path) -> None:
+    """Trace the network and write ``net.ncnn.param`` and ``.bin`` with pnnx, which is ncnn's way from torch."""
+    import pnnx
+    import torch
+
+    from drc_deploy.checkpoint import load_checkpoint
+
+    network = load_checkpoint(checkpoint).build_network().eval()
+    # One image instead of one at each scale.
+    network.forward = network.upscale  # type: ignore[assignment, method-assign]
+    first, second = (255 * torch.rand(1, 3, *sides) for sides in SIDES_PX)
+    os.chdir(folder)  # it also writes where it is
+    # fp16=False: it would round the weights.
+    pnnx.export(network, "net.pt", (first,), inputs2=(second,), check_trace=False, fp16=False)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]))

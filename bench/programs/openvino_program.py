@@ -8,10 +8,9 @@ import numpy as np
 
 from drc_deploy.bench.measure.timing import Round, TimingBudget, time_runs
 from drc_deploy.bench.programs.program_backend import TIMED, ProgramBackend, ProgramRequest, Upscale
-from drc_deploy.engine_info import METADATA_KEY, EngineInfo
+from drc_deploy.engine_info import read_onnx_info
 from drc_deploy.errors import ArtefactError
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.onnx_metadata import read_onnx_metadata
 from drc_deploy.runtime.backends.contract import Pixels, check_batch
 
 
@@ -28,7 +27,7 @@ class OpenVinoProgram(ProgramBackend):
         import openvino
 
         path, self._openvino, self._hint = request.path, openvino, request.variant
-        self._info = EngineInfo.from_json(read_onnx_metadata(path)[METADATA_KEY], str(path))
+        self._info = read_onnx_info(path)
         properties: dict[str, Any] = {
             "PERFORMANCE_HINT": self._hint.upper(),
             "INFERENCE_PRECISION_HINT": "f32",  # left to itself it computes in bfloat16 where the CPU can
@@ -36,33 +35,26 @@ class OpenVinoProgram(ProgramBackend):
         }
         if request.threads is not None:
             properties["INFERENCE_NUM_THREADS"] = request.threads
-        try:
+        with _errors_named(f"OpenVINO cannot load {path}"):
             self._model = openvino.Core().compile_model(str(path), "CPU", properties)
-        except Exception as error:  # its exceptions have no common public base
-            first_line = str(error).strip().splitlines()[0]
-            raise ArtefactError(f"OpenVINO cannot load {path}: {first_line}.") from error
         self._request = self._model.create_infer_request()
         self._in_flight: int = self._model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._device = f"OpenVINO {', '.join(self._model.get_property('EXECUTION_DEVICES'))}"
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """See ``ProgramBackend``."""
-        settings = {
-            "openvino": str(self._openvino.__version__).split("-", maxsplit=1)[0],
+        self._cannot_run = f"OpenVINO could not run {self._info.model}"
+        self.settings = {
+            "openvino": str(openvino.__version__).split("-", maxsplit=1)[0],
             "hint": self._hint,
             "precision": self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name(),
             "threads": str(self._model.get_property("INFERENCE_NUM_THREADS")),
             "streams": str(self._model.get_property("NUM_STREAMS")),
         }
         if self._hint == "throughput":
-            settings[TIMED] = f"{self._in_flight} images in flight, its time divided by {self._in_flight}"
-        return settings
+            self.settings[TIMED] = f"{self._in_flight} images in flight, its time divided by {self._in_flight}"
 
     def run(self, batch: Pixels) -> Pixels:
         """Upscale a batch; see ``Backend.run``."""
         check_batch(batch, self._info)
-        with self._errors_named():
+        with _errors_named(self._cannot_run):
             result: Pixels = self._request.infer([batch])[self._model.output(0)].copy()
         return result
 
@@ -80,19 +72,19 @@ class OpenVinoProgram(ProgramBackend):
                 queue.start_async([batch], index)
             queue.wait_all()
 
-        with self._errors_named():
+        with _errors_named(self._cannot_run):
             run_many()  # not timed: a new queue allocates
             timed = time_runs(run_many, budget)
         return Round(timed.start_s, timed.end_s, tuple(sample / self._in_flight for sample in timed.samples_ms))
 
-    @contextmanager
-    def _errors_named(self) -> Iterator[None]:
-        try:
-            yield
-        except RuntimeError as error:
-            first_line = str(error).strip().splitlines()[0]
-            raise ArtefactError(f"OpenVINO could not run {self._info.model}: {first_line}.") from error
-
     def close(self) -> None:
         """Drop what was compiled, which frees its memory."""
         self._request = self._model = None
+
+
+@contextmanager
+def _errors_named(problem: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # its exceptions have no common public base
+        raise ArtefactError(f"{problem}: {str(error).strip().splitlines()[0]}.") from error

@@ -58,12 +58,14 @@ class ProgramBackend(Backend):
         packages: What must be importable.
         install: How to get it, in a sentence.
         suffixes: Files of ours that it can run.
+        settings: Version, threads, and what else was set, in words.
     """
 
     ways: ClassVar[tuple[str, ...]]
     packages: ClassVar[tuple[str, ...]]
     install: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
+    settings: dict[str, str]
     _info: EngineInfo
     _device: str
 
@@ -94,11 +96,6 @@ class ProgramBackend(Backend):
     def device(self) -> str:
         """The program and what it runs on."""
         return self._device
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """Version, threads, and what else was set, in words."""
-        raise NotImplementedError
 
     def time(self, upscale: Upscale, image: UInt8Image, budget: TimingBudget) -> Round:
         """Time one round of ``upscale`` over this backend; a program that overlaps or times itself does it its way."""

@@ -1,6 +1,5 @@
 """Which other programs `bench --against` knows, and the file of ours that each takes a network from."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from drc_deploy.bench.programs.ncnn_program import NcnnProgram
@@ -22,16 +21,9 @@ LIBRARIES: dict[str, type[ProgramBackend]] = {
 """What was given to ``--against`` -> the program."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenProgram:
-    """Loads a network in another program, inside the child process."""
-
-    library: str
-    request: ProgramRequest
-
-    def __call__(self) -> Upscaler:
-        """Load it."""
-        return Upscaler(LIBRARIES[self.library](self.request))
+def open_program(library: str, request: ProgramRequest) -> Upscaler:
+    """Load a network in another program, inside the child process."""
+    return Upscaler(LIBRARIES[library](request))
 
 
 def find_program_input(library: str, engine: Path, info: EngineInfo, workdir: Path) -> Path:

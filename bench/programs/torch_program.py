@@ -41,7 +41,7 @@ class TorchProgram(ProgramBackend):
             network.cast_body(torch.float16)
         # The types of `to` do not know its keyword for the memory format.
         self._network = network.to(self._torch_device).to(memory_format=self._format)  # type: ignore[call-overload]
-        self._settings = {
+        self.settings = {
             "torch": str(torch.__version__),
             "layout": "NCHW" if request.variant == EAGER else "NHWC",
             "threads": str(torch.get_num_threads()),
@@ -58,11 +58,6 @@ class TorchProgram(ProgramBackend):
     def variants(cls) -> Sequence[str]:
         """Leave out half precision on a CPU, which computes it slower than float32."""
         return [way for way in cls.ways if way != HALF or has_cuda_driver()]
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """See ``ProgramBackend``."""
-        return self._settings
 
     def run(self, batch: Pixels) -> Pixels:
         """Upscale a batch; see ``Backend.run``."""

@@ -18,10 +18,9 @@ import numpy as np
 from drc_deploy.bench.machine.commands import run_command
 from drc_deploy.bench.measure.timing import Round, TimingBudget
 from drc_deploy.bench.programs.program_backend import TIMED, ProgramBackend, ProgramRequest, Upscale
-from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo, read_sidecar
+from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, EngineInfo, read_onnx_info, read_sidecar
 from drc_deploy.errors import ArtefactError
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.onnx_metadata import read_onnx_metadata
 from drc_deploy.runtime.backends.contract import Pixels, check_batch
 
 PROGRAM = "trtexec"
@@ -62,7 +61,14 @@ class TrtexecProgram(ProgramBackend):
         self._info = dataclasses.replace(info, tile=info.tile or request.size, max_batch=1)
         self._fixed_shape = info.tile is not None and info.max_batch == 1
         self._plan = path if path.suffix == ".plan" else self._build(path)
-        self._warnings: list[str] = []
+        self._warnings: set[str] = set()
+        version = re.search(r"TensorRT(?:\.trtexec \[TensorRT)? v(?:ersion: )?([\d.]+)", self._known)
+        self.settings = {
+            "trtexec": version[1] if version else "of unknown version",
+            "flags": " ".join(self._run_flags),
+            TIMED: "copy to the GPU, computation and copy back, by the GPU's events; nothing of the host",
+            "host memory": "of the process that starts trtexec",
+        }
 
     @classmethod
     def missing(cls) -> list[str]:
@@ -89,18 +95,6 @@ class TrtexecProgram(ProgramBackend):
         shapes = [] if self._fixed_shape else [f"--shapes={self._shape}"]
         return [*shapes, *self._supported(RUN_FLAGS)]
 
-    @property
-    def settings(self) -> dict[str, str]:
-        """See ``ProgramBackend``."""
-        version = re.search(r"TensorRT(?:\.trtexec \[TensorRT)? v(?:ersion: )?([\d.]+)", self._known)
-        settings = {
-            "trtexec": version[1] if version else "of unknown version",
-            "flags": " ".join(self._run_flags),
-            TIMED: "copy to the GPU, computation and copy back, by the GPU's events; nothing of the host",
-            "host memory": "of the process that starts trtexec",
-        }
-        return settings | ({"trtexec warns": " ".join(self._warnings)} if self._warnings else {})
-
     def run(self, batch: Pixels) -> Pixels:
         """Upscale a batch of one; see ``Backend.run``."""
         check_batch(batch, self._info)
@@ -123,7 +117,9 @@ class TrtexecProgram(ProgramBackend):
             )
         batch = image[None].astype(np.dtype(self._info.io_dtype))
         said = self._infer(batch, flags, RUN_TIMEOUT_S + budget.min_seconds)
-        self._warnings = sorted({*self._warnings, *re.findall(r"\[W\] \* (.+)", said)})
+        self._warnings.update(re.findall(r"\[W\] \* (.+)", said))
+        if self._warnings:
+            self.settings["trtexec warns"] = " ".join(sorted(self._warnings))
         return Round(start, time.perf_counter(), read_times(times))
 
     def _infer(self, batch: Pixels, flags: Sequence[str], timeout_s: float) -> str:
@@ -143,7 +139,7 @@ class TrtexecProgram(ProgramBackend):
 
 def _read_info(path: Path) -> EngineInfo:
     if path.suffix == ".onnx":
-        return EngineInfo.from_json(read_onnx_metadata(path)[METADATA_KEY], str(path))
+        return read_onnx_info(path)
     sidecar = read_sidecar(path)
     if sidecar is None:
         raise ArtefactError(f"{path} has no sidecar, which says what it takes.", "Export the plan again.")

@@ -5,6 +5,7 @@ from typing import Literal
 
 from drc_deploy.bench.machine.machine import Machine
 from drc_deploy.bench.machine.memory import Reading
+from drc_deploy.bench.machine.telemetry.energy import Energy
 from drc_deploy.bench.machine.telemetry.summary import EngineTelemetry, Telemetry
 from drc_deploy.bench.measure.latency import Latency, LatencyRatio
 from drc_deploy.bench.measure.layer_times import LayerProfile
@@ -173,6 +174,11 @@ class EngineResult:
     """How another program ran one of our networks; None for our own engines."""
     case: Case | None = None
     """How a suite ran it; None outside of suites."""
+
+    @property
+    def energy(self) -> Energy | None:
+        """Return the energy of its rounds; None where it was not measured."""
+        return self.telemetry.energy if self.telemetry else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,8 +122,9 @@ def measure(
     ``kept`` gets the report so far, every few seconds and when the run ends early.
     """
     machine = describe_machine()
+    watch = Watch(open_instruments)
     with (
-        Watch(open_instruments) as watch,
+        watch,
         closing(Engines(options.case_seconds, start)) as engines,
         closing(TorchReferences(options.workdir, options.threads, start)) as references,
     ):

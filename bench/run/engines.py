@@ -7,7 +7,6 @@ from typing import Literal
 
 from drc_deploy.bench.machine.memory import read_shared, split_memory
 from drc_deploy.bench.measure.crops import ErrorMaps, error_map
-from drc_deploy.bench.measure.disturbances import ConditionsWatch
 from drc_deploy.bench.measure.engine_timing import EngineRound, StreamRound
 from drc_deploy.bench.measure.fidelity import DifferenceSum, ImageDifference, TorchAgreement
 from drc_deploy.bench.measure.latency import Latency, summarise
@@ -15,7 +14,7 @@ from drc_deploy.bench.measure.layer_times import unknown_layers
 from drc_deploy.bench.measure.measurement import Measurement, summarise_network, summarise_streams
 from drc_deploy.bench.measure.quality import ImageQuality, score_pair
 from drc_deploy.bench.measure.quality import summarise as summarise_quality
-from drc_deploy.bench.measure.stability import Stability, judge
+from drc_deploy.bench.measure.stability import ConditionsWatch, Stability, judge
 from drc_deploy.bench.measure.timing import Round, TimingBudget
 from drc_deploy.bench.programs.program_backend import TIMED
 from drc_deploy.bench.report.records import EngineResult, NotMeasured, ProgramResult

@@ -23,20 +23,13 @@ DIGITS = 6
 OpenInstruments = Callable[[], Instruments]
 
 
-class Watch:
-    """Samples from the beginning of a ``with`` block until ``stop``, or the end of the block."""
+class Watch(Sampler):
+    """The sampler of all sensors of the machine, and what its samples say of the run and of each engine."""
 
     def __init__(self, open_instruments: OpenInstruments = find_instruments) -> None:
         self._instruments = open_instruments()
-        self._sampler = Sampler(self._instruments.sources)
+        super().__init__(self._instruments.sources)
         self._idle_s: Window | None = None
-
-    def __enter__(self) -> "Watch":
-        self._sampler.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def rest(self) -> None:
         """Wait where power can be read, so that its idle value is known."""
@@ -45,14 +38,10 @@ class Watch:
             time.sleep(IDLE_S)
             self._idle_s = self._window(start, time.perf_counter())
 
-    def stop(self) -> None:
-        """End sampling."""
-        self._sampler.stop()
-
     def telemetry(self) -> Telemetry:
         """Return what was sampled, after ``stop``."""
-        trace = self._sampler.trace()
-        missing = self._instruments.missing | self._sampler.silent()
+        trace = self.trace()
+        missing = self._instruments.missing | self.silent()
         unavailable = missing | missing_kinds(self._instruments.sensors, missing)
         meters = tuple(self._instruments.meters)
         return Telemetry(
@@ -62,7 +51,7 @@ class Watch:
             idle_s=self._idle_s,
             trace=trace,
             unavailable=unavailable,
-            notes=self._sampler.notes(),
+            notes=self.notes(),
         )
 
     def engine(self, telemetry: Telemetry, rounds: Sequence[Round], device: str) -> EngineTelemetry:
@@ -74,4 +63,4 @@ class Watch:
 
     def _window(self, start_s: float, end_s: float) -> Window:
         """Return two readings of the clock as a window of the trace."""
-        return round(start_s - self._sampler.zero_s, DIGITS), round(end_s - self._sampler.zero_s, DIGITS)
+        return round(start_s - self.zero_s, DIGITS), round(end_s - self.zero_s, DIGITS)

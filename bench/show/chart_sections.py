@@ -18,7 +18,7 @@ from drc_deploy.bench.report.conclusions import (
 from drc_deploy.bench.report.records import EngineResult, Report
 from drc_deploy.bench.show import charts
 from drc_deploy.bench.show.charts import Panel, Point, Reading
-from drc_deploy.bench.show.figures import decibels, energy_of
+from drc_deploy.bench.show.figures import decibels
 from drc_deploy.bench.show.view import Cell, Section
 
 MAX_LINES = 4
@@ -98,7 +98,7 @@ def telemetry_section(report: Report) -> Section | None:
         "engines": engines,
         "throttled": _throttled(telemetry.trace),
         "limits": len(list(telemetry.trace.series("throttle"))),
-        "energy": any(map(energy_of, engines)),
+        "energy": any(engine.energy for engine in engines),
         "state": {"set to": power_state_text(telemetry.state)},
         "notes": telemetry.notes,
         "unavailable": _unavailable(telemetry, engines),

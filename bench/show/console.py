@@ -9,7 +9,7 @@ from drc_deploy.bench.machine.telemetry.power_state import power_state_text
 from drc_deploy.bench.measure.evaluation import Evaluation
 from drc_deploy.bench.report.conclusions import timed_otherwise
 from drc_deploy.bench.report.records import Report
-from drc_deploy.bench.show.figures import STAR, decibels, energy_of, figure_rows, shown_columns
+from drc_deploy.bench.show.figures import STAR, decibels, figure_rows, shown_columns
 from drc_deploy.bench.show.sentences import measured_lines, peer_lines
 
 PLAIN_WIDTH = 140
@@ -61,8 +61,8 @@ def _telemetry_lines(report: Report) -> list[str]:
         return []
     state = power_state_text(telemetry.state)
     lines = [telemetry.summary, *([f"Set to: {state}."] if state else [])]
-    energies = [energy for engine in report.engines if (energy := energy_of(engine))]
-    covers = dict.fromkeys(f"{energy.covers} ({energy.of})" for energy in energies)
+    energies = (engine.energy for engine in report.engines)
+    covers = dict.fromkeys(f"{energy.covers} ({energy.of})" for energy in energies if energy)
     lines += [f"J per image is of {', '.join(covers)}; idle power is not subtracted."] if covers else []
     return [*lines, *(f"warning: {note}" for note in telemetry.notes)]
 

@@ -44,18 +44,12 @@ class Column:
         return format(value / self.per, self.digits) if isinstance(value, int | float) else ""
 
 
-def energy_of(engine: EngineResult) -> Energy | None:
-    """Return the energy of an engine's rounds; None where it was not measured."""
-    return engine.telemetry.energy if engine.telemetry else None
-
-
 def _psnr(quality: Quality) -> float:
     return math.inf if quality.psnr_y is None else quality.psnr_y
 
 
 def _energy(engine: EngineResult, value: Callable[[Energy], Value]) -> Value:
-    energy = energy_of(engine)
-    return value(energy) if energy else None
+    return value(engine.energy) if engine.energy else None
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -111,7 +105,7 @@ class FigureRow:
 
 def shown_columns(report: Report) -> list[Column]:
     """Return the columns of the tables for people; energy only where one engine has it."""
-    measured = any(map(energy_of, report.engines))
+    measured = any(engine.energy for engine in report.engines)
     return [column for column in COLUMNS if column.digits and (measured or column.key != "energy_per_image_j")]
 
 

@@ -10,7 +10,7 @@ from drc_deploy.bench.report.crop_files import merge_crops
 from drc_deploy.bench.report.merged import across, find_notes, machine_labels
 from drc_deploy.bench.report.records import EngineResult, MergedReports, Report
 from drc_deploy.bench.report.report_files import MERGED_FILE
-from drc_deploy.bench.show.figures import MISSING, energy_of, engine_texts, interval_text, shown_columns
+from drc_deploy.bench.show.figures import MISSING, engine_texts, interval_text, shown_columns
 from drc_deploy.bench.show.page import crops_section, machine_facts, not_measured_section
 from drc_deploy.bench.show.view import Cell, Section, Table, render
 
@@ -103,12 +103,12 @@ def _across_section(
 def _cell(report: Report, engine: EngineResult | None) -> Cell:
     if engine is None:
         return Cell("-")
-    texts, energy = engine_texts(report, engine), energy_of(engine)
+    texts = engine_texts(report, engine)
     lines = [
         f"{column.heading} {texts[column.key]} {column.unit}".strip()
         for column in shown_columns(report)
         if column.key in BELOW_MEDIAN and texts[column.key] != MISSING
     ]
-    covers = f"energy of {energy.covers}" if energy else ""
+    covers = f"energy of {engine.energy.covers}" if engine.energy else ""
     interval = interval_text(engine.latency.median_interval_ms)
     return Cell(f"{texts['latency_median_ms']} ms", (interval, *lines, covers, engine.device))

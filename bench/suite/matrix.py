@@ -8,10 +8,8 @@ from drc_deploy.bench.report.records import Case, LeftOut
 from drc_deploy.bench.run.inputs import EngineFile
 from drc_deploy.bench.suite.halves import NO_HALVES, Halves
 from drc_deploy.checkpoint_info import read_checkpoint_info
-from drc_deploy.engine_info import METADATA_KEY, EngineInfo, read_sidecar
-from drc_deploy.errors import ArtefactError
+from drc_deploy.engine_info import EngineInfo, read_onnx_info, read_sidecar
 from drc_deploy.files import sha256_of
-from drc_deploy.onnx_metadata import read_onnx_metadata
 
 TILES_PX = (64, 128, 256)
 LARGEST_GROUP = 8
@@ -68,12 +66,7 @@ def _read_info(path: Path) -> EngineInfo | None:
     if path.suffix == ".plan":
         sidecar = read_sidecar(path)
         return sidecar.engine if sidecar else None
-    metadata = read_onnx_metadata(path)
-    if METADATA_KEY not in metadata:
-        raise ArtefactError(
-            f"{path} is an ONNX file of another program.", "Make one with `drc-deploy export CHECKPOINT`."
-        )
-    return EngineInfo.from_json(metadata[METADATA_KEY], str(path))
+    return read_onnx_info(path)
 
 
 def plan_matrix(

@@ -7,11 +7,10 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 
 from drc_deploy import __version__
-from drc_deploy.bench.machine.machine import Machine, describe_machine
+from drc_deploy.bench.machine.machine import Machine, describe_machine, installed_packages
 from drc_deploy.bench.machine.telemetry.instruments import find_instruments
 from drc_deploy.bench.programs.supported import LIBRARIES
 from drc_deploy.bench.report.records import Case, Group, NotMeasured, Report, Suite
@@ -200,7 +199,7 @@ def _group_key(cases: Sequence[PlannedCase], options: BenchOptions, machine: Mac
         "machine": fixed,
         "settings": (options.height, options.width, options.min_runs, options.min_seconds, options.threads),
         "images": (str(options.data), options.lr_folder, _image_files(options.data)),
-        "programs": {name: _versions(LIBRARIES[name].packages) for name in options.against},
+        "programs": {name: installed_packages(LIBRARIES[name].packages) for name in options.against},
         "seconds": options.case_seconds,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -212,7 +211,3 @@ def _image_files(data: Path | None) -> list[tuple[str, int, int]]:
         return []
     files = sorted(path for path in data.glob("*/*") if path.is_file())
     return [(str(path.relative_to(data)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-
-
-def _versions(packages: Sequence[str]) -> list[tuple[str, str]]:
-    return [(name, found.version) for name in packages for found in metadata.distributions(name=name)]

@@ -78,7 +78,7 @@ def _describe_onnx(path: Path) -> Facts:
     }
     if METADATA_KEY not in metadata:
         return {"kind": "ONNX of another program"} | signature
-    engine: Facts = dataclasses.asdict(EngineInfo.from_json(metadata[METADATA_KEY], str(path)))
+    engine: Facts = dataclasses.asdict(EngineInfo.from_metadata(metadata, path))
     return {"kind": "ONNX"} | engine | signature
 
 

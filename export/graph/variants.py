@@ -1,26 +1,15 @@
 """The files that users run, made from one float graph: uint8 or float32 pixels, any size or one tile."""
 
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo
-from drc_deploy.errors import ArtefactError
 from drc_deploy.export.graph.graph_edit import add_constants
-from drc_deploy.onnx_metadata import read_onnx_metadata
 
 _BODY_INPUT, _BODY_OUTPUT = "lr_pixels", "sr_pixels"
-
-
-def read_onnx_info(path: Path) -> EngineInfo | None:
-    """Read the metadata of an ONNX file; None where there is no such file of this program."""
-    try:
-        return EngineInfo.from_json(read_onnx_metadata(path)[METADATA_KEY], str(path))
-    except (ArtefactError, KeyError):  # a missing file, or one of another program
-        return None
 
 
 def make_variant(body: onnx.ModelProto, info: EngineInfo) -> onnx.ModelProto:

@@ -159,8 +159,10 @@ class _Build:
         # It is on by default, and computes with the mantissa of float16 what is to be in float32, in a plan of any
         # precision: the layers that touch the range of 0 to 255 among them.
         config.clear_flag(trt.BuilderFlag.TF32)
-        if precision in ("fp16", "int8") and not self._library.strongly_typed:
-            config.set_flag(getattr(trt.BuilderFlag, precision.upper()))
+        if precision == "fp16" and not self._library.strongly_typed:
+            config.set_flag(trt.BuilderFlag.FP16)
+        if precision == "int8" and not self._library.strongly_typed:
+            config.set_flag(trt.BuilderFlag.INT8)
         apply_options(self._library, builder, config, self._options.plan)
         profile = builder.create_optimization_profile()
         profile.set_shape(INPUT_NAME, *shape.limits())

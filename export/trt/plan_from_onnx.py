@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drc_deploy.engine_info import METADATA_KEY, EngineInfo, PlanSidecar, Precision, is_own_engine, sidecar_path
+from drc_deploy.engine_info import EngineInfo, PlanSidecar, Precision, is_own_engine, read_onnx_info, sidecar_path
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
 from drc_deploy.export.staging import move_into_place, staging_folder
 from drc_deploy.export.trt.libraries import Library
 from drc_deploy.export.trt.plan_export import PlanBuilder
 from drc_deploy.export.verify.onnx_check import verify_against_onnx
-from drc_deploy.onnx_metadata import read_onnx_metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +62,7 @@ def read_exported_info(onnx_file: Path) -> EngineInfo:
     Raises:
         ArtefactError: it is not the uint8 variant that ``drc-deploy export`` writes.
     """
-    metadata = read_onnx_metadata(onnx_file)
-    if METADATA_KEY not in metadata:
-        raise ArtefactError(
-            f"{onnx_file} is an ONNX file of another program.", "Make one with `drc-deploy export CHECKPOINT`."
-        )
-    info = EngineInfo.from_json(metadata[METADATA_KEY], str(onnx_file))
+    info = read_onnx_info(onnx_file)
     if info.io_dtype != "uint8" or not is_own_engine(onnx_file):
         raise ArtefactError(
             f"{onnx_file} serves 16-bit images or exact tiles, which plans do not.",

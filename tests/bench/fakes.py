@@ -23,13 +23,12 @@ from drc_deploy.bench.machine.telemetry.summary import Telemetry
 from drc_deploy.bench.machine.telemetry.summary import summarise_engine as summarise_telemetry
 from drc_deploy.bench.machine.telemetry.trace import Series, Trace, Track
 from drc_deploy.bench.measure import latency, quality
-from drc_deploy.bench.measure.disturbances import Conditions
 from drc_deploy.bench.measure.engine_timing import EngineRound, StreamRound, Workload
 from drc_deploy.bench.measure.fidelity import ImageDifference, SeamError, TorchAgreement
 from drc_deploy.bench.measure.latency import Latency
 from drc_deploy.bench.measure.layer_times import unknown_layers
 from drc_deploy.bench.measure.measurement import Measurement, summarise_network, summarise_streams
-from drc_deploy.bench.measure.stability import judge
+from drc_deploy.bench.measure.stability import Conditions, judge
 from drc_deploy.bench.measure.timing import WarmUp
 from drc_deploy.bench.report.records import (
     Baseline,

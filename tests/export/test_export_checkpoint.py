@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from drc_deploy.checkpoint import load_checkpoint, save_checkpoint
-from drc_deploy.engine_info import METADATA_KEY, EngineInfo, read_sidecar
+from drc_deploy.engine_info import EngineInfo, read_sidecar
 from drc_deploy.errors import ArtefactError, DrcDeployError, OutputError, VerificationError
 from drc_deploy.export.export_checkpoint import Body, ExportResult, export_checkpoint, make_body
 from drc_deploy.export.request import ExportRequest, parse_tile
@@ -23,7 +23,7 @@ from drc_deploy.files import sha256_of
 
 def _info(path: Path) -> EngineInfo:
     properties = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
-    return EngineInfo.from_json(properties[METADATA_KEY], str(path))
+    return EngineInfo.from_metadata(properties, path)
 
 
 def test_the_sidecar_ties_plan_onnx_and_checkpoint_together(

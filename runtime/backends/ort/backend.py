@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo
+from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, EngineInfo
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.graph_backend import Feeds, GraphBackend, GraphRunner
@@ -192,8 +192,4 @@ def read_info(session: Any, path: Path) -> EngineInfo:
         raise ArtefactError(
             f"{path} is damaged: its metadata are no text.", "Copy it again, or export it again."
         ) from error
-    if METADATA_KEY not in metadata:
-        raise ArtefactError(
-            f"{path} is an ONNX file of another program.", "Make one with `drc-deploy export CHECKPOINT`."
-        )
-    return EngineInfo.from_json(metadata[METADATA_KEY], str(path))
+    return EngineInfo.from_metadata(metadata, path)

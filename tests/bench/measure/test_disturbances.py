@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.measure.disturbances import Conditions, ConditionsWatch
+from drc_deploy.bench.measure.stability import Conditions, ConditionsWatch
 
 
 def tell(root: Path, cpu: str, own: tuple[int, int], children: int = 0) -> None:

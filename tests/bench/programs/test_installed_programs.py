@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from drc_deploy.bench.measure.timing import TimingBudget
-from drc_deploy.bench.programs.parity import compare
 from drc_deploy.bench.programs.program_backend import ProgramRequest
+from drc_deploy.bench.run.other_programs import compare
 from drc_deploy.export.export_checkpoint import export_checkpoint
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
 from drc_deploy.locate import SHIPPED, sample_images

@@ -6,10 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from drc_deploy.bench.measure.disturbances import Conditions
 from drc_deploy.bench.measure.intervals import order_interval
 from drc_deploy.bench.measure.latency import SMALLEST_DIFFERENCE, Latency, compare, ratio_by_round
-from drc_deploy.bench.measure.stability import Stability, judge
+from drc_deploy.bench.measure.stability import Conditions, Stability, judge
 from tests.bench.measure.simulated import Machine, measured
 
 QUIET = [Conditions(0.01, 0.0, 3000.0)] * 8

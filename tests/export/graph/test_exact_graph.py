@@ -10,11 +10,18 @@ import numpy as np
 import onnx
 import pytest
 
-from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, Precision, read_sidecar
+from drc_deploy.engine_info import (
+    GIVEN_NAME,
+    INPUT_NAME,
+    KEPT_NAME,
+    MEANS_NAME,
+    Precision,
+    read_onnx_info,
+    read_sidecar,
+)
 from drc_deploy.errors import UsageError, VerificationError
 from drc_deploy.export.export_checkpoint import ExportResult, export_checkpoint
 from drc_deploy.export.graph import exact_graph as exact
-from drc_deploy.export.graph.variants import read_onnx_info
 from drc_deploy.export.request import ExportRequest
 from drc_deploy.export.trt.builders import PlanShape, build_plan
 from drc_deploy.export.trt.libraries import find_library
@@ -160,8 +167,6 @@ def test_the_exact_graph_has_its_own_memory_in_its_metadata(trained: ExportResul
     """It keeps one part of a tile's features at a time, and not those of all its pools."""
     assert trained.exact_onnx is not None
     plain, own = read_onnx_info(trained.onnx), read_onnx_info(trained.exact_onnx)
-    assert plain is not None
-    assert own is not None
     assert plain.cpu_bytes_per_pixel is not None
     assert own.cpu_bytes_per_pixel is not None
     assert plain.cpu_bytes_per_pixel < own.cpu_bytes_per_pixel < 1.3 * plain.cpu_bytes_per_pixel
@@ -174,7 +179,6 @@ def test_memory_is_measured_once_and_taken_over_when_nothing_changed(
     trace_anew: Callable[..., onnx.ModelProto],
 ) -> None:
     first = read_onnx_info(exported.onnx)
-    assert first is not None
     assert first.cpu_bytes_per_pixel is not None
     # 32 channels of float32 at the lower resolution, and at twice that: a few such tensors are alive at a time.
     assert 2 * 32 * 4 < first.cpu_bytes_per_pixel < 40 * 32 * 4 * 4

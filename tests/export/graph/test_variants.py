@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from drc_deploy.engine_info import METADATA_KEY, EngineInfo
+from drc_deploy.engine_info import EngineInfo
 from drc_deploy.export.graph.variants import make_variant
 from tests.export.networks import toy_info
 
@@ -67,7 +67,7 @@ def test_the_metadata_comes_back(tmp_path: Path) -> None:
     info = toy_info("uint8", tile=(3, 5), scale=1)
     onnx.save(make_variant(_body(0), info), tmp_path / "x.onnx")
     properties = {entry.key: entry.value for entry in onnx.load(tmp_path / "x.onnx").metadata_props}
-    assert EngineInfo.from_json(properties[METADATA_KEY], "x") == info
+    assert EngineInfo.from_metadata(properties, tmp_path / "x.onnx") == info
     assert "3 x 5" in properties["input"]
 
 

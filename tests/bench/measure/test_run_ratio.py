@@ -4,8 +4,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from drc_deploy.bench.comparison.run_ratio import RunRatio, ranks_outside, ratio_of_runs
-from drc_deploy.bench.measure.latency import summarise
+from drc_deploy.bench.measure.intervals import ranks_outside
+from drc_deploy.bench.measure.latency import RunRatio, ratio_of_runs, summarise
 
 
 def ratio(before: list[float], after: list[float]) -> RunRatio:

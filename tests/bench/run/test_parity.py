@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from drc_deploy.bench.programs.parity import compare, comparison_inputs
+from drc_deploy.bench.run.other_programs import compare, comparison_inputs
 from drc_deploy.errors import VerificationError
 from drc_deploy.metrics import UInt8Image
 
