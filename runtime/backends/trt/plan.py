@@ -109,9 +109,11 @@ class LoadedPlan:
             raise self._failure("cannot load the plan")
         self._config = self._runtime_config(replays=True)
         self.records_itself = self._config is not None
-        stats = getattr(self._library, "EngineStat", None)
-        weights = self._engine.get_engine_stat(stats.TOTAL_WEIGHTS_SIZE) if stats else 0
-        self.engine_bytes = int(weights) or len(plan)
+        self.engine_bytes = len(plan)
+        if hasattr(self._library, "EngineStat"):
+            self.engine_bytes = int(self._engine.get_engine_stat(self._library.EngineStat.TOTAL_WEIGHTS_SIZE)) or len(
+                plan
+            )
         self._spare = self._new_context(self._config)
         self.inputs = self._read_inputs()
         lr = self.inputs[INPUT_NAME]
