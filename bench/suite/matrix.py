@@ -92,8 +92,7 @@ def plan_matrix(
             left_out.append(LeftOut(f"{facts.file.name}, tiles", "it takes one size only"))
         cases = (_named(facts, case) for case in _cases(facts, size, cpu_too, halves))
         networks.setdefault(facts.network, []).extend(cases)
-    left_out += halves.left_out
-    left_out += _tiles_left_out(size, halves)
+    left_out += [*halves.left_out, *_tiles_left_out(size, halves)]
     return Matrix(tuple(group for cases in networks.values() for group in _groups(cases)), tuple(left_out))
 
 

@@ -144,9 +144,8 @@ class DRN(SRNetwork):
         self.prunable_layers = tuple(_prunable_layers(config, self.phases))
         self.receptive_field = _receptive_field(config, spec.scale)
         self.global_operations = True
-        widths = iter(
-            resolve_widths(spec.widths, [(layer.name, layer.full_width) for layer in self.prunable_layers], spec.name)
-        )
+        full = [(layer.name, layer.full_width) for layer in self.prunable_layers]
+        widths = iter(resolve_widths(spec.widths, full, spec.name))
         features = config.features
         self.sub_mean = MeanShift(-1)
         self.add_mean = MeanShift(1)

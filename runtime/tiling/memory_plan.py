@@ -55,14 +55,7 @@ def _at_a_time(plan: TilePlan, workers: int) -> int:
 
 
 def peak_bytes(
-    info: EngineInfo,
-    plan: TilePlan,
-    workers: int,
-    width: int,
-    dtype: DTypeLike,
-    loaded: int,
-    *,
-    alpha: bool = False,
+    info: EngineInfo, plan: TilePlan, workers: int, width: int, dtype: DTypeLike, loaded: int, *, alpha: bool = False
 ) -> int:
     """Predict the peak of the process while it upscales one image on a CPU.
 

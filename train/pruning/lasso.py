@@ -65,8 +65,7 @@ def lasso_channels(gram: NDArray[np.float64], moment: NDArray[np.float64], width
         if count == width:
             break
     shares = np.abs(factors) * np.sqrt(np.diag(gram))
-    kept: list[int] = np.argsort(-shares, kind="stable")[:width].tolist()
-    return sorted(kept)
+    return sorted(np.argsort(-shares, kind="stable")[:width].tolist())
 
 
 def lasso(

@@ -72,15 +72,12 @@ def prune_file(
 
 
 def prune_to_widths(pruning: Pruning, state_path: Path, *, inputs: dict[str, Any]) -> SRNetwork:
-    """Prune every layer to its width and shrink the network, going on from ``state_path`` after an interruption.
+    """Prune every layer to its width and return the shrunk network, on the CPU. Unfinished work is continued.
 
     Args:
         pruning: A method and its task.
         state_path: Where finished work is kept; the caller deletes it once the result is on disk.
         inputs: What else must be the same when the work goes on, such as the checkpoint.
-
-    Returns:
-        The physically smaller network on the CPU.
 
     Raises:
         UsageError: unfinished work of other options.
