@@ -1,6 +1,7 @@
 """The contract of another program: a backend as ours, with its settings, which may time itself."""
 
 import importlib.util
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,13 +70,13 @@ class ProgramBackend(Backend):
     _info: EngineInfo
     _device: str
 
+    @abstractmethod
     def __init__(self, request: ProgramRequest) -> None:
         """Load the network.
 
         Raises:
             ArtefactError: the program cannot load it.
         """
-        raise NotImplementedError
 
     @classmethod
     def variants(cls) -> Sequence[str]:

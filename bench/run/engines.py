@@ -34,8 +34,6 @@ SEAM_PX, TORCH_PX = 256, 128
 """Largest sides of the images that are computed in one piece, by the engine and by torch: larger ones take a long time
 and might take all memory."""
 
-_EQUAL = ImageDifference(None, 0, 0.0)
-
 
 @dataclass(slots=True)
 class ProgramRun:
@@ -46,7 +44,7 @@ class ProgramRun:
     of: str
     """The engine's name."""
     settings: dict[str, str] = field(default_factory=dict)
-    parity: ImageDifference = _EQUAL
+    parity: ImageDifference = field(init=False)
     """How near its output is to our engine's, once they are compared."""
 
     def result(self, stability: Stability) -> ProgramResult:
