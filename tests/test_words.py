@@ -1,5 +1,6 @@
 """Nothing that users read has a word that they stumble over."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from drc_deploy.cli.main import cli
 from tests import words
 from tests.imports import ROOMS
+
+TESTS = Path(__file__).parent
 
 
 @pytest.mark.parametrize("page", words.PAGES)
@@ -30,3 +33,8 @@ def test_words_are_found_where_they_stand(tmp_path: Path, monkeypatch: pytest.Mo
     )
     monkeypatch.setattr(words, "ROOT", tmp_path)
     assert sorted(words.in_code(source)) == [("a.py", 2, "Give"), ("a.py", 4, "tells"), ("a.py", 7, "told")]
+
+
+def test_the_names_of_tests() -> None:
+    names = re.findall(r"^def (test_\w+)", "\n".join(path.read_text() for path in TESTS.rglob("test_*.py")), re.M)
+    assert [name for name in names if words.FORBIDDEN.search(name.replace("_", " "))] == []

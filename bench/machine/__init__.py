@@ -1,1 +1,1 @@
-"""What the machine is, what it can run, and what its sensors say."""
+"""What a machine reports while it is measured: memory, and what its sensors say."""

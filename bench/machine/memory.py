@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from drc_deploy.bench.machine.nvml import query_used_bytes
 from drc_deploy.runtime.backends.contract import GpuMemory
+from drc_deploy.runtime.machine.nvml import query_used_bytes
 from drc_deploy.runtime.memory.host import kib_field
 
 HOST_METHOD = "VmHWM of a process of its own that loads and runs this engine only (Python included)"

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from drc_deploy.bench.machine.machine import Machine
 from drc_deploy.bench.machine.memory import Reading
 from drc_deploy.bench.machine.telemetry.energy import Energy
 from drc_deploy.bench.machine.telemetry.summary import EngineTelemetry, Telemetry
@@ -14,6 +13,7 @@ from drc_deploy.bench.measure.quality import Quality
 from drc_deploy.bench.measure.stability import Stability
 from drc_deploy.bench.measure.timing import WarmUp
 from drc_deploy.engine_info import EngineInfo, Precision
+from drc_deploy.runtime.machine.machine import Machine
 
 CLOCKS_APART_S = 60.0
 """Clocks that differ by less are as good as equal: the times of a report are given to the second, for people."""

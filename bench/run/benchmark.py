@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from drc_deploy import __version__, pairs
-from drc_deploy.bench.machine.machine import Machine, describe_machine
 from drc_deploy.bench.machine.telemetry.instruments import find_instruments
 from drc_deploy.bench.machine.telemetry.summary import Telemetry, engine_warnings
 from drc_deploy.bench.measure import crops, quality
@@ -43,6 +42,7 @@ from drc_deploy.images.crops import fit_to_size
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import Pair, PairSource
 from drc_deploy.progress import Progress, progress
+from drc_deploy.runtime.machine.machine import Machine, describe_machine
 
 ROUNDS = 8
 """The engines take turns so many times, so that a machine that slows down slows down all of them alike.

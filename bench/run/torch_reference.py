@@ -7,11 +7,11 @@ import os
 from functools import partial
 from pathlib import Path
 
-from drc_deploy.bench.measure.evaluation import WHOLE_IMAGE_TILE_PX
 from drc_deploy.bench.run.worker import EngineProcess, Session, StartProcess
 from drc_deploy.errors import DrcDeployError
 from drc_deploy.locate import checkpoint_of_sha256
 from drc_deploy.metrics import UInt8Image
+from drc_deploy.runtime.tiling.tiles import WHOLE_IMAGE_TILE_PX
 from drc_deploy.runtime.upscaler import Upscaler
 
 

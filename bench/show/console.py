@@ -6,32 +6,29 @@ from rich.console import Console
 from rich.table import Table
 
 from drc_deploy.bench.machine.telemetry.power_state import power_state_text
-from drc_deploy.bench.measure.evaluation import Evaluation
 from drc_deploy.bench.report.conclusions import timed_otherwise
 from drc_deploy.bench.report.records import Report
-from drc_deploy.bench.show.figures import STAR, decibels, figure_rows, shown_columns
+from drc_deploy.bench.show.figures import STAR, figure_rows, shown_columns
 from drc_deploy.bench.show.sentences import measured_lines, peer_lines
 
 PLAIN_WIDTH = 140
 """Columns where the output is no terminal and its width is unknown."""
 
 
-def evaluation_table(evaluation: Evaluation) -> str:
-    """Return a row per image and the mean."""
-    table = Table(title=f"{evaluation.model} x{evaluation.scale} on {evaluation.data} ({evaluation.lr_folder})")
-    table.add_column("image")
-    table.add_column("PSNR-Y dB", justify="right")
-    table.add_column("SSIM-Y", justify="right")
-    for row in evaluation.rows:
-        table.add_row(row.image, decibels(row.psnr_y), f"{row.ssim_y:.4f}")
-    table.add_section()
-    table.add_row(f"mean of {evaluation.images}", decibels(evaluation.psnr_y), f"{evaluation.ssim_y:.4f}")
-    return _text(table)
+def table_text(table: Table) -> str:
+    """Return a table as wide as the terminal, or as a file may be."""
+    terminal = Console()
+    width = terminal.width if terminal.is_terminal else PLAIN_WIDTH
+    # No markup: the names of files may hold brackets.
+    console = Console(file=io.StringIO(), width=width, force_terminal=terminal.is_terminal, markup=False, emoji=False)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get().rstrip("\n")
 
 
 def report_table(report: Report) -> str:
     """Return the summary, a row per engine, what was left out and why, and the warnings."""
-    lines = [_text(_figures(report))] if report.engines else []
+    lines = [table_text(_figures(report))] if report.engines else []
     if any(map(timed_otherwise, report.engines)):
         lines.append(f"{STAR} timed in another way: its median does not compare with the others, so it comes last.")
     lines += [*measured_lines(report), report.summary]
@@ -65,14 +62,3 @@ def _telemetry_lines(report: Report) -> list[str]:
     covers = dict.fromkeys(f"{energy.covers} ({energy.of})" for energy in energies if energy)
     lines += [f"J per image is of {', '.join(covers)}; idle power is not subtracted."] if covers else []
     return [*lines, *(f"warning: {note}" for note in telemetry.notes)]
-
-
-def _text(table: Table) -> str:
-    """Render for the terminal, or for a file."""
-    terminal = Console()
-    width = terminal.width if terminal.is_terminal else PLAIN_WIDTH
-    # No markup: the names of files may hold brackets.
-    console = Console(file=io.StringIO(), width=width, force_terminal=terminal.is_terminal, markup=False, emoji=False)
-    with console.capture() as capture:
-        console.print(table)
-    return capture.get().rstrip("\n")

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 from drc_deploy import __version__
-from drc_deploy.bench.machine.machine import Machine, describe_machine, installed_packages
 from drc_deploy.bench.machine.telemetry.instruments import find_instruments
 from drc_deploy.bench.programs.supported import LIBRARIES
 from drc_deploy.bench.report.records import Case, Group, NotMeasured, Report, Suite
@@ -24,6 +23,7 @@ from drc_deploy.bench.suite.open_case import open_case
 from drc_deploy.errors import ArtefactError, MissingDependencyError, OutputError
 from drc_deploy.runtime.backends.ort.providers import CUDA, OPENVINO, import_onnxruntime
 from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
+from drc_deploy.runtime.machine.machine import Machine, describe_machine, installed_packages
 from drc_deploy.runtime.upscaler import Upscaler
 
 CASE_SECONDS = 600.0

@@ -11,8 +11,8 @@ from drc_deploy.cli import options
 @options.json_option
 def command(as_json: bool) -> None:
     """Show which backends this machine can use. For the others, show why not and what to install."""
-    from drc_deploy.bench.machine.doctor import examine, findings_text
-    from drc_deploy.bench.machine.machine import describe_machine, machine_text
+    from drc_deploy.cli.doctor_checks import examine, findings_text
+    from drc_deploy.runtime.machine.machine import describe_machine, machine_text
 
     machine, findings = describe_machine(), examine()
     result = {

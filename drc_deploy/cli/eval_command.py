@@ -31,8 +31,7 @@ def command(as_json: bool, **settings: Any) -> None:
     fixed tile size works in tiles; any other sees every image whole.
     """
     from drc_deploy import records
-    from drc_deploy.bench.measure.evaluation import EvaluationOptions, evaluate
-    from drc_deploy.bench.show.console import evaluation_table
+    from drc_deploy.cli.evaluation import EvaluationOptions, evaluate, evaluation_table
 
     evaluation = evaluate(EvaluationOptions(**settings))
     options.emit(records.to_dict(evaluation), as_json=as_json, text=evaluation_table(evaluation))

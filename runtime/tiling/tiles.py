@@ -24,6 +24,9 @@ FREE_TILE_PX = 256
 """Largest side of a tile where the network takes any size: on a CPU as fast as the whole image, in less
 memory."""
 
+WHOLE_IMAGE_TILE_PX = 1 << 16
+"""Larger than any image: as the side of a tile, it has every image computed in one piece."""
+
 ATTENTION_OVERLAP_PX = 8
 """Overlap for networks with global operations: none makes them exact, and more than this hides seams no better
 (docs/results.md)."""

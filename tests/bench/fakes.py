@@ -14,7 +14,6 @@ from typing import Concatenate, cast
 import cv2
 import numpy as np
 
-from drc_deploy.bench.machine.machine import Machine
 from drc_deploy.bench.machine.memory import Reading, split_memory
 from drc_deploy.bench.machine.telemetry.instruments import find_instruments
 from drc_deploy.bench.machine.telemetry.power_state import PowerState
@@ -47,6 +46,7 @@ from drc_deploy.engine_info import Precision
 from drc_deploy.errors import ArtefactError, MissingDependencyError
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backends.contract import Pixels
+from drc_deploy.runtime.machine.machine import Machine
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.fake_backend import FakeBackend, fake_info
 

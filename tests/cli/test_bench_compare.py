@@ -14,7 +14,7 @@ def slower(tmp_path: Path) -> tuple[Path, Path]:
     return saved(tmp_path / "a", quiet(steady("x", 100))), saved(tmp_path / "b", quiet(steady("x", 125, 29.9)))
 
 
-def test_the_table_tells_what_changed(slower: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_shows_what_changed(slower: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("bench", "compare", *slower) == 0
     out = capsys.readouterr().out
     assert "| `x` " in out
@@ -112,7 +112,7 @@ def test_an_engine_called_compare_is_one_where_it_is_not_the_first_word(
     assert "compare.safetensors" in capsys.readouterr().out
 
 
-def test_bench_writes_tables_beside_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench_writes_tables_next_to_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_nearest(tmp_path / "n.onnx")
     assert run("bench", "--workdir", tmp_path, "--json", *QUICK) == 0
     files = json.loads(capsys.readouterr().out)["files"]

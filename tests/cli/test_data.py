@@ -14,7 +14,7 @@ def data(*arguments: object) -> Result:
     return CliRunner().invoke(command, [str(argument) for argument in arguments], standalone_mode=False)
 
 
-def test_prepare_tells_what_was_stored_skipped_and_what_is_next(tmp_path: Path) -> None:
+def test_prepare_reports_what_was_stored_skipped_and_what_is_next(tmp_path: Path) -> None:
     images = write_many(tmp_path / "photos", 3)
     (tmp_path / "photos" / "bad.png").write_text("bad")
     store = tmp_path / "store"

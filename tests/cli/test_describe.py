@@ -40,7 +40,7 @@ def write_plan(folder: Path) -> Path:
     return plan
 
 
-def test_a_checkpoint_tells_its_metadata(tmp_path: Path) -> None:
+def test_a_checkpoint_shows_its_metadata(tmp_path: Path) -> None:
     info = CheckpointInfo("drn_xs", 4, (8, 16), 2, 1234, {"steps": 7}, None, "progressive")
     path = tmp_path / "a.safetensors"
     save_file({"w": np.zeros(3)}, path, {METADATA_KEY: records.to_json(info)})
@@ -51,13 +51,13 @@ def test_a_checkpoint_tells_its_metadata(tmp_path: Path) -> None:
     assert "  steps  7" in facts_text(facts)
 
 
-def test_a_widths_file_tells_each_layer(tmp_path: Path) -> None:
+def test_a_widths_file_shows_each_layer(tmp_path: Path) -> None:
     path = tmp_path / "a.widths.json"
     write_widths(path, WidthsFile("drn_xs", 4, 0.3, ("down0", "down1"), (4, 12), "search"))
     assert describe_file(path)["widths"] == {"down0": 4, "down1": 12}
 
 
-def test_a_plan_tells_its_sidecar_and_whether_it_was_changed(tmp_path: Path) -> None:
+def test_a_plan_shows_its_sidecar_and_whether_it_was_changed(tmp_path: Path) -> None:
     plan = write_plan(tmp_path)
     facts = describe_file(plan)
     assert (facts["sidecar_matches"], facts["builder"], facts["model"]) == (True, "tensorrt_rtx", "fake")
@@ -102,16 +102,16 @@ def test_a_file_that_cannot_be_a_plan_is_refused(
         describe_file(plan)
 
 
-def test_a_report_tells_its_result(tmp_path: Path) -> None:
+def test_a_report_shows_its_result(tmp_path: Path) -> None:
     path = write_report(fakes.report(fakes.engine("a.onnx", 10.0)), tmp_path)
     facts = describe_file(path)
     assert facts["engines"]["a.onnx"]["psnr_y"] == 30.0
     assert facts["not_measured"] == {"x.plan": "skipped: There is no GPU."}
 
 
-def test_an_onnx_of_another_program_tells_its_inputs(tmp_path: Path) -> None:
+def test_an_onnx_of_another_program_shows_its_inputs(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    from drc_deploy.bench.machine.doctor import IDENTITY_ONNX
+    from drc_deploy.cli.doctor_checks import IDENTITY_ONNX
 
     (tmp_path / "a.onnx").write_bytes(IDENTITY_ONNX)
     facts = describe_file(tmp_path / "a.onnx")
@@ -131,7 +131,7 @@ def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path, name: str, cont
 
 def test_an_onnx_whose_metadata_are_no_text_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    from drc_deploy.bench.machine.doctor import IDENTITY_ONNX
+    from drc_deploy.cli.doctor_checks import IDENTITY_ONNX
 
     entry = b"\x0a\x01k\x12\x01\xff"  # StringStringEntryProto: key "k", value of one byte that is not UTF-8
     (tmp_path / "a.onnx").write_bytes(IDENTITY_ONNX + b"\x72" + bytes([len(entry)]) + entry)  # ModelProto, field 14

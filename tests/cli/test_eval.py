@@ -78,7 +78,7 @@ def test_an_identical_image_has_a_psnr_of_null(data: Path, capsys: pytest.Captur
         (["bicubic"], 2, "Missing option '--data'"),
     ],
 )
-def test_mistakes_are_told_with_an_exit_code(
+def test_mistakes_end_in_a_sentence_and_an_exit_code(
     data: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, sentence: str
 ) -> None:
     write_nearest(data / "n.onnx")

@@ -57,7 +57,7 @@ def test_json_is_one_object_and_the_choice_of_checkpoint_goes_to_stderr(checkpoi
     assert sorted(os.listdir(checkpoint.parent)) == ["a.safetensors", "named.float.onnx", "named.onnx"]
 
 
-def test_a_checkpoint_of_another_program_is_told_so(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_program_is_named_as_such(tmp_path: Path) -> None:
     save_file({"x": np.zeros(1, np.float32)}, tmp_path / "x.safetensors")
     assert "another program" in _error(tmp_path / "x.safetensors", "--workdir", tmp_path).message
 

@@ -24,7 +24,7 @@ def test_text_has_a_line_per_fact(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "sentence"), [("none.onnx", "there is no file"), ("a.txt", "no kind known")])
-def test_what_cannot_be_told_is_an_error(
+def test_what_cannot_be_known_is_an_error(
     tmp_path: Path, name: str, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.txt").write_text("text")

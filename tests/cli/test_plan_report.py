@@ -25,7 +25,7 @@ SIDECAR = PlanSidecar(
 )
 
 
-def test_what_fell_back_is_told_and_survives_the_file(tmp_path: Path) -> None:
+def test_what_fell_back_is_reported_and_survives_the_file(tmp_path: Path) -> None:
     on_gpu = tuple(f"layer_{index} (resize)" for index in range(10))
     sidecar = dataclasses.replace(
         SIDECAR, options=PlanOptions(dla_core=1), dla=DlaPlacement(("a", "b", "c"), on_gpu, ("{part}",))
@@ -46,7 +46,7 @@ def _text(verification: OnnxVerification) -> str:
     return plan_text(PlanResult(Path("x.onnx"), Path("x.plan"), "Built x.plan.", sidecar))
 
 
-def test_a_plan_that_was_compared_and_one_that_was_not_are_told_apart() -> None:
+def test_a_plan_that_was_compared_and_one_that_was_not_look_different() -> None:
     compared = _text(OnnxVerification(50, Agreement(61.25, 2, 0.013, 0), ""))
     assert "61.2 dB PSNR (needed 50), 1.30% of 8-bit samples differ, by 2 at most" in compared
     assert "unverified" not in compared

@@ -61,7 +61,7 @@ def test_parts_of_a_video_never_count_for_an_engine_that_did_not_compute_them(
     assert "was replaced" in result.exception.message
 
 
-def test_a_file_is_written_beside_the_input(engine: Path, photo: Path) -> None:
+def test_a_file_is_written_next_to_the_input(engine: Path, photo: Path) -> None:
     result = upscale(photo, "--engine", engine)
     assert result.exit_code == 0
     assert "in_x4.png  20x28" in result.stdout

@@ -134,7 +134,7 @@ def test_a_closed_stream_neither_gives_nor_takes_an_image(engine: Path, redirect
     assert f"standard {name} is closed".encode() in result.stderr
 
 
-def test_an_image_is_upscaled_where_nothing_can_be_told(engine: Path, tmp_path: Path) -> None:
+def test_an_image_is_upscaled_where_the_system_reports_nothing(engine: Path, tmp_path: Path) -> None:
     image = noise(7, 5)
     (tmp_path / "in.png").write_bytes(png(image))
     silent = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
@@ -163,7 +163,7 @@ def test_a_reader_that_leaves_is_no_fault(engine: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
-def test_a_file_that_may_not_grow_is_told_and_removed(engine: Path, tmp_path: Path, suffix: str) -> None:
+def test_a_file_that_may_not_grow_is_reported_and_removed(engine: Path, tmp_path: Path, suffix: str) -> None:
     (tmp_path / "in.png").write_bytes(png(noise(300, 100, 3)))
     target = tmp_path / "out" / f"o.{suffix}"
     limited = ["sh", "-c", 'ulimit -f 200 && exec "$@"', "sh"]  # blocks of 512 bytes: 100 kB

@@ -49,7 +49,7 @@ def test_a_pruned_network_is_rebuilt_in_a_fresh_process(saved: Path, checkpoint:
     torch.testing.assert_close(load_file(tmp_path / "sr.safetensors")["sr"], expected)
 
 
-def test_metadata_tells_all_without_torch(saved: Path) -> None:
+def test_metadata_shows_all_without_torch(saved: Path) -> None:
     info = read_checkpoint_info(saved)
     assert (info.model, info.scale, info.widths, info.duals) == ("drn_xs", 4, PRUNED, 2)
     assert info.provenance == {"stage": "test"}

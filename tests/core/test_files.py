@@ -86,7 +86,7 @@ def test_new_files_have_ordinary_permissions(tmp_path: Path) -> None:
     assert os.stat(tmp_path / "atomic").st_mode == os.stat(tmp_path / "plain").st_mode
 
 
-def test_the_longest_name_can_be_written_and_a_longer_one_is_told_before_the_work(tmp_path: Path) -> None:
+def test_the_longest_name_can_be_written_and_a_longer_one_is_reported_before_the_work(tmp_path: Path) -> None:
     longest = tmp_path / ("ö" * 125 + "a.txt")
     assert len(longest.name.encode()) == os.pathconf(tmp_path, "PC_NAME_MAX") == 255
     write_text(longest, "x")

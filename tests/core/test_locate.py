@@ -14,7 +14,7 @@ def test_an_impossible_name_is_not_found(reference: str, tmp_path: Path) -> None
         find_checkpoint(reference, tmp_path)
 
 
-def test_a_torch_file_is_told_how_to_be_imported_and_not_how_to_be_trained(tmp_path: Path) -> None:
+def test_a_torch_file_learns_how_to_be_imported_and_not_how_to_be_trained(tmp_path: Path) -> None:
     (tmp_path / "net.pt").write_bytes(b"")
     with pytest.raises(ArtefactError) as caught:
         find_trained_checkpoint("net.pt", tmp_path)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drc_deploy.bench.machine.commands import run_command
-from drc_deploy.bench.machine.nvml import Gpu, LoadNvml, Nvml, load_nvml
 from drc_deploy.bench.machine.telemetry import tegrastats
 from drc_deploy.bench.machine.telemetry.files import find_cpu_clock, find_gpu_clock, find_limits, find_temperatures
 from drc_deploy.bench.machine.telemetry.nvml import find_gpu_sensors
@@ -13,6 +12,7 @@ from drc_deploy.bench.machine.telemetry.power_files import find_rails, find_rapl
 from drc_deploy.bench.machine.telemetry.power_state import PowerState, Run, jetson_release, read_power_state
 from drc_deploy.bench.machine.telemetry.sensors import FAST_PERIOD_S, Found, Meter, ProbeGroup, Sensor
 from drc_deploy.errors import MissingDependencyError
+from drc_deploy.runtime.machine.nvml import Gpu, LoadNvml, Nvml, load_nvml
 
 EVERYWHERE = (find_temperatures, find_cpu_clock, find_limits)
 ON_JETSON, ELSEWHERE = (find_rails, find_gpu_clock), (find_rapl,)

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from drc_deploy.bench.machine.nvml import Nvml
 from drc_deploy.bench.machine.telemetry.sensors import FAST_PERIOD_S, Found, Meter, Probe, Sensor, single
 from drc_deploy.bench.machine.telemetry.trace import Kind
 from drc_deploy.errors import MissingDependencyError
+from drc_deploy.runtime.machine.nvml import Nvml
 
 LIMITS = {
     "nvmlClocksEventReasonSwPowerCap": "software power cap",

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drc_deploy.bench.machine.nvml import Gpu
 from drc_deploy.bench.machine.telemetry.files import cpu_policies, gpu_devices
 from drc_deploy.errors import MissingDependencyError
 from drc_deploy.proc_files import read_text
+from drc_deploy.runtime.machine.nvml import Gpu
 
 RELEASE = re.compile(r"R(\d+) \(release\), REVISION: (\d+(?:\.\d+)*)")
 POWER_MODE = re.compile(r"NV Power Mode: *(\S.*?) *(?:\n\s*(\d+)\s*)?$", re.MULTILINE)

@@ -37,12 +37,12 @@ def test_a_program_that_the_engine_started_is_no_other(tmp_path: Path) -> None:
     assert found.rounds[0].others_share == pytest.approx(0.1)
 
 
-def test_a_round_too_short_for_the_counters_tells_nothing(tmp_path: Path) -> None:
+def test_a_round_too_short_for_the_counters_reports_nothing(tmp_path: Path) -> None:
     found = watch(tmp_path, "100 0 0 500 0 0 0 0 0 0", "105 0 0 510 0 0 0 0 0 0", (12, 5))
     assert (found.others_share, found.steal_share) == (None, None)
 
 
-def test_a_system_without_counters_tells_nothing(tmp_path: Path) -> None:
+def test_a_system_without_counters_reports_nothing(tmp_path: Path) -> None:
     found = ConditionsWatch(7, tmp_path)
     with found.round():
         pass

@@ -43,7 +43,7 @@ def test_a_local_network_has_no_seams_and_one_that_looks_further_has() -> None:
     assert seen_too_little.difference.max_levels > 0
 
 
-def test_an_engine_of_fixed_tiles_tells_no_seam_and_why() -> None:
+def test_an_engine_of_fixed_tiles_shows_no_seam_and_why() -> None:
     found = measure_seam(FakeBackend(fake_info(tile=(8, 12))), IMAGE)
     assert found.difference is None
     assert "tiles of 12x8 only" in found.note
@@ -67,7 +67,7 @@ def test_the_reference_is_what_the_checkpoint_computes_in_float32(tmp_path: Path
 
 
 @pytest.mark.parametrize(("sha256", "word"), [("ab" * 32, "abababab"), ("", "a checkpoint that the engine names")])
-def test_an_engine_whose_checkpoint_is_gone_is_told_so(tmp_path: Path, sha256: str, word: str) -> None:
+def test_an_engine_whose_checkpoint_is_gone_is_named_as_such(tmp_path: Path, sha256: str, word: str) -> None:
     with closing(TorchReferences(tmp_path, None)) as references:
         assert references.image(sha256, "an image", IMAGE) is None
         note = references.notes[sha256]

@@ -122,7 +122,7 @@ def test_a_backend_that_times_its_layers_is_asked(tmp_path: Path) -> None:
         ("abacus", "abacus does not report them"),
     ],
 )
-def test_a_device_that_does_not_tell_says_why(device: str, words: str) -> None:
+def test_a_device_that_does_not_show_says_why(device: str, words: str) -> None:
     profile = profile_layers(Path("none.onnx"), told_by(device), IMAGE, None)
     assert profile.layers == ()
     assert profile.note.startswith("unavailable: ")

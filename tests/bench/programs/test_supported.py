@@ -29,7 +29,7 @@ def test_a_checkpoint_is_found_by_its_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sha256", ["0" * 64, ""])
-def test_a_checkpoint_that_is_nowhere_is_told(tmp_path: Path, sha256: str) -> None:
+def test_a_checkpoint_that_is_nowhere_is_reported(tmp_path: Path, sha256: str) -> None:
     with pytest.raises(ArtefactError, match="nor a shipped one"):
         find_program_input("torch", tmp_path / "x.onnx", info(sha256), tmp_path)
 
@@ -42,6 +42,6 @@ def test_trtexec_runs_the_plan_itself_and_openvino_the_onnx(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["x.plan", "x.safetensors"])
-def test_an_engine_without_an_onnx_is_told(tmp_path: Path, name: str) -> None:
+def test_an_engine_without_an_onnx_is_reported(tmp_path: Path, name: str) -> None:
     with pytest.raises(ArtefactError, match="it needs an ONNX"):
         find_program_input("openvino", tmp_path / name, info("0"), tmp_path)

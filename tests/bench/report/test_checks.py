@@ -91,7 +91,7 @@ def test_json_of_something_else_is_no_report(tmp_path: Path, text: str) -> None:
         read_report(tmp_path / "x.json")
 
 
-def test_a_folder_is_told_from_a_file(tmp_path: Path) -> None:
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="is a folder") as caught:
         read_report(tmp_path)
     assert "report.json in it" in caught.value.hint

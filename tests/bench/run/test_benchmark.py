@@ -108,7 +108,7 @@ def test_rounds_run_there_and_back(workdir: Path, data: Path, monkeypatch: pytes
     assert seen == ["good.onnx", "also.onnx", "also.onnx", "good.onnx"] * (ROUNDS // 2)
 
 
-def test_the_terminal_tells_what_was_measured(report: Report) -> None:
+def test_the_terminal_shows_what_was_measured(report: Report) -> None:
     text = report_table(report)
     host = r"-?\d+(%| to -?\d+%) \(.*?"
     assert re.search(rf"good.onnx: network only [\d.]+ ms per batch, host share {host}; stream [\d.]+ images/s", text)

@@ -123,7 +123,7 @@ def test_a_quiet_device_is_stable_and_nothing_went_unseen() -> None:
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3])
-def test_fewer_than_three_rounds_tell_no_drift_and_so_nothing_is_called_stable(rounds: int) -> None:
+def test_fewer_than_three_rounds_show_no_drift_and_so_nothing_is_called_stable(rounds: int) -> None:
     latency = measured([[10.0, 10.1, 9.9]] * rounds)
     found = judge(latency, QUIET[:rounds], settled=True)
     few = rounds < 3
@@ -132,7 +132,7 @@ def test_fewer_than_three_rounds_tell_no_drift_and_so_nothing_is_called_stable(r
     assert judge(latency, QUIET[:rounds], settled=False).verdict == "noisy"
 
 
-def test_a_device_that_throttles_is_noisy_and_the_verdict_says_why() -> None:
+def test_a_device_that_throttles_is_noisy_and_the_report_says_why() -> None:
     throttling = Machine(0, drift=0.4).run((5.0,))[0]
     clocks = [Conditions(0.01, 0.0, 3000.0 / (1 + 0.4 * number / 8)) for number in range(8)]
     found = verdict(throttling, clocks)
@@ -154,7 +154,7 @@ def test_what_else_the_machine_did_makes_steady_latencies_suspect(conditions: Co
     assert verdict(steady(), [conditions] * 8).reasons == (reason,)
 
 
-def test_wild_runs_are_told_apart_from_a_few_outliers() -> None:
+def test_wild_runs_are_distinguished_from_a_few_outliers() -> None:
     wild = measured(lognormal(1, 10, deviation=0.4))
     assert any(reason.startswith("the runs spread by") for reason in verdict(wild).reasons)
     rows = [[float(ms) for ms in row] for row in np.random.default_rng(0).normal(10.0, 0.05, (8, 10))]

@@ -17,7 +17,7 @@ def test_the_work_folder_gives_every_engine_but_float_variants(tmp_path: Path) -
     assert [file.name for file in find_engine_files((), tmp_path)] == ["a.onnx", "a.plan", "a.safetensors"]
 
 
-def test_files_of_the_same_name_are_told_apart_and_repeats_dropped(tmp_path: Path) -> None:
+def test_files_of_the_same_name_are_distinguished_and_repeats_dropped(tmp_path: Path) -> None:
     paths = [tmp_path / folder / "a.onnx" for folder in ("x", "y")]
     for path in paths:
         path.parent.mkdir()

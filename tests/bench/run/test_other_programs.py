@@ -83,7 +83,7 @@ def test_a_program_without_our_engine_is_out(monkeypatch: pytest.MonkeyPatch) ->
     assert "nothing to compare" in engines.not_measured[-1].reason
 
 
-def test_a_line_tells_pace_likeness_and_settings() -> None:
+def test_a_line_shows_pace_likeness_and_settings() -> None:
     ours, theirs = fakes.paced("a", [10.0] * 8), fakes.paced("a (torch)", [15.0] * 8)
     stability = fakes.measurement(theirs.latency).stability
     program = ProgramResult("torch", "eager", "a", {"threads": "2"}, "a share of many", 60.4, 1, stability)

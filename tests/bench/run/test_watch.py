@@ -79,7 +79,7 @@ def test_the_trace_goes_through_the_report_file(report: Report, tmp_path: Path) 
     assert "NaN" not in path.read_text()
 
 
-def test_the_console_tells_energy_what_it_is_of_and_what_it_cost(report: Report) -> None:
+def test_the_console_shows_energy_what_it_is_of_and_what_it_cost(report: Report) -> None:
     text = report_table(report)
     assert "J per image" in text
     assert "J per image is of module (VDD_IN); idle power is not subtracted." in text
@@ -104,7 +104,7 @@ def test_a_sensor_that_vanishes_in_the_middle_does_not_end_the_run(tmp_path: Pat
     assert (engine.telemetry.energy is None) == ("energy" in engine.telemetry.unavailable)
 
 
-def test_a_machine_that_tells_nothing_is_measured_all_the_same(tmp_path: Path) -> None:
+def test_a_machine_that_reports_nothing_is_measured_all_the_same(tmp_path: Path) -> None:
     bare = dataclasses.replace(powered(), sources=[], meters=[], missing={"power": "there is no meter"})
     report = bench(options(tmp_path, "good.onnx"), OpenFake, lambda: bare)
     (engine,) = report.engines

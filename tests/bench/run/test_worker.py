@@ -52,7 +52,7 @@ def test_errors_travel_with_their_hints() -> None:
         ("crashes", DrcDeployError, "ended with signal SIGKILL"),
     ],
 )
-def test_a_failure_in_the_middle_is_told(name: str, kind: type[DrcDeployError], sentence: str) -> None:
+def test_a_failure_in_the_middle_is_reported(name: str, kind: type[DrcDeployError], sentence: str) -> None:
     with closing(EngineProcess(OpenFake(Path(f"{name}.onnx"), None))) as process, pytest.raises(kind, match=sentence):
         process.ask(Session.measure, [IMAGE], TimingBudget(20, 0.0))
 

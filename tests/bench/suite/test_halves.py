@@ -62,7 +62,7 @@ def test_this_machine_is_seen_as_torch_sees_it() -> None:
         ("import os; os._exit(9)", "torch fails when it is asked"),
     ],
 )
-def test_a_torch_that_is_missing_or_broken_is_told(
+def test_a_torch_that_is_missing_or_broken_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], source: str, why: str
 ) -> None:
     (tmp_path / "torch").mkdir()

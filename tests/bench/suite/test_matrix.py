@@ -32,7 +32,7 @@ def test_an_engine_of_one_size_has_one_case_and_says_why() -> None:
     assert ("a.plan, tiles", "it takes one size only") in [(item.what, item.why) for item in matrix.left_out]
 
 
-def test_the_cpu_is_measured_beside_another_provider_for_onnx_only() -> None:
+def test_the_cpu_is_measured_next_to_another_provider_for_onnx_only() -> None:
     files = [file("a.onnx"), file("a.safetensors")]
     assert names(files, (32, 32), cpu_too=True) == [["a.onnx", "a.onnx, CPU provider", "a.safetensors"]]
     assert names(files, (32, 32)) == [["a.onnx", "a.safetensors"]]
@@ -97,7 +97,7 @@ def test_a_checkpoint_says_which_network_it_is_without_torch() -> None:
 
 
 @pytest.mark.parametrize("name", ["x.onnx", "x.safetensors"])
-def test_a_damaged_file_is_told(tmp_path: Path, name: str) -> None:
+def test_a_damaged_file_is_reported(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"no network")
     with pytest.raises(ArtefactError):
         read_facts(EngineFile(name, tmp_path / name))

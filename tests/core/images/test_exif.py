@@ -75,7 +75,7 @@ def test_the_fields_that_describe_are_found() -> None:
     assert descriptive_fields(photograph_exif()) == {MAKE: "Camera Works"}
 
 
-def test_a_tiff_tells_of_the_photograph_and_not_of_its_storage() -> None:
+def test_a_tiff_is_read_for_the_photograph_and_not_of_its_storage() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (5, 4)).save(buffer, "TIFF", exif=PREFIX + photograph_exif(orientation=1))
     with Image.open(buffer) as image:

@@ -82,7 +82,7 @@ def test_reading_takes_no_more_than_is_foreseen_and_not_much_less(kind: str, tmp
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_what_a_pipe_takes_is_told_once_its_content_is_there(deep: bool, tmp_path: Path) -> None:
+def test_what_a_pipe_takes_is_reported_once_its_content_is_there(deep: bool, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     content = cv2.imencode(".png", pixels.astype(np.uint16) * 257 if deep else pixels)[1].tobytes()
     (tmp_path / "file.png").write_bytes(content)

@@ -366,7 +366,7 @@ def test_a_folder_lists_images_below_it_sorted_and_without_hidden_ones(tmp_path:
     assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == ["a.png", "b/a.webp", "b/c.JPG"]
 
 
-def test_a_folder_that_may_not_be_read_is_told_and_not_left_out(
+def test_a_folder_that_may_not_be_read_is_reported_and_not_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "closed").mkdir()

@@ -52,7 +52,7 @@ def test_only_hr_folders_give_photographs_and_lr_folders_their_pairs(tmp_path: P
     assert not found.skipped
 
 
-def test_an_hr_folder_given_itself_finds_the_lr_folders_beside_it(tmp_path: Path) -> None:
+def test_an_hr_folder_given_itself_finds_the_lr_folders_next_to_it(tmp_path: Path) -> None:
     tree(tmp_path, "F_HR/1.png", "F_LR_bicubic/X4/1x4.png")
     found = find_sources([tmp_path / "F_HR"], paired=True)
     assert pairs(tmp_path, found) == {"1.png": {4: "F_LR_bicubic/X4/1x4.png"}}
@@ -80,7 +80,7 @@ def test_the_lr_images_of_one_set_are_not_taken_for_another(tmp_path: Path) -> N
     }
 
 
-def test_images_outside_the_hr_folders_are_told(tmp_path: Path) -> None:
+def test_images_outside_the_hr_folders_are_reported(tmp_path: Path) -> None:
     tree(tmp_path, "HR/1.png", "LRx4/1.png", "photos/2.png", "photos/3.png")
     found = find_sources([tmp_path], paired=False)
     assert names(found) == ["HR/1.png"]
@@ -88,7 +88,7 @@ def test_images_outside_the_hr_folders_are_told(tmp_path: Path) -> None:
     assert names(find_sources([tmp_path, tmp_path / "photos"], paired=False)) == ["HR/1.png", "2.png", "3.png"]
 
 
-def test_bicubic_is_preferred_to_other_reductions_and_the_choice_is_told(tmp_path: Path) -> None:
+def test_bicubic_is_preferred_to_other_reductions_and_the_choice_is_reported(tmp_path: Path) -> None:
     tree(tmp_path, "D_HR/1.png", "D_LR_bicubic/X4/1x4.png", "D_LR_a/X4/1x4.png", "D_LR_unknown/X2/1x2.png")
     found = find_sources([tmp_path], paired=True)
     assert pairs(tmp_path, found)["D_HR/1.png"] == {2: "D_LR_unknown/X2/1x2.png", 4: "D_LR_bicubic/X4/1x4.png"}

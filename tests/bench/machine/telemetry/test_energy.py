@@ -126,7 +126,7 @@ def test_energy_of_a_counter_says_so() -> None:
     assert "counter" in found.method
 
 
-def test_rounds_shorter_than_what_the_meter_tells_apart_are_said_to_be_blurred() -> None:
+def test_rounds_shorter_than_what_the_meter_resolves_are_said_to_be_blurred() -> None:
     times = [index / 10 for index in range(31)]
     record = trace(times, series("VDD_IN", "power", [5.0] * 31))
     averaged = Meter("GPU board", "GPU", "power", ("VDD_IN",), resolution_s=1.0)

@@ -39,7 +39,7 @@ def test_a_chip_that_two_paths_lead_to_is_one_chip(tmp_path: Path) -> None:
     assert (meter.covers, meter.series, meter.part) == ("module", ("VDD_IN",), "all")
 
 
-def test_thor_tells_the_whole_board(tmp_path: Path) -> None:
+def test_thor_shows_the_whole_board(tmp_path: Path) -> None:
     found = find_rails(build_tree("jetpack7_thor", tmp_path))
     assert readings(found.probes)["VIN"] == pytest.approx(23.0)
     assert readings(found.probes)["VDD_GPU"] == pytest.approx(7.7056)
@@ -107,7 +107,7 @@ def test_the_clock_of_a_cpu_is_that_of_its_fastest_core(tmp_path: Path) -> None:
     assert find_cpu_clock(tmp_path / "none").missing == {"clock of the CPU": "there is no cpufreq"}
 
 
-def test_an_alert_of_thor_is_told_and_a_clock_at_work_is_none(tmp_path: Path) -> None:
+def test_an_alert_of_thor_is_reported_and_a_clock_at_work_is_none(tmp_path: Path) -> None:
     found = readings(find_limits(build_tree("jetpack7_thor", tmp_path)).probes)
     assert found == {"cpu-throttle-alert": 0.0, "gpu-throttle-alert": 1.0}
 

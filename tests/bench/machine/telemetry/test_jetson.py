@@ -63,14 +63,14 @@ def test_locked_clocks_have_one_value_but_for_memory_and_cores_that_are_off(name
     assert parse_clocks_locked((FIXTURES / f"jetson_clocks_{name}.txt").read_text()) is locked
 
 
-def test_an_answer_without_clocks_tells_nothing() -> None:
+def test_an_answer_without_clocks_reports_nothing() -> None:
     assert parse_clocks_locked("Error: Run this script(/usr/bin/jetson_clocks) as a root user") is None
 
 
 @pytest.mark.parametrize(
     ("tree", "locked"), [("jetpack5_agx_orin", True), ("jetpack6_orin_nano", False), ("jetpack7_thor", True)]
 )
-def test_without_root_the_files_tell_whether_clocks_are_locked(tmp_path: Path, tree: str, locked: bool) -> None:
+def test_without_root_the_files_show_whether_clocks_are_locked(tmp_path: Path, tree: str, locked: bool) -> None:
     root = build_tree(tree, tmp_path)
     state = read_power_state(root, jetson_release(root), absent, ())
     assert state.clocks_locked is locked
@@ -92,7 +92,7 @@ def test_jetson_clocks_is_believed_over_the_files(tmp_path: Path) -> None:
     )
 
 
-def test_a_machine_that_tells_nothing_has_a_reason_for_each(tmp_path: Path) -> None:
+def test_a_machine_that_reports_nothing_has_a_reason_for_each(tmp_path: Path) -> None:
     state = read_power_state(tmp_path, None, absent, ())
     assert set(state.unavailable) == {
         "l4t",

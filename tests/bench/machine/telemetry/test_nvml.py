@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from drc_deploy.bench.machine import nvml as opening
-from drc_deploy.bench.machine.nvml import Gpu, Nvml, query_used_bytes
 from drc_deploy.bench.machine.telemetry import nvml as module
 from drc_deploy.bench.machine.telemetry.nvml import find_gpu_sensors
 from drc_deploy.bench.machine.telemetry.sensors import Found, ProbeGroup
 from drc_deploy.errors import MissingDependencyError
+from drc_deploy.runtime.machine import nvml as opening
+from drc_deploy.runtime.machine.nvml import Gpu, Nvml, query_used_bytes
 from tests.bench.machine.telemetry.fake_nvml import EVERY_GPU_CALL, FakeNvml
 from tests.bench.machine.telemetry.trees import FIXTURES
 
@@ -100,7 +100,7 @@ def test_a_jetson_whose_nvml_supports_nothing_has_a_reason_for_each() -> None:
     }
 
 
-def test_two_gpus_are_told_apart_and_added_up() -> None:
+def test_two_gpus_are_distinguished_and_added_up() -> None:
     found = find_gpu_sensors(Nvml(FakeNvml(gpus=2).load))
     assert {"GPU 0 power", "GPU 1 power"} <= set(values(found))
     assert found.meters[0].series == ("GPU 0 energy", "GPU 1 energy")

@@ -71,7 +71,7 @@ def test_a_sensor_that_never_answers_is_no_series_but_a_reason() -> None:
     ("error", "sentence"),
     [(EOFError("tegrastats ended"), "tegrastats ended."), (ZeroDivisionError("odd"), "ZeroDivisionError: odd.")],
 )
-def test_a_source_that_ends_or_breaks_is_told_and_ends_nothing_else(error: Exception, sentence: str) -> None:
+def test_a_source_that_ends_or_breaks_is_reported_and_ends_nothing_else(error: Exception, sentence: str) -> None:
     left = iter([5.0, 5.0])
 
     def read() -> float:

@@ -14,7 +14,7 @@ def test_a_limit_is_a_reason_only_in_the_windows_where_it_held() -> None:
     assert throttle_reasons(record, [(0.0, 0.25), (0.55, 0.9)]) == ()
 
 
-def test_where_nothing_tells_of_limits_there_is_no_all_clear() -> None:
+def test_where_nothing_reports_limits_there_is_no_all_clear() -> None:
     assert throttle_reasons(trace(TIMES, series("GPU clock", "clock", [1000.0] * 10)), [(0.0, 1.0)]) is None
     cap = series("software power cap", "throttle", [None] * 5 + [0.0] * 5)
     assert throttle_reasons(trace(TIMES, cap), [(0.0, 0.4)]) is None

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from drc_deploy.bench.machine.nvml import Gpu, LoadNvml, Nvml, load_nvml
 from drc_deploy.errors import MissingDependencyError
 from drc_deploy.proc_files import cpu_name, read_text
+from drc_deploy.runtime.machine.nvml import Gpu, LoadNvml, Nvml, load_nvml
 from drc_deploy.runtime.memory.host import kib_field, usable_cores
 
 PACKAGES = (

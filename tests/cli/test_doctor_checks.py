@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from drc_deploy.bench.machine.doctor import PROBES, TIMEOUT_S, Finding, RunProbe, examine, findings_text
+from drc_deploy.cli.doctor_checks import PROBES, TIMEOUT_S, Finding, RunProbe, examine, findings_text
 
 ANSWER = json.dumps([{"name": "torch on CPU", "usable": True, "detail": "torch 2", "install": ""}])
 

@@ -4,8 +4,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.table import Table
+
 from drc_deploy.bench.measure import quality
 from drc_deploy.bench.measure.quality import Quality, Upscale
+from drc_deploy.bench.show.console import table_text
+from drc_deploy.bench.show.figures import decibels
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import find_engine
@@ -14,8 +18,6 @@ from drc_deploy.progress import progress
 
 BICUBIC = "bicubic"
 BICUBIC_SCALE = 4
-WHOLE_IMAGE_TILE_PX = 1 << 16
-"""Larger than any image: a network that takes any size is judged on whole images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,19 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
     )
 
 
+def evaluation_table(evaluation: Evaluation) -> str:
+    """Return a row per image and the mean."""
+    table = Table(title=f"{evaluation.model} x{evaluation.scale} on {evaluation.data} ({evaluation.lr_folder})")
+    table.add_column("image")
+    table.add_column("PSNR-Y dB", justify="right")
+    table.add_column("SSIM-Y", justify="right")
+    for row in evaluation.rows:
+        table.add_row(row.image, decibels(row.psnr_y), f"{row.ssim_y:.4f}")
+    table.add_section()
+    table.add_row(f"mean of {evaluation.images}", decibels(evaluation.psnr_y), f"{evaluation.ssim_y:.4f}")
+    return table_text(table)
+
+
 def _open(options: EvaluationOptions, stack: ExitStack) -> tuple[Upscale, int, str]:
     """Return the way of upscaling, its scale, and what computes it."""
     if options.model == BICUBIC:
@@ -85,6 +100,7 @@ def _open(options: EvaluationOptions, stack: ExitStack) -> tuple[Upscale, int, s
         scale = options.scale or BICUBIC_SCALE
         return quality.upscale_bicubic(scale), scale, "NumPy"
     from drc_deploy.runtime.backends.open import open_backend
+    from drc_deploy.runtime.tiling.tiles import WHOLE_IMAGE_TILE_PX
     from drc_deploy.runtime.upscaler import Upscaler
 
     engine = find_engine(options.model, options.workdir)

@@ -1,6 +1,6 @@
-"""Check what every library can do on this machine: ``drc-deploy doctor``.
+"""What every library can do on this machine, for ``drc-deploy doctor``.
 
-Each library has a process of its own, ``python -m drc_deploy.bench.machine.doctor LIBRARY``. Native libraries meet
+Each library has a process of its own, ``python -m drc_deploy.cli.doctor_checks LIBRARY``. Native libraries meet
 broken drivers here, and some of them end the process when they do, which is an answer too. A TensorRT runtime is never
 made without a driver.
 """
@@ -236,7 +236,7 @@ def run_probe(library: str) -> "subprocess.CompletedProcess[str]":
     Raises:
         subprocess.TimeoutExpired: it did not end.
     """
-    command = [sys.executable, "-m", "drc_deploy.bench.machine.doctor", library]
+    command = [sys.executable, "-m", "drc_deploy.cli.doctor_checks", library]
     return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
