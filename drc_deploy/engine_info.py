@@ -61,6 +61,11 @@ class EngineInfo:
     """Which library the INT8 graph is for, since none reads what is fast in the other; None in another precision."""
     cpu_bytes_per_pixel: int | None = None
     """Memory that ONNX Runtime takes on a CPU for each input pixel of a tile; None when it was not measured."""
+    multiple_of: int = 1
+    """Sides of every input and places of tiles are multiples of this, in input pixels: windows of attention lie on such
+    a grid."""
+    minimum: int = 1
+    """Least side of an input, in input pixels; it need not be a multiple itself."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that no network can have."""
@@ -70,6 +75,19 @@ class EngineInfo:
             raise ValueError("a pixel takes at least one byte")
         if self.tile is not None and min(self.tile) < 1:
             raise ValueError("both sides of the tile must be at least 1")
+        if self.multiple_of < 1 or self.minimum < 1:
+            raise ValueError("multiple_of and minimum must be at least 1")
+        if self.tile is not None and any(side != self.taken_side(side) for side in self.tile):
+            raise ValueError(f"both sides of the tile must be {self.sides}")
+
+    @property
+    def sides(self) -> str:
+        """Which sides an input may have, in words."""
+        return sides_text(self.multiple_of, self.minimum)
+
+    def taken_side(self, side: int) -> int:
+        """Return the least side of an input, at least ``side``, that the network takes."""
+        return taken_side(side, self.multiple_of, self.minimum)
 
     def to_json(self) -> str:
         """Return this record as JSON text."""
@@ -87,6 +105,19 @@ class EngineInfo:
                 f"{path} is an ONNX file of another program.", "Make one with `drc-deploy export CHECKPOINT`."
             )
         return records.from_dict(cls, records.parse_json_object(metadata[METADATA_KEY], str(path)), str(path))
+
+
+def taken_side(side: int, multiple_of: int, minimum: int) -> int:
+    """Return the least multiple of ``multiple_of`` that is at least ``side`` and ``minimum``."""
+    return -(-max(side, minimum) // multiple_of) * multiple_of
+
+
+def sides_text(multiple_of: int, minimum: int) -> str:
+    """Say in words which sides an input may have: ``multiples of 8, at least 16``."""
+    least = taken_side(1, multiple_of, minimum)
+    if multiple_of == 1:
+        return f"at least {least}"
+    return f"multiples of {multiple_of}" + (f", at least {least}" if least > multiple_of else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from drc_deploy.export.graph.variants import make_variant
 from drc_deploy.export.precision.int8 import Int8Cost, choose_int8
 from drc_deploy.export.precision.quantise import Form
 from drc_deploy.export.precision.sparing import PrecisionChoice, choose_precision
-from drc_deploy.export.request import ExportRequest
+from drc_deploy.export.request import ExportRequest, sizes_for
 from drc_deploy.export.staging import move_into_place, staging_folder
 from drc_deploy.export.trt.plan_export import PlanBuilder
 from drc_deploy.export.verify.verification import TENSORRT_INT8_NOTE, Verification, verify_engine, verify_onnx
@@ -89,6 +89,7 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
     builder = PlanBuilder.find(request.builder, request.options) if request.builder else None
     parent = Parent.read(request.checkpoint)
     network = parent.checkpoint.build_network()
+    request = dataclasses.replace(request, tile=sizes_for(request.tile, network.multiple_of, network.minimum))
     body = make_body(network, request, builder)
     info = _describe(request, network, parent.sha256)
     info = dataclasses.replace(info, int8_form=body.int8.form if body.int8 else None)
@@ -184,6 +185,8 @@ def _describe(request: ExportRequest, network: SRNetwork, sha256: str) -> Engine
         params=network.parameter_count,
         widths=network.widths,
         checkpoint_sha256=sha256,
+        multiple_of=network.multiple_of,
+        minimum=network.minimum,
     )
 
 

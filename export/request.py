@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from drc_deploy.engine_info import NO_OPTIONS, PlanOptions, Precision
+from drc_deploy.engine_info import NO_OPTIONS, PlanOptions, Precision, sides_text, taken_side
 from drc_deploy.errors import MissingDependencyError, UsageError
 
 BuilderChoice = Literal["auto", "tensorrt", "tensorrt_rtx"]
@@ -56,6 +56,26 @@ def parse_tile(text: str | None) -> InputSizes:
     if not (1 <= height <= LARGEST_TILE_PX and 1 <= width <= LARGEST_TILE_PX):
         raise UsageError(f"a tile of {height}x{width} pixels is impossible.", hint)
     return InputSizes(onnx=(height, width), plan=(height, width))
+
+
+def sizes_for(sizes: InputSizes, multiple_of: int, minimum: int) -> InputSizes:
+    """Return ``sizes`` for a network that takes certain sides only, as in ``EngineInfo``.
+
+    A plan's tile that nobody asked for is enlarged to one that the network takes.
+
+    Raises:
+        UsageError: a tile that was asked for is not one that the network takes.
+    """
+    taken = [taken_side(side, multiple_of, minimum) for side in sizes.plan or ()]
+    if sizes.plan is None or taken == list(sizes.plan):
+        return sizes
+    if sizes == DEFAULT_TILE:
+        return InputSizes(onnx=None, plan=(taken[0], taken[1]))
+    raise UsageError(
+        f"this network takes no tile of {sizes.plan[0]}x{sizes.plan[1]}: both sides must be "
+        f"{sides_text(multiple_of, minimum)}.",
+        f"Give --tile {taken[0]}x{taken[1]}.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

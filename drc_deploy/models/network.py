@@ -62,6 +62,9 @@ class SRNetwork(nn.Module, abc.ABC):
         global_operations: Whether some operation sees the whole input, such as channel attention.
         global_means: Modules that take the mean over the whole input, (N, C, H, W) -> (N, C, 1, 1), each once in
             ``upscale``; H and W are multiples of those of the input. Empty where something else sees the whole input.
+        multiple_of: Sides of every input and places of tiles are multiples of this, in input pixels: windows of
+            attention lie on such a grid.
+        minimum: Least side of an input, in input pixels.
     """
 
     spec: ModelSpec
@@ -71,6 +74,8 @@ class SRNetwork(nn.Module, abc.ABC):
     receptive_field: int
     global_operations: bool
     global_means: tuple[str, ...] = ()
+    multiple_of: int = 1
+    minimum: int = 1
 
     @abc.abstractmethod
     def forward(self, lr: Tensor) -> list[Tensor]:

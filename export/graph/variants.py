@@ -82,7 +82,8 @@ def _declare_shapes(model: onnx.ModelProto, info: EngineInfo) -> None:
 
 def describe(model: onnx.ModelProto, info: EngineInfo) -> None:
     """Set the metadata: the record that the runtime reads, and the same in words for other programs' viewers."""
-    size = "any height and width" if info.tile is None else f"{info.tile[0]} x {info.tile[1]}"
+    any_size = "any height and width" if info.taken_side(1) == 1 else f"height and width {info.sides}"
+    size = any_size if info.tile is None else f"{info.tile[0]} x {info.tile[1]}"
     properties = {
         METADATA_KEY: info.to_json(),
         "model": info.model,
@@ -94,4 +95,6 @@ def describe(model: onnx.ModelProto, info: EngineInfo) -> None:
         "parameters": str(info.params),
         "checkpoint_sha256": info.checkpoint_sha256,
     }
+    if info.multiple_of > 1:
+        properties["tiles"] = f"cut out of an image at multiples of {info.multiple_of} input pixels"
     onnx.helper.set_model_props(model, properties)

@@ -30,14 +30,16 @@ class PlanShape:
     """Which inputs a plan accepts."""
 
     tile: tuple[int, int] | None
-    """Height and width; None for the range ``RANGE_PX``."""
+    """Height and width; None for a range of sizes."""
     max_batch: int
     whole_batches: bool = False
     """Whether every call has exactly ``max_batch`` tiles: a DLA knows one shape only."""
+    range_px: tuple[int, ...] = RANGE_PX
+    """Smallest, tuned and largest side of the input where the plan takes a range."""
 
     def limits(self) -> tuple[tuple[int, int, int, int], ...]:
         """Return the smallest, tuned and largest input shape, NHWC."""
-        sides = [(side, side) for side in RANGE_PX] if self.tile is None else [self.tile] * 3
+        sides = [(side, side) for side in self.range_px] if self.tile is None else [self.tile] * 3
         batches = (self.max_batch,) * 3 if self.whole_batches else (1, 1, self.max_batch)
         return tuple((batch, *side, 3) for batch, side in zip(batches, sides, strict=True))
 

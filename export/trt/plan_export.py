@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from drc_deploy.engine_info import EngineInfo, PlanOptions, PlanSidecar, Precision, read_sidecar, sidecar_path
 from drc_deploy.errors import ArtefactError, VerificationError
 from drc_deploy.export.request import BuilderChoice, ExportRequest
-from drc_deploy.export.trt.builders import BuildOptions, PlanShape, build_plan
+from drc_deploy.export.trt.builders import RANGE_PX, BuildOptions, PlanShape, build_plan
 from drc_deploy.export.trt.gpu import Gpu, find_gpu
 from drc_deploy.export.trt.libraries import Library, find_library
 from drc_deploy.export.trt.plan_options import require_options
@@ -117,7 +117,8 @@ class PlanBuilder:
     def _build(self, onnx_file: Path, plan: Path, wanted: PlanSidecar) -> PlanSidecar:
         info = wanted.engine
         options = BuildOptions(wanted.workspace_mib, timing_cache_path(self.library, self.gpu), wanted.options)
-        shape = PlanShape(info.tile, info.max_batch, whole_batches=wanted.options.dla_core is not None)
+        on_dla, range_px = wanted.options.dla_core is not None, tuple(map(info.taken_side, RANGE_PX))
+        shape = PlanShape(info.tile, info.max_batch, whole_batches=on_dla, range_px=range_px)
         built = build_plan(self.library, onnx_file, info.precision, shape, options)
         write_bytes(plan, built.plan)
         return dataclasses.replace(

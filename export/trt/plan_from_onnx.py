@@ -7,7 +7,7 @@ from typing import Any
 
 from drc_deploy.engine_info import EngineInfo, PlanSidecar, Precision, is_own_engine, read_onnx_info, sidecar_path
 from drc_deploy.errors import ArtefactError, UsageError
-from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
+from drc_deploy.export.request import DEFAULT_TILE, ExportRequest, sizes_for
 from drc_deploy.export.staging import move_into_place, staging_folder
 from drc_deploy.export.trt.libraries import Library
 from drc_deploy.export.trt.plan_export import PlanBuilder
@@ -74,7 +74,7 @@ def read_exported_info(onnx_file: Path) -> EngineInfo:
 def _plan_tile(request: ExportRequest, info: EngineInfo, onnx_file: Path) -> tuple[int, int] | None:
     """Return the tile of the plan: the file's own where it has one, else the tile of the request."""
     if info.tile is None:
-        return request.tile.plan
+        return sizes_for(request.tile, info.multiple_of, info.minimum).plan
     if request.tile != DEFAULT_TILE and request.tile.plan != info.tile:
         size = "x".join(map(str, info.tile))
         raise UsageError(

@@ -85,7 +85,8 @@ class Backend(Protocol):
 
         Args:
             batch: (N, H, W, 3) RGB in [0, 255], of the type ``info.io_dtype``; N at most
-                ``info.max_batch``, and (H, W) equal to ``info.tile`` unless that is None.
+                ``info.max_batch``, and (H, W) equal to ``info.tile``. Where that is None, H and W are multiples of
+                ``info.multiple_of`` and at least ``info.minimum``.
 
         Returns:
             (N, scale*H, scale*W, 3) of the same type. float32 results are neither rounded nor clipped.
@@ -132,6 +133,8 @@ def check_batch(batch: Pixels, info: EngineInfo) -> None:
         raise ValueError(f"the network takes at most {info.max_batch} tiles at once, not {batch.shape[0]}")
     if info.tile is not None and batch.shape[1:3] != info.tile:
         raise ValueError(f"the network takes tiles of {info.tile}, not {batch.shape[1:3]}")
+    if any(side != info.taken_side(side) for side in batch.shape[1:3]):
+        raise ValueError(f"the network takes sides that are {info.sides}, not {batch.shape[1:3]}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from drc_deploy.cli.info_command import command
 from drc_deploy.cli.main import main
-from tests.runtime.networks import write_nearest
+from tests.runtime.networks import write_nearest, write_windows
 
 
 def test_an_onnx_is_found_by_its_name_in_the_work_folder(tmp_path: Path) -> None:
@@ -21,6 +21,14 @@ def test_text_has_a_line_per_fact(tmp_path: Path) -> None:
     write_nearest(tmp_path / "n.onnx")
     result = CliRunner().invoke(command, [str(tmp_path / "n.onnx")])
     assert ["precision", "fp32"] in [line.split() for line in result.stdout.splitlines()]
+
+
+def test_the_sides_that_a_network_takes_are_shown(tmp_path: Path) -> None:
+    write_windows(tmp_path / "n.onnx", 8)
+    result = CliRunner().invoke(command, [str(tmp_path / "n.onnx")])
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["multiple_of", "8"] in lines
+    assert ["minimum", "1"] in lines
 
 
 @pytest.mark.parametrize(("name", "sentence"), [("none.onnx", "there is no file"), ("a.txt", "no kind known")])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.errors import MissingDependencyError, UsageError
-from drc_deploy.export.request import PACKAGES, ExportRequest, InputSizes, parse_tile, require_packages
+from drc_deploy.export.request import PACKAGES, ExportRequest, InputSizes, parse_tile, require_packages, sizes_for
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,39 @@ def test_an_impossible_tile_is_refused_in_words(text: str) -> None:
         parse_tile(text)
     assert len(caught.value.message) < 100
     assert "1 to 2048" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "multiple_of", "minimum", "tile"),
+    [
+        ("dynamic", 8, 64, InputSizes(None, None)),
+        ("96", 8, 64, InputSizes((96, 96), (96, 96))),
+        (None, 8, 64, InputSizes(None, (128, 128))),
+        (None, 24, 1, InputSizes(None, (144, 144))),
+        (None, 1, 200, InputSizes(None, (200, 200))),
+    ],
+)
+def test_a_tile_that_a_network_takes_is_kept_and_the_default_is_made_one(
+    text: str | None, multiple_of: int, minimum: int, tile: InputSizes
+) -> None:
+    assert sizes_for(parse_tile(text), multiple_of, minimum) == tile
+
+
+@pytest.mark.parametrize(
+    ("text", "multiple_of", "minimum", "sides", "better"),
+    [
+        ("100x96", 8, 1, "multiples of 8", "104x96"),
+        ("16", 8, 20, "multiples of 8, at least 24", "24x24"),
+        ("128x16", 1, 20, "at least 20", "128x20"),
+    ],
+)
+def test_a_tile_that_a_network_does_not_take_is_refused_with_one_that_it_does(
+    text: str, multiple_of: int, minimum: int, sides: str, better: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        sizes_for(parse_tile(text), multiple_of, minimum)
+    assert caught.value.message.endswith(f"both sides must be {sides}.")
+    assert caught.value.hint == f"Give --tile {better}."
 
 
 @pytest.mark.parametrize("batch", [0, -1, 257])

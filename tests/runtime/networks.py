@@ -59,6 +59,28 @@ def write_box(path: Path, *, scale: int = 2, value: float = 1 / 9) -> EngineInfo
     return info
 
 
+def write_windows(path: Path, window: int, *, scale: int = 2) -> EngineInfo:
+    """Write a float32 nearest-neighbour network that fails where a side is no multiple of ``window``."""
+    tensors = [numpy_helper.from_array(np.array([1, 1, scale, scale], np.float32), "scales")]
+    nodes = [
+        helper.make_node("Transpose", [INPUT_NAME], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("SpaceToDepth", ["planes"], ["windows"], blocksize=window),
+        helper.make_node("DepthToSpace", ["windows"], ["same"], blocksize=window),
+        helper.make_node(
+            "Resize",
+            ["same", "", "scales"],
+            ["large"],
+            mode="nearest",
+            nearest_mode="floor",
+            coordinate_transformation_mode="asymmetric",
+        ),
+        helper.make_node("Transpose", ["large"], [OUTPUT_NAME], perm=[0, 2, 3, 1]),
+    ]
+    info = dataclasses.replace(fake_info(scale=scale, io_dtype="float32"), model="windows", multiple_of=window)
+    _save(path, nodes, tensors, info, "float32")
+    return info
+
+
 def _element_type(io_dtype: IoDtype) -> int:
     return {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT}[io_dtype]
 

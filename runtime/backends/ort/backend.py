@@ -37,7 +37,8 @@ class OnnxSessions(GraphRunner):
         session: Has all cores, or the GPU.
         device: ``ONNX Runtime`` and the provider that it really uses.
         on_cpu: Whether the cores of the CPU compute.
-        for_smallest: Other inputs for an image of one pixel; may be changed.
+        for_smallest: Other inputs for the smallest image; may be changed.
+        smallest_px: Side of the smallest image; may be changed.
     """
 
     _in_arena: ClassVar[tuple[Path, int] | None] = None
@@ -51,6 +52,7 @@ class OnnxSessions(GraphRunner):
         self.device, self.on_cpu = f"ONNX Runtime {self._provider}", self._provider != CUDA
         self.workers = (threads or usable_cores()) if self.on_cpu else CUDA_CALLS
         self.for_smallest: Feeds = {}
+        self.smallest_px = 1
         self._bound = None if self.on_cpu else BoundRuns(self.session, "cuda")
         self._narrow_session: Any = None
 
@@ -126,7 +128,7 @@ class OnnxSessions(GraphRunner):
         if all(isinstance(side, str) for side in self.session.get_inputs()[0].shape[1:3]):  # takes any size
             # Only a run can ask for it: one of the smallest input.
             dtype = np.uint8 if "uint8" in self.session.get_inputs()[0].type else np.float32
-            smallest = {INPUT_NAME: np.zeros((1, 1, 1, 3), dtype), **self.for_smallest}
+            smallest = {INPUT_NAME: np.zeros((1, self.smallest_px, self.smallest_px, 3), dtype), **self.for_smallest}
             options = import_onnxruntime().RunOptions()
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
             self.session.run(None, smallest, options)
@@ -147,6 +149,7 @@ class OnnxRuntimeBackend(GraphBackend):
         """Load ``path``; see ``open_backend``. ``cpu_only``: take the CPU provider."""
         self._sessions = OnnxSessions(path, threads=threads, cpu_only=cpu_only)
         super().__init__(self._sessions, read_info(self._sessions.session, path))
+        self._sessions.smallest_px = self.info.taken_side(1)
         _check_tensors(self._sessions.session, self.info, path)
 
     @property

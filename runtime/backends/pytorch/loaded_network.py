@@ -12,14 +12,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from drc_deploy.checkpoint import Parent
-from drc_deploy.engine_info import EngineInfo, Precision
+from drc_deploy.engine_info import EngineInfo, Precision, taken_side
 from drc_deploy.errors import ArtefactError
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.torch_gpu import prepare_gpu
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 SIDE_PX = 64
-"""Of the input whose memory is followed; whatever the side, the count per pixel is the same."""
+"""Of the input whose memory is followed, or more where the network needs that; the count per pixel is the same."""
 ALLOWANCE = 1.1
 """Between what is alive and what the process grows by (tests/benchmarks/torch_memory.py)."""
 
@@ -64,6 +64,8 @@ class TileNetwork:
             checkpoint_sha256=file.sha256,
             # In float32 whatever the precision: on a CPU, kernels for 16 bits hold float32 too.
             cpu_bytes_per_pixel=bytes_per_pixel(_laid_out(file.checkpoint.build_network(), "meta")) if on_cpu else None,
+            multiple_of=self.network.multiple_of,
+            minimum=self.network.minimum,
         )
         self.name = f"torch {'CPU' if on_cpu else torch.cuda.get_device_name(self.device)} {precision}"
 
@@ -101,10 +103,11 @@ def _laid_out(network: SRNetwork, device: torch.device | str) -> SRNetwork:
 
 def bytes_per_pixel(network: SRNetwork) -> int:
     """Return the most that is alive at a time while ``network``, on the device "meta", upscales, with an allowance."""
-    tile = torch.empty(1, 3, SIDE_PX, SIDE_PX, device="meta").contiguous(memory_format=torch.channels_last)
+    side = taken_side(SIDE_PX, network.multiple_of, network.minimum)
+    tile = torch.empty(1, 3, side, side, device="meta").contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), _LiveBytes() as live:
         network.upscale(tile)
-    return int(ALLOWANCE * live.peak / SIDE_PX**2)
+    return int(ALLOWANCE * live.peak / side**2)
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -65,9 +65,22 @@ def _read_info(runner: PlanRunner, path: Path) -> EngineInfo:
         _log.warning("%s has no sidecar: its shapes are read from the engine.", path)
     info = runner.sidecar.engine if runner.sidecar else _info_without_sidecar(runner, path)
     _, height, width, _ = runner.inputs[INPUT_NAME].shape
-    info = dataclasses.replace(info, tile=(height, width), max_batch=runner.memory.batch)
+    info = at_shape(info, (height, width), path)
+    info = dataclasses.replace(info, max_batch=runner.memory.batch)
     check_tensors(runner, info, path)
     return info
+
+
+def at_shape(info: EngineInfo, tile: tuple[int, int], path: Path) -> EngineInfo:
+    """Return the description of the plan ``path`` run at one size.
+
+    Raises:
+        ArtefactError: its network does not take that size.
+    """
+    try:
+        return dataclasses.replace(info, tile=tile)
+    except ValueError as error:
+        raise ArtefactError(f"{path} runs on tiles of {tile[0]}x{tile[1]}, but {error}.", _FOREIGN) from error
 
 
 def check_tensors(runner: PlanRunner, info: EngineInfo, path: Path) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,17 @@ def test_the_metadata_comes_back(tmp_path: Path) -> None:
     properties = {entry.key: entry.value for entry in onnx.load(tmp_path / "x.onnx").metadata_props}
     assert EngineInfo.from_metadata(properties, tmp_path / "x.onnx") == info
     assert "3 x 5" in properties["input"]
+
+
+def test_sides_that_a_network_takes_are_said_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "x.onnx"
+    for tile, words in ((None, "height and width multiples of 8, at least 16,"), ((24, 40), "24 x 40,")):
+        info = dataclasses.replace(toy_info("uint8", tile=tile, scale=1), multiple_of=8, minimum=9)
+        onnx.save(make_variant(_body(0), info), path)
+        properties = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+        assert EngineInfo.from_metadata(properties, path) == info
+        assert words in properties["input"]
+        assert properties["tiles"] == "cut out of an image at multiples of 8 input pixels"
 
 
 def test_a_fixed_tile_is_declared_and_leaves_the_batch_free() -> None:

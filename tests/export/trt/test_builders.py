@@ -173,6 +173,11 @@ def test_a_plan_of_free_size_is_built_for_a_range(rtx: Library, exported: Export
     assert built.precision.convolutions == {"fp16": 39, "fp32": 2}
 
 
+def test_the_range_of_a_plan_is_one_that_its_network_takes() -> None:
+    assert PlanShape(None, 2).limits() == ((1, 8, 8, 3), (1, 128, 128, 3), (2, 256, 256, 3))
+    assert PlanShape(None, 2, range_px=(48, 144, 264)).limits() == ((1, 48, 48, 3), (1, 144, 144, 3), (2, 264, 264, 3))
+
+
 def test_the_precision_is_that_of_the_graph_and_not_what_was_asked(rtx: Library, exported: ExportResult) -> None:
     with pytest.raises(VerificationError, match="only 2 of 41 convolutions of the fp32 plan"):
         build_plan(rtx, exported.onnx, "fp32", PlanShape((32, 32), 1))

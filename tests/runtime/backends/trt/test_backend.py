@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import importlib
 import logging
@@ -244,6 +245,15 @@ def test_a_plan_of_another_program_is_refused(
         open_backend(write_plan(tmp_path, plan_bytes(**changes)))
     assert "drc-deploy export" in caught.value.hint
     assert (cuda.depth, cuda.retained, cuda.allocated) == (0, 0, 0)
+
+
+def test_a_plan_of_a_size_that_its_network_does_not_take_is_refused(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fake_tensorrt.install("tensorrt-10.3.0", cuda, monkeypatch)
+    engine = dataclasses.replace(fake_info(receptive_field=1, max_batch=4), multiple_of=16)
+    with pytest.raises(ArtefactError, match=r"tiles of 8x8, but both sides of the tile must be multiples of 16\."):
+        open_backend(write_plan(tmp_path, plan_bytes(), engine=engine))
 
 
 @pytest.mark.parametrize(
