@@ -66,7 +66,7 @@ class Upscaler:
 
         Args:
             backend: the network.
-            tile: largest side of a tile in input pixels, for networks that take any size.
+            tile: largest side of a tile in input pixels, for networks that take any size; see ``plan_tiles``.
             overlap: context on each side of a tile in input pixels.
             open_float: opens the float32 variant of the same network, when a 16-bit image needs it.
             open_rescue: opens the same network computed in float32, when a tile overflows in half precision.
@@ -170,7 +170,7 @@ class Upscaler:
         _check_image(image)
         kind = alpha_kind(image)
         fitted = self.fit(image.shape[0], image.shape[1], image.dtype, alpha=kind == "varying", also_held=also_held)
-        passes = 1 + passes_before(fitted.plan) if isinstance(self.backend, ExactBackend) else 1
+        passes = 1 + passes_before(fitted.plan, self.info) if isinstance(self.backend, ExactBackend) else 1
         passes *= 2 if kind == "varying" else 1  # colours and alpha are upscaled one after the other
         return ImageTask(image, fitted, kind, fitted.plan.tile_count * passes)
 

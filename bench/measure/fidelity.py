@@ -73,10 +73,10 @@ def measure_seam(backend: Backend, image: UInt8Image) -> SeamError:
         height, width = info.tile
         return SeamError(None, 0, f"unavailable: the engine takes tiles of {width}x{height} only, never a whole image")
     sides: Sequence[int] = image.shape[:2]
-    tile = -(-max(sides) // 2)
+    tile, whole_side = info.taken_side(-(-max(sides) // 2)), info.taken_side(max(sides))
     plan = plan_tiles(sides[0], sides[1], info, tile=tile)
     # Wrapped anew, not closed: the backend goes on.
-    tiled, whole = (Upscaler(backend, tile=side)(image) for side in (tile, max(sides)))
+    tiled, whole = (Upscaler(backend, tile=side)(image) for side in (tile, whole_side))
     found = DifferenceSum()
     found.add(tiled, whole)
     what = f"{sides[1]}x{sides[0]} pixels in {plan.tile_count} tiles against the same in one piece"

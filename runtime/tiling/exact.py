@@ -8,7 +8,6 @@ was within one grey level of the untiled one on all photographs that were tried 
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.graph_backend import Feeds, GraphBackend, GraphRunner
 from drc_deploy.runtime.backends.ort.backend import OnnxSessions, read_info
-from drc_deploy.runtime.backends.trt.backend import check_tensors
+from drc_deploy.runtime.backends.trt.backend import at_shape, check_tensors
 from drc_deploy.runtime.backends.trt.runner import PlanRunner
 from drc_deploy.runtime.tiling.strips import input_tile
 from drc_deploy.runtime.tiling.tiles import Span, TilePlan
@@ -89,6 +88,7 @@ def open_exact(path: Path, *, threads: int | None = None, cpu_only: bool = False
     sizes = {value.name: value.shape for value in sessions.session.get_inputs()}
     _check_names(path, list(sizes), [value.name for value in sessions.session.get_outputs()])
     mean_count = sizes[MEANS_NAME][0]
+    sessions.smallest_px = info.taken_side(1)
     sessions.for_smallest = {
         KEPT_NAME: np.array([0, 0, 1, 1], np.int64),
         MEANS_NAME: np.zeros(mean_count, np.float32),
@@ -104,7 +104,7 @@ def _open_plan(path: Path) -> ExactBackend:
             raise ArtefactError(f"{path} has no sidecar.", _AGAIN)
         _check_names(path, list(runner.inputs), list(runner.outputs))
         _, height, width, _ = runner.inputs[INPUT_NAME].shape
-        info = replace(runner.sidecar.engine, tile=(height, width))
+        info = at_shape(runner.sidecar.engine, (height, width), path)
         check_tensors(runner, info, path)
         return ExactBackend(runner, info, runner.inputs[MEANS_NAME].shape[0])
     except ArtefactError:
@@ -118,10 +118,10 @@ def _check_names(path: Path, inputs: list[str], outputs: list[str]) -> None:
         raise ArtefactError(f"{path} takes {', '.join(inputs)}, which is no graph for --exact.", _AGAIN)
 
 
-def passes_before(plan: TilePlan) -> int:
-    """Return how many passes find the means: none where one tile is the whole image."""
-    whole = plan.tile_count == 1 and (plan.rows[0].size, plan.columns[0].size) == plan.tile
-    return 0 if whole else PASSES
+def passes_before(plan: TilePlan, info: EngineInfo) -> int:
+    """Return how many passes find the means: none where one tile is the whole image, continued where ``info`` asks."""
+    whole = info.tile is None or (plan.rows[0].size, plan.columns[0].size) == plan.tile
+    return 0 if whole and plan.tile_count == 1 else PASSES
 
 
 def with_image_means(
@@ -138,14 +138,17 @@ def with_image_means(
     Raises:
         ArtefactError: the network failed, or gave NaN or infinity.
     """
-    if not passes_before(plan):
+    if not passes_before(plan, backend.info):
         return backend
-    if image.shape[0] < plan.tile[0] or image.shape[1] < plan.tile[1]:
+    ends = (plan.rows[-1].keep_stop, plan.columns[-1].keep_stop)
+    if backend.info.tile is None:  # the whole image, too, would be computed with what continues it
+        ends = (backend.info.taken_side(ends[0]), backend.info.taken_side(ends[1]))
+    elif ends[0] < plan.tile[0] or ends[1] < plan.tile[1]:
         _log.warning(
             "The image is smaller than the engine's tile of %dx%d and is continued by mirroring: its borders are not "
             "exact. The .onnx takes any size.", *plan.tile,
         )  # fmt: skip
-    parts = [(row, column) for row in _parts(plan.rows) for column in _parts(plan.columns)]
+    parts = [(row, column) for row in _parts(plan.rows, ends[0]) for column in _parts(plan.columns, ends[1])]
 
     def tiles() -> Iterator[tuple[Pixels, Pixels]]:
         for (row, top, bottom), (column, left, right) in parts:
@@ -167,7 +170,7 @@ def with_image_means(
     return backend
 
 
-def _parts(spans: tuple[Span, ...]) -> list[tuple[Span, int, int]]:
-    """Return for each tile along one axis the pixels that count as its own: all of the image, none of them twice."""
-    edges = [0, *(span.keep_start + span.ramp // 2 for span in spans[1:]), spans[-1].keep_stop]
+def _parts(spans: tuple[Span, ...], end: int) -> list[tuple[Span, int, int]]:
+    """Return for each tile along one axis the pixels that count as its own: all up to ``end``, none of them twice."""
+    edges = [0, *(span.keep_start + span.ramp // 2 for span in spans[1:]), end]
     return [(span, *edge) for span, edge in zip(spans, pairwise(edges), strict=True)]

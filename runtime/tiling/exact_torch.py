@@ -21,7 +21,7 @@ from drc_deploy.runtime.backends.pytorch.loaded_network import TileNetwork
 from drc_deploy.runtime.tiling.exact import ExactBackend
 
 _TRIAL_PX = 8
-"""Side of the input that shows how many channels every mean has."""
+"""Least side of the input that shows how many channels every mean has."""
 
 
 def exact_backend(network: TileNetwork, workers: int) -> ExactBackend:
@@ -53,7 +53,8 @@ class ExactRunner(CpuTiles):
         self._now = threading.local()  # several threads run the network at a time
         for name in self._names:
             network.network.get_submodule(name).forward = partial(self._mean, name)
-        self._pass(torch.zeros(1, _TRIAL_PX, _TRIAL_PX, 3), kept=(0, 0, 1, 1))
+        side = network.info.taken_side(_TRIAL_PX)
+        self._pass(torch.zeros(1, side, side, 3), kept=(0, 0, 1, 1))
         self._places: dict[str, slice] = {}
         self.mean_count = 0
         for name in self._names:

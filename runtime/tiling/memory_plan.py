@@ -129,7 +129,8 @@ def fit_plan(
     assert bytes_per_pixel is not None
     height, width = shape[:2]
     alpha = shape[2:] in ((2,), (4,))
-    sides = [tile] if tile else [None, *range(256, SMALLEST_TILE_PX - 1, -TILE_STEP_PX)]
+    smallest = info.taken_side(SMALLEST_TILE_PX)
+    sides = [tile] if tile else [None, *range(256, smallest - 1, -TILE_STEP_PX)]
     for count in sorted({workers, max(workers // 2, 1), 1}, reverse=True):
         for side in sides:
             plan = plan_tiles(height, width, info, tile=side, overlap=overlap)

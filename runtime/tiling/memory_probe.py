@@ -14,7 +14,7 @@ from drc_deploy.runtime.memory.host import resident_bytes
 from drc_deploy.runtime.tiling.exact import open_exact
 
 SIDE_PX = 128
-"""Of the tile: large enough for what does not grow with it to matter little."""
+"""Least side of the tile: large enough for what does not grow with it to matter little."""
 TIME_LIMIT_S = 600
 
 
@@ -32,12 +32,13 @@ def measure_bytes_per_pixel(path: Path) -> int | None:
 def _main(path: Path) -> None:
     opened = open_exact if path.name.endswith(EXACT_SUFFIX) else OnnxRuntimeBackend
     backend: Backend = opened(path, threads=1, cpu_only=True)
-    tile = np.full((1, SIDE_PX, SIDE_PX, 3), 127, backend.info.io_dtype)
+    side = backend.info.taken_side(SIDE_PX)
+    tile = np.full((1, side, side, 3), 127, backend.info.io_dtype)
     give_back_freed()  # or the tile would lie in what loading has left
     loaded = resident_bytes() or 0
     backend.run(tile)
     # Not the peak, which may be that of loading: the arena keeps what the run took.
-    print(((resident_bytes() or 0) - loaded) // SIDE_PX**2)  # noqa: T201 - read by the process that asked
+    print(((resident_bytes() or 0) - loaded) // side**2)  # noqa: T201 - read by the process that asked
 
 
 if __name__ == "__main__":

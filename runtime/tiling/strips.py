@@ -123,17 +123,26 @@ def _joined(tiles: Iterator[Pixels], plan: TilePlan, image: Pixels, scale: int) 
 
 
 def input_tile(backend: Backend, image: Pixels, tile: tuple[int, int], row: Span, column: Span) -> Pixels:
-    """Cut one tile out of the image; an image smaller than the tile is continued by its mirror image."""
-    cut = image[row.start : row.start + row.size, column.start : column.start + column.size]
-    missing = (tile[0] - row.size, tile[1] - column.size)
-    if any(missing):
-        cut = np.pad(cut, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="reflect")
+    """Cut one tile out of the image, which its mirror image continues at the right and at the bottom."""
+    if (row.size, column.size) == tile:
+        cut = image[row.start : row.start + row.size, column.start : column.start + column.size]
+    else:
+        # Of the image, not of the tile: else what lies beyond would depend on where the tile begins.
+        rows, columns = _mirrored(row, tile[0], image.shape[0]), _mirrored(column, tile[1], image.shape[1])
+        cut = image[np.ix_(rows, columns)]
     if backend.info.io_dtype == "uint8":
         return cut
     tile_pixels: Pixels = cut.astype(np.float32)
     if image.dtype == np.uint16:
         tile_pixels /= _UINT16_PER_UINT8
     return tile_pixels
+
+
+def _mirrored(span: Span, side: int, length: int) -> Pixels:
+    """Return which of an image's ``length`` pixels each pixel of a tile is; beyond the last, they go back and forth."""
+    period = max(2 * (length - 1), 1)
+    places = np.arange(span.start, span.start + side) % period
+    return np.minimum(places, period - places)
 
 
 def _finish(result: Pixels, dtype: np.dtype[Any]) -> Pixels:

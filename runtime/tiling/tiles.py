@@ -9,20 +9,24 @@ left of the shared part is blended linearly:
     tile i + 1               [. trim .[------------------------|
     shared                   [=====================]
     blended                           [-----]
+
+A network that sees its input in windows has all of this on the grid of the windows: sides and starts of tiles are
+multiples of ``multiple_of``. An image that is no multiple is continued at the right and at the bottom; the last tile
+reads that too, and nothing of what it makes there is used.
 """
 
 from dataclasses import dataclass
 from itertools import pairwise
 
-from drc_deploy.engine_info import EngineInfo
+from drc_deploy.engine_info import EngineInfo, taken_side
 from drc_deploy.errors import UsageError
 
 WHOLE_IMAGE_PIXELS = 256 * 256
 """A network that takes any size gets images up to this many input pixels in one piece."""
 
 FREE_TILE_PX = 256
-"""Largest side of a tile where the network takes any size: on a CPU as fast as the whole image, in less
-memory."""
+"""Largest side of a tile where the network takes any size: on a CPU as fast as the whole image, in less memory. A
+network that needs more gets its least side."""
 
 WHOLE_IMAGE_TILE_PX = 1 << 16
 """Larger than any image: as the side of a tile, it has every image computed in one piece."""
@@ -39,7 +43,7 @@ class Span:
     start: int
     """First pixel that the tile reads."""
     size: int
-    """Number of image pixels that it reads; less than the tile's side when the image is smaller than that."""
+    """Number of image pixels that it reads; less than the tile's side where the tile goes beyond the image."""
     keep_start: int
     """First pixel for which the tile's result is used."""
     keep_stop: int
@@ -72,45 +76,45 @@ def plan_tiles(
         height: input pixels, at least 1.
         width: input pixels, at least 1.
         info: the network; its own tile size, when it has one, is kept to.
-        tile: largest side of a tile for a network that takes any size; None chooses.
-        overlap: pixels of context on each side of a tile; None chooses the receptive field, or
+        tile: largest side of a tile for a network that takes any size, rounded down to a side that it takes; None
+            chooses.
+        overlap: least number of pixels of context on each side of a tile; None chooses the receptive field, or
             ``ATTENTION_OVERLAP_PX`` when no overlap is enough.
 
     Raises:
-        UsageError: the tile differs from the one that the network needs, or is not larger than two overlaps.
+        UsageError: the tile differs from the one that the network needs, is smaller than all sides that it takes, or
+            is not larger than two overlaps.
     """
-    if info.tile is not None:
-        if tile is not None and (tile, tile) != info.tile:
-            raise UsageError(
-                f"this engine takes tiles of {info.tile[0]}x{info.tile[1]} only, not of {tile}x{tile}.",
-                "Leave --tile out, or use an engine of free size (the .onnx).",
-            )
-        sides = info.tile
-    elif tile is None and height * width <= WHOLE_IMAGE_PIXELS:
-        sides = (height, width)
-    else:
-        sides = (tile or FREE_TILE_PX, tile or FREE_TILE_PX)
+    sides, grid = _largest_sides(height, width, info, tile), info.multiple_of
     overlap = _overlap(info, min(sides)) if overlap is None else overlap
     if info.tile is None:
-        sides = (_balanced_side(height, sides[0], overlap), _balanced_side(width, sides[1], overlap))
+        sides = (_balanced_side(height, sides[0], overlap, info), _balanced_side(width, sides[1], overlap, info))
     trim = _trim(info, overlap)
     return TilePlan(
         tile=sides,
-        rows=plan_axis(height, sides[0], overlap, trim),
-        columns=plan_axis(width, sides[1], overlap, trim),
+        rows=plan_axis(height, sides[0], overlap, trim, grid),
+        columns=plan_axis(width, sides[1], overlap, trim, grid),
     )
 
 
-def plan_axis(length: int, side: int, overlap: int, trim: int) -> tuple[Span, ...]:
-    """Place the fewest tiles of ``side`` pixels along ``length`` pixels, evenly; ``trim`` is at most ``overlap``.
+def plan_axis(length: int, side: int, overlap: int, trim: int, grid: int = 1) -> tuple[Span, ...]:
+    """Place the fewest tiles of ``side`` pixels along ``length`` pixels, evenly.
+
+    Args:
+        length: of the image, in pixels.
+        side: of every tile, in pixels; a multiple of ``grid``.
+        overlap: Neighbours share at least two of it.
+        trim: at most ``overlap``.
+        grid: Every tile starts at a multiple of it, in pixels.
 
     Raises:
-        UsageError: several tiles are needed, but ``side`` is not larger than two overlaps.
+        UsageError: several tiles are needed, but ``side`` is not larger than what neighbours share.
     """
     if length <= side:
         return (Span(start=0, size=length, keep_start=0, keep_stop=length, ramp=0),)
-    last = _tile_count(length, side, overlap) - 1
-    starts = [index * (length - side) // last for index in range(last + 1)]
+    last = _tile_count(length, side, overlap, grid) - 1
+    end = taken_side(length, grid, 1)
+    starts = [index * ((end - side) // grid) // last * grid for index in range(last + 1)]
     # No ramp is longer than the distance between two tiles, so that no pixel blends more than two of them.
     step = min(after - before for before, after in pairwise(starts))
     blends = [(0, 0)]
@@ -120,27 +124,52 @@ def plan_axis(length: int, side: int, overlap: int, trim: int) -> tuple[Span, ..
         blends.append((blend_start, blend_start + ramp))
     blends.append((length, length))
     return tuple(
-        Span(start, side, keep_start=blend[0], keep_stop=blend_after[1], ramp=blend[1] - blend[0])
+        Span(start, min(side, length - start), blend[0], keep_stop=blend_after[1], ramp=blend[1] - blend[0])
         for start, (blend, blend_after) in zip(starts, pairwise(blends), strict=True)
     )
 
 
-def _tile_count(length: int, side: int, overlap: int) -> int:
+def _shared(overlap: int, grid: int) -> int:
+    """Return how many pixels neighbours share at least: two overlaps, on the grid."""
+    return -(-2 * overlap // grid) * grid
+
+
+def _tile_count(length: int, side: int, overlap: int, grid: int) -> int:
     """Fewest tiles of ``side`` pixels that cover ``length``."""
     if length <= side:
         return 1
-    if side <= 2 * overlap:
+    shared = _shared(overlap, grid)
+    if side <= shared:
         raise UsageError(
             f"a tile of {side} pixels with an overlap of {overlap} on each side has no middle left.",
-            f"Give --tile at least {2 * overlap + 1}, or an --overlap of at most {(side - 1) // 2}.",
+            f"Give --tile at least {shared + grid}, or an --overlap of at most {(side - grid) // 2}.",
         )
-    return -(-(length - 2 * overlap) // (side - 2 * overlap))
+    return -(-(length - shared) // (side - shared))
 
 
-def _balanced_side(length: int, largest: int, overlap: int) -> int:
+def _largest_sides(height: int, width: int, info: EngineInfo, tile: int | None) -> tuple[int, int]:
+    """Return the largest height and width of a tile that the network takes, within what was asked for."""
+    if info.tile is not None:
+        if tile is not None and (tile, tile) != info.tile:
+            raise UsageError(
+                f"this engine takes tiles of {info.tile[0]}x{info.tile[1]} only, not of {tile}x{tile}.",
+                "Leave --tile out, or use an engine of free size (the .onnx).",
+            )
+        return info.tile
+    whole, least = (info.taken_side(height), info.taken_side(width)), info.taken_side(1)
+    if tile is None and whole[0] * whole[1] <= WHOLE_IMAGE_PIXELS:
+        return whole
+    side = max(FREE_TILE_PX, least) if tile is None else tile
+    if side < least:
+        raise UsageError(f"this network takes no tile smaller than {least} pixels.", f"Give --tile {least} or more.")
+    side -= side % info.multiple_of
+    return side, side
+
+
+def _balanced_side(length: int, largest: int, overlap: int, info: EngineInfo) -> int:
     """Return the smallest side with which no more tiles are needed: less is computed twice."""
-    count = _tile_count(length, largest, overlap)
-    return -(-(length + (count - 1) * 2 * overlap) // count)
+    count = _tile_count(length, largest, overlap, info.multiple_of)
+    return info.taken_side(-(-(length + (count - 1) * _shared(overlap, info.multiple_of)) // count))
 
 
 def _overlap(info: EngineInfo, side: int) -> int:
@@ -148,7 +177,7 @@ def _overlap(info: EngineInfo, side: int) -> int:
     enough = info.receptive_field
     if info.global_operations:
         enough = min(enough, ATTENTION_OVERLAP_PX)
-    return min(enough, side // 4)
+    return min(enough, side // 4, (side - info.multiple_of) // 2)
 
 
 def _trim(info: EngineInfo, overlap: int) -> int:

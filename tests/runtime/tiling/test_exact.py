@@ -55,8 +55,8 @@ def attention_model(info: EngineInfo, pools: int = 1) -> onnx.ModelProto:
     return model
 
 
-def write_both(folder: Path, pools: int = 1) -> Path:
-    model = attention_model(info(), pools)
+def write_both(folder: Path, pools: int = 1, **changes: object) -> Path:
+    model = attention_model(info(**changes), pools)
     onnx.save(model, folder / "net.onnx")
     onnx.save(make_exact(model), folder / f"net{EXACT_SUFFIX}")
     return folder / "net.onnx"
@@ -135,6 +135,18 @@ def test_an_exact_graph_of_another_checkpoint_is_refused(tmp_path: Path) -> None
     onnx.save(attention_model(info(checkpoint_sha256="1" * 64)), path)
     with pytest.raises(ArtefactError, match="another checkpoint"):
         Upscaler.open(path, exact=True)
+
+
+@pytest.mark.parametrize("size", [(40, 33), (21, 50), (3, 5)])
+def test_exact_tiles_on_a_grid_equal_the_whole_that_is_continued_to_it(size: tuple[int, int], tmp_path: Path) -> None:
+    path = write_both(tmp_path, multiple_of=8)
+    image = RNG.integers(0, 256, (*size, 3), np.uint8)
+    image[: size[0] // 2] //= 4
+    padded = np.pad(image, (*((0, -side % 8) for side in size), (0, 0)), mode="reflect")
+    expected = (padded * padded.mean((0, 1)) / 100)[: size[0], : size[1]].repeat(2, axis=0).repeat(2, axis=1)
+    with Upscaler.open(path, tile=64) as whole, Upscaler.open(path, tile=16, overlap=3, exact=True) as exact:
+        for upscaler in (whole, exact):
+            assert np.abs(upscaler(image).astype(int) - expected.clip(0, 255)).max() <= 1
 
 
 def test_images_of_several_sizes_are_exact_one_after_the_other(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,12 @@ from drc_deploy.runtime.upscaler import Upscaler
 
 torch = pytest.importorskip("torch")
 
+from drc_deploy.bench.programs.program_backend import ProgramRequest  # noqa: E402
+from drc_deploy.bench.programs.torch_program import EAGER, TorchProgram  # noqa: E402
 from drc_deploy.checkpoint import Checkpoint, save_checkpoint  # noqa: E402 (they need torch)
 from drc_deploy.images.reading import read_rgb  # noqa: E402
 from drc_deploy.locate import SHIPPED, sample_images  # noqa: E402
+from drc_deploy.models.drn import DRN  # noqa: E402
 from drc_deploy.models.network import ModelSpec  # noqa: E402
 from drc_deploy.models.registry import build_network  # noqa: E402
 
@@ -44,6 +48,26 @@ def test_a_checkpoint_takes_8_and_16_bits_itself(checkpoint: Path, dtype: type[n
         result = upscaler(np.full((5, 4), 77, dtype))
     assert result.shape == (20, 16)
     assert result.dtype == dtype
+
+
+def test_a_network_with_windows_gets_sides_that_it_takes(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    upscale, seen = DRN.upscale, set()
+
+    def watched(network: DRN, lr: Any) -> Any:
+        seen.update(lr.shape[2:])
+        return upscale(network, lr)
+
+    monkeypatch.setattr(DRN, "multiple_of", 24)
+    monkeypatch.setattr(DRN, "minimum", 30)
+    monkeypatch.setattr(DRN, "upscale", watched)
+    with Upscaler.open(checkpoint, tile=100) as upscaler:
+        assert (upscaler.info.multiple_of, upscaler.info.minimum) == (24, 30)
+        assert upscaler(np.full((5, 110), 77, np.uint8)).shape == (20, 440)
+        with pytest.raises(ValueError, match="multiples of 24, at least 48"):
+            upscaler.backend.run(np.zeros((1, 48, 24, 3), np.float32))
+    assert seen == {48, 72}
+    program = TorchProgram(ProgramRequest(checkpoint, EAGER, None, (96, 96)))
+    assert (program.info.multiple_of, program.info.minimum) == (24, 30)
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
