@@ -15,10 +15,13 @@ from safetensors.torch import save_file
 
 from drc_deploy.checkpoint import load_checkpoint, save_checkpoint
 from drc_deploy.engine_info import EngineInfo, read_sidecar
-from drc_deploy.errors import ArtefactError, DrcDeployError, OutputError, VerificationError
+from drc_deploy.errors import ArtefactError, DrcDeployError, OutputError, UsageError, VerificationError
+from drc_deploy.export import export_checkpoint as export_module
 from drc_deploy.export.export_checkpoint import Body, ExportResult, export_checkpoint, make_body
 from drc_deploy.export.request import ExportRequest, parse_tile
 from drc_deploy.files import sha256_of
+from drc_deploy.models.drn import DRN
+from tests.export.networks import Toy
 
 
 def _info(path: Path) -> EngineInfo:
@@ -38,6 +41,25 @@ def test_the_sidecar_ties_plan_onnx_and_checkpoint_together(
     assert (sidecar.engine.tile, sidecar.engine.precision, sidecar.precision_source) == ((128, 128), "fp16", "graph")
     assert sidecar.layers_by_precision["fp16"] > sidecar.layers_by_precision["fp32"]
     assert sidecar.verification["torch_reduced"]["psnr_db"] >= 50
+
+
+def test_the_sides_that_a_network_takes_are_those_of_its_engines(
+    request_fp16: ExportRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Toy, "multiple_of", 8)
+    monkeypatch.setattr(Toy, "minimum", 20)
+    info = export_module._describe(request_fp16, Toy(), "0" * 64)
+    assert (info.multiple_of, info.minimum, info.tile) == (8, 20, (128, 128))
+
+
+def test_a_tile_that_the_network_does_not_take_is_refused_before_anything_is_traced(
+    request_here: ExportRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DRN, "multiple_of", 8)
+    monkeypatch.setattr(export_module, "make_body", None)
+    with pytest.raises(UsageError, match="no tile of 100x96: both sides must be multiples of 8"):
+        export_checkpoint(dataclasses.replace(request_here, tile=parse_tile("100x96")))
+    assert not list(request_here.folder.iterdir())
 
 
 def test_the_onnx_files_say_what_they_are(exported: ExportResult) -> None:

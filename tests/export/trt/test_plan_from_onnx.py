@@ -91,6 +91,14 @@ def test_the_tile_of_a_fixed_file_is_that_of_its_plan(request_onnx: ExportReques
         assert plan_from_onnx._plan_tile(dataclasses.replace(request_onnx, tile=tile), info, Path("x")) == (20, 28)
 
 
+def test_the_tile_of_a_plan_is_one_that_the_network_takes(request_onnx: ExportRequest) -> None:
+    info = dataclasses.replace(read_exported_info(request_onnx.checkpoint), multiple_of=24)
+    for tile, expected in ((DEFAULT_TILE, (144, 144)), (parse_tile("48x72"), (48, 72)), (parse_tile("dynamic"), None)):
+        assert plan_from_onnx._plan_tile(dataclasses.replace(request_onnx, tile=tile), info, Path("x")) == expected
+    with pytest.raises(UsageError, match="multiples of 24"):
+        plan_from_onnx._plan_tile(request_onnx, info, Path("x"))
+
+
 def _set_metadata(path: Path, text: str | None) -> None:
     model = onnx.load(path)
     onnx.helper.set_model_props(model, {} if text is None else {"drc_deploy": text})
