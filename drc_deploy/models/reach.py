@@ -18,7 +18,7 @@ from drc_deploy.errors import UsageError
 
 # Sides and origins that networks ask for. Powers of two first: where one of them holds, no odd factor is needed.
 _STEPS = (1, 2, 4, 8, 16, 32, 64, 3, 6, 12, 24, 48, 5, 10, 7, 14)
-_LENGTHS = (192, 1152)  # of strips; multiples of 192, which is one of most steps
+_SHORT, _LONG = 192, 768  # lengths of strips; multiples of most steps
 # Least change, as a share of the greatest output, that is no rounding. Channel attention may change 1e-6 only.
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
@@ -35,7 +35,7 @@ class Reach:
     """How far an output pixel sees on each side through local operations, in input pixels. Never too small by
     more than rounding, unless ``global_operations``: then the part that stands out of the global one."""
     global_operations: bool
-    """Whether something sees the whole input, such as channel attention; so does a reach above about 570 pixels."""
+    """Whether something sees the whole input, such as channel attention; so does a reach above 380 pixels."""
 
 
 def measure_reach(network: nn.Module, scale: int) -> Reach:
@@ -148,10 +148,10 @@ class _Strips:
             step, exact = self.step(along, step)
             if is_global:
                 along += step - 1  # of one column only; the others of a window may see that much further
-            elif not exact or step > 1:
-                along = self.worst_phase(along, step if exact else 12, poison)
-                # Resizing to the size of the image sees another way at other places of it.
-                along = along if exact else math.ceil(1.25 * along)
+            elif not exact:
+                along = self.anywhere(along, poison)
+            elif step > 1:
+                along = self.worst_phase(along, step, poison)
             reach, everywhere = max(reach, along), everywhere or is_global
         return Reach(step, math.ceil(self.narrow / step) * step, reach, everywhere)
 
@@ -176,53 +176,73 @@ class _Strips:
             change = ((output - before).abs() / before.abs().max().clamp_min(1e-30)).nan_to_num(nan=math.inf)
         return change.amax((0, 1, 2)).view(-1, self.probe.scale).amax(1)
 
-    def extent(self, length: int, column: int, poison: bool) -> int | None:
-        """Return how far a change of one column is seen; None if up to an end of the strip."""
-        seen = (self.profile(length, column, poison) > self.tolerance).nonzero().flatten().tolist() or [column]
-        return None if seen[0] == 0 or seen[-1] >= length - 1 else max(column - seen[0], seen[-1] - column)
+    def extent(self, length: int, column: int, poison: bool) -> int:
+        """Return how far a change of one column is seen; the strip's length if up to an end of it."""
+        return self.farthest(self.profile(length, column, poison), column)
+
+    def farthest(self, profile: Tensor, column: int) -> int:
+        """Return the distance of the farthest change; the strip's length if at an end of it."""
+        seen = (profile > self.tolerance).nonzero().flatten().tolist() or [column]
+        if seen[0] == 0 or seen[-1] == len(profile) - 1:
+            return len(profile)
+        return int(max(column - seen[0], seen[-1] - column))
 
     def reach(self) -> tuple[int, bool, bool]:
         """Return how far the middle column is seen, whether by all, and whether NaN shows it."""
-        for length in _LENGTHS:
-            poisoned = self.extent(length, length // 2, True)
-            # Some operations stop NaN: a comparison, a sampling grid.
-            if poisoned is not None and (changed := self.extent(length, length // 2, False)) is not None:
-                return max(poisoned, changed), False, True
-        for length in _LENGTHS:
-            changed = self.extent(length, length // 2, False)
-            if changed is not None:
-                return changed, False, False
+        poisoned = self.extent(_SHORT, _SHORT // 2, True)
+        length = _SHORT if poisoned < _SHORT else _LONG
         profile = self.profile(length, length // 2, False)
+        if (changed := self.farthest(profile, length // 2)) < length:
+            # Some operations stop NaN, such as a comparison; others spread what a mask hides.
+            poisoned = poisoned if length == _SHORT else self.extent(length, length // 2, True)
+            return (max(poisoned, changed), False, True) if poisoned < length else (changed, False, False)
         distance = (torch.arange(len(profile)) - length // 2).abs()
-        floor = profile[distance > length // 4].max()
-        return int(distance[profile > 2 * floor].max().item() if (profile > 2 * floor).any() else 0), True, False
+        outstanding = distance[profile > 2 * profile[distance > length // 4].max()]
+        return int(outstanding.max()) if len(outstanding) else 0, True, False
 
     def step(self, reach: int, multiple: int) -> tuple[int, bool]:
         """Return the step of origins at which a crop computes as the whole strip does, and whether exactly.
 
         Where none is exact, the greatest step whose multiples all are better than all other origins by far.
         """
-        side = math.ceil((2 * reach + 64) / 192) * math.lcm(192, multiple)
+        margin = reach + 64  # the reach is of one column; others of a window may see further
+        side = math.ceil((2 * margin + 64) / 192) * math.lcm(192, multiple)
         strip = self.strip(side + 64)
         whole, differences = self.run(strip), {}
-        for step in (step for step in _STEPS if step % multiple == 0):
-            part = self.run(strip[..., step : step + side])
-            inner = slice(self.probe.scale * reach, self.probe.scale * (side - reach))
-            same = whole[..., self.probe.scale * step :][..., inner]
-            differences[step] = float((part[..., inner] - same).abs().mean() / whole.abs().max().clamp_min(1e-30))
-            if differences[step] < self.tolerance:
-                return step, True
-        for step in sorted(differences, reverse=True):
-            on = [value for origin, value in differences.items() if origin % step == 0]
-            off = [value for origin, value in differences.items() if origin % step]
-            if 4 * max(on) < min(off, default=math.inf):
-                return step, False
-        raise AssertionError("every origin is a multiple of the least")
+        inner = slice(self.probe.scale * margin, self.probe.scale * (side - margin))
+        for steps in (_STEPS[:7], _STEPS[7:]):
+            for step in (step for step in steps if step % multiple == 0):
+                part = self.run(strip[..., step : step + side])[..., inner]
+                same = whole[..., self.probe.scale * step :][..., inner]
+                differences[step] = float((part - same).abs().mean() / whole.abs().max().clamp_min(1e-30))
+                if differences[step] < self.tolerance:
+                    return step, True
+            if (best := _outstanding_step(differences)) > multiple:
+                return best, False
+        return multiple, False
 
     def worst_phase(self, reach: int, period: int, poison: bool) -> int:
-        """Return the reach of the column of a period that is seen furthest; of at most 16 columns, rounded up."""
-        middle, stride = reach + period + 32, math.ceil(period / 16)
+        """Return the reach of the column of a period that is seen furthest; of at most 8 columns, rounded up."""
+        middle, stride = reach + period + 32, math.ceil(period / 8)
         length = math.ceil(2 * middle / 192) * 192
         columns = range(middle, middle + period, stride)
-        extents = [self.extent(length, column, poison) for column in columns]
-        return max(reach + period if extent is None else extent for extent in extents) + stride - 1
+        return min(reach + period, max(self.extent(length, column, poison) for column in columns) + stride - 1)
+
+    def anywhere(self, reach: int, poison: bool) -> int:
+        """Return the reach at about 24 places, rounded up: resizing to the image's size sees elsewhere differently."""
+        length = math.ceil(max(4 * reach, 1) / 192) * 192
+        worst = reach
+        for column in range(0, length, length // 24 | 1):
+            seen = (self.profile(length, column, poison) > self.tolerance).nonzero().flatten()
+            worst = max(worst, int((seen - column).abs().max()) if len(seen) else 0)
+        return math.ceil(1.1 * worst)
+
+
+def _outstanding_step(differences: dict[int, float]) -> int:
+    """Return the greatest step whose multiples all differ four times less than all other origins; 0 if none."""
+    for step in sorted(differences, reverse=True):
+        on = [value for origin, value in differences.items() if origin % step == 0]
+        off = [value for origin, value in differences.items() if origin % step]
+        if off and 4 * max(on) < min(off):
+            return step
+    return 0
