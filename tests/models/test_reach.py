@@ -15,10 +15,10 @@ from drc_deploy.models.reach import Reach, measure_reach
 class Lambda(nn.Module):
     """Layers a, b around a function, then PixelShuffle(2)."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor] = torch.relu, **options: int) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor] = torch.relu, dilation: int = 1) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.first, self.last = nn.Conv2d(3, 8, 3, **{"padding": 1} | options), nn.Conv2d(8, 12, 3, padding=1)
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=dilation, dilation=dilation), nn.Conv2d(8, 12, 3, padding=1)
         self.function = function
 
     def forward(self, image: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ def test_stacked_convolutions_see_one_pixel_each(count: int) -> None:
 @pytest.mark.parametrize(
     ("network", "expected"),
     [
-        (Lambda(dilation=3, padding=3), Reach(1, 1, 4, False)),
+        (Lambda(dilation=3), Reach(1, 1, 4, False)),
         (Strided(), Reach(2, 2, 4, False)),
         # The worst pixel is the last of a window: +1 into the next one, its end, the end of the shifted one, +1.
         (Lambda(two_blocks(8)), Reach(8, 8, 8 + 4 + 1, False)),
@@ -142,13 +142,19 @@ def test_pooled_attention_is_local_and_no_pixel_sees_further() -> None:
 
 
 def test_the_network_is_left_as_it_is() -> None:
-    network = Lambda().train()
-    network.mean = torch.zeros(1)  # type: ignore[assignment]  # a plain tensor, which must follow to float64
-    network.function = lambda x: x + network.mean.to(x)
+    class WithPlainTensor(Lambda):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kernel = torch.rand(3, 3, 1, 1)  # no parameter: ``double`` does not see it
+
+        def forward(self, image: Tensor) -> Tensor:
+            return super().forward(F.conv2d(image, self.kernel))
+
+    network = WithPlainTensor().train()
     before = copy.deepcopy(network.state_dict())
     assert measure_reach(network, 2) == Reach(1, 1, 2, False)
     assert network.training
-    assert network.mean.dtype == torch.float32
+    assert network.kernel.dtype == torch.float32
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
