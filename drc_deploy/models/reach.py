@@ -2,7 +2,7 @@
 
 One column of a long, narrow strip is changed, and the output columns that change with it are looked up. NaN marks
 exactly what can see the column. It over-reports where a mask hides a neighbour, as in shifted windows of attention.
-There a finite change in float64 shows what truly matters. What reaches both ends of the longest strip is global.
+There a finite change in float64 shows what truly matters. What reaches an end of the longest strip counts as global.
 """
 
 import copy
