@@ -99,6 +99,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         provenance=checkpoint.provenance,
         parent_sha256=checkpoint.parent_sha256,
         dual_design=checkpoint.dual_design,
+        foreign=checkpoint.spec.foreign,
     )
     tensors = {PRIMAL + name: tensor for name, tensor in checkpoint.weights.items()}
     tensors |= {DUAL + name: tensor for name, tensor in checkpoint.dual_weights.items()}
@@ -136,7 +137,7 @@ class Parent:
             raise ArtefactError(f"{path} has {len(foreign)} foreign tensors, first {foreign[0]!r}.", _FOREIGN_HINT)
         tensors = to_plain_weights(tensors, str(path))
         checkpoint = Checkpoint(
-            spec=ModelSpec(info.model, info.scale, info.widths),
+            spec=ModelSpec(info.model, info.scale, info.widths, info.foreign),
             weights=_strip(tensors, PRIMAL),
             dual_weights=_strip(tensors, DUAL),
             provenance=info.provenance,
@@ -145,6 +146,22 @@ class Parent:
         )
         check_weights(checkpoint, str(path))
         return cls(path, hashlib.sha256(content).hexdigest(), info, checkpoint)
+
+
+def read_own_parent(path: Path) -> Parent:
+    """Read a checkpoint of one of this package's own networks: training, search and pruning know no others.
+
+    Raises:
+        ArtefactError: as ``Parent.read``.
+        UsageError: it is of a network of another program.
+    """
+    parent = Parent.read(path)
+    if parent.info.foreign is not None:
+        raise UsageError(
+            f"{path} is a {parent.info.model} network of another program, which cannot be trained or pruned here.",
+            "Upscale, export or measure it; or take a network of `drc-deploy models`.",
+        )
+    return parent
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -201,7 +218,7 @@ def check_weights(checkpoint: Checkpoint, source: str) -> None:
     try:
         with torch.device("meta"):
             network = build_network(checkpoint.spec)
-            duals = network.build_duals(checkpoint.dual_design)
+            duals = network.build_duals(checkpoint.dual_design) if checkpoint.dual_weights else nn.ModuleList()
     except UsageError as error:  # nobody typed this model: it is what the file says
         raise ArtefactError(f"{source} is of no known network: {error.message}", _FOREIGN_HINT) from error
     _check_state(checkpoint.weights, network.state_dict(), source)

@@ -17,6 +17,37 @@ wide."""
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignSpec:
+    """How to build a network that is none of this package's own, and what was measured of it on import.
+
+    Its file needs nothing else to be built: neither the original weights nor a new search for what they are.
+    """
+
+    source: str
+    """``spandrel:ID`` for an architecture that spandrel knows; ``FILE.py:NAME`` or ``package.module:NAME`` for code."""
+    target: str
+    """Class or function that builds the network, ``module:NAME``."""
+    settings: dict[str, Any]
+    """Its keyword arguments that differ from their defaults: JSON values only."""
+    code_sha256: str | None
+    """SHA-256 of the source file of code of one's own; None for spandrel, which is a package of known versions."""
+    channels: Literal[1, 3]
+    """Of the images; a network for grey images upscales red, green and blue one by one."""
+    value_range: float
+    """Value of white in input and output: 1 or 255."""
+    kept_buffers: tuple[str, ...]
+    """Last parts of the names of buffers that were trained; all others are computed when the network is built."""
+    multiple_of: int
+    """Sides of inputs, and places of tiles that compute what the whole image does, are multiples of this."""
+    minimum: int
+    """Least side of an input, in pixels."""
+    receptive_field: int
+    """How far an output pixel sees on each side through local operations, in input pixels."""
+    global_operations: bool
+    """Whether something sees the whole input."""
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointInfo:
     """Metadata of a ``NAME.safetensors`` checkpoint."""
 
@@ -35,6 +66,8 @@ class CheckpointInfo:
     """SHA-256 of the checkpoint that this one was made from."""
     dual_design: DualDesign
     """Which kind of dual networks the file holds."""
+    foreign: ForeignSpec | None = None
+    """How to build a network that is none of this package's own; None for those of ``drc-deploy models``."""
 
 
 def read_checkpoint_info(path: Path) -> CheckpointInfo:

@@ -22,7 +22,7 @@ from drc_deploy.engine_info import (
     read_onnx_info,
     sidecar_path,
 )
-from drc_deploy.errors import ArtefactError
+from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.export.compare.widening import open_for_check
 from drc_deploy.export.graph.exact_graph import write_exact
 from drc_deploy.export.graph.graph import simplify_graph, trace_graph
@@ -88,6 +88,7 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
     # First, since an export takes minutes: a missing library must not show at its end.
     builder = PlanBuilder.find(request.builder, request.options) if request.builder else None
     parent = Parent.read(request.checkpoint)
+    _check_foreign(parent, request)
     network = parent.checkpoint.build_network()
     request = dataclasses.replace(request, tile=sizes_for(request.tile, network.multiple_of, network.minimum))
     body = make_body(network, request, builder)
@@ -125,6 +126,31 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
         verification=sidecar.verification if sidecar else dataclasses.asdict(checked),
         plan_history=history,
     )
+
+
+def _check_foreign(parent: Parent, request: ExportRequest) -> None:
+    """Refuse what is not made of networks of other programs yet.
+
+    Raises:
+        UsageError: it is asked for.
+    """
+    foreign = parent.info.foreign
+    if foreign is None:
+        return
+    if foreign.multiple_of > 1:
+        raise UsageError(
+            f"{parent.info.model} takes sides that are multiples of {foreign.multiple_of}, which no export makes yet.",
+            "Run the checkpoint itself: upscale, eval and bench take it.",
+        )
+    if request.precision in {"fp16", "bf16"}:
+        raise UsageError(
+            f"exports of networks of other programs, such as {parent.info.model}, are in fp32 so far.",
+            "Leave out --precision, or give --trt fp32.",
+        )
+    if request.exact and foreign.global_operations:
+        raise UsageError(
+            f"{parent.info.model} sees the whole image in ways that --exact does not know.", "Leave out --exact."
+        )
 
 
 def make_body(network: SRNetwork, request: ExportRequest, builder: PlanBuilder | None) -> Body:

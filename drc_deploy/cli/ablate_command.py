@@ -48,7 +48,7 @@ def command(
     The methods are those of the paper's comparison. All get the same bound and as many steps of fine-tuning. After a
     stop, the same command continues.
     """
-    from drc_deploy.checkpoint import Parent
+    from drc_deploy.checkpoint import read_own_parent
     from drc_deploy.files import write_text
     from drc_deploy.locate import find_trained_checkpoint
     from drc_deploy.train.compress import CompressInputs
@@ -57,7 +57,7 @@ def command(
     from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
 
     variants = find_variants(methods)
-    parent = Parent.read(find_trained_checkpoint(checkpoint, workdir))
+    parent = read_own_parent(find_trained_checkpoint(checkpoint, workdir))
     info = parent.info
     inputs = CompressInputs(
         parent,

@@ -96,14 +96,14 @@ def command(
 
     It can be stopped or killed at any point; the same command continues where it stopped.
     """
-    from drc_deploy.checkpoint import Parent
+    from drc_deploy.checkpoint import read_own_parent
     from drc_deploy.locate import find_checkpoint, find_trained_checkpoint
     from drc_deploy.train.compress import CompressInputs, compress, compressed_name, stage_paths
     from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
 
     if output and len(ratios) > 1:
         raise UsageError("-o names one file, but several ratios make several.", "Give --workdir instead.")
-    parent = Parent.read(find_trained_checkpoint(checkpoint, workdir))
+    parent = read_own_parent(find_trained_checkpoint(checkpoint, workdir))
     info = parent.info
     budget = _budget(how)
     if click.get_current_context().get_parameter_source("patch") == ParameterSource.DEFAULT:
@@ -114,7 +114,7 @@ def command(
         )
         for ratio in ratios
     }
-    leader = Parent.read(find_checkpoint(teacher, workdir)) if teacher else None
+    leader = read_own_parent(find_checkpoint(teacher, workdir)) if teacher else None
     for result in jobs:
         for weights in (parent, leader) if leader else (parent,):
             training.check_not_cleared(weights.path, result)

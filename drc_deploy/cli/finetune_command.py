@@ -36,7 +36,7 @@ def command(
     After Ctrl-C or SIGTERM the same command continues and nothing is lost. After a kill, at most --save-every seconds
     are lost.
     """
-    from drc_deploy.checkpoint import Parent
+    from drc_deploy.checkpoint import read_own_parent
     from drc_deploy.locate import find_checkpoint
     from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
     from drc_deploy.train.loop.distillation import load_teacher
@@ -50,13 +50,13 @@ def command(
     output = output or workdir / f"{parent.stem.removesuffix('_pruned')}_finetuned.safetensors"
     training.check_not_cleared(parent, output)
     with process_group():
-        start = start_from_checkpoint(Parent.read(parent), options)
+        start = start_from_checkpoint(read_own_parent(parent), options)
         scale = start.network.scale
         if teacher:
             weight = 1.0 if distillation_weight is None else distillation_weight
             leader = find_checkpoint(teacher, workdir)
             training.check_not_cleared(leader, output)
-            start = replace(start, teacher=load_teacher(Parent.read(leader), scale=scale, weight=weight))
+            start = replace(start, teacher=load_teacher(read_own_parent(leader), scale=scale, weight=weight))
         benchmarks, config = find_benchmarks(benchmark_folders, scale), config_text(click.get_current_context())
         then = f"drc-deploy export {output}"
         training.train_and_report(

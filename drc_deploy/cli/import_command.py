@@ -1,33 +1,82 @@
 """``drc-deploy import``."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from drc_deploy.cli.options import emit, scale_option
+from drc_deploy.cli.options import emit
 from drc_deploy.cli.training_options import output_options
+from drc_deploy.errors import UsageError
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 
 
-@click.command()
+@click.command(name="import", short_help="Make a checkpoint of the weights of any super-resolution network.")
 @click.argument("weights", type=click.Path(path_type=Path))
-@click.option("--model", required=True, help="Architecture: drn_s or drn_l.")
-@scale_option
-@click.option("--duals", type=click.Path(path_type=Path), help="The authors' file of the dual networks.")
+@click.option("--model", help="For the authors' DRN weights: drn_s or drn_l.")
+@click.option("--scale", type=int, help="Upscaling factor of --model: 4 or 8.  [default: 4]")
+@click.option("--duals", type=click.Path(path_type=Path), help="The authors' file of the dual networks of --model.")
+@click.option("--network", metavar="FILE.py:NAME", help="What builds your own network. Its code is run.")
+@click.option("--kwargs", metavar="JSON", help="Keyword arguments of --network, such as '{\"channels\": 48}'.")
 @output_options(CHECKPOINT_SUFFIX)
 def command(
-    weights: Path, model: str, scale: int, duals: Path | None, output: Path | None, workdir: Path, as_json: bool
+    weights: Path,
+    model: str | None,
+    scale: int | None,
+    duals: Path | None,
+    network: str | None,
+    kwargs: str | None,
+    output: Path | None,
+    workdir: Path,
+    as_json: bool,
 ) -> None:
-    """Convert the authors' WEIGHTS (a .pt file, pruned or not) to a checkpoint."""
-    from drc_deploy.checkpoint import save_checkpoint
-    from drc_deploy.official import import_official
+    """Make a checkpoint of WEIGHTS: a .pth, .pt or .safetensors file of any super-resolution network.
 
-    checkpoint = import_official(weights, model, scale, duals)
-    output = output or workdir / f"{weights.stem}.safetensors"
+    The architecture is found by the tensors, for SPAN, Compact, ESRGAN, SwinIR, DAT and all others that spandrel
+    knows. For a network of your own give its class with --network, as FILE.py:NAME or package.module:NAME; it maps
+    (N, C, H, W) to (N, C, scale*H, scale*W). The authors' DRN weights, pruned or not, need --model.
+    """
+    from drc_deploy.checkpoint import save_checkpoint
+
+    _check(model, scale, duals, network, kwargs)
+    output = output or workdir / f"{weights.stem}{CHECKPOINT_SUFFIX}"
+    if output.exists() and weights.exists() and output.samefile(weights):
+        raise UsageError(f"the checkpoint would replace {weights}.", "Give another -o.")
+    if model:
+        from drc_deploy.official import import_official
+
+        checkpoint = import_official(weights, model, scale or 4, duals)
+    else:
+        from drc_deploy.foreign_import import import_foreign
+
+        if network:
+            click.echo(f"Running the code of {network}.", err=True)
+        checkpoint = import_foreign(weights, network, _parse(kwargs))
     save_checkpoint(output, checkpoint)
-    widths = checkpoint.spec.widths or ()
+    spec = checkpoint.spec
+    result = {"checkpoint": str(output), "model": spec.name, "scale": spec.scale, "widths": list(spec.widths or ())}
     emit(
-        {"checkpoint": str(output), "model": model, "scale": scale, "widths": list(widths), "duals": bool(duals)},
+        result | {"duals": bool(checkpoint.dual_weights)},
         as_json=as_json,
-        text=f"Wrote {output}\nNext: drc-deploy export {output}",
+        text=f"Wrote {output}: {spec.name} x{spec.scale}\nNext: drc-deploy upscale IMAGE --engine {output}",
     )
+
+
+def _check(model: str | None, scale: int | None, duals: Path | None, network: str | None, kwargs: str | None) -> None:
+    if model and network:
+        raise UsageError("--model and --network exclude each other.", "Give the one that the weights are of.")
+    if not model and (duals or scale):
+        raise UsageError("--duals and --scale are for the authors' DRN weights.", "Give --model as well.")
+    if kwargs and not network:
+        raise UsageError("--kwargs is for a network of your own.", "Give --network as well.")
+
+
+def _parse(kwargs: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(kwargs or "{}")
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UsageError(f"--kwargs {kwargs!r} is no JSON object.", "Give one such as '{\"channels\": 48}'.")
+    return value

@@ -44,7 +44,7 @@ def command(
 
     After Ctrl-C, the same command continues with the next layer.
     """
-    from drc_deploy.checkpoint import Parent
+    from drc_deploy.checkpoint import read_own_parent
     from drc_deploy.locate import find_checkpoint
     from drc_deploy.models.network import ModelSpec
     from drc_deploy.models.registry import build_network
@@ -53,7 +53,7 @@ def command(
     from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 
     options = PruneOptions(**sampling.patches, **how)
-    parent = Parent.read(find_checkpoint(checkpoint, workdir))
+    parent = read_own_parent(find_checkpoint(checkpoint, workdir))
     info = parent.info
     layers = [layer.name for layer in build_network(ModelSpec(info.model, info.scale)).prunable_layers]
     widths = read_widths(widths_path, model=info.model, scale=info.scale, layers=layers)

@@ -40,7 +40,7 @@ def command(
 
     A picture of the result is written next to the file.
     """
-    from drc_deploy.checkpoint import Parent
+    from drc_deploy.checkpoint import read_own_parent
     from drc_deploy.locate import find_checkpoint
     from drc_deploy.train.compress import compressed_name
     from drc_deploy.train.search.search_file import search_file
@@ -49,7 +49,7 @@ def command(
 
     order: Literal[1, 2] = 1 if how.pop("order") == "1" else 2
     options = SearchOptions(**sampling.patches, target=bound.target, round_to=bound.round_to, order=order, **how)
-    parent = Parent.read(find_checkpoint(checkpoint, workdir))
+    parent = read_own_parent(find_checkpoint(checkpoint, workdir))
     info = parent.info
     latency = bound.read_latency(info.model, info.scale)
     output = output or workdir / f"{compressed_name(parent.path.stem, options.ratio)}{WIDTHS_SUFFIX}"

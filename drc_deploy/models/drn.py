@@ -69,7 +69,7 @@ class DownBlock(nn.Module):
         return result
 
 
-def _straight_dual(hidden: int, halvings: int) -> nn.Sequential:
+def straight_dual(hidden: int, halvings: int) -> nn.Sequential:
     """Build a dual network from the finest image to the input: strided convolutions, and one that makes the image."""
     layers: list[nn.Module] = []
     for index in range(halvings):
@@ -229,7 +229,7 @@ class DRN(SRNetwork):
         """Build the dual networks; see ``SRNetwork.build_duals``."""
         features = self.config.features
         if design == "single":
-            return nn.ModuleList([_straight_dual(features, self.phases)])
+            return nn.ModuleList([straight_dual(features, self.phases)])
         hidden = 2 * features if design == "wide" else features
         return nn.ModuleList(DownBlock(3, hidden, 3) for _ in range(self.phases))
 

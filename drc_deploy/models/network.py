@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drc_deploy.checkpoint_info import DualDesign
+from drc_deploy.checkpoint_info import DualDesign, ForeignSpec
 from drc_deploy.errors import UsageError
 
 
@@ -22,6 +22,8 @@ class ModelSpec:
     """Upscaling factor."""
     widths: tuple[int, ...] | None = None
     """Channels of each prunable layer in the model's order; None for the unpruned network."""
+    foreign: ForeignSpec | None = None
+    """How to build a network that ``registry.MODELS`` does not name."""
 
 
 @dataclass(frozen=True, slots=True)

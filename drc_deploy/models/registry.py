@@ -42,8 +42,14 @@ def build_network(spec: ModelSpec) -> SRNetwork:
     """Build a network, pruned if ``spec`` has widths, with freshly initialised weights.
 
     Raises:
+        ArtefactError: code of one's own is not there, was changed, or was never imported on this machine.
+        MissingDependencyError: spandrel is needed and not installed.
         UsageError: unknown model, scale that the model does not have, or impossible widths.
     """
+    if spec.foreign is not None:
+        from drc_deploy.models.foreign import ForeignNetwork
+
+        return ForeignNetwork(spec, spec.foreign)
     check_scale(spec.name, spec.scale)
     return MODELS[spec.name].builders[spec.scale](spec)
 

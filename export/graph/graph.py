@@ -89,6 +89,8 @@ def _quiet_exporter() -> Iterator[None]:
         with warnings.catch_warnings():
             # torch copies its own deprecated tree class while it lowers a program.
             warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+            # Networks of other programs set attributes while they compute.
+            warnings.filterwarnings("ignore", "While compiling, we found certain side effects", UserWarning)
             yield
     finally:
         registration.setLevel(level)

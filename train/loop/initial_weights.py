@@ -11,7 +11,8 @@ from drc_deploy.checkpoint import load_checkpoint, to_plain_weights
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of
 from drc_deploy.models.network import ModelSpec, SRNetwork
-from drc_deploy.official import load_dual_states, load_state_dict
+from drc_deploy.official import load_dual_states
+from drc_deploy.state_dict_file import read_state_dict
 
 TORCH_SUFFIXES = (".pt", ".pth")
 LISTED = 10
@@ -114,7 +115,7 @@ def load_initial_weights(
 def _read(source: Path) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], ModelSpec | None]:
     """Return the tensors of the network, those of the duals, and which network they are from if the file says so."""
     if source.suffix in TORCH_SUFFIXES:
-        return load_state_dict(source), {}, None
+        return read_state_dict(source), {}, None
     checkpoint = load_checkpoint(source)
     return checkpoint.weights, checkpoint.dual_weights, checkpoint.spec
 

@@ -63,7 +63,7 @@ class TileNetwork:
             widths=tuple(self.network.widths),
             checkpoint_sha256=file.sha256,
             # In float32 whatever the precision: on a CPU, kernels for 16 bits hold float32 too.
-            cpu_bytes_per_pixel=bytes_per_pixel(_laid_out(file.checkpoint.build_network(), "meta")) if on_cpu else None,
+            cpu_bytes_per_pixel=_known_bytes_per_pixel(file.checkpoint.build_network()) if on_cpu else None,
             multiple_of=self.network.multiple_of,
             minimum=self.network.minimum,
         )
@@ -89,7 +89,7 @@ def errors_named(info: EngineInfo, shape: tuple[int, ...]) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
+    except Exception as error:  # a network of another program may raise anything
         raise ArtefactError(
             f"torch could not run {info.model} on an input of {shape}: {error}.",
             "If memory ran out, give a smaller --tile.",
@@ -99,6 +99,13 @@ def errors_named(info: EngineInfo, shape: tuple[int, ...]) -> Iterator[None]:
 def _laid_out(network: SRNetwork, device: torch.device | str) -> SRNetwork:
     # The types of `to` do not know its keyword for the memory format.
     return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _known_bytes_per_pixel(network: SRNetwork) -> int | None:
+    try:
+        return bytes_per_pixel(_laid_out(network, "meta"))
+    except (RuntimeError, NotImplementedError):  # a network of another program may look at values
+        return None
 
 
 def bytes_per_pixel(network: SRNetwork) -> int:

@@ -1,0 +1,198 @@
+"""Networks of other programs as checkpoints: ``drc-deploy import`` without ``--model``."""
+
+import dataclasses
+import multiprocessing
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drc_deploy.checkpoint import Checkpoint, check_weights, to_plain_weights
+from drc_deploy.checkpoint_info import ForeignSpec
+from drc_deploy.errors import ArtefactError, DrcDeployError, UsageError
+from drc_deploy.files import sha256_of
+from drc_deploy.models import own_code, zoo
+from drc_deploy.models.foreign import prepare, trained_buffers
+from drc_deploy.models.network import ModelSpec, SRNetwork
+from drc_deploy.models.reach import measure_reach
+from drc_deploy.state_dict_file import read_state_dict
+
+DUAL_PREFIX = "dual_model.dual_module."
+DUAL_NAMES = {"0.0.": "0.0.", "1.0.": "0.2.", "2.": "0.4."}
+"""Names in the authors' files of SwinIR and DAT -> names of the same layers of ``ForeignNetwork.build_duals``."""
+TRIAL_S = 600.0
+"""Code of one's own that has not answered by then is given up."""
+TRIAL_PX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A network before its reach is known."""
+
+    net: nn.Module
+    """With the weights, over images of ``value_range``."""
+    fresh: Callable[[], nn.Module]
+    name: str
+    spec: ForeignSpec
+    scale: int
+
+
+class _Finest(nn.Module):
+    """A network that returns one image instead of a list."""
+
+    def __init__(self, network: SRNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, 3, scale*H, scale*W), both in [0, 255]."""
+        return self.network.upscale(lr)
+
+
+def import_foreign(weights: Path, network: str | None, settings: Mapping[str, Any]) -> Checkpoint:
+    """Read the weights of a network that this program does not have itself.
+
+    Args:
+        weights: A torch or safetensors file with its state dict.
+        network: ``FILE.py:NAME`` or ``package.module:NAME`` of code of one's own, which is run; None: spandrel is
+            asked what the tensors are.
+        settings: Keyword arguments of that code.
+
+    Raises:
+        ArtefactError: the file cannot be used, or its tensors are of no known network.
+        MissingDependencyError: spandrel is needed and not installed.
+        UsageError: the code fails, or what it builds upscales no image.
+    """
+    state = read_state_dict(weights)
+    duals = {name: tensor for name, tensor in state.items() if name.startswith("dual_model.")}
+    state = {name: tensor for name, tensor in state.items() if name not in duals}
+    found = _own(state, network, settings, weights) if network else _of_zoo(state, weights)
+    with torch.no_grad():
+        kept = trained_buffers(prepare(found.net), prepare(found.fresh()))
+    foreign = dataclasses.replace(found.spec, kept_buffers=kept)
+    net = prepare(found.net, kept)
+    checkpoint = Checkpoint(
+        spec=ModelSpec(found.name, found.scale, (), foreign),
+        weights=to_plain_weights({f"net.{name}": tensor for name, tensor in net.state_dict().items()}, str(weights)),
+        dual_weights=to_plain_weights(_dual_weights(duals), str(weights)),
+        provenance={"stage": "import", "file": weights.name, "sha256": sha256_of(weights), "source": foreign.source},
+        dual_design="single",
+    )
+    check_weights(checkpoint, str(weights))
+    reach = measure_reach(_Finest(checkpoint.build_network()), found.scale)
+    measured = dataclasses.replace(foreign, **dataclasses.asdict(reach))
+    return dataclasses.replace(checkpoint, spec=dataclasses.replace(checkpoint.spec, foreign=measured))
+
+
+def _of_zoo(state: Mapping[str, Tensor], weights: Path) -> _Found:
+    found = zoo.recognise(state, str(weights))
+    spec = ForeignSpec(found.source, found.target, found.settings, None, found.channels, 1.0, (), 1, 1, 0, False)
+    name = found.source.removeprefix(zoo.SOURCE_PREFIX).lower()
+    return _Found(found.network, lambda: zoo.build(found.target, found.settings), name, spec, found.scale)
+
+
+def _own(state: Mapping[str, Tensor], network: str, settings: Mapping[str, Any], weights: Path) -> _Found:
+    code = own_code.find_code(network)
+    channels, value_range, scale = _trial(code, settings, weights)
+    try:
+        own_code.trust(code, settings)
+    except OSError as error:
+        raise UsageError(f"cannot note that {code.source} is yours: {error}.", "Set XDG_DATA_HOME.") from error
+    net = own_code.build(code, settings).eval()
+    _load(net, state, weights)
+    spec = ForeignSpec(code.source, code.target, dict(settings), code.sha256, channels, value_range, (), 1, 1, 0, False)
+    return _Found(net, lambda: own_code.build(code, settings), code.name.lower(), spec, scale)
+
+
+def _load(net: nn.Module, state: Mapping[str, Tensor], weights: Path) -> None:
+    try:
+        net.load_state_dict(dict(state))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ArtefactError(f"{weights} is not of that network: {reason}.", "Check --network and --kwargs.") from error
+
+
+def _trial(code: own_code.OwnCode, settings: Mapping[str, Any], weights: Path) -> tuple[Any, float, int]:
+    """Try code of one's own in a process, which it may crash or never leave: channels, value range and scale."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_try_in_child, args=(theirs, code, dict(settings), weights), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        if not ours.poll(TRIAL_S):
+            raise UsageError(f"{code.source} did not answer within {TRIAL_S:.0f} s.", "Check that it ends.")
+        facts, failure = ours.recv()
+    except EOFError as error:
+        raise UsageError(f"{code.source} ended its process.", "Run it in Python to see why.") from error
+    finally:
+        process.kill()
+        process.join()
+    if failure is not None:
+        raise failure
+    channels, value_range, scale = facts
+    return channels, value_range, scale
+
+
+def _try_in_child(connection: Connection, code: own_code.OwnCode, settings: Mapping[str, Any], weights: Path) -> None:
+    os.dup2(2, 1)  # what the code prints is none of the command's result
+    try:
+        net = own_code.build(code, settings).eval()
+        _load(net, read_state_dict(weights), weights)
+        connection.send((_signature(net, code.source), None))
+    except DrcDeployError as error:
+        connection.send((None, error))
+
+
+def _signature(net: nn.Module, source: str) -> tuple[int, float, int]:
+    """Find the channels, the value range and the scale of a network by running it on a photograph."""
+    from drc_deploy.images.reading import read_rgb
+    from drc_deploy.images.resize import resize_bicubic
+    from drc_deploy.locate import sample_images
+
+    photograph = read_rgb(sample_images()[0])[:TRIAL_PX, :TRIAL_PX]
+    lr = torch.tensor(photograph).permute(2, 0, 1)[None].float()
+    channels = 3
+    sr, fault = _run(net, lr / 255)
+    if fault:  # perhaps a network for grey images; else the first fault is the one to report
+        grey, grey_fault = _run(net, lr[:, :1] / 255)
+        channels, sr, fault = (3, sr, fault) if grey_fault else (1, grey, "")
+    scale, rest = divmod(sr.shape[-1], TRIAL_PX)
+    if fault or rest or sr.shape != (1, channels, scale * TRIAL_PX, scale * TRIAL_PX):
+        shape = "" if fault else f"gives {tuple(sr.shape)} for (1, {channels}, {TRIAL_PX}, {TRIAL_PX})"
+        raise UsageError(
+            f"{source} {fault or shape}.", "It must map (N, C, H, W) to (N, C, scale*H, scale*W), C being 3 or 1."
+        )
+    expected = torch.tensor(resize_bicubic(photograph, scale * TRIAL_PX, scale * TRIAL_PX)).permute(2, 0, 1)[None]
+    errors = {}
+    for value_range in (1.0, 255.0):
+        image, _ = _run(net, lr[:, :channels] * (value_range / 255))
+        errors[value_range] = float(((image * (255 / value_range)).clamp(0, 255) - expected[:, :channels]).abs().mean())
+    return channels, min(errors, key=lambda value_range: errors[value_range]), scale
+
+
+def _run(net: nn.Module, lr: Tensor) -> tuple[Tensor, str]:
+    """Return the output, and what is wrong with it; empty when nothing is."""
+    try:
+        with torch.no_grad():
+            sr = net(lr)
+    except Exception as error:  # the code may raise anything
+        return lr, f"fails with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    if not isinstance(sr, Tensor) or sr.ndim != 4:
+        return lr, f"gives {type(sr).__name__} instead of a tensor of four dimensions"
+    return sr, ""
+
+
+def _dual_weights(duals: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the authors' dual network, which their files of SwinIR and DAT hold, by our names."""
+    found = {}
+    for name, tensor in duals.items():
+        short = name.removeprefix(DUAL_PREFIX)
+        prefix = next((prefix for prefix in DUAL_NAMES if short.startswith(prefix)), "")
+        found[f"0.{DUAL_NAMES.get(prefix, '')}{short.removeprefix(prefix)}"] = tensor
+    return found

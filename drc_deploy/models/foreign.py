@@ -1,0 +1,135 @@
+"""Networks of other programs behind the contract of ``SRNetwork``: those of spandrel, and code of one's own."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drc_deploy.checkpoint_info import DualDesign, ForeignSpec
+from drc_deploy.errors import UsageError
+from drc_deploy.models import own_code, zoo
+from drc_deploy.models.drn import straight_dual
+from drc_deploy.models.network import ModelSpec, SRNetwork
+
+WHITE = 255.0
+DUAL_HIDDEN = 16
+"""Channels of the dual network of SwinIR, DAT and DCLS in the authors' code."""
+_COUNTERS = "num_batches_tracked"
+"""Of BatchNorm: used in training only, and no floating-point number as weights are."""
+
+
+class ForeignNetwork(SRNetwork):
+    """Any module of (N, C, H, W) to (N, C, scale*H, scale*W), over RGB images in [0, 255].
+
+    Attributes:
+        net: The module itself, prepared by ``prepare``.
+    """
+
+    def __init__(self, spec: ModelSpec, foreign: ForeignSpec) -> None:
+        super().__init__()
+        self.spec, self.foreign = spec, foreign
+        with torch.device("cpu"):  # modules compute with what they make, which the device "meta" cannot
+            self.net = prepare(_build(foreign), foreign.kept_buffers)
+        self.prunable_layers, self.float32_modules, self.image_modules = (), (), ()
+        self.receptive_field, self.global_operations = foreign.receptive_field, foreign.global_operations
+        self.multiple_of, self.minimum = foreign.multiple_of, foreign.minimum
+        self._autocast: torch.dtype | None = None
+        if torch.get_default_device().type == "meta":
+            self.to("meta")
+
+    def upscale(self, lr: Tensor) -> Tensor:
+        """Return the image; see ``SRNetwork.upscale``."""
+        if self._autocast is None:
+            return self._run(lr)
+        with torch.autocast(lr.device.type, self._autocast, cache_enabled=False):
+            return self._run(lr).float()
+
+    def _run(self, lr: Tensor) -> Tensor:
+        batch, colours, height, width = lr.shape
+        x = lr if self.foreign.channels == colours else lr.reshape(batch * colours, 1, height, width)
+        x = x * (self.foreign.value_range / WHITE)
+        sr: Tensor = self.net(x) * (WHITE / self.foreign.value_range)
+        return sr.reshape(batch, colours, *sr.shape[-2:])
+
+    def forward(self, lr: Tensor) -> list[Tensor]:
+        """Return one image, the finest; see ``SRNetwork.forward``."""
+        return [self.upscale(lr)]
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights; BatchNorm asks for its counter, which is no weight, and finds it where none is."""
+        keys = super().load_state_dict(state_dict, strict=False, assign=assign)
+        unexpected = [name for name in keys.unexpected_keys if not name.endswith(_COUNTERS)]
+        if strict and (keys.missing_keys or unexpected):
+            raise RuntimeError(f"missing: {keys.missing_keys}, unexpected: {unexpected}")
+        return keys
+
+    def build_duals(self, design: DualDesign = "single") -> nn.ModuleList:
+        """Build the one dual network from the finest image to the input.
+
+        Raises:
+            UsageError: the scale is no power of two, so that halving does not end at the input.
+        """
+        halvings = self.scale.bit_length() - 1
+        if self.scale != 1 << halvings or not halvings:
+            raise UsageError(f"there is no dual network for scale {self.scale}.", "Duals are for scales 2, 4 and 8.")
+        return nn.ModuleList([straight_dual(DUAL_HIDDEN, halvings)])
+
+    def cast_body(self, dtype: torch.dtype, spared: Iterable[str] = ()) -> None:
+        """Compute in ``dtype`` where torch's autocast finds it safe: the module itself knows nothing of casts."""
+        self._autocast = dtype
+
+
+def _build(foreign: ForeignSpec) -> nn.Module:
+    if foreign.source.startswith(zoo.SOURCE_PREFIX):
+        return zoo.build(foreign.target, foreign.settings)
+    code = own_code.find_trusted(foreign.source, foreign.code_sha256 or "", foreign.settings)
+    return own_code.build(code, foreign.settings)
+
+
+def prepare(net: nn.Module, kept_buffers: Iterable[str] = ()) -> nn.Module:
+    """Make a module traceable, and its state dict that of its trained tensors; return it in evaluation mode.
+
+    Tensors that are plain attributes become buffers, so that tracing and moving to another device see them. Buffers
+    other than ``kept_buffers`` leave the state dict. SPAN's convolutions are folded: it does so in every forward pass,
+    which cannot be traced.
+    """
+    net.eval()
+    _fold_span(net)
+    kept = set(kept_buffers)
+    for module in net.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Tensor):
+                delattr(module, name)
+                module.register_buffer(name, value, persistent=False)
+        module._non_persistent_buffers_set = set(module._buffers) - kept
+    for parameter in net.parameters():
+        parameter.requires_grad_(True)
+    return net
+
+
+def _fold_span(net: nn.Module) -> None:
+    """Replace each convolution with branches of SPAN by the one that it computes."""
+    for name, module in list(net.named_modules()):
+        if type(module).__name__ == "Conv3XC" and hasattr(module, "update_params"):
+            module.update_params()
+            folded = module.eval_conv
+            assert isinstance(folded, nn.Conv2d)
+            parent, _, leaf = name.rpartition(".")
+            replacement = nn.Sequential(folded, nn.LeakyReLU(0.05)) if module.has_relu else folded
+            setattr(net.get_submodule(parent), leaf, replacement)
+
+
+def trained_buffers(net: nn.Module, fresh: nn.Module) -> tuple[str, ...]:
+    """Return the last parts of the names of buffers that differ between a trained network and a fresh one."""
+    computed = dict(fresh.named_buffers())
+
+    def differing() -> Iterator[str]:
+        for name, value in net.named_buffers():
+            leaf = name.rpartition(".")[2]
+            other = computed.get(name)
+            equal = other is not None and other.shape == value.shape and bool(torch.equal(other, value))
+            if not equal and leaf != _COUNTERS:
+                yield leaf
+
+    return tuple(sorted(set(differing())))

@@ -1,0 +1,139 @@
+"""State dicts in files of other programs: opened without running anything, and unwrapped."""
+
+import os
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from drc_deploy.errors import ArtefactError
+
+WRAPPERS = (
+    "params_ema",
+    "params-ema",
+    "params",
+    "model_state_dict",
+    "state_dict",
+    "model",
+    "generator",
+    "net",
+)
+"""Keys under which training programs keep a network's state dict, the first found first: averaged weights are better
+than those of the last step."""
+PREFIXES = ("module.", "_orig_mod.", "netG.")
+"""Put before every name by parallel training, ``torch.compile``, and programs that train several networks."""
+SPREAD = 4
+"""Tensors may share memory in a file, as tied weights do, but a file that says it holds much more than it is long is
+made to fill the memory."""
+_SAFETENSORS_HEADER = 8
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read the state dict of a network from a torch or safetensors file; its wrappers and prefixes are removed.
+
+    Raises:
+        ArtefactError: missing, damaged, a pickle with code in it, TorchScript, or no state dict.
+    """
+    state = load_tensors(path)
+    for _ in range(2):  # some programs wrap twice
+        if not is_state_dict(state) and isinstance(state, Mapping):
+            state = next((state[key] for key in WRAPPERS if isinstance(state.get(key), Mapping)), state)
+    if not is_state_dict(state):
+        raise ArtefactError(f"{path} is not a state dict{_contents(state)}.", "Give the file of one network's weights.")
+    return _without_prefixes({str(name): tensor for name, tensor in state.items()})
+
+
+def is_state_dict(value: Any) -> bool:
+    """Return whether ``value`` maps names to tensors and has any."""
+    return isinstance(value, Mapping) and all(isinstance(item, Tensor) for item in value.values()) and bool(value)
+
+
+def load_tensors(path: Path) -> Any:
+    """Return what a torch or safetensors file holds: tensors and containers of them.
+
+    Raises:
+        ArtefactError: as ``read_state_dict``.
+    """
+    if not os.path.isfile(path):  # opening a pipe would wait for ever
+        raise ArtefactError(f"{path} does not exist or is not a file.", "Check the path.")
+    loaded = _load_safetensors(path) if _is_safetensors(path) else _load_torch(path)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(loaded))
+    if size > SPREAD * path.stat().st_size:
+        raise ArtefactError(
+            f"the tensors of {path} would take {size >> 20} MiB, many times the length of the file.",
+            "Do not use it: it is made to fill the memory.",
+        )
+    return loaded
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(_SAFETENSORS_HEADER + 1)[_SAFETENSORS_HEADER:] == b"{"
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, KeyError) as error:  # KeyError: a type of numbers that torch lacks
+        raise ArtefactError(f"{path} is not a readable safetensors file: {error}.", "Download it again.") from error
+
+
+def _load_torch(path: Path) -> Any:
+    try:
+        _check_archive(path)
+        with warnings.catch_warnings():
+            # torch warns about foreign pickle protocols before it refuses them; the refusal is enough.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ArtefactError(
+            f"{path} is not a file of plain tensors: it may hold code, and is not opened.",
+            "Only state dicts saved with torch.save can be imported.",
+        ) from error
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ArtefactError(f"{path} is damaged or not a torch file.", "Download it again.") from error
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse archives that torch.save does not write."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        items = archive.infolist()
+    if any(item.filename.rpartition("/")[2] == "constants.pkl" for item in items):
+        raise ArtefactError(
+            f"{path} is a TorchScript program, which is code, and is not opened.",
+            "Save the state dict of the network: torch.save(network.state_dict(), FILE).",
+        )
+    if any(item.compress_type != zipfile.ZIP_STORED for item in items):
+        raise ArtefactError(
+            f"{path} is a compressed archive, which torch does not write.", "Unpack it, and give the file inside."
+        )
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [tensor for item in items for tensor in _tensors(item)]
+
+
+def _contents(value: Any) -> str:
+    if not isinstance(value, Mapping) or not value:
+        return ""
+    names = [str(name)[:40] for name in value]
+    return f": it holds {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}"
+
+
+def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove what stands before every name."""
+    while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)), None):
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state

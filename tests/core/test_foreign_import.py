@@ -1,0 +1,244 @@
+"""Networks of other programs: recognised by spandrel, or code of one's own."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from drc_deploy.checkpoint import Parent, save_checkpoint
+from drc_deploy.cli.main import main
+from drc_deploy.errors import ArtefactError, DrcDeployError, UsageError
+from drc_deploy.foreign_import import import_foreign
+from drc_deploy.models import own_code, zoo
+from drc_deploy.runtime.upscaler import Upscaler
+from drc_deploy.state_dict_file import read_state_dict
+
+OWN = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, channels=3, white=255, twice=False):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 4 * channels, 3, padding=1)
+        self.white, self.twice = white, twice
+
+    def forward(self, x):
+        y = torch.nn.functional.interpolate(x, scale_factor=2)
+        y = y + 0.01 * nn.functional.pixel_shuffle(self.conv(x), 2)
+        return (y, y) if self.twice else y.clamp(0, self.white)
+
+def crash(**settings):
+    import os
+    os._exit(3)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _user_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user"))
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> Path:
+    (tmp_path / "own.py").write_text(OWN)
+    return tmp_path / "own.py"
+
+
+def weights_of(channels: int, path: Path) -> Path:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(channels, 4 * channels, 3, padding=1)
+    torch.save({"params": {f"module.conv.{name}": value for name, value in convolution.state_dict().items()}}, path)
+    return path
+
+
+def zoo_network(name: str, **settings: object) -> nn.Module:
+    zoo.import_spandrel()
+    targets = {
+        "Compact": "spandrel.architectures.Compact.__arch.SRVGG:SRVGGNetCompact",
+        "SPAN": "spandrel.architectures.SPAN.__arch.span:SPAN",
+        "SwinIR": "spandrel.architectures.SwinIR.__arch.SwinIR:SwinIR",
+    }
+    torch.manual_seed(1)
+    return zoo.build(targets[name], settings).eval()
+
+
+def upscaled(network: nn.Module, image: np.ndarray) -> np.ndarray:
+    """Compute what the runtime should give, by the original module alone."""
+    with torch.no_grad():
+        sr: Tensor = network(torch.tensor(image).permute(2, 0, 1)[None].float() / 255)[0] * 255
+    return np.floor(sr.permute(1, 2, 0).numpy().clip(0, 255) + 0.5).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "reach"),
+    [
+        ("Compact", {"num_feat": 8, "num_conv": 2, "upscale": 3}, 4),
+        ("SPAN", {"num_in_ch": 3, "num_out_ch": 3, "feature_channels": 8, "upscale": 2}, 21),
+    ],
+)
+def test_an_architecture_is_recognised_and_computes_as_the_original(
+    name: str, settings: dict[str, object], reach: int, tmp_path: Path
+) -> None:
+    original = zoo_network(name, **settings)
+    torch.save({"params_ema": original.state_dict(), "params": {}}, tmp_path / "net.pth")
+    checkpoint = import_foreign(tmp_path / "net.pth", None, {})
+    save_checkpoint(tmp_path / "net.safetensors", checkpoint)
+    info = Parent.read(tmp_path / "net.safetensors").info
+    assert info.foreign is not None
+    assert (info.model, info.scale, info.foreign.receptive_field) == (name.lower(), settings["upscale"], reach)
+    image = np.random.default_rng(0).integers(0, 256, (19, 23, 3), np.uint8)
+    with Upscaler.open(tmp_path / "net.safetensors") as upscaler:
+        result = upscaler(image)
+    assert np.abs(result.astype(int) - upscaled(original, image)).max() <= 1
+
+
+def test_masks_and_indices_of_windows_are_computed_again_and_not_kept(tmp_path: Path) -> None:
+    original = zoo_network(
+        "SwinIR", embed_dim=12, depths=[2], num_heads=[2], upscale=2, upsampler="pixelshuffledirect", window_size=8
+    )
+    torch.save(original.state_dict(), tmp_path / "net.pth")
+    checkpoint = import_foreign(tmp_path / "net.pth", None, {})
+    assert not [name for name in checkpoint.weights if "mask" in name or "index" in name]
+    assert checkpoint.spec.foreign is not None
+    assert checkpoint.spec.foreign.multiple_of == 8
+    save_checkpoint(tmp_path / "net.safetensors", checkpoint)
+    image = np.random.default_rng(0).integers(0, 256, (19, 23, 3), np.uint8)
+    with Upscaler.open(tmp_path / "net.safetensors") as upscaler:
+        assert np.abs(upscaler(image).astype(int) - upscaled(original, image)).max() <= 1
+
+
+@pytest.mark.parametrize(("channels", "white"), [(3, 255), (3, 1), (1, 255)])
+def test_channels_range_and_scale_of_own_code_are_found(channels: int, white: int, code: Path, tmp_path: Path) -> None:
+    weights = weights_of(channels, tmp_path / "w.pth")
+    checkpoint = import_foreign(weights, f"{code}:Net", {"channels": channels, "white": white})
+    assert checkpoint.spec.foreign is not None
+    assert (checkpoint.spec.foreign.channels, checkpoint.spec.scale) == (channels, 2)
+    assert checkpoint.spec.foreign.value_range == white
+    image = torch.tensor([[[[200.0, 100.0]] * 2] * 3]).reshape(1, 3, 2, 2)
+    result = checkpoint.build_network().upscale(image)
+    assert torch.allclose(result, nn.functional.interpolate(image, scale_factor=2), atol=3)
+
+
+def test_code_that_was_changed_or_never_imported_is_not_run(
+    code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.safetensors"
+    save_checkpoint(path, import_foreign(weights_of(3, tmp_path / "w.pth"), f"{code}:Net", {}))
+    Parent.read(path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "another user"))
+    with pytest.raises(ArtefactError, match="never imported"):
+        Parent.read(path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user"))
+    code.write_text(f"raise SystemExit('it ran')\n{OWN}")
+    with pytest.raises(ArtefactError, match="was changed"):
+        Parent.read(path)
+
+
+def test_a_checkpoint_that_names_another_function_as_its_network_runs_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="cannot build"):
+        zoo.build("shutil:rmtree", {"path": str(tmp_path)})
+    with pytest.raises(ArtefactError, match="never imported"):
+        own_code.find_trusted("shutil:rmtree", own_code.find_code("shutil:rmtree").sha256, {"path": str(tmp_path)})
+    assert tmp_path.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("Net", {"twice": True}, "gives tuple"),
+        ("Net", {"nothing": 1}, "TypeError"),
+        ("missing", {}, "AttributeError"),
+        ("crash", {}, "ended its process"),
+        ("nn", {}, "could not build"),
+    ],
+)
+def test_code_that_builds_no_network_ends_in_a_sentence(
+    name: str, settings: dict[str, object], words: str, code: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        import_foreign(weights_of(3, tmp_path / "w.pth"), f"{code}:{name}", settings)
+
+
+def test_tensors_that_are_no_known_network_ask_for_its_class(tmp_path: Path) -> None:
+    torch.save({"a.weight": torch.zeros(3, 3)}, tmp_path / "w.pth")
+    with pytest.raises(ArtefactError) as caught:
+        import_foreign(tmp_path / "w.pth", None, {})
+    assert "--network" in caught.value.hint
+    state = zoo_network("Compact", num_feat=8, num_conv=2, upscale=4).state_dict()
+    torch.save({**state, "body.0.weight": torch.zeros(7, 3, 3, 3)}, tmp_path / "w.pth")
+    with pytest.raises(ArtefactError, match="tensors"):
+        import_foreign(tmp_path / "w.pth", None, {})
+    torch.save({**state, "body.0.bias": torch.full((8,), float("nan"))}, tmp_path / "w.pth")
+    with pytest.raises(ArtefactError, match="NaN"):
+        import_foreign(tmp_path / "w.pth", None, {})
+
+
+def test_files_that_are_made_to_harm_are_not_opened(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1).expand(1 << 34)}, tmp_path / "wide.pth")
+    torch.save({"a": torch.zeros(1 << 20)}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for item in plain.infolist():
+            bomb.writestr(item.filename, plain.read(item))
+    for name, words in (("wide.pth", "many times"), ("bomb.pth", "compressed")):
+        with pytest.raises(ArtefactError, match=words):
+            read_state_dict(tmp_path / name)
+
+
+def test_a_training_state_names_what_it_holds(tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "optimizers": [], "iter": 5}, tmp_path / "5.state")
+    with pytest.raises(ArtefactError, match="epoch, optimizers, iter"):
+        read_state_dict(tmp_path / "5.state")
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return int(str(ended.value.code or 0))
+
+
+def test_the_commands_take_or_refuse_a_foreign_network_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(zoo_network("Compact", num_feat=8, num_conv=2, upscale=2).state_dict(), "small.pth")
+    assert run("import", "small.pth", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["model"] == "compact"
+    assert run("info", "small") == 0
+    assert "spandrel:Compact" in capsys.readouterr().out
+    assert run("search", "small", "--data", ".", "--ratio", "0.3") == 2
+    assert "another program" in capsys.readouterr().err
+    assert run("export", "small", "--precision", "fp16") == 2
+    assert "fp32 so far" in capsys.readouterr().err
+    assert run("import", "drc_runs/small.safetensors") != 0
+
+
+def test_an_exported_foreign_network_computes_what_the_checkpoint_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    original = zoo_network("SPAN", num_in_ch=3, num_out_ch=3, feature_channels=8, upscale=2)
+    torch.save(original.state_dict(), "span.pth")
+    assert run("import", "span.pth") == 0
+    assert run("export", "span") == 0
+    image = np.random.default_rng(0).integers(0, 256, (33, 27, 3), np.uint8)
+    with Upscaler.open(tmp_path / "drc_runs/span.onnx") as upscaler:
+        assert np.abs(upscaler(image).astype(int) - upscaled(original, image)).max() <= 1
+
+
+@pytest.mark.parametrize("arguments", [("--scale", 4), ("--kwargs", "{}"), ("--model", "drn_s", "--network", "a.py:N")])
+def test_options_that_do_not_go_together_are_refused(arguments: tuple[object, ...]) -> None:
+    assert run("import", "w.pth", *arguments) == 2
+
+
+def test_every_error_has_a_hint() -> None:
+    with pytest.raises(DrcDeployError) as caught:
+        own_code.find_code("nothing")
+    assert caught.value.hint
