@@ -20,6 +20,7 @@ from drc_deploy.models import own_code, zoo
 from drc_deploy.models.foreign import prepare, trained_buffers
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.reach import measure_reach
+from drc_deploy.progress import progress
 from drc_deploy.state_dict_file import read_state_dict
 
 DUAL_PREFIX = "dual_model.dual_module."
@@ -84,7 +85,9 @@ def import_foreign(weights: Path, network: str | None, settings: Mapping[str, An
         dual_design="single",
     )
     check_weights(checkpoint, str(weights))
-    reach = measure_reach(_Finest(checkpoint.build_network()), found.scale)
+    with progress("Measuring sizes and reach", 1) as bar:
+        reach = measure_reach(_Finest(checkpoint.build_network()), found.scale)
+        bar.advance()
     measured = dataclasses.replace(foreign, **dataclasses.asdict(reach))
     return dataclasses.replace(checkpoint, spec=dataclasses.replace(checkpoint.spec, foreign=measured))
 

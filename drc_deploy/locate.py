@@ -12,6 +12,7 @@ SAMPLES = Path(__file__).parent / "samples"
 """Photographs that ship with the package: used where a command needs a real image and none was given."""
 
 CHECKPOINT_SUFFIX = ".safetensors"
+TORCH_SUFFIXES = (".pt", ".pth")
 ENGINE_SUFFIXES = (".plan", ".onnx", CHECKPOINT_SUFFIX)
 
 
@@ -32,8 +33,7 @@ def find_checkpoint(reference: str, workdir: Path) -> Path:
         ArtefactError: there is none, or the path is a file of another kind.
     """
     path = _find(reference, workdir, (CHECKPOINT_SUFFIX,))
-    if path.suffix in {".pt", ".pth"}:
-        raise ArtefactError(f"{path} is a torch file.", "Convert it first: `drc-deploy import FILE --model NAME`.")
+    _refuse_torch_file(path)
     if path.suffix != CHECKPOINT_SUFFIX:
         raise ArtefactError(f"{path} is not a checkpoint.", f"Give a {CHECKPOINT_SUFFIX} file or one of {_known()}.")
     return path
@@ -60,9 +60,18 @@ def find_engine(reference: str, workdir: Path) -> Path:
     A bare name means the checkpoint of that name; an engine is named with its suffix.
     """
     path = _find(reference, workdir, (CHECKPOINT_SUFFIX, ".onnx", ".plan"))
+    _refuse_torch_file(path)
     if path.suffix not in ENGINE_SUFFIXES:
         raise ArtefactError(f"{path} is not an engine.", f"Give a {', '.join(ENGINE_SUFFIXES)} file or a name.")
     return path
+
+
+def _refuse_torch_file(path: Path) -> None:
+    if path.suffix in TORCH_SUFFIXES:
+        raise ArtefactError(
+            f"{path} is a torch file.",
+            f"Make a checkpoint of it first: `drc-deploy import {path}` (DRN: --model NAME).",
+        )
 
 
 def checkpoint_of_sha256(sha256: str, workdir: Path) -> Path | None:

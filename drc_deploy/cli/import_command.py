@@ -12,7 +12,7 @@ from drc_deploy.errors import UsageError
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 
 
-@click.command(name="import", short_help="Make a checkpoint of the weights of any super-resolution network.")
+@click.command(name="import", short_help="Make a checkpoint of any network's weights.")
 @click.argument("weights", type=click.Path(path_type=Path))
 @click.option("--model", help="For the authors' DRN weights: drn_s or drn_l.")
 @click.option("--scale", type=int, help="Upscaling factor of --model: 4 or 8.  [default: 4]")

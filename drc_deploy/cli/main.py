@@ -31,7 +31,7 @@ COMMANDS = {
     "finetune": "Fine-tune a pruned checkpoint.",
     "latency": "Time a model's layers at several widths, for `search --target latency`.",
     "ablate": "Compare DRC with other pruning methods, on your network and data.",
-    "import": "Make a checkpoint of the weights of any super-resolution network.",
+    "import": "Make a checkpoint of any network's weights.",
     "models": "List the models, and the networks that ship with weights.",
     "info": "Show what a file is and where it comes from.",
     "throughput": "Measure how fast this machine trains, and where it waits.",

@@ -1,6 +1,9 @@
 """Networks of other programs: recognised by spandrel, or code of one's own."""
 
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from torch import Tensor, nn
 
 from drc_deploy.checkpoint import Parent, save_checkpoint
 from drc_deploy.cli.main import main
-from drc_deploy.errors import ArtefactError, DrcDeployError, UsageError
+from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError, UsageError
 from drc_deploy.foreign_import import import_foreign
 from drc_deploy.models import own_code, zoo
 from drc_deploy.runtime.upscaler import Upscaler
@@ -176,6 +179,31 @@ def test_tensors_that_are_no_known_network_ask_for_its_class(tmp_path: Path) -> 
     torch.save({**state, "body.0.bias": torch.full((8,), float("nan"))}, tmp_path / "w.pth")
     with pytest.raises(ArtefactError, match="NaN"):
         import_foreign(tmp_path / "w.pth", None, {})
+
+
+def test_without_spandrel_the_sentence_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"a.weight": torch.zeros(3, 3)}, tmp_path / "w.pth")
+    monkeypatch.setitem(sys.modules, "spandrel", None)  # as where it is not installed
+    with pytest.raises(MissingDependencyError) as caught:
+        import_foreign(tmp_path / "w.pth", None, {})
+    assert "drc-deploy[zoo]" in caught.value.hint
+
+
+def test_spandrel_is_imported_where_torchvision_is_missing_or_broken(tmp_path: Path) -> None:
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision/__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    program = (
+        "from drc_deploy.models import zoo; import sys; zoo.import_spandrel(); print('torchvision' in sys.modules)"
+    )
+    path = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_files_that_are_made_to_harm_are_not_opened(tmp_path: Path) -> None:

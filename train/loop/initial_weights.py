@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from drc_deploy.checkpoint import load_checkpoint, to_plain_weights
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of
+from drc_deploy.locate import TORCH_SUFFIXES
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.official import load_dual_states
 from drc_deploy.state_dict_file import read_state_dict
 
-TORCH_SUFFIXES = (".pt", ".pth")
 LISTED = 10
 """Tensors of each group that the long report names."""
 
