@@ -1,6 +1,6 @@
 """Metadata of a checkpoint, read without torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,19 @@ METADATA_KEY = "drc_deploy"
 DualDesign = Literal["progressive", "single", "wide"]
 """Paper, Table 7: one dual per halving; one straight from the finest image to the input; one per halving, twice as
 wide."""
+
+
+LARGEST_SETTING = 2048
+"""Of channels, depths and sides: a file could otherwise ask for a network that fills the memory."""
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Yield all numbers in parsed JSON."""
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +58,15 @@ class ForeignSpec:
     """How far an output pixel sees on each side through local operations, in input pixels."""
     global_operations: bool
     """Whether something sees the whole input."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no network can have."""
+        if not (1 <= self.multiple_of <= LARGEST_SETTING and 1 <= self.minimum <= LARGEST_SETTING):
+            raise ValueError(f"multiple_of and minimum must be from 1 to {LARGEST_SETTING}")
+        if self.receptive_field < 0 or self.value_range not in (1.0, 255.0):
+            raise ValueError("receptive_field must be at least 0, and value_range 1 or 255")
+        if any(number > LARGEST_SETTING for number in _numbers(self.settings)):
+            raise ValueError(f"no setting of a network is above {LARGEST_SETTING}")
 
 
 @dataclass(frozen=True, slots=True)

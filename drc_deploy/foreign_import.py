@@ -29,6 +29,8 @@ DUAL_NAMES = {"0.0.": "0.0.", "1.0.": "0.2.", "2.": "0.4."}
 TRIAL_S = 600.0
 """Code of one's own that has not answered by then is given up."""
 TRIAL_PX = 64
+LARGEST_ERROR = 32.0
+"""Mean difference to bicubic upscaling, in grey levels; networks for another range or order of colours have more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ def import_foreign(weights: Path, network: str | None, settings: Mapping[str, An
     state = read_state_dict(weights)
     duals = {name: tensor for name, tensor in state.items() if name.startswith("dual_model.")}
     state = {name: tensor for name, tensor in state.items() if name not in duals}
+    if not state:
+        raise ArtefactError(f"{weights} holds a dual network only.", "Give the file of the network itself.")
     found = _own(state, network, settings, weights) if network else _of_zoo(state, weights)
     with torch.no_grad():
         kept = trained_buffers(prepare(found.net), prepare(found.fresh()))
@@ -176,7 +180,14 @@ def _signature(net: nn.Module, source: str) -> tuple[int, float, int]:
     for value_range in (1.0, 255.0):
         image, _ = _run(net, lr[:, :channels] * (value_range / 255))
         errors[value_range] = float(((image * (255 / value_range)).clamp(0, 255) - expected[:, :channels]).abs().mean())
-    return channels, min(errors, key=lambda value_range: errors[value_range]), scale
+    value_range = min(errors, key=lambda each: errors[each])
+    if not errors[value_range] <= LARGEST_ERROR:
+        raise UsageError(
+            f"{source} gives no enlarged photograph for RGB in 0..1 or 0..255: it is {errors[value_range]:.0f} grey "
+            "levels off on average.",
+            "Wrap it so that it takes and gives such images, and check the weights.",
+        )
+    return channels, value_range, scale
 
 
 def _run(net: nn.Module, lr: Tensor) -> tuple[Tensor, str]:

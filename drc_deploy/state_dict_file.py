@@ -64,7 +64,7 @@ def load_tensors(path: Path) -> Any:
     if not os.path.isfile(path):  # opening a pipe would wait for ever
         raise ArtefactError(f"{path} does not exist or is not a file.", "Check the path.")
     loaded = _load_safetensors(path) if _is_safetensors(path) else _load_torch(path)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(loaded))
+    size = _size(loaded)
     if size > SPREAD * path.stat().st_size:
         raise ArtefactError(
             f"the tensors of {path} would take {size >> 20} MiB, many times the length of the file.",
@@ -97,7 +97,9 @@ def _load_torch(path: Path) -> Any:
             f"{path} is not a file of plain tensors: it may hold code, and is not opened.",
             "Only state dicts saved with torch.save can be imported.",
         ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except ArtefactError:
+        raise
+    except Exception as error:  # a damaged pickle fails wherever it happens to, also for want of memory
         raise ArtefactError(f"{path} is damaged or not a torch file.", "Download it again.") from error
 
 
@@ -118,11 +120,17 @@ def _check_archive(path: Path) -> None:
         )
 
 
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return [tensor for item in items for tensor in _tensors(item)]
+def _size(loaded: Any) -> int:
+    """Return the bytes of all tensors in nested containers; a container that is met again counts once."""
+    size, waiting, seen = 0, [loaded], set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            size += value.numel() * value.element_size()
+        elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            waiting.extend(value.values() if isinstance(value, Mapping) else value)
+    return size
 
 
 def _contents(value: Any) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from drc_deploy.checkpoint_info import DualDesign, ForeignSpec
 from drc_deploy.errors import UsageError
@@ -96,15 +97,16 @@ def prepare(net: nn.Module, kept_buffers: Iterable[str] = ()) -> nn.Module:
     """
     net.eval()
     _fold_span(net)
+    _fold_norms(net)
     kept = set(kept_buffers)
     for module in net.modules():
         for name, value in list(vars(module).items()):
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor) and not hasattr(type(module), name):  # a class's default would hide a buffer
                 delattr(module, name)
-                module.register_buffer(name, value, persistent=False)
+                module.register_buffer(name, value.detach(), persistent=False)
         module._non_persistent_buffers_set = set(module._buffers) - kept
     for parameter in net.parameters():
-        parameter.requires_grad_(True)
+        parameter.requires_grad_(parameter.is_floating_point())
     return net
 
 
@@ -118,6 +120,16 @@ def _fold_span(net: nn.Module) -> None:
             parent, _, leaf = name.rpartition(".")
             replacement = nn.Sequential(folded, nn.LeakyReLU(0.05)) if module.has_relu else folded
             setattr(net.get_submodule(parent), leaf, replacement)
+
+
+def _fold_norms(net: nn.Module) -> None:
+    """Replace weights that are computed from others, as weight normalisation does, by their values."""
+    for module in net.modules():
+        for hook in list(module._forward_pre_hooks.values()):
+            if type(hook).__name__ == "WeightNorm":
+                nn.utils.remove_weight_norm(module, hook.name)
+        for name in list(getattr(module, "parametrizations", ())):
+            parametrize.remove_parametrizations(module, name)
 
 
 def trained_buffers(net: nn.Module, fresh: nn.Module) -> tuple[str, ...]:

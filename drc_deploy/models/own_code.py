@@ -41,7 +41,7 @@ class OwnCode:
 
 
 def find_code(reference: str) -> OwnCode:
-    """Find the file that a reference names, without running it.
+    """Find the file that a reference names, without running it; the packages above a module are imported.
 
     Raises:
         UsageError: it names no file of Python source.
@@ -62,7 +62,7 @@ def find_code(reference: str) -> OwnCode:
 def _file_of_module(module: str) -> Path:
     try:
         found = importlib.util.find_spec(module)
-    except (ImportError, ValueError):  # a package above it is missing
+    except Exception:  # a package above it is missing, or fails as it is imported
         found = None
     if found is None or not (found.origin or "").endswith(".py"):
         raise UsageError(f"Python finds no source of a module {module!r}.", "Give FILE.py:NAME, or install it.")
@@ -80,7 +80,7 @@ def build(code: OwnCode, settings: Mapping[str, Any]) -> nn.Module:
     except Exception as error:  # the code may raise anything
         raise UsageError(
             f"{code.source} could not build a network: {type(error).__name__}: {error}.",
-            "Check the code, and give its arguments with --kwargs.",
+            "Check the code, its arguments (--kwargs), and that Python finds what it imports (PYTHONPATH).",
         ) from error
     if not isinstance(network, nn.Module):
         raise UsageError(
@@ -124,7 +124,8 @@ def find_trusted(source: str, sha256: str, settings: Mapping[str, Any]) -> OwnCo
     Raises:
         ArtefactError: it is not there, was changed, or this user never imported it.
     """
-    again = f"Import the weights again: drc-deploy import FILE --network {source}."
+    arguments = f" --kwargs '{json.dumps(settings)}'" if settings else ""
+    again = f"Import your own copy of the weights: drc-deploy import FILE --network {source}{arguments}."
     if not _mark(source, sha256, settings).exists():
         raise ArtefactError(f"its network is the code {source}, which you have never imported here.", again)
     try:

@@ -54,6 +54,9 @@ def recognise(state: Mapping[str, Tensor], source: str) -> Recognised:
     spandrel = import_spandrel()
     unknown = f"{source}: spandrel knows no architecture with these tensors, first {next(iter(state))!r}"
     own = "Give its Python class as well: drc-deploy import FILE --network mynet.py:Net."
+    if max((int(part) for name in state for part in name.split(".") if part.isdecimal()), default=0) > len(state):
+        # Depths are read out of the numbers in names.
+        raise ArtefactError(f"{source} numbers its layers beyond those that it has.", "Download it again.")
     try:
         with _quiet():
             found = spandrel.ModelLoader().load_from_state_dict(dict(state))
@@ -93,9 +96,10 @@ def build(target: str, settings: Mapping[str, Any]) -> nn.Module:
             raise ImportError(target)
         with _quiet():
             return architecture(**settings)
-    except (ImportError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:  # settings that contradict each other raise whatever the architecture meets first
         raise ArtefactError(
-            f"the installed spandrel cannot build {target}.", "Install the version that the network was imported with."
+            f"the installed spandrel cannot build {target}: {type(error).__name__}: {error}.",
+            "Import the weights again with this version of spandrel.",
         ) from error
 
 
@@ -110,11 +114,11 @@ def import_spandrel() -> ModuleType:
             import torchvision  # noqa: F401
         except Exception:  # a torchvision for CUDA next to a torch without it fails with RuntimeError
             with _stand_in_for_torchvision():
-                return _import()
-    return _import()
+                return _import_package()
+    return _import_package()
 
 
-def _import() -> ModuleType:
+def _import_package() -> ModuleType:
     try:
         with _quiet():
             return importlib.import_module("spandrel")

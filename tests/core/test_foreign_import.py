@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from drc_deploy.checkpoint import Parent, save_checkpoint
@@ -204,6 +206,59 @@ def test_spandrel_is_imported_where_torchvision_is_missing_or_broken(tmp_path: P
         check=False,
     )
     assert done.stdout == "False\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"multiple_of": 0},
+        {"minimum": 10**9},
+        {"receptive_field": -5},
+        {"value_range": 0.0},
+        {"settings": {"num_feat": 1, "num_conv": 10**8}},
+        {"settings": {"act_type": "unknown"}},
+    ],
+)
+def test_a_checkpoint_with_impossible_facts_ends_in_a_sentence(change: dict[str, object], tmp_path: Path) -> None:
+    torch.save(zoo_network("Compact", num_feat=8, num_conv=2, upscale=2).state_dict(), tmp_path / "w.pth")
+    save_checkpoint(tmp_path / "net.safetensors", import_foreign(tmp_path / "w.pth", None, {}))
+    with safe_open(tmp_path / "net.safetensors", framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        metadata = json.loads(file.metadata()["drc_deploy"])
+    metadata["foreign"].update(change)
+    save_file(tensors, tmp_path / "net.safetensors", {"drc_deploy": json.dumps(metadata)})
+    with pytest.raises(ArtefactError):
+        Parent.read(tmp_path / "net.safetensors")
+
+
+def test_weight_normalisation_is_folded(tmp_path: Path) -> None:
+    text = OWN.replace("nn.Conv2d(channels, 4 * channels, 3, padding=1)", "NORM(nn.Conv2d(3, 12, 3, padding=1))")
+    (tmp_path / "own.py").write_text(f"from torch.nn.utils.parametrizations import weight_norm as NORM\n{text}")
+    code = own_code.find_code(f"{tmp_path / 'own.py'}:Net")
+    network = own_code.build(code, {}).eval()
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    checkpoint = import_foreign(tmp_path / "w.pth", code.source, {})
+    assert set(checkpoint.weights) == {"net.conv.weight", "net.conv.bias"}
+    lr = torch.rand(1, 3, 9, 7) * 255
+    with torch.no_grad():
+        assert checkpoint.spec.foreign is not None
+        white = checkpoint.spec.foreign.value_range
+        expected = network(lr * (white / 255)) * (255 / white)
+        assert torch.allclose(checkpoint.build_network().upscale(lr), expected, atol=1e-3)
+
+
+def test_names_and_containers_that_are_made_to_hang_are_refused_at_once(tmp_path: Path) -> None:
+    state = zoo_network("Compact", num_feat=8, num_conv=2, upscale=2).state_dict()
+    *names, last = state
+    torch.save({**{name: state[name] for name in names}, "body.200000000.bias": state[last]}, tmp_path / "deep.pth")
+    nested: list[object] = [1]
+    for _ in range(40):
+        nested = [nested, nested]
+    torch.save({"x": nested}, tmp_path / "laughs.pth")
+    torch.save({"dual_model.x": torch.zeros(3)}, tmp_path / "dual.pth")
+    for name in ("deep.pth", "laughs.pth", "dual.pth"):
+        with pytest.raises(ArtefactError):
+            import_foreign(tmp_path / name, None, {})
 
 
 def test_files_that_are_made_to_harm_are_not_opened(tmp_path: Path) -> None:
