@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.weight_norm import WeightNorm
 
 from drc_deploy.checkpoint_info import DualDesign, ForeignSpec
 from drc_deploy.errors import UsageError
@@ -126,7 +127,7 @@ def _fold_norms(net: nn.Module) -> None:
     """Replace weights that are computed from others, as weight normalisation does, by their values."""
     for module in net.modules():
         for hook in list(module._forward_pre_hooks.values()):
-            if type(hook).__name__ == "WeightNorm":
+            if isinstance(hook, WeightNorm):
                 nn.utils.remove_weight_norm(module, hook.name)
         for name in list(getattr(module, "parametrizations", ())):
             parametrize.remove_parametrizations(module, name)
