@@ -176,10 +176,15 @@ def _signature(net: nn.Module, source: str) -> tuple[int, float, int]:
             f"{source} {fault or shape}.", "It must map (N, C, H, W) to (N, C, scale*H, scale*W), C being 3 or 1."
         )
     expected = torch.tensor(resize_bicubic(photograph, scale * TRIAL_PX, scale * TRIAL_PX)).permute(2, 0, 1)[None]
+    return channels, _value_range(net, lr[:, :channels], expected[:, :channels], source), scale
+
+
+def _value_range(net: nn.Module, lr: Tensor, expected: Tensor, source: str) -> float:
+    """Return the value of white for which the output is closest to what is ``expected``, both in [0, 255]."""
     errors = {}
     for value_range in (1.0, 255.0):
-        image, _ = _run(net, lr[:, :channels] * (value_range / 255))
-        errors[value_range] = float(((image * (255 / value_range)).clamp(0, 255) - expected[:, :channels]).abs().mean())
+        image, _ = _run(net, lr * (value_range / 255))
+        errors[value_range] = float(((image * (255 / value_range)).clamp(0, 255) - expected).abs().mean())
     value_range = min(errors, key=lambda each: errors[each])
     if not errors[value_range] <= LARGEST_ERROR:
         raise UsageError(
@@ -187,7 +192,7 @@ def _signature(net: nn.Module, source: str) -> tuple[int, float, int]:
             "levels off on average.",
             "Wrap it so that it takes and gives such images, and check the weights.",
         )
-    return channels, value_range, scale
+    return value_range
 
 
 def _run(net: nn.Module, lr: Tensor) -> tuple[Tensor, str]:

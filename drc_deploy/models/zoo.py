@@ -65,6 +65,21 @@ def recognise(state: Mapping[str, Tensor], source: str) -> Recognised:
     except Exception as error:  # shapes that contradict each other raise whatever the architecture meets first
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ArtefactError(f"{source}: its tensors fit no network that spandrel can build: {reason}.", own) from error
+    _check_purpose(found, source)
+    model = found.model
+    target = f"{type(model).__module__}:{type(model).__qualname__}"
+    settings = _settings(type(model), model.hyperparameters, source)
+    return Recognised(
+        model,
+        SOURCE_PREFIX + found.architecture.id,
+        target,
+        settings,
+        found.scale,
+        cast(Literal[1, 3], found.input_channels),
+    )
+
+
+def _check_purpose(found: Any, source: str) -> None:
     name, purpose = found.architecture.id, getattr(found, "purpose", "")
     if purpose not in _PURPOSES or found.input_channels != found.output_channels or found.input_channels not in (1, 3):
         many = f"{found.input_channels} channels in and {found.output_channels} out"
@@ -72,12 +87,6 @@ def recognise(state: Mapping[str, Tensor], source: str) -> Recognised:
             f"{source} is a {name} network for {purpose or 'masks'} with {many}, which upscales no photograph.",
             "Give a super-resolution network with 1 or 3 channels.",
         )
-    model = found.model
-    target = f"{type(model).__module__}:{type(model).__qualname__}"
-    settings = _settings(type(model), model.hyperparameters, source)
-    return Recognised(
-        model, SOURCE_PREFIX + name, target, settings, found.scale, cast(Literal[1, 3], found.input_channels)
-    )
 
 
 def build(target: str, settings: Mapping[str, Any]) -> nn.Module:
