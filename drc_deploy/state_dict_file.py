@@ -44,7 +44,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     state = load_tensors(path)
     for _ in range(2):  # some programs wrap twice
         if not is_state_dict(state) and isinstance(state, Mapping):
-            state = next((state[key] for key in WRAPPERS if isinstance(state.get(key), Mapping)), state)
+            inside = [state[key] for key in WRAPPERS if isinstance(state.get(key), Mapping) and state[key]]
+            state = next(filter(is_state_dict, inside), inside[0] if inside else state)
     if not is_state_dict(state):
         raise ArtefactError(f"{path} is not a state dict{_contents(state)}.", "Give the file of one network's weights.")
     return _without_prefixes({str(name): tensor for name, tensor in state.items()})

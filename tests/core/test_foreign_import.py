@@ -275,6 +275,11 @@ def test_files_that_are_made_to_harm_are_not_opened(tmp_path: Path) -> None:
             read_state_dict(tmp_path / name)
 
 
+def test_a_wrapper_that_is_empty_gives_way_to_the_one_that_holds_the_weights(tmp_path: Path) -> None:
+    torch.save({"params_ema": {}, "params": {"a.weight": torch.ones(2)}}, tmp_path / "w.pth")
+    assert list(read_state_dict(tmp_path / "w.pth")) == ["a.weight"]
+
+
 def test_a_training_state_names_what_it_holds(tmp_path: Path) -> None:
     torch.save({"epoch": 3, "optimizers": [], "iter": 5}, tmp_path / "5.state")
     with pytest.raises(ArtefactError, match="epoch, optimizers, iter"):
