@@ -1,0 +1,63 @@
+"""Which parts of a network's tensors belong to the channels of a prunable layer. Needs no torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Where a layer's channels lie along one axis of a tensor: channel c at start + group * c, group indices long."""
+
+    tensor: str
+    """Name in the network's state dict."""
+    axis: int
+    start: int = 0
+    group: int = 1
+    """Indices per channel: r*r where a PixelShuffle(r) lies between this tensor and the channels."""
+
+    def indices(self, channels: Sequence[int]) -> list[int]:
+        """Return the indices along the axis that belong to these channels."""
+        return [self.start + self.group * channel + offset for channel in channels for offset in range(self.group)]
+
+    @property
+    def module(self) -> str:
+        """Name of the module that the tensor belongs to."""
+        return self.tensor.rpartition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class PrunableLayer:
+    """Channels that can be cut one by one, with all that makes and reads them."""
+
+    name: str
+    """Short name for people, for example ``stage0.block3``."""
+    full_width: int
+    """Channels in the unpruned network."""
+    made: tuple[Slice, ...]
+    """What makes the channels: outputs of weights with their biases, and factors of single channels on the way."""
+    read: tuple[Slice, ...]
+    """Inputs of the weights that read them, in the order of computation. Zeros there are as good as a cut."""
+
+    @property
+    def slices(self) -> tuple[Slice, ...]:
+        """All that goes with the channels."""
+        return self.made + self.read
+
+
+def placed(layers: Sequence[PrunableLayer], widths: Sequence[int]) -> tuple[PrunableLayer, ...]:
+    """Return the layers of an unpruned network as they lie in one of these widths.
+
+    Where layers share an axis, as behind a concatenation, what is cut from one moves those behind it.
+    """
+    lost: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    for layer, width in zip(layers, widths, strict=True):
+        for s in layer.slices:
+            lost.setdefault((s.tensor, s.axis), []).append((s.start, s.group * (layer.full_width - width)))
+
+    def moved(s: Slice) -> Slice:
+        before = sum(count for start, count in lost[s.tensor, s.axis] if start < s.start)
+        return replace(s, start=s.start - before)
+
+    return tuple(
+        replace(layer, made=tuple(map(moved, layer.made)), read=tuple(map(moved, layer.read))) for layer in layers
+    )
