@@ -29,7 +29,7 @@ def import_official(weights: Path, model: str, scale: int, duals: Path | None = 
     state = read_state_dict(weights)
     with torch.device("meta"):
         network = build_network(ModelSpec(model, scale))
-    names = [f"{layer.consumer}.weight" for layer in network.prunable_layers]
+    names = [layer.read[0].tensor for layer in network.prunable_layers]
     for name in names:
         if name not in state or state[name].ndim != 4:
             raise ArtefactError(

@@ -45,7 +45,7 @@ class PrunableLayer:
 
 
 def placed(layers: Sequence[PrunableLayer], widths: Sequence[int]) -> tuple[PrunableLayer, ...]:
-    """Return the layers of an unpruned network as they lie in one of these widths.
+    """Return the layers of an unpruned network as they lie in one of these widths, each with its width there.
 
     Where layers share an axis, as behind a concatenation, what is cut from one moves those behind it.
     """
@@ -59,5 +59,6 @@ def placed(layers: Sequence[PrunableLayer], widths: Sequence[int]) -> tuple[Prun
         return replace(s, start=s.start - before)
 
     return tuple(
-        replace(layer, made=tuple(map(moved, layer.made)), read=tuple(map(moved, layer.read))) for layer in layers
+        PrunableLayer(layer.name, width, tuple(map(moved, layer.made)), tuple(map(moved, layer.read)))
+        for layer, width in zip(layers, widths, strict=True)
     )

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drc_deploy.checkpoint_info import DualDesign
-from drc_deploy.models.network import ModelSpec, PrunableLayer, SRNetwork, Step, resolve_widths
+from drc_deploy.models.network import ModelSpec, SRNetwork, Step, resolve_widths
+from drc_deploy.slices import PrunableLayer, Slice
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean colour of DIV2K in [0, 1]; a checkpoint's own values replace it when weights are loaded."""
@@ -145,7 +146,8 @@ class DRN(SRNetwork):
         self.receptive_field = _receptive_field(config, spec.scale)
         self.global_operations = True
         full = [(layer.name, layer.full_width) for layer in self.prunable_layers]
-        widths = iter(resolve_widths(spec.widths, full, spec.name))
+        self.widths = resolve_widths(spec.widths, full, spec.name)
+        widths = iter(self.widths)
         features = config.features
         self.sub_mean = MeanShift(-1)
         self.add_mean = MeanShift(1)
@@ -248,19 +250,22 @@ def _prunable_layers(config: DRNConfig, phases: int) -> Iterator[PrunableLayer]:
     """List the inner widths in the order of the authors' channel configuration files."""
     for p in range(phases):
         down = f"down.{p}.dual_module"
-        yield PrunableLayer(f"down{p}", f"{down}.1", f"{down}.0.0", 1, config.features << p)
+        # The encoder's convolutions have no biases.
+        made = (Slice(f"{down}.0.0.weight", 0),)
+        yield PrunableLayer(f"down{p}", config.features << p, made, (Slice(f"{down}.1.weight", 1),))
     for s in range(phases):
-        channels = _stage_width(config.features, phases, s)
+        channels, stage = _stage_width(config.features, phases, s), f"up_blocks.{s}"
         for b in range(config.blocks):
-            body = f"up_blocks.{s}.{b}.body"
-            yield PrunableLayer(f"stage{s}.block{b}", f"{body}.2", f"{body}.0", 1, channels)
-        yield PrunableLayer(
-            f"stage{s}.up",
-            f"up_blocks.{s}.{config.blocks + 1}",
-            f"up_blocks.{s}.{config.blocks}.0",
-            4,
-            channels,
-        )
+            body = f"{stage}.{b}.body"
+            yield _pair(f"stage{s}.block{b}", channels, f"{body}.0", f"{body}.2")
+        upsampler, last = f"{stage}.{config.blocks}.0", f"{stage}.{config.blocks + 1}"
+        yield _pair(f"stage{s}.up", channels, upsampler, last, group=4)
+
+
+def _pair(name: str, width: int, producer: str, consumer: str, group: int = 1) -> PrunableLayer:
+    """Return the layer between two convolutions, ``group`` outputs of the first for each input of the second."""
+    made = (Slice(f"{producer}.weight", 0, group=group), Slice(f"{producer}.bias", 0, group=group))
+    return PrunableLayer(name, width, made, (Slice(f"{consumer}.weight", 1),))
 
 
 def _receptive_field(config: DRNConfig, scale: int) -> int:

@@ -33,7 +33,7 @@ class ForeignNetwork(SRNetwork):
         self.spec, self.foreign = spec, foreign
         with torch.device("cpu"):  # modules compute with what they make, which the device "meta" cannot
             self.net = prepare(_build(foreign), foreign.kept_buffers)
-        self.prunable_layers, self.float32_modules, self.image_modules = (), (), ()
+        self.prunable_layers, self.widths, self.float32_modules, self.image_modules = (), (), (), ()
         self.receptive_field, self.global_operations = foreign.receptive_field, foreign.global_operations
         self.multiple_of, self.minimum = foreign.multiple_of, foreign.minimum
         self._autocast: torch.dtype | None = None

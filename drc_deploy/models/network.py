@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from drc_deploy.checkpoint_info import DualDesign, ForeignSpec
 from drc_deploy.errors import UsageError
+from drc_deploy.slices import PrunableLayer, placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +25,6 @@ class ModelSpec:
     """Channels of each prunable layer in the model's order; None for the unpruned network."""
     foreign: ForeignSpec | None = None
     """How to build a network that ``registry.MODELS`` does not name."""
-
-
-@dataclass(frozen=True, slots=True)
-class PrunableLayer:
-    """A convolution whose input channels can be cut, with the convolution that produces them."""
-
-    name: str
-    """Short name for people, for example ``stage0.block3``."""
-    consumer: str
-    """Module name of the convolution whose input channels are chosen."""
-    producer: str
-    """Module name of the convolution whose outputs go with them."""
-    group: int
-    """Outputs of the producer per input of the consumer: 1, or r*r through a PixelShuffle(r)."""
-    full_width: int
-    """Input channels of the consumer in the unpruned network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +44,9 @@ class SRNetwork(nn.Module, abc.ABC):
         float32_modules: Modules that stay in float32 when the body is not: those that touch the 0..255 range.
         image_modules: Modules that take or give an image. Mixed-precision training keeps them in float32: bfloat16 has
             8 bits of precision, as many as an image has.
-        prunable_layers: The layers that search and pruning may narrow, in the order of ``widths``.
+        prunable_layers: The layers that search and pruning may narrow, in the order of computation, as they lie in the
+            unpruned network.
+        widths: Channels that each prunable layer has now.
         receptive_field: How far an output pixel sees on each side through local operations, in input pixels.
         global_operations: Whether some operation sees the whole input, such as channel attention.
         global_means: Modules that take the mean over the whole input, (N, C, H, W) -> (N, C, 1, 1), each once in
@@ -73,6 +60,7 @@ class SRNetwork(nn.Module, abc.ABC):
     float32_modules: tuple[str, ...]
     image_modules: tuple[str, ...]
     prunable_layers: tuple[PrunableLayer, ...]
+    widths: tuple[int, ...]
     receptive_field: int
     global_operations: bool
     global_means: tuple[str, ...] = ()
@@ -115,14 +103,14 @@ class SRNetwork(nn.Module, abc.ABC):
         return images
 
     @property
+    def present_layers(self) -> tuple[PrunableLayer, ...]:
+        """Prunable layers as they lie in this network, with its widths."""
+        return placed(self.prunable_layers, self.widths)
+
+    @property
     def scale(self) -> int:
         """Upscaling factor."""
         return self.spec.scale
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels that each prunable layer has now."""
-        return tuple(self.convolution(layer.consumer).in_channels for layer in self.prunable_layers)
 
     @property
     def parameter_count(self) -> int:
@@ -185,28 +173,42 @@ def resolve_widths(widths: Sequence[int] | None, layers: Sequence[tuple[str, int
     return tuple(widths)
 
 
-def multiply_adds(network: SRNetwork, height: int = 96, width: int = 96) -> int:
-    """Count multiply-adds for one input of ``height`` x ``width``, in the convention of the DRN authors.
+WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+"""Modules whose multiply-adds are counted."""
 
-    Every convolution counts its multiplications and, if it has one, its bias additions; the mean shifts and all
-    auxiliary outputs are included. Interpolation, activations and the dual networks are not. The network is run on
-    the ``meta`` device, so that nothing is computed.
+
+def uses_of_weights(network: SRNetwork, height: int, width: int) -> dict[str, int]:
+    """Return how often each weight and bias of ``WEIGHTED`` modules is used for one input: tensor name -> count.
+
+    A convolution uses each number of its kernel once per output pixel and image, a transposed one once per input pixel.
+    The network is moved to the ``meta`` device, where nothing is computed.
     """
-    total = 0
+    uses: dict[str, int] = {}
+    names: dict[nn.Module, str] = {m: name for name, m in network.named_modules() if isinstance(m, WEIGHTED)}
 
-    def count(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
-        assert isinstance(module, nn.Conv2d)
-        pixels = output.shape[-2] * output.shape[-1]
-        total += module.weight.numel() * pixels
-        if module.bias is not None:
-            total += module.out_channels * pixels
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        channels = -1 if isinstance(module, nn.Linear) else 1
+        places = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
+        for leaf, counted in (("weight", places), ("bias", output)):
+            name = f"{names[module]}.{leaf}"
+            uses[name] = uses.get(name, 0) + counted.numel() // counted.shape[channels]
 
-    handles = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, nn.Conv2d)]
+    handles = [module.register_forward_hook(count) for module in names]
     try:
         with torch.no_grad():
             network.to("meta")(torch.empty(1, 3, height, width, device="meta"))
     finally:
         for handle in handles:
             handle.remove()
-    return total
+    return uses
+
+
+def multiply_adds(network: SRNetwork, height: int = 96, width: int = 96) -> int:
+    """Count multiply-adds for one input of ``height`` x ``width``, in the convention of the DRN authors.
+
+    Every convolution and linear layer counts its multiplications and, if it has one, its bias additions; the mean
+    shifts and all auxiliary outputs are included. Interpolation, activations, the products inside attention and the
+    dual networks are not. The network is run on the ``meta`` device, so that nothing is computed.
+    """
+    uses = uses_of_weights(network, height, width)
+    return sum(uses.get(name, 0) * parameter.numel() for name, parameter in network.named_parameters())

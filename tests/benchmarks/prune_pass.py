@@ -29,14 +29,13 @@ def main(model: str, batch: int, patch: int, turns: int) -> None:
     images = sampler.sample(0)
     layers = network.prunable_layers
     for index in (0, len(layers) // 2, len(layers) - 1):
-        name = layers[index].consumer
 
-        def prepare(name: str = name) -> MaskedTuning:
-            return MaskedTuning(pruning, name, [images], pruning.objective())
+        def prepare(index: int = index) -> MaskedTuning:
+            return MaskedTuning(pruning, index, [images], pruning.objective())
 
         prepared = prepare()
         times = median_ms(
-            {"cached": prepared.gradient, "from the start": lambda: prepare().gradient()},
+            {"cached": prepared.gradients, "from the start": lambda: prepare().gradients()},
             turns=turns,
         )
         ratio = times["from the start"] / times["cached"]

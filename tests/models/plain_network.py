@@ -6,7 +6,13 @@ from torch.nn import functional as F
 
 from drc_deploy.checkpoint_info import DualDesign
 from drc_deploy.models.drn import DownBlock
-from drc_deploy.models.network import ModelSpec, PrunableLayer, SRNetwork, resolve_widths
+from drc_deploy.models.network import ModelSpec, SRNetwork, resolve_widths
+from drc_deploy.slices import PrunableLayer, Slice
+
+
+def _pair(name: str, width: int, producer: str, consumer: str, group: int = 1) -> PrunableLayer:
+    made = tuple(Slice(f"{producer}.{leaf}", 0, group=group) for leaf in ("weight", "bias"))
+    return PrunableLayer(name, width, made, (Slice(f"{consumer}.weight", 1),))
 
 
 class PlainNetwork(SRNetwork):
@@ -14,13 +20,10 @@ class PlainNetwork(SRNetwork):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        inner, last = resolve_widths(spec.widths, [("inner", 12), ("last", 6)], spec.name)
+        self.widths = inner, last = resolve_widths(spec.widths, [("inner", 12), ("last", 6)], spec.name)
         self.spec, self.float32_modules, self.image_modules = spec, ("finish",), ("first", "finish")
         self.receptive_field, self.global_operations = 4, False
-        self.prunable_layers = (
-            PrunableLayer("inner", "second", "first", 1, 12),
-            PrunableLayer("last", "finish", "expand", 16, 6),
-        )
+        self.prunable_layers = _pair("inner", 12, "first", "second"), _pair("last", 6, "expand", "finish", group=16)
         self.first = nn.Conv2d(3, inner, 3, padding=1)
         self.second = nn.Conv2d(inner, 8, 3, padding=1)
         self.expand = nn.Conv2d(8, 16 * last, 3, padding=1)

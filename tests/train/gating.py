@@ -1,19 +1,22 @@
-"""Channels of convolutions switched off by factors."""
+"""Channels of prunable layers switched off by factors."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from functools import partial
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from drc_deploy.models.network import SRNetwork
-from drc_deploy.train.search.gates import convolve, replaced
+from drc_deploy.train.reader import readers
 
 
-def gated(network: SRNetwork, gates: Mapping[str, Tensor]) -> AbstractContextManager[None]:
-    """Multiply the input channels of the named convolutions by their factors while the block runs."""
-    return replaced(network, {name: partial(_gated, network.convolution(name), gate) for name, gate in gates.items()})
-
-
-def _gated(convolution: nn.Conv2d, gate: Tensor, x: Tensor) -> Tensor:
-    return convolve(convolution, x, convolution.weight * gate[:, None, None])
+@contextmanager
+def masked(network: SRNetwork, gates: Mapping[int, Tensor]) -> Iterator[None]:
+    """Multiply the weights that read the channels of each numbered layer by their factors while the block runs."""
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with torch.no_grad():
+        for index, gate in gates.items():
+            for reader in readers(network, index):
+                reader.kernels(reader.weight).mul_(gate[:, None, None, None])
+        yield
+        network.load_state_dict(before)

@@ -14,40 +14,53 @@ import torch
 from torch import Tensor, nn
 
 from drc_deploy.errors import TrainingError
-from drc_deploy.models.network import PrunableLayer
-from drc_deploy.train.pruning.layer_samples import Refit, sample_layer
+from drc_deploy.train.pruning.layer_samples import Refit, put_weights, sample_readers
 from drc_deploy.train.pruning.masked_tuning import MaskedTuning, Objective
 from drc_deploy.train.pruning.pruning import LayerwisePruning
+from drc_deploy.train.reader import Reader, readers
 
 
 class GreedyPruning(LayerwisePruning):
     """Switches all channels of a layer off and takes them up again, best first."""
 
-    def prune_layer(self, layer: PrunableLayer, width: int, batches: Sequence[list[Tensor]]) -> list[int]:
+    def prune_layer(self, index: int, width: int, batches: Sequence[list[Tensor]]) -> list[int]:
         """Take up ``width`` channels; see ``LayerwisePruning.prune_layer``.
 
         Raises:
             TrainingError: a gradient is not finite.
         """
-        consumer = self.pruned.convolution(layer.consumer)
-        tuning = MaskedTuning(self, layer.consumer, batches, self.objective())
-        pretrained = consumer.weight.detach().clone()
-        refit = Refit(sample_layer(self, layer, batches)) if self.options.method == "drc" else None
+        layer_readers = readers(self.pruned, index)
+        tuning = MaskedTuning(self, index, batches, self.objective())
+        refits = [Refit(samples) for samples in sample_readers(self, index, batches)] if self._refits else []
+        pretrained = [reader.kernels(reader.weight).detach().clone() for reader in layer_readers]
         with torch.no_grad():
-            consumer.weight.zero_()
-        mask = consumer.weight.new_zeros(consumer.in_channels)
+            for reader in layer_readers:
+                reader.kernels(reader.weight).zero_()
+        mask = pretrained[0].new_zeros(len(pretrained[0]))
         for count in range(0, width, self.options.channels_per_step):
-            scores = channel_scores(tuning.gradient(), layer).masked_fill(mask.bool(), -1)
+            scores = self._scores(tuning, index).masked_fill(mask.bool(), -1)
             chosen = scores.topk(min(self.options.channels_per_step, width - count)).indices
             mask[chosen] = 1
             kept: list[int] = mask.nonzero().flatten().tolist()
-            with torch.no_grad():
-                if refit:
-                    consumer.weight[:, kept] = refit.weights(kept).to(pretrained).view_as(pretrained[:, kept])
-                else:
-                    consumer.weight[:, chosen] = pretrained[:, chosen]
+            for reader, refit in zip(layer_readers, refits, strict=False):
+                put_weights(reader, kept, refit.weights(kept))
+            if not refits:
+                _take_up(layer_readers, pretrained, chosen)
             tuning.adjust(mask)
         return kept
+
+    @property
+    def _refits(self) -> bool:
+        return self.options.method == "drc"
+
+    def _scores(self, tuning: MaskedTuning, index: int) -> Tensor:
+        scores = torch.stack([channel_scores(gradient) for gradient in tuning.gradients()]).sum(dim=0)
+        if not torch.isfinite(scores).all():
+            raise TrainingError(
+                f"the gradient of layer {self.original.prunable_layers[index].name} is not finite.",
+                "Give a smaller --gamma, or check the checkpoint.",
+            )
+        return scores
 
     def objective(self) -> Objective:
         """Return the loss whose gradient chooses."""
@@ -55,22 +68,18 @@ class GreedyPruning(LayerwisePruning):
         return Objective(True, duals, self.options.gamma, self.options.dual_weight)
 
 
-def channel_scores(gradient: Tensor, layer: PrunableLayer) -> Tensor:
-    """Rate input channels by the gradient of the weights that read them.
+def _take_up(layer_readers: Sequence[Reader], pretrained: Sequence[Tensor], chosen: Tensor) -> None:
+    """Give channels their pretrained weights."""
+    with torch.no_grad():
+        for reader, kernels in zip(layer_readers, pretrained, strict=True):
+            reader.kernels(reader.weight)[chosen] = kernels[chosen]
 
-    Args:
-        gradient: (O, C, kH, kW).
-        layer: For the error message.
+
+def channel_scores(gradient: Tensor) -> Tensor:
+    """Rate the channels of a layer by the gradient of the weights of one reader, (C, group, O, taps).
 
     Returns:
         (C,) sums over output channels of the L2 norm of each kernel's gradient (the authors' choice).
-
-    Raises:
-        TrainingError: some are not finite.
     """
-    scores: Tensor = gradient.flatten(2).norm(dim=2).sum(dim=0)
-    if not torch.isfinite(scores).all():
-        raise TrainingError(
-            f"the gradient of layer {layer.name} is not finite.", "Give a smaller --gamma, or check the checkpoint."
-        )
+    scores: Tensor = gradient.norm(dim=3).sum(dim=(1, 2))
     return scores

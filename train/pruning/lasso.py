@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from drc_deploy.models.network import PrunableLayer
-from drc_deploy.train.pruning.layer_samples import Refit, sample_layer
+from drc_deploy.train.pruning.layer_samples import Refit, put_weights, sample_readers
 from drc_deploy.train.pruning.pruning import LayerwisePruning
+from drc_deploy.train.reader import readers
 
 SWEEPS = 200
 """Passes of coordinate descent at one penalty, at most."""
@@ -25,19 +25,18 @@ BISECTIONS = 50
 class LassoPruning(LayerwisePruning):
     """Chooses the channels that explain the layer's output with fewest non-zero factors."""
 
-    def prune_layer(self, layer: PrunableLayer, width: int, batches: Sequence[list[Tensor]]) -> list[int]:
+    def prune_layer(self, index: int, width: int, batches: Sequence[list[Tensor]]) -> list[int]:
         """See ``LayerwisePruning.prune_layer``."""
-        samples = sample_layer(self, layer, batches)
-        contributions = samples.contributions()
-        gram = torch.einsum("noc,nod->cd", contributions, contributions).cpu().numpy()
-        moment = torch.einsum("noc,no->c", contributions, samples.targets).cpu().numpy()
-        kept = lasso_channels(gram, moment, width)
-        consumer = self.pruned.convolution(layer.consumer)
-        weights = Refit(samples).weights(kept).to(consumer.weight)
-        with torch.no_grad():
-            refitted = weights.view_as(consumer.weight[:, kept])
-            consumer.weight.zero_()
-            consumer.weight[:, kept] = refitted
+        all_samples = sample_readers(self, index, batches)
+        contributions = [samples.contributions() for samples in all_samples]
+        gram = torch.stack([torch.einsum("noc,nod->cd", c, c) for c in contributions]).sum(dim=0)
+        moments = [
+            torch.einsum("noc,no->c", c, samples.targets) for c, samples in zip(contributions, all_samples, strict=True)
+        ]
+        moment = torch.stack(moments).sum(dim=0)
+        kept = lasso_channels(gram.cpu().numpy(), moment.cpu().numpy(), width)
+        for reader, samples in zip(readers(self.pruned, index), all_samples, strict=True):
+            put_weights(reader, kept, Refit(samples).weights(kept))
         return kept
 
 

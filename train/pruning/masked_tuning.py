@@ -1,6 +1,7 @@
-"""Tuning one layer while some of its input channels are switched off."""
+"""Tuning what reads a layer while some of its channels are switched off."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from drc_deploy.train.loop.losses import dual_regression_losses
 from drc_deploy.train.pruning.partial_forward import Recorder, run_steps, run_up_to, step_of
 from drc_deploy.train.pruning.pruning import Pruning
+from drc_deploy.train.reader import readers
 
 MOMENTUM = 0.9
 
@@ -20,7 +22,7 @@ class Objective:
     """Equation 5 of the DRC paper: L_M + gamma * L_DR."""
 
     features: bool
-    """Whether L_M, the mean squared error of the layer's output, takes part."""
+    """Whether L_M, the mean squared error of what reads the layer, takes part."""
     duals: nn.ModuleList
     """Empty: L_DR is its primal part alone."""
     gamma: float
@@ -35,63 +37,78 @@ class _Batch:
     """Coarse to fine."""
     before: Any
     """What the pruned network has computed when it comes to the layer (see ``SRNetwork.steps``)."""
-    target: Tensor
-    """Output of the original network's consumer."""
+    targets: list[Tensor]
+    """Output of each reader in the original network."""
 
 
 class MaskedTuning:
-    """One layer's consumer at work on a few batches.
+    """All that reads one layer at work on a few batches.
 
     What the original network gives, and what the pruned one computes before the layer, is computed once: a pass costs
     only what lies behind.
     """
 
-    def __init__(self, pruning: Pruning, consumer: str, batches: Sequence[list[Tensor]], objective: Objective) -> None:
-        self._network, self._name, self._objective = pruning.pruned, consumer, objective
-        self._first = step_of(self._network, consumer)
+    def __init__(self, pruning: Pruning, index: int, batches: Sequence[list[Tensor]], objective: Objective) -> None:
+        self._network, self._objective = pruning.pruned, objective
+        self._names = [part.module for part in self._network.prunable_layers[index].read]
+        self._readers = readers(self._network, index)
+        self._first = step_of(self._network, self._names[0])
         self._learning_rate = pruning.options.learning_rate
         self._batches = [self._prepare(pruning, images) for images in batches]
 
     def _prepare(self, pruning: Pruning, images: list[Tensor]) -> _Batch:
-        target = run_up_to(pruning.original, self._name, images[0]).output
+        targets = [run_up_to(pruning.original, name, images[0]).output for name in self._names]
         with torch.no_grad():
             before = run_steps(self._network, images[0], 0, self._first)
-        return _Batch(images, before, target)
+        return _Batch(images, before, targets)
 
     def losses(self) -> Iterator[Tensor]:
         """Return the objective of each batch, with the weights as they are by then."""
         for batch in self._batches:
-            with Recorder(self._network, self._name) as recorder:
+            with ExitStack() as stack:
+                recorders = [stack.enter_context(Recorder(self._network, name)) for name in self._names]
                 outputs = self._network.images(run_steps(self._network, batch.before, self._first, None))
             losses = dual_regression_losses(outputs, batch.images, self._objective.duals)
             loss = self._objective.gamma * losses.total(self._objective.dual_weight)
-            yield F.mse_loss(recorder.output, batch.target) + loss if self._objective.features else loss
+            if self._objective.features:
+                for recorder, target in zip(recorders, batch.targets, strict=True):
+                    loss = loss + F.mse_loss(recorder.output, target)
+            yield loss
 
-    def gradient(self) -> Tensor:
-        """Return the sum over all batches of the gradient of the consumer's weight, switched on or not."""
-        weight = self._network.convolution(self._name).weight.requires_grad_(True)
-        total = torch.zeros_like(weight)
+    def gradients(self) -> list[Tensor]:
+        """Return for each reader the sum over all batches of the gradient of the weights that read the layer.
+
+        Switched on or not: (C, group, O, taps), as ``Reader.kernels``.
+        """
+        weights = [reader.weight.requires_grad_(True) for reader in self._readers]
+        totals = [torch.zeros_like(weight) for weight in weights]
         for loss in self.losses():
-            total += torch.autograd.grad(loss, weight)[0]
-        weight.requires_grad_(False)
-        return total
+            for total, gradient in zip(totals, torch.autograd.grad(loss, weights), strict=True):
+                total.add_(gradient)
+        for weight in weights:
+            weight.requires_grad_(False)
+        return [reader.kernels(total) for reader, total in zip(self._readers, totals, strict=True)]
 
     def adjust(self, mask: Tensor) -> None:
-        """Train the input channels that are switched on, and the bias, for one pass.
+        """Train the weights that read the channels that are switched on, and the biases, for one pass.
 
         Args:
             mask: (C,) 1 for channels that are switched on, 0 for the others.
         """
-        convolution = self._network.convolution(self._name).requires_grad_(True)
-        parameters = [p for p in (convolution.weight, convolution.bias) if p is not None]
+        weights = [reader.weight for reader in self._readers]
+        parameters = weights + [reader.bias for reader in self._readers if reader.bias is not None]
+        for parameter in parameters:
+            parameter.requires_grad_(True)
         # A new optimiser each time: momentum from before a channel was switched on would not fit.
         optimizer = torch.optim.SGD(parameters, self._learning_rate, momentum=MOMENTUM, nesterov=True)
         for loss in self.losses():
-            gradients = torch.autograd.grad(loss, parameters)
-            convolution.weight.grad = gradients[0] * mask[:, None, None]
-            if convolution.bias is not None:
-                convolution.bias.grad = gradients[1]
+            for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+                parameter.grad = gradient
+            for reader, weight in zip(self._readers, weights, strict=True):
+                assert weight.grad is not None
+                # What reads other inputs stays: zeros there are channels of layers that were pruned before.
+                weight.grad *= reader.masked(mask)
             optimizer.step()
-        convolution.requires_grad_(False)
         for parameter in parameters:
+            parameter.requires_grad_(False)
             parameter.grad = None

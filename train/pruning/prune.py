@@ -6,10 +6,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from drc_deploy.checkpoint import Checkpoint, Parent, save_checkpoint
+from drc_deploy.models.cutting import select_channels
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.models.registry import build_network
 from drc_deploy.progress import progress
@@ -99,29 +99,17 @@ def prune_to_widths(pruning: Pruning, state_path: Path, *, inputs: dict[str, Any
 def shrink(network: SRNetwork, kept: Sequence[Sequence[int]]) -> SRNetwork:
     """Build the narrower network that keeps only the given channels of each prunable layer.
 
-    Its output equals that of ``network`` with all other input channels of the consumers multiplied by zero.
+    Its output equals that of ``network`` with zeros for the weights that read other channels.
 
     Args:
         network: Pruned before or not.
-        kept: For each prunable layer, indices into the consumer's present input channels, ascending.
+        kept: For each prunable layer, indices into its present channels, ascending.
 
     Returns:
         A new network on the CPU with the same mode (training or evaluation).
     """
     state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
-    for layer, channels in zip(network.prunable_layers, kept, strict=True):
-        inputs = torch.as_tensor(channels)
-        # Through PixelShuffle, channel i of the consumer comes from outputs i*group .. i*group + group - 1.
-        outputs = (inputs[:, None] * layer.group + torch.arange(layer.group)).flatten()
-        _select(state, f"{layer.consumer}.weight", inputs, dim=1)
-        _select(state, f"{layer.producer}.weight", outputs, dim=0)
-        _select(state, f"{layer.producer}.bias", outputs, dim=0)
     spec = dataclasses.replace(network.spec, widths=tuple(len(channels) for channels in kept))
     smaller = build_network(spec)
-    smaller.load_state_dict(state)
+    smaller.load_state_dict(select_channels(state, network.present_layers, kept))
     return smaller.train(network.training)
-
-
-def _select(state: dict[str, Tensor], name: str, indices: Tensor, *, dim: int) -> None:
-    if name in state:  # encoder convolutions have no bias
-        state[name] = state[name].index_select(dim, indices)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from drc_deploy.errors import UsageError
-from drc_deploy.models.network import PrunableLayer, SRNetwork
+from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.device import place, place_images
 from drc_deploy.train.pruning.prune_options import PruneOptions
@@ -100,23 +100,22 @@ class LayerwisePruning(Pruning):
     def advance(self) -> None:
         """Prune the next layer."""
         index = len(self.kept)
-        layer, width = self.original.prunable_layers[index], self.task.widths[index]
-        present = self.original.convolution(layer.consumer).in_channels
+        width, present = self.task.widths[index], self.original.widths[index]
         if width == present:
             self.kept.append(list(range(present)))
             return
         first = index * self.options.batches  # each layer sees its own batches
         batches = [place_images(self.task.sampler.sample(first + i)) for i in range(self.options.batches)]
-        self.kept.append(sorted(self.prune_layer(layer, width, batches)))
+        self.kept.append(sorted(self.prune_layer(index, width, batches)))
 
     @abc.abstractmethod
-    def prune_layer(self, layer: PrunableLayer, width: int, batches: Sequence[list[Tensor]]) -> list[int]:
-        """Choose which ``width`` input channels of ``layer``'s consumer stay in ``self.pruned``, and adjust them.
+    def prune_layer(self, index: int, width: int, batches: Sequence[list[Tensor]]) -> list[int]:
+        """Choose which ``width`` channels of a layer stay in ``self.pruned``, and adjust what reads them.
 
-        The weights of the consumer that read other channels must be zero afterwards.
+        The weights that read other channels of the layer must be zero afterwards.
 
         Args:
-            layer: The next layer; those before it are pruned already.
+            index: Of the next layer; those before it are pruned already.
             width: Fewer than the layer has now.
             batches: Images of every scale on the device, coarse to fine, float32 in [0, 255].
 

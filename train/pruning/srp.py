@@ -5,6 +5,7 @@ Zhang, Wang, Qin and Fu, "Learning Efficient Image Super-Resolution Networks via
 narrow the filters inside the blocks; tied are those of the blocks of one stage.
 """
 
+import re
 from collections import defaultdict
 from typing import Any
 
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 
 from drc_deploy.errors import TrainingError
-from drc_deploy.models.network import PrunableLayer
+from drc_deploy.models.network import SRNetwork
+from drc_deploy.slices import Slice
 from drc_deploy.train.device import place_images
 from drc_deploy.train.loop.losses import dual_regression_losses
 from drc_deploy.train.pruning.pruning import PruneTask, Pruning
@@ -32,6 +34,7 @@ class StructurePenaltyPruning(Pruning):
         super().__init__(task)
         self._step = 0
         self._chosen = tied_choice(self)
+        self._names = trainable
         self._parameters = [p for name, p in self.pruned.named_parameters() if name in trainable]
         self._optimizer = torch.optim.Adam(self._parameters, lr=LEARNING_RATE)
 
@@ -76,17 +79,15 @@ class StructurePenaltyPruning(Pruning):
         return loss.detach()
 
     def _fade(self, share: float) -> None:
-        """Take this share off all weights that make or read channels that are not chosen."""
-        for layer, kept in zip(self.pruned.prunable_layers, self._chosen, strict=True):
-            consumer, producer = self.pruned.convolution(layer.consumer), self.pruned.convolution(layer.producer)
-            factor = torch.full((consumer.in_channels,), 1 - share, device=consumer.weight.device)
+        """Take this share off all parameters that make or read channels that are not chosen."""
+        tensors = self.pruned.state_dict()
+        for layer, kept in zip(self.pruned.present_layers, self._chosen, strict=True):
+            factor = torch.full((layer.full_width,), 1 - share, device=self._parameters[0].device)
             factor[kept] = 1
-            made = factor.repeat_interleave(layer.group)
-            with torch.no_grad():
-                consumer.weight.mul_(factor[:, None, None])
-                producer.weight.mul_(made[:, None, None, None])
-                if producer.bias is not None:
-                    producer.bias.mul_(made)
+            for part in layer.slices:
+                if part.tensor in self._names:
+                    channels = _channels(tensors[part.tensor], part, layer.full_width)
+                    channels.mul_(factor.view(-1, *(1,) * (channels.dim() - 1)))
 
     def state(self) -> dict[str, Any]:
         """Return all that a later run needs to go on with the next pass."""
@@ -107,19 +108,29 @@ def tied_choice(pruning: Pruning) -> list[list[int]]:
     """
     groups = defaultdict(list)
     for index, (layer, width) in enumerate(zip(pruning.original.prunable_layers, pruning.task.widths, strict=True)):
-        present = pruning.original.convolution(layer.consumer).in_channels
-        stage = layer.name.split(".")[0] if "block" in layer.name else layer.name
+        present = pruning.original.widths[index]
+        block_of = re.match(r"(stage\d+)\.block", layer.name)
+        stage = block_of[1] if block_of else layer.name
         groups[stage, present, width].append(index)
     chosen: dict[int, list[int]] = {}
     for (_, _, width), members in groups.items():
-        size = torch.stack([_sizes(pruning, pruning.original.prunable_layers[i]) for i in members]).sum(dim=0)
+        size = torch.stack([_sizes(pruning.original, i) for i in members]).sum(dim=0)
         kept = sorted(size.topk(width).indices.tolist())
         chosen |= dict.fromkeys(members, kept)
     return [chosen[index] for index in range(len(chosen))]
 
 
-def _sizes(pruning: Pruning, layer: PrunableLayer) -> Tensor:
-    producer = pruning.original.convolution(layer.producer)
-    made = producer.weight.detach().abs().sum(dim=(1, 2, 3)).view(-1, layer.group).sum(dim=1)
-    read = pruning.original.convolution(layer.consumer).weight.detach().abs().sum(dim=(0, 2, 3))
-    return made / made.sum() + read / read.sum()
+def _sizes(network: SRNetwork, index: int) -> Tensor:
+    """Return the sum of the relative L1 norms of the weights that make each channel of a layer, and that read it."""
+    layer = network.present_layers[index]
+    sizes = [
+        _channels(network.get_parameter(part.tensor).detach(), part, layer.full_width).abs().flatten(1).sum(dim=1)
+        for part in (layer.made[0], *layer.read)
+    ]
+    return torch.stack([size / size.sum() for size in sizes]).sum(dim=0)
+
+
+def _channels(tensor: Tensor, part: Slice, width: int) -> Tensor:
+    """Return the part of a tensor that belongs to a layer's channels: a view (C, group, ...)."""
+    channels = tensor.movedim(part.axis, 0).narrow(0, part.start, width * part.group)
+    return channels.view(width, part.group, *channels.shape[1:])

@@ -9,34 +9,40 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drc_deploy.models.network import PrunableLayer
-from drc_deploy.train.pruning.layer_samples import sample_layer
+from drc_deploy.train.pruning.layer_samples import LayerSamples, sample_readers
 from drc_deploy.train.pruning.masked_tuning import MaskedTuning, Objective
 from drc_deploy.train.pruning.pruning import LayerwisePruning
+from drc_deploy.train.reader import readers
 
 
 class ThiNetPruning(LayerwisePruning):
     """Removes channels from a layer one by one, scales those that stay, and tunes the layer for one pass."""
 
-    def prune_layer(self, layer: PrunableLayer, width: int, batches: Sequence[list[Tensor]]) -> list[int]:
+    def prune_layer(self, index: int, width: int, batches: Sequence[list[Tensor]]) -> list[int]:
         """See ``LayerwisePruning.prune_layer``."""
-        samples = sample_layer(self, layer, batches)
-        everything = samples.contributions()
         random = np.random.default_rng((self.options.seed, 1, len(self.kept)))
-        outputs = torch.as_tensor(random.integers(everything.shape[1], size=len(everything)), device=everything.device)
-        contributions = everything[torch.arange(len(everything), device=everything.device), outputs]  # (n, C)
+        contributions = torch.cat([_one_output(s, random) for s in sample_readers(self, index, batches)])
         kept = remaining_channels(contributions, width)
         scales = best_scales(contributions, kept)
-        consumer = self.pruned.convolution(layer.consumer)
-        mask = consumer.weight.new_zeros(consumer.in_channels)
+        layer_readers = readers(self.pruned, index)
+        mask = layer_readers[0].weight.new_zeros(layer_readers[0].width)
         mask[kept] = 1
         with torch.no_grad():
             factors = mask.clone()
             factors[kept] = scales.to(factors)
-            consumer.weight.mul_(factors[:, None, None])
+            for reader in layer_readers:
+                reader.kernels(reader.weight).mul_(factors[:, None, None, None])
         objective = Objective(False, self.duals, 1.0, self.options.dual_weight)
-        MaskedTuning(self, layer.consumer, batches, objective).adjust(mask)
+        MaskedTuning(self, index, batches, objective).adjust(mask)
         return kept
+
+
+def _one_output(samples: LayerSamples, random: np.random.Generator) -> Tensor:
+    """Return what each channel adds to one random output at each place: (n, C)."""
+    everything = samples.contributions()
+    places = torch.arange(len(everything), device=everything.device)
+    outputs = torch.as_tensor(random.integers(everything.shape[1], size=len(everything)), device=everything.device)
+    return everything[places, outputs]
 
 
 def remaining_channels(contributions: Tensor, width: int) -> list[int]:

@@ -1,48 +1,98 @@
 """What a network costs as a function of its widths: parameters, multiply-adds or milliseconds."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor
 
 from drc_deploy.errors import UsageError
 from drc_deploy.latency_table import LatencyTable
-from drc_deploy.models.network import ModelSpec, SRNetwork, multiply_adds
+from drc_deploy.models.network import ModelSpec, SRNetwork, uses_of_weights
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.pruning.partial_forward import Recorder
+from drc_deploy.slices import PrunableLayer
 from drc_deploy.widths import Target
 
 LR_SIDE = 96
 """Multiply-adds are counted for an input of this height and width, as in the paper."""
+FloatArray = NDArray[np.float64]
+
+
+class CostModel(Protocol):
+    """A cost of a network whose layers have certain widths; a wider layer never costs less."""
+
+    @property
+    def unit(self) -> str:
+        """In what the cost is counted."""
+
+    def total(self, widths: Sequence[float]) -> float:
+        """Return what the network costs with these widths."""
+
+    def expected(self, shares: Tensor, candidates: Tensor) -> Tensor:
+        """Return the mean cost where each layer draws its width by itself: a scalar, float64.
+
+        Args:
+            shares: (layers, V) chances of the candidates; gradients flow into them.
+            candidates: (layers, V) widths.
+        """
 
 
 @dataclass(frozen=True, slots=True)
-class CostModel:
-    """A cost that is a sum over the prunable layers, which holds because only inner widths are prunable."""
+class SumOfLayers:
+    """A cost that is a sum over the layers, each measured at some widths."""
 
-    target: Target
     unit: str
     fixed: float
     """Cost of all that pruning does not change."""
     points: tuple[tuple[tuple[int, float], ...], ...]
     """For each prunable layer (width, cost) with rising widths; between them the cost is linear."""
 
-    def of_layer(self, index: int, width: int) -> float:
-        """Return what one prunable layer, producer and consumer, costs at a width."""
-        widths, costs = zip(*self.points[index], strict=True)
-        return float(np.interp(width, widths, costs))
-
-    @property
-    def full(self) -> float:
-        """What the unpruned network costs."""
-        return self.fixed + sum(points[-1][1] for points in self.points)
-
-    def total(self, widths: Sequence[int]) -> float:
+    def total(self, widths: Sequence[float]) -> float:
         """Return what the network costs with these widths."""
-        return self.fixed + sum(self.of_layer(index, width) for index, width in enumerate(widths))
+        return self.fixed + sum(_between(points, width) for width, points in zip(widths, self.points, strict=True))
+
+    def expected(self, shares: Tensor, candidates: Tensor) -> Tensor:
+        """Return the mean cost; see ``CostModel.expected``."""
+        rows = zip(candidates.tolist(), self.points, strict=True)
+        costs = torch.tensor([[_between(points, width) for width in row] for row, points in rows], device=shares.device)
+        return self.fixed + (shares.double() * costs).sum()
+
+
+def _between(points: Sequence[tuple[int, float]], width: float) -> float:
+    widths, costs = zip(*points, strict=True)
+    return float(np.interp(width, np.array(widths), np.array(costs)))
+
+
+@dataclass(frozen=True, slots=True)
+class ProductOfWidths:
+    """A cost that counts the numbers of weight tensors, each as often as it is used.
+
+    Each tensor has as many as the product of its sides, and a side is a fixed number plus a multiple of each width that
+    it holds. No layer is on both sides of a tensor, so that the cost is linear in each width.
+    """
+
+    unit: str
+    uses: FloatArray
+    """(T,) times that each number of a tensor counts, with its sides that no layer changes."""
+    sides: tuple[tuple[FloatArray, FloatArray], ...]
+    """Two: the fixed part (T,) and the multiples of the widths (T, layers)."""
+
+    def total(self, widths: Sequence[float]) -> float:
+        """Return what the network costs with these widths: exact, up to 2^53."""
+        first, second = (fixed + multiples @ np.asarray(widths, float) for fixed, multiples in self.sides)
+        return float(self.uses @ (first * second))
+
+    def expected(self, shares: Tensor, candidates: Tensor) -> Tensor:
+        """Return the mean cost, that of the mean widths; see ``CostModel.expected``."""
+        widths = (shares.double() * candidates).sum(dim=1)
+        first, second = (
+            torch.as_tensor(fixed, device=shares.device) + torch.as_tensor(multiples, device=shares.device) @ widths
+            for fixed, multiples in self.sides
+        )
+        return torch.as_tensor(self.uses, device=shares.device) @ (first * second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +101,14 @@ class CostBudget:
 
     cost: CostModel
     limit: float
+    full: float
+    """What the unpruned network costs."""
 
 
 def budget_for(cost: CostModel, full_widths: Sequence[int], ratio: float) -> CostBudget:
     """Allow (1 - ratio) of what the unpruned network costs (paper, Equation 2)."""
-    return CostBudget(cost, (1 - ratio) * cost.total(full_widths))
+    full = cost.total(full_widths)
+    return CostBudget(cost, (1 - ratio) * full, full)
 
 
 def cost_model(spec: ModelSpec, target: Target, latency: LatencyTable | None = None) -> CostModel:
@@ -77,17 +130,13 @@ def cost_model(spec: ModelSpec, target: Target, latency: LatencyTable | None = N
     if target == "channels":
         raise UsageError("channels are bounded layer by layer, not in sum.", "Name another target.")
     with torch.device("meta"):
-        network = build_network(ModelSpec(spec.name, spec.scale))
-    pixels = _output_pixels(network) if target == "madds" else None
-    slopes = [_cost_per_channel(network, index, pixels) for index in range(len(network.prunable_layers))]
-    total = multiply_adds(network, LR_SIDE, LR_SIDE) if target == "madds" else network.parameter_count
-    full = [layer.full_width for layer in network.prunable_layers]
-    fixed = total - sum(slope * width for slope, width in zip(slopes, full, strict=True))
-    points = tuple(((0, 0.0), (width, slope * width)) for slope, width in zip(slopes, full, strict=True))
-    return CostModel(target, "multiply-adds" if target == "madds" else "parameters", fixed, points)
+        network = build_network(ModelSpec(spec.name, spec.scale, None, spec.foreign))
+    if target == "params":
+        return _counted(network, "parameters", {name: 1 for name, _ in network.named_parameters()})
+    return _counted(network, "multiply-adds", uses_of_weights(network, LR_SIDE, LR_SIDE))
 
 
-def _latency_cost(spec: ModelSpec, table: LatencyTable) -> CostModel:
+def _latency_cost(spec: ModelSpec, table: LatencyTable) -> SumOfLayers:
     with torch.device("meta"):
         layers = build_network(ModelSpec(spec.name, spec.scale)).prunable_layers
     timed = [(name, points[-1][0]) for name, points in zip(table.layers, table.points, strict=True)]
@@ -96,22 +145,31 @@ def _latency_cost(spec: ModelSpec, table: LatencyTable) -> CostModel:
             f"the latency table does not hold the layers of {spec.name} x{spec.scale} up to their full widths.",
             f"Make it again: drc-deploy latency {spec.name}.",
         )
-    return CostModel("latency", "ms", table.fixed_ms, table.points)
+    return SumOfLayers("ms", table.fixed_ms, table.points)
 
 
-def _cost_per_channel(network: SRNetwork, index: int, pixels: dict[str, int] | None) -> float:
-    """Count what one more input channel of the consumer costs, with the producer's outputs that make it."""
-    layer = network.prunable_layers[index]
-    consumer, producer = network.convolution(layer.consumer), network.convolution(layer.producer)
-    per_output = producer.weight[0].numel() + (producer.bias is not None)
-    made, read = layer.group * per_output, consumer.weight[:, 0].numel()
-    return made * pixels[layer.producer] + read * pixels[layer.consumer] if pixels else made + read
+def _counted(network: SRNetwork, unit: str, uses: dict[str, int]) -> ProductOfWidths:
+    """Return the cost of counting each number of each parameter as often as ``uses`` says."""
+    parameters = [(name, parameter) for name, parameter in network.named_parameters() if uses.get(name)]
+    cut = _cut_axes(network.prunable_layers)
+    count, layers = len(parameters), len(network.prunable_layers)
+    times = np.array([float(uses[name]) for name, _ in parameters])
+    sides = [(np.ones(count), np.zeros((count, layers))) for _ in range(2)]
+    for row, (name, parameter) in enumerate(parameters):
+        axes = [axis for axis in range(parameter.dim()) if (name, axis) in cut]
+        for (fixed, multiples), axis in zip(sides, axes, strict=False):  # a tensor has an input and an output
+            fixed[row] = parameter.shape[axis]
+            for index, group in cut[name, axis]:
+                multiples[row, index] += group
+                fixed[row] -= group * network.prunable_layers[index].full_width
+        times[row] *= np.prod([side for axis, side in enumerate(parameter.shape) if axis not in axes])
+    return ProductOfWidths(unit, times, tuple(sides))
 
 
-def _output_pixels(network: SRNetwork) -> dict[str, int]:
-    """Return the number of output pixels of every convolution for the input that multiply-adds are counted for."""
-    names = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
-    with torch.no_grad(), ExitStack() as stack:
-        recorders = [stack.enter_context(Recorder(network, name)) for name in names]
-        network(torch.empty(1, 3, LR_SIDE, LR_SIDE, device="meta"))
-    return {name: recorder.output[0, 0].numel() for name, recorder in zip(names, recorders, strict=True)}
+def _cut_axes(layers: Sequence[PrunableLayer]) -> dict[tuple[str, int], list[tuple[int, int]]]:
+    """Return (number of the layer, group) of all layers along each axis of each tensor."""
+    cut: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    for index, layer in enumerate(layers):
+        for part in layer.slices:
+            cut.setdefault((part.tensor, part.axis), []).append((index, part.group))
+    return cut

@@ -5,14 +5,14 @@ import torch
 from torch import Tensor
 
 from drc_deploy.train.search.cost import CostBudget
-from drc_deploy.train.search.selection import choose_widths, spend_rest
+from drc_deploy.train.search.selection import check_reachable, choose_widths, spend_rest
 
 FEEDBACK = 10.0
 """How strongly cost pulls: at a violation of one part in this many, as strongly as the loss."""
 
 
 class ExpectedCost:
-    """The expected cost E(alpha) = sum over layers and candidates of softmax(alpha) * cost, under a limit.
+    """The expected cost E(alpha), where each layer draws its width by softmax(alpha), under a limit.
 
     Minimising the loss under E <= limit moves the logits along -(g + mu c), where g is the gradient of the loss and c
     that of E. The multiplier that makes E change by -k v, for a violation v = E / limit - 1, follows from
@@ -30,23 +30,20 @@ class ExpectedCost:
         self._budget, self._round_to = budget, round_to
         self._candidates = candidates.tolist()
         # Refuses what cannot be met, before anything is trained.
-        cheapest = [[min(row)] for row in self._candidates]
-        choose_widths([[0.0]] * len(cheapest), cheapest, budget.cost, budget.limit)
-        costs = [[budget.cost.of_layer(i, width) for width in row] for i, row in enumerate(self._candidates)]
-        self._fixed = budget.cost.fixed / budget.limit
-        self._costs = torch.tensor(costs, device=candidates.device) / budget.limit
+        check_reachable([min(row) for row in self._candidates], budget)
+        self._rows = candidates
 
     def relative(self, alphas: Tensor) -> Tensor:
         """Return E / limit, a scalar."""
-        result: Tensor = self._fixed + (torch.softmax(alphas, dim=1) * self._costs).sum()
-        return result
+        shares = torch.softmax(alphas, dim=1)
+        return (self._budget.cost.expected(shares, self._rows) / self._budget.limit).to(alphas.dtype)
 
     def starting_logits(self) -> Tensor:
         """Return the logits of the mixture nearest to an even one whose expected cost is the limit.
 
         All layers alike prefer narrow candidates, or wide ones: logits are linear in the rank of the width.
         """
-        ranks = torch.linspace(-1, 1, self._costs.shape[1], device=self._costs.device).expand_as(self._costs)
+        ranks = torch.linspace(-1, 1, self._rows.shape[1], device=self._rows.device).expand(self._rows.shape)
         low, high = -50.0, 50.0
         for _ in range(60):
             middle = (low + high) / 2
@@ -85,5 +82,5 @@ class ExpectedCost:
             [-(((width - wanted) / widest) ** 2) for width in row]
             for row, wanted, widest in zip(choices, expected, most, strict=True)
         ]
-        nearest = choose_widths(values, choices, self._budget.cost, self._budget.limit)
+        nearest = choose_widths(values, choices, self._budget)
         return spend_rest(nearest, expected, most, self._budget, self._round_to)

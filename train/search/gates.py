@@ -1,40 +1,54 @@
-"""Channel gates: a factor for each input channel of a prunable layer, and what else may stand in for the layer."""
+"""Channel gates: a factor for each channel of a prunable layer, and what else may stand in for the layer."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from drc_deploy.models.network import SRNetwork
+from drc_deploy.train.reader import Reader
+
+Gate = Callable[[Tensor], Tensor]
+"""Computes a factor for each input channel of a module from what the module reads."""
+
+
+@contextmanager
+def gated(gates: Mapping[nn.Module, Gate]) -> Iterator[None]:
+    """Multiply what modules read by factors while the block runs.
+
+    That equals multiplying the weights that read it, for any module that is linear in its input.
+
+    Args:
+        gates: For convolutions: (N, C, H, W) -> (C,). For linear layers: (N, P, C) -> (C,).
+    """
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+        (x,) = inputs
+        factors = gates[module](x)
+        return x * (factors if isinstance(module, nn.Linear) else factors[:, None, None])
+
+    handles = [module.register_forward_pre_hook(hook) for module in gates]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
 
 Replacement = Callable[[Tensor], Tensor]
 """Computes what a convolution would: its input to its output."""
 
 
 @contextmanager
-def replaced(network: SRNetwork, replacements: Mapping[str, Replacement]) -> Iterator[None]:
-    """Let other functions stand in for convolutions while the block runs.
-
-    Args:
-        network: Changed only inside the block.
-        replacements: Module name of the convolution -> what is computed instead.
-    """
-    convolutions = [network.convolution(name) for name in replacements]
-    for convolution, replacement in zip(convolutions, replacements.values(), strict=True):
-        convolution.forward = replacement  # type: ignore[method-assign, assignment]
+def replaced(replacements: Mapping[nn.Module, Replacement]) -> Iterator[None]:
+    """Let other functions stand in for convolutions while the block runs."""
+    for convolution, replacement in replacements.items():
+        convolution.forward = replacement
     try:
         yield
     finally:
-        for convolution in convolutions:
+        for convolution in replacements:
             del convolution.forward  # the class's own is there again
-
-
-def convolve(convolution: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
-    """Compute a convolution, which pads with zeros, with other weights."""
-    return torch.nn.functional.conv2d(
-        x, weight, convolution.bias, convolution.stride, convolution.padding, convolution.dilation
-    )
 
 
 def convolution_like(model: nn.Module, in_channels: int | None = None, out_channels: int | None = None) -> nn.Conv2d:
@@ -50,18 +64,24 @@ def convolution_like(model: nn.Module, in_channels: int | None = None, out_chann
     )
 
 
-def channel_energy(consumer: nn.Conv2d, x: Tensor) -> Tensor:
-    """Rate each input channel by what it adds to the output: (C,) float, no gradient.
+def channel_energy(layer_readers: Sequence[Reader], x: Tensor) -> Tensor:
+    """Rate each channel of a layer by what it adds to the outputs of its readers: (C,) float, no gradient.
 
     The mean square of the channel times the sum of squares of the weights that read it. Unlike the L1 norm of the
     weights alone (DRC paper, Section 4.1) this stays the same where a producer gives less and its consumer makes up
     for it, as any pair around a ReLU may.
 
     Args:
-        consumer: The convolution.
-        x: (N, C, H, W), what it reads.
+        layer_readers: All that reads the layer.
+        x: What the first of them reads; the others read the same channels.
     """
-    return consumer.weight.detach().square().sum(dim=(0, 2, 3)) * x.detach().square().mean(dim=(0, 2, 3))
+    first, *_ = layer_readers
+    read = first.channels(x.detach())
+    others = [axis for axis in range(read.dim()) if axis != first.channel_axis % read.dim()]
+    squares = read.square().mean(dim=others).view(first.width, first.group).mean(dim=1)
+    kernels = [reader.kernels(reader.weight.detach()) for reader in layer_readers]
+    weights = torch.stack([kernel.square().sum(dim=(1, 2, 3)) for kernel in kernels]).sum(dim=0)
+    return weights * squares
 
 
 def ranked(importance: Tensor) -> Tensor:
@@ -73,7 +93,7 @@ def ranked(importance: Tensor) -> Tensor:
 
 
 def mixture_gate(alpha: Tensor, candidates: Tensor, rank: Tensor) -> Tensor:
-    """Return the factors that mix all candidate widths in one convolution.
+    """Return the factors that mix all candidate widths in one pass.
 
     The candidates share weights, and each keeps the channels of the first ranks. A channel of rank q (0 is the first)
     is kept by every candidate wider than q, so its factor is the sum of their softmax probabilities. For a convolution

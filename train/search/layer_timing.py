@@ -130,15 +130,15 @@ def _place(module: nn.Module) -> None:
 def _pairs(network: SRNetwork, lr: Tensor) -> list[_Pair]:
     """Return the pair of every prunable layer, from one forward pass."""
     with contextlib.ExitStack() as stack:
-        recorders = [stack.enter_context(Recorder(network, layer.producer)) for layer in network.prunable_layers]
+        recorders = [stack.enter_context(Recorder(network, layer.made[0].module)) for layer in network.prunable_layers]
         called = stack.enter_context(_calls(network))
         network.upscale(lr)
     pairs = []
     for layer, recorder in zip(network.prunable_layers, recorders, strict=True):
-        producer, consumer = network.convolution(layer.producer), network.convolution(layer.consumer)
+        producer, consumer = (network.convolution(part.module) for part in (layer.made[0], layer.read[0]))
         modules = nn.Sequential(*called[called.index(producer) : called.index(consumer) + 1])
         height, width = recorder.input.shape[-2:]
-        pairs.append(_Pair(str(modules), layer.group, layer.full_width, height, width, modules))
+        pairs.append(_Pair(str(modules), layer.made[0].group, layer.full_width, height, width, modules))
     return pairs
 
 

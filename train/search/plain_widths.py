@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from drc_deploy.train.search.cost import CostBudget
-from drc_deploy.train.search.selection import choose_widths, spend_rest
+from drc_deploy.train.search.selection import check_reachable, spend_rest
 
 EPSILON = 1e-9
 """0.7 * 10 is 6.999... in floating point."""
@@ -42,8 +42,7 @@ def uniform_widths_within(full: Sequence[int], now: Sequence[int], budget: CostB
     steps = [i / 1000 for i in range(1, 1001)]
     fitting = [s for s in steps if budget.cost.total(_shared(full, now, s, round_to)) <= budget.limit]
     if not fitting:
-        least = [min(round_to, present) for present in now]
-        return choose_widths([[0.0]] * len(full), [[width] for width in least], budget.cost, budget.limit)
+        check_reachable([min(round_to, present) for present in now], budget)
     return spend_rest(_shared(full, now, fitting[-1], round_to), full, now, budget, round_to)
 
 
@@ -65,8 +64,7 @@ def random_widths(candidates: Sequence[Sequence[int]], budget: CostBudget | None
     random = np.random.default_rng(seed)
     chosen = [int(random.integers(len(widths))) for widths in candidates]
     if budget:
-        # Refuses what cannot be met.
-        choose_widths([[0.0]] * len(candidates), [widths[:1] for widths in candidates], budget.cost, budget.limit)
+        check_reachable([widths[0] for widths in candidates], budget)
         _fit(chosen, candidates, budget, random)
     return [widths[number] for widths, number in zip(candidates, chosen, strict=True)]
 

@@ -82,7 +82,7 @@ def _content(network: SRNetwork, options: SearchOptions, budget: CostBudget | No
         unit=budget.cost.unit if budget else "channels",
         asked=budget.limit if budget else (1 - options.ratio) * sum(full),
         reached=budget.cost.total(widths) if budget else sum(widths),
-        full=budget.cost.total(full) if budget else sum(full),
+        full=budget.full if budget else sum(full),
         full_widths=full,
         widths=tuple(widths),
     )
@@ -100,7 +100,7 @@ def _check_reachable(network: SRNetwork, options: SearchOptions, budget: CostBud
     """Refuse a bound that no candidates meet; name the nearest ratio whose own candidates meet it."""
 
     def limit(ratio: float) -> float:
-        return (1 - ratio) * budget.cost.full
+        return (1 - ratio) * budget.full
 
     def least(ratio: float) -> float:
         candidates = layer_candidates(network, dataclasses.replace(options, ratio=ratio))

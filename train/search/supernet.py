@@ -5,14 +5,17 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from drc_deploy.errors import UsageError
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.device import place, place_images, training_device
 from drc_deploy.train.loop.losses import dual_regression_losses
+from drc_deploy.train.reader import Reader, readers
 from drc_deploy.train.search.gates import (
+    Gate,
     Replacement,
     channel_energy,
     convolution_like,
-    convolve,
+    gated,
     mixture_gate,
     ranked,
     replaced,
@@ -44,23 +47,22 @@ class Supernet(nn.Module):
         self.network = place(network).train()
         self.duals = place(duals).train() if options.dual_weight else nn.ModuleList()
         self._options = options
+        self._readers = [readers(network, index) for index in range(len(network.prunable_layers))]
         rows = layer_candidates(network, options)
         self.register_buffer("candidates", torch.tensor(rows, device=device))
         self.alphas = nn.Parameter(torch.zeros(len(rows), len(rows[0]), device=device))
         self.branches = nn.ModuleList()
         """For each layer one convolution per candidate, where candidates do not share weights."""
         if options.method == "darts":
-            self.branches.extend(
-                _branches(network.convolution(layer.consumer), row)
-                for layer, row in zip(network.prunable_layers, rows, strict=True)
-            )
+            consumers = [_only_consumer(layer_readers) for layer_readers in self._readers]
+            self.branches.extend(_branches(consumer, row) for consumer, row in zip(consumers, rows, strict=True))
 
     def weights(self) -> list[nn.Parameter]:
         """Return what the training half trains: the weights of the network, the duals and the branches."""
         unused = {
             id(parameter)
-            for layer in (self.network.prunable_layers if self.branches else ())
-            for parameter in self.network.convolution(layer.consumer).parameters()
+            for layer_readers in (self._readers if self.branches else ())
+            for parameter in layer_readers[0].module.parameters()
         }
         everything = (p for m in (self.network, self.duals, self.branches) for p in m.parameters())
         return [p for p in everything if p.requires_grad and id(p) not in unused]
@@ -68,23 +70,40 @@ class Supernet(nn.Module):
     def forward(self, images: list[Tensor]) -> Tensor:
         """Return the dual regression loss of the mixture for images of every scale, coarse to fine: a scalar."""
         images = place_images(images)
-        with replaced(self.network, self._mixtures()):
+        with replaced(self._sums_of_branches()) if self.branches else gated(self._gates()):
             outputs = self.network(images[0])
         return dual_regression_losses(outputs, images, self.duals).total(self._options.dual_weight)
 
-    def _mixtures(self) -> dict[str, Replacement]:
-        mixture = self._sum_of_branches if self.branches else self._shared_weights
-        return {layer.consumer: partial(mixture, index) for index, layer in enumerate(self.network.prunable_layers)}
+    def _gates(self) -> dict[nn.Module, Gate]:
+        """Return what gates each module that reads prunable layers (paper, Equation 3), for one forward pass."""
+        read: dict[nn.Module, list[tuple[int, Reader]]] = {}
+        for index, layer_readers in enumerate(self._readers):
+            for reader in layer_readers:
+                read.setdefault(reader.module, []).append((index, reader))
+        # The first reader of a layer ranks its channels; all others keep the same ones.
+        of_layer: dict[int, Tensor] = {}
 
-    def _shared_weights(self, index: int, x: Tensor) -> Tensor:
-        """Compute all candidates in one convolution (paper, Equation 3)."""
-        consumer = self.network.convolution(self.network.prunable_layers[index].consumer)
+        def gate(parts: list[tuple[int, Reader]], x: Tensor) -> Tensor:
+            factors = x.new_ones(x.shape[parts[0][1].channel_axis])
+            for index, reader in parts:
+                if index not in of_layer:
+                    of_layer[index] = self._mixture(index, x)
+                factors = reader.with_factors(factors, of_layer[index])
+            return factors
+
+        return {module: partial(gate, parts) for module, parts in read.items()}
+
+    def _mixture(self, index: int, x: Tensor) -> Tensor:
+        """Return the factor of each channel of a layer: the chance that it is kept, (C,)."""
+        layer_readers = self._readers[index]
         if self._options.method == "drc":
-            rank = ranked(channel_energy(consumer, x))
+            rank = ranked(channel_energy(layer_readers, x))
         else:
-            rank = torch.arange(consumer.in_channels, device=x.device)
-        gate = mixture_gate(self.alphas[index], self.candidates[index], rank)
-        return convolve(consumer, x, consumer.weight * gate[:, None, None])
+            rank = torch.arange(layer_readers[0].width, device=x.device)
+        return mixture_gate(self.alphas[index], self.candidates[index], rank)
+
+    def _sums_of_branches(self) -> dict[nn.Module, Replacement]:
+        return {r[0].module: partial(self._sum_of_branches, index) for index, r in enumerate(self._readers)}
 
     def _sum_of_branches(self, index: int, x: Tensor) -> Tensor:
         """Compute every candidate by its own convolution, as DARTS does."""
@@ -94,6 +113,21 @@ class Supernet(nn.Module):
         # Each branch is on the first channels; a narrow one has no weights for the others.
         outputs = (share * branch(x[:, : branch.in_channels]) for share, branch in zip(shares, branches, strict=True))
         return sum(outputs, start=x.new_zeros(()))
+
+
+def _only_consumer(layer_readers: list[Reader]) -> nn.Conv2d:
+    """Return the one convolution that reads a layer, and nothing else.
+
+    Raises:
+        UsageError: several modules read it, or one of another kind, or one that reads more.
+    """
+    consumer, *others = [reader.module for reader in layer_readers]
+    if others or not isinstance(consumer, nn.Conv2d) or consumer.in_channels != layer_readers[0].width:
+        raise UsageError(
+            "the search method darts copies the convolution behind a layer, and some layer here has not just one.",
+            "Give another --method: drc, darts-shared, random or uniform.",
+        )
+    return consumer
 
 
 def _branches(consumer: nn.Conv2d, widths: list[int]) -> nn.ModuleList:

@@ -6,7 +6,7 @@ import torch
 
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.pruning.lasso import lasso, lasso_channels
-from drc_deploy.train.pruning.layer_samples import LayerSamples, Refit, sample_layer
+from drc_deploy.train.pruning.layer_samples import LayerSamples, Refit, sample_readers
 from drc_deploy.train.pruning.prune import pruning_method
 from drc_deploy.train.pruning.prune_options import PruneOptions
 from drc_deploy.train.pruning.pruning import LayerwisePruning
@@ -59,7 +59,7 @@ def test_samples_are_what_the_layer_reads_and_gives(photographs: Photographs) ->
     assert isinstance(pruning, LayerwisePruning)
     batches = [sampler(photographs).sample(i) for i in range(2)]
     for index in (0, 2, 6, 11):
-        samples = sample_layer(pruning, pruning.original.prunable_layers[index], batches)
+        (samples,) = sample_readers(pruning, index, batches)
         assert 5000 <= samples.targets.shape[0] < 5000 + 4
         # Nothing is pruned yet: the contributions of all channels add up to the targets.
         torch.testing.assert_close(samples.contributions().sum(dim=2), samples.targets, rtol=1e-4, atol=1e-3)

@@ -73,19 +73,19 @@ def test_scores_are_gradients_of_the_whole_forward_pass(
     """What is cached before a layer changes nothing: the loss is computed here from the LR images on."""
     options = PruneOptions(method, 2, 2, 8, gamma=0.7)
     pruning = GreedyPruning(task(photographs, options=options))
-    layer = pruning.original.prunable_layers[index]
-    consumer = pruning.pruned.convolution(layer.consumer)
+    name = pruning.original.prunable_layers[index].read[0].module
+    consumer = pruning.pruned.convolution(name)
     with torch.no_grad():
-        pruning.pruned.convolution(pruning.original.prunable_layers[0].consumer).weight[:, 0] = 0  # pruned before
+        pruning.pruned.get_parameter(pruning.original.prunable_layers[0].read[0].tensor)[:, 0] = 0  # pruned before
         consumer.weight[:, 1] = 0
     batches = [sampler(photographs).sample(i) for i in range(2)]
-    tuning = MaskedTuning(pruning, layer.consumer, batches, pruning.objective())
-    found = channel_scores(tuning.gradient(), layer)
+    tuning = MaskedTuning(pruning, index, batches, pruning.objective())
+    found = channel_scores(*tuning.gradients())
     consumer.requires_grad_(True)
     gradient = torch.zeros_like(consumer.weight)
     for images in batches:
-        target, _ = feature_and_images(pruning.original, layer.consumer, images[0])
-        feature, outputs = feature_and_images(pruning.pruned, layer.consumer, images[0])
+        target, _ = feature_and_images(pruning.original, name, images[0])
+        feature, outputs = feature_and_images(pruning.pruned, name, images[0])
         duals = pruning.duals if method == "drc" else torch.nn.ModuleList()
         loss = ((feature - target) ** 2).mean()
         loss = loss + 0.7 * dual_regression_losses(outputs, images, duals).total(0.1)
@@ -101,9 +101,8 @@ def test_adjusting_lowers_the_reconstruction_error(photographs: Photographs) -> 
         options = PruneOptions("dcp", 4, 2, 8, channels_per_step=4, learning_rate=rate)
         pruning = GreedyPruning(task(photographs, options=options))
         batches = [sampler(photographs).sample(i) for i in range(4)]
-        layer = pruning.original.prunable_layers[2]
-        pruning.prune_layer(layer, 12, batches)
-        tuning = MaskedTuning(pruning, layer.consumer, batches, pruning.objective())
+        pruning.prune_layer(2, 12, batches)
+        tuning = MaskedTuning(pruning, 2, batches, pruning.objective())
         errors.append(sum(float(loss) for loss in tuning.losses()))
     assert errors[1] < errors[0]
 
@@ -121,12 +120,11 @@ def test_refitted_channels_reconstruct_better(photographs: Photographs) -> None:
     errors = []
     for method in ("drc", "dcp"):
         pruning = GreedyPruning(task(photographs, options=PruneOptions(method, 2, 2, 8, 4)))
-        layer = pruning.original.prunable_layers[2]
+        name = pruning.original.prunable_layers[2].read[0].module
         batches = [sampler(photographs).sample(i) for i in range(2)]
-        pruning.prune_layer(layer, 12, batches)
+        pruning.prune_layer(2, 12, batches)
         found, wanted = (
-            feature_and_images(network, layer.consumer, batches[0][0])[0]
-            for network in (pruning.pruned, pruning.original)
+            feature_and_images(network, name, batches[0][0])[0] for network in (pruning.pruned, pruning.original)
         )
         errors.append(float(((found - wanted) ** 2).mean()))
     assert errors[0] < 0.8 * errors[1]
@@ -177,7 +175,7 @@ def test_every_method_keeps_what_was_asked_and_shrinks_exactly(
     assert pruning.work_done == pruning.work
     for layer, kept in zip(pruning.pruned.prunable_layers, pruning.kept, strict=True):
         gone = [i for i in range(layer.full_width) if i not in kept]
-        assert not pruning.pruned.convolution(layer.consumer).weight[:, gone].any()
+        assert not pruning.pruned.get_parameter(layer.read[0].tensor)[:, gone].any()
     lr = torch.rand(1, 3, 8, 8) * 255
     with torch.no_grad():
         torch.testing.assert_close(small.upscale(lr), pruning.pruned.upscale(lr), rtol=1e-5, atol=1e-3)

@@ -9,7 +9,7 @@ from torch import Tensor
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import MODELS, build_network
 from drc_deploy.train.pruning.prune import shrink
-from tests.train.gating import gated
+from tests.train.gating import masked as masked_network
 
 
 def random_mask(width: int, generator: torch.Generator) -> list[int]:
@@ -26,13 +26,10 @@ def constant(kept: list[int], width: int) -> Tensor:
 def assert_masked_equals_shrunk(network: SRNetwork, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     kept = [random_mask(width, generator) for width in network.widths]
-    gates = {
-        layer.consumer: constant(channels, width)
-        for layer, channels, width in zip(network.prunable_layers, kept, network.widths, strict=True)
-    }
+    gates = {i: constant(channels, width) for i, (channels, width) in enumerate(zip(kept, network.widths, strict=True))}
     lr = torch.rand(1, 3, 6, 7, generator=generator) * 255
     with torch.no_grad():
-        with gated(network, gates):
+        with masked_network(network, gates):
             masked = network(lr)
         shrunk = shrink(network, kept)(lr)
     for a, b in zip(masked, shrunk, strict=True):

@@ -39,7 +39,7 @@ def test_the_largest_filters_are_kept(pruning: StructurePenaltyPruning) -> None:
 
 def test_what_is_not_chosen_fades_while_the_rest_trains(pruning: StructurePenaltyPruning) -> None:
     layer = pruning.pruned.prunable_layers[4]
-    consumer = pruning.pruned.convolution(layer.consumer)
+    consumer = pruning.pruned.convolution(layer.read[0].module)
     kept = tied_choice(pruning)[4]
     gone = [i for i in range(32) if i not in kept]
     start = consumer.weight.clone()

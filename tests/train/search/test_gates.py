@@ -4,9 +4,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from drc_deploy.train.search.gates import channel_energy, mixture_gate, ranked
+from drc_deploy.models.network import ModelSpec
+from drc_deploy.models.registry import build_network
+from drc_deploy.slices import Slice
+from drc_deploy.train.reader import Reader, readers
+from drc_deploy.train.search.gates import channel_energy, gated, mixture_gate, ranked
 from drc_deploy.train.search.search_options import candidate_widths
-from tests.train.gating import gated
+
+
+def reading(convolution: nn.Conv2d) -> list[Reader]:
+    return [Reader(nn.ModuleDict({"c": convolution}), Slice("c.weight", 1), convolution.in_channels)]
 
 
 def test_gated_convolution_is_the_weighted_sum_of_all_candidates() -> None:
@@ -15,7 +22,7 @@ def test_gated_convolution_is_the_weighted_sum_of_all_candidates() -> None:
     candidates = torch.tensor([2, 4, 4, 7, 9, 10])
     alpha = torch.randn(6)
     x = torch.randn(2, 10, 5, 5)
-    importance = channel_energy(convolution, x)
+    importance = channel_energy(reading(convolution), x)
     order = importance.argsort(descending=True)
     expected = torch.zeros(2, 6, 5, 5)
     for probability, count in zip(torch.softmax(alpha, 0), candidates, strict=True):
@@ -42,26 +49,23 @@ def test_channel_energy_is_what_removing_a_channel_changes() -> None:
         change = torch.stack(
             [F.conv2d(x[:, [c]], convolution.weight[:, [c]]).square().mean((0, 2, 3)).sum() for c in range(4)]
         )
-    torch.testing.assert_close(channel_energy(convolution, x), change, rtol=0.05, atol=0)
+    torch.testing.assert_close(channel_energy(reading(convolution), x), change, rtol=0.05, atol=0)
 
 
 def test_channel_energy_does_not_see_how_a_pair_shares_its_gain() -> None:
     convolution, x, gain = nn.Conv2d(4, 3, 3), torch.randn(2, 4, 8, 8), torch.tensor([0.5, 1, 4, 100])[:, None, None]
-    before = channel_energy(convolution, x)
+    before = channel_energy(reading(convolution), x)
     with torch.no_grad():
         convolution.weight /= gain
-    torch.testing.assert_close(channel_energy(convolution, x * gain), before)
+    torch.testing.assert_close(channel_energy(reading(convolution), x * gain), before)
 
 
 def test_gates_are_gone_after_the_block() -> None:
-    from drc_deploy.models.network import ModelSpec
-    from drc_deploy.models.registry import build_network
-
     network = build_network(ModelSpec("drn_xs", 4)).eval()
     lr = torch.rand(1, 3, 5, 5) * 255
     with torch.no_grad():
         before = network.upscale(lr)
-        with gated(network, {network.prunable_layers[3].consumer: torch.zeros(32)}):
+        with gated({readers(network, 3)[0].module: lambda x: torch.zeros(32)}):
             assert not torch.equal(network.upscale(lr), before)
         assert torch.equal(network.upscale(lr), before)
 

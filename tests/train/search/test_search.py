@@ -46,7 +46,7 @@ def test_logits_find_the_candidate_that_brute_force_finds(photographs: Photograp
     options = SearchOptions(steps=40, batch=4, patch=8, alpha_learning_rate=0.2, weight_learning_rate=0.0)
     search = searcher(options)
     layer = 10
-    consumer = search.supernet.network.convolution(search.supernet.network.prunable_layers[layer].consumer)
+    consumer = search.supernet.network.convolution(search.supernet.network.prunable_layers[layer].read[0].module)
     with torch.no_grad():
         consumer.weight.mul_(30)  # so that this layer decides
     images = PatchSampler(photographs, scale=4, patch=8, batch=4, seed=5).sample(0)
