@@ -148,18 +148,39 @@ class Parent:
         return cls(path, hashlib.sha256(content).hexdigest(), info, checkpoint)
 
 
-def read_own_parent(path: Path) -> Parent:
-    """Read a checkpoint of one of this package's own networks: training, search and pruning know no others.
+TRAINED_SCALES = (2, 4, 8)
+"""Scales whose images are made by halving."""
+
+
+def read_trainable(path: Path) -> Parent:
+    """Read a checkpoint that is to be trained further.
 
     Raises:
         ArtefactError: as ``Parent.read``.
-        UsageError: it is of a network of another program.
+        UsageError: of a scale that no training is for.
     """
     parent = Parent.read(path)
-    if parent.info.foreign is not None:
+    if parent.info.scale not in TRAINED_SCALES:
         raise UsageError(
-            f"{path} is a {parent.info.model} network of another program, which cannot be trained or pruned here.",
-            "Upscale, export or measure it; or take a network of `drc-deploy models`.",
+            f"{path} is for x{parent.info.scale}, which nothing is trained for here.",
+            "Upscale, export or measure it; training is for x2, x4 and x8.",
+        )
+    return parent
+
+
+def read_prunable(path: Path) -> Parent:
+    """Read a checkpoint that is to be pruned.
+
+    Raises:
+        ArtefactError: as ``Parent.read``.
+        UsageError: as ``read_trainable``; or nothing in it can be cut.
+    """
+    parent = read_trainable(path)
+    if not parent.info.widths:
+        reasons = parent.info.foreign.left_out if parent.info.foreign else ()
+        why = f": {reasons[0].reason}" if reasons else ""
+        raise UsageError(
+            f"nothing in {path} can be cut{why}.", f"See `drc-deploy info {path}`; upscale, export or measure it."
         )
     return parent
 

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from drc_deploy import records
 from drc_deploy.errors import ArtefactError
+from drc_deploy.slices import LeftOut, PrunableLayer
 
 METADATA_KEY = "drc_deploy"
 DualDesign = Literal["progressive", "single", "wide"]
@@ -58,6 +59,10 @@ class ForeignSpec:
     """How far an output pixel sees on each side through local operations, in input pixels."""
     global_operations: bool
     """Whether something sees the whole input."""
+    layers: tuple[PrunableLayer, ...] = ()
+    """What can be cut in the unpruned network; each was cut alone and compared."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What was found and is not offered for pruning."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that no network can have."""
@@ -67,6 +72,9 @@ class ForeignSpec:
             raise ValueError("receptive_field must be at least 0, and value_range 1 or 255")
         if any(number > LARGEST_SETTING for number in _numbers(self.settings)):
             raise ValueError(f"no setting of a network is above {LARGEST_SETTING}")
+        numbers = [(s.axis, s.start, s.group - 1, layer.full_width - 1) for layer in self.layers for s in layer.slices]
+        if any(number < 0 for several in numbers for number in several):
+            raise ValueError("no layer of a network has numbers below those of its first channel")
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,3 +62,13 @@ def placed(layers: Sequence[PrunableLayer], widths: Sequence[int]) -> tuple[Prun
         PrunableLayer(layer.name, width, tuple(map(moved, layer.made)), tuple(map(moved, layer.read)))
         for layer, width in zip(layers, widths, strict=True)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Channels that are not offered for pruning."""
+
+    name: str
+    """Module that makes them; empty where it concerns the whole network."""
+    reason: str
+    """Half a sentence in plain words."""

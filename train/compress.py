@@ -111,12 +111,13 @@ def _compress(inputs: CompressInputs, options: CompressOptions, output: Path, *,
         lambda: prune_file(inputs.parent, widths, inputs.photographs, options.prune, pruned_path, restart=restart),
     )
     pruned = Parent.read(pruned_path)
+    follow = options.prune.target_images == "self"
     manifest.describe_result(pruned.checkpoint, inputs.benchmarks)
     manifest.run(
         "finetune",
-        dataclasses.asdict(options.finetune),
+        dataclasses.asdict(options.finetune) | {"target_images": options.prune.target_images},
         output,
-        lambda: _finetune(inputs, pruned, options.finetune, output, restart=restart),
+        lambda: _finetune(inputs, pruned, options.finetune, output, follow=follow, restart=restart),
     )
     manifest.describe_result(load_checkpoint(output), inputs.benchmarks)
     return manifest.content
@@ -133,8 +134,12 @@ def _identity(inputs: CompressInputs) -> dict[str, Any]:
     }
 
 
-def _finetune(inputs: CompressInputs, pruned: Parent, options: TrainOptions, output: Path, *, restart: bool) -> None:
+def _finetune(
+    inputs: CompressInputs, pruned: Parent, options: TrainOptions, output: Path, *, follow: bool, restart: bool
+) -> None:
     start = start_from_checkpoint(pruned, options)
+    if follow:
+        start = dataclasses.replace(start, follows=inputs.parent)
     if inputs.teacher:
         start = dataclasses.replace(start, teacher=load_teacher(inputs.teacher, scale=start.network.scale))
     train(

@@ -6,7 +6,14 @@ from typing import Any, get_args
 import click
 
 from drc_deploy.cli.options import emit, json_option, workdir_option
-from drc_deploy.cli.pruning_options import Bound, ManyValues, bound_options
+from drc_deploy.cli.pruning_options import (
+    Bound,
+    ManyValues,
+    TargetChoice,
+    bound_options,
+    chosen_targets,
+    target_images_option,
+)
 from drc_deploy.cli.training_options import Sampling, benchmark_option, option, sampling_options
 from drc_deploy.train.loop.run_options import TrainingPrecision
 
@@ -24,6 +31,7 @@ from drc_deploy.train.loop.run_options import TrainingPrecision
 @option("--finetune-steps", default=300, help="Steps of fine-tuning (paper: 1000000).")
 @option("--learning-rate", default=1e-4, help="Learning rate of fine-tuning.")
 @option("--precision", type=click.Choice(get_args(TrainingPrecision)), default="fp32", help="Precision of fine-tuning.")
+@target_images_option
 @bound_options("madds")
 @benchmark_option
 @sampling_options
@@ -35,6 +43,7 @@ def command(
     ratios: tuple[float, ...],
     seeds: int,
     methods: tuple[str, ...],
+    target_images: TargetChoice,
     bound: Bound,
     sampling: Sampling,
     benchmark_folders: tuple[Path, ...],
@@ -48,7 +57,7 @@ def command(
     The methods are those of the paper's comparison. All get the same bound and as many steps of fine-tuning. After a
     stop, the same command continues.
     """
-    from drc_deploy.checkpoint import read_own_parent
+    from drc_deploy.checkpoint import read_prunable
     from drc_deploy.files import write_text
     from drc_deploy.locate import find_trained_checkpoint
     from drc_deploy.train.compress import CompressInputs
@@ -57,15 +66,17 @@ def command(
     from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
 
     variants = find_variants(methods)
-    parent = read_own_parent(find_trained_checkpoint(checkpoint, workdir))
+    parent = read_prunable(find_trained_checkpoint(checkpoint, workdir))
     info = parent.info
+    photographs = sampling.read_photographs(info.scale)
     inputs = CompressInputs(
         parent,
-        sampling.read_photographs(info.scale),
+        photographs,
         find_benchmarks(benchmark_folders, info.scale),
         bound.read_latency(info.model, info.scale),
     )
-    options = AblationOptions(bound.target, bound.round_to, batch=sampling.batch, patch=sampling.patch, **how)
+    targets = chosen_targets(target_images, parent, photographs, sampling.patch)
+    options = AblationOptions(bound.target, bound.round_to, targets, batch=sampling.batch, patch=sampling.patch, **how)
     folder = output or workdir / f"{parent.path.stem}.ablation"
     ablation = Ablation(inputs, options, folder, restart=sampling.restart)
     cells = ablation.run(list(all_cells(ratios, range(sampling.seed, sampling.seed + seeds), variants)))

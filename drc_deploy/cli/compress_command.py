@@ -9,7 +9,17 @@ from click.core import ParameterSource
 
 from drc_deploy.cli import training_options as training
 from drc_deploy.cli.options import emit
-from drc_deploy.cli.pruning_options import Bound, ManyValues, asked_and_reached, bound_options, timed_here, times_text
+from drc_deploy.cli.pruning_options import (
+    Bound,
+    ManyValues,
+    TargetChoice,
+    asked_and_reached,
+    bound_options,
+    chosen_targets,
+    target_images_option,
+    timed_here,
+    times_text,
+)
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.train.loop.run_options import TrainingPrecision
@@ -17,6 +27,7 @@ from drc_deploy.widths import read_widths_file
 
 if TYPE_CHECKING:
     from drc_deploy.train.compress import CompressOptions
+    from drc_deploy.train.data.targets import TargetImages
 
 BudgetName = Literal["fast", "30min", "paper"]
 
@@ -76,6 +87,7 @@ BUDGETS: dict[BudgetName, StepBudget] = {
 )
 @training.option("--ema", default=0.0, help="Decay of averaged weights; 0: none.")
 @click.option("--teacher", help="A larger checkpoint; fine-tuning follows its features.")
+@target_images_option
 @bound_options()
 @training.benchmark_option
 @training.sampling_options
@@ -84,6 +96,7 @@ def command(
     checkpoint: str,
     ratios: tuple[float, ...],
     teacher: str | None,
+    target_images: TargetChoice,
     bound: Bound,
     sampling: training.Sampling,
     benchmark_folders: tuple[Path, ...],
@@ -96,25 +109,27 @@ def command(
 
     It can be stopped or killed at any point; the same command continues where it stopped.
     """
-    from drc_deploy.checkpoint import read_own_parent
+    from drc_deploy.checkpoint import read_prunable, read_trainable
     from drc_deploy.locate import find_checkpoint, find_trained_checkpoint
     from drc_deploy.train.compress import CompressInputs, compress, compressed_name, stage_paths
     from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
 
     if output and len(ratios) > 1:
         raise UsageError("-o names one file, but several ratios make several.", "Give --workdir instead.")
-    parent = read_own_parent(find_trained_checkpoint(checkpoint, workdir))
+    parent = read_prunable(find_trained_checkpoint(checkpoint, workdir))
     info = parent.info
     budget = _budget(how)
     if click.get_current_context().get_parameter_source("patch") == ParameterSource.DEFAULT:
         sampling = dataclasses.replace(sampling, patch=budget.patch)
+    photographs = sampling.read_photographs(info.scale)
+    targets = chosen_targets(target_images, parent, photographs, sampling.patch)
     jobs = {
         output or workdir / f"{compressed_name(parent.path.stem, ratio)}.safetensors": _options(
-            ratio, budget, bound, sampling, dual=info.dual_design, precision=budget.precision, **how
+            ratio, budget, bound, sampling, targets, dual=info.dual_design, precision=budget.precision, **how
         )
         for ratio in ratios
     }
-    leader = read_own_parent(find_checkpoint(teacher, workdir)) if teacher else None
+    leader = read_trainable(find_checkpoint(teacher, workdir)) if teacher else None
     for result in jobs:
         for weights in (parent, leader) if leader else (parent,):
             training.check_not_cleared(weights.path, result)
@@ -123,7 +138,7 @@ def command(
         raise UsageError("two ratios are so close that their networks have one name.", "Give one of them.")
     inputs = CompressInputs(
         parent,
-        sampling.read_photographs(info.scale),
+        photographs,
         find_benchmarks(benchmark_folders, info.scale),
         bound.read_latency(info.model, info.scale),
         leader,
@@ -151,7 +166,12 @@ def _budget(how: dict[str, Any]) -> StepBudget:
 
 
 def _options(
-    ratio: float, budget: StepBudget, bound: Bound, sampling: training.Sampling, **finetuning: Any
+    ratio: float,
+    budget: StepBudget,
+    bound: Bound,
+    sampling: training.Sampling,
+    targets: "TargetImages",
+    **finetuning: Any,
 ) -> "CompressOptions":
     from drc_deploy.train.compress import CompressOptions
     from drc_deploy.train.loop.run_options import TrainOptions
@@ -159,9 +179,10 @@ def _options(
     from drc_deploy.train.search.search_options import SearchOptions
 
     patches = sampling.patches
+    following: dict[str, Any] = {"target_images": targets}
     return CompressOptions(
-        SearchOptions(ratio, budget.search_steps, target=bound.target, round_to=bound.round_to, **patches),
-        PruneOptions(batches=budget.prune_batches, channels_per_step=budget.channels_per_step, **patches),
+        SearchOptions(ratio, budget.search_steps, target=bound.target, round_to=bound.round_to, **patches, **following),
+        PruneOptions(batches=budget.prune_batches, channels_per_step=budget.channels_per_step, **patches, **following),
         TrainOptions(budget.finetune_steps, **patches, **finetuning),
     )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from drc_deploy.cli import training_options as training
 from drc_deploy.cli.config import config_option, config_text
@@ -15,6 +16,9 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
 @config_option
 @click.argument("checkpoint")
 @click.option("--teacher", help="A checkpoint, usually a larger one; training follows its last features.")
+@click.option(
+    "--follow", help="A checkpoint, usually the unpruned one; its images are the targets, instead of the photographs."
+)
 @click.option("--distillation-weight", type=float, help="Weight of the teacher in the loss.  [default: 1]")
 @training.loop_options
 @training.sampling_options
@@ -23,6 +27,7 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
 def command(
     checkpoint: str,
     teacher: str | None,
+    follow: str | None,
     distillation_weight: float | None,
     sampling: training.Sampling,
     benchmark_folders: tuple[Path, ...],
@@ -36,27 +41,34 @@ def command(
     After Ctrl-C or SIGTERM the same command continues and nothing is lost. After a kill, at most --save-every seconds
     are lost.
     """
-    from drc_deploy.checkpoint import read_own_parent
+    from drc_deploy.checkpoint import read_trainable
     from drc_deploy.locate import find_checkpoint
     from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
     from drc_deploy.train.loop.distillation import load_teacher
     from drc_deploy.train.loop.distributed import process_group
-    from drc_deploy.train.loop.training import start_from_checkpoint
+    from drc_deploy.train.loop.training import following, start_from_checkpoint
 
     if distillation_weight is not None and not teacher:
         raise click.UsageError("--distillation-weight needs --teacher.")
+    path = find_checkpoint(checkpoint, workdir)
+    output = output or workdir / f"{path.stem.removesuffix('_pruned')}_finetuned.safetensors"
+    training.check_not_cleared(path, output)
+    parent = read_trainable(path)
+    if click.get_current_context().get_parameter_source("dual") == ParameterSource.DEFAULT:
+        how["dual"] = parent.info.dual_design
     options = sampling.take_train_options(how)
-    parent = find_checkpoint(checkpoint, workdir)
-    output = output or workdir / f"{parent.stem.removesuffix('_pruned')}_finetuned.safetensors"
-    training.check_not_cleared(parent, output)
     with process_group():
-        start = start_from_checkpoint(read_own_parent(parent), options)
+        start = start_from_checkpoint(parent, options)
         scale = start.network.scale
+        if follow:
+            leader = find_checkpoint(follow, workdir)
+            training.check_not_cleared(leader, output)
+            start = following(start, read_trainable(leader))
         if teacher:
             weight = 1.0 if distillation_weight is None else distillation_weight
             leader = find_checkpoint(teacher, workdir)
             training.check_not_cleared(leader, output)
-            start = replace(start, teacher=load_teacher(read_own_parent(leader), scale=scale, weight=weight))
+            start = replace(start, teacher=load_teacher(read_trainable(leader), scale=scale, weight=weight))
         benchmarks, config = find_benchmarks(benchmark_folders, scale), config_text(click.get_current_context())
         then = f"drc-deploy export {output}"
         training.train_and_report(

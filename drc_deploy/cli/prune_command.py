@@ -1,11 +1,13 @@
 """``drc-deploy prune``."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
 from drc_deploy.cli.options import emit
+from drc_deploy.cli.pruning_options import TargetChoice, chosen_targets, target_images_option
 from drc_deploy.cli.training_options import Sampling, check_not_replaced, option, output_options, sampling_options
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.train.pruning.prune_options import PruneMethod
@@ -29,11 +31,13 @@ from drc_deploy.train.pruning.prune_options import PruneMethod
     help="The paper's pruning, or another from its comparison.",
 )
 @option("--gamma", default=1.0, help="Weight of the dual regression loss.")
+@target_images_option
 @sampling_options
 @output_options(CHECKPOINT_SUFFIX)
 def command(
     checkpoint: str,
     widths_path: Path,
+    target_images: TargetChoice,
     sampling: Sampling,
     output: Path | None,
     workdir: Path,
@@ -44,22 +48,22 @@ def command(
 
     After Ctrl-C, the same command continues with the next layer.
     """
-    from drc_deploy.checkpoint import read_own_parent
+    from drc_deploy.checkpoint import read_prunable
     from drc_deploy.locate import find_checkpoint
-    from drc_deploy.models.network import ModelSpec
-    from drc_deploy.models.registry import build_network
     from drc_deploy.train.pruning.prune import prune_file
     from drc_deploy.train.pruning.prune_options import PruneOptions
     from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 
     options = PruneOptions(**sampling.patches, **how)
-    parent = read_own_parent(find_checkpoint(checkpoint, workdir))
+    parent = read_prunable(find_checkpoint(checkpoint, workdir))
     info = parent.info
-    layers = [layer.name for layer in build_network(ModelSpec(info.model, info.scale)).prunable_layers]
+    layers = [layer.name for layer in parent.checkpoint.build_network().prunable_layers]
     widths = read_widths(widths_path, model=info.model, scale=info.scale, layers=layers)
     output = output or workdir / f"{widths_path.name.removesuffix(WIDTHS_SUFFIX)}_pruned.safetensors"
     check_not_replaced(parent.path, output)
     photographs = sampling.read_photographs(info.scale)
+    targets = chosen_targets(target_images, parent, photographs, sampling.patch)
+    options = dataclasses.replace(options, target_images=targets)
     result = prune_file(parent, widths, photographs, options, output, restart=sampling.restart)
     params = result.build_network().parameter_count
     emit(

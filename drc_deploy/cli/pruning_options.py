@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
@@ -12,7 +12,10 @@ from drc_deploy.errors import UsageError
 from drc_deploy.widths import Target, amount
 
 if TYPE_CHECKING:
+    from drc_deploy.checkpoint import Parent
     from drc_deploy.latency_table import LatencyTable
+    from drc_deploy.train.data.photographs import Photographs
+    from drc_deploy.train.data.targets import TargetImages
     from drc_deploy.widths import WidthsFile
 
 
@@ -97,6 +100,31 @@ def bound_options(default_target: Target = "channels") -> Callable[[Command], Co
     )
 
     return gathered("bound", Bound, options)
+
+
+TargetChoice = Literal["auto", "photographs", "self"]
+target_images_option = option(
+    "--target-images",
+    type=click.Choice(get_args(TargetChoice)),
+    default="auto",
+    help="What the smaller network follows: photographs, or the images of the network itself. auto: its own images "
+    "where it was not trained to come close to photographs, as after training against a discriminator.",
+)
+
+
+def chosen_targets(choice: TargetChoice, parent: "Parent", photographs: "Photographs", patch: int) -> "TargetImages":
+    """Return what a smaller network is to follow; where that was measured, print why on standard error."""
+    from drc_deploy.train.data.targets import suitable_targets
+
+    if choice != "auto" or parent.info.foreign is None:
+        return "photographs" if choice == "auto" else choice
+    targets, psnr, of_bicubic = suitable_targets(parent.checkpoint.build_network(), photographs, patch)
+    which = "the photographs" if targets == "photographs" else "the images of the network itself"
+    click.echo(
+        f"Targets: {which}. The network comes to {psnr:.1f} dB of the photographs, bicubic to {of_bicubic:.1f} dB.",
+        err=True,
+    )
+    return targets
 
 
 def asked_and_reached(found: "WidthsFile") -> str:

@@ -7,7 +7,16 @@ from typing import Any, Literal, get_args
 import click
 
 from drc_deploy.cli.options import emit
-from drc_deploy.cli.pruning_options import Bound, asked_and_reached, bound_options, timed_here, times_text
+from drc_deploy.cli.pruning_options import (
+    Bound,
+    TargetChoice,
+    asked_and_reached,
+    bound_options,
+    chosen_targets,
+    target_images_option,
+    timed_here,
+    times_text,
+)
 from drc_deploy.cli.training_options import Sampling, option, output_options, sampling_options
 from drc_deploy.train.search.search_options import SearchMethod
 from drc_deploy.widths import WIDTHS_SUFFIX
@@ -30,17 +39,25 @@ from drc_deploy.widths import WIDTHS_SUFFIX
     help="The paper's search, or another from its comparison.",
 )
 @option("--dual-weight", default=0.1, help="Lambda, the weight of the duals; 0 searches without.")
+@target_images_option
 @bound_options()
 @sampling_options
 @output_options(WIDTHS_SUFFIX)
 def command(
-    checkpoint: str, bound: Bound, sampling: Sampling, output: Path | None, workdir: Path, as_json: bool, **how: Any
+    checkpoint: str,
+    target_images: TargetChoice,
+    bound: Bound,
+    sampling: Sampling,
+    output: Path | None,
+    workdir: Path,
+    as_json: bool,
+    **how: Any,
 ) -> None:
     """Search how many channels each layer of CHECKPOINT needs.
 
     A picture of the result is written next to the file.
     """
-    from drc_deploy.checkpoint import read_own_parent
+    from drc_deploy.checkpoint import read_prunable
     from drc_deploy.locate import find_checkpoint
     from drc_deploy.train.compress import compressed_name
     from drc_deploy.train.search.search_file import search_file
@@ -49,12 +66,14 @@ def command(
 
     order: Literal[1, 2] = 1 if how.pop("order") == "1" else 2
     options = SearchOptions(**sampling.patches, target=bound.target, round_to=bound.round_to, order=order, **how)
-    parent = read_own_parent(find_checkpoint(checkpoint, workdir))
+    parent = read_prunable(find_checkpoint(checkpoint, workdir))
     info = parent.info
     latency = bound.read_latency(info.model, info.scale)
     output = output or workdir / f"{compressed_name(parent.path.stem, options.ratio)}{WIDTHS_SUFFIX}"
     picture = output.with_name(f"{output.name.removesuffix(WIDTHS_SUFFIX)}.widths.png")
     photographs = sampling.read_photographs(info.scale)
+    targets = chosen_targets(target_images, parent, photographs, sampling.patch)
+    options = dataclasses.replace(options, target_images=targets)
     found = search_file(parent, photographs, options, output, latency=latency, restart=sampling.restart)
     draw_widths(found, picture)
     timed = timed_here(found, latency) if latency else None

@@ -11,8 +11,9 @@ from torch.nn.utils.weight_norm import WeightNorm
 from drc_deploy.checkpoint_info import DualDesign, ForeignSpec
 from drc_deploy.errors import UsageError
 from drc_deploy.models import own_code, zoo
+from drc_deploy.models.cutting import narrow
 from drc_deploy.models.drn import straight_dual
-from drc_deploy.models.network import ModelSpec, SRNetwork
+from drc_deploy.models.network import ModelSpec, SRNetwork, resolve_widths
 
 WHITE = 255.0
 DUAL_HIDDEN = 16
@@ -33,7 +34,12 @@ class ForeignNetwork(SRNetwork):
         self.spec, self.foreign = spec, foreign
         with torch.device("cpu"):  # modules compute with what they make, which the device "meta" cannot
             self.net = prepare(_build(foreign), foreign.kept_buffers)
-        self.prunable_layers, self.widths, self.float32_modules, self.image_modules = (), (), (), ()
+        self.float32_modules, self.image_modules = (), ()
+        self.prunable_layers = foreign.layers
+        _check_layers(self, spec.name)
+        full = [(layer.name, layer.full_width) for layer in self.prunable_layers]
+        self.widths = resolve_widths(spec.widths, full, spec.name)
+        narrow(self, self.prunable_layers, self.widths)
         self.receptive_field, self.global_operations = foreign.receptive_field, foreign.global_operations
         self.multiple_of, self.minimum = foreign.multiple_of, foreign.minimum
         self._autocast: torch.dtype | None = None
@@ -46,6 +52,12 @@ class ForeignNetwork(SRNetwork):
             return self._run(lr)
         with torch.autocast(lr.device.type, self._autocast, cache_enabled=False):
             return self._run(lr).float()
+
+    def train(self, mode: bool = True) -> "ForeignNetwork":
+        """Leave the module in evaluation mode: statistics stay as imported, and no two passes differ by chance."""
+        super().train(mode)
+        self.net.eval()
+        return self
 
     def _run(self, lr: Tensor) -> Tensor:
         batch, colours, height, width = lr.shape
@@ -80,6 +92,23 @@ class ForeignNetwork(SRNetwork):
     def cast_body(self, dtype: torch.dtype, spared: Iterable[str] = ()) -> None:
         """Compute in ``dtype`` where torch's autocast finds it safe: the module itself knows nothing of casts."""
         self._autocast = dtype
+
+
+def _check_layers(network: ForeignNetwork, name: str) -> None:
+    """Check that all that belongs to the prunable layers is there.
+
+    Raises:
+        UsageError: it is not.
+    """
+    tensors = network.state_dict()
+    for layer in network.prunable_layers:
+        for s in layer.slices:
+            shape = tensors[s.tensor].shape if s.tensor in tensors else ()
+            if s.axis >= len(shape) or s.start + s.group * layer.full_width > shape[s.axis]:
+                raise UsageError(
+                    f"{name} has no {layer.full_width} channels of layer {layer.name} in {s.tensor}.",
+                    "Import the network again.",
+                )
 
 
 def _build(foreign: ForeignSpec) -> nn.Module:

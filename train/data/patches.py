@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,16 @@ class _Places:
         whole = scale // factor
         given = np.array([p is not None for p in placed], np.bool_)
         return cls(given, offsets, heights // whole * whole, strides // whole * whole, strides)
+
+
+class PatchSource(Protocol):
+    """Batches of images at every scale; the same for the same step."""
+
+    def sample(self, step: int) -> list[Tensor]:
+        """Return the batch of one step; see ``PatchSampler.sample``."""
+
+    def close(self) -> None:
+        """End what runs in the background."""
 
 
 class PatchSampler:

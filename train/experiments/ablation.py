@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from drc_deploy.only_one import only_one
 from drc_deploy.progress import progress
 from drc_deploy.records import parse_json_object
 from drc_deploy.train.compress import CompressInputs, CompressOptions
+from drc_deploy.train.data.targets import TargetImages
 from drc_deploy.train.loop.benchmark_psnr import fingerprints
 from drc_deploy.train.loop.loop import Supervision
 from drc_deploy.train.loop.run_folder import run_path
@@ -59,6 +60,7 @@ VARIANTS = (
     Variant("darts-shared", "DARTS: shared weights, first channels", "darts-shared", search_duals=False),
     Variant("drc-plain", "DRC: shared weights by importance, no duals", search_duals=False),
     Variant("drc", "DRC"),
+    Variant("magnitude", "magnitude, uniform widths", "uniform", prune="magnitude"),
     Variant("cp", "CP, uniform widths", "uniform", prune="cp"),
     Variant("thinet", "ThiNet, uniform widths", "uniform", prune="thinet"),
     Variant("dcp", "DCP, uniform widths", "uniform", prune="dcp"),
@@ -74,6 +76,7 @@ class AblationOptions:
     target: Target = "madds"
     """What all methods are held to."""
     round_to: int = 4
+    target_images: TargetImages = "photographs"
     search_steps: int = 200
     prune_batches: int = 4
     channels_per_step: int = 4
@@ -173,6 +176,8 @@ class Ablation:
         prune_file(self._inputs.parent, widths, photographs, stages.prune, pruned)
         pruned_at, parent = time.monotonic(), Parent.read(pruned)
         first = start_from_checkpoint(parent, stages.finetune)
+        if self._options.target_images == "self":
+            first = replace(first, follows=self._inputs.parent)
         train(first, photographs, stages.finetune, result, supervision=Supervision(keep=0))
         seconds = {"search": search_s, "prune": pruned_at - start, "finetune": time.monotonic() - pruned_at}
         content = {
@@ -205,6 +210,7 @@ class Ablation:
         """Return the options of the cell's three stages."""
         o, variant = self._options, cell.variant
         patches: dict[str, Any] = {"batch": o.batch, "patch": o.patch, "seed": cell.seed}
+        which: dict[str, Any] = {"target_images": o.target_images}
         return CompressOptions(
             SearchOptions(
                 cell.ratio,
@@ -214,6 +220,7 @@ class Ablation:
                 target=o.target,
                 dual_weight=DUAL_WEIGHT if variant.search_duals else 0.0,
                 **patches,
+                **which,
             ),
             PruneOptions(
                 variant.prune,
@@ -221,11 +228,12 @@ class Ablation:
                 channels_per_step=o.channels_per_step,
                 dual_weight=DUAL_WEIGHT if variant.duals else 0.0,
                 **patches,
+                **which,
             ),
             TrainOptions(
                 o.finetune_steps,
                 learning_rate=o.learning_rate,
-                dual="progressive" if variant.duals else "none",
+                dual=self._inputs.parent.info.dual_design if variant.duals else "none",
                 precision=o.precision,
                 **patches,
             ),

@@ -17,9 +17,15 @@ from drc_deploy.train.loop.run_options import TrainingPrecision
 
 
 class LastFeatures:
-    """What a network's last convolution reads, which makes the image: kept at every forward pass."""
+    """What a network's last convolution reads, which makes the image: kept at every forward pass.
+
+    Raises:
+        UsageError: it is a network of another program.
+    """
 
     def __init__(self, network: SRNetwork) -> None:
+        if not network.float32_modules:
+            raise UsageError(f"which features of a {network.spec.name} are the last is not known.", "Use no teacher.")
         # The last of the modules that stay float32 when the network is halved.
         network.get_submodule(network.float32_modules[-1]).register_forward_pre_hook(self._keep)
         self._features: Tensor | None = None

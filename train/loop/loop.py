@@ -8,7 +8,7 @@ from typing import Any
 from drc_deploy.errors import UsageError
 from drc_deploy.files import write_text
 from drc_deploy.progress import Progress, progress
-from drc_deploy.train.data.patches import PatchSampler
+from drc_deploy.train.data.patches import PatchSource
 from drc_deploy.train.device import memory_checked
 from drc_deploy.train.interruption import held_signals, whole_step
 from drc_deploy.train.loop import distributed
@@ -64,7 +64,7 @@ class _Clock:
 class TrainingRun:
     """One run: a trainer, its data, and the folder in which it is kept."""
 
-    def __init__(self, trainer: Trainer, sampler: PatchSampler, folder: RunFolder, supervision: Supervision) -> None:
+    def __init__(self, trainer: Trainer, sampler: PatchSource, folder: RunFolder, supervision: Supervision) -> None:
         self.trainer, self.folder = trainer, folder
         self.best_step: int | None = None
         self.best_psnr: float | None = None

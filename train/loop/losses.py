@@ -37,11 +37,13 @@ def dual_regression_losses(outputs: Sequence[Tensor], targets: Sequence[Tensor],
 
     Args:
         outputs: Images of ``SRNetwork.forward``, coarse to fine.
-        targets: Images of the data set at the same scales, float32 in [0, 255].
+        targets: Images of the data set at every scale, float32 in [0, 255]; a network of one image is compared with
+            the last.
         duals: Number i maps scale 2^(i+1) to 2^i. One alone maps the finest to the coarsest. Empty: the dual part is
             zero.
     """
-    primal = sum((F.l1_loss(o, t) for o, t in zip(outputs, targets, strict=True)), start=outputs[0].new_zeros(()))
+    wanted = targets[-len(outputs) :]
+    primal = sum((F.l1_loss(o, t) for o, t in zip(outputs, wanted, strict=True)), start=outputs[0].new_zeros(()))
     inputs = outputs[-1:] if len(duals) == 1 else outputs[1:]
     dual = sum((F.l1_loss(net(inputs[i]), targets[i]) for i, net in enumerate(duals)), start=outputs[0].new_zeros(()))
     return Losses(primal, dual)

@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from drc_deploy.checkpoint import Checkpoint, Parent, load_checkpoint, save_checkpoint
+from drc_deploy.errors import UsageError
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.data.patches import PatchSampler
+from drc_deploy.train.data.patches import PatchSampler, PatchSource
 from drc_deploy.train.data.photographs import Photographs
+from drc_deploy.train.data.targets import FollowedPatches
 from drc_deploy.train.device import place
 from drc_deploy.train.loop import distributed
 from drc_deploy.train.loop.benchmark_psnr import Benchmark, fingerprints, measure_psnr
@@ -39,6 +41,8 @@ class Start:
     """Of the checkpoint or other file that the weights came from."""
     teacher: Teacher | None = None
     """A network whose features are followed."""
+    follows: Parent | None = None
+    """A checkpoint whose images are the targets, instead of photographs."""
 
 
 def fresh_start(spec: ModelSpec, options: TrainOptions) -> Start:
@@ -70,14 +74,37 @@ def start_from_weights(
 
 
 def start_from_checkpoint(parent: Parent, options: TrainOptions) -> Start:
-    """Begin with the network of a checkpoint, pruned or not, and its duals if it has those that are asked for."""
+    """Begin with the network of a checkpoint, pruned or not, and its duals if it has those that are asked for.
+
+    Raises:
+        UsageError: duals that such a network cannot have.
+    """
     checkpoint = parent.checkpoint
+    if parent.info.foreign and options.dual not in ("none", "single"):
+        raise UsageError(
+            f"a {parent.info.model} has one dual, from its image to its input, but {options.dual} was asked for.",
+            "Give --dual single or none.",
+        )
     torch.manual_seed(options.seed)  # only for duals, if the checkpoint does not have them
     design = dual_design(options.dual)
     if checkpoint.dual_design != design:
         checkpoint = dataclasses.replace(checkpoint, dual_design=design, dual_weights={})
     provenance = {"stage": "finetune", "before": checkpoint.provenance}
     return Start(checkpoint.build_network(), checkpoint.build_duals(), provenance, parent.sha256)
+
+
+def following(start: Start, leader: Parent) -> Start:
+    """Return a start whose targets are the images of another checkpoint, usually the unpruned one.
+
+    Raises:
+        UsageError: it has another scale.
+    """
+    if leader.info.scale != start.network.scale:
+        raise UsageError(
+            f"{leader.path} is for x{leader.info.scale}, but the network for x{start.network.scale}.",
+            f"Follow a network for x{start.network.scale}.",
+        )
+    return dataclasses.replace(start, follows=leader)
 
 
 def train(
@@ -120,12 +147,15 @@ def train(
         "scale": spec.scale,
         "widths": list(start.network.widths),
         "teacher": _teacher(start),
+        "follows": start.follows.sha256 if start.follows else None,
         "val": supervision.validator.fingerprint if supervision.validator else None,
         "val_every": supervision.check_every if supervision.validator else None,
     }
-    sampler = PatchSampler(
+    sampler: PatchSource = PatchSampler(
         photographs, scale=spec.scale, patch=options.patch, batch=options.batch, seed=options.seed, shard=shard
     )
+    if start.follows:
+        sampler = FollowedPatches(sampler, start.follows.checkpoint.build_network())
     with closing(sampler):
         run = TrainingRun(trainer, sampler, folder, supervision)
         run.train(inputs)
@@ -159,6 +189,7 @@ def _result(run: TrainingRun, start: Start, photographs: Photographs) -> Checkpo
         "data": {"folder": photographs.name, "images": len(photographs.entries), "sha256": photographs.fingerprint},
         **dataclasses.asdict(options),
         "teacher": _teacher(start),
+        "follows": start.follows.sha256 if start.follows else None,
         "kept_step": kept_step,
         "validation_psnr": psnr,
         "loss": round(trainer.final_loss, 4),

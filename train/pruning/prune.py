@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from drc_deploy.checkpoint import Checkpoint, Parent, save_checkpoint
@@ -13,12 +14,15 @@ from drc_deploy.models.cutting import select_channels
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.models.registry import build_network
 from drc_deploy.progress import progress
-from drc_deploy.train.data.patches import PatchSampler
+from drc_deploy.train.data.patches import PatchSampler, PatchSource
 from drc_deploy.train.data.photographs import Photographs
+from drc_deploy.train.data.targets import FollowedPatches
 from drc_deploy.train.device import memory_checked
+from drc_deploy.train.loop.dual_fit import fit_duals
 from drc_deploy.train.loop.state import load_state, save_state, state_path_of
 from drc_deploy.train.pruning.greedy import GreedyPruning
 from drc_deploy.train.pruning.lasso import LassoPruning
+from drc_deploy.train.pruning.magnitude import MagnitudePruning
 from drc_deploy.train.pruning.prune_options import PruneMethod, PruneOptions
 from drc_deploy.train.pruning.pruning import PruneTask, Pruning
 from drc_deploy.train.pruning.srp import StructurePenaltyPruning
@@ -30,6 +34,7 @@ METHODS: dict[PruneMethod, type[Pruning]] = {
     "cp": LassoPruning,
     "thinet": ThiNetPruning,
     "srp": StructurePenaltyPruning,
+    "magnitude": MagnitudePruning,
 }
 
 
@@ -55,20 +60,32 @@ def prune_file(
     """
     checkpoint = parent.checkpoint
     state = state_path_of(output, "prune", restart=restart)
-    # Nothing trains the duals here: fresh ones would only add noise, so that then the primal part stands alone.
-    duals = checkpoint.build_duals() if checkpoint.dual_weights else nn.ModuleList()
-    sampler = PatchSampler(
+    sampler: PatchSource = PatchSampler(
         photographs, scale=checkpoint.spec.scale, patch=options.patch, batch=options.batch, seed=options.seed
     )
+    if options.target_images == "self":
+        sampler = FollowedPatches(sampler, checkpoint.build_network())
     with closing(sampler):
+        duals = _duals(checkpoint, options, sampler)
         pruning = pruning_method(PruneTask(checkpoint.build_network(), duals, widths, sampler, options))
         inputs = {"parent": parent.sha256, "data": photographs.fingerprint, "widths": list(widths)}
         network = prune_to_widths(pruning, state, inputs=inputs)
     provenance = {"stage": "prune", "options": dataclasses.asdict(options), "before": checkpoint.provenance}
-    pruned = Checkpoint.of(network, duals, provenance, parent.sha256, checkpoint.dual_design)
+    pruned = Checkpoint.of(network, duals or None, provenance, parent.sha256, checkpoint.dual_design)
     save_checkpoint(output, pruned)
     state.unlink(missing_ok=True)
     return pruned
+
+
+def _duals(checkpoint: Checkpoint, options: PruneOptions, sampler: PatchSource) -> nn.ModuleList:
+    """Return the trained duals; fitted ones where the method wants some and the checkpoint has none."""
+    if not checkpoint.dual_weights and (options.method != "drc" or not options.dual_weight):
+        return nn.ModuleList()
+    torch.manual_seed(options.seed)
+    duals = checkpoint.build_duals()
+    if not checkpoint.dual_weights:
+        fit_duals(duals, sampler)
+    return duals
 
 
 def prune_to_widths(pruning: Pruning, state_path: Path, *, inputs: dict[str, Any]) -> SRNetwork:

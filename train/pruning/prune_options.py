@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from drc_deploy.errors import UsageError
+from drc_deploy.train.data.targets import TargetImages
 from drc_deploy.train.loop.limits import check_counts, check_not_negative
 
-PruneMethod = Literal["drc", "dcp", "cp", "thinet", "srp"]
+PruneMethod = Literal["drc", "dcp", "cp", "thinet", "srp", "magnitude"]
 """The paper's pruning, and those that it compares with (paper, Table 2)."""
 
 
@@ -29,6 +30,8 @@ class PruneOptions:
     dual_weight: float = 0.1
     """Lambda inside the dual regression loss."""
     seed: int = 1
+    target_images: TargetImages = "photographs"
+    """What outputs are compared with."""
 
     def __post_init__(self) -> None:
         """Refuse options that cannot be run."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from drc_deploy.errors import UsageError
 from drc_deploy.models.network import SRNetwork
-from drc_deploy.train.data.patches import PatchSampler
+from drc_deploy.train.data.patches import PatchSource
 from drc_deploy.train.device import place, place_images
 from drc_deploy.train.pruning.prune_options import PruneOptions
 
@@ -25,7 +25,7 @@ class PruneTask:
     """Trained duals; empty when there are none."""
     widths: tuple[int, ...]
     """One per prunable layer, at most its present one."""
-    sampler: PatchSampler
+    sampler: PatchSource
     options: PruneOptions = field(default_factory=PruneOptions)
 
     def __post_init__(self) -> None:

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from drc_deploy.errors import TrainingError
-from drc_deploy.models.network import SRNetwork
-from drc_deploy.slices import Slice
 from drc_deploy.train.device import place_images
 from drc_deploy.train.loop.losses import dual_regression_losses
+from drc_deploy.train.pruning.magnitude import channel_sizes, channels_of
 from drc_deploy.train.pruning.pruning import PruneTask, Pruning
 
 PASSES = 50
@@ -86,7 +85,7 @@ class StructurePenaltyPruning(Pruning):
             factor[kept] = 1
             for part in layer.slices:
                 if part.tensor in self._names:
-                    channels = _channels(tensors[part.tensor], part, layer.full_width)
+                    channels = channels_of(tensors[part.tensor], part, layer.full_width)
                     channels.mul_(factor.view(-1, *(1,) * (channels.dim() - 1)))
 
     def state(self) -> dict[str, Any]:
@@ -114,23 +113,7 @@ def tied_choice(pruning: Pruning) -> list[list[int]]:
         groups[stage, present, width].append(index)
     chosen: dict[int, list[int]] = {}
     for (_, _, width), members in groups.items():
-        size = torch.stack([_sizes(pruning.original, i) for i in members]).sum(dim=0)
+        size = torch.stack([channel_sizes(pruning.original, i) for i in members]).sum(dim=0)
         kept = sorted(size.topk(width).indices.tolist())
         chosen |= dict.fromkeys(members, kept)
     return [chosen[index] for index in range(len(chosen))]
-
-
-def _sizes(network: SRNetwork, index: int) -> Tensor:
-    """Return the sum of the relative L1 norms of the weights that make each channel of a layer, and that read it."""
-    layer = network.present_layers[index]
-    sizes = [
-        _channels(network.get_parameter(part.tensor).detach(), part, layer.full_width).abs().flatten(1).sum(dim=1)
-        for part in (layer.made[0], *layer.read)
-    ]
-    return torch.stack([size / size.sum() for size in sizes]).sum(dim=0)
-
-
-def _channels(tensor: Tensor, part: Slice, width: int) -> Tensor:
-    """Return the part of a tensor that belongs to a layer's channels: a view (C, group, ...)."""
-    channels = tensor.movedim(part.axis, 0).narrow(0, part.start, width * part.group)
-    return channels.view(width, part.group, *channels.shape[1:])

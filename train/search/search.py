@@ -6,19 +6,21 @@ the logits of the candidates and the weights of the network are trained in turn 
 
 import dataclasses
 import math
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from drc_deploy.checkpoint import Checkpoint
 from drc_deploy.errors import TrainingError
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
-from drc_deploy.train.data.patches import PatchSampler
+from drc_deploy.train.data.patches import PatchSampler, PatchSource
 from drc_deploy.train.data.photographs import Photographs
+from drc_deploy.train.data.targets import FollowedPatches
 from drc_deploy.train.device import memory_checked
 from drc_deploy.train.interruption import whole_step
 from drc_deploy.train.loop.state import load_state, save_state
@@ -33,6 +35,8 @@ GRADIENT_CLIP = 5.0
 ALPHA_DECAY = 1e-3
 """Weight decay of the logits (authors' code)."""
 SAVE_EVERY_STEPS = 50
+Halves = tuple[PatchSource, PatchSource]
+"""Patches that train the weights, and patches that train the logits."""
 STATEFUL = ("supernet", "alpha_optimizer", "weight_optimizer")
 """Attributes of a ``Searcher`` whose state goes on in a later run."""
 
@@ -130,14 +134,12 @@ class Searcher:
             getattr(self, name).load_state_dict(state[name])
 
 
-def search_widths(
-    searcher: Searcher, photographs: Photographs, state_path: Path, *, inputs: dict[str, Any]
-) -> list[int]:
+def search_widths(searcher: Searcher, halves: Halves, state_path: Path, *, inputs: dict[str, Any]) -> list[int]:
     """Search to the end, going on from ``state_path`` if it holds an unfinished search of the same options.
 
     Args:
         searcher: Network, duals and options; its network is changed.
-        photographs: At least two; one half trains the weights, the other the logits.
+        halves: Patches of one half of the data, which trains the weights, and of the other, which trains the logits.
         state_path: Where the state is kept; the caller deletes it once the result is on disk.
         inputs: What else must be the same when a search goes on, such as the checkpoint.
 
@@ -145,9 +147,8 @@ def search_widths(
         One width per prunable layer.
 
     Raises:
-        TrainingError: fewer than two photographs, the loss became NaN, or memory ran out.
+        TrainingError: the loss became NaN, or memory ran out.
     """
-    samplers = _halves(photographs, searcher.options, searcher.supernet.network.scale)
     options = {**dataclasses.asdict(searcher.options), **inputs}
     if state := load_state(state_path, options):
         searcher.restore(state["search"])
@@ -156,31 +157,48 @@ def search_widths(
         save_state(state_path, {"options": options, "search": searcher.state()})
 
     try:
-        with memory_checked(), closing(samplers[0]), closing(samplers[1]):
-            _search(searcher, samplers, save)
+        with memory_checked():
+            _search(searcher, halves, save)
     except KeyboardInterrupt:
         save()
         raise
     return searcher.widths()
 
 
-def _halves(photographs: Photographs, options: SearchOptions, scale: int) -> tuple[PatchSampler, PatchSampler]:
+@contextmanager
+def open_halves(photographs: Photographs, checkpoint: Checkpoint, options: SearchOptions) -> Iterator[Halves]:
+    """Divide photographs into two halves, and close their readers after the block.
+
+    Args:
+        photographs: At least two.
+        checkpoint: What is searched; its images are the targets if ``options`` say so.
+        options: Say which patches.
+
+    Raises:
+        TrainingError: fewer than two photographs.
+    """
     entries = photographs.entries
     if len(entries) < 2:
         raise TrainingError(
             f"a search needs at least 2 photographs, one for each half of the data, but there is {len(entries)}.",
             "Give a folder with more photographs.",
         )
-    samplers = []
-    for i in (0, 1):
-        # Every other one: a folder sorted by name often has one kind of picture first.
-        half, seed = dataclasses.replace(photographs, entries=entries[i::2]), options.seed + i
-        samplers.append(PatchSampler(half, scale=scale, patch=options.patch, batch=options.batch, seed=seed))
-    return samplers[0], samplers[1]
+    follow = checkpoint.build_network() if options.target_images == "self" else None
+    with ExitStack() as stack:
+        halves: list[PatchSource] = []
+        for i in (0, 1):
+            # Every other one: a folder sorted by name often has one kind of picture first.
+            half, seed = dataclasses.replace(photographs, entries=entries[i::2]), options.seed + i
+            patches = PatchSampler(
+                half, scale=checkpoint.spec.scale, patch=options.patch, batch=options.batch, seed=seed
+            )
+            stack.callback(patches.close)
+            halves.append(FollowedPatches(patches, follow) if follow else patches)
+        yield halves[0], halves[1]
 
 
-def _search(searcher: Searcher, samplers: tuple[PatchSampler, PatchSampler], save: Callable[[], None]) -> None:
-    training, validation = samplers
+def _search(searcher: Searcher, halves: Halves, save: Callable[[], None]) -> None:
+    training, validation = halves
     steps = searcher.options.steps
     with progress("Searching widths", steps, done=searcher.step) as bar:
         while searcher.step < steps:

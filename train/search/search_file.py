@@ -4,16 +4,19 @@ import dataclasses
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from drc_deploy.checkpoint import Parent
+from drc_deploy.checkpoint import Checkpoint, Parent
 from drc_deploy.errors import UsageError
 from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.models.network import SRNetwork
+from drc_deploy.train.data.patches import PatchSource
 from drc_deploy.train.data.photographs import Photographs
+from drc_deploy.train.loop.dual_fit import fit_duals
 from drc_deploy.train.loop.state import state_path_of
 from drc_deploy.train.search.cost import CostBudget, budget_for, cost_model
 from drc_deploy.train.search.plain_widths import random_widths, uniform_widths, uniform_widths_within
-from drc_deploy.train.search.search import Searcher, search_widths
+from drc_deploy.train.search.search import Searcher, open_halves, search_widths
 from drc_deploy.train.search.search_options import SearchOptions
 from drc_deploy.train.search.supernet import layer_candidates
 from drc_deploy.widths import WidthsFile, amount, write_widths
@@ -44,8 +47,7 @@ def search_file(
     """
     checkpoint = parent.checkpoint
     state = state_path_of(output, "search", restart=restart)
-    torch.manual_seed(options.seed)  # only for duals, if the checkpoint has none
-    network, duals = checkpoint.build_network(), checkpoint.build_duals()
+    network = checkpoint.build_network()
     _check_narrower(network, options)
     budget = _budget(network, options, latency)
     if budget and options.method != "uniform":  # that one narrows layers as far as it takes
@@ -58,8 +60,9 @@ def search_file(
             "data": photographs.fingerprint,
             "latency": fingerprint(latency) if latency else None,
         }
-        searcher = Searcher(network, duals, options, budget)
-        widths = search_widths(searcher, photographs, state, inputs=inputs)
+        with open_halves(photographs, checkpoint, options) as halves:
+            searcher = Searcher(network, _duals(checkpoint, options, halves[0]), options, budget)
+            widths = search_widths(searcher, halves, state, inputs=inputs)
         content = dataclasses.replace(
             _content(network, options, budget, widths),
             candidates=tuple(map(tuple, searcher.supernet.candidates.tolist())),
@@ -68,6 +71,15 @@ def search_file(
     write_widths(output, content)
     state.unlink(missing_ok=True)
     return content
+
+
+def _duals(checkpoint: Checkpoint, options: SearchOptions, patches: PatchSource) -> nn.ModuleList:
+    """Return the trained duals, or fitted ones where the search wants some and the checkpoint has none."""
+    torch.manual_seed(options.seed)
+    duals = checkpoint.build_duals()
+    if options.dual_weight and not checkpoint.dual_weights:
+        fit_duals(duals, patches)
+    return duals
 
 
 def _content(network: SRNetwork, options: SearchOptions, budget: CostBudget | None, widths: list[int]) -> WidthsFile:

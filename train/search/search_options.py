@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from drc_deploy.errors import UsageError
+from drc_deploy.train.data.targets import TargetImages
 from drc_deploy.train.loop.limits import check_counts, check_not_negative
 from drc_deploy.widths import Target
 
@@ -45,6 +46,8 @@ class SearchOptions:
     dual_weight: float = 0.1
     """Lambda, the weight of the dual part of the loss; 0 searches without duals."""
     seed: int = 1
+    target_images: TargetImages = "photographs"
+    """What outputs are compared with."""
 
     def __post_init__(self) -> None:
         """Refuse options that cannot be run."""
@@ -56,7 +59,8 @@ class SearchOptions:
         check_not_negative(self, "weight_learning_rate", "dual_weight")
         if self.alpha_learning_rate is not None:
             check_not_negative(self, "alpha_learning_rate")
-        for name, known in (("method", get_args(SearchMethod)), ("target", get_args(Target)), ("order", (1, 2))):
+        choices = {"method": SearchMethod, "target": Target, "target_images": TargetImages, "order": Literal[1, 2]}
+        for name, known in ((name, get_args(kind)) for name, kind in choices.items()):
             if getattr(self, name) not in known:
                 raise UsageError(
                     f"there is no {name} {getattr(self, name)!r} of a search.",

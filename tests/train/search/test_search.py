@@ -7,14 +7,14 @@ from typing import Any, Literal, get_args
 import pytest
 import torch
 
-from drc_deploy.checkpoint import Parent
+from drc_deploy.checkpoint import Checkpoint, Parent
 from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.search.cost import budget_for, cost_model
-from drc_deploy.train.search.search import Searcher, search_widths
+from drc_deploy.train.search.search import Searcher, open_halves, search_widths
 from drc_deploy.train.search.search_file import search_file
 from drc_deploy.train.search.search_options import SearchMethod, SearchOptions
 from drc_deploy.widths import Target, read_widths
@@ -29,8 +29,13 @@ def searcher(options: SearchOptions = OPTIONS) -> Searcher:
     return Searcher(network, network.build_duals(), options)
 
 
+def found_widths(search: Searcher, photographs: Photographs, state: Path) -> list[int]:
+    with open_halves(photographs, Checkpoint.of(search.supernet.network), search.options) as halves:
+        return search_widths(search, halves, state, inputs={})
+
+
 def test_result_fits_the_model_and_the_bound(photographs: Photographs, tmp_path: Path) -> None:
-    widths = search_widths(searcher(), photographs, tmp_path / "s", inputs={})
+    widths = found_widths(searcher(), photographs, tmp_path / "s")
     assert len(widths) == 12
     assert widths[0] == 4
     assert all(w in (12, 16, 20) for w in widths[2:])
@@ -67,12 +72,12 @@ def test_an_interrupted_search_ends_with_the_same_widths_and_logits(
     photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     straight, stopped, resumed = searcher(), searcher(), searcher()
-    search_widths(straight, photographs, tmp_path / "a", inputs={})
+    found_widths(straight, photographs, tmp_path / "a")
     with monkeypatch.context() as patch:
         interrupt_after(patch, Searcher, "update", 2)
         with pytest.raises(KeyboardInterrupt):
-            search_widths(stopped, photographs, tmp_path / "b", inputs={})
-    search_widths(resumed, photographs, tmp_path / "b", inputs={})
+            found_widths(stopped, photographs, tmp_path / "b")
+    found_widths(resumed, photographs, tmp_path / "b")
     assert resumed.step == straight.step == 4
     for a, b in zip(straight.alphas, resumed.alphas, strict=True):
         assert torch.equal(a, b)
@@ -87,7 +92,7 @@ def test_the_file_can_be_read_back_for_its_model(parent: Parent, photographs: Ph
 def test_one_photograph_is_too_few(photographs: Photographs, tmp_path: Path) -> None:
     single = replace(photographs, entries=photographs.entries[:1])
     with pytest.raises(TrainingError, match="at least 2 photographs"):
-        search_widths(searcher(), single, tmp_path / "s", inputs={})
+        found_widths(searcher(), single, tmp_path / "s")
 
 
 @pytest.mark.parametrize("ratio", [-0.1, 0.0, 1.0, 1.5, float("nan")])
@@ -150,7 +155,7 @@ def test_a_bound_on_the_network_is_met_closely(
     network = build_network(ModelSpec("drn_xs", 4))
     budget = budget_for(cost, network.widths, ratio)
     search = Searcher(network, network.build_duals(), options, budget)
-    widths = search_widths(search, photographs, tmp_path / "s", inputs={})
+    widths = found_widths(search, photographs, tmp_path / "s")
     small = build_network(ModelSpec("drn_xs", 4, tuple(widths)))
     reached = multiply_adds(small) if target == "madds" else small.parameter_count
     assert 0.97 * budget.limit <= reached <= budget.limit
@@ -165,4 +170,4 @@ def test_logits_that_are_no_numbers_are_found(photographs: Photographs, tmp_path
     with torch.no_grad():
         search.alphas[3, 2] = float("nan")
     with pytest.raises(TrainingError, match="search loss became nan"):
-        search_widths(search, photographs, tmp_path / "s", inputs={})
+        found_widths(search, photographs, tmp_path / "s")
