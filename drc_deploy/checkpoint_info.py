@@ -63,6 +63,10 @@ class ForeignSpec:
     """What can be cut in the unpruned network; each was cut alone and compared."""
     left_out: tuple[LeftOut, ...] = ()
     """What was found and is not offered for pruning."""
+    cuttable_params: float = 0.0
+    """Share of the parameters in tensors that a layer narrows."""
+    cuttable_multiply_adds: float = 0.0
+    """Share of the multiply-adds in weights that a layer narrows."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that no network can have."""

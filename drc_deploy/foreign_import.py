@@ -17,8 +17,9 @@ from drc_deploy.checkpoint_info import ForeignSpec
 from drc_deploy.errors import ArtefactError, DrcDeployError, UsageError
 from drc_deploy.files import sha256_of
 from drc_deploy.models import own_code, zoo
-from drc_deploy.models.foreign import prepare, trained_buffers
+from drc_deploy.models.foreign import ForeignNetwork, prepare, trained_buffers
 from drc_deploy.models.network import ModelSpec, SRNetwork
+from drc_deploy.models.prunable import find_prunable
 from drc_deploy.models.reach import measure_reach
 from drc_deploy.progress import progress
 from drc_deploy.state_dict_file import read_state_dict
@@ -93,7 +94,21 @@ def import_foreign(weights: Path, network: str | None, settings: Mapping[str, An
         reach = measure_reach(_Finest(checkpoint.build_network()), found.scale)
         bar.advance()
     measured = dataclasses.replace(foreign, **dataclasses.asdict(reach))
-    return dataclasses.replace(checkpoint, spec=dataclasses.replace(checkpoint.spec, foreign=measured))
+    checkpoint = dataclasses.replace(checkpoint, spec=dataclasses.replace(checkpoint.spec, foreign=measured))
+    return _with_layers(checkpoint, measured)
+
+
+def _with_layers(checkpoint: Checkpoint, foreign: ForeignSpec) -> Checkpoint:
+    """Return the checkpoint with what can be cut in it."""
+    network = checkpoint.build_network()
+    assert isinstance(network, ForeignNetwork)
+    with progress("Finding what can be cut", 1) as bar:
+        found = find_prunable(network)
+        bar.advance()
+    values = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    widths = tuple(layer.full_width for layer in found.layers)
+    spec = dataclasses.replace(checkpoint.spec, widths=widths, foreign=dataclasses.replace(foreign, **values))
+    return dataclasses.replace(checkpoint, spec=spec)
 
 
 def _of_zoo(state: Mapping[str, Tensor], weights: Path) -> _Found:

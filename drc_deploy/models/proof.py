@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from drc_deploy.models.coupling.layers import LeftOut
 from drc_deploy.models.cutting import mask_channels, narrow, select_channels
-from drc_deploy.slices import PrunableLayer
+from drc_deploy.slices import LeftOut, PrunableLayer
 
 _KEPT_SHARES = (0.6, 0.3, 0.0)
 """Shares of channels that are kept. The next is tried where a mask does not show: some may be zero on the examples."""

@@ -50,7 +50,7 @@ class MaskedTuning:
 
     def __init__(self, pruning: Pruning, index: int, batches: Sequence[list[Tensor]], objective: Objective) -> None:
         self._network, self._objective = pruning.pruned, objective
-        self._names = [part.module for part in self._network.prunable_layers[index].read]
+        self._names = list(dict.fromkeys(part.module for part in self._network.prunable_layers[index].read))
         self._readers = readers(self._network, index)
         self._first = step_of(self._network, self._names[0])
         self._learning_rate = pruning.options.learning_rate
@@ -95,19 +95,19 @@ class MaskedTuning:
         Args:
             mask: (C,) 1 for channels that are switched on, 0 for the others.
         """
-        weights = [reader.weight for reader in self._readers]
-        parameters = weights + [reader.bias for reader in self._readers if reader.bias is not None]
+        masks: dict[nn.Parameter, Tensor] = {}
+        for reader in self._readers:  # a module may read the layer twice
+            # What reads other inputs stays: zeros there are channels of layers that were pruned before.
+            masks[reader.weight] = masks.get(reader.weight, 0) + reader.masked(mask)
+        biases = dict.fromkeys(reader.bias for reader in self._readers if reader.bias is not None)
+        parameters = [*masks, *biases]
         for parameter in parameters:
             parameter.requires_grad_(True)
         # A new optimiser each time: momentum from before a channel was switched on would not fit.
         optimizer = torch.optim.SGD(parameters, self._learning_rate, momentum=MOMENTUM, nesterov=True)
         for loss in self.losses():
             for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-                parameter.grad = gradient
-            for reader, weight in zip(self._readers, weights, strict=True):
-                assert weight.grad is not None
-                # What reads other inputs stays: zeros there are channels of layers that were pruned before.
-                weight.grad *= reader.masked(mask)
+                parameter.grad = gradient * masks[parameter] if parameter in masks else gradient
             optimizer.step()
         for parameter in parameters:
             parameter.requires_grad_(False)

@@ -4,9 +4,9 @@ from collections import Counter
 
 from torch import Tensor, nn
 
-from drc_deploy.models.coupling.layers import Grouping, LeftOut, group_channels, layer_sides
+from drc_deploy.models.coupling.layers import Grouping, group_channels, layer_sides
 from drc_deploy.models.coupling.trace import Tracing, export
-from drc_deploy.slices import PrunableLayer
+from drc_deploy.slices import LeftOut, PrunableLayer
 
 
 def discover(net: nn.Module, example: Tensor) -> tuple[list[PrunableLayer], list[LeftOut]]:

@@ -8,23 +8,13 @@ from typing import Literal
 from torch import nn
 
 from drc_deploy.models.coupling.ids import Classes
-from drc_deploy.slices import PrunableLayer, Slice
+from drc_deploy.slices import LeftOut, PrunableLayer, Slice
 
 Axis = tuple[str, int]
 """A tensor of the state dict, and one of its axes."""
 Channel = Mapping[Axis, Sequence[int]]
 """All indices that go with one channel, ascending, by axis."""
 Side = Literal["out", "in"]
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """Channels that are not offered for pruning."""
-
-    name: str
-    """Module that makes them; empty where it concerns the whole network."""
-    reason: str
-    """Half a sentence in plain words."""
 
 
 def layer_sides(net: nn.Module) -> dict[Axis, Side]:
@@ -72,7 +62,9 @@ def group_channels(classes: Classes, grouping: Grouping) -> tuple[list[PrunableL
         if isinstance(found, PrunableLayer):
             layers.append(found)
         elif found:
-            left_out += [LeftOut(_module(tensor), found) for tensor, _ in producers or _loose(channels[0], grouping)[:1]]
+            left_out += [
+                LeftOut(_module(tensor), found) for tensor, _ in producers or _loose(channels[0], grouping)[:1]
+            ]
     layers.sort(key=lambda layer: (grouping.order[layer.made[0].tensor], layer.made[0].start))
     left_out.sort(key=lambda each: each.name)
     return _with_unique_names(layers), list(dict.fromkeys(left_out))

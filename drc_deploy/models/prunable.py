@@ -1,0 +1,74 @@
+"""What can be cut in a network of another program, found and shown once, when it is imported."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from drc_deploy.models.coupling.discovery import discover
+from drc_deploy.models.foreign import ForeignNetwork
+from drc_deploy.models.network import uses_of_weights
+from drc_deploy.models.proof import prove
+from drc_deploy.slices import LeftOut, PrunableLayer, Slice
+
+LEAST_PX = 16
+"""Side of the image on which channels are followed; larger where the network takes no such image."""
+COUNTED_PX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Prunable:
+    """What was found; by the names of ``ForeignSpec``."""
+
+    layers: tuple[PrunableLayer, ...]
+    left_out: tuple[LeftOut, ...]
+    cuttable_params: float
+    """Share of the parameters in tensors that a layer narrows."""
+    cuttable_multiply_adds: float
+    """Share of the multiply-adds in weights that a layer narrows."""
+
+
+def find_prunable(network: ForeignNetwork) -> Prunable:
+    """Find the layers of an unpruned network that can be cut, each shown by cutting it.
+
+    Args:
+        network: On the CPU, with trained weights.
+    """
+    multiple, least = network.multiple_of, max(LEAST_PX, network.minimum)
+    side = -(-least // multiple) * multiple
+    generator = torch.Generator().manual_seed(0)
+    channels, white = network.foreign.channels, network.foreign.value_range
+    # Other sides than the first: what was fixed to its size would show.
+    first, second = (
+        torch.rand(1, channels, height, width, generator=generator) * white
+        for height, width in ((side, side), (side, side + multiple * -(-4 // multiple)))
+    )
+    found, unfit = discover(network.net, first)
+    layers, failed = prove(network.net, found, [first, second])
+    named = tuple(_in_network(layer) for layer in layers)
+    touched = {part.tensor for layer in named for part in layer.slices}
+    params, madds = _shares(network, touched)
+    return Prunable(named, tuple(unfit + failed), params, madds)
+
+
+def _in_network(layer: PrunableLayer) -> PrunableLayer:
+    """Return a layer of the module by the names of the network around it."""
+
+    def renamed(parts: tuple[Slice, ...]) -> tuple[Slice, ...]:
+        return tuple(replace(part, tensor=f"net.{part.tensor}") for part in parts)
+
+    return replace(layer, made=renamed(layer.made), read=renamed(layer.read))
+
+
+def _shares(network: ForeignNetwork, touched: set[str]) -> tuple[float, float]:
+    """Return the shares of parameters and multiply-adds in ``touched`` tensors. The network is moved to ``meta``."""
+    side = -(-max(COUNTED_PX, network.minimum) // network.multiple_of) * network.multiple_of
+    uses = uses_of_weights(network, side, side)
+    counts = [
+        (name in touched, parameter.numel(), parameter.numel() * uses.get(name, 0))
+        for name, parameter in network.named_parameters()
+    ]
+    return _share([(cut, params) for cut, params, _ in counts]), _share([(cut, madds) for cut, _, madds in counts])
+
+
+def _share(counts: list[tuple[bool, int]]) -> float:
+    return sum(count for cut, count in counts if cut) / max(1, sum(count for _, count in counts))
