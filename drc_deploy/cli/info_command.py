@@ -54,6 +54,16 @@ def describe_file(path: Path) -> Facts:
     return {"file": str(path), "size_bytes": path.stat().st_size, "sha256": sha256_of(path)} | facts
 
 
+def _describe_checkpoint(path: Path) -> Facts:
+    info = read_checkpoint_info(path)
+    facts: Facts = {"kind": "checkpoint"} | dataclasses.asdict(info)
+    if info.foreign:
+        # Which part of which tensor belongs to a layer is for the program, not for people.
+        facts["foreign"]["layers"] = {layer.name: layer.full_width for layer in info.foreign.layers}
+        facts["foreign"]["left_out"] = {left.name or "all": left.reason for left in info.foreign.left_out}
+    return facts
+
+
 def _describe_widths(path: Path) -> Facts:
     content = dataclasses.asdict(read_widths_file(path))
     layers, widths = content.pop("layers"), content.pop("widths")
@@ -130,7 +140,7 @@ def _describe_report(path: Path) -> Facts:
 
 
 DESCRIBERS: dict[str, Callable[[Path], Facts]] = {
-    ".safetensors": lambda path: {"kind": "checkpoint"} | dataclasses.asdict(read_checkpoint_info(path)),
+    ".safetensors": _describe_checkpoint,
     ".widths.json": _describe_widths,
     ".onnx": _describe_onnx,
     ".plan": _describe_plan,

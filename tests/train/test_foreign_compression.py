@@ -1,0 +1,167 @@
+"""A network of one's own goes through search, pruning and fine-tuning, and comes out smaller and right."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from drc_deploy.checkpoint import Checkpoint, Parent, load_checkpoint, save_checkpoint
+from drc_deploy.cli.main import main
+from drc_deploy.foreign_import import import_foreign
+from drc_deploy.models.network import multiply_adds
+from drc_deploy.models.registry import build_network
+from drc_deploy.train.loop import dual_fit
+from drc_deploy.train.search.cost import cost_model
+from drc_deploy.widths import read_widths_file
+
+OWN = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class Net(nn.Module):
+    # A chain with PReLU, a dense concatenation, a depthwise convolution, and a PixelShuffle in the middle.
+    def __init__(self, out=3, norm=False):
+        super().__init__()
+        self.first = nn.Conv2d(3, 12, 3, padding=1)
+        self.act = nn.PReLU(12)
+        self.second = nn.Conv2d(12, 16, 3, padding=1, padding_mode="reflect")
+        self.depth = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.join = nn.Conv2d(28, 4 * 10, 1)
+        self.norm = nn.GroupNorm(1, 16) if norm else nn.Identity()
+        self.last = nn.Conv2d(10, 4 * out, 3, padding=1)
+
+    def forward(self, x):
+        a = self.act(self.first(x))
+        b = F.leaky_relu(self.depth(self.norm(self.second(a))), 0.1)
+        y = F.pixel_shuffle(self.join(torch.cat((a, b), 1)), 2)
+        detail = F.pixel_shuffle(self.last(y), 2)
+        return F.interpolate(x, scale_factor=4, mode="bicubic", align_corners=False) + 0.05 * detail
+"""
+
+
+def imported(folder: Path, **settings: object) -> Path:
+    (folder / "own.py").write_text(OWN)
+    space: dict[str, type[torch.nn.Module]] = {}
+    exec(OWN, space)
+    torch.manual_seed(1)
+    net = space["Net"](**settings)
+    torch.save(net.state_dict(), folder / "own.pth")
+    checkpoint = import_foreign(folder / "own.pth", f"{folder / 'own.py'}:Net", settings)
+    save_checkpoint(folder / "own.safetensors", checkpoint)
+    return folder / "own.safetensors"
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("own")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(folder / "user"))
+        return imported(folder)
+
+
+@pytest.fixture(autouse=True)
+def _trusted_and_quick(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(own.parent / "user"))
+    monkeypatch.setattr(dual_fit, "STEPS", 20)
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as exit_info:
+        main([str(argument) for argument in arguments])
+    return int(exit_info.value.code or 0)
+
+
+def test_the_metadata_name_what_can_be_cut(own: Path) -> None:
+    info = Parent.read(own).info
+    assert info.foreign is not None
+    assert [(layer.name, layer.full_width, len(layer.read)) for layer in info.foreign.layers] == [
+        ("first", 12, 2),
+        ("second", 16, 1),
+        ("join", 10, 1),
+    ]
+    assert info.widths == (12, 16, 10)
+    assert info.foreign.cuttable_params == pytest.approx(1, abs=0.05)
+    (last,) = info.foreign.left_out
+    assert last.name == "last"
+
+
+@pytest.mark.parametrize("target", ["madds", "params"])
+def test_cost_is_that_of_the_cut_network_to_the_digit(own: Path, target: str) -> None:
+
+    spec = load_checkpoint(own).spec
+    cost = cost_model(spec, target)  # type: ignore[arg-type]
+    for widths in ((12, 16, 10), (5, 16, 3), (1, 1, 1), (11, 2, 9)):
+        small = build_network(replace(spec, widths=widths))
+        assert cost.total(widths) == (multiply_adds(small) if target == "madds" else small.parameter_count)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("follow", ["self", "photographs"])
+def test_compress_makes_a_smaller_network_within_the_bound(own: Path, follow: str, tmp_path: Path) -> None:
+    output = tmp_path / "small.safetensors"
+    stages = ["--search-steps", 3, "--prune-batches", 1, "--channels-per-step", 4, "--finetune-steps", 2]
+    options = ["--target", "madds", "--ratio", 0.4, "--round-to", 2, "--batch", 2, "--patch", 8]
+    assert run("compress", "--model", own, *options, *stages, "--target-images", follow, "-o", output) == 0
+    small, found = load_checkpoint(output), read_widths_file(tmp_path / "small.stages" / "small.widths.json")
+    assert small.spec.widths == found.widths
+    assert found.asked is not None
+    assert multiply_adds(small.build_network()) == found.reached <= found.asked
+    assert small.provenance["follows"] == (Parent.read(own).sha256 if follow == "self" else None)
+    assert len(small.build_duals()) == 1
+    again = tmp_path / "smaller.safetensors"
+    assert run("prune", output, "--widths", _widths(tmp_path, [4, 4, 2]), "--batch", 2, "--patch", 8, "-o", again) == 0
+    assert load_checkpoint(again).build_network().widths == (4, 4, 2)
+
+
+def _widths(folder: Path, widths: list[int]) -> Path:
+    path = folder / "widths.txt"
+    path.write_text("\n".join(map(str, widths)))
+    return path
+
+
+@pytest.mark.parametrize("method", ["drc", "dcp", "cp", "thinet", "srp", "magnitude"])
+def test_every_method_leaves_a_network_that_computes_what_the_masked_one_does(
+    own: Path, method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All widths halved, all weights otherwise as they are found: the file is loaded, and gives a likely image."""
+    output = tmp_path / "small.safetensors"
+    arguments = [
+        "--widths",
+        _widths(tmp_path, [6, 8, 5]),
+        "--method",
+        method,
+        "--batch",
+        2,
+        "--patch",
+        8,
+        "--batches",
+        1,
+    ]
+    assert run("prune", own, *arguments, "--batches", 1, "--target-images", "self", "-o", output, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["widths"] == [6, 8, 5]
+    full, small = (load_checkpoint(path).build_network() for path in (own, output))
+    lr = torch.rand(1, 3, 12, 12) * 255
+    with torch.no_grad():
+        assert float((full.upscale(lr) - small.upscale(lr)).abs().mean()) < 5
+
+
+def test_what_cannot_be_cut_or_trained_ends_in_a_sentence(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("finetune", own, "--dual", "progressive", "-o", tmp_path / "x.safetensors") == 2
+    assert "has one dual" in capsys.readouterr().err
+    assert run("compress", "--model", own, "--ratio", 0.99, "--target", "madds", "-o", tmp_path / "x.safetensors") == 2
+    assert "nearest that can be reached" in capsys.readouterr().err
+
+    whole = Parent.read(own).checkpoint
+    assert whole.spec.foreign is not None
+    foreign = replace(whole.spec.foreign, layers=(), left_out=())
+    nothing = Checkpoint(replace(whole.spec, widths=(), foreign=foreign), whole.weights, {}, dual_design="single")
+    save_checkpoint(tmp_path / "nothing.safetensors", nothing)
+    for command in (["search"], ["compress", "--model"], ["ablate", "--model"]):
+        assert run(*command, tmp_path / "nothing.safetensors") == 2
+        assert "can be cut" in capsys.readouterr().err
+    assert not (tmp_path / "x.safetensors").exists()
