@@ -301,8 +301,10 @@ def test_the_commands_take_or_refuse_a_foreign_network_in_a_sentence(
     assert json.loads(capsys.readouterr().out)["model"] == "compact"
     assert run("info", "small") == 0
     assert "spandrel:Compact" in capsys.readouterr().out
-    assert run("search", "small", "--data", ".", "--ratio", "0.3") == 2
-    assert "another program" in capsys.readouterr().err
+    torch.save(zoo_network("Compact", num_feat=8, num_conv=2, upscale=3).state_dict(), "three.pth")
+    assert run("import", "three.pth") == 0
+    assert run("search", "three", "--data", ".", "--ratio", "0.3") == 2
+    assert "which nothing is trained for here" in capsys.readouterr().err
     assert run("export", "small", "--precision", "fp16") == 2
     assert "fp32 so far" in capsys.readouterr().err
     assert run("import", "drc_runs/small.safetensors") != 0

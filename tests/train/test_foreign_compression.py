@@ -108,6 +108,7 @@ def test_compress_makes_a_smaller_network_within_the_bound(own: Path, follow: st
     small, found = load_checkpoint(output), read_widths_file(tmp_path / "small.stages" / "small.widths.json")
     assert small.spec.widths == found.widths
     assert found.asked is not None
+    assert found.reached is not None
     assert multiply_adds(small.build_network()) == found.reached <= found.asked
     assert small.provenance["follows"] == (Parent.read(own).sha256 if follow == "self" else None)
     assert len(small.build_duals()) == 1

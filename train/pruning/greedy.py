@@ -69,7 +69,7 @@ class GreedyPruning(LayerwisePruning):
 
 
 def _take_up(layer_readers: Sequence[Reader], pretrained: Sequence[Tensor], chosen: Tensor) -> None:
-    """Give channels their pretrained weights."""
+    """Put the pretrained weights of channels back."""
     with torch.no_grad():
         for reader, kernels in zip(layer_readers, pretrained, strict=True):
             reader.kernels(reader.weight)[chosen] = kernels[chosen]
