@@ -64,9 +64,9 @@ class ForeignSpec:
     left_out: tuple[LeftOut, ...] = ()
     """What was found and is not offered for pruning."""
     cuttable_params: float = 0.0
-    """Share of the parameters in tensors that a layer narrows."""
+    """Share of the parameters in tensors that a layer narrows, layers of the trunk aside."""
     cuttable_multiply_adds: float = 0.0
-    """Share of the multiply-adds in weights that a layer narrows."""
+    """Share of the multiply-adds in weights that a layer narrows, layers of the trunk aside."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that no network can have."""

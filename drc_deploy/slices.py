@@ -37,6 +37,8 @@ class PrunableLayer:
     """What makes the channels: outputs of weights with their biases, and factors of single channels on the way."""
     read: tuple[Slice, ...]
     """Inputs of the weights that read them, in the order of computation. Zeros there are as good as a cut."""
+    trunk: bool = False
+    """Whether some weight reads the channels before another one adds to them, as along a residual trunk."""
 
     @property
     def slices(self) -> tuple[Slice, ...]:
@@ -59,7 +61,7 @@ def placed(layers: Sequence[PrunableLayer], widths: Sequence[int]) -> tuple[Prun
         return replace(s, start=s.start - before)
 
     return tuple(
-        PrunableLayer(layer.name, width, tuple(map(moved, layer.made)), tuple(map(moved, layer.read)))
+        replace(layer, full_width=width, made=tuple(map(moved, layer.made)), read=tuple(map(moved, layer.read)))
         for layer, width in zip(layers, widths, strict=True)
     )
 

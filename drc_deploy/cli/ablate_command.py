@@ -76,7 +76,9 @@ def command(
         bound.read_latency(info.model, info.scale),
     )
     targets = chosen_targets(target_images, parent, photographs, sampling.patch)
-    options = AblationOptions(bound.target, bound.round_to, targets, batch=sampling.batch, patch=sampling.patch, **how)
+    options = AblationOptions(
+        bound.target, bound.round_to, bound.cut, targets, batch=sampling.batch, patch=sampling.patch, **how
+    )
     folder = output or workdir / f"{parent.path.stem}.ablation"
     ablation = Ablation(inputs, options, folder, restart=sampling.restart)
     cells = ablation.run(list(all_cells(ratios, range(sampling.seed, sampling.seed + seeds), variants)))

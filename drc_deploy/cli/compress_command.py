@@ -27,7 +27,7 @@ from drc_deploy.widths import read_widths_file
 
 if TYPE_CHECKING:
     from drc_deploy.train.compress import CompressOptions
-    from drc_deploy.train.data.targets import TargetImages
+    from drc_deploy.train.loop.run_options import TargetImages
 
 BudgetName = Literal["fast", "30min", "paper"]
 
@@ -181,7 +181,15 @@ def _options(
     patches = sampling.patches
     following: dict[str, Any] = {"target_images": targets}
     return CompressOptions(
-        SearchOptions(ratio, budget.search_steps, target=bound.target, round_to=bound.round_to, **patches, **following),
+        SearchOptions(
+            ratio,
+            budget.search_steps,
+            target=bound.target,
+            round_to=bound.round_to,
+            cut=bound.cut,
+            **patches,
+            **following,
+        ),
         PruneOptions(batches=budget.prune_batches, channels_per_step=budget.channels_per_step, **patches, **following),
         TrainOptions(budget.finetune_steps, **patches, **finetuning),
     )

@@ -59,7 +59,9 @@ def _describe_checkpoint(path: Path) -> Facts:
     facts: Facts = {"kind": "checkpoint"} | dataclasses.asdict(info)
     if info.foreign:
         # Which part of which tensor belongs to a layer is for the program, not for people.
-        facts["foreign"]["layers"] = {layer.name: layer.full_width for layer in info.foreign.layers}
+        facts["foreign"]["layers"] = {
+            f"{layer.name} (trunk)" if layer.trunk else layer.name: layer.full_width for layer in info.foreign.layers
+        }
         facts["foreign"]["left_out"] = {left.name or "all": left.reason for left in info.foreign.left_out}
     return facts
 

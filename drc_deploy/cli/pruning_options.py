@@ -9,13 +9,14 @@ import click
 
 from drc_deploy.cli.training_options import Command, gathered, option
 from drc_deploy.errors import UsageError
+from drc_deploy.train.search.search_options import Cut
 from drc_deploy.widths import Target, amount
 
 if TYPE_CHECKING:
     from drc_deploy.checkpoint import Parent
     from drc_deploy.latency_table import LatencyTable
     from drc_deploy.train.data.photographs import Photographs
-    from drc_deploy.train.data.targets import TargetImages
+    from drc_deploy.train.loop.run_options import TargetImages
     from drc_deploy.widths import WidthsFile
 
 
@@ -57,6 +58,7 @@ class Bound:
 
     target: Target
     round_to: int
+    cut: Cut
     latency_table: Path | None
 
     def read_latency(self, model: str, scale: int) -> "LatencyTable | None":
@@ -91,6 +93,12 @@ def bound_options(default_target: Target = "channels") -> Callable[[Command], Co
             type=click.IntRange(min=1),
             default=4,
             help="Widths are multiples of this; 8 and 16 suit tensor cores.",
+        ),
+        option(
+            "--cut",
+            type=click.Choice(get_args(Cut)),
+            default="inner",
+            help="inner: what is made and then read. trunk: also what blocks add up, which saves more. DRN has none.",
         ),
         click.option(
             "--latency-table",

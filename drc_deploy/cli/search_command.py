@@ -65,7 +65,9 @@ def command(
     from drc_deploy.train.search.width_picture import draw_widths
 
     order: Literal[1, 2] = 1 if how.pop("order") == "1" else 2
-    options = SearchOptions(**sampling.patches, target=bound.target, round_to=bound.round_to, order=order, **how)
+    options = SearchOptions(
+        **sampling.patches, target=bound.target, round_to=bound.round_to, cut=bound.cut, order=order, **how
+    )
     parent = read_prunable(find_checkpoint(checkpoint, workdir))
     info = parent.info
     latency = bound.read_latency(info.model, info.scale)

@@ -22,9 +22,9 @@ class Prunable:
     layers: tuple[PrunableLayer, ...]
     left_out: tuple[LeftOut, ...]
     cuttable_params: float
-    """Share of the parameters in tensors that a layer narrows."""
+    """Share of the parameters in tensors that a layer narrows, layers of the trunk aside."""
     cuttable_multiply_adds: float
-    """Share of the multiply-adds in weights that a layer narrows."""
+    """Share of the multiply-adds in weights that a layer narrows, layers of the trunk aside."""
 
 
 def find_prunable(network: ForeignNetwork) -> Prunable:
@@ -45,7 +45,7 @@ def find_prunable(network: ForeignNetwork) -> Prunable:
     found, unfit = discover(network.net, first)
     layers, failed = prove(network.net, found, [first, second])
     named = tuple(_in_network(layer) for layer in layers)
-    touched = {part.tensor for layer in named for part in layer.slices}
+    touched = {part.tensor for layer in named if not layer.trunk for part in layer.slices}
     params, madds = _shares(network, touched)
     return Prunable(named, tuple(unfit + failed), params, madds)
 

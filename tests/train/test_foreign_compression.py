@@ -22,11 +22,12 @@ from torch import nn
 from torch.nn import functional as F
 
 class Net(nn.Module):
-    # A chain with PReLU, a dense concatenation, a depthwise convolution, and a PixelShuffle in the middle.
+    # A residual block, a chain with PReLU, a dense concatenation, a depthwise convolution, a PixelShuffle.
     def __init__(self, out=3, norm=False):
         super().__init__()
         self.first = nn.Conv2d(3, 12, 3, padding=1)
         self.act = nn.PReLU(12)
+        self.block = nn.Sequential(nn.Conv2d(12, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 12, 3, padding=1))
         self.second = nn.Conv2d(12, 16, 3, padding=1, padding_mode="reflect")
         self.depth = nn.Conv2d(16, 16, 3, padding=1, groups=16)
         self.join = nn.Conv2d(28, 4 * 10, 1)
@@ -35,6 +36,7 @@ class Net(nn.Module):
 
     def forward(self, x):
         a = self.act(self.first(x))
+        a = a + self.block(a)
         b = F.leaky_relu(self.depth(self.norm(self.second(a))), 0.1)
         y = F.pixel_shuffle(self.join(torch.cat((a, b), 1)), 2)
         detail = F.pixel_shuffle(self.last(y), 2)
@@ -77,13 +79,14 @@ def run(*arguments: object) -> int:
 def test_the_metadata_name_what_can_be_cut(own: Path) -> None:
     info = Parent.read(own).info
     assert info.foreign is not None
-    assert [(layer.name, layer.full_width, len(layer.read)) for layer in info.foreign.layers] == [
-        ("first", 12, 2),
-        ("second", 16, 1),
-        ("join", 10, 1),
+    assert [(layer.name, layer.full_width, len(layer.read), layer.trunk) for layer in info.foreign.layers] == [
+        ("first", 12, 3, True),
+        ("block.0", 6, 1, False),
+        ("second", 16, 1, False),
+        ("join", 10, 1, False),
     ]
-    assert info.widths == (12, 16, 10)
-    assert info.foreign.cuttable_params == pytest.approx(1, abs=0.05)
+    assert info.widths == (12, 6, 16, 10)
+    assert info.foreign.cuttable_params == pytest.approx(0.95, abs=0.05)
     (last,) = info.foreign.left_out
     assert last.name == "last"
 
@@ -93,17 +96,17 @@ def test_cost_is_that_of_the_cut_network_to_the_digit(own: Path, target: str) ->
 
     spec = load_checkpoint(own).spec
     cost = cost_model(spec, target)  # type: ignore[arg-type]
-    for widths in ((12, 16, 10), (5, 16, 3), (1, 1, 1), (11, 2, 9)):
+    for widths in ((12, 6, 16, 10), (5, 2, 16, 3), (1, 1, 1, 1), (11, 5, 2, 9)):
         small = build_network(replace(spec, widths=widths))
         assert cost.total(widths) == (multiply_adds(small) if target == "madds" else small.parameter_count)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("follow", ["self", "photographs"])
-def test_compress_makes_a_smaller_network_within_the_bound(own: Path, follow: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("follow", "cut"), [("self", "trunk"), ("photographs", "inner")])
+def test_compress_makes_a_smaller_network_within_the_bound(own: Path, follow: str, cut: str, tmp_path: Path) -> None:
     output = tmp_path / "small.safetensors"
     stages = ["--search-steps", 3, "--prune-batches", 1, "--channels-per-step", 4, "--finetune-steps", 2]
-    options = ["--target", "madds", "--ratio", 0.4, "--round-to", 2, "--batch", 2, "--patch", 8]
+    options = ["--target", "madds", "--ratio", 0.4, "--round-to", 2, "--cut", cut, "--batch", 2, "--patch", 8]
     assert run("compress", "--model", own, *options, *stages, "--target-images", follow, "-o", output) == 0
     small, found = load_checkpoint(output), read_widths_file(tmp_path / "small.stages" / "small.widths.json")
     assert small.spec.widths == found.widths
@@ -112,9 +115,12 @@ def test_compress_makes_a_smaller_network_within_the_bound(own: Path, follow: st
     assert multiply_adds(small.build_network()) == found.reached <= found.asked
     assert small.provenance["follows"] == (Parent.read(own).sha256 if follow == "self" else None)
     assert len(small.build_duals()) == 1
+    assert (small.spec.widths[0] < 12) == (cut == "trunk")
     again = tmp_path / "smaller.safetensors"
-    assert run("prune", output, "--widths", _widths(tmp_path, [4, 4, 2]), "--batch", 2, "--patch", 8, "-o", again) == 0
-    assert load_checkpoint(again).build_network().widths == (4, 4, 2)
+    assert (
+        run("prune", output, "--widths", _widths(tmp_path, [4, 2, 4, 2]), "--batch", 2, "--patch", 8, "-o", again) == 0
+    )
+    assert load_checkpoint(again).build_network().widths == (4, 2, 4, 2)
 
 
 def _widths(folder: Path, widths: list[int]) -> Path:
@@ -131,7 +137,7 @@ def test_every_method_leaves_a_network_that_computes_what_the_masked_one_does(
     output = tmp_path / "small.safetensors"
     arguments = [
         "--widths",
-        _widths(tmp_path, [6, 8, 5]),
+        _widths(tmp_path, [6, 3, 8, 5]),
         "--method",
         method,
         "--batch",
@@ -142,7 +148,7 @@ def test_every_method_leaves_a_network_that_computes_what_the_masked_one_does(
         1,
     ]
     assert run("prune", own, *arguments, "--batches", 1, "--target-images", "self", "-o", output, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["widths"] == [6, 8, 5]
+    assert json.loads(capsys.readouterr().out)["widths"] == [6, 3, 8, 5]
     full, small = (load_checkpoint(path).build_network() for path in (own, output))
     lr = torch.rand(1, 3, 12, 12) * 255
     with torch.no_grad():

@@ -4,8 +4,6 @@ Networks that were trained on real degradations, or against a discriminator, mak
 are. Training on photographs would undo their look.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,9 +12,8 @@ from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.data.patches import PatchSampler, PatchSource
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.device import place, place_images
+from drc_deploy.train.loop.run_options import TargetImages
 
-TargetImages = Literal["photographs", "self"]
-"""What outputs are compared with: the photographs, or the outputs of the unpruned network."""
 TRIAL_BATCH = 16
 
 

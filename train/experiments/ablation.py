@@ -21,17 +21,16 @@ from drc_deploy.only_one import only_one
 from drc_deploy.progress import progress
 from drc_deploy.records import parse_json_object
 from drc_deploy.train.compress import CompressInputs, CompressOptions
-from drc_deploy.train.data.targets import TargetImages
 from drc_deploy.train.loop.benchmark_psnr import fingerprints
 from drc_deploy.train.loop.loop import Supervision
 from drc_deploy.train.loop.run_folder import run_path
-from drc_deploy.train.loop.run_options import TrainingPrecision, TrainOptions
+from drc_deploy.train.loop.run_options import TargetImages, TrainingPrecision, TrainOptions
 from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import described
 from drc_deploy.train.pruning.prune import prune_file
 from drc_deploy.train.pruning.prune_options import PruneMethod, PruneOptions
 from drc_deploy.train.search.search_file import search_file
-from drc_deploy.train.search.search_options import SearchMethod, SearchOptions, ratio_tag
+from drc_deploy.train.search.search_options import Cut, SearchMethod, SearchOptions, ratio_tag
 from drc_deploy.widths import WIDTHS_SUFFIX, Target, read_widths
 
 DUAL_WEIGHT = 0.1
@@ -76,6 +75,7 @@ class AblationOptions:
     target: Target = "madds"
     """What all methods are held to."""
     round_to: int = 4
+    cut: Cut = "inner"
     target_images: TargetImages = "photographs"
     search_steps: int = 200
     prune_batches: int = 4
@@ -218,6 +218,7 @@ class Ablation:
                 round_to=o.round_to,
                 method=variant.search,
                 target=o.target,
+                cut=o.cut,
                 dual_weight=DUAL_WEIGHT if variant.search_duals else 0.0,
                 **patches,
                 **which,

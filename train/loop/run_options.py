@@ -9,6 +9,8 @@ from drc_deploy.train.loop.limits import check_counts, check_not_negative, check
 
 DualVariant = Literal["none", "single", "progressive", "wide", "hr-cycle"]
 """Without duals; with one kind of them; or progressive ones with a second cycle that starts from the HR image."""
+TargetImages = Literal["photographs", "self"]
+"""What outputs are compared with: photographs, or what the unpruned network makes of the LR image."""
 Schedule = Literal["cosine", "constant"]
 """How the learning rate goes on after the warm-up."""
 TrainingPrecision = Literal["fp32", "bf16", "fp16"]

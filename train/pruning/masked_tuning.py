@@ -1,6 +1,6 @@
 """Tuning what reads a layer while some of its channels are switched off."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,9 @@ from drc_deploy.train.pruning.pruning import Pruning
 from drc_deploy.train.reader import readers
 
 MOMENTUM = 0.9
+LARGEST_STEP = 2e-2
+"""Of the weights' norm, that one update may change. The authors' rate is for DRN, whose steps are smaller;
+features of other networks can be so large that it diverges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,13 @@ class MaskedTuning:
         for loss in self.losses():
             for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
                 parameter.grad = gradient * masks[parameter] if parameter in masks else gradient
+            nn.utils.clip_grad_norm_(parameters, self._largest_gradient(masks))
             optimizer.step()
         for parameter in parameters:
             parameter.requires_grad_(False)
             parameter.grad = None
+
+    def _largest_gradient(self, weights: Iterable[Tensor]) -> float:
+        """Return the norm from which gradients are cut, so that a step stays small next to the weights."""
+        size = torch.stack([weight.detach().norm() for weight in weights]).norm()
+        return float(LARGEST_STEP * size / self._learning_rate) if self._learning_rate else 1.0

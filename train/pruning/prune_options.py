@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from drc_deploy.errors import UsageError
-from drc_deploy.train.data.targets import TargetImages
 from drc_deploy.train.loop.limits import check_counts, check_not_negative
+from drc_deploy.train.loop.run_options import TargetImages
 
 PruneMethod = Literal["drc", "dcp", "cp", "thinet", "srp", "magnitude"]
 """The paper's pruning, and those that it compares with (paper, Table 2)."""

@@ -12,8 +12,8 @@ EPSILON = 1e-9
 """0.7 * 10 is 6.999... in floating point."""
 
 
-def uniform_widths(full: Sequence[int], now: Sequence[int], ratio: float, round_to: int) -> list[int]:
-    """Keep full - floor(full * ratio) channels of every layer, down to a multiple of ``round_to``.
+def uniform_widths(full: Sequence[int], now: Sequence[int], ratio: float, steps: Sequence[int]) -> list[int]:
+    """Keep full - floor(full * ratio) channels of every layer, down to a multiple of its step.
 
     Without rounding that is the manual design of the paper's Table 4.
 
@@ -21,16 +21,18 @@ def uniform_widths(full: Sequence[int], now: Sequence[int], ratio: float, round_
         full: Channels of each layer in the unpruned network.
         now: Channels that each layer has, the most that it can keep.
         ratio: Share to remove.
-        round_to: Every width is a multiple of it, and at least it, but for layers that have fewer.
+        steps: Every width is a multiple of its own, and at least that, but for layers that have fewer.
     """
-    return _rounded([c - math.floor(c * ratio + EPSILON) for c in full], now, round_to)
+    return _rounded([c - math.floor(c * ratio + EPSILON) for c in full], now, steps)
 
 
-def _rounded(widths: Sequence[int], now: Sequence[int], round_to: int) -> list[int]:
-    return [min(max(w // round_to * round_to, round_to), present) for w, present in zip(widths, now, strict=True)]
+def _rounded(widths: Sequence[int], now: Sequence[int], steps: Sequence[int]) -> list[int]:
+    return [min(max(w // s * s, s), present) for w, present, s in zip(widths, now, steps, strict=True)]
 
 
-def uniform_widths_within(full: Sequence[int], now: Sequence[int], budget: CostBudget, round_to: int) -> list[int]:
+def uniform_widths_within(
+    full: Sequence[int], now: Sequence[int], budget: CostBudget, steps: Sequence[int]
+) -> list[int]:
     """Keep the largest common share that is within the budget, then spend what rounding left over.
 
     Layers are widened step by step as long as the budget allows it, the relatively narrowest first, so that methods can
@@ -39,15 +41,16 @@ def uniform_widths_within(full: Sequence[int], now: Sequence[int], budget: CostB
     Raises:
         UsageError: even the narrowest network is too costly.
     """
-    steps = [i / 1000 for i in range(1, 1001)]
-    fitting = [s for s in steps if budget.cost.total(_shared(full, now, s, round_to)) <= budget.limit]
+    shares = [i / 1000 for i in range(1, 1001)]
+    fitting = [share for share in shares if budget.cost.total(_shared(full, now, share, steps)) <= budget.limit]
     if not fitting:
-        check_reachable([min(round_to, present) for present in now], budget)
-    return spend_rest(_shared(full, now, fitting[-1], round_to), full, now, budget, round_to)
+        check_reachable(_shared(full, now, 0, steps), budget)
+    least_step = min((step for step, present in zip(steps, now, strict=True) if step < present), default=1)
+    return spend_rest(_shared(full, now, fitting[-1], steps), full, now, budget, least_step)
 
 
-def _shared(full: Sequence[int], now: Sequence[int], share: float, round_to: int) -> list[int]:
-    return _rounded([math.floor(c * share + EPSILON) for c in full], now, round_to)
+def _shared(full: Sequence[int], now: Sequence[int], share: float, steps: Sequence[int]) -> list[int]:
+    return _rounded([math.floor(c * share + EPSILON) for c in full], now, steps)
 
 
 def random_widths(candidates: Sequence[Sequence[int]], budget: CostBudget | None, seed: int) -> list[int]:

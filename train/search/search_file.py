@@ -18,7 +18,7 @@ from drc_deploy.train.search.cost import CostBudget, budget_for, cost_model
 from drc_deploy.train.search.plain_widths import random_widths, uniform_widths, uniform_widths_within
 from drc_deploy.train.search.search import Searcher, open_halves, search_widths
 from drc_deploy.train.search.search_options import SearchOptions
-from drc_deploy.train.search.supernet import layer_candidates
+from drc_deploy.train.search.supernet import layer_candidates, width_steps
 from drc_deploy.widths import WidthsFile, amount, write_widths
 
 
@@ -144,9 +144,10 @@ def _plain_widths(network: SRNetwork, options: SearchOptions, budget: CostBudget
         candidates = [sorted(set(row)) for row in layer_candidates(network, options)]
         return random_widths(candidates, budget, options.seed)
     full, now = [layer.full_width for layer in network.prunable_layers], network.widths
+    steps = width_steps(network, options)
     if budget:
-        return uniform_widths_within(full, now, budget, options.round_to)
-    return uniform_widths(full, now, options.ratio, options.round_to)
+        return uniform_widths_within(full, now, budget, steps)
+    return uniform_widths(full, now, options.ratio, steps)
 
 
 def _how(options: SearchOptions) -> str:

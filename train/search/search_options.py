@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from drc_deploy.errors import UsageError
-from drc_deploy.train.data.targets import TargetImages
 from drc_deploy.train.loop.limits import check_counts, check_not_negative
+from drc_deploy.train.loop.run_options import TargetImages
 from drc_deploy.widths import Target
 
+Cut = Literal["inner", "trunk"]
+"""Layers that are made before they are read; or also those that are summed along a residual trunk."""
 SearchMethod = Literal["drc", "darts-shared", "darts", "random", "uniform"]
 """The paper's search; without importance; without shared weights either; or no search at all (paper, Table 4)."""
 PAPER_TRAVEL = 2500 * 3e-4
@@ -48,6 +50,7 @@ class SearchOptions:
     seed: int = 1
     target_images: TargetImages = "photographs"
     """What outputs are compared with."""
+    cut: Cut = "inner"
 
     def __post_init__(self) -> None:
         """Refuse options that cannot be run."""
@@ -59,7 +62,13 @@ class SearchOptions:
         check_not_negative(self, "weight_learning_rate", "dual_weight")
         if self.alpha_learning_rate is not None:
             check_not_negative(self, "alpha_learning_rate")
-        choices = {"method": SearchMethod, "target": Target, "target_images": TargetImages, "order": Literal[1, 2]}
+        choices = {
+            "method": SearchMethod,
+            "target": Target,
+            "target_images": TargetImages,
+            "cut": Cut,
+            "order": Literal[1, 2],
+        }
         for name, known in ((name, get_args(kind)) for name, kind in choices.items()):
             if getattr(self, name) not in known:
                 raise UsageError(

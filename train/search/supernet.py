@@ -24,9 +24,21 @@ from drc_deploy.train.search.search_options import SearchOptions, candidate_widt
 
 
 def layer_candidates(network: SRNetwork, options: SearchOptions) -> list[list[int]]:
-    """Return the candidate widths of each layer; a network that is pruned already can only become narrower."""
+    """Return the candidate widths of each layer; a network that is pruned already can only become narrower.
+
+    A layer that ``options`` leave alone has its present width as each candidate.
+    """
+    layers = zip(network.prunable_layers, network.widths, width_steps(network, options), strict=True)
     return [
-        [min(w, now) for w in candidate_widths(layer.full_width, options.ratio, options.round_to, options.target)]
+        [min(width, now) for width in candidate_widths(layer.full_width, options.ratio, step, options.target)]
+        for layer, now, step in layers
+    ]
+
+
+def width_steps(network: SRNetwork, options: SearchOptions) -> list[int]:
+    """Return for each layer what its widths are multiples of: its present width where it is left alone."""
+    return [
+        now if layer.trunk and options.cut == "inner" else options.round_to
         for layer, now in zip(network.prunable_layers, network.widths, strict=True)
     ]
 

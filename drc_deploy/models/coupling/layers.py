@@ -107,6 +107,7 @@ def _layer(channels: Sequence[Channel], producers: Sequence[Axis], grouping: Gro
         len(channels),
         tuple(s for axis in made for s in slices[axis]),
         tuple(s for axis in readers for s in slices[axis]),
+        trunk=grouping.rank(producers[-1])[0] >= grouping.rank(readers[0])[0],
     )
 
 
@@ -119,8 +120,6 @@ def _fault(channels: Sequence[Channel], producers: Sequence[Axis], readers: Sequ
         return "no Conv2d, ConvTranspose2d or Linear reads its channels"
     if shared:
         return f"{shared[0]} has more than one name"
-    if grouping.rank(producers[-1])[0] >= grouping.rank(readers[0])[0]:
-        return "its channels are a sum over the whole trunk"
     return "it has no more channels than the image" if len(channels) <= grouping.colours else ""
 
 

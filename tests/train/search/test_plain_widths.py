@@ -18,7 +18,7 @@ def budget(ratio: float) -> CostBudget:
 
 
 def test_unrounded_they_are_the_manual_design_of_the_paper() -> None:
-    network = build_network(ModelSpec("drn_s", 4, tuple(uniform_widths(FULL, FULL, 0.3, 1))))
+    network = build_network(ModelSpec("drn_s", 4, tuple(uniform_widths(FULL, FULL, 0.3, [1] * 64))))
     assert network.widths == (12, 23, *(45,) * 62)
     assert round(network.parameter_count / 1e6, 1) == 3.4
     assert round(multiply_adds(network) / 1e9, 1) == 77.4
@@ -29,7 +29,7 @@ def test_unrounded_they_are_the_manual_design_of_the_paper() -> None:
 def test_a_budget_is_met_to_one_percent(ratio: float, round_to: int) -> None:
     limit = budget(ratio)
     for widths in (
-        uniform_widths_within(FULL, FULL, limit, round_to),
+        uniform_widths_within(FULL, FULL, limit, [round_to] * 64),
         random_widths([sorted(set(candidate_widths(c, ratio, round_to, "madds"))) for c in FULL], limit, 1),
     ):
         assert 0.99 * limit.limit <= limit.cost.total(widths) <= limit.limit
@@ -42,22 +42,22 @@ def test_no_layer_can_be_widened_any_more(ratio: float) -> None:
     spec = ModelSpec("drn_xs", 4)
     full = build_network(spec).widths
     limit = budget_for(cost_model(spec, "madds"), full, ratio)
-    widths = uniform_widths_within(full, full, limit, 4)
+    widths = uniform_widths_within(full, full, limit, [4] * len(full))
     for index, width in enumerate(widths):
         wider = [*widths[:index], width + 4, *widths[index + 1 :]]
         assert width == full[index] or limit.cost.total(wider) > limit.limit
 
 
 def test_uniform_widths_are_uniform() -> None:
-    widths = uniform_widths_within(FULL, FULL, budget(0.5), 4)
+    widths = uniform_widths_within(FULL, FULL, budget(0.5), [4] * 64)
     shares = [width / full for width, full in zip(widths[2:], FULL[2:], strict=True)]
     assert max(shares) - min(shares) <= 8 / 64  # one step of rounding, and one of what it left
 
 
 def test_layers_that_are_narrow_already_stay_so() -> None:
     now = [4, 8] + [20] * 62
-    assert uniform_widths(FULL, now, 0.5, 4) == now
-    widths = uniform_widths_within(FULL, now, budget(0.5), 4)
+    assert uniform_widths(FULL, now, 0.5, [4] * 64) == now
+    widths = uniform_widths_within(FULL, now, budget(0.5), [4] * 64)
     assert widths == now
 
 
@@ -69,6 +69,6 @@ def test_seeds_decide_random_widths() -> None:
 
 def test_budgets_that_nothing_meets_are_refused() -> None:
     with pytest.raises(UsageError, match="nearest"):
-        uniform_widths_within(FULL, FULL, budget(0.999), 4)
+        uniform_widths_within(FULL, FULL, budget(0.999), [4] * 64)
     with pytest.raises(UsageError, match="nearest"):
         random_widths([[32, 64]] * 64, budget(0.9), 1)
