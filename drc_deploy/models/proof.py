@@ -1,0 +1,125 @@
+"""Shows that layers can be cut: each cut network must compute what masking computes, on every example."""
+
+import copy
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from drc_deploy.models.coupling.layers import LeftOut
+from drc_deploy.models.cutting import mask_channels, narrow, select_channels
+from drc_deploy.slices import PrunableLayer
+
+_KEPT_SHARES = (0.6, 0.3, 0.0)
+"""Shares of channels that are kept. The next is tried where a mask does not show: some may be zero on the examples."""
+_NO_EFFECT = "zeros in place of its channels change nothing, so that a cut cannot be checked"
+_TOLERANCE = 1e-5
+# Least change of the output by which a mask shows, as a share of the greatest value: far above rounding.
+_LEAST_EFFECT = {torch.float64: 1e-9, torch.float32: 1e-4}
+
+
+def prove(
+    net: nn.Module, layers: Sequence[PrunableLayer], examples: Sequence[Tensor]
+) -> tuple[list[PrunableLayer], list[LeftOut]]:
+    """Cut layers at random, each alone and then all together; return those that passed, and why others did not.
+
+    A layer passes if the cut network differs from the masked one by at most 1e-5 of what masking changes, or of the
+    greatest value of the output where the network computes in float32 only.
+
+    Args:
+        net: In evaluation mode, on the CPU; maps (N, C, H, W) to an image. It is not changed.
+        layers: As they lie in the network, each at least 2 wide.
+        examples: Images that it takes, as small as they may be.
+    """
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the network's own; a user can do nothing about them
+        bench = _Bench(net, examples)
+        passed, left_out = [], []
+        for layer in layers:
+            fault = bench.fault([layer])
+            if fault:
+                left_out.append(LeftOut(layer.name, fault))
+            else:
+                passed.append(layer)
+        together, more = _provable_together(bench, passed)
+    return together, left_out + more
+
+
+def _provable_together(bench: "_Bench", layers: list[PrunableLayer]) -> tuple[list[PrunableLayer], list[LeftOut]]:
+    """Return the layers that can be cut at the same time: all, or those that pass when added one by one."""
+    if not layers or not bench.fault(layers):
+        return layers, []
+    kept: list[PrunableLayer] = []
+    left_out = []
+    for layer in layers:
+        fault = bench.fault([*kept, layer])
+        if fault:
+            left_out.append(LeftOut(layer.name, f"together with others, {fault}"))
+        else:
+            kept.append(layer)
+    return kept, left_out
+
+
+class _Bench:
+    """A network in the precision in which it is compared, with what it computes uncut."""
+
+    def __init__(self, net: nn.Module, examples: Sequence[Tensor]) -> None:
+        self._generator = torch.Generator().manual_seed(0)
+        try:
+            self._prepare(copy.deepcopy(net).double(), examples, torch.float64)
+        except Exception:  # foreign networks make float32 tensors of their own, and fail in any way
+            self._prepare(net, examples, torch.float32)
+
+    def _prepare(self, net: nn.Module, examples: Sequence[Tensor], dtype: torch.dtype) -> None:
+        self._net, self._dtype, self._state = net, dtype, net.state_dict()
+        self._examples = [example.to(dtype) for example in examples]
+        self._full = [net(example.clone()) for example in self._examples]  # networks may write into their input
+
+    def fault(self, layers: Sequence[PrunableLayer]) -> str:
+        """Return what is wrong with cutting these layers together; empty if nothing is."""
+        fault = _NO_EFFECT
+        for share in _KEPT_SHARES:
+            if fault == _NO_EFFECT:
+                fault = self._fault_of_cut(layers, [self._random_channels(layer, share) for layer in layers])
+        return fault
+
+    def _fault_of_cut(self, layers: Sequence[PrunableLayer], kept: Sequence[Sequence[int]]) -> str:
+        try:
+            cut = self._cut(layers, kept)
+            masked_state = {**self._state, **mask_channels(self._state, layers, kept)}
+            for example, full in zip(self._examples, self._full, strict=True):
+                masked = functional_call(self._net, masked_state, (example.clone(),))
+                fault = self._difference(cut(example.clone()), masked, full)
+                if fault:
+                    return fault
+        except Exception as error:  # what a module does with fewer channels is anyone's guess
+            return f"cutting it fails: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+        return ""
+
+    def _random_channels(self, layer: PrunableLayer, share: float) -> list[int]:
+        """Return an odd number of channels, ascending: a network that halves them cannot hide it."""
+        count = max(1, min(layer.full_width - 1, int(share * layer.full_width) | 1))
+        return sorted(torch.randperm(layer.full_width, generator=self._generator)[:count].tolist())
+
+    def _cut(self, layers: Sequence[PrunableLayer], kept: Sequence[Sequence[int]]) -> nn.Module:
+        # Tensors are shared with the copy: those that are cut are replaced there.
+        tensors = [*self._net.parameters(), *self._net.buffers()]
+        cut = copy.deepcopy(self._net, {id(tensor): tensor for tensor in tensors})
+        narrow(cut, layers, [len(channels) for channels in kept])
+        cut.load_state_dict(
+            select_channels(self._state, layers, kept), strict=False, assign=True
+        )  # BatchNorm asks for counters
+        return cut
+
+    def _difference(self, cut: Tensor, masked: Tensor, full: Tensor) -> str:
+        if cut.shape != masked.shape:
+            return "cutting it changes the size of the image"
+        scale, effect = float(full.abs().max()), float((masked - full).abs().max())
+        if not effect > _LEAST_EFFECT[self._dtype] * scale:
+            return _NO_EFFECT
+        error = float((cut - masked).abs().max())
+        if not error <= _TOLERANCE * (effect if self._dtype == torch.float64 else scale):
+            return f"cutting it changes the image by {error / scale:.1%} of its greatest value"
+        return ""
