@@ -30,7 +30,7 @@ class LeftOut:
 def layer_sides(net: nn.Module) -> dict[Axis, Side]:
     """Return which axes of which weights make channels and which read them, for the layers that can be cut."""
     sides: dict[Axis, Side] = {}
-    for name, module in net.named_modules():
+    for name, module in net.named_modules(remove_duplicate=False):
         if isinstance(module, nn.ConvTranspose2d) and module.groups == 1:
             sides |= {(f"{name}.weight", 0): "in", (f"{name}.weight", 1): "out"}
         elif isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1):
@@ -72,7 +72,9 @@ def group_channels(classes: Classes, grouping: Grouping) -> tuple[list[PrunableL
         if isinstance(found, PrunableLayer):
             layers.append(found)
         elif found:
-            left_out += [LeftOut(_module(tensor), found) for tensor, _ in producers or _loose(channels[0], grouping)[:1]]
+            left_out += [
+                LeftOut(_module(tensor), found) for tensor, _ in producers or _loose(channels[0], grouping)[:1]
+            ]
     layers.sort(key=lambda layer: (grouping.order[layer.made[0].tensor], layer.made[0].start))
     left_out.sort(key=lambda each: each.name)
     return _with_unique_names(layers), list(dict.fromkeys(left_out))
@@ -121,12 +123,12 @@ def _layer(channels: Sequence[Channel], producers: Sequence[Axis], grouping: Gro
 def _fault(channels: Sequence[Channel], producers: Sequence[Axis], readers: Sequence[Axis], grouping: Grouping) -> str:
     """Return why channels make no layer; empty if they may."""
     shared = [tensor for tensor, _ in channels[0] if tensor in grouping.shared]
+    if shared:
+        return f"{shared[0]} has more than one name"
     if not producers:
         return "what makes its channels belongs to no Conv2d, ConvTranspose2d or Linear"
     if not readers:
         return "no Conv2d, ConvTranspose2d or Linear reads its channels"
-    if shared:
-        return f"{shared[0]} has more than one name"
     if grouping.rank(producers[-1])[0] >= grouping.rank(readers[0])[0]:
         return "its channels are a sum over the whole trunk"
     return "it has no more channels than the image" if len(channels) <= grouping.colours else ""
