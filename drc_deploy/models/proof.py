@@ -2,7 +2,8 @@
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,7 @@ class _Bench:
         try:
             self._prepare(copy.deepcopy(net).double(), examples, torch.float64)
         except Exception:  # foreign networks make float32 tensors of their own, and fail in any way
-            self._prepare(net, examples, torch.float32)
+            self._prepare(copy.deepcopy(net), examples, torch.float32)
 
     def _prepare(self, net: nn.Module, examples: Sequence[Tensor], dtype: torch.dtype) -> None:
         self._net, self._dtype, self._state = net, dtype, net.state_dict()
@@ -86,12 +87,13 @@ class _Bench:
         return fault
 
     def _fault_of_cut(self, layers: Sequence[PrunableLayer], kept: Sequence[Sequence[int]]) -> str:
+        masks = mask_channels(self._state, layers, kept)
         try:
-            cut = self._cut(layers, kept)
-            masked_state = {**self._state, **mask_channels(self._state, layers, kept)}
             for example, full in zip(self._examples, self._full, strict=True):
-                masked = functional_call(self._net, masked_state, (example.clone(),))
-                fault = self._difference(cut(example.clone()), masked, full)
+                masked = functional_call(self._net, masks, (example.clone(),))
+                with self._cut(layers, kept):
+                    cut = self._net(example.clone())
+                fault = self._difference(cut, masked, full)
                 if fault:
                     return fault
         except Exception as error:  # what a module does with fewer channels is anyone's guess
@@ -99,19 +101,27 @@ class _Bench:
         return ""
 
     def _random_channels(self, layer: PrunableLayer, share: float) -> list[int]:
-        """Return an odd number of channels, ascending: a network that halves them cannot hide it."""
-        count = max(1, min(layer.full_width - 1, int(share * layer.full_width) | 1))
+        """Return about that share of channels, ascending; an odd number, and another for layers of the same width."""
+        varied = share * (0.75 + 0.5 * float(torch.rand((), generator=self._generator)))
+        count = max(1, min(layer.full_width - 1, int(varied * layer.full_width) | 1))
         return sorted(torch.randperm(layer.full_width, generator=self._generator)[:count].tolist())
 
-    def _cut(self, layers: Sequence[PrunableLayer], kept: Sequence[Sequence[int]]) -> nn.Module:
-        # Tensors are shared with the copy: those that are cut are replaced there.
-        tensors = [*self._net.parameters(), *self._net.buffers()]
-        cut = copy.deepcopy(self._net, {id(tensor): tensor for tensor in tensors})
-        narrow(cut, layers, [len(channels) for channels in kept])
-        cut.load_state_dict(
-            select_channels(self._state, layers, kept), strict=False, assign=True
-        )  # BatchNorm asks for counters
-        return cut
+    @contextmanager
+    def _cut(self, layers: Sequence[PrunableLayer], kept: Sequence[Sequence[int]]) -> Iterator[None]:
+        """Cut the network for a while: copies of it would take longer than all the rest."""
+        names = dict.fromkeys(s.tensor for layer in layers for s in layer.slices)
+        owners = [self._net.get_submodule(name.rpartition(".")[0]) for name in names]
+        before = [(owner, vars(owner).copy(), owner._parameters.copy(), owner._buffers.copy()) for owner in owners]
+        try:
+            narrow(self._net, layers, [len(channels) for channels in kept])
+            selected = select_channels({name: self._state[name] for name in names}, layers, kept)
+            self._net.load_state_dict(selected, strict=False)
+            yield
+        finally:
+            for owner, attributes, parameters, buffers in reversed(before):
+                vars(owner).update(attributes)
+                owner._parameters.update(parameters)
+                owner._buffers.update(buffers)
 
     def _difference(self, cut: Tensor, masked: Tensor, full: Tensor) -> str:
         if cut.shape != masked.shape:

@@ -83,7 +83,7 @@ def _decompositions() -> dict[Any, Any]:
 @cache  # it takes torch half a second
 def _kept_decompositions() -> dict[Any, Any]:
     table = torch.export.default_decompositions()
-    return {op: parts for op, parts in table.items() if not any(name in str(op) for name in _KEPT_WHOLE)}
+    return {op: table[op] for op in table if not any(name in str(op) for name in _KEPT_WHOLE)}
 
 
 def export(net: nn.Module, example: Tensor) -> ExportedProgram:
