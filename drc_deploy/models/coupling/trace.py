@@ -30,7 +30,21 @@ def _rules() -> dict[Any, Rule]:
         rules.concatenate: (aten.cat,),
         rules.stack: (aten.stack,),
         rules.scatter_slice: (aten.slice_scatter,),
-        rules.elementwise: (aten._to_copy, aten.lift_fresh_copy, aten._prelu_kernel),
+        rules.elementwise: (
+            aten._to_copy,
+            aten.lift_fresh_copy,
+            aten.zeros_like,
+            aten.ones_like,
+            aten.full_like,
+            aten.empty_like,
+        ),
+        rules.create: (
+            aten._assert_tensor_metadata,
+            aten.new_zeros,
+            aten.new_ones,
+            aten.new_full,
+            aten.new_empty,
+        ),
         rules.reduce: (aten.mean, aten.sum, aten.amax, aten.amin, aten.max, aten.min, aten.var, aten.std),
         rules.softmax: (aten._softmax, aten._log_softmax),
         rules.resample: (
