@@ -2,19 +2,20 @@
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from drc_deploy.models.cutting import mask_channels, narrow, select_channels
-from drc_deploy.slices import LeftOut, PrunableLayer
+from drc_deploy.slices import LeftOut, PrunableLayer, Slice
 
 _KEPT_SHARES = (0.6, 0.3, 0.0)
 """Shares of channels that are kept. The next is tried where a mask does not show: some may be zero on the examples."""
 _NO_EFFECT = "zeros in place of its channels change nothing, so that a cut cannot be checked"
-_TOLERANCE = 1e-5
+_TOLERANCE, _PRECISE = 1e-5, 1e-10
 # Least change of the output by which a mask shows, as a share of the greatest value: far above rounding.
 _LEAST_EFFECT = {torch.float64: 1e-9, torch.float32: 1e-4}
 
@@ -22,10 +23,11 @@ _LEAST_EFFECT = {torch.float64: 1e-9, torch.float32: 1e-4}
 def prove(
     net: nn.Module, layers: Sequence[PrunableLayer], examples: Sequence[Tensor]
 ) -> tuple[list[PrunableLayer], list[LeftOut]]:
-    """Cut layers at random, each alone and then all together; return those that passed, and why others did not.
+    """Cut layers to random channels; return those that passed, and why others did not.
 
-    A layer passes if the cut network differs from the masked one by at most 1e-5 of what masking changes, or of the
-    greatest value of the output where the network computes in float32 only.
+    Several are cut together first: all, and parts of them in which no two layers always come together. In float64
+    that shows each of them: an error of 1e-10 of the output fails. If one fails, or the network computes in float32
+    only, each layer is cut alone, and then all that passed together.
 
     Args:
         net: In evaluation mode, on the CPU; maps (N, C, H, W) to an image. It is not changed.
@@ -35,15 +37,22 @@ def prove(
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the network's own; a user can do nothing about them
         bench = _Bench(net, examples)
-        passed, left_out = [], []
-        for layer in layers:
-            fault = bench.fault([layer])
-            if fault:
-                left_out.append(LeftOut(layer.name, fault))
-            else:
-                passed.append(layer)
-        together, more = _provable_together(bench, passed)
+        effective = bench.effective(layers)
+        left_out = [LeftOut(layer.name, _NO_EFFECT) for layer in layers if layer not in effective]
+        if bench.precise and not any(bench.fault(several) for several in _rounds(effective)):
+            return effective, left_out
+        alone = [(layer, bench.fault([layer])) for layer in effective]
+        left_out += [LeftOut(layer.name, fault) for layer, fault in alone if fault]
+        together, more = _provable_together(bench, [layer for layer, fault in alone if not fault])
     return together, left_out + more
+
+
+def _rounds(layers: list[PrunableLayer]) -> Iterator[list[PrunableLayer]]:
+    """Yield selections of layers that separate every two of them, then all."""
+    for bit in range(len(layers).bit_length()):
+        yield [layer for number, layer in enumerate(layers, 1) if number >> bit & 1]
+    if layers:
+        yield layers
 
 
 def _provable_together(bench: "_Bench", layers: list[PrunableLayer]) -> tuple[list[PrunableLayer], list[LeftOut]]:
@@ -69,12 +78,39 @@ class _Bench:
         try:
             self._prepare(copy.deepcopy(net).double(), examples, torch.float64)
         except Exception:  # foreign networks make float32 tensors of their own, and fail in any way
-            self._prepare(net, examples, torch.float32)
+            self._prepare(copy.deepcopy(net), examples, torch.float32)
 
     def _prepare(self, net: nn.Module, examples: Sequence[Tensor], dtype: torch.dtype) -> None:
         self._net, self._dtype, self._state = net, dtype, net.state_dict()
         self._examples = [example.to(dtype) for example in examples]
         self._full = [net(example.clone()) for example in self._examples]  # networks may write into their input
+
+    @property
+    def precise(self) -> bool:
+        """Whether rounding is so small that an error of any layer shows."""
+        return self._dtype == torch.float64
+
+    def effective(self, layers: Sequence[PrunableLayer]) -> list[PrunableLayer]:
+        """Return the layers that the output depends on, to first order; of others nothing could be shown."""
+        names = list(dict.fromkeys(s.tensor for layer in layers for s in layer.read))
+        weights = {name: self._state[name].clone().requires_grad_() for name in names}
+        try:
+            with torch.enable_grad():
+                outputs = [functional_call(self._net, weights, (example.clone(),)) for example in self._examples]
+                found = torch.autograd.grad(self._mixed(outputs), [*weights.values()])
+        except Exception:  # some networks cannot be differentiated; cutting them shows what they depend on
+            return list(layers)
+        changes = {name: self._state[name] * gradient for name, gradient in zip(names, found, strict=True)}
+
+        def depends(s: Slice, width: int) -> bool:
+            return bool(changes[s.tensor].narrow(s.axis, s.start, s.group * width).any())
+
+        return [layer for layer in layers if any(depends(s, layer.full_width) for s in layer.read)]
+
+    def _mixed(self, outputs: Sequence[Tensor]) -> Tensor:
+        """Return a random sum of all values."""
+        values = torch.cat([output.flatten() for output in outputs])
+        return values @ torch.rand(values.shape, generator=self._generator, dtype=values.dtype)
 
     def fault(self, layers: Sequence[PrunableLayer]) -> str:
         """Return what is wrong with cutting these layers together; empty if nothing is."""
@@ -85,12 +121,13 @@ class _Bench:
         return fault
 
     def _fault_of_cut(self, layers: Sequence[PrunableLayer], kept: Sequence[Sequence[int]]) -> str:
+        masks = mask_channels(self._state, layers, kept)
         try:
-            cut = self._cut(layers, kept)
-            masked_state = {**self._state, **mask_channels(self._state, layers, kept)}
             for example, full in zip(self._examples, self._full, strict=True):
-                masked = functional_call(self._net, masked_state, (example.clone(),))
-                fault = self._difference(cut(example.clone()), masked, full)
+                masked = functional_call(self._net, masks, (example.clone(),))
+                with self._cut(layers, kept):
+                    cut = self._net(example.clone())
+                fault = self._difference(cut, masked, full)
                 if fault:
                     return fault
         except Exception as error:  # what a module does with fewer channels is anyone's guess
@@ -98,19 +135,27 @@ class _Bench:
         return ""
 
     def _random_channels(self, layer: PrunableLayer, share: float) -> list[int]:
-        """Return an odd number of channels, ascending: a network that halves them cannot hide it."""
-        count = max(1, min(layer.full_width - 1, int(share * layer.full_width) | 1))
+        """Return about that share of channels, ascending; an odd number, and another for layers of the same width."""
+        varied = share * (0.75 + 0.5 * float(torch.rand((), generator=self._generator)))
+        count = max(1, min(layer.full_width - 1, int(varied * layer.full_width) | 1))
         return sorted(torch.randperm(layer.full_width, generator=self._generator)[:count].tolist())
 
-    def _cut(self, layers: Sequence[PrunableLayer], kept: Sequence[Sequence[int]]) -> nn.Module:
-        # Tensors are shared with the copy: those that are cut are replaced there.
-        tensors = [*self._net.parameters(), *self._net.buffers()]
-        cut = copy.deepcopy(self._net, {id(tensor): tensor for tensor in tensors})
-        narrow(cut, layers, [len(channels) for channels in kept])
-        cut.load_state_dict(
-            select_channels(self._state, layers, kept), strict=False, assign=True
-        )  # BatchNorm asks for counters
-        return cut
+    @contextmanager
+    def _cut(self, layers: Sequence[PrunableLayer], kept: Sequence[Sequence[int]]) -> Iterator[None]:
+        """Cut the network for a while: copies of it would take longer than all the rest."""
+        names = dict.fromkeys(s.tensor for layer in layers for s in layer.slices)
+        owners = [self._net.get_submodule(name.rpartition(".")[0]) for name in names]
+        before = [(owner, vars(owner).copy(), owner._parameters.copy(), owner._buffers.copy()) for owner in owners]
+        try:
+            narrow(self._net, layers, [len(channels) for channels in kept])
+            selected = select_channels({name: self._state[name] for name in names}, layers, kept)
+            self._net.load_state_dict(selected, strict=False)
+            yield
+        finally:
+            for owner, attributes, parameters, buffers in reversed(before):
+                vars(owner).update(attributes)
+                owner._parameters.update(parameters)
+                owner._buffers.update(buffers)
 
     def _difference(self, cut: Tensor, masked: Tensor, full: Tensor) -> str:
         if cut.shape != masked.shape:
@@ -119,6 +164,6 @@ class _Bench:
         if not effect > _LEAST_EFFECT[self._dtype] * scale:
             return _NO_EFFECT
         error = float((cut - masked).abs().max())
-        if not error <= _TOLERANCE * (effect if self._dtype == torch.float64 else scale):
+        if not error <= (min(_PRECISE * scale, _TOLERANCE * effect) if self.precise else _TOLERANCE * scale):
             return f"cutting it changes the image by {error / scale:.1%} of its greatest value"
         return ""

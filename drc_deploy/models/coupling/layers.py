@@ -20,7 +20,7 @@ Side = Literal["out", "in"]
 def layer_sides(net: nn.Module) -> dict[Axis, Side]:
     """Return the axes of weights that make channels, and those that read them, of modules that can be cut."""
     sides: dict[Axis, Side] = {}
-    for name, module in net.named_modules():
+    for name, module in net.named_modules(remove_duplicate=False):
         if isinstance(module, nn.ConvTranspose2d) and module.groups == 1:
             sides |= {(f"{name}.weight", 0): "in", (f"{name}.weight", 1): "out"}
         elif isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1):
@@ -114,12 +114,12 @@ def _layer(channels: Sequence[Channel], producers: Sequence[Axis], grouping: Gro
 def _fault(channels: Sequence[Channel], producers: Sequence[Axis], readers: Sequence[Axis], grouping: Grouping) -> str:
     """Return why channels make no layer; empty if they may."""
     shared = [tensor for tensor, _ in channels[0] if tensor in grouping.shared]
+    if shared:
+        return f"{shared[0]} has more than one name"
     if not producers:
         return "what makes its channels belongs to no Conv2d, ConvTranspose2d or Linear"
     if not readers:
         return "no Conv2d, ConvTranspose2d or Linear reads its channels"
-    if shared:
-        return f"{shared[0]} has more than one name"
     return "it has no more channels than the image" if len(channels) <= grouping.colours else ""
 
 

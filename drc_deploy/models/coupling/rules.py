@@ -212,7 +212,7 @@ def resample(classes: Classes, call: Call) -> list[Ids]:
 
 
 def create(_classes: Classes, _call: Call) -> list[Ids]:
-    """Make a tensor that depends on no channel."""
+    """Read nothing but the type or the device of a tensor."""
     return []
 
 

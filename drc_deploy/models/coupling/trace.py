@@ -3,6 +3,7 @@
 import operator
 import warnings
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -29,7 +30,21 @@ def _rules() -> dict[Any, Rule]:
         rules.concatenate: (aten.cat,),
         rules.stack: (aten.stack,),
         rules.scatter_slice: (aten.slice_scatter,),
-        rules.elementwise: (aten._to_copy, aten.lift_fresh_copy, aten._prelu_kernel),
+        rules.elementwise: (
+            aten._to_copy,
+            aten.lift_fresh_copy,
+            aten.zeros_like,
+            aten.ones_like,
+            aten.full_like,
+            aten.empty_like,
+        ),
+        rules.create: (
+            aten._assert_tensor_metadata,
+            aten.new_zeros,
+            aten.new_ones,
+            aten.new_full,
+            aten.new_empty,
+        ),
         rules.reduce: (aten.mean, aten.sum, aten.amax, aten.amin, aten.max, aten.min, aten.var, aten.std),
         rules.softmax: (aten._softmax, aten._log_softmax),
         rules.resample: (
@@ -74,18 +89,28 @@ def rule_for(op: Any) -> Rule:
     return rules.move if op.is_view and op.overloadpacket is not aten.as_strided else rules.unknown
 
 
+def _decompositions() -> dict[Any, Any]:
+    """Return how operations are taken apart, a new table each time: torch takes entries out of it."""
+    return dict(_kept_decompositions())
+
+
+@cache  # it takes torch half a second
+def _kept_decompositions() -> dict[Any, Any]:
+    table = torch.export.default_decompositions()
+    return {op: table[op] for op in table if not any(name in str(op) for name in _KEPT_WHOLE)}
+
+
 def export(net: nn.Module, example: Tensor) -> ExportedProgram:
     """Trace a network for one size, into operations that change nothing in place.
 
     Raises:
         Exception: whatever torch raises where it cannot; it has no common base for that.
     """
-    table = torch.export.default_decompositions()
-    for op in [op for op in table if any(part in str(op) for part in _KEPT_WHOLE)]:
-        del table[op]
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch about itself, and of networks: a user can do nothing about them
-        program: ExportedProgram = torch.export.export(net, (example,), strict=False).run_decompositions(table)
+        program: ExportedProgram = torch.export.export(net, (example,), strict=False).run_decompositions(
+            _decompositions()
+        )
         return program
 
 
