@@ -28,7 +28,7 @@ class LeftOut:
 
 
 def layer_sides(net: nn.Module) -> dict[Axis, Side]:
-    """Return which axes of which weights make channels and which read them, for the layers that can be cut."""
+    """Return the axes of weights that make channels, and those that read them, for the layers that can be cut."""
     sides: dict[Axis, Side] = {}
     for name, module in net.named_modules(remove_duplicate=False):
         if isinstance(module, nn.ConvTranspose2d) and module.groups == 1:
