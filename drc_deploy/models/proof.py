@@ -31,8 +31,8 @@ def prove(
     only, each layer is cut alone, and then all that passed together.
 
     Args:
-        net: In evaluation mode, on the CPU; maps (N, C, H, W) to an image or to several. Of several, the last counts. It
-            is not changed.
+        net: In evaluation mode, on the CPU; maps (N, C, H, W) to an image or to several. Of several, the last counts.
+            It is not changed.
         layers: As they lie in the network, each at least 2 wide.
         examples: Images that it takes, as small as they may be.
     """
