@@ -30,7 +30,8 @@ def prove(
     only, each layer is cut alone, and then all that passed together.
 
     Args:
-        net: In evaluation mode, on the CPU; maps (N, C, H, W) to an image. It is not changed.
+        net: In evaluation mode, on the CPU; maps (N, C, H, W) to an image or to several. Of several, the last counts.
+            It is not changed.
         layers: As they lie in the network, each at least 2 wide.
         examples: Images that it takes, as small as they may be.
     """
@@ -83,7 +84,13 @@ class _Bench:
     def _prepare(self, net: nn.Module, examples: Sequence[Tensor], dtype: torch.dtype) -> None:
         self._net, self._dtype, self._state = net, dtype, net.state_dict()
         self._examples = [example.to(dtype) for example in examples]
-        self._full = [net(example.clone()) for example in self._examples]  # networks may write into their input
+        self._full = [self._run(example, {}) for example in self._examples]
+
+    def _run(self, example: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+        """Return the image, where some tensors of the network are replaced."""
+        output = functional_call(self._net, tensors, (example.clone(),))  # networks may write into their input
+        image: Tensor = output if isinstance(output, Tensor) else output[-1]
+        return image
 
     @property
     def precise(self) -> bool:
@@ -96,7 +103,7 @@ class _Bench:
         weights = {name: self._state[name].clone().requires_grad_() for name in names}
         try:
             with torch.enable_grad():
-                outputs = [functional_call(self._net, weights, (example.clone(),)) for example in self._examples]
+                outputs = [self._run(example, weights) for example in self._examples]
                 found = torch.autograd.grad(self._mixed(outputs), [*weights.values()])
         except Exception:  # some networks cannot be differentiated; cutting them shows what they depend on
             return list(layers)
@@ -124,9 +131,9 @@ class _Bench:
         masks = mask_channels(self._state, layers, kept)
         try:
             for example, full in zip(self._examples, self._full, strict=True):
-                masked = functional_call(self._net, masks, (example.clone(),))
+                masked = self._run(example, masks)
                 with self._cut(layers, kept):
-                    cut = self._net(example.clone())
+                    cut = self._run(example, {})
                 fault = self._difference(cut, masked, full)
                 if fault:
                     return fault
@@ -160,10 +167,11 @@ class _Bench:
     def _difference(self, cut: Tensor, masked: Tensor, full: Tensor) -> str:
         if cut.shape != masked.shape:
             return "cutting it changes the size of the image"
-        scale, effect = float(full.abs().max()), float((masked - full).abs().max())
+        scale = max(float(image.abs().max()) for image in (full, masked))  # networks may run wild behind a mask
+        effect = float((masked - full).abs().max())
         if not effect > _LEAST_EFFECT[self._dtype] * scale:
             return _NO_EFFECT
         error = float((cut - masked).abs().max())
         if not error <= (min(_PRECISE * scale, _TOLERANCE * effect) if self.precise else _TOLERANCE * scale):
-            return f"cutting it changes the image by {error / scale:.1%} of its greatest value"
+            return f"cutting it changes the image by {error / scale:.1g} of its greatest value"
         return ""

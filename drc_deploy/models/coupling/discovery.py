@@ -13,7 +13,7 @@ def discover(net: nn.Module, example: Tensor) -> tuple[list[PrunableLayer], list
     """Return the layers whose channels are made before they are read, and what else makes channels.
 
     Args:
-        net: In evaluation mode; maps (N, C, H, W) to an image. It is not changed.
+        net: In evaluation mode; maps (N, C, H, W) to an image, or to several. It is not changed.
         example: An image that it takes, as small as it may be: time grows with its pixels.
 
     Returns:
