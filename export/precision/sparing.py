@@ -36,7 +36,8 @@ class SparedLayer:
     """A layer that stays in float32 though its neighbours do not."""
 
     layer: str
-    """Name of the module in the network; of the operation, where it is of no module."""
+    """Name of the module whose own operations these are, without those of modules in it; of the operation, where it is
+    of no module."""
     reason: str
 
 
