@@ -75,9 +75,16 @@ def largest_number(precision: Precision) -> float:
 
 
 def _round(value: TensorProto, element: int, name: str) -> TensorProto:
-    """Return a constant of another element type; numbers too large for it become infinite."""
-    with np.errstate(over="ignore"):
-        rounded = numpy_helper.to_array(value).astype(_DTYPES[element])
+    """Return a constant of another element type; numbers too large for it become infinite.
+
+    A single number keeps from becoming 0: one such as 1e-12 is there to keep something else from it.
+    """
+    dtype, exact = _DTYPES[element], numpy_helper.to_array(value)
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = exact.astype(dtype)
+    if exact.size == 1 and exact.any() and not rounded.any():
+        smallest = ml_dtypes.finfo(dtype).smallest_subnormal  # type: ignore[no-untyped-call]
+        rounded = np.copysign(float(smallest), exact).astype(dtype)
     # As bytes, since old versions of onnx take bfloat16 in no other way.
     return helper.make_tensor(name, element, value.dims, rounded.tobytes(), raw=True)
 

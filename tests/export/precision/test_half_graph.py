@@ -152,6 +152,18 @@ def test_an_overflow_is_infinite_as_it_is_on_a_gpu() -> None:
     np.testing.assert_allclose(_run(spared), run_graph(model, [IMAGE])[0], rtol=0, atol=2)
 
 
+def test_a_bound_against_division_by_zero_does_not_become_zero() -> None:
+    inner = [
+        helper.make_node("Mul", ["x", "nothing"], ["y"]),
+        helper.make_node("Max", ["y", "least"], ["length"]),
+        helper.make_node("Div", ["y", "length"], ["z"]),
+    ]
+    half = to_half(_model(inner, "z", nothing=np.float32(0), least=np.float32(1e-12)), "fp16")
+    constants = {value.name: numpy_helper.to_array(value) for value in half.graph.initializer}
+    assert [float(constants[name]) for name in ("nothing", "least")] == [0, 2.0**-24]
+    np.testing.assert_array_equal(_run(half), 0)
+
+
 def test_a_graph_that_branches_is_refused() -> None:
     branch = helper.make_graph([], "b", [], [helper.make_tensor_value_info("x", FLOAT, None)])
     node = helper.make_node("If", ["yes"], ["z"], "body/if", then_branch=branch, else_branch=branch)
