@@ -23,6 +23,7 @@ from drc_deploy.engine_info import (
     sidecar_path,
 )
 from drc_deploy.errors import ArtefactError, UsageError
+from drc_deploy.export.compare.reference import pixel_network
 from drc_deploy.export.compare.widening import open_for_check
 from drc_deploy.export.graph.exact_graph import write_exact
 from drc_deploy.export.graph.graph import simplify_graph, trace_graph
@@ -142,11 +143,6 @@ def _check_foreign(parent: Parent, request: ExportRequest) -> None:
             f"{parent.info.model} takes sides that are multiples of {foreign.multiple_of}, which no export makes yet.",
             "Run the checkpoint itself: upscale, eval and bench take it.",
         )
-    if request.precision in {"fp16", "bf16"}:
-        raise UsageError(
-            f"exports of networks of other programs, such as {parent.info.model}, are in fp32 so far.",
-            "Leave out --precision, or give --trt fp32.",
-        )
     if request.exact and foreign.global_operations:
         raise UsageError(
             f"{parent.info.model} sees the whole image in ways that --exact does not know.", "Leave out --exact."
@@ -171,11 +167,11 @@ def make_body(network: SRNetwork, request: ExportRequest, builder: PlanBuilder |
         choice, graph, cost = choose_int8(network, form, request.calibrate)
         precision = builder.graph_precision(choice) if builder else choice.precision
         return Body(graph, precision, choice, cost)
-    choice = choose_precision(network, request.precision, request.max_batch)
-    precision = builder.graph_precision(choice) if builder else choice.precision
-    graph = trace_graph(choice.lower(network, precision), precision)
+    graph = trace_graph(pixel_network(network), request.precision)
     simplify_graph(graph)
-    return Body(graph, precision, choice)
+    choice, lowered = choose_precision(network, graph, request.precision, request.max_batch)
+    precision = builder.graph_precision(choice) if builder else choice.precision
+    return Body(lowered if precision == choice.precision else graph, precision, choice)
 
 
 def _write_plan(

@@ -173,8 +173,8 @@ def _text(result: "ExportResult") -> str:
         f"{checks['onnx_uint8']['differing_share']:.2%} of 8-bit samples differ, "
         f"by {checks['onnx_uint8']['max_difference']:.0f} at most.",
     ]
-    if reduced := checks["torch_reduced"]:
-        lines.append(f"Computed layer by layer by torch in this precision: {reduced['psnr_db']:.1f} dB PSNR.")
+    if rounded := checks["rounded"]:
+        lines.append(f"With the result of every operation rounded as on a GPU: {rounded['psnr_db']:.1f} dB PSNR.")
     if cost := checks["int8"]:
         lines.append(_int8_text(cost))
     lines += [f"Stays in float32: {spared['layer']}, {spared['reason']}." for spared in checks["spared_layers"]]

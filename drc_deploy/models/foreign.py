@@ -89,7 +89,7 @@ class ForeignNetwork(SRNetwork):
             raise UsageError(f"there is no dual network for scale {self.scale}.", "Duals are for scales 2, 4 and 8.")
         return nn.ModuleList([straight_dual(DUAL_HIDDEN, halvings)])
 
-    def cast_body(self, dtype: torch.dtype, spared: Iterable[str] = ()) -> None:
+    def cast_body(self, dtype: torch.dtype) -> None:
         """Compute in ``dtype`` where torch's autocast finds it safe: the module itself knows nothing of casts."""
         self._autocast = dtype
 

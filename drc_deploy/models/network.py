@@ -41,7 +41,8 @@ class SRNetwork(nn.Module, abc.ABC):
 
     Attributes:
         spec: What was asked of the builder.
-        float32_modules: Modules that stay in float32 when the body is not: those that touch the 0..255 range.
+        float32_modules: Modules that stay in float32 when torch runs the body in fewer bits: those that touch the
+            0..255 range. The last of them makes the image.
         image_modules: Modules that take or give an image. Mixed-precision training keeps them in float32: bfloat16 has
             8 bits of precision, as many as an image has.
         prunable_layers: The layers that search and pruning may narrow, in the order of computation, as they lie in the
@@ -123,35 +124,18 @@ class SRNetwork(nn.Module, abc.ABC):
         assert isinstance(module, nn.Conv2d)
         return module
 
-    def cast_body(self, dtype: torch.dtype, spared: Sequence[str] = ()) -> None:
-        """Turn the weights to ``dtype`` in place, except those of ``float32_modules`` and of the layers ``spared``.
+    def cast_body(self, dtype: torch.dtype) -> None:
+        """Turn the weights to ``dtype`` in place, except those of ``float32_modules``.
 
-        ``forward`` and ``upscale`` cast at the two borders by themselves; their input and output stay float32. A spared
-        layer gives float32, which lasts until the next layer with weights of ``dtype``: what lies between them, such as
-        a sum, is computed in float32 too.
+        ``forward`` and ``upscale`` cast at the two borders by themselves; their input and output stay float32. Exports
+        are lowered in their graph instead, layer by layer.
         """
-        kept = [self.get_submodule(name) for name in (*self.float32_modules, *spared)]
+        kept = [self.get_submodule(name) for name in self.float32_modules]
         # Put back afterwards, since going to float16 and back would round them.
         weights = [{name: value.clone() for name, value in module.state_dict().items()} for module in kept]
         self.to(dtype)
         for module, state in zip(kept, weights, strict=True):
             module.float().load_state_dict(state)
-        if spared:
-            for name in self.weighted_layers():
-                self.get_submodule(name).register_forward_pre_hook(_cast_to_weight)
-
-    def weighted_layers(self) -> list[str]:
-        """Return the names of the layers with weights, in the order of the modules."""
-        return [
-            name for name, module in self.named_modules() if "weight" in dict(module.named_parameters(recurse=False))
-        ]
-
-
-def _cast_to_weight(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a layer its inputs in the type of its weights; a hook."""
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    return tuple(value.to(weight.dtype) for value in inputs)
 
 
 def resolve_widths(widths: Sequence[int] | None, layers: Sequence[tuple[str, int]], model: str) -> tuple[int, ...]:

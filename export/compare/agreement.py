@@ -14,9 +14,9 @@ from drc_deploy.runtime.backends.contract import Pixels
 REQUIRED_PSNR_DB: dict[Precision, float] = {"fp32": 60.0, "fp16": 50.0, "bf16": 50.0, "int8": 40.0}
 """Between the outputs of an export and of torch in float32, on real images.
 
-50 dB of error of its own take 0.06 dB from a network of 31.5 dB to the truth. Computed by torch, the shipped networks
-reach 77 to 82 dB in float16 and 60 to 63 dB in bfloat16, which has three bits less. INT8 is another trade: drn_xs at
-40.8 dB lost 0.05 dB to the originals on photographs and 0.03 dB on Set5, at 30.6 dB 0.51 and 1.20 dB.
+50 dB of error of its own take 0.06 dB from a network of 31.5 dB to the truth. With every result rounded, the shipped
+networks reach 76 to 79 dB in float16 and 57 to 61 dB in bfloat16, which has three bits less. INT8 is another trade:
+drn_xs at 40.8 dB lost 0.05 dB to the originals on photographs and 0.03 dB on Set5, at 30.6 dB 0.51 and 1.20 dB.
 """
 HINTS: dict[Precision, str] = {
     "fp32": "Report this network: no file was written.",
@@ -28,10 +28,9 @@ HINTS: dict[Precision, str] = {
 NOTES: dict[Precision, str] = {
     "fp32": "",
     "fp16": "ONNX Runtime computes a float16 graph in float32 on a CPU, so that it shows only the rounding of the "
-    "weights; what torch computes layer by layer in float16 stands for the GPU.",
+    "weights; the figure with every result rounded stands for the GPU.",
     "bf16": "ONNX Runtime has no bfloat16 convolution on a CPU: it ran the graph with its bfloat16 tensors widened to "
-    "float32, which shows only the rounding of the weights; what torch computes layer by layer in bfloat16 stands for "
-    "the GPU.",
+    "float32, which shows only the rounding of the weights; the figure with every result rounded stands for the GPU.",
     "int8": "",
 }
 """What the check of an ONNX file on a CPU does not show of a precision."""

@@ -1,70 +1,40 @@
-"""Which layer is the first to go wrong in float16."""
+"""Which layer of a graph is the first to go wrong in half precision."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from functools import partial
+import numpy as np
+import onnx
 
-import torch
-from torch import Tensor, nn
+from drc_deploy.export.compare.graph_runs import tensors
+from drc_deploy.export.compare.widening import widen
+from drc_deploy.export.graph.graph_edit import layer_of
+from drc_deploy.export.precision.half_graph import half_tensors
+from drc_deploy.runtime.backends.contract import Pixels
 
-LARGEST_HALF = 65504.0
 DEVIATION = 0.05
 """Relative error at which a layer counts as wrong: fifty times what one rounding to float16 costs."""
 
 
-def find_layer_fault(full: nn.Module, half: nn.Module, pixels: Tensor) -> str | None:
-    """Compare every layer's output in both precisions, in the order of computation.
+def find_layer_fault(full: onnx.ModelProto, half: onnx.ModelProto, batch: Pixels) -> str | None:
+    """Compare every result that is of half precision with that in float32, in the order of computation.
 
     Args:
-        full: the network in float32.
-        half: the same network with its body in float16.
-        pixels: an input for both.
+        full: the graph in float32.
+        half: the same in half precision, from ``to_half``.
+        batch: (N, H, W, 3) pixels for both.
 
     Returns:
         Name and fault of the first layer that overflows or deviates by more than ``DEVIATION``; None without one.
     """
-    expected = _record(full, pixels)
-    found = _record(half, pixels)
-    for name, value in found.items():
-        if not torch.isfinite(expected[name]).all():
-            return f"{name}, whose output is not finite even in float32"
-        largest = float(expected[name].abs().max())
-        if not torch.isfinite(value).all():
-            return f"{name}, which overflows: up to {largest:.4g} in float32, and float16 ends at {LARGEST_HALF:.0f}"
-        deviation = float((value - expected[name]).norm() / expected[name].norm().clamp_min(1e-12))
+    halves = half_tensors(half)
+    nodes = [node for node in full.graph.node if node.output[0] in halves]
+    names = [node.output[0] for node in nodes]
+    pairs = zip(tensors(full, names, batch), tensors(widen(half, rounding=True), names, batch), strict=True)
+    for node, (expected, found) in zip(nodes, pairs, strict=True):
+        largest = float(np.abs(expected).max())
+        if not np.isfinite(expected).all():
+            return f"{layer_of(node)}, whose output is not finite even in float32"
+        if not np.isfinite(found).all():
+            return f"{layer_of(node)}, which overflows: up to {largest:.4g} in float32"
+        deviation = float(np.linalg.norm(found - expected) / max(float(np.linalg.norm(expected)), 1e-12))
         if deviation > DEVIATION:
-            return f"{name}, which deviates by {deviation:.1%} (up to {largest:.4g} in float32)"
+            return f"{layer_of(node)}, which deviates by {deviation:.1%} (up to {largest:.4g} in float32)"
     return None
-
-
-def find_infinite_layer(network: nn.Module, pixels: Tensor) -> str:
-    """Name the first layer whose output is not finite."""
-    outputs = _record(network, pixels)
-    return next((name for name, value in outputs.items() if not torch.isfinite(value).all()), "none by itself")
-
-
-def _record(network: nn.Module, pixels: Tensor) -> dict[str, Tensor]:
-    """Run the network and return each leaf layer's output in float32, in the order of computation."""
-    outputs: dict[str, Tensor] = {}
-
-    def keep(name: str, _layer: nn.Module, _inputs: object, output: object) -> None:
-        if isinstance(output, Tensor):
-            # A copy: the next layer may work in place. float() copies only what is not float32 already.
-            outputs[name] = output.to(torch.float32, copy=True)
-
-    # Only leaves: the output of a block is that of its last layer.
-    leaves = [name for name, module in network.named_modules() if not list(module.children())]
-    with watched(network, leaves, keep), torch.no_grad():
-        network(pixels)
-    return outputs
-
-
-@contextmanager
-def watched(network: nn.Module, names: Iterable[str], watch: Callable[..., None]) -> Iterator[None]:
-    """Call ``watch`` with name, layer, inputs and output whenever one of the layers ``names`` runs in the block."""
-    handles = [network.get_submodule(name).register_forward_hook(partial(watch, name)) for name in names]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -2,19 +2,16 @@
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from drc_deploy.engine_info import Precision
 from drc_deploy.errors import VerificationError
-from drc_deploy.export.compare.diagnosis import find_infinite_layer
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.runtime.backends.contract import Pixels
-
-DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class PixelNetwork(nn.Module):
@@ -31,17 +28,9 @@ class PixelNetwork(nn.Module):
         return sr.permute(0, 2, 3, 1).contiguous()
 
 
-def with_precision(network: SRNetwork, precision: Precision, spared: Sequence[str] = ()) -> PixelNetwork:
-    """Return a copy of ``network`` over NHWC pixels, its body in ``precision`` except for the layers ``spared``."""
-    network = copy.deepcopy(network).eval()
-    if precision != "fp32":
-        network.cast_body(DTYPES[precision], spared)
-    return PixelNetwork(network)
-
-
-def is_float32(network: SRNetwork, layer: str) -> bool:
-    """Return whether ``network`` declares that a layer stays in float32 in every precision."""
-    return any(f"{layer}.".startswith(f"{module}.") for module in network.float32_modules)
+def pixel_network(network: SRNetwork) -> PixelNetwork:
+    """Return a copy of ``network`` over NHWC pixels, for inference."""
+    return PixelNetwork(copy.deepcopy(network).eval())
 
 
 def reference_outputs(full: PixelNetwork, batches: Sequence[NDArray[np.uint8]]) -> list[Pixels]:
@@ -71,3 +60,26 @@ def run_torch(network: PixelNetwork, batch: NDArray[np.uint8]) -> NDArray[np.flo
 def to_tensor(batch: NDArray[np.uint8]) -> Tensor:
     """Return pixels as the float32 that networks take."""
     return torch.from_numpy(batch.astype(np.float32))
+
+
+def find_infinite_layer(network: nn.Module, pixels: Tensor) -> str:
+    """Name the first layer of a torch network whose output is not finite."""
+    infinite: list[str] = []
+
+    def watch(name: str) -> Any:
+        def look(_layer: nn.Module, _inputs: object, output: object) -> None:
+            if isinstance(output, Tensor) and not torch.isfinite(output).all():
+                infinite.append(name)
+
+        return look
+
+    # Only leaves: the output of a block is that of its last layer.
+    leaves = [(name, module) for name, module in network.named_modules() if not list(module.children())]
+    handles = [module.register_forward_hook(watch(name)) for name, module in leaves]
+    try:
+        with torch.no_grad():
+            network(pixels)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return next(iter(infinite), "none by itself")

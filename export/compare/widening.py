@@ -1,7 +1,11 @@
-"""A bfloat16 graph in float32, so that ONNX Runtime can run it on a CPU, which has no bfloat16 convolutions."""
+"""A graph of half precision in float32, so that ONNX Runtime can run it on a CPU.
+
+It has no bfloat16 convolutions there, and computes a float16 graph in float32 without rounding what lies between its
+operations. Casts to half precision and back, which it leaves in place, round as a GPU does.
+"""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,26 +51,50 @@ def readable_on_cpu(path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         wide = Path(folder) / path.name
-        wide.write_bytes(widen_bfloat16(model).SerializeToString())
+        wide.write_bytes(widen(model).SerializeToString())
         yield wide
 
 
-def widen_bfloat16(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Return a copy whose bfloat16 tensors are float32 of the same values; weights keep what rounding made of them.
+def widen(model: "onnx.ModelProto", *, rounding: bool = False) -> "onnx.ModelProto":
+    """Return a copy whose tensors of half precision are float32; weights keep what rounding made of them.
 
-    Input and output must be of another type.
+    Args:
+        model: whose input and output are of another type.
+        rounding: whether the result of every operation in half precision is rounded to it, as on a GPU.
     """
     import onnx
-    from onnx import TensorProto, numpy_helper
+    from onnx import numpy_helper
+
+    from drc_deploy.export.precision.half_graph import ELEMENTS, half_tensors
 
     wide = onnx.ModelProto()
     wide.CopyFrom(model)
     for value in wide.graph.initializer:
-        if value.data_type == TensorProto.BFLOAT16:
+        if value.data_type in ELEMENTS.values():
             value.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(value).astype(np.float32), value.name))
     for node in wide.graph.node:
         for attribute in node.attribute:
-            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.BFLOAT16:
-                attribute.i = TensorProto.FLOAT
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i in ELEMENTS.values():
+                attribute.i = onnx.TensorProto.FLOAT
+    if rounding:
+        _round(wide, half_tensors(model))
     onnx.checker.check_model(wide, full_check=True)
     return wide
+
+
+def _round(model: "onnx.ModelProto", elements: Mapping[str, int]) -> None:
+    """Take the results of nodes to the type ``elements`` and back, in place."""
+    from onnx import TensorProto, helper
+
+    from drc_deploy.export.graph.graph_edit import set_nodes
+
+    nodes = []
+    for node in model.graph.node:
+        nodes.append(node)
+        for index, name in enumerate(node.output):
+            if name in elements:
+                exact, narrow, wide = (f"{name}.{word}" for word in ("exact", "narrow", "wide"))
+                node.output[index] = exact
+                nodes.append(helper.make_node("Cast", [exact], [narrow], narrow, to=elements[name]))
+                nodes.append(helper.make_node("Cast", [narrow], [name], wide, to=TensorProto.FLOAT))
+    set_nodes(model, nodes)

@@ -1,5 +1,6 @@
 """A torch network as an ONNX graph of float32 NHWC pixels: the body that every exported variant shares."""
 
+import ast
 import logging
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ OLDEST_OPSET = 17
 TRACE_SHAPE = (2, 24, 20, 3)
 """Shape of the example that is traced. The check runs on other sizes and batches, so that none is burnt in."""
 
+_SCOPES = "pkg.torch.onnx.name_scopes"
 _REGISTRATION_LOGGER = "torch.onnx._internal.exporter._registration"
 
 
@@ -31,14 +33,15 @@ def trace_graph(network: PixelNetwork, precision: Precision = "fp32") -> onnx.Mo
     """Export to ONNX, for any batch, height and width, without names or paths of this machine in the file.
 
     Args:
-        network: from ``with_precision``.
-        precision: that of its body, which decides on the opset.
+        network: in float32.
+        precision: that its body will have, which decides on the opset.
 
     Raises:
         VerificationError: torch found that the network computes something that depends on the traced size.
     """
     with _quiet_exporter(), torch.no_grad():
         model = _export_onnx(network, OPSETS[precision])
+    _name_after_modules(model)
     _remove_traces(model)
     _use_global_pooling(model)
     return model
@@ -94,6 +97,15 @@ def _quiet_exporter() -> Iterator[None]:
             yield
     finally:
         registration.setLevel(level)
+
+
+def _name_after_modules(model: onnx.ModelProto) -> None:
+    """Name each node after the module that it is of, ``body.0.conv/conv2d``; none where it is of no single one."""
+    for node in model.graph.node:
+        scopes = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "['']")
+        module = ast.literal_eval(scopes)[-2:-1]  # the last is the operation
+        prefix = [name.removeprefix("network.") for name in module if name.startswith("network.")]
+        node.name = "/".join([*prefix, node.output[0]])
 
 
 def _remove_traces(model: onnx.ModelProto) -> None:

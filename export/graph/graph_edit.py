@@ -20,6 +20,11 @@ def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
+def layer_of(node: onnx.NodeProto) -> str:
+    """Return the name of the module that a node of a traced graph is of; its own where it is of none."""
+    return node.name.rpartition("/")[0] or node.name
+
+
 def only_reader(model: onnx.ModelProto, name: str) -> onnx.NodeProto | None:
     """Return the node that reads the tensor ``name``; None when several do, or it is an output of the graph."""
     readers: list[onnx.NodeProto] = [node for node in model.graph.node if name in node.input]

@@ -1,19 +1,19 @@
 """Which convolutions of a network are computed in INT8, and the error: found by measurement."""
 
 from collections.abc import Collection, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 
-from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.compare.agreement import HINTS, IDENTICAL_PSNR_DB, Agreement, require_psnr, to_uint8
-from drc_deploy.export.compare.reference import is_float32, with_precision
+from drc_deploy.export.compare.graph_runs import run_graph
+from drc_deploy.export.compare.reference import pixel_network
 from drc_deploy.export.graph.graph import simplify_graph, trace_graph
-from drc_deploy.export.graph.graph_edit import constants_of
+from drc_deploy.export.graph.graph_edit import constants_of, layer_of
+from drc_deploy.export.graph.pixel_borders import pixel_nodes
 from drc_deploy.export.precision.calibration import folder_crops, held_out_pairs, measure_limits, shipped_crops
 from drc_deploy.export.precision.quantise import Form, quantise
 from drc_deploy.export.precision.sparing import PrecisionChoice, SparedLayer, largest_contributor
@@ -23,7 +23,6 @@ from drc_deploy.models.network import SRNetwork
 from drc_deploy.pairs import Pair
 from drc_deploy.progress import progress
 from drc_deploy.runtime.backends.contract import Pixels
-from drc_deploy.runtime.backends.ort.providers import session_options
 
 AIM_PSNR_DB = 45.0
 """Between the images of the INT8 graph and those of float32. Layers are spared until it is reached.
@@ -60,7 +59,7 @@ def choose_int8(
 ) -> tuple[PrecisionChoice, onnx.ModelProto, Int8Cost]:
     """Put every convolution into INT8 that can be without too much of an error.
 
-    Convolutions of the layers in ``SRNetwork.float32_modules`` and those over means (channel attention), which take no
+    Convolutions that compute on pixels (``pixel_borders.py``) and those over means (channel attention), which take no
     time, stay in float32 from the start. Then, while the images are further than ``AIM_PSNR_DB`` from those of float32,
     the one that adds most to the error, found by bisection.
 
@@ -78,10 +77,9 @@ def choose_int8(
             sensitive ones spared.
     """
     crops = shipped_crops(network.scale) if folder is None else folder_crops(folder)
-    traced = trace_graph(with_precision(network, "fp32"))
-    body = deepcopy(traced)
+    body = trace_graph(pixel_network(network))
     simplify_graph(body)
-    names = candidates(network, traced, body)
+    names = candidates(body)
     if not names:
         raise VerificationError("this network has no convolution that can be in INT8.", HINTS["int8"])
     search = _Search(body, list(names), form, measure_limits(body, crops), held_out_pairs(network.scale))
@@ -91,31 +89,21 @@ def choose_int8(
     return choice, search.quantised(spared), search.cost(spared)
 
 
-def candidates(network: SRNetwork, traced: onnx.ModelProto, body: onnx.ModelProto) -> dict[str, str]:
-    """Return the layer of each convolution that may be in INT8, by the name of its output in ``body``.
+def candidates(body: onnx.ModelProto) -> dict[str, str]:
+    """Return the layer of each convolution that may be in INT8, by the name of its output.
 
-    Args:
-        network: that was traced.
-        traced: its graph, whose constants still have the names of the layers.
-        body: the same after ``simplify_graph``. A convolution that others were folded into gives what the last of them
-            gave, and goes by its name.
+    A convolution that others were folded into goes by its own name.
     """
-    layers = {
-        node.output[0]: node.input[1].removeprefix("network.").removesuffix(".weight")
-        for node in traced.graph.node
-        if node.op_type == "Conv"
-    }
     inferred = onnx.shape_inference.infer_shapes(body).graph.value_info
     sides = {value.name: [side.dim_value for side in value.type.tensor_type.shape.dim[2:]] for value in inferred}
-    constants = constants_of(body)
+    constants, pixels = constants_of(body), pixel_nodes(body)
     return {
-        node.output[0]: layers[node.output[0]]
+        node.output[0]: layer_of(node)
         for node in body.graph.node
         if node.op_type == "Conv"
-        and node.output[0] in layers
+        and node.output[0] not in pixels
         and sides.get(node.input[0]) != [1, 1]  # means
         and node.input[1] in constants
-        and not is_float32(network, layers[node.output[0]])
     }
 
 
@@ -181,12 +169,3 @@ class _Search:
 
 def _clipped(outputs: Sequence[Pixels]) -> list[Pixels]:
     return [np.clip(output, 0, 255) for output in outputs]
-
-
-def run_graph(model: onnx.ModelProto, batches: Sequence[Pixels]) -> list[Pixels]:
-    """Run a graph of float32 NHWC pixels in ONNX Runtime on the CPU."""
-    import onnxruntime
-
-    options = session_options(threads=None)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return [session.run([OUTPUT_NAME], {INPUT_NAME: batch.astype(np.float32)})[0] for batch in batches]

@@ -1,28 +1,24 @@
 """Which layers of a network must stay in float32 when its body is computed in fewer bits, found by measurement."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
-import torch
+import onnx
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from onnx import TensorProto
 
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.compare.agreement import HINTS, REQUIRED_PSNR_DB, Agreement, require_psnr
-from drc_deploy.export.compare.diagnosis import find_layer_fault, watched
-from drc_deploy.export.compare.reference import (
-    DTYPES,
-    PixelNetwork,
-    is_float32,
-    reference_outputs,
-    run_torch,
-    to_tensor,
-    with_precision,
-)
+from drc_deploy.export.compare.diagnosis import find_layer_fault
+from drc_deploy.export.compare.graph_runs import largest_magnitudes, run_graph
+from drc_deploy.export.compare.reference import pixel_network, reference_outputs
 from drc_deploy.export.compare.samples import check_batches, range_batches
+from drc_deploy.export.compare.widening import widen
+from drc_deploy.export.graph.graph_edit import constants_of, layer_of
+from drc_deploy.export.precision.half_graph import element_types, largest_number, lowerable_nodes, to_half
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.runtime.backends.contract import Pixels
 
@@ -40,7 +36,8 @@ class SparedLayer:
     """A layer that stays in float32 though its neighbours do not."""
 
     layer: str
-    """Its module name in the network."""
+    """Name of the module whose own operations these are, without those of modules in it; of the operation, where it is
+    of no module."""
     reason: str
 
 
@@ -51,24 +48,23 @@ class PrecisionChoice:
     precision: Precision
     """Of the body."""
     spared: tuple[SparedLayer, ...] = ()
-    """Layers that stay in float32, without those that the network itself declares (``SRNetwork.float32_modules``)."""
+    """Layers that stay in float32, without the operations on pixels, which always do (``pixel_borders.py``)."""
     agreement: Agreement | None = None
-    """The network computed by torch in this precision, against float32; None for fp32."""
-
-    def lower(self, network: SRNetwork, precision: Precision) -> PixelNetwork:
-        """Return a copy of ``network`` in ``precision``: this choice's own, or fp32."""
-        return with_precision(network, precision, [spared.layer for spared in self.spared])
+    """The graph with every result rounded to this precision, against torch in float32; None for fp32 and int8."""
 
 
-def choose_precision(network: SRNetwork, precision: Precision, max_batch: int) -> PrecisionChoice:
-    """Find out which layers of ``network`` must stay in float32.
+def choose_precision(
+    network: SRNetwork, graph: onnx.ModelProto, precision: Precision, max_batch: int
+) -> tuple[PrecisionChoice, onnx.ModelProto]:
+    """Find out which layers of a network must stay in float32, and make the graph of the rest in ``precision``.
 
-    First those whose inputs, outputs or weights come near the end of the type on real images. Then, while torch in
-    this precision is too far from float32, the layer with the largest part in the error, found by bisection.
+    First those whose inputs, outputs or weights come near the end of the type on real images. Then, while the images
+    are too far from float32, the layer with the largest part in the error, found by bisection.
 
     Args:
         network: in float32.
-        precision: of the body.
+        graph: the same, over NHWC pixels. Left as it is.
+        precision: fp16 or bf16; fp32 needs no choice.
         max_batch: largest batch of the images that are compared.
 
     Raises:
@@ -76,8 +72,8 @@ def choose_precision(network: SRNetwork, precision: Precision, max_batch: int) -
             which case the message names the first layer at fault.
     """
     if precision == "fp32":
-        return PrecisionChoice(precision)
-    search = _Search(network, precision, check_batches(max_batch))
+        return PrecisionChoice(precision), graph
+    search = _Search(network, graph, precision, check_batches(max_batch))
     spared = search.out_of_range()
     most = int(MOST_SPARED_SHARE * len(search.layers))
     if len(spared) > most:
@@ -88,12 +84,13 @@ def choose_precision(network: SRNetwork, precision: Precision, max_batch: int) -
         )
     limit = min(len(spared) + MOST_SPARED_BY_ERROR, most)
     while True:
-        agreement = search.judge([layer.layer for layer in spared])
+        names = [layer.layer for layer in spared]
+        agreement = search.judge(names)
         if agreement.psnr_db >= REQUIRED_PSNR_DB[precision]:
-            return PrecisionChoice(precision, tuple(spared), agreement)
+            return PrecisionChoice(precision, tuple(spared), agreement), search.lower(names)
         if len(spared) >= limit:
             search.fail(agreement)
-        worst = search.largest_contributor([layer.layer for layer in spared])
+        worst = search.largest_contributor(names)
         spared.append(SparedLayer(worst, f"which has the largest part in an error of {agreement.psnr_db:.1f} dB PSNR"))
 
 
@@ -110,69 +107,78 @@ def largest_contributor(layers: Sequence[str], psnr_of_lowering: Callable[[Seque
     return layers[0]
 
 
-def measure_ranges(network: PixelNetwork, batches: Iterable[NDArray[np.uint8]]) -> dict[str, float]:
-    """Run images through a float32 network and watch every layer that has weights.
+def measure_ranges(model: onnx.ModelProto, batches: Iterable[NDArray[np.uint8]]) -> dict[str, float]:
+    """Run images through a float32 graph and watch every node.
 
     Args:
-        network: in float32, over pixels.
+        model: over pixels.
         batches: (N, H, W, 3) uint8 RGB each.
 
     Returns:
-        The largest magnitude of the inputs, the outputs and the weights of each layer, over all images. The layers are
-        those of ``SRNetwork.weighted_layers`` that the upscaled image depends on, in the order of the computation.
+        The largest magnitude of the inputs, the outputs and the weights of each node, over all images, by the name of
+        its first output.
     """
-    found: dict[str, float] = {}
-
-    def record(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        values = (*inputs, output) if name in found else (*inputs, output, *layer.parameters())
-        found[name] = max(found.get(name, 0.0), *(float(value.abs().max()) for value in values if value.numel()))
-
-    body = network.network
-    with watched(body, body.weighted_layers(), record), torch.no_grad():
-        for batch in batches:
-            network(to_tensor(batch))
-    return found
+    floats = {name for name, kind in element_types(model).items() if kind == TensorProto.FLOAT}
+    constants = constants_of(model)
+    made = [name for node in model.graph.node for name in node.output if name in floats]
+    largest = largest_magnitudes(model, made, batches)
+    largest |= {name: float(np.abs(constants[name]).max(initial=0)) for name in floats.intersection(constants)}
+    return {
+        node.output[0]: max((largest.get(name, 0.0) for name in (*node.input, *node.output)), default=0.0)
+        for node in model.graph.node
+    }
 
 
 class _Search:
-    """The network in float32, its outputs on real images, and trials in the other precision."""
+    """A float32 graph, the images that torch makes with the network, and trials in the other precision."""
 
-    def __init__(self, network: SRNetwork, precision: Precision, batches: Sequence[NDArray[np.uint8]]) -> None:
-        self._network, self._precision, self._batches = network, precision, batches
-        self._full = with_precision(network, "fp32")
-        self._references = reference_outputs(self._full, batches)
-        self._ranges = measure_ranges(self._full, range_batches())
-        self.layers = [name for name in self._ranges if not is_float32(network, name)]
+    def __init__(
+        self, network: SRNetwork, graph: onnx.ModelProto, precision: Precision, batches: Sequence[NDArray[np.uint8]]
+    ) -> None:
+        self._graph, self._precision, self._batches = graph, precision, batches
+        self._references = reference_outputs(pixel_network(network), batches)
+        lowerable = set(lowerable_nodes(graph, precision))
+        self.layers: dict[str, list[str]] = {}
+        """Nodes of each layer that can be lowered, by the names of their first outputs, in the order of computation."""
+        for node in graph.graph.node:
+            if node.output[0] in lowerable:
+                self.layers.setdefault(layer_of(node), []).append(node.output[0])
 
     def out_of_range(self) -> list[SparedLayer]:
-        limit = SAFE_SHARE * torch.finfo(DTYPES[self._precision]).max
+        limit = SAFE_SHARE * largest_number(self._precision)
+        ranges = measure_ranges(self._graph, range_batches())
+        reached = {layer: max(ranges[name] for name in nodes) for layer, nodes in self.layers.items()}
         return [
-            SparedLayer(name, f"whose numbers reach {self._ranges[name]:.3g}, where {limit:.3g} is safe")
-            for name in self.layers
-            if not self._ranges[name] <= limit
+            SparedLayer(layer, f"whose numbers reach {largest:.3g}, where {limit:.3g} is safe")
+            for layer, largest in reached.items()
+            if not largest <= limit
         ]
 
-    def judge(self, spared: Sequence[str]) -> Agreement:
-        return Agreement.between(self._references, self._outputs(spared, self._batches))
+    def lower(self, spared: Collection[str]) -> onnx.ModelProto:
+        return to_half(self._graph, self._precision, [name for layer in spared for name in self.layers[layer]])
 
-    def _outputs(self, spared: Sequence[str], batches: Sequence[NDArray[np.uint8]]) -> list[Pixels]:
-        lowered = with_precision(self._network, self._precision, spared)
-        outputs = [run_torch(lowered, batch) for batch in batches]
+    def judge(self, spared: Collection[str]) -> Agreement:
+        return self._agreement(spared, self._batches, self._references)
+
+    def _agreement(
+        self, spared: Collection[str], batches: Sequence[NDArray[np.uint8]], references: Sequence[Pixels]
+    ) -> Agreement:
+        outputs = run_graph(widen(self.lower(spared), rounding=True), batches)
         # Clipping could make a number of an infinity.
         broken = any(not np.isfinite(output).all() for output in outputs)
-        return [*outputs] if broken else [np.clip(output, 0, 255) for output in outputs]
+        return Agreement.between(references, outputs if broken else [np.clip(output, 0, 255) for output in outputs])
 
-    def largest_contributor(self, spared: Sequence[str]) -> str:
+    def largest_contributor(self, spared: Collection[str]) -> str:
         return largest_contributor([name for name in self.layers if name not in spared], self._psnr_of_lowering)
 
     def _psnr_of_lowering(self, lowered: Sequence[str]) -> float:
         others = [name for name in self.layers if name not in lowered]
-        return Agreement.between(self._references[:1], self._outputs(others, self._batches[:1])).psnr_db
+        return self._agreement(others, self._batches[:1], self._references[:1]).psnr_db
 
     def fail(self, agreement: Agreement) -> NoReturn:
         """Raise the error that names the first layer at fault."""
-        lowered = with_precision(self._network, self._precision)
-        faults = (find_layer_fault(self._full, lowered, to_tensor(batch)) for batch in self._batches)
+        lowered = self.lower(())
+        faults = (find_layer_fault(self._graph, lowered, batch) for batch in self._batches)
         cause = next((f" First layer at fault: {fault}." for fault in faults if fault), "")
         require_psnr(agreement, self._precision, f"the network in {self._precision}", cause)
         raise AssertionError("called for an agreement that is good enough")

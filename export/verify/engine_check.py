@@ -13,7 +13,7 @@ from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError, VerificationError
 from drc_deploy.export.compare.agreement import NOTES, REQUIRED_PSNR_DB, Agreement, to_uint8
-from drc_deploy.export.compare.reference import reference_outputs, with_precision
+from drc_deploy.export.compare.reference import pixel_network, reference_outputs
 from drc_deploy.export.compare.samples import check_batches, tile_batch
 from drc_deploy.export.compare.widening import open_for_check
 from drc_deploy.files import sha256_of
@@ -151,7 +151,7 @@ def _notes(info: EngineInfo, engine: Path, source: Path) -> Iterator[str]:
 def _compare(
     network: SRNetwork, info: EngineInfo, batches: list[NDArray[np.uint8]], outputs: list[Pixels]
 ) -> dict[str, float | int | None]:
-    references = reference_outputs(with_precision(network, "fp32"), batches)
+    references = reference_outputs(pixel_network(network), batches)
     rounded = [to_uint8(reference) for reference in references]
     nan_samples = sum(int(np.count_nonzero(~np.isfinite(output))) for output in outputs)
     # A sample that is no number counts as black where 8-bit samples are compared.

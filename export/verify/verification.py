@@ -10,7 +10,7 @@ import numpy as np
 from drc_deploy.engine_info import EXACT_PLAN_SUFFIX, IoDtype, Precision
 from drc_deploy.errors import MissingDependencyError, VerificationError
 from drc_deploy.export.compare.agreement import NOTES, REQUIRED_PSNR_DB, Agreement, require_psnr, to_uint8
-from drc_deploy.export.compare.reference import reference_outputs, with_precision
+from drc_deploy.export.compare.reference import pixel_network, reference_outputs
 from drc_deploy.export.compare.samples import check_batches, tile_batch
 from drc_deploy.export.compare.widening import open_for_check
 from drc_deploy.export.precision.int8 import Int8Cost
@@ -42,8 +42,8 @@ class Verification:
     """The float32 variant."""
     onnx_uint8: Agreement
     """The uint8 variant, against the rounded reference."""
-    torch_reduced: Agreement | None
-    """The network computed by torch in the precision of the export, layer by layer; None for FP32."""
+    rounded: Agreement | None
+    """The graph with the result of every operation rounded to its precision; None for FP32 and INT8."""
     spared_layers: tuple[SparedLayer, ...] = ()
     """Layers of the body that had to stay in float32, and why."""
     int8: Int8Cost | None = None
@@ -63,7 +63,7 @@ def verify_onnx(
         ArtefactError: ONNX Runtime refuses a file.
     """
     batches = check_batches(max_batch)
-    references = reference_outputs(with_precision(network, "fp32"), batches)
+    references = reference_outputs(pixel_network(network), batches)
     floats, device = _run_file(files["float32"], [batch.astype(np.float32) for batch in batches])
     onnx_float = Agreement.between(references, floats)
     require_psnr(onnx_float, choice.precision, f"the ONNX graph in {device}")
@@ -77,7 +77,7 @@ def verify_onnx(
         onnx_device=device,
         onnx_float=onnx_float,
         onnx_uint8=onnx_uint8,
-        torch_reduced=choice.agreement,
+        rounded=choice.agreement,
         spared_layers=choice.spared,
         note=NOTES[choice.precision],
     )
@@ -108,7 +108,7 @@ def verify_engine(verification: Verification, network: SRNetwork, plan: Path, pr
         assert backend.info.tile is not None  # a plan always runs at the one size that it was tuned for
         batch = tile_batch(min(2, backend.info.max_batch), *(sides * side for side in backend.info.tile))
         output = backend.run(batch) if sides == 1 else upscaler(batch[0])[None]
-    reference = to_uint8(reference_outputs(with_precision(network, "fp32"), [batch])[0])
+    reference = to_uint8(reference_outputs(pixel_network(network), [batch])[0])
     engine = Agreement.between([reference], [output])
     require_psnr(engine, precision, "the TensorRT engine")
     return dataclasses.replace(verification, engine=engine)

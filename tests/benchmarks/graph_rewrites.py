@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 
 from drc_deploy.checkpoint import load_checkpoint
-from drc_deploy.export.compare.reference import with_precision
+from drc_deploy.export.compare.reference import pixel_network
 from drc_deploy.export.compare.samples import tile_batch
 from drc_deploy.export.graph.cubic import replace_cubic_resizes
 from drc_deploy.export.graph.graph import simplify_graph, trace_graph
@@ -42,7 +42,7 @@ def main(models: tuple[str, ...], threads: tuple[int, ...], turns: int) -> None:
 
 def _graphs(name: str) -> dict[str, onnx.ModelProto]:
     network = load_checkpoint(SHIPPED / f"{name}.safetensors").build_network()
-    traced = trace_graph(with_precision(network, "fp32"))
+    traced = trace_graph(pixel_network(network))
     cubic, folded = onnx.ModelProto(), onnx.ModelProto()
     cubic.CopyFrom(traced)
     folded.CopyFrom(traced)

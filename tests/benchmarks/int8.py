@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 
 from drc_deploy.checkpoint import load_checkpoint
-from drc_deploy.export.compare.reference import with_precision
+from drc_deploy.export.compare.reference import pixel_network
 from drc_deploy.export.compare.samples import tile_batch
 from drc_deploy.export.graph.graph import simplify_graph, trace_graph
 from drc_deploy.export.precision.int8 import choose_int8
@@ -46,7 +46,7 @@ def main(models: tuple[str, ...], side: int, turns: int, threads: int) -> None:
 
 def _graphs(name: str) -> dict[str, onnx.ModelProto]:
     network = load_checkpoint(SHIPPED / f"{name}.safetensors").build_network()
-    float32 = trace_graph(with_precision(network, "fp32"))
+    float32 = trace_graph(pixel_network(network))
     simplify_graph(float32)
     return {
         "float32": float32,

@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 
+import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drc_deploy.checkpoint_info import DualDesign
-from drc_deploy.engine_info import EngineInfo, IoDtype
-from drc_deploy.export.graph.graph import TRACE_SHAPE
+from drc_deploy.engine_info import EngineInfo, IoDtype, Precision
+from drc_deploy.export.compare.reference import pixel_network
+from drc_deploy.export.graph.graph import TRACE_SHAPE, trace_graph
 from drc_deploy.models.network import ModelSpec, SRNetwork
 
 
 class Toy(SRNetwork):
-    """Nearest-neighbour enlargement by 2 and two convolutions, the second of which stays in float32."""
+    """Nearest-neighbour enlargement by 2 and three convolutions."""
 
     def __init__(self, gain: float = 1.0) -> None:
         super().__init__()
@@ -30,8 +32,8 @@ class Toy(SRNetwork):
 
     def upscale(self, lr: Tensor) -> Tensor:
         x = F.interpolate(lr, scale_factor=2.0, mode="nearest")
-        x = self.between(self.inner(self.head(x.to(self.head.weight.dtype))))
-        result: Tensor = self.tail(x.to(self.tail.weight.dtype)) + 100
+        x = self.between(self.inner(self.head(x)))
+        result: Tensor = self.tail(x) + 100
         return result
 
     def between(self, x: Tensor) -> Tensor:
@@ -71,6 +73,11 @@ class BurnsBatch(Toy):
 
     def upscale(self, lr: Tensor) -> Tensor:
         return super().upscale(lr) * (2.0 if int(lr.shape[0]) == TRACE_SHAPE[0] else 1.0)
+
+
+def graph_of(network: SRNetwork, precision: Precision = "fp32") -> onnx.ModelProto:
+    """Return the float32 graph of a network, in the opset for ``precision``, with no layer folded into another."""
+    return trace_graph(pixel_network(network), precision)
 
 
 def toy_info(io_dtype: IoDtype, *, tile: tuple[int, int] | None = None, scale: int = 2) -> EngineInfo:

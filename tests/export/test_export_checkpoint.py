@@ -40,7 +40,7 @@ def test_the_sidecar_ties_plan_onnx_and_checkpoint_together(
     assert sidecar.engine.checkpoint_sha256 == sha256_of(request_fp16.checkpoint)
     assert (sidecar.engine.tile, sidecar.engine.precision, sidecar.precision_source) == ((128, 128), "fp16", "graph")
     assert sidecar.layers_by_precision["fp16"] > sidecar.layers_by_precision["fp32"]
-    assert sidecar.verification["torch_reduced"]["psnr_db"] >= 50
+    assert sidecar.verification["rounded"]["psnr_db"] >= 50
 
 
 def test_the_sides_that_a_network_takes_are_those_of_its_engines(

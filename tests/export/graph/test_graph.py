@@ -5,14 +5,15 @@ import pytest
 import torch
 
 from drc_deploy.errors import VerificationError
-from drc_deploy.export.compare.reference import with_precision
+from drc_deploy.export.compare.reference import pixel_network
 from drc_deploy.export.export_checkpoint import ExportResult
 from drc_deploy.export.graph.graph import TRACE_SHAPE, trace_graph
+from drc_deploy.export.graph.graph_edit import layer_of
 from tests.export.networks import BurnsBatch, Toy
 
 
 def test_the_graph_computes_what_torch_does_at_other_sizes_and_batches() -> None:
-    network = with_precision(Toy(), "fp32")
+    network = pixel_network(Toy())
     session = onnxruntime.InferenceSession(trace_graph(network).SerializeToString())
     for shape in [(1, 5, 7, 3), (4, 16, 9, 3), (3, 1, 1, 3)]:
         assert shape[:3] != TRACE_SHAPE[:3]
@@ -25,15 +26,13 @@ def test_the_graph_computes_what_torch_does_at_other_sizes_and_batches() -> None
 
 def test_a_batch_that_is_burnt_in_is_refused() -> None:
     with pytest.raises(VerificationError, match="every size"):
-        trace_graph(with_precision(BurnsBatch(), "fp32"))
+        trace_graph(pixel_network(BurnsBatch()))
 
 
-def test_precision_is_a_property_of_a_copy() -> None:
-    network = Toy()
-    half = with_precision(network, "fp16").network
-    assert isinstance(half, Toy)
-    assert (half.head.weight.dtype, half.tail.weight.dtype) == (torch.float16, torch.float32)
-    assert network.head.weight.dtype == torch.float32
+def test_nodes_are_named_after_modules() -> None:
+    nodes = trace_graph(pixel_network(Toy())).graph.node
+    assert [layer_of(node) for node in nodes if node.op_type == "Conv"] == ["head", "inner", "tail"]
+    assert len({node.name for node in nodes}) == len(nodes)
 
 
 def test_the_file_holds_no_path_of_this_machine(exported: ExportResult) -> None:

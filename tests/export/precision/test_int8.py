@@ -2,7 +2,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import torch
@@ -14,8 +13,8 @@ from torch import Tensor, nn
 from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.cli.export_command import command as export_command
 from drc_deploy.errors import InputError, VerificationError
-from drc_deploy.export.compare.reference import run_torch, with_precision
-from drc_deploy.export.graph.graph import simplify_graph, trace_graph
+from drc_deploy.export.compare.reference import pixel_network, run_torch
+from drc_deploy.export.graph.graph import simplify_graph
 from drc_deploy.export.precision.calibration import (
     MOST_IMAGES,
     folder_crops,
@@ -30,7 +29,7 @@ from drc_deploy.models.drn import DRN
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from drc_deploy.runtime.backends.open import open_backend
-from tests.export.networks import Toy
+from tests.export.networks import Toy, graph_of
 
 
 class Differences(Toy):
@@ -80,14 +79,12 @@ def test_a_network_that_int8_harms_fails_with_a_sentence(monkeypatch: pytest.Mon
 
 def test_drn_offers_its_large_convolutions_and_neither_attention_nor_the_last_layer() -> None:
     network = build_network(ModelSpec("drn_xs", 4))
-    traced = trace_graph(with_precision(network, "fp32"))
-    body = onnx.ModelProto()
-    body.CopyFrom(traced)
+    body = graph_of(network)
     simplify_graph(body)
     assert isinstance(network, DRN)
     # Those of 1x1 are attention, mean shifts, and what is folded into the convolution before a PixelShuffle.
     large = [n for n, m in network.named_modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
-    found = list(candidates(network, traced, body).values())
+    found = list(candidates(body).values())
     assert sorted(found) == sorted(name for name in large if not name.startswith("tail."))
 
 
@@ -100,7 +97,7 @@ def test_int8_of_a_shipped_network_loses_little(suffix: str) -> None:
     # As the graph is written, Q/DQ around float convolutions: fused kernels overflow on x86 processors without VNNI.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    reference, losses = with_precision(network, "fp32"), []
+    reference, losses = pixel_network(network), []
     for pair in held_out_pairs(4):
         full = np.clip(np.rint(run_torch(reference, pair.lr[None])[0]), 0, 255).astype(np.uint8)
         (raw,) = session.run(None, {"lr": pair.lr[None].astype(np.float32)})

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from drc_deploy.export.precision.int8 import run_graph
+from drc_deploy.export.compare.graph_runs import run_graph
 from drc_deploy.export.precision.quantise import Form, quantise, weight_scales
 
 SIDE, CHANNELS = 5, 4

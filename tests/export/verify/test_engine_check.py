@@ -7,7 +7,7 @@ import torch
 from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import MissingDependencyError, VerificationError
 from drc_deploy.export.compare.agreement import Agreement, to_uint8
-from drc_deploy.export.compare.reference import with_precision
+from drc_deploy.export.compare.reference import pixel_network
 from drc_deploy.export.verify import verification
 from drc_deploy.export.verify.verification import Verification, verify_engine
 from drc_deploy.runtime.backends.contract import Backend, Pixels
@@ -23,7 +23,7 @@ class ToyEngine(Backend):
     device = "toy"
 
     def __init__(self, network: Toy, error: int) -> None:
-        self._network, self._error = with_precision(network, "fp32"), error
+        self._network, self._error = pixel_network(network), error
 
     def run(self, batch: Pixels) -> Pixels:
         assert batch.shape == (2, 12, 20, 3)

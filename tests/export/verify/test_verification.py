@@ -7,12 +7,12 @@ import torch
 
 from drc_deploy.engine_info import IoDtype
 from drc_deploy.errors import VerificationError
-from drc_deploy.export.compare.reference import with_precision
+from drc_deploy.export.compare.reference import pixel_network
 from drc_deploy.export.graph.graph import trace_graph
 from drc_deploy.export.graph.variants import make_variant
 from drc_deploy.export.precision.sparing import PrecisionChoice, choose_precision
 from drc_deploy.export.verify.verification import verify_onnx
-from tests.export.networks import Toy, toy_info
+from tests.export.networks import Toy, graph_of, toy_info
 
 FP32 = PrecisionChoice("fp32")
 
@@ -26,7 +26,7 @@ def toy() -> Toy:
 @pytest.fixture(scope="module")
 def files(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Mapping[IoDtype, Path]:
     folder = tmp_path_factory.mktemp("toy")
-    body = trace_graph(with_precision(toy, "fp32"))
+    body = trace_graph(pixel_network(toy))
     paths: dict[IoDtype, Path] = {"uint8": folder / "a.onnx", "float32": folder / "a.float.onnx"}
     for io_dtype, path in paths.items():
         onnx.save(make_variant(body, toy_info(io_dtype)), path)
@@ -37,14 +37,15 @@ def test_a_faithful_export_passes_with_figures(toy: Toy, files: Mapping[IoDtype,
     found = verify_onnx(toy, files, FP32, 4)
     assert found.onnx_float.psnr_db > 100
     assert found.onnx_uint8.max_difference <= 1
-    assert found.torch_reduced is None
+    assert found.rounded is None
     assert found.shapes == ((1, 23, 31, 3), (3, 19, 26, 3))
 
 
-def test_fp16_is_judged_by_torch_in_half_precision_too(toy: Toy, files: Mapping[IoDtype, Path]) -> None:
-    found = verify_onnx(toy, files, choose_precision(toy, "fp16", 4), 4)
-    assert found.torch_reduced is not None
-    assert 50 < found.torch_reduced.psnr_db < found.onnx_float.psnr_db
+def test_fp16_is_judged_with_every_result_rounded_too(toy: Toy, files: Mapping[IoDtype, Path]) -> None:
+    choice, _ = choose_precision(toy, graph_of(toy), "fp16", 4)
+    found = verify_onnx(toy, files, choice, 4)
+    assert found.rounded is not None
+    assert 50 < found.rounded.psnr_db < found.onnx_float.psnr_db
     assert "float32 on a CPU" in found.note
 
 
