@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     from drc_deploy.export.compare.reference import PixelNetwork
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist hand out files in the order of ``pytest_collection_modifyitems``, not by their tests' number."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that have slow tests: one that comes last keeps one process busy and lets others wait."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def _interruptible() -> None:
     """Let every test begin with Python's own handlers.
