@@ -1,7 +1,5 @@
 """Shared by all tests: a fixed seed, small networks, and the benchmark images where they are at hand."""
 
-import hashlib
-import io
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -17,6 +15,17 @@ if TYPE_CHECKING:
     import onnx
 
     from drc_deploy.export.compare.reference import PixelNetwork
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist hand out files in the order of ``pytest_collection_modifyitems``, not by their tests' number."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that have slow tests: one that comes last keeps one process busy and lets others wait."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(autouse=True)
@@ -50,29 +59,25 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def trace_anew() -> Iterator[Callable[..., Any] | None]:
-    """Trace each DRN once, for that takes most of the time of an export; return the function that does trace."""
-    try:
-        import torch
+def trace_anew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any] | None]:
+    """Trace each DRN once, for that takes most of the time of an export; return the function that does trace.
 
+    All processes of a run share the traces, and networks that differ in their weights alone share one.
+    """
+    try:
         from drc_deploy.export.graph import graph
         from drc_deploy.models.drn import DRN
+        from tests.traces import Traces
     except ImportError:
         yield None
         return
-    trace, traced = graph._export_onnx, dict[object, bytes]()
+    base, trace = tmp_path_factory.getbasetemp(), graph._export_onnx
+    traces = Traces(trace, base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 
     def trace_once(network: "PixelNetwork", opset: int) -> "onnx.ModelProto":
-        import onnx
-
         if type(network.network) is not DRN:  # tests have networks that differ in their code alone
             return trace(network, opset)
-        weights = io.BytesIO()
-        torch.save(network.state_dict(), weights)
-        key = opset, str(network), hashlib.sha256(weights.getvalue()).digest()
-        if key not in traced:
-            traced[key] = trace(network, opset).SerializeToString()
-        return onnx.load_model_from_string(traced[key])
+        return traces.trace(network, opset)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph, "_export_onnx", trace_once)

@@ -40,9 +40,10 @@ class MeanShift(nn.Conv2d):
 
     def __init__(self, sign: int) -> None:
         super().__init__(3, 3, 1)
-        with torch.no_grad():
+        assert self.bias is not None
+        # Values are made on the CPU: on the device "meta", torch would first load its compiler, which takes seconds.
+        with torch.no_grad(), torch.device("cpu"):
             self.weight.copy_(torch.eye(3)[:, :, None, None])
-            assert self.bias is not None
             self.bias.copy_(torch.tensor(RGB_MEAN) * 255 * sign)
         # On the parameters: set on the module it would freeze nothing.
         self.requires_grad_(False)

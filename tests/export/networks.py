@@ -69,7 +69,7 @@ class Cancels(Toy):
 
 
 class BurnsBatch(Toy):
-    """Holds only for the batch that is traced: a lenient trace would keep the number."""
+    """Holds only for the batch that is traced."""
 
     def upscale(self, lr: Tensor) -> Tensor:
         return super().upscale(lr) * (2.0 if int(lr.shape[0]) == TRACE_SHAPE[0] else 1.0)

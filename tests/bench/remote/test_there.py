@@ -144,7 +144,7 @@ def test_a_caller_that_waits_is_not_taken_for_gone(tmp_path: Path, monkeypatch: 
     host.write_python(python=f'exec {sys.executable} -c "{code}"')
     with connect(parse_target("board"), f"exec {shlex.quote(host.python)}") as link:
         assert link.greeted()
-        time.sleep(6)
+        time.sleep(4)
         assert host.left() != []
     assert host.left() == []
 

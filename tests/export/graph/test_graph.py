@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -7,9 +10,11 @@ import torch
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.compare.reference import pixel_network
 from drc_deploy.export.export_checkpoint import ExportResult
+from drc_deploy.export.graph import graph
 from drc_deploy.export.graph.graph import TRACE_SHAPE, trace_graph
 from drc_deploy.export.graph.graph_edit import layer_of
 from tests.export.networks import BurnsBatch, Toy
+from tests.traces import Traces
 
 
 def test_the_graph_computes_what_torch_does_at_other_sizes_and_batches() -> None:
@@ -45,3 +50,17 @@ def test_means_are_written_so_that_old_parsers_read_them_and_no_size_is_computed
     kinds = [node.op_type for node in onnx.load(exported.onnx).graph.node]
     assert kinds.count("GlobalAveragePool") == 8  # one per attention block
     assert not {"ReduceMean", "Shape", "Reshape"} & set(kinds)
+
+
+def test_a_trace_that_the_tests_keep_takes_the_weights_of_another_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trace_anew: Callable[..., onnx.ModelProto]
+) -> None:
+    """Else all tests of exports would look at another graph than users get."""
+    kept, another = (with_precision(Toy(), "fp16") for _ in range(2))
+    traces = Traces(trace_anew, tmp_path)
+    monkeypatch.setattr(graph, "_export_onnx", traces.trace)
+    trace_graph(kept, "fp16")
+    monkeypatch.setattr(traces, "_trace", None)
+    found = trace_graph(another, "fp16")
+    monkeypatch.setattr(graph, "_export_onnx", trace_anew)
+    assert found.SerializeToString() == trace_graph(another, "fp16").SerializeToString()

@@ -8,18 +8,19 @@ import torch
 
 from drc_deploy.export.compare.reference import pixel_network
 from drc_deploy.export.graph.graph import simplify_graph, trace_graph
+from drc_deploy.models.drn import DRN, DRNConfig
 from drc_deploy.models.network import ModelSpec, SRNetwork
-from drc_deploy.models.registry import build_network
 
 
-def _network(spec: ModelSpec) -> SRNetwork:
+def _network(scale: int, widths: tuple[int, ...] | None = None) -> SRNetwork:
+    """Return a DRN with one block a stage: more are quick to run and slow to trace."""
     torch.manual_seed(0)
-    return build_network(spec).eval()
+    return DRN(ModelSpec("drn_xs", scale, widths), DRNConfig(8, 1)).eval()
 
 
 @pytest.mark.parametrize("scale", [4, 8])
 def test_a_rewritten_drn_is_torchs_to_a_thousandth_of_a_grey_level(scale: int) -> None:
-    network = pixel_network(_network(ModelSpec("drn_xs", scale)))
+    network = pixel_network(_network(scale))
     graph = trace_graph(network)
     simplify_graph(graph)
     onnx.checker.check_model(graph, full_check=True)
@@ -34,7 +35,7 @@ def test_a_rewritten_drn_is_torchs_to_a_thousandth_of_a_grey_level(scale: int) -
 
 @pytest.mark.parametrize(("scale", "shuffles"), [(4, 2), (8, 3)])
 def test_the_slow_operations_are_gone_and_the_mean_shifts_with_them(scale: int, shuffles: int) -> None:
-    traced = trace_graph(pixel_network(_network(ModelSpec("drn_xs", scale))))
+    traced = trace_graph(pixel_network(_network(scale)))
     graph = copy.deepcopy(traced)
     simplify_graph(graph)
     before, after = ([node.op_type for node in each.graph.node] for each in (traced, graph))
@@ -45,9 +46,9 @@ def test_the_slow_operations_are_gone_and_the_mean_shifts_with_them(scale: int, 
 
 
 def test_a_narrow_upsampler_keeps_its_1x1_convolution_which_widens() -> None:
-    full = _network(ModelSpec("drn_xs", 4))
+    full = _network(4)
     widths = [2 if layer.name == "stage0.up" else layer.full_width for layer in full.prunable_layers]
-    graph = trace_graph(pixel_network(_network(ModelSpec("drn_xs", 4, tuple(widths)))))
+    graph = trace_graph(pixel_network(_network(4, tuple(widths))))
     before = [node.op_type for node in graph.graph.node].count("Conv")
     simplify_graph(graph)
     assert [node.op_type for node in graph.graph.node].count("Conv") == before - 3 + 1
