@@ -56,11 +56,11 @@ def test_a_trace_that_the_tests_keep_takes_the_weights_of_another_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trace_anew: Callable[..., onnx.ModelProto]
 ) -> None:
     """Else all tests of exports would look at another graph than users get."""
-    kept, another = (with_precision(Toy(), "fp16") for _ in range(2))
+    kept, another = (pixel_network(Toy()) for _ in range(2))
     traces = Traces(trace_anew, tmp_path)
     monkeypatch.setattr(graph, "_export_onnx", traces.trace)
-    trace_graph(kept, "fp16")
+    trace_graph(kept)
     monkeypatch.setattr(traces, "_trace", None)
-    found = trace_graph(another, "fp16")
+    found = trace_graph(another)
     monkeypatch.setattr(graph, "_export_onnx", trace_anew)
-    assert found.SerializeToString() == trace_graph(another, "fp16").SerializeToString()
+    assert found.SerializeToString() == trace_graph(another).SerializeToString()

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from drc_deploy.models import zoo
 from drc_deploy.models.coupling.discovery import discover
-from drc_deploy.models.coupling.layers import LeftOut
 from drc_deploy.models.cutting import narrow, select_channels
 from drc_deploy.models.foreign import prepare
 from drc_deploy.models.proof import prove
-from drc_deploy.slices import PrunableLayer
+from drc_deploy.slices import LeftOut, PrunableLayer
 from drc_deploy.state_dict_file import read_state_dict
 from tests.models.coupling.rlfn import RLFN
 
