@@ -21,61 +21,57 @@ _KEPT_WHOLE = ("upsample", "linear", "group_norm", "pad2d", "grid_sampler", "sil
 _MOVES: frozenset[Rule] = frozenset((rules.move, rules.move_floats))
 
 
-def _rules() -> dict[Any, Rule]:
-    table: dict[Rule, tuple[Any, ...]] = {
-        rules.move: (aten._unsafe_view, aten.flip, aten.roll, aten.repeat, aten.index, aten.index_select),
-        rules.move_floats: (aten.reflection_pad2d, aten.replication_pad2d),
-        rules.pad: (aten.constant_pad_nd,),
-        rules.copy: (aten.copy,),
-        rules.concatenate: (aten.cat,),
-        rules.stack: (aten.stack,),
-        rules.scatter_slice: (aten.slice_scatter,),
-        rules.elementwise: (
-            aten._to_copy,
-            aten.lift_fresh_copy,
-            aten.zeros_like,
-            aten.ones_like,
-            aten.full_like,
-            aten.empty_like,
-        ),
-        rules.create: (
-            aten._assert_tensor_metadata,
-            aten.new_zeros,
-            aten.new_ones,
-            aten.new_full,
-            aten.new_empty,
-        ),
-        rules.reduce: (aten.mean, aten.sum, aten.amax, aten.amin, aten.max, aten.min, aten.var, aten.std),
-        rules.softmax: (aten._softmax, aten._log_softmax),
-        rules.resample: (
-            aten.upsample_nearest2d,
-            aten._upsample_nearest_exact2d,
-            aten.upsample_bilinear2d,
-            aten._upsample_bilinear2d_aa,
-            aten.upsample_bicubic2d,
-            aten._upsample_bicubic2d_aa,
-            aten.avg_pool2d,
-            aten.max_pool2d_with_indices,
-            aten._adaptive_avg_pool2d,
-            aten.adaptive_max_pool2d,
-            aten.grid_sampler_2d,
-        ),
-        contractions.convolution: (aten.convolution,),
-        contractions.linear: (aten.linear,),
-        contractions.multiply: (aten.mm, aten.bmm),
-        contractions.multiply_and_add: (aten.addmm, aten.baddbmm),
-        contractions.channel_norm: (
-            aten._native_batch_norm_legit_no_training,
-            aten._native_batch_norm_legit,
-            aten.native_batch_norm,
-        ),
-        contractions.group_norm: (aten.group_norm,),
-        contractions.layer_norm: (aten.native_layer_norm,),
-    }
-    return {packet: rule for rule, packets in table.items() for packet in packets}
-
-
-_RULES = _rules()
+_PACKETS: dict[Rule, tuple[Any, ...]] = {
+    rules.move: (aten._unsafe_view, aten.flip, aten.roll, aten.repeat, aten.index, aten.index_select),
+    rules.move_floats: (aten.reflection_pad2d, aten.replication_pad2d),
+    rules.pad: (aten.constant_pad_nd,),
+    rules.copy: (aten.copy,),
+    rules.concatenate: (aten.cat,),
+    rules.stack: (aten.stack,),
+    rules.scatter_slice: (aten.slice_scatter,),
+    rules.elementwise: (
+        aten._to_copy,
+        aten.lift_fresh_copy,
+        aten.zeros_like,
+        aten.ones_like,
+        aten.full_like,
+        aten.empty_like,
+    ),
+    rules.create: (
+        aten._assert_tensor_metadata,
+        aten.new_zeros,
+        aten.new_ones,
+        aten.new_full,
+        aten.new_empty,
+    ),
+    rules.reduce: (aten.mean, aten.sum, aten.amax, aten.amin, aten.max, aten.min, aten.var, aten.std),
+    rules.softmax: (aten._softmax, aten._log_softmax),
+    rules.resample: (
+        aten.upsample_nearest2d,
+        aten._upsample_nearest_exact2d,
+        aten.upsample_bilinear2d,
+        aten._upsample_bilinear2d_aa,
+        aten.upsample_bicubic2d,
+        aten._upsample_bicubic2d_aa,
+        aten.avg_pool2d,
+        aten.max_pool2d_with_indices,
+        aten._adaptive_avg_pool2d,
+        aten.adaptive_max_pool2d,
+        aten.grid_sampler_2d,
+    ),
+    contractions.convolution: (aten.convolution,),
+    contractions.linear: (aten.linear,),
+    contractions.multiply: (aten.mm, aten.bmm),
+    contractions.multiply_and_add: (aten.addmm, aten.baddbmm),
+    contractions.channel_norm: (
+        aten._native_batch_norm_legit_no_training,
+        aten._native_batch_norm_legit,
+        aten.native_batch_norm,
+    ),
+    contractions.group_norm: (aten.group_norm,),
+    contractions.layer_norm: (aten.native_layer_norm,),
+}
+_RULES = {packet: rule for rule, packets in _PACKETS.items() for packet in packets}
 
 
 def rule_for(op: Any) -> Rule:
