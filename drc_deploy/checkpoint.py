@@ -152,36 +152,45 @@ TRAINED_SCALES = (2, 4, 8)
 """Scales whose images are made by halving."""
 
 
-def read_trainable(path: Path) -> Parent:
-    """Read a checkpoint that is to be trained further.
+def read_trainable(path: Path, patch: int) -> Parent:
+    """Read a checkpoint that is to be trained further, on patches of ``patch`` x ``patch`` LR pixels.
 
     Raises:
         ArtefactError: as ``Parent.read``.
-        UsageError: of a scale that no training is for.
+        UsageError: of a scale that no training is for, or a network that takes no such patches.
     """
     parent = Parent.read(path)
-    if parent.info.scale not in TRAINED_SCALES:
+    info, foreign = parent.info, parent.info.foreign
+    if info.scale not in TRAINED_SCALES:
         raise UsageError(
-            f"{path} is for x{parent.info.scale}, which nothing is trained for here.",
+            f"{path} is for x{info.scale}, which nothing is trained for here.",
             "Upscale, export or measure it; training is for x2, x4 and x8.",
+        )
+    if foreign and foreign.multiple_of > 1:
+        raise UsageError(
+            f"{path} takes sides that are multiples of {foreign.multiple_of} only, which no training makes yet.",
+            "Upscale, eval and bench take it.",
+        )
+    if foreign and patch < foreign.minimum:
+        raise UsageError(
+            f"{path} takes no patches of {patch}x{patch} pixels.", f"Give --patch {foreign.minimum} or more."
         )
     return parent
 
 
-def read_prunable(path: Path) -> Parent:
-    """Read a checkpoint that is to be pruned.
+def read_prunable(path: Path, patch: int) -> Parent:
+    """Read a checkpoint that is to be pruned, by the images of patches of ``patch`` x ``patch`` LR pixels.
 
     Raises:
         ArtefactError: as ``Parent.read``.
         UsageError: as ``read_trainable``; or nothing in it can be cut.
     """
-    parent = read_trainable(path)
+    parent = read_trainable(path, patch)
     if not parent.info.widths:
         reasons = parent.info.foreign.left_out if parent.info.foreign else ()
-        why = f": {reasons[0].reason}" if reasons else ""
-        raise UsageError(
-            f"nothing in {path} can be cut{why}.", f"See `drc-deploy info {path}`; upscale, export or measure it."
-        )
+        why = f": {reasons[0].name}: {reasons[0].reason}".replace(": :", ":") if reasons else ""
+        hint = "Upscale, export or measure it." if reasons else "Import it again: what can be cut is found there."
+        raise UsageError(f"nothing in {path} can be cut{why}.", hint)
     return parent
 
 

@@ -17,6 +17,7 @@ DualDesign = Literal["progressive", "single", "wide"]
 wide."""
 
 
+LARGEST_WIDTH = 1 << 20
 LARGEST_SETTING = 2048
 """Of channels, depths and sides: a file could otherwise ask for a network that fills the memory."""
 
@@ -76,9 +77,10 @@ class ForeignSpec:
             raise ValueError("receptive_field must be at least 0, and value_range 1 or 255")
         if any(number > LARGEST_SETTING for number in _numbers(self.settings)):
             raise ValueError(f"no setting of a network is above {LARGEST_SETTING}")
-        numbers = [(s.axis, s.start, s.group - 1, layer.full_width - 1) for layer in self.layers for s in layer.slices]
-        if any(number < 0 for several in numbers for number in several):
-            raise ValueError("no layer of a network has numbers below those of its first channel")
+        for layer in self.layers:
+            numbers = [layer.full_width - 1, *(n for s in layer.slices for n in (s.axis, s.start, s.group - 1))]
+            if not (layer.made and layer.read and min(numbers) >= 0 and max(numbers) < LARGEST_WIDTH):
+                raise ValueError(f"layer {layer.name!r} is none that a network has")
 
 
 @dataclass(frozen=True, slots=True)

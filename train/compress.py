@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from drc_deploy import __version__
 from drc_deploy.checkpoint import Parent, load_checkpoint
+from drc_deploy.errors import UsageError
 from drc_deploy.files import check_writable
 from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.only_one import only_one
@@ -92,6 +93,8 @@ def _compress(inputs: CompressInputs, options: CompressOptions, output: Path, *,
     widths_path, pruned_path = stage_paths(output)
     info = inputs.parent.info
     if inputs.teacher:
+        if info.foreign:
+            raise UsageError(f"which features of a {info.model} are the last is not known.", "Leave out --teacher.")
         load_teacher(inputs.teacher, scale=info.scale)  # one that does not fit is better known before the first stage
     manifest = Manifest(output.with_suffix(".manifest.json"), inputs=_identity(inputs), restart=restart)
     manifest.describe_parent(inputs.parent.checkpoint, inputs.benchmarks)

@@ -66,8 +66,11 @@ def command(
     from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
 
     variants = find_variants(methods)
-    parent = read_prunable(find_trained_checkpoint(checkpoint, workdir))
+    parent = read_prunable(find_trained_checkpoint(checkpoint, workdir), sampling.patch)
     info = parent.info
+    if info.foreign and not methods:
+        click.echo("Without darts, which needs one convolution behind each layer; ask for it by --method.", err=True)
+        variants = tuple(variant for variant in variants if variant.name != "darts")
     photographs = sampling.read_photographs(info.scale)
     inputs = CompressInputs(
         parent,

@@ -116,7 +116,7 @@ def command(
 
     if output and len(ratios) > 1:
         raise UsageError("-o names one file, but several ratios make several.", "Give --workdir instead.")
-    parent = read_prunable(find_trained_checkpoint(checkpoint, workdir))
+    parent = read_prunable(find_trained_checkpoint(checkpoint, workdir), sampling.patch)
     info = parent.info
     budget = _budget(how)
     if click.get_current_context().get_parameter_source("patch") == ParameterSource.DEFAULT:
@@ -129,7 +129,7 @@ def command(
         )
         for ratio in ratios
     }
-    leader = read_trainable(find_checkpoint(teacher, workdir)) if teacher else None
+    leader = read_trainable(find_checkpoint(teacher, workdir), sampling.patch) if teacher else None
     for result in jobs:
         for weights in (parent, leader) if leader else (parent,):
             training.check_not_cleared(weights.path, result)

@@ -53,7 +53,7 @@ def command(
     path = find_checkpoint(checkpoint, workdir)
     output = output or workdir / f"{path.stem.removesuffix('_pruned')}_finetuned.safetensors"
     training.check_not_cleared(path, output)
-    parent = read_trainable(path)
+    parent = read_trainable(path, sampling.patch)
     if click.get_current_context().get_parameter_source("dual") == ParameterSource.DEFAULT:
         how["dual"] = parent.info.dual_design
     options = sampling.take_train_options(how)
@@ -63,12 +63,14 @@ def command(
         if follow:
             leader = find_checkpoint(follow, workdir)
             training.check_not_cleared(leader, output)
-            start = following(start, read_trainable(leader))
+            start = following(start, read_trainable(leader, sampling.patch))
         if teacher:
             weight = 1.0 if distillation_weight is None else distillation_weight
             leader = find_checkpoint(teacher, workdir)
             training.check_not_cleared(leader, output)
-            start = replace(start, teacher=load_teacher(read_trainable(leader), scale=scale, weight=weight))
+            start = replace(
+                start, teacher=load_teacher(read_trainable(leader, sampling.patch), scale=scale, weight=weight)
+            )
         benchmarks, config = find_benchmarks(benchmark_folders, scale), config_text(click.get_current_context())
         then = f"drc-deploy export {output}"
         training.train_and_report(

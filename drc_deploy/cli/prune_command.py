@@ -55,7 +55,7 @@ def command(
     from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 
     options = PruneOptions(**sampling.patches, **how)
-    parent = read_prunable(find_checkpoint(checkpoint, workdir))
+    parent = read_prunable(find_checkpoint(checkpoint, workdir), sampling.patch)
     info = parent.info
     layers = [layer.name for layer in parent.checkpoint.build_network().prunable_layers]
     widths = read_widths(widths_path, model=info.model, scale=info.scale, layers=layers)

@@ -68,7 +68,7 @@ def command(
     options = SearchOptions(
         **sampling.patches, target=bound.target, round_to=bound.round_to, cut=bound.cut, order=order, **how
     )
-    parent = read_prunable(find_checkpoint(checkpoint, workdir))
+    parent = read_prunable(find_checkpoint(checkpoint, workdir), sampling.patch)
     info = parent.info
     latency = bound.read_latency(info.model, info.scale)
     output = output or workdir / f"{compressed_name(parent.path.stem, options.ratio)}{WIDTHS_SUFFIX}"

@@ -149,8 +149,7 @@ LOOP_OPTIONS = (
         "--dual",
         type=click.Choice(get_args(DualVariant)),
         default="progressive",
-        help="Dual networks to train with: the paper's, or a variant of its comparison. finetune keeps those that a "
-        "checkpoint has.",
+        help="Dual networks to train with: the paper's, or a variant of its comparison.",
     ),
     option("--dual-weight", default=0.1, help="Lambda, the weight of the duals."),
     option(

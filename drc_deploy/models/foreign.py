@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.weight_norm import WeightNorm
 
-from drc_deploy.checkpoint_info import DualDesign, ForeignSpec
+from drc_deploy.checkpoint_info import LARGEST_WIDTH, DualDesign, ForeignSpec
 from drc_deploy.errors import UsageError
 from drc_deploy.models import own_code, zoo
 from drc_deploy.models.cutting import narrow
 from drc_deploy.models.drn import straight_dual
-from drc_deploy.models.network import ModelSpec, SRNetwork, resolve_widths
+from drc_deploy.models.network import WEIGHTED, ModelSpec, SRNetwork, resolve_widths
+from drc_deploy.slices import PrunableLayer, Slice
 
 WHITE = 255.0
 DUAL_HIDDEN = 16
@@ -95,20 +96,34 @@ class ForeignNetwork(SRNetwork):
 
 
 def _check_layers(network: ForeignNetwork, name: str) -> None:
-    """Check that all that belongs to the prunable layers is there.
+    """Check that the prunable layers can be those of the network: what they name is there, and each only once.
 
     Raises:
-        UsageError: it is not.
+        UsageError: they cannot.
     """
-    tensors = network.state_dict()
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    taken: set[tuple[str, int, int]] = set()
     for layer in network.prunable_layers:
         for s in layer.slices:
-            shape = tensors[s.tensor].shape if s.tensor in tensors else ()
-            if s.axis >= len(shape) or s.start + s.group * layer.full_width > shape[s.axis]:
-                raise UsageError(
-                    f"{name} has no {layer.full_width} channels of layer {layer.name} in {s.tensor}.",
-                    "Import the network again.",
-                )
+            shape = shapes.get(s.tensor, ())
+            end = s.start + s.group * layer.full_width
+            mine = {(s.tensor, s.axis, index) for index in range(s.start, end)} if end <= LARGEST_WIDTH else taken
+            if s.axis >= min(2, len(shape)) or end > shape[s.axis] or taken & mine:
+                raise _no_layer(name, layer, s)
+            taken |= mine
+        for s in (layer.made[0], *layer.read):
+            module = network.get_submodule(s.module)
+            transposed = isinstance(module, nn.ConvTranspose2d)
+            axis = int(transposed) if s is layer.made[0] else int(not transposed)
+            if not isinstance(module, WEIGHTED) or s.tensor != f"{s.module}.weight" or s.axis != axis:
+                raise _no_layer(name, layer, s)
+
+
+def _no_layer(name: str, layer: PrunableLayer, part: Slice) -> UsageError:
+    return UsageError(
+        f"{name} has no {layer.full_width} channels of layer {layer.name} in {part.tensor}.",
+        "Import the network again.",
+    )
 
 
 def _build(foreign: ForeignSpec) -> nn.Module:

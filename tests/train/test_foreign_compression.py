@@ -1,17 +1,22 @@
 """A network of one's own goes through search, pruning and fine-tuning, and comes out smaller and right."""
 
 import json
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from drc_deploy.checkpoint import Checkpoint, Parent, load_checkpoint, save_checkpoint
 from drc_deploy.cli.main import main
+from drc_deploy.errors import ArtefactError
 from drc_deploy.foreign_import import import_foreign
 from drc_deploy.models.network import multiply_adds
 from drc_deploy.models.registry import build_network
+from drc_deploy.slices import PrunableLayer
 from drc_deploy.train.loop import dual_fit
 from drc_deploy.train.search.cost import cost_model
 from drc_deploy.widths import read_widths_file
@@ -28,6 +33,7 @@ class Net(nn.Module):
         self.first = nn.Conv2d(3, 12, 3, padding=1)
         self.act = nn.PReLU(12)
         self.block = nn.Sequential(nn.Conv2d(12, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 12, 3, padding=1))
+        self.unused = nn.Conv2d(3, 3, 1)
         self.second = nn.Conv2d(12, 16, 3, padding=1, padding_mode="reflect")
         self.depth = nn.Conv2d(16, 16, 3, padding=1, groups=16)
         self.join = nn.Conv2d(28, 4 * 10, 1)
@@ -36,7 +42,8 @@ class Net(nn.Module):
 
     def forward(self, x):
         a = self.act(self.first(x))
-        a = a + self.block(a)
+        inner = F.relu(self.block[0](a))
+        a = a + F.conv2d(inner, self.block[2].weight, self.block[2].bias, padding=1)
         b = F.leaky_relu(self.depth(self.norm(self.second(a))), 0.1)
         y = F.pixel_shuffle(self.join(torch.cat((a, b), 1)), 2)
         detail = F.pixel_shuffle(self.last(y), 2)
@@ -81,14 +88,15 @@ def test_the_metadata_name_what_can_be_cut(own: Path) -> None:
     assert info.foreign is not None
     assert [(layer.name, layer.full_width, len(layer.read), layer.trunk) for layer in info.foreign.layers] == [
         ("first", 12, 3, True),
-        ("block.0", 6, 1, False),
         ("second", 16, 1, False),
         ("join", 10, 1, False),
     ]
-    assert info.widths == (12, 6, 16, 10)
-    assert info.foreign.cuttable_params == pytest.approx(0.95, abs=0.05)
-    (last,) = info.foreign.left_out
-    assert last.name == "last"
+    assert info.widths == (12, 16, 10)
+    # second, depth and join with their biases, and the weight of last, by hand.
+    assert info.foreign.cuttable_params == pytest.approx((1744 + 160 + 1160 + 1080) / 5830)
+    reasons = {left.name: left.reason for left in info.foreign.left_out}
+    assert set(reasons) == {"last", "block.0"}
+    assert "other than by calling" in reasons["block.0"]
 
 
 @pytest.mark.parametrize("target", ["madds", "params"])
@@ -96,7 +104,7 @@ def test_cost_is_that_of_the_cut_network_to_the_digit(own: Path, target: str) ->
 
     spec = load_checkpoint(own).spec
     cost = cost_model(spec, target)  # type: ignore[arg-type]
-    for widths in ((12, 6, 16, 10), (5, 2, 16, 3), (1, 1, 1, 1), (11, 5, 2, 9)):
+    for widths in ((12, 16, 10), (5, 16, 3), (1, 1, 1), (11, 2, 9)):
         small = build_network(replace(spec, widths=widths))
         assert cost.total(widths) == (multiply_adds(small) if target == "madds" else small.parameter_count)
 
@@ -117,10 +125,8 @@ def test_compress_makes_a_smaller_network_within_the_bound(own: Path, follow: st
     assert len(small.build_duals()) == 1
     assert (small.spec.widths[0] < 12) == (cut == "trunk")
     again = tmp_path / "smaller.safetensors"
-    assert (
-        run("prune", output, "--widths", _widths(tmp_path, [4, 2, 4, 2]), "--batch", 2, "--patch", 8, "-o", again) == 0
-    )
-    assert load_checkpoint(again).build_network().widths == (4, 2, 4, 2)
+    assert run("prune", output, "--widths", _widths(tmp_path, [4, 4, 2]), "--batch", 2, "--patch", 8, "-o", again) == 0
+    assert load_checkpoint(again).build_network().widths == (4, 4, 2)
 
 
 def _widths(folder: Path, widths: list[int]) -> Path:
@@ -137,7 +143,7 @@ def test_every_method_leaves_a_network_that_computes_what_the_masked_one_does(
     output = tmp_path / "small.safetensors"
     arguments = [
         "--widths",
-        _widths(tmp_path, [6, 3, 8, 5]),
+        _widths(tmp_path, [6, 8, 5]),
         "--method",
         method,
         "--batch",
@@ -148,11 +154,41 @@ def test_every_method_leaves_a_network_that_computes_what_the_masked_one_does(
         1,
     ]
     assert run("prune", own, *arguments, "--batches", 1, "--target-images", "self", "-o", output, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["widths"] == [6, 3, 8, 5]
+    assert json.loads(capsys.readouterr().out)["widths"] == [6, 8, 5]
     full, small = (load_checkpoint(path).build_network() for path in (own, output))
     lr = torch.rand(1, 3, 12, 12) * 255
     with torch.no_grad():
         assert float((full.upscale(lr) - small.upscale(lr)).abs().mean()) < 5
+
+
+LIES: dict[str, Callable[[PrunableLayer], PrunableLayer]] = {
+    "no slices": lambda layer: replace(layer, made=(), read=()),
+    "nothing reads": lambda layer: replace(layer, read=()),
+    "enormous": lambda layer: replace(layer, full_width=10**8),
+    "too wide": lambda layer: replace(layer, full_width=layer.full_width + 1),
+    "reads a bias": lambda layer: replace(layer, read=(replace(layer.made[1], group=1),)),
+    "reads a kernel": lambda layer: replace(layer, read=(replace(layer.read[0], axis=2),)),
+    "made by an input": lambda layer: replace(layer, made=(replace(layer.read[0], start=0),)),
+    "twice": lambda layer: replace(layer, read=layer.read * 2),
+    "elsewhere": lambda layer: replace(layer, read=(replace(layer.read[0], tensor="net.none.weight"),)),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_checkpoint_whose_layers_are_none_of_its_network_ends_in_a_sentence(
+    own: Path, lie: str, tmp_path: Path
+) -> None:
+    with safe_open(own, "pt") as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    whole = Parent.read(own).info
+    assert whole.foreign is not None
+    layers = (whole.foreign.layers[0], LIES[lie](whole.foreign.layers[1]), *whole.foreign.layers[2:])
+    record = json.loads(metadata["drc_deploy"])
+    record["foreign"]["layers"] = [asdict(layer) for layer in layers]
+    save_file(tensors, tmp_path / "x.safetensors", metadata={"drc_deploy": json.dumps(record)})
+    with pytest.raises(ArtefactError) as caught:
+        Parent.read(tmp_path / "x.safetensors")
+    assert caught.value.hint
 
 
 def test_what_cannot_be_cut_or_trained_ends_in_a_sentence(

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.data.patches import PatchSampler, PatchSource
 from drc_deploy.train.data.photographs import Photographs
-from drc_deploy.train.device import place, place_images
+from drc_deploy.train.device import memory_checked, place, place_images
 from drc_deploy.train.loop.run_options import TargetImages
 
 TRIAL_BATCH = 16
@@ -54,7 +54,7 @@ def suitable_targets(network: SRNetwork, photographs: Photographs, patch: int) -
         images = place_images(sampler.sample(0))
     finally:
         sampler.close()
-    with torch.no_grad():
+    with memory_checked(), torch.no_grad():
         sr = place(network).eval().upscale(images[0])
         bicubic = F.interpolate(images[0], scale_factor=network.scale, mode="bicubic", align_corners=False)
     psnr, of_bicubic = _psnr(sr, images[-1]), _psnr(bicubic, images[-1])

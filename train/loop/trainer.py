@@ -107,7 +107,8 @@ class Trainer:
             self.network, self.duals, hr_cycle=hr_cycle, precision=options.precision, teacher=teacher
         )
         if distributed.world_size() > 1:
-            module = self._exchange = DistributedDataParallel(module)
+            unused = self.network.spec.foreign is not None  # such networks may have parameters that nothing reads
+            module = self._exchange = DistributedDataParallel(module, find_unused_parameters=unused)
         return torch.compile(module) if options.compile else module  # type: ignore[return-value]
 
     def _parameters(self) -> list[nn.Parameter]:

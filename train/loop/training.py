@@ -21,6 +21,7 @@ from drc_deploy.train.device import place
 from drc_deploy.train.loop import distributed
 from drc_deploy.train.loop.benchmark_psnr import Benchmark, fingerprints, measure_psnr
 from drc_deploy.train.loop.distillation import Teacher
+from drc_deploy.train.loop.dual_fit import fit_duals
 from drc_deploy.train.loop.initial_weights import InitReport, load_initial_weights
 from drc_deploy.train.loop.loop import Supervision, TrainingRun
 from drc_deploy.train.loop.losses import dual_design
@@ -43,6 +44,8 @@ class Start:
     """A network whose features are followed."""
     follows: Parent | None = None
     """A checkpoint whose images are the targets, instead of photographs."""
+    fit_duals: bool = False
+    """Whether the duals are fresh, next to a network that is trained already."""
 
 
 def fresh_start(spec: ModelSpec, options: TrainOptions) -> Start:
@@ -90,7 +93,8 @@ def start_from_checkpoint(parent: Parent, options: TrainOptions) -> Start:
     if checkpoint.dual_design != design:
         checkpoint = dataclasses.replace(checkpoint, dual_design=design, dual_weights={})
     provenance = {"stage": "finetune", "before": checkpoint.provenance}
-    return Start(checkpoint.build_network(), checkpoint.build_duals(), provenance, parent.sha256)
+    fresh = not checkpoint.dual_weights and options.dual != "none"
+    return Start(checkpoint.build_network(), checkpoint.build_duals(), provenance, parent.sha256, fit_duals=fresh)
 
 
 def following(start: Start, leader: Parent) -> Start:
@@ -135,7 +139,6 @@ def train(
         OutputError: the checkpoint cannot be written.
     """
     supervision = supervision or Supervision()
-    trainer = Trainer(start.network, start.duals, options, start.teacher)
     folder = RunFolder(output, restart=supervision.restart)
     shard = (distributed.rank(), distributed.world_size())
     spec = start.network.spec
@@ -157,6 +160,9 @@ def train(
     if start.follows:
         sampler = FollowedPatches(sampler, start.follows.checkpoint.build_network())
     with closing(sampler):
+        if start.fit_duals and not folder.state.exists():
+            fit_duals(start.duals, sampler)
+        trainer = Trainer(start.network, start.duals, options, start.teacher)
         run = TrainingRun(trainer, sampler, folder, supervision)
         run.train(inputs)
     result = _result(run, start, photographs)

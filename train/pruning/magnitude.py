@@ -36,7 +36,8 @@ def channel_sizes(network: SRNetwork, index: int) -> Tensor:
     layer = network.present_layers[index]
     norms = [
         channels_of(network.get_parameter(part.tensor).detach(), part, layer.full_width).abs().flatten(1).sum(dim=1)
-        for part in (layer.made[0], *layer.read)
+        for part in layer.slices
+        if part.tensor.endswith(".weight") and network.get_parameter(part.tensor).dim() > 1
     ]
     return torch.stack([norm / norm.sum() for norm in norms]).sum(dim=0)
 

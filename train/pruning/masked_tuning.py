@@ -16,7 +16,7 @@ from drc_deploy.train.reader import readers
 
 MOMENTUM = 0.9
 LARGEST_STEP = 2e-2
-"""Of the weights' norm, that one update may change. The authors' rate is for DRN, whose steps are smaller;
+"""Of the weights' norm, that one gradient may ask to change. The authors' rate is for DRN, whose steps are smaller;
 features of other networks can be so large that it diverges."""
 
 

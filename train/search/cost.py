@@ -71,7 +71,7 @@ class ProductOfWidths:
     """A cost that counts the numbers of weight tensors, each as often as it is used.
 
     Each tensor has as many as the product of its sides, and a side is a fixed number plus a multiple of each width that
-    it holds. No layer is on both sides of a tensor, so that the cost is linear in each width.
+    it holds. The cost is linear in each width, but for weights from a trunk to itself: the mean is a little low there.
     """
 
     unit: str

@@ -54,7 +54,7 @@ class ExpectedCost:
         return low * ranks
 
     def constrained(self, gradient: Tensor, alphas: Tensor) -> Tensor:
-        """Return g + mu c; the host never waits for the device."""
+        """Return g + mu c."""
         with torch.enable_grad():
             variables = alphas.detach().requires_grad_()
             relative = self.relative(variables)

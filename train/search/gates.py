@@ -60,6 +60,8 @@ def convolution_like(model: nn.Module, in_channels: int | None = None, out_chann
         model.kernel_size,  # type: ignore[arg-type]
         model.stride,  # type: ignore[arg-type]
         model.padding,  # type: ignore[arg-type]
+        model.dilation,  # type: ignore[arg-type]
+        padding_mode=model.padding_mode,
         bias=model.bias is not None,
     )
 

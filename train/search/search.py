@@ -74,7 +74,9 @@ class Searcher:
         self.alphas.grad = self._cost.constrained(gradient, self.alphas) if self._cost else gradient
         self.alpha_optimizer.step()
         loss = self.supernet(training)
-        for weight, of_weight in zip(self.weights, torch.autograd.grad(loss, self.weights), strict=True):
+        # Networks of other programs have parameters that nothing reads.
+        gradients = torch.autograd.grad(loss, self.weights, allow_unused=True, materialize_grads=True)
+        for weight, of_weight in zip(self.weights, gradients, strict=True):
             weight.grad = of_weight
         torch.nn.utils.clip_grad_norm_(self.weights, GRADIENT_CLIP)
         self.weight_optimizer.step()

@@ -34,10 +34,12 @@ def unrolled_gradient(
         A tensor like ``alphas``. The host never waits for the device.
     """
     kept = [weight.detach().clone() for weight in weights]
-    answer = torch.autograd.grad(training_loss(), weights)
+    # Weights that nothing reads have a gradient of zero.
+    answer = torch.autograd.grad(training_loss(), weights, allow_unused=True, materialize_grads=True)
     with torch.no_grad():
         torch._foreach_sub_(list(weights), torch._foreach_mul(answer, rate))
-    direct, *direction = torch.autograd.grad(validation_loss(), [alphas, *weights])
+    everything = [alphas, *weights]
+    direct, *direction = torch.autograd.grad(validation_loss(), everything, allow_unused=True, materialize_grads=True)
     # Divided by below: the released DRC code multiplies, which makes the second order vanish.
     epsilon = STEP_LENGTH / torch.stack(torch._foreach_norm(direction)).norm().clamp(min=1e-12)
     sides = []
