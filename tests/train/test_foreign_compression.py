@@ -95,7 +95,7 @@ def test_the_metadata_name_what_can_be_cut(own: Path) -> None:
     # second, depth and join with their biases, and the weight of last, by hand.
     assert info.foreign.cuttable_params == pytest.approx((1744 + 160 + 1160 + 1080) / 5830)
     reasons = {left.name: left.reason for left in info.foreign.left_out}
-    assert set(reasons) == {"last", "block.0"}
+    assert set(reasons) == {"last", "block.0", "unused"}
     assert "other than by calling" in reasons["block.0"]
 
 
