@@ -21,7 +21,7 @@ class Toy(SRNetwork):
         super().__init__()
         self.spec = ModelSpec("toy", 2)
         self.float32_modules = self.image_modules = ("tail",)
-        self.prunable_layers = ()
+        self.prunable_layers, self.widths = (), ()
         self.receptive_field, self.global_operations = 2, False
         self.head = nn.Conv2d(3, 4, 3, padding=1)
         self.inner = nn.Conv2d(4, 4, 1)

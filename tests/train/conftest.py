@@ -10,8 +10,14 @@ from drc_deploy.locate import sample_images
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import MODELS, Architecture, build_network
 from drc_deploy.train.data.photographs import Photographs
+from drc_deploy.train.loop import dual_fit
 from tests.models.plain_network import PlainNetwork
 from tests.train.data.photograph_files import photographs_of
+
+
+@pytest.fixture(autouse=True)
+def _duals_are_fitted_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dual_fit, "STEPS", 20)
 
 
 @pytest.fixture(scope="session")

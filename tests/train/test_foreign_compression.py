@@ -17,7 +17,6 @@ from drc_deploy.foreign_import import import_foreign
 from drc_deploy.models.network import multiply_adds
 from drc_deploy.models.registry import build_network
 from drc_deploy.slices import PrunableLayer
-from drc_deploy.train.loop import dual_fit
 from drc_deploy.train.search.cost import cost_model
 from drc_deploy.widths import read_widths_file
 
@@ -72,9 +71,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _trusted_and_quick(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _trusted(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(own.parent / "user"))
-    monkeypatch.setattr(dual_fit, "STEPS", 20)
 
 
 def run(*arguments: object) -> int:

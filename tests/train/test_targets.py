@@ -14,7 +14,8 @@ from drc_deploy.models.registry import build_network
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.data.targets import FollowedPatches, suitable_targets
-from drc_deploy.train.loop.dual_fit import fit_duals
+from drc_deploy.train.loop import dual_fit
+from drc_deploy.train.loop.dual_fit import STEPS, fit_duals
 from drc_deploy.train.loop.losses import dual_regression_losses
 from tests.models.plain_network import PlainNetwork
 
@@ -80,7 +81,10 @@ def test_a_network_trained_on_photographs_follows_them_and_another_itself(photog
     assert same[1] == pytest.approx(same[2])  # the second implementation of the same interpolation
 
 
-def test_fitted_duals_map_images_back_better_than_fresh_ones(photographs: Photographs) -> None:
+def test_fitted_duals_map_images_back_better_than_fresh_ones(
+    photographs: Photographs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dual_fit, "STEPS", STEPS)
     torch.manual_seed(0)
     network = build_network(ModelSpec("drn_xs", 4))
     fresh, fitted = network.build_duals(), network.build_duals()
