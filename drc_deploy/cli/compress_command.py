@@ -179,7 +179,6 @@ def _options(
     from drc_deploy.train.search.search_options import SearchOptions
 
     patches = sampling.patches
-    following: dict[str, Any] = {"target_images": targets}
     return CompressOptions(
         SearchOptions(
             ratio,
@@ -187,10 +186,15 @@ def _options(
             target=bound.target,
             round_to=bound.round_to,
             cut=bound.cut,
+            target_images=targets,
             **patches,
-            **following,
         ),
-        PruneOptions(batches=budget.prune_batches, channels_per_step=budget.channels_per_step, **patches, **following),
+        PruneOptions(
+            batches=budget.prune_batches,
+            channels_per_step=budget.channels_per_step,
+            target_images=targets,
+            **patches,
+        ),
         TrainOptions(budget.finetune_steps, **patches, **finetuning),
     )
 

@@ -58,7 +58,7 @@ def _describe_checkpoint(path: Path) -> Facts:
     info = read_checkpoint_info(path)
     facts: Facts = {"kind": "checkpoint"} | dataclasses.asdict(info)
     if info.foreign:
-        # Which part of which tensor belongs to a layer is for the program, not for people.
+        # The slices of a layer are for the program, not for people.
         facts["foreign"]["layers"] = {
             f"{layer.name} (trunk)" if layer.trunk else layer.name: layer.full_width for layer in info.foreign.layers
         }

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.weight_norm import WeightNorm
 
-from drc_deploy.checkpoint_info import LARGEST_WIDTH, DualDesign, ForeignSpec
+from drc_deploy.checkpoint_info import DualDesign, ForeignSpec
 from drc_deploy.errors import UsageError
 from drc_deploy.models import own_code, zoo
 from drc_deploy.models.cutting import narrow
@@ -107,8 +107,10 @@ def _check_layers(network: ForeignNetwork, name: str) -> None:
         for s in layer.slices:
             shape = shapes.get(s.tensor, ())
             end = s.start + s.group * layer.full_width
-            mine = {(s.tensor, s.axis, index) for index in range(s.start, end)} if end <= LARGEST_WIDTH else taken
-            if s.axis >= min(2, len(shape)) or end > shape[s.axis] or taken & mine:
+            if s.axis >= min(2, len(shape)) or end > shape[s.axis]:
+                raise _no_layer(name, layer, s)
+            mine = {(s.tensor, s.axis, index) for index in range(s.start, end)}
+            if taken & mine:
                 raise _no_layer(name, layer, s)
             taken |= mine
         for s in (layer.made[0], *layer.read):

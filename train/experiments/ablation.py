@@ -210,7 +210,6 @@ class Ablation:
         """Return the options of the cell's three stages."""
         o, variant = self._options, cell.variant
         patches: dict[str, Any] = {"batch": o.batch, "patch": o.patch, "seed": cell.seed}
-        which: dict[str, Any] = {"target_images": o.target_images}
         return CompressOptions(
             SearchOptions(
                 cell.ratio,
@@ -220,16 +219,16 @@ class Ablation:
                 target=o.target,
                 cut=o.cut,
                 dual_weight=DUAL_WEIGHT if variant.search_duals else 0.0,
+                target_images=o.target_images,
                 **patches,
-                **which,
             ),
             PruneOptions(
                 variant.prune,
                 o.prune_batches,
                 channels_per_step=o.channels_per_step,
                 dual_weight=DUAL_WEIGHT if variant.duals else 0.0,
+                target_images=o.target_images,
                 **patches,
-                **which,
             ),
             TrainOptions(
                 o.finetune_steps,
