@@ -89,6 +89,10 @@ class EngineInfo:
         """Return the least side of an input, at least ``side``, that the network takes."""
         return taken_side(side, self.multiple_of, self.minimum)
 
+    def taken_sides(self, height: int, width: int) -> tuple[int, int]:
+        """Return the tile, or the least height and width of an input that are at least these."""
+        return self.tile or (self.taken_side(height), self.taken_side(width))
+
     def to_json(self) -> str:
         """Return this record as JSON text."""
         return records.to_json(self)

@@ -31,7 +31,7 @@ from drc_deploy.export.graph.variants import make_variant
 from drc_deploy.export.precision.int8 import Int8Cost, choose_int8
 from drc_deploy.export.precision.quantise import Form
 from drc_deploy.export.precision.sparing import PrecisionChoice, choose_precision
-from drc_deploy.export.request import ExportRequest, sizes_for
+from drc_deploy.export.request import LARGEST_FREE_MULTIPLE, ExportRequest, sizes_for
 from drc_deploy.export.staging import move_into_place, staging_folder
 from drc_deploy.export.trt.plan_export import PlanBuilder
 from drc_deploy.export.verify.verification import TENSORRT_INT8_NOTE, Verification, verify_engine, verify_onnx
@@ -46,6 +46,8 @@ class Body:
     """A graph of float32 NHWC pixels, and how it came to be."""
 
     graph: onnx.ModelProto
+    tile: tuple[int, int] | None
+    """Height and width that it was traced for, with a batch of one; None for any."""
     precision: Precision
     """Of the graph: fp32 where the library that builds the plan lowers it by itself."""
     choice: PrecisionChoice
@@ -92,8 +94,11 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
     _check_foreign(parent, request)
     network = parent.checkpoint.build_network()
     request = dataclasses.replace(request, tile=sizes_for(request.tile, network.multiple_of, network.minimum))
-    body = make_body(network, request, builder)
+    traced_tile = request.tile.onnx if network.multiple_of > LARGEST_FREE_MULTIPLE else None
+    if traced_tile:
+        request = dataclasses.replace(request, max_batch=1)
     info = _describe(request, network, parent.sha256)
+    body = make_body(network, request, builder, dataclasses.replace(info, tile=traced_tile))
     info = dataclasses.replace(info, int8_form=body.int8.form if body.int8 else None)
     onnx_info = dataclasses.replace(info, precision=body.precision, tile=request.tile.onnx)
     # Everything is written to the staging folder and moved in the end, so that a failure leaves the old files whole.
@@ -138,24 +143,26 @@ def _check_foreign(parent: Parent, request: ExportRequest) -> None:
     foreign = parent.info.foreign
     if foreign is None:
         return
-    if foreign.multiple_of > 1:
+    if request.exact and (foreign.global_operations or foreign.multiple_of > LARGEST_FREE_MULTIPLE):
         raise UsageError(
-            f"{parent.info.model} takes sides that are multiples of {foreign.multiple_of}, which no export makes yet.",
-            "Run the checkpoint itself: upscale, eval and bench take it.",
+            f"{parent.info.model} looks beyond a tile in ways that --exact does not know.", "Leave out --exact."
         )
-    if request.exact and foreign.global_operations:
+    if request.precision == "int8" and foreign.multiple_of > 1:
         raise UsageError(
-            f"{parent.info.model} sees the whole image in ways that --exact does not know.", "Leave out --exact."
+            f"{parent.info.model} takes sides that are multiples of {foreign.multiple_of}; INT8 is measured on crops "
+            "of any size.",
+            "Give --precision fp16 or fp32.",
         )
 
 
-def make_body(network: SRNetwork, request: ExportRequest, builder: PlanBuilder | None) -> Body:
+def make_body(network: SRNetwork, request: ExportRequest, builder: PlanBuilder | None, traced: EngineInfo) -> Body:
     """Choose the precision of every layer, and make the graph.
 
     Args:
         network: in float32.
         request: what the user asked for.
         builder: of the plan; None for no plan.
+        traced: which inputs the graph is to take.
 
     Raises:
         InputError: the images to calibrate on cannot be used.
@@ -166,12 +173,12 @@ def make_body(network: SRNetwork, request: ExportRequest, builder: PlanBuilder |
         form: Form = "tensorrt" if builder else "cpu"
         choice, graph, cost = choose_int8(network, form, request.calibrate)
         precision = builder.graph_precision(choice) if builder else choice.precision
-        return Body(graph, precision, choice, cost)
-    graph = trace_graph(pixel_network(network), request.precision)
+        return Body(graph, traced.tile, precision, choice, cost)
+    graph = trace_graph(pixel_network(network), request.precision, traced.tile)
     simplify_graph(graph)
-    choice, lowered = choose_precision(network, graph, request.precision, request.max_batch)
+    choice, lowered = choose_precision(network, graph, request.precision, traced)
     precision = builder.graph_precision(choice) if builder else choice.precision
-    return Body(lowered if precision == choice.precision else graph, precision, choice)
+    return Body(lowered if precision == choice.precision else graph, traced.tile, precision, choice)
 
 
 def _write_plan(
@@ -222,11 +229,12 @@ def _write_onnx(
 ) -> tuple[Verification, EngineInfo]:
     """Write all variants and check them; return ``info`` with the memory that they take."""
     with progress("Exporting to ONNX", 3) as bar:
-        # Checked while they still take any size: a fixed tile only declares other shapes for the same graph.
+        # Checked with all sizes that they take: a fixed tile may only declare other shapes for the same graph.
+        free = dataclasses.replace(info, tile=body.tile)
         for io_dtype, path in files.items():
-            free = dataclasses.replace(info, io_dtype=io_dtype, tile=None)
-            write_bytes(path, make_variant(body.graph, free).SerializeToString())
-        checked = verify_onnx(network, files, body.choice, info.max_batch)
+            variant = make_variant(body.graph, dataclasses.replace(free, io_dtype=io_dtype))
+            write_bytes(path, variant.SerializeToString())
+        checked = verify_onnx(network, files, body.choice, free)
         if body.int8:
             note = TENSORRT_INT8_NOTE if body.int8.form == "tensorrt" else checked.note
             checked = dataclasses.replace(checked, int8=body.int8, note=note)

@@ -33,6 +33,12 @@ class InputSizes:
     """Height and width that the plan takes; None for a range of sizes."""
 
 
+LARGEST_FREE_MULTIPLE = 4
+"""Sides that are multiples of more than this are of windows of attention. For any size they take ten minutes and more
+to trace, where one size takes one. Smaller multiples are of pixels that are gathered into channels."""
+WINDOW_TILE_PX = 64
+"""Side of the only tile of a network with windows when none is asked for."""
+
 DEFAULT_TILE = InputSizes(onnx=None, plan=(DEFAULT_PLAN_TILE_PX, DEFAULT_PLAN_TILE_PX))
 
 
@@ -61,11 +67,15 @@ def parse_tile(text: str | None) -> InputSizes:
 def sizes_for(sizes: InputSizes, multiple_of: int, minimum: int) -> InputSizes:
     """Return ``sizes`` for a network that takes certain sides only, as in ``EngineInfo``.
 
-    A plan's tile that nobody asked for is enlarged to one that the network takes.
+    A plan's tile that nobody asked for is enlarged to one that the network takes. Where windows of attention make a
+    trace for any size slow, and nobody asked for it, the ONNX files take one tile as well.
 
     Raises:
         UsageError: a tile that was asked for is not one that the network takes.
     """
+    if sizes == DEFAULT_TILE and multiple_of > LARGEST_FREE_MULTIPLE:
+        side = taken_side(WINDOW_TILE_PX, multiple_of, minimum)
+        return InputSizes(onnx=(side, side), plan=(side, side))
     taken = [taken_side(side, multiple_of, minimum) for side in sizes.plan or ()]
     if sizes.plan is None or taken == list(sizes.plan):
         return sizes

@@ -74,10 +74,10 @@ def trace_anew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
     base, trace = tmp_path_factory.getbasetemp(), graph._export_onnx
     traces = Traces(trace, base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 
-    def trace_once(network: "PixelNetwork", opset: int) -> "onnx.ModelProto":
+    def trace_once(network: "PixelNetwork", opset: int, tile: tuple[int, int] | None) -> "onnx.ModelProto":
         if type(network.network) is not DRN:  # tests have networks that differ in their code alone
-            return trace(network, opset)
-        return traces.trace(network, opset)
+            return trace(network, opset, tile)
+        return traces.trace(network, opset, tile)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph, "_export_onnx", trace_once)

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from drc_deploy.export.compare.reference import PixelNetwork
 
+Tile = tuple[int, int] | None
+
 
 class Traces:
     """Traces a network when no other one of the same structure has been traced.
@@ -19,18 +21,18 @@ class Traces:
     initialiser, so which tensors are equal is part of the structure.
     """
 
-    def __init__(self, trace: Callable[[PixelNetwork, int], onnx.ModelProto], folder: Path) -> None:
+    def __init__(self, trace: Callable[[PixelNetwork, int, Tile], onnx.ModelProto], folder: Path) -> None:
         self._trace, self._folder = trace, folder
 
-    def trace(self, network: PixelNetwork, opset: int) -> onnx.ModelProto:
+    def trace(self, network: PixelNetwork, opset: int, tile: Tile) -> onnx.ModelProto:
         """Return the graph of ``network``."""
         weights = {name: _bytes(tensor) for name, tensor in network.state_dict().items()}
         first: dict[bytes, str] = {}
         same = [first.setdefault(data, name) for name, data in weights.items()]
-        key = repr((opset, str(network), [(t.shape, t.dtype) for t in network.state_dict().values()], same))
+        key = repr((opset, tile, str(network), [(t.shape, t.dtype) for t in network.state_dict().values()], same))
         path = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.trace.onnx"
         if not path.exists():
-            model = self._trace(network, opset)
+            model = self._trace(network, opset, tile)
             assert all(part.raw_data == weights.get(part.name, part.raw_data) for part in model.graph.initializer)
             mine = path.with_suffix(f".{os.getpid()}")
             mine.write_bytes(model.SerializeToString())

@@ -74,7 +74,7 @@ def profile_layers(path: Path, backend: Backend, image: UInt8Image, threads: int
         OSError: the library's profile cannot be written or read.
     """
     device, info = backend.device, backend.info
-    height, width = info.tile or [info.taken_side(min(side, LARGEST_PX)) for side in image.shape[:2]]
+    height, width = info.taken_sides(*(min(side, LARGEST_PX) for side in image.shape[:2]))
     batch = fit_to_size(image, height, width)[np.newaxis].astype(info.io_dtype)
     if device == ONNX_ON_CPU:
         layers, runs = _profile_onnx(path, batch, threads)

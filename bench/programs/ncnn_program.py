@@ -7,6 +7,7 @@ the converter would count in the memory of the one that is measured.
 import os
 import sys
 import tempfile
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from drc_deploy.bench.machine.commands import run_command
 from drc_deploy.bench.programs.program_backend import ProgramBackend, ProgramRequest, checkpoint_engine
+from drc_deploy.engine_info import taken_side
 from drc_deploy.errors import ArtefactError
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.runtime.backends.contract import Pixels, check_batch
@@ -22,7 +24,7 @@ from drc_deploy.runtime.memory.host import usable_cores
 
 CONVERTER_TIMEOUT_S = 300.0
 SIDES_PX = ((64, 64), (48, 72))
-"""Two sizes, from which the converter sees that any is to be taken."""
+"""Two sizes, from which the converter sees that any is to be taken; larger where the network takes no such sides."""
 _HALF_OPTIONS = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage")
 
 
@@ -100,7 +102,8 @@ def main(checkpoint: Path, folder: Path) -> None:
     network = load_checkpoint(checkpoint).build_network().eval()
     # One image instead of one at each scale.
     network.forward = network.upscale  # type: ignore[assignment, method-assign]
-    first, second = (255 * torch.rand(1, 3, *sides) for sides in SIDES_PX)
+    taken = partial(taken_side, multiple_of=network.multiple_of, minimum=network.minimum)
+    first, second = (255 * torch.rand(1, 3, *map(taken, sides)) for sides in SIDES_PX)
     os.chdir(folder)  # it also writes where it is
     # fp16=False: it would round the weights.
     pnnx.export(network, "net.pt", (first,), inputs2=(second,), check_trace=False, fp16=False)

@@ -58,7 +58,7 @@ class TrtexecProgram(ProgramBackend):
         self._folder = tempfile.TemporaryDirectory()
         self._known = self._call(["--help"], RUN_TIMEOUT_S, may_fail=True)
         info = _read_info(path)
-        height, width = info.tile or map(info.taken_side, request.size)
+        height, width = info.taken_sides(*request.size)
         self._info = dataclasses.replace(info, tile=(height, width), max_batch=1)
         self._fixed_shape = info.tile is not None and info.max_batch == 1
         self._plan = path if path.suffix == ".plan" else self._build(path)

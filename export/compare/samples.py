@@ -7,10 +7,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from drc_deploy import locate
+from drc_deploy.engine_info import EngineInfo
 from drc_deploy.images.crops import fit_to_size
 
 CHECK_SHAPES = ((1, 23, 31), (3, 19, 26))
-"""Batch, height and width of each checked batch: none is ``TRACE_SHAPE``'s, and odd sizes are among them."""
+"""Batch, height and width of each checked batch: none is ``TRACE_SHAPE``'s, and odd sizes are among them. A network
+that takes no such sides is checked with the next ones that it takes."""
 _REDUCTION = 4
 """Photographs are reduced by this before cropping, which gives the detail per pixel of a low-resolution image."""
 
@@ -18,10 +20,13 @@ _RANGE_REDUCTION = 8
 _RANGE_CROP_PX = 48
 
 
-def check_batches(max_batch: int) -> list[NDArray[np.uint8]]:
-    """Return (N, H, W, 3) uint8 RGB batches of the shapes of ``CHECK_SHAPES``, N at most ``max_batch``."""
+def check_batches(info: EngineInfo) -> list[NDArray[np.uint8]]:
+    """Return (N, H, W, 3) uint8 RGB batches of the shapes of ``CHECK_SHAPES``, as far as ``info`` allows."""
     images = list(_reduced_photographs())
-    return [_crops(images, min(batch, max_batch), height, width) for batch, height, width in CHECK_SHAPES]
+    return [
+        _crops(images, min(batch, info.max_batch), *info.taken_sides(height, width))
+        for batch, height, width in CHECK_SHAPES
+    ]
 
 
 def tile_batch(batch: int, height: int, width: int) -> NDArray[np.uint8]:
@@ -29,13 +34,14 @@ def tile_batch(batch: int, height: int, width: int) -> NDArray[np.uint8]:
     return _crops(list(_reduced_photographs()), batch, height, width)
 
 
-def range_batches() -> Iterator[NDArray[np.uint8]]:
+def range_batches(info: EngineInfo) -> Iterator[NDArray[np.uint8]]:
     """Return each photograph twice, (1, H, W, 3) uint8 RGB: whole and small, and its middle in full detail."""
     for path in locate.sample_images():
         with Image.open(path) as image:
             pixels = image.convert("RGB")
-            yield np.asarray(pixels.reduce(_RANGE_REDUCTION))[None]
-            yield fit_to_size(np.asarray(pixels), _RANGE_CROP_PX, _RANGE_CROP_PX)[None]
+            small = np.asarray(pixels.reduce(_RANGE_REDUCTION))
+            yield fit_to_size(small, *info.taken_sides(*small.shape[:2]))[None]
+            yield fit_to_size(np.asarray(pixels), *info.taken_sides(_RANGE_CROP_PX, _RANGE_CROP_PX))[None]
 
 
 def _reduced_photographs() -> Iterator[NDArray[np.uint8]]:

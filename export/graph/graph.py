@@ -2,6 +2,7 @@
 
 import ast
 import logging
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,46 +12,55 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, Precision
+from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, Precision, taken_side
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.compare.reference import PixelNetwork
 from drc_deploy.export.graph.cubic import replace_cubic_resizes
 from drc_deploy.export.graph.folding import fold_pointwise_convolutions
 from drc_deploy.export.graph.graph_edit import attributes_of, constants_of, drop_unused_constants
 from drc_deploy.models.foreign import ForeignNetwork
+from drc_deploy.models.network import SRNetwork
+from drc_deploy.progress import progress
 
 OPSETS: dict[Precision, int] = {"fp32": 18, "fp16": 18, "bf16": 22}
 """The oldest that torch's exporter writes: the more parsers read it. In bfloat16, convolutions exist since 22."""
 OLDEST_OPSET = 17
 """The newest that TensorRT 8.6 reads, which JetPack 6.0 has; torch's exporter writes none below 18."""
 TRACE_SHAPE = (2, 24, 20, 3)
-"""Shape of the example that is traced. The check runs on other sizes and batches, so that none is burnt in."""
+"""Shape of the example that is traced for any size, or the next that the network takes. The check runs on other sizes
+and batches, so that none is burnt in."""
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-_REGISTRATION_LOGGER = "torch.onnx._internal.exporter._registration"
+_LOGGERS = ("torch.onnx._internal.exporter._registration", "onnxscript.optimizer._constant_folding")
+"""One logs that torchvision, which is not needed, is not installed; the other each operation of several outputs."""
 
 
-def trace_graph(network: PixelNetwork, precision: Precision = "fp32") -> onnx.ModelProto:
+def trace_graph(
+    network: PixelNetwork, precision: Precision = "fp32", tile: tuple[int, int] | None = None
+) -> onnx.ModelProto:
     """Export to ONNX, for any batch, height and width, without names or paths of this machine in the file.
 
     Args:
         network: in float32.
         precision: that its body will have, which decides on the opset.
+        tile: the only height and width that the graph will take, with a batch of one; None for any.
 
     Raises:
         VerificationError: torch found that the network computes something that depends on the traced size.
     """
-    with _quiet_exporter(), torch.no_grad():
-        model = _export_onnx(network, OPSETS[precision])
+    with _quiet_exporter(), torch.no_grad(), progress("Tracing the network", 1) as bar:
+        start = time.monotonic()
+        model = _export_onnx(network, OPSETS[precision], tile)
+        bar.advance(note=f"{time.monotonic() - start:.0f} s")
     _name_after_modules(model)
     _remove_traces(model)
     _use_global_pooling(model)
     return model
 
 
-def _export_onnx(network: PixelNetwork, opset: int) -> "onnx.ModelProto":
+def _export_onnx(network: PixelNetwork, opset: int, tile: tuple[int, int] | None) -> "onnx.ModelProto":
     program = torch.onnx.export(
-        _export_program(network),
+        _export_program(network, tile),
         dynamo=True,
         optimize=True,
         opset_version=opset,
@@ -63,36 +73,51 @@ def _export_onnx(network: PixelNetwork, opset: int) -> "onnx.ModelProto":
     return model
 
 
-def _export_program(network: PixelNetwork) -> torch.export.ExportedProgram:
-    """Trace for any size: one that is burnt in is an error.
+def _export_program(network: PixelNetwork, tile: tuple[int, int] | None) -> torch.export.ExportedProgram:
+    """Trace for one tile, or for any size: then one that is burnt in is an error.
 
-    A network of another program is traced strictly, from its code: it may keep what it computed, which would last
-    beyond a trace that runs it. Running takes two thirds of the time of that, and makes the same graph.
+    For any size, a network of another program is traced strictly, from its code: it may keep what it computed, which
+    would last beyond a trace that runs it. Running takes two thirds of the time of that, and makes the same graph.
     """
-    batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
+    example, sizes = _example(network.network, tile)
     try:
         return torch.export.export(
             network,
-            (torch.full(TRACE_SHAPE, 127.0),),
-            dynamic_shapes={"lr": {0: batch, 1: height, 2: width}},
-            strict=isinstance(network.network, ForeignNetwork),
+            (example,),
+            dynamic_shapes={"lr": sizes},
+            strict=tile is None and isinstance(network.network, ForeignNetwork),
             # scale * height is computed in floating point, and torch cannot prove that it stays even.
             prefer_deferred_runtime_asserts_over_guards=True,
         )
     except Exception as error:  # torch's own errors have no common public base
+        size = "every size" if tile is None else f"a tile of {tile[0]}x{tile[1]}"
         raise VerificationError(
-            f"torch cannot export the network for every size: {str(error).strip().splitlines()[0]}",
-            "A layer computes with a fixed batch, height or width: make it use the shape of its input.",
+            f"torch cannot export the network for {size}: {str(error).strip().splitlines()[0]}",
+            "A layer computes with a fixed batch, height or width: make it use the shape of its input."
+            if tile is None
+            else "Run the checkpoint itself: upscale, eval and bench take it.",
         ) from error
+
+
+def _example(network: SRNetwork, tile: tuple[int, int] | None) -> tuple[torch.Tensor, dict[int, Any]]:
+    """Return pixels to trace with, and which sides of them stand for others."""
+    if tile is not None:
+        return torch.full((1, *tile, 3), 127.0), {}
+    batch, *sides, channels = TRACE_SHAPE
+    step = network.multiple_of
+    height, width = (taken_side(side, step, network.minimum) for side in sides)
+    width += step * (height == width)  # or torch would take the sides for one
+    free = [torch.export.Dim(name) * step if step > 1 else torch.export.Dim(name) for name in ("height", "width")]
+    return torch.full((batch, height, width, channels), 127.0), dict(enumerate((torch.export.Dim("batch"), *free)))
 
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
     """Silence the exporter's notes about itself, and nothing else."""
-    registration = logging.getLogger(_REGISTRATION_LOGGER)
-    level = registration.level
-    # It logs that torchvision, which is not needed, is not installed.
-    registration.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             # torch copies its own deprecated tree class while it lowers a program.
@@ -101,7 +126,8 @@ def _quiet_exporter() -> Iterator[None]:
             warnings.filterwarnings("ignore", "While compiling, we found certain side effects", UserWarning)
             yield
     finally:
-        registration.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _name_after_modules(model: onnx.ModelProto) -> None:

@@ -70,14 +70,15 @@ def _add_exit(model: onnx.ModelProto, info: EngineInfo) -> None:
 def _declare_shapes(model: onnx.ModelProto, info: EngineInfo) -> None:
     """Declare the input and output; a fixed tile changes nothing but these shapes."""
     element = TensorProto.UINT8 if info.io_dtype == "uint8" else TensorProto.FLOAT
-    lr: list[int | str] = ["height", "width"]
-    sr: list[int | str] = ["sr_height", "sr_width"]
+    lr: list[int | str] = ["batch", "height", "width"]
+    sr: list[int | str] = ["batch", "sr_height", "sr_width"]
     if info.tile is not None:
-        lr = list(info.tile)
-        sr = [info.scale * side for side in info.tile]
+        batch = 1 if info.max_batch == 1 else "batch"
+        lr = [batch, *info.tile]
+        sr = [batch, *(info.scale * side for side in info.tile)]
     del model.graph.input[:], model.graph.output[:]
-    model.graph.input.append(helper.make_tensor_value_info(INPUT_NAME, element, ["batch", *lr, 3]))
-    model.graph.output.append(helper.make_tensor_value_info(OUTPUT_NAME, element, ["batch", *sr, 3]))
+    model.graph.input.append(helper.make_tensor_value_info(INPUT_NAME, element, [*lr, 3]))
+    model.graph.output.append(helper.make_tensor_value_info(OUTPUT_NAME, element, [*sr, 3]))
 
 
 def describe(model: onnx.ModelProto, info: EngineInfo) -> None:

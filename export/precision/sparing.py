@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from drc_deploy.engine_info import Precision
+from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.compare.agreement import HINTS, REQUIRED_PSNR_DB, Agreement, require_psnr
 from drc_deploy.export.compare.diagnosis import find_layer_fault
@@ -54,7 +54,7 @@ class PrecisionChoice:
 
 
 def choose_precision(
-    network: SRNetwork, graph: onnx.ModelProto, precision: Precision, max_batch: int
+    network: SRNetwork, graph: onnx.ModelProto, precision: Precision, info: EngineInfo
 ) -> tuple[PrecisionChoice, onnx.ModelProto]:
     """Find out which layers of a network must stay in float32, and make the graph of the rest in ``precision``.
 
@@ -65,7 +65,7 @@ def choose_precision(
         network: in float32.
         graph: the same, over NHWC pixels. Left as it is.
         precision: fp16 or bf16; fp32 needs no choice.
-        max_batch: largest batch of the images that are compared.
+        info: which inputs the graph takes.
 
     Raises:
         VerificationError: the network gives NaN by itself; or it takes more layers in float32 than is worth it, in
@@ -73,7 +73,7 @@ def choose_precision(
     """
     if precision == "fp32":
         return PrecisionChoice(precision), graph
-    search = _Search(network, graph, precision, check_batches(max_batch))
+    search = _Search(network, graph, precision, info)
     spared = search.out_of_range()
     most = int(MOST_SPARED_SHARE * len(search.layers))
     if len(spared) > most:
@@ -132,11 +132,9 @@ def measure_ranges(model: onnx.ModelProto, batches: Iterable[NDArray[np.uint8]])
 class _Search:
     """A float32 graph, the images that torch makes with the network, and trials in the other precision."""
 
-    def __init__(
-        self, network: SRNetwork, graph: onnx.ModelProto, precision: Precision, batches: Sequence[NDArray[np.uint8]]
-    ) -> None:
-        self._graph, self._precision, self._batches = graph, precision, batches
-        self._references = reference_outputs(pixel_network(network), batches)
+    def __init__(self, network: SRNetwork, graph: onnx.ModelProto, precision: Precision, info: EngineInfo) -> None:
+        self._graph, self._precision, self._info, self._batches = graph, precision, info, check_batches(info)
+        self._references = reference_outputs(pixel_network(network), self._batches)
         lowerable = set(lowerable_nodes(graph, precision))
         self.layers: dict[str, list[str]] = {}
         """Nodes of each layer that can be lowered, by the names of their first outputs, in the order of computation."""
@@ -146,7 +144,7 @@ class _Search:
 
     def out_of_range(self) -> list[SparedLayer]:
         limit = SAFE_SHARE * largest_number(self._precision)
-        ranges = measure_ranges(self._graph, range_batches())
+        ranges = measure_ranges(self._graph, range_batches(self._info))
         reached = {layer: max(ranges[name] for name in nodes) for layer, nodes in self.layers.items()}
         return [
             SparedLayer(layer, f"whose numbers reach {largest:.3g}, where {limit:.3g} is safe")

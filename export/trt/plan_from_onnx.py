@@ -46,7 +46,8 @@ def build_from_onnx(request: ExportRequest) -> PlanResult:
     _require_precision(builder.library, info, request.precision, onnx_file)
     with staging_folder(request.folder) as staging:
         plan = staging / f"{request.stem}.plan"
-        of_plan = dataclasses.replace(info, precision=request.precision, tile=tile, max_batch=request.max_batch)
+        most = min(request.max_batch, info.max_batch) if info.tile else request.max_batch
+        of_plan = dataclasses.replace(info, precision=request.precision, tile=tile, max_batch=most)
 
         def check(made: Path) -> dict[str, Any]:
             return dataclasses.asdict(verify_against_onnx(made, onnx_file, request.precision))

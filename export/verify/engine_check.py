@@ -135,7 +135,7 @@ def find_checkpoint(info: EngineInfo, engine: Path, workdir: Path) -> Path:
 
 def _batches(info: EngineInfo) -> list[NDArray[np.uint8]]:
     if info.tile is None:
-        return check_batches(info.max_batch)
+        return check_batches(info)
     return [tile_batch(min(2, info.max_batch), *info.tile)]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from drc_deploy.engine_info import EXACT_PLAN_SUFFIX, IoDtype, Precision
+from drc_deploy.engine_info import EXACT_PLAN_SUFFIX, EngineInfo, IoDtype, Precision
 from drc_deploy.errors import MissingDependencyError, VerificationError
 from drc_deploy.export.compare.agreement import NOTES, REQUIRED_PSNR_DB, Agreement, require_psnr, to_uint8
 from drc_deploy.export.compare.reference import pixel_network, reference_outputs
@@ -54,15 +54,15 @@ class Verification:
 
 
 def verify_onnx(
-    network: SRNetwork, files: Mapping[IoDtype, Path], choice: PrecisionChoice, max_batch: int
+    network: SRNetwork, files: Mapping[IoDtype, Path], choice: PrecisionChoice, info: EngineInfo
 ) -> Verification:
-    """Run real images through torch and through both ONNX files, which must take any size.
+    """Run real images through torch and through both ONNX files, which take what ``info`` says.
 
     Raises:
         VerificationError: an output is too far from torch's, or not finite; the message names the measure.
         ArtefactError: ONNX Runtime refuses a file.
     """
-    batches = check_batches(max_batch)
+    batches = check_batches(info)
     references = reference_outputs(pixel_network(network), batches)
     floats, device = _run_file(files["float32"], [batch.astype(np.float32) for batch in batches])
     onnx_float = Agreement.between(references, floats)

@@ -19,7 +19,7 @@ TIME_LIMIT_S = 600
 
 
 def measure_bytes_per_pixel(path: Path) -> int | None:
-    """Measure for a file of free size that ``drc-deploy export`` wrote; None where that is not possible."""
+    """Measure for a file that ``drc-deploy export`` wrote; None where that is not possible."""
     command = [sys.executable, "-m", __name__, str(path)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False)
@@ -32,13 +32,13 @@ def measure_bytes_per_pixel(path: Path) -> int | None:
 def _main(path: Path) -> None:
     opened = open_exact if path.name.endswith(EXACT_SUFFIX) else OnnxRuntimeBackend
     backend: Backend = opened(path, threads=1, cpu_only=True)
-    side = backend.info.taken_side(SIDE_PX)
-    tile = np.full((1, side, side, 3), 127, backend.info.io_dtype)
+    height, width = backend.info.taken_sides(SIDE_PX, SIDE_PX)
+    tile = np.full((1, height, width, 3), 127, backend.info.io_dtype)
     give_back_freed()  # or the tile would lie in what loading has left
     loaded = resident_bytes() or 0
     backend.run(tile)
     # Not the peak, which may be that of loading: the arena keeps what the run took.
-    print(((resident_bytes() or 0) - loaded) // side**2)  # noqa: T201 - read by the process that asked
+    print(((resident_bytes() or 0) - loaded) // (height * width))  # noqa: T201 - read by the process that asked
 
 
 if __name__ == "__main__":

@@ -83,3 +83,31 @@ def graph_of(network: SRNetwork, precision: Precision = "fp32") -> onnx.ModelPro
 def toy_info(io_dtype: IoDtype, *, tile: tuple[int, int] | None = None, scale: int = 2) -> EngineInfo:
     """Describe a toy network."""
     return EngineInfo("toy", scale, "fp32", io_dtype, tile, 4, 2, False, 100, (), "0" * 64)
+
+
+class Gathers(Toy):
+    """Takes sides that are multiples of 2 only, whose pixels it gathers into channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.multiple_of = 2
+        self.head = nn.Conv2d(12, 4, 3, padding=1)
+
+    def between(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+    def upscale(self, lr: Tensor) -> Tensor:
+        x = F.interpolate(self.head(F.pixel_unshuffle(lr, 2)), scale_factor=2.0, mode="nearest")
+        result: Tensor = self.tail(self.between(self.inner(x))) + 100
+        return result
+
+
+class Windows(Toy):
+    """Takes sides that are multiples of 8, whose windows are numbered by a Python that knows one image only."""
+
+    multiple_of = 8
+
+    def between(self, x: Tensor) -> Tensor:
+        count = int(x.shape[0]) * (int(x.shape[2]) // 16) * (int(x.shape[3]) // 16)
+        windows = x.reshape(count, -1)
+        return (windows - windows.mean(1, keepdim=True)).reshape(x.shape)

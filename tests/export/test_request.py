@@ -35,8 +35,10 @@ def test_an_impossible_tile_is_refused_in_words(text: str) -> None:
     [
         ("dynamic", 8, 64, InputSizes(None, None)),
         ("96", 8, 64, InputSizes((96, 96), (96, 96))),
-        (None, 8, 64, InputSizes(None, (128, 128))),
-        (None, 24, 1, InputSizes(None, (144, 144))),
+        (None, 2, 1, InputSizes(None, (128, 128))),
+        (None, 3, 1, InputSizes(None, (129, 129))),
+        (None, 8, 1, InputSizes((64, 64), (64, 64))),
+        (None, 24, 1, InputSizes((72, 72), (72, 72))),
         (None, 1, 200, InputSizes(None, (200, 200))),
     ],
 )

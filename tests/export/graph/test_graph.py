@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from drc_deploy.errors import VerificationError
+from drc_deploy.export.compare.graph_runs import run_graph
 from drc_deploy.export.compare.reference import pixel_network
 from drc_deploy.export.export_checkpoint import ExportResult
 from drc_deploy.export.graph import graph
 from drc_deploy.export.graph.graph import TRACE_SHAPE, trace_graph
 from drc_deploy.export.graph.graph_edit import layer_of
-from tests.export.networks import BurnsBatch, Toy
+from tests.export.networks import BurnsBatch, Gathers, Toy, Windows
 from tests.traces import Traces
 
 
@@ -64,3 +65,21 @@ def test_a_trace_that_the_tests_keep_takes_the_weights_of_another_network(
     found = trace_graph(another)
     monkeypatch.setattr(graph, "_export_onnx", trace_anew)
     assert found.SerializeToString() == trace_graph(another).SerializeToString()
+
+
+def test_a_network_that_takes_multiples_is_traced_for_all_of_them() -> None:
+    network, random = pixel_network(Gathers()), np.random.default_rng(0)
+    pixels = [random.uniform(0, 255, shape).astype(np.float32) for shape in [(1, 6, 6, 3), (3, 16, 10, 3)]]
+    for batch, found in zip(pixels, run_graph(trace_graph(network), pixels), strict=True):
+        with torch.no_grad():
+            np.testing.assert_allclose(found, network(torch.from_numpy(batch)).numpy(), atol=1e-3)
+
+
+def test_a_network_of_one_image_is_traced_for_a_tile() -> None:
+    network = pixel_network(Windows())
+    pixels = np.random.default_rng(0).uniform(0, 255, (1, 16, 24, 3)).astype(np.float32)
+    (found,) = run_graph(trace_graph(network, tile=(16, 24)), [pixels])
+    with torch.no_grad():
+        np.testing.assert_allclose(found, network(torch.from_numpy(pixels)).numpy(), atol=1e-3)
+    with pytest.raises(VerificationError, match="for every size"):
+        trace_graph(network)

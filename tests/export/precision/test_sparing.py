@@ -28,7 +28,7 @@ def seeded() -> None:
 
 def test_the_one_layer_that_overflows_is_spared_and_said_so(tmp_path: Path) -> None:
     network = Toy(gain=1e4)
-    choice, body = choose_precision(network, graph_of(network), "fp16", 4)
+    choice, body = choose_precision(network, graph_of(network), "fp16", toy_info("uint8"))
     (spared,) = choice.spared
     assert spared.layer == "inner"
     assert "where 3.28e+04 is safe" in spared.reason
@@ -41,34 +41,34 @@ def test_the_one_layer_that_overflows_is_spared_and_said_so(tmp_path: Path) -> N
     files = {"uint8": tmp_path / "a.onnx", "float32": tmp_path / "a.float.onnx"}
     for io_dtype, path in files.items():
         onnx.save(make_variant(body, toy_info(io_dtype)), path)  # type: ignore[arg-type]
-    assert verify_onnx(network, files, choice, 4).spared_layers == choice.spared  # type: ignore[arg-type]
+    assert verify_onnx(network, files, choice, toy_info("uint8")).spared_layers == choice.spared  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("guilty", [0, 2, 4])
 def test_the_one_layer_that_loses_the_image_is_found_by_bisection(guilty: int) -> None:
     network = Cancels([guilty])
-    choice, _ = choose_precision(network, graph_of(network), "fp16", 4)
+    choice, _ = choose_precision(network, graph_of(network), "fp16", toy_info("uint8"))
     assert [spared.layer for spared in choice.spared] == [f"chain.{guilty}"]
     assert "largest part in an error of" in choice.spared[0].reason
 
 
 def test_two_such_layers_are_both_found() -> None:
     network = Cancels([1, 3])
-    choice, _ = choose_precision(network, graph_of(network), "fp16", 4)
+    choice, _ = choose_precision(network, graph_of(network), "fp16", toy_info("uint8"))
     assert {spared.layer for spared in choice.spared} == {"chain.1", "chain.3"}
 
 
 def test_a_network_with_too_many_such_layers_fails_with_the_first() -> None:
     network = Cancels([0, 1, 2, 3])
     with pytest.raises(VerificationError, match=r"needed are 50 dB.*First layer at fault: chain\.0") as caught:
-        choose_precision(network, graph_of(network), "fp16", 4)
+        choose_precision(network, graph_of(network), "fp16", toy_info("uint8"))
     assert "fp32" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["drn_xs", "drn_xs_r30"])
 def test_drn_needs_no_more_than_it_declares(name: str) -> None:
     network = load_checkpoint(SHIPPED / f"{name}.safetensors").build_network()
-    choice, _ = choose_precision(network, graph_of(network), "fp16", 2)
+    choice, _ = choose_precision(network, graph_of(network), "fp16", toy_info("uint8"))
     assert choice.spared == ()
     assert choice.agreement is not None
     assert choice.agreement.psnr_db > 70
@@ -77,7 +77,7 @@ def test_drn_needs_no_more_than_it_declares(name: str) -> None:
 def test_float32_needs_no_choice() -> None:
     network = Toy()
     graph = graph_of(network)
-    choice, same = choose_precision(network, graph, "fp32", 4)
+    choice, same = choose_precision(network, graph, "fp32", toy_info("uint8"))
     assert choice.agreement is None
     assert same is graph
 

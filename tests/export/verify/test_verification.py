@@ -34,7 +34,7 @@ def files(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Mapping[IoDtype
 
 
 def test_a_faithful_export_passes_with_figures(toy: Toy, files: Mapping[IoDtype, Path]) -> None:
-    found = verify_onnx(toy, files, FP32, 4)
+    found = verify_onnx(toy, files, FP32, toy_info("uint8"))
     assert found.onnx_float.psnr_db > 100
     assert found.onnx_uint8.max_difference <= 1
     assert found.rounded is None
@@ -42,8 +42,8 @@ def test_a_faithful_export_passes_with_figures(toy: Toy, files: Mapping[IoDtype,
 
 
 def test_fp16_is_judged_with_every_result_rounded_too(toy: Toy, files: Mapping[IoDtype, Path]) -> None:
-    choice, _ = choose_precision(toy, graph_of(toy), "fp16", 4)
-    found = verify_onnx(toy, files, choice, 4)
+    choice, _ = choose_precision(toy, graph_of(toy), "fp16", toy_info("uint8"))
+    found = verify_onnx(toy, files, choice, toy_info("uint8"))
     assert found.rounded is not None
     assert 50 < found.rounded.psnr_db < found.onnx_float.psnr_db
     assert "float32 on a CPU" in found.note
@@ -51,7 +51,7 @@ def test_fp16_is_judged_with_every_result_rounded_too(toy: Toy, files: Mapping[I
 
 def test_another_networks_files_fail_with_the_measure(files: Mapping[IoDtype, Path]) -> None:
     with pytest.raises(VerificationError, match=r"the ONNX graph in ONNX Runtime .* needed are 60 dB"):
-        verify_onnx(Toy(), files, FP32, 4)
+        verify_onnx(Toy(), files, FP32, toy_info("uint8"))
 
 
 def test_a_wrong_uint8_graph_is_found_next_to_a_right_float_graph(
@@ -63,7 +63,7 @@ def test_a_wrong_uint8_graph_is_found_next_to_a_right_float_graph(
     )
     onnx.save(model, tmp_path / "bad.onnx")
     with pytest.raises(VerificationError, match="uint8 graph is off by 3"):
-        verify_onnx(toy, {**files, "uint8": tmp_path / "bad.onnx"}, FP32, 4)
+        verify_onnx(toy, {**files, "uint8": tmp_path / "bad.onnx"}, FP32, toy_info("uint8"))
 
 
 def test_a_network_that_returns_nan_in_float32_is_an_error(files: Mapping[IoDtype, Path]) -> None:
@@ -71,4 +71,4 @@ def test_a_network_that_returns_nan_in_float32_is_an_error(files: Mapping[IoDtyp
     with torch.no_grad():
         network.inner.weight.fill_(3e38)
     with pytest.raises(VerificationError, match=r"in float32\. First layer at fault: network\.inner"):
-        verify_onnx(network, files, FP32, 4)
+        verify_onnx(network, files, FP32, toy_info("uint8"))
