@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from drc_deploy import records
 from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo, DualDesign, parse_checkpoint_info, unreadable
+from drc_deploy.engine_info import taken_side
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.files import atomic_path
 from drc_deploy.models.network import ModelSpec, SRNetwork
@@ -166,15 +167,9 @@ def read_trainable(path: Path, patch: int) -> Parent:
             f"{path} is for x{info.scale}, which nothing is trained for here.",
             "Upscale, export or measure it; training is for x2, x4 and x8.",
         )
-    if foreign and foreign.multiple_of > 1:
-        raise UsageError(
-            f"{path} takes sides that are multiples of {foreign.multiple_of} only, which no training makes yet.",
-            "Upscale, eval and bench take it.",
-        )
-    if foreign and patch < foreign.minimum:
-        raise UsageError(
-            f"{path} takes no patches of {patch}x{patch} pixels.", f"Give --patch {foreign.minimum} or more."
-        )
+    taken = taken_side(patch, foreign.multiple_of, foreign.minimum) if foreign else patch
+    if taken != patch:
+        raise UsageError(f"{path} takes no patches of {patch}x{patch} pixels.", f"Give --patch {taken}.")
     return parent
 
 

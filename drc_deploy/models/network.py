@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from drc_deploy.checkpoint_info import DualDesign, ForeignSpec
+from drc_deploy.engine_info import taken_side
 from drc_deploy.errors import UsageError
 from drc_deploy.slices import PrunableLayer, placed
 
@@ -165,8 +166,10 @@ def uses_of_weights(network: SRNetwork, height: int, width: int) -> dict[str, in
     """Return how often each weight and bias of ``WEIGHTED`` modules is used for one input: tensor name -> count.
 
     A convolution uses each number of its kernel once per output pixel and image, a transposed one once per input pixel.
-    The network is moved to the ``meta`` device, where nothing is computed.
+    The network is moved to the ``meta`` device, where nothing is computed. The input is enlarged to sides that the
+    network takes.
     """
+    height, width = (taken_side(side, network.multiple_of, network.minimum) for side in (height, width))
     uses: dict[str, int] = {}
     names: dict[nn.Module, str] = {m: name for name, m in network.named_modules() if isinstance(m, WEIGHTED)}
 

@@ -93,8 +93,7 @@ def _in_network(layer: PrunableLayer) -> PrunableLayer:
 
 def _shares(network: ForeignNetwork, touched: set[str]) -> tuple[float, float]:
     """Return the shares of parameters and multiply-adds in ``touched`` tensors. The network is moved to ``meta``."""
-    side = -(-max(COUNTED_PX, network.minimum) // network.multiple_of) * network.multiple_of
-    uses = uses_of_weights(network, side, side)
+    uses = uses_of_weights(network, COUNTED_PX, COUNTED_PX)
     counts = [
         (name in touched, parameter.numel(), parameter.numel() * uses.get(name, 0))
         for name, parameter in network.named_parameters()

@@ -325,6 +325,23 @@ def test_an_exported_foreign_network_computes_what_the_checkpoint_does(
     assert np.sqrt(np.mean(difference**2)) < error
 
 
+def test_a_network_with_windows_is_exported_for_one_tile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = {"embed_dim": 4, "depths": [2], "num_heads": [2], "upscale": 2, "window_size": 8}
+    original = zoo_network("SwinIR", upsampler="pixelshuffledirect", **settings)
+    torch.save(original.state_dict(), "windows.pth")
+    assert run("import", "windows.pth") == 0
+    assert run("export", "windows", "--exact") == 2
+    assert run("export", "windows", "--precision", "int8") == 2
+    assert run("export", "windows", "--tile", "20") == 2
+    assert run("export", "windows") == 0
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    with open_backend(tmp_path / "drc_runs/windows.onnx") as backend:
+        assert (backend.info.tile, backend.info.max_batch) == ((64, 64), 1)
+        difference = backend.run(image[None])[0].astype(float) - upscaled(original, image)
+    assert np.abs(difference).max() <= 1
+
+
 @pytest.mark.parametrize("arguments", [("--scale", 4), ("--kwargs", "{}"), ("--model", "drn_s", "--network", "a.py:N")])
 def test_options_that_do_not_go_together_are_refused(arguments: tuple[object, ...]) -> None:
     assert run("import", "w.pth", *arguments) == 2

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from drc_deploy.errors import ImageError, UsageError
 from drc_deploy.pairs import PairFiles
-from drc_deploy.train.loop.benchmark_psnr import find_benchmarks, fingerprints
+from drc_deploy.train.loop.benchmark_psnr import find_benchmarks, fingerprints, upscale_image
+from tests.export.networks import Gathers
 
 
 def pair(folder: Path, name: str, content: bytes) -> PairFiles:
@@ -37,3 +39,10 @@ def test_sizes_that_do_not_belong_together_are_known_before_training(tmp_path: P
         Image.new("RGB", (side, side)).save(tmp_path / "set" / name / "a.png")
     with pytest.raises(ImageError, match="not 4 times as large"):
         find_benchmarks([tmp_path / "set"], 4)
+
+
+def test_an_image_whose_sides_the_network_does_not_take_is_continued_and_cut() -> None:
+    lr = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
+    even = np.pad(lr, ((0, 1), (0, 1), (0, 0)), mode="edge")  # the mirror image of one pixel
+    network = Gathers()
+    np.testing.assert_array_equal(upscale_image(network, lr), upscale_image(network, even)[:14, :18])
