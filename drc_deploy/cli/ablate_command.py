@@ -71,13 +71,9 @@ def command(
     if info.foreign and not methods:
         click.echo("Without darts, which needs one convolution behind each layer; ask for it by --method.", err=True)
         variants = tuple(variant for variant in variants if variant.name != "darts")
+    benchmarks, latency = find_benchmarks(benchmark_folders, info.scale), bound.read_latency(info)
     photographs = sampling.read_photographs(info.scale)
-    inputs = CompressInputs(
-        parent,
-        photographs,
-        find_benchmarks(benchmark_folders, info.scale),
-        bound.read_latency(info.model, info.scale),
-    )
+    inputs = CompressInputs(parent, photographs, benchmarks, latency)
     targets = chosen_targets(target_images, parent, photographs, sampling.patch)
     options = AblationOptions(
         bound.target, bound.round_to, bound.cut, targets, batch=sampling.batch, patch=sampling.patch, **how

@@ -116,11 +116,12 @@ def command(
 
     if output and len(ratios) > 1:
         raise UsageError("-o names one file, but several ratios make several.", "Give --workdir instead.")
-    parent = read_prunable(find_trained_checkpoint(checkpoint, workdir), sampling.patch)
-    info = parent.info
     budget = _budget(how)
     if click.get_current_context().get_parameter_source("patch") == ParameterSource.DEFAULT:
         sampling = dataclasses.replace(sampling, patch=budget.patch)
+    parent = read_prunable(find_trained_checkpoint(checkpoint, workdir), sampling.patch)
+    info = parent.info
+    benchmarks, latency = find_benchmarks(benchmark_folders, info.scale), bound.read_latency(info)
     photographs = sampling.read_photographs(info.scale)
     targets = chosen_targets(target_images, parent, photographs, sampling.patch)
     jobs = {
@@ -136,13 +137,7 @@ def command(
             training.check_not_replaced(weights.path, stage_paths(result).pruned)
     if len(jobs) < len(set(ratios)):
         raise UsageError("two ratios are so close that their networks have one name.", "Give one of them.")
-    inputs = CompressInputs(
-        parent,
-        photographs,
-        find_benchmarks(benchmark_folders, info.scale),
-        bound.read_latency(info.model, info.scale),
-        leader,
-    )
+    inputs = CompressInputs(parent, photographs, benchmarks, latency, leader)
     networks, texts = [], []
     for result, options in jobs.items():
         manifest = compress(inputs, options, result, restart=sampling.restart)

@@ -14,6 +14,7 @@ from drc_deploy.widths import Target, amount
 
 if TYPE_CHECKING:
     from drc_deploy.checkpoint import Parent
+    from drc_deploy.checkpoint_info import CheckpointInfo
     from drc_deploy.latency_table import LatencyTable
     from drc_deploy.train.data.photographs import Photographs
     from drc_deploy.train.loop.run_options import TargetImages
@@ -61,21 +62,29 @@ class Bound:
     cut: Cut
     latency_table: Path | None
 
-    def read_latency(self, model: str, scale: int) -> "LatencyTable | None":
+    def read_latency(self, info: "CheckpointInfo") -> "LatencyTable | None":
         """Return the table of times for a bound on latency; None for another bound.
 
         Raises:
-            UsageError: a bound on latency comes without a table, or a table with another bound.
+            UsageError: a bound on latency comes without a table, a table with another bound, or either for a network
+                of another program.
             ArtefactError: the table cannot be used for this model.
         """
         from drc_deploy.latency_table import read_latency_table
 
+        if info.foreign and (self.target == "latency" or self.latency_table):
+            raise UsageError(
+                f"no table of latency is made for {info.model}: it is a network of another program.",
+                "Give --target madds, and measure the result with `drc-deploy bench`.",
+            )
         if (self.target == "latency") != (self.latency_table is not None):
             raise UsageError(
                 "--target latency and --latency-table go together.",
-                f"Make a table on the machine that will run the network: drc-deploy latency {model}.",
+                f"Make a table on the machine that will run the network: drc-deploy latency {info.model}.",
             )
-        return read_latency_table(self.latency_table, model=model, scale=scale) if self.latency_table else None
+        return (
+            read_latency_table(self.latency_table, model=info.model, scale=info.scale) if self.latency_table else None
+        )
 
 
 def bound_options(default_target: Target = "channels") -> Callable[[Command], Command]:

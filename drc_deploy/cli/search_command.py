@@ -70,7 +70,7 @@ def command(
     )
     parent = read_prunable(find_checkpoint(checkpoint, workdir), sampling.patch)
     info = parent.info
-    latency = bound.read_latency(info.model, info.scale)
+    latency = bound.read_latency(info)
     output = output or workdir / f"{compressed_name(parent.path.stem, options.ratio)}{WIDTHS_SUFFIX}"
     picture = output.with_name(f"{output.name.removesuffix(WIDTHS_SUFFIX)}.widths.png")
     photographs = sampling.read_photographs(info.scale)

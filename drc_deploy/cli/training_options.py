@@ -145,10 +145,11 @@ LOOP_OPTIONS = (
     option("--final-learning-rate", default=1e-7, help="Learning rate at the end of the cosine schedule."),
     option("--schedule", type=click.Choice(get_args(Schedule)), default="cosine", help="Curve of the learning rate."),
     click.option("--warm-up", type=int, help="Steps of linear warm-up.  [default: a tenth of the steps, at most 100]"),
-    option(
+    click.option(
         "--dual",
         type=click.Choice(get_args(DualVariant)),
         default="progressive",
+        show_default="that of the checkpoint, else progressive",
         help="Dual networks to train with: the paper's, or a variant of its comparison.",
     ),
     option("--dual-weight", default=0.1, help="Lambda, the weight of the duals."),

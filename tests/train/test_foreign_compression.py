@@ -206,3 +206,9 @@ def test_what_cannot_be_cut_or_trained_ends_in_a_sentence(
         assert run(*command, tmp_path / "nothing.safetensors") == 2
         assert "can be cut" in capsys.readouterr().err
     assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_no_table_of_latency_is_asked_for(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("search", "compress --model", "ablate --model"):
+        assert run(*command.split(), own, "--target", "latency", "--ratio", "0.4", "--patch", 8) == 2
+        assert "Give --target madds" in capsys.readouterr().err

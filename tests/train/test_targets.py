@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drc_deploy.checkpoint import load_checkpoint
+from drc_deploy.errors import TrainingError
 from drc_deploy.locate import find_checkpoint
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
@@ -93,3 +94,9 @@ def test_fitted_duals_map_images_back_better_than_fresh_ones(
     with torch.no_grad():
         before, after = (float(dual_regression_losses(images, images, duals).dual) for duals in (fresh, fitted))
     assert after < 0.15 * before
+
+
+def test_images_that_are_not_finite_are_an_error(photographs: Photographs) -> None:
+    followed = FollowedPatches(patches(photographs), Drawn(float("nan")))
+    with pytest.raises(TrainingError, match="NaN or infinite images"):
+        fit_duals(build_network(ModelSpec("drn_xs", 4)).build_duals("single"), followed)

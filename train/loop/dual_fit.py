@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from drc_deploy.errors import TrainingError
 from drc_deploy.progress import progress
 from drc_deploy.train.data.patches import PatchSource
 from drc_deploy.train.device import memory_checked, place, place_images
@@ -19,7 +20,7 @@ def fit_duals(duals: nn.ModuleList, patches: PatchSource) -> None:
     Random ones would outweigh the primal loss, and none at all would make the method another one.
 
     Raises:
-        TrainingError: memory ran out.
+        TrainingError: memory ran out, or the images are not finite.
     """
     place(duals).train().requires_grad_(True)
     optimizer = torch.optim.Adam(duals.parameters(), lr=LEARNING_RATE)
@@ -33,3 +34,8 @@ def fit_duals(duals: nn.ModuleList, patches: PatchSource) -> None:
             optimizer.step()
             schedule.step()
             bar.advance()
+    if not torch.isfinite(loss):
+        raise TrainingError(
+            "no dual network can be fitted: the network makes NaN or infinite images.",
+            "Follow photographs instead: --target-images photographs.",
+        )
