@@ -165,8 +165,9 @@ def test_pruning_without_trained_duals_is_repeatable(photographs: Photographs, t
 
 @pytest.mark.parametrize("method", get_args(PruneMethod))
 def test_every_method_keeps_what_was_asked_and_shrinks_exactly(
-    photographs: Photographs, tmp_path: Path, method: PruneMethod
+    photographs: Photographs, tmp_path: Path, method: PruneMethod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("drc_deploy.train.pruning.srp.PASSES", 6)
     widths = (4, 12, 20, 32, 8, 20, 20, 20, 12, 12, 28, 20)
     options = PruneOptions(method, 1, 2, 8, channels_per_step=16)
     pruning = pruning_method(task(photographs, widths, options))
