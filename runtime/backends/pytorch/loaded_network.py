@@ -1,7 +1,7 @@
 """The network of a checkpoint as torch runs it: on which device, in which precision and layout, in how much memory."""
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -103,18 +103,48 @@ def _laid_out(network: SRNetwork, device: torch.device | str) -> SRNetwork:
 
 def _known_bytes_per_pixel(network: SRNetwork) -> int | None:
     try:
-        return bytes_per_pixel(_laid_out(network, "meta"))
-    except Exception:  # a network of another program may look at values, which the device "meta" has not
+        return bytes_per_pixel(_laid_out(network, "cpu"))
+    except Exception:  # a network of another program may refuse an image of this side
         return None
 
 
 def bytes_per_pixel(network: SRNetwork) -> int:
-    """Return the most that is alive at a time while ``network``, on the device "meta", upscales, with an allowance."""
+    """Return the most that is alive at a time while ``network``, on the CPU, upscales, with an allowance.
+
+    The device "meta" would need no memory, but its first operation makes torch import its compiler: seconds.
+    """
     side = taken_side(SIDE_PX, network.multiple_of, network.minimum)
-    tile = torch.empty(1, 3, side, side, device="meta").contiguous(memory_format=torch.channels_last)
+    tile = torch.zeros(1, 3, side, side).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), _LiveBytes() as live:
         network.upscale(tile)
     return int(ALLOWANCE * live.peak / side**2)
+
+
+def _sized(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return a result of the right size and layout: zeros where computing is slow, else what ``operation`` returns."""
+    if operation is torch.ops.aten.conv2d.default and args[0].ndim == 4:
+        return _size_of_conv2d(*args, **kwargs)
+    if operation is torch.ops.aten.linear.default:
+        return args[0].new_zeros(*args[0].shape[:-1], args[1].shape[0])
+    return operation(*args, **kwargs)
+
+
+def _size_of_conv2d(
+    image: Tensor,
+    weight: Tensor,
+    _bias: Tensor | None = None,
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    _groups: int = 1,
+) -> Tensor:
+    sides = []
+    for axis in (0, 1):
+        step, margin, by = (pair[axis % len(pair)] for pair in (stride, padding, dilation))  # of one number or two
+        reach = by * (weight.shape[2 + axis] - 1) + 1
+        sides.append((image.shape[2 + axis] + 2 * margin - reach) // step + 1)
+    shape = (image.shape[0], weight.shape[0], *sides)
+    return torch.empty(shape, dtype=image.dtype, memory_format=torch.channels_last).zero_()
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -125,10 +155,15 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.peak: int = 0
         self._sizes: dict[int, int] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False, else torch imports its compiler for ``__torch_dispatch__``."""
+        return False
+
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        result = operation(*args, **(kwargs or {}))
+        result = _sized(operation, args, kwargs or {})
         for tensor in tree_iter(result):
             if isinstance(tensor, Tensor):
                 self._follow(tensor.untyped_storage())

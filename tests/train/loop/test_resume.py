@@ -13,7 +13,7 @@ import pytest
 from drc_deploy.checkpoint_info import read_checkpoint_info
 from tests.train.runs import assert_same_weights
 
-STEPS = 80
+STEPS = 60
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 """For patches of 8x8 pixels, more threads take more time than they save."""
 
@@ -59,10 +59,10 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_run_killed_twice_and_terminated_once_ends_with_the_same_weights(straight: Path, tmp_path: Path) -> None:
+def test_a_run_killed_and_terminated_ends_with_the_same_weights(straight: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.safetensors"
     log = tmp_path / "broken.run" / "log.jsonl"
-    for steps, number, code in ((20, signal.SIGKILL, -9), (40, signal.SIGTERM, 143), (60, signal.SIGKILL, -9)):
+    for steps, number, code in ((20, signal.SIGKILL, -9), (40, signal.SIGTERM, 143)):
         process = start(ONE_PROCESS, broken)
         wait_for_steps(process, log, steps)
         process.send_signal(number)
@@ -81,7 +81,7 @@ def test_a_run_killed_twice_and_terminated_once_ends_with_the_same_weights(strai
 def test_two_processes_stop_together_and_end_with_nearly_the_loss_of_one(straight: Path, tmp_path: Path) -> None:
     two = tmp_path / "two.safetensors"
     process = start(TWO_PROCESSES, two)
-    wait_for_steps(process, tmp_path / "two.run" / "log.jsonl", 40)
+    wait_for_steps(process, tmp_path / "two.run" / "log.jsonl", 20)
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=300)
     assert not two.exists()

@@ -48,7 +48,7 @@ def test_ties_go_to_the_widest_candidate() -> None:
 
 def test_logits_find_the_candidate_that_brute_force_finds(photographs: Photographs) -> None:
     """With the weights held still, the winner is the width whose own loss is least."""
-    options = SearchOptions(steps=40, batch=4, patch=8, alpha_learning_rate=0.2, weight_learning_rate=0.0)
+    options = SearchOptions(steps=20, batch=4, patch=8, alpha_learning_rate=0.2, weight_learning_rate=0.0)
     search = searcher(options)
     layer = 10
     consumer = search.supernet.network.convolution(search.supernet.network.prunable_layers[layer].read[0].module)
@@ -63,7 +63,7 @@ def test_logits_find_the_candidate_that_brute_force_finds(photographs: Photograp
             losses[int(search.supernet.candidates[layer][index])] = float(search.supernet(images))
     with torch.no_grad():
         search.alphas[layer].zero_()
-    for _ in range(40):
+    for _ in range(20):
         search.update(images, images)
     assert search.widths()[layer] == min(losses, key=lambda width: losses[width])
 
