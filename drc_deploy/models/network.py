@@ -166,9 +166,10 @@ def uses_of_weights(network: SRNetwork, height: int, width: int) -> dict[str, in
     """Return how often each weight and bias of ``WEIGHTED`` modules is used for one input: tensor name -> count.
 
     A convolution uses each number of its kernel once per output pixel and image, a transposed one once per input pixel.
-    The network is moved to the ``meta`` device, where nothing is computed. The input is enlarged to sides that the
-    network takes.
+    The network is moved to the ``meta`` device, where nothing is computed; one of another program, which may look at
+    values, to the CPU. The input is enlarged to sides that the network takes.
     """
+    device = "cpu" if network.spec.foreign else "meta"
     height, width = (taken_side(side, network.multiple_of, network.minimum) for side in (height, width))
     uses: dict[str, int] = {}
     names: dict[nn.Module, str] = {m: name for name, m in network.named_modules() if isinstance(m, WEIGHTED)}
@@ -183,7 +184,7 @@ def uses_of_weights(network: SRNetwork, height: int, width: int) -> dict[str, in
     handles = [module.register_forward_hook(count) for module in names]
     try:
         with torch.no_grad():
-            network.to("meta")(torch.empty(1, 3, height, width, device="meta"))
+            network.to(device)(torch.zeros(1, 3, height, width, device=device))
     finally:
         for handle in handles:
             handle.remove()
@@ -195,7 +196,7 @@ def multiply_adds(network: SRNetwork, height: int = 96, width: int = 96) -> int:
 
     Every convolution and linear layer counts its multiplications and, if it has one, its bias additions; the mean
     shifts and all auxiliary outputs are included. Interpolation, activations, the products inside attention and the
-    dual networks are not. The network is run on the ``meta`` device, so that nothing is computed.
+    dual networks are not. For the device see ``uses_of_weights``.
     """
     uses = uses_of_weights(network, height, width)
     return sum(uses.get(name, 0) * parameter.numel() for name, parameter in network.named_parameters())

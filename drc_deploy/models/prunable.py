@@ -92,7 +92,7 @@ def _in_network(layer: PrunableLayer) -> PrunableLayer:
 
 
 def _shares(network: ForeignNetwork, touched: set[str]) -> tuple[float, float]:
-    """Return the shares of parameters and multiply-adds in ``touched`` tensors. The network is moved to ``meta``."""
+    """Return the shares of parameters and multiply-adds in ``touched`` tensors. The network stays on the CPU."""
     uses = uses_of_weights(network, COUNTED_PX, COUNTED_PX)
     counts = [
         (name in touched, parameter.numel(), parameter.numel() * uses.get(name, 0))

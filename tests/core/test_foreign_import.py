@@ -28,12 +28,14 @@ import torch
 from torch import nn
 
 class Net(nn.Module):
-    def __init__(self, channels=3, white=255, twice=False):
+    def __init__(self, channels=3, white=255, twice=False, looks=False):
         super().__init__()
         self.conv = nn.Conv2d(channels, 4 * channels, 3, padding=1)
-        self.white, self.twice = white, twice
+        self.white, self.twice, self.looks = white, twice, looks
 
     def forward(self, x):
+        if self.looks and float(x.mean()) > 0.9 * self.white:
+            x = x + torch.rand(1)
         y = torch.nn.functional.interpolate(x, scale_factor=2)
         y = y + 0.01 * nn.functional.pixel_shuffle(self.conv(x), 2)
         return (y, y) if self.twice else y.clamp(0, self.white)
@@ -323,6 +325,23 @@ def test_an_exported_foreign_network_computes_what_the_checkpoint_does(
     with open_backend(tmp_path / "drc_runs/span.onnx") as backend:
         difference = backend.run(image[None])[0].astype(float) - upscaled(original, image)
     assert np.sqrt(np.mean(difference**2)) < error
+
+
+def test_a_network_that_looks_at_values_runs_and_is_neither_cut_nor_exported(
+    code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights_of(3, tmp_path / "w.pth")
+    assert run("import", "w.pth", "--network", f"{code}:Net", "--kwargs", '{"looks": true}') == 0
+    assert run("info", "w") == 0
+    assert "it cannot be traced" in capsys.readouterr().out
+    with Upscaler.open(tmp_path / "drc_runs/w.safetensors") as upscaler:
+        assert upscaler(np.full((9, 7, 3), 99, np.uint8)).shape == (18, 14, 3)
+    for command in ("export w", "compress --model w --patch 16"):
+        assert run(*command.split()) in (1, 2)
+        words = capsys.readouterr().err
+        assert "This is a fault of drc-deploy" not in words
+        assert "data-dependent" in words
 
 
 def test_a_network_with_windows_is_exported_for_one_tile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,7 +129,7 @@ def cost_model(spec: ModelSpec, target: Target, latency: LatencyTable | None = N
         return _latency_cost(spec, latency)
     if target == "channels":
         raise UsageError("channels are bounded layer by layer, not in sum.", "Name another target.")
-    with torch.device("meta"):
+    with torch.device("cpu" if spec.foreign else "meta"):
         network = build_network(ModelSpec(spec.name, spec.scale, None, spec.foreign))
     if target == "params":
         return _counted(network, "parameters", {name: 1 for name, _ in network.named_parameters()})
