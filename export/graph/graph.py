@@ -93,7 +93,7 @@ def _export_program(network: PixelNetwork, tile: tuple[int, int] | None) -> torc
         size = "every size" if tile is None else f"a tile of {tile[0]}x{tile[1]}"
         raise VerificationError(
             f"torch cannot export the network for {size}: {str(error).strip().splitlines()[0]}",
-            "A layer computes with a fixed size, or decides by the values of the image: make it use the shape of its input."
+            "A layer computes with a fixed size, or looks at values of the image: make it use the shape of its input."
             if tile is None
             else "Run the checkpoint itself: upscale, eval and bench take it.",
         ) from error
