@@ -107,7 +107,8 @@ def _example(network: SRNetwork, tile: tuple[int, int] | None) -> tuple[torch.Te
     step = network.multiple_of
     height, width = (taken_side(side, step, network.minimum) for side in sides)
     width += step * (height == width)  # or torch would take the sides for one
-    free = [torch.export.Dim(name) * step if step > 1 else torch.export.Dim(name) for name in ("height", "width")]
+    free = [torch.export.Dim(name, min=-(-network.minimum // step)) for name in ("height", "width")]
+    free = [step * side for side in free] if step > 1 else free
     return torch.full((batch, height, width, channels), 127.0), dict(enumerate((torch.export.Dim("batch"), *free)))
 
 
