@@ -67,8 +67,11 @@ def test_a_trace_that_the_tests_keep_takes_the_weights_of_another_network(
     assert found.SerializeToString() == trace_graph(another).SerializeToString()
 
 
-@pytest.mark.parametrize(("kind", "least"), [(Gathers, 2), (Pools, 9)])
-def test_a_network_is_traced_for_all_sides_that_it_takes(kind: type[Toy], least: int) -> None:
+@pytest.mark.parametrize(("kind", "least"), [(Gathers, 2), (Pools, 8)])
+def test_a_network_is_traced_for_all_sides_that_it_takes(
+    kind: type[Toy], least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph, "ForeignNetwork", Toy)  # such networks are traced strictly
     network, random = pixel_network(kind()), np.random.default_rng(0)
     shapes = [(1, least, least, 3), (3, 16, 10, 3)]
     pixels = [random.uniform(0, 255, shape).astype(np.float32) for shape in shapes]
