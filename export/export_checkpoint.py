@@ -143,10 +143,10 @@ def _check_foreign(parent: Parent, request: ExportRequest) -> None:
     foreign = parent.info.foreign
     if foreign is None:
         return
-    if request.exact and (foreign.global_operations or foreign.multiple_of > LARGEST_FREE_MULTIPLE):
-        raise UsageError(
-            f"{parent.info.model} looks beyond a tile in ways that --exact does not know.", "Leave out --exact."
-        )
+    if request.exact:
+        beyond = foreign.global_operations or foreign.multiple_of > LARGEST_FREE_MULTIPLE
+        why = "looks beyond a tile in ways that --exact does not know" if beyond else "is exact in tiles as it is"
+        raise UsageError(f"{parent.info.model} {why}.", "Leave out --exact.")
     if request.precision == "int8" and foreign.multiple_of > 1:
         raise UsageError(
             f"{parent.info.model} takes sides that are multiples of {foreign.multiple_of}; INT8 is measured on crops "

@@ -84,7 +84,7 @@ def sizes_for(sizes: InputSizes, multiple_of: int, minimum: int) -> InputSizes:
     raise UsageError(
         f"this network takes no tile of {sizes.plan[0]}x{sizes.plan[1]}: both sides must be "
         f"{sides_text(multiple_of, minimum)}.",
-        f"Give --tile {taken[0]}x{taken[1]}.",
+        f"Give --tile {'x'.join(str(side - multiple_of * (side > LARGEST_TILE_PX)) for side in taken)}.",
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from drc_deploy.errors import TrainingError
+from drc_deploy.models.network import lay_channels_last
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -20,8 +21,7 @@ def training_device() -> torch.device:
 
 def place(network: Module) -> Module:
     """Move a network to the training device, channels last: the layout in which convolutions are fastest."""
-    # The type stubs of torch do not know `memory_format` here.
-    return network.to(training_device()).to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
+    return lay_channels_last(network.to(training_device()))
 
 
 def place_images(images: Sequence[Tensor]) -> list[Tensor]:

@@ -27,6 +27,7 @@ class TorchProgram(ProgramBackend):
         import torch
 
         from drc_deploy.checkpoint import load_checkpoint
+        from drc_deploy.models.network import lay_channels_last
 
         if request.threads is not None:
             torch.set_num_threads(request.threads)
@@ -39,8 +40,9 @@ class TorchProgram(ProgramBackend):
         half = request.variant == HALF
         if half:
             network.cast_body(torch.float16)
-        # The types of `to` do not know its keyword for the memory format.
-        self._network = network.to(self._torch_device).to(memory_format=self._format)  # type: ignore[call-overload]
+        self._network = network.to(self._torch_device)
+        if self._format is torch.channels_last:
+            lay_channels_last(self._network)
         self.settings = {
             "torch": str(torch.__version__),
             "layout": "NCHW" if request.variant == EAGER else "NHWC",

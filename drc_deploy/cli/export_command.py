@@ -167,6 +167,7 @@ def _text(result: "ExportResult") -> str:
     lines = [
         f"{result.onnx}  uint8 pixels, {result.info.precision}",
         f"{result.float_onnx}  float32 pixels, for 16-bit images",
+        *(["They take one tile at a time."] if result.info.tile and result.info.max_batch == 1 else []),
         *([f"{result.exact_onnx}  for upscale --exact"] if result.exact_onnx else []),
         f"Checked on real images against torch: {checks['onnx_float']['psnr_db']:.1f} dB PSNR "
         f"(needed {checks['required_psnr_db']:.0f}), "

@@ -168,10 +168,13 @@ class _Strips:
         strip = self.strip(length)
         changed = strip.clone()
         changed[..., column] = math.nan if poison else 255 - strip[..., column]
-        output = self.run(changed)
         if poison:
-            change = output.isnan().to(output.dtype)
+            try:
+                change = self.run(changed).isnan().to(self.probe.dtype)
+            except UsageError:  # it makes indices of values: as if NaN were everywhere
+                return torch.ones(strip.shape[-1])
         else:
+            output = self.run(changed)
             before = self.run(strip)
             change = ((output - before).abs() / before.abs().max().clamp_min(1e-30)).nan_to_num(nan=math.inf)
         return change.amax((0, 1, 2)).view(-1, self.probe.scale).amax(1)

@@ -12,7 +12,7 @@ from drc_deploy.images.crops import fit_to_size
 
 CHECK_SHAPES = ((1, 23, 31), (3, 19, 26))
 """Batch, height and width of each checked batch: none is ``TRACE_SHAPE``'s, and odd sizes are among them. A network
-that takes no such sides is checked with the next ones that it takes."""
+that takes no such sides is checked with the next ones that it takes, the second time with larger ones."""
 _REDUCTION = 4
 """Photographs are reduced by this before cropping, which gives the detail per pixel of a low-resolution image."""
 
@@ -23,9 +23,11 @@ _RANGE_CROP_PX = 48
 def check_batches(info: EngineInfo) -> list[NDArray[np.uint8]]:
     """Return (N, H, W, 3) uint8 RGB batches of the shapes of ``CHECK_SHAPES``, as far as ``info`` allows."""
     images = list(_reduced_photographs())
+    free = all(info.taken_side(side) == side for _, *sides in CHECK_SHAPES for side in sides)
+    more = 0 if free else info.taken_side(1)
     return [
-        _crops(images, min(batch, info.max_batch), *info.taken_sides(height, width))
-        for batch, height, width in CHECK_SHAPES
+        _crops(images, min(batch, info.max_batch), *info.taken_sides(height + n * more, width + 2 * n * more))
+        for n, (batch, height, width) in enumerate(CHECK_SHAPES)
     ]
 
 

@@ -31,8 +31,11 @@ TRACE_SHAPE = (2, 24, 20, 3)
 and batches, so that none is burnt in."""
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-_LOGGERS = ("torch.onnx._internal.exporter._registration", "onnxscript.optimizer._constant_folding")
-"""One logs that torchvision, which is not needed, is not installed; the other each operation of several outputs."""
+_LOGGERS = (
+    "torch.onnx._internal.exporter._registration",  # that torchvision, which is not needed, is not installed
+    "onnxscript.optimizer._constant_folding",  # each operation of several outputs
+    "torch._guards",  # the traceback of a size that is burnt in, which is an error of ours
+)
 
 
 def trace_graph(
@@ -81,6 +84,8 @@ def _export_program(network: PixelNetwork, tile: tuple[int, int] | None) -> torc
     """
     example, sizes = _example(network.network, tile)
     try:
+        if tile is not None:
+            network(example)  # what it keeps outside itself, such as masks, must not be made during the trace
         return torch.export.export(
             network,
             (example,),
@@ -114,17 +119,14 @@ def _example(network: SRNetwork, tile: tuple[int, int] | None) -> tuple[torch.Te
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Silence the exporter's notes about itself, and nothing else."""
+    """Silence the exporter's notes about itself, and the network's own warnings: a user can do nothing about either."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
-            # torch copies its own deprecated tree class while it lowers a program.
-            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
-            # Networks of other programs set attributes while they compute.
-            warnings.filterwarnings("ignore", "While compiling, we found certain side effects", UserWarning)
+            warnings.simplefilter("ignore")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
@@ -156,8 +158,10 @@ def _use_global_pooling(model: onnx.ModelProto) -> None:
     Since opset 18 the axes of ReduceMean are an input, which a parser made for opset 17 does not read.
     """
     constants = constants_of(model)
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    planes = {value.name for value in inferred if len(value.type.tensor_type.shape.dim) == 4}
     for node in model.graph.node:
-        if node.op_type == "ReduceMean" and _is_spatial_mean(node, constants):
+        if node.op_type == "ReduceMean" and node.input[0] in planes and _is_spatial_mean(node, constants):
             node.op_type = "GlobalAveragePool"
             del node.input[1:], node.attribute[:]
     drop_unused_constants(model)

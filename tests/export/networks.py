@@ -1,5 +1,6 @@
 """Small networks for the tests, quick to trace and to run."""
 
+import functools
 from collections.abc import Sequence
 
 import onnx
@@ -121,3 +122,15 @@ class Pools(Toy):
     def between(self, x: Tensor) -> Tensor:
         around = F.max_pool2d(F.avg_pool2d(x, 3, 2), 7, 3)
         return x + F.interpolate(around, size=x.shape[-2:], mode="bilinear", align_corners=False)
+
+
+@functools.lru_cache
+def _mask(height: int, width: int) -> Tensor:
+    return torch.linspace(0, 1, height * width).view(1, 1, height, width)
+
+
+class Masked(Toy):
+    """Keeps a mask for each size where other networks find it, too."""
+
+    def between(self, x: Tensor) -> Tensor:
+        return x * _mask(x.shape[2], x.shape[3])

@@ -181,3 +181,15 @@ def test_networks_that_cannot_be_used_are_refused(function: Callable[[Tensor], T
     with pytest.raises(UsageError, match=words) as refusal:
         measure_reach(Network(), 1)
     assert refusal.value.hint
+
+
+class Palette(Lambda):
+    """Adds a colour that it looks up by a value, which NaN is no index for."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        colours = torch.linspace(0, 1, 256, dtype=image.dtype)[image[:, :1].round().long()]
+        return super().forward(image + colours)
+
+
+def test_a_network_that_fails_on_nan_is_measured_without() -> None:
+    assert measure_reach(Palette(), 2) == Reach(1, 1, 2, False)

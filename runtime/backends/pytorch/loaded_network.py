@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_iter
 from drc_deploy.checkpoint import Parent
 from drc_deploy.engine_info import EngineInfo, Precision, taken_side
 from drc_deploy.errors import ArtefactError
-from drc_deploy.models.network import SRNetwork
+from drc_deploy.models.network import SRNetwork, lay_channels_last
 from drc_deploy.torch_gpu import prepare_gpu
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -49,7 +49,7 @@ class TileNetwork:
         network = file.checkpoint.build_network()
         if precision != "fp32":
             network.cast_body(_DTYPES[precision])
-        self.network = _laid_out(network, self.device)
+        self.network = lay_channels_last(network.to(self.device))
         self.info = EngineInfo(
             model=self.network.spec.name,
             scale=self.network.scale,
@@ -96,14 +96,9 @@ def errors_named(info: EngineInfo, shape: tuple[int, ...]) -> Iterator[None]:
         ) from error
 
 
-def _laid_out(network: SRNetwork, device: torch.device | str) -> SRNetwork:
-    # The types of `to` do not know its keyword for the memory format.
-    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
 def _known_bytes_per_pixel(network: SRNetwork) -> int | None:
     try:
-        return bytes_per_pixel(_laid_out(network, "cpu"))
+        return bytes_per_pixel(lay_channels_last(network))
     except Exception:  # a network of another program may refuse an image of this side
         return None
 
@@ -118,6 +113,9 @@ def bytes_per_pixel(network: SRNetwork) -> int:
     with torch.inference_mode(), _LiveBytes() as live:
         network.upscale(tile)
     return int(ALLOWANCE * live.peak / side**2)
+
+
+_ONLY_SIZED = (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default)
 
 
 def _sized(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -163,6 +161,11 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if operation not in _ONLY_SIZED:
+            with self:  # what is made of other operations holds what they hold
+                result = operation.decompose(*args, **(kwargs or {}))
+            if result is not NotImplemented:
+                return result
         result = _sized(operation, args, kwargs or {})
         for tensor in tree_iter(result):
             if isinstance(tensor, Tensor):

@@ -6,6 +6,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper
 
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.compare.graph_runs import run_graph
@@ -14,7 +15,7 @@ from drc_deploy.export.export_checkpoint import ExportResult
 from drc_deploy.export.graph import graph
 from drc_deploy.export.graph.graph import TRACE_SHAPE, trace_graph
 from drc_deploy.export.graph.graph_edit import layer_of
-from tests.export.networks import BurnsBatch, Gathers, Pools, Toy, Windows
+from tests.export.networks import BurnsBatch, Gathers, Masked, Pools, Toy, Windows
 from tests.traces import Traces
 
 
@@ -88,3 +89,30 @@ def test_a_network_of_one_image_is_traced_for_a_tile() -> None:
         np.testing.assert_allclose(found, network(torch.from_numpy(pixels)).numpy(), atol=1e-3)
     with pytest.raises(VerificationError, match="for every size"):
         trace_graph(network)
+
+
+def test_a_mask_that_a_network_keeps_outside_itself_is_a_real_one_after_the_trace() -> None:
+    network = pixel_network(Masked())
+    trace_graph(network, tile=(16, 16))
+    with torch.no_grad():
+        assert network(torch.zeros(1, 16, 16, 3)).numpy().shape == (1, 32, 32, 3)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 5), (2, 2, 4, 5, 5)])
+def test_means_over_the_last_axes_stay_what_they_are(shape: tuple[int, ...]) -> None:
+    graph_ = helper.make_graph(
+        [
+            helper.make_node("Identity", ["in"], ["x"]),
+            helper.make_node("ReduceMean", ["x", "axes"], ["out"], keepdims=1),
+        ],
+        "means",
+        [helper.make_tensor_value_info("in", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
+        [helper.make_tensor("axes", TensorProto.INT64, [2], [-2, -1])],
+    )
+    model = helper.make_model(graph_, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    graph._use_global_pooling(model)
+    assert (model.graph.node[1].op_type == "GlobalAveragePool") == (len(shape) == 4)
+    x = np.random.default_rng(0).random(shape, np.float32)
+    (found,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"in": x})
+    np.testing.assert_allclose(found, x.mean((-2, -1), keepdims=True), rtol=1e-6)

@@ -56,6 +56,25 @@ def test_layers_that_are_not_computed_count_as_if_they_were(name: str, monkeypat
     assert counted == bytes_per_pixel(network) > 0
 
 
+class Attention(PlainNetwork):
+    """Attention over rows, whose matrices torch computes inside one operation or in the open."""
+
+    fused = True
+
+    def upscale(self, lr: torch.Tensor) -> torch.Tensor:
+        query, value = lr.permute(0, 2, 3, 1), lr.permute(0, 2, 3, 1).repeat(1, 1, 1, 2)
+        if self.fused:  # with values wider than queries, the fused kernel is not taken
+            return nn.functional.scaled_dot_product_attention(query, query, value)
+        return (query @ query.transpose(2, 3)).softmax(-1) @ value
+
+
+def test_what_is_made_of_other_operations_holds_what_they_hold() -> None:
+    network = Attention(ModelSpec("plain", 4))
+    counted = bytes_per_pixel(network)
+    network.fused = False
+    assert counted == pytest.approx(bytes_per_pixel(network), rel=0.3)
+
+
 CHILD = """
 import sys
 from pathlib import Path
