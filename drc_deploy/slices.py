@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 class Slice:
     """Where a layer's channels lie along one axis of a tensor: channel c at start + group * c, group indices long.
 
-    With several repeats, all channels follow one another that many times, as for each head of attention.
+    With several repeats, all channels follow that many times, as for each head of attention.
     """
 
     tensor: str
@@ -18,7 +18,7 @@ class Slice:
     group: int = 1
     """Indices per channel: r*r where a PixelShuffle(r) lies between this tensor and the channels."""
     repeats: int = 1
-    """Heads of attention, each of which has all channels; not together with a group."""
+    """Heads of attention, since each has all channels; not together with a group."""
 
     def __post_init__(self) -> None:
         """Refuse a channel that is spread in two ways."""

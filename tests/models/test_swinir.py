@@ -62,6 +62,7 @@ def test_full_networks_have_the_published_size(name: str, params: int, published
     assert network.parameter_count == params
     assert round(published_multiply_adds(network) / 1e9, 3) == published
     assert round(multiply_adds(network) / 1e9, 3) == ours
+    assert f"{published} G" in MODELS[name].summary
     (dual,) = network.build_duals()
     assert sum(p.numel() for p in dual.parameters()) == 3168
 
