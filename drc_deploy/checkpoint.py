@@ -61,7 +61,7 @@ class Checkpoint:
             dual_weights=_copy(duals.state_dict()) if duals is not None else {},
             provenance=provenance or {},
             parent_sha256=parent_sha256,
-            dual_design=dual_design,
+            dual_design="single" if network.one_image else dual_design,
         )
 
     def build_network(self) -> SRNetwork:
@@ -161,13 +161,13 @@ def read_trainable(path: Path, patch: int) -> Parent:
         UsageError: of a scale that no training is for, or a network that takes no such patches.
     """
     parent = Parent.read(path)
-    info, foreign = parent.info, parent.info.foreign
+    info = parent.info
     if info.scale not in TRAINED_SCALES:
         raise UsageError(
             f"{path} is for x{info.scale}, which nothing is trained for here.",
             "Upscale, export or measure it; training is for x2, x4 and x8.",
         )
-    taken = taken_side(patch, foreign.multiple_of, foreign.minimum) if foreign else patch
+    taken = taken_side(patch, info.multiple_of, info.minimum)
     if taken != patch:
         raise UsageError(f"{path} takes no patches of {patch}x{patch} pixels.", f"Give --patch {taken}.")
     return parent

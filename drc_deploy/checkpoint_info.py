@@ -78,9 +78,16 @@ class ForeignSpec:
         if any(number > LARGEST_SETTING for number in _numbers(self.settings)):
             raise ValueError(f"no setting of a network is above {LARGEST_SETTING}")
         for layer in self.layers:
-            numbers = [layer.full_width - 1, *(n for s in layer.slices for n in (s.axis, s.start, s.group - 1))]
+            numbers = [
+                layer.full_width - 1,
+                *(n for s in layer.slices for n in (s.axis, s.start, s.group - 1, s.repeats - 1)),
+            ]
             if not (layer.made and layer.read and min(numbers) >= 0 and max(numbers) < LARGEST_WIDTH):
                 raise ValueError(f"layer {layer.name!r} is none that a network has")
+
+
+WINDOWS = {"swinir": 8, "swinir_light": 8}
+"""Sides of the windows of attention of this package's own networks that have some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,16 @@ class CheckpointInfo:
     """Which kind of dual networks the file holds."""
     foreign: ForeignSpec | None = None
     """How to build a network that is none of this package's own; None for those of ``drc-deploy models``."""
+
+    @property
+    def multiple_of(self) -> int:
+        """Sides of every input are multiples of this, in input pixels."""
+        return self.foreign.multiple_of if self.foreign else WINDOWS.get(self.model, 1)
+
+    @property
+    def minimum(self) -> int:
+        """Least side of an input, in input pixels."""
+        return self.foreign.minimum if self.foreign else WINDOWS.get(self.model, 1)
 
 
 def read_checkpoint_info(path: Path) -> CheckpointInfo:

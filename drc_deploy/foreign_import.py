@@ -21,12 +21,10 @@ from drc_deploy.models.foreign import ForeignNetwork, prepare, trained_buffers
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.prunable import find_prunable
 from drc_deploy.models.reach import measure_reach
+from drc_deploy.official import split_duals
 from drc_deploy.progress import progress
 from drc_deploy.state_dict_file import read_state_dict
 
-DUAL_PREFIX = "dual_model.dual_module."
-DUAL_NAMES = {"0.0.": "0.0.", "1.0.": "0.2.", "2.": "0.4."}
-"""Names in the authors' files of SwinIR and DAT -> names of the same layers of ``ForeignNetwork.build_duals``."""
 TRIAL_S = 600.0
 """Code of one's own that has not answered by then is given up."""
 TRIAL_PX = 64
@@ -73,8 +71,7 @@ def import_foreign(weights: Path, network: str | None, settings: Mapping[str, An
         UsageError: the code fails, or what it builds upscales no image.
     """
     state = read_state_dict(weights)
-    duals = {name: tensor for name, tensor in state.items() if name.startswith("dual_model.")}
-    state = {name: tensor for name, tensor in state.items() if name not in duals}
+    state, duals = split_duals(state)
     if not state:
         raise ArtefactError(f"{weights} holds a dual network only.", "Give the file of the network itself.")
     found = _own(state, network, settings, weights) if network else _of_zoo(state, weights)
@@ -85,7 +82,7 @@ def import_foreign(weights: Path, network: str | None, settings: Mapping[str, An
     checkpoint = Checkpoint(
         spec=ModelSpec(found.name, found.scale, (), foreign),
         weights=to_plain_weights({f"net.{name}": tensor for name, tensor in net.state_dict().items()}, str(weights)),
-        dual_weights=to_plain_weights(_dual_weights(duals), str(weights)),
+        dual_weights=to_plain_weights(duals, str(weights)),
         provenance={"stage": "import", "file": weights.name, "sha256": sha256_of(weights), "source": foreign.source},
         dual_design="single",
     )
@@ -220,13 +217,3 @@ def _run(net: nn.Module, lr: Tensor) -> tuple[Tensor, str]:
     if not isinstance(sr, Tensor) or sr.ndim != 4:
         return lr, f"gives {type(sr).__name__} instead of a tensor of four dimensions"
     return sr, ""
-
-
-def _dual_weights(duals: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the authors' dual network, which their files of SwinIR and DAT hold, by our names."""
-    found = {}
-    for name, tensor in duals.items():
-        short = name.removeprefix(DUAL_PREFIX)
-        prefix = next((prefix for prefix in DUAL_NAMES if short.startswith(prefix)), "")
-        found[f"0.{DUAL_NAMES.get(prefix, '')}{short.removeprefix(prefix)}"] = tensor
-    return found

@@ -6,7 +6,10 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Where a layer's channels lie along one axis of a tensor: channel c at start + group * c, group indices long."""
+    """Where a layer's channels lie along one axis of a tensor: channel c at start + group * c, group indices long.
+
+    With several repeats, all channels follow that many times, as for each head of attention.
+    """
 
     tensor: str
     """Name in the network's state dict."""
@@ -14,10 +17,23 @@ class Slice:
     start: int = 0
     group: int = 1
     """Indices per channel: r*r where a PixelShuffle(r) lies between this tensor and the channels."""
+    repeats: int = 1
+    """Heads of attention, since each has all channels; not together with a group."""
 
-    def indices(self, channels: Sequence[int]) -> list[int]:
-        """Return the indices along the axis that belong to these channels."""
-        return [self.start + self.group * channel + offset for channel in channels for offset in range(self.group)]
+    def __post_init__(self) -> None:
+        """Refuse a channel that is spread in two ways."""
+        if self.group > 1 and self.repeats > 1:
+            raise ValueError(f"{self.tensor}: a channel is a group of neighbours or repeated, not both")
+
+    def indices(self, channels: Sequence[int], width: int) -> list[int]:
+        """Return the indices along the axis that belong to these channels of a layer of ``width`` channels."""
+        starts = (self.start + width * repeat for repeat in range(self.repeats))
+        return [start + self.group * c + offset for start in starts for c in channels for offset in range(self.group)]
+
+    @property
+    def indices_per_channel(self) -> int:
+        """How many indices belong to one channel."""
+        return self.group * self.repeats
 
     @property
     def module(self) -> str:
@@ -36,7 +52,11 @@ class PrunableLayer:
     made: tuple[Slice, ...]
     """What makes the channels: outputs of weights with their biases, and factors of single channels on the way."""
     read: tuple[Slice, ...]
-    """Inputs of the weights that read them, in the order of computation. Zeros there are as good as a cut."""
+    """Inputs of the weights that read them, in the order of computation. Zeros there are as good as a cut, if there
+    are no ``queries``."""
+    queries: tuple[Slice, ...] = ()
+    """Of ``made``, what makes the queries of attention. Their products with the keys are seen by all that is read: a
+    channel is as good as cut where these are zero as well."""
     trunk: bool = False
     """Whether some weight reads the channels before another one adds to them, as along a residual trunk."""
 
@@ -44,6 +64,11 @@ class PrunableLayer:
     def slices(self) -> tuple[Slice, ...]:
         """All that goes with the channels."""
         return self.made + self.read
+
+    @property
+    def masking(self) -> tuple[Slice, ...]:
+        """All whose zeros are as good as a cut."""
+        return self.read + self.queries
 
 
 def placed(layers: Sequence[PrunableLayer], widths: Sequence[int]) -> tuple[PrunableLayer, ...]:
@@ -54,14 +79,22 @@ def placed(layers: Sequence[PrunableLayer], widths: Sequence[int]) -> tuple[Prun
     lost: dict[tuple[str, int], list[tuple[int, int]]] = {}
     for layer, width in zip(layers, widths, strict=True):
         for s in layer.slices:
-            lost.setdefault((s.tensor, s.axis), []).append((s.start, s.group * (layer.full_width - width)))
+            lost.setdefault((s.tensor, s.axis), []).append(
+                (s.start, s.indices_per_channel * (layer.full_width - width))
+            )
 
     def moved(s: Slice) -> Slice:
         before = sum(count for start, count in lost[s.tensor, s.axis] if start < s.start)
         return replace(s, start=s.start - before)
 
     return tuple(
-        replace(layer, full_width=width, made=tuple(map(moved, layer.made)), read=tuple(map(moved, layer.read)))
+        replace(
+            layer,
+            full_width=width,
+            made=tuple(map(moved, layer.made)),
+            read=tuple(map(moved, layer.read)),
+            queries=tuple(map(moved, layer.queries)),
+        )
         for layer, width in zip(layers, widths, strict=True)
     )
 

@@ -91,8 +91,8 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
     # First, since an export takes minutes: a missing library must not show at its end.
     builder = PlanBuilder.find(request.builder, request.options) if request.builder else None
     parent = Parent.read(request.checkpoint)
-    _check_foreign(parent, request)
     network = parent.checkpoint.build_network()
+    _check_request(network, request)
     request = dataclasses.replace(request, tile=sizes_for(request.tile, network.multiple_of, network.minimum))
     traced_tile = request.tile.onnx if network.multiple_of > LARGEST_FREE_MULTIPLE else None
     if traced_tile:
@@ -134,23 +134,20 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
     )
 
 
-def _check_foreign(parent: Parent, request: ExportRequest) -> None:
-    """Refuse what is not made of networks of other programs yet.
+def _check_request(network: SRNetwork, request: ExportRequest) -> None:
+    """Refuse what is not made of networks with windows, or of other programs, yet.
 
     Raises:
         UsageError: it is asked for.
     """
-    foreign = parent.info.foreign
-    if foreign is None:
-        return
-    if request.exact:
-        beyond = foreign.global_operations or foreign.multiple_of > LARGEST_FREE_MULTIPLE
+    name, windows = network.spec.name, network.multiple_of > LARGEST_FREE_MULTIPLE
+    if request.exact and (network.spec.foreign or windows):
+        beyond = network.global_operations or windows
         why = "looks beyond a tile in ways that --exact does not know" if beyond else "is exact in tiles as it is"
-        raise UsageError(f"{parent.info.model} {why}.", "Leave out --exact.")
-    if request.precision == "int8" and foreign.multiple_of > 1:
+        raise UsageError(f"{name} {why}.", "Leave out --exact.")
+    if request.precision == "int8" and network.multiple_of > 1:
         raise UsageError(
-            f"{parent.info.model} takes sides that are multiples of {foreign.multiple_of}; INT8 is measured on crops "
-            "of any size.",
+            f"{name} takes sides that are multiples of {network.multiple_of}; INT8 is measured on crops of any size.",
             "Give --precision fp16 or fp32.",
         )
 

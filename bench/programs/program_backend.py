@@ -36,7 +36,6 @@ class ProgramRequest:
 def checkpoint_engine(path: Path) -> EngineInfo:
     """Describe the network of a checkpoint as an engine that takes whole images, one at a time, in float32."""
     checkpoint = read_checkpoint_info(path)
-    foreign = checkpoint.foreign
     return EngineInfo(
         model=checkpoint.model,
         scale=checkpoint.scale,
@@ -49,8 +48,8 @@ def checkpoint_engine(path: Path) -> EngineInfo:
         params=checkpoint.params,
         widths=checkpoint.widths,
         checkpoint_sha256=sha256_of(path),
-        multiple_of=foreign.multiple_of if foreign else 1,
-        minimum=foreign.minimum if foreign else 1,
+        multiple_of=checkpoint.multiple_of,
+        minimum=checkpoint.minimum,
     )
 
 

@@ -54,6 +54,8 @@ class TorchProgram(ProgramBackend):
             precision="fp16" if half else "fp32",
             receptive_field=network.receptive_field,
             global_operations=network.global_operations,
+            multiple_of=network.multiple_of,
+            minimum=network.minimum,
         )
 
     @classmethod

@@ -58,6 +58,7 @@ def command(
     stop, the same command continues.
     """
     from drc_deploy.checkpoint import read_prunable
+    from drc_deploy.checkpoint_info import WINDOWS
     from drc_deploy.files import write_text
     from drc_deploy.locate import find_trained_checkpoint
     from drc_deploy.train.compress import CompressInputs
@@ -68,7 +69,7 @@ def command(
     variants = find_variants(methods)
     parent = read_prunable(find_trained_checkpoint(checkpoint, workdir), sampling.patch)
     info = parent.info
-    if info.foreign and not methods:
+    if (info.foreign or info.model in WINDOWS) and not methods:
         click.echo("Without darts, which needs one convolution behind each layer; ask for it by --method.", err=True)
         variants = tuple(variant for variant in variants if variant.name != "darts")
     benchmarks, latency = find_benchmarks(benchmark_folders, info.scale), bound.read_latency(info)

@@ -14,8 +14,8 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
 
 @click.command(name="import", short_help="Make a checkpoint of any network's weights.")
 @click.argument("weights", type=click.Path(path_type=Path))
-@click.option("--model", help="For the authors' DRN weights: drn_s or drn_l.")
-@click.option("--scale", type=int, help="Upscaling factor of --model: 4 or 8.  [default: 4]")
+@click.option("--model", help="For the authors' weights: drn_s, drn_l, swinir_light or swinir.")
+@click.option("--scale", type=int, help="Upscaling factor of --model.  [default: 4]")
 @click.option("--duals", type=click.Path(path_type=Path), help="The authors' file of the dual networks of --model.")
 @click.option("--network", metavar="FILE.py:NAME", help="What builds your own network. Its code is run.")
 @click.option("--kwargs", metavar="JSON", help="Keyword arguments of --network, such as '{\"channels\": 48}'.")
@@ -35,7 +35,8 @@ def command(
 
     The architecture is found by the tensors, for SPAN, Compact, ESRGAN, SwinIR, DAT and all others that spandrel
     knows. For a network of your own give its class with --network, as FILE.py:NAME or package.module:NAME; it maps
-    (N, C, H, W) to (N, C, scale*H, scale*W). The authors' DRN weights, pruned or not, need --model.
+    (N, C, H, W) to (N, C, scale*H, scale*W). The authors' weights of DRN and SwinIR, pruned or not, can be given with
+    --model. DRN needs it; of SwinIR, only then can attention be cut.
     """
     from drc_deploy.checkpoint import save_checkpoint
 
@@ -67,7 +68,7 @@ def _check(model: str | None, scale: int | None, duals: Path | None, network: st
     if model and network:
         raise UsageError("--model and --network exclude each other.", "Give the one that the weights are of.")
     if not model and (duals or scale):
-        raise UsageError("--duals and --scale are for the authors' DRN weights.", "Give --model as well.")
+        raise UsageError("--duals and --scale are for the authors' weights.", "Give --model as well.")
     if kwargs and not network:
         raise UsageError("--kwargs is for a network of your own.", "Give --network as well.")
 

@@ -24,8 +24,9 @@ MEASURED_LATER = {"drn_s": 31.940}
 def command(model: str | None, scale: int | None, widths_path: Path | None, as_json: bool) -> None:
     """List the models, and the networks that ship with weights.
 
-    Multiply-adds are of a 96x96 input, PSNR is of luma on Set5. With --widths FILE the pruned network is listed: of the
-    model and scale in the file, or of --model and --scale.
+    Multiply-adds are of a 96x96 input: those of convolutions and linear layers with their biases, as the authors of
+    DRN count. The products inside attention are not among them. PSNR is of luma on Set5. With --widths FILE the pruned
+    network is listed: of the model and scale in the file, or of --model and --scale.
     """
     from drc_deploy.models.catalogue import list_models
 
@@ -51,9 +52,9 @@ def _shipped() -> list[dict[str, Any]]:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    lines = [f"{'model':<8}{'scale':>6}{'parameters':>13}{'multiply-adds':>15}{'layers':>8}  use"]
+    lines = [f"{'model':<13}{'scale':>6}{'parameters':>13}{'multiply-adds':>15}{'layers':>8}  use"]
     lines += [
-        f"{r['model']:<8}{'x' + str(r['scale']):>6}{r['params']:>13,}{r['madds'] / 1e9:>13.3f} G"
+        f"{r['model']:<13}{'x' + str(r['scale']):>6}{r['params']:>13,}{r['madds'] / 1e9:>13.3f} G"
         f"{len(r['widths']):>8}  {r['summary']}"
         for r in rows
     ]

@@ -43,7 +43,9 @@ precision_option = click.option(
     type=click.Choice(CHECKPOINT_PRECISIONS),
     help="Precision of a checkpoint in torch; half is for GPUs. An exported file has its own.  [default: fp32]",
 )
-scale_option = click.option("--scale", type=int, default=4, show_default=True, help="Upscaling factor: 4 or 8.")
+scale_option = click.option(
+    "--scale", type=int, default=4, show_default=True, help="Upscaling factor that the model has."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--model", required=True, help="Architecture: drn_xs, drn_s or drn_l.")
+@click.option("--model", required=True, help="Architecture, as `drc-deploy models` lists them.")
 @scale_option
 @click.option(
     "--data", required=True, type=FOLDER, help="Folder of photographs, or a store that `drc-deploy data prepare` made."

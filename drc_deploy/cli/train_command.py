@@ -13,7 +13,7 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
 
 @click.command()
 @config_option
-@click.option("--model", required=True, help="Architecture: drn_xs, drn_s or drn_l.")
+@click.option("--model", required=True, help="Architecture, as `drc-deploy models` lists them.")
 @scale_option
 @click.option(
     "--init",

@@ -53,13 +53,15 @@ def mask_channels(
 ) -> dict[str, Tensor]:
     """Return the tensors that read the layers, with zeros for the channels that go: as good as a cut, at full size.
 
+    Those that make queries of attention are among them.
+
     The arguments are those of ``select_channels``.
     """
     masked: dict[str, Tensor] = {}
     for layer, gone in zip(layers, _gone(layers, kept), strict=True):
-        for s in layer.read:
+        for s in layer.masking:
             tensor = masked.get(s.tensor, state[s.tensor])
-            indices = torch.tensor(s.indices(gone), dtype=torch.int64, device=tensor.device)
+            indices = torch.tensor(s.indices(gone, layer.full_width), dtype=torch.int64, device=tensor.device)
             masked[s.tensor] = tensor.index_fill(s.axis, indices, 0)
     return masked
 
@@ -74,7 +76,7 @@ def _lost(layers: Sequence[PrunableLayer], kept: Sequence[Collection[int]]) -> d
     lost: dict[str, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
     for layer, gone in zip(layers, _gone(layers, kept), strict=True):
         for s in layer.slices if gone else ():
-            lost[s.tensor][s.axis].update(s.indices(gone))
+            lost[s.tensor][s.axis].update(s.indices(gone, layer.full_width))
     return lost
 
 

@@ -258,12 +258,12 @@ def _prunable_layers(config: DRNConfig, phases: int) -> Iterator[PrunableLayer]:
         channels, stage = _stage_width(config.features, phases, s), f"up_blocks.{s}"
         for b in range(config.blocks):
             body = f"{stage}.{b}.body"
-            yield _pair(f"stage{s}.block{b}", channels, f"{body}.0", f"{body}.2")
+            yield pair(f"stage{s}.block{b}", channels, f"{body}.0", f"{body}.2")
         upsampler, last = f"{stage}.{config.blocks}.0", f"{stage}.{config.blocks + 1}"
-        yield _pair(f"stage{s}.up", channels, upsampler, last, group=4)
+        yield pair(f"stage{s}.up", channels, upsampler, last, group=4)
 
 
-def _pair(name: str, width: int, producer: str, consumer: str, group: int = 1) -> PrunableLayer:
+def pair(name: str, width: int, producer: str, consumer: str, group: int = 1) -> PrunableLayer:
     """Return the layer between two convolutions, ``group`` outputs of the first for each input of the second."""
     made = (Slice(f"{producer}.weight", 0, group=group), Slice(f"{producer}.bias", 0, group=group))
     return PrunableLayer(name, width, made, (Slice(f"{consumer}.weight", 1),))

@@ -8,22 +8,20 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.weight_norm import WeightNorm
 
-from drc_deploy.checkpoint_info import DualDesign, ForeignSpec
+from drc_deploy.checkpoint_info import ForeignSpec
 from drc_deploy.errors import UsageError
 from drc_deploy.models import own_code, zoo
 from drc_deploy.models.cutting import narrow
-from drc_deploy.models.drn import straight_dual
-from drc_deploy.models.network import WEIGHTED, ModelSpec, SRNetwork, resolve_widths
+from drc_deploy.models.network import WEIGHTED, ModelSpec, resolve_widths
+from drc_deploy.models.one_image import OneImageNetwork
 from drc_deploy.slices import PrunableLayer, Slice
 
 WHITE = 255.0
-DUAL_HIDDEN = 16
-"""Channels of the dual network of SwinIR, DAT and DCLS in the authors' code."""
 _COUNTERS = "num_batches_tracked"
 """Of BatchNorm: used in training only, and no floating-point number as weights are."""
 
 
-class ForeignNetwork(SRNetwork):
+class ForeignNetwork(OneImageNetwork):
     """Any module of (N, C, H, W) to (N, C, scale*H, scale*W), over RGB images in [0, 255].
 
     Attributes:
@@ -43,16 +41,8 @@ class ForeignNetwork(SRNetwork):
         narrow(self, self.prunable_layers, self.widths)
         self.receptive_field, self.global_operations = foreign.receptive_field, foreign.global_operations
         self.multiple_of, self.minimum = foreign.multiple_of, foreign.minimum
-        self._autocast: torch.dtype | None = None
         if torch.get_default_device().type == "meta":
             self.to("meta")
-
-    def upscale(self, lr: Tensor) -> Tensor:
-        """Return the image; see ``SRNetwork.upscale``."""
-        if self._autocast is None:
-            return self._run(lr)
-        with torch.autocast(lr.device.type, self._autocast, cache_enabled=False):
-            return self._run(lr).float()
 
     def train(self, mode: bool = True) -> "ForeignNetwork":
         """Leave the module in evaluation mode: statistics stay as imported, and no two passes differ by chance."""
@@ -60,16 +50,13 @@ class ForeignNetwork(SRNetwork):
         self.net.eval()
         return self
 
-    def _run(self, lr: Tensor) -> Tensor:
+    def compute(self, lr: Tensor) -> Tensor:
+        """Return the image; see ``SRNetwork.upscale``."""
         batch, colours, height, width = lr.shape
         x = lr if self.foreign.channels == colours else lr.reshape(batch * colours, 1, height, width)
         x = x * (self.foreign.value_range / WHITE)
         sr: Tensor = self.net(x) * (WHITE / self.foreign.value_range)
         return sr.reshape(batch, colours, *sr.shape[-2:])
-
-    def forward(self, lr: Tensor) -> list[Tensor]:
-        """Return one image, the finest; see ``SRNetwork.forward``."""
-        return [self.upscale(lr)]
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load weights; BatchNorm asks for its counter, which is no weight, and finds it where none is."""
@@ -78,21 +65,6 @@ class ForeignNetwork(SRNetwork):
         if strict and (keys.missing_keys or unexpected):
             raise RuntimeError(f"missing: {keys.missing_keys}, unexpected: {unexpected}")
         return keys
-
-    def build_duals(self, design: DualDesign = "single") -> nn.ModuleList:
-        """Build the one dual network from the finest image to the input.
-
-        Raises:
-            UsageError: the scale is no power of two, so that halving does not end at the input.
-        """
-        halvings = self.scale.bit_length() - 1
-        if self.scale != 1 << halvings or not halvings:
-            raise UsageError(f"there is no dual network for scale {self.scale}.", "Duals are for scales 2, 4 and 8.")
-        return nn.ModuleList([straight_dual(DUAL_HIDDEN, halvings)])
-
-    def cast_body(self, dtype: torch.dtype) -> None:
-        """Compute in ``dtype`` where torch's autocast finds it safe: the module itself knows nothing of casts."""
-        self._autocast = dtype
 
 
 def _check_layers(network: ForeignNetwork, name: str) -> None:
@@ -104,9 +76,11 @@ def _check_layers(network: ForeignNetwork, name: str) -> None:
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     taken: set[tuple[str, int, int]] = set()
     for layer in network.prunable_layers:
+        for s in set(layer.queries) - set(layer.made):
+            raise _no_layer(name, layer, s)
         for s in layer.slices:
             shape = shapes.get(s.tensor, ())
-            end = s.start + s.group * layer.full_width
+            end = s.start + s.indices_per_channel * layer.full_width
             if s.axis >= min(2, len(shape)) or end > shape[s.axis]:
                 raise _no_layer(name, layer, s)
             mine = {(s.tensor, s.axis, index) for index in range(s.start, end)}

@@ -59,6 +59,7 @@ class SRNetwork(nn.Module, abc.ABC):
         multiple_of: Sides of every input and places of tiles are multiples of this, in input pixels: windows of
             attention lie on such a grid.
         minimum: Least side of an input, in input pixels.
+        one_image: Whether ``forward`` makes the finest image alone. Then the only dual is a single one.
     """
 
     spec: ModelSpec
@@ -71,6 +72,7 @@ class SRNetwork(nn.Module, abc.ABC):
     global_means: tuple[str, ...] = ()
     multiple_of: int = 1
     minimum: int = 1
+    one_image: bool = False
 
     @abc.abstractmethod
     def forward(self, lr: Tensor) -> list[Tensor]:

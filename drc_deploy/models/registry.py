@@ -8,6 +8,7 @@ from functools import partial
 from drc_deploy.errors import UsageError
 from drc_deploy.models.drn import DRN, DRNConfig
 from drc_deploy.models.network import ModelSpec, SRNetwork
+from drc_deploy.models.swinir import SwinIR, SwinIRConfig
 
 Builder = Callable[[ModelSpec], SRNetwork]
 """Builds a network, pruned if the spec has widths, with freshly initialised weights."""
@@ -22,6 +23,9 @@ class Architecture:
     """Scale -> builder."""
 
 
+SWINIR_LIGHT = SwinIRConfig(features=60, depths=(6,) * 4, heads=6, upsampler="pixelshuffledirect")
+SWINIR = SwinIRConfig(features=180, depths=(6,) * 6, heads=6, upsampler="pixelshuffle")
+
 MODELS: dict[str, Architecture] = {
     "drn_xs": Architecture(
         "small DRN for CPUs",
@@ -34,6 +38,14 @@ MODELS: dict[str, Architecture] = {
     "drn_l": Architecture(
         "DRN-L of the paper",
         {4: partial(DRN, config=DRNConfig(20, 40)), 8: partial(DRN, config=DRNConfig(10, 36))},
+    ),
+    "swinir_light": Architecture(
+        "SwinIR-light of the paper (x4: 9.954 G with attention, as published)",
+        {scale: partial(SwinIR, config=SWINIR_LIGHT) for scale in (2, 4)},
+    ),
+    "swinir": Architecture(
+        "SwinIR of the paper (x4: 121.116 G with attention, as published)",
+        {scale: partial(SwinIR, config=SWINIR) for scale in (2, 4, 8)},
     ),
 }
 

@@ -216,7 +216,7 @@ def test_a_name_that_is_not_utf8_is_refused() -> None:
 def test_help_and_completion_ignore_the_config(tmp_path: Path) -> None:
     result: Result = CliRunner().invoke(train, ["--help"])
     assert result.exit_code == 0
-    assert "30min, drn_l, drn_s, drn_xs" in " ".join(result.output.split())
+    assert "30min, drn_l, drn_s, drn_xs, swinir_dr, swinir_light_dr" in " ".join(result.output.split())
     train.make_context("train", ["--config", "missing"], resilient_parsing=True)
 
 
@@ -229,7 +229,7 @@ def recipe_options(name: str) -> dict[str, Any]:
     return resolved_config(command.make_context("train", ["--config", name]))
 
 
-@pytest.mark.parametrize("name", ["30min", "drn_l", "drn_s", "drn_xs"])
+@pytest.mark.parametrize("name", ["30min", "drn_l", "drn_s", "drn_xs", "swinir_dr", "swinir_light_dr"])
 def test_a_recipe_sets_options_of_train_on_a_network_that_exists(name: str) -> None:
     from drc_deploy.models.registry import check_scale
 
@@ -252,6 +252,21 @@ def test_the_papers_recipes_have_the_papers_values(name: str) -> None:
         "precision": "fp32", "ema": 0.0, "seed": 1,
     }  # fmt: skip
     assert {key: options[key] for key in paper} == paper
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "batch", "warm_up"),
+    [("swinir_dr", "swinir", 16, 4_000), ("swinir_light_dr", "swinir_light", 64, 0)],
+)
+def test_the_recipes_of_swinir_have_the_values_of_the_authors_files(
+    name: str, model: str, batch: int, warm_up: int
+) -> None:
+    options = recipe_options(name)
+    authors = {
+        "model": model, "scale": 4, "steps": 500_000, "batch": batch, "patch": 64, "learning-rate": 2e-4,
+        "warm-up": warm_up, "dual": "single", "dual-weight": 0.1, "precision": "fp32", "ema": 0.999,
+    }  # fmt: skip
+    assert {key: options[key] for key in authors} == authors
 
 
 def test_every_recipe_says_what_it_is_for_and_whether_it_was_measured() -> None:

@@ -41,6 +41,7 @@ def test_uses_are_counted_however_a_layer_is_called() -> None:
 
 
 def test_kernels_are_laid_out_channels_last_next_to_tensors_of_five_dimensions() -> None:
-    module = lay_channels_last(nn.Sequential(nn.Conv2d(4, 6, 3), nn.Conv3d(4, 6, 3)))
-    assert module[0].weight.is_contiguous(memory_format=torch.channels_last)
-    assert module[1].weight.is_contiguous()
+    flat, deep = nn.Conv2d(4, 6, 3), nn.Conv3d(4, 6, 3)
+    lay_channels_last(nn.Sequential(flat, deep))
+    assert flat.weight.is_contiguous(memory_format=torch.channels_last)
+    assert deep.weight.is_contiguous()

@@ -168,6 +168,9 @@ LIES: dict[str, Callable[[PrunableLayer], PrunableLayer]] = {
     "reads a kernel": lambda layer: replace(layer, read=(replace(layer.read[0], axis=2),)),
     "made by an input": lambda layer: replace(layer, made=(replace(layer.read[0], start=0),)),
     "twice": lambda layer: replace(layer, read=layer.read * 2),
+    "queries that it does not make": lambda layer: replace(layer, queries=layer.read),
+    "more heads than fit": lambda layer: replace(layer, read=(replace(layer.read[0], repeats=2),)),
+    "heads of groups": lambda layer: replace(layer, read=({**asdict(layer.read[0]), "repeats": 2, "group": 2},)),  # type: ignore[arg-type]
     "elsewhere": lambda layer: replace(layer, read=(replace(layer.read[0], tensor="net.none.weight"),)),
 }
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from drc_deploy.checkpoint import Checkpoint, Parent, load_checkpoint, save_checkpoint
+from drc_deploy.engine_info import taken_side
 from drc_deploy.errors import UsageError
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
@@ -52,11 +53,30 @@ def fresh_start(spec: ModelSpec, options: TrainOptions) -> Start:
     """Begin with new weights, which ``options.seed`` decides.
 
     Raises:
-        UsageError: unknown model.
+        UsageError: unknown model, or one that cannot have such duals or patches.
     """
     torch.manual_seed(options.seed)
     network = build_network(spec)
+    _check_duals(network, options)
+    taken = taken_side(options.patch, network.multiple_of, network.minimum)
+    if taken != options.patch:
+        raise UsageError(
+            f"{spec.name} takes no patches of {options.patch}x{options.patch} pixels.", f"Give --patch {taken}."
+        )
     return Start(network, network.build_duals(dual_design(options.dual)), {"stage": "train"})
+
+
+def _check_duals(network: SRNetwork, options: TrainOptions) -> None:
+    """Check that a network can have the duals that are asked for.
+
+    Raises:
+        UsageError: it has one image, which several duals cannot be for.
+    """
+    if network.one_image and options.dual not in ("none", "single"):
+        raise UsageError(
+            f"a {network.spec.name} has one dual, from its image to its input, but {options.dual} was asked for.",
+            "Give --dual single or none.",
+        )
 
 
 def start_from_weights(
@@ -83,18 +103,15 @@ def start_from_checkpoint(parent: Parent, options: TrainOptions) -> Start:
         UsageError: duals that such a network cannot have.
     """
     checkpoint = parent.checkpoint
-    if parent.info.foreign and options.dual not in ("none", "single"):
-        raise UsageError(
-            f"a {parent.info.model} has one dual, from its image to its input, but {options.dual} was asked for.",
-            "Give --dual single or none.",
-        )
+    network = checkpoint.build_network()
+    _check_duals(network, options)
     torch.manual_seed(options.seed)  # only for duals, if the checkpoint does not have them
     design = dual_design(options.dual)
     if checkpoint.dual_design != design:
         checkpoint = dataclasses.replace(checkpoint, dual_design=design, dual_weights={})
     provenance = {"stage": "finetune", "before": checkpoint.provenance}
     fresh = not checkpoint.dual_weights and options.dual != "none"
-    return Start(checkpoint.build_network(), checkpoint.build_duals(), provenance, parent.sha256, fit_duals=fresh)
+    return Start(network, checkpoint.build_duals(), provenance, parent.sha256, fit_duals=fresh)
 
 
 def following(start: Start, leader: Parent) -> Start:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from drc_deploy.errors import TrainingError
-from drc_deploy.train.pruning.layer_samples import Refit, put_weights, sample_readers
+from drc_deploy.train.pruning.layer_samples import Refit, put_weights, refit_behind_queries, sample_readers
 from drc_deploy.train.pruning.masked_tuning import MaskedTuning, Objective
 from drc_deploy.train.pruning.pruning import LayerwisePruning
 from drc_deploy.train.reader import Reader, readers
@@ -47,6 +47,8 @@ class GreedyPruning(LayerwisePruning):
             if not refits:
                 _take_up(layer_readers, pretrained, chosen)
             tuning.adjust(mask)
+        if refits:
+            refit_behind_queries(self, index, kept, batches)
         return kept
 
     @property

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from drc_deploy.train.pruning.layer_samples import Refit, put_weights, sample_readers
+from drc_deploy.train.pruning.layer_samples import Refit, put_weights, refit_behind_queries, sample_readers
 from drc_deploy.train.pruning.pruning import LayerwisePruning
 from drc_deploy.train.reader import readers
 
@@ -37,6 +37,7 @@ class LassoPruning(LayerwisePruning):
         kept = lasso_channels(gram.cpu().numpy(), moment.cpu().numpy(), width)
         for reader, samples in zip(readers(self.pruned, index), all_samples, strict=True):
             put_weights(reader, kept, Refit(samples).weights(kept))
+        refit_behind_queries(self, index, kept, batches)
         return kept
 
 

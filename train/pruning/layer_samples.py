@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from drc_deploy.train.pruning.partial_forward import run_up_to
 from drc_deploy.train.pruning.pruning import Pruning
-from drc_deploy.train.reader import Reader, readers
+from drc_deploy.train.reader import Reader, readers, silence
 
 PLACES = 10
 """Places per image, at least (He et al., 2017, and the DRC authors' code)."""
@@ -99,6 +99,15 @@ def put_weights(reader: Reader, kept: Sequence[int], weights: Tensor) -> None:
         _, group, outputs, taps = kernels.shape
         kernels.zero_()
         kernels[kept] = weights.to(kernels).view(outputs, len(kept), group, taps).permute(1, 2, 0, 3)
+
+
+def refit_behind_queries(pruning: Pruning, index: int, kept: Sequence[int], batches: Sequence[list[Tensor]]) -> None:
+    """Refit what reads a layer of attention: without the queries that go, other attention is what it reads."""
+    if not pruning.pruned.prunable_layers[index].queries:
+        return
+    silence(pruning.pruned, index, kept)
+    for reader, samples in zip(readers(pruning.pruned, index), sample_readers(pruning, index, batches), strict=True):
+        put_weights(reader, kept, Refit(samples).weights(kept))
 
 
 @dataclass(frozen=True, slots=True)

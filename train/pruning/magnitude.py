@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from drc_deploy.models.network import SRNetwork
-from drc_deploy.slices import Slice
 from drc_deploy.train.pruning.pruning import LayerwisePruning
-from drc_deploy.train.reader import readers
+from drc_deploy.train.reader import channels_of, readers
 
 
 class MagnitudePruning(LayerwisePruning):
@@ -40,9 +39,3 @@ def channel_sizes(network: SRNetwork, index: int) -> Tensor:
         if part.tensor.endswith(".weight") and network.get_parameter(part.tensor).dim() > 1
     ]
     return torch.stack([norm / norm.sum() for norm in norms]).sum(dim=0)
-
-
-def channels_of(tensor: Tensor, part: Slice, width: int) -> Tensor:
-    """Return the part of a tensor that belongs to a layer's channels: a view (C, group, ...)."""
-    channels = tensor.movedim(part.axis, 0).narrow(0, part.start, width * part.group)
-    return channels.view(width, part.group, *channels.shape[1:])

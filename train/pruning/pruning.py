@@ -13,6 +13,7 @@ from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.data.patches import PatchSource
 from drc_deploy.train.device import place, place_images
 from drc_deploy.train.pruning.prune_options import PruneOptions
+from drc_deploy.train.reader import silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ class LayerwisePruning(Pruning):
         first = index * self.options.batches  # each layer sees its own batches
         batches = [place_images(self.task.sampler.sample(first + i)) for i in range(self.options.batches)]
         self.kept.append(sorted(self.prune_layer(index, width, batches)))
+        silence(self.pruned, index, self.kept[-1])
 
     @abc.abstractmethod
     def prune_layer(self, index: int, width: int, batches: Sequence[list[Tensor]]) -> list[int]:

@@ -15,8 +15,9 @@ from torch import Tensor
 from drc_deploy.errors import TrainingError
 from drc_deploy.train.device import place_images
 from drc_deploy.train.loop.losses import dual_regression_losses
-from drc_deploy.train.pruning.magnitude import channel_sizes, channels_of
+from drc_deploy.train.pruning.magnitude import channel_sizes
 from drc_deploy.train.pruning.pruning import PruneTask, Pruning
+from drc_deploy.train.reader import channels_of
 
 PASSES = 50
 """Passes over the pruning data: about as much work as greedy pruning with four channels a step."""

@@ -159,17 +159,17 @@ def _counted(network: SRNetwork, unit: str, uses: dict[str, int]) -> ProductOfWi
         axes = [axis for axis in range(parameter.dim()) if (name, axis) in cut]
         for (fixed, multiples), axis in zip(sides, axes, strict=False):  # a tensor has an input and an output
             fixed[row] = parameter.shape[axis]
-            for index, group in cut[name, axis]:
-                multiples[row, index] += group
-                fixed[row] -= group * network.prunable_layers[index].full_width
+            for index, each in cut[name, axis]:
+                multiples[row, index] += each
+                fixed[row] -= each * network.prunable_layers[index].full_width
         times[row] *= np.prod([side for axis, side in enumerate(parameter.shape) if axis not in axes])
     return ProductOfWidths(unit, times, tuple(sides))
 
 
 def _cut_axes(layers: Sequence[PrunableLayer]) -> dict[tuple[str, int], list[tuple[int, int]]]:
-    """Return (number of the layer, group) of all layers along each axis of each tensor."""
+    """Return (number of the layer, indices per channel) of all layers along each axis of each tensor."""
     cut: dict[tuple[str, int], list[tuple[int, int]]] = {}
     for index, layer in enumerate(layers):
         for part in layer.slices:
-            cut.setdefault((part.tensor, part.axis), []).append((index, part.group))
+            cut.setdefault((part.tensor, part.axis), []).append((index, part.indices_per_channel))
     return cut

@@ -13,21 +13,29 @@ Gate = Callable[[Tensor], Tensor]
 
 
 @contextmanager
-def gated(gates: Mapping[nn.Module, Gate]) -> Iterator[None]:
-    """Multiply what modules read by factors while the block runs.
+def gated(gates: Mapping[nn.Module, Gate], made: Mapping[nn.Module, Gate] | None = None) -> Iterator[None]:
+    """Multiply what modules read, and what some make, by factors while the block runs.
 
-    That equals multiplying the weights that read it, for any module that is linear in its input.
+    The first equals multiplying the weights that read it, for any module that is linear in its input.
 
     Args:
-        gates: For convolutions: (N, C, H, W) -> (C,). For linear layers: (N, P, C) -> (C,).
+        gates: For convolutions: (N, C, H, W) -> (C,). For linear layers: (..., C) -> (C,).
+        made: Likewise from the output of a module, for its output.
     """
 
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-        (x,) = inputs
-        factors = gates[module](x)
+    def gate(module: nn.Module, x: Tensor, compute: Gate) -> Tensor:
+        factors = compute(x)
         return x * (factors if isinstance(module, nn.Linear) else factors[:, None, None])
 
-    handles = [module.register_forward_pre_hook(hook) for module in gates]
+    def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+        (x,) = inputs
+        return gate(module, x, gates[module])
+
+    def after(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return gate(module, output, (made or {})[module])
+
+    handles = [module.register_forward_pre_hook(before) for module in gates]
+    handles += [module.register_forward_hook(after) for module in made or ()]
     try:
         yield
     finally:

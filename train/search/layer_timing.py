@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from drc_deploy.errors import UsageError
 from drc_deploy.latency_table import LatencyTable
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
@@ -64,10 +65,14 @@ def measure_latency(spec: ModelSpec, height: int, width: int, timer: Timer | Non
         timer: How a run is timed; None: by the clock, waiting for the device.
 
     Raises:
-        UsageError: unknown model.
+        UsageError: unknown model, or one with attention.
         TrainingError: memory ran out.
     """
     network = build_network(ModelSpec(spec.name, spec.scale))
+    if any(part.repeats > 1 for layer in network.prunable_layers for part in layer.read):
+        raise UsageError(
+            f"{spec.name} has layers of attention, which are not timed one by one.", "Bound --target madds or params."
+        )
     _place(network)
     lr = torch.rand(1, 3, height, width, device=training_device()) * 255
     with memory_checked("Give a smaller --size."), torch.no_grad():

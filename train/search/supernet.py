@@ -1,15 +1,17 @@
 """A network whose prunable layers are mixtures of candidate widths."""
 
 from functools import partial
+from math import gcd
 
 import torch
 from torch import Tensor, nn
 
 from drc_deploy.errors import UsageError
 from drc_deploy.models.network import SRNetwork
+from drc_deploy.slices import PrunableLayer
 from drc_deploy.train.device import place, place_images, training_device
 from drc_deploy.train.loop.losses import dual_regression_losses
-from drc_deploy.train.reader import Reader, readers
+from drc_deploy.train.reader import Reader, readers, with_factors
 from drc_deploy.train.search.gates import (
     Gate,
     Replacement,
@@ -36,9 +38,14 @@ def layer_candidates(network: SRNetwork, options: SearchOptions) -> list[list[in
 
 
 def width_steps(network: SRNetwork, options: SearchOptions) -> list[int]:
-    """Return for each layer what its widths are multiples of: its present width where it is left alone."""
+    """Return for each layer what its widths are multiples of: its present width where it is left alone.
+
+    Of attention it is the width of all heads together, which weights and matrix products have.
+    """
     return [
-        now if layer.trunk and options.cut == "inner" else options.round_to
+        now
+        if layer.trunk and options.cut == "inner"
+        else options.round_to // gcd(options.round_to, layer.read[0].repeats)
         for layer, now in zip(network.prunable_layers, network.widths, strict=True)
     ]
 
@@ -82,17 +89,20 @@ class Supernet(nn.Module):
     def forward(self, images: list[Tensor]) -> Tensor:
         """Return the dual regression loss of the mixture for images of every scale, coarse to fine: a scalar."""
         images = place_images(images)
-        with replaced(self._sums_of_branches()) if self.branches else gated(self._gates()):
+        with replaced(self._sums_of_branches()) if self.branches else gated(*self._gates()):
             outputs = self.network(images[0])
         return dual_regression_losses(outputs, images, self.duals).total(self._options.dual_weight)
 
-    def _gates(self) -> dict[nn.Module, Gate]:
-        """Return what gates each module that reads prunable layers (paper, Equation 3), for one forward pass."""
+    def _gates(self) -> tuple[dict[nn.Module, Gate], dict[nn.Module, Gate]]:
+        """Return what gates each module that reads prunable layers (paper, Equation 3), for one forward pass.
+
+        And what gates each module that makes queries: a candidate narrows their products with the keys as well.
+        """
         read: dict[nn.Module, list[tuple[int, Reader]]] = {}
         for index, layer_readers in enumerate(self._readers):
             for reader in layer_readers:
                 read.setdefault(reader.module, []).append((index, reader))
-        # The first reader of a layer ranks its channels; all others keep the same ones.
+        # Whatever comes first of a layer ranks its channels; all others keep the same ones.
         of_layer: dict[int, Tensor] = {}
 
         def gate(parts: list[tuple[int, Reader]], x: Tensor) -> Tensor:
@@ -103,7 +113,20 @@ class Supernet(nn.Module):
                 factors = reader.with_factors(factors, of_layer[index])
             return factors
 
-        return {module: partial(gate, parts) for module, parts in read.items()}
+        def query_gate(index: int, layer: PrunableLayer, made: Tensor) -> Tensor:
+            # What is read of attention are means of the values, with the same weights for all channels of a head.
+            values, queries = layer.made[0], layer.queries[0]
+            width = values.indices_per_channel * layer.full_width
+            of_layer[index] = self._mixture(index, made.narrow(-1, values.start, width))
+            return with_factors(made.new_ones(made.shape[-1]), queries, of_layer[index])
+
+        layers = enumerate(self.network.present_layers)
+        made: dict[nn.Module, Gate] = {
+            self.network.get_submodule(layer.queries[0].module): partial(query_gate, index, layer)
+            for index, layer in layers
+            if layer.queries
+        }
+        return {module: partial(gate, parts) for module, parts in read.items()}, made
 
     def _mixture(self, index: int, x: Tensor) -> Tensor:
         """Return the factor of each channel of a layer: the chance that it is kept, (C,)."""

@@ -138,7 +138,9 @@ def test_any_cut_of_all_layers_is_a_mask(examined: Examined) -> None:
     for layer, channels in zip(examined.layers, kept, strict=True):
         gone = [channel for channel in range(layer.full_width) if channel not in channels]
         for s in layer.read:
-            masked.get_parameter(s.tensor).data.index_fill_(s.axis, torch.tensor(s.indices(gone)).long(), 0)
+            masked.get_parameter(s.tensor).data.index_fill_(
+                s.axis, torch.tensor(s.indices(gone, layer.full_width)).long(), 0
+            )
     narrow(cut, examined.layers, widths)
     cut.load_state_dict(select_channels(masked.state_dict(), examined.layers, kept), strict=False)
     image = examined.image.double()

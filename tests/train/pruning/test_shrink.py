@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from drc_deploy.engine_info import taken_side
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import MODELS, build_network
 from drc_deploy.train.pruning.prune import shrink
@@ -27,7 +28,8 @@ def assert_masked_equals_shrunk(network: SRNetwork, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     kept = [random_mask(width, generator) for width in network.widths]
     gates = {i: constant(channels, width) for i, (channels, width) in enumerate(zip(kept, network.widths, strict=True))}
-    lr = torch.rand(1, 3, 6, 7, generator=generator) * 255
+    height, width = (taken_side(side, network.multiple_of, network.minimum) for side in (6, 7))
+    lr = torch.rand(1, 3, height, width, generator=generator) * 255
     with torch.no_grad():
         with masked_network(network, gates):
             masked = network(lr)
