@@ -31,7 +31,7 @@ from drc_deploy.export.graph.variants import make_variant
 from drc_deploy.export.precision.int8 import Int8Cost, choose_int8
 from drc_deploy.export.precision.quantise import Form
 from drc_deploy.export.precision.sparing import PrecisionChoice, choose_precision
-from drc_deploy.export.request import LARGEST_FREE_MULTIPLE, ExportRequest, sizes_for
+from drc_deploy.export.request import LARGEST_FREE_MULTIPLE, ExportRequest, traced_sizes
 from drc_deploy.export.staging import move_into_place, staging_folder
 from drc_deploy.export.trt.plan_export import PlanBuilder
 from drc_deploy.export.verify.verification import TENSORRT_INT8_NOTE, Verification, verify_engine, verify_onnx
@@ -93,7 +93,7 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
     parent = Parent.read(request.checkpoint)
     network = parent.checkpoint.build_network()
     _check_request(network, request)
-    request = dataclasses.replace(request, tile=sizes_for(request.tile, network.multiple_of, network.minimum))
+    request = dataclasses.replace(request, tile=traced_sizes(request.tile, network.multiple_of, network.minimum))
     traced_tile = request.tile.onnx if network.multiple_of > LARGEST_FREE_MULTIPLE else None
     if traced_tile:
         request = dataclasses.replace(request, max_batch=1)

@@ -67,15 +67,11 @@ def parse_tile(text: str | None) -> InputSizes:
 def sizes_for(sizes: InputSizes, multiple_of: int, minimum: int) -> InputSizes:
     """Return ``sizes`` for a network that takes certain sides only, as in ``EngineInfo``.
 
-    A plan's tile that nobody asked for is enlarged to one that the network takes. Where windows of attention make a
-    trace for any size slow, and nobody asked for it, the ONNX files take one tile as well.
+    A plan's tile that nobody asked for is enlarged to one that the network takes.
 
     Raises:
         UsageError: a tile that was asked for is not one that the network takes.
     """
-    if sizes == DEFAULT_TILE and multiple_of > LARGEST_FREE_MULTIPLE:
-        side = taken_side(WINDOW_TILE_PX, multiple_of, minimum)
-        return InputSizes(onnx=(side, side), plan=(side, side))
     taken = [taken_side(side, multiple_of, minimum) for side in sizes.plan or ()]
     if sizes.plan is None or taken == list(sizes.plan):
         return sizes
@@ -86,6 +82,18 @@ def sizes_for(sizes: InputSizes, multiple_of: int, minimum: int) -> InputSizes:
         f"{sides_text(multiple_of, minimum)}.",
         f"Give --tile {'x'.join(str(side - multiple_of * (side > LARGEST_TILE_PX)) for side in taken)}.",
     )
+
+
+def traced_sizes(sizes: InputSizes, multiple_of: int, minimum: int) -> InputSizes:
+    """Return ``sizes_for`` a network that is to be traced: with windows, for one tile unless any size was asked for.
+
+    Raises:
+        UsageError: a tile that was asked for is not one that the network takes.
+    """
+    if sizes != DEFAULT_TILE or multiple_of <= LARGEST_FREE_MULTIPLE:
+        return sizes_for(sizes, multiple_of, minimum)
+    side = taken_side(WINDOW_TILE_PX, multiple_of, minimum)
+    return InputSizes(onnx=(side, side), plan=(side, side))
 
 
 @dataclass(frozen=True, slots=True)

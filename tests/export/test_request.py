@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.errors import MissingDependencyError, UsageError
-from drc_deploy.export.request import PACKAGES, ExportRequest, InputSizes, parse_tile, require_packages, sizes_for
+from drc_deploy.export.request import (
+    PACKAGES,
+    ExportRequest,
+    InputSizes,
+    parse_tile,
+    require_packages,
+    sizes_for,
+    traced_sizes,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,10 +43,8 @@ def test_an_impossible_tile_is_refused_in_words(text: str) -> None:
     [
         ("dynamic", 8, 64, InputSizes(None, None)),
         ("96", 8, 64, InputSizes((96, 96), (96, 96))),
-        (None, 2, 1, InputSizes(None, (128, 128))),
-        (None, 3, 1, InputSizes(None, (129, 129))),
-        (None, 8, 1, InputSizes((64, 64), (64, 64))),
-        (None, 24, 1, InputSizes((72, 72), (72, 72))),
+        (None, 8, 64, InputSizes(None, (128, 128))),
+        (None, 24, 1, InputSizes(None, (144, 144))),
         (None, 1, 200, InputSizes(None, (200, 200))),
     ],
 )
@@ -46,6 +52,22 @@ def test_a_tile_that_a_network_takes_is_kept_and_the_default_is_made_one(
     text: str | None, multiple_of: int, minimum: int, tile: InputSizes
 ) -> None:
     assert sizes_for(parse_tile(text), multiple_of, minimum) == tile
+
+
+@pytest.mark.parametrize(
+    ("text", "multiple_of", "sizes"),
+    [
+        (None, 2, InputSizes(None, (128, 128))),
+        (None, 8, InputSizes((64, 64), (64, 64))),
+        (None, 24, InputSizes((72, 72), (72, 72))),
+        ("dynamic", 8, InputSizes(None, None)),
+        ("96", 8, InputSizes((96, 96), (96, 96))),
+    ],
+)
+def test_windows_are_traced_for_one_tile_unless_any_size_is_asked_for(
+    text: str | None, multiple_of: int, sizes: InputSizes
+) -> None:
+    assert traced_sizes(parse_tile(text), multiple_of, 1) == sizes
 
 
 @pytest.mark.parametrize(
