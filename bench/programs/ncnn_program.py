@@ -7,7 +7,6 @@ the converter would count in the memory of the one that is measured.
 import os
 import sys
 import tempfile
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import numpy as np
 
 from drc_deploy.bench.machine.commands import run_command
 from drc_deploy.bench.programs.program_backend import ProgramBackend, ProgramRequest, checkpoint_engine
-from drc_deploy.engine_info import taken_side
 from drc_deploy.errors import ArtefactError
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.runtime.backends.contract import Pixels, check_batch
@@ -102,8 +100,7 @@ def main(checkpoint: Path, folder: Path) -> None:
     network = load_checkpoint(checkpoint).build_network().eval()
     # One image instead of one at each scale.
     network.forward = network.upscale  # type: ignore[assignment, method-assign]
-    taken = partial(taken_side, multiple_of=network.multiple_of, minimum=network.minimum)
-    first, second = (255 * torch.rand(1, 3, *map(taken, sides)) for sides in SIDES_PX)
+    first, second = (255 * torch.rand(1, 3, *map(network.taken_side, sides)) for sides in SIDES_PX)
     os.chdir(folder)  # it also writes where it is
     # fp16=False: it would round the weights.
     pnnx.export(network, "net.pt", (first,), inputs2=(second,), check_trace=False, fp16=False)

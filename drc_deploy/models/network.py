@@ -130,6 +130,10 @@ class SRNetwork(nn.Module, abc.ABC):
         assert isinstance(module, nn.Conv2d)
         return module
 
+    def taken_side(self, side: int) -> int:
+        """Return the least side of an input, at least ``side``, that the network takes."""
+        return taken_side(side, self.multiple_of, self.minimum)
+
     def cast_body(self, dtype: torch.dtype) -> None:
         """Turn the weights to ``dtype`` in place, except those of ``float32_modules``.
 
@@ -186,7 +190,7 @@ def uses_of_weights(network: SRNetwork, height: int, width: int) -> dict[str, in
     values, to the CPU. The input is enlarged to sides that the network takes.
     """
     device = "cpu" if network.spec.foreign else "meta"
-    height, width = (taken_side(side, network.multiple_of, network.minimum) for side in (height, width))
+    height, width = map(network.taken_side, (height, width))
     uses: dict[str, int] = {}
     names: dict[nn.Module, str] = {m: name for name, m in network.named_modules() if isinstance(m, WEIGHTED)}
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from drc_deploy.engine_info import taken_side
 from drc_deploy.models.coupling.discovery import discover
 from drc_deploy.models.foreign import ForeignNetwork
 from drc_deploy.models.network import WEIGHTED, uses_of_weights
@@ -37,7 +36,7 @@ def find_prunable(network: ForeignNetwork) -> Prunable:
         network: On the CPU, with trained weights.
     """
     multiple = network.multiple_of
-    side = taken_side(LEAST_PX, multiple, network.minimum)
+    side = network.taken_side(LEAST_PX)
     generator = torch.Generator().manual_seed(0)
     channels, white = network.foreign.channels, network.foreign.value_range
     # Other sides than the first: what was fixed to its size would show.

@@ -12,7 +12,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, Precision, taken_side
+from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, Precision
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.compare.reference import PixelNetwork
 from drc_deploy.export.graph.cubic import replace_cubic_resizes
@@ -110,7 +110,7 @@ def _example(network: SRNetwork, tile: tuple[int, int] | None) -> tuple[torch.Te
         return torch.full((1, *tile, 3), 127.0), {}
     batch, *sides, channels = TRACE_SHAPE
     step = network.multiple_of
-    height, width = (taken_side(side, step, network.minimum) for side in sides)
+    height, width = map(network.taken_side, sides)
     width += step * (height == width)  # or torch would take the sides for one
     free = [torch.export.Dim(name, min=-(-network.minimum // step)) for name in ("height", "width")]
     free = [step * side for side in free] if step > 1 else free

@@ -115,7 +115,7 @@ class Windows(Toy):
 
 
 class Pools(Toy):
-    """Takes no sides below 8, of which it sees the largest numbers far around."""
+    """Takes no sides below 8: every pixel sees the largest numbers far around it."""
 
     minimum = 8
 

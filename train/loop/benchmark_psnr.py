@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from drc_deploy import metrics
-from drc_deploy.engine_info import taken_side
 from drc_deploy.errors import UsageError
 from drc_deploy.files import sha256_of
 from drc_deploy.images.crops import fit_to_size
@@ -84,8 +83,8 @@ def upscale_image(network: SRNetwork, lr: UInt8Image) -> UInt8Image:
     One whose sides the network does not take is continued at the right and at the bottom by its mirror image.
     """
     height, width = lr.shape[:2]
-    taken = [taken_side(side, network.multiple_of, network.minimum) for side in (height, width)]
-    (batch,) = place_images([torch.tensor(fit_to_size(lr, *taken)).permute(2, 0, 1)[None].float()])
+    continued = fit_to_size(lr, *map(network.taken_side, (height, width)))
+    (batch,) = place_images([torch.tensor(continued).permute(2, 0, 1)[None].float()])
     with torch.no_grad():
         sr = network.upscale(batch)[0, :, : height * network.scale, : width * network.scale]
     return np.floor(sr.permute(1, 2, 0).cpu().numpy().clip(0, 255) + 0.5).astype(np.uint8)

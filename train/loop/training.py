@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from drc_deploy.checkpoint import Checkpoint, Parent, load_checkpoint, save_checkpoint
-from drc_deploy.engine_info import taken_side
 from drc_deploy.errors import UsageError
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
@@ -58,7 +57,7 @@ def fresh_start(spec: ModelSpec, options: TrainOptions) -> Start:
     torch.manual_seed(options.seed)
     network = build_network(spec)
     _check_duals(network, options)
-    taken = taken_side(options.patch, network.multiple_of, network.minimum)
+    taken = network.taken_side(options.patch)
     if taken != options.patch:
         raise UsageError(
             f"{spec.name} takes no patches of {options.patch}x{options.patch} pixels.", f"Give --patch {taken}."

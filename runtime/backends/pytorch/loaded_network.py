@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from drc_deploy.checkpoint import Parent
-from drc_deploy.engine_info import EngineInfo, Precision, taken_side
+from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError
 from drc_deploy.models.network import SRNetwork, lay_channels_last
 from drc_deploy.torch_gpu import prepare_gpu
@@ -108,7 +108,7 @@ def bytes_per_pixel(network: SRNetwork) -> int:
 
     The device "meta" would need no memory, but its first operation makes torch import its compiler: seconds.
     """
-    side = taken_side(SIDE_PX, network.multiple_of, network.minimum)
+    side = network.taken_side(SIDE_PX)
     tile = torch.zeros(1, 3, side, side).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), _LiveBytes() as live:
         network.upscale(tile)
