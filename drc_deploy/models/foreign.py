@@ -1,5 +1,6 @@
 """Networks of other programs behind the contract of ``SRNetwork``: those of spandrel, and code of one's own."""
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -33,7 +34,7 @@ class ForeignNetwork(OneImageNetwork):
         self.spec, self.foreign = spec, foreign
         with torch.device("cpu"):  # modules compute with what they make, which the device "meta" cannot
             self.net = prepare(_build(foreign), foreign.kept_buffers)
-        self.float32_modules, self.image_modules = (), ()
+        self.float32_modules = ()
         self.prunable_layers = foreign.layers
         _check_layers(self, spec.name)
         full = [(layer.name, layer.full_width) for layer in self.prunable_layers]
@@ -43,6 +44,22 @@ class ForeignNetwork(OneImageNetwork):
         self.multiple_of, self.minimum = foreign.multiple_of, foreign.minimum
         if torch.get_default_device().type == "meta":
             self.to("meta")
+
+    @functools.cached_property
+    def image_modules(self) -> tuple[str, ...]:  # type: ignore[override]  # of those it has, found at first need
+        """The modules with weights that run first and last: one takes the image and one makes it."""
+        ran: list[str] = []
+        hooks = [
+            module.register_forward_pre_hook(lambda *_, name=name: ran.append(name))
+            for name, module in self.named_modules()
+            if isinstance(module, WEIGHTED)
+        ]
+        side = self.taken_side(self.minimum)
+        with torch.no_grad():
+            self.compute(next(self.parameters()).new_zeros(1, 3, side, side))
+        for hook in hooks:
+            hook.remove()
+        return tuple({ran[0], ran[-1]}) if ran else ()
 
     def train(self, mode: bool = True) -> "ForeignNetwork":
         """Leave the module in evaluation mode: statistics stay as imported, and no two passes differ by chance."""

@@ -33,7 +33,7 @@ class OneImageNetwork(SRNetwork):
 
     def forward(self, lr: Tensor) -> list[Tensor]:
         """Return one image, the finest; see ``SRNetwork.forward``."""
-        return [self.upscale(lr)]
+        return [self.upscale(lr).float()]  # under torch's autocast, in training, images may be of 16 bits
 
     def build_duals(self, design: DualDesign = "single") -> nn.ModuleList:
         """Build the one dual network from the finest image to the input.

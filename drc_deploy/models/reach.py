@@ -55,7 +55,7 @@ def measure_reach(network: nn.Module, scale: int) -> Reach:
         known_sides = range(multiple, known + 1, multiple)
         minimum = known_sides[bisect_left(known_sides[:-1], True, key=lambda side: probe.takes(side, side))]
         precise = _Probe(network, scale, torch.float64)
-        strips = _Strips(precise if precise.takes(known, known) else probe, minimum, multiple)
+        strips = _Strips(precise if precise.takes(known, known) else probe, probe, minimum, multiple)
         return strips.measure()
 
 
@@ -135,16 +135,20 @@ def _accepted_multiple(probe: _Probe) -> tuple[int, int]:
 class _Strips:
     """Measurements in images that are as narrow as the network bears, lying and upright."""
 
-    def __init__(self, probe: _Probe, narrow: int, multiple: int) -> None:
-        self.probe, self.narrow, self.multiple = probe, narrow, multiple
-        self.tolerance = _TOLERANCE[probe.dtype]
+    def __init__(self, probe: _Probe, rough: _Probe, narrow: int, multiple: int) -> None:
+        self.probe, self.rough, self.narrow, self.multiple = probe, rough, narrow, multiple
         self.upright = False
 
     def measure(self) -> Reach:
-        """Measure along both sides and return the greater of each."""
-        reach, step, everywhere = 0, self.multiple, False
+        """Measure along both sides and return the greater of each; along one where that sees the whole image.
+
+        Tiles are only close to the whole then, and a second measurement, of minutes for large networks, changes nothing.
+        """
+        reach, step, is_global = 0, self.multiple, False
         for self.upright in (False, True):
             along, is_global, poison = self.reach()
+            if is_global:
+                self.probe = self.rough  # nothing is exact, and twice as fast
             step, exact = self.step(along, step)
             if is_global:
                 along += step - 1  # of one column only; the others of a window may see that much further
@@ -152,8 +156,15 @@ class _Strips:
                 along = self.anywhere(along, poison)
             elif step > 1:
                 along = self.worst_phase(along, step, poison)
-            reach, everywhere = max(reach, along), everywhere or is_global
-        return Reach(step, math.ceil(self.narrow / step) * step, reach, everywhere)
+            reach = max(reach, along)
+            if is_global:
+                break
+        return Reach(step, math.ceil(self.narrow / step) * step, reach, is_global)
+
+    @property
+    def tolerance(self) -> float:
+        """Least change that is no rounding, as a share of the greatest output."""
+        return _TOLERANCE[self.probe.dtype]
 
     def run(self, strip: Tensor) -> Tensor:
         """Return the output for a strip, both lying."""

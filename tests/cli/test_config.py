@@ -216,7 +216,7 @@ def test_a_name_that_is_not_utf8_is_refused() -> None:
 def test_help_and_completion_ignore_the_config(tmp_path: Path) -> None:
     result: Result = CliRunner().invoke(train, ["--help"])
     assert result.exit_code == 0
-    assert "30min, drn_l, drn_s, drn_xs, swinir_dr, swinir_light_dr" in " ".join(result.output.split())
+    assert ", ".join(recipe_names()) in " ".join(result.output.split())
     train.make_context("train", ["--config", "missing"], resilient_parsing=True)
 
 
@@ -269,11 +269,22 @@ def test_the_recipes_of_swinir_have_the_values_of_the_authors_files(
     assert {key: options[key] for key in authors} == authors
 
 
+def test_the_recipe_of_dat_trains_an_imported_network_by_the_values_of_the_authors_file() -> None:
+    from drc_deploy.cli.finetune_command import command
+
+    options = resolved_config(command.make_context("finetune", ["DAT_x4.safetensors", "--config", "dat_dr"]))
+    authors = {
+        "steps": 500_000, "batch": 32, "patch": 64, "learning-rate": 2e-4, "warm-up": 4_000, "dual": "single",
+        "dual-weight": 0.1, "precision": "fp32", "ema": 0.0,
+    }  # fmt: skip
+    assert {key: options[key] for key in authors} == authors
+
+
 def test_every_recipe_says_what_it_is_for_and_whether_it_was_measured() -> None:
     for path in RECIPES.glob("*.toml"):
-        head = path.read_text("utf-8").split("\nmodel")[0]
-        assert all(line.startswith("#") for line in head.splitlines())
-        assert "not measured" in head
+        head = [line for line in path.read_text("utf-8").splitlines() if line.startswith("#")]
+        assert path.read_text("utf-8").startswith("\n".join(head))
+        assert "not measured" in "\n".join(head)
 
 
 def test_an_error_of_a_file_is_a_sentence_for_the_user(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

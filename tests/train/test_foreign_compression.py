@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -11,12 +12,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from drc_deploy.checkpoint import Checkpoint, Parent, load_checkpoint, save_checkpoint
+from drc_deploy.checkpoint_info import DualDesign
 from drc_deploy.cli.main import main
 from drc_deploy.errors import ArtefactError
 from drc_deploy.foreign_import import import_foreign
 from drc_deploy.models.network import multiply_adds
 from drc_deploy.models.registry import build_network
 from drc_deploy.slices import PrunableLayer
+from drc_deploy.train.loop.run_options import TrainOptions
+from drc_deploy.train.loop.trainer import Trainer
 from drc_deploy.train.search.cost import cost_model
 from drc_deploy.widths import read_widths_file
 
@@ -125,6 +129,26 @@ def test_compress_makes_a_smaller_network_within_the_bound(own: Path, follow: st
     again = tmp_path / "smaller.safetensors"
     assert run("prune", output, "--widths", _widths(tmp_path, [4, 4, 2]), "--batch", 2, "--patch", 8, "-o", again) == 0
     assert load_checkpoint(again).build_network().widths == (4, 4, 2)
+
+
+@pytest.mark.parametrize("dual", ["single", "none"])
+def test_16_bits_train_it_to_nearly_the_loss_of_32(own: Path, dual: DualDesign | Literal["none"]) -> None:
+    """Images stay in 32 bits: in bfloat16 a grey level of 200 is one of 200, 201, ..., and the loss has a floor."""
+    images = [torch.rand(2, 3, 8 * scale, 8 * scale) * 255 for scale in (1, 2, 4)]
+    losses, dtypes = {}, {}
+    for precision in ("fp32", "bf16"):
+        network = load_checkpoint(own).build_network()
+        duals = network.build_duals()
+        duals.load_state_dict({name: torch.full_like(t, 0.01) for name, t in duals.state_dict().items()})
+        options = TrainOptions(1, batch=2, patch=8, precision=precision, dual=dual, dual_weight=0.1)
+        trained = Trainer(network, duals, options)
+        for name in ("first", "second", "last"):
+            module = network.get_submodule(f"net.{name}")
+            module.register_forward_hook(lambda _m, _i, output, name=name: dtypes.update({name: output.dtype}))
+        trained.update(images)
+        losses[precision] = trained.take_losses()
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=1e-3)
+    assert dtypes == {"first": torch.float32, "second": torch.bfloat16, "last": torch.float32}
 
 
 def _widths(folder: Path, widths: list[int]) -> Path:
