@@ -16,10 +16,11 @@ from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.losses import dual_regression_losses
 from drc_deploy.train.pruning.greedy import GreedyPruning, channel_scores
-from drc_deploy.train.pruning.masked_tuning import MaskedTuning
+from drc_deploy.train.pruning.masked_tuning import FEATURE_VARIANCE, MaskedTuning
 from drc_deploy.train.pruning.prune import prune_file, prune_to_widths, pruning_method
 from drc_deploy.train.pruning.prune_options import PruneMethod, PruneOptions
 from drc_deploy.train.pruning.pruning import PruneTask
+from tests.models.plain_network import PlainNetwork
 from tests.train.interruption import interrupt_after
 
 OPTIONS = PruneOptions(batches=1, batch=2, patch=8, channels_per_step=16)
@@ -85,15 +86,34 @@ def test_scores_are_gradients_of_the_whole_forward_pass(
     found = channel_scores(*tuning.gradients())
     consumer.requires_grad_(True)
     gradient = torch.zeros_like(consumer.weight)
-    for images in batches:
-        target, _ = feature_and_images(pruning.original, name, images[0])
+    targets = [feature_and_images(pruning.original, name, images[0])[0] for images in batches]
+    variance = torch.cat(targets).var(dim=(0, 2, 3)).mean().detach()
+    for images, target in zip(batches, targets, strict=True):
         feature, outputs = feature_and_images(pruning.pruned, name, images[0])
         duals = pruning.duals if method == "drc" else torch.nn.ModuleList()
-        loss = ((feature - target) ** 2).mean()
+        loss = FEATURE_VARIANCE / variance * ((feature - target) ** 2).mean()
         loss = loss + 0.7 * dual_regression_losses(outputs, images, duals).total(0.1)
         gradient += torch.autograd.grad(loss, consumer.weight)[0]
     expected = torch.stack([gradient[:, j].flatten(1).norm(dim=1).sum() for j in range(gradient.shape[1])])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_units_of_features_do_not_decide_which_channels_stay(photographs: Photographs) -> None:
+    """The same network with features a thousandth as large keeps the same channels with the same shares of the image."""
+    kept = []
+    for units in (1.0, 1e-3):
+        torch.manual_seed(2)
+        network = PlainNetwork(ModelSpec("plain", 4))
+        with torch.no_grad():
+            network.second.weight.mul_(units)
+            network.second.bias.mul_(units)  # type: ignore[union-attr]
+            network.expand.weight.div_(units)
+        options = PruneOptions(batches=2, batch=2, patch=8, channels_per_step=1, learning_rate=0)
+        task = PruneTask(network, network.build_duals(), (6, 6), sampler(photographs), options)
+        pruning = GreedyPruning(task)
+        pruning.advance()
+        kept.append(pruning.kept[0])
+    assert kept[0] == kept[1]
 
 
 def test_adjusting_lowers_the_reconstruction_error(photographs: Photographs) -> None:
