@@ -142,7 +142,7 @@ class _Strips:
     def measure(self) -> Reach:
         """Measure along both sides and return the greater of each; along one where that sees the whole image.
 
-        Tiles are only close to the whole then, and a second measurement, of minutes for large networks, changes nothing.
+        Tiles are only close to the whole then: a second measurement takes minutes and changes nothing.
         """
         reach, step, is_global = 0, self.multiple, False
         for self.upright in (False, True):

@@ -99,7 +99,7 @@ def test_scores_are_gradients_of_the_whole_forward_pass(
 
 
 def test_the_units_of_features_do_not_decide_which_channels_stay(photographs: Photographs) -> None:
-    """The same network with features a thousandth as large keeps the same channels with the same shares of the image."""
+    """Features a thousandth as large, in a network that computes the same, leave the same channels."""
     kept = []
     for units in (1.0, 1e-3):
         torch.manual_seed(2)
