@@ -110,7 +110,8 @@ def _example(network: SRNetwork, tile: tuple[int, int] | None) -> tuple[torch.Te
         return torch.full((1, *tile, 3), 127.0), {}
     batch, *sides, channels = TRACE_SHAPE
     step = network.multiple_of
-    height, width = map(network.taken_side, sides)
+    # Torch takes a side of 1 for a constant, and near the least one, planes that were pooled have it.
+    height, width = (network.taken_side(max(side, 4 * network.minimum)) for side in sides)
     width += step * (height == width)  # or torch would take the sides for one
     free = [torch.export.Dim(name, min=-(-network.minimum // step)) for name in ("height", "width")]
     free = [step * side for side in free] if step > 1 else free

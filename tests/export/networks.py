@@ -124,6 +124,17 @@ class Pools(Toy):
         return x + F.interpolate(around, size=x.shape[-2:], mode="bilinear", align_corners=False)
 
 
+class PoolsFurther(Pools):
+    """Convolves what it pooled, of which a single pixel is left in images of 15 to 22 pixels."""
+
+    minimum = 15
+
+    def between(self, x: Tensor) -> Tensor:
+        around = F.max_pool2d(F.avg_pool2d(x, 5, 4), 7, 3)
+        around = torch.relu(F.conv2d(around, self.head.weight[:, :1].repeat(1, 4, 1, 1), padding=1))
+        return x + F.interpolate(around, size=x.shape[-2:], mode="bilinear", align_corners=False)
+
+
 @functools.lru_cache
 def _mask(height: int, width: int) -> Tensor:
     return torch.linspace(0, 1, height * width).view(1, 1, height, width)

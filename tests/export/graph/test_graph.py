@@ -15,7 +15,7 @@ from drc_deploy.export.export_checkpoint import ExportResult
 from drc_deploy.export.graph import graph
 from drc_deploy.export.graph.graph import TRACE_SHAPE, trace_graph
 from drc_deploy.export.graph.graph_edit import layer_of
-from tests.export.networks import BurnsBatch, Gathers, Masked, Pools, Toy, Windows
+from tests.export.networks import BurnsBatch, Gathers, Masked, Pools, PoolsFurther, Toy, Windows
 from tests.traces import Traces
 
 
@@ -68,13 +68,13 @@ def test_a_trace_that_the_tests_keep_takes_the_weights_of_another_network(
     assert found.SerializeToString() == trace_graph(another).SerializeToString()
 
 
-@pytest.mark.parametrize(("kind", "least"), [(Gathers, 2), (Pools, 8)])
+@pytest.mark.parametrize(("kind", "least"), [(Gathers, 2), (Pools, 8), (PoolsFurther, 15)])
 def test_a_network_is_traced_for_all_sides_that_it_takes(
     kind: type[Toy], least: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(graph, "ForeignNetwork", Toy)  # such networks are traced strictly
     network, random = pixel_network(kind()), np.random.default_rng(0)
-    shapes = [(1, least, least, 3), (3, 16, 10, 3)]
+    shapes = [(1, least, least, 3), (3, least + 8, least + 2, 3)]
     pixels = [random.uniform(0, 255, shape).astype(np.float32) for shape in shapes]
     for batch, found in zip(pixels, run_graph(trace_graph(network), pixels), strict=True):
         with torch.no_grad():
