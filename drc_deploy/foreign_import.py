@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -132,7 +133,7 @@ def _load(net: nn.Module, state: Mapping[str, Tensor], weights: Path) -> None:
     try:
         net.load_state_dict(dict(state))
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = shorten(str(error), 300, placeholder=" ...")
         raise ArtefactError(f"{weights} is not of that network: {reason}.", "Check --network and --kwargs.") from error
 
 
@@ -213,7 +214,7 @@ def _run(net: nn.Module, lr: Tensor) -> tuple[Tensor, str]:
         with torch.no_grad():
             sr = net(lr)
     except Exception as error:  # the code may raise anything
-        return lr, f"fails with {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return lr, f"fails with {type(error).__name__}: {shorten(str(error), 200, placeholder=' ...')}"
     if not isinstance(sr, Tensor) or sr.ndim != 4:
         return lr, f"gives {type(sr).__name__} instead of a tensor of four dimensions"
     return sr, ""

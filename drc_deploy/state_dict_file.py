@@ -96,7 +96,7 @@ def _load_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise ArtefactError(
             f"{path} is not a file of plain tensors: it may hold code, and is not opened.",
-            "Only state dicts saved with torch.save can be imported.",
+            "Import a state dict, as torch.save(net.state_dict(), FILE) writes it.",
         ) from error
     except ArtefactError:
         raise

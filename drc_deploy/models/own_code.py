@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -76,12 +77,15 @@ def build(code: OwnCode, settings: Mapping[str, Any]) -> nn.Module:
         UsageError: the code fails, has no such name, or what it builds is no module.
     """
     try:
-        network = getattr(_load(code), code.name)(**settings)
+        module = _load(code)
+        network = getattr(module, code.name)(**settings) if hasattr(module, code.name) else None
     except Exception as error:  # the code may raise anything
         raise UsageError(
             f"{code.source} could not build a network: {type(error).__name__}: {error}.",
             "Check the code, its arguments (--kwargs), and that Python finds what it imports (PYTHONPATH).",
         ) from error
+    if not hasattr(module, code.name):
+        raise UsageError(f"{code.file} has no {code.name}.", f"It has {', '.join(_classes(module)) or 'no nn.Module'}.")
     if not isinstance(network, nn.Module):
         raise UsageError(
             f"{code.source} built {type(network).__name__}, which is no torch.nn.Module.", "Give a class or a factory."
@@ -107,6 +111,16 @@ def _load(code: OwnCode) -> Any:
     return sys.modules[name]
 
 
+def _classes(module: ModuleType) -> list[str]:
+    """Return the names of the networks that a module of one's own defines."""
+    values = vars(module).items()
+    return [
+        name
+        for name, value in values
+        if isinstance(value, type) and issubclass(value, nn.Module) and value.__module__ == module.__name__
+    ]
+
+
 def trust(code: OwnCode, settings: Mapping[str, Any]) -> None:
     """Remember that the user of this machine runs this code with these settings.
 
@@ -126,14 +140,15 @@ def find_trusted(source: str, sha256: str, settings: Mapping[str, Any]) -> OwnCo
     """
     arguments = f" --kwargs '{json.dumps(settings)}'" if settings else ""
     again = f"Import your own copy of the weights: drc-deploy import FILE --network {source}{arguments}."
+    anew = "Or import the weights again, and prune and train again what was made of them. ONNX files need no code."
     if not _mark(source, sha256, settings).exists():
         raise ArtefactError(f"its network is the code {source}, which you have never imported here.", again)
     try:
         code = find_code(source)
     except UsageError as error:
-        raise ArtefactError(f"its network is code that is gone: {error.message}", again) from error
+        raise ArtefactError(f"its network is code that is gone: {error.message}", f"Put it back. {anew}") from error
     if code.sha256 != sha256:
-        raise ArtefactError(f"{code.file} was changed after the network was imported.", again)
+        raise ArtefactError(f"{code.file} was changed after the network was imported.", f"Undo the change. {anew}")
     return code
 
 

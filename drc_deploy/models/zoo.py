@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from textwrap import shorten
 from types import ModuleType
 from typing import Any, Literal, cast
 
@@ -63,7 +64,7 @@ def recognise(state: Mapping[str, Tensor], source: str) -> Recognised:
     except spandrel.UnsupportedModelError as error:
         raise ArtefactError(f"{unknown}.", own) from error
     except Exception as error:  # shapes that contradict each other raise whatever the architecture meets first
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = shorten(str(error), 200, placeholder=" ...") or type(error).__name__
         raise ArtefactError(f"{source}: its tensors fit no network that spandrel can build: {reason}.", own) from error
     _check_purpose(found, source)
     model = found.model

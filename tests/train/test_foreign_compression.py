@@ -111,6 +111,15 @@ def test_cost_is_that_of_the_cut_network_to_the_digit(own: Path, target: str) ->
         assert cost.total(widths) == (multiply_adds(small) if target == "madds" else small.parameter_count)
 
 
+def test_a_bound_on_channels_counts_those_that_may_be_cut(own: Path, tmp_path: Path) -> None:
+    """Of 12, 16 and 10 channels the first are of the trunk, which stays without --cut trunk."""
+    output = tmp_path / "w.widths.json"
+    options = ["--method", "uniform", "--ratio", 0.5, "--round-to", 1, "--target", "channels", "--patch", 8]
+    assert run("search", own, *options, "-o", output) == 0
+    found = read_widths_file(output)
+    assert (found.widths, found.asked, found.reached, found.full) == ((12, 8, 5), 13, 13, 26)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("follow", "cut"), [("self", "trunk"), ("photographs", "inner")])
 def test_compress_makes_a_smaller_network_within_the_bound(own: Path, follow: str, cut: str, tmp_path: Path) -> None:

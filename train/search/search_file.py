@@ -1,6 +1,7 @@
 """Widths for a checkpoint: the bound, the method, the file of the result."""
 
 import dataclasses
+from itertools import compress
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from drc_deploy.train.search.cost import CostBudget, budget_for, cost_model
 from drc_deploy.train.search.plain_widths import random_widths, uniform_widths, uniform_widths_within
 from drc_deploy.train.search.search import Searcher, open_halves, search_widths
 from drc_deploy.train.search.search_options import SearchOptions
-from drc_deploy.train.search.supernet import layer_candidates, width_steps
+from drc_deploy.train.search.supernet import layer_candidates, left_alone, width_steps
 from drc_deploy.widths import WidthsFile, amount, write_widths
 
 
@@ -84,6 +85,8 @@ def _duals(checkpoint: Checkpoint, options: SearchOptions, patches: PatchSource)
 
 def _content(network: SRNetwork, options: SearchOptions, budget: CostBudget | None, widths: list[int]) -> WidthsFile:
     full = tuple(layer.full_width for layer in network.prunable_layers)
+    counted = [not left_alone(layer, options) for layer in network.prunable_layers]
+    cut_full, cut = sum(compress(full, counted)), sum(compress(widths, counted))
     return WidthsFile(
         model=network.spec.name,
         scale=network.spec.scale,
@@ -92,9 +95,9 @@ def _content(network: SRNetwork, options: SearchOptions, budget: CostBudget | No
         found_by=_how(options),
         target=options.target,
         unit=budget.cost.unit if budget else "channels",
-        asked=budget.limit if budget else (1 - options.ratio) * sum(full),
-        reached=budget.cost.total(widths) if budget else sum(widths),
-        full=budget.full if budget else sum(full),
+        asked=budget.limit if budget else (1 - options.ratio) * cut_full,
+        reached=budget.cost.total(widths) if budget else cut,
+        full=budget.full if budget else cut_full,
         full_widths=full,
         widths=tuple(widths),
     )

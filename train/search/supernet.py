@@ -37,15 +37,18 @@ def layer_candidates(network: SRNetwork, options: SearchOptions) -> list[list[in
     ]
 
 
+def left_alone(layer: PrunableLayer, options: SearchOptions) -> bool:
+    """Return whether the layer keeps its channels whatever is found."""
+    return layer.trunk and options.cut == "inner"
+
+
 def width_steps(network: SRNetwork, options: SearchOptions) -> list[int]:
     """Return for each layer what its widths are multiples of: its present width where it is left alone.
 
     Of attention it is the width of all heads together, which weights and matrix products have.
     """
     return [
-        now
-        if layer.trunk and options.cut == "inner"
-        else options.round_to // gcd(options.round_to, layer.read[0].repeats)
+        now if left_alone(layer, options) else options.round_to // gcd(options.round_to, layer.read[0].repeats)
         for layer, now in zip(network.prunable_layers, network.widths, strict=True)
     ]
 
