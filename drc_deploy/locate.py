@@ -45,9 +45,10 @@ def find_trained_checkpoint(reference: str, workdir: Path) -> Path:
     Raises:
         ArtefactError: there is none, or the path is a file of another kind.
     """
+    made = sorted(path.stem for path in workdir.glob(f"*{CHECKPOINT_SUFFIX}"))
     hint = (
-        f"Train one (`drc-deploy train --model {reference} --data DIR`), convert the authors' weights "
-        f"(`drc-deploy import FILE.pt --model {reference} -o {workdir / reference}{CHECKPOINT_SUFFIX}`), "
+        f"{workdir} has {', '.join(made) or 'no checkpoint'}. If `drc-deploy models` lists {reference}, train it "
+        f"(`drc-deploy train --model {reference}`). Or import weights (`drc-deploy import FILE`), "
         f"or use a shipped one: {_known()}."
     )
     _find(reference, workdir, (CHECKPOINT_SUFFIX,), hint)
@@ -70,7 +71,7 @@ def _refuse_torch_file(path: Path) -> None:
     if path.suffix in TORCH_SUFFIXES:
         raise ArtefactError(
             f"{path} is a torch file.",
-            f"Make a checkpoint of it first: `drc-deploy import {path}` (DRN: --model NAME).",
+            f"Make a checkpoint of it first: `drc-deploy import {path}` (DRN: --model NAME; your own: --network).",
         )
 
 

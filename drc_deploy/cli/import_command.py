@@ -50,17 +50,20 @@ def command(
         checkpoint = import_official(weights, model, scale or 4, duals)
     else:
         from drc_deploy.foreign_import import import_foreign
+        from drc_deploy.models.own_code import find_code
 
+        settings = _parse(kwargs)
         if network:
-            click.echo(f"Running the code of {network}.", err=True)
-        checkpoint = import_foreign(weights, network, _parse(kwargs))
+            click.echo(f"Running the code of {find_code(network).source}.", err=True)
+        checkpoint = import_foreign(weights, network, settings)
     save_checkpoint(output, checkpoint)
     spec = checkpoint.spec
+    values = f", over values of 0 to {spec.foreign.value_range:g}" if spec.foreign else ""
     result = {"checkpoint": str(output), "model": spec.name, "scale": spec.scale, "widths": list(spec.widths or ())}
     emit(
         result | {"duals": bool(checkpoint.dual_weights)},
         as_json=as_json,
-        text=f"Wrote {output}: {spec.name} x{spec.scale}\nNext: drc-deploy upscale IMAGE --engine {output}",
+        text=f"Wrote {output}: {spec.name} x{spec.scale}{values}\nNext: drc-deploy upscale IMAGE --engine {output}",
     )
 
 

@@ -44,7 +44,9 @@ def verify_against_onnx(plan: Path, onnx_file: Path, precision: Precision) -> On
         backend = open_backend(plan)
     except MissingDependencyError as error:
         # The plan has its final name already, but not its final folder.
-        return OnnxVerification(required, None, f"Not run here: {error.message.replace(str(plan), plan.name)}")
+        return OnnxVerification(
+            required, None, f"Not run here: {error.message.replace(str(plan.absolute()), plan.name)}"
+        )
     with backend:
         assert backend.info.tile is not None  # a plan always runs at the one size that it was tuned for
         batch = tile_batch(min(2, backend.info.max_batch), *backend.info.tile)

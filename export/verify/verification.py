@@ -100,7 +100,7 @@ def verify_engine(verification: Verification, network: SRNetwork, plan: Path, pr
         backend = open_exact(plan) if plan.name.endswith(EXACT_PLAN_SUFFIX) else open_backend(plan)
     except MissingDependencyError as error:
         # The plan has its final name already, but not its final folder.
-        reason = error.message.replace(str(plan), plan.name)
+        reason = error.message.replace(str(plan.absolute()), plan.name)
         return dataclasses.replace(verification, note=f"{verification.note} Not run here: {reason}".strip())
     # An exact plan is compared over several tiles, which are as the whole image only with its means.
     sides = 2 if isinstance(backend, ExactBackend) else 1
