@@ -7,7 +7,7 @@ from typing import Any
 from drc_deploy.train.experiments.ablation import VARIANTS
 
 TABLES = (
-    ("Pruning methods (as Table 2)", ("cp", "thinet", "dcp", "srp", "drc")),
+    ("Pruning methods (as Table 2)", ("magnitude", "cp", "thinet", "dcp", "srp", "drc")),
     ("How widths are chosen (as Table 4)", ("uniform", "random", "darts", "darts-shared", "drc-plain", "drc")),
     ("Duals in search, pruning and fine-tuning (as Table 6)", ("no-duals", "drc")),
 )
