@@ -59,7 +59,7 @@ class ForeignNetwork(OneImageNetwork):
             self.compute(next(self.parameters()).new_zeros(1, 3, side, side))
         for hook in hooks:
             hook.remove()
-        return tuple({ran[0], ran[-1]}) if ran else ()
+        return tuple(dict.fromkeys((ran[0], ran[-1]))) if ran else ()
 
     def train(self, mode: bool = True) -> "ForeignNetwork":
         """Leave the module in evaluation mode: statistics stay as imported, and no two passes differ by chance."""
