@@ -125,7 +125,7 @@ class Pools(Toy):
 
 
 class PoolsFurther(Pools):
-    """Convolves what it pooled, of which a single pixel is left in images of 15 to 22 pixels."""
+    """Convolves what it pooled: a single pixel in images of 15 to 22 pixels."""
 
     minimum = 15
 

@@ -21,8 +21,8 @@ features of other networks can be so large that it diverges."""
 
 
 FEATURE_VARIANCE = 100.0
-"""Variance that every output of a layer's readers is brought to in L_M: that of a middle layer of DRN-S, between 10 and
-1,500, by which the paper sets gamma. Those of SPAN are 0.01 to 1: L_DR would choose alone, which costs 0.6 dB."""
+"""Variance that every output of a layer's readers is brought to in L_M: as in DRN, where it is 10 to 1,500 and by which
+the paper sets gamma. In SPAN it is 0.01 to 3: L_DR would choose alone, which costs 0.6 dB."""
 
 
 @dataclass(frozen=True, slots=True)
