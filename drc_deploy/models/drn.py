@@ -7,16 +7,14 @@ released weights, so that their files load as they are.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drc_deploy.checkpoint_info import DualDesign
-from drc_deploy.models.network import ModelSpec, SRNetwork, Step, resolve_widths
+from drc_deploy.models.network import ModelSpec, SRNetwork, resolve_widths
 from drc_deploy.slices import PrunableLayer, Slice
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
@@ -120,22 +118,6 @@ class RCAB(nn.Module):
         return result
 
 
-@dataclass(frozen=True, slots=True)
-class _Alive:
-    """What is alive between two blocks of a DRN."""
-
-    x: Tensor
-    skips: tuple[Tensor, ...] = ()
-    """Features of the encoder that the decoder has yet to take, fine to coarse."""
-    features: tuple[Tensor, ...] = ()
-    """What each tail turns into an image, coarse to fine, as far as it is there."""
-
-    @staticmethod
-    def through(block: nn.Module, state: "_Alive") -> "_Alive":
-        """Replace the features by those after ``block``."""
-        return replace(state, x=block(state.x))
-
-
 class DRN(SRNetwork):
     """A U-shaped network over the bicubically upscaled input, with an image at every scale of its decoder."""
 
@@ -178,49 +160,22 @@ class DRN(SRNetwork):
 
     def forward(self, lr: Tensor) -> list[Tensor]:
         """Return phases + 1 images, coarse to fine; see ``SRNetwork.forward``."""
-        return self.images(self._decode(lr))
+        return [self._image(k, x) for k, x in enumerate(self._decode(lr))]
 
     def upscale(self, lr: Tensor) -> Tensor:
         """Return only the finest image, without computing the others."""
-        return self._image(self.phases, self._decode(lr).x)
+        return self._image(self.phases, self._decode(lr)[-1])
 
-    def _decode(self, lr: Tensor) -> "_Alive":
-        state: Any = lr
-        for step in self.steps():
-            state = step.run(state)
-        assert isinstance(state, _Alive)
-        return state
-
-    def steps(self) -> list[Step]:
-        """Return one step per block; see ``SRNetwork.steps``."""
-        steps = [Step("head", self._enter)]
-        steps += [Step(f"down.{p}", partial(self._halve, p)) for p in range(self.phases)]
-        for s, stage in enumerate(self.up_blocks):
-            assert isinstance(stage, nn.Sequential)
-            *blocks, last = (
-                Step(f"up_blocks.{s}.{b}", partial(_Alive.through, block)) for b, block in enumerate(stage)
-            )
-            steps += [*blocks, Step(last.modules, partial(self._end_stage, s))]
-        return steps
-
-    def images(self, state: Any) -> list[Tensor]:
-        """Make the image of every scale; see ``SRNetwork.images``."""
-        return [self._image(k, x) for k, x in enumerate(state.features)]
-
-    def _enter(self, lr: Tensor) -> "_Alive":
+    def _decode(self, lr: Tensor) -> list[Tensor]:
+        """Return what each tail turns into an image, coarse to fine."""
         x = F.interpolate(lr, scale_factor=float(self.scale), mode="bicubic", align_corners=False)
-        return _Alive(self.head(self.sub_mean(x).to(self.head.weight.dtype)))
-
-    def _halve(self, phase: int, state: "_Alive") -> "_Alive":
-        x = self.down[phase](state.x)
-        return _Alive(x, (*state.skips, state.x), (x,) if phase + 1 == self.phases else ())
-
-    def _end_stage(self, stage: int, state: "_Alive") -> "_Alive":
-        *skips, skip = state.skips
-        blocks = self.up_blocks[stage]
-        assert isinstance(blocks, nn.Sequential)
-        x = torch.cat((blocks[-1](state.x), skip), dim=1)
-        return _Alive(x, tuple(skips), (*state.features, x))
+        skips = [x := self.head(self.sub_mean(x).to(self.head.weight.dtype))]
+        for down in self.down:
+            skips.append(x := down(x))
+        features = [skips.pop()]
+        for stage in self.up_blocks:
+            features.append(torch.cat((stage(features[-1]), skips.pop()), dim=1))
+        return features
 
     def _image(self, index: int, features: Tensor) -> Tensor:
         tail = self.tail[index]

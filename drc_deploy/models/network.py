@@ -1,7 +1,7 @@
 """What every super-resolution network of the zoo offers to training, search, pruning and export."""
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -29,15 +29,6 @@ class ModelSpec:
     """Channels of each prunable layer in the model's order; None for the unpruned network."""
     foreign: ForeignSpec | None = None
     """How to build a network that ``registry.MODELS`` does not name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of a forward pass: from all that is alive before it to all that is alive after it."""
-
-    modules: str
-    """Module name below which all modules of the step lie; empty for the whole network."""
-    run: Callable[[Any], Any]
 
 
 class SRNetwork(nn.Module, abc.ABC):
@@ -95,19 +86,6 @@ class SRNetwork(nn.Module, abc.ABC):
 
         Number i maps an image of scale 2^(i+1) to one of scale 2^i; a single one maps the finest image to scale 1.
         """
-
-    def steps(self) -> Sequence[Step]:
-        """Return the forward pass piece by piece, so that work on one layer need not repeat what lies before it.
-
-        The first step takes the argument of ``forward``, each next one what the one before gave, and ``images`` what
-        the last one gave. A network that does not say otherwise is one single step.
-        """
-        return [Step("", self.forward)]
-
-    def images(self, state: Any) -> list[Tensor]:
-        """Turn what the last of ``steps`` gave into what ``forward`` gives."""
-        images: list[Tensor] = state
-        return images
 
     @property
     def present_layers(self) -> tuple[PrunableLayer, ...]:

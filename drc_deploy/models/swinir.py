@@ -7,16 +7,15 @@ pruning and tuning compare losses.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drc_deploy.models.drn import RGB_MEAN, pair
-from drc_deploy.models.network import ModelSpec, Step, resolve_widths
+from drc_deploy.models.network import ModelSpec, resolve_widths
 from drc_deploy.models.one_image import OneImageNetwork
 from drc_deploy.slices import PrunableLayer, Slice
 
@@ -164,7 +163,7 @@ def window_mask(height: int, width: int, device: torch.device) -> Tensor:
 
 
 class Group(nn.Module):
-    """Names the parts of a group as the published files do: blocks, and the convolution behind them."""
+    """Blocks and a convolution behind them, added to the group's input; named as in the published files."""
 
     def __init__(self, config: SwinIRConfig, depth: int, widths: Iterator[int]) -> None:
         super().__init__()
@@ -172,18 +171,15 @@ class Group(nn.Module):
         self.residual_group = nn.ModuleDict({"blocks": blocks})
         self.conv = nn.Conv2d(config.features, config.features, 3, padding=1)
 
-
-@dataclass(frozen=True, slots=True)
-class _Alive:
-    """What is alive between two steps of a SwinIR."""
-
-    shallow: Tensor
-    """What the first convolution gave, (N, C, H, W)."""
-    x: Tensor
-    """(N, H, W, C)"""
-    mask: Tensor
-    entered: Tensor
-    """What the present group was given, (N, H, W, C)."""
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(N, H, W, C) -> the same shape. ``mask`` as from ``window_mask``."""
+        blocks = self.residual_group["blocks"]
+        assert isinstance(blocks, nn.ModuleList)
+        inner = x
+        for block in blocks:
+            inner = block(inner, mask)
+        result: Tensor = x + self.conv(inner.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return result
 
 
 class SwinIR(OneImageNetwork):
@@ -240,53 +236,19 @@ class SwinIR(OneImageNetwork):
 
     def compute(self, lr: Tensor) -> Tensor:
         """Return the image; see ``SRNetwork.upscale``."""
-        state: Any = lr
-        for step in self.steps():
-            state = step.run(state)
-        (image,) = self.images(state)
-        return image
-
-    def steps(self) -> list[Step]:
-        """Return one step per block; see ``SRNetwork.steps``."""
-        steps = [Step("conv_first", self._enter), Step("patch_embed", self._embed)]
-        for number, group in enumerate(self.layers):
-            assert isinstance(group, Group)
-            name, blocks = f"layers.{number}", group.residual_group["blocks"]
-            assert isinstance(blocks, nn.ModuleList)
-            steps += [
-                Step(f"{name}.residual_group.blocks.{b}", partial(_through, block)) for b, block in enumerate(blocks)
-            ]
-            steps.append(Step(f"{name}.conv", partial(_end_group, group.conv)))
-        return steps
-
-    def images(self, state: Any) -> list[Tensor]:
-        """Make the image; see ``SRNetwork.images``."""
-        assert isinstance(state, _Alive)
-        x = self.conv_after_body(self.norm(state.x).permute(0, 3, 1, 2)) + state.shallow
+        shallow = self.conv_first(lr / WHITE - self.mean)
+        mask = window_mask(lr.shape[2], lr.shape[3], lr.device)
+        x = self.patch_embed["norm"](shallow.permute(0, 2, 3, 1))
+        for group in self.layers:
+            x = group(x, mask)
+        x = self.conv_after_body(self.norm(x).permute(0, 3, 1, 2)) + shallow
         if self.config.upsampler == "pixelshuffle":
             x = self.conv_before_upsample(x)
         x = self.upsample(x)
         if self.config.upsampler == "pixelshuffle":
             x = self.conv_last(x)
-        return [(x.float() + self.mean) * WHITE]
-
-    def _enter(self, lr: Tensor) -> _Alive:
-        shallow = self.conv_first(lr / WHITE - self.mean)
-        x = shallow.permute(0, 2, 3, 1)
-        return _Alive(shallow, x, window_mask(lr.shape[2], lr.shape[3], lr.device), x)
-
-    def _embed(self, state: _Alive) -> _Alive:
-        x = self.patch_embed["norm"](state.x)
-        return replace(state, x=x, entered=x)
-
-
-def _through(block: nn.Module, state: _Alive) -> _Alive:
-    return replace(state, x=block(state.x, state.mask))
-
-
-def _end_group(conv: nn.Module, state: _Alive) -> _Alive:
-    x = conv(state.x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1) + state.entered
-    return replace(state, x=x, entered=x)
+        image: Tensor = (x.float() + self.mean) * WHITE
+        return image
 
 
 def _prunable_layers(config: SwinIRConfig) -> Iterator[PrunableLayer]:

@@ -135,17 +135,6 @@ class _Image(torch.nn.Module):
         return self.network.upscale(lr)
 
 
-def test_steps_and_images_are_the_forward_pass() -> None:
-    network = small_swinir(config=SMALL_CLASSICAL)
-    state = lr = torch.rand(1, 3, 8, 16) * 255
-    names = [step.modules for step in network.steps()]
-    assert names[:4] == ["conv_first", "patch_embed", *(f"layers.0.residual_group.blocks.{b}" for b in (0, 1))]
-    with torch.no_grad():
-        for step in network.steps():
-            state = step.run(state)
-        assert torch.equal(network.images(state)[0], network.upscale(lr))
-
-
 def test_halved_body_gives_nearly_the_same_image() -> None:
     network = small_swinir()
     lr = torch.rand(1, 3, 8, 16) * 255

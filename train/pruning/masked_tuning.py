@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drc_deploy.train.loop.losses import dual_regression_losses
-from drc_deploy.train.pruning.partial_forward import Recorder, run_steps, run_up_to, step_of
+from drc_deploy.train.pruning.partial_forward import Recorder, Replay, run_up_to
 from drc_deploy.train.pruning.pruning import Pruning
 from drc_deploy.train.reader import readers
 
@@ -44,8 +43,8 @@ class _Batch:
 
     images: list[Tensor]
     """Coarse to fine."""
-    before: Any
-    """What the pruned network has computed when it comes to the layer (see ``SRNetwork.steps``)."""
+    behind: Replay
+    """The pruned network from the layer's first reader on."""
     targets: list[Tensor]
     """Output of each reader in the original network."""
 
@@ -61,16 +60,13 @@ class MaskedTuning:
         self._network, self._objective = pruning.pruned, objective
         self._names = list(dict.fromkeys(part.module for part in self._network.prunable_layers[index].read))
         self._readers = readers(self._network, index)
-        self._first = step_of(self._network, self._names[0])
         self._learning_rate = pruning.options.learning_rate
         self._batches = [self._prepare(pruning, images) for images in batches]
         self._feature_weights = [self._feature_weight(number) for number in range(len(self._names))]
 
     def _prepare(self, pruning: Pruning, images: list[Tensor]) -> _Batch:
         targets = [run_up_to(pruning.original, name, images[0]).output for name in self._names]
-        with torch.no_grad():
-            before = run_steps(self._network, images[0], 0, self._first)
-        return _Batch(images, before, targets)
+        return _Batch(images, Replay(self._network, self._names[0], images[0]), targets)
 
     def _feature_weight(self, number: int) -> float:
         """Return what the squared error of one reading module counts in L_M."""
@@ -84,7 +80,7 @@ class MaskedTuning:
         for batch in self._batches:
             with ExitStack() as stack:
                 recorders = [stack.enter_context(Recorder(self._network, name)) for name in self._names]
-                outputs = self._network.images(run_steps(self._network, batch.before, self._first, None))
+                outputs = batch.behind.run()
             losses = dual_regression_losses(outputs, batch.images, self._objective.duals)
             loss = self._objective.gamma * losses.total(self._objective.dual_weight)
             if self._objective.features:
