@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from drc_deploy.models.network import SRNetwork
-
 
 class Recorder(AbstractContextManager["Recorder"]):
     """Keeps input and output of one module of the network while the block runs, as they are when it has run.
@@ -21,7 +19,7 @@ class Recorder(AbstractContextManager["Recorder"]):
     input: Tensor
     output: Tensor
 
-    def __init__(self, network: SRNetwork, module: str) -> None:
+    def __init__(self, network: nn.Module, module: str) -> None:
         self._handle = network.get_submodule(module).register_forward_hook(self._keep)
 
     def _keep(self, _module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -40,14 +38,14 @@ def _stop(*_call: object) -> None:
     raise _ReachedError
 
 
-def run_up_to(network: SRNetwork, module: str, lr: Tensor) -> Recorder:
+def run_up_to(network: nn.Module, module: str, lr: Tensor) -> Recorder:
     """Run a network, without gradients, only as far as to know a module's input and output."""
     with torch.no_grad(), Recorder(network, module) as recorder:
         _run_until(network, lr, network.get_submodule(module).register_forward_hook(_stop))
     return recorder
 
 
-def _run_until(network: SRNetwork, lr: Tensor, stop: Any) -> None:
+def _run_until(network: nn.Module, lr: Tensor, stop: Any) -> None:
     """Run a network until a hook that calls ``_stop``, and take the hook away."""
     try:
         network(lr)
@@ -64,7 +62,7 @@ class Replay:
     the pass can be resumed at any module of any network that computes the same for the same image.
     """
 
-    def __init__(self, network: SRNetwork, module: str, lr: Tensor) -> None:
+    def __init__(self, network: nn.Module, module: str, lr: Tensor) -> None:
         self._network, self._lr = network, lr
         self._given: dict[nn.Module, list[Any]] = {}
         """What each module gave, in the order of its calls; only of the outermost modules that had ended."""
@@ -99,11 +97,10 @@ class Replay:
             given[module].append(output)
         self._given = dict(given)
 
-    def run(self) -> list[Tensor]:
-        """Return what ``forward`` of the network returns for the image, with the weights as they are by now."""
+    def run(self) -> Any:
+        """Return what the network returns for the image, with the weights as they are by now."""
         with _replayed(self._given):
-            images: list[Tensor] = self._network(self._lr)
-        return images
+            return self._network(self._lr)
 
 
 @contextmanager

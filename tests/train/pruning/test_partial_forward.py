@@ -1,0 +1,108 @@
+"""Parts of forward passes against whole ones, in a network that writes into what its modules take and give."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from drc_deploy.train.pruning.partial_forward import Replay, run_up_to
+from tests.models.coupling.networks import IMAGE, Net
+
+
+class Counting(nn.Conv2d):
+    """A convolution from 3 to 3 channels that counts how often it computes."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 3, 3, padding=1)
+        self.computed = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.computed += 1
+        return super().forward(x)
+
+
+class Overwriting(nn.Module):
+    """A convolution, which reads what an activation has left in the place of the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Counting()
+
+    def forward(self, x: Tensor) -> Tensor:
+        F.relu_(x)
+        result: Tensor = self.inner(x)
+        return result
+
+
+def overwrites(n: Any, x: Tensor) -> Tensor:
+    first = n.first(x)
+    skip = first * 1
+    n.act(skip)  # the result is where the input was
+    x = n.block(n.act(first))
+    x += skip
+    x = n.shared(x).mul_(0.5)
+    x = F.leaky_relu_(n.overwriting(x), 0.2) + x
+    x = F.relu_(n.shared(x))
+    return n.last(n.shared(x) + skip)  # type: ignore[no-any-return]
+
+
+def network() -> Net:
+    return Net(
+        overwrites,
+        first=Counting(),
+        act=nn.LeakyReLU(0.1, inplace=True),
+        block=nn.Sequential(Counting(), nn.ReLU(inplace=True), Counting()),
+        overwriting=Overwriting(),
+        shared=Counting(),
+        last=Counting(),
+    )
+
+
+CALLED = ("first", "block.0", "block.2", "shared", "overwriting.inner", "last")
+"""Convolutions in the order of their first calls."""
+
+
+@pytest.mark.parametrize("module", CALLED)
+def test_a_module_is_seen_as_it_runs(module: str) -> None:
+    net = network()
+    seen = run_up_to(net, module, IMAGE)
+    convolution = net.get_submodule(module)
+    with torch.no_grad():
+        assert torch.equal(convolution(seen.input), seen.output)
+    assert not any(hooks for m in net.modules() for hooks in (m._forward_hooks, m._forward_pre_hooks))
+
+
+@pytest.mark.parametrize("module", CALLED)
+def test_a_resumed_pass_is_a_whole_one(module: str) -> None:
+    net = network()
+    replay = Replay(net, module, IMAGE)
+    convolution = net.get_submodule(module)
+    assert isinstance(convolution, Counting)
+    for _ in range(3):
+        with torch.no_grad():
+            assert torch.equal(replay.run(), net(IMAGE))
+            convolution.weight.mul_(1.5)
+
+
+@pytest.mark.parametrize("module", CALLED)
+def test_gradients_of_a_resumed_pass_are_those_of_a_whole_one(module: str) -> None:
+    net = network()
+    weight = net.get_parameter(f"{module}.weight")
+    replay = Replay(net, module, IMAGE)
+    images: list[Tensor] = [replay.run(), net(IMAGE)]
+    resumed, whole = (torch.autograd.grad(image.square().sum(), weight)[0] for image in images)
+    torch.testing.assert_close(resumed, whole)
+
+
+def test_what_comes_before_is_not_computed_again() -> None:
+    net = network()
+    replay = Replay(net, "overwriting.inner", IMAGE)
+    counting = {name: module for name, module in net.named_modules() if isinstance(module, Counting)}
+    before = {name: module.computed for name, module in counting.items()}
+    replay.run()
+    again = {name: module.computed - before[name] for name, module in counting.items()}
+    # The shared one was called once before and twice behind.
+    assert again == {"first": 0, "block.0": 0, "block.2": 0, "shared": 2, "overwriting.inner": 1, "last": 1}
+    assert all("forward" not in vars(module) for module in net.modules())
