@@ -13,7 +13,8 @@ SAMPLES = Path(__file__).parent / "samples"
 
 CHECKPOINT_SUFFIX = ".safetensors"
 TORCH_SUFFIXES = (".pt", ".pth")
-ENGINE_SUFFIXES = (".plan", ".onnx", CHECKPOINT_SUFFIX)
+ENGINE_SUFFIXES = (CHECKPOINT_SUFFIX, ".onnx", ".plan")
+"""In the order in which a bare name is looked for: it means the checkpoint of that name, if there is one."""
 
 
 def shipped_names() -> list[str]:
@@ -56,11 +57,11 @@ def find_trained_checkpoint(reference: str, workdir: Path) -> Path:
 
 
 def find_engine(reference: str, workdir: Path) -> Path:
-    """Find something that can upscale (a plan, an ONNX or a checkpoint), as ``find_checkpoint`` does.
+    """Find something that can upscale (a checkpoint, an ONNX or a plan), as ``find_checkpoint`` does.
 
-    A bare name means the checkpoint of that name; an engine is named with its suffix.
+    A bare name is looked for in the order of ``ENGINE_SUFFIXES``.
     """
-    path = _find(reference, workdir, (CHECKPOINT_SUFFIX, ".onnx", ".plan"))
+    path = _find(reference, workdir, ENGINE_SUFFIXES)
     _refuse_torch_file(path)
     if path.suffix not in ENGINE_SUFFIXES:
         raise ArtefactError(f"{path} is not an engine.", f"Give a {', '.join(ENGINE_SUFFIXES)} file or a name.")
@@ -83,7 +84,7 @@ def checkpoint_of_sha256(sha256: str, workdir: Path) -> Path | None:
 
 
 def find_file(reference: str, workdir: Path) -> Path:
-    """Find a file of any kind that this program makes, as ``find_checkpoint`` does.
+    """Find a file of any kind that this program makes, as ``find_engine`` does; a bare name means the same file.
 
     Raises:
         ArtefactError: there is none.
