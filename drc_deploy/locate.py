@@ -89,18 +89,20 @@ def find_file(reference: str, workdir: Path) -> Path:
     Raises:
         ArtefactError: there is none.
     """
-    return _find(reference, workdir, (*ENGINE_SUFFIXES, ".widths.json"))
+    return _find(reference, workdir, ENGINE_SUFFIXES, others=(".widths.json",))
 
 
-def _find(reference: str, workdir: Path, suffixes: Sequence[str], hint: str = "") -> Path:
+def _find(
+    reference: str, workdir: Path, suffixes: Sequence[str], hint: str = "", *, others: Sequence[str] = ()
+) -> Path:
     # Of os.path, because these leave alone, or call no file, what Path's own raise for: `~nobody`, an endless name.
     given = Path(os.path.expanduser(reference))
     if os.path.isfile(given):
         return given
     # Not with_suffix: a name may hold a dot, as in `drn_s.v2`.
     candidates = [workdir / reference]
-    candidates += [workdir / f"{reference}{suffix}" for suffix in suffixes]
-    candidates += [SHIPPED / f"{reference}{suffix}" for suffix in suffixes]
+    candidates += [folder / f"{reference}{suffix}" for folder in (workdir, SHIPPED) for suffix in suffixes]
+    candidates += [workdir / f"{reference}{suffix}" for suffix in others]
     for candidate in candidates:
         if os.path.isfile(candidate):
             return candidate

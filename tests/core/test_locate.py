@@ -29,3 +29,8 @@ def test_a_bare_name_means_the_same_file_to_every_command(tmp_path: Path) -> Non
     for path in made[1:]:  # the last one that was made comes before the others
         path.write_bytes(b"")
         assert find_engine("net.v2", tmp_path) == find_file("net.v2", tmp_path) == path
+
+
+def test_widths_of_a_shipped_name_hide_no_network(tmp_path: Path) -> None:
+    (tmp_path / "drn_xs_r30.widths.json").write_bytes(b"")
+    assert find_file("drn_xs_r30", tmp_path) == find_engine("drn_xs_r30", tmp_path)
