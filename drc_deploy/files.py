@@ -118,6 +118,23 @@ def check_writable(folder: Path) -> None:
         raise cannot_write(folder, error) from error
 
 
+@contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Make ``folder``, which can be written to; after the block remove what was made and is still empty.
+
+    Raises:
+        OutputError: it cannot be made or written to.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        check_writable(folder)
+        yield
+    finally:
+        for path in made:
+            with suppress(OSError):  # it holds something
+                path.rmdir()
+
+
 def write_bytes(target: Path, data: bytes) -> None:
     """Write ``data`` to ``target`` atomically."""
     with atomic_path(target) as temporary:

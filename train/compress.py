@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 from drc_deploy import __version__
 from drc_deploy.checkpoint import Parent, load_checkpoint
 from drc_deploy.errors import UsageError
-from drc_deploy.files import check_writable
+from drc_deploy.files import new_folder
 from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.only_one import only_one
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.benchmark_psnr import Benchmark
 from drc_deploy.train.loop.distillation import load_teacher
 from drc_deploy.train.loop.loop import Supervision
-from drc_deploy.train.loop.run_options import TrainOptions
+from drc_deploy.train.loop.run_options import DualVariant, TargetImages, TrainOptions
 from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import Manifest
 from drc_deploy.train.pruning.prune import prune_file
@@ -52,6 +52,14 @@ class CompressOptions:
     prune: PruneOptions
     finetune: TrainOptions
 
+    def of_network(self, targets: TargetImages, dual: DualVariant) -> "CompressOptions":
+        """Return the options for a network with this kind of duals, compared with these images in all stages."""
+        return CompressOptions(
+            dataclasses.replace(self.search, target_images=targets),
+            dataclasses.replace(self.prune, target_images=targets),
+            dataclasses.replace(self.finetune, dual=dual),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class CompressInputs:
@@ -79,23 +87,32 @@ def compress(
         The manifest, which is also written to ``OUTPUT.manifest.json``.
 
     Raises:
-        UsageError: a bound that no widths meet, or a teacher that does not fit.
+        UsageError: a bound that no widths meet or that needs no cut, or a teacher that does not fit.
         TrainingError: too little data, or the loss became NaN.
         OutputError: another process is making ``output``, or it cannot be written.
     """
+    check_teacher(inputs.parent, inputs.teacher)
     stages = stage_paths(output).pruned.parent
-    check_writable(stages)
-    with only_one(stages):
+    with new_folder(stages), only_one(stages):
         return _compress(inputs, options, output, restart=restart)
+
+
+def check_teacher(parent: Parent, teacher: Parent | None) -> None:
+    """Find out before the first stage whether the fine-tuning can follow a teacher.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if teacher is None:
+        return
+    if parent.info.foreign:
+        raise UsageError(f"which features of a {parent.info.model} are the last is not known.", "Leave out --teacher.")
+    load_teacher(teacher, scale=parent.info.scale)
 
 
 def _compress(inputs: CompressInputs, options: CompressOptions, output: Path, *, restart: bool) -> dict[str, Any]:
     widths_path, pruned_path = stage_paths(output)
     info = inputs.parent.info
-    if inputs.teacher:
-        if info.foreign:
-            raise UsageError(f"which features of a {info.model} are the last is not known.", "Leave out --teacher.")
-        load_teacher(inputs.teacher, scale=info.scale)  # one that does not fit is better known before the first stage
     manifest = Manifest(output.with_suffix(".manifest.json"), inputs=_identity(inputs), restart=restart)
     manifest.describe_parent(inputs.parent.checkpoint, inputs.benchmarks)
     manifest.run(
@@ -107,6 +124,11 @@ def _compress(inputs: CompressInputs, options: CompressOptions, output: Path, *,
         ),
     )
     widths = read_widths(widths_path, model=info.model, scale=info.scale)
+    if widths == inputs.parent.checkpoint.build_network().widths:
+        raise UsageError(
+            "nothing needs to be cut: the search left every layer as wide as it is.",
+            "Give a larger --ratio or a smaller --round-to.",
+        )
     manifest.run(
         "prune",
         dataclasses.asdict(options.prune),

@@ -1,5 +1,6 @@
 """``drc-deploy ablate``."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any, get_args
 
@@ -65,23 +66,30 @@ def command(
     from drc_deploy.train.experiments.ablation import Ablation, AblationOptions, all_cells, find_variants
     from drc_deploy.train.experiments.ablation_tables import tables
     from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
+    from drc_deploy.train.search.search_file import check_bound
 
     variants = find_variants(methods)
+    options = AblationOptions(
+        bound.target, bound.round_to, bound.cut, batch=sampling.batch, patch=sampling.patch, **how
+    )
+    wanted = all_cells(ratios, range(sampling.seed, sampling.seed + seeds), variants)
+    stages = {cell: options.stages(cell) for cell in wanted}
     parent = read_prunable(find_trained_checkpoint(checkpoint, workdir), sampling.patch)
     info = parent.info
     if (info.foreign or info.model in WINDOWS) and not methods:
         click.echo("Without darts, which needs one convolution behind each layer; ask for it by --method.", err=True)
-        variants = tuple(variant for variant in variants if variant.name != "darts")
-    benchmarks, latency = find_benchmarks(benchmark_folders, info.scale), bound.read_latency(info)
+        stages = {cell: of_cell for cell, of_cell in stages.items() if cell.variant.name != "darts"}
+    latency = bound.read_latency(info)
+    for searched in {(cell.ratio, cell.variant.search == "uniform"): stages[cell].search for cell in stages}.values():
+        check_bound(parent.checkpoint, searched, latency)
+    benchmarks = find_benchmarks(benchmark_folders, info.scale)
     photographs = sampling.read_photographs(info.scale)
     inputs = CompressInputs(parent, photographs, benchmarks, latency)
     targets = chosen_targets(target_images, parent, photographs, sampling.patch)
-    options = AblationOptions(
-        bound.target, bound.round_to, bound.cut, targets, batch=sampling.batch, patch=sampling.patch, **how
-    )
+    options = dataclasses.replace(options, target_images=targets)
     folder = output or workdir / f"{parent.path.stem}.ablation"
     ablation = Ablation(inputs, options, folder, restart=sampling.restart)
-    cells = ablation.run(list(all_cells(ratios, range(sampling.seed, sampling.seed + seeds), variants)))
+    cells = ablation.run(list(stages))
     text = tables(cells)
     write_text(folder / "tables.md", text)
     emit({"folder": str(folder), "cells": cells}, as_json=as_json, text=f"{text}\nWrote {folder / 'tables.md'}")

@@ -27,7 +27,6 @@ from drc_deploy.widths import read_widths_file
 
 if TYPE_CHECKING:
     from drc_deploy.train.compress import CompressOptions
-    from drc_deploy.train.loop.run_options import TargetImages
 
 BudgetName = Literal["fast", "30min", "paper"]
 
@@ -111,36 +110,39 @@ def command(
     """
     from drc_deploy.checkpoint import read_prunable, read_trainable
     from drc_deploy.locate import find_checkpoint, find_trained_checkpoint
-    from drc_deploy.train.compress import CompressInputs, compress, compressed_name, stage_paths
+    from drc_deploy.train.compress import CompressInputs, check_teacher, compress, compressed_name, stage_paths
     from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
+    from drc_deploy.train.search.search_file import check_bound
 
     if output and len(ratios) > 1:
         raise UsageError("-o names one file, but several ratios make several.", "Give --workdir instead.")
     budget = _budget(how)
     if click.get_current_context().get_parameter_source("patch") == ParameterSource.DEFAULT:
         sampling = dataclasses.replace(sampling, patch=budget.patch)
-    parent = read_prunable(find_trained_checkpoint(checkpoint, workdir), sampling.patch)
-    info = parent.info
-    benchmarks, latency = find_benchmarks(benchmark_folders, info.scale), bound.read_latency(info)
-    photographs = sampling.read_photographs(info.scale)
-    targets = chosen_targets(target_images, parent, photographs, sampling.patch)
+    asked = {ratio: _options(ratio, budget, bound, sampling, **how) for ratio in ratios}
+    path = find_trained_checkpoint(checkpoint, workdir)
     jobs = {
-        output or workdir / f"{compressed_name(parent.path.stem, ratio)}.safetensors": _options(
-            ratio, budget, bound, sampling, targets, dual=info.dual_design, precision=budget.precision, **how
-        )
-        for ratio in ratios
+        output or workdir / f"{compressed_name(path.stem, ratio)}.safetensors": options
+        for ratio, options in asked.items()
     }
+    if len(jobs) < len(asked):
+        raise UsageError("two ratios are so close that their networks have one name.", "Give one of them.")
+    parent = read_prunable(path, sampling.patch)
+    info, latency = parent.info, bound.read_latency(parent.info)
     leader = read_trainable(find_checkpoint(teacher, workdir), sampling.patch) if teacher else None
-    for result in jobs:
+    for result, options in jobs.items():
         for weights in (parent, leader) if leader else (parent,):
             training.check_not_cleared(weights.path, result)
             training.check_not_replaced(weights.path, stage_paths(result).pruned)
-    if len(jobs) < len(set(ratios)):
-        raise UsageError("two ratios are so close that their networks have one name.", "Give one of them.")
+        check_bound(parent.checkpoint, options.search, latency)
+    check_teacher(parent, leader)
+    benchmarks = find_benchmarks(benchmark_folders, info.scale)
+    photographs = sampling.read_photographs(info.scale)
+    targets = chosen_targets(target_images, parent, photographs, sampling.patch)
     inputs = CompressInputs(parent, photographs, benchmarks, latency, leader)
     networks, texts = [], []
     for result, options in jobs.items():
-        manifest = compress(inputs, options, result, restart=sampling.restart)
+        manifest = compress(inputs, options.of_network(targets, info.dual_design), result, restart=sampling.restart)
         found = read_widths_file(stage_paths(result).widths)
         lines = [_table(manifest), asked_and_reached(found)]
         if inputs.latency:
@@ -165,7 +167,6 @@ def _options(
     budget: StepBudget,
     bound: Bound,
     sampling: training.Sampling,
-    targets: "TargetImages",
     **finetuning: Any,
 ) -> "CompressOptions":
     from drc_deploy.train.compress import CompressOptions
@@ -181,16 +182,14 @@ def _options(
             target=bound.target,
             round_to=bound.round_to,
             cut=bound.cut,
-            target_images=targets,
             **patches,
         ),
         PruneOptions(
             batches=budget.prune_batches,
             channels_per_step=budget.channels_per_step,
-            target_images=targets,
             **patches,
         ),
-        TrainOptions(budget.finetune_steps, **patches, **finetuning),
+        TrainOptions(budget.finetune_steps, precision=budget.precision, **patches, **finetuning),
     )
 
 

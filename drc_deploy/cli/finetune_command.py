@@ -50,13 +50,13 @@ def command(
 
     if distillation_weight is not None and not teacher:
         raise click.UsageError("--distillation-weight needs --teacher.")
+    options = sampling.take_train_options(how)
     path = find_checkpoint(checkpoint, workdir)
     output = output or workdir / f"{path.stem.removesuffix('_pruned')}_finetuned.safetensors"
     training.check_not_cleared(path, output)
     parent = read_trainable(path, sampling.patch)
     if click.get_current_context().get_parameter_source("dual") == ParameterSource.DEFAULT:
-        how["dual"] = parent.info.dual_design
-    options = sampling.take_train_options(how)
+        options = replace(options, dual=parent.info.dual_design)
     with process_group():
         start = start_from_checkpoint(parent, options)
         scale = start.network.scale

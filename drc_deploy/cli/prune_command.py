@@ -52,13 +52,16 @@ def command(
     from drc_deploy.locate import find_checkpoint
     from drc_deploy.train.pruning.prune import prune_file
     from drc_deploy.train.pruning.prune_options import PruneOptions
+    from drc_deploy.train.pruning.pruning import check_widths
     from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 
     options = PruneOptions(**sampling.patches, **how)
     parent = read_prunable(find_checkpoint(checkpoint, workdir), sampling.patch)
     info = parent.info
-    layers = [layer.name for layer in parent.checkpoint.build_network().prunable_layers]
+    network = parent.checkpoint.build_network()
+    layers = [layer.name for layer in network.prunable_layers]
     widths = read_widths(widths_path, model=info.model, scale=info.scale, layers=layers)
+    check_widths(network, widths)
     output = output or workdir / f"{widths_path.name.removesuffix(WIDTHS_SUFFIX)}_pruned.safetensors"
     check_not_replaced(parent.path, output)
     photographs = sampling.read_photographs(info.scale)

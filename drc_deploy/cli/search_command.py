@@ -60,7 +60,7 @@ def command(
     from drc_deploy.checkpoint import read_prunable
     from drc_deploy.locate import find_checkpoint
     from drc_deploy.train.compress import compressed_name
-    from drc_deploy.train.search.search_file import search_file
+    from drc_deploy.train.search.search_file import check_bound, search_file
     from drc_deploy.train.search.search_options import SearchOptions
     from drc_deploy.train.search.width_picture import draw_widths
 
@@ -71,6 +71,7 @@ def command(
     parent = read_prunable(find_checkpoint(checkpoint, workdir), sampling.patch)
     info = parent.info
     latency = bound.read_latency(info)
+    check_bound(parent.checkpoint, options, latency)
     output = output or workdir / f"{compressed_name(parent.path.stem, options.ratio)}{WIDTHS_SUFFIX}"
     picture = output.with_name(f"{output.name.removesuffix(WIDTHS_SUFFIX)}.widths.png")
     photographs = sampling.read_photographs(info.scale)

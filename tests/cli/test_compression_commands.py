@@ -166,6 +166,77 @@ def test_a_result_never_replaces_what_it_is_made_from(tmp_path: Path, command: t
     assert sha256_of(weights) == before
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compress", "--model", "drn_xs", "--ratio", 1.5], "not between 0 and 1"),
+        (["compress", "--model", "drn_xs", "--ratio", "nan"], "not between 0 and 1"),
+        (["compress", "--model", "drn_xs", "--finetune-steps", 0], "steps must be at least 1"),
+        (["compress", "--model", "drn_xs", "--prune-batches", -1], "batches must be at least 1"),
+        (["search", "drn_xs", "--ratio", 0], "not between 0 and 1"),
+        (["search", "drn_xs", "--seed", -1], "cannot be a seed"),
+        (["ablate", "--model", "drn_xs", "--ratio", 0.3, 1], "not between 0 and 1"),
+        (["ablate", "--model", "drn_xs", "--finetune-steps", 0], "steps must be at least 1"),
+        (["ablate", "--model", "drn_xs", "--seed", 2**63 - 2], "cannot be a seed"),
+        (["prune", "drn_xs", "--widths", "w.txt", "--batches", 0], "batches must be at least 1"),
+        (["finetune", "drn_xs", "--steps", 0], "steps must be at least 1"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_before_anything_is_read(
+    tmp_path: Path, arguments: list[object], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drc_deploy.checkpoint.Parent.read", unread)
+    monkeypatch.setattr("drc_deploy.train.data.folders.open_photographs", unread)
+    (tmp_path / "w.txt").write_text("4\n" * 12)
+    refused = drc(*arguments, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert words in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["w.txt"]
+
+
+def unread(*_arguments: object) -> None:
+    raise AssertionError("something was read")
+
+
+BUDGET = ["--target", "madds"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compress", "--model", "drn_xs_r50", *BUDGET], "nothing needs to be cut: this network has 2,683,212,048"),
+        (["compress", "--model", "half.safetensors", "--ratio", 0.4], "172 channels, and a ratio of 0.4 allows 206"),
+        (["search", "drn_xs_r50", *BUDGET], "nothing needs to be cut"),
+        (["ablate", "--model", "drn_xs_r50", "--ratio", 0.3], "nothing needs to be cut"),
+        (["compress", "--model", "drn_xs", "--ratio", 0.3, 0.999, "--target", "params"], "no candidates meet"),
+        (["search", "drn_xs", "--ratio", 0.999, *BUDGET], "no candidates meet"),
+        (["ablate", "--model", "drn_xs", "--ratio", 0.999, "--method", "uniform", "drc"], "no candidates meet"),
+        (["prune", "drn_xs", "--widths", "w.txt"], "has 8 channels and cannot keep 9"),
+    ],
+)
+def test_a_bound_that_cannot_or_need_not_be_met_leaves_nothing(
+    tmp_path: Path, arguments: list[object], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drc_deploy.train.data.folders.open_photographs", unread)
+    half = build_network(ModelSpec("drn_xs", 4, (4, 8, *(16,) * 10)))
+    save_checkpoint(tmp_path / "half.safetensors", Checkpoint.of(half))
+    (tmp_path / "w.txt").write_text("9\n" * 12)
+    refused = drc(*arguments, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert words in refused.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["half.safetensors", "w.txt"]
+
+
+def test_a_compression_that_fails_before_its_first_stage_leaves_no_folder(tmp_path: Path, photograph: Path) -> None:
+    """Two halves of the data need two photographs."""
+    (tmp_path / "one").mkdir()
+    shutil.copy(photograph, tmp_path / "one")
+    failed = drc("compress", "--model", "drn_xs", *STEPS, "--data", "one", cwd=tmp_path)
+    assert failed.returncode == 1
+    assert "at least 2 photographs" in failed.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
 def test_a_teacher_that_does_not_fit_is_known_before_the_search(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "x8.safetensors", Checkpoint.of(build_network(ModelSpec("drn_xs", 8))))
     refused = drc("compress", "--model", "drn_xs", *STEPS, "--teacher", "x8.safetensors", cwd=tmp_path)

@@ -120,6 +120,17 @@ def test_a_finished_run_that_is_typed_again_and_killed_forgets_nothing(
     assert output.stat().st_mtime_ns == written
 
 
+def test_a_search_that_narrows_nothing_ends_the_run(
+    inputs: CompressInputs, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        search_stage, "search_widths", lambda searcher, *_, **__: list(searcher.supernet.network.widths)
+    )
+    with pytest.raises(UsageError, match="nothing needs to be cut"):
+        compress(inputs, OPTIONS, output)
+    assert not output.exists()
+
+
 def test_the_ratio_that_is_named_can_be_reached(parent: Parent, photographs: Photographs, tmp_path: Path) -> None:
     """Most of the time is fixed here: the candidates of a smaller ratio are too wide for the least of a larger one."""
     layers = build_network(ModelSpec("drn_xs", 4)).prunable_layers

@@ -24,7 +24,7 @@ from drc_deploy.train.compress import CompressInputs, CompressOptions
 from drc_deploy.train.loop.benchmark_psnr import fingerprints
 from drc_deploy.train.loop.loop import Supervision
 from drc_deploy.train.loop.run_folder import run_path
-from drc_deploy.train.loop.run_options import TargetImages, TrainingPrecision, TrainOptions
+from drc_deploy.train.loop.run_options import DualVariant, TargetImages, TrainingPrecision, TrainOptions
 from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import described
 from drc_deploy.train.pruning.prune import prune_file
@@ -85,6 +85,43 @@ class AblationOptions:
     precision: TrainingPrecision = "fp32"
     batch: int = 16
     patch: int = 24
+
+    def stages(self, cell: "Cell", dual: DualVariant = "progressive") -> CompressOptions:
+        """Return the options of the three stages of a cell; ``dual`` is the kind of duals that the network has.
+
+        Raises:
+            UsageError: options that cannot be run.
+        """
+        variant = cell.variant
+        patches: dict[str, Any] = {"batch": self.batch, "patch": self.patch, "seed": cell.seed}
+        return CompressOptions(
+            SearchOptions(
+                cell.ratio,
+                self.search_steps,
+                round_to=self.round_to,
+                method=variant.search,
+                target=self.target,
+                cut=self.cut,
+                dual_weight=DUAL_WEIGHT if variant.search_duals else 0.0,
+                target_images=self.target_images,
+                **patches,
+            ),
+            PruneOptions(
+                variant.prune,
+                self.prune_batches,
+                channels_per_step=self.channels_per_step,
+                dual_weight=DUAL_WEIGHT if variant.duals else 0.0,
+                target_images=self.target_images,
+                **patches,
+            ),
+            TrainOptions(
+                self.finetune_steps,
+                learning_rate=self.learning_rate,
+                dual=dual if variant.duals else "none",
+                precision=self.precision,
+                **patches,
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,37 +244,7 @@ class Ablation:
         return read_widths(path, model=info.model, scale=info.scale), _read_seconds(times) or 0.0
 
     def _stages(self, cell: Cell) -> CompressOptions:
-        """Return the options of the cell's three stages."""
-        o, variant = self._options, cell.variant
-        patches: dict[str, Any] = {"batch": o.batch, "patch": o.patch, "seed": cell.seed}
-        return CompressOptions(
-            SearchOptions(
-                cell.ratio,
-                o.search_steps,
-                round_to=o.round_to,
-                method=variant.search,
-                target=o.target,
-                cut=o.cut,
-                dual_weight=DUAL_WEIGHT if variant.search_duals else 0.0,
-                target_images=o.target_images,
-                **patches,
-            ),
-            PruneOptions(
-                variant.prune,
-                o.prune_batches,
-                channels_per_step=o.channels_per_step,
-                dual_weight=DUAL_WEIGHT if variant.duals else 0.0,
-                target_images=o.target_images,
-                **patches,
-            ),
-            TrainOptions(
-                o.finetune_steps,
-                learning_rate=o.learning_rate,
-                dual=self._inputs.parent.info.dual_design if variant.duals else "none",
-                precision=o.precision,
-                **patches,
-            ),
-        )
+        return self._options.stages(cell, self._inputs.parent.info.dual_design)
 
 
 def _check_free(folder: Path) -> None:

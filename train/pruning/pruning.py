@@ -31,17 +31,26 @@ class PruneTask:
 
     def __post_init__(self) -> None:
         """Refuse widths that the network cannot have."""
-        layers, now = self.network.prunable_layers, self.network.widths
-        if len(self.widths) != len(now):
+        check_widths(self.network, self.widths)
+
+
+def check_widths(network: SRNetwork, widths: Sequence[int]) -> None:
+    """Find out whether a network can be pruned to these widths.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    layers, now = network.prunable_layers, network.widths
+    if len(widths) != len(now):
+        raise UsageError(
+            f"{network.spec.name} has {len(now)} prunable layers, but {len(widths)} widths were given.",
+            "Use widths that were searched for this model.",
+        )
+    for layer, width, present in zip(layers, widths, now, strict=True):
+        if not 1 <= width <= present:
             raise UsageError(
-                f"{self.network.spec.name} has {len(now)} prunable layers, but {len(self.widths)} widths were given.",
-                "Use widths that were searched for this model.",
+                f"layer {layer.name} has {present} channels and cannot keep {width}.", f"Give 1 to {present}."
             )
-        for layer, width, present in zip(layers, self.widths, now, strict=True):
-            if not 1 <= width <= present:
-                raise UsageError(
-                    f"layer {layer.name} has {present} channels and cannot keep {width}.", f"Give 1 to {present}."
-                )
 
 
 class Pruning(abc.ABC):

@@ -43,16 +43,13 @@ def search_file(
         restart: Throw unfinished work away.
 
     Raises:
-        UsageError: unfinished work with other options, or a bound that no candidates meet.
+        UsageError: unfinished work with other options, or a bound that ``check_bound`` refuses.
         TrainingError: too few photographs, or the loss became NaN.
     """
     checkpoint = parent.checkpoint
     state = state_path_of(output, "search", restart=restart)
     network = checkpoint.build_network()
-    _check_narrower(network, options)
-    budget = _budget(network, options, latency)
-    if budget and options.method != "uniform":  # that one narrows layers as far as it takes
-        _check_reachable(network, options, budget)
+    budget = _checked_budget(network, options, latency)
     if options.method in ("uniform", "random"):
         content = _content(network, options, budget, _plain_widths(network, options, budget))
     else:
@@ -72,6 +69,24 @@ def search_file(
     write_widths(output, content)
     state.unlink(missing_ok=True)
     return content
+
+
+def check_bound(checkpoint: Checkpoint, options: SearchOptions, latency: LatencyTable | None = None) -> None:
+    """Find out, before photographs are read, whether a search can meet its bound, and whether it needs to.
+
+    Raises:
+        UsageError: no widths meet the bound, or the network meets it as it is.
+    """
+    _checked_budget(checkpoint.build_network(), options, latency)
+
+
+def _checked_budget(network: SRNetwork, options: SearchOptions, latency: LatencyTable | None) -> CostBudget | None:
+    _check_narrower(network, options)
+    budget = _budget(network, options, latency)
+    _check_needed(network, options, budget)
+    if budget and options.method != "uniform":  # that one narrows layers as far as it takes
+        _check_reachable(network, options, budget)
+    return budget
 
 
 def _duals(checkpoint: Checkpoint, options: SearchOptions, patches: PatchSource) -> nn.ModuleList:
@@ -139,6 +154,23 @@ def _check_narrower(network: SRNetwork, options: SearchOptions) -> None:
             f"{options.round_to}.",
             "Give a larger --ratio or a smaller --round-to.",
         )
+
+
+def _check_needed(network: SRNetwork, options: SearchOptions, budget: CostBudget | None) -> None:
+    """Refuse a bound that the network meets as it is, layer by layer where that is how it is bounded."""
+    now = _content(network, options, budget, list(network.widths))
+    assert now.asked is not None
+    assert now.reached is not None
+    share = 1 - options.ratio
+    layers = zip(network.prunable_layers, network.widths, strict=True)
+    too_wide = any(width > share * layer.full_width for layer, width in layers if not left_alone(layer, options))
+    if now.reached > now.asked if budget else too_wide:
+        return
+    raise UsageError(
+        f"nothing needs to be cut: this network has {amount(now.reached)} {now.unit}, and a ratio of "
+        f"{options.ratio:g} allows {amount(now.asked)}.",
+        "Give a larger --ratio: it counts from the unpruned network.",
+    )
 
 
 def _plain_widths(network: SRNetwork, options: SearchOptions, budget: CostBudget | None) -> list[int]:
