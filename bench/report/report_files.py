@@ -37,6 +37,14 @@ def read_report(path: Path) -> Report:
     return content
 
 
+def may_hold_figures(path: Path) -> bool:
+    """Return whether a file is a report with engines, or one that cannot be read here, as of another version."""
+    try:
+        return bool(read_report(path).engines)
+    except ArtefactError:
+        return path.exists()
+
+
 def read_any(path: Path) -> Report | MergedReports:
     """Read a ``report.json`` or a ``reports.json``.
 

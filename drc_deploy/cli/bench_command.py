@@ -240,20 +240,24 @@ def _run_suite(settings: "BenchOptions", seconds: float | None, as_json: bool) -
 
 
 def _publish(report: "Report", folder: Path, as_json: bool) -> None:
-    """Write the report and print it."""
+    """Write the report and print it; one without figures is only printed where it would replace one with figures."""
     from drc_deploy import records
-    from drc_deploy.bench.report.report_files import write_report
+    from drc_deploy.bench.report.report_files import REPORT_FILE, may_hold_figures, write_report
     from drc_deploy.bench.show.console import report_table
     from drc_deploy.bench.show.publish import write_files
 
-    files = {"report": str(write_report(report, folder))} | write_files(report, folder)
-    text = f"{report_table(report)}\n\nReport: {files['page']} (open it in a browser)\n        {files['report']}"
+    files, text = {}, report_table(report)
+    if report.engines or not may_hold_figures(folder / REPORT_FILE):
+        files = {"report": str(write_report(report, folder))} | write_files(report, folder)
+        text += f"\n\nReport: {files['page']} (open it in a browser)\n        {files['report']}"
+    else:
+        click.echo(f"{folder / REPORT_FILE} is of an earlier run and stays as it is.", err=True)
     options.emit(records.to_dict(report) | {"files": files}, as_json=as_json, text=text)
 
 
 def _require_engines(report: "Report") -> None:
     if not report.engines:
-        raise DrcDeployError("no engine could be measured; the reasons are in the report.", "See `drc-deploy doctor`.")
+        raise DrcDeployError("no engine could be measured, for the reasons above.", "See `drc-deploy doctor`.")
 
 
 @command.command("compare", short_help="Show what changed between two reports.")

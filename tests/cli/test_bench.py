@@ -6,9 +6,11 @@ import pytest
 
 from drc_deploy.bench.report.report_files import read_report
 from drc_deploy.bench.run import benchmark
+from drc_deploy.bench.run.engines import MeasuredEngine
 from drc_deploy.bench.suite import run as suite_run
 from drc_deploy.bench.suite.run import MatrixSuite
 from drc_deploy.cli.main import main
+from drc_deploy.errors import ArtefactError
 from tests.bench.fakes import SameProcess
 from tests.runtime.networks import write_nearest
 
@@ -62,6 +64,42 @@ def test_a_run_without_any_result_leaves_a_report_and_exit_code_one(
     assert "no engine could be measured" in captured.err
     assert "failed: bad.onnx" in captured.out
     assert (tmp_path / "bench/report.html").is_file()
+
+
+@pytest.mark.usefixtures("_same_process")
+@pytest.mark.parametrize("suite", [(), ("--suite", "matrix")])
+def test_a_run_without_any_result_leaves_the_last_good_report(
+    tmp_path: Path, suite: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_nearest(tmp_path / "n.onnx")
+    assert run("bench", "--workdir", tmp_path, *QUICK) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "bench").glob("report.*")}
+    capsys.readouterr()
+
+    def fail(*_: object) -> None:
+        raise ArtefactError("it is broken.", "Mend it.")
+
+    monkeypatch.setattr(MeasuredEngine, "warm_up", fail)
+    assert run("bench", "--workdir", tmp_path, *suite, *QUICK, "--json") == 1
+    captured = capsys.readouterr()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "bench").glob("report.*")} == before
+    assert len(before) == 4
+    assert f"{tmp_path / 'bench/report.json'} is of an earlier run and stays as it is." in captured.err
+    failed = json.loads(captured.out)
+    assert failed["files"] == {}
+    assert failed["not_measured"][0]["reason"] == "it is broken."
+
+
+@pytest.mark.usefixtures("_same_process")
+def test_a_report_without_figures_is_replaced_and_one_of_another_version_is_not(tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"no network")
+    assert run("bench", "--workdir", tmp_path, *QUICK) == 1
+    first = (tmp_path / "bench/report.json").read_text()
+    assert run("bench", "--workdir", tmp_path, "--threads", "2", *QUICK[:-2]) == 1
+    assert (tmp_path / "bench/report.json").read_text() != first
+    (tmp_path / "bench/report.json").write_text('{"schema": 10000}')
+    assert run("bench", "--workdir", tmp_path, *QUICK) == 1
+    assert (tmp_path / "bench/report.json").read_text() == '{"schema": 10000}'
 
 
 @pytest.mark.parametrize("size", ["128", "0x10", "axb", "1x2x3", "10x-4", "99999x10"])
