@@ -41,8 +41,10 @@ def _text(check: "EngineCheck") -> str:
     most = "not a number" if check.max_difference is None else f"{check.max_difference:.2f} grey levels"
     images = sum(shape[0] for shape in check.shapes)
     lines = [
-        f"{check.engine} ({check.precision}, {check.device}) against {check.checkpoint}, {images} real images:",
-        f"  PSNR between outputs  {psnr} (needed {check.required_psnr_db:.0f})",
+        f"{check.engine} ({check.precision}, {check.device}) against {check.checkpoint} in torch in float32,",
+        f"on {images} crops of the shipped photographs:",
+        f"  PSNR, {'8-bit' if check.io_dtype == 'uint8' else 'float32'} output".ljust(24)
+        + f"{psnr} (needed {check.required_psnr_db:.0f})",
         f"  largest difference    {most}",
         f"  8-bit samples off     {check.differing_share:.2%}",
         f"  NaN or infinite       {check.nan_samples}",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from drc_deploy import locate
 from drc_deploy.checkpoint import load_checkpoint
-from drc_deploy.engine_info import EngineInfo, Precision
+from drc_deploy.engine_info import EngineInfo, IoDtype, Precision
 from drc_deploy.errors import ArtefactError, VerificationError
 from drc_deploy.export.compare.agreement import NOTES, REQUIRED_PSNR_DB, Agreement, to_uint8
 from drc_deploy.export.compare.reference import pixel_network, reference_outputs
@@ -35,6 +35,8 @@ class EngineCheck:
     """Device that ran the engine."""
     precision: Precision
     """That the engine claims; ``UNKNOWN_PRECISION`` where it claims none."""
+    io_dtype: IoDtype
+    """Of the engine's pixels; torch's are rounded where it is uint8."""
     shapes: tuple[tuple[int, ...], ...]
     """(N, H, W, 3) of each batch."""
     required_psnr_db: float
@@ -99,6 +101,7 @@ def check_engine(engine: Path, checkpoint: Path | None, workdir: Path) -> Engine
         checkpoint=str(source),
         device=device,
         precision=precision,
+        io_dtype=info.io_dtype,
         shapes=tuple(batch.shape for batch in batches),
         required_psnr_db=REQUIRED_PSNR_DB[precision],
         notes=tuple(_notes(info, engine, source)),

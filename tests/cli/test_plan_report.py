@@ -48,6 +48,6 @@ def _text(verification: OnnxVerification) -> str:
 
 def test_a_plan_that_was_compared_and_one_that_was_not_look_different() -> None:
     compared = _text(OnnxVerification(50, Agreement(61.25, 2, 0.013, 0), ""))
-    assert "61.2 dB PSNR (needed 50), 1.30% of 8-bit samples differ, by 2 at most" in compared
+    assert "61.2 dB PSNR (needed 50), 1.30% of samples differ, by 2 at most" in compared
     assert "unverified" not in compared
     assert "the plan is unverified. Not run here: no GPU." in _text(OnnxVerification(50, None, "Not run here: no GPU."))

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -53,12 +54,26 @@ def test_the_figures_are_those_of_the_export(exported: ExportResult) -> None:
         assert report[measure] == pytest.approx(exported.verification["onnx_float"][measure])
     # The 8-bit figure is of the rounded float output, which the uint8 graph computes itself.
     assert report["differing_share"] == pytest.approx(exported.verification["onnx_uint8"]["differing_share"])
+    bytes_ = json.loads(_run(exported.onnx, "--json").stdout)
+    assert bytes_["psnr_db"] == pytest.approx(exported.verification["onnx_uint8"]["psnr_db"])
+    assert (report["io_dtype"], bytes_["io_dtype"]) == ("float32", "uint8")
+
+
+def test_export_and_verify_print_the_same_psnr_under_the_same_name(tmp_path: Path) -> None:
+    exported = drc("export", "drn_xs", cwd=tmp_path).stdout.splitlines()
+    for file, name in (("drn_xs.float.onnx", "float32 output"), ("drn_xs.onnx", "8-bit output")):
+        (by_export,) = (line for line in exported if f"  {name}: " in line)
+        verified = drc("verify", f"drc_runs/{file}", cwd=tmp_path).stdout
+        (by_verify,) = (line for line in verified.splitlines() if f"PSNR, {name}" in line)
+        assert re.findall(r"([0-9.]+) dB", by_export) == re.findall(r"([0-9.]+) dB", by_verify) != []
+        assert "4 crops of the shipped photographs" in verified
+    assert "Checked on 4 crops of the shipped photographs, against torch in float32:" in exported
 
 
 def test_a_name_in_the_work_folder_is_enough_and_text_says_what_was_compared(exported: ExportResult) -> None:
     result = _run("net.onnx", "--workdir", exported.onnx.parent)
     assert result.exit_code == 0
-    assert "PSNR between outputs" in result.output
+    assert "PSNR, 8-bit output" in result.output
     assert "widened" in result.output
 
 
