@@ -40,6 +40,12 @@ def find_checkpoint(reference: str, workdir: Path) -> Path:
     return path
 
 
+def hides_shipped(path: Path, workdir: Path) -> bool:
+    """Return whether a checkpoint at ``path`` is found by the name of a shipped one, instead of that."""
+    is_named_so = path.suffix == CHECKPOINT_SUFFIX and path.stem in shipped_names()
+    return is_named_so and path.parent.resolve() == workdir.resolve()
+
+
 def find_trained_checkpoint(reference: str, workdir: Path) -> Path:
     """Find a checkpoint as ``find_checkpoint`` does; the error says how to make one.
 

@@ -18,7 +18,7 @@ from drc_deploy.train.loop.distillation import load_teacher
 from drc_deploy.train.loop.loop import Supervision
 from drc_deploy.train.loop.run_options import DualVariant, TargetImages, TrainOptions
 from drc_deploy.train.loop.training import start_from_checkpoint, train
-from drc_deploy.train.manifest import Manifest
+from drc_deploy.train.manifest import Manifest, Stage
 from drc_deploy.train.pruning.prune import prune_file
 from drc_deploy.train.pruning.prune_options import PruneOptions
 from drc_deploy.train.search.search_file import search_file
@@ -97,6 +97,26 @@ def compress(
         return _compress(inputs, options, output, restart=restart)
 
 
+def has_begun(inputs: CompressInputs, options: CompressOptions, output: Path) -> bool:
+    """Return whether ``compress`` would go on from what it has made with the same inputs and options, or keep it."""
+    return _manifest(inputs, output, restart=False).has_begun(_stages(options, output))
+
+
+def _manifest(inputs: CompressInputs, output: Path, *, restart: bool) -> Manifest:
+    return Manifest(output.with_suffix(".manifest.json"), inputs=_identity(inputs), restart=restart)
+
+
+def _stages(options: CompressOptions, output: Path) -> tuple[Stage, Stage, Stage]:
+    """Return search, pruning and fine-tuning as the manifest has them."""
+    widths, pruned = stage_paths(output)
+    finetune = dataclasses.asdict(options.finetune) | {"target_images": options.prune.target_images}
+    return (
+        (dataclasses.asdict(options.search), widths),
+        (dataclasses.asdict(options.prune), pruned),
+        (finetune, output),
+    )
+
+
 def check_teacher(parent: Parent, teacher: Parent | None) -> None:
     """Find out before the first stage whether the fine-tuning can follow a teacher.
 
@@ -113,12 +133,12 @@ def check_teacher(parent: Parent, teacher: Parent | None) -> None:
 def _compress(inputs: CompressInputs, options: CompressOptions, output: Path, *, restart: bool) -> dict[str, Any]:
     widths_path, pruned_path = stage_paths(output)
     info = inputs.parent.info
-    manifest = Manifest(output.with_suffix(".manifest.json"), inputs=_identity(inputs), restart=restart)
+    search, prune, finetune = _stages(options, output)
+    manifest = _manifest(inputs, output, restart=restart)
     manifest.describe_parent(inputs.parent.checkpoint, inputs.benchmarks)
     manifest.run(
         "search",
-        dataclasses.asdict(options.search),
-        widths_path,
+        *search,
         lambda: search_file(
             inputs.parent, inputs.photographs, options.search, widths_path, latency=inputs.latency, restart=restart
         ),
@@ -131,8 +151,7 @@ def _compress(inputs: CompressInputs, options: CompressOptions, output: Path, *,
         )
     manifest.run(
         "prune",
-        dataclasses.asdict(options.prune),
-        pruned_path,
+        *prune,
         lambda: prune_file(inputs.parent, widths, inputs.photographs, options.prune, pruned_path, restart=restart),
     )
     pruned = Parent.read(pruned_path)
@@ -140,8 +159,7 @@ def _compress(inputs: CompressInputs, options: CompressOptions, output: Path, *,
     manifest.describe_result(pruned.checkpoint, inputs.benchmarks)
     manifest.run(
         "finetune",
-        dataclasses.asdict(options.finetune) | {"target_images": options.prune.target_images},
-        output,
+        *finetune,
         lambda: _finetune(inputs, pruned, options.finetune, output, follow=follow, restart=restart),
     )
     manifest.describe_result(load_checkpoint(output), inputs.benchmarks)

@@ -16,6 +16,9 @@ from drc_deploy.models.network import multiply_adds
 from drc_deploy.train.device import place
 from drc_deploy.train.loop.benchmark_psnr import Benchmark, fingerprints, measure_psnr
 
+Stage = tuple[dict[str, Any], Path]
+"""Options of a stage, and the file that it makes."""
+
 
 class Manifest:
     """``NAME.manifest.json``: the inputs, then options, result, time, size and PSNR of each stage."""
@@ -37,12 +40,16 @@ class Manifest:
         """Record size and PSNR of the network before compression."""
         self.content["before"] = described(parent, benchmarks, self.content["before"])
 
+    def has_begun(self, stages: Sequence[Stage]) -> bool:
+        """Return whether stages with these options and results were done, all of them or the first ones."""
+        done = list(zip(self._previous, stages, strict=False))
+        return bool(done) and all(_is_kept(entry, *stage) for entry, stage in done)
+
     def run(self, stage: str, options: dict[str, Any], result: Path, work: Callable[[], object]) -> None:
         """Do ``work``, which writes ``result``, unless an earlier run did it with the same inputs and options."""
         position = len(self.content["stages"])
         entry = self._previous[position] if position < len(self._previous) else {}
-        unchanged = result.is_file() and sha256_of(result) == entry.get("sha256")
-        if entry.get("options") != options or not unchanged:
+        if not _is_kept(entry, options, result):
             self._previous = []
             start = time.monotonic()
             work()
@@ -67,6 +74,11 @@ class Manifest:
         later = self._previous[len(self.content["stages"]) :]
         content = {**self.content, "stages": [*self.content["stages"], *later]}
         write_text(self._path, json.dumps(content, indent=2) + "\n")
+
+
+def _is_kept(entry: dict[str, Any], options: dict[str, Any], result: Path) -> bool:
+    """Return whether a stage was done with these options, and its result is there as it was made."""
+    return entry.get("options") == options and result.is_file() and sha256_of(result) == entry.get("sha256")
 
 
 def described(checkpoint: Checkpoint, benchmarks: Sequence[Benchmark], known: dict[str, Any]) -> dict[str, Any]:

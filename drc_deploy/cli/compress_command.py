@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from drc_deploy.cli import training_options as training
-from drc_deploy.cli.options import emit
+from drc_deploy.cli.options import announce_results, emit
 from drc_deploy.cli.pruning_options import (
     Bound,
     ManyValues,
@@ -109,8 +109,16 @@ def command(
     It can be stopped or killed at any point; the same command continues where it stopped.
     """
     from drc_deploy.checkpoint import read_prunable, read_trainable
+    from drc_deploy.export.trt.gpu import find_gpu
     from drc_deploy.locate import find_checkpoint, find_trained_checkpoint
-    from drc_deploy.train.compress import CompressInputs, check_teacher, compress, compressed_name, stage_paths
+    from drc_deploy.train.compress import (
+        CompressInputs,
+        check_teacher,
+        compress,
+        compressed_name,
+        has_begun,
+        stage_paths,
+    )
     from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
     from drc_deploy.train.search.search_file import check_bound
 
@@ -139,10 +147,14 @@ def command(
     benchmarks = find_benchmarks(benchmark_folders, info.scale)
     photographs = sampling.read_photographs(info.scale)
     targets = chosen_targets(target_images, parent, photographs, sampling.patch)
+    jobs = {result: options.of_network(targets, info.dual_design) for result, options in jobs.items()}
     inputs = CompressInputs(parent, photographs, benchmarks, latency, leader)
+    for result, options in jobs.items():
+        goes_on = not sampling.restart and has_begun(inputs, options, result)
+        announce_results(result, workdir=workdir, goes_on=goes_on)
     networks, texts = [], []
     for result, options in jobs.items():
-        manifest = compress(inputs, options.of_network(targets, info.dual_design), result, restart=sampling.restart)
+        manifest = compress(inputs, options, result, restart=sampling.restart)
         found = read_widths_file(stage_paths(result).widths)
         lines = [_table(manifest), asked_and_reached(found)]
         if inputs.latency:
@@ -150,7 +162,7 @@ def command(
             lines.append(times_text(manifest["timed_ms"], inputs.latency))
         networks.append({"checkpoint": str(result), **manifest})
         texts += [*lines, f"Wrote {result}"]
-    texts.append(f"Next: drc-deploy export {next(iter(jobs))} --trt fp16")
+    texts.append(f"Next: drc-deploy export {next(iter(jobs))}{' --trt fp16' if find_gpu() else ''}")
     emit({"networks": networks}, as_json=as_json, text="\n".join(texts))
 
 

@@ -8,7 +8,7 @@ import click
 
 from drc_deploy import locate
 from drc_deploy.cli import options
-from drc_deploy.engine_info import PlanOptions, PlanSidecar, Precision, sidecar_path
+from drc_deploy.engine_info import EXACT_SUFFIX, FLOAT_SUFFIX, PlanOptions, PlanSidecar, Precision, sidecar_path
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.export.request import BUILDER_CHOICES, BuilderChoice, ExportRequest, parse_tile, require_packages
 
@@ -87,6 +87,8 @@ def command(checkpoint: str | None, workdir: Path, as_json: bool, **choices: Any
         click.echo(f"Exporting {source}, the newest checkpoint in {workdir}.", err=True)
 
     require_packages()
+    suffixes = (".onnx", FLOAT_SUFFIX, *([EXACT_SUFFIX] if request.exact else []))
+    options.announce_results(*(workdir / f"{request.stem}{suffix}" for suffix in suffixes), workdir=workdir)
     from drc_deploy.export.export_checkpoint import export_checkpoint
 
     result = export_checkpoint(request)

@@ -74,5 +74,14 @@ def command(
         benchmarks, config = find_benchmarks(benchmark_folders, scale), config_text(click.get_current_context())
         then = f"drc-deploy export {output}"
         training.train_and_report(
-            start, options, sampling, benchmarks, output, config=config, as_json=as_json, then=then, **how
+            start,
+            options,
+            sampling,
+            benchmarks,
+            output,
+            workdir=workdir,
+            config=config,
+            as_json=as_json,
+            then=then,
+            **how,
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from drc_deploy.cli.options import emit
+from drc_deploy.cli.options import announce_results, emit
 from drc_deploy.cli.training_options import output_options
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import CHECKPOINT_SUFFIX
@@ -44,6 +44,7 @@ def command(
     output = output or workdir / f"{weights.stem}{CHECKPOINT_SUFFIX}"
     if output.exists() and weights.exists() and output.samefile(weights):
         raise UsageError(f"the checkpoint would replace {weights}.", "Give another -o.")
+    announce_results(output, workdir=workdir)
     if model:
         from drc_deploy.official import import_official
 

@@ -10,6 +10,7 @@ import click
 
 from drc_deploy.engine_info import CHECKPOINT_PRECISIONS
 from drc_deploy.latency_table import LARGEST_SIDE
+from drc_deploy.locate import hides_shipped
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
@@ -68,6 +69,21 @@ def size_option(default: str) -> Callable[[Callable[..., None]], Callable[..., N
         callback=parse,
         help="Size of the image that latency is measured on, in LR pixels.",
     )
+
+
+def announce_results(*files: Path, workdir: Path, goes_on: bool = False) -> None:
+    """Print on standard error, before a command begins, which files it replaces and which shipped names it takes.
+
+    Args:
+        files: The results.
+        workdir: Where names are looked for.
+        goes_on: Whether unfinished work is continued, which was announced when it began.
+    """
+    for file in () if goes_on else files:
+        if file.exists():
+            click.echo(f"Replacing {file}.", err=True)
+        elif hides_shipped(file, workdir):
+            click.echo(f"{file.stem} will mean {file}, no longer the network that ships with drc-deploy.", err=True)
 
 
 def emit(result: dict[str, Any], *, as_json: bool, text: str) -> None:

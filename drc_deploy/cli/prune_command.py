@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import click
 
-from drc_deploy.cli.options import emit
+from drc_deploy.cli.options import announce_results, emit
 from drc_deploy.cli.pruning_options import TargetChoice, chosen_targets, target_images_option
 from drc_deploy.cli.training_options import Sampling, check_not_replaced, option, output_options, sampling_options
 from drc_deploy.locate import CHECKPOINT_SUFFIX
@@ -50,6 +50,7 @@ def command(
     """
     from drc_deploy.checkpoint import read_prunable
     from drc_deploy.locate import find_checkpoint
+    from drc_deploy.train.loop.state import is_unfinished
     from drc_deploy.train.pruning.prune import prune_file
     from drc_deploy.train.pruning.prune_options import PruneOptions
     from drc_deploy.train.pruning.pruning import check_widths
@@ -64,6 +65,7 @@ def command(
     check_widths(network, widths)
     output = output or workdir / f"{widths_path.name.removesuffix(WIDTHS_SUFFIX)}_pruned.safetensors"
     check_not_replaced(parent.path, output)
+    announce_results(output, workdir=workdir, goes_on=is_unfinished(output, "prune") and not sampling.restart)
     photographs = sampling.read_photographs(info.scale)
     targets = chosen_targets(target_images, parent, photographs, sampling.patch)
     options = dataclasses.replace(options, target_images=targets)

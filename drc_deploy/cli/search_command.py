@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 import click
 
-from drc_deploy.cli.options import emit
+from drc_deploy.cli.options import announce_results, emit
 from drc_deploy.cli.pruning_options import (
     Bound,
     TargetChoice,
@@ -60,6 +60,7 @@ def command(
     from drc_deploy.checkpoint import read_prunable
     from drc_deploy.locate import find_checkpoint
     from drc_deploy.train.compress import compressed_name
+    from drc_deploy.train.loop.state import is_unfinished
     from drc_deploy.train.search.search_file import check_bound, search_file
     from drc_deploy.train.search.search_options import SearchOptions
     from drc_deploy.train.search.width_picture import draw_widths
@@ -74,6 +75,8 @@ def command(
     check_bound(parent.checkpoint, options, latency)
     output = output or workdir / f"{compressed_name(parent.path.stem, options.ratio)}{WIDTHS_SUFFIX}"
     picture = output.with_name(f"{output.name.removesuffix(WIDTHS_SUFFIX)}.widths.png")
+    goes_on = is_unfinished(output, "search") and not sampling.restart
+    announce_results(output, picture, workdir=workdir, goes_on=goes_on)
     photographs = sampling.read_photographs(info.scale)
     targets = chosen_targets(target_images, parent, photographs, sampling.patch)
     options = dataclasses.replace(options, target_images=targets)

@@ -71,5 +71,14 @@ def command(
             start = fresh_start(spec, options)
         then, config = f"drc-deploy compress --model {output}", config_text(click.get_current_context())
         training.train_and_report(
-            start, options, sampling, benchmarks, output, config=config, as_json=as_json, then=then, **how
+            start,
+            options,
+            sampling,
+            benchmarks,
+            output,
+            workdir=workdir,
+            config=config,
+            as_json=as_json,
+            then=then,
+            **how,
         )

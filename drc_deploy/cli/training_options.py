@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from drc_deploy.cli.options import emit, json_option, workdir_option
+from drc_deploy.cli.options import announce_results, emit, json_option, workdir_option
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import SAMPLES
 from drc_deploy.train.loop.run_options import DualVariant, Schedule, TrainingPrecision, TrainOptions
@@ -92,6 +92,7 @@ def train_and_report(
     benchmarks: Sequence["Benchmark"],
     output: Path,
     *,
+    workdir: Path,
     config: str,
     as_json: bool,
     then: str,
@@ -104,10 +105,13 @@ def train_and_report(
     """
     from drc_deploy.train.loop.distributed import is_main
     from drc_deploy.train.loop.loop import Supervision
-    from drc_deploy.train.loop.run_folder import run_path
+    from drc_deploy.train.loop.run_folder import run_path, state_of
     from drc_deploy.train.loop.training import train
     from drc_deploy.train.loop.validation import Validator
 
+    if is_main():
+        goes_on = state_of(output).exists() and not sampling.restart
+        announce_results(output, workdir=workdir, goes_on=goes_on)
     scale = start.network.scale
     photographs, validator = sampling.read_photographs(scale), None
     if validation and is_main():

@@ -37,7 +37,7 @@ def test_a_family_is_made_in_one_go(tmp_path: Path) -> None:
     told = drc(*command, cwd=tmp_path)
     assert told.returncode == 0, told.stderr
     assert "Asked: at most" in told.stdout
-    assert "Next: drc-deploy export drc_runs/drn_xs_r30.safetensors --trt fp16" in told.stdout
+    assert "Next: drc-deploy export drc_runs/drn_xs_r30.safetensors" in told.stdout
 
 
 def slow_machine(folder: Path) -> Path:

@@ -17,6 +17,11 @@ def run_path(output: Path) -> Path:
     return output.parent / f"{output.stem}{RUN_SUFFIX}"
 
 
+def state_of(output: Path) -> Path:
+    """Return the file of the unfinished work on ``output``."""
+    return run_path(output) / "state.safetensors"
+
+
 class RunFolder:
     """``NAME.run/`` next to the result ``NAME.safetensors``.
 
@@ -29,7 +34,7 @@ class RunFolder:
     def __init__(self, output: Path, *, restart: bool) -> None:
         self.path = run_path(output)
         self.config = self.path / "config.toml"
-        self.state = self.path / "state.safetensors"
+        self.state = state_of(output)
         self.best = self.path / f"best{CHECKPOINT_SUFFIX}"
         self._checkpoints = self.path / "checkpoints"
         if distributed.is_main():

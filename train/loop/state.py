@@ -24,10 +24,19 @@ def state_path_of(output: Path, stage: str, *, restart: bool) -> Path:
         OutputError: the folder of ``output`` is not writable, which is better known before a long run.
     """
     check_writable(output.parent)
-    path = output.parent / STATE_FOLDER / f"{output.stem}.{stage}.safetensors"
+    path = _path_of(output, stage)
     if restart:
         path.unlink(missing_ok=True)
     return path
+
+
+def is_unfinished(output: Path, stage: str) -> bool:
+    """Return whether there is unfinished work of a stage on ``output``."""
+    return _path_of(output, stage).exists()
+
+
+def _path_of(output: Path, stage: str) -> Path:
+    return output.parent / STATE_FOLDER / f"{output.stem}.{stage}.safetensors"
 
 
 def save_state(path: Path, tree: dict[str, Any]) -> None:
