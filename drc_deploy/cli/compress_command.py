@@ -26,6 +26,10 @@ from drc_deploy.train.loop.run_options import TrainingPrecision
 from drc_deploy.widths import read_widths_file
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from drc_deploy.checkpoint import Parent
+    from drc_deploy.latency_table import LatencyTable
     from drc_deploy.train.compress import CompressOptions
 
 BudgetName = Literal["fast", "30min", "paper"]
@@ -113,14 +117,12 @@ def command(
     from drc_deploy.locate import find_checkpoint, find_trained_checkpoint
     from drc_deploy.train.compress import (
         CompressInputs,
-        check_teacher,
         compress,
         compressed_name,
         has_begun,
         stage_paths,
     )
     from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
-    from drc_deploy.train.search.search_file import check_bound
 
     if output and len(ratios) > 1:
         raise UsageError("-o names one file, but several ratios make several.", "Give --workdir instead.")
@@ -138,12 +140,7 @@ def command(
     parent = read_prunable(path, sampling.patch)
     info, latency = parent.info, bound.read_latency(parent.info)
     leader = read_trainable(find_checkpoint(teacher, workdir), sampling.patch) if teacher else None
-    for result, options in jobs.items():
-        for weights in (parent, leader) if leader else (parent,):
-            training.check_not_cleared(weights.path, result)
-            training.check_not_replaced(weights.path, stage_paths(result).pruned)
-        check_bound(parent.checkpoint, options.search, latency)
-    check_teacher(parent, leader)
+    _check_jobs(jobs, parent, leader, latency)
     benchmarks = find_benchmarks(benchmark_folders, info.scale)
     photographs = sampling.read_photographs(info.scale)
     targets = chosen_targets(target_images, parent, photographs, sampling.patch)
@@ -164,6 +161,25 @@ def command(
         texts += [*lines, f"Wrote {result}"]
     texts.append(f"Next: drc-deploy export {next(iter(jobs))}{' --trt fp16' if find_gpu() else ''}")
     emit({"networks": networks}, as_json=as_json, text="\n".join(texts))
+
+
+def _check_jobs(
+    jobs: "Mapping[Path, CompressOptions]", parent: "Parent", leader: "Parent | None", latency: "LatencyTable | None"
+) -> None:
+    """Refuse what cannot be done with these checkpoints, before photographs are read.
+
+    Raises:
+        UsageError: it is asked for.
+    """
+    from drc_deploy.train.compress import check_teacher, stage_paths
+    from drc_deploy.train.search.search_file import check_bound
+
+    for result, options in jobs.items():
+        for weights in (parent, leader) if leader else (parent,):
+            training.check_not_cleared(weights.path, result)
+            training.check_not_replaced(weights.path, stage_paths(result).pruned)
+        check_bound(parent.checkpoint, options.search, latency)
+    check_teacher(parent, leader)
 
 
 def _budget(how: dict[str, Any]) -> StepBudget:

@@ -16,7 +16,7 @@ from tests.cli.test_compression_commands import STEPS
 from tests.cli.test_training_commands import QUICK
 from tests.train.interruption import interrupt_after
 
-COMMANDS = {
+COMMANDS: dict[str, tuple[list[object], list[str]]] = {
     "train": (["train", "--model", "drn_xs", "--steps", 2, *QUICK, "-o"], ["x.safetensors"]),
     "finetune": (["finetune", "drn_xs", "--steps", 2, *QUICK, "-o"], ["x.safetensors"]),
     "search": (["search", "drn_xs", "--steps", 2, *QUICK, "-o"], ["x.widths.json", "x.widths.png"]),
