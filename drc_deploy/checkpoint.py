@@ -132,19 +132,7 @@ class Parent:
             ArtefactError: missing, damaged, of another program, with tensors that do not belong to its model, or with
                 NaN or infinite weights.
         """
-        content, tensors, metadata = _read(path)
-        info = parse_checkpoint_info(metadata, path)
-        if foreign := sorted(name for name in tensors if not name.startswith((PRIMAL, DUAL))):
-            raise ArtefactError(f"{path} has {len(foreign)} foreign tensors, first {foreign[0]!r}.", _FOREIGN_HINT)
-        tensors = to_plain_weights(tensors, str(path))
-        checkpoint = Checkpoint(
-            spec=ModelSpec(info.model, info.scale, info.widths, info.foreign),
-            weights=_strip(tensors, PRIMAL),
-            dual_weights=_strip(tensors, DUAL),
-            provenance=info.provenance,
-            parent_sha256=info.parent_sha256,
-            dual_design=info.dual_design,
-        )
+        content, info, checkpoint = read_unchecked(path)
         check_weights(checkpoint, str(path))
         return cls(path, hashlib.sha256(content).hexdigest(), info, checkpoint)
 
@@ -196,6 +184,28 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ArtefactError: as ``Parent.read``.
     """
     return Parent.read(path).checkpoint
+
+
+def read_unchecked(path: Path) -> tuple[bytes, CheckpointInfo, Checkpoint]:
+    """Return the bytes of a checkpoint file and what it says, without building its network.
+
+    Raises:
+        ArtefactError: missing, damaged, or of another program.
+    """
+    content, tensors, metadata = _read(path)
+    info = parse_checkpoint_info(metadata, path)
+    if foreign := sorted(name for name in tensors if not name.startswith((PRIMAL, DUAL))):
+        raise ArtefactError(f"{path} has {len(foreign)} foreign tensors, first {foreign[0]!r}.", _FOREIGN_HINT)
+    tensors = to_plain_weights(tensors, str(path))
+    checkpoint = Checkpoint(
+        spec=ModelSpec(info.model, info.scale, info.widths, info.foreign),
+        weights=_strip(tensors, PRIMAL),
+        dual_weights=_strip(tensors, DUAL),
+        provenance=info.provenance,
+        parent_sha256=info.parent_sha256,
+        dual_design=info.dual_design,
+    )
+    return content, info, checkpoint
 
 
 def _read(path: Path) -> tuple[bytes, dict[str, Tensor], dict[str, str]]:

@@ -130,11 +130,23 @@ def read_checkpoint_info(path: Path) -> CheckpointInfo:
         ArtefactError: the file is missing, damaged, or no checkpoint of this program.
     """
     try:
-        with safe_open(path, framework="numpy") as tensors:
-            metadata = tensors.metadata() or {}
+        metadata = _metadata(path)
     except (SafetensorError, OSError) as error:
         raise unreadable(path, error) from error
     return parse_checkpoint_info(metadata, path)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a file is a checkpoint of this program."""
+    try:
+        return METADATA_KEY in _metadata(path)
+    except (SafetensorError, OSError):
+        return False
+
+
+def _metadata(path: Path) -> Mapping[str, str]:
+    with safe_open(path, framework="numpy") as tensors:
+        return tensors.metadata() or {}
 
 
 def parse_checkpoint_info(metadata: Mapping[str, str], path: Path) -> CheckpointInfo:

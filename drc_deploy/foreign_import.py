@@ -1,6 +1,7 @@
 """Networks of other programs as checkpoints: ``drc-deploy import`` without ``--model``."""
 
 import dataclasses
+import json
 import multiprocessing
 import os
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drc_deploy.checkpoint import Checkpoint, check_weights, to_plain_weights
+from drc_deploy.checkpoint import Checkpoint, check_weights, read_unchecked, to_plain_weights
 from drc_deploy.checkpoint_info import ForeignSpec
 from drc_deploy.errors import ArtefactError, DrcDeployError, UsageError
 from drc_deploy.files import sha256_of
@@ -96,6 +97,40 @@ def import_foreign(weights: Path, network: str | None, settings: Mapping[str, An
     return _with_layers(checkpoint, measured)
 
 
+def with_code_at(path: Path, network: str, settings: Mapping[str, Any]) -> Checkpoint:
+    """Read a checkpoint, pruned or not, whose network is code of one's own that lies elsewhere by now.
+
+    Args:
+        path: The checkpoint.
+        network: Where the code is, as for ``import_foreign``. It must be the same to the byte.
+        settings: Keyword arguments of that code. The file names them too, but nothing that a file says alone is run.
+
+    Raises:
+        ArtefactError: the file cannot be used.
+        UsageError: it has no such code, other code, or other arguments.
+    """
+    code = own_code.find_code(network)
+    _, info, checkpoint = read_unchecked(path)
+    foreign = info.foreign
+    if foreign is None or foreign.code_sha256 is None:
+        raise UsageError(f"{path} is a checkpoint already, and needs no code of yours.", "Use it as it is.")
+    if (code.sha256, code.name) != (foreign.code_sha256, foreign.target.rpartition(":")[2]):
+        raise UsageError(
+            f"{code.source} is not the code that {path} was made with, {foreign.source}.",
+            "Give that code, unchanged, at its new place; or import the original weights again.",
+        )
+    if dict(settings) != foreign.settings:
+        raise UsageError(
+            f"{path} was made with other arguments of {code.name}.",
+            f"Give --kwargs '{json.dumps(foreign.settings)}', if you trust them.",
+        )
+    _trust(code, settings)
+    foreign = dataclasses.replace(foreign, source=code.source, target=code.target)
+    checkpoint = dataclasses.replace(checkpoint, spec=dataclasses.replace(checkpoint.spec, foreign=foreign))
+    check_weights(checkpoint, str(path))
+    return checkpoint
+
+
 def _with_layers(checkpoint: Checkpoint, foreign: ForeignSpec) -> Checkpoint:
     """Return the checkpoint with what can be cut in it."""
     network = checkpoint.build_network()
@@ -119,14 +154,18 @@ def _of_zoo(state: Mapping[str, Tensor], weights: Path) -> _Found:
 def _own(state: Mapping[str, Tensor], network: str, settings: Mapping[str, Any], weights: Path) -> _Found:
     code = own_code.find_code(network)
     channels, value_range, scale = _trial(code, settings, weights)
-    try:
-        own_code.trust(code, settings)
-    except OSError as error:
-        raise UsageError(f"cannot note that {code.source} is yours: {error}.", "Set XDG_DATA_HOME.") from error
+    _trust(code, settings)
     net = own_code.build(code, settings).eval()
     _load(net, state, weights)
     spec = ForeignSpec(code.source, code.target, dict(settings), code.sha256, channels, value_range, (), 1, 1, 0, False)
     return _Found(net, lambda: own_code.build(code, settings), code.name.lower(), spec, scale)
+
+
+def _trust(code: own_code.OwnCode, settings: Mapping[str, Any]) -> None:
+    try:
+        own_code.trust(code, settings)
+    except OSError as error:
+        raise UsageError(f"cannot note that {code.source} is yours: {error}.", "Set XDG_DATA_HOME.") from error
 
 
 def _load(net: nn.Module, state: Mapping[str, Tensor], weights: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from drc_deploy.checkpoint_info import is_checkpoint
 from drc_deploy.cli.options import announce_results, emit
 from drc_deploy.cli.training_options import output_options
 from drc_deploy.errors import UsageError
@@ -35,7 +36,8 @@ def command(
 
     The architecture is found by the tensors, for SPAN, Compact, ESRGAN, SwinIR, DAT and all others that spandrel
     knows. For a network of your own give its class with --network, as FILE.py:NAME or package.module:NAME; it maps
-    (N, C, H, W) to (N, C, scale*H, scale*W). The authors' weights of DRN and SwinIR, pruned or not, can be given with
+    (N, C, H, W) to (N, C, scale*H, scale*W). With a checkpoint of such a network, pruned or not, --network says where
+    its code is on this machine. The authors' weights of DRN and SwinIR, pruned or not, can be given with
     --model. DRN needs it; of SwinIR, only then can attention be cut.
     """
     from drc_deploy.checkpoint import save_checkpoint
@@ -50,13 +52,16 @@ def command(
 
         checkpoint = import_official(weights, model, scale or 4, duals)
     else:
-        from drc_deploy.foreign_import import import_foreign
+        from drc_deploy.foreign_import import import_foreign, with_code_at
         from drc_deploy.models.own_code import find_code
 
         settings = _parse(kwargs)
         if network:
             click.echo(f"Running the code of {find_code(network).source}.", err=True)
-        checkpoint = import_foreign(weights, network, settings)
+        if network and is_checkpoint(weights):
+            checkpoint = with_code_at(weights, network, settings)
+        else:
+            checkpoint = import_foreign(weights, network, settings)
     save_checkpoint(output, checkpoint)
     spec = checkpoint.spec
     values = f", over values of 0 to {spec.foreign.value_range:g}" if spec.foreign else ""

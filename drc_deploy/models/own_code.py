@@ -139,16 +139,23 @@ def find_trusted(source: str, sha256: str, settings: Mapping[str, Any]) -> OwnCo
         ArtefactError: it is not there, was changed, or this user never imported it.
     """
     arguments = f" --kwargs '{json.dumps(settings)}'" if settings else ""
-    again = f"Import your own copy of the weights: drc-deploy import FILE --network {source}{arguments}."
-    anew = "Or import the weights again, and prune and train again what was made of them. ONNX files need no code."
+    here = f"drc-deploy import THIS_FILE --network {source}{arguments} -o NEW_FILE"
+    moved = f"drc-deploy import THIS_FILE --network FILE.py:NAME{arguments} -o NEW_FILE"
+    anew = "import the weights again, and prune and train again what was made of them. ONNX files need no code."
     if not _mark(source, sha256, settings).exists():
-        raise ArtefactError(f"its network is the code {source}, which you have never imported here.", again)
+        raise ArtefactError(
+            f"its network is the code {source}, which you have never imported here.",
+            f"If you trust that code, import the file with it: {here} (at another place: FILE.py:NAME).",
+        )
     try:
         code = find_code(source)
     except UsageError as error:
-        raise ArtefactError(f"its network is code that is gone: {error.message}", f"Put it back. {anew}") from error
+        raise ArtefactError(
+            f"its network is code that is gone: {error.message}",
+            f"Put it back. Or import the file with the code at its new place: {moved}.",
+        ) from error
     if code.sha256 != sha256:
-        raise ArtefactError(f"{code.file} was changed after the network was imported.", f"Undo the change. {anew}")
+        raise ArtefactError(f"{code.file} was changed after the network was imported.", f"Undo the change, or {anew}")
     return code
 
 

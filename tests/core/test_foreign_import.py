@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from drc_deploy.checkpoint import Parent, save_checkpoint
 from drc_deploy.cli.main import main
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError, UsageError
-from drc_deploy.foreign_import import import_foreign
+from drc_deploy.foreign_import import import_foreign, with_code_at
 from drc_deploy.models import own_code, zoo
 from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.upscaler import Upscaler
@@ -146,6 +146,34 @@ def test_code_that_was_changed_or_never_imported_is_not_run(
     with pytest.raises(ArtefactError, match="was changed") as caught:
         Parent.read(path)
     assert "Undo the change" in caught.value.hint
+
+
+def test_a_checkpoint_finds_its_code_at_a_new_place(code: Path, tmp_path: Path) -> None:
+    path, settings = tmp_path / "net.safetensors", {"white": 1}
+    save_checkpoint(path, import_foreign(weights_of(3, tmp_path / "w.pth"), f"{code}:Net", settings))
+    before = Parent.read(path).checkpoint
+    image = torch.rand(1, 3, 6, 6) * 255
+    expected = before.build_network().upscale(image)
+    moved = code.rename(tmp_path / "moved.py")
+    with pytest.raises(ArtefactError, match="gone") as caught:
+        Parent.read(path)
+    assert "import THIS_FILE --network FILE.py:NAME --kwargs" in caught.value.hint
+    with pytest.raises(UsageError, match="other arguments") as unequal:
+        with_code_at(path, f"{moved}:Net", {})
+    assert json.dumps(settings) in unequal.value.hint
+    for network in ("crash", "Net"):
+        moved.write_text(OWN if network == "crash" else f"raise SystemExit('it ran')\n{OWN}")
+        with pytest.raises(UsageError, match="is not the code"):
+            with_code_at(path, f"{moved}:{network}", settings)
+    moved.write_text(OWN)
+    output = tmp_path / "again.safetensors"
+    arguments = ["import", path, "--network", f"{moved}:Net", "--kwargs", json.dumps(settings), "-o", output]
+    assert run(*arguments) == 0
+    after = Parent.read(output)
+    assert torch.equal(after.checkpoint.build_network().upscale(image), expected)
+    assert after.info.foreign is not None
+    assert after.info.foreign.source == f"{moved}:Net"
+    assert after.info.provenance == before.provenance
 
 
 def test_a_checkpoint_that_names_another_function_as_its_network_runs_nothing(tmp_path: Path) -> None:
