@@ -58,11 +58,15 @@ def _describe_checkpoint(path: Path) -> Facts:
     info = read_checkpoint_info(path)
     facts: Facts = {"kind": "checkpoint"} | dataclasses.asdict(info)
     if info.foreign:
+        foreign: Facts = facts["foreign"]
         # The slices of a layer are for the program, not for people.
-        facts["foreign"]["layers"] = {
-            f"{layer.name} (trunk)" if layer.trunk else layer.name: layer.full_width for layer in info.foreign.layers
+        foreign["layers"] = {
+            f"{layer.name} (trunk)" if layer.trunk else layer.name: f"{width} of {layer.full_width}"
+            for layer, width in zip(info.foreign.layers, info.widths, strict=True)
         }
-        facts["foreign"]["left_out"] = {left.name or "all": left.reason for left in info.foreign.left_out}
+        foreign["left_out"] = {left.name or "all": left.reason for left in info.foreign.left_out}
+        for share in ("cuttable_params", "cuttable_multiply_adds"):
+            foreign[f"{share}_of_unpruned"] = foreign.pop(share)
     return facts
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from drc_deploy.checkpoint import Checkpoint, Parent, load_checkpoint, save_checkpoint
 from drc_deploy.checkpoint_info import DualDesign
+from drc_deploy.cli.info_command import describe_file
 from drc_deploy.cli.main import main
 from drc_deploy.errors import ArtefactError
 from drc_deploy.foreign_import import import_foreign
@@ -128,6 +129,10 @@ def test_compress_makes_a_smaller_network_within_the_bound(own: Path, follow: st
     options = ["--target", "madds", "--ratio", 0.4, "--round-to", 2, "--cut", cut, "--batch", 2, "--patch", 8]
     assert run("compress", "--model", own, *options, *stages, "--target-images", follow, "-o", output) == 0
     small, found = load_checkpoint(output), read_widths_file(tmp_path / "small.stages" / "small.widths.json")
+    shown = describe_file(output)["foreign"]["layers"].values()
+    assert list(shown) == [
+        f"{width} of {full}" for width, full in zip(small.spec.widths or (), (12, 16, 10), strict=True)
+    ]
     assert small.spec.widths == found.widths
     assert found.asked is not None
     assert found.reached is not None
