@@ -41,11 +41,11 @@ MODELS: dict[str, Architecture] = {
     ),
     "swinir_light": Architecture(
         "SwinIR-light of the paper (x4: 9.954 G with attention, as published)",
-        {scale: partial(SwinIR, config=SWINIR_LIGHT) for scale in (2, 4)},
+        {scale: partial(SwinIR, config=SWINIR_LIGHT) for scale in (2, 3, 4)},
     ),
     "swinir": Architecture(
         "SwinIR of the paper (x4: 121.116 G with attention, as published)",
-        {scale: partial(SwinIR, config=SWINIR) for scale in (2, 4, 8)},
+        {scale: partial(SwinIR, config=SWINIR) for scale in (2, 3, 4, 8)},
     ),
 }
 

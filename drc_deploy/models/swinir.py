@@ -38,7 +38,7 @@ class SwinIRConfig:
     """Blocks of each group."""
     heads: int
     upsampler: Literal["pixelshuffle", "pixelshuffledirect"]
-    """Convolutions and steps of x2, or one convolution and one PixelShuffle."""
+    """Convolutions and steps of x2 or one of x3, or one convolution and one PixelShuffle."""
 
     @property
     def head_width(self) -> int:
@@ -216,10 +216,11 @@ class SwinIR(OneImageNetwork):
             return "upsample.0"
         inner = UPSAMPLER_FEATURES
         self.conv_before_upsample = nn.Sequential(nn.Conv2d(features, inner, 3, padding=1), nn.LeakyReLU(0.01))
-        doublings: list[nn.Module] = []
-        for _ in range(scale.bit_length() - 1):
-            doublings += [nn.Conv2d(inner, 4 * inner, 3, padding=1), nn.PixelShuffle(2)]
-        self.upsample = nn.Sequential(*doublings)
+        factors = [3] if scale == 3 else [2] * (scale.bit_length() - 1)
+        steps: list[nn.Module] = []
+        for factor in factors:
+            steps += [nn.Conv2d(inner, factor**2 * inner, 3, padding=1), nn.PixelShuffle(factor)]
+        self.upsample = nn.Sequential(*steps)
         self.conv_last = nn.Conv2d(inner, 3, 3, padding=1)
         return "conv_last"
 

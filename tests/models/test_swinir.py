@@ -78,7 +78,10 @@ def test_published_and_uniform_widths_give_the_published_size(
     assert round(published_multiply_adds(network) / 1e9, 3) == published
 
 
-@pytest.mark.parametrize(("config", "scale"), [(SMALL, 4), (SMALL, 2), (SMALL_CLASSICAL, 2), (SMALL_CLASSICAL, 8)])
+@pytest.mark.parametrize(
+    ("config", "scale"),
+    [(SMALL, 4), (SMALL, 2), (SMALL, 3), (SMALL_CLASSICAL, 2), (SMALL_CLASSICAL, 3), (SMALL_CLASSICAL, 8)],
+)
 def test_output_is_that_of_spandrel_with_the_same_weights(config: SwinIRConfig, scale: int) -> None:
     network, reference = small_swinir(ModelSpec("small", scale), config), spandrel_swinir(config, scale)
     names = {name for name in reference.state_dict() if not name.endswith(COMPUTED)}
