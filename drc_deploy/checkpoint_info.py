@@ -59,7 +59,7 @@ class ForeignSpec:
     receptive_field: int
     """How far an output pixel sees on each side through local operations, in input pixels."""
     global_operations: bool
-    """Whether something sees the whole input."""
+    """Whether something sees the whole input, or how large it is: no tile is exact."""
     layers: tuple[PrunableLayer, ...] = ()
     """What can be cut in the unpruned network; each was cut alone and compared."""
     left_out: tuple[LeftOut, ...] = ()

@@ -50,7 +50,7 @@ class EngineInfo:
     receptive_field: int
     """How far one output pixel sees on each side, in input pixels, through local operations."""
     global_operations: bool
-    """Whether some operation (channel attention) sees the whole tile, so that tiling cannot be exact."""
+    """Whether some operation sees the whole tile (channel attention) or how large it is: tiling cannot be exact."""
     params: int
     """Number of parameters of the network."""
     widths: tuple[int, ...]

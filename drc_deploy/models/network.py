@@ -44,7 +44,8 @@ class SRNetwork(nn.Module, abc.ABC):
             unpruned network.
         widths: Channels that each prunable layer has now.
         receptive_field: How far an output pixel sees on each side through local operations, in input pixels.
-        global_operations: Whether some operation sees the whole input, such as channel attention.
+        global_operations: Whether some operation sees the whole input, such as channel attention, or how large it is:
+            no tile computes exactly what the whole image does.
         global_means: Modules that take the mean over the whole input, (N, C, H, W) -> (N, C, 1, 1), each once in
             ``upscale``; H and W are multiples of those of the input. Empty where something else sees the whole input.
         multiple_of: Sides of every input and places of tiles are multiples of this, in input pixels: windows of

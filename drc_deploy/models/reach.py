@@ -35,7 +35,8 @@ class Reach:
     """How far an output pixel sees on each side through local operations, in input pixels. Never too small by
     more than rounding, unless ``global_operations``: then the part that stands out of the global one."""
     global_operations: bool
-    """Whether something sees the whole input, such as channel attention; so does a reach above 380 pixels."""
+    """Whether no tile computes exactly what the whole image does: something sees all of it, such as channel attention,
+    or how large it is, such as resizing to its size; or the reach is above 380 pixels."""
 
 
 def measure_reach(network: nn.Module, scale: int) -> Reach:
@@ -150,10 +151,9 @@ class _Strips:
             if is_global:
                 self.probe = self.rough  # nothing is exact, and twice as fast
             step, exact = self.step(along, step)
+            is_global |= not exact  # it sees how large the image is, as does resizing to its size
             if is_global:
                 along += step - 1  # of one column only; the others of a window may see that much further
-            elif not exact:
-                along = self.anywhere(along, poison)
             elif step > 1:
                 along = self.worst_phase(along, step, poison)
             reach = max(reach, along)
@@ -241,15 +241,6 @@ class _Strips:
         length = math.ceil(2 * middle / 192) * 192
         columns = range(middle, middle + period, stride)
         return min(reach + period, max(self.extent(length, column, poison) for column in columns) + stride - 1)
-
-    def anywhere(self, reach: int, poison: bool) -> int:
-        """Return the reach at about 24 places, rounded up: resizing to the image's size sees elsewhere differently."""
-        length = math.ceil(max(4 * reach, 1) / 192) * 192
-        worst = reach
-        for column in range(0, length, length // 24 | 1):
-            seen = (self.profile(length, column, poison) > self.tolerance).nonzero().flatten()
-            worst = max(worst, int((seen - column).abs().max()) if len(seen) else 0)
-        return math.ceil(1.1 * worst)
 
 
 def _outstanding_step(differences: dict[int, float]) -> int:
