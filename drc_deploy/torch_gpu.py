@@ -20,10 +20,15 @@ def prepare_gpu(precision: Precision) -> None:
     Raises:
         MissingDependencyError: the GPU has no bfloat16.
     """
-    # TF32 has 11 bits: an image in 0..255 would be rounded to an eighth of a grey level.
-    torch.backends.cudnn.allow_tf32 = False
+    compute_in_float32()
     if precision == "bf16" and not has_bf16():
         raise MissingDependencyError("this GPU does not compute in bfloat16.", "Use --precision fp16 or fp32.")
+
+
+def compute_in_float32() -> None:
+    """Let a GPU compute float32 as float32."""
+    # TF32 has 11 bits: an image in 0..255 would be rounded to an eighth of a grey level.
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def has_bf16() -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from drc_deploy.errors import TrainingError
 from drc_deploy.models.network import lay_channels_last
+from drc_deploy.torch_gpu import compute_in_float32
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -20,7 +21,11 @@ def training_device() -> torch.device:
 
 
 def place(network: Module) -> Module:
-    """Move a network to the training device, channels last: the layout in which convolutions are fastest."""
+    """Move a network to the training device, channels last: the layout in which convolutions are fastest.
+
+    From then on a GPU computes float32 as float32, in search, pruning and measurements too.
+    """
+    compute_in_float32()
     return lay_channels_last(network.to(training_device()))
 
 

@@ -49,11 +49,12 @@ class DualRegression(nn.Module):
         """Return the parts of the loss (see ``LOSSES``) for images of every scale, coarse to fine."""
         with autocast(self._precision):
             outputs = self.network(images[0])
+        features = self._features.take() if self._features else None
         losses = dual_regression_losses(outputs, images, self.duals)
         dual = losses.dual + self._second_cycle(images) if self._hr_cycle else losses.dual
-        if self.teacher is None or self._features is None:
+        if self.teacher is None or features is None:
             return losses.primal, dual
-        return losses.primal, dual, self.teacher(self._features.take(), images[0])
+        return losses.primal, dual, self.teacher(features, images[0])
 
     def _second_cycle(self, images: Sequence[Tensor]) -> Tensor:
         lr = map_back(self.duals, images[-1])

@@ -78,7 +78,7 @@ def channel_energy(layer_readers: Sequence[Reader], x: Tensor) -> Tensor:
     """Rate each channel of a layer by what it adds to the outputs of its readers: (C,) float, no gradient.
 
     The mean square of the channel times the sum of squares of the weights that read it. Unlike the L1 norm of the
-    weights alone (DRC paper, Section 4.1) this stays the same where a producer gives less and its consumer makes up
+    weights alone (``channel_norm``) this stays the same where a producer gives less and its consumer makes up
     for it, as any pair around a ReLU may.
 
     Args:
@@ -92,6 +92,12 @@ def channel_energy(layer_readers: Sequence[Reader], x: Tensor) -> Tensor:
     kernels = [reader.kernels(reader.weight.detach()) for reader in layer_readers]
     weights = torch.stack([kernel.square().sum(dim=(1, 2, 3)) for kernel in kernels]).sum(dim=0)
     return weights * squares
+
+
+def channel_norm(layer_readers: Sequence[Reader]) -> Tensor:
+    """Rate each channel of a layer by the L1 norm of the weights that read it (DRC paper, Section 3.2.1): (C,)."""
+    kernels = [reader.kernels(reader.weight.detach()) for reader in layer_readers]
+    return torch.stack([kernel.abs().sum(dim=(1, 2, 3)) for kernel in kernels]).sum(dim=0)
 
 
 def ranked(importance: Tensor) -> Tensor:

@@ -34,6 +34,8 @@ GRADIENT_CLIP = 5.0
 """Largest norm of the weights' gradient in one step of the search (authors' code)."""
 ALPHA_DECAY = 1e-3
 """Weight decay of the logits (authors' code)."""
+NEW_IMPORTANCE = 0.05
+"""Least share of the present batch in the importance of channels: a mean over about the last 20."""
 SAVE_EVERY_STEPS = 50
 Halves = tuple[PatchSource, PatchSource]
 """Patches that train the weights, and patches that train the logits."""
@@ -70,10 +72,13 @@ class Searcher:
     def update(self, training: list[Tensor], validation: list[Tensor]) -> Tensor:
         """Update the logits on ``validation``, then the weights on ``training``; return the training loss."""
         self._anneal()
+        if self.step == 0:
+            self.supernet.rank(training)
         gradient = self._alpha_gradient(training, validation)
         self.alphas.grad = self._cost.constrained(gradient, self.alphas) if self._cost else gradient
         self.alpha_optimizer.step()
-        loss = self.supernet(training)
+        with self.supernet.ranking(self._share_of_batch):
+            loss = self.supernet(training)
         # Networks of other programs have parameters that nothing reads.
         gradients = torch.autograd.grad(loss, self.weights, allow_unused=True, materialize_grads=True)
         for weight, of_weight in zip(self.weights, gradients, strict=True):
@@ -92,6 +97,11 @@ class Searcher:
         return unrolled_gradient(
             lambda: self.supernet(training), lambda: self.supernet(validation), self.alphas, self.weights, rate
         )
+
+    @property
+    def _share_of_batch(self) -> float:
+        """Return what this batch counts in the importance of channels; the L1 norm of weights needs no mean."""
+        return max(NEW_IMPORTANCE, 1 / (self.step + 2)) if self.options.importance == "energy" else 1
 
     def _anneal(self) -> None:
         """Set both learning rates along a half cosine to zero."""

@@ -13,6 +13,8 @@ Cut = Literal["inner", "trunk"]
 """Layers that are made before they are read; or also those that are summed along a residual trunk."""
 SearchMethod = Literal["drc", "darts-shared", "darts", "random", "uniform"]
 """The paper's search; without importance; without shared weights either; or no search at all (paper, Table 4)."""
+Importance = Literal["energy", "l1"]
+"""What ranks channels: what they add to the output (docs/results.md), or the L1 norm of weights (paper, 3.2.1)."""
 PAPER_TRAVEL = 2500 * 3e-4
 """Steps times learning rate of the logits in the authors' code: how far a logit can get, before annealing."""
 BUDGET_TRAVEL = 8.0
@@ -38,6 +40,8 @@ class SearchOptions:
     round_to: int = 4
     """Widths are multiples of this."""
     method: SearchMethod = "drc"
+    importance: Importance = "energy"
+    """For the method "drc": which channels a candidate keeps."""
     target: Target = "channels"
     """What the ratio bounds."""
     order: Literal[1, 2] = 1
@@ -64,6 +68,7 @@ class SearchOptions:
             check_not_negative(self, "alpha_learning_rate")
         choices = {
             "method": SearchMethod,
+            "importance": Importance,
             "target": Target,
             "target_images": TargetImages,
             "cut": Cut,

@@ -1,5 +1,7 @@
 """A network whose prunable layers are mixtures of candidate widths."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from math import gcd
 
@@ -16,6 +18,7 @@ from drc_deploy.train.search.gates import (
     Gate,
     Replacement,
     channel_energy,
+    channel_norm,
     convolution_like,
     gated,
     mixture_gate,
@@ -59,9 +62,12 @@ class Supernet(nn.Module):
     Attributes:
         alphas: (layers, candidates) logits. Zeros as in the paper: at the start every candidate is equally likely.
         candidates: (layers, candidates) int, the widths.
+        importance: (channels of all layers,) of each channel, by which candidates keep their channels: the first
+            ranks. It changes in ``ranking`` only, so that all passes of an update see the same candidates.
     """
 
     candidates: Tensor
+    importance: Tensor
 
     def __init__(self, network: SRNetwork, duals: nn.ModuleList, options: SearchOptions) -> None:
         super().__init__()
@@ -73,6 +79,11 @@ class Supernet(nn.Module):
         rows = layer_candidates(network, options)
         self.register_buffer("candidates", torch.tensor(rows, device=device))
         self.alphas = nn.Parameter(torch.zeros(len(rows), len(rows[0]), device=device))
+        self.register_buffer("importance", torch.zeros(sum(network.widths), device=device))
+        self._seen: dict[int, Tensor] | None = None
+        """Importance of the channels of each layer in the present pass, while ``ranking`` runs."""
+        self._gates_open = False
+        self._widths = list(network.widths)
         self.branches = nn.ModuleList()
         """For each layer one convolution per candidate, where candidates do not share weights."""
         if options.method == "darts":
@@ -95,6 +106,27 @@ class Supernet(nn.Module):
         with replaced(self._sums_of_branches()) if self.branches else gated(*self._gates()):
             outputs = self.network(images[0])
         return dual_regression_losses(outputs, images, self.duals).total(self._options.dual_weight)
+
+    def rank(self, images: list[Tensor]) -> None:
+        """Rank the channels of each layer for the first time, by a pass in which all are kept."""
+        self._gates_open = True
+        with self.ranking(1), torch.no_grad():
+            self(images)
+        self._gates_open = False
+
+    @contextmanager
+    def ranking(self, share: float) -> Iterator[None]:
+        """Rank channels anew by the pass in the block, once it has ended.
+
+        Args:
+            share: What this pass counts in the mean with those so far. A batch alone ranks by chance: between two, a
+                third of the channels change places.
+        """
+        self._seen = {}
+        yield
+        if seen := self._seen:
+            self.importance.lerp_(torch.cat([seen[index] for index in range(len(self._readers))]), share)
+        self._seen = None
 
     def _gates(self) -> tuple[dict[nn.Module, Gate], dict[nn.Module, Gate]]:
         """Return what gates each module that reads prunable layers (paper, Equation 3), for one forward pass.
@@ -134,11 +166,17 @@ class Supernet(nn.Module):
     def _mixture(self, index: int, x: Tensor) -> Tensor:
         """Return the factor of each channel of a layer: the chance that it is kept, (C,)."""
         layer_readers = self._readers[index]
-        if self._options.method == "drc":
-            rank = ranked(channel_energy(layer_readers, x))
-        else:
-            rank = torch.arange(layer_readers[0].width, device=x.device)
-        return mixture_gate(self.alphas[index], self.candidates[index], rank)
+        width = layer_readers[0].width
+        if self._options.method != "drc":
+            return mixture_gate(self.alphas[index], self.candidates[index], torch.arange(width, device=x.device))
+        if self._seen is not None:
+            energy = self._options.importance == "energy"
+            self._seen[index] = channel_energy(layer_readers, x) if energy else channel_norm(layer_readers)
+        if self._gates_open:
+            return x.new_ones(width)
+        first = sum(self._widths[:index])
+        importance = self.importance.narrow(0, first, width)
+        return mixture_gate(self.alphas[index], self.candidates[index], ranked(importance))
 
     def _sums_of_branches(self) -> dict[nn.Module, Replacement]:
         return {r[0].module: partial(self._sum_of_branches, index) for index, r in enumerate(self._readers)}

@@ -1,5 +1,6 @@
 """The teacher's loss by hand, frozen teachers, and resuming."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from drc_deploy.models.registry import build_network
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.distillation import LastFeatures, Teacher, load_teacher
 from drc_deploy.train.loop.run_options import TrainOptions
-from drc_deploy.train.loop.trainer import Trainer
+from drc_deploy.train.loop.trainer import DualRegression, Trainer
 from drc_deploy.train.loop.training import Start, train
 from tests.train.interruption import interrupt_after
 from tests.train.runs import assert_same_weights
@@ -36,14 +37,25 @@ def test_the_loss_is_that_of_channel_means_before_the_last_convolution() -> None
     student = start().network
     features = LastFeatures(student)
     student(lr)
-    reads = student._decode(lr).x  # type: ignore[operator]
+    reads = student._decode(lr)[-1]  # type: ignore[operator]
     taken = features.take()
     assert torch.equal(taken, reads)
     guide = teacher()
-    theirs = guide.network._decode(lr).x  # type: ignore[operator]
+    theirs = guide.network._decode(lr)[-1]  # type: ignore[operator]
     expected = ((reads.sum(dim=1) / reads.shape[1] - theirs.sum(dim=1) / theirs.shape[1]) ** 2).mean()
     torch.testing.assert_close(guide(taken, lr), expected)
     assert float(guide(theirs.detach(), lr)) == 0
+
+
+def test_a_student_that_is_its_teacher_has_no_loss_with_a_second_cycle_either() -> None:
+    """That cycle runs the student again, on what the duals make of the target."""
+    guide = teacher()
+    duals = guide.network.build_duals()
+    student = DualRegression(copy.deepcopy(guide.network), duals, hr_cycle=True, precision="fp32", teacher=guide)
+    images = [torch.rand(2, 3, 8 << k, 8 << k) * 255 for k in range(3)]
+    for _ in range(2):
+        *_, distillation = student(images)
+        assert float(distillation.detach()) == 0
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

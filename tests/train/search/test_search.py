@@ -55,6 +55,7 @@ def test_logits_find_the_candidate_that_brute_force_finds(photographs: Photograp
     with torch.no_grad():
         consumer.weight.mul_(30)  # so that this layer decides
     images = PatchSampler(photographs, scale=4, patch=8, batch=4, seed=5).sample(0)
+    search.supernet.rank(images)
     losses = {}
     for index in (0, 2, 4):
         with torch.no_grad():
@@ -65,7 +66,13 @@ def test_logits_find_the_candidate_that_brute_force_finds(photographs: Photograp
         search.alphas[layer].zero_()
     for _ in range(20):
         search.update(images, images)
-    assert search.widths()[layer] == min(losses, key=lambda width: losses[width])
+    best = min(losses, key=lambda width: losses[width])
+    logits = {
+        int(width): float(logit)
+        for width, logit in zip(search.supernet.candidates[layer], search.alphas.detach()[layer], strict=True)
+    }
+    assert search.widths()[layer] == best
+    assert all(logits[best] > logits[width] + 0.5 for width in losses.keys() - {best})  # no tie, which the widest wins
 
 
 def test_an_interrupted_search_ends_with_the_same_widths_and_logits(
