@@ -3,9 +3,9 @@
 Layer by layer, channels are taken up by the gradient of the feature reconstruction loss plus gamma times the dual
 regression loss (DRC paper, Equation 5), each starting from its pretrained weights.
 
-Unlike the authors' code, "drc" brings the weights of all channels taken up to the minimum of the reconstruction loss,
-in closed form, before each pass of gradient descent on the whole loss. At the authors' learning rate a pass hardly
-moves them, and the gradients of the other channels would show what is missing before any adjustment.
+Unlike the authors' code, "drc" by default brings the weights of all channels taken up to the minimum of the
+reconstruction loss, in closed form, before each pass of gradient descent on the whole loss. At the authors' learning
+rate a pass hardly moves them, and the gradients of the other channels would show what is missing before any adjustment.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class GreedyPruning(LayerwisePruning):
         """
         layer_readers = readers(self.pruned, index)
         tuning = MaskedTuning(self, index, batches, self.objective())
-        refits = [Refit(samples) for samples in sample_readers(self, index, batches)] if self._refits else []
+        refits = [Refit(samples) for samples in sample_readers(self, index, batches)] if self.options.refits else []
         pretrained = [reader.kernels(reader.weight).detach().clone() for reader in layer_readers]
         with torch.no_grad():
             for reader in layer_readers:
@@ -50,10 +50,6 @@ class GreedyPruning(LayerwisePruning):
         if refits:
             refit_behind_queries(self, index, kept, batches)
         return kept
-
-    @property
-    def _refits(self) -> bool:
-        return self.options.method == "drc"
 
     def _scores(self, tuning: MaskedTuning, index: int) -> Tensor:
         scores = torch.stack([channel_scores(gradient) for gradient in tuning.gradients()]).sum(dim=0)

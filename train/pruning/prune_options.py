@@ -29,6 +29,9 @@ class PruneOptions:
     """Weight of the dual regression loss, next to the feature loss (paper: 1)."""
     dual_weight: float = 0.1
     """Lambda inside the dual regression loss."""
+    refit: bool | None = None
+    """Whether "drc" and "dcp" bring the weights of all channels taken up to the least feature loss before each pass;
+    the papers have the pass of gradient descent alone. None: "drc" does, and "dcp" does not."""
     seed: int = 1
     target_images: TargetImages = "photographs"
     """What outputs are compared with."""
@@ -40,3 +43,10 @@ class PruneOptions:
         known = get_args(PruneMethod)
         if self.method not in known:
             raise UsageError(f"there is no pruning method {self.method!r}.", f"Choose one of {', '.join(known)}.")
+        if self.refit is not None and self.method not in ("drc", "dcp"):
+            raise UsageError(f"{self.method} has one way to adjust weights.", "Leave out --refit and --no-refit.")
+
+    @property
+    def refits(self) -> bool:
+        """Whether weights are refitted, the method's own choice included."""
+        return self.method == "drc" if self.refit is None else self.refit

@@ -1,4 +1,4 @@
-"""Widths without a search: the same share everywhere, or at random."""
+"""Widths without a search: the same share everywhere, less where layers cost more, or at random."""
 
 import math
 from collections.abc import Sequence
@@ -30,27 +30,44 @@ def _rounded(widths: Sequence[int], now: Sequence[int], steps: Sequence[int]) ->
     return [min(max(w // s * s, s), present) for w, present, s in zip(widths, now, steps, strict=True)]
 
 
-def uniform_widths_within(
-    full: Sequence[int], now: Sequence[int], budget: CostBudget, steps: Sequence[int]
+def widths_within(
+    full: Sequence[int], now: Sequence[int], budget: CostBudget, steps: Sequence[int], *, by_cost: bool
 ) -> list[int]:
-    """Keep the largest common share that is within the budget, then spend what rounding left over.
+    """Keep the largest shares that are within the budget, then spend what rounding left over.
 
     Layers are widened step by step as long as the budget allows it, the relatively narrowest first, so that methods can
     be compared at equal cost.
 
+    Args:
+        full: As for ``uniform_widths``.
+        now: As for ``uniform_widths``.
+        budget: The most that the network may cost.
+        steps: As for ``uniform_widths``.
+        by_cost: Whether the share of a layer falls with the square root of what the layer costs, instead of being the
+            same everywhere. That is best where the harm of a layer is the inverse of its share.
+
     Raises:
         UsageError: even the narrowest network is too costly.
     """
-    shares = [i / 1000 for i in range(1, 1001)]
-    fitting = [share for share in shares if budget.cost.total(_shared(full, now, share, steps)) <= budget.limit]
+    relative = _shares_by_cost(full, budget) if by_cost else [1.0] * len(full)
+
+    def widths(most: float) -> list[int]:
+        shared = [math.floor(c * min(1.0, most * r) + EPSILON) for c, r in zip(full, relative, strict=True)]
+        return _rounded(shared, now, steps)
+
+    shares = [i / 1000 / min(relative) for i in range(1, 1001)]
+    fitting = [share for share in shares if budget.cost.total(widths(share)) <= budget.limit]
     if not fitting:
-        check_reachable(_shared(full, now, 0, steps), budget)
+        check_reachable(widths(0), budget)
     least_step = min((step for step, present in zip(steps, now, strict=True) if step < present), default=1)
-    return spend_rest(_shared(full, now, fitting[-1], steps), full, now, budget, least_step)
+    return spend_rest(widths(fitting[-1]), full, now, budget, least_step)
 
 
-def _shared(full: Sequence[int], now: Sequence[int], share: float, steps: Sequence[int]) -> list[int]:
-    return _rounded([math.floor(c * share + EPSILON) for c in full], now, steps)
+def _shares_by_cost(full: Sequence[int], budget: CostBudget) -> list[float]:
+    """Return the share of each layer, that of the cheapest being 1."""
+    costs = [budget.cost.total(full) - budget.cost.total([*full[:i], 1, *full[i + 1 :]]) for i in range(len(full))]
+    least = min(cost for cost in costs if cost > 0)
+    return [math.sqrt(least / cost) if cost > 0 else 1.0 for cost in costs]
 
 
 def random_widths(candidates: Sequence[Sequence[int]], budget: CostBudget | None, seed: int) -> list[int]:

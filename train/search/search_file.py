@@ -16,9 +16,9 @@ from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.dual_fit import fit_duals
 from drc_deploy.train.loop.state import state_path_of
 from drc_deploy.train.search.cost import CostBudget, budget_for, cost_model
-from drc_deploy.train.search.plain_widths import random_widths, uniform_widths, uniform_widths_within
+from drc_deploy.train.search.plain_widths import random_widths, uniform_widths, widths_within
 from drc_deploy.train.search.search import Searcher, open_halves, search_widths
-from drc_deploy.train.search.search_options import SearchOptions
+from drc_deploy.train.search.search_options import WITHOUT_SEARCH, SearchOptions
 from drc_deploy.train.search.supernet import layer_candidates, left_alone, width_steps
 from drc_deploy.widths import WidthsFile, amount, write_widths
 
@@ -50,7 +50,7 @@ def search_file(
     state = state_path_of(output, "search", restart=restart)
     network = checkpoint.build_network()
     budget = _checked_budget(network, options, latency)
-    if options.method in ("uniform", "random"):
+    if options.method in WITHOUT_SEARCH:
         content = _content(network, options, budget, _plain_widths(network, options, budget))
     else:
         inputs = {
@@ -84,7 +84,7 @@ def _checked_budget(network: SRNetwork, options: SearchOptions, latency: Latency
     _check_narrower(network, options)
     budget = _budget(network, options, latency)
     _check_needed(network, options, budget)
-    if budget and options.method != "uniform":  # that one narrows layers as far as it takes
+    if budget and options.method not in ("uniform", "by-cost"):  # these narrow layers as far as it takes
         _check_reachable(network, options, budget)
     return budget
 
@@ -174,19 +174,22 @@ def _check_needed(network: SRNetwork, options: SearchOptions, budget: CostBudget
 
 
 def _plain_widths(network: SRNetwork, options: SearchOptions, budget: CostBudget | None) -> list[int]:
-    """Choose without a search: the same share everywhere, or at random."""
+    """Choose without a search, as ``options.method`` says."""
     if options.method == "random":
         candidates = [sorted(set(row)) for row in layer_candidates(network, options)]
         return random_widths(candidates, budget, options.seed)
     full, now = [layer.full_width for layer in network.prunable_layers], network.widths
     steps = width_steps(network, options)
     if budget:
-        return uniform_widths_within(full, now, budget, steps)
+        return widths_within(full, now, budget, steps, by_cost=options.method == "by-cost")
     return uniform_widths(full, now, options.ratio, steps)
 
 
 def _how(options: SearchOptions) -> str:
-    if options.method in ("uniform", "random"):
+    if options.method in WITHOUT_SEARCH:
         return f"{options.method} widths, seed {options.seed}"
     duals = "" if options.dual_weight else " without duals"
-    return f"{options.method} search{duals}, order {options.order}, {options.steps} steps, seed {options.seed}"
+    importance = f", by {options.importance}" if options.method == "drc" else ""
+    return (
+        f"{options.method} search{importance}{duals}, order {options.order}, {options.steps} steps, seed {options.seed}"
+    )

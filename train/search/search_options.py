@@ -11,8 +11,10 @@ from drc_deploy.widths import Target
 
 Cut = Literal["inner", "trunk"]
 """Layers that are made before they are read; or also those that are summed along a residual trunk."""
-SearchMethod = Literal["drc", "darts-shared", "darts", "random", "uniform"]
-"""The paper's search; without importance; without shared weights either; or no search at all (paper, Table 4)."""
+SearchMethod = Literal["drc", "darts-shared", "darts", "random", "uniform", "by-cost"]
+"""The paper's search; without importance; without shared weights either; or no search at all (paper, Table 4). The last
+is not of the paper: a rule that a search must be better than."""
+WITHOUT_SEARCH: tuple[SearchMethod, ...] = ("random", "uniform", "by-cost")
 Importance = Literal["energy", "l1"]
 """What ranks channels: what they add to the output (docs/results.md), or the L1 norm of weights (paper, 3.2.1)."""
 PAPER_TRAVEL = 2500 * 3e-4

@@ -1,12 +1,15 @@
 """Widths without a search: known shares, and bounds that are met closely."""
 
+import itertools
+from collections.abc import Sequence
+
 import pytest
 
 from drc_deploy.errors import UsageError
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.search.cost import CostBudget, budget_for, cost_model
-from drc_deploy.train.search.plain_widths import random_widths, uniform_widths, uniform_widths_within
+from drc_deploy.train.search.plain_widths import random_widths, uniform_widths, widths_within
 from drc_deploy.train.search.search_options import candidate_widths
 
 SPEC = ModelSpec("drn_s", 4)
@@ -29,7 +32,7 @@ def test_unrounded_they_are_the_manual_design_of_the_paper() -> None:
 def test_a_budget_is_met_to_one_percent(ratio: float, round_to: int) -> None:
     limit = budget(ratio)
     for widths in (
-        uniform_widths_within(FULL, FULL, limit, [round_to] * 64),
+        *(widths_within(FULL, FULL, limit, [round_to] * 64, by_cost=by_cost) for by_cost in (False, True)),
         random_widths([sorted(set(candidate_widths(c, ratio, round_to, "madds"))) for c in FULL], limit, 1),
     ):
         assert 0.99 * limit.limit <= limit.cost.total(widths) <= limit.limit
@@ -42,22 +45,39 @@ def test_no_layer_can_be_widened_any_more(ratio: float) -> None:
     spec = ModelSpec("drn_xs", 4)
     full = build_network(spec).widths
     limit = budget_for(cost_model(spec, "madds"), full, ratio)
-    widths = uniform_widths_within(full, full, limit, [4] * len(full))
+    widths = widths_within(full, full, limit, [4] * len(full), by_cost=False)
     for index, width in enumerate(widths):
         wider = [*widths[:index], width + 4, *widths[index + 1 :]]
         assert width == full[index] or limit.cost.total(wider) > limit.limit
 
 
 def test_uniform_widths_are_uniform() -> None:
-    widths = uniform_widths_within(FULL, FULL, budget(0.5), [4] * 64)
+    widths = widths_within(FULL, FULL, budget(0.5), [4] * 64, by_cost=False)
     shares = [width / full for width, full in zip(widths[2:], FULL[2:], strict=True)]
     assert max(shares) - min(shares) <= 8 / 64  # one step of rounding, and one of what it left
+
+
+def test_where_harm_is_the_inverse_of_shares_those_by_cost_do_the_least() -> None:
+    """As Lagrange's multiplier has it, up to rounding: less than uniform widths, and than any exchange of channels."""
+    limit = budget(0.5)
+
+    def harm(widths: Sequence[int]) -> float:
+        return sum(full / width for full, width in zip(FULL, widths, strict=True))
+
+    chosen = widths_within(FULL, FULL, limit, [1] * 64, by_cost=True)
+    assert harm(chosen) < 0.98 * harm(widths_within(FULL, FULL, limit, [1] * 64, by_cost=False))
+    for wider, narrower in itertools.permutations(range(2, 64, 7), 2):
+        other = list(chosen)
+        other[wider] = min(FULL[wider], other[wider] + 4)
+        while limit.cost.total(other) > limit.limit:
+            other[narrower] -= 1
+        assert harm(other) > 0.999 * harm(chosen)
 
 
 def test_layers_that_are_narrow_already_stay_so() -> None:
     now = [4, 8] + [20] * 62
     assert uniform_widths(FULL, now, 0.5, [4] * 64) == now
-    widths = uniform_widths_within(FULL, now, budget(0.5), [4] * 64)
+    widths = widths_within(FULL, now, budget(0.5), [4] * 64, by_cost=False)
     assert widths == now
 
 
@@ -69,6 +89,6 @@ def test_seeds_decide_random_widths() -> None:
 
 def test_budgets_that_nothing_meets_are_refused() -> None:
     with pytest.raises(UsageError, match="nearest"):
-        uniform_widths_within(FULL, FULL, budget(0.999), [4] * 64)
+        widths_within(FULL, FULL, budget(0.999), [4] * 64, by_cost=False)
     with pytest.raises(UsageError, match="nearest"):
         random_widths([[32, 64]] * 64, budget(0.9), 1)
