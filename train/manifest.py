@@ -14,7 +14,7 @@ from drc_deploy.checkpoint import Checkpoint
 from drc_deploy.files import sha256_of, write_text
 from drc_deploy.models.network import multiply_adds
 from drc_deploy.train.device import place
-from drc_deploy.train.loop.benchmark_psnr import Benchmark, fingerprints, measure_psnr
+from drc_deploy.train.loop.benchmark_psnr import Benchmark, fingerprints, measure_quality
 
 Stage = tuple[dict[str, Any], Path]
 """Options of a stage, and the file that it makes."""
@@ -82,27 +82,34 @@ def _is_kept(entry: dict[str, Any], options: dict[str, Any], result: Path) -> bo
 
 
 def described(checkpoint: Checkpoint, benchmarks: Sequence[Benchmark], known: dict[str, Any]) -> dict[str, Any]:
-    """Return parameters, multiply-adds and PSNR of a checkpoint; sets that ``known`` has are not measured again."""
+    """Return parameters, multiply-adds, PSNR and SSIM of a checkpoint; those in ``known`` are not measured again."""
     network = checkpoint.build_network()
     sets = fingerprints(benchmarks)
-    psnr = {**_figures(checkpoint.provenance, sets), **_figures(known, sets)}
-    missing = [(name, pairs) for name, pairs in benchmarks if name not in psnr]
-    psnr |= measure_psnr(place(network), missing)
+    figures = {**_figures(checkpoint.provenance, sets), **_figures(known, sets)}
+    measured = measure_quality(place(network), [(name, pairs) for name, pairs in benchmarks if name not in figures])
+    figures |= {name: [measured[kind][name] for kind in FIGURES] for name in measured["psnr_y"]}
     return {
         "params": network.parameter_count,
         "multiply_adds": multiply_adds(checkpoint.build_network()),  # the count moves its network off the device
-        "psnr_y": {name: psnr[name] for name in sets},
+        **{kind: {name: figures[name][number] for name in sets} for number, kind in enumerate(FIGURES)},
         "eval": sets,
     }
 
 
-def _figures(record: dict[str, Any], sets: dict[str, str]) -> dict[str, float | None]:
-    """Return the PSNR in a record of those sets that are the same now; a foreign record has none."""
-    psnr, measured = record.get("psnr_y"), record.get("eval")
-    if not isinstance(psnr, dict) or not isinstance(measured, dict):
+FIGURES = ("psnr_y", "ssim_y")
+
+
+def _figures(record: dict[str, Any], sets: dict[str, str]) -> dict[str, list[float | None]]:
+    """Return PSNR and SSIM in a record of those sets that are the same now; a foreign record has none."""
+    kinds, measured = [record.get(kind) for kind in FIGURES], record.get("eval")
+    if not isinstance(measured, dict):
         return {}
-    same = [name for name in sets if measured.get(name) == sets[name]]
-    return {name: psnr[name] for name in same if name in psnr and isinstance(psnr[name], float | None)}
+    found = {}
+    for name in (name for name in sets if measured.get(name) == sets[name]):
+        values = [kind.get(name, "") for kind in kinds if isinstance(kind, dict)]
+        if len(values) == len(FIGURES) and all(isinstance(value, float | None) for value in values):
+            found[name] = values
+    return found
 
 
 def _read_json(path: Path) -> dict[str, Any]:

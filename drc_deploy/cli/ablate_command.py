@@ -13,6 +13,8 @@ from drc_deploy.cli.pruning_options import (
     TargetChoice,
     bound_options,
     chosen_targets,
+    dual_weight_option,
+    gamma_option,
     target_images_option,
 )
 from drc_deploy.cli.training_options import Sampling, benchmark_option, option, sampling_options
@@ -32,6 +34,8 @@ from drc_deploy.train.loop.run_options import TrainingPrecision
 @option("--finetune-steps", default=300, help="Steps of fine-tuning (paper: 1000000).")
 @option("--learning-rate", default=1e-4, help="Learning rate of fine-tuning.")
 @option("--precision", type=click.Choice(get_args(TrainingPrecision)), default="fp32", help="Precision of fine-tuning.")
+@gamma_option
+@dual_weight_option
 @target_images_option
 @bound_options("madds")
 @benchmark_option

@@ -16,6 +16,11 @@ from drc_deploy.cli.pruning_options import (
     asked_and_reached,
     bound_options,
     chosen_targets,
+    dual_weight_option,
+    gamma_option,
+    importance_option,
+    order_option,
+    refit_option,
     target_images_option,
     timed_here,
     times_text,
@@ -23,6 +28,8 @@ from drc_deploy.cli.pruning_options import (
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.train.loop.run_options import TrainingPrecision
+from drc_deploy.train.pruning.prune_options import PruneMethod
+from drc_deploy.train.search.search_options import Importance, SearchMethod
 from drc_deploy.widths import read_widths_file
 
 if TYPE_CHECKING:
@@ -49,6 +56,12 @@ class StepBudget:
     """Side of a patch in LR pixels."""
     precision: TrainingPrecision = "fp32"
     """Of the fine-tuning."""
+    finetune_batch: int | None = None
+    """Patches of an update of fine-tuning; None: as many as elsewhere."""
+    order: Literal[1, 2] = 1
+    importance: Importance = "energy"
+    refit: bool | None = None
+    """As in ``PruneOptions``."""
 
 
 BUDGETS: dict[BudgetName, StepBudget] = {
@@ -57,8 +70,8 @@ BUDGETS: dict[BudgetName, StepBudget] = {
     # drn_s on one H100 or H200. By what its parts took there (docs/gpu_results.md): 0.5 s a step of search, three
     # minutes of pruning, 33 ms an update of 16 patches. Never run as a whole.
     "30min": StepBudget(400, 2, 4, 40_000, 48, "bf16"),
-    # The authors' search and pruning, and as many updates of fine-tuning as the paper's training has.
-    "paper": StepBudget(2500, 10, 1, 1_000_000, 48),
+    # The authors' search and pruning, and as many updates of fine-tuning, as large, as the paper's training has.
+    "paper": StepBudget(2500, 10, 1, 1_000_000, 48, "fp32", 32, 2, "l1", refit=False),
 }
 
 
@@ -88,6 +101,27 @@ BUDGETS: dict[BudgetName, StepBudget] = {
     type=click.Choice(get_args(TrainingPrecision)),
     help="Precision of fine-tuning, instead of the budget's.",
 )
+@click.option(
+    "--search-method",
+    "search_method",
+    type=click.Choice(get_args(SearchMethod)),
+    default="drc",
+    show_default=True,
+    help="How widths are chosen.",
+)
+@order_option(None)
+@importance_option(None)
+@click.option(
+    "--prune-method",
+    "prune_method",
+    type=click.Choice(get_args(PruneMethod)),
+    default="drc",
+    show_default=True,
+    help="How channels are chosen.",
+)
+@gamma_option
+@refit_option
+@dual_weight_option
 @training.option("--ema", default=0.0, help="Decay of averaged weights; 0: none.")
 @click.option("--teacher", help="A larger checkpoint; fine-tuning follows its features.")
 @target_images_option
@@ -127,7 +161,7 @@ def command(
     if output and len(ratios) > 1:
         raise UsageError("-o names one file, but several ratios make several.", "Give --workdir instead.")
     budget = _budget(how)
-    if click.get_current_context().get_parameter_source("patch") == ParameterSource.DEFAULT:
+    if not _is_typed("patch"):
         sampling = dataclasses.replace(sampling, patch=budget.patch)
     asked = {ratio: _options(ratio, budget, bound, sampling, **how) for ratio in ratios}
     path = find_trained_checkpoint(checkpoint, workdir)
@@ -185,9 +219,17 @@ def _check_jobs(
 def _budget(how: dict[str, Any]) -> StepBudget:
     """Take the named budget out of the options, with the typed values in place of its own."""
     named = BUDGETS[how.pop("budget")]
-    names = ("search_steps", "prune_batches", "channels_per_step", "finetune_steps", "precision")
+    if how["prune_method"] != "drc":
+        named = dataclasses.replace(named, refit=None)
+    if _is_typed("batch"):
+        named = dataclasses.replace(named, finetune_batch=None)
+    names = [field.name for field in dataclasses.fields(StepBudget) if field.name in how]
     typed = {name: value for name in names if (value := how.pop(name)) is not None}
     return dataclasses.replace(named, **typed)
+
+
+def _is_typed(parameter: str) -> bool:
+    return click.get_current_context().get_parameter_source(parameter) != ParameterSource.DEFAULT
 
 
 def _options(
@@ -195,6 +237,11 @@ def _options(
     budget: StepBudget,
     bound: Bound,
     sampling: training.Sampling,
+    *,
+    search_method: SearchMethod,
+    prune_method: PruneMethod,
+    gamma: float,
+    dual_weight: float,
     **finetuning: Any,
 ) -> "CompressOptions":
     from drc_deploy.train.compress import CompressOptions
@@ -202,22 +249,29 @@ def _options(
     from drc_deploy.train.pruning.prune_options import PruneOptions
     from drc_deploy.train.search.search_options import SearchOptions
 
-    patches = sampling.patches
+    common: dict[str, Any] = {**sampling.patches, "dual_weight": dual_weight}
+    finetuning |= common | {"batch": budget.finetune_batch or sampling.batch}
     return CompressOptions(
         SearchOptions(
             ratio,
             budget.search_steps,
+            method=search_method,
+            order=budget.order,
+            importance=budget.importance,
             target=bound.target,
             round_to=bound.round_to,
             cut=bound.cut,
-            **patches,
+            **common,
         ),
         PruneOptions(
+            prune_method,
             batches=budget.prune_batches,
             channels_per_step=budget.channels_per_step,
-            **patches,
+            gamma=gamma,
+            refit=budget.refit,
+            **common,
         ),
-        TrainOptions(budget.finetune_steps, precision=budget.precision, **patches, **finetuning),
+        TrainOptions(budget.finetune_steps, precision=budget.precision, **finetuning),
     )
 
 
@@ -226,7 +280,7 @@ def _table(manifest: dict[str, Any]) -> str:
     before = manifest["before"]
     sets = list(before["psnr_y"])
     lines = [
-        f"{'stage':<10}{'seconds':>9}{'parameters':>13}{'mult-adds':>11}" + "".join(f"{name:>9}" for name in sets),
+        f"{'stage':<10}{'seconds':>9}{'parameters':>13}{'mult-adds':>11}" + "".join(f"{name:>15}" for name in sets),
         _row("before", None, before, sets),
         *(_row(s["stage"], s["seconds"], s.get("after"), sets) for s in manifest["stages"]),
     ]
@@ -237,5 +291,11 @@ def _row(name: str, seconds: float | None, size: dict[str, Any] | None, sets: li
     row = f"{name:<10}{'' if seconds is None else f'{seconds:.1f}':>9}"
     if size is None:
         return row
-    psnr = "".join(f"{'inf' if size['psnr_y'][s] is None else format(size['psnr_y'][s], '.2f'):>9}" for s in sets)
-    return f"{row}{size['params']:>13,}{size['multiply_adds'] / 1e9:>10.2f}G{psnr}"
+    quality = "".join(f"{_quality(size, name):>15}" for name in sets)
+    return f"{row}{size['params']:>13,}{size['multiply_adds'] / 1e9:>10.2f}G{quality}"
+
+
+def _quality(size: dict[str, Any], name: str) -> str:
+    """Write PSNR and SSIM."""
+    psnr = size["psnr_y"][name]
+    return "inf" if psnr is None else f"{psnr:.2f}/{size['ssim_y'][name]:.4f}"

@@ -7,7 +7,14 @@ from typing import Any, get_args
 import click
 
 from drc_deploy.cli.options import announce_results, emit
-from drc_deploy.cli.pruning_options import TargetChoice, chosen_targets, target_images_option
+from drc_deploy.cli.pruning_options import (
+    TargetChoice,
+    chosen_targets,
+    dual_weight_option,
+    gamma_option,
+    refit_option,
+    target_images_option,
+)
 from drc_deploy.cli.training_options import Sampling, check_not_replaced, option, output_options, sampling_options
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.train.pruning.prune_options import PruneMethod
@@ -30,7 +37,9 @@ from drc_deploy.train.pruning.prune_options import PruneMethod
     default="drc",
     help="The paper's pruning, or another from its comparison.",
 )
-@option("--gamma", default=1.0, help="Weight of the dual regression loss.")
+@gamma_option
+@dual_weight_option
+@refit_option
 @target_images_option
 @sampling_options
 @output_options(CHECKPOINT_SUFFIX)

@@ -9,7 +9,7 @@ import click
 
 from drc_deploy.cli.training_options import Command, gathered, option
 from drc_deploy.errors import UsageError
-from drc_deploy.train.search.search_options import Cut
+from drc_deploy.train.search.search_options import Cut, Importance
 from drc_deploy.widths import Target, amount
 
 if TYPE_CHECKING:
@@ -118,6 +118,31 @@ def bound_options(default_target: Target = "channels") -> Callable[[Command], Co
 
     return gathered("bound", Bound, options)
 
+
+OF_BUDGET = "  [default: the budget's]"
+
+
+def order_option(default: int | None = 1) -> Callable[[Command], Command]:
+    """Return a decorator that adds --order; without a default it is that of a budget."""
+    text = "2 looks one step of training ahead, in about 2.5 times the time (paper)."
+    return option("--order", type=click.IntRange(1, 2), default=default, help=text + ("" if default else OF_BUDGET))
+
+
+def importance_option(default: Importance | None = "energy") -> Callable[[Command], Command]:
+    """Return a decorator that adds --importance; without a default it is that of a budget."""
+    text = "What ranks channels in a search: what they add to the output, or the L1 norm of weights (paper)."
+    kinds = click.Choice(get_args(Importance))
+    return option("--importance", type=kinds, default=default, help=text + ("" if default else OF_BUDGET))
+
+
+gamma_option = option("--gamma", default=1.0, help="Weight of the dual regression loss in pruning, next to features.")
+dual_weight_option = option("--dual-weight", default=0.1, help="Lambda, the weight of the duals; 0: without.")
+refit_option = click.option(
+    "--refit/--no-refit",
+    default=None,
+    help="Whether pruning by drc or dcp solves for the weights that stay. The papers have gradient descent alone.  "
+    "[default: drc does]",
+)
 
 TargetChoice = Literal["auto", "photographs", "self"]
 target_images_option = option(

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import click
 
@@ -13,6 +13,9 @@ from drc_deploy.cli.pruning_options import (
     asked_and_reached,
     bound_options,
     chosen_targets,
+    dual_weight_option,
+    importance_option,
+    order_option,
     target_images_option,
     timed_here,
     times_text,
@@ -26,19 +29,15 @@ from drc_deploy.widths import WIDTHS_SUFFIX
 @click.argument("checkpoint")
 @option("--ratio", default=0.3, help="Share to remove of what --target names.")
 @option("--steps", default=200, help="Search steps (paper: 2500).")
-@option(
-    "--order",
-    type=click.Choice(["1", "2"]),
-    default="1",
-    help="2 looks one step of training ahead, in about twice the time.",
-)
+@order_option()
+@importance_option()
 @option(
     "--method",
     type=click.Choice(get_args(SearchMethod)),
     default="drc",
     help="The paper's search, or another from its comparison.",
 )
-@option("--dual-weight", default=0.1, help="Lambda, the weight of the duals; 0 searches without.")
+@dual_weight_option
 @target_images_option
 @bound_options()
 @sampling_options
@@ -65,10 +64,7 @@ def command(
     from drc_deploy.train.search.search_options import SearchOptions
     from drc_deploy.train.search.width_picture import draw_widths
 
-    order: Literal[1, 2] = 1 if how.pop("order") == "1" else 2
-    options = SearchOptions(
-        **sampling.patches, target=bound.target, round_to=bound.round_to, cut=bound.cut, order=order, **how
-    )
+    options = SearchOptions(**sampling.patches, target=bound.target, round_to=bound.round_to, cut=bound.cut, **how)
     parent = read_prunable(find_checkpoint(checkpoint, workdir), sampling.patch)
     info = parent.info
     latency = bound.read_latency(info)

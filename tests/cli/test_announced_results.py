@@ -34,7 +34,7 @@ def words_of(name: str, folder: Path) -> tuple[list[object], list[str]]:
     """Make what the command reads; return the command, and what it writes."""
     (folder / "w.txt").write_text("4\n" * 12)
     words, results = COMMANDS[name]
-    return [*words, "x" if name == "export" else results[0]], results
+    return [*words, "x" if name == "export" else results[0]], list(results)
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "compress"])

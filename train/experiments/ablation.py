@@ -26,14 +26,13 @@ from drc_deploy.train.loop.loop import Supervision
 from drc_deploy.train.loop.run_folder import run_path
 from drc_deploy.train.loop.run_options import DualVariant, TargetImages, TrainingPrecision, TrainOptions
 from drc_deploy.train.loop.training import start_from_checkpoint, train
-from drc_deploy.train.manifest import described
+from drc_deploy.train.manifest import FIGURES, described
 from drc_deploy.train.pruning.prune import prune_file
 from drc_deploy.train.pruning.prune_options import PruneMethod, PruneOptions
 from drc_deploy.train.search.search_file import search_file
 from drc_deploy.train.search.search_options import Cut, SearchMethod, SearchOptions, ratio_tag
 from drc_deploy.widths import WIDTHS_SUFFIX, Target, read_widths
 
-DUAL_WEIGHT = 0.1
 REQUEST_FILE = "ablation.json"
 OWN_FOLDERS = ("cells", "searches", "work")
 """What a comparison keeps in its folder, and clears when it begins anew."""
@@ -50,6 +49,8 @@ class Variant:
     prune: PruneMethod = "drc"
     duals: bool = True
     """In pruning and fine-tuning."""
+    as_published: bool = False
+    """Whether the search and the pruning are the paper's in full: by the L1 norm, of second order, without a refit."""
 
 
 VARIANTS = (
@@ -58,7 +59,9 @@ VARIANTS = (
     Variant("darts", "DARTS: own weights for each candidate", "darts", search_duals=False),
     Variant("darts-shared", "DARTS: shared weights, first channels", "darts-shared", search_duals=False),
     Variant("drc-plain", "DRC: shared weights by importance, no duals", search_duals=False),
+    Variant("by-cost", "rule: shares fall with the root of a layer's cost", "by-cost"),
     Variant("drc", "DRC"),
+    Variant("drc-published", "DRC as published", as_published=True),
     Variant("magnitude", "magnitude, uniform widths", "uniform", prune="magnitude"),
     Variant("cp", "CP, uniform widths", "uniform", prune="cp"),
     Variant("thinet", "ThiNet, uniform widths", "uniform", prune="thinet"),
@@ -83,6 +86,8 @@ class AblationOptions:
     finetune_steps: int = 300
     learning_rate: float = 1e-4
     precision: TrainingPrecision = "fp32"
+    gamma: float = 1.0
+    dual_weight: float = 0.1
     batch: int = 16
     patch: int = 24
 
@@ -102,7 +107,9 @@ class AblationOptions:
                 method=variant.search,
                 target=self.target,
                 cut=self.cut,
-                dual_weight=DUAL_WEIGHT if variant.search_duals else 0.0,
+                dual_weight=self.dual_weight if variant.search_duals else 0.0,
+                order=2 if variant.as_published else 1,
+                importance="l1" if variant.as_published else "energy",
                 target_images=self.target_images,
                 **patches,
             ),
@@ -110,7 +117,9 @@ class AblationOptions:
                 variant.prune,
                 self.prune_batches,
                 channels_per_step=self.channels_per_step,
-                dual_weight=DUAL_WEIGHT if variant.duals else 0.0,
+                gamma=self.gamma,
+                dual_weight=self.dual_weight if variant.duals else 0.0,
+                refit=False if variant.as_published else None,
                 target_images=self.target_images,
                 **patches,
             ),
@@ -118,6 +127,7 @@ class AblationOptions:
                 self.finetune_steps,
                 learning_rate=self.learning_rate,
                 dual=dual if variant.duals else "none",
+                dual_weight=self.dual_weight,
                 precision=self.precision,
                 **patches,
             ),
@@ -141,7 +151,8 @@ class Cell:
     def search_name(self) -> str:
         """Name of the search that the cell needs, which cells of other pruning methods share."""
         duals = "" if self.variant.search_duals else "_no_duals"
-        return f"{self.variant.search}{duals}_{ratio_tag(self.ratio)}_s{self.seed}"
+        published = "_published" if self.variant.as_published else ""
+        return f"{self.variant.search}{duals}{published}_{ratio_tag(self.ratio)}_s{self.seed}"
 
 
 class Ablation:
@@ -255,7 +266,8 @@ def _check_free(folder: Path) -> None:
 
 def _read_cell(path: Path) -> dict[str, Any]:
     cell = parse_json_object(path.read_bytes(), str(path))
-    shape = {"variant": str, "ratio": float, "seconds": dict, "params": int, "multiply_adds": int, "psnr_y": dict}
+    shape = {"variant": str, "ratio": float, "seconds": dict, "params": int, "multiply_adds": int}
+    shape |= dict.fromkeys(FIGURES, dict)
     if wrong := [name for name, kind in shape.items() if not isinstance(cell.get(name), kind)]:
         raise ArtefactError(f"{path} has no usable {wrong[0]!r}.", "Delete the file: it is measured again then.")
     return cell

@@ -7,8 +7,11 @@ from typing import Any
 from drc_deploy.train.experiments.ablation import VARIANTS
 
 TABLES = (
-    ("Pruning methods (as Table 2)", ("magnitude", "cp", "thinet", "dcp", "srp", "drc")),
-    ("How widths are chosen (as Table 4)", ("uniform", "random", "darts", "darts-shared", "drc-plain", "drc")),
+    ("Pruning methods (as Table 2)", ("magnitude", "cp", "thinet", "dcp", "srp", "drc-published", "drc")),
+    (
+        "How widths are chosen (as Table 4)",
+        ("uniform", "by-cost", "random", "darts", "darts-shared", "drc-plain", "drc-published", "drc"),
+    ),
     ("Duals in search, pruning and fine-tuning (as Table 6)", ("no-duals", "drc")),
 )
 _LABELS = {variant.name: variant.label for variant in VARIANTS}
@@ -21,7 +24,7 @@ def tables(cells: Sequence[dict[str, Any]]) -> str:
         cells: What ``Ablation.run`` gives: the unpruned network first.
 
     Returns:
-        Markdown; PSNR on Y in dB as mean and standard deviation over seeds.
+        Markdown; PSNR on Y in dB as mean and standard deviation over seeds, and the mean SSIM.
     """
     unpruned, *measured = cells
     ratios = sorted({cell["ratio"] for cell in measured})
@@ -41,13 +44,13 @@ def _table(
     yield f"### {title}\n"
     yield "| method | seeds | params (K) | mult-adds (G) | search (s) | " + " | ".join(sets) + " |"
     yield "|---|---|---|---|---|" + "---|" * len(sets)
-    psnr = " | ".join(_decibels(unpruned["psnr_y"][name], 2) for name in sets)
-    yield f"| before pruning |  | {_size([unpruned])} |  | {psnr} |"
+    quality = " | ".join(_quality([unpruned], name) for name in sets)
+    yield f"| before pruning |  | {_size([unpruned])} |  | {quality} |"
     for name in names:
         if rows := [cell for cell in cells if cell["variant"] == name]:
-            psnr = " | ".join(_spread([cell["psnr_y"][name] for cell in rows]) for name in sets)
+            quality = " | ".join(_quality(rows, name) for name in sets)
             seconds = statistics.mean(cell["seconds"]["search"] for cell in rows)
-            yield f"| {_LABELS[name]} | {len(rows)} | {_size(rows)} | {seconds:.0f} | {psnr} |"
+            yield f"| {_LABELS[name]} | {len(rows)} | {_size(rows)} | {seconds:.0f} | {quality} |"
 
 
 def _size(cells: Sequence[dict[str, Any]]) -> str:
@@ -56,15 +59,11 @@ def _size(cells: Sequence[dict[str, Any]]) -> str:
     return f"{params / 1e3:.0f} | {madds / 1e9:.3f}"
 
 
-def _spread(values: Sequence[float | None]) -> str:
-    """Write mean and standard deviation; None among the values makes the mean infinite."""
-    finite = [value for value in values if value is not None]
-    if len(finite) < len(values):
-        return _decibels(None, 3)
-    mean = _decibels(statistics.mean(finite), 3)
-    return f"{mean} ± {statistics.stdev(finite):.3f}" if len(finite) > 1 else mean
-
-
-def _decibels(value: float | None, digits: int) -> str:
-    """Write a PSNR; None stands for equal images, as in `metrics.mean_psnr`."""
-    return "inf" if value is None else f"{value:.{digits}f}"
+def _quality(cells: Sequence[dict[str, Any]], name: str) -> str:
+    """Write mean and standard deviation of the PSNR, and the mean SSIM; None stands for equal images."""
+    psnr = [cell["psnr_y"][name] for cell in cells]
+    if None in psnr:
+        return "inf"
+    spread = f" ± {statistics.stdev(psnr):.3f}" if len(psnr) > 1 else ""
+    ssim = statistics.mean(cell["ssim_y"][name] for cell in cells)
+    return f"{statistics.mean(psnr):.3f}{spread} / {ssim:.4f}"

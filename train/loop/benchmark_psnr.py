@@ -1,4 +1,4 @@
-"""PSNR of a network in training on benchmark sets: for the record, never to choose between checkpoints."""
+"""PSNR and SSIM of a network in training on benchmark sets: for the record, never to choose between checkpoints."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -50,19 +50,23 @@ def fingerprints(benchmarks: Sequence[Benchmark]) -> dict[str, str]:
     return result
 
 
-def measure_psnr(network: SRNetwork, benchmarks: Sequence[Benchmark]) -> dict[str, float | None]:
-    """Return the mean PSNR on luma of each set, in dB, as ``drc-deploy eval`` measures it."""
-    result = {}
+def measure_quality(network: SRNetwork, benchmarks: Sequence[Benchmark]) -> dict[str, dict[str, float | None]]:
+    """Return ``psnr_y`` and ``ssim_y``: for each set the mean on luma, as ``drc-deploy eval`` measures it.
+
+    PSNR is in dB, and None where an image is equal to its HR.
+    """
+    psnr, ssim = {}, {}
     for name, pairs in benchmarks:
-        values = []
+        scores = []
         with evaluating(network), progress(f"Measuring {name}", len(pairs)) as bar:
             for files in pairs:
                 pair = files.load(network.scale)
-                values.append(metrics.score(pair.hr, upscale_image(network, pair.lr), border=network.scale).psnr_y)
+                scores.append(metrics.score(pair.hr, upscale_image(network, pair.lr), border=network.scale))
                 bar.advance()
-        mean = metrics.mean_psnr(values)
-        result[name] = None if mean is None else round(mean, 3)
-    return result
+        mean = metrics.mean_psnr([score.psnr_y for score in scores])
+        psnr[name] = None if mean is None else round(mean, 3)
+        ssim[name] = round(float(np.mean([score.ssim_y for score in scores])), 5)
+    return {"psnr_y": psnr, "ssim_y": dict(ssim)}
 
 
 @contextmanager

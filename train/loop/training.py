@@ -19,7 +19,7 @@ from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.data.targets import FollowedPatches
 from drc_deploy.train.device import place
 from drc_deploy.train.loop import distributed
-from drc_deploy.train.loop.benchmark_psnr import Benchmark, fingerprints, measure_psnr
+from drc_deploy.train.loop.benchmark_psnr import Benchmark, fingerprints, measure_quality
 from drc_deploy.train.loop.distillation import Teacher
 from drc_deploy.train.loop.dual_fit import fit_duals
 from drc_deploy.train.loop.initial_weights import InitReport, load_initial_weights
@@ -139,7 +139,7 @@ def train(
     """Train a network and its duals and write the checkpoint.
 
     Log, state and checkpoints of the run stay in ``NAME.run/``. An interrupted run of the same options is taken up
-    where it was. PSNR on the benchmarks goes into the checkpoint's provenance and decides nothing.
+    where it was. PSNR and SSIM on the benchmarks go into the checkpoint's provenance and decide nothing.
 
     Args:
         start: Its networks are changed.
@@ -184,7 +184,7 @@ def train(
     result = _result(run, start, photographs)
     if distributed.is_main():
         result.provenance["eval"] = fingerprints(benchmarks)
-        result.provenance["psnr_y"] = measure_psnr(place(result.build_network()), benchmarks)
+        result.provenance.update(measure_quality(place(result.build_network()), benchmarks))
         save_checkpoint(output, result)
         folder.state.unlink(missing_ok=True)
     distributed.wait_for_all()

@@ -80,6 +80,16 @@ def test_one_search_serves_cells_that_differ_in_pruning_only() -> None:
     assert len({Cell(v, 0.3, 1).search_name for v in find_variants(["drc", "drc-plain", "no-duals"])}) == 2
 
 
+def test_drc_as_published_is_searched_and_pruned_by_the_papers_rules() -> None:
+    variants = find_variants(["drc", "drc-published"])
+    options = replace(OPTIONS, gamma=0.5, dual_weight=0.2)
+    here, published = (options.stages(Cell(variant, 0.3, 1), "progressive") for variant in variants)
+    assert (published.search.importance, published.search.order, published.prune.refits) == ("l1", 2, False)
+    assert (here.search.importance, here.search.order, here.prune.refits) == ("energy", 1, True)
+    for stages in (here, published):
+        assert (stages.prune.gamma, stages.prune.dual_weight, stages.finetune.dual_weight) == (0.5, 0.2, 0.2)
+
+
 def test_tables_hold_means_and_spreads() -> None:
     def cell(variant: str, seed: int, psnr: float) -> dict[str, Any]:
         return {
@@ -90,14 +100,17 @@ def test_tables_hold_means_and_spreads() -> None:
             "params": 1000,
             "multiply_adds": 2_000_000_000,
             "psnr_y": {"Set5": psnr},
+            "ssim_y": {"Set5": psnr / 40},
         }
 
-    unpruned = {"variant": "unpruned", "params": 2000, "multiply_adds": 3e9, "psnr_y": {"Set5": 31.5}}
+    unpruned = {"variant": "unpruned", "params": 2000, "multiply_adds": 3e9}
+    unpruned |= {"psnr_y": {"Set5": 31.5}, "ssim_y": {"Set5": 0.88}}
     values = [31.0, 31.1, 31.3]
     text = tables([unpruned, *(cell("drc", i + 1, v) for i, v in enumerate(values)), cell("no-duals", 1, 30.0)])
-    assert f"| DRC | 3 | 1 | 2.000 | 20 | {statistics.mean(values):.3f} ± {statistics.stdev(values):.3f} |" in text
-    assert "| DRC without duals in any stage | 1 | 1 | 2.000 | 10 | 30.000 |" in text
-    assert text.count("| before pruning |  | 2 | 3.000 |  | 31.50 |") == 3
+    spread = f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f} / {statistics.mean(values) / 40:.4f}"
+    assert f"| DRC | 3 | 1 | 2.000 | 20 | {spread} |" in text
+    assert "| DRC without duals in any stage | 1 | 1 | 2.000 | 10 | 30.000 / 0.7500 |" in text
+    assert text.count("| before pruning |  | 2 | 3.000 |  | 31.500 / 0.8800 |") == 3
 
 
 def test_what_is_named_twice_is_compared_once() -> None:
@@ -158,7 +171,7 @@ def test_a_folder_of_another_latency_table_is_refused(inputs: CompressInputs, tm
 
 def test_an_infinite_psnr_has_a_place_in_the_tables() -> None:
     """Equal images: a flat one that comes out right."""
-    unpruned = {"params": 1, "multiply_adds": 1, "psnr_y": {"flat": None}}
+    unpruned = {"params": 1, "multiply_adds": 1, "psnr_y": {"flat": None}, "ssim_y": {"flat": 1.0}}
     cell = {"variant": "drc", "ratio": 0.3, "seconds": {"search": 1}, **unpruned}
     text = tables([{"variant": "unpruned", **unpruned}, cell, {**cell, "psnr_y": {"flat": 50.0}}])
     assert "| before pruning |  | 0 | 0.000 |  | inf |" in text

@@ -164,7 +164,7 @@ def test_a_run_killed_after_its_last_step_still_knows_its_loss(
 ) -> None:
     straight = train_fresh(photographs, OPTIONS, tmp_path / "straight.safetensors")
     with monkeypatch.context() as patch:
-        patch.setattr("drc_deploy.train.loop.training.measure_psnr", interrupted)
+        patch.setattr("drc_deploy.train.loop.training.measure_quality", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train_fresh(photographs, OPTIONS, tmp_path / "killed.safetensors")
     resumed = train_fresh(photographs, OPTIONS, tmp_path / "killed.safetensors")

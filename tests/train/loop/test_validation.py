@@ -23,7 +23,7 @@ from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
 from drc_deploy.pairs import Photograph
 from drc_deploy.train.data.photographs import Entry, Photographs, Placed
-from drc_deploy.train.loop.benchmark_psnr import find_benchmarks, measure_psnr
+from drc_deploy.train.loop.benchmark_psnr import find_benchmarks, measure_quality
 from drc_deploy.train.loop.validation import PICTURES, Validator
 from tests.train.data.photograph_files import photographs_of
 
@@ -88,7 +88,7 @@ def test_pairs_give_what_eval_gives(tmp_path: Path, folder: Path, crops: list[UI
         lr = resize_bicubic(hr, 25, 24).astype(int) + rng.integers(-3, 4, (25, 24, 3))  # LR files that are not bicubic
         write(tmp_path / "pairs" / "LRx4" / f"{index}x4.png", lr.clip(0, 255).astype(np.uint8))
     network = build_network(ModelSpec("drn_xs", 4))
-    measured = measure_psnr(network, find_benchmarks([tmp_path / "pairs"], 4))["pairs"]
+    measured = measure_quality(network, find_benchmarks([tmp_path / "pairs"], 4))["psnr_y"]["pairs"]
     psnr = find(tmp_path / "pairs").measure(network).psnr
     assert round(psnr, 3) == measured
     assert psnr != find(folder).measure(network).psnr

@@ -1,6 +1,7 @@
 """Pruning keeps the channels that matter, shrinks exactly, and resumes at any layer."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -150,6 +151,25 @@ def test_refitted_channels_reconstruct_better(photographs: Photographs) -> None:
         )
         errors.append(float(((found - wanted) ** 2).mean()))
     assert errors[0] < 0.8 * errors[1]
+
+
+@pytest.mark.parametrize("method", ["drc", "dcp"])
+def test_without_a_refit_only_gradient_descent_changes_weights(method: PruneMethod, photographs: Photographs) -> None:
+    """With a rate of zero the weights that stay are the pretrained ones, as in the papers."""
+    for refit in (False, True):
+        options = replace(OPTIONS, method=method, refit=refit, learning_rate=0.0)
+        pruning = pruning_method(task(photographs, options=options))
+        pruning.advance()
+        (part,) = pruning.pruned.prunable_layers[0].read
+        before, after = (
+            net.get_parameter(part.tensor)[:, pruning.kept[0]] for net in (pruning.original, pruning.pruned)
+        )
+        assert torch.equal(before, after) == (not refit)
+
+
+def test_refit_is_for_methods_that_have_one() -> None:
+    with pytest.raises(UsageError, match="cp has one way"):
+        PruneOptions("cp", refit=True)
 
 
 def test_a_killed_pruning_goes_on_at_the_next_layer(
