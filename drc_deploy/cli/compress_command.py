@@ -69,7 +69,7 @@ BUDGETS: dict[BudgetName, StepBudget] = {
     "fast": StepBudget(200, 4, 4, 1000, 24),
     # drn_s on one H100 or H200. By what its parts took there (docs/gpu_results.md): 0.5 s a step of search, three
     # minutes of pruning, 33 ms an update of 16 patches. Never run as a whole.
-    "30min": StepBudget(400, 2, 4, 40_000, 48, "bf16"),
+    "30min": StepBudget(400, 2, 4, 36_000, 48, "bf16"),
     # The authors' search and pruning, and as many updates of fine-tuning, as large, as the paper's training has.
     "paper": StepBudget(2500, 10, 1, 1_000_000, 48, "fp32", 32, 2, "l1", refit=False),
 }
