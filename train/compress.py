@@ -54,6 +54,8 @@ class CompressOptions:
 
     def of_network(self, targets: TargetImages, dual: DualVariant) -> "CompressOptions":
         """Return the options for a network with this kind of duals, compared with these images in all stages."""
+        if self.finetune.dual == "none":
+            dual = "none"
         return CompressOptions(
             dataclasses.replace(self.search, target_images=targets),
             dataclasses.replace(self.prune, target_images=targets),

@@ -251,6 +251,7 @@ def _options(
 
     common: dict[str, Any] = {**sampling.patches, "dual_weight": dual_weight}
     finetuning |= common | {"batch": budget.finetune_batch or sampling.batch}
+    finetuning |= {} if dual_weight else {"dual": "none"}
     return CompressOptions(
         SearchOptions(
             ratio,

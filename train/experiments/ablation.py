@@ -126,7 +126,7 @@ class AblationOptions:
             TrainOptions(
                 self.finetune_steps,
                 learning_rate=self.learning_rate,
-                dual=dual if variant.duals else "none",
+                dual=dual if variant.duals and self.dual_weight else "none",
                 dual_weight=self.dual_weight,
                 precision=self.precision,
                 **patches,

@@ -88,6 +88,8 @@ def test_drc_as_published_is_searched_and_pruned_by_the_papers_rules() -> None:
     assert (here.search.importance, here.search.order, here.prune.refits) == ("energy", 1, True)
     for stages in (here, published):
         assert (stages.prune.gamma, stages.prune.dual_weight, stages.finetune.dual_weight) == (0.5, 0.2, 0.2)
+    without = replace(OPTIONS, dual_weight=0.0).stages(Cell(variants[0], 0.3, 1), "progressive")
+    assert (without.finetune.dual, without.search.dual_weight) == ("none", 0)
 
 
 def test_tables_hold_means_and_spreads() -> None:
