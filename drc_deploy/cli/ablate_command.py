@@ -94,6 +94,6 @@ def command(
     folder = output or workdir / f"{parent.path.stem}.ablation"
     ablation = Ablation(inputs, options, folder, restart=sampling.restart)
     cells = ablation.run(list(stages))
-    text = tables(cells)
+    text = tables(cells, options)
     write_text(folder / "tables.md", text)
     emit({"folder": str(folder), "cells": cells}, as_json=as_json, text=f"{text}\nWrote {folder / 'tables.md'}")

@@ -87,11 +87,11 @@ def test_what_was_found_is_timed_where_the_table_was_made(tmp_path: Path, here: 
 def test_a_comparison_prints_its_tables(tmp_path: Path) -> None:
     steps = ["--search-steps", 1, "--prune-batches", 1, "--channels-per-step", 32, "--finetune-steps", 1, *QUICK]
     result = drc(
-        "ablate", "--model", "drn_xs", "--ratio", 0.5, "--seeds", 1, "--method", "uniform", "srp", *steps, cwd=tmp_path
+        "ablate", "--model", "drn_xs", "--ratio", 0.5, "--seeds", 1, "--method", "uniform", "cp", *steps, cwd=tmp_path
     )
     assert result.returncode == 0, result.stderr
     assert "| uniform widths | 1 |" in result.stdout
-    assert "| SRP, uniform widths | 1 |" in result.stdout
+    assert "| CP, uniform widths | 1 |" in result.stdout
     assert (tmp_path / "drc_runs" / "drn_xs.ablation" / "tables.md").read_text() in result.stdout
 
 

@@ -87,6 +87,12 @@ def test_masked_equals_shrunk_with_queries() -> None:
     assert_masked_equals_shrunk(swinir(), seed=4)
 
 
+@pytest.fixture
+def _quick_srp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drc_deploy.train.pruning.srp.PASSES", 20)
+
+
+@pytest.mark.usefixtures("_quick_srp")
 @pytest.mark.parametrize("method", get_args(PruneMethod))
 def test_every_method_prunes_attention_and_what_it_tuned_is_what_is_left(
     method: PruneMethod, photographs: Photographs, tmp_path: Path
@@ -103,6 +109,7 @@ def test_every_method_prunes_attention_and_what_it_tuned_is_what_is_left(
     assert float((masked - cut).abs().max()) <= 1e-5 * float(cut.max() - cut.min())
 
 
+@pytest.mark.usefixtures("_quick_srp")
 @pytest.mark.parametrize("method", ["drc", "dcp", "cp", "thinet", "magnitude", "srp"])
 def test_heads_lose_the_channels_that_carry_nothing(
     method: PruneMethod, photographs: Photographs, tmp_path: Path

@@ -4,7 +4,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from drc_deploy.train.experiments.ablation import VARIANTS
+from drc_deploy.train.experiments.ablation import VARIANTS, AblationOptions
+from drc_deploy.train.pruning.srp import PASSES
 
 TABLES = (
     ("Pruning methods (as Table 2)", ("magnitude", "cp", "thinet", "dcp", "srp", "drc-published", "drc")),
@@ -17,11 +18,12 @@ TABLES = (
 _LABELS = {variant.name: variant.label for variant in VARIANTS}
 
 
-def tables(cells: Sequence[dict[str, Any]]) -> str:
-    """Write one table for each comparison and ratio.
+def tables(cells: Sequence[dict[str, Any]], options: AblationOptions) -> str:
+    """Write one table for each comparison and ratio, and what was equal between its rows.
 
     Args:
         cells: What ``Ablation.run`` gives: the unpruned network first.
+        options: Of the comparison.
 
     Returns:
         Markdown; PSNR on Y in dB as mean and standard deviation over seeds, and the mean SSIM.
@@ -34,7 +36,19 @@ def tables(cells: Sequence[dict[str, Any]]) -> str:
             rows = [c for c in measured if c["ratio"] == ratio and c["variant"] in names]
             if rows:
                 blocks.append("\n".join(_table(f"{title}, ratio {ratio:g}", unpruned, rows, names)))
-    return "\n\n".join(blocks) + "\n"
+    return "\n\n".join([*blocks, _effort(options)]) + "\n"
+
+
+def _effort(options: AblationOptions) -> str:
+    """Write what all rows had in common, and what each pruning method got."""
+    o = options
+    return (
+        f"Equal in all rows of a table: the bound on {o.target}, multiples of {o.round_to}, the patches of a seed, and "
+        f"{o.finetune_steps} updates of fine-tuning at a rate of {o.learning_rate:g} with {o.batch} patches of "
+        f"{o.patch}x{o.patch}. Searches made {o.search_steps} steps. CP and ThiNet looked at {o.prune_batches} batches "
+        f"for each layer, DCP and DRC at {o.prune_batches} for every {o.channels_per_step} channels; SRP trained for "
+        f"{PASSES * o.prune_batches} updates while channels faded."
+    )
 
 
 def _table(

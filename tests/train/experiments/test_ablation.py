@@ -108,7 +108,9 @@ def test_tables_hold_means_and_spreads() -> None:
     unpruned = {"variant": "unpruned", "params": 2000, "multiply_adds": 3e9}
     unpruned |= {"psnr_y": {"Set5": 31.5}, "ssim_y": {"Set5": 0.88}}
     values = [31.0, 31.1, 31.3]
-    text = tables([unpruned, *(cell("drc", i + 1, v) for i, v in enumerate(values)), cell("no-duals", 1, 30.0)])
+    text = tables(
+        [unpruned, *(cell("drc", i + 1, v) for i, v in enumerate(values)), cell("no-duals", 1, 30.0)], OPTIONS
+    )
     spread = f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f} / {statistics.mean(values) / 40:.4f}"
     assert f"| DRC | 3 | 1 | 2.000 | 20 | {spread} |" in text
     assert "| DRC without duals in any stage | 1 | 1 | 2.000 | 10 | 30.000 / 0.7500 |" in text
@@ -175,7 +177,7 @@ def test_an_infinite_psnr_has_a_place_in_the_tables() -> None:
     """Equal images: a flat one that comes out right."""
     unpruned = {"params": 1, "multiply_adds": 1, "psnr_y": {"flat": None}, "ssim_y": {"flat": 1.0}}
     cell = {"variant": "drc", "ratio": 0.3, "seconds": {"search": 1}, **unpruned}
-    text = tables([{"variant": "unpruned", **unpruned}, cell, {**cell, "psnr_y": {"flat": 50.0}}])
+    text = tables([{"variant": "unpruned", **unpruned}, cell, {**cell, "psnr_y": {"flat": 50.0}}], OPTIONS)
     assert "| before pruning |  | 0 | 0.000 |  | inf |" in text
     assert "| DRC | 2 | 0 | 0.000 | 1 | inf |" in text
 

@@ -12,7 +12,8 @@ OPTIONS = PruneOptions("srp", 1, 2, 8)
 
 
 @pytest.fixture
-def pruning(photographs: Photographs) -> StructurePenaltyPruning:
+def pruning(photographs: Photographs, monkeypatch: pytest.MonkeyPatch) -> StructurePenaltyPruning:
+    monkeypatch.setattr("drc_deploy.train.pruning.srp.PASSES", 50)
     return StructurePenaltyPruning(task(photographs, options=OPTIONS))
 
 
