@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from drc_deploy import records
@@ -105,10 +105,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {PRIMAL + name: tensor for name, tensor in checkpoint.weights.items()}
     tensors |= {DUAL + name: tensor for name, tensor in checkpoint.dual_weights.items()}
     with atomic_path(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata={METADATA_KEY: records.to_json(info)})
-        except SafetensorError as error:  # what a full disk looks like from here
-            raise OSError(None, str(error)) from error
+        # The library's own writer would put another file here, which only its owner can read, and which has no lock.
+        temporary.write_bytes(save(tensors, metadata={METADATA_KEY: records.to_json(info)}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ def open_exact_variant(path: Path, *, threads: int | None, precision: Precision 
     if not variant.is_file():
         raise ArtefactError(
             f"{variant} does not exist, which exact tiles need.",
-            "Make it with `drc-deploy export CHECKPOINT --exact`.",
+            "Make it with `drc-deploy export CHECKPOINT --exact`; of networks of other programs none can be made.",
         )
     return _checked(open_exact(variant, threads=threads), variant, backend.info, onnx)
 

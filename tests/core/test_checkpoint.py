@@ -49,6 +49,11 @@ def test_a_pruned_network_is_rebuilt_in_a_fresh_process(saved: Path, checkpoint:
     torch.testing.assert_close(load_file(tmp_path / "sr.safetensors")["sr"], expected)
 
 
+def test_a_checkpoint_can_be_read_by_those_who_can_read_other_new_files(saved: Path) -> None:
+    (saved.parent / "other").touch()
+    assert saved.stat().st_mode == (saved.parent / "other").stat().st_mode
+
+
 def test_metadata_shows_all_without_torch(saved: Path) -> None:
     info = read_checkpoint_info(saved)
     assert (info.model, info.scale, info.widths, info.duals) == ("drn_xs", 4, PRUNED, 2)

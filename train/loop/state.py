@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from drc_deploy import records
@@ -45,10 +45,7 @@ def save_state(path: Path, tree: dict[str, Any]) -> None:
     skeleton = _take_tensors(tree, tensors)
     metadata = {"drc_deploy_state": json.dumps({"schema": records.SCHEMA_VERSION, "tree": skeleton})}
     with atomic_path(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata=metadata)
-        except SafetensorError as error:  # what a full disk looks like from here
-            raise OSError(None, str(error)) from error
+        temporary.write_bytes(save(tensors, metadata=metadata))
 
 
 def _take_tensors(node: Any, tensors: dict[str, Tensor]) -> Any:
