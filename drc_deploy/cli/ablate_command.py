@@ -71,6 +71,7 @@ def command(
     from drc_deploy.train.experiments.ablation_tables import tables
     from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
     from drc_deploy.train.search.search_file import check_bound
+    from drc_deploy.train.search.search_options import RULES
 
     variants = find_variants(methods)
     options = AblationOptions(
@@ -84,7 +85,7 @@ def command(
         click.echo("Without darts, which needs one convolution behind each layer; ask for it by --method.", err=True)
         stages = {cell: of_cell for cell, of_cell in stages.items() if cell.variant.name != "darts"}
     latency = bound.read_latency(info)
-    for searched in {(cell.ratio, cell.variant.search == "uniform"): stages[cell].search for cell in stages}.values():
+    for searched in {(cell.ratio, cell.variant.search in RULES): stages[cell].search for cell in stages}.values():
         check_bound(parent.checkpoint, searched, latency)
     benchmarks = find_benchmarks(benchmark_folders, info.scale)
     photographs = sampling.read_photographs(info.scale)

@@ -55,7 +55,8 @@ def measure_quality(network: SRNetwork, benchmarks: Sequence[Benchmark]) -> dict
 
     PSNR is in dB, and None where an image is equal to its HR.
     """
-    psnr, ssim = {}, {}
+    psnr: dict[str, float | None] = {}
+    ssim: dict[str, float | None] = {}
     for name, pairs in benchmarks:
         scores = []
         with evaluating(network), progress(f"Measuring {name}", len(pairs)) as bar:
@@ -66,7 +67,7 @@ def measure_quality(network: SRNetwork, benchmarks: Sequence[Benchmark]) -> dict
         mean = metrics.mean_psnr([score.psnr_y for score in scores])
         psnr[name] = None if mean is None else round(mean, 3)
         ssim[name] = round(float(np.mean([score.ssim_y for score in scores])), 5)
-    return {"psnr_y": psnr, "ssim_y": dict(ssim)}
+    return {"psnr_y": psnr, "ssim_y": ssim}
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from drc_deploy.train.loop.state import state_path_of
 from drc_deploy.train.search.cost import CostBudget, budget_for, cost_model
 from drc_deploy.train.search.plain_widths import random_widths, uniform_widths, widths_within
 from drc_deploy.train.search.search import Searcher, open_halves, search_widths
-from drc_deploy.train.search.search_options import WITHOUT_SEARCH, SearchOptions
+from drc_deploy.train.search.search_options import RULES, WITHOUT_SEARCH, SearchOptions
 from drc_deploy.train.search.supernet import layer_candidates, left_alone, width_steps
 from drc_deploy.widths import WidthsFile, amount, write_widths
 
@@ -84,7 +84,7 @@ def _checked_budget(network: SRNetwork, options: SearchOptions, latency: Latency
     _check_narrower(network, options)
     budget = _budget(network, options, latency)
     _check_needed(network, options, budget)
-    if budget and options.method not in ("uniform", "by-cost"):  # these narrow layers as far as it takes
+    if budget and options.method not in RULES:
         _check_reachable(network, options, budget)
     return budget
 

@@ -14,7 +14,9 @@ Cut = Literal["inner", "trunk"]
 SearchMethod = Literal["drc", "darts-shared", "darts", "random", "uniform", "by-cost"]
 """The paper's search; without importance; without shared weights either; or no search at all (paper, Table 4). The last
 is not of the paper: a rule that a search must be better than."""
-WITHOUT_SEARCH: tuple[SearchMethod, ...] = ("random", "uniform", "by-cost")
+RULES: tuple[SearchMethod, ...] = ("uniform", "by-cost")
+"""Those that choose no candidates, but any multiples of a number: they narrow layers as far as it takes."""
+WITHOUT_SEARCH: tuple[SearchMethod, ...] = ("random", *RULES)
 Importance = Literal["energy", "l1"]
 """What ranks channels: what they add to the output (docs/results.md), or the L1 norm of weights (paper, 3.2.1)."""
 PAPER_TRAVEL = 2500 * 3e-4
