@@ -244,14 +244,15 @@ def test_a_recipe_sets_options_of_train_on_a_network_that_exists(name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["drn_s", "drn_l"])
-def test_the_papers_recipes_have_the_papers_values(name: str) -> None:
+def test_the_papers_recipes_have_the_papers_values_but_for_precision(name: str) -> None:
     options = recipe_options(name)
     paper = {
         "model": name, "scale": 4, "steps": 1_000_000, "batch": 32, "patch": 48, "learning-rate": 1e-4,
         "final-learning-rate": 1e-7, "schedule": "cosine", "warm-up": 0, "dual": "progressive", "dual-weight": 0.1,
-        "precision": "fp32", "ema": 0.0, "seed": 1,
+        "ema": 0.0, "seed": 1,
     }  # fmt: skip
     assert {key: options[key] for key in paper} == paper
+    assert options["precision"] == "bf16"
 
 
 @pytest.mark.parametrize(
