@@ -40,26 +40,24 @@ def _stop(*_call: object) -> None:
 
 def run_up_to(network: nn.Module, module: str, lr: Tensor) -> Recorder:
     """Run a network, without gradients, only as far as to know a module's input and output."""
+    stop = network.get_submodule(module)
     with torch.no_grad(), Recorder(network, module) as recorder:
-        _run_until(network, lr, network.get_submodule(module).register_forward_hook(_stop))
+        handle = stop.register_forward_hook(_stop)
+        try:
+            network(lr)
+        except _ReachedError:
+            pass
+        finally:
+            handle.remove()
     return recorder
-
-
-def _run_until(network: nn.Module, lr: Tensor, stop: Any) -> None:
-    """Run a network until a hook that calls ``_stop``, and take the hook away."""
-    try:
-        network(lr)
-    except _ReachedError:
-        pass
-    finally:
-        stop.remove()
 
 
 class Replay:
     """A forward pass without what comes before one module: modules that ran before it give what they gave then.
 
     The weights of those modules must stay as they are. What lies between modules, such as sums, is computed again. So
-    the pass can be resumed at any module of any network that computes the same for the same image.
+    the pass can be resumed at any module of networks of any kind. Where that gives another image than a whole pass
+    does, as may be with code that remembers what it was called with, every pass is a whole one.
     """
 
     def __init__(self, network: nn.Module, module: str, lr: Tensor) -> None:
@@ -67,59 +65,69 @@ class Replay:
         self._given: dict[nn.Module, list[Any]] = {}
         """What each module gave, in the order of its calls; only of the outermost modules that had ended."""
         with torch.no_grad():
-            self._record(network.get_submodule(module))
-
-    def _record(self, last: nn.Module) -> None:
-        ended: list[tuple[nn.Module, Any]] = []
-        # For each call that has begun: how many others had ended by then, and the versions of its input.
-        begun: list[tuple[int, list[tuple[Tensor, int]]]] = []
-
-        def before(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-            begun.append((len(ended), [(x, x._version) for x in _tensors((inputs, named))]))
-
-        def after(module: nn.Module, _inputs: object, output: Any) -> None:
-            count, versions = begun.pop()
-            if any(x._version != version for x, version in versions):
-                return  # it writes into its input: run again, with the modules inside it that do not
-            del ended[count:]
-            ended.append((module, _copied(output)))
-
-        modules = [module for module in self._network.modules() if module is not self._network]
-        handles = [module.register_forward_pre_hook(before, with_kwargs=True) for module in modules]
-        handles += [module.register_forward_hook(after) for module in modules]
-        try:
-            _run_until(self._network, self._lr, last.register_forward_pre_hook(_stop))
-        finally:
-            for handle in handles:
-                handle.remove()
-        given = defaultdict(list)
-        for module, output in ended:
-            given[module].append(output)
-        self._given = dict(given)
+            self._given = _record(network, network.get_submodule(module), lr)
+            if not _equal(self.run(), network(lr)):
+                self._given = {}
 
     def run(self) -> Any:
         """Return what the network returns for the image, with the weights as they are by now."""
-        with _replayed(self._given):
+        with _forwards({module: _replaying(module.forward, outputs) for module, outputs in self._given.items()}):
             return self._network(self._lr)
 
 
-@contextmanager
-def _replayed(given: dict[nn.Module, list[Any]]) -> Iterator[None]:
-    """Let the first calls of modules return what is given instead of computing it."""
+def _record(network: nn.Module, last: nn.Module, lr: Tensor) -> dict[nn.Module, list[Any]]:
+    """Return what modules gave in a pass that ends where ``last`` begins; nothing if it never does."""
+    ended: list[tuple[nn.Module, Any]] = []
 
-    def replay(outputs: Sequence[Any], compute: Callable[..., Any]) -> Callable[..., Any]:
-        remaining = iter(outputs)
-
+    def recording(module: nn.Module, compute: Callable[..., Any]) -> Callable[..., Any]:
         def forward(*inputs: Any, **named: Any) -> Any:
-            for output in remaining:
-                return _copied(output)
-            return compute(*inputs, **named)
+            if module is last:
+                raise _ReachedError
+            count, tensors = len(ended), _tensors((inputs, named))
+            versions = [tensor._version for tensor in tensors]
+            output = compute(*inputs, **named)
+            # One that writes into its input, or gives a part of it, is run again, with the modules inside it that do
+            # neither: others see what is written there.
+            written = versions != [tensor._version for tensor in tensors]
+            if not written and _storages(output).isdisjoint(_storages(tensors)):
+                del ended[count:]
+                ended.append((module, _copied(output)))
+            return output
 
         return forward
 
-    own = {module: vars(module).get("forward") for module in given}
-    for module, outputs in given.items():
-        module.forward = replay(outputs, module.forward)
+    modules = [module for module in network.modules() if module is not network]
+    # Compiled ones take no other ``forward``; they are run again.
+    modules = [module for module in modules if not isinstance(module, torch.jit.ScriptModule)]
+    try:
+        with _forwards({module: recording(module, module.forward) for module in modules}):
+            network(lr)
+    except _ReachedError:
+        given = defaultdict(list)
+        for module, output in ended:
+            given[module].append(output)
+        return dict(given)
+    return {}
+
+
+def _replaying(compute: Callable[..., Any], outputs: Sequence[Any]) -> Callable[..., Any]:
+    """Return a forward function whose first calls return what is given instead of computing it."""
+    remaining = iter(outputs)
+
+    def forward(*inputs: Any, **named: Any) -> Any:
+        for output in remaining:
+            return _copied(output)
+        return compute(*inputs, **named)
+
+    return forward
+
+
+@contextmanager
+def _forwards(functions: dict[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Let modules compute by other functions while the block runs; their hooks stay."""
+    own = {module: vars(module).get("forward") for module in functions}
+    for module, function in functions.items():
+        module.forward = function
     try:
         yield
     finally:
@@ -127,6 +135,16 @@ def _replayed(given: dict[nn.Module, list[Any]]) -> Iterator[None]:
             del module.forward
             if forward is not None:
                 module.forward = forward
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Return whether the tensors of two results are equal, but for rounding: GPUs add in any order."""
+    pairs = list(zip(_tensors(one), _tensors(other), strict=True))
+    return all(torch.allclose(a, b, rtol=1e-4, atol=1e-4 * float(b.abs().max())) for a, b in pairs)
+
+
+def _storages(values: Any) -> set[int]:
+    return {tensor.untyped_storage().data_ptr() for tensor in _tensors(values)}
 
 
 def _tensors(values: Any) -> list[Tensor]:

@@ -106,3 +106,58 @@ def test_what_comes_before_is_not_computed_again() -> None:
     # The shared one was called once before and twice behind.
     assert again == {"first": 0, "block.0": 0, "block.2": 0, "shared": 2, "overwriting.inner": 1, "last": 1}
     assert all("forward" not in vars(module) for module in net.modules())
+
+
+def remembering(n: Any, x: Tensor) -> Tensor:
+    """Give another image where the first module is not run."""
+    n.first.seen = x.mean() if n.first.computed > n.before else torch.zeros(())
+    n.before = n.first.computed
+    return n.last(n.first(x)) * n.first.seen  # type: ignore[no-any-return]
+
+
+def pre_activation(n: Any, x: Tensor) -> Tensor:
+    x = n.first(x)
+    for body in (n.body, n.dropped):
+        x = x + body(x)  # what an activation in place has left of the input is added too
+    flat = n.flat(x)
+    flat -= flat.mean()
+    return n.last(x)  # type: ignore[no-any-return]
+
+
+def called_directly(n: Any, x: Tensor) -> Tensor:
+    x = n.first.forward(x).relu()
+    x = n.first(x).relu()
+    return n.last(n.body(n.first(x)))  # type: ignore[no-any-return]
+
+
+def body(first: nn.Module) -> nn.Sequential:
+    return nn.Sequential(first, nn.ReLU(inplace=True), Counting(), nn.ReLU(inplace=True), Counting())
+
+
+@pytest.mark.parametrize("module", ["first", "body.2", "body.4", "dropped.2", "dropped.4", "last"])
+@pytest.mark.parametrize("function", [pre_activation, called_directly])
+@pytest.mark.parametrize("hooked", [False, True])
+def test_views_direct_calls_and_hooks_are_as_in_a_whole_pass(function: Any, module: str, hooked: bool) -> None:
+    net = Net(
+        function,
+        first=Counting(),
+        body=body(nn.Identity()),
+        dropped=body(nn.Dropout2d()),
+        flat=nn.Flatten(),
+        last=Counting(),
+    )
+    if hooked:
+        net.get_submodule("first").register_forward_hook(lambda _module, _inputs, output: output * 0.5)
+    replay = Replay(net, module, IMAGE)
+    with torch.no_grad():
+        net.get_parameter(f"{module}.weight").mul_(1.5)
+        assert torch.equal(replay.run(), net(IMAGE))
+        unused = function is called_directly and module.startswith("dropped")
+        assert bool(replay._given) == (module != "first" and not unused)
+
+
+def test_where_a_resumed_pass_would_differ_every_pass_is_a_whole_one() -> None:
+    net = Net(remembering, first=Counting(), last=Counting())
+    net.before = 0  # type: ignore[assignment]
+    replay = Replay(net, "last", IMAGE)
+    assert not replay._given
