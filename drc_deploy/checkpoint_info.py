@@ -112,6 +112,14 @@ class CheckpointInfo:
     foreign: ForeignSpec | None = None
     """How to build a network that is none of this package's own; None for those of ``drc-deploy models``."""
 
+    def __post_init__(self) -> None:
+        """Refuse widths that are not those of the layers."""
+        layers = self.foreign.layers if self.foreign else ()
+        if self.foreign and len(layers) != len(self.widths):
+            raise ValueError(f"{len(self.widths)} widths are given for {len(layers)} layers")
+        if any(not 1 <= width <= layer.full_width for layer, width in zip(layers, self.widths, strict=False)):
+            raise ValueError("a width is below 1 or above that of its layer")
+
     @property
     def multiple_of(self) -> int:
         """Sides of every input are multiples of this, in input pixels."""

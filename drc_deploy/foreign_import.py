@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from shlex import quote
 from textwrap import shorten
 from typing import Any
 
@@ -119,10 +120,11 @@ def with_code_at(path: Path, network: str, settings: Mapping[str, Any]) -> Check
             f"{code.source} is not the code that {path} was made with, {foreign.source}.",
             "Give that code, unchanged, at its new place; or import the original weights again.",
         )
-    if dict(settings) != foreign.settings:
+    given, wanted = (json.dumps(arguments, sort_keys=True) for arguments in (settings, foreign.settings))
+    if given != wanted:  # as text: 1 is true in Python
         raise UsageError(
             f"{path} was made with other arguments of {code.name}.",
-            f"Give --kwargs '{json.dumps(foreign.settings)}', if you trust them.",
+            f"Give --kwargs {quote(wanted)}, if you trust them.",
         )
     _trust(code, settings)
     foreign = dataclasses.replace(foreign, source=code.source, target=code.target)

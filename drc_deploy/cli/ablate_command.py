@@ -74,6 +74,8 @@ def command(
     from drc_deploy.train.search.search_options import RULES
 
     variants = find_variants(methods)
+    if bound.target == "channels" and not methods:  # which the rule by cost is not for
+        variants = tuple(variant for variant in variants if variant.name != "by-cost")
     options = AblationOptions(
         bound.target, bound.round_to, bound.cut, batch=sampling.batch, patch=sampling.patch, **how
     )

@@ -177,10 +177,15 @@ def _exit_code_of(error: Exception, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     message, hint = _message_of(error)
-    click.echo(f"Error: {message}", err=True)
+    click.echo(f"Error: {_printable(message)}", err=True)
     if hint:
-        click.echo(f"       {hint}", err=True)
+        click.echo(f"       {_printable(hint)}", err=True)
     return error.exit_code if isinstance(error, DrcDeployError) else 1
+
+
+def _printable(text: str) -> str:
+    """Return a text with escapes in place of control characters: files may hold what would rewrite the screen."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _message_of(error: Exception) -> tuple[str, str]:

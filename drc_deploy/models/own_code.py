@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from types import ModuleType
 from typing import Any
 
@@ -138,14 +139,14 @@ def find_trusted(source: str, sha256: str, settings: Mapping[str, Any]) -> OwnCo
     Raises:
         ArtefactError: it is not there, was changed, or this user never imported it.
     """
-    arguments = f" --kwargs '{json.dumps(settings)}'" if settings else ""
-    here = f"drc-deploy import THIS_FILE --network {source}{arguments} -o NEW_FILE"
+    arguments = f" --kwargs {quote(json.dumps(settings))}" if settings else ""
+    here = f"drc-deploy import THIS_FILE --network {quote(source)}{arguments} -o NEW_FILE"
     moved = f"drc-deploy import THIS_FILE --network FILE.py:NAME{arguments} -o NEW_FILE"
     anew = "import the weights again, and prune and train again what was made of them. ONNX files need no code."
     if not _mark(source, sha256, settings).exists():
         raise ArtefactError(
             f"its network is the code {source}, which you have never imported here.",
-            f"If you trust that code, import the file with it: {here} (at another place: FILE.py:NAME).",
+            f"If you trust that code, import the file with it, wherever it is: {here}.",
         )
     try:
         code = find_code(source)

@@ -158,3 +158,11 @@ def test_an_ignored_ctrl_c_stays_ignored() -> None:
         "main.main([])\n"
     )
     assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
+
+
+def test_control_characters_in_an_error_are_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["info", "\x1b[2Jx.safetensors"])
+    error = capsys.readouterr().err
+    assert "\x1b" not in error
+    assert "\\x1b[2Jx" in error

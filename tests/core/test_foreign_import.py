@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -158,9 +159,10 @@ def test_a_checkpoint_finds_its_code_at_a_new_place(code: Path, tmp_path: Path) 
     with pytest.raises(ArtefactError, match="gone") as caught:
         Parent.read(path)
     assert "import THIS_FILE --network FILE.py:NAME --kwargs" in caught.value.hint
-    with pytest.raises(UsageError, match="other arguments") as unequal:
-        with_code_at(path, f"{moved}:Net", {})
-    assert json.dumps(settings) in unequal.value.hint
+    for other in ({}, {"white": True}):  # which is equal to 1 in Python
+        with pytest.raises(UsageError, match="other arguments") as unequal:
+            with_code_at(path, f"{moved}:Net", other)
+        assert json.dumps(settings) in unequal.value.hint
     for network in ("crash", "Net"):
         moved.write_text(OWN if network == "crash" else f"raise SystemExit('it ran')\n{OWN}")
         with pytest.raises(UsageError, match="is not the code"):
@@ -174,6 +176,15 @@ def test_a_checkpoint_finds_its_code_at_a_new_place(code: Path, tmp_path: Path) 
     assert after.info.foreign is not None
     assert after.info.foreign.source == f"{moved}:Net"
     assert after.info.provenance == before.provenance
+
+
+def test_a_command_in_a_hint_runs_nothing_that_a_file_slipped_in(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="never imported") as caught:
+        own_code.find_trusted("/x.py:N $(touch pwned)", "", {"a": "'; touch pwned; '"})
+    command = caught.value.hint.partition(": ")[2].removesuffix(".")
+    words = shlex.split(command)
+    assert words[words.index("--network") + 1] == "/x.py:N $(touch pwned)"
+    assert json.loads(words[words.index("--kwargs") + 1]) == {"a": "'; touch pwned; '"}
 
 
 def test_a_checkpoint_that_names_another_function_as_its_network_runs_nothing(tmp_path: Path) -> None:

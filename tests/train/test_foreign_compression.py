@@ -230,6 +230,16 @@ def test_a_checkpoint_whose_layers_are_none_of_its_network_ends_in_a_sentence(
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("widths", [[1, 2], [12, 16, 9999], [0, 16, 10]])
+def test_widths_that_the_layers_cannot_have_end_in_a_sentence(own: Path, widths: list[int], tmp_path: Path) -> None:
+    with safe_open(own, "pt") as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    record = json.loads(metadata["drc_deploy"]) | {"widths": widths}
+    save_file(tensors, tmp_path / "x.safetensors", metadata={"drc_deploy": json.dumps(record)})
+    with pytest.raises(ArtefactError, match="width"):
+        describe_file(tmp_path / "x.safetensors")
+
+
 def test_what_cannot_be_cut_or_trained_ends_in_a_sentence(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

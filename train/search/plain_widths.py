@@ -66,7 +66,7 @@ def widths_within(
 def _shares_by_cost(full: Sequence[int], budget: CostBudget) -> list[float]:
     """Return the share of each layer, that of the cheapest being 1."""
     costs = [budget.cost.total(full) - budget.cost.total([*full[:i], 1, *full[i + 1 :]]) for i in range(len(full))]
-    least = min(cost for cost in costs if cost > 0)
+    least = min((cost for cost in costs if cost > 0), default=1.0)
     return [math.sqrt(least / cost) if cost > 0 else 1.0 for cost in costs]
 
 

@@ -72,7 +72,7 @@ class Searcher:
     def update(self, training: list[Tensor], validation: list[Tensor]) -> Tensor:
         """Update the logits on ``validation``, then the weights on ``training``; return the training loss."""
         self._anneal()
-        if self.step == 0:
+        if self.step == 0 and self.options.method == "drc":
             self.supernet.rank(training)
         gradient = self._alpha_gradient(training, validation)
         self.alphas.grad = self._cost.constrained(gradient, self.alphas) if self._cost else gradient

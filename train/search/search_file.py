@@ -19,6 +19,7 @@ from drc_deploy.train.search.cost import CostBudget, budget_for, cost_model
 from drc_deploy.train.search.plain_widths import random_widths, uniform_widths, widths_within
 from drc_deploy.train.search.search import Searcher, open_halves, search_widths
 from drc_deploy.train.search.search_options import RULES, WITHOUT_SEARCH, SearchOptions
+from drc_deploy.train.search.selection import check_reachable
 from drc_deploy.train.search.supernet import layer_candidates, left_alone, width_steps
 from drc_deploy.widths import WidthsFile, amount, write_widths
 
@@ -84,7 +85,10 @@ def _checked_budget(network: SRNetwork, options: SearchOptions, latency: Latency
     _check_narrower(network, options)
     budget = _budget(network, options, latency)
     _check_needed(network, options, budget)
-    if budget and options.method not in RULES:
+    if budget and options.method in RULES:
+        narrowest = zip(width_steps(network, options), network.widths, strict=True)
+        check_reachable([min(step, now) for step, now in narrowest], budget)
+    elif budget:
         _check_reachable(network, options, budget)
     return budget
 

@@ -15,7 +15,7 @@ SearchMethod = Literal["drc", "darts-shared", "darts", "random", "uniform", "by-
 """The paper's search; without importance; without shared weights either; or no search at all (paper, Table 4). The last
 is not of the paper: a rule that a search must be better than."""
 RULES: tuple[SearchMethod, ...] = ("uniform", "by-cost")
-"""Those that choose no candidates, but any multiples of a number: they narrow layers as far as it takes."""
+"""Those that narrow every layer as far as it takes; searches and random widths keep to candidates."""
 WITHOUT_SEARCH: tuple[SearchMethod, ...] = ("random", *RULES)
 Importance = Literal["energy", "l1"]
 """What ranks channels: what they add to the output (docs/results.md), or the L1 norm of weights (paper, 3.2.1)."""
@@ -84,6 +84,11 @@ class SearchOptions:
                     f"there is no {name} {getattr(self, name)!r} of a search.",
                     f"Choose one of {', '.join(map(str, known))}.",
                 )
+
+        if self.method == "by-cost" and self.target == "channels":
+            raise UsageError(
+                "by-cost needs a bound on the network as a whole.", "Give --target madds, params or latency."
+            )
 
     @property
     def alpha_rate(self) -> float:

@@ -110,9 +110,11 @@ class Supernet(nn.Module):
     def rank(self, images: list[Tensor]) -> None:
         """Rank the channels of each layer for the first time, by a pass in which all are kept."""
         self._gates_open = True
-        with self.ranking(1), torch.no_grad():
-            self(images)
-        self._gates_open = False
+        try:
+            with self.ranking(1), torch.no_grad():
+                self(images)
+        finally:
+            self._gates_open = False
 
     @contextmanager
     def ranking(self, share: float) -> Iterator[None]:
@@ -122,11 +124,13 @@ class Supernet(nn.Module):
             share: What this pass counts in the mean with those so far. A batch alone ranks by chance: between two, a
                 third of the channels change places.
         """
-        self._seen = {}
-        yield
-        if seen := self._seen:
+        seen = self._seen = {}
+        try:
+            yield
+        finally:
+            self._seen = None
+        if seen:
             self.importance.lerp_(torch.cat([seen[index] for index in range(len(self._readers))]), share)
-        self._seen = None
 
     def _gates(self) -> tuple[dict[nn.Module, Gate], dict[nn.Module, Gate]]:
         """Return what gates each module that reads prunable layers (paper, Equation 3), for one forward pass.

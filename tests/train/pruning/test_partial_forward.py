@@ -108,13 +108,6 @@ def test_what_comes_before_is_not_computed_again() -> None:
     assert all("forward" not in vars(module) for module in net.modules())
 
 
-def remembering(n: Any, x: Tensor) -> Tensor:
-    """Give another image where the first module is not run."""
-    n.first.seen = x.mean() if n.first.computed > n.before else torch.zeros(())
-    n.before = n.first.computed
-    return n.last(n.first(x)) * n.first.seen  # type: ignore[no-any-return]
-
-
 def pre_activation(n: Any, x: Tensor) -> Tensor:
     x = n.first(x)
     for body in (n.body, n.dropped):
@@ -156,8 +149,50 @@ def test_views_direct_calls_and_hooks_are_as_in_a_whole_pass(function: Any, modu
         assert bool(replay._given) == (module != "first" and not unused)
 
 
-def test_where_a_resumed_pass_would_differ_every_pass_is_a_whole_one() -> None:
-    net = Net(remembering, first=Counting(), last=Counting())
-    net.before = 0  # type: ignore[assignment]
+class Keeping(nn.Module):
+    """A convolution that keeps what it gave, for code outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Counting()
+        self.kept = torch.zeros(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept = self.inner(x)
+        return self.kept * 2
+
+
+def looks_inside(n: Any, x: Tensor) -> Tensor:
+    x = n.outer(x)
+    return n.last(x + n.outer[0].kept)  # type: ignore[no-any-return]
+
+
+def uses_a_weight_before_its_call(n: Any, x: Tensor) -> Tensor:
+    x = F.conv2d(x, n.last.weight, padding=1)
+    return n.last(n.outer(x))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("function", [looks_inside, uses_a_weight_before_its_call])
+def test_where_a_resumed_pass_would_differ_every_pass_is_a_whole_one(function: Any) -> None:
+    net = Net(function, outer=nn.Sequential(Keeping()), last=Counting())
+    replays = [(Replay(net, "last", image), image) for image in (IMAGE, IMAGE.flip(0, 1))]
+    with torch.no_grad():
+        net.get_parameter("last.weight").mul_(1.5)
+        for replay, image in replays:
+            assert torch.equal(replay.run(), net(image))
+
+
+def test_code_that_fails_without_calls_that_are_left_out_is_run_whole() -> None:
+    seen: dict[str, Tensor] = {}
+
+    def reads_what_a_hook_kept(n: Any, x: Tensor) -> Tensor:
+        seen.clear()
+        return n.last(n.outer(x)) * seen["inner"]  # type: ignore[no-any-return]
+
+    net = Net(reads_what_a_hook_kept, outer=nn.Sequential(Counting()), last=Counting())
+    net.get_submodule("outer.0").register_forward_hook(
+        lambda _module, _inputs, output: seen.update(inner=output.mean())
+    )
     replay = Replay(net, "last", IMAGE)
-    assert not replay._given
+    with torch.no_grad():
+        assert torch.equal(replay.run(), net(IMAGE))

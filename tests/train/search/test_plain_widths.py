@@ -8,7 +8,7 @@ import pytest
 from drc_deploy.errors import UsageError
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
-from drc_deploy.train.search.cost import CostBudget, budget_for, cost_model
+from drc_deploy.train.search.cost import CostBudget, SumOfLayers, budget_for, cost_model
 from drc_deploy.train.search.plain_widths import random_widths, uniform_widths, widths_within
 from drc_deploy.train.search.search_options import candidate_widths
 
@@ -72,6 +72,14 @@ def test_where_harm_is_the_inverse_of_shares_those_by_cost_do_the_least() -> Non
         while limit.cost.total(other) > limit.limit:
             other[narrower] -= 1
         assert harm(other) > 0.999 * harm(chosen)
+
+
+def test_layers_that_cost_nothing_keep_all_their_channels() -> None:
+    """As by a table of latency in which all widths of a layer take as long."""
+    flat = CostBudget(SumOfLayers("ms", 1.0, (((4, 2.0), (64, 2.0)), ((4, 1.0), (64, 16.0)))), 10.0, 19.0)
+    assert widths_within([64, 64], [64, 64], flat, [4, 4], by_cost=True)[0] == 64
+    free = CostBudget(SumOfLayers("ms", 1.0, (((4, 2.0), (64, 2.0)),)), 3.0, 3.0)
+    assert widths_within([64], [64], free, [4], by_cost=True) == [64]
 
 
 def test_layers_that_are_narrow_already_stay_so() -> None:
