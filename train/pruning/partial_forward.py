@@ -81,7 +81,7 @@ class Replay:
             for weight in weights:
                 weight.mul_(1.1)
             self._network(self._lr.flip(-1))
-            return _equal(self.run(), self._network(self._lr))
+            return _equal(self.run(), self._network(self._lr.clone()))
         except Exception:  # what misses the calls that are left out may fail in any way
             return False
         finally:
@@ -91,7 +91,7 @@ class Replay:
     def run(self) -> Any:
         """Return what the network returns for the image, with the weights as they are by now."""
         with _forwards({module: _replaying(module.forward, outputs) for module, outputs in self._given.items()}):
-            return self._network(self._lr)
+            return self._network(self._lr.clone())  # networks may write into their input
 
 
 def _record(network: nn.Module, last: nn.Module, lr: Tensor) -> dict[nn.Module, list[Any]]:
@@ -120,7 +120,7 @@ def _record(network: nn.Module, last: nn.Module, lr: Tensor) -> dict[nn.Module, 
     modules = [module for module in modules if not isinstance(module, torch.jit.ScriptModule)]
     try:
         with _forwards({module: recording(module, module.forward) for module in modules}):
-            network(lr)
+            network(lr.clone())
     except _ReachedError:
         given = defaultdict(list)
         for module, output in ended:
