@@ -101,23 +101,13 @@ BUDGETS: dict[BudgetName, StepBudget] = {
     type=click.Choice(get_args(TrainingPrecision)),
     help="Precision of fine-tuning, instead of the budget's.",
 )
-@click.option(
-    "--search-method",
-    "search_method",
-    type=click.Choice(get_args(SearchMethod)),
-    default="drc",
-    show_default=True,
-    help="How widths are chosen.",
+@training.option(
+    "--search-method", type=click.Choice(get_args(SearchMethod)), default="drc", help="How widths are chosen."
 )
 @order_option(None)
 @importance_option(None)
-@click.option(
-    "--prune-method",
-    "prune_method",
-    type=click.Choice(get_args(PruneMethod)),
-    default="drc",
-    show_default=True,
-    help="How channels are chosen.",
+@training.option(
+    "--prune-method", type=click.Choice(get_args(PruneMethod)), default="drc", help="How channels are chosen."
 )
 @gamma_option
 @refit_option

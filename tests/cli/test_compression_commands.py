@@ -34,10 +34,10 @@ def test_a_family_is_made_in_one_go(tmp_path: Path) -> None:
         assert [stage["stage"] for stage in manifest["stages"]] == ["search", "prune", "finetune"]
         before, after = manifest["before"], manifest["stages"][-1]["after"]
         assert after["multiply_adds"] <= (1 - ratio) * before["multiply_adds"]
-    told = drc(*command, cwd=tmp_path)
-    assert told.returncode == 0, told.stderr
-    assert "Asked: at most" in told.stdout
-    assert "Next: drc-deploy export drc_runs/drn_xs_r30.safetensors" in told.stdout
+    shown = drc(*command, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "Asked: at most" in shown.stdout
+    assert "Next: drc-deploy export drc_runs/drn_xs_r30.safetensors" in shown.stdout
 
 
 def slow_machine(folder: Path) -> Path:

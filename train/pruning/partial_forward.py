@@ -67,7 +67,7 @@ class Replay:
         last = network.get_submodule(module)
         with torch.no_grad():
             self._given = _record(network, last, lr)
-            if not self._is_whole(last):
+            if self._given and not self._is_whole(last):
                 self._given = {}
 
     def _is_whole(self, last: nn.Module) -> bool:

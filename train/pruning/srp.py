@@ -20,8 +20,7 @@ from drc_deploy.train.pruning.pruning import PruneTask, Pruning
 from drc_deploy.train.reader import channels_of
 
 PASSES = 250
-"""Passes over the pruning data: five times the work of greedy pruning with four channels a step. The paper trains for
-longer still."""
+"""Passes over the pruning data: five times the work of greedy pruning with four channels a step."""
 LEARNING_RATE = 1e-4
 LARGEST_DECAY = 0.2
 """By how much an update shrinks the fading weights at the end; at the beginning by nothing."""
