@@ -143,12 +143,18 @@ SAMPLING_OPTIONS = (
     click.option("--restart", is_flag=True, help="Begin anew instead of continuing unfinished work."),
 )
 
-LOOP_OPTIONS = (
-    option("--steps", default=1000, help="Updates (the paper's recipe: 1000000)."),
-    option("--learning-rate", default=1e-4, help="Learning rate at the start of the schedule."),
+steps_option = option("--steps", default=1000, help="Updates (the paper's recipe: 1000000).")
+schedule_options = (
     option("--final-learning-rate", default=1e-7, help="Learning rate at the end of the cosine schedule."),
     option("--schedule", type=click.Choice(get_args(Schedule)), default="cosine", help="Curve of the learning rate."),
     click.option("--warm-up", type=int, help="Steps of linear warm-up.  [default: a tenth of the steps, at most 100]"),
+)
+ema_option = option("--ema", default=0.0, help="Decay of averaged weights, such as 0.999; 0: none.")
+
+LOOP_OPTIONS = (
+    steps_option,
+    option("--learning-rate", default=1e-4, help="Learning rate at the start of the schedule."),
+    *schedule_options,
     click.option(
         "--dual",
         type=click.Choice(get_args(DualVariant)),
@@ -164,7 +170,7 @@ LOOP_OPTIONS = (
         help="Precision of the convolutions; weights, images and losses stay float32.",
     ),
     option("--accumulate", default=1, help="Parts that a batch is split into, to save memory."),
-    option("--ema", default=0.0, help="Decay of averaged weights, such as 0.999; 0: none."),
+    ema_option,
     click.option("--compile", is_flag=True, help="Compile the step with torch.compile."),
     click.option(
         "--val",

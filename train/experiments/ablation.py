@@ -1,11 +1,10 @@
 """The paper's comparisons on the user's own network: every method at equal cost and equal fine-tuning.
 
-Tables 2 (pruning methods), 4 (how widths are chosen) and 6 (with and without duals) of the DRC paper. A cell is one
-method at one ratio with one seed. Each is kept on disk: a killed comparison goes on, and a larger one adds to it.
+Tables 2 (pruning methods), 4 (how widths are chosen) and 6 (with and without duals) of the DRC paper, and its figure of
+gamma. A cell is one method at one ratio with one seed.
 """
 
-import json
-import os
+import itertools
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -14,28 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from drc_deploy.checkpoint import Parent, load_checkpoint
-from drc_deploy.errors import ArtefactError, UsageError
-from drc_deploy.files import check_writable, write_text
+from drc_deploy.errors import UsageError
+from drc_deploy.files import write_text
 from drc_deploy.latency_table import fingerprint
-from drc_deploy.only_one import only_one
-from drc_deploy.progress import progress
-from drc_deploy.records import parse_json_object
 from drc_deploy.train.compress import CompressInputs, CompressOptions
+from drc_deploy.train.experiments.cells import CellFolder, number_tag
 from drc_deploy.train.loop.benchmark_psnr import fingerprints
 from drc_deploy.train.loop.loop import Supervision
 from drc_deploy.train.loop.run_folder import run_path
 from drc_deploy.train.loop.run_options import DualVariant, TargetImages, TrainingPrecision, TrainOptions
 from drc_deploy.train.loop.training import start_from_checkpoint, train
-from drc_deploy.train.manifest import FIGURES, described
+from drc_deploy.train.manifest import described
 from drc_deploy.train.pruning.prune import prune_file
 from drc_deploy.train.pruning.prune_options import PruneMethod, PruneOptions
 from drc_deploy.train.search.search_file import search_file
 from drc_deploy.train.search.search_options import Cut, SearchMethod, SearchOptions, ratio_tag
 from drc_deploy.widths import WIDTHS_SUFFIX, Target, read_widths
-
-REQUEST_FILE = "ablation.json"
-OWN_FOLDERS = ("cells", "searches", "work")
-"""What a comparison keeps in its folder, and clears when it begins anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +110,7 @@ class AblationOptions:
                 variant.prune,
                 self.prune_batches,
                 channels_per_step=self.channels_per_step,
-                gamma=self.gamma,
+                gamma=self.gamma if cell.gamma is None else cell.gamma,
                 dual_weight=self.dual_weight if variant.duals else 0.0,
                 refit=False if variant.as_published else None,
                 target_images=self.target_images,
@@ -141,11 +134,14 @@ class Cell:
     variant: Variant
     ratio: float
     seed: int
+    gamma: float | None = None
+    """Where a table varies it; None: that of the options."""
 
     @property
     def name(self) -> str:
         """Name of the cell's file."""
-        return f"{self.variant.name}_{ratio_tag(self.ratio)}_s{self.seed}"
+        gamma = "" if self.gamma is None else f"_g{number_tag(self.gamma)}"
+        return f"{self.variant.name}_{ratio_tag(self.ratio)}{gamma}_s{self.seed}"
 
     @property
     def search_name(self) -> str:
@@ -163,23 +159,15 @@ class Ablation:
     """
 
     def __init__(self, inputs: CompressInputs, options: AblationOptions, folder: Path, *, restart: bool) -> None:
-        self._inputs, self._options, self._folder, self._restart = inputs, options, folder, restart
-        self._request = {
+        self._inputs, self._options = inputs, options
+        request = {
             "checkpoint": inputs.parent.sha256,
             "data": inputs.photographs.fingerprint,
             "eval": fingerprints(inputs.benchmarks),
             **({"latency": fingerprint(inputs.latency)} if inputs.latency else {}),
             **asdict(options),
         }
-        path = folder / REQUEST_FILE
-        if not path.exists():
-            _check_free(folder)
-        elif restart or not _holds_files(folder):
-            pass  # nothing that other options have made
-        elif parse_json_object(path.read_bytes(), str(path)).get("request") != self._request:
-            raise UsageError(
-                f"{folder} holds a comparison with other options or data.", "Give another -o, or add --restart."
-            )
+        self._folder = CellFolder(folder, request, restart=restart)
 
     def run(self, cells: Sequence[Cell]) -> list[dict[str, Any]]:
         """Compute the cells that are not there yet, and return all of them, with the unpruned network first.
@@ -192,32 +180,21 @@ class Ablation:
         """
         for cell in cells:
             self._stages(cell)  # what is wrong with the options is better known before a long comparison
-        check_writable(self._folder)
-        with only_one(self._folder):
-            return self._run(cells)
+        shape = {
+            "variant": str,
+            "ratio": float,
+            **({"gamma": float} if any(c.gamma is not None for c in cells) else {}),
+        }
+        return self._folder.run(cells, before=self._before, measure=self._measure, shape=shape)
 
-    def _run(self, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-        before = {"variant": "unpruned", **described(self._inputs.parent.checkpoint, self._inputs.benchmarks, {})}
-        # After all that could fail, so that a request that fails clears nothing.
-        for name in OWN_FOLDERS if self._restart else ():
-            shutil.rmtree(self._folder / name, ignore_errors=True)
-        write_text(self._folder / REQUEST_FILE, json.dumps({"request": self._request}, indent=2) + "\n")
-        results = [before]
-        missing = [cell for cell in cells if not self._path(cell).exists()]
-        with progress("Comparing", len(cells), done=len(cells) - len(missing)) as bar:
-            for cell in cells:
-                if cell in missing:
-                    write_text(self._path(cell), json.dumps(self._measure(cell), indent=2) + "\n")
-                    bar.advance(note=cell.name)
-                results.append(_read_cell(self._path(cell)))
-        return results
-
-    def _path(self, cell: Cell) -> Path:
-        return self._folder / "cells" / f"{cell.name}.json"
+    def _before(self) -> dict[str, Any]:
+        parent = self._inputs.parent
+        design = parent.info.dual_design if parent.checkpoint.dual_weights else None
+        start = {"file": parent.path.name, "sha256": parent.sha256, "duals": design}
+        return {"variant": "unpruned", "start": start, **described(parent.checkpoint, self._inputs.benchmarks, {})}
 
     def _measure(self, cell: Cell) -> dict[str, Any]:
-        work = self._folder / "work"
-        pruned, result = (work / f"{cell.name}{suffix}.safetensors" for suffix in ("_pruned", ""))
+        pruned, result = (self._folder.work_file(f"{cell.name}{suffix}") for suffix in ("_pruned", ""))
         photographs, stages = self._inputs.photographs, self._stages(cell)
         widths, search_s = self._widths(cell, stages.search)
         start = time.monotonic()
@@ -231,6 +208,7 @@ class Ablation:
         content = {
             "variant": cell.variant.name,
             "ratio": cell.ratio,
+            "gamma": stages.prune.gamma,
             "seed": cell.seed,
             "widths": list(widths),
             "seconds": {stage: round(value, 1) for stage, value in seconds.items()},
@@ -245,7 +223,7 @@ class Ablation:
     def _widths(self, cell: Cell, options: SearchOptions) -> tuple[tuple[int, ...], float]:
         """Return the cell's widths and how long the search for them took."""
         info = self._inputs.parent.info
-        path = self._folder / "searches" / f"{cell.search_name}{WIDTHS_SUFFIX}"
+        path = self._folder.path / "searches" / f"{cell.search_name}{WIDTHS_SUFFIX}"
         times = path.with_suffix(".seconds")
         if not path.exists() or _read_seconds(times) is None:
             start = time.monotonic()
@@ -258,21 +236,6 @@ class Ablation:
         return self._options.stages(cell, self._inputs.parent.info.dual_design)
 
 
-def _check_free(folder: Path) -> None:
-    """Refuse a folder that no comparison has made, but that has folders of the names that one keeps and clears."""
-    if taken := [name for name in OWN_FOLDERS if os.path.lexists(folder / name)]:
-        raise UsageError(f"{folder / taken[0]} is there, but of no comparison.", "Give another -o.")
-
-
-def _read_cell(path: Path) -> dict[str, Any]:
-    cell = parse_json_object(path.read_bytes(), str(path))
-    shape = {"variant": str, "ratio": float, "seconds": dict, "params": int, "multiply_adds": int}
-    shape |= dict.fromkeys(FIGURES, dict)
-    if wrong := [name for name, kind in shape.items() if not isinstance(cell.get(name), kind)]:
-        raise ArtefactError(f"{path} has no usable {wrong[0]!r}.", "Delete the file: it is measured again then.")
-    return cell
-
-
 def _read_seconds(path: Path) -> float | None:
     """Return how long a search took; None when it has not come to its end."""
     try:
@@ -281,14 +244,13 @@ def _read_seconds(path: Path) -> float | None:
         return None
 
 
-def _holds_files(folder: Path) -> bool:
-    return any(path.is_file() for name in OWN_FOLDERS for path in (folder / name).rglob("*"))
-
-
-def all_cells(ratios: Sequence[float], seeds: Sequence[int], variants: Sequence[Variant]) -> Iterator[Cell]:
+def all_cells(
+    ratios: Sequence[float], seeds: Sequence[int], variants: Sequence[Variant], gammas: Sequence[float | None] = (None,)
+) -> Iterator[Cell]:
     """Return every combination once, seed by seed: what has come out when a run is stopped can then be compared."""
     # A cell that was named twice would count as two seeds.
-    return iter(dict.fromkeys(Cell(variant, ratio, seed) for seed in seeds for ratio in ratios for variant in variants))
+    combinations = itertools.product(seeds, ratios, variants, gammas)
+    return iter(dict.fromkeys(Cell(variant, ratio, seed, gamma) for seed, ratio, variant, gamma in combinations))
 
 
 def find_variants(names: Sequence[str]) -> tuple[Variant, ...]:

@@ -32,6 +32,8 @@ class Supervision:
     """Updates between two validations and checkpoints; None: a twentieth of the run, at least 20."""
     keep: int = 3
     """How many of the latest checkpoints stay in the run's folder."""
+    keep_at: tuple[int, ...] = ()
+    """Updates after which a checkpoint stays in the run's folder whatever ``keep`` is."""
     save_every_s: float = 60.0
     """Seconds between two savings of the state, so that a kill costs at most this much work."""
     config: str | None = None
@@ -168,6 +170,11 @@ class TrainingRun:
             self._report(journal)
         if due:
             self._check(journal)
+        if journal and step in self._supervision.keep_at:
+            # Before the state, which must not go beyond a checkpoint that a kill kept from being written.
+            self.trainer.check_finite()
+            with self.trainer.final_weights():
+                self.folder.keep_at(self.trainer)
         if due or time.monotonic() - self._last_save > self._supervision.save_every_s:
             self._save()
         return self._note

@@ -11,10 +11,18 @@ from drc_deploy.train.loop.journal import LOG_FILE, RUN_SUFFIX, TENSORBOARD_FOLD
 from drc_deploy.train.loop.losses import dual_design
 from drc_deploy.train.loop.trainer import Trainer
 
+CHECKPOINTS = "checkpoints"
+"""Folder of those on the way to the result."""
+
 
 def run_path(output: Path) -> Path:
     """Return the folder of the run that makes ``output``."""
     return output.parent / f"{output.stem}{RUN_SUFFIX}"
+
+
+def checkpoint_at(output: Path, step: int) -> Path:
+    """Return the checkpoint of ``Supervision.keep_at`` after update ``step``."""
+    return run_path(output) / CHECKPOINTS / f"at-{step}{CHECKPOINT_SUFFIX}"
 
 
 def state_of(output: Path) -> Path:
@@ -36,7 +44,7 @@ class RunFolder:
         self.config = self.path / "config.toml"
         self.state = state_of(output)
         self.best = self.path / f"best{CHECKPOINT_SUFFIX}"
-        self._checkpoints = self.path / "checkpoints"
+        self._output, self._checkpoints = output, self.path / CHECKPOINTS
         if distributed.is_main():
             check_writable(self.path)
             if restart or not self.state.exists():
@@ -58,6 +66,10 @@ class RunFolder:
         save_checkpoint(self._checkpoints / name, _checkpoint_of(trainer, psnr))
         for old in sorted(self._checkpoints.glob(f"step-*{CHECKPOINT_SUFFIX}"), key=_step_of)[:-keep]:
             old.unlink()
+
+    def keep_at(self, trainer: Trainer) -> None:
+        """Write a checkpoint of the weights that the trainer holds now, which stays."""
+        save_checkpoint(checkpoint_at(self._output, trainer.step), _checkpoint_of(trainer, None))
 
     def keep_best(self, trainer: Trainer, psnr: float) -> None:
         """Write the weights that the trainer holds now as the best so far."""

@@ -45,7 +45,8 @@ class Start:
     follows: Parent | None = None
     """A checkpoint whose images are the targets, instead of photographs."""
     fit_duals: bool = False
-    """Whether the duals are fresh, next to a network that is trained already."""
+    """Whether the duals are fitted on pairs of images before the first update, as fresh ones next to a network that is
+    trained already must be."""
 
 
 def fresh_start(spec: ModelSpec, options: TrainOptions) -> Start:

@@ -17,9 +17,12 @@ from drc_deploy.train.compress import CompressInputs
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.experiments.ablation import VARIANTS, Ablation, AblationOptions, Cell, all_cells, find_variants
 from drc_deploy.train.experiments.ablation_tables import tables
+from drc_deploy.train.experiments.paper_tables import find_table
 from drc_deploy.train.loop.trainer import Trainer
 from tests.train.interruption import interrupt_after
 
+START = {"file": "plain.safetensors", "sha256": "0" * 64, "duals": "progressive"}
+SIZE = {"params": 1000, "multiply_adds": 2_000_000_000}
 OPTIONS = AblationOptions(
     round_to=2, search_steps=2, prune_batches=1, channels_per_step=16, finetune_steps=2, batch=2, patch=8
 )
@@ -105,7 +108,7 @@ def test_tables_hold_means_and_spreads() -> None:
             "ssim_y": {"Set5": psnr / 40},
         }
 
-    unpruned = {"variant": "unpruned", "params": 2000, "multiply_adds": 3e9}
+    unpruned = {"variant": "unpruned", "params": 2000, "multiply_adds": 3e9, "start": START}
     unpruned |= {"psnr_y": {"Set5": 31.5}, "ssim_y": {"Set5": 0.88}}
     values = [31.0, 31.1, 31.3]
     text = tables(
@@ -115,6 +118,40 @@ def test_tables_hold_means_and_spreads() -> None:
     assert f"| DRC | 3 | 1 | 2.000 | 20 | {spread} |" in text
     assert "| DRC without duals in any stage | 1 | 1 | 2.000 | 10 | 30.000 / 0.7500 |" in text
     assert text.count("| before pruning |  | 2 | 3.000 |  | 31.500 / 0.8800 |") == 3
+
+
+def test_rows_are_compared_with_the_first_within_a_seed() -> None:
+    def cell(variant: str, seed: int, psnr: float) -> dict[str, Any]:
+        figures = {"psnr_y": {"Set5": psnr}, "ssim_y": {"Set5": 0.9}}
+        return {"variant": variant, "ratio": 0.5, "seed": seed, "seconds": {"search": 1}, **SIZE, **figures}
+
+    unpruned = {"start": START, **SIZE, "psnr_y": {"Set5": 32.0}, "ssim_y": {"Set5": 0.9}}
+    rows = [cell("no-duals", seed, 31 + seed) for seed in (1, 2, 3)]
+    rows += [cell("drc", 2, 33.2), cell("drc", 1, 32.0), cell("drc", 4, 50.0)]
+    text = tables([unpruned, *rows], OPTIONS, find_table("table6"))
+    # Seeds 1 and 2 are in both rows: 0.0 and 0.2 dB. t is 12.7062 for one degree of freedom.
+    half = 12.7062 * 0.1
+    assert f"| DRC | +0.100 ± 0.141 ({0.1 - half:+.3f} to {0.1 + half:+.3f}) |" in text
+    assert "as Table 6" in text
+    assert "as Table 2" not in text
+    assert "Seeds: 1, 2, 3, 4." in text
+
+
+def test_gamma_varies_in_pruning_alone_and_has_a_table_for_each_method(inputs: CompressInputs, tmp_path: Path) -> None:
+    table = find_table("gamma")
+    cells = list(all_cells([0.5], [1], find_variants(["drc", "drc-published"]), [0.0, 2.5]))
+    for gamma, cell in zip([0.0, 2.5] * 2, sorted(cells, key=lambda cell: cell.variant.name), strict=True):
+        with_gamma, plain = OPTIONS.stages(cell), OPTIONS.stages(replace(cell, gamma=None))
+        assert with_gamma == replace(plain, prune=replace(plain.prune, gamma=gamma))
+    results = Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
+    assert len({tuple(result["widths"]) for result in results[1:3]}) == 1
+    assert len(list((tmp_path / "a" / "searches").glob("*.widths.json"))) == 2
+    text = tables(results, OPTIONS, table)
+    assert [line for line in text.splitlines() if line.startswith("###")] == [
+        "### Weight of the dual regression loss in pruning (as Figure 7b), DRC as published, ratio 0.5",
+        "### Weight of the dual regression loss in pruning (as Figure 7b), DRC, ratio 0.5",
+    ]
+    assert text.count("| gamma 2.5 |") == 2
 
 
 def test_what_is_named_twice_is_compared_once() -> None:
@@ -176,8 +213,9 @@ def test_a_folder_of_another_latency_table_is_refused(inputs: CompressInputs, tm
 def test_an_infinite_psnr_has_a_place_in_the_tables() -> None:
     """Equal images: a flat one that comes out right."""
     unpruned = {"params": 1, "multiply_adds": 1, "psnr_y": {"flat": None}, "ssim_y": {"flat": 1.0}}
-    cell = {"variant": "drc", "ratio": 0.3, "seconds": {"search": 1}, **unpruned}
-    text = tables([{"variant": "unpruned", **unpruned}, cell, {**cell, "psnr_y": {"flat": 50.0}}], OPTIONS)
+    cell = {"variant": "drc", "ratio": 0.3, "seed": 1, "seconds": {"search": 1}, **unpruned}
+    before = {"variant": "unpruned", "start": START, **unpruned}
+    text = tables([before, cell, {**cell, "seed": 2, "psnr_y": {"flat": 50.0}}], OPTIONS)
     assert "| before pruning |  | 0 | 0.000 |  | inf |" in text
     assert "| DRC | 2 | 0 | 0.000 | 1 | inf |" in text
 
@@ -196,7 +234,7 @@ def test_edited_files_of_a_comparison_are_refused_or_made_again(inputs: Compress
     cells = list(all_cells([0.5], [1], find_variants(["uniform"])))
     first = Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
     (cell,) = (tmp_path / "a" / "cells").iterdir()
-    cell.write_text('{"variant": "uniform", "ratio": 0.5}')
+    cell.write_text('{"variant": "uniform", "ratio": 0.5, "seed": 1}')
     with pytest.raises(ArtefactError, match="'seconds'"):
         Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
     cell.unlink()

@@ -1,0 +1,202 @@
+"""The two kinds of comparisons behind ``drc-deploy ablate``: of prunings, and of trainings."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from drc_deploy.cli.options import emit
+from drc_deploy.cli.pruning_options import Bound, TargetChoice, chosen_targets
+from drc_deploy.cli.training_options import Sampling
+from drc_deploy.errors import UsageError
+from drc_deploy.train.experiments.paper_tables import PaperTable
+from drc_deploy.train.loop.run_options import Schedule, TrainingPrecision, TrainOptions
+
+if TYPE_CHECKING:
+    from drc_deploy.checkpoint import Parent
+    from drc_deploy.models.network import ModelSpec
+
+DEFAULT_SCALE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What every comparison takes."""
+
+    checkpoint: str
+    seeds: int
+    methods: tuple[str, ...]
+    """Rows; empty: all."""
+    values: tuple[float, ...]
+    """Of lambda or gamma, where a table varies them; empty: its own."""
+    learning_rate: float
+    precision: TrainingPrecision
+    dual_weight: float
+    benchmark_folders: tuple[Path, ...]
+    output: Path | None
+    workdir: Path
+    as_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prunings:
+    """What only comparisons of prunings take."""
+
+    ratios: tuple[float, ...]
+    search_steps: int
+    prune_batches: int
+    channels_per_step: int
+    finetune_steps: int
+    gamma: float
+    target_images: TargetChoice
+
+
+@dataclass(frozen=True, slots=True)
+class Trainings:
+    """What only comparisons of trainings take."""
+
+    steps: int
+    final_learning_rate: float
+    schedule: Schedule
+    warm_up: int | None
+    ema: float
+    at: tuple[int, ...]
+    fit_duals: bool
+    scale: int | None
+    """Of a new network; None: the usual one, or that of a checkpoint."""
+
+
+def compare_prunings(
+    table: PaperTable | None, asked: Asked, prunings: Prunings, bound: Bound, sampling: Sampling
+) -> None:
+    """Prune in the ways of a table, or in all, and print and write the tables."""
+    from drc_deploy.checkpoint import read_prunable
+    from drc_deploy.checkpoint_info import WINDOWS
+    from drc_deploy.locate import find_trained_checkpoint
+    from drc_deploy.train.compress import CompressInputs
+    from drc_deploy.train.experiments.ablation import Ablation, AblationOptions, all_cells, find_variants
+    from drc_deploy.train.experiments.ablation_tables import tables
+    from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
+    from drc_deploy.train.search.search_file import check_bound
+    from drc_deploy.train.search.search_options import RULES
+
+    variants = find_variants(table.choose_rows(asked.methods) if table else asked.methods)
+    if bound.target == "channels" and not asked.methods:  # which the rule by cost is not for
+        variants = tuple(variant for variant in variants if variant.name != "by-cost")
+    options = AblationOptions(
+        bound.target,
+        bound.round_to,
+        bound.cut,
+        search_steps=prunings.search_steps,
+        prune_batches=prunings.prune_batches,
+        channels_per_step=prunings.channels_per_step,
+        finetune_steps=prunings.finetune_steps,
+        learning_rate=asked.learning_rate,
+        precision=asked.precision,
+        gamma=prunings.gamma,
+        dual_weight=asked.dual_weight,
+        batch=sampling.batch,
+        patch=sampling.patch,
+    )
+    seeds = range(sampling.seed, sampling.seed + asked.seeds)
+    gammas = (asked.values or table.values) if table else ()
+    stages = {cell: options.stages(cell) for cell in all_cells(prunings.ratios, seeds, variants, gammas or (None,))}
+    parent = read_prunable(find_trained_checkpoint(asked.checkpoint, asked.workdir), sampling.patch)
+    info = parent.info
+    of_rows = {cell.variant.name for cell in stages}
+    if "darts" in of_rows and (info.foreign or info.model in WINDOWS) and not asked.methods:
+        click.echo("Without darts, which needs one convolution behind each layer; ask for it by --method.", err=True)
+        stages = {cell: of_cell for cell, of_cell in stages.items() if cell.variant.name != "darts"}
+    latency = bound.read_latency(info)
+    for searched in {(cell.ratio, cell.variant.search in RULES): stages[cell].search for cell in stages}.values():
+        check_bound(parent.checkpoint, searched, latency)
+    benchmarks = find_benchmarks(asked.benchmark_folders, info.scale)
+    photographs = sampling.read_photographs(info.scale)
+    targets = chosen_targets(prunings.target_images, parent, photographs, sampling.patch)
+    options = dataclasses.replace(options, target_images=targets)
+    folder = asked.output or asked.workdir / f"{parent.path.stem}.ablation"
+    inputs = CompressInputs(parent, photographs, benchmarks, latency)
+    cells = Ablation(inputs, options, folder, restart=sampling.restart).run(list(stages))
+    _report(tables(cells, options, table), cells, folder, table.name if table else "tables", as_json=asked.as_json)
+
+
+def compare_trainings(table: PaperTable, asked: Asked, trainings: Trainings, sampling: Sampling) -> None:
+    """Train in the ways of a table, and print and write it.
+
+    Raises:
+        UsageError: no benchmark set, or options that cannot be run.
+    """
+    from drc_deploy.train.experiments.training_tables import training_table
+    from drc_deploy.train.experiments.trainings import (
+        TrainingComparison,
+        TrainingInputs,
+        all_trainings,
+        begin,
+        network_duals,
+    )
+    from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
+
+    if not asked.benchmark_folders:
+        raise UsageError(
+            f"{table.name} compares PSNR, and there is no set to measure it on.", "Give --eval FOLDER, such as Set5."
+        )
+    rows, values = table.choose_rows(asked.methods), asked.values or table.values or (asked.dual_weight,)
+    options = TrainOptions(
+        trainings.steps,
+        learning_rate=asked.learning_rate,
+        final_learning_rate=trainings.final_learning_rate,
+        schedule=trainings.schedule,
+        warm_up=trainings.warm_up,
+        dual_weight=asked.dual_weight,
+        precision=asked.precision,
+        ema=trainings.ema,
+        **sampling.patches,
+    )
+    start, name = _find_start(asked, trainings.scale, sampling.patch)
+    seeds = range(sampling.seed, sampling.seed + asked.seeds)
+    cells = list(all_trainings(table, rows, values, own=network_duals(start), seeds=seeds))
+    every = [cell.options(options) for cell in cells]
+    # What the network cannot have is better known before photographs are read.
+    scale = {begin(start, each).network.scale for each in every if each.seed == sampling.seed}.pop()
+    benchmarks, photographs = find_benchmarks(asked.benchmark_folders, scale), sampling.read_photographs(scale)
+    inputs = TrainingInputs(start, photographs, benchmarks, trainings.fit_duals, trainings.at)
+    folder = asked.output or asked.workdir / f"{name}.trainings"
+    done = TrainingComparison(inputs, options, folder, restart=sampling.restart).run(cells)
+    trained_on = f"{len(photographs.entries)} photographs of {photographs.name}"
+    text = training_table(done, options, table, fitted=trainings.fit_duals, photographs=trained_on)
+    _report(text, done, folder, table.name, as_json=asked.as_json)
+
+
+def _find_start(asked: Asked, scale: int | None, patch: int) -> "tuple[ModelSpec | Parent, str]":
+    """Return new networks of a model or a checkpoint, and a name for its comparisons.
+
+    Raises:
+        UsageError: a scale that the model does not have, or one for a checkpoint.
+        ArtefactError: no such checkpoint.
+    """
+    from drc_deploy.checkpoint import read_trainable
+    from drc_deploy.locate import find_trained_checkpoint
+    from drc_deploy.models.network import ModelSpec
+    from drc_deploy.models.registry import MODELS, check_scale
+
+    model = asked.checkpoint
+    if model in MODELS:
+        scale = scale or DEFAULT_SCALE
+        check_scale(model, scale)
+        click.echo(f"{model}: a new network for each seed. To start from a checkpoint, give its file.", err=True)
+        return ModelSpec(model, scale), model if scale == DEFAULT_SCALE else f"{model}_x{scale}"
+    if scale:
+        raise UsageError("--scale is for new networks, and a checkpoint has its own.", "Leave it out.")
+    parent = read_trainable(find_trained_checkpoint(model, asked.workdir), patch)
+    return parent, parent.path.stem
+
+
+def _report(text: str, cells: list[dict[str, Any]], folder: Path, name: str, *, as_json: bool) -> None:
+    """Write the tables, and print them or the cells."""
+    from drc_deploy.files import write_text
+
+    path = folder / f"{name}.md"
+    write_text(path, text)
+    emit({"folder": str(folder), "cells": cells}, as_json=as_json, text=f"{text}\nWrote {path}")
