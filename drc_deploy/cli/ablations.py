@@ -156,7 +156,7 @@ def compare_trainings(table: PaperTable, asked: Asked, trainings: Trainings, sam
     )
     start, name = _find_start(asked, trainings.scale, sampling.patch)
     seeds = range(sampling.seed, sampling.seed + asked.seeds)
-    cells = list(all_trainings(table, rows, values, own=network_duals(start), seeds=seeds))
+    cells = list(all_trainings(rows, values, own=network_duals(start), seeds=seeds))
     every = [cell.options(options) for cell in cells]
     # What the network cannot have is better known before photographs are read.
     scale = {begin(start, each).network.scale for each in every if each.seed == sampling.seed}.pop()
@@ -164,7 +164,7 @@ def compare_trainings(table: PaperTable, asked: Asked, trainings: Trainings, sam
     inputs = TrainingInputs(start, photographs, benchmarks, trainings.fit_duals, trainings.at)
     folder = asked.output or asked.workdir / f"{name}.trainings"
     done = TrainingComparison(inputs, options, folder, restart=sampling.restart).run(cells)
-    trained_on = f"{len(photographs.entries)} photographs of {photographs.name}"
+    trained_on = f"{len(photographs.entries)} photographs ({photographs.name})"
     text = training_table(done, options, table, fitted=trainings.fit_duals, photographs=trained_on)
     _report(text, done, folder, table.name, as_json=asked.as_json)
 

@@ -30,7 +30,7 @@ COMMANDS = {
     "prune": "Prune channels down to given widths.",
     "finetune": "Fine-tune a pruned checkpoint.",
     "latency": "Time a model's layers at several widths, for `search --target latency`.",
-    "ablate": "Compare DRC with other pruning methods, on your network and data.",
+    "ablate": "Compare pruning methods, or ways to train, as the tables of the paper do.",
     "import": "Make a checkpoint of any network's weights.",
     "models": "List the models, and the networks that ship with weights.",
     "info": "Show what a file is and where it comes from.",

@@ -100,7 +100,7 @@ def _start(unpruned: dict[str, Any]) -> str:
     """Write what all rows started from."""
     start = unpruned["start"]
     duals = (
-        f"Its {start['duals']} duals were used."
+        f"Rows with duals use its {start['duals']} ones."
         if start["duals"]
         else "It has no duals: a stage that uses some fitted them first, on pairs of HR and LR images."
     )

@@ -45,7 +45,8 @@ def difference_table(columns: Sequence[str], groups: Sequence[Sequence[Row]], se
     if not compared or not sets:
         return
     base = compared[0][0].names[0]
-    yield f"\nDifference to {base} within a seed, dB: mean ± standard deviation (95 % interval of the mean).\n"
+    figures = "mean ± standard deviation (95 % interval of the mean)"
+    yield f"\nDifference to the first row ({base}) within a seed, dB: {figures}.\n"
     yield from heading_lines([*columns, *sets])
     for first, row in compared:
         yield f"| {' | '.join([*row.names, *(_difference(first, row, name) for name in sets)])} |"

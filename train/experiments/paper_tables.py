@@ -89,7 +89,7 @@ PAPER_TABLES = (
         "table7",
         "Table 7",
         "Design of the duals",
-        "training with no duals, a single one, progressive ones, and twice as wide ones",
+        "training with no duals, a single one, progressive and wide ones",
         ("none", "single", "progressive", "wide"),
         trains=True,
     ),

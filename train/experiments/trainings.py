@@ -16,7 +16,7 @@ from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.experiments.cells import CellFolder, number_tag
-from drc_deploy.train.experiments.paper_tables import ROW_OF_THE_NETWORK, PaperTable
+from drc_deploy.train.experiments.paper_tables import ROW_OF_THE_NETWORK
 from drc_deploy.train.loop.benchmark_psnr import Benchmark, fingerprints
 from drc_deploy.train.loop.loop import Supervision
 from drc_deploy.train.loop.run_folder import checkpoint_at, run_path
@@ -72,22 +72,21 @@ def network_duals(start: ModelSpec | Parent) -> DualVariant:
 
 
 def all_trainings(
-    table: PaperTable, rows: Sequence[str], values: Sequence[float], *, own: DualVariant, seeds: Sequence[int]
+    rows: Sequence[str], values: Sequence[float], *, own: DualVariant, seeds: Sequence[int]
 ) -> Iterator[Training]:
-    """Return every row of a table once with each seed, seed by seed.
+    """Return every row once with each weight of the duals and each seed, seed by seed.
 
     Args:
-        table: One of trainings.
-        rows: Of the table.
-        values: Weights of the duals; 0 is a training without. A table that does not vary them has one.
+        rows: Of a table of trainings.
+        values: Weights of the duals; 0 is a training without. One where a table does not vary them.
         own: What the row of the network's own kind of duals is.
         seeds: Each decides patches, and new weights.
     """
-    kinds: dict[str, DualVariant] = {kind: kind for kind in get_args(DualVariant)}
-    named = [own if row == ROW_OF_THE_NETWORK else kinds[row] for row in rows]
-    pairs = [(dual, value) if value else ("none", 0.0) for dual, value in itertools.product(named, values)]
-    if not table.values:
-        pairs = [(dual, 0.0 if dual == "none" else value) for dual, value in pairs]
+    kinds: dict[str, DualVariant] = {ROW_OF_THE_NETWORK: own, **{kind: kind for kind in get_args(DualVariant)}}
+    pairs: list[tuple[DualVariant, float]] = [
+        (kinds[row], value) if value and row != "none" else ("none", 0.0)
+        for row, value in itertools.product(rows, values)
+    ]
     unique = dict.fromkeys(pairs)
     return (Training(dual, weight, seed) for seed in seeds for dual, weight in unique)
 

@@ -54,9 +54,8 @@ def inputs(photographs: Photographs, benchmarks: list[Benchmark]) -> TrainingInp
 
 
 def cells_of(name: str, rows: Sequence[str] = (), values: Sequence[float] = (0.1,), **how: Any) -> list[Training]:
-    table = find_table(name)
     how = {"own": "progressive", "seeds": SEEDS, **how}
-    return list(all_trainings(table, table.choose_rows(rows), values, **how))
+    return list(all_trainings(find_table(name).choose_rows(rows), values, **how))
 
 
 def timeless(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
