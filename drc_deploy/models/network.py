@@ -1,7 +1,7 @@
 """What every super-resolution network of the zoo offers to training, search, pruning and export."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -87,6 +87,10 @@ class SRNetwork(nn.Module, abc.ABC):
 
         Number i maps an image of scale 2^(i+1) to one of scale 2^i; a single one maps the finest image to scale 1.
         """
+
+    def adopt(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the weights of another network as far as they can be had under the names and shapes here."""
+        return weights
 
     @property
     def present_layers(self) -> tuple[PrunableLayer, ...]:

@@ -7,6 +7,7 @@ from functools import partial
 
 from drc_deploy.errors import UsageError
 from drc_deploy.models.drn import DRN, DRNConfig
+from drc_deploy.models.drn_e import DRNE, DRNEConfig
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.swinir import SwinIR, SwinIRConfig
 
@@ -27,6 +28,13 @@ SWINIR_LIGHT = SwinIRConfig(features=60, depths=(6,) * 4, heads=6, upsampler="pi
 SWINIR = SwinIRConfig(features=180, depths=(6,) * 6, heads=6, upsampler="pixelshuffle")
 
 MODELS: dict[str, Architecture] = {
+    "drn_es": Architecture(
+        "small DRN-E for CPUs, Jetsons and video",
+        {scale: partial(DRNE, config=DRNEConfig(32)) for scale in (2, 3, 4)},
+    ),
+    "drn_e": Architecture(
+        "DRN-E for CPUs, Jetsons and video", {scale: partial(DRNE, config=DRNEConfig(48)) for scale in (2, 3, 4)}
+    ),
     "drn_xs": Architecture(
         "small DRN for CPUs",
         {4: partial(DRN, config=DRNConfig(8, 4)), 8: partial(DRN, config=DRNConfig(4, 4))},

@@ -93,6 +93,7 @@ def load_initial_weights(
     weights, dual_weights, spec = _read(source)
     if duals_source:
         dual_weights = load_dual_states(duals_source)
+    weights = network.adopt(weights)
     of_network, of_duals = _compare(weights, network), _compare(dual_weights, duals)
     if not of_network.matched:
         raise ArtefactError(f"no tensor of {source} fits {_named(network.spec)}.", "Check --init, --model and --scale.")

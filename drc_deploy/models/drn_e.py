@@ -1,0 +1,149 @@
+"""DRN-E, for the edge: every block works at the resolution of the input, and one PixelShuffle enlarges at the end.
+
+The blocks are those of SPAN (Wan et al., "Swift Parameter-free Attention Network for Efficient Super-Resolution", CVPR
+Workshops 2024): their gate looks at one pixel, so that tiles are exact with a border. Unlike DRN it has one dual
+network, from its image to its input.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from drc_deploy.models.drn import RGB_MEAN
+from drc_deploy.models.network import ModelSpec, resolve_widths
+from drc_deploy.models.one_image import OneImageNetwork
+from drc_deploy.slices import PrunableLayer, Slice
+
+BLOCKS = 6
+WHITE = 255.0
+FUSED = 4
+"""Groups of features that the image is made of."""
+SPAN_NAMES = {"conv_1": "head", "conv_2": "end", "conv_cat": "fuse", "upsampler.0": "tail.0"} | {
+    f"block_{b + 1}.c{c}_r": f"blocks.{b}.conv{c}" for b in range(BLOCKS) for c in (1, 2, 3)
+}
+"""Layers of an imported SPAN -> the same layers here."""
+
+
+@dataclass(frozen=True, slots=True)
+class DRNEConfig:
+    """Size of a DRN-E."""
+
+    features: int
+    """Channels of the trunk, and inside the blocks of the unpruned network."""
+
+
+class GatedBlock(nn.Module):
+    """Three convolutions, whose result gates itself and the block's input; ``inner`` are the two widths between."""
+
+    def __init__(self, features: int, inner: tuple[int, int]) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(features, inner[0], 3, padding=1)
+        self.conv2 = nn.Conv2d(inner[0], inner[1], 3, padding=1)
+        self.conv3 = nn.Conv2d(inner[1], features, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C, H, W) -> the block's result, of the same shape, and the features behind its first convolution."""
+        first = F.silu(self.conv1(x))
+        y = self.conv3(F.silu(self.conv2(first)))
+        return (x + y) * (torch.sigmoid(y) - 0.5), first
+
+
+class DRNE(OneImageNetwork):
+    """Gated blocks at the input's resolution; new weights make the nearest-neighbour image."""
+
+    mean: Tensor
+
+    def __init__(self, spec: ModelSpec, config: DRNEConfig) -> None:
+        super().__init__()
+        self.spec, self.config = spec, config
+        self.prunable_layers = tuple(_prunable_layers(config.features))
+        full = [(layer.name, layer.full_width) for layer in self.prunable_layers]
+        self.widths = resolve_widths(spec.widths, full, spec.name)
+        self.receptive_field, self.global_operations = 3 * BLOCKS + 3, False
+        features, inner = config.features, list(zip(self.widths[::2], self.widths[1::2], strict=True))
+        self.register_buffer("mean", torch.tensor(RGB_MEAN).view(3, 1, 1) * WHITE, persistent=False)
+        self.head = nn.Conv2d(3, features, 3, padding=1)
+        self.blocks = nn.ModuleList(GatedBlock(features, widths) for widths in inner)
+        self.end = nn.Conv2d(features, features, 3, padding=1)
+        self.fuse = nn.Conv2d(3 * features + inner[-1][0], features, 1)
+        self.tail = nn.Sequential(nn.Conv2d(features, 3 * spec.scale**2, 3, padding=1), nn.PixelShuffle(spec.scale))
+        # Both touch the 0..255 range: 8 bits need more than the 11 of a half-precision sum.
+        self.float32_modules = self.image_modules = ("head", "tail.0")
+        self._start_with_nearest()
+
+    @torch.no_grad()
+    def _start_with_nearest(self) -> None:
+        """Pass the colours through the first three channels: an image to add to that costs nothing to compute."""
+        tail = self.tail[0]
+        assert isinstance(tail, nn.Conv2d) and tail.bias is not None and self.fuse.bias is not None
+        if tail.weight.is_meta:
+            return
+        for layer in (self.head, self.fuse, tail):
+            assert layer.bias is not None
+            layer.bias[:3].zero_()
+        self.head.weight[:3].zero_()
+        self.fuse.weight[:3].zero_()
+        tail.weight.zero_()
+        for colour in range(3):
+            self.head.weight[colour, colour, 1, 1] = 1
+            self.fuse.weight[colour, colour] = 1
+            made = slice(colour * self.scale**2, (colour + 1) * self.scale**2)
+            tail.weight[made, colour, 1, 1] = 1 / WHITE
+            tail.bias[made] = RGB_MEAN[colour]
+
+    def compute(self, lr: Tensor) -> Tensor:
+        """Return the image; see ``SRNetwork.upscale``."""
+        shallow = x = self.head(lr - self.mean)
+        for number, block in enumerate(self.blocks):
+            x, first = block(x)
+            if number == 0:
+                early = x
+        fused = self.fuse(torch.cat((shallow, self.end(x), early, first), dim=1))
+        image: Tensor = self.tail(fused).float() * WHITE
+        return image
+
+    def adopt(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return the weights of an imported SPAN under the names here, and as large: the image stays the same.
+
+        New channels have weights of this network where they are made, and zeros where they are read.
+        """
+        names = {
+            f"net.{there}.{leaf}": f"{here}.{leaf}" for there, here in SPAN_NAMES.items() for leaf in ("weight", "bias")
+        }
+        mine = self.state_dict()
+        if set(weights) != set(names) or any(
+            there > here
+            for name, tensor in weights.items()
+            for there, here in zip(tensor.shape, mine[names[name]].shape, strict=True)
+        ):
+            return weights
+        return {names[name]: _grown(tensor, mine[names[name]], names[name]) for name, tensor in weights.items()}
+
+
+def _grown(small: Tensor, large: Tensor, name: str) -> Tensor:
+    """Return ``small`` within a tensor of the shape of ``large``: new outputs as in ``large``, new inputs zero."""
+    grown = large.clone()
+    if small.ndim == 1:
+        grown[: len(small)] = small
+        return grown
+    groups = FUSED if name == "fuse.weight" else 1
+    there, here = (tensor.unflatten(1, (groups, -1)) for tensor in (small, grown))
+    outputs, _, inputs = there.shape[:3]
+    here[:, :, inputs:] = 0
+    here[:outputs, :, :inputs] = there
+    return grown
+
+
+def _prunable_layers(features: int) -> Iterator[PrunableLayer]:
+    """List the two inner widths of each block; the first of the last block is read behind the blocks as well."""
+    for b in range(BLOCKS):
+        block = f"blocks.{b}"
+        for c in (1, 2):
+            made = tuple(Slice(f"{block}.conv{c}.{leaf}", 0) for leaf in ("weight", "bias"))
+            read = [Slice(f"{block}.conv{c + 1}.weight", 1)]
+            if (b, c) == (BLOCKS - 1, 1):
+                read.append(Slice("fuse.weight", 1, start=3 * features))
+            yield PrunableLayer(f"block{b}.conv{c}", features, made, tuple(read))
