@@ -93,7 +93,12 @@ def start_from_weights(
     start = fresh_start(spec, options)
     report = load_initial_weights(start.network, start.duals, source, duals_source)
     provenance = {**start.provenance, "init": report.summary, "init_duals_sha256": report.duals_sha256}
-    return dataclasses.replace(start, provenance=provenance, parent_sha256=report.sha256), report
+    trained = not report.network.mismatched and not report.network.missing
+    fresh = trained and report.duals.total > 0 and not report.duals.matched
+    return (
+        dataclasses.replace(start, provenance=provenance, parent_sha256=report.sha256, fit_duals=fresh),
+        report,
+    )
 
 
 def start_from_checkpoint(parent: Parent, options: TrainOptions) -> Start:
