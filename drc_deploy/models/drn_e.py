@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drc_deploy.models.drn import RGB_MEAN
+from drc_deploy.models.drn import RGB_MEAN, pair
 from drc_deploy.models.network import ModelSpec, resolve_widths
 from drc_deploy.models.one_image import OneImageNetwork
 from drc_deploy.slices import PrunableLayer, Slice
@@ -32,17 +32,17 @@ class DRNEConfig:
     """Size of a DRN-E."""
 
     features: int
-    """Channels of the trunk, and inside the blocks of the unpruned network."""
+    """Channels of every layer of the unpruned network."""
 
 
 class GatedBlock(nn.Module):
     """Three convolutions, whose result gates itself and the block's input; ``inner`` are the two widths between."""
 
-    def __init__(self, features: int, inner: tuple[int, int]) -> None:
+    def __init__(self, trunk: int, inner: tuple[int, int]) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(features, inner[0], 3, padding=1)
+        self.conv1 = nn.Conv2d(trunk, inner[0], 3, padding=1)
         self.conv2 = nn.Conv2d(inner[0], inner[1], 3, padding=1)
-        self.conv3 = nn.Conv2d(inner[1], features, 3, padding=1)
+        self.conv3 = nn.Conv2d(inner[1], trunk, 3, padding=1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C, H, W) -> the block's result, of the same shape, and the features behind its first convolution."""
@@ -63,36 +63,36 @@ class DRNE(OneImageNetwork):
         full = [(layer.name, layer.full_width) for layer in self.prunable_layers]
         self.widths = resolve_widths(spec.widths, full, spec.name)
         self.receptive_field, self.global_operations = 3 * BLOCKS + 3, False
-        features, inner = config.features, list(zip(self.widths[::2], self.widths[1::2], strict=True))
+        trunk, *inner, behind, fused = self.widths
+        pairs = list(zip(inner[::2], inner[1::2], strict=True))
         self.register_buffer("mean", torch.tensor(RGB_MEAN).view(3, 1, 1) * WHITE, persistent=False)
-        self.head = nn.Conv2d(3, features, 3, padding=1)
-        self.blocks = nn.ModuleList(GatedBlock(features, widths) for widths in inner)
-        self.end = nn.Conv2d(features, features, 3, padding=1)
-        self.fuse = nn.Conv2d(3 * features + inner[-1][0], features, 1)
-        self.tail = nn.Sequential(nn.Conv2d(features, 3 * spec.scale**2, 3, padding=1), nn.PixelShuffle(spec.scale))
+        self.head = nn.Conv2d(3, trunk, 3, padding=1)
+        self.blocks = nn.ModuleList(GatedBlock(trunk, widths) for widths in pairs)
+        self.end = nn.Conv2d(trunk, behind, 3, padding=1)
+        self.fuse = nn.Conv2d(2 * trunk + behind + pairs[-1][0], fused, 1)
+        self.tail = nn.Sequential(nn.Conv2d(fused, 3 * spec.scale**2, 3, padding=1), nn.PixelShuffle(spec.scale))
         # Both touch the 0..255 range: 8 bits need more than the 11 of a half-precision sum.
         self.float32_modules = self.image_modules = ("head", "tail.0")
         self._start_with_nearest()
 
     @torch.no_grad()
     def _start_with_nearest(self) -> None:
-        """Pass the colours through the first three channels: an image to add to that costs nothing to compute."""
+        """Pass the colours through three channels: an image to add to that costs nothing to compute."""
         tail = self.tail[0]
-        assert isinstance(tail, nn.Conv2d) and tail.bias is not None and self.fuse.bias is not None
+        assert isinstance(tail, nn.Conv2d) and tail.bias is not None
+        colours = range(min(3, self.head.out_channels, self.fuse.out_channels))
         if tail.weight.is_meta:
             return
-        for layer in (self.head, self.fuse, tail):
-            assert layer.bias is not None
-            layer.bias[:3].zero_()
-        self.head.weight[:3].zero_()
-        self.fuse.weight[:3].zero_()
         tail.weight.zero_()
-        for colour in range(3):
-            self.head.weight[colour, colour, 1, 1] = 1
-            self.fuse.weight[colour, colour] = 1
-            made = slice(colour * self.scale**2, (colour + 1) * self.scale**2)
-            tail.weight[made, colour, 1, 1] = 1 / WHITE
-            tail.bias[made] = RGB_MEAN[colour]
+        for c in colours:
+            for layer in (self.head, self.fuse):
+                assert layer.bias is not None
+                layer.weight[c], layer.bias[c] = 0, 0
+            self.head.weight[c, c, 1, 1] = 1
+            self.fuse.weight[c, c] = 1
+            made = slice(c * self.scale**2, (c + 1) * self.scale**2)
+            tail.weight[made, c, 1, 1] = 1 / WHITE
+            tail.bias[made] = RGB_MEAN[c]
 
     def compute(self, lr: Tensor) -> Tensor:
         """Return the image; see ``SRNetwork.upscale``."""
@@ -138,12 +138,27 @@ def _grown(small: Tensor, large: Tensor, name: str) -> Tensor:
 
 
 def _prunable_layers(features: int) -> Iterator[PrunableLayer]:
-    """List the two inner widths of each block; the first of the last block is read behind the blocks as well."""
+    """List the trunk, the two inner widths of each block, and what makes and reads the features behind the blocks."""
+    trunk = ["head", *(f"blocks.{b}.conv3" for b in range(BLOCKS))]
+    readers = [*(f"blocks.{b}.conv1" for b in range(BLOCKS)), "end"]
+    shallow, behind, early, first = (Slice("fuse.weight", 1, start=group * features) for group in range(FUSED))
+    made = tuple(part for layer in trunk for part in _made_by(layer))
+    read = (*(Slice(f"{layer}.weight", 1) for layer in readers), shallow, early)
+    yield PrunableLayer("trunk", features, made, read, trunk=True)
     for b in range(BLOCKS):
-        block = f"blocks.{b}"
+        block, also = f"blocks.{b}", (first,) if b == BLOCKS - 1 else ()
         for c in (1, 2):
-            made = tuple(Slice(f"{block}.conv{c}.{leaf}", 0) for leaf in ("weight", "bias"))
-            read = [Slice(f"{block}.conv{c + 1}.weight", 1)]
-            if (b, c) == (BLOCKS - 1, 1):
-                read.append(Slice("fuse.weight", 1, start=3 * features))
-            yield PrunableLayer(f"block{b}.conv{c}", features, made, tuple(read))
+            reader = Slice(f"{block}.conv{c + 1}.weight", 1)
+            yield PrunableLayer(
+                f"block{b}.conv{c}",
+                features,
+                _made_by(f"{block}.conv{c}"),
+                (reader, *also) if c == 1 else (reader,),
+            )
+    yield PrunableLayer("end", features, _made_by("end"), (behind,))
+    yield pair("fuse", features, "fuse", "tail.0")
+
+
+def _made_by(layer: str) -> tuple[Slice, ...]:
+    """Return the output channels of a convolution."""
+    return Slice(f"{layer}.weight", 0), Slice(f"{layer}.bias", 0)
