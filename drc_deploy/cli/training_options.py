@@ -171,6 +171,9 @@ LOOP_OPTIONS = (
     ),
     option("--accumulate", default=1, help="Parts that a batch is split into, to save memory."),
     ema_option,
+    click.option(
+        "--branches", is_flag=True, help="Train 3x3 convolutions as sums of branches, which the result holds merged."
+    ),
     click.option("--compile", is_flag=True, help="Compile the step with torch.compile."),
     click.option(
         "--val",

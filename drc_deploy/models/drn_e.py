@@ -78,18 +78,18 @@ class DRNE(OneImageNetwork):
     @torch.no_grad()
     def _start_with_nearest(self) -> None:
         """Pass the colours through three channels: an image to add to that costs nothing to compute."""
-        tail = self.tail[0]
-        assert isinstance(tail, nn.Conv2d) and tail.bias is not None
+        head, fuse, tail = map(self.convolution, ("head", "fuse", "tail.0"))
+        assert head.bias is not None
+        assert fuse.bias is not None
+        assert tail.bias is not None
         colours = range(min(3, self.head.out_channels, self.fuse.out_channels))
         if tail.weight.is_meta:
             return
         tail.weight.zero_()
         for c in colours:
-            for layer in (self.head, self.fuse):
-                assert layer.bias is not None
-                layer.weight[c], layer.bias[c] = 0, 0
-            self.head.weight[c, c, 1, 1] = 1
-            self.fuse.weight[c, c] = 1
+            head.weight[c], head.bias[c], fuse.weight[c], fuse.bias[c] = 0, 0, 0, 0
+            head.weight[c, c, 1, 1] = 1
+            fuse.weight[c, c] = 1
             made = slice(c * self.scale**2, (c + 1) * self.scale**2)
             tail.weight[made, c, 1, 1] = 1 / WHITE
             tail.bias[made] = RGB_MEAN[c]
@@ -130,7 +130,7 @@ def _grown(small: Tensor, large: Tensor, name: str) -> Tensor:
         grown[: len(small)] = small
         return grown
     groups = FUSED if name == "fuse.weight" else 1
-    there, here = (tensor.unflatten(1, (groups, -1)) for tensor in (small, grown))
+    there, here = (tensor.view(len(tensor), groups, -1, *tensor.shape[2:]) for tensor in (small, grown))
     outputs, _, inputs = there.shape[:3]
     here[:, :, inputs:] = 0
     here[:outputs, :, :inputs] = there

@@ -47,6 +47,8 @@ class TrainOptions:
     """Parts that a batch is divided into to save memory; the gradients are the same."""
     ema: float = 0.0
     """Decay of the moving average of the weights that is validated and kept; 0 keeps the weights themselves."""
+    branches: bool = False
+    """Train 3x3 convolutions as sums of branches, which the result holds merged."""
     compile: bool = False
     """Let ``torch.compile`` fuse the step."""
     seed: int = 1

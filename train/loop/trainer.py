@@ -14,6 +14,7 @@ from drc_deploy.errors import TrainingError
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.device import compilation_checked, place, place_images, training_device
 from drc_deploy.train.loop import distributed
+from drc_deploy.train.loop.branches import Branches
 from drc_deploy.train.loop.distillation import LastFeatures, Teacher
 from drc_deploy.train.loop.ema import WeightAverage
 from drc_deploy.train.loop.graph_replay import GraphReplay
@@ -39,16 +40,17 @@ class DualRegression(nn.Module):
         hr_cycle: bool,
         precision: TrainingPrecision,
         teacher: Teacher | None = None,
+        branches: Branches | None = None,
     ) -> None:
         super().__init__()
-        self.network, self.duals, self.teacher = network, duals, teacher
+        self.network, self.duals, self.teacher, self.branches = network, duals, teacher, branches
         self._hr_cycle, self._precision = hr_cycle, precision
         self._features = LastFeatures(network) if teacher else None
 
     def forward(self, images: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the parts of the loss (see ``LOSSES``) for images of every scale, coarse to fine."""
         with autocast(self._precision):
-            outputs = self.network(images[0])
+            outputs = self._run(images[0])
         features = self._features.take() if self._features else None
         losses = dual_regression_losses(outputs, images, self.duals)
         dual = losses.dual + self._second_cycle(images) if self._hr_cycle else losses.dual
@@ -56,10 +58,14 @@ class DualRegression(nn.Module):
             return losses.primal, dual
         return losses.primal, dual, self.teacher(features, images[0])
 
+    def _run(self, lr: Tensor) -> list[Tensor]:
+        outputs: list[Tensor] = self.branches.run(self.network, lr) if self.branches else self.network(lr)
+        return outputs
+
     def _second_cycle(self, images: Sequence[Tensor]) -> Tensor:
         lr = map_back(self.duals, images[-1])
         with autocast(self._precision):
-            cycled = self.network.upscale(lr)
+            cycled = self._run(lr)[-1]
         return F.l1_loss(cycled, images[-1])
 
 
@@ -78,6 +84,7 @@ class Trainer:
         distributed.check_divisible(options.batch // options.accumulate)
         self.network = place(network).train()
         self.duals = place(duals).train() if options.dual != "none" else nn.ModuleList()
+        self.branches = Branches(self.network) if options.branches else None
         self.options = options
         self._shares = [1.0, options.dual_weight if self.duals else 0.0, *([teacher.weight] if teacher else [])]
         """What each part of the loss counts."""
@@ -105,7 +112,12 @@ class Trainer:
         if teacher:
             teacher.prepare(options.precision)
         module: nn.Module = DualRegression(
-            self.network, self.duals, hr_cycle=hr_cycle, precision=options.precision, teacher=teacher
+            self.network,
+            self.duals,
+            hr_cycle=hr_cycle,
+            precision=options.precision,
+            teacher=teacher,
+            branches=self.branches,
         )
         if distributed.world_size() > 1:
             unused = self.network.spec.foreign is not None  # such networks may have parameters that nothing reads
@@ -113,7 +125,8 @@ class Trainer:
         return torch.compile(module) if options.compile else module  # type: ignore[return-value]
 
     def _parameters(self) -> list[nn.Parameter]:
-        return [p for module in (self.network, self.duals) for p in module.parameters() if p.requires_grad]
+        modules = [self.network, self.duals, *([self.branches] if self.branches else [])]
+        return [p for module in modules for p in module.parameters() if p.requires_grad]
 
     def update(self, images: Sequence[Tensor]) -> None:
         """Make one update from this process's share of a batch (see ``PatchSampler.sample``)."""
@@ -189,6 +202,8 @@ class Trainer:
     def final_weights(self) -> Iterator[None]:
         """Let network and duals hold the weights that are validated and kept while the block runs."""
         with self._average.applied() if self._average else contextlib.nullcontext():
+            if self.branches:
+                self.branches.write_into(self.network)
             yield
 
     def check_finite(self) -> None:
@@ -211,6 +226,7 @@ class Trainer:
             "pending": self._pending,
             "network": self.network.state_dict(),
             "duals": self.duals.state_dict(),
+            "branches": self.branches.state_dict() if self.branches else {},
             "average": self._average.average if self._average else [],
             "optimizer": self.optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
@@ -221,6 +237,8 @@ class Trainer:
         """Take back what ``state`` gave."""
         self.network.load_state_dict(state["network"])
         self.duals.load_state_dict(state["duals"])
+        if self.branches:
+            self.branches.load_state_dict(state["branches"])
         if self._average:
             # Without one in the state, when EMA is new to the run, the average starts at the weights.
             self._average.restore(state["average"] or self._parameters())
