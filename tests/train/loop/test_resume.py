@@ -23,7 +23,7 @@ TWO_PROCESSES = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-nod
 
 
 def command(program: list[str], output: Path, save_every_s: float) -> list[str]:
-    options = f"--steps {STEPS} --batch 2 --patch 8 --ema 0.9 --val-every 20 --learning-rate 1e-3"
+    options = f"--steps {STEPS} --batch 2 --patch 8 --ema 0.9 --branches --val-every 20 --learning-rate 1e-3"
     options += f" --save-every {save_every_s}"
     return [*program, "train", "--model", "drn_xs", "-o", str(output), *options.split()]
 
