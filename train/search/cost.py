@@ -1,6 +1,7 @@
 """What a network costs as a function of its widths: parameters, multiply-adds or milliseconds."""
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -96,6 +97,36 @@ class ProductOfWidths:
 
 
 @dataclass(frozen=True, slots=True)
+class MeetingLayers:
+    """A time of layers that meet in weights, as in a chain of convolutions: each weight takes its share of both.
+
+    A sum over layers would call two layers of half the width half as slow, where the weight between takes a quarter.
+    """
+
+    unit: str
+    fixed: float
+    """Cost of all that pruning does not change."""
+    points: tuple[tuple[tuple[int, float], ...], ...]
+    """As those of ``SumOfLayers``; only the share of the full width's cost counts."""
+    weights: ProductOfWidths
+    """What each weight costs, of widths whose share of the full one is that of the cost."""
+
+    def total(self, widths: Sequence[float]) -> float:
+        """Return what the network costs with these widths."""
+        return self.fixed + self.weights.total([self._effective(i, width) for i, width in enumerate(widths)])
+
+    def expected(self, shares: Tensor, candidates: Tensor) -> Tensor:
+        """Return the mean cost; see ``CostModel.expected``."""
+        rows = [[self._effective(i, width) for width in row] for i, row in enumerate(candidates.tolist())]
+        effective = torch.tensor(rows, dtype=torch.float64, device=shares.device)
+        return self.fixed + self.weights.expected(shares, effective)
+
+    def _effective(self, index: int, width: float) -> float:
+        full_width, full = self.points[index][-1]
+        return full_width * _between(self.points[index], width) / full if full else full_width
+
+
+@dataclass(frozen=True, slots=True)
 class CostBudget:
     """The most that a pruned network may cost."""
 
@@ -136,19 +167,42 @@ def cost_model(spec: ModelSpec, target: Target, latency: LatencyTable | None = N
     return _counted(network, "multiply-adds", uses_of_weights(network, LR_SIDE, LR_SIDE))
 
 
-def _latency_cost(spec: ModelSpec, table: LatencyTable) -> SumOfLayers:
+def _latency_cost(spec: ModelSpec, table: LatencyTable) -> CostModel:
     with torch.device("meta"):
-        layers = build_network(ModelSpec(spec.name, spec.scale)).prunable_layers
+        network = build_network(ModelSpec(spec.name, spec.scale))
+    layers = network.prunable_layers
     timed = [(name, points[-1][0]) for name, points in zip(table.layers, table.points, strict=True)]
     if timed != [(layer.name, layer.full_width) for layer in layers]:
         raise UsageError(
             f"the latency table does not hold the layers of {spec.name} x{spec.scale} up to their full widths.",
             f"Make it again: drc-deploy latency {spec.name}.",
         )
-    return SumOfLayers("ms", table.fixed_ms, table.points)
+    in_all = [name for layer in layers for name in {s.tensor for s in layer.slices if s.tensor.endswith("weight")}]
+    if len(in_all) == len(set(in_all)):
+        return SumOfLayers("ms", table.fixed_ms, table.points)
+    times = _times_of_weights(network, table)
+    counted = _counted(network, "ms", {name: ms / network.get_parameter(name).numel() for name, ms in times.items()})
+    return MeetingLayers("ms", table.fixed_ms, table.points, counted)
 
 
-def _counted(network: SRNetwork, unit: str, uses: dict[str, int]) -> ProductOfWidths:
+def _times_of_weights(network: SRNetwork, table: LatencyTable) -> dict[str, float]:
+    """Divide the time of each layer among the two weights that were timed with it, by their multiply-adds.
+
+    A weight that was timed with two layers takes the mean. All together take what all layers do.
+    """
+    uses = uses_of_weights(network, table.height, table.width)
+    parts: dict[str, list[float]] = {}
+    for layer, points in zip(network.prunable_layers, table.points, strict=True):
+        pair = [f"{part.module}.weight" for part in (layer.made[0], layer.read[0])]
+        madds = [uses[name] * network.get_parameter(name).numel() for name in pair]
+        for name, count in zip(pair, madds, strict=True):
+            parts.setdefault(name, []).append(points[-1][1] * count / sum(madds))
+    means = {name: statistics.mean(found) for name, found in parts.items()}
+    scale = sum(points[-1][1] for points in table.points) / sum(means.values())
+    return {name: scale * mean for name, mean in means.items()}
+
+
+def _counted(network: SRNetwork, unit: str, uses: Mapping[str, float]) -> ProductOfWidths:
     """Return the cost of counting each number of each parameter as often as ``uses`` says."""
     parameters = [(name, parameter) for name, parameter in network.named_parameters() if uses.get(name)]
     cut = _cut_axes(network.prunable_layers)

@@ -5,6 +5,7 @@ import random
 from typing import get_args
 
 import pytest
+import torch
 
 from drc_deploy.errors import UsageError
 from drc_deploy.latency_table import LatencyTable
@@ -43,6 +44,27 @@ def test_latency_is_looked_up_between_the_measured_widths() -> None:
     assert cost.total([(4 + width) // 2 for width in full]) == pytest.approx(10 + 1.5 * len(full))
     assert cost.total(full) == pytest.approx(10 + 2 * len(full))
     assert cost.unit == "ms"
+
+
+def test_layers_that_meet_in_a_weight_share_its_time() -> None:
+    """Where time is that of the products, a network of any widths takes the share of products that it has left."""
+    spec = ModelSpec("drn_es", 4)
+    full = build_network(spec)
+    layers, sizes = full.prunable_layers, {name: p.numel() for name, p in full.named_parameters()}
+    of_pairs = [sizes[layer.made[0].tensor] + sizes[layer.read[0].tensor] for layer in layers]
+    points = tuple(((0, 0.0), (layer.full_width, ms / 1e3)) for layer, ms in zip(layers, of_pairs, strict=True))
+    latency = LatencyTable("drn_es", 4, "a", "b", 180, 320, 5.0, tuple(layer.name for layer in layers), points)
+    cost, chance = cost_model(spec, "latency", latency), random.Random(4)
+    whole = cost.total(full.widths)
+    assert whole == pytest.approx(5 + sum(of_pairs) / 1e3)
+    for _ in range(3):
+        widths = tuple(chance.randint(1, 32) for _ in layers)
+        narrow = build_network(dataclasses.replace(spec, widths=widths))
+        products = [sum(p.numel() for p in each.parameters() if p.dim() == 4) for each in (narrow, full)]
+        assert cost.total(widths) - 5 == pytest.approx((whole - 5) * products[0] / products[1])
+        one_hot = torch.tensor([[0.0, 1.0]] * len(layers))
+        candidates = torch.tensor([[1, width] for width in widths])
+        assert float(cost.expected(one_hot, candidates)) == pytest.approx(cost.total(widths))
 
 
 def test_tables_of_other_layers_are_refused() -> None:
