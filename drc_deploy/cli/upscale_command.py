@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from drc_deploy.runtime.jobs.run import Failed
 
 
-FOR_CPU, FOR_GPU = "drn_xs", "drn_s"
-"""Shipped networks: the first is fast enough for a CPU, the second makes better images and needs a GPU."""
+DEFAULT = "drn_e"
+"""The shipped network with the best images, and fast enough for a CPU."""
 
 
 @click.command(short_help="Upscale images and videos with an engine.")
@@ -189,10 +189,5 @@ def _shipped_engine() -> tuple[Path, str]:
             "Install it: pip install 'drc-deploy[train]'. Or export a network where torch is, copy it here and name "
             "it with --engine.",
         )
-    import torch
-
-    name, machine = FOR_CPU, "a CPU"
-    if torch.cuda.is_available():
-        name, machine = FOR_GPU, torch.cuda.get_device_name()
-    why = f"Using {name}, the shipped network for {machine}. Choose another with --engine (see `drc-deploy models`)."
-    return SHIPPED / f"{name}{CHECKPOINT_SUFFIX}", why
+    why = f"Using the shipped {DEFAULT}. Choose another with --engine (see `drc-deploy models`)."
+    return SHIPPED / f"{DEFAULT}{CHECKPOINT_SUFFIX}", why

@@ -229,7 +229,7 @@ def recipe_options(name: str) -> dict[str, Any]:
     return resolved_config(command.make_context("train", ["--config", name]))
 
 
-@pytest.mark.parametrize("name", ["30min", "drn_l", "drn_s", "drn_xs", "swinir_dr", "swinir_light_dr"])
+@pytest.mark.parametrize("name", ["30min", "drn_e", "drn_l", "drn_s", "drn_xs", "swinir_dr", "swinir_light_dr"])
 def test_a_recipe_sets_options_of_train_on_a_network_that_exists(name: str) -> None:
     from drc_deploy.models.registry import check_scale
 

@@ -16,7 +16,6 @@ from drc_deploy.cli.options import ByteSize
 from drc_deploy.cli.upscale_command import choose_engine, command
 from drc_deploy.errors import ArtefactError, DrcDeployError, InputError, MissingDependencyError, UsageError
 from drc_deploy.images.reading import read_image
-from drc_deploy.locate import SHIPPED
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.networks import nearest, write_nearest
 from tests.runtime.tiling.test_exact import write_both
@@ -180,23 +179,14 @@ def test_without_an_engine_the_newest_is_taken_and_named(engine: Path, photo: Pa
     assert photo.with_name("in_x2.png").exists()
 
 
-def test_without_any_engine_the_shipped_network_for_a_cpu_is_taken_and_named(photo: Path, tmp_path: Path) -> None:
+def test_without_any_engine_a_shipped_network_is_taken_and_named(photo: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     result = upscale(photo, "--workdir", tmp_path / "nothing")
     assert result.exit_code == 0
-    assert "Using drn_xs, the shipped network for a CPU. Choose another with --engine" in result.stderr
-    named = upscale(photo, "--engine", "drn_xs", "-o", tmp_path / "named.png")
+    assert "Using the shipped drn_e. Choose another with --engine" in result.stderr
+    named = upscale(photo, "--engine", "drn_e", "-o", tmp_path / "named.png")
     assert named.exit_code == 0
     assert np.array_equal(read_image(tmp_path / "in_x4.png").pixels, read_image(tmp_path / "named.png").pixels)
-
-
-def test_without_any_engine_a_gpu_gets_the_better_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda = pytest.importorskip("torch").cuda
-    monkeypatch.setattr(cuda, "is_available", lambda: True)
-    monkeypatch.setattr(cuda, "get_device_name", lambda: "NVIDIA H100")
-    path, why = choose_engine(tmp_path)
-    assert path == SHIPPED / "drn_s.safetensors"
-    assert why.startswith("Using drn_s, the shipped network for NVIDIA H100. ")
 
 
 def test_without_any_engine_and_torch_the_error_says_what_to_install(
