@@ -51,7 +51,7 @@ class StepBudget:
     """Batches per pass over the pruning data."""
     channels_per_step: int
     """Channels taken up after each pass."""
-    finetune_steps: int
+    finetune_steps: int | None
     patch: int
     """Side of a patch in LR pixels."""
     precision: TrainingPrecision = "fp32"
@@ -62,14 +62,16 @@ class StepBudget:
     importance: Importance = "energy"
     refit: bool | None = None
     """As in ``PruneOptions``."""
+    finetune_minutes: float | None = None
+    """In place of ``finetune_steps``."""
 
 
 BUDGETS: dict[BudgetName, StepBudget] = {
     # Minutes on a CPU for drn_xs: to see the chain work.
     "fast": StepBudget(200, 4, 4, 1000, 24),
-    # drn_s on one H100 or H200. By what its parts took there (docs/gpu_results.md): 0.5 s a step of search, three
-    # minutes of pruning, 33 ms an update of 16 patches. Never run as a whole.
-    "30min": StepBudget(400, 2, 4, 36_000, 48, "bf16"),
+    # drn_s on one H100 or H200. By what its parts took there (docs/gpu_results.md): 0.5 s a step of search, and three
+    # minutes of pruning. Never run as a whole.
+    "30min": StepBudget(400, 2, 4, None, 48, "bf16", finetune_minutes=20),
     # The authors' search and pruning, and as many updates of fine-tuning, as large, as the paper's training has.
     "paper": StepBudget(2500, 10, 1, 1_000_000, 48, "fp32", 32, 2, "l1", refit=False),
 }
@@ -95,6 +97,7 @@ BUDGETS: dict[BudgetName, StepBudget] = {
 @click.option("--prune-batches", type=int, help="Batches per pass, instead of the budget's.")
 @click.option("--channels-per-step", type=int, help="Channels per pass, instead of the budget's (paper: 1).")
 @click.option("--finetune-steps", type=int, help="Steps of fine-tuning, instead of the budget's.")
+@click.option("--finetune-minutes", type=float, help="Minutes spent in updates of fine-tuning, instead of its steps.")
 @training.option("--learning-rate", default=1e-4, help="Learning rate of fine-tuning.")
 @click.option(
     "--precision",
@@ -215,6 +218,11 @@ def _budget(how: dict[str, Any]) -> StepBudget:
         named = dataclasses.replace(named, finetune_batch=None)
     names = [field.name for field in dataclasses.fields(StepBudget) if field.name in how]
     typed = {name: value for name in names if (value := how.pop(name)) is not None}
+    lengths = typed.keys() & {"finetune_steps", "finetune_minutes"}
+    if len(lengths) > 1:
+        raise UsageError("fine-tuning lasts either steps or minutes.", "Leave out one of the two.")
+    if lengths:
+        named = dataclasses.replace(named, finetune_steps=None, finetune_minutes=None)
     return dataclasses.replace(named, **typed)
 
 
@@ -262,7 +270,7 @@ def _options(
             refit=budget.refit,
             **common,
         ),
-        TrainOptions(budget.finetune_steps, precision=budget.precision, **finetuning),
+        TrainOptions(budget.finetune_steps, minutes=budget.finetune_minutes, precision=budget.precision, **finetuning),
     )
 
 

@@ -23,6 +23,9 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 COMMAND_LINE_ONLY = frozenset({"config", "force", "json", "restart"})
 """Options that say how a command runs now, not what it makes. No file sets them or is written with them."""
 
+ALTERNATIVES = {"steps": "minutes", "minutes": "steps"}
+"""Options that say the same in two ways: what is typed replaces the other one of a file."""
+
 
 def recipe_names() -> list[str]:
     """Return the names of the recipes that ship with the package."""
@@ -133,7 +136,8 @@ def _defaults_from(path: Path, ctx: click.Context, *, typed: Mapping[str, Any]) 
     Raises:
         InputError: the file cannot be read.
         UsageError: a key that is no option, or that is there twice.
-        click.BadParameter: a value that its option refuses, unless that option is among those ``typed``.
+        click.BadParameter: a value that its option refuses, unless that option or its alternative is among those
+            ``typed``.
     """
     options = _options(ctx.command)
     content = _read(path)
@@ -142,7 +146,7 @@ def _defaults_from(path: Path, ctx: click.Context, *, typed: Mapping[str, Any]) 
     defaults = {}
     for (key, value), name in zip(content.items(), names, strict=True):
         option = options[name]
-        if option.name in typed:
+        if option.name in typed or ALTERNATIVES.get(name) in typed:
             continue
         try:
             defaults[str(option.name)] = _check_value(value, option, ctx, Path(os.path.abspath(path)).parent)

@@ -143,16 +143,34 @@ SAMPLING_OPTIONS = (
     click.option("--restart", is_flag=True, help="Begin anew instead of continuing unfinished work."),
 )
 
-steps_option = option("--steps", default=1000, help="Updates (the paper's recipe: 1000000).")
+DEFAULT_STEPS = 1000
+steps_option = option("--steps", default=DEFAULT_STEPS, help="Updates (the paper's recipe: 1000000).")
 schedule_options = (
     option("--final-learning-rate", default=1e-7, help="Learning rate at the end of the cosine schedule."),
     option("--schedule", type=click.Choice(get_args(Schedule)), default="cosine", help="Curve of the learning rate."),
-    click.option("--warm-up", type=int, help="Steps of linear warm-up.  [default: a tenth of the steps, at most 100]"),
+    click.option("--warm-up", type=int, help="Steps of linear warm-up.  [default: a tenth of the run, at most 100]"),
 )
 ema_option = option("--ema", default=0.0, help="Decay of averaged weights, such as 0.999; 0: none.")
 
+
+def _steps_unless_minutes(ctx: click.Context, _parameter: click.Parameter, value: int | None) -> int | None:
+    return DEFAULT_STEPS if value is None and ctx.params.get("minutes") is None else value
+
+
 LOOP_OPTIONS = (
-    steps_option,
+    click.option(
+        "--steps",
+        type=int,
+        callback=_steps_unless_minutes,
+        help=f"Updates (the paper's recipe: 1000000).  [default: {DEFAULT_STEPS}, or as many as --minutes allow]",
+    ),
+    click.option(
+        "--minutes",
+        type=float,
+        is_eager=True,  # so that it is known when --steps looks for it
+        help="Time spent in updates, over all sessions, in place of --steps; the learning rate follows it. Reading, "
+        "validation, saving and the final measuring are on top.",
+    ),
     option("--learning-rate", default=1e-4, help="Learning rate at the start of the schedule."),
     *schedule_options,
     click.option(
@@ -185,7 +203,7 @@ LOOP_OPTIONS = (
         "--val-every",
         "check_every",
         type=click.IntRange(min=1),
-        help="Steps between validations and checkpoints.  [default: a twentieth of the steps, at least 20]",
+        help="Steps between validations and checkpoints.  [default: a twentieth of the run, at least 20]",
     ),
     option(
         "--save-every",

@@ -142,6 +142,16 @@ def test_a_budget_brings_its_precision_unless_one_is_typed(tmp_path: Path, typed
     assert manifest["stages"][-1]["options"]["precision"] == used
 
 
+def test_fine_tuning_lasts_minutes_where_they_are_typed(tmp_path: Path) -> None:
+    steps = ["--search-steps", 1, "--prune-batches", 1, "--channels-per-step", 32, *QUICK]
+    made = drc("compress", "--model", "drn_xs", *steps, "--finetune-minutes", 0.001, "--json", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    provenance = read_checkpoint_info(tmp_path / "drc_runs" / "drn_xs_r30.safetensors").provenance
+    assert provenance["minutes"] == 0.001
+    assert provenance["steps"] >= 1
+    assert provenance["seconds"] >= 0.06 - 0.05  # as it is rounded
+
+
 @pytest.mark.parametrize(
     ("command", "result"),
     [
@@ -172,6 +182,7 @@ def test_a_result_never_replaces_what_it_is_made_from(tmp_path: Path, command: t
         (["compress", "--model", "drn_xs", "--ratio", 1.5], "not between 0 and 1"),
         (["compress", "--model", "drn_xs", "--ratio", "nan"], "not between 0 and 1"),
         (["compress", "--model", "drn_xs", "--finetune-steps", 0], "steps must be at least 1"),
+        (["compress", "--model", "drn_xs", "--finetune-steps", 1, "--finetune-minutes", 1], "either steps or minutes"),
         (["compress", "--model", "drn_xs", "--prune-batches", -1], "batches must be at least 1"),
         (["search", "drn_xs", "--ratio", 0], "not between 0 and 1"),
         (["search", "drn_xs", "--seed", -1], "cannot be a seed"),

@@ -240,7 +240,24 @@ def test_a_recipe_sets_options_of_train_on_a_network_that_exists(name: str) -> N
         pytest.fail(f"{error.message} {error.hint}")
     check_scale(options["model"], options["scale"])
     assert options["final-learning-rate"] < options["learning-rate"]
-    assert options["warm-up"] < options["steps"]
+    assert "minutes" in options or options["warm-up"] < options["steps"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "length"),
+    [
+        (["--config", "30min"], {"minutes": 27.0}),
+        (["--config", "30min", "--steps", "5"], {"steps": 5}),
+        (["--config", "drn_s", "--minutes", "5"], {"minutes": 5.0}),
+        (["--minutes", "5", "--model", "drn_s"], {"minutes": 5.0}),
+        (["--model", "drn_s"], {"steps": 1000}),
+    ],
+)
+def test_a_typed_length_replaces_the_other_kind_of_a_file(typed: list[str], length: dict[str, float]) -> None:
+    from drc_deploy.cli.train_command import command
+
+    options = resolved_config(command.make_context("train", typed))
+    assert {name: options[name] for name in ("steps", "minutes") if name in options} == length
 
 
 @pytest.mark.parametrize("name", ["drn_s", "drn_l"])

@@ -60,6 +60,8 @@ def test_compress_without_a_checkpoint_says_how_to_get_one(tmp_path: Path) -> No
         (["train", "--model", "drn_q", "--steps", "1"], 2, "no model 'drn_q'"),
         (["train", "--model", "drn_s", "--scale", "3"], 2, "no scale 3"),
         (["train", "--model", "drn_xs", "--steps", "0"], 2, "steps must be at least 1"),
+        (["train", "--model", "drn_xs", "--steps", "5", "--minutes", "1"], 2, "either steps or minutes"),
+        (["finetune", "drn_xs", "--minutes", "nan"], 2, "minutes must be above 0"),
         (["train", "--model", "drn_xs", "--data", "missing"], 2, "does not exist"),
         (["search", "missing"], 1, "no file 'missing'"),
         (["compress", "--model", "drn_xs", "--ratio", "1.5"], 2, "not between 0 and 1"),

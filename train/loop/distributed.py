@@ -64,6 +64,15 @@ def mean_over_processes(values: Tensor) -> Tensor:
     return total / world_size()
 
 
+def of_main(value: float) -> float:
+    """Return the ``value`` of the process that writes the files."""
+    if not distributed.is_initialized():
+        return value
+    values = torch.tensor([value], dtype=torch.float64)
+    distributed.broadcast(values, src=0)
+    return float(values)
+
+
 def in_any_process(flag: bool) -> bool:
     """Return whether ``flag`` is set in any process; the answer is the same everywhere."""
     if not distributed.is_initialized():

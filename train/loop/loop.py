@@ -2,7 +2,7 @@
 
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from drc_deploy.errors import UsageError
@@ -12,6 +12,7 @@ from drc_deploy.train.data.patches import PatchSource
 from drc_deploy.train.device import memory_checked
 from drc_deploy.train.interruption import held_signals, whole_step
 from drc_deploy.train.loop import distributed
+from drc_deploy.train.loop.clock import Pace, TrainingClock
 from drc_deploy.train.loop.journal import Journal
 from drc_deploy.train.loop.run_folder import RunFolder
 from drc_deploy.train.loop.state import load_state, save_state
@@ -20,6 +21,8 @@ from drc_deploy.train.loop.validation import Validator
 
 REPORT_EVERY_STEPS = 20
 """Updates between two looks at the loss: each look makes the host wait for the device."""
+CHECKS = 20
+"""Validations and checkpoints of a run, unless there would be fewer updates than that between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +47,6 @@ class Supervision:
     """Go on with unfinished work although its options were others."""
 
 
-@dataclass(slots=True)
-class _Clock:
-    """Time since the last report, and how much of it went into waiting for data."""
-
-    start: float = field(default_factory=time.monotonic)
-    data_s: float = 0.0
-    images: int = 0
-
-    def read(self) -> tuple[float, dict[str, float]]:
-        """Return the seconds and what the journal holds of speed, and start anew.
-
-        ``data_share`` is the share of the time in which the host was busy with data. A GPU cuts patches meanwhile.
-        """
-        seconds = time.monotonic() - self.start
-        rates = {"images_per_second": self.images / seconds, "data_share": self.data_s / seconds}
-        self.start, self.data_s, self.images = time.monotonic(), 0.0, 0
-        return seconds, rates
-
-
 class TrainingRun:
     """One run: a trainer, its data, and the folder in which it is kept."""
 
@@ -72,11 +56,15 @@ class TrainingRun:
         self.best_psnr: float | None = None
         """PSNR on the validation images of the weights in ``folder.best``, in dB."""
         self._sampler, self._supervision = sampler, supervision
-        self._check_every = supervision.check_every or max(REPORT_EVERY_STEPS, trainer.options.steps // 20)
+        self._clock, self._pace = TrainingClock(trainer), Pace()
+        self._length = trainer.options.steps or max(1, round(60 * (trainer.options.minutes or 0)))
+        """Of the run, in steps or in seconds, from which the progress bar sees how long it still takes."""
+        self._share = 0.0
+        """Of the run that was over when the latest step began."""
         self._latest_psnr: float | None = None
         self._checked_step = 0
         self._options: dict[str, Any] = {}
-        self._clock, self._last_save, self._note = _Clock(), 0.0, ""
+        self._last_save, self._note = 0.0, ""
 
     def train(self, inputs: dict[str, Any]) -> None:
         """Train to the end, going on from the folder's state if it holds an unfinished run of the same options.
@@ -95,12 +83,10 @@ class TrainingRun:
         self._resume()
         if self._supervision.config and distributed.is_main():
             write_text(self.folder.config, self._supervision.config)
-        steps = self.trainer.options.steps
+        self._agree_on_share()
+        title = "Training" if self.trainer.options.steps else "Training (seconds)"
         try:
-            with (
-                self._open_journal() as journal,
-                progress("Training", steps, done=self.trainer.step) as bar,
-            ):
+            with self._open_journal() as journal, progress(title, self._length, done=self._done) as bar:
                 self._train(journal, bar)
         except KeyboardInterrupt:
             with whole_step():
@@ -127,7 +113,8 @@ class TrainingRun:
         distributed.check_same_step(self.trainer.step)
 
     def _save(self) -> None:
-        self.trainer.check_finite()
+        with self._clock.counting():  # it waits for the device
+            self.trainer.check_finite()
         if distributed.is_main():
             content = {
                 "options": self._options,
@@ -139,34 +126,64 @@ class TrainingRun:
         self._last_save = time.monotonic()
 
     def _train(self, journal: Journal | None, bar: Progress) -> None:
-        steps, several = self.trainer.options.steps, distributed.world_size() > 1
-        self._clock, self._last_save = _Clock(), time.monotonic()
+        several = distributed.world_size() > 1
+        self._last_save = time.monotonic()
         # Several processes must stop at the same step: a signal is heard when all have heard of it.
         with held_signals() if several else nullcontext() as held:
+            shown = self._done
             if self.trainer.step:
-                self._finish_step(journal)  # what a signal cut off
-            while self.trainer.step < steps:
+                self._tend(journal, due=self._is_due())  # what a signal cut off
+            while self._agree_on_share() < 1:
                 with nullcontext() if several else whole_step():
                     self._step()
-                bar.advance(note=self._finish_step(journal))
+                self._tend(journal, due=self._is_due())
+                shown = self._show(bar, shown)
                 if held and distributed.in_any_process(bool(held.heard)):
                     held.raise_first()
                     raise KeyboardInterrupt  # it was another process that heard one
+            if self.trainer.step != self._checked_step:
+                self._tend(journal, due=True)
+            self._show(bar, shown)
+
+    def _agree_on_share(self) -> float:
+        """Return which share of the run is over; the time is that of the first process, in all of them."""
+        options, trainer = self.trainer.options, self.trainer
+        if options.minutes is not None:
+            trainer.seconds = distributed.of_main(trainer.seconds)
+        self._share = options.share_at(trainer.step, trainer.seconds)
+        return self._share
+
+    @property
+    def _done(self) -> int:
+        """What is over of ``_length``."""
+        return int(self._share * self._length + 1e-6)
+
+    def _show(self, bar: Progress, before: int) -> int:
+        """Bring the progress bar from what it showed before to what is over; return that."""
+        bar.advance(self._done - before, note=self._note)
+        return self._done
 
     def _step(self) -> None:
-        start = time.monotonic()
-        with memory_checked():
-            images = self._sampler.sample(self.trainer.step)
-            self._clock.data_s += time.monotonic() - start
+        with memory_checked(), self._clock.counting():
+            with self._clock.fetching():
+                images = self._sampler.sample(self.trainer.step)
             self.trainer.update(images)
-        self._clock.images += self.trainer.options.batch
+            if self.trainer.options.minutes is not None:
+                self._pace.keep()
 
-    def _finish_step(self, journal: Journal | None) -> str:
-        """Report, validate and save where it is time to; return the note for the progress bar."""
-        step = self.trainer.step
-        ended = step == self.trainer.options.steps
-        due = (ended or step % self._check_every == 0) and step != self._checked_step
-        if due or step % REPORT_EVERY_STEPS == 0:
+    def _is_due(self) -> bool:
+        """Return whether it is time to validate."""
+        step, steps, every = self.trainer.step, self.trainer.options.steps, self._supervision.check_every
+        if every is None and steps is None:
+            # Its number of updates is only known from its speed so far, and it has another validation at its end.
+            updates = max(REPORT_EVERY_STEPS, (step - 1) / max(self._share, 1e-9) / CHECKS)
+            return step - self._checked_step >= updates and self._share < 1 - 0.5 / CHECKS
+        every = every or max(REPORT_EVERY_STEPS, (steps or 0) // CHECKS)
+        return step % every == 0 and step != self._checked_step
+
+    def _tend(self, journal: Journal | None, *, due: bool) -> None:
+        """Validate if that is due; report and save then, and where it is time to."""
+        if due or self.trainer.step % REPORT_EVERY_STEPS == 0:
             self._report(journal)
         if due:
             self._check(journal)
@@ -177,18 +194,17 @@ class TrainingRun:
                 self.folder.keep_at(self.trainer)
         if due or time.monotonic() - self._last_save > self._supervision.save_every_s:
             self._save()
-        return self._note
 
     def _report(self, journal: Journal | None) -> None:
         """Write the journal."""
-        losses = self.trainer.take_losses()
+        with self._clock.counting():
+            losses = self.trainer.take_losses()
         if not losses:  # reported already, before a signal
             return
-        seconds, rates = self._clock.read()
-        self.trainer.seconds += seconds
-        learning_rate = self.trainer.options.learning_rate_at(self.trainer.step - 1)
+        rates = self._clock.take_rates()
         if journal:
-            journal.record(self.trainer.step, {**losses, "learning_rate": learning_rate, **rates})
+            past = {"learning_rate": self.trainer.learning_rate, "seconds": self.trainer.seconds}
+            journal.record(self.trainer.step, {**losses, **past, **rates})
         psnr = "" if self._latest_psnr is None else f", {self._latest_psnr:.2f} dB"
         self._note = f"loss {losses['loss']:.3f}{psnr}, {rates['images_per_second']:.0f} images/s"
 
@@ -201,7 +217,6 @@ class TrainingRun:
                 self.folder.keep(self.trainer, psnr, keep=self._supervision.keep)
         distributed.wait_for_all()
         self._checked_step = self.trainer.step
-        self._clock = _Clock()  # what was done here is no part of a step
 
     def _validate(self, journal: Journal) -> float | None:
         if not self._supervision.validator:

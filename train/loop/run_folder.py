@@ -9,6 +9,7 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.train.loop import distributed
 from drc_deploy.train.loop.journal import LOG_FILE, RUN_SUFFIX, TENSORBOARD_FOLDER
 from drc_deploy.train.loop.losses import dual_design
+from drc_deploy.train.loop.run_options import MANY_STEPS
 from drc_deploy.train.loop.trainer import Trainer
 
 CHECKPOINTS = "checkpoints"
@@ -61,7 +62,7 @@ class RunFolder:
         """Write a checkpoint of the weights that the trainer holds now, and delete all but the ``keep`` latest."""
         if not keep:
             return
-        digits = len(str(trainer.options.steps))
+        digits = len(str(trainer.options.steps or MANY_STEPS))
         name = f"step-{trainer.step:0{digits}}{CHECKPOINT_SUFFIX}"
         save_checkpoint(self._checkpoints / name, _checkpoint_of(trainer, psnr))
         for old in sorted(self._checkpoints.glob(f"step-*{CHECKPOINT_SUFFIX}"), key=_step_of)[:-keep]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from drc_deploy.errors import UsageError
-from drc_deploy.train.loop.limits import check_counts, check_not_negative, check_rates
+from drc_deploy.train.loop.limits import LARGEST_COUNT, check_counts, check_not_negative, check_rates
 
 DualVariant = Literal["none", "single", "progressive", "wide", "hr-cycle"]
 """Without duals; with one kind of them; or progressive ones with a second cycle that starts from the HR image."""
@@ -17,6 +17,10 @@ TrainingPrecision = Literal["fp32", "bf16", "fp16"]
 """What the convolutions of a training step are computed in."""
 LONGEST_WARM_UP = 100
 """Steps over which the learning rate rises from zero by itself; Adam's moments are empty at first."""
+MANY_STEPS = 100_000
+"""Stands for the steps of a run of minutes, where losses are remembered and files are named."""
+LONGEST_MINUTES = 1_000_000
+"""Two years."""
 _CHOICES = {"dual": get_args(DualVariant), "schedule": get_args(Schedule), "precision": get_args(TrainingPrecision)}
 
 
@@ -24,8 +28,8 @@ _CHOICES = {"dual": get_args(DualVariant), "schedule": get_args(Schedule), "prec
 class TrainOptions:
     """All that decides the weights, apart from the data. The defaults are the paper's where the paper has one."""
 
-    steps: int
-    """Updates of the weights."""
+    steps: int | None = None
+    """Updates of the weights; None: as many as ``minutes`` allow."""
     batch: int = 32
     """Patches per update, over all processes (paper: 32)."""
     patch: int = 48
@@ -36,7 +40,7 @@ class TrainOptions:
     """Where the cosine schedule ends (paper: 1e-7)."""
     schedule: Schedule = "cosine"
     warm_up: int | None = None
-    """Steps of linear warm-up; None: a tenth of the steps, at most ``LONGEST_WARM_UP`` (paper: none)."""
+    """Steps of linear warm-up; None: a tenth of the run, at most ``LONGEST_WARM_UP`` steps (paper: none)."""
     dual: DualVariant = "progressive"
     """Which dual networks take part (see ``losses``)."""
     dual_weight: float = 0.1
@@ -53,10 +57,13 @@ class TrainOptions:
     """Let ``torch.compile`` fuse the step."""
     seed: int = 1
     """Decides the patches, and the initial weights of a new network."""
+    minutes: float | None = None
+    """Time spent in updates, in place of ``steps``: the learning rate then depends on the clock."""
 
     def __post_init__(self) -> None:
         """Refuse options that cannot be run."""
-        check_counts(self, "steps", "batch", "patch", "accumulate")
+        self._check_length()
+        check_counts(self, "batch", "patch", "accumulate")
         check_rates(self, "learning_rate")
         check_not_negative(self, "dual_weight", "final_learning_rate")
         if self.dual != "none" and not self.dual_weight:
@@ -71,23 +78,51 @@ class TrainOptions:
                 f"a batch of {self.batch} patches cannot be divided into {self.accumulate} equal parts.",
                 "Give an --accumulate that divides --batch.",
             )
-        if self.warm_up is not None and not 0 <= self.warm_up <= self.steps:
-            raise UsageError(
-                f"warm_up must be 0 to {self.steps} steps, not {self.warm_up}.", "Give a smaller --warm-up."
-            )
         if self.final_learning_rate > self.learning_rate:
             raise UsageError(
                 f"the final learning rate {self.final_learning_rate} is above the learning rate {self.learning_rate}.",
                 "Lower --final-learning-rate.",
             )
 
-    def learning_rate_at(self, step: int) -> float:
-        """Return the learning rate of update ``step`` (from 0): linear warm-up, then the schedule."""
+    def _check_length(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise UsageError("a run lasts either steps or minutes.", "Give one of --steps and --minutes.")
+        if self.steps is not None:
+            check_counts(self, "steps")
+        if self.minutes is not None and not 0 < self.minutes <= LONGEST_MINUTES:
+            raise UsageError(
+                f"minutes must be above 0 and at most {LONGEST_MINUTES:,}, not {self.minutes}.", "Give other --minutes."
+            )
+        most = LARGEST_COUNT if self.steps is None else self.steps
+        if self.warm_up is not None and not 0 <= self.warm_up <= most:
+            raise UsageError(f"warm_up must be 0 to {most} steps, not {self.warm_up}.", "Give another --warm-up.")
+
+    def share_at(self, step: int, seconds: float) -> float:
+        """Return which share of the run is over, 0 to 1, after ``step`` updates that took ``seconds``."""
+        over = step / self.steps if self.steps else seconds / (60 * (self.minutes or math.inf))
+        return min(1.0, over)
+
+    def learning_rate_at(self, step: int, seconds: float = 0.0) -> float:
+        """Return the learning rate of update ``step`` (from 0), before which training took ``seconds``.
+
+        Linear warm-up, then the schedule. It goes by the steps after the warm-up or, in a run of minutes, by the time.
+        """
+        if self.steps is None:
+            return self._warmth_at(step, seconds) * self._scheduled(self.share_at(step, seconds))
         warm_up = min(LONGEST_WARM_UP, self.steps // 10) if self.warm_up is None else self.warm_up
         if step < warm_up:
             return self.learning_rate * (step + 1) / warm_up
+        return self._scheduled((step - warm_up) / max(1, self.steps - warm_up))
+
+    def _warmth_at(self, step: int, seconds: float) -> float:
+        """Return the factor of warm-up in a run of minutes."""
+        if self.warm_up is not None:
+            return min(1.0, (step + 1) / max(1, self.warm_up))
+        return min(1.0, max((step + 1) / LONGEST_WARM_UP, 10 * self.share_at(step, seconds)))
+
+    def _scheduled(self, phase: float) -> float:
+        """Return the learning rate by the schedule, which goes from 0 to 1."""
         if self.schedule == "constant":
             return self.learning_rate
-        phase = (step - warm_up) / max(1, self.steps - warm_up)
         span = self.learning_rate - self.final_learning_rate
         return self.final_learning_rate + span * (1 + math.cos(math.pi * phase)) / 2

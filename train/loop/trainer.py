@@ -20,7 +20,7 @@ from drc_deploy.train.loop.ema import WeightAverage
 from drc_deploy.train.loop.graph_replay import GraphReplay
 from drc_deploy.train.loop.losses import dual_regression_losses, map_back
 from drc_deploy.train.loop.precision import autocast, gradient_scaler, keep_images_float32, prepare_device
-from drc_deploy.train.loop.run_options import TrainingPrecision, TrainOptions
+from drc_deploy.train.loop.run_options import MANY_STEPS, TrainingPrecision, TrainOptions
 
 LOSSES = ("primal", "dual", "distillation")
 """Names of the parts of the loss; the last is there when there is a teacher."""
@@ -92,7 +92,7 @@ class Trainer:
         self.seconds = 0.0
         """Time spent in updates and in waiting for their data, over all sessions of the run; the loop counts it."""
         self._pending: list[Tensor] = []
-        self._history: deque[list[float]] = deque(maxlen=max(1, options.steps // 100))
+        self._history: deque[list[float]] = deque(maxlen=max(1, (options.steps or MANY_STEPS) // 100))
         # Adam works per parameter: one optimiser is the same as the authors' separate ones, and resumes as one.
         fused = training_device().type == "cuda"  # elsewhere float16 would make the host wait in every update
         self.optimizer = torch.optim.Adam(self._parameters(), lr=options.learning_rate, fused=fused)
@@ -131,7 +131,7 @@ class Trainer:
     def update(self, images: Sequence[Tensor]) -> None:
         """Make one update from this process's share of a batch (see ``PatchSampler.sample``)."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.options.learning_rate_at(self.step)
+            group["lr"] = self.options.learning_rate_at(self.step, self.seconds)
         losses = self._replayed(images) if self.replays else self._accumulated(images)
         self._scaler.step(self.optimizer)
         self._scaler.update()
@@ -195,8 +195,17 @@ class Trainer:
 
     @property
     def final_loss(self) -> float:
-        """Mean loss over the last hundredth of the steps; ``take_losses`` must have been called."""
-        return float(sum(map(self._total, self._history))) / len(self._history)
+        """Mean loss over the last hundredth of the steps; ``take_losses`` must have been called.
+
+        Of a run of minutes it is at most the last thousand.
+        """
+        last = list(self._history)[-max(1, self.step // 100) :]
+        return float(sum(map(self._total, last))) / len(last)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the latest update."""
+        return float(self.optimizer.param_groups[0]["lr"])
 
     @contextlib.contextmanager
     def final_weights(self) -> Iterator[None]:

@@ -216,6 +216,7 @@ def _result(run: TrainingRun, start: Start, photographs: Photographs) -> Checkpo
         **start.provenance,
         "data": {"folder": photographs.name, "images": len(photographs.entries), "sha256": photographs.fingerprint},
         **dataclasses.asdict(options),
+        "steps": trainer.step,
         "teacher": _teacher(start),
         "follows": start.follows.sha256 if start.follows else None,
         "kept_step": kept_step,

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
 from torch.nn import functional as F
 
 from drc_deploy.errors import TrainingError, UsageError
@@ -20,6 +19,7 @@ from drc_deploy.train.loop.losses import dual_regression_losses
 from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 from tests.models.plain_network import PlainNetwork
+from tests.train.processes import run_two
 
 OPTIONS = TrainOptions(4, batch=4, patch=8, learning_rate=1e-3)
 
@@ -124,25 +124,15 @@ def test_a_compiler_that_is_missing_is_a_sentence(monkeypatch: pytest.MonkeyPatc
         mine.update(batch())
 
 
-def _process(rank: int, size: int, folder: str) -> None:
-    import os
-
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": (Path(folder) / "port").read_text()}
-    torch.set_num_threads(1)
+def _process(rank: int, size: int, folder: Path) -> None:
     with distributed.process_group():
         mine = trainer(replace(OPTIONS, accumulate=2))
         mine.update([scale[rank::size] for scale in batch()])
-        torch.save([gradients(mine), mine.take_losses()], Path(folder) / f"{rank}.pt")
+        torch.save([gradients(mine), mine.take_losses()], folder / f"{rank}.pt")
 
 
 def test_two_processes_make_the_gradients_of_one_with_the_whole_batch(tmp_path: Path) -> None:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        (tmp_path / "port").write_text(str(free.getsockname()[1]))
-    spawn(_process, args=(2, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
+    run_two(_process, tmp_path)
     whole = trainer()
     whole.update(batch())
     losses = whole.take_losses()
