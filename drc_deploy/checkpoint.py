@@ -82,11 +82,11 @@ def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint atomically.
+def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half: bool = False) -> None:
+    """Write a checkpoint atomically, with ``half`` as float16.
 
     Raises:
-        ArtefactError: the weights are not finite, or not those of the model.
+        ArtefactError: the weights are not finite, not those of the model, or too large for float16.
         OutputError: the folder is not writable or the disk is full.
     """
     check_weights(checkpoint, f"the new {path.name}")
@@ -104,6 +104,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     )
     tensors = {PRIMAL + name: tensor for name, tensor in checkpoint.weights.items()}
     tensors |= {DUAL + name: tensor for name, tensor in checkpoint.dual_weights.items()}
+    if half:
+        tensors = to_half(tensors, f"the new {path.name}", "Store it as float32.")
     with atomic_path(path) as temporary:
         # The library's own writer would put another file here, which only its owner can read, and which has no lock.
         temporary.write_bytes(save(tensors, metadata={METADATA_KEY: records.to_json(info)}))
@@ -240,6 +242,19 @@ def to_plain_weights(state: Mapping[Any, Tensor], source: str) -> dict[str, Tens
             )
     plain = {str(name): tensor.detach().to("cpu", torch.float32, copy=True) for name, tensor in state.items()}
     return {name: tensor.contiguous() for name, tensor in plain.items()}
+
+
+def to_half(weights: Mapping[str, Tensor], source: str, hint: str) -> dict[str, Tensor]:
+    """Return weights rounded to float16.
+
+    Raises:
+        ArtefactError: one is too large for it; ``source`` names the weights, ``hint`` says what to do.
+    """
+    half = {name: tensor.half() for name, tensor in weights.items()}
+    for name, tensor in half.items():
+        if not torch.isfinite(tensor).all():
+            raise ArtefactError(f"{source}: tensor {name!r} is too large for float16.", hint)
+    return half
 
 
 def check_weights(checkpoint: Checkpoint, source: str) -> None:

@@ -144,6 +144,24 @@ def read_checkpoint_info(path: Path) -> CheckpointInfo:
     return parse_checkpoint_info(metadata, path)
 
 
+_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""Types of numbers by their names in safetensors files."""
+
+
+def stored_types(path: Path) -> tuple[str, ...]:
+    """Return the types in which a checkpoint stores its weights, usually one; all are loaded as float32.
+
+    Raises:
+        ArtefactError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="numpy") as tensors:
+            found = {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise unreadable(path, error) from error
+    return tuple(sorted(_TYPES.get(name, name) for name in found))
+
+
 def is_checkpoint(path: Path) -> bool:
     """Return whether a file is a checkpoint of this program."""
     try:

@@ -116,6 +116,7 @@ BUDGETS: dict[BudgetName, StepBudget] = {
 @refit_option
 @dual_weight_option
 @training.option("--ema", default=0.0, help="Decay of averaged weights; 0: none.")
+@click.option("--half", is_flag=True, help="Round the result to float16: a file of half the size.")
 @click.option("--teacher", help="A larger checkpoint; fine-tuning follows its features.")
 @target_images_option
 @bound_options()

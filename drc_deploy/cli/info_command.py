@@ -9,7 +9,7 @@ import click
 
 from drc_deploy.bench.report.conclusions import by_latency
 from drc_deploy.bench.report.report_files import read_report
-from drc_deploy.checkpoint_info import read_checkpoint_info
+from drc_deploy.checkpoint_info import read_checkpoint_info, stored_types
 from drc_deploy.cli import options
 from drc_deploy.engine_info import METADATA_KEY, EngineInfo, read_sidecar
 from drc_deploy.errors import ArtefactError
@@ -56,7 +56,7 @@ def describe_file(path: Path) -> Facts:
 
 def _describe_checkpoint(path: Path) -> Facts:
     info = read_checkpoint_info(path)
-    facts: Facts = {"kind": "checkpoint"} | dataclasses.asdict(info)
+    facts: Facts = {"kind": "checkpoint", "stored_as": stored_types(path)} | dataclasses.asdict(info)
     if info.foreign:
         foreign: Facts = facts["foreign"]
         # The slices of a layer are for the program, not for people.

@@ -192,6 +192,11 @@ LOOP_OPTIONS = (
     click.option(
         "--branches", is_flag=True, help="Train 3x3 convolutions as sums of branches, which the result holds merged."
     ),
+    click.option(
+        "--half",
+        is_flag=True,
+        help="Round the weights that are validated and kept to float16: half the file size, the same updates.",
+    ),
     click.option("--compile", is_flag=True, help="Compile the step with torch.compile."),
     click.option(
         "--val",

@@ -6,6 +6,7 @@ from click.testing import CliRunner
 
 from drc_deploy.cli.info_command import command
 from drc_deploy.cli.main import main
+from drc_deploy.locate import SHIPPED
 from tests.runtime.networks import write_nearest, write_windows
 
 
@@ -29,6 +30,12 @@ def test_the_sides_that_a_network_takes_are_shown(tmp_path: Path) -> None:
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["multiple_of", "8"] in lines
     assert ["minimum", "1"] in lines
+
+
+@pytest.mark.parametrize(("name", "stored"), [("drn_s", "float16"), ("drn_xs", "float32")])
+def test_how_the_weights_of_a_checkpoint_are_stored_is_shown(name: str, stored: str) -> None:
+    result = CliRunner().invoke(command, [str(SHIPPED / f"{name}.safetensors")])
+    assert ["stored_as", stored] in [line.split() for line in result.stdout.splitlines()]
 
 
 @pytest.mark.parametrize(("name", "sentence"), [("none.onnx", "there is no file"), ("a.txt", "no kind known")])

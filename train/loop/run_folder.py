@@ -64,7 +64,7 @@ class RunFolder:
             return
         digits = len(str(trainer.options.steps or MANY_STEPS))
         name = f"step-{trainer.step:0{digits}}{CHECKPOINT_SUFFIX}"
-        save_checkpoint(self._checkpoints / name, _checkpoint_of(trainer, psnr))
+        save_checkpoint(self._checkpoints / name, _checkpoint_of(trainer, psnr), half=trainer.options.half)
         for old in sorted(self._checkpoints.glob(f"step-*{CHECKPOINT_SUFFIX}"), key=_step_of)[:-keep]:
             old.unlink()
 
@@ -74,7 +74,7 @@ class RunFolder:
 
     def keep_best(self, trainer: Trainer, psnr: float) -> None:
         """Write the weights that the trainer holds now as the best so far."""
-        save_checkpoint(self.best, _checkpoint_of(trainer, psnr))
+        save_checkpoint(self.best, _checkpoint_of(trainer, psnr), half=trainer.options.half)
 
 
 def _step_of(path: Path) -> int:

@@ -53,6 +53,8 @@ class TrainOptions:
     """Decay of the moving average of the weights that is validated and kept; 0 keeps the weights themselves."""
     branches: bool = False
     """Train 3x3 convolutions as sums of branches, which the result holds merged."""
+    half: bool = False
+    """Whether the weights that are validated and kept are rounded to float16, and stored so."""
     compile: bool = False
     """Let ``torch.compile`` fuse the step."""
     seed: int = 1

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from drc_deploy.checkpoint import to_half
 from drc_deploy.errors import TrainingError
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.device import compilation_checked, place, place_images, training_device
@@ -21,12 +22,15 @@ from drc_deploy.train.loop.graph_replay import GraphReplay
 from drc_deploy.train.loop.losses import dual_regression_losses, map_back
 from drc_deploy.train.loop.precision import autocast, gradient_scaler, keep_images_float32, prepare_device
 from drc_deploy.train.loop.run_options import MANY_STEPS, TrainingPrecision, TrainOptions
+from drc_deploy.train.loop.stand_in import StandIn
 
 LOSSES = ("primal", "dual", "distillation")
 """Names of the parts of the loss; the last is there when there is a teacher."""
 DIVERGED = 1e6
 """A loss that no run recovers from: a network that knows nothing has one of a few hundred."""
 DIVERGED_HINT = "Lower --learning-rate; with --force, training goes on from the last saved state."
+
+HALF_HINT = "Leave out --half; with --force, training goes on from the last saved state."
 
 
 class DualRegression(nn.Module):
@@ -98,6 +102,7 @@ class Trainer:
         self.optimizer = torch.optim.Adam(self._parameters(), lr=options.learning_rate, fused=fused)
         self._scaler = gradient_scaler(options.precision)
         self._average = WeightAverage(self._parameters(), options.ema) if options.ema else None
+        self._averaged, self._rounded = StandIn(), StandIn()
         self._exchange: DistributedDataParallel | None = None
         self._module = self._step_module(teacher)
         self.replays = fused and not options.compile and options.accumulate == 1 and self._exchange is None
@@ -210,10 +215,21 @@ class Trainer:
     @contextlib.contextmanager
     def final_weights(self) -> Iterator[None]:
         """Let network and duals hold the weights that are validated and kept while the block runs."""
-        with self._average.applied() if self._average else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            if self._average:
+                stack.enter_context(self._averaged.applied(self._parameters(), self._average.average))
             if self.branches:
                 self.branches.write_into(self.network)
+            if self.options.half:
+                weights = self._weights()
+                rounded = to_half(weights, f"the weights of step {self.step}", HALF_HINT)
+                stack.enter_context(self._rounded.applied(list(weights.values()), list(rounded.values())))
             yield
+
+    def _weights(self) -> dict[str, Tensor]:
+        """Return all that a checkpoint holds, by its name; these are the tensors themselves."""
+        modules = {"network": self.network, "duals": self.duals}
+        return {f"{kind}.{name}": tensor for kind, m in modules.items() for name, tensor in m.state_dict().items()}
 
     def check_finite(self) -> None:
         """Find out whether the weights are numbers; a finite loss may still have had gradients that are not.
@@ -226,8 +242,8 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Return all that a later run needs to go on exactly here."""
-        if self._average:
-            self._average.put_back()
+        self._rounded.put_back()
+        self._averaged.put_back()
         return {
             "step": self.step,
             "seconds": self.seconds,

@@ -191,7 +191,7 @@ def train(
     if distributed.is_main():
         result.provenance["eval"] = fingerprints(benchmarks)
         result.provenance.update(measure_quality(place(result.build_network()), benchmarks))
-        save_checkpoint(output, result)
+        save_checkpoint(output, result, half=options.half)
         folder.state.unlink(missing_ok=True)
     distributed.wait_for_all()
     return result
