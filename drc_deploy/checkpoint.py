@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,15 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from drc_deploy import records
-from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo, DualDesign, parse_checkpoint_info, unreadable
+from drc_deploy.checkpoint_info import (
+    LENGTH_BYTES,
+    METADATA_KEY,
+    CheckpointInfo,
+    DualDesign,
+    metadata_in,
+    parse_checkpoint_info,
+    unreadable,
+)
 from drc_deploy.engine_info import taken_side
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.files import atomic_path
@@ -23,8 +30,6 @@ from drc_deploy.models.registry import build_network
 
 PRIMAL = "primal."
 DUAL = "dual."
-_LENGTH_BYTES = 8
-"""A safetensors file begins with the length of its header."""
 _FOREIGN_HINT = "Check that the file belongs to this model, scale and program."
 
 
@@ -212,16 +217,15 @@ def _read(path: Path) -> tuple[bytes, dict[str, Tensor], dict[str, str]]:
     """Return the bytes of a safetensors file, its tensors and its metadata."""
     try:
         with path.open("rb") as stream:
-            content = stream.read(_LENGTH_BYTES + 1)
+            content = stream.read(LENGTH_BYTES + 1)
             # The header is a JSON object. This keeps a large file of another kind out of memory.
-            if content[_LENGTH_BYTES:] == b"{":
+            if content[LENGTH_BYTES:] == b"{":
                 content += stream.read()
         tensors = load(content)
     except (SafetensorError, OSError, KeyError) as error:  # KeyError: a type of numbers that torch lacks
         raise unreadable(path, error) from error
     # The library returns the tensors of bytes, but not their metadata; it has found the header to be right.
-    end = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
-    return content, tensors, json.loads(content[_LENGTH_BYTES:end]).get("__metadata__") or {}
+    return content, tensors, metadata_in(content)
 
 
 def _strip(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

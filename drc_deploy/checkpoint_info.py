@@ -1,5 +1,6 @@
 """Metadata of a checkpoint, read without torch."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from drc_deploy import records
 from drc_deploy.errors import ArtefactError
 from drc_deploy.slices import LeftOut, PrunableLayer
 
+LENGTH_BYTES = 8
+"""A safetensors file begins with the length of its header."""
 METADATA_KEY = "drc_deploy"
 DualDesign = Literal["progressive", "single", "wide"]
 """Paper, Table 7: one dual per halving; one straight from the finest image to the input; one per halving, twice as
@@ -173,6 +176,20 @@ def is_checkpoint(path: Path) -> bool:
 def _metadata(path: Path) -> Mapping[str, str]:
     with safe_open(path, framework="numpy") as tensors:
         return tensors.metadata() or {}
+
+
+def metadata_in(content: bytes) -> dict[str, str]:
+    """Return the metadata in the bytes of a safetensors file.
+
+    Raises:
+        ValueError: they are of no such file.
+    """
+    end = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
+    header = json.loads(content[LENGTH_BYTES:end])
+    metadata: Any = header.get("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(metadata, dict):
+        raise ValueError("the header is no object")
+    return metadata
 
 
 def parse_checkpoint_info(metadata: Mapping[str, str], path: Path) -> CheckpointInfo:

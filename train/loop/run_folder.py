@@ -9,6 +9,7 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.train.loop import distributed
 from drc_deploy.train.loop.journal import LOG_FILE, RUN_SUFFIX, TENSORBOARD_FOLDER
 from drc_deploy.train.loop.losses import dual_design
+from drc_deploy.train.loop.parts import remove_with_parts
 from drc_deploy.train.loop.run_options import MANY_STEPS
 from drc_deploy.train.loop.trainer import Trainer
 
@@ -53,7 +54,8 @@ class RunFolder:
         distributed.wait_for_all()
 
     def _clear(self) -> None:
-        for file in (self.config, self.state, self.best, self.path / LOG_FILE):
+        remove_with_parts(self.state)
+        for file in (self.config, self.best, self.path / LOG_FILE):
             file.unlink(missing_ok=True)
         for folder in (self._checkpoints, self.path / TENSORBOARD_FOLDER):
             shutil.rmtree(folder, ignore_errors=True)

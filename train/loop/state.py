@@ -1,16 +1,18 @@
-"""Interrupted work on disk: any nested dict or list of tensors and plain values, in one safetensors file."""
+"""Interrupted work on disk: any nested dict or list of tensors and plain values, as a safetensors file or its parts."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from drc_deploy import records
+from drc_deploy.checkpoint_info import metadata_in
 from drc_deploy.errors import ArtefactError, UsageError
-from drc_deploy.files import atomic_path, check_writable
+from drc_deploy.files import check_writable
+from drc_deploy.train.loop.parts import read_from_parts, remove_with_parts, write_in_parts
 
 STATE_FOLDER = ".state"
 """Hidden folder next to the results, so that a search for checkpoints does not find unfinished work."""
@@ -26,7 +28,7 @@ def state_path_of(output: Path, stage: str, *, restart: bool) -> Path:
     check_writable(output.parent)
     path = _path_of(output, stage)
     if restart:
-        path.unlink(missing_ok=True)
+        remove_with_parts(path)
     return path
 
 
@@ -44,8 +46,7 @@ def save_state(path: Path, tree: dict[str, Any]) -> None:
     tensors: dict[str, Tensor] = {}
     skeleton = _take_tensors(tree, tensors)
     metadata = {"drc_deploy_state": json.dumps({"schema": records.SCHEMA_VERSION, "tree": skeleton})}
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata=metadata))
+    write_in_parts(path, save(tensors, metadata=metadata))
 
 
 def _take_tensors(node: Any, tensors: dict[str, Tensor]) -> Any:
@@ -71,15 +72,15 @@ def load_state(path: Path, options: dict[str, Any], *, force: bool = False) -> d
         force: Go on although they differ.
 
     Raises:
-        ArtefactError: damaged, or of another program.
+        ArtefactError: damaged, not whole, or of another program.
         UsageError: the saved work was started with other options; the message lists them.
     """
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            content = json.loads((file.metadata() or {})["drc_deploy_state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        stored = read_from_parts(path)
+        tensors = load(stored)
+        content = json.loads(metadata_in(stored)["drc_deploy_state"])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise ArtefactError(f"{path} is not a readable training state.", "Add --restart to begin anew.") from error
     if not isinstance(content, dict) or content.get("schema") != records.SCHEMA_VERSION:

@@ -25,6 +25,7 @@ from drc_deploy.train.loop.dual_fit import fit_duals
 from drc_deploy.train.loop.initial_weights import InitReport, load_initial_weights
 from drc_deploy.train.loop.loop import Supervision, TrainingRun
 from drc_deploy.train.loop.losses import dual_design
+from drc_deploy.train.loop.parts import remove_with_parts
 from drc_deploy.train.loop.run_folder import RunFolder
 from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
@@ -192,7 +193,7 @@ def train(
         result.provenance["eval"] = fingerprints(benchmarks)
         result.provenance.update(measure_quality(place(result.build_network()), benchmarks))
         save_checkpoint(output, result, half=options.half)
-        folder.state.unlink(missing_ok=True)
+        remove_with_parts(folder.state)
     distributed.wait_for_all()
     return result
 

@@ -19,6 +19,7 @@ from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.data.targets import FollowedPatches
 from drc_deploy.train.device import memory_checked
 from drc_deploy.train.loop.dual_fit import fit_duals
+from drc_deploy.train.loop.parts import remove_with_parts
 from drc_deploy.train.loop.state import load_state, save_state, state_path_of
 from drc_deploy.train.pruning.greedy import GreedyPruning
 from drc_deploy.train.pruning.lasso import LassoPruning
@@ -73,7 +74,7 @@ def prune_file(
     provenance = {"stage": "prune", "options": dataclasses.asdict(options), "before": checkpoint.provenance}
     pruned = Checkpoint.of(network, duals or None, provenance, parent.sha256, checkpoint.dual_design)
     save_checkpoint(output, pruned)
-    state.unlink(missing_ok=True)
+    remove_with_parts(state)
     return pruned
 
 

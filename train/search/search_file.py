@@ -14,6 +14,7 @@ from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.data.patches import PatchSource
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.dual_fit import fit_duals
+from drc_deploy.train.loop.parts import remove_with_parts
 from drc_deploy.train.loop.state import state_path_of
 from drc_deploy.train.search.cost import CostBudget, budget_for, cost_model
 from drc_deploy.train.search.plain_widths import random_widths, uniform_widths, widths_within
@@ -68,7 +69,7 @@ def search_file(
             probabilities=tuple(map(tuple, searcher.probabilities().tolist())),
         )
     write_widths(output, content)
-    state.unlink(missing_ok=True)
+    remove_with_parts(state)
     return content
 
 
