@@ -199,6 +199,17 @@ LOOP_OPTIONS = (
     ),
     click.option("--compile", is_flag=True, help="Compile the step with torch.compile."),
     click.option(
+        "--augment-scale",
+        type=float,
+        help="Reduce the photographs of each step to 1, 0.9, 0.8, ... of their sides, at least this (0.5 to 0.9), "
+        "before patches are cut.  [default: never]",
+    ),
+    option(
+        "--prefer-detail",
+        default=1,
+        help="Draw so many places for each patch, and cut it where the photograph has the most detail.",
+    ),
+    click.option(
         "--val",
         "validation",
         type=FOLDER,

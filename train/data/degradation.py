@@ -28,11 +28,16 @@ def mirrored(positions: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray
 
 def kernel(factor: int) -> NDArray[np.float64]:
     """Return the (4 * factor,) weights of one output pixel: Keys' cubic with a = -0.5, stretched by ``factor``."""
-    x = np.abs((np.arange(4 * factor) + 0.5) / factor - 2)
+    return cubic((np.arange(4 * factor) + 0.5) / factor - 2) / factor
+
+
+def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return Keys' cubic with a = -0.5 at ``x``; it is zero from 2 on."""
+    x = np.minimum(np.abs(x), 2)
     near = (1.5 * x - 2.5) * x**2 + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    weights: NDArray[np.float64] = np.where(x < 1, near, far) / factor
-    return weights
+    values: NDArray[np.float64] = np.where(x < 1, near, far)
+    return values
 
 
 def reduce_bicubic(regions: Tensor, factor: int) -> Tensor:
@@ -59,4 +64,9 @@ def _reduce(centred: Tensor, factor: int) -> Tensor:
     total: Tensor = centred[:, 0:last:factor] * taps[0]
     for tap, weight in enumerate(taps[1:], start=1):
         total.add_(centred[:, tap : tap + last : factor], alpha=weight)
-    return total.add_(0.5).floor_().clamp_(-CENTRE, 255 - CENTRE)
+    return rounded(total)
+
+
+def rounded(centred: Tensor) -> Tensor:
+    """Round sums of values centred on zero to 8 bits, half up, in place."""
+    return centred.add_(0.5).floor_().clamp_(-CENTRE, 255 - CENTRE)

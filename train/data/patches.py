@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from drc_deploy.errors import UsageError
 from drc_deploy.train.data.degradation import margin, mirrored, reduce_bicubic
+from drc_deploy.train.data.detail import detail
 from drc_deploy.train.data.gather import Regions, open_reader, to_device
 from drc_deploy.train.data.photographs import Entry, Photographs
+from drc_deploy.train.data.shrinking import ONE, Shrinking, shares_below_one
 from drc_deploy.train.device import training_device
 
 HR = 1
@@ -24,12 +28,14 @@ class Draw:
     entries: NDArray[np.int64]
     """Numbers of the photographs."""
     tops: NDArray[np.int64]
-    """First row, in LR pixels."""
+    """First row, in LR pixels; of reduced photographs in blocks of the numerator of ``share``."""
     lefts: NDArray[np.int64]
-    """First column, in LR pixels."""
+    """First column, in the same."""
     flip_rows: NDArray[np.bool_]
     flip_columns: NDArray[np.bool_]
     transpose: NDArray[np.bool_]
+    share: Fraction = ONE
+    """Sides that the photographs have in this step, as a share of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,45 @@ class PatchSampler:
         self._places = {factor: _Places.of(photographs.entries, factor, scale) for factor in self._factors}
         self._margin = margin(scale)
         self._device = training_device()
+        self._fitting = {ONE: np.arange(len(photographs.entries))}
+        """Sides that photographs may have in a step, as shares of their own; and which have room for a patch then."""
+        self._shrinking: dict[Fraction, Shrinking] = {}
+        self._pixels, self._candidates = photographs.pixels, 1
         self._reader = open_reader(photographs.pixels, self._regions, self._device, stream=stream)
+
+    def reduce_photographs(self, smallest: float) -> None:
+        """Let every step reduce its photographs, before patches are cut, to a share of 1, 0.9, ... or ``smallest``.
+
+        Raises:
+            UsageError: no photograph has room for a patch when it is reduced, or one has LR images of its own, which
+                are not those of the smaller photograph.
+        """
+        if any(self._places[factor].given.any() for factor in self._factors[:-1]):
+            raise UsageError(
+                "the store has LR images of its own, which are not those of reduced photographs.",
+                "Leave out --augment-scale, or prepare the store with --lr made.",
+            )
+        hr, start, stop = self._places[HR], -self._margin, self._scale * self._patch + self._margin
+        for share in shares_below_one(smallest):
+            room = np.minimum(self._starts(share, hr.heights), self._starts(share, hr.widths))
+            if not room.any():
+                raise UsageError(
+                    f"no photograph has room for a patch when it is reduced to {float(share)}.",
+                    "Give larger photographs, a smaller --patch or a larger --augment-scale.",
+                )
+            self._fitting[share] = np.flatnonzero(room)
+            self._shrinking[share] = Shrinking.of(share, start, stop, self._device)
+
+    def prefer_detail(self, candidates: int) -> None:
+        """Cut each patch where its photograph has the most detail, of so many places that are drawn."""
+        self._candidates = candidates
+
+    def _starts(self, share: Fraction, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return at how many rows or columns of photographs that are reduced to ``share`` a patch can begin."""
+        unit = self._scale if share == ONE else share.numerator
+        smaller = lengths // share.denominator * share.numerator
+        starts: NDArray[np.int64] = np.maximum(0, (smaller - self._scale * self._patch) // unit + 1)
+        return starts
 
     def sample(self, step: int) -> list[Tensor]:
         """Return the batch of one step, flipped and transposed at random.
@@ -109,6 +153,8 @@ class PatchSampler:
         draw = self.draw(step)
         *reduced, photographs = self._reader.read(step)
         hr = photographs.float()
+        if draw.share != ONE:
+            hr = self._flipped(self._shrinking[draw.share].apply(hr), draw)
         transpose = to_device(np.flatnonzero(draw.transpose), self._device)
         batch = []
         for factor, given in zip(self._factors, [*reduced, photographs], strict=True):
@@ -127,18 +173,56 @@ class PatchSampler:
     def draw(self, step: int) -> Draw:
         """Draw the whole batch of a step, and give what this process has of it."""
         random = np.random.default_rng((self._seed, step))
-        hr = self._places[HR]
-        entries = random.integers(len(hr.offsets), size=self._batch)
-        tops = random.integers(hr.heights[entries] // self._scale - self._patch + 1)
-        lefts = random.integers(hr.widths[entries] // self._scale - self._patch + 1)
-        flips = random.integers(2, size=(3, self._batch)).astype(np.bool_)
+        hr, shares = self._places[HR], list(self._fitting)
+        share = shares[random.integers(len(shares))] if len(shares) > 1 else ONE
+        fitting = self._fitting[share]
+        entries = fitting[random.integers(len(fitting), size=self._batch)]
+        lengths = hr.heights[entries], hr.widths[entries]
+        places = [
+            np.stack([random.integers(self._starts(share, length)) for length in lengths])
+            for _ in range(self._candidates)
+        ]
         rank, world = self._shard
-        return Draw(*(array[rank::world] for array in (entries, tops, lefts, *flips)))
+        mine = slice(rank, None, world)
+        flip_rows, flip_columns, transpose = random.integers(2, size=(3, self._batch)).astype(np.bool_)[:, mine]
+        tops, lefts = places[0][:, mine]
+        if len(places) > 1:
+            tops, lefts = self._best(share, entries[mine], np.stack(places)[:, :, mine])
+        return Draw(entries[mine], tops, lefts, flip_rows, flip_columns, transpose, share)
+
+    def _best(self, share: Fraction, entries: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return which of (candidates, 2, n) rows and columns have the most detail, as (2, n)."""
+        hr, block = self._places[HR], self._scale if share == ONE else share.denominator
+        side = int(self._scale * self._patch / share)
+        strides = np.tile(hr.strides[entries], len(places))
+        first = places * block
+        corners = (first[:, 0] * hr.strides[entries] + first[:, 1] + hr.offsets[entries]).ravel()
+        found = detail(self._pixels, corners, strides, side).reshape(len(places), -1)
+        best: NDArray[np.int64] = places[found.argmax(axis=0), :, np.arange(len(entries))].T
+        return best
 
     def _regions(self, step: int) -> list[Regions]:
         """Return what to read for a step: at each scale the images that are given, coarse to fine."""
         draw = self.draw(step)
+        if draw.share != ONE:
+            nothing = Regions(np.empty((0, 0), np.int64), np.empty((0, 0), np.int64))
+            return [*(nothing for _ in self._factors[1:]), self._to_shrink(draw)]
         return [self._of_scale(factor, draw) for factor in self._factors]
+
+    def _to_shrink(self, draw: Draw) -> Regions:
+        """Return what the patches of reduced photographs are made of; they are flipped after that."""
+        places, how, block = self._places[HR], self._shrinking[draw.share], draw.share.denominator
+        entries = draw.entries[:, None]
+        side = np.arange(how.first, how.first + how.length)
+        down = mirrored(side + draw.tops[:, None] * block, places.heights[entries] // block * block)
+        right = mirrored(side + draw.lefts[:, None] * block, places.widths[entries] // block * block)
+        return Regions(down * places.strides[entries] + places.offsets[entries], right)
+
+    def _flipped(self, images: Tensor, draw: Draw) -> Tensor:
+        for axis, flips in ((1, draw.flip_rows), (2, draw.flip_columns)):
+            n = to_device(np.flatnonzero(flips), self._device)
+            images.index_copy_(0, n, images.index_select(0, n).flip(axis))
+        return images
 
     def _of_scale(self, factor: int, draw: Draw) -> Regions:
         places, whole = self._places[factor], self._scale // factor

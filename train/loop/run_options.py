@@ -19,6 +19,8 @@ LONGEST_WARM_UP = 100
 """Steps over which the learning rate rises from zero by itself; Adam's moments are empty at first."""
 MANY_STEPS = 100_000
 """Stands for the steps of a run of minutes, where losses are remembered and files are named."""
+MOST_PLACES = 16
+"""More would cut the same few edges of a photograph again and again."""
 LONGEST_MINUTES = 1_000_000
 """Two years."""
 _CHOICES = {"dual": get_args(DualVariant), "schedule": get_args(Schedule), "precision": get_args(TrainingPrecision)}
@@ -57,6 +59,10 @@ class TrainOptions:
     """Whether the weights that are validated and kept are rounded to float16, and stored so."""
     compile: bool = False
     """Let ``torch.compile`` fuse the step."""
+    augment_scale: float | None = None
+    """Photographs are reduced to a share of 1, 0.9, ... down to this one before patches are cut; None: they are not."""
+    prefer_detail: int = 1
+    """Places in a photograph that are drawn for each patch; the one of most detail is cut out."""
     seed: int = 1
     """Decides the patches, and the initial weights of a new network."""
     minutes: float | None = None
@@ -75,6 +81,12 @@ class TrainOptions:
                 raise UsageError(f"there is no {name} {getattr(self, name)!r}.", f"Known are {', '.join(known)}.")
         if not 0 <= self.ema < 1:
             raise UsageError(f"ema must be at least 0 and below 1, not {self.ema}.", "0.999 is usual; 0 is off.")
+        if self.augment_scale is not None and not 0.5 <= self.augment_scale <= 0.9:
+            raise UsageError(f"augment_scale must be from 0.5 to 0.9, not {self.augment_scale}.", "0.6 is a start.")
+        if not 1 <= self.prefer_detail <= MOST_PLACES:
+            raise UsageError(
+                f"prefer_detail must be from 1 to {MOST_PLACES}, not {self.prefer_detail}.", "2 to 4 are a start."
+            )
         if self.batch % self.accumulate:
             raise UsageError(
                 f"a batch of {self.batch} patches cannot be divided into {self.accumulate} equal parts.",

@@ -177,11 +177,15 @@ def train(
         "val": supervision.validator.fingerprint if supervision.validator else None,
         "val_every": supervision.check_every if supervision.validator else None,
     }
-    sampler: PatchSource = PatchSampler(
+    cut = PatchSampler(
         photographs, scale=spec.scale, patch=options.patch, batch=options.batch, seed=options.seed, shard=shard
     )
+    cut.prefer_detail(options.prefer_detail)
+    if options.augment_scale is not None:
+        cut.reduce_photographs(options.augment_scale)
+    sampler: PatchSource = cut
     if start.follows:
-        sampler = FollowedPatches(sampler, start.follows.checkpoint.build_network())
+        sampler = FollowedPatches(cut, start.follows.checkpoint.build_network())
     with closing(sampler):
         if start.fit_duals and not folder.state.exists():
             fit_duals(start.duals, sampler)
