@@ -41,15 +41,18 @@ def training_table(
         Markdown; PSNR on Y in dB as mean and standard deviation over seeds, and the mean SSIM.
     """
     before, *trained = cells
+    last = options.steps
+    assert last is not None
     sets = list(trained[0]["psnr_y"])
-    groups = [[_at(row, step, options.steps) for row in _rows(trained, table)] for step in _steps(trained, options)]
+    steps = [*map(int, trained[0]["at"]), last]
+    groups = [[_at(row, step, last) for row in _rows(trained, table)] for step in steps]
     columns = ["training", "updates"]
     lines = [f"### {table.heading}\n", *heading_lines([*columns, "seeds", "ms an update", *sets])]
     if before["psnr_y"]:
         lines.append(f"| before training | 0 |  |  | {' | '.join(quality([before], name) for name in sets)} |")
     for row in (row for group in groups for row in group):
         figures = [quality(row.cells, name) for name in sets]
-        lines.append(f"| {' | '.join([*row.names, str(len(row.cells)), _pace(row, options.steps), *figures])} |")
+        lines.append(f"| {' | '.join([*row.names, str(len(row.cells)), _pace(row, last), *figures])} |")
     lines += difference_table(columns, groups, sets)
     texts = [
         _start(before, photographs),
@@ -65,10 +68,6 @@ def _rows(cells: Sequence[dict[str, Any]], table: PaperTable) -> Iterator[Row]:
     for dual, weight in dict.fromkeys((cell["dual"], cell["dual_weight"]) for cell in cells):
         name = f"lambda {weight:g}" if table.values and weight else _LABELS[dual]
         yield Row((name,), [cell for cell in cells if (cell["dual"], cell["dual_weight"]) == (dual, weight)])
-
-
-def _steps(cells: Sequence[dict[str, Any]], options: TrainOptions) -> list[int]:
-    return [*map(int, cells[0]["at"]), options.steps]
 
 
 def _at(row: Row, step: int, last: int) -> Row:

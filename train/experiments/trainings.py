@@ -107,9 +107,11 @@ class TrainingComparison:
             folder: Need not exist.
             restart: Clear what an earlier comparison left.
         """
-        if beyond := [step for step in inputs.at if step > options.steps]:
-            raise UsageError(f"update {beyond[0]} is beyond the last, {options.steps}.", "Give more --steps.")
-        self._at = tuple(sorted({step for step in inputs.at if step < options.steps}))
+        last = options.steps
+        assert last is not None  # a comparison counts updates, not minutes
+        if beyond := [step for step in inputs.at if step > last]:
+            raise UsageError(f"update {beyond[0]} is beyond the last, {last}.", "Give more --steps.")
+        self._at = tuple(sorted({step for step in inputs.at if step < last}))
         self._inputs, self._options = inputs, options
         start, common = inputs.start, asdict(options)
         for name in ("dual", "dual_weight", "seed"):

@@ -187,7 +187,7 @@ class TrainingRun:
             self._report(journal)
         if due:
             self._check(journal)
-        if journal and step in self._supervision.keep_at:
+        if journal and self.trainer.step in self._supervision.keep_at:
             # Before the state, which must not go beyond a checkpoint that a kill kept from being written.
             self.trainer.check_finite()
             with self.trainer.final_weights():
