@@ -12,7 +12,7 @@ from drc_deploy.locate import SAMPLES, SHIPPED
 from drc_deploy.metrics import UInt8Image, score
 from drc_deploy.runtime.upscaler import Upscaler
 
-NETWORK, SCALE = "drn_s", 4
+NETWORK, SCALE = "drn_e", 4
 GAP_PX, LABEL_PX = 6, 30
 
 
