@@ -108,18 +108,19 @@ class DRNE(OneImageNetwork):
     def adopt(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return the weights of an imported SPAN under the names here, and as large: the image stays the same.
 
-        New channels have weights of this network where they are made, and zeros where they are read.
+        New channels have weights of this network where they are made, and zeros where they are read. What is no
+        unpruned SPAN of this scale, or has more channels, is returned as it is.
         """
         names = {
             f"net.{there}.{leaf}": f"{here}.{leaf}" for there, here in SPAN_NAMES.items() for leaf in ("weight", "bias")
         }
-        mine = self.state_dict()
-        if set(weights) != set(names) or any(
-            there > here
-            for name, tensor in weights.items()
-            for there, here in zip(tensor.shape, mine[names[name]].shape, strict=True)
-        ):
+        if set(weights) != set(names) or (features := len(weights["net.conv_1.weight"])) > min(self.widths):
             return weights
+        with torch.device("meta"):
+            unpruned = DRNE(ModelSpec(self.spec.name, self.scale), DRNEConfig(features)).state_dict()
+        if any(tensor.shape != unpruned[names[name]].shape for name, tensor in weights.items()):
+            return weights
+        mine = self.state_dict()
         return {names[name]: _grown(tensor, mine[names[name]], names[name]) for name, tensor in weights.items()}
 
 

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drc_deploy.checkpoint import save_checkpoint
-from drc_deploy.errors import ArtefactError
+from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.foreign_import import import_foreign
 from drc_deploy.models.cutting import mask_channels, select_channels
+from drc_deploy.models.drn_e import SPAN_NAMES
 from drc_deploy.models.network import ModelSpec, SRNetwork
-from drc_deploy.models.registry import MODELS, build_network
+from drc_deploy.models.registry import build_network
 from drc_deploy.models.zoo import build
 from drc_deploy.train.loop.initial_weights import load_initial_weights
 
@@ -95,6 +96,19 @@ def test_an_imported_span_is_a_start_that_makes_the_same_image(tmp_path: Path) -
     assert network.get_parameter("blocks.3.conv2.weight")[SPAN_FEATURES:, :SPAN_FEATURES].abs().min() > 0
 
 
+@pytest.mark.parametrize("spec", [ModelSpec("drn_es", 2), ModelSpec("drn_es", 4, (28, *(20,) * 12, 24, 28))])
+def test_a_span_of_another_scale_or_a_pruned_one_is_refused(spec: ModelSpec, tmp_path: Path) -> None:
+    """All their tensors are smaller, but as corners of those here they would make another image."""
+    theirs = {here: there for there, here in SPAN_NAMES.items()}
+    weights = {}
+    for name, tensor in build_network(spec).state_dict().items():
+        layer, _, leaf = name.rpartition(".")
+        weights[f"net.{theirs[layer]}.{leaf}"] = tensor
+    torch.save(weights, tmp_path / "span.pth")
+    with pytest.raises(ArtefactError, match="fits drn_e x4"):
+        load_initial_weights(build_network(ModelSpec("drn_e", 4)), nn.ModuleList(), tmp_path / "span.pth")
+
+
 @pytest.mark.slow
 def test_a_span_that_is_larger_is_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "span.safetensors", import_foreign(span(48, tmp_path / "span.pth"), None, {}))
@@ -102,11 +116,13 @@ def test_a_span_that_is_larger_is_refused(tmp_path: Path) -> None:
         load_initial_weights(build_network(ModelSpec("drn_es", 4)), nn.ModuleList(), tmp_path / "span.safetensors")
 
 
-def test_it_has_a_dual_wherever_halving_ends_at_the_input() -> None:
-    for scale in MODELS["drn_e"].builders:
-        network = build_network(ModelSpec("drn_e", scale))
-        if scale == 3:
-            continue
-        (dual,) = network.build_duals("single")
-        lr = photograph(8, 8)
-        assert dual(network.upscale(lr)).shape == lr.shape
+@pytest.mark.parametrize("scale", [2, 4])
+def test_it_has_a_dual_where_halving_ends_at_the_input(scale: int) -> None:
+    network, lr = build_network(ModelSpec("drn_e", scale)), photograph(8, 8)
+    (dual,) = network.build_duals("single")
+    assert dual(network.upscale(lr)).shape == lr.shape
+
+
+def test_it_has_none_at_scale_3() -> None:
+    with pytest.raises(UsageError, match="no dual network for scale 3"):
+        build_network(ModelSpec("drn_e", 3)).build_duals("single")
