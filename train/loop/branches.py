@@ -49,8 +49,12 @@ class Branches(nn.Module):
             network.get_parameter(name).requires_grad_(False)
 
     def merged(self) -> dict[str, Tensor]:
-        """Return the sums by the names of the network's weights."""
-        return {name: kernel() for name, kernel in zip(self._names, self.kernels, strict=True)}
+        """Return the sums by the names of the network's weights, in float32 under autocast as well.
+
+        In bfloat16 they would not be the kernels that the result holds, and modules of images would lose their bits.
+        """
+        with torch.autocast(next(self.parameters()).device.type, enabled=False):
+            return {name: kernel() for name, kernel in zip(self._names, self.kernels, strict=True)}
 
     def run(self, network: SRNetwork, lr: Tensor) -> list[Tensor]:
         """Return the network's images, computed with the sums."""

@@ -29,6 +29,16 @@ def test_a_branched_kernel_is_the_sum_of_what_its_branches_compute() -> None:
     assert torch.allclose(F.conv2d(x, kernel(), padding=1), branches, rtol=1e-4, atol=1e-4)
 
 
+def test_sums_are_float32_under_autocast() -> None:
+    """Training must compute with the kernels that the result holds, and images need more than the 8 bits of bfloat16."""
+    branches = Branches(build_network(SPEC))
+    for parameter in branches.parameters():
+        torch.nn.init.normal_(parameter)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = branches.merged()
+    assert all(torch.equal(cast[name], kernel) for name, kernel in branches.merged().items())
+
+
 def test_branches_change_no_image_before_training_and_all_learn_in_it() -> None:
     network = build_network(SPEC)
     lr = torch.rand(1, 3, 9, 8) * 255
