@@ -198,7 +198,7 @@ def _times_of_weights(network: SRNetwork, table: LatencyTable) -> dict[str, floa
         for name, count in zip(pair, madds, strict=True):
             parts.setdefault(name, []).append(points[-1][1] * count / sum(madds))
     means = {name: statistics.mean(found) for name, found in parts.items()}
-    scale = sum(points[-1][1] for points in table.points) / sum(means.values())
+    scale = sum(points[-1][1] for points in table.points) / (sum(means.values()) or 1)  # no layer may take time
     return {name: scale * mean for name, mean in means.items()}
 
 

@@ -67,6 +67,16 @@ def test_layers_that_meet_in_a_weight_share_its_time() -> None:
         assert float(cost.expected(one_hot, candidates)) == pytest.approx(cost.total(widths))
 
 
+@pytest.mark.parametrize("free", [1, 3, 15])
+def test_layers_that_take_no_time_cost_nothing_where_layers_meet(free: int) -> None:
+    layers = build_network(ModelSpec("drn_es", 4)).prunable_layers
+    points = tuple(((4, 0.0), (layer.full_width, 2.0 * (i >= free))) for i, layer in enumerate(layers))
+    latency = LatencyTable("drn_es", 4, "a", "b", 180, 320, 5.0, tuple(layer.name for layer in layers), points)
+    cost, full = cost_model(ModelSpec("drn_es", 4), "latency", latency), [layer.full_width for layer in layers]
+    assert cost.total(full) == pytest.approx(5 + 2 * (len(layers) - free))
+    assert cost.total([1] * free + full[free:]) == pytest.approx(cost.total(full))
+
+
 def test_tables_of_other_layers_are_refused() -> None:
     for points in (table().points[:3], (((4, 1.0), (9, 2.0)),) * 12):
         with pytest.raises(UsageError, match="does not hold the layers"):
