@@ -263,7 +263,7 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.duals.load_state_dict(state["duals"])
         if self.branches:
-            self.branches.load_state_dict(state["branches"])
+            self.branches.load_state_dict(state.get("branches", {}))  # older states have none
         if self._average:
             # Without one in the state, when EMA is new to the run, the average starts at the weights.
             self._average.restore(state["average"] or self._parameters())

@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,6 +96,22 @@ def test_a_state_of_another_network_cannot_be_forced(
             ModelSpec("drn_xs", 8),
             Supervision(force=True),
         )
+
+
+def test_a_state_from_before_branches_existed_cannot_be_forced_to_have_them(
+    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Trainer.state
+    monkeypatch.setattr(Trainer, "state", lambda self: {k: v for k, v in kept(self).items() if k != "branches"})
+    interrupt_a_run(photographs, tmp_path / "net.safetensors", monkeypatch)
+    for branches in (True, False):
+        with pytest.raises(UsageError, match="another network") if branches else nullcontext():
+            train_fresh(
+                photographs,
+                replace(OPTIONS, branches=branches),
+                tmp_path / "net.safetensors",
+                supervision=Supervision(force=True),
+            )
 
 
 def test_training_lowers_the_loss(photographs: Photographs, tmp_path: Path) -> None:
