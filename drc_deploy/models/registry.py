@@ -30,10 +30,10 @@ SWINIR = SwinIRConfig(features=180, depths=(6,) * 6, heads=6, upsampler="pixelsh
 MODELS: dict[str, Architecture] = {
     "drn_es": Architecture(
         "small DRN-E for CPUs, Jetsons and video",
-        {scale: partial(DRNE, config=DRNEConfig(32)) for scale in (2, 3, 4)},
+        {scale: partial(DRNE, config=DRNEConfig(32)) for scale in (2, 4)},
     ),
     "drn_e": Architecture(
-        "DRN-E for CPUs, Jetsons and video", {scale: partial(DRNE, config=DRNEConfig(48)) for scale in (2, 3, 4)}
+        "DRN-E for CPUs, Jetsons and video", {scale: partial(DRNE, config=DRNEConfig(48)) for scale in (2, 4)}
     ),
     "drn_xs": Architecture(
         "small DRN for CPUs",
