@@ -95,7 +95,7 @@ def start_from_weights(
     report = load_initial_weights(start.network, start.duals, source, duals_source)
     provenance = {**start.provenance, "init": report.summary, "init_duals_sha256": report.duals_sha256}
     trained = not report.network.mismatched and not report.network.missing
-    fresh = trained and report.duals.total > 0 and not report.duals.matched
+    fresh = trained and options.dual != "none" and not report.duals.matched
     return (
         dataclasses.replace(start, provenance=provenance, parent_sha256=report.sha256, fit_duals=fresh),
         report,

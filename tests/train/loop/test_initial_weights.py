@@ -15,6 +15,8 @@ from drc_deploy.errors import ArtefactError
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.loop.initial_weights import InitReport, load_initial_weights
+from drc_deploy.train.loop.run_options import DualVariant, TrainOptions
+from drc_deploy.train.loop.training import start_from_weights
 from tests.models.published import WIDTHS
 
 XS = ModelSpec("drn_xs", 4)
@@ -195,3 +197,21 @@ def test_code_and_damaged_files_are_refused(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(ArtefactError):
             load_initial_weights(network, nn.ModuleList(), Path("empty.pt"), Path(name))
     assert not Path("exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "has_duals", "dual", "fitted"),
+    [
+        (XS, False, "progressive", True),
+        (XS, True, "progressive", False),
+        (XS, False, "none", False),
+        (ModelSpec("drn_xs", 4, (1,) * 12), False, "progressive", False),
+    ],
+)
+def test_fresh_duals_are_fitted_next_to_a_network_that_is_trained(
+    tmp_path: Path, source: ModelSpec, has_duals: bool, dual: DualVariant, fitted: bool
+) -> None:
+    network = build_network(source)
+    save_checkpoint(tmp_path / "net.safetensors", Checkpoint.of(network, network.build_duals() if has_duals else None))
+    start, _ = start_from_weights(XS, TrainOptions(2, dual=dual), tmp_path / "net.safetensors")
+    assert start.fit_duals is fitted
