@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from drc_deploy.errors import UsageError
 from drc_deploy.models.network import SRNetwork
 
 EXPANSION = 2
@@ -35,15 +36,25 @@ class BranchedKernel(nn.Module):
 
 
 class Branches(nn.Module):
-    """The branched kernels of a network, which computes with their sums."""
+    """The branched kernels of a network, which computes with their sums.
+
+    Raises:
+        UsageError: it has no 3x3 convolutions that learn.
+    """
 
     def __init__(self, network: SRNetwork) -> None:
         super().__init__()
+        # Networks of others share a weight among layers, which is named once, or compute it from other parameters.
+        learnt = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
         self._names = [
             f"{name}.weight"
             for name, module in network.named_modules()
-            if isinstance(module, nn.Conv2d) and module.weight.requires_grad and module.weight.shape[2:] == (3, 3)
+            if isinstance(module, nn.Conv2d) and f"{name}.weight" in learnt and module.weight.shape[2:] == (3, 3)
         ]
+        if not self._names:
+            raise UsageError(
+                f"{network.spec.name} has no 3x3 convolutions to train as sums of branches.", "Leave --branches out."
+            )
         self.kernels = nn.ModuleList(BranchedKernel(network.get_parameter(name)) for name in self._names)
         for name in self._names:
             network.get_parameter(name).requires_grad_(False)

@@ -77,7 +77,7 @@ class Trainer:
     """A network and its duals in training, whose state can be saved and restored exactly.
 
     Raises:
-        UsageError: the batch cannot be divided among the processes and their parts.
+        UsageError: the batch cannot be divided among the processes and their parts, or nothing can have branches.
         MissingDependencyError: the device does not compute in the precision asked for.
     """
 

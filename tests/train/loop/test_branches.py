@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from drc_deploy.errors import UsageError
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.data.photographs import Photographs
@@ -60,12 +61,33 @@ def test_a_result_holds_merged_kernels_under_the_names_of_the_network(
 ) -> None:
     options = dataclasses.replace(OPTIONS, dual="single", branches=True, ema=ema)
     result = train_fresh(photographs, options, tmp_path / "b.safetensors", SPEC)
+    torch.manual_seed(options.seed)
+    start = build_network(SPEC).state_dict()
+    assert [name for name, tensor in result.weights.items() if torch.equal(tensor, start[name])] == []
     assert set(result.weights) == set(build_network(SPEC).state_dict())
     assert result.provenance["branches"] is True
 
 
 def test_only_convolutions_of_3x3_that_learn_have_branches() -> None:
     network = build_network(ModelSpec("drn_xs", 4))
+    frozen = "up_blocks.0.0.body.0.weight"
+    network.get_parameter(frozen).requires_grad_(False)
     names = set(Branches(network).merged())
-    assert "head.weight" in names
-    assert {"sub_mean.weight", "up_blocks.0.0.body.3.conv_du.0.weight"} & names == set()
+    assert {"head.weight", "up_blocks.0.0.body.2.weight"} <= names
+    assert {frozen, "sub_mean.weight", "up_blocks.0.0.body.3.conv_du.0.weight"} & names == set()
+
+
+def test_a_kernel_that_layers_share_has_one_sum_and_one_that_is_computed_has_none() -> None:
+    """As in networks of others."""
+    network = build_network(SPEC)
+    network.convolution("blocks.1.conv1").weight = network.convolution("blocks.0.conv1").weight
+    torch.nn.utils.parametrizations.weight_norm(network.convolution("end"))
+    branches, lr = Branches(network), torch.rand(1, 3, 9, 8) * 255
+    assert torch.equal(branches.run(network, lr)[0], network.upscale(lr))
+    assert {"blocks.1.conv1.weight", "end.weight"} & set(branches.merged()) == set()
+
+
+def test_a_network_without_3x3_convolutions_is_refused() -> None:
+    network = build_network(SPEC).requires_grad_(False)
+    with pytest.raises(UsageError, match="drn_es has no 3x3 convolutions"):
+        Branches(network)
