@@ -31,7 +31,7 @@ def test_a_branched_kernel_is_the_sum_of_what_its_branches_compute() -> None:
 
 
 def test_sums_are_float32_under_autocast() -> None:
-    """Training must compute with the kernels that the result holds, and images need more than the 8 bits of bfloat16."""
+    """Training must compute with the kernels that the result holds, and images need more than 8 bits."""
     branches = Branches(build_network(SPEC))
     for parameter in branches.parameters():
         torch.nn.init.normal_(parameter)
