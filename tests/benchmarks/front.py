@@ -32,14 +32,14 @@ def main(engines: tuple[str, ...], sets: tuple[Path, ...], size: str, threads: i
         words = ["bench", "run", *engines, "--data", str(sets[0]), "--size", size, "--threads", str(threads)]
         run([*words, "--min-runs", str(min_runs), "--out", folder])
         report = read_report(Path(folder) / "report.json")
-    reference = next(engine for engine in report.engines if engine.name == Path(engines[0]).name)
+    given = {measured.name: name for measured, name in zip(report.engines, engines, strict=True)}
+    reference = report.engines[0]
     click.echo(f"{reference.device}, {threads} threads, {size}, {min_runs} runs or more")
     scored = " | ".join(path.name for path in sets)
     click.echo(f"| network | parameters | {scored} | ms | time against `{reference.name}` | memory |")
     click.echo("|---" * (len(sets) + 5) + "|")
     for engine in by_latency(report.engines):
-        (path,) = (name for name in engines if Path(name).name == engine.name)
-        quality = " | ".join(f"{psnr(path, data):.2f}" for data in sets)
+        quality = " | ".join(f"{psnr(given[engine.name], data):.2f}" for data in sets)
         click.echo(
             f"| `{engine.name}` | {engine.engine.params:,} | {quality} | {engine.latency.median_ms:.0f} "
             f"| {against(engine, reference)} | {(memory_bytes(engine, 'host') or 0) / MIB:.0f} MiB |"
