@@ -180,26 +180,41 @@ def _latency_cost(spec: ModelSpec, table: LatencyTable) -> CostModel:
     in_all = [name for layer in layers for name in {s.tensor for s in layer.slices if s.tensor.endswith("weight")}]
     if len(in_all) == len(set(in_all)):
         return SumOfLayers("ms", table.fixed_ms, table.points)
-    times = _times_of_weights(network, table)
-    counted = _counted(network, "ms", {name: ms / network.get_parameter(name).numel() for name, ms in times.items()})
+    in_layers = [points[-1][1] for points in table.points]
+    times = times_of_weights(network, in_layers, table.height, table.width)
+    # A weight of two layers is in both times; all weights together take what all layers do.
+    scale = sum(in_layers) / (sum(times.values()) or 1.0)
+    uses = {name: scale * ms / network.get_parameter(name).numel() for name, ms in times.items()}
+    counted = _counted(network, "ms", uses)
     return MeetingLayers("ms", table.fixed_ms, table.points, counted)
 
 
-def _times_of_weights(network: SRNetwork, table: LatencyTable) -> dict[str, float]:
-    """Divide the time of each layer among the two weights that were timed with it, by their multiply-adds.
+def times_of_weights(network: SRNetwork, times_ms: Sequence[float], height: int, width: int) -> dict[str, float]:
+    """Divide the time of each layer among the two weights that are timed with it, by their multiply-adds.
 
-    A weight that was timed with two layers takes the mean. All together take what all layers do.
+    A weight that is timed with two layers takes the mean.
+
+    Args:
+        network: Unpruned; for its device see ``uses_of_weights``.
+        times_ms: Milliseconds of the pair of weights of each prunable layer.
+        height: Of the input that was timed.
+        width: Of the same.
+
+    Returns:
+        Milliseconds by the names of the weights.
     """
-    uses = uses_of_weights(network, table.height, table.width)
+    uses = uses_of_weights(network, height, width)
     parts: dict[str, list[float]] = {}
-    for layer, points in zip(network.prunable_layers, table.points, strict=True):
-        pair = [f"{part.module}.weight" for part in (layer.made[0], layer.read[0])]
-        madds = [uses[name] * network.get_parameter(name).numel() for name in pair]
-        for name, count in zip(pair, madds, strict=True):
-            parts.setdefault(name, []).append(points[-1][1] * count / sum(madds))
-    means = {name: statistics.mean(found) for name, found in parts.items()}
-    scale = sum(points[-1][1] for points in table.points) / (sum(means.values()) or 1)  # no layer may take time
-    return {name: scale * mean for name, mean in means.items()}
+    for layer, ms in zip(network.prunable_layers, times_ms, strict=True):
+        made, part = layer.made[0].tensor, layer.read[0]
+        read = part.tensor
+        madds = {name: uses[name] * network.get_parameter(name).numel() for name in (made, read)}
+        # Behind a concatenation the reader was timed with this layer's channels alone.
+        seen = layer.full_width * part.indices_per_channel / network.get_parameter(read).shape[part.axis]
+        ms_each = ms / (madds[made] + seen * madds[read])
+        for name, count in madds.items():
+            parts.setdefault(name, []).append(ms_each * count)
+    return {name: statistics.mean(found) for name, found in parts.items()}
 
 
 def _counted(network: SRNetwork, unit: str, uses: Mapping[str, float]) -> ProductOfWidths:

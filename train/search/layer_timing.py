@@ -19,6 +19,7 @@ from drc_deploy.proc_files import cpu_name
 from drc_deploy.progress import progress
 from drc_deploy.train.device import memory_checked, place, time_when_done, training_device
 from drc_deploy.train.pruning.partial_forward import Recorder
+from drc_deploy.train.search.cost import times_of_weights
 from drc_deploy.train.search.gates import convolution_like
 
 SHARES = 8
@@ -78,9 +79,13 @@ def measure_latency(spec: ModelSpec, height: int, width: int, timer: Timer | Non
     with memory_checked("Give a smaller --size."), torch.no_grad():
         pairs = _pairs(network, lr)
         times, whole_ms = _time_all(sorted(set(pairs), key=str), network, lr, timer or _by_clock)
-    alone_ms = sum(times[pair][-1][1] for pair in pairs)
+    in_pairs = [times[pair][-1][1] for pair in pairs]
+    with torch.device("meta"):
+        unpruned = build_network(ModelSpec(spec.name, spec.scale))
+    # A weight between two layers is timed with both, and counts once.
+    alone_ms = sum(times_of_weights(unpruned, in_pairs, height, width).values())
     # Alone, layers can take longer than within the network: they may not sum to more than it.
-    within = min(1.0, whole_ms / alone_ms)
+    within = min(alone_ms, whole_ms) / sum(in_pairs)
     points = tuple(tuple((channels, ms * within) for channels, ms in times[pair]) for pair in pairs)
     library = f"torch {torch.__version__}, {'float16' if lr.device.type == 'cuda' else 'float32'}"
     return LatencyTable(

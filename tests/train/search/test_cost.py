@@ -51,7 +51,11 @@ def test_layers_that_meet_in_a_weight_share_its_time() -> None:
     spec = ModelSpec("drn_es", 4)
     full = build_network(spec)
     layers, sizes = full.prunable_layers, {name: p.numel() for name, p in full.named_parameters()}
-    of_pairs = [sizes[layer.made[0].tensor] + sizes[layer.read[0].tensor] for layer in layers]
+    seen = [32 / full.get_parameter(layer.read[0].tensor).shape[1] for layer in layers]
+    of_pairs = [
+        sizes[layer.made[0].tensor] + share * sizes[layer.read[0].tensor]
+        for layer, share in zip(layers, seen, strict=True)
+    ]
     points = tuple(((0, 0.0), (layer.full_width, ms / 1e3)) for layer, ms in zip(layers, of_pairs, strict=True))
     latency = LatencyTable("drn_es", 4, "a", "b", 180, 320, 5.0, tuple(layer.name for layer in layers), points)
     cost, chance = cost_model(spec, "latency", latency), random.Random(4)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from drc_deploy.errors import ArtefactError
 from drc_deploy.latency_table import LatencyTable, read_latency_table, write_latency_table
@@ -73,6 +74,25 @@ def test_parts_never_sum_to_more_than_the_network() -> None:
     table = measure_latency(SPEC, 16, 16, lambda _run: 6.0)
     assert sum(points[-1][1] for points in table.points) == pytest.approx(6.0)
     assert table.fixed_ms == 0
+
+
+def test_a_weight_that_two_layers_share_counts_once() -> None:
+    """Where time is the number of weights and 50,000 for the rest, a chain cut anywhere takes that, too."""
+    spec = ModelSpec("drn_es", 4)
+
+    def weights(module: nn.Module) -> int:
+        return sum(parameter.numel() for parameter in module.parameters() if parameter.dim() == 4)
+
+    def timer(run: Callable[[], object]) -> float:
+        if inspect.isfunction(run):
+            return weights(inspect.getclosurevars(run).nonlocals["module"])
+        return 50_000.0 + weights(build_network(spec))
+
+    table = measure_latency(spec, 16, 16, timer)
+    assert table.fixed_ms == pytest.approx(50_000)
+    for widths in ((32,) * 15, (8, *(12, 32) * 6, 16, 4)):
+        narrow = build_network(ModelSpec("drn_es", 4, widths))
+        assert cost_model(spec, "latency", table).total(widths) == pytest.approx(50_000 + weights(narrow))
 
 
 def test_networks_are_timed_in_turns_and_the_warm_up_does_not_count() -> None:
