@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from drc_deploy.models.drn import RGB_MEAN, pair
 from drc_deploy.models.network import ModelSpec, resolve_widths
@@ -43,11 +42,12 @@ class GatedBlock(nn.Module):
         self.conv1 = nn.Conv2d(trunk, inner[0], 3, padding=1)
         self.conv2 = nn.Conv2d(inner[0], inner[1], 3, padding=1)
         self.conv3 = nn.Conv2d(inner[1], trunk, 3, padding=1)
+        self.activation = nn.SiLU()  # a module, so that layers are timed with it
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C, H, W) -> the block's result, of the same shape, and the features behind its first convolution."""
-        first = F.silu(self.conv1(x))
-        y = self.conv3(F.silu(self.conv2(first)))
+        first: Tensor = self.activation(self.conv1(x))
+        y = self.conv3(self.activation(self.conv2(first)))
         return (x + y) * (torch.sigmoid(y) - 0.5), first
 
 
