@@ -134,9 +134,9 @@ def compare_trainings(table: PaperTable, asked: Asked, trainings: Trainings, sam
         TrainingInputs,
         all_trainings,
         begin,
-        network_duals,
     )
     from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
+    from drc_deploy.train.loop.training import network_duals
 
     if not asked.benchmark_folders:
         raise UsageError(

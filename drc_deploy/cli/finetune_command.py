@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from drc_deploy.cli import training_options as training
 from drc_deploy.cli.config import config_option, config_text
@@ -55,8 +54,7 @@ def command(
     output = output or workdir / f"{path.stem.removesuffix('_pruned')}_finetuned.safetensors"
     training.check_not_cleared(path, output)
     parent = read_trainable(path, sampling.patch)
-    if click.get_current_context().get_parameter_source("dual") == ParameterSource.DEFAULT:
-        options = replace(options, dual=parent.info.dual_design)
+    options = training.with_duals_of(parent, options)
     with process_group():
         start = start_from_checkpoint(parent, options)
         scale = start.network.scale

@@ -62,6 +62,7 @@ def command(
     output = output or workdir / f"{model}{'' if scale == 4 else f'_x{scale}'}.safetensors"
     if initial:
         training.check_not_cleared(initial, output)
+    options = training.with_duals_of(spec, options)
     with process_group():
         benchmarks = find_benchmarks(benchmark_folders, scale)
         if initial:

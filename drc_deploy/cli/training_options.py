@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
+from click.core import ParameterSource
 
 from drc_deploy.cli.options import announce_results, emit, json_option, workdir_option
 from drc_deploy.errors import UsageError
@@ -15,6 +16,8 @@ from drc_deploy.locate import SAMPLES
 from drc_deploy.train.loop.run_options import DualVariant, Schedule, TrainingPrecision, TrainOptions
 
 if TYPE_CHECKING:
+    from drc_deploy.checkpoint import Parent
+    from drc_deploy.models.network import ModelSpec
     from drc_deploy.train.data.photographs import Photographs
     from drc_deploy.train.loop.benchmark_psnr import Benchmark
     from drc_deploy.train.loop.training import Start
@@ -59,6 +62,20 @@ class Sampling:
         for reason in photographs.skipped if distributed.is_main() else ():
             click.echo(f"Skipped: {reason}", err=True)
         return photographs
+
+
+def with_duals_of(start: "ModelSpec | Parent", options: TrainOptions) -> TrainOptions:
+    """Return the options with the kind of duals that the network has, unless --dual or a file asks for one.
+
+    The context of click gets that kind too: the run's ``config.toml`` is written from there.
+    """
+    from drc_deploy.train.loop.training import network_duals
+
+    context = click.get_current_context()
+    if context.get_parameter_source("dual") != ParameterSource.DEFAULT:
+        return options
+    context.params["dual"] = network_duals(start)
+    return dataclasses.replace(options, dual=context.params["dual"])
 
 
 def check_not_replaced(weights: Path, output: Path) -> None:
@@ -177,7 +194,7 @@ LOOP_OPTIONS = (
         "--dual",
         type=click.Choice(get_args(DualVariant)),
         default="progressive",
-        show_default="that of the checkpoint, else progressive",
+        show_default="what the checkpoint or the model has",
         help="Dual networks to train with: the paper's, or a variant of its comparison.",
     ),
     option("--dual-weight", default=0.1, help="Lambda, the weight of the duals."),

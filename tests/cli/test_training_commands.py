@@ -46,6 +46,18 @@ def test_compress_goes_on_with_the_kind_of_duals_that_the_network_has(tmp_path: 
     assert read_checkpoint_info(tmp_path / "drc_runs" / "drn_xs_r30.safetensors").dual_design == "wide"
 
 
+def test_a_run_repeats_with_the_duals_that_the_network_had_by_itself(tmp_path: Path) -> None:
+    for step in (
+        ["train", "--model", "drn_es", "--steps", 1, *QUICK],
+        ["finetune", "drn_es", "--steps", 1, "-o", "one.safetensors", *QUICK],
+        ["finetune", "drn_es", "--config", "one.run/config.toml", "-o", "two.safetensors"],
+    ):
+        result = drc(*step, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+    one, two = (read_checkpoint_info(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    assert one.provenance["dual"] == two.provenance["dual"] == "single"
+
+
 def test_compress_without_a_checkpoint_says_how_to_get_one(tmp_path: Path) -> None:
     result = drc("compress", "--model", "drn_l", cwd=tmp_path)
     assert result.returncode == 1

@@ -64,13 +64,6 @@ class TrainingInputs:
     """Updates after which PSNR is measured, besides the last."""
 
 
-def network_duals(start: ModelSpec | Parent) -> DualVariant:
-    """Return the kind of duals that a network has by itself."""
-    if isinstance(start, Parent):
-        return start.info.dual_design
-    return "single" if build_network(start).one_image else "progressive"
-
-
 def all_trainings(
     rows: Sequence[str], values: Sequence[float], *, own: DualVariant, seeds: Sequence[int]
 ) -> Iterator[Training]:

@@ -27,7 +27,7 @@ from drc_deploy.train.loop.loop import Supervision, TrainingRun
 from drc_deploy.train.loop.losses import dual_design
 from drc_deploy.train.loop.parts import remove_with_parts
 from drc_deploy.train.loop.run_folder import RunFolder
-from drc_deploy.train.loop.run_options import TrainOptions
+from drc_deploy.train.loop.run_options import DualVariant, TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 
 
@@ -48,6 +48,13 @@ class Start:
     fit_duals: bool = False
     """Whether the duals are fitted on pairs of images before the first update, as fresh ones next to a network that is
     trained already must be."""
+
+
+def network_duals(start: ModelSpec | Parent) -> DualVariant:
+    """Return the kind of duals that a network has by itself."""
+    if isinstance(start, Parent):
+        return start.info.dual_design
+    return "single" if build_network(start).one_image else "progressive"
 
 
 def fresh_start(spec: ModelSpec, options: TrainOptions) -> Start:
@@ -76,7 +83,7 @@ def _check_duals(network: SRNetwork, options: TrainOptions) -> None:
     if network.one_image and options.dual not in ("none", "single"):
         raise UsageError(
             f"a {network.spec.name} has one dual, from its image to its input, but {options.dual} was asked for.",
-            "Give --dual single or none.",
+            "Give --dual single or none; in `ablate table7`, --method none single.",
         )
 
 

@@ -23,13 +23,12 @@ from drc_deploy.train.experiments.trainings import (
     TrainingInputs,
     all_trainings,
     begin,
-    network_duals,
 )
 from drc_deploy.train.loop import dual_fit
 from drc_deploy.train.loop.benchmark_psnr import Benchmark, find_benchmarks
 from drc_deploy.train.loop.run_folder import RunFolder
 from drc_deploy.train.loop.trainer import Trainer
-from drc_deploy.train.loop.training import fresh_start, start_from_checkpoint, train
+from drc_deploy.train.loop.training import fresh_start, network_duals, start_from_checkpoint, train
 from drc_deploy.train.manifest import described
 from tests.train.interruption import interrupt_after
 from tests.train.runs import OPTIONS, SPEC, assert_same_weights
