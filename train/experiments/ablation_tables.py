@@ -6,6 +6,7 @@ from typing import Any
 
 from drc_deploy.train.experiments.ablation import VARIANTS, AblationOptions
 from drc_deploy.train.experiments.markdown import (
+    QUALITY,
     Row,
     difference_table,
     heading_lines,
@@ -93,7 +94,7 @@ def _effort(options: AblationOptions, variants: Collection[str], *, varied: bool
         sentences.append(f"CP and ThiNet looked at {o.prune_batches} batches for each layer.")
     if "srp" in variants:
         sentences.append(f"SRP trained for {PASSES * o.prune_batches} updates while channels faded.")
-    return " ".join(sentences)
+    return " ".join([*sentences, QUALITY])
 
 
 def _start(unpruned: dict[str, Any]) -> str:

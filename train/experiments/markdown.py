@@ -18,6 +18,10 @@ class Row:
     cells: Sequence[dict[str, Any]]
 
 
+QUALITY = "Columns of sets hold PSNR in dB / SSIM, both on luma."
+"""What readers of a table need to know of ``quality``."""
+
+
 def heading_lines(columns: Sequence[str]) -> list[str]:
     """Return the first two lines of a table."""
     return [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from drc_deploy.train.experiments.markdown import (
+    QUALITY,
     Row,
     difference_table,
     heading_lines,
@@ -105,7 +106,7 @@ def _effort(options: TrainOptions, cells: Sequence[dict[str, Any]], table: Paper
     sentences.append(f"The measured weights are {weights}.")
     if cells[0]["at"] and o.schedule == "cosine":
         sentences.append("Figures before the last update come from the middle of the schedule.")
-    return " ".join(sentences)
+    return " ".join([*sentences, QUALITY])
 
 
 def _duals(before: dict[str, Any], *, fitted: bool) -> str:
