@@ -201,7 +201,7 @@ def parse_checkpoint_info(metadata: Mapping[str, str], path: Path) -> Checkpoint
     if METADATA_KEY not in metadata:
         raise ArtefactError(
             f"{path} is a safetensors file of another program.",
-            "Convert official weights with `drc-deploy import`, or train with `drc-deploy train`.",
+            f"Make a checkpoint of it: `drc-deploy import {path}`.",
         )
     return records.from_dict(CheckpointInfo, records.parse_json_object(metadata[METADATA_KEY], str(path)), str(path))
 

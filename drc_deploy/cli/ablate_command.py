@@ -137,7 +137,7 @@ def _check_typed(context: click.Context, table: PaperTable | None) -> None:
             takers += [] if parameter.name in _unused(None) else ["`ablate` without a name"]
             called = f"ablate {table.name}" if table else "ablate"
             raise UsageError(
-                f"{parameter.opts[0]} is no option of `drc-deploy {called}`.", f"It is one of {', '.join(takers)}."
+                f"{parameter.opts[0]} is no option of `drc-deploy {called}`.", f"It belongs to {', '.join(takers)}."
             )
 
 

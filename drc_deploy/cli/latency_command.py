@@ -17,6 +17,7 @@ from drc_deploy.latency_table import LATENCY_SUFFIX
 def command(model: str, scale: int, size: tuple[int, int], output: Path | None, workdir: Path, as_json: bool) -> None:
     """Time the layers of MODEL at several widths, on this machine and in torch.
 
+    MODEL is a name of `drc-deploy models`, and not a checkpoint: the table serves all checkpoints of the model.
     A search with --target latency uses the result. The search may run on another machine.
     """
     from drc_deploy import records

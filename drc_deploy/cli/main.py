@@ -157,7 +157,7 @@ def _leave(number: signal.Signals) -> NoReturn:
     """Exit with the code of a command that a signal stopped."""
     for ignored in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C while Python leaves would print a traceback
         signal.signal(ignored, signal.SIG_IGN)
-    click.echo("Stopped. Run the same command again to continue, if the stage can be resumed.", err=True)
+    click.echo("Stopped. Run the same command again to continue what can be continued.", err=True)
     sys.exit(128 + number)
 
 

@@ -107,7 +107,8 @@ def bound_options(default_target: Target = "channels") -> Callable[[Command], Co
             "--cut",
             type=click.Choice(get_args(Cut)),
             default="inner",
-            help="inner: what is made and then read. trunk: also what blocks add up, which saves more. DRN has none.",
+            help="inner: what is made and then read. trunk: also what blocks add up, which saves more. "
+            "drn_xs, drn_s and drn_l have none.",
         ),
         click.option(
             "--latency-table",

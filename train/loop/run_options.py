@@ -82,10 +82,14 @@ class TrainOptions:
         if not 0 <= self.ema < 1:
             raise UsageError(f"ema must be at least 0 and below 1, not {self.ema}.", "0.999 is usual; 0 is off.")
         if self.augment_scale is not None and not 0.5 <= self.augment_scale <= 0.9:
-            raise UsageError(f"augment_scale must be from 0.5 to 0.9, not {self.augment_scale}.", "0.6 is a start.")
+            raise UsageError(
+                f"augment_scale must be from 0.5 to 0.9, not {self.augment_scale}.",
+                "Give --augment-scale 0.6, or leave it out.",
+            )
         if not 1 <= self.prefer_detail <= MOST_PLACES:
             raise UsageError(
-                f"prefer_detail must be from 1 to {MOST_PLACES}, not {self.prefer_detail}.", "2 to 4 are a start."
+                f"prefer_detail must be from 1 to {MOST_PLACES}, not {self.prefer_detail}.",
+                "Give --prefer-detail 2 to 4; 1 is off.",
             )
         if self.batch % self.accumulate:
             raise UsageError(
