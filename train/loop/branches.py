@@ -35,6 +35,26 @@ class BranchedKernel(nn.Module):
         return self.plain + long + nn.functional.pad(self.point[:, :, None, None], (1, 1, 1, 1))
 
 
+def branched_names(network: SRNetwork) -> list[str]:
+    """Return the names of the weights that can have branches: those of 3x3 convolutions that learn.
+
+    Raises:
+        UsageError: there are none.
+    """
+    # Networks of others share a weight among layers, which is named once, or compute it from other parameters.
+    learnt = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    names = [
+        f"{name}.weight"
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d) and f"{name}.weight" in learnt and module.weight.shape[2:] == (3, 3)
+    ]
+    if not names:
+        raise UsageError(
+            f"{network.spec.name} has no 3x3 convolutions to train as sums of branches.", "Leave --branches out."
+        )
+    return names
+
+
 class Branches(nn.Module):
     """The branched kernels of a network, which computes with their sums.
 
@@ -44,17 +64,7 @@ class Branches(nn.Module):
 
     def __init__(self, network: SRNetwork) -> None:
         super().__init__()
-        # Networks of others share a weight among layers, which is named once, or compute it from other parameters.
-        learnt = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
-        self._names = [
-            f"{name}.weight"
-            for name, module in network.named_modules()
-            if isinstance(module, nn.Conv2d) and f"{name}.weight" in learnt and module.weight.shape[2:] == (3, 3)
-        ]
-        if not self._names:
-            raise UsageError(
-                f"{network.spec.name} has no 3x3 convolutions to train as sums of branches.", "Leave --branches out."
-            )
+        self._names = branched_names(network)
         self.kernels = nn.ModuleList(BranchedKernel(network.get_parameter(name)) for name in self._names)
         for name in self._names:
             network.get_parameter(name).requires_grad_(False)

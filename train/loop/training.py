@@ -20,6 +20,7 @@ from drc_deploy.train.data.targets import FollowedPatches
 from drc_deploy.train.device import place
 from drc_deploy.train.loop import distributed
 from drc_deploy.train.loop.benchmark_psnr import Benchmark, fingerprints, measure_quality
+from drc_deploy.train.loop.branches import branched_names
 from drc_deploy.train.loop.distillation import Teacher
 from drc_deploy.train.loop.dual_fit import fit_duals
 from drc_deploy.train.loop.initial_weights import InitReport, load_initial_weights
@@ -169,6 +170,8 @@ def train(
         OutputError: the checkpoint cannot be written.
     """
     supervision = supervision or Supervision()
+    if options.branches:
+        branched_names(start.network)  # which is better known before duals are fitted
     folder = RunFolder(output, restart=supervision.restart)
     shard = (distributed.rank(), distributed.world_size())
     spec = start.network.spec

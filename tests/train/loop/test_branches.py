@@ -14,6 +14,7 @@ from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.branches import BranchedKernel, Branches
 from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
+from drc_deploy.train.loop.training import fresh_start, train
 from tests.train.runs import OPTIONS, train_fresh
 
 SPEC = ModelSpec("drn_es", 2)
@@ -87,7 +88,12 @@ def test_a_kernel_that_layers_share_has_one_sum_and_one_that_is_computed_has_non
     assert {"blocks.1.conv1.weight", "end.weight"} & set(branches.merged()) == set()
 
 
-def test_a_network_without_3x3_convolutions_is_refused() -> None:
-    network = build_network(SPEC).requires_grad_(False)
+def test_a_network_without_3x3_convolutions_is_refused_before_anything_is_made(
+    photographs: Photographs, tmp_path: Path
+) -> None:
+    options = dataclasses.replace(OPTIONS, dual="single", branches=True)
+    start = fresh_start(SPEC, options)
+    start.network.requires_grad_(False)
     with pytest.raises(UsageError, match="drn_es has no 3x3 convolutions"):
-        Branches(network)
+        train(start, photographs, options, tmp_path / "b.safetensors")
+    assert list(tmp_path.iterdir()) == []
