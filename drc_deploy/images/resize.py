@@ -53,7 +53,7 @@ def _weights(length_in: int, length_out: int) -> NDArray[np.float64]:
     taps = int(np.ceil(4 * stretch)) + 2
     first = np.floor(centres - 2 * stretch).astype(int)
     positions = first[:, None] + np.arange(taps)
-    values = _cubic((centres[:, None] - positions) / stretch)
+    values = cubic((centres[:, None] - positions) / stretch)
     values /= values.sum(axis=1, keepdims=True)
     mirrored = positions % (2 * length_in)
     mirrored = np.minimum(mirrored, 2 * length_in - 1 - mirrored)
@@ -62,8 +62,8 @@ def _weights(length_in: int, length_out: int) -> NDArray[np.float64]:
     return matrix
 
 
-def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' cubic convolution kernel, support [-2, 2]."""
+def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return Keys' cubic convolution kernel with a = -0.5 at ``x``; it is zero from 2 on."""
     x = np.abs(x)
     near = ((CUBIC_A + 2) * x - (CUBIC_A + 3)) * x**2 + 1
     far = ((CUBIC_A * x - 5 * CUBIC_A) * x + 8 * CUBIC_A) * x - 4 * CUBIC_A

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from drc_deploy.images.resize import cubic
+
 CENTRE = 128
 """Taken off the 8-bit values, so that sums stay small."""
 
@@ -29,15 +31,6 @@ def mirrored(positions: NDArray[np.int64], length: NDArray[np.int64]) -> NDArray
 def kernel(factor: int) -> NDArray[np.float64]:
     """Return the (4 * factor,) weights of one output pixel: Keys' cubic with a = -0.5, stretched by ``factor``."""
     return cubic((np.arange(4 * factor) + 0.5) / factor - 2) / factor
-
-
-def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return Keys' cubic with a = -0.5 at ``x``; it is zero from 2 on."""
-    x = np.minimum(np.abs(x), 2)
-    near = (1.5 * x - 2.5) * x**2 + 1
-    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    values: NDArray[np.float64] = np.where(x < 1, near, far)
-    return values
 
 
 def reduce_bicubic(regions: Tensor, factor: int) -> Tensor:

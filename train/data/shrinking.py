@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from drc_deploy.train.data.degradation import CENTRE, cubic, rounded
+from drc_deploy.images.resize import cubic
+from drc_deploy.train.data.degradation import CENTRE, rounded
 
 ONE = Fraction(1)
 _UNIT = 1 << 16

@@ -55,7 +55,8 @@ def network_duals(start: ModelSpec | Parent) -> DualVariant:
     """Return the kind of duals that a network has by itself."""
     if isinstance(start, Parent):
         return start.info.dual_design
-    return "single" if build_network(start).one_image else "progressive"
+    with torch.device("meta"):
+        return "single" if build_network(start).one_image else "progressive"
 
 
 def fresh_start(spec: ModelSpec, options: TrainOptions) -> Start:

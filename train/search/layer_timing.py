@@ -80,10 +80,8 @@ def measure_latency(spec: ModelSpec, height: int, width: int, timer: Timer | Non
         pairs = _pairs(network, lr)
         times, whole_ms = _time_all(sorted(set(pairs), key=str), network, lr, timer or _by_clock)
     in_pairs = [times[pair][-1][1] for pair in pairs]
-    with torch.device("meta"):
-        unpruned = build_network(ModelSpec(spec.name, spec.scale))
     # A weight between two layers is timed with both, and counts once.
-    alone_ms = sum(times_of_weights(unpruned, in_pairs, height, width).values())
+    alone_ms = sum(times_of_weights(network, in_pairs, height, width).values())
     # Alone, layers can take longer than within the network: they may not sum to more than it.
     within = min(alone_ms, whole_ms) / sum(in_pairs)
     points = tuple(tuple((channels, ms * within) for channels, ms in times[pair]) for pair in pairs)
