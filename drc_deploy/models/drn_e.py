@@ -5,8 +5,9 @@ Workshops 2024): their gate looks at one pixel, so that tiles are exact with a b
 network, from its image to its input.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -82,11 +83,10 @@ class DRNE(OneImageNetwork):
         assert head.bias is not None
         assert fuse.bias is not None
         assert tail.bias is not None
-        colours = range(min(3, self.head.out_channels, self.fuse.out_channels))
         if tail.weight.is_meta:
             return
         tail.weight.zero_()
-        for c in colours:
+        for c in range(min(3, head.out_channels, fuse.out_channels)):
             head.weight[c], head.bias[c], fuse.weight[c], fuse.bias[c] = 0, 0, 0, 0
             head.weight[c, c, 1, 1] = 1
             fuse.weight[c, c] = 1
@@ -146,16 +146,9 @@ def _prunable_layers(features: int) -> Iterator[PrunableLayer]:
     made = tuple(part for layer in trunk for part in _made_by(layer))
     read = (*(Slice(f"{layer}.weight", 1) for layer in readers), shallow, early)
     yield PrunableLayer("trunk", features, made, read, trunk=True)
-    for b in range(BLOCKS):
-        block, also = f"blocks.{b}", (first,) if b == BLOCKS - 1 else ()
-        for c in (1, 2):
-            reader = Slice(f"{block}.conv{c + 1}.weight", 1)
-            yield PrunableLayer(
-                f"block{b}.conv{c}",
-                features,
-                _made_by(f"{block}.conv{c}"),
-                (reader, *also) if c == 1 else (reader,),
-            )
+    for b, c in itertools.product(range(BLOCKS), (1, 2)):
+        layer = pair(f"block{b}.conv{c}", features, f"blocks.{b}.conv{c}", f"blocks.{b}.conv{c + 1}")
+        yield replace(layer, read=(*layer.read, first)) if (b, c) == (BLOCKS - 1, 1) else layer
     yield PrunableLayer("end", features, _made_by("end"), (behind,))
     yield pair("fuse", features, "fuse", "tail.0")
 
