@@ -62,6 +62,12 @@ _ASKED = (
     ),
     dual_weight_option,
     benchmark_option,
+    click.option(
+        "--at",
+        type=click.IntRange(min=0),
+        multiple=True,
+        help="Updates after which PSNR is measured too; one or several. 0: a pruned network before fine-tuning.",
+    ),
     click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder of the results."),
     workdir_option,
     json_option,
@@ -85,12 +91,6 @@ _TRAININGS = (
     steps_option,
     *schedule_options,
     ema_option,
-    click.option(
-        "--at",
-        type=click.IntRange(min=1),
-        multiple=True,
-        help="Updates after which PSNR is measured too; one or several.",
-    ),
     click.option("--fit-duals", is_flag=True, help="Fit all duals on pairs of HR and LR images before a training."),
     click.option("--scale", type=int, help=f"Upscaling factor of a new network.  [default: {DEFAULT_SCALE}]"),
 )

@@ -35,6 +35,7 @@ class Asked:
     precision: TrainingPrecision
     dual_weight: float
     benchmark_folders: tuple[Path, ...]
+    at: tuple[int, ...]
     output: Path | None
     workdir: Path
     as_json: bool
@@ -62,7 +63,6 @@ class Trainings:
     schedule: Schedule
     warm_up: int | None
     ema: float
-    at: tuple[int, ...]
     fit_duals: bool
     scale: int | None
     """Of a new network; None: the usual one, or that of a checkpoint."""
@@ -99,6 +99,7 @@ def compare_prunings(
         dual_weight=asked.dual_weight,
         batch=sampling.batch,
         patch=sampling.patch,
+        at=asked.at,
     )
     seeds = range(sampling.seed, sampling.seed + asked.seeds)
     gammas = (asked.values or table.values) if table else ()
@@ -161,7 +162,7 @@ def compare_trainings(table: PaperTable, asked: Asked, trainings: Trainings, sam
     # What the network cannot have is better known before photographs are read.
     scale = {begin(start, each).network.scale for each in every if each.seed == sampling.seed}.pop()
     benchmarks, photographs = find_benchmarks(asked.benchmark_folders, scale), sampling.read_photographs(scale)
-    inputs = TrainingInputs(start, photographs, benchmarks, trainings.fit_duals, trainings.at)
+    inputs = TrainingInputs(start, photographs, benchmarks, trainings.fit_duals, asked.at)
     folder = asked.output or asked.workdir / f"{name}.trainings"
     done = TrainingComparison(inputs, options, folder, restart=sampling.restart).run(cells)
     trained_on = f"{len(photographs.entries)} photographs ({photographs.name})"

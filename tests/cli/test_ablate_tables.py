@@ -57,8 +57,8 @@ def test_a_table_of_prunings_has_its_rows_and_ratio(tmp_path: Path) -> None:
     made = drc("ablate", "gamma", "--model", "drn_xs", "--seeds", 1, *rows, *steps, cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     assert [line[-15:] for line in made.stdout.splitlines() if line.startswith("###")] == [" DRC, ratio 0.3"]
-    assert "| gamma 0 | 1 |" in made.stdout
-    assert "| gamma 2 | 1 |" in made.stdout
+    assert "| gamma 0 | 1 | 1 |" in made.stdout
+    assert "| gamma 2 | 1 | 1 |" in made.stdout
     assert (tmp_path / "drc_runs" / "drn_xs.ablation" / "gamma.md").read_text() in made.stdout
 
 
@@ -72,8 +72,10 @@ def test_a_table_of_prunings_has_its_rows_and_ratio(tmp_path: Path) -> None:
         (["table5", "--target", "channels"], "table2, table4, table6, gamma, `ablate` without a name."),
         (["table5", "--method", "none"], "--method is no option"),
         (["table5", "--values", 1], "--values is no option"),
-        (["table2", "--at", 5], "It belongs to table5, table7, table8, lambda."),
-        (["table2", "--method", "uniform"], "table2 has no row 'uniform'"),
+        (["table2", "--steps", 5], "It belongs to table5, table7, table8, lambda."),
+        (["table2", "--at", 301], "update 301 is beyond the last, 300"),
+        (["table5", "--at", 0, "--eval", "Set1"], "before the first update all trainings of a seed are the same"),
+        (["table2", "--method", "random"], "table2 has no row 'random'"),
         (["table7", "--method", "drc", "--eval", "Set1"], "Choose from none, single, progressive, wide."),
         (["lambda", "--dual-weight", 1], "--dual-weight is no option"),
         (["gamma", "--gamma", 1], "--gamma is no option"),

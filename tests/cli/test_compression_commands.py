@@ -90,8 +90,8 @@ def test_a_comparison_prints_its_tables(tmp_path: Path) -> None:
         "ablate", "--model", "drn_xs", "--ratio", 0.5, "--seeds", 1, "--method", "uniform", "cp", *steps, cwd=tmp_path
     )
     assert result.returncode == 0, result.stderr
-    assert "| uniform widths | 1 |" in result.stdout
-    assert "| CP, uniform widths | 1 |" in result.stdout
+    assert "| DRC's pruning, uniform widths | 1 | 1 |" in result.stdout
+    assert "| CP, uniform widths | 1 | 1 |" in result.stdout
     assert (tmp_path / "drc_runs" / "drn_xs.ablation" / "tables.md").read_text() in result.stdout
 
 

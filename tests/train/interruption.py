@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 
-def interrupt_after(monkeypatch: pytest.MonkeyPatch, cls: type, method: str, calls: int) -> None:
-    """Let ``method`` work ``calls`` times and then be interrupted, once."""
-    original: Callable[..., Any] = getattr(cls, method)
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, owner: object, method: str, calls: int) -> None:
+    """Let ``method`` of a class or module work ``calls`` times and then be interrupted, once."""
+    original: Callable[..., Any] = getattr(owner, method)
     count = 0
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -18,4 +18,4 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, cls: type, method: str, cal
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(cls, method, wrapper)
+    monkeypatch.setattr(owner, method, wrapper)

@@ -17,10 +17,10 @@ from drc_deploy.errors import UsageError
 from drc_deploy.files import write_text
 from drc_deploy.latency_table import fingerprint
 from drc_deploy.train.compress import CompressInputs, CompressOptions
-from drc_deploy.train.experiments.cells import CellFolder, number_tag
+from drc_deploy.train.experiments.cells import CellFolder, number_tag, quality_of, updates_before
 from drc_deploy.train.loop.benchmark_psnr import fingerprints
 from drc_deploy.train.loop.loop import Supervision
-from drc_deploy.train.loop.run_folder import run_path
+from drc_deploy.train.loop.run_folder import checkpoint_at, run_path
 from drc_deploy.train.loop.run_options import DualVariant, TargetImages, TrainingPrecision, TrainOptions
 from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import described
@@ -42,19 +42,23 @@ class Variant:
     prune: PruneMethod = "drc"
     duals: bool = True
     """In pruning and fine-tuning."""
-    as_published: bool = False
-    """Whether the search and the pruning are the paper's in full: by the L1 norm, of second order, without a refit."""
+    published_search: bool = False
+    """Whether the search is the paper's: by the L1 norm, of second order."""
+    published_pruning: bool = False
+    """Whether the pruning is the paper's: without a refit."""
 
 
 VARIANTS = (
-    Variant("uniform", "uniform widths", "uniform"),
+    Variant("uniform", "DRC's pruning, uniform widths", "uniform"),
+    Variant("uniform-published", "DRC's pruning as published, uniform widths", "uniform", published_pruning=True),
     Variant("random", "random widths", "random"),
     Variant("darts", "DARTS: own weights for each candidate", "darts", search_duals=False),
     Variant("darts-shared", "DARTS: shared weights, first channels", "darts-shared", search_duals=False),
     Variant("drc-plain", "DRC: shared weights by importance, no duals", search_duals=False),
     Variant("by-cost", "rule: shares fall with the root of a layer's cost", "by-cost"),
     Variant("drc", "DRC"),
-    Variant("drc-published", "DRC as published", as_published=True),
+    Variant("drc-published", "DRC as published", published_search=True, published_pruning=True),
+    Variant("drc-published-widths", "DRC's pruning, DRC's widths as published", published_search=True),
     Variant("magnitude", "magnitude, uniform widths", "uniform", prune="magnitude"),
     Variant("cp", "CP, uniform widths", "uniform", prune="cp"),
     Variant("thinet", "ThiNet, uniform widths", "uniform", prune="thinet"),
@@ -83,6 +87,8 @@ class AblationOptions:
     dual_weight: float = 0.1
     batch: int = 16
     patch: int = 24
+    at: tuple[int, ...] = ()
+    """Updates of fine-tuning after which quality is measured besides the last; 0: the pruned network."""
 
     def stages(self, cell: "Cell", dual: DualVariant = "progressive") -> CompressOptions:
         """Return the options of the three stages of a cell; ``dual`` is the kind of duals that the network has.
@@ -101,8 +107,8 @@ class AblationOptions:
                 target=self.target,
                 cut=self.cut,
                 dual_weight=self.dual_weight if variant.search_duals else 0.0,
-                order=2 if variant.as_published else 1,
-                importance="l1" if variant.as_published else "energy",
+                order=2 if variant.published_search else 1,
+                importance="l1" if variant.published_search else "energy",
                 target_images=self.target_images,
                 **patches,
             ),
@@ -112,7 +118,7 @@ class AblationOptions:
                 channels_per_step=self.channels_per_step,
                 gamma=self.gamma if cell.gamma is None else cell.gamma,
                 dual_weight=self.dual_weight if variant.duals else 0.0,
-                refit=False if variant.as_published else None,
+                refit=False if variant.published_pruning else None,
                 target_images=self.target_images,
                 **patches,
             ),
@@ -147,7 +153,7 @@ class Cell:
     def search_name(self) -> str:
         """Name of the search that the cell needs, which cells of other pruning methods share."""
         duals = "" if self.variant.search_duals else "_no_duals"
-        published = "_published" if self.variant.as_published else ""
+        published = "_published" if self.variant.published_search else ""
         return f"{self.variant.search}{duals}{published}_{ratio_tag(self.ratio)}_s{self.seed}"
 
 
@@ -160,12 +166,14 @@ class Ablation:
 
     def __init__(self, inputs: CompressInputs, options: AblationOptions, folder: Path, *, restart: bool) -> None:
         self._inputs, self._options = inputs, options
+        self._at = updates_before(options.at, options.finetune_steps)
         request = {
             "checkpoint": inputs.parent.sha256,
             "data": inputs.photographs.fingerprint,
             "eval": fingerprints(inputs.benchmarks),
             **({"latency": fingerprint(inputs.latency)} if inputs.latency else {}),
             **asdict(options),
+            "at": list(self._at),
         }
         self._folder = CellFolder(folder, request, restart=restart)
 
@@ -183,6 +191,7 @@ class Ablation:
         shape = {
             "variant": str,
             "ratio": float,
+            "at": dict,
             **({"gamma": float} if any(c.gamma is not None for c in cells) else {}),
         }
         return self._folder.run(cells, before=self._before, measure=self._measure, shape=shape)
@@ -203,7 +212,8 @@ class Ablation:
         first = start_from_checkpoint(parent, stages.finetune)
         if self._options.target_images == "self":
             first = replace(first, follows=self._inputs.parent)
-        train(first, photographs, stages.finetune, result, supervision=Supervision(keep=0))
+        supervision = Supervision(keep=0, keep_at=tuple(step for step in self._at if step))
+        train(first, photographs, stages.finetune, result, supervision=supervision)
         seconds = {"search": search_s, "prune": pruned_at - start, "finetune": time.monotonic() - pruned_at}
         content = {
             "variant": cell.variant.name,
@@ -212,7 +222,10 @@ class Ablation:
             "seed": cell.seed,
             "widths": list(widths),
             "seconds": {stage: round(value, 1) for stage, value in seconds.items()},
-            "pruned": described(parent.checkpoint, self._inputs.benchmarks, {})["psnr_y"],
+            "at": {
+                str(step): quality_of(checkpoint_at(result, step) if step else pruned, self._inputs.benchmarks)
+                for step in self._at
+            },
             **described(load_checkpoint(result), self._inputs.benchmarks, {}),
         }
         for file in (pruned, result):

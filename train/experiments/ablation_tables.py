@@ -6,11 +6,13 @@ from typing import Any
 
 from drc_deploy.train.experiments.ablation import VARIANTS, AblationOptions
 from drc_deploy.train.experiments.markdown import (
+    MID_SCHEDULE,
     QUALITY,
     Row,
     difference_table,
     heading_lines,
     quality,
+    rows_at,
     seeds_text,
     source_text,
 )
@@ -35,11 +37,14 @@ def tables(cells: Sequence[dict[str, Any]], options: AblationOptions, named: Pap
         seed follow each table.
     """
     unpruned, *measured = cells
+    last = options.finetune_steps
+    steps = [*map(int, measured[0]["at"]), last]
     blocks = []
     for table in (named,) if named else TABLES:
         for ratio in sorted({cell["ratio"] for cell in measured}):
             for title, rows in _rows(table, [cell for cell in measured if cell["ratio"] == ratio]):
-                blocks.append("\n".join(_table(f"{title}, ratio {ratio:g}", unpruned, rows)))
+                groups = [rows_at(rows, step, last) for step in steps]
+                blocks.append("\n".join(_table(f"{title}, ratio {ratio:g}", unpruned, groups)))
     sources = [source_text(named)] if named else []
     variants = {cell["variant"] for cell in measured}
     effort = _effort(options, variants, varied=bool(named and named.values))
@@ -60,18 +65,19 @@ def _rows(table: PaperTable, cells: Sequence[dict[str, Any]]) -> Iterator[tuple[
         yield f"{table.heading}, {_LABELS[name]}", rows
 
 
-def _table(title: str, unpruned: dict[str, Any], rows: Sequence[Row]) -> Iterator[str]:
-    sets = list(unpruned["psnr_y"])
+def _table(title: str, unpruned: dict[str, Any], groups: Sequence[Sequence[Row]]) -> Iterator[str]:
+    """Write one table; a group of rows holds the figures after so many updates."""
+    sets, named = list(unpruned["psnr_y"]), ["method", "updates"]
     yield f"### {title}\n"
-    yield from heading_lines(["method", "seeds", "params (K)", "mult-adds (G)", "search (s)", *sets])
+    yield from heading_lines([*named, "seeds", "params (K)", "mult-adds (G)", "search (s)", *sets])
     figures = [quality([unpruned], name) for name in sets]
-    yield f"| {' | '.join(['before pruning', '', *_size([unpruned]), '', *figures])} |"
-    for row in rows:
+    yield f"| {' | '.join(['before pruning', '', '', *_size([unpruned]), '', *figures])} |"
+    for row in (row for group in groups for row in group):
         figures = [quality(row.cells, name) for name in sets]
         seconds = statistics.mean(cell["seconds"]["search"] for cell in row.cells)
         columns = [*row.names, str(len(row.cells)), *_size(row.cells), f"{seconds:.0f}", *figures]
         yield f"| {' | '.join(columns)} |"
-    yield from difference_table(["method"], [rows], sets)
+    yield from difference_table(named, groups, sets)
 
 
 def _size(cells: Sequence[dict[str, Any]]) -> tuple[str, str]:
@@ -94,6 +100,8 @@ def _effort(options: AblationOptions, variants: Collection[str], *, varied: bool
         sentences.append(f"CP and ThiNet looked at {o.prune_batches} batches for each layer.")
     if "srp" in variants:
         sentences.append(f"SRP trained for {PASSES * o.prune_batches} updates while channels faded.")
+    if any(options.at):
+        sentences.append(MID_SCHEDULE)
     return " ".join([*sentences, QUALITY])
 
 

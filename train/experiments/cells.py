@@ -3,16 +3,18 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.files import check_writable, write_text
 from drc_deploy.only_one import only_one
 from drc_deploy.progress import progress
 from drc_deploy.records import parse_json_object
-from drc_deploy.train.manifest import FIGURES
+from drc_deploy.train.loop.benchmark_psnr import Benchmark
+from drc_deploy.train.manifest import FIGURES, described
 
 REQUEST_FILE = "ablation.json"
 OWN_FOLDERS = ("cells", "searches", "work")
@@ -100,6 +102,23 @@ class CellFolder:
 
     def _file(self, cell: NamedCell) -> Path:
         return self.path / "cells" / f"{cell.name}.json"
+
+
+def updates_before(at: Collection[int], last: int) -> tuple[int, ...]:
+    """Return the updates at which to measure a training of ``last`` ones on its way, in order.
+
+    Raises:
+        UsageError: one is beyond the last.
+    """
+    if beyond := [step for step in at if step > last]:
+        raise UsageError(f"update {beyond[0]} is beyond the last, {last}.", "Train for longer, or ask for less --at.")
+    return tuple(sorted({step for step in at if step < last}))
+
+
+def quality_of(path: Path, benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
+    """Return PSNR and SSIM of a checkpoint, without its size."""
+    figures = described(load_checkpoint(path), benchmarks, {})
+    return {name: figures[name] for name in FIGURES}
 
 
 def number_tag(value: float) -> str:

@@ -18,8 +18,19 @@ class Row:
     cells: Sequence[dict[str, Any]]
 
 
+def rows_at(rows: Sequence[Row], step: int, last: int) -> list[Row]:
+    """Return rows with the figures after one of the updates, and its number as another name."""
+    found = []
+    for row in rows:
+        cells = row.cells if step == last else [{**cell, **cell["at"][str(step)]} for cell in row.cells]
+        found.append(Row((*row.names, str(step)), cells))
+    return found
+
+
 QUALITY = "Columns of sets hold PSNR in dB / SSIM, both on luma."
 """What readers of a table need to know of ``quality``."""
+MID_SCHEDULE = "Figures before the last update come from the middle of the schedule."
+"""And of ``rows_at``, where the learning rate falls."""
 
 
 def heading_lines(columns: Sequence[str]) -> list[str]:

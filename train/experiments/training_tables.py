@@ -5,11 +5,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from drc_deploy.train.experiments.markdown import (
+    MID_SCHEDULE,
     QUALITY,
     Row,
     difference_table,
     heading_lines,
     quality,
+    rows_at,
     seeds_text,
     source_text,
 )
@@ -46,7 +48,7 @@ def training_table(
     assert last is not None
     sets = list(trained[0]["psnr_y"])
     steps = [*map(int, trained[0]["at"]), last]
-    groups = [[_at(row, step, last) for row in _rows(trained, table)] for step in steps]
+    groups = [rows_at(list(_rows(trained, table)), step, last) for step in steps]
     columns = ["training", "updates"]
     lines = [f"### {table.heading}\n", *heading_lines([*columns, "seeds", "ms an update", *sets])]
     if before["psnr_y"]:
@@ -69,12 +71,6 @@ def _rows(cells: Sequence[dict[str, Any]], table: PaperTable) -> Iterator[Row]:
     for dual, weight in dict.fromkeys((cell["dual"], cell["dual_weight"]) for cell in cells):
         name = f"lambda {weight:g}" if table.values and weight else _LABELS[dual]
         yield Row((name,), [cell for cell in cells if (cell["dual"], cell["dual_weight"]) == (dual, weight)])
-
-
-def _at(row: Row, step: int, last: int) -> Row:
-    """Return a row with the figures after one of the updates."""
-    cells = row.cells if step == last else [{**cell, **cell["at"][str(step)]} for cell in row.cells]
-    return Row((*row.names, str(step)), cells)
 
 
 def _pace(row: Row, steps: int) -> str:
@@ -105,7 +101,7 @@ def _effort(options: TrainOptions, cells: Sequence[dict[str, Any]], table: Paper
     weights = f"averages with a decay of {o.ema:g}" if o.ema else "those of the last update"
     sentences.append(f"The measured weights are {weights}.")
     if cells[0]["at"] and o.schedule == "cosine":
-        sentences.append("Figures before the last update come from the middle of the schedule.")
+        sentences.append(MID_SCHEDULE)
     return " ".join([*sentences, QUALITY])
 
 

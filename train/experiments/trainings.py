@@ -15,14 +15,14 @@ from drc_deploy.errors import UsageError
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.data.photographs import Photographs
-from drc_deploy.train.experiments.cells import CellFolder, number_tag
+from drc_deploy.train.experiments.cells import CellFolder, number_tag, quality_of, updates_before
 from drc_deploy.train.experiments.paper_tables import ROW_OF_THE_NETWORK
 from drc_deploy.train.loop.benchmark_psnr import Benchmark, fingerprints
 from drc_deploy.train.loop.loop import Supervision
 from drc_deploy.train.loop.run_folder import checkpoint_at, run_path
 from drc_deploy.train.loop.run_options import DualVariant, TrainOptions
 from drc_deploy.train.loop.training import Start, fresh_start, start_from_checkpoint, train
-from drc_deploy.train.manifest import FIGURES, described
+from drc_deploy.train.manifest import described
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,9 @@ class TrainingComparison:
         """
         last = options.steps
         assert last is not None  # a comparison counts updates, not minutes
-        if beyond := [step for step in inputs.at if step > last]:
-            raise UsageError(f"update {beyond[0]} is beyond the last, {last}.", "Give more --steps.")
-        self._at = tuple(sorted({step for step in inputs.at if step < last}))
+        self._at = updates_before(inputs.at, last)
+        if 0 in self._at:
+            raise UsageError("before the first update all trainings of a seed are the same.", "Leave out --at 0.")
         self._inputs, self._options = inputs, options
         start, common = inputs.start, asdict(options)
         for name in ("dual", "dual_weight", "seed"):
@@ -158,16 +158,12 @@ class TrainingComparison:
             "seed": cell.seed,
             "seconds": {"train": trained.provenance["seconds"]},
             "loss": trained.provenance["loss"],
-            "at": {str(step): self._figures(checkpoint_at(output, step)) for step in self._at},
+            "at": {str(step): quality_of(checkpoint_at(output, step), inputs.benchmarks) for step in self._at},
             **described(trained, inputs.benchmarks, {}),
         }
         output.unlink()
         shutil.rmtree(run_path(output))
         return content
-
-    def _figures(self, path: Path) -> dict[str, Any]:
-        figures = described(load_checkpoint(path), self._inputs.benchmarks, {})
-        return {name: figures[name] for name in FIGURES}
 
 
 def begin(start: ModelSpec | Parent, options: TrainOptions) -> Start:

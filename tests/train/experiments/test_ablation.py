@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from drc_deploy.checkpoint import Parent
+from drc_deploy.checkpoint import Parent, load_checkpoint
 from drc_deploy.errors import ArtefactError, OutputError, UsageError
 from drc_deploy.latency_table import LatencyTable
+from drc_deploy.locate import find_checkpoint
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
 from drc_deploy.only_one import only_one
@@ -18,7 +19,10 @@ from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.experiments.ablation import VARIANTS, Ablation, AblationOptions, Cell, all_cells, find_variants
 from drc_deploy.train.experiments.ablation_tables import tables
 from drc_deploy.train.experiments.paper_tables import find_table
+from drc_deploy.train.loop.benchmark_psnr import Benchmark
 from drc_deploy.train.loop.trainer import Trainer
+from drc_deploy.train.manifest import described
+from drc_deploy.train.pruning.prune import prune_file
 from tests.train.interruption import interrupt_after
 
 START = {"file": "plain.safetensors", "sha256": "0" * 64, "duals": "progressive"}
@@ -44,6 +48,26 @@ def test_every_method_meets_the_bound(inputs: CompressInputs, tmp_path: Path) ->
         assert counted <= limit, result["variant"]
     assert unpruned["params"] == build_network(spec).parameter_count
     assert not list((tmp_path / "a" / "work").rglob("*.safetensors"))
+
+
+def test_quality_on_the_way_is_that_of_the_network_there(
+    photographs: Photographs, benchmarks: list[Benchmark], tmp_path: Path
+) -> None:
+    parent = Parent.read(find_checkpoint("drn_xs", tmp_path))
+    measured, options = CompressInputs(parent, photographs, benchmarks), replace(OPTIONS, at=(1, 0, 2))
+    cells = list(all_cells([0.5], [1], find_variants(["uniform", "uniform-published"])))
+    results = Ablation(measured, options, tmp_path / "a", restart=False).run(cells)
+    for cell, result in zip(cells, results[1:], strict=True):
+        pruned = tmp_path / f"{cell.name}.safetensors"
+        prune_file(parent, result["widths"], photographs, options.stages(cell).prune, pruned)
+        figures = described(load_checkpoint(pruned), benchmarks, {})
+        assert result["at"]["0"] == {kind: figures[kind] for kind in ("psnr_y", "ssim_y")}
+        assert list(result["at"]) == ["0", "1"]
+        assert len({result["psnr_y"]["Set1"], *(result["at"][step]["psnr_y"]["Set1"] for step in "01")}) == 3
+    text = tables(results, options, find_table("table2"))
+    rows = [line.split(" | ")[:2] for line in text.splitlines() if line.startswith("| DRC's pruning")][:6]
+    assert [step for _, step in rows] == ["0", "0", "1", "1", "2", "2"]
+    assert "middle of the schedule" in text
 
 
 def test_a_stopped_comparison_goes_on_and_does_no_cell_twice(
@@ -78,17 +102,20 @@ def test_unknown_methods_are_refused() -> None:
 
 
 def test_one_search_serves_cells_that_differ_in_pruning_only() -> None:
-    names = {Cell(v, 0.3, 1).search_name for v in find_variants(["uniform", "cp", "thinet", "dcp", "srp"])}
+    names = {Cell(v, 0.3, 1).search_name for v in find_variants(["uniform", "uniform-published", "cp", "srp"])}
     assert names == {"uniform_r30_s1"}
     assert len({Cell(v, 0.3, 1).search_name for v in find_variants(["drc", "drc-plain", "no-duals"])}) == 2
+    assert len({Cell(v, 0.3, 1).search_name for v in find_variants(["drc-published", "drc-published-widths"])}) == 1
 
 
 def test_drc_as_published_is_searched_and_pruned_by_the_papers_rules() -> None:
-    variants = find_variants(["drc", "drc-published"])
+    variants = find_variants(["drc", "drc-published", "drc-published-widths", "uniform-published"])
     options = replace(OPTIONS, gamma=0.5, dual_weight=0.2)
-    here, published = (options.stages(Cell(variant, 0.3, 1), "progressive") for variant in variants)
+    here, published, widths, pruning = (options.stages(Cell(each, 0.3, 1), "progressive") for each in variants)
     assert (published.search.importance, published.search.order, published.prune.refits) == ("l1", 2, False)
     assert (here.search.importance, here.search.order, here.prune.refits) == ("energy", 1, True)
+    assert (widths.search, widths.prune) == (published.search, here.prune)
+    assert pruning.prune == published.prune
     for stages in (here, published):
         assert (stages.prune.gamma, stages.prune.dual_weight, stages.finetune.dual_weight) == (0.5, 0.2, 0.2)
     without = replace(OPTIONS, dual_weight=0.0).stages(Cell(variants[0], 0.3, 1), "progressive")
@@ -104,6 +131,7 @@ def test_tables_hold_means_and_spreads() -> None:
             "seconds": {"search": 10 * seed},
             "params": 1000,
             "multiply_adds": 2_000_000_000,
+            "at": {},
             "psnr_y": {"Set5": psnr},
             "ssim_y": {"Set5": psnr / 40},
         }
@@ -115,15 +143,15 @@ def test_tables_hold_means_and_spreads() -> None:
         [unpruned, *(cell("drc", i + 1, v) for i, v in enumerate(values)), cell("no-duals", 1, 30.0)], OPTIONS
     )
     spread = f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f} / {statistics.mean(values) / 40:.4f}"
-    assert f"| DRC | 3 | 1 | 2.000 | 20 | {spread} |" in text
-    assert "| DRC without duals in any stage | 1 | 1 | 2.000 | 10 | 30.000 / 0.7500 |" in text
-    assert text.count("| before pruning |  | 2 | 3.000 |  | 31.500 / 0.8800 |") == 3
+    assert f"| DRC | 2 | 3 | 1 | 2.000 | 20 | {spread} |" in text
+    assert "| DRC without duals in any stage | 2 | 1 | 1 | 2.000 | 10 | 30.000 / 0.7500 |" in text
+    assert text.count("| before pruning |  |  | 2 | 3.000 |  | 31.500 / 0.8800 |") == 3
 
 
 def test_rows_are_compared_with_the_first_within_a_seed() -> None:
     def cell(variant: str, seed: int, psnr: float) -> dict[str, Any]:
         figures = {"psnr_y": {"Set5": psnr}, "ssim_y": {"Set5": 0.9}}
-        return {"variant": variant, "ratio": 0.5, "seed": seed, "seconds": {"search": 1}, **SIZE, **figures}
+        return {"variant": variant, "ratio": 0.5, "seed": seed, "seconds": {"search": 1}, "at": {}, **SIZE, **figures}
 
     unpruned = {"start": START, **SIZE, "psnr_y": {"Set5": 32.0}, "ssim_y": {"Set5": 0.9}}
     rows = [cell("no-duals", seed, 31 + seed) for seed in (1, 2, 3)]
@@ -131,7 +159,7 @@ def test_rows_are_compared_with_the_first_within_a_seed() -> None:
     text = tables([unpruned, *rows], OPTIONS, find_table("table6"))
     # Seeds 1 and 2 are in both rows: 0.0 and 0.2 dB. t is 12.7062 for one degree of freedom.
     half = 12.7062 * 0.1
-    assert f"| DRC | +0.100 ± 0.141 ({0.1 - half:+.3f} to {0.1 + half:+.3f}) |" in text
+    assert f"| DRC | 2 | +0.100 ± 0.141 ({0.1 - half:+.3f} to {0.1 + half:+.3f}) |" in text
     assert "as Table 6" in text
     assert "as Table 2" not in text
     assert "Seeds: 1, 2, 3, 4." in text
@@ -213,11 +241,11 @@ def test_a_folder_of_another_latency_table_is_refused(inputs: CompressInputs, tm
 def test_an_infinite_psnr_has_a_place_in_the_tables() -> None:
     """Equal images: a flat one that comes out right."""
     unpruned = {"params": 1, "multiply_adds": 1, "psnr_y": {"flat": None}, "ssim_y": {"flat": 1.0}}
-    cell = {"variant": "drc", "ratio": 0.3, "seed": 1, "seconds": {"search": 1}, **unpruned}
+    cell = {"variant": "drc", "ratio": 0.3, "seed": 1, "seconds": {"search": 1}, "at": {}, **unpruned}
     before = {"variant": "unpruned", "start": START, **unpruned}
     text = tables([before, cell, {**cell, "seed": 2, "psnr_y": {"flat": 50.0}}], OPTIONS)
-    assert "| before pruning |  | 0 | 0.000 |  | inf |" in text
-    assert "| DRC | 2 | 0 | 0.000 | 1 | inf |" in text
+    assert "| before pruning |  |  | 0 | 0.000 |  | inf |" in text
+    assert "| DRC | 2 | 2 | 0 | 0.000 | 1 | inf |" in text
 
 
 def test_a_search_whose_widths_were_deleted_is_done_again(inputs: CompressInputs, tmp_path: Path) -> None:
@@ -235,7 +263,7 @@ def test_edited_files_of_a_comparison_are_refused_or_made_again(inputs: Compress
     first = Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
     (cell,) = (tmp_path / "a" / "cells").iterdir()
     cell.write_text('{"variant": "uniform", "ratio": 0.5, "seed": 1}')
-    with pytest.raises(ArtefactError, match="'seconds'"):
+    with pytest.raises(ArtefactError, match="'at'"):
         Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
     cell.unlink()
     (seconds,) = (tmp_path / "a" / "searches").glob("*.seconds")

@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from drc_deploy.checkpoint import Checkpoint, Parent, load_checkpoint
 from drc_deploy.errors import UsageError
-from drc_deploy.images.reading import read_rgb
-from drc_deploy.locate import sample_images
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.train.data.photographs import Photographs
+from drc_deploy.train.experiments import trainings
 from drc_deploy.train.experiments.paper_tables import PAPER_TABLES, find_table
 from drc_deploy.train.experiments.training_tables import training_table
 from drc_deploy.train.experiments.trainings import (
@@ -25,7 +23,7 @@ from drc_deploy.train.experiments.trainings import (
     begin,
 )
 from drc_deploy.train.loop import dual_fit
-from drc_deploy.train.loop.benchmark_psnr import Benchmark, find_benchmarks
+from drc_deploy.train.loop.benchmark_psnr import Benchmark
 from drc_deploy.train.loop.run_folder import RunFolder
 from drc_deploy.train.loop.trainer import Trainer
 from drc_deploy.train.loop.training import fresh_start, network_duals, start_from_checkpoint, train
@@ -34,17 +32,6 @@ from tests.train.interruption import interrupt_after
 from tests.train.runs import OPTIONS, SPEC, assert_same_weights
 
 SEEDS = [1, 2]
-
-
-@pytest.fixture(scope="session")
-def benchmarks(tmp_path_factory: pytest.TempPathFactory) -> list[Benchmark]:
-    """One pair of photographs, 64x64 and 16x16 pixels."""
-    folder = tmp_path_factory.mktemp("eval") / "Set1"
-    hr = Image.fromarray(read_rgb(sample_images()[0])[60:124, 60:124])
-    for name, image in (("HR", hr), ("LRx4", hr.resize((16, 16), Image.Resampling.BICUBIC))):
-        (folder / name).mkdir(parents=True)
-        image.save(folder / name / "a.png")
-    return find_benchmarks([folder], 4)
 
 
 @pytest.fixture
@@ -154,7 +141,7 @@ def test_a_training_that_has_ended_is_not_run_again_for_its_measurement(
     inputs, cells = replace(inputs, at=(4,)), cells_of("table5", seeds=[1])[:1]
     straight = TrainingComparison(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
     with monkeypatch.context() as patch:
-        interrupt_after(patch, TrainingComparison, "_figures", 0)
+        interrupt_after(patch, trainings, "quality_of", 0)
         with pytest.raises(KeyboardInterrupt):
             TrainingComparison(inputs, OPTIONS, tmp_path / "b", restart=False).run(cells)
     with monkeypatch.context() as patch:
