@@ -94,7 +94,12 @@ def _options(command: click.Command) -> dict[str, click.Option]:
 def _plain(option: click.Option, value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(option, item) for item in value]
-    return os.path.abspath(value) if isinstance(option.type, click.Path) else value
+    return os.path.abspath(value) if _is_path(value, option) else value
+
+
+def _is_path(value: Any, option: click.Option) -> bool:
+    """Return whether a value is a path, and no name that the option knows."""
+    return isinstance(option.type, click.Path) and value not in getattr(option.type, "names", ())
 
 
 def _to_toml(value: bool | float | str | list[Any]) -> str:
@@ -190,4 +195,4 @@ def _typed(value: Any, option: click.Option, folder: Path) -> str:
     if not isinstance(value, bool | int | float | str) or "\0" in str(value):
         raise click.BadParameter("write text, a number, true or false.")
     text = value if isinstance(value, str) else str(value).lower()
-    return str(folder / os.path.expanduser(text)) if isinstance(option.type, click.Path) else text
+    return str(folder / os.path.expanduser(text)) if _is_path(text, option) else text

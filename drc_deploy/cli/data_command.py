@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drc_deploy.cli.options import emit, json_option
-from drc_deploy.cli.training_options import option
+from drc_deploy.cli.training_options import NameOrFile, option
+from drc_deploy.train.degradation.settings import NAMES
 
 if TYPE_CHECKING:
     from drc_deploy.train.data.prepare import Prepared
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group(name="data")
 def command() -> None:
-    """Prepare photographs for training."""
+    """Prepare photographs for training, and degraded images for tests."""
 
 
 @command.command(name="prepare", short_help="Decode folders of images once, into a store.")
@@ -83,3 +84,42 @@ def _text(summary: dict[str, Any]) -> str:
         f"{len(summary['skipped'])} skipped\n"
         f"Next: drc-deploy train --model drn_xs --data {summary['store']}"
     )
+
+
+@command.command(name="degrade", short_help="Make a benchmark set of degraded images.")
+@click.argument("folder", metavar="HR_DIR", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    metavar="DIR",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the set.",
+)
+@click.option(
+    "--degradation",
+    type=NameOrFile(NAMES),
+    required=True,
+    help=f"What is done to the images: {', '.join(NAMES)}, or a TOML file.",
+)
+@option("--scale", type=click.IntRange(2, 16), default=4, help="How much smaller LR images are.")
+@option("--seed", default=1, help="Seed of kernels, noise and JPEG.")
+@click.option("--restart", is_flag=True, help="Replace the set that is there.")
+@json_option
+def degrade_command(folder: Path, target: Path, as_json: bool, **options: Any) -> None:
+    """Make a benchmark set of degraded images, for `eval`, `bench` and --eval.
+
+    HR_DIR holds images, or a folder HR of them. DIR gets HR/, LRx and the scale, the blur kernel of each image, and a
+    record of what was done. It appears when it is complete.
+    """
+    from drc_deploy.train.degradation.benchmark_set import SetOptions, make_set
+
+    made = SetOptions(**options)
+    record = make_set(folder, target, made)
+    kernels = f", {made.kernel_folder}/" if (target / made.kernel_folder).is_dir() else ""
+    text = f"Wrote {target}: {len(record['images'])} images in HR/, {made.lr_folder}/{kernels}; {made.record}\n"
+    if made.degradation == "div2krk":
+        text += "It is a stand-in for DIV2KRK: kernels are drawn by the same rule, the images are others.\n"
+    text += f"Next: drc-deploy eval drn_e --data {target}"
+    emit({"folder": str(target), **record}, as_json=as_json, text=text)

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from drc_deploy.cli.options import announce_results, emit, json_option, workdir_option
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import SAMPLES
+from drc_deploy.train.degradation.settings import BICUBIC, NAMES
 from drc_deploy.train.loop.run_options import DualVariant, Schedule, TrainingPrecision, TrainOptions
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Sampling:
     batch: int
     patch: int
     """Side of a patch in LR pixels."""
+    degradation: str
+    """How LR images are made: a name, or a TOML file."""
     seed: int
     restart: bool
 
@@ -52,13 +55,15 @@ class Sampling:
     def read_photographs(self, scale: int) -> "Photographs":
         """Load the photographs; print on standard error which were left out, or that the shipped ones are used."""
         from drc_deploy.train.data.folders import open_photographs
+        from drc_deploy.train.degradation.settings import find_degradation
         from drc_deploy.train.loop import distributed
 
         if self.data is None and distributed.is_main():
             click.echo(
                 "No --data: using the few photographs that ship with drc-deploy. Good results need more.", err=True
             )
-        photographs = open_photographs(self.data or SAMPLES).usable(scale, self.patch)
+        degradation = find_degradation(self.degradation, scale)  # a bad file is better known before they are read
+        photographs = open_photographs(self.data or SAMPLES).degraded(degradation).usable(scale, self.patch)
         for reason in photographs.skipped if distributed.is_main() else ():
             click.echo(f"Skipped: {reason}", err=True)
         return photographs
@@ -148,6 +153,37 @@ LONGEST_NAME = 200
 """Bytes of a result's file name: most file systems allow 255, and temporary files and folders are named after it."""
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
+
+class NameOrFile(click.Path):
+    """A value from a list of names, or else a file that exists."""
+
+    name = "name|file"
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(exists=True, dir_okay=False)
+        self.names = names
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value as it is typed.
+
+        Raises:
+            click.BadParameter: it is no such name, and no file.
+        """
+        if value in self.names:
+            return value
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            self.fail(f"{error.message} Known names are {', '.join(self.names)}.", param, ctx)
+
+
+degradation_option = option(
+    "--degradation",
+    type=NameOrFile(NAMES),
+    default=BICUBIC,
+    help=f"How LR images are made of photographs: {', '.join(NAMES)}, or a TOML file.",
+)
+
 SAMPLING_OPTIONS = (
     click.option(
         "--data",
@@ -156,6 +192,7 @@ SAMPLING_OPTIONS = (
     ),
     option("--batch", default=16, help="Patches per step, over all processes."),
     option("--patch", default=24, help="Side of a patch in LR pixels (paper: 48)."),
+    degradation_option,
     option("--seed", default=1, help="Seed of all random choices."),
     click.option("--restart", is_flag=True, help="Begin anew instead of continuing unfinished work."),
 )

@@ -139,3 +139,27 @@ def test_a_full_disk_leaves_no_checkpoint(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "cannot write" in result.stderr
     assert (tmp_path / "file").is_file()
+
+
+def test_a_degradation_goes_through_all_stages(tmp_path: Path) -> None:
+    """Its file is read again by a repeated run, and another one is other data."""
+    (tmp_path / "soft.toml").write_text("sigma = [1, 3]\nkernel_size = 15\n")
+    small = ["--search-steps", 1, "--prune-batches", 1, "--channels-per-step", 32, "--finetune-steps", 1, *QUICK]
+    for step in (
+        ["train", "--model", "drn_xs", "--steps", 1, "--degradation", "soft.toml", "-o", "soft.safetensors", *QUICK],
+        ["train", "--config", "soft.run/config.toml", "-o", "again.safetensors"],
+        ["train", "--model", "drn_xs", "--steps", 1, "-o", "plain.safetensors", *QUICK],
+        ["train", "--model", "drn_xs", "--steps", 1, "--degradation", "dcls", "-o", "dcls.safetensors", *QUICK],
+        ["train", "--config", "dcls.run/config.toml", "-o", "dcls2.safetensors"],
+        ["compress", "--model", "dcls.safetensors", "--degradation", "dcls", *small],
+    ):
+        result = drc(*step, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+    data = {name: read_checkpoint_info(tmp_path / f"{name}.safetensors").provenance["data"] for name in
+            ("soft", "again", "plain", "dcls", "dcls2")}  # fmt: skip
+    assert data["soft"] == data["again"]
+    assert data["dcls"] == data["dcls2"]
+    assert (data["soft"]["degradation"]["sigma"], data["dcls"]["degradation"]["kernel_size"]) == ([1, 3], 31)
+    assert "degradation" not in data["plain"]
+    refused = drc("train", "--model", "drn_xs", "--degradation", "dcls", "--scale", 8, *QUICK, cwd=tmp_path)
+    assert (refused.returncode, "published for x2, x4" in refused.stderr) == (2, True)

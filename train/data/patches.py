@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from drc_deploy.errors import UsageError
-from drc_deploy.train.data.degradation import margin, mirrored, reduce_bicubic
 from drc_deploy.train.data.detail import detail
 from drc_deploy.train.data.gather import Regions, open_reader, to_device
 from drc_deploy.train.data.photographs import Entry, Photographs
 from drc_deploy.train.data.shrinking import ONE, Shrinking, shares_below_one
+from drc_deploy.train.degradation.bicubic import margin, mirrored, reduce_bicubic
+from drc_deploy.train.degradation.degrade import Chance, border_of, degrade
+from drc_deploy.train.degradation.settings import Degradation
 from drc_deploy.train.device import training_device
 
 HR = 1
@@ -101,7 +103,10 @@ class PatchSampler:
         self._scale, self._patch, self._batch, self._seed, self._shard = scale, patch, batch, seed, shard
         self._factors = [scale >> level for level in range(scale.bit_length())]
         self._places = {factor: _Places.of(photographs.entries, factor, scale) for factor in self._factors}
+        self._degradation = photographs.degradation
         self._margin = margin(scale)
+        if self._degradation:
+            self._margin = max(self._margin, border_of(self._degradation, scale))
         self._device = training_device()
         self._fitting = {ONE: np.arange(len(photographs.entries))}
         """Sides that photographs may have in a step, as shares of their own; and which have room for a patch then."""
@@ -158,13 +163,26 @@ class PatchSampler:
         transpose = to_device(np.flatnonzero(draw.transpose), self._device)
         batch = []
         for factor, given in zip(self._factors, [*reduced, photographs], strict=True):
-            images = (
-                self._inner(hr, self._margin).contiguous() if factor == HR else self._level(hr, factor, draw, given)
-            )
+            if factor == HR:
+                images = self._inner(hr, self._margin).contiguous()
+            elif factor == self._scale and self._degradation:
+                images = self._degraded(hr, step, self._degradation)
+            else:
+                images = self._level(hr, factor, draw, given)
             # After the reduction: it rounds between rows and columns, so it must see them as they are in the file.
             images.index_copy_(0, transpose, images.index_select(0, transpose).transpose(1, 2).contiguous())
             batch.append(images.permute(0, 3, 1, 2))
         return batch
+
+    def _degraded(self, hr: Tensor, step: int, settings: Degradation) -> Tensor:
+        """Return the LR images of a step as (n, patch, patch, 3); each has chances of its own."""
+        rank, world = self._shard
+        chances = [
+            # From 1 on: a seed does not change by zeros at its end, and the places of patches have (seed, step).
+            Chance.draw(settings, self._scale, (self._seed, step, number), self._patch, self._patch)
+            for number in range(1 + rank, 1 + self._batch, world)
+        ]
+        return degrade(self._inner(hr, self._margin - border_of(settings, self._scale)), chances, settings, self._scale)
 
     def close(self) -> None:
         """End what runs in the background."""

@@ -1,12 +1,14 @@
 """Photographs to train on: the pixels of all of them in one array, in memory or mapped from a store on disk."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drc_deploy.errors import TrainingError
+from drc_deploy.errors import TrainingError, UsageError
+from drc_deploy.train.degradation.settings import Degradation
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,35 @@ class Photographs:
     entries: tuple[Entry, ...]
     skipped: tuple[str, ...] = ()
     """One sentence for each file that was not used."""
+    degradation: Degradation | None = None
+    """How LR images are made of them; None: by bicubic reduction alone."""
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all that training sees, so that a run is not resumed on other data."""
-        return hashlib.sha256("".join(entry.sha256 for entry in self.entries).encode()).hexdigest()
+        seen = [entry.sha256 for entry in self.entries]
+        if self.degradation:
+            seen.append(repr(self.degradation))
+        return hashlib.sha256("".join(seen).encode()).hexdigest()
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What a result's provenance says of them."""
+        about = {"folder": self.name, "images": len(self.entries), "sha256": self.fingerprint}
+        return {**about, "degradation": asdict(self.degradation)} if self.degradation else about
+
+    def degraded(self, degradation: Degradation | None) -> "Photographs":
+        """Return the photographs with another way to make LR images of them.
+
+        Raises:
+            UsageError: some have LR images of their own.
+        """
+        if degradation and any(entry.lr for entry in self.entries):
+            raise UsageError(
+                f"{self.name} has LR images of its own, which no degradation makes.",
+                "Leave out --degradation, or prepare the store with --lr made.",
+            )
+        return replace(self, degradation=degradation)
 
     def image(self, placed: Placed) -> NDArray[np.uint8]:
         """Return one image as (H, W, 3) uint8 RGB, without copying."""

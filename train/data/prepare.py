@@ -2,17 +2,14 @@
 
 import hashlib
 import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from drc_deploy import records
 from drc_deploy.errors import UsageError
-from drc_deploy.files import cannot_write, check_writable, write_text
-from drc_deploy.only_one import only_one
+from drc_deploy.files import write_text
 from drc_deploy.train.data.decoding import Images, no_image_error, read_all
 from drc_deploy.train.data.layouts import Sources, find_sources
 from drc_deploy.train.data.store import (
@@ -27,6 +24,7 @@ from drc_deploy.train.data.store import (
     open_store,
     read_index,
 )
+from drc_deploy.whole_folder import put_in_place, temporary_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +66,12 @@ def prepare(folders: Sequence[Path], store: Path, options: PrepareOptions) -> Pr
     store = store.resolve()  # a link stays, and what it leads to is replaced
     if has_index(store) and not options.restart:
         return _found(store, request)
-    with _temporary_folder(store) as temporary:
-        _take_back(store)
+    with temporary_folder(store) as temporary:
         if has_index(store) and not options.restart:  # by another process, meanwhile
             return _found(store, request)
         _check_replaceable(store)
         index = _decode(sources, request, temporary)
-        _put_in_place(temporary, store)
+        put_in_place(temporary, store)
     return Prepared(index, made=True)
 
 
@@ -84,53 +81,6 @@ def _found(store: Path, request: StoreRequest) -> Prepared:
     _check_same(index.request, request, store)
     open_store(store)
     return Prepared(index, made=False)
-
-
-def _aside(store: Path) -> Path:
-    return store.with_name(f".{store.name}.replaced")
-
-
-def _put_in_place(new: Path, store: Path) -> None:
-    """Rename ``new`` to ``store``. What was there is removed last, and comes back where the rename fails."""
-    if store.exists():
-        store.rename(_aside(store))
-    try:
-        new.rename(store)
-    except OSError:
-        _take_back(store)
-        raise
-    shutil.rmtree(_aside(store), ignore_errors=True)
-
-
-def _take_back(store: Path) -> None:
-    """Undo the half of a replacement that a killed process left."""
-    if store.exists():
-        shutil.rmtree(_aside(store), ignore_errors=True)
-    elif _aside(store).exists():
-        _aside(store).rename(store)
-
-
-@contextmanager
-def _temporary_folder(store: Path) -> Iterator[Path]:
-    """Return an empty folder next to ``store`` that is gone after the block, unless it was renamed.
-
-    Its name is always the same, so that two processes meet there, and what a killed one left is found.
-    """
-    folder = store.parent / f".{store.name}.unfinished"
-    try:
-        check_writable(folder)
-        with only_one(folder):
-            for left in folder.iterdir():  # by a process that was killed
-                left.unlink()
-            ours = folder.stat()
-            try:
-                yield folder
-            finally:
-                # After the rename, another process may have made its own.
-                if folder.exists() and os.path.samestat(ours, folder.stat()):
-                    shutil.rmtree(folder, ignore_errors=True)
-    except OSError as error:
-        raise cannot_write(store, error) from error
 
 
 def _check_replaceable(store: Path) -> None:

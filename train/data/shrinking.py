@@ -1,7 +1,7 @@
 """Photographs a little smaller than they are, so that patches show other structures and less of JPEG.
 
 Equal to ``drc_deploy.images.resize.resize_bicubic`` of the whole photograph, except that weights are rounded to whole
-multiples of 2^-16. As in ``degradation``, all sums are then exact: a GPU makes the pixels that a CPU makes.
+multiples of 2^-16. As in ``degradation.bicubic``, all sums are then exact: a GPU makes the pixels that a CPU makes.
 """
 
 import math
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from drc_deploy.images.resize import cubic
-from drc_deploy.train.data.degradation import CENTRE, rounded
+from drc_deploy.train.degradation.bicubic import CENTRE, rounded
 
 ONE = Fraction(1)
 _UNIT = 1 << 16

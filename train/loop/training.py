@@ -230,7 +230,7 @@ def _result(run: TrainingRun, start: Start, photographs: Photographs) -> Checkpo
             kept = Checkpoint.of(trainer.network, duals, dual_design=dual_design(options.dual))
     provenance = {
         **start.provenance,
-        "data": {"folder": photographs.name, "images": len(photographs.entries), "sha256": photographs.fingerprint},
+        "data": photographs.described,
         **dataclasses.asdict(options),
         "steps": trainer.step,
         "teacher": _teacher(start),

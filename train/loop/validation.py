@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,15 @@ from drc_deploy.models.network import SRNetwork
 from drc_deploy.pairs import HR_FOLDER, Pair, PairSource, Photograph, find_pairs
 from drc_deploy.progress import progress
 from drc_deploy.train.data.photographs import Photographs, content_sha256
+from drc_deploy.train.degradation.degrade import degrade_image
 from drc_deploy.train.loop.benchmark_psnr import Benchmark, evaluating, upscale_image
 
 PICTURES = 4
 """How many images are shown; all are measured."""
 PICTURE_SIDE_PX = 256
 """Largest side of what is shown of an HR image."""
+DEGRADATION_SEED = 1
+"""Decides the LR images that are made by a degradation, so that two runs choose by the same ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +61,8 @@ class Validator:
         """Read the images of ``folder``.
 
         Args:
-            folder: Holds ``HR/`` and ``LRx<scale>/``; or photographs, in folders below too, which are reduced by
-                bicubic.
+            folder: Holds ``HR/`` and ``LRx<scale>/``; or photographs, in folders below too, whose LR images are made
+                as in training.
             scale: Upscaling factor.
             benchmarks: Sets whose PSNR is reported: no image may be in both.
             photographs: What is trained on: no image may be in both.
@@ -72,8 +75,12 @@ class Validator:
         sources = _find_sources(folder, scale)
         pairs = {}
         with progress("Reading validation images", len(sources)) as bar:
-            for path, source in sources.items():
-                pairs[path] = _load(path, source, scale)
+            for number, (path, source) in enumerate(sources.items(), start=1):
+                pair = _load(path, source, scale)
+                if photographs.degradation and isinstance(source, Photograph):
+                    lr, _ = degrade_image(pair.hr, photographs.degradation, scale, (DEGRADATION_SEED, number))
+                    pair = replace(pair, lr=lr)
+                pairs[path] = pair
                 bar.advance()
         check_held_out({path: pair.hr for path, pair in pairs.items()}, benchmarks, photographs, scale)
         return cls(list(pairs.values()), scale)

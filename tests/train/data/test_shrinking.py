@@ -16,11 +16,11 @@ from drc_deploy.images.resize import resize_bicubic
 from drc_deploy.locate import sample_images
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.train.data import gather
-from drc_deploy.train.data.degradation import CENTRE
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs, Placed
 from drc_deploy.train.data.shrinking import Shrinking, shares_below_one
 from drc_deploy.train.data.targets import FollowedPatches
+from drc_deploy.train.degradation.bicubic import CENTRE
 from drc_deploy.train.loop.trainer import Trainer
 from tests.models.plain_network import PlainNetwork
 from tests.train.data.photograph_files import photographs_of

@@ -23,8 +23,10 @@ from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
 from drc_deploy.pairs import Photograph
 from drc_deploy.train.data.photographs import Entry, Photographs, Placed
+from drc_deploy.train.degradation.degrade import degrade_image
+from drc_deploy.train.degradation.settings import PUBLISHED
 from drc_deploy.train.loop.benchmark_psnr import find_benchmarks, measure_quality
-from drc_deploy.train.loop.validation import PICTURES, Validator
+from drc_deploy.train.loop.validation import DEGRADATION_SEED, PICTURES, Validator
 from tests.train.data.photograph_files import photographs_of
 
 NOTHING = photographs_of("nothing", [])
@@ -92,6 +94,18 @@ def test_pairs_give_what_eval_gives(tmp_path: Path, folder: Path, crops: list[UI
     psnr = find(tmp_path / "pairs").measure(network).psnr
     assert round(psnr, 3) == measured
     assert psnr != find(folder).measure(network).psnr
+
+
+def test_photographs_are_degraded_as_in_training(folder: Path, crops: list[UInt8Image]) -> None:
+    """Nearest-neighbour enlargement of the LR images that ``degrade_image`` makes."""
+    settings, values = PUBLISHED["div2krk"][4], []
+    for number, crop in enumerate(crops, start=1):
+        hr = crop[:100, :96]
+        lr, _ = degrade_image(hr, settings, 4, (DEGRADATION_SEED, number))
+        values.append(metrics.score(hr, lr.repeat(4, axis=0).repeat(4, axis=1), border=4).psnr_y)
+    blind = Validator.find(folder, 4, benchmarks=[], photographs=NOTHING.degraded(settings))
+    assert blind.measure(Nearest()).psnr == pytest.approx(np.mean(np.array(values, float)))
+    assert blind.fingerprint != find(folder).fingerprint
 
 
 def test_pictures_are_bicubic_network_and_hr_side_by_side(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from drc_deploy.images.reading import read_rgb
 from drc_deploy.images.resize import resize_bicubic
-from drc_deploy.train.data.degradation import CENTRE, kernel, margin, mirrored, reduce_bicubic
+from drc_deploy.train.degradation.bicubic import CENTRE, kernel, margin, mirrored, reduce_bicubic
 
 FACTORS = (2, 4, 8)
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")

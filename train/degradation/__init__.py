@@ -1,0 +1,1 @@
+"""How LR images are made of photographs: blur, reduction, noise and JPEG."""
