@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from drc_deploy.errors import UsageError
+from drc_deploy.models.dcls import DCLS, DCLSConfig
 from drc_deploy.models.drn import DRN, DRNConfig
 from drc_deploy.models.drn_e import DRNE, DRNEConfig
 from drc_deploy.models.network import ModelSpec, SRNetwork
@@ -24,6 +25,8 @@ class Architecture:
     """Scale -> builder."""
 
 
+DCLS_FILTERS = {2: (7, 3, 3, 1), 3: (11, 7, 5, 1), 4: (11, 9, 7, 5, 3)}
+"""Scale -> filters whose chain has 11, 21 or 31 pixels on each side, as published."""
 SWINIR_LIGHT = SwinIRConfig(features=60, depths=(6,) * 4, heads=6, upsampler="pixelshuffledirect")
 SWINIR = SwinIRConfig(features=180, depths=(6,) * 6, heads=6, upsampler="pixelshuffle")
 
@@ -46,6 +49,17 @@ MODELS: dict[str, Architecture] = {
     "drn_l": Architecture(
         "DRN-L of the paper",
         {4: partial(DRN, config=DRNConfig(20, 40)), 8: partial(DRN, config=DRNConfig(10, 36))},
+    ),
+    "dcls_xs": Architecture(
+        "small DCLS for CPUs",
+        {
+            scale: partial(DCLS, config=DCLSConfig(filters, features=32, groups=2, blocks=3, latent=64))
+            for scale, filters in DCLS_FILTERS.items()
+        },
+    ),
+    "dcls": Architecture(
+        "DCLS of the paper, for images with an unknown blur (x4: 69.923 G, as published)",
+        {scale: partial(DCLS, config=DCLSConfig(filters)) for scale, filters in DCLS_FILTERS.items()},
     ),
     "swinir_light": Architecture(
         "SwinIR-light of the paper (x4: 9.954 G with attention, as published)",

@@ -19,13 +19,12 @@ from drc_deploy.train.loop.branches import Branches
 from drc_deploy.train.loop.distillation import LastFeatures, Teacher
 from drc_deploy.train.loop.ema import WeightAverage
 from drc_deploy.train.loop.graph_replay import GraphReplay
+from drc_deploy.train.loop.kernel_loss import LastKernel
 from drc_deploy.train.loop.losses import dual_regression_losses, map_back
 from drc_deploy.train.loop.precision import autocast, gradient_scaler, keep_images_float32, prepare_device
 from drc_deploy.train.loop.run_options import MANY_STEPS, TrainingPrecision, TrainOptions
 from drc_deploy.train.loop.stand_in import StandIn
 
-LOSSES = ("primal", "dual", "distillation")
-"""Names of the parts of the loss; the last is there when there is a teacher."""
 DIVERGED = 1e6
 """A loss that no run recovers from: a network that knows nothing has one of a few hundred."""
 DIVERGED_HINT = "Lower --learning-rate; with --force, training goes on from the last saved state."
@@ -50,17 +49,21 @@ class DualRegression(nn.Module):
         self.network, self.duals, self.teacher, self.branches = network, duals, teacher, branches
         self._hr_cycle, self._precision = hr_cycle, precision
         self._features = LastFeatures(network) if teacher else None
+        self._kernel = LastKernel(network)
 
     def forward(self, images: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return the parts of the loss (see ``LOSSES``) for images of every scale, coarse to fine."""
+        """Return the parts of the loss (see ``Trainer``) for images of every scale, coarse to fine."""
         with autocast(self._precision):
             outputs = self._run(images[0])
         features = self._features.take() if self._features else None
-        losses = dual_regression_losses(outputs, images, self.duals)
+        losses = dual_regression_losses(outputs, images, self.duals, self._kernel.take())
         dual = losses.dual + self._second_cycle(images) if self._hr_cycle else losses.dual
-        if self.teacher is None or features is None:
-            return losses.primal, dual
-        return losses.primal, dual, self.teacher(features, images[0])
+        parts = [losses.primal, dual]
+        if losses.kernel is not None:
+            parts.append(losses.kernel)
+        if self.teacher is not None and features is not None:
+            parts.append(self.teacher(features, images[0]))
+        return tuple(parts)
 
     def _run(self, lr: Tensor) -> list[Tensor]:
         outputs: list[Tensor] = self.branches.run(self.network, lr) if self.branches else self.network(lr)
@@ -90,8 +93,12 @@ class Trainer:
         self.duals = place(duals).train() if options.dual != "none" else nn.ModuleList()
         self.branches = Branches(self.network) if options.branches else None
         self.options = options
-        self._shares = [1.0, options.dual_weight if self.duals else 0.0, *([teacher.weight] if teacher else [])]
-        """What each part of the loss counts."""
+        self._shares = {"primal": 1.0, "dual": options.dual_weight if self.duals else 0.0}
+        """The parts of the loss, and what each counts."""
+        if network.kernel_module:
+            self._shares["kernel"] = 1.0
+        if teacher:
+            self._shares["distillation"] = teacher.weight
         self.step = 0
         self.seconds = 0.0
         """Time spent in updates and in waiting for their data, over all sessions of the run; the loop counts it."""
@@ -192,11 +199,11 @@ class Trainer:
         loss = self._total(parts)
         if not loss < DIVERGED:  # which NaN is not either
             raise TrainingError(f"the loss became {loss:.4g} by step {self.step}.", DIVERGED_HINT)
-        return {"loss": loss, **dict(zip(LOSSES, parts, strict=False))}
+        return {"loss": loss, **dict(zip(self._shares, parts, strict=True))}
 
     def _total(self, parts: Sequence[Any]) -> Any:
         """Add up the parts of the loss, numbers or tensors."""
-        return sum(share * part for share, part in zip(self._shares, parts, strict=True))
+        return sum(share * part for share, part in zip(self._shares.values(), parts, strict=True))
 
     @property
     def final_loss(self) -> float:

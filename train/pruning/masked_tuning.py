@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from drc_deploy.train.loop.kernel_loss import LastKernel
 from drc_deploy.train.loop.losses import dual_regression_losses
 from drc_deploy.train.pruning.partial_forward import Recorder, Replay, run_up_to
 from drc_deploy.train.pruning.pruning import Pruning
@@ -80,8 +81,9 @@ class MaskedTuning:
         for batch in self._batches:
             with ExitStack() as stack:
                 recorders = [stack.enter_context(Recorder(self._network, name)) for name in self._names]
+                kernel = stack.enter_context(LastKernel(self._network))
                 outputs = batch.behind.run()
-            losses = dual_regression_losses(outputs, batch.images, self._objective.duals)
+            losses = dual_regression_losses(outputs, batch.images, self._objective.duals, kernel.take())
             loss = self._objective.gamma * losses.total(self._objective.dual_weight)
             if self._objective.features:
                 for recorder, target, weight in zip(recorders, batch.targets, self._feature_weights, strict=True):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from drc_deploy.errors import TrainingError
 from drc_deploy.train.device import place_images
+from drc_deploy.train.loop.kernel_loss import LastKernel
 from drc_deploy.train.loop.losses import dual_regression_losses
 from drc_deploy.train.pruning.magnitude import channel_sizes
 from drc_deploy.train.pruning.pruning import PruneTask, Pruning
@@ -68,7 +69,9 @@ class StructurePenaltyPruning(Pruning):
 
     def _update(self) -> Tensor:
         images = place_images(self.task.sampler.sample(self._step))
-        losses = dual_regression_losses(self.pruned(images[0]), images, self.duals)
+        with LastKernel(self.pruned) as kernel:
+            outputs = self.pruned(images[0])
+        losses = dual_regression_losses(outputs, images, self.duals, kernel.take())
         loss = losses.total(self.options.dual_weight)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -12,6 +12,7 @@ from drc_deploy.errors import UsageError
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.slices import PrunableLayer
 from drc_deploy.train.device import place, place_images, training_device
+from drc_deploy.train.loop.kernel_loss import LastKernel
 from drc_deploy.train.loop.losses import dual_regression_losses
 from drc_deploy.train.reader import Reader, readers, with_factors
 from drc_deploy.train.search.gates import (
@@ -103,9 +104,10 @@ class Supernet(nn.Module):
     def forward(self, images: list[Tensor]) -> Tensor:
         """Return the dual regression loss of the mixture for images of every scale, coarse to fine: a scalar."""
         images = place_images(images)
-        with replaced(self._sums_of_branches()) if self.branches else gated(*self._gates()):
+        replacing = replaced(self._sums_of_branches()) if self.branches else gated(*self._gates())
+        with replacing, LastKernel(self.network) as kernel:
             outputs = self.network(images[0])
-        return dual_regression_losses(outputs, images, self.duals).total(self._options.dual_weight)
+        return dual_regression_losses(outputs, images, self.duals, kernel.take()).total(self._options.dual_weight)
 
     def rank(self, images: list[Tensor]) -> None:
         """Rank the channels of each layer for the first time, by a pass in which all are kept."""

@@ -30,10 +30,13 @@ def assert_masked_equals_shrunk(network: SRNetwork, seed: int) -> None:
     gates = {i: constant(channels, width) for i, (channels, width) in enumerate(zip(kept, network.widths, strict=True))}
     height, width = (taken_side(side, network.multiple_of, network.minimum) for side in (6, 7))
     lr = torch.rand(1, 3, height, width, generator=generator) * 255
+    small = shrink(network, kept)
+    if network.kernel_module:  # a new one's deconvolution magnifies what float32 rounds
+        network, small, lr = network.double(), small.double(), lr.double()
     with torch.no_grad():
         with masked_network(network, gates):
             masked = network(lr)
-        shrunk = shrink(network, kept)(lr)
+        shrunk = small(lr)
     for a, b in zip(masked, shrunk, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=2e-4)  # values reach 255: 1e-5 of that, and summation order
 
