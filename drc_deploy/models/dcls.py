@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from drc_deploy.models.drn import pair
 from drc_deploy.models.network import ModelSpec, resolve_widths
 from drc_deploy.models.one_image import OneImageNetwork
+from drc_deploy.models.transforms import energy, image_of, product, spectrum_of
 from drc_deploy.slices import PrunableLayer, Slice
 
 WHITE = 255.0
@@ -24,8 +25,8 @@ SLOPE = 0.1
 REDUCTION = 4
 """Of the trunk's channels, in the blurry path; and of those inside channel attention."""
 RESIDUAL_BLOCKS = 3
-LEAST_SIDE = 7
-"""Three 3x3 convolutions without padding look at the features."""
+LEAST_SIDE = 8
+"""Three 3x3 convolutions without padding look at the features. Of 7 pixels one would be left, which exports burn in."""
 POINT = 1e-12
 """Added to the middle of a kernel: new weights make zeros of a black image, which have no sum to divide by."""
 LEAST_SPECTRUM = 1e-8
@@ -131,12 +132,13 @@ def chained(filters: Sequence[Tensor], side: int) -> Tensor:
     Returns:
         (N, 1, side, side).
     """
-    first, *others = (torch.fft.rfft2(each, s=(side, side)) for each in filters)
-    seen = first.sum(dim=2)
-    for spectrum in others:
-        seen = torch.einsum("nmrhw,nrhw->nmhw", spectrum, seen)
-    kernel: Tensor = torch.fft.irfft2(seen.mean(dim=1, keepdim=True), s=(side, side))
-    return kernel
+    first, *others = (spectrum_of(each, side, side) for each in filters)
+    seen = first[0].sum(dim=2), first[1].sum(dim=2)
+    for read in others:
+        every = product(read, (seen[0].unsqueeze(1), seen[1].unsqueeze(1)))
+        seen = every[0].sum(dim=2), every[1].sum(dim=2)
+    real, imaginary = (part.mean(dim=1, keepdim=True) for part in seen)
+    return image_of((real, imaginary), side, side)
 
 
 def deconvolved(features: Tensor, kernel: Tensor, smoothing: Tensor) -> Tensor:
@@ -156,19 +158,30 @@ def deconvolved(features: Tensor, kernel: Tensor, smoothing: Tensor) -> Tensor:
     side = kernel.shape[-1]
     padded = F.pad(features, (side,) * 4, mode="replicate")
     height, width = padded.shape[-2:]
-    blur, smooth = (_transfer_function(each, height, width) for each in (kernel, smoothing))
-    divisor = (blur.abs().square() + smooth.abs().square()).clamp_min(LEAST_SPECTRUM)
-    spectrum = torch.fft.rfft2(padded) * blur.conj() / divisor
-    sharp: Tensor = torch.fft.irfft2(spectrum, s=(height, width))[..., side:-side, side:-side]
-    return sharp
+    blur, smooth = (spectrum_of(each, height, width, each.shape[-1] // 2) for each in (kernel, smoothing))
+    divisor = (energy(blur) + energy(smooth)).clamp_min(LEAST_SPECTRUM)
+    real, imaginary = product(spectrum_of(padded, height, width), blur, conjugate=True)
+    return image_of((real / divisor, imaginary / divisor), height, width)[..., side:-side, side:-side]
 
 
-def _transfer_function(kernel: Tensor, height: int, width: int) -> Tensor:
-    """Return the transform of (N, C, k, k) whose middle is moved to the first pixel."""
-    side = kernel.shape[-1]
-    padded = F.pad(kernel, (0, width - side, 0, height - side))
-    spectrum: Tensor = torch.fft.rfft2(padded.roll((-(side // 2), -(side // 2)), dims=(2, 3)))
-    return spectrum
+class MeanOfParts(nn.Module):
+    """Means of ``parts`` x ``parts`` regions, as of ``nn.AdaptiveAvgPool2d``, which exports burn their size into."""
+
+    def __init__(self, parts: int) -> None:
+        super().__init__()
+        self.parts = parts
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, parts, parts). Regions overlap by a pixel where sides cannot be divided."""
+        rows, columns = (self._weights(x, side) for side in x.shape[-2:])
+        return rows @ x @ columns.T
+
+    def _weights(self, x: Tensor, side: int) -> Tensor:
+        """Return what each pixel counts in the mean of each part: (parts, side)."""
+        places, number = torch.arange(side, device=x.device), torch.arange(self.parts, device=x.device)[:, None]
+        # Part i begins at i/parts of the side, rounded down, and ends at (i+1)/parts, rounded up.
+        inside = ((places + 1) * self.parts > number * side) & (places * self.parts < (number + 1) * side)
+        return inside.to(x.dtype) / inside.sum(dim=1, keepdim=True).to(x.dtype)
 
 
 class LeastSquares(nn.Module):
@@ -184,7 +197,7 @@ class LeastSquares(nn.Module):
             nn.Conv2d(few, few, 3),
             nn.LeakyReLU(SLOPE),
             nn.Conv2d(few, few, 3),
-            nn.AdaptiveAvgPool2d(3),
+            MeanOfParts(3),
             nn.Conv2d(few, few, 1),
         )
         self.expand_feature = nn.Conv2d(few, features, 1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drc_deploy.models.dcls import DCLS, DCLSConfig, DualPathGroup, ResidualBlock, chained, deconvolved
+from drc_deploy.models.dcls import DCLS, DCLSConfig, DualPathGroup, MeanOfParts, ResidualBlock, chained, deconvolved
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
 from drc_deploy.official import import_official
@@ -121,6 +121,12 @@ def test_without_smoothing_a_blur_is_undone() -> None:
     assert torch.allclose(deconvolved(blurred, kernel, torch.zeros(1, 1, 3, 3)), image, atol=1e-4)
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 2), (3, 4), (7, 9), (11, 10)])
+def test_means_of_parts_are_those_of_torch(height: int, width: int) -> None:
+    x = torch.rand(2, 3, height, width)
+    assert torch.allclose(MeanOfParts(3)(x), F.adaptive_avg_pool2d(x, 3), atol=1e-6)
+
+
 def test_a_group_doubles_what_its_blocks_make() -> None:
     group = DualPathGroup(SMALL, iter([16, 16])).eval()
     sharp, blurry = torch.rand(1, 16, 6, 6), torch.rand(1, 4, 6, 6)
@@ -161,12 +167,12 @@ def test_residual_blocks_begin_near_the_identity() -> None:
 def test_images_of_every_scale_and_least_size(scale: int) -> None:
     network = build_network(ModelSpec("dcls_xs", scale)).eval()
     with torch.no_grad(), LastKernel(network) as kernels:
-        assert network.upscale(torch.rand(2, 3, 7, 9) * 255).shape == (2, 3, 7 * scale, 9 * scale)
+        assert network.upscale(torch.rand(2, 3, 8, 9) * 255).shape == (2, 3, 8 * scale, 9 * scale)
     kernel = kernels.take()
     assert kernel is not None
     assert kernel.shape == (2, 1, *((11, 21, 31)[scale - 2],) * 2)
     assert torch.allclose(kernel.sum(dim=(2, 3)), torch.ones(2, 1), atol=1e-4)
-    assert (network.minimum, network.taken_side(3)) == (7, 7)
+    assert (network.minimum, network.taken_side(3)) == (8, 8)
 
 
 def test_flat_images_have_finite_results() -> None:
