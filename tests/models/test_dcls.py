@@ -1,13 +1,17 @@
 """DCLS against its published sizes, and its mathematics against other ways to compute the same."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from drc_deploy.export.compare.reference import pixel_network
+from drc_deploy.export.graph.graph import trace_graph
 from drc_deploy.models.dcls import DCLS, DCLSConfig, DualPathGroup, MeanOfParts, ResidualBlock, chained, deconvolved
 from drc_deploy.models.network import ModelSpec, multiply_adds
 from drc_deploy.models.registry import build_network
@@ -22,9 +26,9 @@ PUBLISHED_WIDTHS = (
 SMALL = DCLSConfig((5, 3, 1), features=16, groups=2, blocks=2, latent=24, hidden=8)
 
 
-def small_dcls(scale: int = 4) -> DCLS:
+def small_dcls(config: DCLSConfig = SMALL) -> DCLS:
     torch.manual_seed(3)
-    return DCLS(ModelSpec("dcls_small", scale), SMALL).eval()
+    return DCLS(ModelSpec("dcls_small", 4), config).eval()
 
 
 def parameters(module: nn.Module) -> int:
@@ -198,3 +202,19 @@ def test_the_division_is_float32_whatever_the_body_has(dtype: torch.dtype) -> No
     assert kernel is not None
     assert (kernel.dtype, seen[0].dtype, halved.dtype) == (torch.float32, dtype, torch.float32)
     assert 0 < float((halved - exact).abs().max()) < 0.1 * float(exact.max() - exact.min())
+
+
+@pytest.mark.parametrize("tile", [None, (19, 24)])
+def test_an_exported_graph_computes_what_torch_does(tile: tuple[int, int] | None) -> None:
+    """At sizes and batches that were not traced; transforms are products of matrices there."""
+    network = small_dcls(replace(SMALL, groups=1, blocks=1))
+    graph = trace_graph(pixel_network(network), tile=tile)
+    assert not {"DFT", "STFT"} & {node.op_type for node in graph.graph.node}
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    random = np.random.default_rng(0)
+    for shape in ((1, 8, 31, 3), (3, 17, 12, 3), (1, 40, 9, 3)) if tile is None else ((1, *tile, 3),):
+        pixels = random.uniform(0, 255, shape).astype(np.float32)
+        (got,) = session.run(None, {session.get_inputs()[0].name: pixels})
+        with torch.no_grad():
+            expected = network.upscale(torch.from_numpy(pixels).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 * np.ptp(expected))
