@@ -91,6 +91,8 @@ class ForeignSpec:
 
 WINDOWS = {"swinir": 8, "swinir_light": 8}
 """Sides of the windows of attention of this package's own networks that have some."""
+LEAST_SIDES = WINDOWS | {"dcls": 8, "dcls_xs": 8}
+"""Least sides of images of this package's own networks that do not take every image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ class CheckpointInfo:
     @property
     def minimum(self) -> int:
         """Least side of an input, in input pixels."""
-        return self.foreign.minimum if self.foreign else WINDOWS.get(self.model, 1)
+        return self.foreign.minimum if self.foreign else LEAST_SIDES.get(self.model, 1)
 
 
 def read_checkpoint_info(path: Path) -> CheckpointInfo:

@@ -12,7 +12,7 @@ from drc_deploy.only_one import only_one
 
 @contextmanager
 def temporary_folder(target: Path) -> Iterator[Path]:
-    """Return an empty folder next to ``target`` that is gone after the block, unless it was renamed.
+    """Make an empty folder next to ``target``, and remove it after the block unless it was renamed.
 
     Its name is always the same, so that two processes meet there, and what a killed one left is found.
 

@@ -173,6 +173,7 @@ def _identity(inputs: CompressInputs) -> dict[str, Any]:
     return {
         "checkpoint": inputs.parent.sha256,
         "data": inputs.photographs.fingerprint,
+        "LR images by": inputs.photographs.lr_made_by,
         "version": __version__,
         "latency": fingerprint(inputs.latency) if inputs.latency else None,
         "teacher": inputs.teacher.sha256 if inputs.teacher else None,

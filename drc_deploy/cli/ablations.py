@@ -73,7 +73,6 @@ def compare_prunings(
 ) -> None:
     """Prune in the ways of a table, or in all, and print and write the tables."""
     from drc_deploy.checkpoint import read_prunable
-    from drc_deploy.checkpoint_info import WINDOWS
     from drc_deploy.locate import find_trained_checkpoint
     from drc_deploy.train.compress import CompressInputs
     from drc_deploy.train.experiments.ablation import Ablation, AblationOptions, all_cells, find_variants
@@ -81,6 +80,7 @@ def compare_prunings(
     from drc_deploy.train.loop.benchmark_psnr import find_benchmarks
     from drc_deploy.train.search.search_file import check_bound
     from drc_deploy.train.search.search_options import RULES
+    from drc_deploy.train.search.supernet import has_only_convolutions
 
     variants = find_variants(table.choose_rows(asked.methods) if table else asked.methods)
     if bound.target == "channels" and not asked.methods:  # which the rule by cost is not for
@@ -107,7 +107,7 @@ def compare_prunings(
     parent = read_prunable(find_trained_checkpoint(asked.checkpoint, asked.workdir), sampling.patch)
     info = parent.info
     of_rows = {cell.variant.name for cell in stages}
-    if "darts" in of_rows and (info.foreign or info.model in WINDOWS) and not asked.methods:
+    if "darts" in of_rows and not asked.methods and not has_only_convolutions(parent.checkpoint.build_network()):
         click.echo("Without darts, which needs one convolution behind each layer; ask for it by --method.", err=True)
         stages = {cell: of_cell for cell, of_cell in stages.items() if cell.variant.name != "darts"}
     latency = bound.read_latency(info)
@@ -120,7 +120,8 @@ def compare_prunings(
     folder = asked.output or asked.workdir / f"{parent.path.stem}.ablation"
     inputs = CompressInputs(parent, photographs, benchmarks, latency)
     cells = Ablation(inputs, options, folder, restart=sampling.restart).run(list(stages))
-    _report(tables(cells, options, table), cells, folder, table.name if table else "tables", as_json=asked.as_json)
+    text = tables(cells, options, table, lr_made_by=photographs.lr_made_by)
+    _report(text, cells, folder, table.name if table else "tables", as_json=asked.as_json)
 
 
 def compare_trainings(table: PaperTable, asked: Asked, trainings: Trainings, sampling: Sampling) -> None:
@@ -165,7 +166,9 @@ def compare_trainings(table: PaperTable, asked: Asked, trainings: Trainings, sam
     inputs = TrainingInputs(start, photographs, benchmarks, trainings.fit_duals, asked.at)
     folder = asked.output or asked.workdir / f"{name}.trainings"
     done = TrainingComparison(inputs, options, folder, restart=sampling.restart).run(cells)
-    trained_on = f"{len(photographs.entries)} photographs ({photographs.name})"
+    trained_on = (
+        f"{len(photographs.entries)} photographs ({photographs.name}), with LR images by {photographs.lr_made_by}"
+    )
     text = training_table(done, options, table, fitted=trainings.fit_duals, photographs=trained_on)
     _report(text, done, folder, table.name, as_json=asked.as_json)
 

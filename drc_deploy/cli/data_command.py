@@ -100,6 +100,7 @@ def _text(summary: dict[str, Any]) -> str:
 @click.option(
     "--degradation",
     type=NameOrFile(NAMES),
+    metavar="NAME|FILE",
     required=True,
     help=f"What is done to the images: {', '.join(NAMES)}, or a TOML file.",
 )
@@ -110,8 +111,8 @@ def _text(summary: dict[str, Any]) -> str:
 def degrade_command(folder: Path, target: Path, as_json: bool, **options: Any) -> None:
     """Make a benchmark set of degraded images, for `eval`, `bench` and --eval.
 
-    HR_DIR holds images, or a folder HR of them. DIR gets HR/, LRx and the scale, the blur kernel of each image, and a
-    record of what was done. It appears when it is complete.
+    HR_DIR holds images, or a folder HR of them. DIR is made with HR/, LRx4/ at x4, the blur kernel of each image, and
+    a record of all settings. It is for one scale, and appears when it is complete.
     """
     from drc_deploy.train.degradation.benchmark_set import SetOptions, make_set
 
@@ -121,5 +122,5 @@ def degrade_command(folder: Path, target: Path, as_json: bool, **options: Any) -
     text = f"Wrote {target}: {len(record['images'])} images in HR/, {made.lr_folder}/{kernels}; {made.record}\n"
     if made.degradation == "div2krk":
         text += "It is a stand-in for DIV2KRK: kernels are drawn by the same rule, the images are others.\n"
-    text += f"Next: drc-deploy eval drn_e --data {target}"
+    text += f"Next: drc-deploy eval {'drn_e' if made.scale == 4 else f'bicubic --scale {made.scale}'} --data {target}"
     emit({"folder": str(target), **record}, as_json=as_json, text=text)

@@ -62,7 +62,7 @@ class Sampling:
             click.echo(
                 "No --data: using the few photographs that ship with drc-deploy. Good results need more.", err=True
             )
-        degradation = find_degradation(self.degradation, scale)  # a bad file is better known before they are read
+        degradation = find_degradation(self.degradation, scale)  # checked before photographs are read
         photographs = open_photographs(self.data or SAMPLES).degraded(degradation).usable(scale, self.patch)
         for reason in photographs.skipped if distributed.is_main() else ():
             click.echo(f"Skipped: {reason}", err=True)
@@ -157,8 +157,6 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 class NameOrFile(click.Path):
     """A value from a list of names, or else a file that exists."""
 
-    name = "name|file"
-
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__(exists=True, dir_okay=False)
         self.names = names
@@ -180,6 +178,7 @@ class NameOrFile(click.Path):
 degradation_option = option(
     "--degradation",
     type=NameOrFile(NAMES),
+    metavar="NAME|FILE",
     default=BICUBIC,
     help=f"How LR images are made of photographs: {', '.join(NAMES)}, or a TOML file.",
 )

@@ -29,6 +29,8 @@ LEAST_SIDE = 8
 """Three 3x3 convolutions without padding look at the features. Of 7 pixels one would be left, which exports burn in."""
 POINT = 1e-12
 """Added to the middle of a kernel: new weights make zeros of a black image, which have no sum to divide by."""
+LEAST_SUM = 0.1
+"""Share of the sum of magnitudes that a kernel is divided by at least. That of a blur is 1."""
 LEAST_SPECTRUM = 1e-8
 """Bound of the divisor of the deconvolution, far below its values: features without any detail would divide by zero."""
 
@@ -43,7 +45,7 @@ class DCLSConfig:
     groups: int = 5
     blocks: int = 10
     latent: int = 256
-    """Numbers that all filters are made of."""
+    """Length of the vector that the weights of all filters are computed from."""
     hidden: int = 16
     """Channels between the filters."""
 
@@ -109,7 +111,10 @@ class Estimator(nn.Module):
         self.dec = nn.ModuleList(nn.Linear(latent, made * read * side**2) for made, read, side, _ in self._shapes)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] -> (N, 1, side, side) float32 of sum 1, for convolution with the sharp image."""
+        """(N, 3, H, W) in [0, 1] -> (N, 1, side, side) float32, for convolution with the sharp image.
+
+        The sum is 1, and smaller in magnitude where positive and negative weights cancel out, as with new weights.
+        """
         shallow = self.head(image)
         latent = self.tail(self.body(shallow) + shallow)
         filters = [decoder(latent).unflatten(1, shape) for decoder, shape in zip(self.dec, self._shapes, strict=True)]
@@ -117,7 +122,13 @@ class Estimator(nn.Module):
             side = self.config.kernel_size
             kernel = chained(list(map(_wide, filters)), side)
             kernel[:, :, side // 2, side // 2] += POINT
-            return kernel / kernel.sum(dim=(2, 3), keepdim=True)
+            return kernel / _sum_of(kernel)
+
+
+def _sum_of(kernel: Tensor) -> Tensor:
+    """Return the sum of each kernel, (N, 1, 1, 1), but no sum near zero: new weights make such kernels."""
+    total, least = (each.sum(dim=(2, 3), keepdim=True) for each in (kernel, LEAST_SUM * kernel.abs()))
+    return torch.where(total.abs() < least, torch.where(total < 0, -least, least), total)
 
 
 def chained(filters: Sequence[Tensor], side: int) -> Tensor:
@@ -337,7 +348,7 @@ class DCLS(OneImageNetwork):
                 block.apply(lambda module: _initialise(module, 0.1))
 
     def compute(self, lr: Tensor) -> Tensor:
-        """Return the image; see ``SRNetwork.upscale``. What it is compared with does not reach the estimator."""
+        """Return the image; see ``SRNetwork.upscale``. Its loss does not train the estimator."""
         image = lr / WHITE
         sr: Tensor = _wide(self.Restorer(image, self.Estimator(image).detach())) * WHITE
         return sr

@@ -52,9 +52,9 @@ class SRNetwork(nn.Module, abc.ABC):
             attention lie on such a grid.
         minimum: Least side of an input, in input pixels.
         one_image: Whether ``forward`` makes the finest image alone. Then the only dual is a single one.
-        kernel_module: Module of a blind network that returns the blur kernels of its images: (N, 1, k, k) float32 of
-            sum 1 in LR pixels, with an odd k. Convolved with it, the bicubic LR image of the sharp photograph is the
-            LR image. Empty: there is none.
+        kernel_module: Module of a blind network that returns the blur kernels of its images; empty: there is none.
+            They are (N, 1, k, k) float32 in LR pixels, with an odd k. The LR image is the bicubic LR image of the sharp
+            photograph, convolved with its kernel.
     """
 
     spec: ModelSpec

@@ -26,7 +26,7 @@ class Architecture:
 
 
 DCLS_FILTERS = {2: (7, 3, 3, 1), 3: (11, 7, 5, 1), 4: (11, 9, 7, 5, 3)}
-"""Scale -> filters whose chain has 11, 21 or 31 pixels on each side, as published."""
+"""Scale -> filters whose chain has 11, 21 or 31 pixels on each side: DCLS's setting 2 at x2 and x4, 1 at x3."""
 SWINIR_LIGHT = SwinIRConfig(features=60, depths=(6,) * 4, heads=6, upsampler="pixelshuffledirect")
 SWINIR = SwinIRConfig(features=180, depths=(6,) * 6, heads=6, upsampler="pixelshuffle")
 

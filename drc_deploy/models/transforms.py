@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Spectrum = tuple[Tensor, Tensor]
-"""Real and imaginary parts. Their frequencies depend on who computed them: only ``image_of`` of the same can tell."""
+"""Real and imaginary parts. ``torch.fft`` leaves out half of the frequencies, which the other half decides."""
 
 
 def spectrum_of(images: Tensor, height: int, width: int, first: int = 0) -> Spectrum:

@@ -107,6 +107,7 @@ def test_a_bicubic_set_has_no_kernels(tmp_path: Path) -> None:
     assert made.exception is None, made.exception
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["HR", "LRx2", "degradation_x2.json"]
     assert "in HR/, LRx2/;" in made.stdout
+    assert f"Next: drc-deploy eval bicubic --scale 2 --data {tmp_path / 'set'}" in made.stdout
 
 
 def test_a_set_is_replaced_on_request_and_nothing_else_is(tmp_path: Path) -> None:

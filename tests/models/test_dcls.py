@@ -26,8 +26,8 @@ PUBLISHED_WIDTHS = (
 SMALL = DCLSConfig((5, 3, 1), features=16, groups=2, blocks=2, latent=24, hidden=8)
 
 
-def small_dcls(config: DCLSConfig = SMALL) -> DCLS:
-    torch.manual_seed(3)
+def small_dcls(config: DCLSConfig = SMALL, seed: int = 3) -> DCLS:
+    torch.manual_seed(seed)
     return DCLS(ModelSpec("dcls_small", 4), config).eval()
 
 
@@ -158,6 +158,27 @@ def test_the_image_teaches_the_restorer_and_the_kernel_teaches_the_estimator() -
     assert not any(p.grad is not None for p in network.Restorer.parameters())
 
 
+def test_kernels_of_new_weights_are_tame() -> None:
+    """Where weights cancel out, a division by their sum would make kernels, and gradients, a million times larger."""
+    images = torch.rand(4, 3, 16, 16)
+    for seed in range(12):
+        with torch.no_grad():
+            kernel = small_dcls(seed=seed).Estimator(images)
+        assert float(kernel.abs().sum(dim=(2, 3)).min()) > 0.99
+        assert float(kernel.abs().sum(dim=(2, 3)).max()) < 10.1
+
+
+def test_kernels_of_positive_weights_sum_to_one() -> None:
+    network = small_dcls()
+    with torch.no_grad():
+        for decoder in network.Estimator.dec:
+            assert isinstance(decoder, nn.Linear)
+            decoder.weight.zero_()
+            decoder.bias.uniform_(0.1, 1)
+        kernel = network.Estimator(torch.rand(2, 3, 9, 9))
+    assert torch.allclose(kernel.sum(dim=(2, 3)), torch.ones(2, 1), atol=1e-5)
+
+
 def test_residual_blocks_begin_near_the_identity() -> None:
     blocks = [
         module for module in build_network(ModelSpec("dcls_xs", 4)).modules() if isinstance(module, ResidualBlock)
@@ -175,7 +196,7 @@ def test_images_of_every_scale_and_least_size(scale: int) -> None:
     kernel = kernels.take()
     assert kernel is not None
     assert kernel.shape == (2, 1, *((11, 21, 31)[scale - 2],) * 2)
-    assert torch.allclose(kernel.sum(dim=(2, 3)), torch.ones(2, 1), atol=1e-4)
+    assert float(kernel.sum(dim=(2, 3)).max()) <= 1 + 1e-4
     assert (network.minimum, network.taken_side(3)) == (8, 8)
 
 
@@ -185,7 +206,7 @@ def test_flat_images_have_finite_results() -> None:
         for grey in (0.0, 128.0, 255.0):
             flat = torch.full((1, 3, 16, 16), grey)
             assert torch.isfinite(network.upscale(flat)).all()
-            assert float(network.Estimator(flat / 255).sum()) == pytest.approx(1)
+            assert float(network.Estimator(flat / 255).sum()) <= 1 + 1e-4
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from drc_deploy.checkpoint_info import WINDOWS
+from drc_deploy.checkpoint_info import LEAST_SIDES, WINDOWS
 from drc_deploy.errors import UsageError
 from drc_deploy.export.compare.reference import pixel_network
 from drc_deploy.export.graph.graph import trace_graph
@@ -117,6 +117,7 @@ def test_sizes_and_reach_are_as_measured() -> None:
         network = build_on_meta(name)
         assert (network.multiple_of, network.minimum) == (side, side)
     assert set(WINDOWS) == {name for name in MODELS if build_on_meta(name).multiple_of > 1}
+    assert {name: build_on_meta(name).minimum for name in MODELS if build_on_meta(name).minimum > 1} == LEAST_SIDES
     network = small_swinir(config=replace(SMALL, depths=(2,)))
     measured = measure_reach(_Image(network), 4)
     assert (measured.multiple_of, measured.minimum) == (8, 8)

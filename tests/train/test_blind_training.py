@@ -7,21 +7,25 @@ from typing import Literal, get_args
 import pytest
 import torch
 
+from drc_deploy.errors import UsageError
 from drc_deploy.models.dcls import DCLS, DCLSConfig
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import MODELS, Architecture, build_network
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
+from drc_deploy.train.data.targets import FollowedPatches
 from drc_deploy.train.degradation.settings import PUBLISHED
 from drc_deploy.train.loop.kernel_loss import LastKernel, kernel_loss
 from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
+from drc_deploy.train.loop.training import following, start_from_checkpoint
 from drc_deploy.train.pruning import srp
 from drc_deploy.train.pruning.prune import prune_to_widths, pruning_method
 from drc_deploy.train.pruning.prune_options import PruneMethod, PruneOptions
 from drc_deploy.train.pruning.pruning import PruneTask
 from drc_deploy.train.search.search_options import SearchOptions
-from drc_deploy.train.search.supernet import Supernet
+from drc_deploy.train.search.supernet import Supernet, has_only_convolutions
+from tests.train.conftest import save_new
 
 CONFIG = DCLSConfig((5, 3, 1), features=16, groups=1, blocks=2, latent=12, hidden=4)
 WIDTHS = (4, 16, 3, 7, 5, 16, 2, 4, 6)
@@ -100,3 +104,36 @@ def test_every_method_prunes_the_latent_and_what_it_tuned_is_what_is_left(
     with torch.no_grad():
         masked, cut = pruning.pruned.double().upscale(lr), small.upscale(lr)
     assert float((masked - cut).abs().max()) <= 1e-5 * float(cut.max() - cut.min())
+
+
+def test_images_of_a_network_teach_no_kernels(network: DCLS, patches: PatchSampler, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="its own images do not show"):
+        FollowedPatches(patches, network)
+    blind, leader = save_new("dcls_tiny", tmp_path), save_new("drn_xs", tmp_path)
+    start = start_from_checkpoint(blind, TrainOptions(1, dual="single"))
+    with pytest.raises(UsageError, match="images of a network do not show"):
+        following(start, leader)
+
+
+def test_darts_needs_one_convolution_behind_each_layer(network: DCLS) -> None:
+    assert not has_only_convolutions(network)
+    assert has_only_convolutions(build_network(ModelSpec("drn_xs", 4)))
+
+
+def test_the_loss_copies_nothing_from_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CUDA graph cannot be recorded with such a copy."""
+    lr, kernel = torch.rand(1, 3, 8, 8), torch.full((1, 1, 5, 5), 0.04)
+    kernel_loss(kernel, lr, torch.rand(1, 3, 32, 32))
+    for name in ("from_numpy", "tensor", "as_tensor"):
+        monkeypatch.setattr(torch, name, None)
+    kernel_loss(kernel, lr, torch.rand(1, 3, 32, 32))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+def test_its_step_can_be_recorded(network: DCLS, patches: PatchSampler) -> None:
+    trainer = Trainer(network, network.build_duals(), TrainOptions(3, batch=2, patch=8, dual="single"))
+    assert trainer.replays
+    for step in range(3):
+        trainer.update(patches.sample(step))
+    assert trainer.take_losses() is not None

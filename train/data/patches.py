@@ -15,7 +15,7 @@ from drc_deploy.train.data.gather import Regions, open_reader, to_device
 from drc_deploy.train.data.photographs import Entry, Photographs
 from drc_deploy.train.data.shrinking import ONE, Shrinking, shares_below_one
 from drc_deploy.train.degradation.bicubic import margin, mirrored, reduce_bicubic
-from drc_deploy.train.degradation.degrade import Chance, border_of, degrade
+from drc_deploy.train.degradation.degrade import RandomValues, border_of, degrade
 from drc_deploy.train.degradation.settings import Degradation
 from drc_deploy.train.device import training_device
 
@@ -175,14 +175,14 @@ class PatchSampler:
         return batch
 
     def _degraded(self, hr: Tensor, step: int, settings: Degradation) -> Tensor:
-        """Return the LR images of a step as (n, patch, patch, 3); each has chances of its own."""
+        """Return the LR images of a step as (n, patch, patch, 3); each has random values of its own."""
         rank, world = self._shard
-        chances = [
+        values = [
             # From 1 on: a seed does not change by zeros at its end, and the places of patches have (seed, step).
-            Chance.draw(settings, self._scale, (self._seed, step, number), self._patch, self._patch)
+            RandomValues.of(settings, self._scale, (self._seed, step, number), self._patch, self._patch)
             for number in range(1 + rank, 1 + self._batch, world)
         ]
-        return degrade(self._inner(hr, self._margin - border_of(settings, self._scale)), chances, settings, self._scale)
+        return degrade(self._inner(hr, self._margin - border_of(settings, self._scale)), values, settings, self._scale)
 
     def close(self) -> None:
         """End what runs in the background."""

@@ -58,8 +58,13 @@ class Photographs:
         """SHA-256 of all that training sees, so that a run is not resumed on other data."""
         seen = [entry.sha256 for entry in self.entries]
         if self.degradation:
-            seen.append(repr(self.degradation))
+            seen.append(self.degradation.words)
         return hashlib.sha256("".join(seen).encode()).hexdigest()
+
+    @property
+    def lr_made_by(self) -> str:
+        """Say how LR images are made, but for those that have LR images of their own."""
+        return f"a degradation ({self.degradation.words})" if self.degradation else "bicubic reduction"
 
     @property
     def described(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from drc_deploy.errors import UsageError
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.data.patches import PatchSampler, PatchSource
 from drc_deploy.train.data.photographs import Photographs
@@ -18,9 +19,18 @@ TRIAL_BATCH = 16
 
 
 class FollowedPatches:
-    """Patches whose targets are what a network makes of the LR image, instead of photographs."""
+    """Patches whose targets are what a network makes of the LR image, instead of photographs.
+
+    Raises:
+        UsageError: the network estimates blur kernels: its images do not show how photographs were blurred.
+    """
 
     def __init__(self, patches: PatchSource, network: SRNetwork) -> None:
+        if network.kernel_module:
+            raise UsageError(
+                f"a {network.spec.name} learns the blur of photographs, which its own images do not show.",
+                "Give --target-images photographs.",
+            )
         self._patches = patches
         self._network = place(network).eval().requires_grad_(False)
 

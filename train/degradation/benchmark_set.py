@@ -31,7 +31,7 @@ class SetOptions:
     """A name, or a TOML file."""
     scale: int
     seed: int
-    """Decides, with the number of an image in the order of names, what chance does to it."""
+    """Decides the random values of each image, with its number in the order of names."""
     restart: bool = False
     """Replace the set that is there."""
 
@@ -63,7 +63,7 @@ def make_set(source: Path, target: Path, options: SetOptions) -> dict[str, Any]:
         options: What is done.
 
     Returns:
-        The record: settings, seed, and what each image got.
+        The record: settings, seed, and the noise and quality of each image.
 
     Raises:
         ImageError: an image is unreadable, or too small for the kernel.
@@ -102,7 +102,7 @@ def make_set(source: Path, target: Path, options: SetOptions) -> dict[str, Any]:
 def _degrade(
     path: Path, folder: Path, settings: Degradation | None, options: SetOptions, number: int
 ) -> dict[str, Any]:
-    """Write one image at both sizes and its kernel, and return what chance has decided."""
+    """Write one image at both sizes and its kernel, and return its random values."""
     hr, scale, name = read_rgb(path), options.scale, path.stem
     height, width = hr.shape[0] // scale, hr.shape[1] // scale
     if not height or not width:
@@ -115,14 +115,14 @@ def _degrade(
         lr = resize_bicubic(hr, height, width)
     else:
         try:
-            lr, chance = degrade_image(hr, settings, scale, (options.seed, number))
+            lr, values = degrade_image(hr, settings, scale, (options.seed, number))
         except ImageError as error:
             raise ImageError(f"{path}: {error.message}", error.hint) from error
-        decided = {"noise": round(chance.deviation, 3), "jpeg": chance.jpeg}
-        if chance.kernel is not None:
+        decided = {"noise": round(values.deviation, 3), "jpeg": values.jpeg}
+        if values.kernel is not None:
             (folder / options.kernel_folder).mkdir(exist_ok=True)
             file = folder / options.kernel_folder / f"{name}.npz"
-            np.savez(file, kernel=chance.kernel, scale=scale, reduction=settings.reduction)
+            np.savez(file, kernel=values.kernel, scale=scale, reduction=settings.reduction)
     for kind, image in ((HR_FOLDER, hr), (options.lr_folder, lr)):
         (folder / kind).mkdir(exist_ok=True)
         _write(folder / kind / f"{name}.png", image)

@@ -1,4 +1,7 @@
-"""LR images by a degradation, on the device that trains: the same bits on every device and in every run."""
+"""LR images by a degradation, on the device that trains.
+
+Kernels and noise come from the host, and all sums are exact: with the same NumPy, CPUs and GPUs make the same pixels.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +18,13 @@ from drc_deploy.train.degradation.bicubic import CENTRE
 from drc_deploy.train.degradation.kernels import Kernel, draw_kernel, with_reduction
 from drc_deploy.train.degradation.settings import Degradation
 
+STRIP_ROWS = 32
+"""LR rows that are computed at a time."""
+
 
 @dataclass(frozen=True, slots=True)
-class Chance:
-    """What chance decides for one LR image."""
+class RandomValues:
+    """The random values of one LR image."""
 
     kernel: Kernel | None
     """Of the blur (see ``draw_kernel``); None: there is none."""
@@ -30,8 +36,8 @@ class Chance:
     """Quality; None: the image is not compressed."""
 
     @classmethod
-    def draw(cls, settings: Degradation, scale: int, key: Sequence[int], height: int, width: int) -> "Chance":
-        """Return what ``key`` decides for an LR image of a size; the same on every machine, to rounding."""
+    def of(cls, settings: Degradation, scale: int, key: Sequence[int], height: int, width: int) -> "RandomValues":
+        """Return the values that ``key`` decides for an LR image of a size."""
         random = np.random.default_rng(key)
         kernel = draw_kernel(settings, scale, random) if settings.blurs else None
         deviation = random.uniform(*settings.noise)
@@ -47,33 +53,42 @@ def border_of(settings: Degradation, scale: int) -> int:
     return max(-first, first + len(kernel) - scale)
 
 
-def degrade(regions: Tensor, chances: Sequence[Chance], settings: Degradation, scale: int) -> Tensor:
+def degrade(regions: Tensor, values: Sequence[RandomValues], settings: Degradation, scale: int) -> Tensor:
     """Make LR images.
 
     Args:
         regions: (n, scale * height + 2 * border, scale * width + 2 * border, 3) float32, whole numbers in [0, 255],
             where border is that of ``border_of``.
-        chances: One for each image, drawn for height and width.
-        settings: What the chances were drawn for.
+        values: One for each image, made for height and width.
+        settings: What they were drawn for.
         scale: Reduction factor.
 
     Returns:
         (n, height, width, 3) float32, whole numbers in [0, 255], contiguous.
     """
-    reducing = [with_reduction(chance.kernel, settings, scale) for chance in chances]
-    kernels, first = np.stack([kernel for kernel, _ in reducing]), reducing[0][1]
-    start = border_of(settings, scale) + first
-    height, width = ((side - 2 * border_of(settings, scale)) // scale for side in regions.shape[1:3])
+    return _finished(_reduced(regions, values, settings, scale), values)
+
+
+def _reduced(regions: Tensor, values: Sequence[RandomValues], settings: Degradation, scale: int) -> Tensor:
+    """Return blurred and reduced images, (n, height, width, 3) float64, exact."""
+    reducing = [with_reduction(one.kernel, settings, scale) for one in values]
+    kernels, border = np.stack([kernel for kernel, _ in reducing]), border_of(settings, scale)
+    start = border + reducing[0][1]
+    height, width = ((side - 2 * border) // scale for side in regions.shape[1:3])
     weights = torch.from_numpy(kernels).to(regions.device)
-    lr = _correlated(regions[:, start:, start:], weights, scale, height, width).add_(CENTRE)
-    for image, chance in zip(lr, chances, strict=True):
-        if chance.noise is not None:
-            image.add_(torch.from_numpy(chance.noise).to(lr.device))
-    lr = lr.add_(0.5).floor_().clamp_(0, 255).float().contiguous()
-    for image, chance in zip(lr, chances, strict=True):
-        if chance.jpeg is not None:
-            image.copy_(_compressed(image, chance.jpeg))
-    return lr
+    return _correlated(regions[:, start:, start:], weights, scale, height, width).add_(CENTRE)
+
+
+def _finished(lr: Tensor, values: Sequence[RandomValues]) -> Tensor:
+    """Add noise, round and compress; ``lr`` is written over."""
+    for image, one in zip(lr, values, strict=True):
+        if one.noise is not None:
+            image.add_(torch.from_numpy(one.noise).to(lr.device))
+    finished = lr.add_(0.5).floor_().clamp_(0, 255).float().contiguous()
+    for image, one in zip(finished, values, strict=True):
+        if one.jpeg is not None:
+            image.copy_(_compressed(image, one.jpeg))
+    return finished
 
 
 def _correlated(regions: Tensor, kernels: Tensor, stride: int, height: int, width: int) -> Tensor:
@@ -94,20 +109,24 @@ def _compressed(image: Tensor, quality: int) -> Tensor:
     """Return an (H, W, 3) image of whole numbers after JPEG compression."""
     bgr = image.cpu().numpy().astype(np.uint8)[:, :, ::-1]
     encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return torch.from_numpy(cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)).to(image)
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return torch.from_numpy(decoded[:, :, ::-1].copy()).to(image)
 
 
-def degrade_image(hr: UInt8Image, settings: Degradation, scale: int, key: Sequence[int]) -> tuple[UInt8Image, Chance]:
+def degrade_image(
+    hr: UInt8Image, settings: Degradation, scale: int, key: Sequence[int]
+) -> tuple[UInt8Image, RandomValues]:
     """Make the LR image of a whole HR image on the CPU; beyond the border the image is mirrored.
 
     Args:
         hr: (scale * height, scale * width, 3) uint8 RGB.
         settings: What is done.
         scale: Reduction factor.
-        key: Numbers that decide what chance does.
+        key: Numbers that decide the random values.
 
     Returns:
-        (height, width, 3) uint8 RGB, and what chance has decided.
+        (height, width, 3) uint8 RGB, and the random values.
 
     Raises:
         ImageError: the image is smaller than the blur kernel.
@@ -118,8 +137,13 @@ def degrade_image(hr: UInt8Image, settings: Degradation, scale: int, key: Sequen
             f"{settings.kernel_size} on each side.",
             "Leave it out, or give a smaller kernel_size.",
         )
-    chance = Chance.draw(settings, scale, key, hr.shape[0] // scale, hr.shape[1] // scale)
-    border = border_of(settings, scale)
+    height, width = hr.shape[0] // scale, hr.shape[1] // scale
+    one, border = RandomValues.of(settings, scale, key, height, width), border_of(settings, scale)
     bordered = np.pad(hr, ((border, border), (border, border), (0, 0)), "symmetric")
-    (lr,) = degrade(torch.from_numpy(bordered[None].astype(np.float32)), [chance], settings, scale)
-    return lr.numpy().astype(np.uint8), chance
+    strips = []
+    for top in range(0, height, STRIP_ROWS):  # float64 regions of a large image would take gigabytes
+        bottom = min(height, top + STRIP_ROWS)
+        region = bordered[scale * top : scale * bottom + 2 * border]
+        strips.append(_reduced(torch.from_numpy(region[None].astype(np.float32)), [one], settings, scale))
+    (lr,) = _finished(torch.cat(strips, dim=1), [one])
+    return lr.numpy().astype(np.uint8), one

@@ -1,4 +1,4 @@
-"""Blur kernels that are drawn by chance, and what becomes of one together with the reduction that follows.
+"""Random blur kernels, and the single kernel that does a blur and the reduction after it.
 
 Kernels are computed on the host, with NumPy: they are few numbers, and a GPU's exponential differs from a CPU's.
 """
@@ -11,8 +11,9 @@ from drc_deploy.train.degradation.settings import Degradation
 
 UNIT = 1 << 40
 """Weights are whole multiples of 1/UNIT. Of 8-bit values all sums are then exact in float64, in any order."""
-_MOVES = 50
-"""Of a Gaussian under its disturbance; each leaves a small share of the distance."""
+_MOST_MOVES = 100
+_NEAR = 1e-9
+"""Distance between two centres in pixels at which they are the same."""
 
 Kernel = NDArray[np.float64]
 
@@ -21,9 +22,9 @@ def draw_kernel(settings: Degradation, scale: int, random: np.random.Generator) 
     """Draw one blur kernel for correlation with the HR image.
 
     Returns:
-        (kernel_size, kernel_size) float64, not negative, of sum 1. Its middle lies over the HR pixel that it blurs. For
-        ``subsample`` its centre of mass lies over the middle of the ``scale`` x ``scale`` pixels that one LR pixel
-        stands for, and its middle over the first of them.
+        (kernel_size, kernel_size) float64, not negative, of sum 1. The middle weight belongs to the HR pixel that is
+        blurred. For ``subsample`` that pixel is the first of ``scale`` x ``scale``, and the centre of mass lies over
+        the middle of these.
 
     Raises:
         ValueError: the settings have no blur.
@@ -65,10 +66,13 @@ def _centred(covariance: NDArray[np.float64], centre: NDArray[np.float64], facto
     each weight what it is.
     """
     mean = centre
-    for _ in range(_MOVES):
+    for _ in range(_MOST_MOVES):
         kernel = _gaussian(covariance, mean, factors)
-        mean = mean + centre - centre_of_mass(kernel)
-    return kernel
+        distance = centre - centre_of_mass(kernel)
+        if np.abs(distance).max() < _NEAR:
+            return kernel
+        mean = mean + distance
+    raise ValueError("the kernel cannot be centred")  # settings that ``Degradation.check_scale`` lets pass can
 
 
 def centre_of_mass(kernel: Kernel) -> NDArray[np.float64]:

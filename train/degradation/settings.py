@@ -16,6 +16,8 @@ Range = tuple[float, float]
 LARGEST_KERNEL = 63
 LEAST_SIGMA = 0.1
 """Of a narrower Gaussian nothing would be left on the pixels around it."""
+NARROWEST_CENTRED = 0.5
+"""Of Gaussians that are moved to lie between pixels."""
 LOUDEST_NOISE = 100.0
 BICUBIC = "bicubic"
 
@@ -69,6 +71,30 @@ class Degradation:
         if not (math.isfinite(low) and least <= low <= high <= largest):
             raise _out_of_range(name, f"two numbers from {least:g} to {largest:g}, the smaller first", list(value))
 
+    def check_scale(self, scale: int) -> None:
+        """Find out whether kernels can be centred over the pixels that one LR pixel stands for.
+
+        Raises:
+            UsageError: ``subsample`` with too small kernels, or with Gaussians that are too narrow or too wide.
+        """
+        if self.reduction != "subsample":
+            return
+        least = 4 * scale + 1
+        if self.kernel_size < least:
+            raise _out_of_range("kernel_size", f"at least {least} to subsample by {scale}", self.kernel_size)
+        low, high = self.sigma or tuple(math.sqrt(value) for value in self.variance or ())
+        if low < NARROWEST_CENTRED or high > self.kernel_size / 5:
+            wanted = f"{NARROWEST_CENTRED} to a fifth of kernel_size to subsample"
+            raise _out_of_range("the standard deviation", f"from {wanted}", [round(low, 3), round(high, 3)])
+
+    @property
+    def words(self) -> str:
+        """Return the settings that are not the usual ones, such as ``sigma 0.6 to 5, kernel_size 31``."""
+        changed = [field for field in dataclasses.fields(self) if getattr(self, field.name) != field.default]
+        values = {field.name: getattr(self, field.name) for field in changed}
+        texts = {name: f"{v[0]:g} to {v[1]:g}" if isinstance(v, tuple) else v for name, v in values.items()}
+        return ", ".join(f"{name} {text}" for name, text in texts.items())
+
     @property
     def blurs(self) -> bool:
         """Whether there is a blur."""
@@ -109,7 +135,12 @@ def find_degradation(reference: str | Path, scale: int) -> Degradation | None:
     if reference == BICUBIC:
         return None
     if reference not in PUBLISHED:
-        return read_degradation(Path(reference))
+        found = read_degradation(Path(reference))
+        try:
+            found.check_scale(scale)
+        except UsageError as error:
+            raise UsageError(f"{reference}: {error.message}", error.hint) from error
+        return found
     by_scale = PUBLISHED[str(reference)]
     if scale not in by_scale:
         known = ", ".join(f"x{known}" for known in by_scale)

@@ -24,13 +24,20 @@ TABLES = tuple(table for table in PAPER_TABLES if not table.trains and not table
 _LABELS = {variant.name: variant.label for variant in VARIANTS}
 
 
-def tables(cells: Sequence[dict[str, Any]], options: AblationOptions, named: PaperTable | None = None) -> str:
+def tables(
+    cells: Sequence[dict[str, Any]],
+    options: AblationOptions,
+    named: PaperTable | None = None,
+    *,
+    lr_made_by: str = "bicubic reduction",
+) -> str:
     """Write one table for each comparison and ratio, and what was equal between its rows.
 
     Args:
         cells: What ``Ablation.run`` gives: the unpruned network first.
         options: Of the comparison.
         named: The only table to write; None: all for which there are rows.
+        lr_made_by: How the LR images of photographs were made, in words.
 
     Returns:
         Markdown; PSNR on Y in dB as mean and standard deviation over seeds, and the mean SSIM. Differences within a
@@ -47,7 +54,8 @@ def tables(cells: Sequence[dict[str, Any]], options: AblationOptions, named: Pap
                 blocks.append("\n".join(_table(f"{title}, ratio {ratio:g}", unpruned, groups)))
     sources = [source_text(named)] if named else []
     variants = {cell["variant"] for cell in measured}
-    effort = _effort(options, variants, varied=bool(named and named.values))
+    varied, mid_schedule = bool(named and named.values), any(step > 0 for step in steps[:-1])
+    effort = _effort(options, variants, lr_made_by, varied=varied, mid_schedule=mid_schedule)
     return "\n\n".join([*blocks, effort, _start(unpruned), seeds_text(measured), *sources]) + "\n"
 
 
@@ -86,13 +94,16 @@ def _size(cells: Sequence[dict[str, Any]]) -> tuple[str, str]:
     return f"{params / 1e3:.0f}", f"{madds / 1e9:.3f}"
 
 
-def _effort(options: AblationOptions, variants: Collection[str], *, varied: bool) -> str:
+def _effort(
+    options: AblationOptions, variants: Collection[str], lr_made_by: str, *, varied: bool, mid_schedule: bool
+) -> str:
     """Write what all rows had in common, and what each pruning method got."""
     o = options
     sentences = [
         f"Equal in all rows of a table: the bound on {o.target}, multiples of {o.round_to}, the patches of a seed, and "
         f"{o.finetune_steps} updates of fine-tuning at a rate of {o.learning_rate:g} with {o.batch} patches of "
-        f"{o.patch}x{o.patch}. Lambda is {o.dual_weight:g}{'' if varied else f', gamma {o.gamma:g}'}. "
+        f"{o.patch}x{o.patch}. LR images were made by {lr_made_by}. "
+        f"Lambda is {o.dual_weight:g}{'' if varied else f', gamma {o.gamma:g}'}. "
         f"Searches made {o.search_steps} steps. DCP and DRC looked at {o.prune_batches} batches for every "
         f"{o.channels_per_step} channels."
     ]
@@ -100,7 +111,7 @@ def _effort(options: AblationOptions, variants: Collection[str], *, varied: bool
         sentences.append(f"CP and ThiNet looked at {o.prune_batches} batches for each layer.")
     if "srp" in variants:
         sentences.append(f"SRP trained for {PASSES * o.prune_batches} updates while channels faded.")
-    if any(options.at):
+    if mid_schedule:
         sentences.append(MID_SCHEDULE)
     return " ".join([*sentences, QUALITY])
 

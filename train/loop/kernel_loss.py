@@ -2,17 +2,16 @@
 
 from contextlib import AbstractContextManager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drc_deploy.models.network import SRNetwork
-from drc_deploy.train.degradation.bicubic import margin, mirrored, reduce_bicubic
+from drc_deploy.train.degradation.bicubic import margin, reduce_bicubic
 
 WHITE = 255.0
 NOTHING = 1e-8
-"""Of the mean energy of all frequencies: less says nothing about the blur. The published 1e-20 overflows in float32."""
+"""Share of the mean energy below which a frequency says nothing about the blur. The published 1e-20 would overflow."""
 RANK = 41
 SHARE = 0.75
 """This share of the weight of this rank is background (authors' code)."""
@@ -58,9 +57,10 @@ def reduced(hr: Tensor, scale: int) -> Tensor:
     border = margin(scale)
     bordered = hr
     for axis in (2, 3):
-        side = np.int64(hr.shape[axis])
-        places = mirrored(np.arange(-border, side + border), side)
-        bordered = bordered.index_select(axis, torch.from_numpy(places).to(hr.device))
+        side = hr.shape[axis]
+        # On the device: a CUDA graph, which training records, must not copy from the host.
+        places = torch.arange(-border, side + border, device=hr.device) % (2 * side)
+        bordered = bordered.index_select(axis, torch.minimum(places, 2 * side - 1 - places))
     return reduce_bicubic(bordered.permute(0, 2, 3, 1).contiguous(), scale).permute(0, 3, 1, 2)
 
 

@@ -133,8 +133,13 @@ def following(start: Start, leader: Parent) -> Start:
     """Return a start whose targets are the images of another checkpoint, usually the unpruned one.
 
     Raises:
-        UsageError: it has another scale.
+        UsageError: it has another scale, or the network learns blur kernels, which photographs alone show.
     """
+    if start.network.kernel_module:
+        raise UsageError(
+            f"a {start.network.spec.name} learns the blur of photographs, which images of a network do not show.",
+            "Leave out --follow.",
+        )
     if leader.info.scale != start.network.scale:
         raise UsageError(
             f"{leader.path} is for x{leader.info.scale}, but the network for x{start.network.scale}.",
@@ -178,6 +183,7 @@ def train(
     spec = start.network.spec
     inputs = {
         "data": photographs.fingerprint,
+        "LR images by": photographs.lr_made_by,
         "parent": start.parent_sha256,
         "duals": start.provenance.get("init_duals_sha256"),
         "model": spec.name,

@@ -69,7 +69,12 @@ def prune_file(
     with closing(sampler):
         duals = _duals(checkpoint, options, sampler)
         pruning = pruning_method(PruneTask(checkpoint.build_network(), duals, widths, sampler, options))
-        inputs = {"parent": parent.sha256, "data": photographs.fingerprint, "widths": list(widths)}
+        inputs = {
+            "parent": parent.sha256,
+            "data": photographs.fingerprint,
+            "LR images by": photographs.lr_made_by,
+            "widths": list(widths),
+        }
         network = prune_to_widths(pruning, state, inputs=inputs)
     provenance = {"stage": "prune", "options": dataclasses.asdict(options), "before": checkpoint.provenance}
     pruned = Checkpoint.of(network, duals or None, provenance, parent.sha256, checkpoint.dual_design)

@@ -58,6 +58,7 @@ def search_file(
         inputs = {
             "parent": parent.sha256,
             "data": photographs.fingerprint,
+            "LR images by": photographs.lr_made_by,
             "latency": fingerprint(latency) if latency else None,
         }
         with open_halves(photographs, checkpoint, options) as halves:

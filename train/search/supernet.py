@@ -197,6 +197,16 @@ class Supernet(nn.Module):
         return sum(outputs, start=x.new_zeros(()))
 
 
+def has_only_convolutions(network: SRNetwork) -> bool:
+    """Return whether each prunable layer is read by one convolution and nothing else, as ``darts`` needs it."""
+    try:
+        for index in range(len(network.prunable_layers)):
+            _only_consumer(readers(network, index))
+    except UsageError:
+        return False
+    return True
+
+
 def _only_consumer(layer_readers: list[Reader]) -> nn.Conv2d:
     """Return the one convolution that reads a layer, and nothing else.
 

@@ -64,7 +64,7 @@ def test_reduced_photographs_are_degraded_too(photographs: Photographs) -> None:
         assert torch.equal(plain.sample(step)[-1], blind.sample(step)[-1])
 
 
-def test_each_patch_of_a_step_has_chances_of_its_own() -> None:
+def test_each_patch_of_a_step_has_random_values_of_its_own() -> None:
     flat = photographs_of("flat", [np.full((64, 64, 3), 128, np.uint8)])
     patches = sampler(flat.degraded(Degradation(noise=(1.0, 20.0))))
     deviations = [float(lr.std()) for step in (0, 1) for lr in patches.sample(step)[0]]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from drc_deploy.errors import UsageError
 from drc_deploy.images.resize import resize_bicubic
 from drc_deploy.train.degradation.kernels import Kernel, bicubic_weights, centre_of_mass, draw_kernel, with_reduction
 from drc_deploy.train.degradation.settings import PUBLISHED, Degradation
@@ -80,6 +81,20 @@ def test_kernels_of_div2krk_lie_over_the_middle_of_their_lr_pixel(scale: int) ->
     for kernel in draws(PUBLISHED["div2krk"][scale], 30, scale):
         # The rule of its generator, for sides that are odd.
         assert centre_of_mass(kernel) == pytest.approx(np.full(2, 21 // 2 + 0.5 * (scale - 1)), abs=1e-6)
+
+
+@pytest.mark.parametrize(("scale", "low", "size"), [(4, 0.5, 17), (2, 0.5, 9), (8, 0.6, 33), (16, 0.5, 63)])
+def test_all_kernels_that_are_accepted_can_be_centred(scale: int, low: float, size: int) -> None:
+    settings = Degradation(
+        sigma=(low, size / 5), kernel_size=size, disturbance=(-0.99, 10), reduction="subsample", isotropic=0.1
+    )
+    if size > 4 * scale:
+        settings.check_scale(scale)
+        for kernel in draws(settings, 40, scale):
+            assert centre_of_mass(kernel) == pytest.approx(np.full(2, size // 2 + 0.5 * (scale - 1)), abs=1e-6)
+    else:
+        with pytest.raises(UsageError, match="to subsample by 16"):
+            settings.check_scale(scale)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])

@@ -29,6 +29,12 @@ def test_a_file_holds_the_fields(tmp_path: Path) -> None:
     assert find_degradation(file, 3) == Degradation(sigma=(0.5, 3), kernel_size=15, noise=(0, 10), jpeg=(40, 90))
 
 
+def test_words_are_the_settings_that_are_not_the_usual_ones() -> None:
+    settings = Degradation(sigma=(0.6, 5.0), kernel_size=31, reduction="bicubic", jpeg=(40, 90))
+    assert settings.words == "sigma 0.6 to 5, kernel_size 31, jpeg 40 to 90"
+    assert Degradation(variance=(1, 2), reduction="subsample").words == "variance 1 to 2, reduction subsample"
+
+
 def test_the_file_in_the_docs_is_one(tmp_path: Path) -> None:
     docs = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
     (text,) = re.findall(r"^```toml\n(sigma.*?)^```$", docs, re.MULTILINE | re.DOTALL)
@@ -60,6 +66,12 @@ def test_the_file_in_the_docs_is_one(tmp_path: Path) -> None:
         ("jpeg = [0, 50]", "jpeg must be two numbers from 1 to 100"),
         ('reduction = "area"', "Invalid enum value 'area'"),
         ('reduction = "subsample"', "need a blur before"),
+        (
+            'reduction = "subsample"\nsigma = [1, 2]\nkernel_size = 15',
+            "kernel_size must be at least 17 to subsample by 4",
+        ),
+        ('reduction = "subsample"\nsigma = [0.4, 2]', "from 0.5 to a fifth of kernel_size to subsample, not [0.4, 2"),
+        ('reduction = "subsample"\nvariance = [1, 25]', "not [1.0, 5.0]"),
         ("sigma = ", "is not valid TOML"),
     ],
 )

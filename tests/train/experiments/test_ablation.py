@@ -68,6 +68,9 @@ def test_quality_on_the_way_is_that_of_the_network_there(
     rows = [line.split(" | ")[:2] for line in text.splitlines() if line.startswith("| DRC's pruning")][:6]
     assert [step for _, step in rows] == ["0", "0", "1", "1", "2", "2"]
     assert "middle of the schedule" in text
+    assert "LR images were made by bicubic reduction." in text
+    blurred = tables(results, options, lr_made_by="a degradation (sigma 1 to 2)")
+    assert "LR images were made by a degradation (sigma 1 to 2)." in blurred
 
 
 def test_a_stopped_comparison_goes_on_and_does_no_cell_twice(
