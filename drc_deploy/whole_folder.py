@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from drc_deploy.errors import UsageError
 from drc_deploy.files import cannot_write, check_writable
 from drc_deploy.only_one import only_one
 
@@ -34,6 +35,18 @@ def temporary_folder(target: Path) -> Iterator[Path]:
                     shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise cannot_write(target, error) from error
+
+
+def check_folder(target: Path) -> None:
+    """Check that ``target`` can be replaced, as far as its content does not matter.
+
+    Raises:
+        UsageError: it is a file, a mounted disk or the working folder.
+    """
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"{target} is a file.", "Choose another folder.")
+    if os.path.ismount(target) or target == Path.cwd():
+        raise UsageError(f"{target} is in use and cannot be replaced.", "Give a folder in it.")
 
 
 def put_in_place(new: Path, target: Path) -> None:

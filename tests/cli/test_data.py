@@ -127,6 +127,17 @@ def test_a_set_is_replaced_on_request_and_nothing_else_is(tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "set"]
 
 
+def test_the_working_folder_and_files_are_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos, here = folder_of(tmp_path), tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (tmp_path / "file").write_text("mine")
+    for target, words in ((".", "is in use"), (tmp_path / "file", "is a file")):
+        refused = data("degrade", photos, "-o", target, "--degradation", "gaussian").exception
+        assert words in str(getattr(refused, "message", refused))
+    assert not list(here.iterdir())
+
+
 def test_what_cannot_be_degraded_is_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     photos, small = folder_of(tmp_path), tmp_path / "small"
     write(small / "a.png", noise(1, 60, 60))

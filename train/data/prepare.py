@@ -24,7 +24,7 @@ from drc_deploy.train.data.store import (
     open_store,
     read_index,
 )
-from drc_deploy.whole_folder import put_in_place, temporary_folder
+from drc_deploy.whole_folder import check_folder, put_in_place, temporary_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +85,10 @@ def _found(store: Path, request: StoreRequest) -> Prepared:
 
 def _check_replaceable(store: Path) -> None:
     """Check that ``store`` can be replaced and that nothing but a store would be lost."""
-    hint = "Choose another folder."
-    if store.exists() and not store.is_dir():
-        raise UsageError(f"{store} is a file.", hint)
-    if os.path.ismount(store) or store == Path.cwd():
-        raise UsageError(f"{store} is in use and cannot become a store.", "Give a folder in it, such as ./store.")
+    check_folder(store)
     found = {path.name for path in store.iterdir()} if store.exists() else set()
     if foreign := sorted(found - {INDEX, PIXELS, STAMP} if has_index(store) else found):
-        raise UsageError(f"{store} holds a file {foreign[0]} that belongs to no store.", hint)
+        raise UsageError(f"{store} holds a file {foreign[0]} that belongs to no store.", "Choose another folder.")
 
 
 def _decode(sources: Sources, request: StoreRequest, folder: Path) -> StoreIndex:

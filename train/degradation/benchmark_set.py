@@ -20,7 +20,7 @@ from drc_deploy.progress import progress
 from drc_deploy.train.degradation.degrade import degrade_image
 from drc_deploy.train.degradation.settings import Degradation, find_degradation
 from drc_deploy.train.loop.limits import LARGEST_SEED
-from drc_deploy.whole_folder import put_in_place, temporary_folder
+from drc_deploy.whole_folder import check_folder, put_in_place, temporary_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +139,8 @@ def _check_replaceable(target: Path, options: SetOptions) -> None:
     Raises:
         UsageError: it would.
     """
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise UsageError(f"{target} is a file.", "Give a folder.")
-    found = {path.name for path in target.iterdir()}
+    check_folder(target)
+    found = {path.name for path in target.iterdir()} if target.exists() else set()
     ours = {HR_FOLDER, options.lr_folder, options.kernel_folder, options.record}
     if not found:
         return

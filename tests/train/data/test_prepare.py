@@ -270,7 +270,7 @@ def test_a_file_that_was_put_into_a_store_is_not_lost(photos: Path, tmp_path: Pa
 def test_the_current_folder_is_not_replaced(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    with pytest.raises(UsageError, match="cannot become a store"):
+    with pytest.raises(UsageError, match="is in use and cannot be replaced"):
         make(Path(), photos)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "photos"]
 
