@@ -58,13 +58,22 @@ def score(reference: UInt8Image, estimate: UInt8Image, border: int) -> Scores:
     return Scores(psnr(*planes), ssim(*planes))
 
 
+def psnr_rgb(reference: UInt8Image, estimate: UInt8Image, border: int) -> float | None:
+    """Return the PSNR over all channels of two images (H, W, 3) of one size in dB; None when they are identical.
+
+    Blind super-resolution is often reported so.
+    """
+    inner = (slice(border, reference.shape[0] - border), slice(border, reference.shape[1] - border))
+    return psnr(reference[inner].astype(np.float64), estimate[inner].astype(np.float64))
+
+
 def _inner_luma(image: UInt8Image, border: int) -> Plane:
     height, width = image.shape[:2]
     return luma(image[border : height - border, border : width - border])
 
 
 def psnr(reference: Plane, estimate: Plane) -> float | None:
-    """Return the PSNR of two planes in dB for a peak of 255; None when they are identical."""
+    """Return the PSNR of two planes or images in dB for a peak of 255; None when they are identical."""
     error = float(np.mean((reference - estimate) ** 2))
     return 10.0 * float(np.log10(PEAK**2 / error)) if error > 0 else None
 

@@ -27,6 +27,8 @@ from drc_deploy.cli import options
 def command(as_json: bool, **settings: Any) -> None:
     """Measure PSNR and SSIM on Y as the literature does: border of SCALE pixels cut, results rounded to 8 bits.
 
+    PSNR on RGB is shown as well.
+
     MODEL_OR_ENGINE is `bicubic`, a shipped name such as drn_xs, a checkpoint, an .onnx or a .plan file. A file of
     fixed tile size works in tiles; any other sees every image whole.
     """

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from rich.table import Table
 
+from drc_deploy import metrics
 from drc_deploy.bench.measure import quality
-from drc_deploy.bench.measure.quality import Quality, Upscale
+from drc_deploy.bench.measure.quality import ImageQuality, Quality, Upscale
 from drc_deploy.bench.show.console import table_text
 from drc_deploy.bench.show.figures import decibels
 from drc_deploy.engine_info import Precision
@@ -40,9 +41,20 @@ class EvaluationOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluatedImage(ImageQuality):
+    """Scores of one image, with those that only ``drc-deploy eval`` has."""
+
+    psnr_rgb: float | None
+    """Over all channels, in dB; None as in ``psnr_y``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation(Quality):
     """The result of ``drc-deploy eval``."""
 
+    rows: tuple[EvaluatedImage, ...]
+    psnr_rgb: float | None
+    """Mean over the images in dB; None when one of them is infinite."""
     model: str
     data: str
     lr_folder: str
@@ -63,14 +75,16 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         rows = []
         with progress(f"{options.model} on {options.data.name}", len(sources)) as bar:
             for pair, result in quality.upscaled_pairs(upscale, sources, scale):
-                rows.append(quality.score_pair(pair, result, scale))
+                scored, rgb = quality.score_pair(pair, result, scale), metrics.psnr_rgb(pair.hr, result, scale)
+                rows.append(EvaluatedImage(scored.image, scored.psnr_y, scored.ssim_y, rgb))
                 bar.advance(note=pair.name)
     found = quality.summarise(rows)
     return Evaluation(
         psnr_y=found.psnr_y,
         ssim_y=found.ssim_y,
+        psnr_rgb=metrics.mean_psnr([row.psnr_rgb for row in rows]),
         images=found.images,
-        rows=found.rows,
+        rows=tuple(rows),
         model=options.model,
         data=str(options.data),
         lr_folder=lr_folder,
@@ -85,10 +99,12 @@ def evaluation_table(evaluation: Evaluation) -> str:
     table.add_column("image")
     table.add_column("PSNR-Y dB", justify="right")
     table.add_column("SSIM-Y", justify="right")
+    table.add_column("PSNR-RGB dB", justify="right")
     for row in evaluation.rows:
-        table.add_row(row.image, decibels(row.psnr_y), f"{row.ssim_y:.4f}")
+        table.add_row(row.image, decibels(row.psnr_y), f"{row.ssim_y:.4f}", decibels(row.psnr_rgb))
     table.add_section()
-    table.add_row(f"mean of {evaluation.images}", decibels(evaluation.psnr_y), f"{evaluation.ssim_y:.4f}")
+    means = decibels(evaluation.psnr_y), f"{evaluation.ssim_y:.4f}", decibels(evaluation.psnr_rgb)
+    table.add_row(f"mean of {evaluation.images}", *means)
     return table_text(table)
 
 

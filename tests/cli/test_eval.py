@@ -46,6 +46,9 @@ def test_json_is_one_object_with_means_and_rows(data: Path, pair: Pair, capsys: 
     expected = score_pair(pair, nearest(pair.lr, 4), 4)
     assert result["psnr_y"] == pytest.approx(expected.psnr_y)
     assert result["ssim_y"] == pytest.approx(expected.ssim_y)
+    error = (pair.hr.astype(float) - nearest(pair.lr, 4))[4:-4, 4:-4]
+    assert result["psnr_rgb"] == pytest.approx(20 * np.log10(255 / np.sqrt((error**2).mean())))
+    assert result["rows"][0]["psnr_rgb"] == result["psnr_rgb"]
     assert (result["images"], result["scale"], result["rows"][0]["image"]) == (1, 4, "part")
 
 
