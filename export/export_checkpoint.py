@@ -141,7 +141,7 @@ def _check_request(network: SRNetwork, request: ExportRequest) -> None:
         UsageError: it is asked for.
     """
     name, windows = network.spec.name, network.multiple_of > LARGEST_FREE_MULTIPLE
-    if request.exact and (network.spec.foreign or windows):
+    if request.exact and (network.spec.foreign or windows or network.kernel_module):
         beyond = network.global_operations or windows
         why = "looks beyond a tile in ways that --exact does not know" if beyond else "is exact in tiles as it is"
         raise UsageError(f"{name} {why}.", "Leave out --exact.")

@@ -114,7 +114,7 @@ def compare_prunings(
     for searched in {(cell.ratio, cell.variant.search in RULES): stages[cell].search for cell in stages}.values():
         check_bound(parent.checkpoint, searched, latency)
     benchmarks = find_benchmarks(asked.benchmark_folders, info.scale)
-    photographs = sampling.read_photographs(info.scale)
+    photographs = sampling.read_photographs(info.scale, parent.checkpoint.provenance)
     targets = chosen_targets(prunings.target_images, parent, photographs, sampling.patch)
     options = dataclasses.replace(options, target_images=targets)
     folder = asked.output or asked.workdir / f"{parent.path.stem}.ablation"
@@ -130,6 +130,7 @@ def compare_trainings(table: PaperTable, asked: Asked, trainings: Trainings, sam
     Raises:
         UsageError: no benchmark set, or options that cannot be run.
     """
+    from drc_deploy.checkpoint import Parent
     from drc_deploy.train.experiments.training_tables import training_table
     from drc_deploy.train.experiments.trainings import (
         TrainingComparison,
@@ -162,7 +163,9 @@ def compare_trainings(table: PaperTable, asked: Asked, trainings: Trainings, sam
     every = [cell.options(options) for cell in cells]
     # What the network cannot have is better known before photographs are read.
     scale = {begin(start, each).network.scale for each in every if each.seed == sampling.seed}.pop()
-    benchmarks, photographs = find_benchmarks(asked.benchmark_folders, scale), sampling.read_photographs(scale)
+    trained = start.checkpoint.provenance if isinstance(start, Parent) else None
+    benchmarks = find_benchmarks(asked.benchmark_folders, scale)
+    photographs = sampling.read_photographs(scale, trained)
     inputs = TrainingInputs(start, photographs, benchmarks, trainings.fit_duals, asked.at)
     folder = asked.output or asked.workdir / f"{name}.trainings"
     done = TrainingComparison(inputs, options, folder, restart=sampling.restart).run(cells)

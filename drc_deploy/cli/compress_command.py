@@ -170,7 +170,7 @@ def command(
     leader = read_trainable(find_checkpoint(teacher, workdir), sampling.patch) if teacher else None
     _check_jobs(jobs, parent, leader, latency)
     benchmarks = find_benchmarks(benchmark_folders, info.scale)
-    photographs = sampling.read_photographs(info.scale)
+    photographs = sampling.read_photographs(info.scale, parent.checkpoint.provenance)
     targets = chosen_targets(target_images, parent, photographs, sampling.patch)
     jobs = {result: options.of_network(targets, info.dual_design) for result, options in jobs.items()}
     inputs = CompressInputs(parent, photographs, benchmarks, latency, leader)

@@ -75,7 +75,7 @@ def command(
     output = output or workdir / f"{widths_path.name.removesuffix(WIDTHS_SUFFIX)}_pruned.safetensors"
     check_not_replaced(parent.path, output)
     announce_results(output, workdir=workdir, goes_on=is_unfinished(output, "prune") and not sampling.restart)
-    photographs = sampling.read_photographs(info.scale)
+    photographs = sampling.read_photographs(info.scale, parent.checkpoint.provenance)
     targets = chosen_targets(target_images, parent, photographs, sampling.patch)
     options = dataclasses.replace(options, target_images=targets)
     result = prune_file(parent, widths, photographs, options, output, restart=sampling.restart)

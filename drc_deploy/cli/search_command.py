@@ -73,7 +73,7 @@ def command(
     picture = output.with_name(f"{output.name.removesuffix(WIDTHS_SUFFIX)}.widths.png")
     goes_on = is_unfinished(output, "search") and not sampling.restart
     announce_results(output, picture, workdir=workdir, goes_on=goes_on)
-    photographs = sampling.read_photographs(info.scale)
+    photographs = sampling.read_photographs(info.scale, parent.checkpoint.provenance)
     targets = chosen_targets(target_images, parent, photographs, sampling.patch)
     options = dataclasses.replace(options, target_images=targets)
     found = search_file(parent, photographs, options, output, latency=latency, restart=sampling.restart)

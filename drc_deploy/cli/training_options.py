@@ -1,9 +1,10 @@
 """Options that the commands of the training stage share."""
 
 import dataclasses
+import difflib
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -13,7 +14,7 @@ from click.core import ParameterSource
 from drc_deploy.cli.options import announce_results, emit, json_option, workdir_option
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import SAMPLES
-from drc_deploy.train.degradation.settings import BICUBIC, NAMES
+from drc_deploy.train.degradation.settings import NAMES
 from drc_deploy.train.loop.run_options import DualVariant, Schedule, TrainingPrecision, TrainOptions
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ class Sampling:
     batch: int
     patch: int
     """Side of a patch in LR pixels."""
-    degradation: str
-    """How LR images are made: a name, or a TOML file."""
+    degradation: str | None
+    """How LR images are made: a name, or a TOML file; None: as the network was trained, or by bicubic reduction."""
     seed: int
     restart: bool
 
@@ -52,18 +53,26 @@ class Sampling:
         names = [field.name for field in dataclasses.fields(TrainOptions) if field.name in how]
         return TrainOptions(**self.patches, **{name: how.pop(name) for name in names})
 
-    def read_photographs(self, scale: int) -> "Photographs":
-        """Load the photographs; print on standard error which were left out, or that the shipped ones are used."""
+    def read_photographs(self, scale: int, trained: Mapping[str, Any] | None = None) -> "Photographs":
+        """Load the photographs; print on standard error what was chosen for the user, and which were left out.
+
+        ``trained`` is the provenance of the checkpoint to start from.
+        """
         from drc_deploy.train.data.folders import open_photographs
-        from drc_deploy.train.degradation.settings import find_degradation
+        from drc_deploy.train.degradation.settings import degradation_of, find_degradation
         from drc_deploy.train.loop import distributed
 
         if self.data is None and distributed.is_main():
             click.echo(
                 "No --data: using the few photographs that ship with drc-deploy. Good results need more.", err=True
             )
-        degradation = find_degradation(self.degradation, scale)  # checked before photographs are read
+        if self.degradation is None:
+            degradation = degradation_of(trained or {})
+        else:
+            degradation = find_degradation(self.degradation, scale)  # checked before photographs are read
         photographs = open_photographs(self.data or SAMPLES).degraded(degradation).usable(scale, self.patch)
+        if degradation and self.degradation is None and distributed.is_main():
+            click.echo(f"LR images are made by {photographs.lr_made_by}, as the network was trained.", err=True)
         for reason in photographs.skipped if distributed.is_main() else ():
             click.echo(f"Skipped: {reason}", err=True)
         return photographs
@@ -135,7 +144,7 @@ def train_and_report(
         goes_on = state_of(output).exists() and not sampling.restart
         announce_results(output, workdir=workdir, goes_on=goes_on)
     scale = start.network.scale
-    photographs, validator = sampling.read_photographs(scale), None
+    photographs, validator = sampling.read_photographs(scale, start.provenance.get("before")), None
     if validation and is_main():
         validator = Validator.find(validation, scale, benchmarks=benchmarks, photographs=photographs)
     supervision = Supervision(validator=validator, restart=sampling.restart, config=config, **supervised)
@@ -172,14 +181,16 @@ class NameOrFile(click.Path):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
-            self.fail(f"{error.message} Known names are {', '.join(self.names)}.", param, ctx)
+            close = difflib.get_close_matches(str(value), self.names, n=1)
+            meant = f" Did you mean {close[0]}?" if close else ""
+            self.fail(f"{error.message} Known names are {', '.join(self.names)}.{meant}", param, ctx)
 
 
 degradation_option = option(
     "--degradation",
     type=NameOrFile(NAMES),
     metavar="NAME|FILE",
-    default=BICUBIC,
+    show_default="as the network was trained, or bicubic",
     help=f"How LR images are made of photographs: {', '.join(NAMES)}, or a TOML file.",
 )
 

@@ -119,6 +119,8 @@ def test_a_set_is_replaced_on_request_and_nothing_else_is(tmp_path: Path) -> Non
     assert contents(target) == before
     data(*arguments, "--seed", 2, "--restart")
     assert contents(target) != before
+    other_scale = data(*arguments, "--scale", 2, "--restart").exception
+    assert "a set of another scale" in str(getattr(other_scale, "message", ""))
     (target / "notes.txt").write_text("mine")
     refused = data(*arguments, "--restart").exception
     assert "notes.txt" in str(refused)
@@ -149,6 +151,7 @@ def test_what_cannot_be_degraded_is_a_sentence_and_leaves_nothing(tmp_path: Path
         (photos, "dcls", 3, "was published for x2, x4"),
         (photos, tmp_path / "bad.toml", 4, "sets 'blur'"),
         (photos, "nothing", 4, "Known names are bicubic, gaussian, dcls, div2krk"),
+        (photos, "guassian", 4, "Did you mean gaussian?"),
         (tmp_path / "empty", "dcls", 4, "holds no images"),
         (photos, "bicubic", 1, "not in the range"),
     ):

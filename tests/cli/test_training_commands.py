@@ -151,14 +151,19 @@ def test_a_degradation_goes_through_all_stages(tmp_path: Path) -> None:
         ["train", "--model", "drn_xs", "--steps", 1, "-o", "plain.safetensors", *QUICK],
         ["train", "--model", "drn_xs", "--steps", 1, "--degradation", "dcls", "-o", "dcls.safetensors", *QUICK],
         ["train", "--config", "dcls.run/config.toml", "-o", "dcls2.safetensors"],
-        ["compress", "--model", "dcls.safetensors", "--degradation", "dcls", *small],
+        ["finetune", "dcls.safetensors", "--steps", 1, "-o", "tuned.safetensors", *QUICK],
+        ["compress", "--model", "dcls.safetensors", *small],
+        ["finetune", "dcls.safetensors", "--steps", 1, "--degradation", "bicubic", "-o", "sharp.safetensors", *QUICK],
     ):
         result = drc(*step, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
+        inherits = "--degradation" not in step and step[0] in ("finetune", "compress")
+        assert ("as the network was trained" in result.stderr) == inherits
     data = {name: read_checkpoint_info(tmp_path / f"{name}.safetensors").provenance["data"] for name in
-            ("soft", "again", "plain", "dcls", "dcls2")}  # fmt: skip
+            ("soft", "again", "plain", "dcls", "dcls2", "tuned", "drc_runs/dcls_r30", "sharp")}  # fmt: skip
     assert data["soft"] == data["again"]
-    assert data["dcls"] == data["dcls2"]
+    assert data["dcls"] == data["dcls2"] == data["tuned"] == data["drc_runs/dcls_r30"]
+    assert data["plain"] == data["sharp"]
     assert (data["soft"]["degradation"]["sigma"], data["dcls"]["degradation"]["kernel_size"]) == ([1, 3], 31)
     assert "degradation" not in data["plain"]
     refused = drc("train", "--model", "drn_xs", "--degradation", "dcls", "--scale", 8, *QUICK, cwd=tmp_path)

@@ -55,11 +55,8 @@ class Photographs:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all that training sees, so that a run is not resumed on other data."""
-        seen = [entry.sha256 for entry in self.entries]
-        if self.degradation:
-            seen.append(self.degradation.words)
-        return hashlib.sha256("".join(seen).encode()).hexdigest()
+        """SHA-256 of all images, so that a run is not resumed on others; next to it belongs ``lr_made_by``."""
+        return hashlib.sha256("".join(entry.sha256 for entry in self.entries).encode()).hexdigest()
 
     @property
     def lr_made_by(self) -> str:

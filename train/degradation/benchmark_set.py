@@ -144,6 +144,8 @@ def _check_replaceable(target: Path, options: SetOptions) -> None:
     ours = {HR_FOLDER, options.lr_folder, options.kernel_folder, options.record}
     if not found:
         return
+    if any(name.startswith("degradation_x") for name in found - ours):
+        raise UsageError(f"{target} holds a set of another scale.", "Give another folder: it is for one scale.")
     if options.record not in found or found - ours:
         raise UsageError(f"{target} holds other files, such as {min(found - ours or found)}.", "Give another folder.")
     if not options.restart:

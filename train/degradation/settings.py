@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -49,6 +50,9 @@ class Degradation:
         Raises:
             UsageError: a value is out of its range.
         """
+        narrowed = self.kernel_size != 21 or self.isotropic or self.disturbance != (0, 0)
+        if narrowed and not self.blurs:
+            raise UsageError("kernels are described that have no width.", "Give sigma or variance.")
         if self.sigma and self.variance:
             raise UsageError("sigma and variance both say how wide kernels are.", "Give one of them.")
         if self.reduction == "subsample" and not self.blurs:
@@ -151,6 +155,17 @@ def find_degradation(reference: str | Path, scale: int) -> Degradation | None:
     return by_scale[scale]
 
 
+def degradation_of(provenance: Mapping[str, Any]) -> Degradation | None:
+    """Return the degradation that a checkpoint was trained with last, by its provenance; None: bicubic reduction."""
+    stage: Any = provenance
+    while isinstance(stage, Mapping):
+        if isinstance(data := stage.get("data"), Mapping):
+            settings = data.get("degradation")
+            return msgspec.convert(settings, Degradation) if settings else None
+        stage = stage.get("before")
+    return None
+
+
 def read_degradation(path: Path) -> Degradation:
     """Read settings from a TOML file whose keys are the fields of ``Degradation``.
 
@@ -166,6 +181,8 @@ def read_degradation(path: Path) -> Degradation:
         raise InputError(
             f"{path} is not valid TOML: {error}.", "Write one setting a line: sigma = [0.6, 5.0]."
         ) from error
+    if not content:
+        raise UsageError(f"{path} sets nothing.", "Write settings such as sigma = [0.6, 5.0], or give bicubic.")
     fields = [field.name for field in dataclasses.fields(Degradation)]
     for key in content:
         if key not in fields:
@@ -176,7 +193,7 @@ def read_degradation(path: Path) -> Degradation:
         return msgspec.convert(content, Degradation)
     except msgspec.ValidationError as error:
         raise UsageError(
-            f"{path}: {error}.", "Write numbers, and ranges as two of them: sigma = [0.6, 5.0]."
+            f"{path}: {error}.", 'Ranges are two numbers: sigma = [0.6, 5.0]; reduction is "bicubic" or "subsample".'
         ) from error
     except UsageError as error:
         raise UsageError(f"{path}: {error.message}", error.hint) from error

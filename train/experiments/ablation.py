@@ -170,6 +170,7 @@ class Ablation:
         request = {
             "checkpoint": inputs.parent.sha256,
             "data": inputs.photographs.fingerprint,
+            "LR images by": inputs.photographs.lr_made_by,
             "eval": fingerprints(inputs.benchmarks),
             **({"latency": fingerprint(inputs.latency)} if inputs.latency else {}),
             **asdict(options),

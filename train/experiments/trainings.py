@@ -113,6 +113,7 @@ class TrainingComparison:
             "checkpoint": start.sha256 if isinstance(start, Parent) else None,
             "model": None if isinstance(start, Parent) else [start.name, start.scale],
             "data": inputs.photographs.fingerprint,
+            "LR images by": inputs.photographs.lr_made_by,
             "eval": fingerprints(inputs.benchmarks),
             "fit_duals": inputs.fit_duals,
             "at": list(self._at),

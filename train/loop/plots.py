@@ -103,6 +103,8 @@ def _parts(axis: Axes, _name: str, colour: str, entries: Entries) -> None:
     dual = Curve.of(entries, "train", "dual")
     if dual.values.any():  # it is zero where a run trains without duals
         _draw_noisy(axis, dual, color=colour, linestyle="--", label="dual")
+    if any("kernel" in entry for entry in entries):
+        _draw_noisy(axis, Curve.of(entries, "train", "kernel"), color=colour, linestyle=":", label="kernel")
 
 
 def _draw_noisy(axis: Axes, curve: Curve, *, color: str, **style: Any) -> None:
@@ -129,7 +131,7 @@ def _psnr(axis: Axes, name: str, colour: str, entries: Entries) -> None:
 def _label(axes: list[Axes]) -> None:
     titles = ("Loss", "Parts of the loss", "Learning rate", "Validation")
     errors = "sum of mean absolute errors (grey levels)"
-    units = ("primal + λ · dual (grey levels)", errors, "learning rate", "PSNR on Y (dB)")
+    units = ("all parts, weighted (grey levels)", errors, "learning rate", "PSNR on Y (dB)")
     for axis, title, unit in zip(axes, titles, units, strict=True):
         axis.set_title(title, fontsize=11, loc="left", fontweight="bold")
         axis.set_ylabel(unit)
@@ -159,8 +161,8 @@ def _scale(axis: Axes) -> None:
 
 
 def _legends(parts: Axes, psnr: Axes) -> None:
-    dual = any(line.get_label() == "dual" for line in parts.lines)
-    kinds = {"primal": "-", "dual": "--"} if dual else {"primal": "-"}
+    drawn = {line.get_label() for line in parts.lines}
+    kinds = {name: style for name, style in {"primal": "-", "dual": "--", "kernel": ":"}.items() if name in drawn}
     parts.legend(handles=[Line2D([], [], color="0.3", ls=style, label=name) for name, style in kinds.items()])
     if psnr.lines:
         psnr.legend(loc="lower right")

@@ -16,6 +16,7 @@ from drc_deploy.metrics import SSIM_WINDOW_PX, UInt8Image
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.pairs import HR_FOLDER, Pair, PairSource, Photograph, find_pairs
 from drc_deploy.progress import progress
+from drc_deploy.records import parse_json_object
 from drc_deploy.train.data.photographs import Photographs, content_sha256
 from drc_deploy.train.degradation.degrade import degrade_image
 from drc_deploy.train.degradation.settings import Degradation
@@ -155,10 +156,22 @@ def check_no_benchmark(folder: Path, images: Sequence[Path]) -> None:
     path = folder.resolve()
     suspects = [path, path.parent]
     suspects += [folder / below for image in images for below in image.relative_to(folder).parents if below.name]
+    for made in suspects[:2]:
+        _check_not_made_of_benchmark(made)
     for suspect in suspects:
         if suspect.name.lower() in BENCHMARK_NAMES:
             raise UsageError(
                 f"{suspect} is a benchmark set: checkpoints that are chosen on it cannot be reported on it.",
+                "Validate on other photographs; --eval reports benchmark sets.",
+            )
+
+
+def _check_not_made_of_benchmark(folder: Path) -> None:
+    for record in folder.glob("degradation_x*.json"):
+        source = parse_json_object(record.read_bytes(), str(record)).get("source")
+        if isinstance(source, str) and source.lower() in BENCHMARK_NAMES:
+            raise UsageError(
+                f"{folder} was made of {source}: checkpoints that are chosen on it cannot be reported on it.",
                 "Validate on other photographs; --eval reports benchmark sets.",
             )
 

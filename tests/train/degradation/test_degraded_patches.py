@@ -13,7 +13,7 @@ from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.data.prepare import PrepareOptions, prepare
 from drc_deploy.train.degradation.degrade import degrade_image
-from drc_deploy.train.degradation.settings import PUBLISHED, Degradation
+from drc_deploy.train.degradation.settings import PUBLISHED, Degradation, degradation_of
 from tests.train.data.photograph_files import noise, photographs_of, write_div2k
 
 PATCH = 8
@@ -83,10 +83,17 @@ def test_batches_depend_on_seed_and_step_alone_and_processes_share_them(photogra
     assert not torch.equal(whole.sample(4)[0], whole.sample(5)[0])
 
 
-def test_a_run_is_not_resumed_with_another_degradation(photographs: Photographs) -> None:
+def test_photographs_say_how_their_lr_images_are_made(photographs: Photographs) -> None:
     sets = [photographs, *(photographs.degraded(PUBLISHED[name][4]) for name in PUBLISHED)]
-    assert len({photographs.fingerprint for photographs in sets}) == 4
-    assert photographs.degraded(None).fingerprint == photographs.fingerprint
+    assert len({photographs.lr_made_by for photographs in sets}) == 4
+    assert len({photographs.fingerprint for photographs in sets}) == 1
+    described = sets[2].described["degradation"]
+    assert degradation_of({"stage": "prune", "before": {"data": {"degradation": described}}}) == PUBLISHED["dcls"][4]
+    assert (
+        degradation_of({"stage": "finetune", "data": {"images": 3}, "before": {"data": {"degradation": described}}})
+        is None
+    )
+    assert degradation_of({}) is None
 
 
 def test_lr_images_of_a_store_are_not_degraded(tmp_path: Path) -> None:

@@ -57,10 +57,10 @@ def test_the_file_in_the_docs_is_one(tmp_path: Path) -> None:
         ("sigma = [0, 1]", "sigma must be two numbers"),
         ("sigma = [1, inf]", "sigma must be two numbers"),
         ("sigma = [1, 2]\nvariance = [1, 2]", "both say how wide"),
-        ("kernel_size = 20", "kernel_size must be an odd number from 1 to 63, not 20"),
+        ("sigma = [1, 2]\nkernel_size = 20", "kernel_size must be an odd number from 1 to 63, not 20"),
         ("kernel_size = 21.5", "Expected `int`"),
-        ("isotropic = 2", "isotropic must be a share"),
-        ("disturbance = [-1, 0]", "disturbance must be"),
+        ("sigma = [1, 2]\nisotropic = 2", "isotropic must be a share"),
+        ("sigma = [1, 2]\ndisturbance = [-1, 0]", "disturbance must be"),
         ("noise = [0, 101]", "noise must be two numbers from 0 to 100"),
         ("noise = [-1, 1]", "noise must be two numbers"),
         ("jpeg = [0, 50]", "jpeg must be two numbers from 1 to 100"),
@@ -73,6 +73,9 @@ def test_the_file_in_the_docs_is_one(tmp_path: Path) -> None:
         ('reduction = "subsample"\nsigma = [0.4, 2]', "from 0.5 to a fifth of kernel_size to subsample, not [0.4, 2"),
         ('reduction = "subsample"\nvariance = [1, 25]', "not [1.0, 5.0]"),
         ("sigma = ", "is not valid TOML"),
+        ("", "sets nothing"),
+        ("kernel_size = 31", "have no width"),
+        ("disturbance = [0, 0.2]", "have no width"),
     ],
 )
 def test_what_a_file_has_wrong_is_a_sentence_with_its_name(tmp_path: Path, text: str, words: str) -> None:

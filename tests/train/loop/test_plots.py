@@ -39,6 +39,18 @@ def test_lines_hold_the_values_of_the_journal() -> None:
     assert psnr.lines[1].get_label() == "net: best 30.00 dB at step 100"
 
 
+def test_the_loss_of_kernels_is_a_part_where_there_is_one() -> None:
+    log = [{**entry, "kernel": 0.5} if entry["kind"] == "train" else entry for entry in entries(100)]
+    parts = build_figure({"net": log}).axes[1]
+    assert [line.get_label() for line in parts.lines[1::2]] == ["primal", "dual", "kernel"]
+    legend = parts.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["primal", "dual", "kernel"]
+    plain = build_figure({"net": entries(100)}).axes[1].get_legend()
+    assert plain is not None
+    assert [text.get_text() for text in plain.get_texts()] == ["primal", "dual"]
+
+
 def test_axes_say_what_they_show_and_in_which_unit() -> None:
     axes = build_figure({"net": entries(100)}).axes
     assert all("step" in axis.get_xlabel() for axis in axes)

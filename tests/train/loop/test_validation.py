@@ -23,6 +23,7 @@ from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
 from drc_deploy.pairs import Photograph
 from drc_deploy.train.data.photographs import Entry, Photographs, Placed
+from drc_deploy.train.degradation.benchmark_set import SetOptions, make_set
 from drc_deploy.train.degradation.degrade import degrade_image
 from drc_deploy.train.degradation.settings import PUBLISHED
 from drc_deploy.train.loop.benchmark_psnr import find_benchmarks, measure_quality
@@ -94,6 +95,16 @@ def test_pairs_give_what_eval_gives(tmp_path: Path, folder: Path, crops: list[UI
     psnr = find(tmp_path / "pairs").measure(network).psnr
     assert round(psnr, 3) == measured
     assert psnr != find(folder).measure(network).psnr
+
+
+def test_a_set_made_of_a_benchmark_is_refused(tmp_path: Path, crops: list[UInt8Image]) -> None:
+    write(tmp_path / "Set5" / "HR" / "a.png", crops[0])
+    make_set(tmp_path / "Set5", tmp_path / "mine", SetOptions("dcls", 4, 1))
+    for folder in ("mine", "mine/HR"):
+        with pytest.raises(UsageError, match="mine was made of Set5"):
+            find(tmp_path / folder)
+    make_set(tmp_path / "mine" / "HR", tmp_path / "other", SetOptions("dcls", 4, 1))
+    assert find(tmp_path / "other")
 
 
 def test_photographs_are_degraded_as_in_training(folder: Path, crops: list[UInt8Image]) -> None:
