@@ -55,3 +55,16 @@ def test_what_is_not_chosen_fades_while_the_rest_trains(pruning: StructurePenalt
     assert torch.equal(
         pruning.pruned.get_parameter("sub_mean.weight"), pruning.original.get_parameter("sub_mean.weight")
     )
+
+
+def test_faded_weights_become_zero_and_not_subnormal(
+    pruning: StructurePenaltyPruning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = pruning.work - 1
+    monkeypatch.setattr("drc_deploy.train.pruning.srp.LARGEST_DECAY", pruning.work / last * (1 - 1e-9))
+    consumer = pruning.pruned.convolution(pruning.pruned.prunable_layers[4].read[0].module)
+    for _ in range(last):  # the pass behind it cuts off
+        pruning.advance()
+    weights = consumer.weight.abs()
+    assert bool((weights == 0).any())
+    assert float(weights[weights > 0].min()) > 1e-10
