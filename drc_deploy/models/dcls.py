@@ -27,10 +27,10 @@ REDUCTION = 4
 RESIDUAL_BLOCKS = 3
 LEAST_SIDE = 8
 """Three 3x3 convolutions without padding look at the features. Of 7 pixels one would be left, which exports burn in."""
-POINT = 1e-12
-"""Added to the middle of a kernel: new weights make zeros of a black image, which have no sum to divide by."""
 LEAST_SUM = 0.1
 """Share of the sum of magnitudes that a kernel is divided by at least. That of a blur is 1."""
+NO_SUM = 1e-12
+"""And what it is divided by at least: new weights make a kernel of zeros of a black image."""
 LEAST_SPECTRUM = 1e-8
 """Bound of the divisor of the deconvolution, far below its values: features without any detail would divide by zero."""
 
@@ -119,15 +119,14 @@ class Estimator(nn.Module):
         latent = self.tail(self.body(shallow) + shallow)
         filters = [decoder(latent).unflatten(1, shape) for decoder, shape in zip(self.dec, self._shapes, strict=True)]
         with _uncast(image):  # there are no transforms of 16 bits
-            side = self.config.kernel_size
-            kernel = chained(list(map(_wide, filters)), side)
-            kernel[:, :, side // 2, side // 2] += POINT
+            kernel = chained(list(map(_wide, filters)), self.config.kernel_size)
             return kernel / _sum_of(kernel)
 
 
 def _sum_of(kernel: Tensor) -> Tensor:
     """Return the sum of each kernel, (N, 1, 1, 1), but no sum near zero: new weights make such kernels."""
-    total, least = (each.sum(dim=(2, 3), keepdim=True) for each in (kernel, LEAST_SUM * kernel.abs()))
+    total, magnitude = (each.sum(dim=(2, 3), keepdim=True) for each in (kernel, kernel.abs()))
+    least = (LEAST_SUM * magnitude).clamp_min(NO_SUM)
     return torch.where(total.abs() < least, torch.where(total < 0, -least, least), total)
 
 

@@ -147,7 +147,7 @@ def test_what_cannot_be_degraded_is_a_sentence_and_leaves_nothing(tmp_path: Path
     (tmp_path / "bad.toml").write_text("blur = 3")
     target = tmp_path / "set"
     for folder, degradation, scale, words in (
-        (small, "dcls", 4, "b.png: an image of 60x28 pixels is smaller than the blur kernel"),
+        (small, "dcls", 4, "b.png of 60x28 pixels is smaller than the blur kernel"),
         (photos, "dcls", 3, "was published for x2, x4"),
         (photos, tmp_path / "bad.toml", 4, "sets 'blur'"),
         (photos, "nothing", 4, "Known names are bicubic, gaussian, dcls, div2krk"),

@@ -104,9 +104,8 @@ class PatchSampler:
         self._factors = [scale >> level for level in range(scale.bit_length())]
         self._places = {factor: _Places.of(photographs.entries, factor, scale) for factor in self._factors}
         self._degradation = photographs.degradation
-        self._margin = margin(scale)
-        if self._degradation:
-            self._margin = max(self._margin, border_of(self._degradation, scale))
+        self._border = border_of(self._degradation, scale) if self._degradation else 0
+        self._margin = max(margin(scale), self._border)
         self._device = training_device()
         self._fitting = {ONE: np.arange(len(photographs.entries))}
         """Sides that photographs may have in a step, as shares of their own; and which have room for a patch then."""
@@ -182,7 +181,7 @@ class PatchSampler:
             RandomValues.of(settings, self._scale, (self._seed, step, number), self._patch, self._patch)
             for number in range(1 + rank, 1 + self._batch, world)
         ]
-        return degrade(self._inner(hr, self._margin - border_of(settings, self._scale)), values, settings, self._scale)
+        return degrade(self._inner(hr, self._margin - self._border), values, settings, self._scale)
 
     def close(self) -> None:
         """End what runs in the background."""

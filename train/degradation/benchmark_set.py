@@ -1,25 +1,22 @@
 """Benchmark sets of degraded images: ``HR/``, ``LRx<scale>/``, the blur kernels, and a record of what was done."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from drc_deploy import __version__
-from drc_deploy.errors import ImageError, UsageError
+from drc_deploy.errors import UsageError
 from drc_deploy.files import write_text
 from drc_deploy.images.png_stream import Layout
-from drc_deploy.images.reading import read_rgb
-from drc_deploy.images.resize import resize_bicubic
 from drc_deploy.images.writing import write_image
-from drc_deploy.metrics import UInt8Image
-from drc_deploy.pairs import HR_FOLDER, find_images
+from drc_deploy.pairs import HR_FOLDER, Photograph, find_images
 from drc_deploy.progress import progress
 from drc_deploy.train.degradation.degrade import degrade_image
 from drc_deploy.train.degradation.settings import Degradation, find_degradation
-from drc_deploy.train.loop.limits import LARGEST_SEED
+from drc_deploy.train.loop.limits import check_seed
 from drc_deploy.whole_folder import check_folder, put_in_place, temporary_folder
 
 
@@ -71,8 +68,7 @@ def make_set(source: Path, target: Path, options: SetOptions) -> dict[str, Any]:
         UsageError: impossible settings, or ``target`` holds something else.
         OutputError: the set cannot be written, or another process makes it.
     """
-    if not 0 <= options.seed <= LARGEST_SEED:
-        raise UsageError(f"{options.seed} cannot be a seed.", f"Give 0 to {LARGEST_SEED}.")
+    check_seed(options.seed)
     settings = find_degradation(options.degradation, options.scale)
     source, target = source.resolve(), target.resolve()
     folder = source / HR_FOLDER if (source / HR_FOLDER).is_dir() else source
@@ -103,34 +99,18 @@ def _degrade(
     path: Path, folder: Path, settings: Degradation | None, options: SetOptions, number: int
 ) -> dict[str, Any]:
     """Write one image at both sizes and its kernel, and return its random values."""
-    hr, scale, name = read_rgb(path), options.scale, path.stem
-    height, width = hr.shape[0] // scale, hr.shape[1] // scale
-    if not height or not width:
-        raise ImageError(
-            f"{path} has {hr.shape[1]}x{hr.shape[0]} pixels: too few to reduce by {scale}.", "Leave it out."
-        )
-    hr = hr[: height * scale, : width * scale]
-    decided: dict[str, Any] = {}
-    if settings is None:
-        lr = resize_bicubic(hr, height, width)
-    else:
-        try:
-            lr, values = degrade_image(hr, settings, scale, (options.seed, number))
-        except ImageError as error:
-            raise ImageError(f"{path}: {error.message}", error.hint) from error
-        decided = {"noise": round(values.deviation, 3), "jpeg": values.jpeg}
+    pair, scale, decided = Photograph(path).load(options.scale), options.scale, {}
+    if settings is not None:
+        lr, values = degrade_image(pair.hr, settings, scale, (options.seed, number), str(path))
+        pair, decided = replace(pair, lr=lr), {"noise": round(values.deviation, 3), "jpeg": values.jpeg}
         if values.kernel is not None:
             (folder / options.kernel_folder).mkdir(exist_ok=True)
-            file = folder / options.kernel_folder / f"{name}.npz"
+            file = folder / options.kernel_folder / f"{pair.name}.npz"
             np.savez(file, kernel=values.kernel, scale=scale, reduction=settings.reduction)
-    for kind, image in ((HR_FOLDER, hr), (options.lr_folder, lr)):
+    for kind, image in ((HR_FOLDER, pair.hr), (options.lr_folder, pair.lr)):
         (folder / kind).mkdir(exist_ok=True)
-        _write(folder / kind / f"{name}.png", image)
+        write_image(folder / kind / f"{pair.name}.png", [image], Layout.of(image))
     return decided
-
-
-def _write(path: Path, image: UInt8Image) -> None:
-    write_image(path, [image], Layout.of(image))
 
 
 def _check_replaceable(target: Path, options: SetOptions) -> None:

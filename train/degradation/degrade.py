@@ -15,7 +15,7 @@ from torch import Tensor
 from drc_deploy.errors import ImageError
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.train.degradation.bicubic import CENTRE
-from drc_deploy.train.degradation.kernels import Kernel, draw_kernel, with_reduction
+from drc_deploy.train.degradation.kernels import Kernel, bicubic_weights, draw_kernel, with_reduction
 from drc_deploy.train.degradation.settings import Degradation
 
 STRIP_ROWS = 32
@@ -48,9 +48,11 @@ class RandomValues:
 
 def border_of(settings: Degradation, scale: int) -> int:
     """Return how many HR pixels around a region an LR image of it depends on."""
-    blank = np.ones((settings.kernel_size, settings.kernel_size)) if settings.blurs else None
-    kernel, first = with_reduction(blank, settings, scale)
-    return max(-first, first + len(kernel) - scale)
+    half = settings.kernel_size // 2 if settings.blurs else 0
+    if settings.reduction == "subsample":
+        return half
+    weights, begin = bicubic_weights(scale)
+    return half + max(-begin, begin + len(weights) - scale)
 
 
 def degrade(regions: Tensor, values: Sequence[RandomValues], settings: Degradation, scale: int) -> Tensor:
@@ -66,17 +68,17 @@ def degrade(regions: Tensor, values: Sequence[RandomValues], settings: Degradati
     Returns:
         (n, height, width, 3) float32, whole numbers in [0, 255], contiguous.
     """
-    return _finished(_reduced(regions, values, settings, scale), values)
-
-
-def _reduced(regions: Tensor, values: Sequence[RandomValues], settings: Degradation, scale: int) -> Tensor:
-    """Return blurred and reduced images, (n, height, width, 3) float64, exact."""
-    reducing = [with_reduction(one.kernel, settings, scale) for one in values]
-    kernels, border = np.stack([kernel for kernel, _ in reducing]), border_of(settings, scale)
-    start = border + reducing[0][1]
+    border = border_of(settings, scale)
     height, width = ((side - 2 * border) // scale for side in regions.shape[1:3])
-    weights = torch.from_numpy(kernels).to(regions.device)
-    return _correlated(regions[:, start:, start:], weights, scale, height, width).add_(CENTRE)
+    kernels, start = _kernels(values, settings, scale)
+    lr = _correlated(regions[:, start:, start:], kernels.to(regions.device), scale, height, width)
+    return _finished(lr, values)
+
+
+def _kernels(values: Sequence[RandomValues], settings: Degradation, scale: int) -> tuple[Tensor, int]:
+    """Return what blurs and reduces each image, (n, side, side) float64, and where regions with a border begin."""
+    reducing = [with_reduction(one.kernel, settings, scale) for one in values]
+    return torch.from_numpy(np.stack([kernel for kernel, _ in reducing])), border_of(settings, scale) + reducing[0][1]
 
 
 def _finished(lr: Tensor, values: Sequence[RandomValues]) -> Tensor:
@@ -92,7 +94,7 @@ def _finished(lr: Tensor, values: Sequence[RandomValues]) -> Tensor:
 
 
 def _correlated(regions: Tensor, kernels: Tensor, stride: int, height: int, width: int) -> Tensor:
-    """Return (n, height, width, 3) float64: sums of a kernel times the values less ``CENTRE``.
+    """Return (n, height, width, 3) float64: sums of a kernel, which are 1, times the values.
 
     Row by row of the kernel, as products of matrices: convolutions may be computed by transforms, which round.
     """
@@ -102,7 +104,7 @@ def _correlated(regions: Tensor, kernels: Tensor, stride: int, height: int, widt
     for row in range(side):
         reached = windows[:, :, row : row + stride * (height - 1) + 1 : stride]
         total.baddbmm_(reached.reshape(len(images), -1, side), kernels[:, row, :, None])
-    return total.view(-1, 3, height, width).permute(0, 2, 3, 1).contiguous()
+    return total.add_(CENTRE).view(-1, 3, height, width).permute(0, 2, 3, 1).contiguous()
 
 
 def _compressed(image: Tensor, quality: int) -> Tensor:
@@ -115,7 +117,7 @@ def _compressed(image: Tensor, quality: int) -> Tensor:
 
 
 def degrade_image(
-    hr: UInt8Image, settings: Degradation, scale: int, key: Sequence[int]
+    hr: UInt8Image, settings: Degradation, scale: int, key: Sequence[int], name: str = "an image"
 ) -> tuple[UInt8Image, RandomValues]:
     """Make the LR image of a whole HR image on the CPU; beyond the border the image is mirrored.
 
@@ -124,6 +126,7 @@ def degrade_image(
         settings: What is done.
         scale: Reduction factor.
         key: Numbers that decide the random values.
+        name: Of the image, for an error.
 
     Returns:
         (height, width, 3) uint8 RGB, and the random values.
@@ -133,17 +136,17 @@ def degrade_image(
     """
     if settings.blurs and min(hr.shape[:2]) < settings.kernel_size:
         raise ImageError(
-            f"an image of {hr.shape[1]}x{hr.shape[0]} pixels is smaller than the blur kernel, which has "
+            f"{name} of {hr.shape[1]}x{hr.shape[0]} pixels is smaller than the blur kernel, which has "
             f"{settings.kernel_size} on each side.",
             "Leave it out, or give a smaller kernel_size.",
         )
     height, width = hr.shape[0] // scale, hr.shape[1] // scale
     one, border = RandomValues.of(settings, scale, key, height, width), border_of(settings, scale)
     bordered = np.pad(hr, ((border, border), (border, border), (0, 0)), "symmetric")
-    strips = []
+    (kernels, start), strips = _kernels([one], settings, scale), []
     for top in range(0, height, STRIP_ROWS):  # float64 regions of a large image would take gigabytes
         bottom = min(height, top + STRIP_ROWS)
-        region = bordered[scale * top : scale * bottom + 2 * border]
-        strips.append(_reduced(torch.from_numpy(region[None].astype(np.float32)), [one], settings, scale))
+        region = torch.from_numpy(bordered[None, scale * top + start : scale * bottom + 2 * border, start:])
+        strips.append(_correlated(region, kernels, scale, bottom - top, width))
     (lr,) = _finished(torch.cat(strips, dim=1), [one])
     return lr.numpy().astype(np.uint8), one

@@ -3,6 +3,8 @@
 Kernels are computed on the host, with NumPy: they are few numbers, and a GPU's exponential differs from a CPU's.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,14 +102,20 @@ def with_reduction(kernel: Kernel | None, settings: Degradation, scale: int) -> 
         kernel = np.ones((1, 1))
     first = -(len(kernel) // 2)
     if settings.reduction == "bicubic":
-        weights, begin = bicubic_weights(scale)
-        side = len(weights) + len(kernel) - 1
         # Both are correlations: one after the other is the correlation with their full convolution.
-        spread = np.zeros((side, len(kernel)))
-        for column in range(len(kernel)):
-            spread[column : column + len(weights), column] = weights
+        spread, begin = _spread(scale, len(kernel))
         kernel, first = spread @ kernel @ spread.T, first + begin
     return _whole(kernel), first
+
+
+@lru_cache
+def _spread(scale: int, side: int) -> tuple[NDArray[np.float64], int]:
+    """Return the matrix that convolves the rows of a kernel with the weights of a reduction, and where these begin."""
+    weights, begin = bicubic_weights(scale)
+    matrix = np.zeros((len(weights) + side - 1, side))
+    for column in range(side):
+        matrix[column : column + len(weights), column] = weights
+    return matrix, begin
 
 
 def bicubic_weights(scale: int) -> tuple[NDArray[np.float64], int]:

@@ -13,8 +13,9 @@ from drc_deploy.files import check_writable, write_text
 from drc_deploy.only_one import only_one
 from drc_deploy.progress import progress
 from drc_deploy.records import parse_json_object
-from drc_deploy.train.loop.benchmark_psnr import Benchmark
-from drc_deploy.train.manifest import FIGURES, described
+from drc_deploy.train.device import place
+from drc_deploy.train.loop.benchmark_psnr import Benchmark, measure_quality
+from drc_deploy.train.manifest import FIGURES
 
 REQUEST_FILE = "ablation.json"
 OWN_FOLDERS = ("cells", "searches", "work")
@@ -115,10 +116,9 @@ def updates_before(at: Collection[int], last: int) -> tuple[int, ...]:
     return tuple(sorted({step for step in at if step < last}))
 
 
-def quality_of(path: Path, benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
-    """Return PSNR and SSIM of a checkpoint, without its size."""
-    figures = described(load_checkpoint(path), benchmarks, {})
-    return {name: figures[name] for name in FIGURES}
+def quality_of(path: Path, benchmarks: Sequence[Benchmark]) -> dict[str, dict[str, float | None]]:
+    """Return PSNR and SSIM of a checkpoint, as ``measure_quality`` does."""
+    return measure_quality(place(load_checkpoint(path).build_network()), benchmarks)
 
 
 def number_tag(value: float) -> str:

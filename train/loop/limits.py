@@ -25,8 +25,17 @@ def check_counts(options: Any, *names: str) -> None:
             raise UsageError(f"{name} must be at most {LARGEST_COUNT:,}.", "Give a smaller value.")
     if options.batch > LARGEST_BATCH:
         raise UsageError(f"a batch of {options.batch} patches is too large.", f"Give at most {LARGEST_BATCH}.")
-    if not 0 <= options.seed <= LARGEST_SEED:
-        raise UsageError(f"{options.seed} cannot be a seed.", f"Give 0 to {LARGEST_SEED}.")
+    check_seed(options.seed)
+
+
+def check_seed(seed: int) -> None:
+    """Check that a number can be a seed.
+
+    Raises:
+        UsageError: it is negative or too large.
+    """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UsageError(f"{seed} cannot be a seed.", f"Give 0 to {LARGEST_SEED}.")
 
 
 def check_rates(options: Any, *names: str) -> None:

@@ -19,7 +19,6 @@ from drc_deploy.progress import progress
 from drc_deploy.records import parse_json_object
 from drc_deploy.train.data.photographs import Photographs, content_sha256
 from drc_deploy.train.degradation.degrade import degrade_image
-from drc_deploy.train.degradation.settings import Degradation
 from drc_deploy.train.loop.benchmark_psnr import Benchmark, evaluating, upscale_image
 
 PICTURES = 4
@@ -79,8 +78,11 @@ class Validator:
         with progress("Reading validation images", len(sources)) as bar:
             for number, (path, source) in enumerate(sources.items(), start=1):
                 pair = _load(path, source, scale)
-                degrades = photographs.degradation if isinstance(source, Photograph) else None
-                pairs[path] = _degraded(path, pair, degrades, scale, number) if degrades else pair
+                if photographs.degradation and isinstance(source, Photograph):
+                    key = (DEGRADATION_SEED, number)
+                    lr, _ = degrade_image(pair.hr, photographs.degradation, scale, key, str(path))
+                    pair = replace(pair, lr=lr)
+                pairs[path] = pair
                 bar.advance()
         check_held_out({path: pair.hr for path, pair in pairs.items()}, benchmarks, photographs, scale)
         return cls(list(pairs.values()), scale)
@@ -122,14 +124,6 @@ def _load(path: Path, source: PairSource, scale: int) -> Pair:
             f"Leave it out, or give one of at least {least} pixels on each side.",
         )
     return pair
-
-
-def _degraded(path: Path, pair: Pair, settings: Degradation, scale: int, number: int) -> Pair:
-    try:
-        lr, _ = degrade_image(pair.hr, settings, scale, (DEGRADATION_SEED, number))
-    except ImageError as error:
-        raise ImageError(f"{path}: {error.message}", error.hint) from error
-    return replace(pair, lr=lr)
 
 
 def _centre(hr: UInt8Image) -> tuple[slice, slice]:
