@@ -138,6 +138,8 @@ class Connection:
                     name = _RESULT_NAME.fullmatch(member.name)
                     if name and member.isfile():
                         found[name[1]] = _stream(archive.extractfile(member)).read()
+            while _stream(process.stdout).read(tarfile.RECORDSIZE):
+                pass  # blocks may follow the end of the archive, and tar fails where nobody reads them
         return found
 
     @contextlib.contextmanager

@@ -206,8 +206,11 @@ def test_a_changed_file_in_any_folder_is_another_program(
     assert "has another drc-deploy" in capfd.readouterr().err
 
 
-def send_archive(host: Host, names: list[tuple[str, bytes | None]]) -> None:
-    """Let the machine send an archive of its own for a report; a name without content is a link to /etc/passwd."""
+def send_archive(host: Host, names: list[tuple[str, bytes | None]], after: str = ":") -> None:
+    """Let the machine send an archive of its own for a report, and then run ``after``.
+
+    A name without content is a link to /etc/passwd.
+    """
     with tarfile.open(host.folder / "archive", "w") as archive:
         for name, content in names:
             member = tarfile.TarInfo(name)
@@ -218,7 +221,8 @@ def send_archive(host: Host, names: list[tuple[str, bytes | None]]) -> None:
             archive.addfile(member, io.BytesIO(content or b""))
     host.write_ssh(
         f"for last; do :; done\ncd {shlex.quote(str(host.home))}\necho Welcome\n"
-        f'case "$last" in *"tar -cf"*) echo {shlex.quote(BEGIN)}; cat {shlex.quote(str(host.folder / "archive"))};; '
+        f'case "$last" in *"tar -cf"*) echo {shlex.quote(BEGIN)}; '
+        f"cat {shlex.quote(str(host.folder / 'archive'))}; {after};; "
         '*"tar -x"*) exec cat > /dev/null;; *) exec sh -c "$last";; esac'
     )
     host.write_python(python=f"exec {sys.executable} {shlex.quote(str(host.home / 'side.py'))}")
@@ -237,6 +241,12 @@ def a_report(*crops: str) -> bytes:
     """Return a report that shows files."""
     strips = tuple(CropStrip("x", "x", 4, (0, 0, 1, 1), (CropVersion("LR", name, None),)) for name in crops)
     return records.to_json(dataclasses.replace(fakes.report(fakes.engine("n.onnx", 1.0)), crops=strips)).encode()
+
+
+def test_what_follows_the_end_of_an_archive_is_no_lost_connection(host: Host, work: Path) -> None:
+    padding = "sleep 0.5; exec head -c 10240 /dev/zero"  # as tar pads, from a slow machine
+    send_archive(host, [(f"{RESULTS}/report.json", a_report())], padding)
+    assert bench(host, work) == 0
 
 
 def test_other_files_than_a_report_and_its_crops_are_not_written(host: Host, work: Path) -> None:
