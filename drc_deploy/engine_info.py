@@ -1,8 +1,9 @@
 """Metadata of an engine file: the contract between export, runtime and bench.
 
 An ONNX file carries an ``EngineInfo`` as JSON in ``metadata_props`` under the key ``METADATA_KEY``; a plan carries
-it inside the sidecar ``NAME.plan.json`` (``PlanSidecar``). The network's only input is called ``INPUT_NAME`` and its
-only output ``OUTPUT_NAME``; both are NHWC RGB, either uint8 in [0, 255] or float32 in [0, 255].
+it inside the sidecar ``NAME.plan.json`` (``PlanSidecar``). The network's input is called ``INPUT_NAME`` and its output
+``OUTPUT_NAME``; both are NHWC RGB, either uint8 in [0, 255] or float32 in [0, 255]. A blind network takes the blur
+kernel of the image as ``KERNEL_NAME`` in two further files: one finds it, and the other is given it.
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from drc_deploy.onnx_metadata import read_onnx_metadata
 METADATA_KEY = "drc_deploy"
 INPUT_NAME = "lr"
 OUTPUT_NAME = "sr"
+KERNEL_NAME = "kernel"
+"""The blur of a tile: (N, 1, k, k) float32 from ``NAME.kernel.onnx``, and (1, 1, k, k) for ``NAME.restorer.onnx``."""
 KEPT_NAME, MEANS_NAME, GIVEN_NAME, SEEN_NAME = "kept", "means", "given", "seen"
 """Further inputs and outputs of ``NAME.exact.onnx``: see ``export/graph/exact_graph.py``."""
 
@@ -24,6 +27,14 @@ FLOAT_SUFFIX, EXACT_SUFFIX = ".float.onnx", ".exact.onnx"
 """Files next to ``NAME.onnx`` that serve it: for 16-bit images, and for exact tiles."""
 EXACT_PLAN_SUFFIX = ".exact.plan"
 """The file next to ``NAME.plan`` that serves it for exact tiles."""
+KERNEL_SUFFIX, RESTORER_SUFFIX = ".kernel.onnx", ".restorer.onnx"
+"""Parts of a blind network next to ``NAME.onnx``: what estimates the blur kernel, and what is given it."""
+KERNEL_PLAN_SUFFIX, RESTORER_PLAN_SUFFIX = ".kernel.plan", ".restorer.plan"
+"""The same next to ``NAME.plan``."""
+_SERVING = (
+    *(FLOAT_SUFFIX, EXACT_SUFFIX, EXACT_PLAN_SUFFIX),
+    *(KERNEL_SUFFIX, RESTORER_SUFFIX, KERNEL_PLAN_SUFFIX, RESTORER_PLAN_SUFFIX),
+)
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 CHECKPOINT_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
@@ -66,6 +77,8 @@ class EngineInfo:
     a grid."""
     minimum: int = 1
     """Least side of an input, in input pixels; it need not be a multiple itself."""
+    kernel_size: int | None = None
+    """Side of the blur kernel that a blind network estimates, in input pixels, odd; None: the network is not blind."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that no network can have."""
@@ -77,6 +90,8 @@ class EngineInfo:
             raise ValueError("both sides of the tile must be at least 1")
         if self.multiple_of < 1 or self.minimum < 1:
             raise ValueError("multiple_of and minimum must be at least 1")
+        if self.kernel_size is not None and (self.kernel_size < 1 or self.kernel_size % 2 == 0):
+            raise ValueError("the side of a blur kernel is odd")
         if self.tile is not None and any(side != self.taken_side(side) for side in self.tile):
             raise ValueError(f"both sides of the tile must be {self.sides}")
 
@@ -204,7 +219,7 @@ class PlanSidecar:
 
 def is_own_engine(path: Path) -> bool:
     """Return whether a name is that of an engine; not of a file that goes with one, or that is being written."""
-    return not path.name.endswith((FLOAT_SUFFIX, EXACT_SUFFIX, EXACT_PLAN_SUFFIX)) and not path.name.startswith(".")
+    return not path.name.endswith(_SERVING) and not path.name.startswith(".")
 
 
 def read_onnx_info(path: Path) -> EngineInfo:

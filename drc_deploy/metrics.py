@@ -101,3 +101,11 @@ def mean_psnr(values: Sequence[float | None]) -> float | None:
     """Return the mean PSNR in dB; None when one of the values is, because an infinite one makes it infinite."""
     finite = [value for value in values if value is not None]
     return sum(finite) / len(finite) if len(finite) == len(values) else None
+
+
+def kernel_error(estimate: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]) -> float:
+    """Return the share of a blur kernel that an estimate puts elsewhere: half the sum of absolute differences.
+
+    That is the total variation distance: 0 for equal kernels, 1 for such that have no pixel in common.
+    """
+    return float(np.abs(estimate.astype(np.float64) - truth).sum() / 2)

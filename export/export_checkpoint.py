@@ -1,7 +1,7 @@
 """The whole export: checkpoint, graph, files, check, plan; then, and only then, publication."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +15,10 @@ from drc_deploy.engine_info import (
     EXACT_PLAN_SUFFIX,
     EXACT_SUFFIX,
     FLOAT_SUFFIX,
+    KERNEL_PLAN_SUFFIX,
+    KERNEL_SUFFIX,
+    RESTORER_PLAN_SUFFIX,
+    RESTORER_SUFFIX,
     EngineInfo,
     IoDtype,
     PlanSidecar,
@@ -25,6 +29,7 @@ from drc_deploy.engine_info import (
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.export.compare.reference import pixel_network
 from drc_deploy.export.compare.widening import open_for_check
+from drc_deploy.export.graph.blind_graphs import write_parts
 from drc_deploy.export.graph.exact_graph import write_exact
 from drc_deploy.export.graph.graph import simplify_graph, trace_graph
 from drc_deploy.export.graph.variants import make_variant
@@ -36,6 +41,7 @@ from drc_deploy.export.staging import move_into_place, staging_folder
 from drc_deploy.export.trt.plan_export import PlanBuilder
 from drc_deploy.export.verify.verification import TENSORRT_INT8_NOTE, Verification, verify_engine, verify_onnx
 from drc_deploy.files import write_bytes
+from drc_deploy.models.blind import BlindNetwork
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
 from drc_deploy.runtime.tiling.memory_probe import measure_bytes_per_pixel
@@ -69,6 +75,8 @@ class ExportResult:
     """None when no plan was asked for."""
     exact_plan: Path | None
     """The plan of the exact variant; None when not both were asked for."""
+    parts: tuple[Path, ...]
+    """Of a blind network: what estimates blur kernels, and what is given them; and, with a plan, the plans of both."""
     info: EngineInfo
     """Metadata of the uint8 ONNX."""
     sidecar: PlanSidecar | None
@@ -108,13 +116,18 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
             "float32": staging / f"{request.stem}{FLOAT_SUFFIX}",
         }
         exact = staging / f"{request.stem}{EXACT_SUFFIX}" if request.exact else None
+        blind = isinstance(network, BlindNetwork)
+        parts = [staging / f"{request.stem}{suffix}" for suffix in (KERNEL_SUFFIX, RESTORER_SUFFIX)] if blind else []
         in_place = request.folder / files["uint8"].name
-        checked, onnx_info = _write_onnx(onnx_info, network, files, body, exact, in_place)
-        finished = [*files.values(), *([exact] if exact else [])]
+        checked, onnx_info = _write_onnx(onnx_info, network, files, body, parts, exact, in_place)
+        finished = [*files.values(), *([exact] if exact else []), *parts]
         sidecar, history = None, ""
         if builder is not None:
             sidecar, history = _write_plan(builder, request, files["uint8"], info, network, checked)
             plans = [files["uint8"].with_suffix(".plan")]
+            for part in parts:  # the second is checked together with the first
+                _write_plan(builder, request, part, dataclasses.replace(info, io_dtype="float32"), network, checked)
+                plans.append(part.with_suffix(".plan"))
             if exact:
                 exact_info = dataclasses.replace(info, io_dtype="float32", max_batch=1)
                 _write_plan(builder, request, exact, exact_info, network, checked)
@@ -127,11 +140,17 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
         exact_onnx=published[exact.name] if exact else None,
         plan=published.get(f"{request.stem}.plan"),
         exact_plan=published.get(f"{request.stem}{EXACT_PLAN_SUFFIX}"),
+        parts=tuple(published[name] for name in _part_names(request.stem) if name in published),
         info=onnx_info,
         sidecar=sidecar,
         verification=sidecar.verification if sidecar else dataclasses.asdict(checked),
         plan_history=history,
     )
+
+
+def _part_names(stem: str) -> list[str]:
+    suffixes = (KERNEL_SUFFIX, RESTORER_SUFFIX, KERNEL_PLAN_SUFFIX, RESTORER_PLAN_SUFFIX)
+    return [f"{stem}{suffix}" for suffix in suffixes]
 
 
 def _check_request(network: SRNetwork, request: ExportRequest) -> None:
@@ -141,7 +160,7 @@ def _check_request(network: SRNetwork, request: ExportRequest) -> None:
         UsageError: it is asked for.
     """
     name, windows = network.spec.name, network.multiple_of > LARGEST_FREE_MULTIPLE
-    if request.exact and (network.spec.foreign or windows or network.kernel_module):
+    if request.exact and (network.spec.foreign or windows):
         beyond = network.global_operations or windows
         why = "looks beyond a tile in ways that --exact does not know" if beyond else "is exact in tiles as it is"
         raise UsageError(f"{name} {why}.", "Leave out --exact.")
@@ -213,6 +232,7 @@ def _describe(request: ExportRequest, network: SRNetwork, sha256: str) -> Engine
         checkpoint_sha256=sha256,
         multiple_of=network.multiple_of,
         minimum=network.minimum,
+        kernel_size=network.kernel_size if isinstance(network, BlindNetwork) else None,
     )
 
 
@@ -221,6 +241,7 @@ def _write_onnx(
     network: SRNetwork,
     files: Mapping[IoDtype, Path],
     body: Body,
+    parts: Sequence[Path],
     exact: Path | None,
     in_place: Path,
 ) -> tuple[Verification, EngineInfo]:
@@ -237,6 +258,8 @@ def _write_onnx(
             checked = dataclasses.replace(checked, int8=body.int8, note=note)
         bar.advance(1, "measuring memory")
         info = dataclasses.replace(info, cpu_bytes_per_pixel=_memory(files["uint8"], info, in_place=in_place))
+        if parts:
+            write_parts(body.graph, info, parts[0], parts[1], files["float32"])
         if exact:
             measure = partial(_memory, in_place=in_place.with_suffix(EXACT_SUFFIX))
             write_exact(body.graph, info, exact, files["float32"], measure)

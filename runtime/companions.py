@@ -9,6 +9,10 @@ from drc_deploy.engine_info import (
     EXACT_PLAN_SUFFIX,
     EXACT_SUFFIX,
     FLOAT_SUFFIX,
+    KERNEL_PLAN_SUFFIX,
+    KERNEL_SUFFIX,
+    RESTORER_PLAN_SUFFIX,
+    RESTORER_SUFFIX,
     EngineInfo,
     Precision,
     read_sidecar,
@@ -17,7 +21,7 @@ from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Backend
 from drc_deploy.runtime.backends.open import open_backend, refuse_precision
 from drc_deploy.runtime.loaded_file import LoadedFile
-from drc_deploy.runtime.tiling.exact import open_exact
+from drc_deploy.runtime.tiling.exact import ExactBackend, open_exact
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +81,33 @@ def _open_exact_checkpoint(path: Path, threads: int | None, precision: Precision
 
     assert isinstance(backend, TorchBackend)
     return exact_backend(backend.network, backend.workers)
+
+
+def parts_opener(path: Path, backend: Backend, threads: int | None) -> Callable[[], Backend] | None:
+    """Return a function that opens the parts of an exported blind network; None where it is none, or has no parts.
+
+    Opening them raises ArtefactError where they are missing, or of another checkpoint.
+    """
+    if backend.info.kernel_size is None or path.suffix == ".safetensors" or isinstance(backend, ExactBackend):
+        return None
+
+    def open_parts() -> Backend:
+        suffixes = [KERNEL_SUFFIX, RESTORER_SUFFIX]
+        served = _onnx_of(path)
+        if path.suffix == ".plan" and path.with_suffix(RESTORER_PLAN_SUFFIX).is_file():
+            suffixes, served = [KERNEL_PLAN_SUFFIX, RESTORER_PLAN_SUFFIX], path
+        estimator, restorer = (served.with_suffix(suffix) for suffix in suffixes)
+        for part in (estimator, restorer):
+            if not part.is_file():
+                raise ArtefactError(
+                    f"{part} does not exist, which images of several tiles and known kernels need.",
+                    "Make it with `drc-deploy export CHECKPOINT`.",
+                )
+        from drc_deploy.runtime.backends.blind_parts import open_blind_parts
+
+        return _checked(open_blind_parts(estimator, restorer, threads=threads), restorer, backend.info, path)
+
+    return open_parts
 
 
 def _checked(backend: Backend, file: Path, info: EngineInfo, served: Path) -> Backend:

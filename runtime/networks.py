@@ -4,6 +4,7 @@ They are kept within a memory: each image is planned, and memory of earlier imag
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,11 +38,14 @@ class Networks:
         open_float: Callable[[], Backend] | None,
         open_rescue: Callable[[], Backend] | None,
         budget: MemoryBudget | None,
+        open_parts: Callable[[], Backend] | None,
     ) -> None:
         """Take ``main``, which is closed together with this object; see ``Upscaler`` for the others."""
         self.main, self.rescue = main, Rescue(open_rescue)
         self.float32: Backend | None = None
         self._open_float, self._budget = open_float, budget
+        self._parts: Backend | None = None
+        self._open_parts = open_parts
         self._cores = main.workers  # before anything lowers it
         self.limit = budget.limit if budget and _is_planned(main) else None
         self._several: list[Backend] = []
@@ -68,6 +72,20 @@ class Networks:
             self.float32 = self._open_float()
             give_back_freed()
         return self.float32
+
+    def with_kernels(self) -> Backend:
+        """Return the blind network that kernels can be asked of and given to, for samples of any type.
+
+        Raises:
+            ArtefactError: its parts cannot be opened.
+        """
+        if self._open_parts is None:
+            return self.main
+        if self._parts is None:
+            self.give_back()  # loading it takes memory too
+            self._parts = self._open_parts()
+            give_back_freed()
+        return self._parts
 
     def fit(
         self,
@@ -119,7 +137,7 @@ class Networks:
 
     def give_back(self) -> None:
         """Free memory that was taken for earlier images and is kept for more like them."""
-        for backend in filter(None, (self.main, self.float32)):
+        for backend in filter(None, (self.main, self.float32, self._parts)):
             backend.give_back()
         self._kept = 0
         self._kept_tiles.clear()
@@ -127,23 +145,33 @@ class Networks:
     def _more_sessions(self, backend: Backend | None) -> int:
         """Return the bytes of the sessions that were opened after the budget was made, for others than ``backend``."""
         others = [other for other in self._several if other is not backend]
-        if self.float32 is not None:
-            others.append(self.float32)
+        others += filter(None, (self.float32, self._parts))
         return sum(session_bytes(each.info) for each in others)
 
     def upscale(
-        self, backend: Backend, image: Pixels, plan: TilePlan, on_tiles: Callable[[int], None] | None
+        self,
+        backend: Backend,
+        image: Pixels,
+        plan: TilePlan,
+        on_tiles: Callable[[int], None] | None,
+        kernel: Pixels | None,
     ) -> Iterator[Pixels]:
-        """Upscale (H, W, 3) with ``backend``, one of these networks; see ``upscaled_strips``."""
+        """Upscale (H, W, 3) with ``backend``, one of these networks; see ``upscaled_strips``.
+
+        ``kernel`` is the blur kernel that a blind network uses for all tiles, (k, k) float32; None: each tile's own.
+        """
+        # The variant for 16 bits computes in float32, and for parts of a blind network there is no other.
+        half = backend is self.main and backend.info.precision in {"fp16", "bf16"}
+        if kernel is not None:
+            backend = backend.with_kernel(kernel)
         if isinstance(backend, ExactBackend):
             return upscaled_strips(with_image_means(backend, image, plan, on_tiles), image, plan, on_tiles)
-        # Only the engine itself may be in half precision: the variant for 16 bits computes in float32.
-        half = backend is self.main and backend.info.precision in {"fp16", "bf16"}
-        return upscaled_strips(backend, image, plan, on_tiles, self.rescue.mend if half else None)
+        mend = partial(self.rescue.mend, kernel=kernel) if half else None
+        return upscaled_strips(backend, image, plan, on_tiles, mend)
 
     def close(self) -> None:
         """Free all networks that are open."""
-        for network in (self.main, self.rescue, self.float32):
+        for network in (self.main, self.rescue, self.float32, self._parts):
             if network is not None:
                 network.close()
 

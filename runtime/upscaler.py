@@ -12,13 +12,15 @@ from numpy.typing import DTypeLike
 
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ImageError, UsageError
+from drc_deploy.images.blur import Blur
 from drc_deploy.runtime.backends.contract import Backend, Pixels
 from drc_deploy.runtime.backends.open import open_backend, whole_number
-from drc_deploy.runtime.companions import float32_opener, open_exact_variant, open_float_variant
+from drc_deploy.runtime.companions import float32_opener, open_exact_variant, open_float_variant, parts_opener
 from drc_deploy.runtime.memory.host import MemoryBudget
 from drc_deploy.runtime.networks import Networks, budget_for
-from drc_deploy.runtime.tiling.channels import AlphaKind, alpha_kind, upscaled_channels
+from drc_deploy.runtime.tiling.channels import AlphaKind, alpha_kind, split_alpha, upscaled_channels
 from drc_deploy.runtime.tiling.exact import OVERLAP_PX, ExactBackend, passes_before
+from drc_deploy.runtime.tiling.image_kernel import estimate_kernel
 from drc_deploy.runtime.tiling.memory_plan import Fitted
 from drc_deploy.runtime.tiling.tiles import TilePlan, plan_tiles
 
@@ -36,7 +38,10 @@ class ImageTask:
     """Its tiles, how many are computed at a time, and the memory that they take."""
     alpha: AlphaKind
     tile_count: int
-    """Tiles that the network is run on: of an alpha that varies too, and for ``--exact`` more than once."""
+    """Tiles that the network is run on: of an alpha that varies too, for ``--exact`` more than once, and once more to
+    estimate the blur kernel."""
+    estimates_kernel: bool = False
+    """Whether the blur kernel of the image is estimated before its first tile."""
 
 
 class Upscaler:
@@ -60,6 +65,7 @@ class Upscaler:
         overlap: int | None = None,
         open_float: Callable[[], Backend] | None = None,
         open_rescue: Callable[[], Backend] | None = None,
+        open_parts: Callable[[], Backend] | None = None,
         budget: MemoryBudget | None = None,
     ) -> None:
         """Wrap ``backend``, which is closed together with this object.
@@ -70,6 +76,8 @@ class Upscaler:
             overlap: context on each side of a tile in input pixels.
             open_float: opens the float32 variant of the same network, when a 16-bit image needs it.
             open_rescue: opens the same network computed in float32, when a tile overflows in half precision.
+            open_parts: opens the parts of the same blind network, when an image needs several tiles or has a known
+                blur; None: ``backend`` can be asked for kernels itself.
             budget: memory to keep within; None: no limit. Only a network whose need was measured can be planned for.
 
         Raises:
@@ -81,7 +89,10 @@ class Upscaler:
             overlap = OVERLAP_PX
         self._process, self._closed = os.getpid(), False
         self._tile, self._overlap = tile, overlap
-        self.networks = Networks(backend, open_float, open_rescue, budget)
+        self._blur: Blur | None = None
+        self._given: Pixels | None = None
+        """What that blur is in input pixels."""
+        self.networks = Networks(backend, open_float, open_rescue, budget, open_parts)
         # Finds impossible options before any image is read.
         plan_tiles(_LARGE_PX, _LARGE_PX, backend.info, tile=tile, overlap=overlap)
 
@@ -122,6 +133,7 @@ class Upscaler:
                 overlap=overlap,
                 open_float=partial(open_float_variant, path, backend.info, threads),
                 open_rescue=float32_opener(path, backend, threads),
+                open_parts=parts_opener(path, backend, threads),
                 budget=budget_for(backend, max_memory),
             )
         except UsageError:
@@ -168,11 +180,52 @@ class Upscaler:
     def task(self, image: Pixels, *, also_held: int = 0) -> ImageTask:
         """Decide how to upscale ``image``; errors as for ``__call__``, ``also_held`` as for ``fit``."""
         _check_image(image)
+        if self._blur and self._blur.lr_side > min(image.shape[:2]):
+            raise ImageError(
+                f"an image of {image.shape[1]}x{image.shape[0]} pixels is smaller than the blur kernel, which spans "
+                f"{self._blur.lr_side} of them.",
+                "Leave the image out, or let its kernel be estimated.",
+            )
         kind = alpha_kind(image)
         fitted = self.fit(image.shape[0], image.shape[1], image.dtype, alpha=kind == "varying", also_held=also_held)
+        tiles = fitted.plan.tile_count
         passes = 1 + passes_before(fitted.plan, self.info) if isinstance(self.backend, ExactBackend) else 1
         passes *= 2 if kind == "varying" else 1  # colours and alpha are upscaled one after the other
-        return ImageTask(image, fitted, kind, fitted.plan.tile_count * passes)
+        # Where one tile is all that there is, the network estimates its kernel while it upscales it.
+        passes_for_kernel = self._given is None and self.info.kernel_size is not None and passes * tiles > 1
+        passes += passes_for_kernel
+        return ImageTask(image, fitted, kind, tiles * passes, estimates_kernel=passes_for_kernel)
+
+    def use_blur(self, blur: Blur) -> None:
+        """Take ``blur`` for that of all images from now on, instead of estimating that of each.
+
+        Raises:
+            UsageError: the network is not blind, or is for another scale.
+        """
+        info = self.info
+        if info.kernel_size is None:
+            raise UsageError(f"{info.model} takes no blur kernel: it is not blind.", "Leave out the kernel.")
+        if blur.scale != info.scale:
+            raise UsageError(
+                f"the kernel is for x{blur.scale}, and {info.model} for x{info.scale}.", "Give one of both."
+            )
+        self._blur, self._given = blur, blur.as_lr_kernel(info.kernel_size)
+
+    def kernel(self, image: Pixels) -> Pixels | None:
+        """Return the blur kernel that an image is upscaled by, of a blind network; None: the network is not blind.
+
+        Returns:
+            (k, k) float32 of sum 1, in input pixels: see ``Blur.as_lr_kernel``.
+
+        Raises:
+            ImageError, ArtefactError, UsageError: as for ``__call__``.
+        """
+        task = self.task(image)
+        if self._given is not None or self.info.kernel_size is None:
+            return self._given
+        backend = self.networks.with_kernels()
+        self.networks.prepare(backend, task.fitted)
+        return estimate_kernel(backend, split_alpha(image)[0], task.fitted.plan)
 
     def __call__(self, image: Pixels) -> Pixels:
         """Upscale an image.
@@ -200,14 +253,17 @@ class Upscaler:
 
     def run(self, task: ImageTask, on_tiles: Callable[[int], None] | None = None) -> Iterator[Pixels]:
         """Upscale the image of ``task``; as ``strips``. The tiles reported are ``task.tile_count`` in all."""
-        backend = self._backend_for(task.image.dtype)
+        backend = self.networks.with_kernels() if task.estimates_kernel else self._backend_for(task.image.dtype)
         self.networks.prepare(backend, task.fitted)
-        upscale = partial(self.networks.upscale, backend, plan=task.fitted.plan, on_tiles=on_tiles)
+        plan, kernel = task.fitted.plan, self._given
+        if task.estimates_kernel:
+            kernel = estimate_kernel(backend, split_alpha(task.image)[0], plan, on_tiles)
+        upscale = partial(self.networks.upscale, backend, plan=plan, on_tiles=on_tiles, kernel=kernel)
         return _Checked(upscaled_channels(task.image, task.alpha, backend.info.scale, upscale), self._check_open)
 
     def _backend_for(self, dtype: np.dtype[Any]) -> Backend:
         self._check_open()
-        return self.networks.for_dtype(dtype)
+        return self.networks.for_dtype(dtype) if self._given is None else self.networks.with_kernels()
 
     def _check_open(self) -> None:
         if self._closed:

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.table import Table
 
 from drc_deploy import metrics
@@ -13,9 +14,14 @@ from drc_deploy.bench.show.console import table_text
 from drc_deploy.bench.show.figures import decibels
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import UsageError
+from drc_deploy.images.blur import Blur, find_blurs
 from drc_deploy.locate import find_engine
 from drc_deploy.pairs import find_pairs
 from drc_deploy.progress import progress
+from drc_deploy.runtime.backends.open import open_backend
+from drc_deploy.runtime.companions import parts_opener
+from drc_deploy.runtime.tiling.tiles import WHOLE_IMAGE_TILE_PX
+from drc_deploy.runtime.upscaler import Upscaler
 
 BICUBIC = "bicubic"
 BICUBIC_SCALE = 4
@@ -46,6 +52,8 @@ class EvaluatedImage(ImageQuality):
 
     psnr_rgb: float | None
     """Over all channels, in dB; None as in ``psnr_y``."""
+    kernel_error: float | None
+    """Share of the blur that a blind network puts elsewhere (see ``kernel_error``); None where no truth is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,8 @@ class Evaluation(Quality):
     rows: tuple[EvaluatedImage, ...]
     psnr_rgb: float | None
     """Mean over the images in dB; None when one of them is infinite."""
+    kernel_error: float | None
+    """Mean over the images; None where it is not known."""
     model: str
     data: str
     lr_folder: str
@@ -72,17 +82,23 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         upscale, scale, device = _open(options, stack)
         lr_folder = options.lr_folder or f"LRx{scale}"
         sources = find_pairs(options.data, lr_folder, scale)
+        blind = (
+            upscale if isinstance(upscale, Upscaler) and upscale.info.kernel_size and not options.lr_folder else None
+        )
+        blurs = find_blurs(options.data, scale, [source.name for source in sources]) if blind else None
         rows = []
         with progress(f"{options.model} on {options.data.name}", len(sources)) as bar:
             for pair, result in quality.upscaled_pairs(upscale, sources, scale):
                 scored, rgb = quality.score_pair(pair, result, scale), metrics.psnr_rgb(pair.hr, result, scale)
-                rows.append(EvaluatedImage(scored.image, scored.psnr_y, scored.ssim_y, rgb))
+                error = _kernel_error(blind, pair.lr, blurs[pair.name]) if blind and blurs else None
+                rows.append(EvaluatedImage(scored.image, scored.psnr_y, scored.ssim_y, rgb, error))
                 bar.advance(note=pair.name)
     found = quality.summarise(rows)
     return Evaluation(
         psnr_y=found.psnr_y,
         ssim_y=found.ssim_y,
         psnr_rgb=metrics.mean_psnr([row.psnr_rgb for row in rows]),
+        kernel_error=float(np.mean([row.kernel_error for row in rows])) if blurs else None,
         images=found.images,
         rows=tuple(rows),
         model=options.model,
@@ -100,12 +116,24 @@ def evaluation_table(evaluation: Evaluation) -> str:
     table.add_column("PSNR-Y dB", justify="right")
     table.add_column("SSIM-Y", justify="right")
     table.add_column("PSNR-RGB dB", justify="right")
+    if evaluation.kernel_error is not None:
+        table.add_column("kernel error", justify="right")
     for row in evaluation.rows:
-        table.add_row(row.image, decibels(row.psnr_y), f"{row.ssim_y:.4f}", decibels(row.psnr_rgb))
+        table.add_row(row.image, *_cells(row))
     table.add_section()
-    means = decibels(evaluation.psnr_y), f"{evaluation.ssim_y:.4f}", decibels(evaluation.psnr_rgb)
-    table.add_row(f"mean of {evaluation.images}", *means)
+    table.add_row(f"mean of {evaluation.images}", *_cells(evaluation))
     return table_text(table)
+
+
+def _cells(scores: EvaluatedImage | Evaluation) -> list[str]:
+    cells = [decibels(scores.psnr_y), f"{scores.ssim_y:.4f}", decibels(scores.psnr_rgb)]
+    return cells if scores.kernel_error is None else [*cells, f"{scores.kernel_error:.3f}"]
+
+
+def _kernel_error(blind: "Upscaler", lr: metrics.UInt8Image, blur: Blur) -> float:
+    estimate = blind.kernel(lr)
+    assert estimate is not None
+    return metrics.kernel_error(estimate, blur.as_lr_kernel(len(estimate)))
 
 
 def _open(options: EvaluationOptions, stack: ExitStack) -> tuple[Upscale, int, str]:
@@ -115,10 +143,6 @@ def _open(options: EvaluationOptions, stack: ExitStack) -> tuple[Upscale, int, s
             raise UsageError("bicubic has no precision to choose.", "Leave out --precision.")
         scale = options.scale or BICUBIC_SCALE
         return quality.upscale_bicubic(scale), scale, "NumPy"
-    from drc_deploy.runtime.backends.open import open_backend
-    from drc_deploy.runtime.tiling.tiles import WHOLE_IMAGE_TILE_PX
-    from drc_deploy.runtime.upscaler import Upscaler
-
     engine = find_engine(options.model, options.workdir)
     backend = stack.enter_context(open_backend(engine, threads=options.threads, precision=options.precision))
     scale = backend.info.scale
@@ -126,4 +150,5 @@ def _open(options: EvaluationOptions, stack: ExitStack) -> tuple[Upscale, int, s
         raise UsageError(f"{options.model} upscales by {scale}, not by {options.scale}.", "Leave --scale out.")
     any_size = backend.info.tile is None
     tile = WHOLE_IMAGE_TILE_PX if any_size and options.tile is None else options.tile
-    return Upscaler(backend, tile=tile, overlap=options.overlap), scale, backend.device
+    parts = parts_opener(engine, backend, options.threads)
+    return Upscaler(backend, tile=tile, overlap=options.overlap, open_parts=parts), scale, backend.device

@@ -1,6 +1,7 @@
 """``drc-deploy export``: a checkpoint as ONNX and, if asked, as a TensorRT plan; or a plan of such an ONNX."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -8,7 +9,16 @@ import click
 
 from drc_deploy import locate
 from drc_deploy.cli import options
-from drc_deploy.engine_info import EXACT_SUFFIX, FLOAT_SUFFIX, PlanOptions, PlanSidecar, Precision, sidecar_path
+from drc_deploy.engine_info import (
+    EXACT_SUFFIX,
+    FLOAT_SUFFIX,
+    KERNEL_SUFFIX,
+    RESTORER_SUFFIX,
+    PlanOptions,
+    PlanSidecar,
+    Precision,
+    sidecar_path,
+)
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.export.request import BUILDER_CHOICES, BuilderChoice, ExportRequest, parse_tile, require_packages
 
@@ -87,7 +97,7 @@ def command(checkpoint: str | None, workdir: Path, as_json: bool, **choices: Any
         click.echo(f"Exporting {source}, the newest checkpoint in {workdir}.", err=True)
 
     require_packages()
-    suffixes = (".onnx", FLOAT_SUFFIX, *([EXACT_SUFFIX] if request.exact else []))
+    suffixes = (".onnx", FLOAT_SUFFIX, KERNEL_SUFFIX, RESTORER_SUFFIX, *([EXACT_SUFFIX] if request.exact else []))
     options.announce_results(*(workdir / f"{request.stem}{suffix}" for suffix in suffixes), workdir=workdir)
     from drc_deploy.export.export_checkpoint import export_checkpoint
 
@@ -159,9 +169,15 @@ def _request(
 
 
 def _report(result: "ExportResult | PlanResult") -> dict[str, Any]:
-    return {
+    fields = {
         name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(result).items()
     }
+    return {**fields, "parts": [str(part) for part in fields.get("parts", ())]}
+
+
+def _part_lines(parts: Sequence[Path]) -> list[str]:
+    uses = ("estimates the blur of an image", "is given the blur, for all tiles of an image")
+    return [f"{part}  {use}" for part, use in zip(parts, uses, strict=False)]
 
 
 def _text(result: "ExportResult") -> str:
@@ -171,6 +187,7 @@ def _text(result: "ExportResult") -> str:
         f"{result.float_onnx}  float32 pixels, for 16-bit images",
         *(["They take one tile at a time."] if result.info.tile and result.info.max_batch == 1 else []),
         *([f"{result.exact_onnx}  for upscale --exact"] if result.exact_onnx else []),
+        *_part_lines(result.parts[:2]),
         f"Checked on {sum(shape[0] for shape in checks['shapes'])} crops of the shipped photographs, against torch in "
         "float32:",
         f"  float32 output: {checks['onnx_float']['psnr_db']:.1f} dB PSNR (needed {checks['required_psnr_db']:.0f})",
@@ -187,6 +204,7 @@ def _text(result: "ExportResult") -> str:
         lines += plan_lines(result.plan, result.sidecar, result.plan_history)
     if result.exact_plan:
         lines.append(f"{result.exact_plan}  for upscale --exact")
+    lines += _part_lines(result.parts[2:])
     if checks["note"]:
         lines.append(f"Note: {checks['note']}")
     runs_here: Path | None = result.onnx

@@ -42,6 +42,12 @@ DEFAULT = "drn_e"
     "--exact", is_flag=True, help="Make tiles as exact as the whole image in one piece; takes three times as long."
 )
 @click.option(
+    "--kernel",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Blur kernel of the images, an .npz file as `data degrade` writes; for blind networks such as dcls.  "
+    "[default: estimated for each image]",
+)
+@click.option(
     "--max-memory",
     type=options.ByteSize(),
     metavar="SIZE",
@@ -60,6 +66,7 @@ def command(
     skip_existing: bool,
     tolerant: bool,
     max_pixels: int | None,
+    kernel: Path | None,
     max_memory: int | None,
     threads: int | None,
     workdir: Path,
@@ -81,6 +88,7 @@ def command(
     same command continues.
     """
     from drc_deploy.files import sha256_of
+    from drc_deploy.images.blur import read_blur
     from drc_deploy.images.reading import limit_pixels
     from drc_deploy.runtime.jobs.plan import plan_jobs
     from drc_deploy.runtime.jobs.run import RunOptions, run_jobs
@@ -99,11 +107,15 @@ def command(
     path, why = (find_engine(engine, workdir), "") if engine else choose_engine(workdir)
     click.echo(why, err=True, nl=bool(why))
     file = LoadedFile(path)
+    blur = read_blur(kernel) if kernel else None
     with Upscaler.open(path, **how, threads=threads, max_memory=max_memory) as upscaler:
+        if blur:
+            upscaler.use_blur(blur)
         run_options, scale = RunOptions(overwrite, skip_existing, tolerant), upscaler.info.scale
         if any(is_video(name) for name in inputs):
             # Parts of the video that are finished count for this engine only.
             settings = {"engine": file.load(partial(sha256_of, path)), **how}
+            settings |= {"kernel": sha256_of(kernel)} if kernel else {}
             jobs = [plan_video(inputs, output, scale)]
             outcome = upscale_video(upscaler, jobs[0], run_options, settings)
         else:

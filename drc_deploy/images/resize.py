@@ -69,3 +69,15 @@ def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
     far = ((CUBIC_A * x - 5 * CUBIC_A) * x + 8 * CUBIC_A) * x - 4 * CUBIC_A
     result: NDArray[np.float64] = np.where(x <= 1, near, np.where(x < 2, far, 0.0))
     return result
+
+
+def bicubic_weights(scale: int) -> tuple[NDArray[np.float64], int]:
+    """Return the weights of MATLAB's antialiased bicubic reduction along one axis, and where they begin.
+
+    LR pixel i is the sum of the weights times the HR pixels from ``scale * i + begin`` on.
+    """
+    centre = (scale - 1) / 2
+    begin = int(np.floor(centre - 2 * scale)) + 1
+    positions = np.arange(begin, int(np.ceil(centre + 2 * scale)))
+    weights = cubic((positions - centre) / scale)
+    return weights / weights.sum(), begin

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from drc_deploy.models.blind import BlindNetwork
 from drc_deploy.models.drn import pair
 from drc_deploy.models.network import ModelSpec, resolve_widths
-from drc_deploy.models.one_image import OneImageNetwork
 from drc_deploy.models.transforms import energy, image_of, product, spectrum_of
 from drc_deploy.slices import PrunableLayer, Slice
 
@@ -319,7 +319,7 @@ def _upscaler(features: int, scale: int) -> Iterator[nn.Module]:
     yield nn.Conv2d(features, 3, 3, padding=1)
 
 
-class DCLS(OneImageNetwork):
+class DCLS(BlindNetwork):
     """The estimator of the kernel, and the restorer that is handed it."""
 
     minimum = LEAST_SIDE
@@ -328,7 +328,7 @@ class DCLS(OneImageNetwork):
 
     def __init__(self, spec: ModelSpec, config: DCLSConfig) -> None:
         super().__init__()
-        self.spec, self.config = spec, config
+        self.spec, self.config, self.kernel_size = spec, config, config.kernel_size
         self.prunable_layers = tuple(_prunable_layers(config))
         full = [(layer.name, layer.full_width) for layer in self.prunable_layers]
         self.widths = resolve_widths(spec.widths, full, spec.name)
@@ -338,6 +338,9 @@ class DCLS(OneImageNetwork):
         self.Estimator = Estimator(config, widths)
         self.Restorer = Restorer(config, spec.scale, widths)
         last = len(self.Restorer.upscale) - 1
+        self.global_means = tuple(
+            f"{name}.avg_pool" for name, part in self.named_modules() if isinstance(part, ChannelAttention)
+        )
         self.image_modules = ("Estimator.head.0", "Restorer.conv_first", f"Restorer.upscale.{last}")
         self.float32_modules = self.image_modules
         # As published. All else begins as torch has it: larger weights would grow through 50 blocks.
@@ -346,10 +349,12 @@ class DCLS(OneImageNetwork):
             if isinstance(block, ResidualBlock):
                 block.apply(lambda module: _initialise(module, 0.1))
 
-    def compute(self, lr: Tensor) -> Tensor:
-        """Return the image; see ``SRNetwork.upscale``. Its loss does not train the estimator."""
-        image = lr / WHITE
-        sr: Tensor = _wide(self.Restorer(image, self.Estimator(image).detach())) * WHITE
+    def _estimate(self, lr: Tensor) -> Tensor:
+        kernel: Tensor = self.Estimator(lr / WHITE)
+        return kernel
+
+    def _restore(self, lr: Tensor, kernel: Tensor) -> Tensor:
+        sr: Tensor = _wide(self.Restorer(lr / WHITE, kernel)) * WHITE
         return sr
 
 

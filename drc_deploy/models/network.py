@@ -47,14 +47,12 @@ class SRNetwork(nn.Module, abc.ABC):
         global_operations: Whether some operation sees the whole input, such as channel attention, or how large it is:
             no tile computes exactly what the whole image does.
         global_means: Modules that take the mean over the whole input, (N, C, H, W) -> (N, C, 1, 1), each once in
-            ``upscale``; H and W are multiples of those of the input. Empty where something else sees the whole input.
+            ``upscale``; H and W are multiples of those of the input. Empty where something else sees the whole input,
+            except the estimate of a blur kernel and its deconvolution, which dies out within a tile.
         multiple_of: Sides of every input and places of tiles are multiples of this, in input pixels: windows of
             attention lie on such a grid.
         minimum: Least side of an input, in input pixels.
         one_image: Whether ``forward`` makes the finest image alone. Then the only dual is a single one.
-        kernel_module: Module of a blind network that returns the blur kernels of its images; empty: there is none.
-            They are (N, 1, k, k) float32 in LR pixels, with an odd k. The LR image is the bicubic LR image of the sharp
-            photograph, convolved with its kernel.
     """
 
     spec: ModelSpec
@@ -68,7 +66,6 @@ class SRNetwork(nn.Module, abc.ABC):
     multiple_of: int = 1
     minimum: int = 1
     one_image: bool = False
-    kernel_module: str = ""
 
     @abc.abstractmethod
     def forward(self, lr: Tensor) -> list[Tensor]:

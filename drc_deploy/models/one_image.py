@@ -1,6 +1,7 @@
 """What networks that make one image only have in common, whatever they are built of."""
 
 import abc
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +27,15 @@ class OneImageNetwork(SRNetwork):
 
     def upscale(self, lr: Tensor) -> Tensor:
         """Return the image; see ``SRNetwork.upscale``."""
+        with self._cast(lr):
+            result = self.compute(lr)
+        return result if self._autocast is None else result.float()
+
+    def _cast(self, lr: Tensor) -> AbstractContextManager[None]:
+        """Return a block in which the body computes as ``cast_body`` wants it."""
         if self._autocast is None:
-            return self.compute(lr)
-        with torch.autocast(lr.device.type, self._autocast, cache_enabled=False):
-            return self.compute(lr).float()
+            return nullcontext()
+        return torch.autocast(lr.device.type, self._autocast, cache_enabled=False)
 
     def forward(self, lr: Tensor) -> list[Tensor]:
         """Return one image, the finest; see ``SRNetwork.forward``."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from drc_deploy.errors import VerificationError
+from drc_deploy.models.blind import BlindNetwork
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.runtime.backends.contract import Pixels
 
@@ -26,6 +27,20 @@ class PixelNetwork(nn.Module):
         # Without contiguous() the network would see channels-last memory, which some operations export badly.
         sr = self.network.upscale(lr.permute(0, 3, 1, 2).contiguous())
         return sr.permute(0, 2, 3, 1).contiguous()
+
+
+class BlindPixelNetwork(nn.Module):
+    """A blind network over NHWC images, which returns the kernels that it estimates too."""
+
+    def __init__(self, network: BlindNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, lr: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, H, W, 3) -> as ``PixelNetwork``, and (N, 1, k, k)."""
+        planes = lr.permute(0, 3, 1, 2).contiguous()
+        kernel = self.network.estimate(planes)
+        return self.network.restore(planes, kernel).permute(0, 2, 3, 1).contiguous(), kernel
 
 
 def pixel_network(network: SRNetwork) -> PixelNetwork:

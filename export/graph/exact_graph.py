@@ -7,7 +7,7 @@ tiles find the means of the image, until the result differs from the untiled one
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from drc_deploy.engine_info import GIVEN_NAME, KEPT_NAME, MEANS_NAME, SEEN_NAME,
 from drc_deploy.errors import UsageError, VerificationError
 from drc_deploy.export.compare.samples import tile_batch
 from drc_deploy.export.compare.widening import open_for_check, readable_on_cpu
+from drc_deploy.export.graph.blind_graphs import make_parts
 from drc_deploy.export.graph.graph_edit import add_constants, replace_node
 from drc_deploy.export.graph.kept_masks import SHARE_NAME, add_masks, mask_name
 from drc_deploy.export.graph.variants import describe, make_variant
@@ -30,8 +31,21 @@ from drc_deploy.runtime.upscaler import Upscaler
 
 PROBE_PX = 16
 """Side of the input for which the sizes of inner tensors are looked at."""
-CHECK_PX, CHECK_TILE_PX = 96, 48
-"""Sides of the image, and of its tiles, on which the exact graph is checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """How tiles are compared with the whole image."""
+
+    image_px: int
+    tile_px: int
+    """Sides of the image and of its tiles."""
+    largest_difference: int
+    """In grey levels."""
+
+
+USUAL, OF_BLIND = _Check(96, 48, 1), _Check(192, 96, 2)
+"""A blind network makes its smoothing filters of each tile, whatever its means are."""
 
 
 def write_exact(
@@ -46,26 +60,30 @@ def write_exact(
     Args:
         body: the graph of all variants, from ``trace_graph``.
         info: of the variants.
-        path: ``NAME.exact.onnx``.
+        path: ``NAME.exact.onnx``. Of a blind network, ``NAME.kernel.onnx`` lies next to it.
         reference: the float32 variant, of any size.
         measure: returns the memory that the file takes, from its path and its metadata without that.
 
     Raises:
         UsageError: the network takes no means over the whole image.
-        VerificationError: its tiles are more than a grey level from the whole.
+        VerificationError: its tiles are further from the whole than ``_Check`` allows.
     """
     exact_info = dataclasses.replace(info, io_dtype="float32", tile=None, max_batch=1, cpu_bytes_per_pixel=None)
-    model = make_exact(make_variant(body, exact_info))
+    model = make_variant(body, exact_info)
+    if info.kernel_size is not None:
+        _, model = make_parts(model, exact_info)
+    model = make_exact(model)
     write_bytes(path, model.SerializeToString())
-    image = tile_batch(1, CHECK_PX, CHECK_PX)[0]
+    check = OF_BLIND if info.kernel_size is not None else USUAL
+    image = tile_batch(1, check.image_px, check.image_px)[0]
     with (
         open_for_check(reference) as backend,
         readable_on_cpu(path) as exact,
         Upscaler(backend) as whole,
-        Upscaler(open_exact(exact), tile=CHECK_TILE_PX) as tiled,
+        Upscaler(open_exact(exact), tile=check.tile_px) as tiled,
     ):
         difference = np.abs(whole(image).astype(int) - tiled(image)).max()
-    if difference > 1:
+    if difference > check.largest_difference:
         raise VerificationError(
             f"tiles of the exact graph are {difference} grey levels from the whole image.", "Export without --exact."
         )
@@ -94,12 +112,16 @@ def make_exact(model: onnx.ModelProto) -> onnx.ModelProto:
         VerificationError: something else than a mean looks at the whole tile, or its number of channels is not known.
     """
     exact = deepcopy(model)
-    results = [node.output[0] for node in exact.graph.node if node.op_type == "GlobalAveragePool"]
+    pools = [node for node in exact.graph.node if node.op_type == "GlobalAveragePool"]
+    small, large = (_tensors_of_probe(exact, side) for side in (PROBE_PX, 2 * PROBE_PX))
+    # The mean of a tensor that is as large for every image is no mean over the image.
+    pools = [node for node in pools if _sizes(small, node) != _sizes(large, node) or not _sizes(small, node)]
+    results = [node.output[0] for node in pools]
     if not results:
         raise UsageError(
             "this network takes no means over the whole image: its tiles are exact as they are.", "Leave out --exact."
         )
-    pooled = _pooled_tensors(exact)
+    pooled = _pooled_tensors(pools, small)
     add_masks(exact, {(tensor.element, tensor.factor) for tensor in pooled.values()})
     seen, offset = [], 0
     for index, result in enumerate(results):
@@ -125,15 +147,21 @@ class _PooledTensor:
     """How many times as high and wide as the input it is."""
 
 
-def _pooled_tensors(model: onnx.ModelProto) -> dict[str, _PooledTensor]:
+_Tensors = dict[str, onnx.TypeProto.Tensor]
+"""Types and shapes by name."""
+
+
+def _sizes(tensors: _Tensors, pool: onnx.NodeProto) -> list[int]:
+    """Return the shape of what is pooled, 0 for unknown sizes; empty where nothing is known."""
+    kind = tensors.get(pool.input[0])
+    return [dim.dim_value for dim in kind.shape.dim] if kind else []
+
+
+def _pooled_tensors(pools: Sequence[onnx.NodeProto], tensors: _Tensors) -> dict[str, _PooledTensor]:
     """Describe every tensor that is pooled."""
-    tensors = _tensors_of_probe(model)
     pooled = {}
-    for node in model.graph.node:
-        if node.op_type != "GlobalAveragePool":
-            continue
-        kind = tensors.get(node.input[0])
-        sizes = [dim.dim_value for dim in kind.shape.dim] if kind else []
+    for node in pools:
+        kind, sizes = tensors.get(node.input[0]), _sizes(tensors, node)
         if kind is None or len(sizes) != 4 or min(sizes) < 1 or sizes[2] % PROBE_PX or sizes[3] != sizes[2]:
             raise VerificationError(
                 f"the number of channels or pixels that {node.name or node.output[0]} averages is not in the graph.",
@@ -143,11 +171,11 @@ def _pooled_tensors(model: onnx.ModelProto) -> dict[str, _PooledTensor]:
     return pooled
 
 
-def _tensors_of_probe(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
-    """Return the types and shapes of all tensors for an input of ``PROBE_PX``."""
+def _tensors_of_probe(model: onnx.ModelProto, side_px: int) -> _Tensors:
+    """Return the types and shapes of all tensors for a square input."""
     probe = deepcopy(model)
     sides = probe.graph.input[0].type.tensor_type.shape.dim
-    for side, size in zip(sides, (1, PROBE_PX, PROBE_PX, 3), strict=True):
+    for side, size in zip(sides, (1, side_px, side_px, 3), strict=True):
         side.dim_value = size
     # What was found for any size would stay as it is.
     probe.graph.output[0].type.tensor_type.ClearField("shape")

@@ -12,12 +12,13 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, Precision
+from drc_deploy.engine_info import INPUT_NAME, KERNEL_NAME, OUTPUT_NAME, Precision
 from drc_deploy.errors import VerificationError
-from drc_deploy.export.compare.reference import PixelNetwork
+from drc_deploy.export.compare.reference import BlindPixelNetwork, PixelNetwork
 from drc_deploy.export.graph.cubic import replace_cubic_resizes
 from drc_deploy.export.graph.folding import fold_pointwise_convolutions
 from drc_deploy.export.graph.graph_edit import attributes_of, constants_of, drop_unused_constants
+from drc_deploy.models.blind import BlindNetwork
 from drc_deploy.models.foreign import ForeignNetwork
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
@@ -68,7 +69,7 @@ def _export_onnx(network: PixelNetwork, opset: int, tile: tuple[int, int] | None
         optimize=True,
         opset_version=opset,
         input_names=[INPUT_NAME],
-        output_names=[OUTPUT_NAME],
+        output_names=[OUTPUT_NAME, KERNEL_NAME][: 1 + isinstance(network.network, BlindNetwork)],
         verbose=False,
     )
     assert program is not None  # it is None only for the old exporter
@@ -86,8 +87,9 @@ def _export_program(network: PixelNetwork, tile: tuple[int, int] | None) -> torc
     try:
         if tile is not None:
             network(example)  # what it keeps outside itself, such as masks, must not be made during the trace
+        inner = network.network
         return torch.export.export(
-            network,
+            BlindPixelNetwork(inner) if isinstance(inner, BlindNetwork) else network,
             (example,),
             dynamic_shapes={"lr": sizes},
             strict=tile is None and isinstance(network.network, ForeignNetwork),

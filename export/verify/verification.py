@@ -7,7 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from drc_deploy.engine_info import EXACT_PLAN_SUFFIX, EngineInfo, IoDtype, Precision
+from drc_deploy.engine_info import (
+    EXACT_PLAN_SUFFIX,
+    KERNEL_PLAN_SUFFIX,
+    RESTORER_PLAN_SUFFIX,
+    EngineInfo,
+    IoDtype,
+    Precision,
+)
 from drc_deploy.errors import MissingDependencyError, VerificationError
 from drc_deploy.export.compare.agreement import NOTES, REQUIRED_PSNR_DB, Agreement, require_psnr, to_uint8
 from drc_deploy.export.compare.reference import pixel_network, reference_outputs
@@ -16,7 +23,8 @@ from drc_deploy.export.compare.widening import open_for_check
 from drc_deploy.export.precision.int8 import Int8Cost
 from drc_deploy.export.precision.sparing import PrecisionChoice, SparedLayer
 from drc_deploy.models.network import SRNetwork
-from drc_deploy.runtime.backends.contract import Pixels
+from drc_deploy.runtime.backends.blind_parts import open_blind_parts
+from drc_deploy.runtime.backends.contract import Backend, Pixels
 from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.tiling.exact import ExactBackend, open_exact
 from drc_deploy.runtime.upscaler import Upscaler
@@ -89,15 +97,18 @@ def verify_engine(verification: Verification, network: SRNetwork, plan: Path, pr
     Args:
         verification: the result so far.
         network: the network in float32.
-        plan: a plan of uint8 pixels, or an exact one, with its sidecar.
+        plan: a plan of uint8 pixels, an exact one, or the restorer of a blind network, with its sidecar. The estimator
+            of one is checked together with that.
         precision: of the plan.
 
     Raises:
         VerificationError: the engine's output is too far from torch's.
         ArtefactError: the plan cannot be loaded on the GPU that it was built on.
     """
+    if plan.name.endswith(KERNEL_PLAN_SUFFIX):
+        return verification
     try:
-        backend = open_exact(plan) if plan.name.endswith(EXACT_PLAN_SUFFIX) else open_backend(plan)
+        backend = _open_plan(plan)
     except MissingDependencyError as error:
         # The plan has its final name already, but not its final folder.
         reason = error.message.replace(str(plan.absolute()), plan.name)
@@ -112,6 +123,13 @@ def verify_engine(verification: Verification, network: SRNetwork, plan: Path, pr
     engine = Agreement.between([reference], [output])
     require_psnr(engine, precision, "the TensorRT engine")
     return dataclasses.replace(verification, engine=engine)
+
+
+def _open_plan(plan: Path) -> Backend:
+    if plan.name.endswith(RESTORER_PLAN_SUFFIX):
+        estimator = plan.name.removesuffix(RESTORER_PLAN_SUFFIX) + KERNEL_PLAN_SUFFIX
+        return open_blind_parts(plan.with_name(estimator), plan)
+    return open_exact(plan) if plan.name.endswith(EXACT_PLAN_SUFFIX) else open_backend(plan)
 
 
 def _require_rounding(floats: Agreement, bytes_: Agreement) -> None:

@@ -109,6 +109,21 @@ class Backend(Protocol):
         """
         return map(self.run, batches)
 
+    def with_kernel(self: BackendType, kernel: Pixels) -> BackendType:
+        """Return the same blind network with (k, k) float32 for the blur kernel of every image, in input pixels.
+
+        It shares the memory of this one, which must stay open as long.
+        """
+        raise TypeError(f"{self.info.model} is not blind")
+
+    def estimated_kernels(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
+        """Return the kernels that a blind network finds in batches, each (N, k, k) float32; see ``with_kernel``.
+
+        Raises:
+            ArtefactError: the library refused to compute.
+        """
+        raise TypeError(f"{self.info.model} is not blind")
+
     def close(self) -> None:
         """Free the memory; the backend cannot run any more."""
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Protocol
+from copy import copy
+from typing import Protocol, TypeVar
 
-from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, EngineInfo
+from drc_deploy.engine_info import INPUT_NAME, KERNEL_NAME, OUTPUT_NAME, EngineInfo
 from drc_deploy.runtime.backends.contract import Backend, GpuMemory, Pixels, check_batch
 
 Feeds = Mapping[str, Pixels]
 """Input name -> array."""
+AnyGraph = TypeVar("AnyGraph", bound="GraphBackend")
 
 
 class GraphRunner(Protocol):
@@ -47,9 +49,13 @@ class GraphRunner(Protocol):
 class GraphBackend(Backend):
     """A backend over a runner, whose inputs are those that ``_feeds`` makes of a batch."""
 
-    def __init__(self, runner: GraphRunner, info: EngineInfo) -> None:
-        """Wrap ``runner``, which is closed together with this object; ``info`` describes its network."""
-        self._runner, self._info = runner, info
+    def __init__(self, runner: GraphRunner, info: EngineInfo, estimator: GraphRunner | None = None) -> None:
+        """Wrap ``runner``, which is closed together with this object; ``info`` describes its network.
+
+        ``estimator`` is what finds the kernels that ``runner`` takes, closed likewise; None: the runner finds them.
+        """
+        self._runner, self._info, self._estimator = runner, info, estimator
+        self._kernel: Pixels | None = None
 
     @property
     def info(self) -> EngineInfo:
@@ -73,7 +79,8 @@ class GraphBackend(Backend):
 
     def use_workers(self, count: int) -> None:
         """See ``Backend.use_workers``."""
-        self._runner.workers = count
+        for runner in self._runners:
+            runner.workers = count
 
     def run(self, batch: Pixels) -> Pixels:
         """Upscale a batch; see ``Backend.run``."""
@@ -81,21 +88,45 @@ class GraphBackend(Backend):
 
     def stream(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
         """Upscale many batches; see ``Backend.stream``."""
-        return self._only_output(OUTPUT_NAME, map(self._feeds, batches))
+        return only_output(self._runner, OUTPUT_NAME, map(self._feeds, batches))
 
-    def _only_output(self, name: str, feeds: Iterable[Feeds]) -> Iterator[Pixels]:
-        # Closed early, or what was taken ahead would be computed for nobody.
-        with closing(self._runner.stream([name], feeds)) as results:
-            yield from (result for (result,) in results)
+    def with_kernel(self: AnyGraph, kernel: Pixels) -> AnyGraph:
+        """See ``Backend.with_kernel``."""
+        other = copy(self)
+        other._kernel = kernel[None, None]
+        return other
 
-    def _feeds(self, batch: Pixels) -> Feeds:
+    def estimated_kernels(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
+        """See ``Backend.estimated_kernels``."""
+        feeds = map(self._checked, batches)
+        return (kernels[:, 0] for kernels in only_output(self._estimator or self._runner, KERNEL_NAME, feeds))
+
+    def _checked(self, batch: Pixels) -> Feeds:
         check_batch(batch, self._info)
         return {INPUT_NAME: batch}
 
+    def _feeds(self, batch: Pixels) -> Feeds:
+        feeds, kernel = self._checked(batch), self._kernel
+        if kernel is None and self._estimator:
+            kernel = self._estimator.run([KERNEL_NAME], feeds)[0].mean(axis=0, keepdims=True)
+        return feeds if kernel is None else {**feeds, KERNEL_NAME: kernel}
+
     def give_back(self) -> None:
         """See ``Backend.give_back``."""
-        self._runner.give_back()
+        for runner in self._runners:
+            runner.give_back()
 
     def close(self) -> None:
         """Free the network."""
-        self._runner.close()
+        for runner in self._runners:
+            runner.close()
+
+    @property
+    def _runners(self) -> list[GraphRunner]:
+        return [self._runner, self._estimator] if self._estimator else [self._runner]
+
+
+def only_output(runner: GraphRunner, name: str, feeds: Iterable[Feeds]) -> Iterator[Pixels]:
+    """Yield one output for each of many feeds; what was taken ahead is not computed for nobody."""
+    with closing(runner.stream([name], feeds)) as results:
+        yield from (result for (result,) in results)

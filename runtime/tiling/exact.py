@@ -14,10 +14,23 @@ from typing import Any
 
 import numpy as np
 
-from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, OUTPUT_NAME, SEEN_NAME, EngineInfo
+from drc_deploy.engine_info import (
+    EXACT_PLAN_SUFFIX,
+    EXACT_SUFFIX,
+    GIVEN_NAME,
+    INPUT_NAME,
+    KEPT_NAME,
+    KERNEL_NAME,
+    KERNEL_PLAN_SUFFIX,
+    KERNEL_SUFFIX,
+    MEANS_NAME,
+    OUTPUT_NAME,
+    SEEN_NAME,
+    EngineInfo,
+)
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Pixels
-from drc_deploy.runtime.backends.graph_backend import Feeds, GraphBackend, GraphRunner
+from drc_deploy.runtime.backends.graph_backend import Feeds, GraphBackend, GraphRunner, only_output
 from drc_deploy.runtime.backends.ort.backend import OnnxSessions, read_info
 from drc_deploy.runtime.backends.trt.backend import at_shape, check_tensors
 from drc_deploy.runtime.backends.trt.runner import PlanRunner
@@ -41,9 +54,11 @@ class ExactBackend(GraphBackend):
     By itself every tile uses its own means; ``with_means`` returns the network that uses others.
     """
 
-    def __init__(self, runner: GraphRunner, info: EngineInfo, mean_count: int) -> None:
-        """Wrap ``runner``; ``mean_count``: how many means its graph takes."""
-        super().__init__(runner, info)
+    def __init__(
+        self, runner: GraphRunner, info: EngineInfo, mean_count: int, estimator: GraphRunner | None = None
+    ) -> None:
+        """Wrap ``runner`` and, of a blind network, ``estimator``; ``mean_count``: how many means its graph takes."""
+        super().__init__(runner, info, estimator)
         self._means: Pixels = np.zeros(mean_count, np.float32)
         self._given = False
 
@@ -68,7 +83,7 @@ class ExactBackend(GraphBackend):
             tiles: Of each a batch of one, and (4,) int64: top, left, bottom and right of the part in input pixels.
         """
         feeds = ({**self._feeds(batch), KEPT_NAME: kept} for batch, kept in tiles)
-        return (seen[0] for seen in self._only_output(SEEN_NAME, feeds))
+        return (seen[0] for seen in only_output(self._runner, SEEN_NAME, feeds))
 
     def _feeds(self, batch: Pixels) -> Feeds:
         whole = np.array([0, 0, *batch.shape[1:3]], np.int64)
@@ -86,7 +101,7 @@ def open_exact(path: Path, *, threads: int | None = None, cpu_only: bool = False
     sessions = OnnxSessions(path, threads=threads, cpu_only=cpu_only)
     info = read_info(sessions.session, path)
     sizes = {value.name: value.shape for value in sessions.session.get_inputs()}
-    _check_names(path, list(sizes), [value.name for value in sessions.session.get_outputs()])
+    _check_names(path, info, list(sizes), [value.name for value in sessions.session.get_outputs()])
     mean_count = sizes[MEANS_NAME][0]
     sessions.smallest_px = info.taken_side(1)
     sessions.for_smallest = {
@@ -94,27 +109,49 @@ def open_exact(path: Path, *, threads: int | None = None, cpu_only: bool = False
         MEANS_NAME: np.zeros(mean_count, np.float32),
         GIVEN_NAME: np.array([False]),
     }
-    return ExactBackend(sessions, info, mean_count)
+    estimator = None
+    if info.kernel_size is not None:
+        sessions.for_smallest[KERNEL_NAME] = np.zeros((1, 1, info.kernel_size, info.kernel_size), np.float32)
+        estimator = OnnxSessions(_estimator_of(path, EXACT_SUFFIX, KERNEL_SUFFIX), threads=threads, cpu_only=cpu_only)
+        estimator.smallest_px = sessions.smallest_px
+    return ExactBackend(sessions, info, mean_count, estimator)
+
+
+def _estimator_of(path: Path, suffix: str, other: str) -> Path:
+    """Return the file that estimates the blur kernels for an exact graph.
+
+    Raises:
+        ArtefactError: it is missing.
+    """
+    estimator = path.with_name(path.name.removesuffix(suffix) + other)
+    if not estimator.is_file():
+        raise ArtefactError(f"{estimator} does not exist, which {path} needs.", _AGAIN)
+    return estimator
 
 
 def _open_plan(path: Path) -> ExactBackend:
     runner = PlanRunner(path)
+    estimator = None
     try:
         if runner.sidecar is None:
             raise ArtefactError(f"{path} has no sidecar.", _AGAIN)
-        _check_names(path, list(runner.inputs), list(runner.outputs))
+        _check_names(path, runner.sidecar.engine, list(runner.inputs), list(runner.outputs))
         _, height, width, _ = runner.inputs[INPUT_NAME].shape
         info = at_shape(runner.sidecar.engine, (height, width), path)
         check_tensors(runner, info, path)
-        return ExactBackend(runner, info, runner.inputs[MEANS_NAME].shape[0])
+        if info.kernel_size is not None:
+            estimator = PlanRunner(_estimator_of(path, EXACT_PLAN_SUFFIX, KERNEL_PLAN_SUFFIX))
+        return ExactBackend(runner, info, runner.inputs[MEANS_NAME].shape[0], estimator)
     except ArtefactError:
-        runner.close()
+        for opened in filter(None, (runner, estimator)):
+            opened.close()
         raise
 
 
-def _check_names(path: Path, inputs: list[str], outputs: list[str]) -> None:
+def _check_names(path: Path, info: EngineInfo, inputs: list[str], outputs: list[str]) -> None:
     """Refuse another graph; TensorRT keeps no order of outputs."""
-    if sorted(inputs) != sorted(_INPUTS) or sorted(outputs) != sorted(_OUTPUTS):
+    expected = [*_INPUTS, KERNEL_NAME] if info.kernel_size is not None else _INPUTS
+    if sorted(inputs) != sorted(expected) or sorted(outputs) != sorted(_OUTPUTS):
         raise ArtefactError(f"{path} takes {', '.join(inputs)}, which is no graph for --exact.", _AGAIN)
 
 

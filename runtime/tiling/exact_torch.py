@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from drc_deploy.engine_info import GIVEN_NAME, INPUT_NAME, KEPT_NAME, MEANS_NAME, OUTPUT_NAME, SEEN_NAME
+from drc_deploy.engine_info import (
+    GIVEN_NAME,
+    INPUT_NAME,
+    KEPT_NAME,
+    KERNEL_NAME,
+    MEANS_NAME,
+    OUTPUT_NAME,
+    SEEN_NAME,
+)
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.graph_backend import Feeds
@@ -71,26 +79,32 @@ class ExactRunner(CpuTiles):
         Raises:
             ArtefactError: torch refused.
         """
+        if KERNEL_NAME in outputs:
+            return super().run(outputs, feeds)  # it takes no means that are looked at here
         tile = torch.from_numpy(np.ascontiguousarray(feeds[INPUT_NAME]))
         means = torch.from_numpy(feeds[MEANS_NAME]) if feeds[GIVEN_NAME].all() else None
         kept = tuple(feeds[KEPT_NAME].tolist()) if SEEN_NAME in outputs else None
-        results = {OUTPUT_NAME: self._pass(tile, kept, means)}
+        kernel = torch.from_numpy(feeds[KERNEL_NAME]) if KERNEL_NAME in feeds else None
+        results = {OUTPUT_NAME: self._pass(tile, kept, means, kernel)}
         if kept is not None:
             results[SEEN_NAME] = torch.cat([self._now.seen[name] for name in self._names], dim=1)
         return [results[name].cpu().numpy() for name in outputs]
 
-    def _pass(self, tile: Tensor, kept: Sequence[int] | None, means: Tensor | None = None) -> Tensor:
+    def _pass(
+        self, tile: Tensor, kept: Sequence[int] | None, means: Tensor | None = None, kernel: Tensor | None = None
+    ) -> Tensor:
         """Upscale a tile in this thread.
 
         Args:
             tile: (1, H, W, 3) float32.
             kept: top, left, bottom and right of the part whose means are seen, in input pixels; None: none are.
             means: (K,) to use; None: those of the tile.
+            kernel: Of a blind network; see ``TileNetwork``.
         """
         now, device = self._now, self._network.device
         now.sides, now.kept, now.seen = tile.shape[1:3], kept, {}
         now.means = None if means is None else means.to(device)
-        return self._network(tile.to(device))
+        return self._network(tile.to(device), kernel)
 
     def _mean(self, name: str, features: Tensor) -> Tensor:
         """Take the mean of (N, C, H, W), whose sides are multiples of the tile's, or return that which is given."""

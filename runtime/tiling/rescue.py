@@ -57,12 +57,13 @@ class Rescue:
         self._float32: Backend | None = None
         self.count = 0
 
-    def mend(self, batch: Pixels, results: Pixels) -> Pixels:
+    def mend(self, batch: Pixels, results: Pixels, kernel: Pixels | None = None) -> Pixels:
         """Return the results of a batch with every broken one replaced.
 
         Args:
             batch: (N, H, W, 3) as the network got it.
             results: (N, scale*H, scale*W, 3) as the network gave them.
+            kernel: (k, k) float32 that a blind network was given; None: none.
 
         Raises:
             ArtefactError: a tile is broken and there is no other network, or it is broken there too.
@@ -74,10 +75,10 @@ class Rescue:
             return results
         results = results.copy()
         for index in broken:
-            results[index] = self._again(batch[index])
+            results[index] = self._again(batch[index], kernel)
         return results
 
-    def _again(self, tile: Pixels) -> Pixels:
+    def _again(self, tile: Pixels, kernel: Pixels | None) -> Pixels:
         if self._float32 is None:
             if self._open_float32 is None:
                 raise ArtefactError(
@@ -89,7 +90,8 @@ class Rescue:
                 "Tiles of this image overflow in half precision: recomputing them with %s.", self._float32.device
             )
         self.count += 1
-        result: Pixels = self._float32.run(tile[None])[0]
+        network = self._float32 if kernel is None else self._float32.with_kernel(kernel)
+        result: Pixels = network.run(tile[None])[0]
         if is_broken(tile, result):
             raise ArtefactError(
                 "a tile of this image overflows in float32 too.", "The checkpoint is damaged: use another."

@@ -235,7 +235,9 @@ def test_an_exported_graph_computes_what_torch_does(tile: tuple[int, int] | None
     random = np.random.default_rng(0)
     for shape in ((1, 8, 31, 3), (3, 17, 12, 3), (1, 40, 9, 3)) if tile is None else ((1, *tile, 3),):
         pixels = random.uniform(0, 255, shape).astype(np.float32)
-        (got,) = session.run(None, {session.get_inputs()[0].name: pixels})
+        got, kernel = session.run(None, {session.get_inputs()[0].name: pixels})
+        planes = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         with torch.no_grad():
-            expected = network.upscale(torch.from_numpy(pixels).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
+            expected = network.upscale(planes).permute(0, 2, 3, 1).numpy()
+            np.testing.assert_allclose(kernel, network.estimate(planes).numpy(), rtol=0, atol=1e-5)
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 * np.ptp(expected))

@@ -9,7 +9,16 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from drc_deploy.engine_info import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, EngineInfo, IoDtype
+from drc_deploy.engine_info import (
+    INPUT_NAME,
+    KERNEL_NAME,
+    KERNEL_SUFFIX,
+    METADATA_KEY,
+    OUTPUT_NAME,
+    RESTORER_SUFFIX,
+    EngineInfo,
+    IoDtype,
+)
 from tests.runtime.fake_backend import fake_info
 
 
@@ -78,6 +87,55 @@ def write_windows(path: Path, window: int, *, scale: int = 2) -> EngineInfo:
     ]
     info = dataclasses.replace(fake_info(scale=scale, io_dtype="float32"), model="windows", multiple_of=window)
     _save(path, nodes, tensors, info, "float32")
+    return info
+
+
+def write_blind(path: Path, *, scale: int = 2) -> EngineInfo:
+    """Write a blind float32 network and its parts.
+
+    Its kernel is a single number, the mean of an image as a share of white, and its image is the image times that,
+    enlarged by nearest neighbour.
+    """
+    tensors = [
+        numpy_helper.from_array(np.array([1, scale, scale, 1], np.float32), "scales"),
+        numpy_helper.from_array(np.array([1, 2, 3], np.int64), "axes"),
+        numpy_helper.from_array(np.float32(255), "white"),
+    ]
+    estimate = [
+        helper.make_node("ReduceMean", [INPUT_NAME, "axes"], ["mean"], keepdims=1),
+        helper.make_node("Div", ["mean", "white"], [KERNEL_NAME]),
+    ]
+    restore = [
+        helper.make_node("Mul", [INPUT_NAME, KERNEL_NAME], ["product"]),
+        helper.make_node(
+            "Resize",
+            ["product", "", "scales"],
+            [OUTPUT_NAME],
+            mode="nearest",
+            nearest_mode="floor",
+            coordinate_transformation_mode="asymmetric",
+        ),
+    ]
+    info = dataclasses.replace(
+        fake_info(scale=scale, io_dtype="float32", global_operations=True), model="blind", kernel_size=1
+    )
+    lr: tuple[str, list[str | int]] = (INPUT_NAME, ["n", "h", "w", 3])
+    sr: tuple[str, list[str | int]] = (OUTPUT_NAME, ["n", "sh", "sw", 3])
+    found: tuple[str, list[str | int]] = (KERNEL_NAME, ["n", 1, 1, 1])
+    given: tuple[str, list[str | int]] = (KERNEL_NAME, [1, 1, 1, 1])
+    for suffix, nodes, inputs, output in (
+        (".onnx", [*estimate, *restore], [lr], sr),
+        (KERNEL_SUFFIX, estimate, [lr], found),
+        (RESTORER_SUFFIX, restore, [lr, given], sr),
+    ):
+        used = {name for node in nodes for name in node.input}
+        values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (*inputs, output)]
+        graph = helper.make_graph(
+            nodes, "test", values[:-1], values[-1:], [value for value in tensors if value.name in used]
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        helper.set_model_props(model, {METADATA_KEY: info.to_json()})
+        onnx.save(model, path.with_suffix(suffix))
     return info
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from drc_deploy.errors import UsageError
+from drc_deploy.models.blind import BlindNetwork
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.data.patches import PatchSampler, PatchSource
 from drc_deploy.train.data.photographs import Photographs
@@ -26,7 +27,7 @@ class FollowedPatches:
     """
 
     def __init__(self, patches: PatchSource, network: SRNetwork) -> None:
-        if network.kernel_module:
+        if isinstance(network, BlindNetwork):
             raise UsageError(
                 f"a {network.spec.name} learns the blur of photographs, which its own images do not show.",
                 "Give --target-images photographs.",

@@ -10,6 +10,7 @@ import numpy as np
 from drc_deploy import __version__
 from drc_deploy.errors import UsageError
 from drc_deploy.files import write_text
+from drc_deploy.images.blur import kernel_folder
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.writing import write_image
 from drc_deploy.pairs import HR_FOLDER, Photograph, find_images
@@ -40,7 +41,7 @@ class SetOptions:
     @property
     def kernel_folder(self) -> str:
         """Name of the folder of blur kernels."""
-        return f"kernels_x{self.scale}"
+        return kernel_folder(self.scale)
 
     @property
     def record(self) -> str:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from drc_deploy.errors import ImageError
+from drc_deploy.images.resize import bicubic_weights
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.train.degradation.bicubic import CENTRE
-from drc_deploy.train.degradation.kernels import Kernel, bicubic_weights, draw_kernel, with_reduction
+from drc_deploy.train.degradation.kernels import Kernel, draw_kernel, with_reduction
 from drc_deploy.train.degradation.settings import Degradation
 
 STRIP_ROWS = 32

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from drc_deploy.images.resize import cubic
+from drc_deploy.images.resize import bicubic_weights
 from drc_deploy.train.degradation.settings import Degradation
 
 UNIT = 1 << 40
@@ -116,18 +116,6 @@ def _spread(scale: int, side: int) -> tuple[NDArray[np.float64], int]:
     for column in range(side):
         matrix[column : column + len(weights), column] = weights
     return matrix, begin
-
-
-def bicubic_weights(scale: int) -> tuple[NDArray[np.float64], int]:
-    """Return the weights of MATLAB's antialiased bicubic reduction along one axis, and where they begin.
-
-    LR pixel i is the sum of the weights times the HR pixels from ``scale * i + begin`` on.
-    """
-    centre = (scale - 1) / 2
-    begin = int(np.floor(centre - 2 * scale)) + 1
-    positions = np.arange(begin, int(np.ceil(centre + 2 * scale)))
-    weights = cubic((positions - centre) / scale)
-    return weights / weights.sum(), begin
 
 
 def _whole(kernel: Kernel) -> Kernel:

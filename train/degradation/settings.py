@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from drc_deploy.errors import InputError, UsageError
+from drc_deploy.images.blur import Reduction
 
 Range = tuple[float, float]
 """The least and the largest value; each image gets one between them, all equally likely."""
@@ -37,7 +38,7 @@ class Degradation:
     """Share of kernels that are equally wide along both axes. The others have a random direction."""
     disturbance: Range = (0.0, 0.0)
     """Each weight of a kernel is multiplied by one plus a number of its own in this range."""
-    reduction: Literal["bicubic", "subsample"] = "bicubic"
+    reduction: Reduction = "bicubic"
     """Bicubic with antialiasing; or every ``scale``-th pixel, by kernels that are moved to keep the image in place."""
     noise: Range = (0.0, 0.0)
     """Standard deviation of normal noise on the LR image, in grey levels of 255."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from drc_deploy.models.blind import BlindNetwork
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.degradation.bicubic import margin, reduce_bicubic
 
@@ -22,8 +23,9 @@ class LastKernel(AbstractContextManager["LastKernel"]):
 
     def __init__(self, network: SRNetwork) -> None:
         self._kernel: Tensor | None = None
-        name = network.kernel_module
-        self._hook = network.get_submodule(name).register_forward_hook(self._keep) if name else None
+        self._hook = None
+        if isinstance(network, BlindNetwork):
+            self._hook = network.get_submodule(network.kernel_module).register_forward_hook(self._keep)
 
     def _keep(self, _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self._kernel = output

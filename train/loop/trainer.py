@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from drc_deploy.checkpoint import to_half
 from drc_deploy.errors import TrainingError
+from drc_deploy.models.blind import BlindNetwork
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.device import compilation_checked, place, place_images, training_device
 from drc_deploy.train.loop import distributed
@@ -95,7 +96,7 @@ class Trainer:
         self.options = options
         self._shares = {"primal": 1.0, "dual": options.dual_weight if self.duals else 0.0}
         """The parts of the loss, and what each counts."""
-        if network.kernel_module:
+        if isinstance(network, BlindNetwork):
             self._shares["kernel"] = 1.0
         if teacher:
             self._shares["distillation"] = teacher.weight

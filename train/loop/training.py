@@ -12,6 +12,7 @@ from torch import nn
 
 from drc_deploy.checkpoint import Checkpoint, Parent, load_checkpoint, save_checkpoint
 from drc_deploy.errors import UsageError
+from drc_deploy.models.blind import BlindNetwork
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.data.patches import PatchSampler, PatchSource
@@ -135,7 +136,7 @@ def following(start: Start, leader: Parent) -> Start:
     Raises:
         UsageError: it has another scale, or the network learns blur kernels, which photographs alone show.
     """
-    if start.network.kernel_module:
+    if isinstance(start.network, BlindNetwork):
         raise UsageError(
             f"a {start.network.spec.name} learns the blur of photographs, which images of a network do not show.",
             "Leave out --follow.",

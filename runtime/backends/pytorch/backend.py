@@ -31,6 +31,6 @@ class TorchBackend(GraphBackend):
     def __init__(self, path: Path, *, threads: int | None = None, precision: Precision = "fp32") -> None:
         """Load ``path``; see ``open_backend``."""
         self.network = TileNetwork(path, precision)
-        on_cpu = self.network.device.type == "cpu"
+        on_cpu = self.network.device.type == "cpu" or self.network.info.kernel_size is not None
         runner = CpuTiles(self.network, use_threads(threads)) if on_cpu else CudaTiles(self.network)
         super().__init__(runner, self.network.info)

@@ -1,4 +1,4 @@
-"""Tiles through torch on a CPU: one per core at a time, each in one thread."""
+"""Tiles through torch on a CPU: one per core at a time, each in one thread. Of a blind network, also on a GPU."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from drc_deploy.engine_info import INPUT_NAME
+from drc_deploy.engine_info import INPUT_NAME, KERNEL_NAME, OUTPUT_NAME
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.graph_backend import Feeds, GraphRunner
 from drc_deploy.runtime.backends.pytorch.loaded_network import TileNetwork
@@ -20,8 +20,14 @@ class CpuTiles(GraphRunner):
         self._network, self.device, self.workers = network, network.name, workers
 
     def run(self, outputs: Sequence[str], feeds: Feeds) -> list[Pixels]:
-        """Upscale a batch with all threads; see ``GraphRunner.run``."""
-        return [self._network(torch.from_numpy(np.ascontiguousarray(feeds[INPUT_NAME]))).numpy()]
+        """Upscale a batch with all threads; see ``GraphRunner.run``. Of a blind network, estimate its kernels too."""
+        tiles = torch.from_numpy(np.ascontiguousarray(feeds[INPUT_NAME])).to(self._network.device)
+        kernel = torch.from_numpy(feeds[KERNEL_NAME]) if KERNEL_NAME in feeds else None
+        compute = {
+            OUTPUT_NAME: partial(self._network, tiles, kernel),
+            KERNEL_NAME: partial(self._network.kernels, tiles),
+        }
+        return [compute[name]().cpu().numpy() for name in outputs]
 
     def stream(self, outputs: Sequence[str], many: Iterable[Feeds]) -> Generator[list[Pixels], None, None]:
         """Compute many feeds; see ``GraphRunner.stream`` and ``in_workers``."""

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_iter
 from drc_deploy.checkpoint import Parent
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError
+from drc_deploy.models.blind import BlindNetwork
 from drc_deploy.models.network import SRNetwork, lay_channels_last
 from drc_deploy.torch_gpu import prepare_gpu
 
@@ -66,18 +67,40 @@ class TileNetwork:
             cpu_bytes_per_pixel=_known_bytes_per_pixel(file.checkpoint.build_network()) if on_cpu else None,
             multiple_of=self.network.multiple_of,
             minimum=self.network.minimum,
+            kernel_size=self.network.kernel_size if isinstance(self.network, BlindNetwork) else None,
         )
         self.name = f"torch {'CPU' if on_cpu else torch.cuda.get_device_name(self.device)} {precision}"
 
-    def __call__(self, tiles: Tensor) -> Tensor:
+    def __call__(self, tiles: Tensor, kernel: Tensor | None = None) -> Tensor:
         """Upscale (N, H, W, 3) float32 in [0, 255] to (N, scale*H, scale*W, 3) float32, in one piece of memory.
+
+        Args:
+            tiles: The images.
+            kernel: (1, 1, k, k) float32 for a blind network; None: each tile gets its own.
 
         Raises:
             ArtefactError: torch refused, most likely for want of memory.
         """
         with torch.inference_mode(), errors_named(self.info, tuple(tiles.shape)):
-            planes = tiles.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-            return self.network.upscale(planes).permute(0, 2, 3, 1).contiguous()
+            if kernel is None:
+                images = self.network.upscale(_planes(tiles))
+            else:
+                images = self._blind.restore(_planes(tiles), kernel.to(self.device))
+            return images.permute(0, 2, 3, 1).contiguous()
+
+    def kernels(self, tiles: Tensor) -> Tensor:
+        """Return the kernels that a blind network estimates, (N, 1, k, k) float32; see ``__call__``."""
+        with torch.inference_mode(), errors_named(self.info, tuple(tiles.shape)):
+            return self._blind.estimate(_planes(tiles))
+
+    @property
+    def _blind(self) -> BlindNetwork:
+        assert isinstance(self.network, BlindNetwork)
+        return self.network
+
+
+def _planes(tiles: Tensor) -> Tensor:
+    return tiles.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def test_exact_tiles_of_graph_and_checkpoint_are_the_same(trained: ExportResult)
 
 
 def test_a_graph_whose_tiles_differ_is_not_kept(request_here: ExportRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exact, "CHECK_TILE_PX", 40)
+    monkeypatch.setattr(exact, "USUAL", dataclasses.replace(exact.USUAL, tile_px=40))
     monkeypatch.setattr("drc_deploy.runtime.tiling.exact.PASSES", 0)
     trained = dataclasses.replace(request_here, checkpoint=SHIPPED / "drn_xs.safetensors", precision="fp32", exact=True)
     with pytest.raises(VerificationError, match="grey levels from the whole image"):

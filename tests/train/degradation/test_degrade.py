@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from drc_deploy.errors import ImageError
-from drc_deploy.images.resize import resize_bicubic
+from drc_deploy.images.resize import bicubic_weights, resize_bicubic
 from drc_deploy.train.degradation.degrade import STRIP_ROWS, RandomValues, border_of, degrade, degrade_image
-from drc_deploy.train.degradation.kernels import bicubic_weights, with_reduction
+from drc_deploy.train.degradation.kernels import with_reduction
 from drc_deploy.train.degradation.settings import PUBLISHED, Degradation
 from tests.train.data.photograph_files import noise
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from drc_deploy.errors import UsageError
-from drc_deploy.images.resize import resize_bicubic
-from drc_deploy.train.degradation.kernels import Kernel, bicubic_weights, centre_of_mass, draw_kernel, with_reduction
+from drc_deploy.images.resize import bicubic_weights, resize_bicubic
+from drc_deploy.train.degradation.kernels import Kernel, centre_of_mass, draw_kernel, with_reduction
 from drc_deploy.train.degradation.settings import PUBLISHED, Degradation
 
 WIDE = Degradation(sigma=(0.8, 5.0), kernel_size=63)
