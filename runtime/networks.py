@@ -73,6 +73,11 @@ class Networks:
             give_back_freed()
         return self.float32
 
+    @property
+    def takes_kernels(self) -> bool:
+        """Whether ``with_kernels`` returns a network."""
+        return self._open_parts is not None or self.main.takes_kernels
+
     def with_kernels(self) -> Backend:
         """Return the blind network that kernels can be asked of and given to, for samples of any type.
 

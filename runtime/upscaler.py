@@ -77,7 +77,7 @@ class Upscaler:
             open_float: opens the float32 variant of the same network, when a 16-bit image needs it.
             open_rescue: opens the same network computed in float32, when a tile overflows in half precision.
             open_parts: opens the parts of the same blind network, when an image needs several tiles or has a known
-                blur; None: ``backend`` can be asked for kernels itself.
+                blur; None: ``backend`` takes kernels itself, or each tile gets its own.
             budget: memory to keep within; None: no limit. Only a network whose need was measured can be planned for.
 
         Raises:
@@ -192,7 +192,7 @@ class Upscaler:
         passes = 1 + passes_before(fitted.plan, self.info) if isinstance(self.backend, ExactBackend) else 1
         passes *= 2 if kind == "varying" else 1  # colours and alpha are upscaled one after the other
         # Where one tile is all that there is, the network estimates its kernel while it upscales it.
-        passes_for_kernel = self._given is None and self.info.kernel_size is not None and passes * tiles > 1
+        passes_for_kernel = self._given is None and self.networks.takes_kernels and passes * tiles > 1
         passes += passes_for_kernel
         return ImageTask(image, fitted, kind, tiles * passes, estimates_kernel=passes_for_kernel)
 
@@ -203,7 +203,7 @@ class Upscaler:
             UsageError: the network is not blind, or is for another scale.
         """
         info = self.info
-        if info.kernel_size is None:
+        if info.kernel_size is None or not self.networks.takes_kernels:
             raise UsageError(f"{info.model} takes no blur kernel: it is not blind.", "Leave out the kernel.")
         if blur.scale != info.scale:
             raise UsageError(
@@ -212,7 +212,7 @@ class Upscaler:
         self._blur, self._given = blur, blur.as_lr_kernel(info.kernel_size)
 
     def kernel(self, image: Pixels) -> Pixels | None:
-        """Return the blur kernel that an image is upscaled by, of a blind network; None: the network is not blind.
+        """Return the blur kernel that an image is upscaled by, of a blind network; None: it is not blind.
 
         Returns:
             (k, k) float32 of sum 1, in input pixels: see ``Blur.as_lr_kernel``.
@@ -221,7 +221,7 @@ class Upscaler:
             ImageError, ArtefactError, UsageError: as for ``__call__``.
         """
         task = self.task(image)
-        if self._given is not None or self.info.kernel_size is None:
+        if self._given is not None or not self.networks.takes_kernels:
             return self._given
         backend = self.networks.with_kernels()
         self.networks.prepare(backend, task.fitted)

@@ -167,7 +167,7 @@ def _read(files: Mapping[str, bytes], inputs: Inputs) -> Report:
     values = records.parse_json_object(files[REPORT_FILE], REPORT_FILE)
     report = records.from_dict(Report, inputs.as_here(values), REPORT_FILE)
     check_report(report, REPORT_FILE)
-    strange = {tile.file for strip in report.crops for tile in strip.tiles} - files.keys()
+    strange = {file for strip in report.crops for file in strip.files} - files.keys()
     if strange:  # the page would hold files of this machine
         raise ArtefactError(f"the report shows files that did not come: {min(strange)}.", "Type the command again.")
     return report

@@ -4,17 +4,20 @@ import dataclasses
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
-from drc_deploy.bench.report.records import CROPS_FOLDER, CropStrip, CropVersion, Report
+from drc_deploy.bench.report.records import CROPS_FOLDER, CropStrip, CropVersion, KernelPicture, Report
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import write_bytes
+
+Picture = TypeVar("Picture", CropVersion, KernelPicture)
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
 def present_crops(report: Report, folder: Path) -> tuple[Report, str]:
     """Leave out the strips that lack a file in ``folder``; give what is left and a sentence about what is not."""
-    whole = tuple(strip for strip in report.crops if all(_is_png(folder / tile.file) for tile in strip.tiles))
+    whole = tuple(strip for strip in report.crops if all(_is_png(folder / file) for file in strip.files))
     gone = len(report.crops) - len(whole)
     note = f"{gone} of {len(report.crops)} crops are left out: their images are not in {folder / CROPS_FOLDER}."
     return dataclasses.replace(report, crops=whole), note if gone else ""
@@ -35,12 +38,17 @@ def copy_crops(report: Report, folder: Path, out: Path, prefix: str = "") -> Rep
         OutputError: one cannot be written.
     """
 
-    def copied(tile: CropVersion) -> CropVersion:
-        target = f"{CROPS_FOLDER}/{prefix}{PurePosixPath(tile.file).name}"
-        write_bytes(out / target, read_crop(folder / tile.file))
-        return dataclasses.replace(tile, file=target)
+    def copied(pictures: Sequence[Picture]) -> tuple[Picture, ...]:
+        targets = [f"{CROPS_FOLDER}/{prefix}{PurePosixPath(picture.file).name}" for picture in pictures]
+        for picture, target in zip(pictures, targets, strict=True):
+            write_bytes(out / target, read_crop(folder / picture.file))
+        return tuple(
+            dataclasses.replace(picture, file=target) for picture, target in zip(pictures, targets, strict=True)
+        )
 
-    strips = (dataclasses.replace(strip, tiles=tuple(map(copied, strip.tiles))) for strip in report.crops)
+    strips = (
+        dataclasses.replace(strip, tiles=copied(strip.tiles), kernels=copied(strip.kernels)) for strip in report.crops
+    )
     return dataclasses.replace(report, crops=tuple(strips))
 
 
@@ -62,7 +70,13 @@ def merge_crops(reports: Sequence[Report]) -> tuple[CropStrip, ...]:
     for strip in (strip for report in reports for strip in report.crops):
         place = (strip.image, strip.scale, strip.box)
         known = strips.setdefault(place, strip)
-        labels = {tile.label for tile in known.tiles}
-        new = (tile for tile in strip.tiles if tile.label not in labels)
-        strips[place] = dataclasses.replace(known, tiles=(*known.tiles, *new))
+        tiles, kernels = _with_new(known.tiles, strip.tiles), _with_new(known.kernels, strip.kernels)
+        strips[place] = dataclasses.replace(known, tiles=tiles, kernels=kernels)
     return tuple(strips.values())
+
+
+def _with_new(known: Sequence[Picture], others: Sequence[Picture]) -> tuple[Picture, ...]:
+    by_label: dict[str, Picture] = {picture.label: picture for picture in known}
+    for picture in others:
+        by_label.setdefault(picture.label, picture)
+    return tuple(by_label.values())

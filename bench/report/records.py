@@ -205,6 +205,18 @@ class CropVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class KernelPicture:
+    """The blur kernel of an image, in LR pixels."""
+
+    label: str
+    """``true``, or the engine that found it."""
+    file: str
+    """PNG, relative to the folder of the report."""
+    error: float | None
+    """Share of the kernel that lies elsewhere than in the true one, 0 to 1; None for that itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class CropStrip:
     """The same part of one image, upscaled in every way."""
 
@@ -215,6 +227,13 @@ class CropStrip:
     box: tuple[int, int, int, int]
     """Top, left, height and width in HR pixels."""
     tiles: tuple[CropVersion, ...]
+    kernels: tuple[KernelPicture, ...] = ()
+    """Of the whole image, where the true one is known and blind engines were measured."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Return the files that it shows."""
+        return (*(tile.file for tile in self.tiles), *(kernel.file for kernel in self.kernels))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from drc_deploy.bench.report.records import (
     CropStrip,
     CropVersion,
     EngineResult,
+    KernelPicture,
     Report,
     Settings,
 )
@@ -38,10 +39,12 @@ from drc_deploy.bench.run.worker import EngineProcess, OpenEngine, StartProcess,
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import InputError, OutputError, UsageError
 from drc_deploy.files import check_writable
+from drc_deploy.images.blur import Blur, find_blurs, kernel_picture
 from drc_deploy.images.crops import fit_to_size
-from drc_deploy.metrics import UInt8Image
+from drc_deploy.metrics import UInt8Image, kernel_error
 from drc_deploy.pairs import Pair, PairSource
 from drc_deploy.progress import Progress, progress
+from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.machine.machine import Machine, describe_machine
 
 ROUNDS = 8
@@ -153,9 +156,11 @@ class _Run:
     rounds: int = 0
     images_scored: int = 0
     sources: dict[int, list[PairSource]] = field(default_factory=dict)
-    """By scale, as the two that follow."""
+    """By scale, as the three that follow."""
     bicubic_rows: dict[int, list[ImageQuality]] = field(default_factory=dict)
     bicubic_maps: dict[int, ErrorMaps] = field(default_factory=dict)
+    blurs: dict[int, dict[str, Blur] | None] = field(default_factory=dict)
+    """What the images were blurred with, where blind engines are there; None where it is not known."""
     inputs: list[UInt8Image] = field(default_factory=list)
     """The images that are timed."""
     input_image: str = ""
@@ -249,6 +254,11 @@ class _Run:
     def _find_sources(self, engine: MeasuredEngine) -> None:
         if engine.scale not in self.sources:
             self.sources[engine.scale] = list(self.images.sources(engine.scale))
+        scale, data = engine.scale, self.options.data
+        if engine.opened.info.kernel_size is None or scale in self.blurs:
+            return
+        names = [source.name for source in self.sources[scale]]
+        self.blurs[scale] = find_blurs(data, scale, names) if data and not self.options.lr_folder else None
 
     def _step_count(self) -> int:
         """Return how often the progress bar advances when nothing fails."""
@@ -350,7 +360,31 @@ class _Run:
             crops.write_png(self.options.out / file, image)
             psnr = None if label in ("LR", "HR") else crops.crop_psnr(versions["HR"], image)
             tiles.append(CropVersion(label, file, psnr))
-        return CropStrip(choice.title, choice.image, scale, choice.box, tuple(tiles))
+        kernels = self._picture_kernels(pair, scale, f"{stem}_kernel")
+        return CropStrip(choice.title, choice.image, scale, choice.box, tuple(tiles), kernels)
+
+    def _picture_kernels(self, pair: Pair, scale: int, stem: str) -> tuple[KernelPicture, ...]:
+        """Write pictures of the kernel of an image and of what the blind engines take it for; none where unknown."""
+        known = self.blurs.get(scale)
+        if not known:
+            return ()
+        found: dict[str, Pixels] = {}
+
+        def ask(engine: MeasuredEngine) -> None:
+            if engine.scale == scale and engine.opened.info.kernel_size:
+                found[engine.file.name] = engine.kernel(pair.lr)
+
+        self.engines.each(ask)
+        pictures: list[KernelPicture] = []
+        for label, kernel in found.items():
+            truth = known[pair.name].as_lr_kernel(len(kernel))
+            if not pictures:
+                crops.write_png(self.options.out / f"{stem}_0.png", kernel_picture(truth))
+                pictures.append(KernelPicture("true", f"{stem}_0.png", None))
+            file = f"{stem}_{len(pictures)}.png"
+            crops.write_png(self.options.out / file, kernel_picture(kernel))
+            pictures.append(KernelPicture(label, file, kernel_error(kernel, truth)))
+        return tuple(pictures)
 
     def _profile_layers(self) -> None:
         with progress("layers", len(self.engines.active)) as bar:

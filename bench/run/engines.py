@@ -26,6 +26,7 @@ from drc_deploy.files import sha256_of, version_of
 from drc_deploy.images.crops import middle
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import Pair
+from drc_deploy.runtime.backends.contract import Pixels
 
 ENGINE_PART = 0.25
 """Of a round's time and runs, that the network alone gets in addition."""
@@ -134,6 +135,13 @@ class MeasuredEngine:
     def upscale(self, image: UInt8Image) -> UInt8Image:
         """Return the result for an image."""
         return self.process.ask(Session.upscale, image)
+
+    def kernel(self, image: UInt8Image) -> Pixels:
+        """Return the blur kernel that a blind engine finds, (k, k) float32."""
+        kernel = self.process.ask(Session.kernel, image)
+        if kernel is None:
+            raise DrcDeployError("it found no blur kernel.")
+        return kernel
 
     def score(self, pair: Pair) -> None:
         """Upscale one image and score it."""

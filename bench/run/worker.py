@@ -25,7 +25,7 @@ from drc_deploy.bench.programs.program_backend import ProgramBackend
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import DrcDeployError
 from drc_deploy.metrics import UInt8Image
-from drc_deploy.runtime.backends.contract import GpuMemory
+from drc_deploy.runtime.backends.contract import GpuMemory, Pixels
 from drc_deploy.runtime.upscaler import Upscaler
 
 Arguments = ParamSpec("Arguments")
@@ -121,11 +121,16 @@ class Session:
 
     def seam(self, image: UInt8Image) -> SeamError:
         """Return what tiles change in an image."""
-        return measure_seam(self._engine.backend, image)
+        networks = self._engine.networks  # tiles of a blind network share a kernel where there are parts for that
+        return measure_seam(networks.with_kernels() if networks.takes_kernels else networks.main, image)
 
     def upscale(self, image: UInt8Image) -> UInt8Image:
         """Return the result for an image."""
         return self._engine(image)
+
+    def kernel(self, image: UInt8Image) -> Pixels | None:
+        """Return the blur kernel that a blind network finds; see ``Upscaler.kernel``."""
+        return self._engine.kernel(image)
 
     def settings(self) -> dict[str, str]:
         """Return how another program is set; nothing for our own engines."""

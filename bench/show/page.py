@@ -92,7 +92,19 @@ def _strip(strip: CropStrip, ranks: dict[str, int], folder: Path) -> dict[str, o
         "labels": labels,
         "right": next((label for label in labels if label not in ("LR", "bicubic")), labels[-1]),
         "figures": [_figure(tile, ranks.get(tile.label), bicubic, folder) for tile in tiles],
+        "kernels": [
+            {
+                "name": Cell(each.label, engine=ranks.get(each.label)),
+                "png": _png(folder / each.file),
+                "error": "" if each.error is None else f"{each.error:.0%} elsewhere",
+            }
+            for each in strip.kernels
+        ],
     }
+
+
+def _png(path: Path) -> str:
+    return base64.b64encode(read_crop(path)).decode()
 
 
 def _figure(tile: CropVersion, rank: int | None, bicubic: float | None, folder: Path) -> dict[str, object]:
@@ -102,7 +114,7 @@ def _figure(tile: CropVersion, rank: int | None, bicubic: float | None, folder: 
         gain = Cell(f"{difference_db:+.2f}", kind="good" if difference_db >= 0 else "bad")
     return {
         "name": Cell(tile.label, engine=rank),
-        "png": base64.b64encode(read_crop(folder / tile.file)).decode(),
+        "png": _png(folder / tile.file),
         "psnr": "" if tile.psnr_y is None else f"{tile.psnr_y:.2f} dB",
         "gain": gain,
     }

@@ -6,15 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from drc_deploy.bench.report.conclusions import by_latency
 from drc_deploy.bench.report.report_files import read_report
 from drc_deploy.checkpoint_info import read_checkpoint_info, stored_types
 from drc_deploy.cli import options
 from drc_deploy.engine_info import METADATA_KEY, EngineInfo, read_sidecar
-from drc_deploy.errors import ArtefactError
+from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.files import sha256_of
+from drc_deploy.images.blur import kernel_folder, kernel_picture, kernel_widths, read_blur
+from drc_deploy.images.png_stream import Layout
+from drc_deploy.images.writing import write_image
 from drc_deploy.locate import find_file
+from drc_deploy.metrics import kernel_error
+from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.ort.providers import CPU, import_onnxruntime, session_options
 from drc_deploy.widths import read_widths_file
 
@@ -27,15 +33,71 @@ _PLAN_STARTS = {b"ftrt": "TensorRT", b"vtrt": "TensorRT for RTX", b"ptrt": "Tens
 
 @click.command(name="info", short_help="Show what a file is and where it comes from.")
 @click.argument("reference", metavar="FILE")
+@click.option(
+    "--image",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Also estimate the blur of this image with FILE, a blind network. In a set of `data degrade`, the true one is "
+    "shown next to it.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --image: PNG of the blur kernels, the estimated one at the left and the true one at the right.",
+)
 @options.workdir_option
 @options.json_option
-def command(reference: str, workdir: Path, as_json: bool) -> None:
+def command(reference: str, image: Path | None, output: Path | None, workdir: Path, as_json: bool) -> None:
     """Show what FILE is and where it comes from.
 
     FILE is a checkpoint, a .widths.json, an .onnx, a .plan, a report.json, or a shipped name.
     """
-    facts = describe_file(find_file(reference, workdir))
+    if output and not image:
+        raise UsageError("-o is for the picture of a blur kernel.", "Give the image with --image.")
+    path = find_file(reference, workdir)
+    facts = describe_file(path)
+    if image:
+        facts["blur"] = describe_blur(path, image, output)
     options.emit(facts, as_json=as_json, text=facts_text(facts))
+
+
+def describe_blur(engine: Path, image: Path, picture: Path | None) -> Facts:
+    """Return how wide a blind network takes the blur of an image to be, and how wide it is where that is known.
+
+    Args:
+        engine: Checkpoint, ONNX or plan.
+        image: An LR image.
+        picture: PNG to write; None: none.
+
+    Raises:
+        UsageError: the network is not blind.
+        DrcDeployError: a file cannot be used or written.
+    """
+    from drc_deploy.images.reading import read_rgb
+    from drc_deploy.runtime.upscaler import Upscaler
+
+    with Upscaler.open(engine) as upscaler:
+        estimate, scale = upscaler.kernel(read_rgb(image)), upscaler.info.scale
+    if estimate is None:
+        raise UsageError(f"{engine} does not estimate blurs.", "Leave out --image, or give a blind network.")
+    facts: Facts = {"image": str(image), "estimated": _width_facts(estimate)}
+    shown = [estimate]
+    known = image.parent.parent / kernel_folder(scale) / f"{image.stem}.npz"
+    if known.is_file():
+        truth = read_blur(known).as_lr_kernel(len(estimate))
+        shown.append(truth)
+        facts |= {"true": _width_facts(truth), "kernel_error": kernel_error(estimate, truth)}
+    if picture:
+        pixels = np.concatenate([kernel_picture(kernel) for kernel in shown], axis=1)
+        write_image(picture, [pixels], Layout.of(pixels))
+        facts["picture"] = str(picture)
+    return facts
+
+
+def _width_facts(kernel: Pixels) -> Facts:
+    """Return how wide a kernel is, in LR pixels and degrees."""
+    long, short, direction = kernel_widths(kernel)
+    return {"long_sigma_px": round(long, 2), "short_sigma_px": round(short, 2), "direction_degrees": round(direction)}
 
 
 def describe_file(path: Path) -> Facts:

@@ -14,6 +14,8 @@ from drc_deploy.images.resize import bicubic_weights
 
 Reduction = Literal["bicubic", "subsample"]
 LARGEST_SIDE = 255
+_CELL_PX = 8
+"""Side of a weight in a picture."""
 _SUM_ERROR = 1e-3
 _POINTS = 128
 """LR pixels along each axis of the periodic image in which kernels are transformed: more than any kernel spans."""
@@ -106,6 +108,32 @@ def read_blur(path: Path) -> Blur:
     if problem:
         raise UsageError(f"the kernel of {path} {problem}.", _HINT)
     return Blur(kernel / kernel.sum(), scale, reduction)
+
+
+def kernel_picture(kernel: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Show the middle half of a kernel: (S, S, 3) uint8, its largest weight white and no weight black."""
+    outer = len(kernel) // 4
+    middle = kernel[outer : len(kernel) - outer, outer : len(kernel) - outer]
+    shares = middle.clip(0) / max(float(middle.max()), np.finfo(np.float32).tiny)
+    # Small weights are what kernels differ in.
+    levels: NDArray[np.uint8] = (255 * np.sqrt(shares)).astype(np.uint8)
+    return levels.repeat(_CELL_PX, axis=0).repeat(_CELL_PX, axis=1)[:, :, None].repeat(3, axis=2)
+
+
+def kernel_widths(kernel: NDArray[np.float32]) -> tuple[float, float, float]:
+    """Return how wide a kernel is: its standard deviations along its long and its short axis, in its pixels.
+
+    The third number is the direction of the long axis in degrees, counterclockwise from the row: -90 to 90.
+    """
+    weights = kernel.astype(np.float64).clip(0)
+    weights /= weights.sum()
+    places = np.indices(weights.shape) * np.array([-1, 1])[:, None, None]  # upwards and to the right
+    offsets = places - (places * weights).sum(axis=(1, 2), keepdims=True)
+    covariance = np.einsum("iyx,jyx,yx->ij", offsets, offsets, weights)
+    variances, axes = np.linalg.eigh(covariance)
+    upwards, right = axes[:, 1] if axes[1, 1] >= 0 else -axes[:, 1]
+    short, long = np.sqrt(variances.clip(0))
+    return float(long), float(short), float(np.degrees(np.arctan2(upwards, right)))
 
 
 def find_blurs(folder: Path, scale: int, names: Sequence[str]) -> dict[str, Blur] | None:

@@ -43,7 +43,9 @@ def exact_backend(network: TileNetwork, workers: int) -> ExactBackend:
             f"{network.info.model} does not declare the means that it takes over a whole tile.", "Leave out --exact."
         )
     runner = ExactRunner(network, workers)
-    return ExactBackend(runner, network.info, runner.mean_count)
+    backend = ExactBackend(runner, network.info, runner.mean_count)
+    backend.takes_kernels = network.info.kernel_size is not None
+    return backend
 
 
 class ExactRunner(CpuTiles):

@@ -34,3 +34,4 @@ class TorchBackend(GraphBackend):
         on_cpu = self.network.device.type == "cpu" or self.network.info.kernel_size is not None
         runner = CpuTiles(self.network, use_threads(threads)) if on_cpu else CudaTiles(self.network)
         super().__init__(runner, self.network.info)
+        self.takes_kernels = self.network.info.kernel_size is not None
