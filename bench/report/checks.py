@@ -45,7 +45,7 @@ def _faults(report: Report) -> Iterator[str]:
     for engine in report.engines:
         yield from _engine_faults(report, engine)
     for strip in report.crops:
-        yield from (f"{tile.file!r} is not a crop of this report" for tile in strip.tiles if not _is_crop(tile.file))
+        yield from (f"{file!r} is not a crop of this report" for file in strip.files if not _is_crop(file))
 
 
 def _engine_faults(report: Report, engine: EngineResult) -> Iterator[str]:

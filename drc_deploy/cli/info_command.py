@@ -27,6 +27,8 @@ from drc_deploy.widths import read_widths_file
 Facts = dict[str, Any]
 """JSON-ready values under names for people."""
 
+_GAP_PX = 8
+"""Between two pictures of kernels."""
 _PLAN_STARTS = {b"ftrt": "TensorRT", b"vtrt": "TensorRT for RTX", b"ptrt": "TensorRT (7 or older)"}
 """The first bytes of a plan -> the library that built it."""
 
@@ -88,7 +90,9 @@ def describe_blur(engine: Path, image: Path, picture: Path | None) -> Facts:
         shown.append(truth)
         facts |= {"true": _width_facts(truth), "kernel_error": kernel_error(estimate, truth)}
     if picture:
-        pixels = np.concatenate([kernel_picture(kernel) for kernel in shown], axis=1)
+        pictures = [kernel_picture(kernel) for kernel in shown]
+        gap = np.full((len(pictures[0]), _GAP_PX, 3), 255, np.uint8)
+        pixels = np.concatenate([*pictures[:1], *(part for each in pictures[1:] for part in (gap, each))], axis=1)
         write_image(picture, [pixels], Layout.of(pixels))
         facts["picture"] = str(picture)
     return facts

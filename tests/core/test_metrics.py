@@ -77,3 +77,10 @@ def test_images_that_cannot_be_compared_are_refused(height: int, width: int, sen
 def test_a_mean_with_an_infinite_psnr_is_infinite() -> None:
     assert metrics.mean_psnr([30.0, 20.0]) == 25.0
     assert metrics.mean_psnr([30.0, None]) is None
+
+
+def test_the_error_of_a_kernel_is_the_share_that_lies_elsewhere() -> None:
+    truth = np.array([[0.5, 0.5], [0, 0]], np.float32)
+    assert metrics.kernel_error(truth, truth) == 0
+    assert metrics.kernel_error(truth[::-1], truth) == 1
+    assert metrics.kernel_error(np.full((2, 2), 0.25, np.float32), truth) == 0.5

@@ -56,6 +56,10 @@ def test_a_report_as_it_was_written_is_right(path: Path) -> None:
         (lambda data: data["crops"][0]["tiles"][0].update(file="/etc/passwd"), "not a crop of this report"),
         (lambda data: data["crops"][0]["tiles"][0].update(file="crops/.."), "not a crop of this report"),
         (lambda data: data["crops"][0]["tiles"][0].update(file="report.json"), "not a crop of this report"),
+        (
+            lambda data: data["crops"][0].update(kernels=[{"label": "true", "file": "/etc/passwd", "error": None}]),
+            "not a crop of this report",
+        ),
     ],
 )
 def test_a_report_that_no_run_gives_is_refused_with_what_is_wrong(path: Path, change: Change, message: str) -> None:

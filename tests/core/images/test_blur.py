@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from drc_deploy.errors import DrcDeployError, InputError, UsageError
-from drc_deploy.images.blur import Blur, find_blurs, read_blur
+from drc_deploy.images.blur import Blur, find_blurs, kernel_picture, kernel_widths, read_blur
 from drc_deploy.locate import sample_images
 from drc_deploy.pairs import Photograph
 from drc_deploy.train.degradation.degrade import degrade_image
@@ -62,6 +62,29 @@ def test_it_makes_the_blurred_image_of_the_reduced_one(name: str) -> None:
     mirrored, without = np.mean(gains, axis=0)
     assert mirrored > 2
     assert without > 10
+
+
+@pytest.mark.parametrize(("long", "short", "degrees"), [(3, 1, 30), (2.5, 1.5, -60), (4, 2, 0), (3, 2, 89)])
+def test_widths_are_those_of_the_gaussian(long: float, short: float, degrees: float) -> None:
+    rows, columns = np.indices((61, 61)) - 30
+    angle = np.radians(degrees)
+    along = columns * np.cos(angle) - rows * np.sin(angle)  # rows go downwards
+    across = columns * np.sin(angle) + rows * np.cos(angle)
+    kernel = np.exp(-((along / long) ** 2 + (across / short) ** 2) / 2).astype(np.float32)
+    assert kernel_widths(np.roll(kernel, (2, -3), (0, 1))) == pytest.approx((long, short, degrees), rel=1e-3, abs=1e-3)
+
+
+def test_the_picture_of_a_kernel_is_its_middle() -> None:
+    kernel = point(31).astype(np.float32)
+    kernel[15, 18] = 0.25
+    picture = kernel_picture(kernel)
+    cell = len(picture) // 17
+    assert picture.shape == (17 * cell, 17 * cell, 3)
+    middle = 8 * cell
+    assert (picture[middle : middle + cell, middle : middle + cell] == 255).all()
+    assert (picture[middle, middle + 3 * cell] == 127).all()
+    assert (picture > 0).sum() == 2 * 3 * cell**2
+    assert kernel_picture(np.zeros((5, 5), np.float32)).max() == 0
 
 
 def test_a_file_of_a_kernel_is_read(tmp_path: Path) -> None:
