@@ -266,7 +266,7 @@ def way_to_plan(onnx: str, precision: Precision) -> str:
 def plan_text(result: "PlanResult") -> str:
     """Return the lines of a plan that was built of an ONNX file."""
     checks = result.sidecar.verification
-    text = plan_lines(result.plan, result.sidecar, result.plan_history)
+    text = plan_lines(result.plan, result.sidecar, result.plan_history) + _part_lines(result.parts)
     if engine := checks["engine"]:
         text.append(
             f"Checked on crops of the shipped photographs, 8-bit output against {result.onnx.name} in ONNX Runtime: "

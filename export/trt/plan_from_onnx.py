@@ -2,10 +2,20 @@
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from drc_deploy.engine_info import EngineInfo, PlanSidecar, Precision, is_own_engine, read_onnx_info, sidecar_path
+from drc_deploy.engine_info import (
+    KERNEL_SUFFIX,
+    RESTORER_SUFFIX,
+    EngineInfo,
+    PlanSidecar,
+    Precision,
+    is_own_engine,
+    read_onnx_info,
+    sidecar_path,
+)
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest, sizes_for
 from drc_deploy.export.staging import move_into_place, staging_folder
@@ -23,6 +33,8 @@ class PlanResult:
     plan_history: str
     """Whether the plan was built or kept, and why."""
     sidecar: PlanSidecar
+    parts: tuple[Path, ...] = ()
+    """Plans of the parts of a blind network, where they lie next to the ONNX file."""
 
 
 def build_from_onnx(request: ExportRequest) -> PlanResult:
@@ -49,12 +61,37 @@ def build_from_onnx(request: ExportRequest) -> PlanResult:
         most = min(request.max_batch, info.max_batch) if info.tile else request.max_batch
         of_plan = dataclasses.replace(info, precision=request.precision, tile=tile, max_batch=most)
 
-        def check(made: Path) -> dict[str, Any]:
-            return dataclasses.asdict(verify_against_onnx(made, onnx_file, request.precision))
+        def write(source: Path, made: Path) -> tuple[PlanSidecar, str]:
+            described = of_plan if source == onnx_file else dataclasses.replace(of_plan, io_dtype="float32")
+            return builder.write(source, made, described, request, partial(_check, source, request.precision))
 
-        sidecar, history = builder.write(onnx_file, plan, of_plan, request, check)
-        published, _ = move_into_place([plan, sidecar_path(plan)], request.folder)
-    return PlanResult(onnx_file, published, history, sidecar)
+        sidecar, history = write(onnx_file, plan)
+        made = [plan]
+        for suffix in _part_suffixes(onnx_file, info):
+            made.append(plan.with_suffix(suffix).with_suffix(".plan"))
+            write(onnx_file.with_suffix(suffix), made[-1])
+        files = move_into_place([file for each in made for file in (each, sidecar_path(each))], request.folder)
+    return PlanResult(onnx_file, files[0], history, sidecar, tuple(files[2::2]))
+
+
+def _check(onnx_file: Path, precision: Precision, made: Path) -> dict[str, Any]:
+    return dataclasses.asdict(verify_against_onnx(made, onnx_file, precision))
+
+
+def _part_suffixes(onnx_file: Path, info: EngineInfo) -> tuple[str, ...]:
+    """Return the endings of the parts of a blind network, the estimator first; none where they are not both there.
+
+    Raises:
+        ArtefactError: they are of another export.
+    """
+    suffixes = (KERNEL_SUFFIX, RESTORER_SUFFIX) if info.kernel_size is not None else ()
+    if not all(onnx_file.with_suffix(suffix).is_file() for suffix in suffixes):
+        return ()
+    for part in map(onnx_file.with_suffix, suffixes):
+        other = read_onnx_info(part)
+        if (other.checkpoint_sha256, other.precision) != (info.checkpoint_sha256, info.precision):
+            raise ArtefactError(f"{part} is of another export than {onnx_file}.", "Copy all files of one export.")
+    return suffixes
 
 
 def read_exported_info(onnx_file: Path) -> EngineInfo:
@@ -66,7 +103,7 @@ def read_exported_info(onnx_file: Path) -> EngineInfo:
     info = read_onnx_info(onnx_file)
     if info.io_dtype != "uint8" or not is_own_engine(onnx_file):
         raise ArtefactError(
-            f"{onnx_file} serves 16-bit images or exact tiles, which plans do not.",
+            f"{onnx_file} only serves another file: plans are made of that.",
             "Give NAME.onnx of the same export.",
         )
     return info

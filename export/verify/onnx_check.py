@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from drc_deploy.engine_info import Precision
+from drc_deploy.engine_info import KERNEL_PLAN_SUFFIX, RESTORER_PLAN_SUFFIX, RESTORER_SUFFIX, Precision
 from drc_deploy.errors import DrcDeployError, MissingDependencyError, VerificationError
 from drc_deploy.export.compare.agreement import REQUIRED_PSNR_DB, Agreement, require_psnr
 from drc_deploy.export.compare.samples import tile_batch
+from drc_deploy.runtime.backends.blind_parts import open_restorer
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
@@ -27,11 +28,11 @@ class OnnxVerification:
 
 
 def verify_against_onnx(plan: Path, onnx_file: Path, precision: Precision) -> OnnxVerification:
-    """Run a plan of uint8 pixels on real images, and the ONNX file on the same ones.
+    """Run a plan on real images, and the ONNX file on the same ones.
 
     Args:
-        plan: with its sidecar next to it.
-        onnx_file: the uint8 variant.
+        plan: with its sidecar next to it. The estimator of a blind network is checked together with the restorer.
+        onnx_file: the uint8 variant, or such a part.
         precision: of the plan.
 
     Raises:
@@ -40,8 +41,11 @@ def verify_against_onnx(plan: Path, onnx_file: Path, precision: Precision) -> On
         ArtefactError: the plan cannot be loaded on the GPU that it was built on.
     """
     required = REQUIRED_PSNR_DB[precision]
+    if plan.name.endswith(KERNEL_PLAN_SUFFIX):
+        return OnnxVerification(required, None, "Checked together with what is given the kernel.")
+    restorer = plan.name.endswith(RESTORER_PLAN_SUFFIX)
     try:
-        backend = open_backend(plan)
+        backend = open_restorer(plan) if restorer else open_backend(plan)
     except MissingDependencyError as error:
         # The plan has its final name already, but not its final folder.
         return OnnxVerification(
@@ -49,7 +53,8 @@ def verify_against_onnx(plan: Path, onnx_file: Path, precision: Precision) -> On
         )
     with backend:
         assert backend.info.tile is not None  # a plan always runs at the one size that it was tuned for
-        batch = tile_batch(min(2, backend.info.max_batch), *backend.info.tile)
+        tiles = 1 if restorer else min(2, backend.info.max_batch)  # tiles of a batch share a kernel
+        batch = tile_batch(tiles, *backend.info.tile).astype(backend.info.io_dtype)
         output = backend.run(batch)
     try:
         expected = _run_onnx(onnx_file, batch)
@@ -71,6 +76,7 @@ def _require_images(batch: Pixels, output: Pixels) -> None:
 
 
 def _run_onnx(path: Path, batch: Pixels) -> Pixels:
-    with OnnxRuntimeBackend(path, cpu_only=True) as backend:
+    restorer = path.name.endswith(RESTORER_SUFFIX)
+    with open_restorer(path) if restorer else OnnxRuntimeBackend(path, cpu_only=True) as backend:
         # One at a time: the file may have been exported for smaller batches.
         return np.concatenate([backend.run(tile[None]) for tile in batch])

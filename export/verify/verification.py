@@ -23,7 +23,7 @@ from drc_deploy.export.compare.widening import open_for_check
 from drc_deploy.export.precision.int8 import Int8Cost
 from drc_deploy.export.precision.sparing import PrecisionChoice, SparedLayer
 from drc_deploy.models.network import SRNetwork
-from drc_deploy.runtime.backends.blind_parts import open_blind_parts
+from drc_deploy.runtime.backends.blind_parts import open_restorer
 from drc_deploy.runtime.backends.contract import Backend, Pixels
 from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.tiling.exact import ExactBackend, open_exact
@@ -127,8 +127,7 @@ def verify_engine(verification: Verification, network: SRNetwork, plan: Path, pr
 
 def _open_plan(plan: Path) -> Backend:
     if plan.name.endswith(RESTORER_PLAN_SUFFIX):
-        estimator = plan.name.removesuffix(RESTORER_PLAN_SUFFIX) + KERNEL_PLAN_SUFFIX
-        return open_blind_parts(plan.with_name(estimator), plan)
+        return open_restorer(plan)
     return open_exact(plan) if plan.name.endswith(EXACT_PLAN_SUFFIX) else open_backend(plan)
 
 

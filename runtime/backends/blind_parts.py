@@ -4,7 +4,16 @@ from pathlib import Path
 
 import numpy as np
 
-from drc_deploy.engine_info import INPUT_NAME, KERNEL_NAME, OUTPUT_NAME, EngineInfo
+from drc_deploy.engine_info import (
+    INPUT_NAME,
+    KERNEL_NAME,
+    KERNEL_PLAN_SUFFIX,
+    KERNEL_SUFFIX,
+    OUTPUT_NAME,
+    RESTORER_PLAN_SUFFIX,
+    RESTORER_SUFFIX,
+    EngineInfo,
+)
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.graph_backend import GraphBackend
 from drc_deploy.runtime.backends.ort.backend import OnnxSessions, read_info
@@ -43,6 +52,13 @@ def open_blind_parts(estimator: Path, restorer: Path, *, threads: int | None = N
     if sessions.on_cpu:
         backend.use_batch(1)  # more only cost memory
     return backend
+
+
+def open_restorer(path: Path) -> GraphBackend:
+    """Load ``NAME.restorer.onnx`` or ``.plan`` with the estimator next to it; see ``open_blind_parts``."""
+    is_plan = path.suffix == ".plan"
+    own, other = (RESTORER_PLAN_SUFFIX, KERNEL_PLAN_SUFFIX) if is_plan else (RESTORER_SUFFIX, KERNEL_SUFFIX)
+    return open_blind_parts(path.with_name(path.name.removesuffix(own) + other), path)
 
 
 def _open_plans(estimator: Path, restorer: Path) -> GraphBackend:

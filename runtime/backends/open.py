@@ -3,7 +3,16 @@
 from numbers import Integral
 from pathlib import Path
 
-from drc_deploy.engine_info import CHECKPOINT_PRECISIONS, EXACT_PLAN_SUFFIX, EXACT_SUFFIX, Precision
+from drc_deploy.engine_info import (
+    CHECKPOINT_PRECISIONS,
+    EXACT_PLAN_SUFFIX,
+    EXACT_SUFFIX,
+    KERNEL_PLAN_SUFFIX,
+    KERNEL_SUFFIX,
+    RESTORER_PLAN_SUFFIX,
+    RESTORER_SUFFIX,
+    Precision,
+)
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.runtime.backends.contract import Backend
 
@@ -29,6 +38,10 @@ def open_backend(path: Path, *, threads: int | None = None, precision: Precision
     if path.name.endswith((EXACT_SUFFIX, EXACT_PLAN_SUFFIX)):
         served = path.with_name(path.name.removesuffix(f".exact{path.suffix}") + path.suffix)
         raise ArtefactError(f"{path} only serves {served} with --exact.", f"Give {served} and --exact.")
+    for suffix in (KERNEL_SUFFIX, RESTORER_SUFFIX, KERNEL_PLAN_SUFFIX, RESTORER_PLAN_SUFFIX):
+        if path.name.endswith(suffix):
+            served = path.with_name(path.name.removesuffix(suffix) + path.suffix)
+            raise ArtefactError(f"{path} is a part that only serves {served}.", f"Give {served}.")
     if path.suffix == ".safetensors":
         return _open_checkpoint(path, threads, precision or "fp32")
     refuse_precision(path, precision)

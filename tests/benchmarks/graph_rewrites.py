@@ -1,13 +1,11 @@
 """What the rewrites of the exported graph buy in ONNX Runtime on a CPU: ``python -m tests.benchmarks.graph_rewrites``.
 
 The graph as it was traced, with the enlargement rewritten, and with the 1x1 convolutions folded as well run in turns in
-one process. The ratio is the median of the turns' own ratios; its spread are their quartiles. With one thread it is
-processor time that counts, which other work on the machine hardly changes.
+one process. With one thread it is processor time that counts, which other work on the machine hardly changes.
 """
 
-import statistics
 import time
-from collections.abc import Callable, Mapping
+from functools import partial
 
 import click
 import numpy as np
@@ -20,6 +18,7 @@ from drc_deploy.export.compare.samples import tile_batch
 from drc_deploy.export.graph.cubic import replace_cubic_resizes
 from drc_deploy.export.graph.graph import simplify_graph, trace_graph
 from drc_deploy.locate import SHIPPED
+from tests.benchmarks.turns import ratios_text
 
 SIZES = ((128, 128), (180, 320))
 
@@ -37,7 +36,9 @@ def main(models: tuple[str, ...], threads: tuple[int, ...], turns: int) -> None:
             for count in threads:
                 sessions = {name: _session(graph, count) for name, graph in graphs.items()}
                 clock = time.process_time if count == 1 else time.perf_counter
-                click.echo(f"{model} {height}x{width}, {count} threads: {_compare(sessions, pixels, turns, clock)}")
+                work = {name: partial(each.run, None, {"lr": pixels}) for name, each in sessions.items()}
+                found = ratios_text(work, turns=turns, clock=clock)
+                click.echo(f"{model} {height}x{width}, {count} threads: {found}")
 
 
 def _graphs(name: str) -> dict[str, onnx.ModelProto]:
@@ -56,23 +57,6 @@ def _session(graph: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSessi
     options.intra_op_num_threads = threads
     options.enable_mem_pattern = False  # as the runtime has it
     return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def _compare(
-    sessions: Mapping[str, onnxruntime.InferenceSession], pixels: np.ndarray, turns: int, clock: Callable[[], float]
-) -> str:
-    samples: dict[str, list[float]] = {name: [] for name in sessions}
-    for _ in range(turns + 1):
-        for name, session in sessions.items():
-            start = clock()
-            session.run(None, {"lr": pixels})
-            samples[name].append(1000 * (clock() - start))
-    first = samples.pop("traced")[1:]
-    parts = [f"traced {statistics.median(first):.1f} ms"]
-    for name, times in samples.items():
-        low, middle, high = statistics.quantiles([b / a for a, b in zip(first, times[1:], strict=True)], n=4)
-        parts.append(f"{name} {statistics.median(times[1:]):.1f} ms, {middle:.2f} ({low:.2f} to {high:.2f})")
-    return "; ".join(parts)
 
 
 if __name__ == "__main__":

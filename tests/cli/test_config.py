@@ -229,7 +229,7 @@ def recipe_options(name: str) -> dict[str, Any]:
     return resolved_config(command.make_context("train", ["--config", name]))
 
 
-@pytest.mark.parametrize("name", ["30min", "drn_e", "drn_l", "drn_s", "drn_xs", "swinir_dr", "swinir_light_dr"])
+@pytest.mark.parametrize("name", ["30min", "dcls", "drn_e", "drn_l", "drn_s", "drn_xs", "swinir_dr", "swinir_light_dr"])
 def test_a_recipe_sets_options_of_train_on_a_network_that_exists(name: str) -> None:
     from drc_deploy.models.registry import check_scale
 
@@ -283,6 +283,15 @@ def test_the_recipes_of_swinir_have_the_values_of_the_authors_files(
     authors = {
         "model": model, "scale": 4, "steps": 500_000, "batch": batch, "patch": 64, "learning-rate": 2e-4,
         "warm-up": warm_up, "dual": "single", "dual-weight": 0.1, "precision": "fp32", "ema": 0.999,
+    }  # fmt: skip
+    assert {key: options[key] for key in authors} == authors
+
+
+def test_the_recipe_of_dcls_has_the_values_of_the_authors_files() -> None:
+    options = recipe_options("dcls")
+    authors = {
+        "model": "dcls", "scale": 4, "degradation": "dcls", "steps": 500_000, "batch": 64, "patch": 64,
+        "learning-rate": 4e-4, "warm-up": 0, "dual": "single", "dual-weight": 0.1, "precision": "fp32", "ema": 0.0,
     }  # fmt: skip
     assert {key: options[key] for key in authors} == authors
 

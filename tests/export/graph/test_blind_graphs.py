@@ -13,6 +13,7 @@ from drc_deploy.errors import VerificationError
 from drc_deploy.export.export_checkpoint import ExportResult, export_checkpoint
 from drc_deploy.export.graph import blind_graphs
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest
+from drc_deploy.export.trt.plan_from_onnx import build_from_onnx
 from drc_deploy.models.dcls import DCLS
 from drc_deploy.runtime.backends.blind_parts import open_blind_parts
 from drc_deploy.runtime.upscaler import Upscaler
@@ -87,6 +88,19 @@ def test_parts_that_compute_something_else_are_not_kept(
     with pytest.raises(VerificationError, match="the parts of the network are"):
         export_checkpoint(dataclasses.replace(request_blind, folder=tmp_path, exact=False))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_plans_of_all_parts_are_built_of_onnx_files_too(exported: ExportResult, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    for path in (exported.onnx, *exported.parts):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    request = ExportRequest(tmp_path / "net.onnx", tmp_path, "net", "fp32", DEFAULT_TILE, 4, "tensorrt_rtx")
+    result = build_from_onnx(request)
+    assert [path.name for path in result.parts] == ["net.kernel.plan", "net.restorer.plan"]
+    sidecars = [read_sidecar(plan) for plan in (result.plan, *result.parts)]
+    assert [sidecar.engine.io_dtype for sidecar in sidecars if sidecar] == ["uint8", "float32", "float32"]
+    (tmp_path / "net.kernel.onnx").unlink()
+    assert build_from_onnx(request).parts == ()
 
 
 def test_plans_are_built_of_all_parts(request_blind: ExportRequest, tmp_path: Path) -> None:

@@ -107,6 +107,12 @@ def test_another_graph_in_the_place_of_a_part_is_refused(blind: Path, image: np.
             upscaler(image)
 
 
+@pytest.mark.parametrize("suffix", [".kernel.onnx", ".restorer.onnx"])
+def test_a_part_is_no_engine(blind: Path, suffix: str) -> None:
+    with pytest.raises(ArtefactError, match=r"only serves .*b\.onnx"):
+        Upscaler.open(blind.with_suffix(suffix))
+
+
 def test_a_blur_that_cannot_be_used_is_refused(blind: Path, image: np.ndarray, tmp_path: Path) -> None:
     with Upscaler.open(blind) as upscaler:
         with pytest.raises(UsageError, match="is for x4"):
