@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from drc_deploy import pairs
-from drc_deploy.engine_info import read_sidecar, sidecar_path
+from drc_deploy.engine_info import (
+    KERNEL_PLAN_SUFFIX,
+    KERNEL_SUFFIX,
+    RESTORER_PLAN_SUFFIX,
+    RESTORER_SUFFIX,
+    read_sidecar,
+    sidecar_path,
+)
 from drc_deploy.errors import InputError, UsageError
 from drc_deploy.files import sha256_of
 from drc_deploy.images.reading import IMAGE_SUFFIXES
@@ -56,9 +63,9 @@ class Inputs:
         pairs.find_images(data, pairs.HR_FOLDER)
         found = {
             f"{name}/{path.name}": path
-            for name in (pairs.HR_FOLDER, *([lr_folder] if lr_folder else _lr_folders(data)))
+            for name in (pairs.HR_FOLDER, *([lr_folder] if lr_folder else _folders(data, r"(LRx|kernels_x)\d+")))
             for path in sorted((data / name).glob("*"))
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+            if path.suffix.lower() in {*IMAGE_SUFFIXES, ".npz"} and path.is_file()
         }
         digests = {name: _sha256(path) for name, path in found.items()}
         folder = f"images/{hashlib.sha256(repr(digests).encode()).hexdigest()[:_DIGITS]}"
@@ -81,16 +88,22 @@ class Inputs:
 
 
 def _companions(engine: Path) -> list[Path]:
-    """Return the files that serve a plan: its sidecar, and the ONNX that recomputes tiles in FP32."""
-    if engine.suffix != ".plan":
+    """Return the files that serve an engine.
+
+    Those are a plan's sidecar and the ONNX that recomputes tiles in FP32, and the parts of a blind network.
+    """
+    if engine.suffix not in (".plan", ".onnx"):
         return []
-    sidecar = read_sidecar(engine)
+    sidecar = read_sidecar(engine) if engine.suffix == ".plan" else None
     onnx = engine.with_name(sidecar.onnx_file) if sidecar else engine.with_suffix(".onnx")
-    return [path for path in (sidecar_path(engine), onnx) if path.is_file()]
+    wanted = [sidecar_path(engine), onnx, *(onnx.with_suffix(suffix) for suffix in (KERNEL_SUFFIX, RESTORER_SUFFIX))]
+    for part in (engine.with_suffix(suffix) for suffix in (KERNEL_PLAN_SUFFIX, RESTORER_PLAN_SUFFIX)):
+        wanted += [part, sidecar_path(part)] if engine.suffix == ".plan" else []
+    return [path for path in wanted if path != engine and path.is_file()]
 
 
-def _lr_folders(data: Path) -> list[str]:
-    return sorted(path.name for path in data.iterdir() if re.fullmatch(r"LRx\d+", path.name) and path.is_dir())
+def _folders(data: Path, pattern: str) -> list[str]:
+    return sorted(path.name for path in data.iterdir() if re.fullmatch(pattern, path.name) and path.is_dir())
 
 
 def _sha256(path: Path) -> str:

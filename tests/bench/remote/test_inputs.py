@@ -6,6 +6,8 @@ import pytest
 from drc_deploy.bench.remote.inputs import Inputs
 from drc_deploy.errors import InputError, UsageError
 
+KERNEL = "kernels_x4/a.npz"
+
 
 def test_an_engine_lies_in_a_folder_of_its_content_and_is_copied_once(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
@@ -29,13 +31,25 @@ def test_a_plan_brings_its_onnx_and_an_onnx_brings_nothing(tmp_path: Path) -> No
     assert [path.name for path in inputs.files.values()] == ["n.plan", "n.onnx", "m.onnx"]
 
 
+def test_a_blind_network_brings_its_parts(tmp_path: Path) -> None:
+    names = ["n.onnx", "n.kernel.onnx", "n.restorer.onnx"]
+    plans = ["n.plan", "n.kernel.plan", "n.kernel.plan.json", "n.restorer.plan", "n.restorer.plan.json"]
+    for name in (*names, *plans):
+        (tmp_path / name).write_bytes(name.encode())
+    of_onnx, of_plan = Inputs(), Inputs()
+    of_onnx.add_engine(tmp_path / "n.onnx")
+    of_plan.add_engine(tmp_path / "n.plan")
+    assert [path.name for path in of_onnx.files.values()] == names
+    assert sorted(path.name for path in of_plan.files.values()) == sorted([*names, *plans])
+
+
 def test_only_images_are_copied_and_their_content_names_the_folder(tmp_path: Path) -> None:
-    for name in ("HR/a.png", "HR/notes.txt", "LRx4/a.png", "LRx8/a.png", "LRx4_sym/a.png", "LRx4/b.png/c"):
+    for name in ("HR/a.png", "HR/notes.txt", "LRx4/a.png", "LRx8/a.png", "LRx4_sym/a.png", "LRx4/b.png/c", KERNEL):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(name.encode())
     first, chosen, later = Inputs(), Inputs(), Inputs()
     folder = first.add_images(tmp_path, None)
-    assert {path.removeprefix(f"{folder}/") for path in first.files} == {"HR/a.png", "LRx4/a.png", "LRx8/a.png"}
+    assert {path.removeprefix(f"{folder}/") for path in first.files} == {"HR/a.png", "LRx4/a.png", "LRx8/a.png", KERNEL}
     sym = chosen.add_images(tmp_path, "LRx4_sym")
     assert set(chosen.files) == {f"{sym}/HR/a.png", f"{sym}/LRx4_sym/a.png"}
     (tmp_path / "HR/a.png").write_bytes(b"another")
