@@ -1,4 +1,4 @@
-"""Commands on a blind network: known kernels, and estimates beside the truth."""
+"""Commands on a blind network: known kernels, and estimates next to the truth."""
 
 import json
 from pathlib import Path
@@ -95,7 +95,7 @@ def test_a_set_without_some_kernels_is_refused_and_one_without_any_is_scored(fol
     assert json.loads(drc(*words, cwd=folder).stdout)["kernel_error"] is None
 
 
-def test_info_shows_the_estimate_beside_the_truth(folder: Path) -> None:
+def test_info_shows_the_estimate_next_to_the_truth(folder: Path) -> None:
     image = folder / "set/LRx2/a.png"
     done = drc("info", folder / "b.onnx", "--image", image, "-o", "k.png", "--json", cwd=folder)
     blur = json.loads(done.stdout)["blur"]
@@ -121,7 +121,7 @@ def test_info_refuses_what_it_cannot_show(folder: Path) -> None:
     assert "does not estimate blurs" in done.stderr
 
 
-def test_a_report_shows_estimates_beside_the_truth(folder: Path) -> None:
+def test_a_report_shows_estimates_next_to_the_truth(folder: Path) -> None:
     words = ("bench", folder / "b.onnx", "--data", folder / "set", "--out", folder / "out", *QUICK)
     assert drc(*words, cwd=folder).returncode == 0
     report = read_report(folder / "out/report.json")
