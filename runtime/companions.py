@@ -1,4 +1,4 @@
-"""The networks next to an engine that serve it: for 16-bit images, for exact tiles, and where FP16 overflows."""
+"""The networks next to an engine that serve it: for 16 bits, exact tiles, blur kernels, and overflows in FP16."""
 
 import logging
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from drc_deploy.engine_info import (
     read_sidecar,
 )
 from drc_deploy.errors import ArtefactError
+from drc_deploy.runtime.backends.blind_parts import open_blind_parts
 from drc_deploy.runtime.backends.contract import Backend
 from drc_deploy.runtime.backends.open import open_backend, refuse_precision
 from drc_deploy.runtime.loaded_file import LoadedFile
@@ -83,29 +84,33 @@ def _open_exact_checkpoint(path: Path, threads: int | None, precision: Precision
     return exact_backend(backend.network, backend.workers)
 
 
-def parts_opener(path: Path, backend: Backend, threads: int | None) -> Callable[[], Backend] | None:
-    """Return a function that opens the parts of an exported blind network; None where it is none, or has no parts.
+def parts_opener(path: Path, backend: Backend, threads: int | None) -> Callable[[bool], Backend] | None:
+    """Return a function that opens the parts of an exported blind network, on the CPU where it is called with True.
 
-    Opening them raises ArtefactError where they are missing, or of another checkpoint.
+    None where the network is not blind, or takes kernels itself. Opening them raises ArtefactError where they are
+    missing, or of another checkpoint or tile.
     """
     if backend.info.kernel_size is None or path.suffix == ".safetensors" or isinstance(backend, ExactBackend):
         return None
 
-    def open_parts() -> Backend:
+    def open_parts(cpu_only: bool) -> Backend:
         suffixes = [KERNEL_SUFFIX, RESTORER_SUFFIX]
         served = _onnx_of(path)
-        if path.suffix == ".plan" and path.with_suffix(RESTORER_PLAN_SUFFIX).is_file():
+        if path.suffix == ".plan" and path.with_suffix(RESTORER_PLAN_SUFFIX).is_file() and not cpu_only:
             suffixes, served = [KERNEL_PLAN_SUFFIX, RESTORER_PLAN_SUFFIX], path
         estimator, restorer = (served.with_suffix(suffix) for suffix in suffixes)
         for part in (estimator, restorer):
             if not part.is_file():
                 raise ArtefactError(
-                    f"{part} does not exist, which images of several tiles and known kernels need.",
+                    f"{part} does not exist, which is needed for more than one tile, 16 bits, alpha and known kernels.",
                     "Make it with `drc-deploy export CHECKPOINT`.",
                 )
-        from drc_deploy.runtime.backends.blind_parts import open_blind_parts
-
-        return _checked(open_blind_parts(estimator, restorer, threads=threads), restorer, backend.info, path)
+        opened = open_blind_parts(estimator, restorer, threads=threads, cpu_only=cpu_only)
+        parts = _checked(opened, restorer, backend.info, path)
+        if parts.info.tile not in (None, backend.info.tile):
+            parts.close()
+            raise ArtefactError(f"{restorer} takes other tiles than {path}.", "Export again: all files come of one.")
+        return parts
 
     return open_parts
 

@@ -1,8 +1,9 @@
-"""The network of an engine and the two that stand in for it, for 16-bit images and where FP16 overflows.
+"""The network of an engine and those that stand in for it: for 16-bit images, blur kernels, and where FP16 overflows.
 
 They are kept within a memory: each image is planned, and memory of earlier images is freed where the next needs it.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -38,10 +39,11 @@ class Networks:
         open_float: Callable[[], Backend] | None,
         open_rescue: Callable[[], Backend] | None,
         budget: MemoryBudget | None,
-        open_parts: Callable[[], Backend] | None,
+        open_parts: Callable[[bool], Backend] | None,
     ) -> None:
         """Take ``main``, which is closed together with this object; see ``Upscaler`` for the others."""
-        self.main, self.rescue = main, Rescue(open_rescue)
+        self.main = main
+        self.rescue = Rescue(open_rescue, partial(open_parts, True) if open_rescue and open_parts else open_rescue)
         self.float32: Backend | None = None
         self._open_float, self._budget = open_float, budget
         self._parts: Backend | None = None
@@ -88,7 +90,7 @@ class Networks:
             return self.main
         if self._parts is None:
             self.give_back()  # loading it takes memory too
-            self._parts = self._open_parts()
+            self._parts = self._open_parts(False)
             give_back_freed()
         return self._parts
 
@@ -103,11 +105,14 @@ class Networks:
         overlap: int | None,
     ) -> Fitted:
         """Plan an image for ``backend``; see ``Upscaler.fit`` and ``fit_plan``."""
-        if self._budget is None or not _is_planned(backend):
-            plan = plan_tiles(shape[0], shape[1], backend.info, tile=tile, overlap=overlap)
+        info = backend.info
+        if info.tile is None and self.main.info.tile is not None:  # parts take any size, and get the tiles of the whole
+            info = dataclasses.replace(info, tile=self.main.info.tile)
+        if self._budget is None or not _is_planned(backend) or info.tile is not None:
+            plan = plan_tiles(shape[0], shape[1], info, tile=tile, overlap=overlap)
             return Fitted(plan, self._cores, None)
         budget = MemoryBudget(self._budget.limit, self._budget.loaded + also_held + self._more_sessions(backend))
-        return fit_plan(shape, dtype, backend.info, budget, self._cores, tile=tile, overlap=overlap)
+        return fit_plan(shape, dtype, info, budget, self._cores, tile=tile, overlap=overlap)
 
     def check_room(self, needed: int, what: str) -> None:
         """Refuse ``what``, which takes ``needed`` bytes, such as reading an image, where the memory is too little.
@@ -151,7 +156,7 @@ class Networks:
         """Return the bytes of the sessions that were opened after the budget was made, for others than ``backend``."""
         others = [other for other in self._several if other is not backend]
         others += filter(None, (self.float32, self._parts))
-        return sum(session_bytes(each.info) for each in others)
+        return sum(each.sessions * session_bytes(each.info) for each in others)
 
     def upscale(
         self,
@@ -165,8 +170,8 @@ class Networks:
 
         ``kernel`` is the blur kernel that a blind network uses for all tiles, (k, k) float32; None: each tile's own.
         """
-        # The variant for 16 bits computes in float32, and for parts of a blind network there is no other.
-        half = backend is self.main and backend.info.precision in {"fp16", "bf16"}
+        # The variant for 16 bits computes in float32.
+        half = backend is not self.float32 and backend.info.precision in {"fp16", "bf16"}
         if kernel is not None:
             backend = backend.with_kernel(kernel)
         if isinstance(backend, ExactBackend):

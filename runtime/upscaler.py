@@ -40,7 +40,9 @@ class ImageTask:
     tile_count: int
     """Tiles that the network is run on: of an alpha that varies too, for ``--exact`` more than once, and once more to
     estimate the blur kernel."""
-    estimates_kernel: bool = False
+    backend: Backend
+    """What computes it."""
+    estimates_kernel: bool
     """Whether the blur kernel of the image is estimated before its first tile."""
 
 
@@ -65,7 +67,7 @@ class Upscaler:
         overlap: int | None = None,
         open_float: Callable[[], Backend] | None = None,
         open_rescue: Callable[[], Backend] | None = None,
-        open_parts: Callable[[], Backend] | None = None,
+        open_parts: Callable[[bool], Backend] | None = None,
         budget: MemoryBudget | None = None,
     ) -> None:
         """Wrap ``backend``, which is closed together with this object.
@@ -76,8 +78,9 @@ class Upscaler:
             overlap: context on each side of a tile in input pixels.
             open_float: opens the float32 variant of the same network, when a 16-bit image needs it.
             open_rescue: opens the same network computed in float32, when a tile overflows in half precision.
-            open_parts: opens the parts of the same blind network, when an image needs several tiles or has a known
-                blur; None: ``backend`` takes kernels itself, or each tile gets its own.
+            open_parts: opens the parts of the same blind network, when an image needs several tiles, has an alpha, 16
+                bits or a known blur; with True, on the CPU. None: ``backend`` takes kernels itself, or each tile gets
+                its own.
             budget: memory to keep within; None: no limit. Only a network whose need was measured can be planned for.
 
         Raises:
@@ -174,8 +177,23 @@ class Upscaler:
         Raises:
             UsageError: the memory allowed is too little.
         """
-        backend, shape = self._backend_for(np.dtype(dtype)), (height, width, 4 if alpha else 3)
-        return self.networks.fit(backend, shape, dtype, also_held, tile=self._tile, overlap=self._overlap)
+        return self._choose((height, width, 4 if alpha else 3), np.dtype(dtype), also_held)[1]
+
+    def _choose(self, shape: tuple[int, ...], dtype: np.dtype[Any], also_held: int) -> tuple[Backend, Fitted]:
+        """Return the network for an image, and its tiles. Of a blind network it is the whole where one tile is all."""
+        self._check_open()
+        networks = self.networks
+        fit = partial(networks.fit, also_held=also_held, tile=self._tile, overlap=self._overlap)
+        if not networks.takes_kernels:
+            backend = networks.for_dtype(dtype)
+            return backend, fit(backend, shape, dtype)
+        alpha, deep = shape[2] == 4, dtype != np.uint8 and networks.main.info.io_dtype == "uint8"
+        if self._given is None and not alpha and not deep:
+            fitted = fit(networks.main, shape, dtype)
+            if fitted.plan.tile_count == 1:
+                return networks.main, fitted
+        backend = networks.with_kernels()
+        return backend, fit(backend, shape, dtype)
 
     def task(self, image: Pixels, *, also_held: int = 0) -> ImageTask:
         """Decide how to upscale ``image``; errors as for ``__call__``, ``also_held`` as for ``fit``."""
@@ -187,24 +205,23 @@ class Upscaler:
                 "Leave the image out, or let its kernel be estimated.",
             )
         kind = alpha_kind(image)
-        fitted = self.fit(image.shape[0], image.shape[1], image.dtype, alpha=kind == "varying", also_held=also_held)
+        backend, fitted = self._choose((*image.shape[:2], 4 if kind == "varying" else 3), image.dtype, also_held)
         tiles = fitted.plan.tile_count
         passes = 1 + passes_before(fitted.plan, self.info) if isinstance(self.backend, ExactBackend) else 1
         passes *= 2 if kind == "varying" else 1  # colours and alpha are upscaled one after the other
         # Where one tile is all that there is, the network estimates its kernel while it upscales it.
-        passes_for_kernel = self._given is None and self.networks.takes_kernels and passes * tiles > 1
-        passes += passes_for_kernel
-        return ImageTask(image, fitted, kind, tiles * passes, estimates_kernel=passes_for_kernel)
+        estimates = self._given is None and self.networks.takes_kernels and passes * tiles > 1
+        return ImageTask(image, fitted, kind, tiles * (passes + estimates), backend, estimates_kernel=estimates)
 
     def use_blur(self, blur: Blur) -> None:
         """Take ``blur`` for that of all images from now on, instead of estimating that of each.
 
         Raises:
-            UsageError: the network is not blind, or is for another scale.
+            UsageError: the network is for another scale, is not blind, or was opened without its parts.
         """
         info = self.info
         if info.kernel_size is None or not self.networks.takes_kernels:
-            raise UsageError(f"{info.model} takes no blur kernel: it is not blind.", "Leave out the kernel.")
+            raise UsageError(f"{info.model} takes no blur kernel here.", "Give a blind network, such as dcls.")
         if blur.scale != info.scale:
             raise UsageError(
                 f"the kernel is for x{blur.scale}, and {info.model} for x{info.scale}.", "Give one of both."
@@ -212,7 +229,7 @@ class Upscaler:
         self._blur, self._given = blur, blur.as_lr_kernel(info.kernel_size)
 
     def kernel(self, image: Pixels) -> Pixels | None:
-        """Return the blur kernel that an image is upscaled by, of a blind network; None: it is not blind.
+        """Return the blur kernel that an image is upscaled by; None where no network here takes one.
 
         Returns:
             (k, k) float32 of sum 1, in input pixels: see ``Blur.as_lr_kernel``.
@@ -253,17 +270,14 @@ class Upscaler:
 
     def run(self, task: ImageTask, on_tiles: Callable[[int], None] | None = None) -> Iterator[Pixels]:
         """Upscale the image of ``task``; as ``strips``. The tiles reported are ``task.tile_count`` in all."""
-        backend = self.networks.with_kernels() if task.estimates_kernel else self._backend_for(task.image.dtype)
+        self._check_open()
+        backend = task.backend
         self.networks.prepare(backend, task.fitted)
         plan, kernel = task.fitted.plan, self._given
         if task.estimates_kernel:
             kernel = estimate_kernel(backend, split_alpha(task.image)[0], plan, on_tiles)
         upscale = partial(self.networks.upscale, backend, plan=plan, on_tiles=on_tiles, kernel=kernel)
         return _Checked(upscaled_channels(task.image, task.alpha, backend.info.scale, upscale), self._check_open)
-
-    def _backend_for(self, dtype: np.dtype[Any]) -> Backend:
-        self._check_open()
-        return self.networks.for_dtype(dtype) if self._given is None else self.networks.with_kernels()
 
     def _check_open(self) -> None:
         if self._closed:

@@ -255,10 +255,11 @@ class _Run:
         if engine.scale not in self.sources:
             self.sources[engine.scale] = list(self.images.sources(engine.scale))
         scale, data = engine.scale, self.options.data
-        if engine.opened.info.kernel_size is None or scale in self.blurs:
+        if engine.opened.info.kernel_size is None or engine.program or scale in self.blurs:
             return
         names = [source.name for source in self.sources[scale]]
-        self.blurs[scale] = find_blurs(data, scale, names) if data and not self.options.lr_folder else None
+        usual = self.options.lr_folder in (None, f"LRx{scale}")  # kernels are of these images
+        self.blurs[scale] = find_blurs(data, scale, names) if data and usual else None
 
     def _step_count(self) -> int:
         """Return how often the progress bar advances when nothing fails."""
@@ -371,8 +372,10 @@ class _Run:
         found: dict[str, Pixels] = {}
 
         def ask(engine: MeasuredEngine) -> None:
-            if engine.scale == scale and engine.opened.info.kernel_size:
-                found[engine.file.name] = engine.kernel(pair.lr)
+            blind = engine.scale == scale and engine.opened.info.kernel_size and not engine.program
+            kernel = engine.kernel(pair.lr) if blind else None
+            if kernel is not None:
+                found[engine.file.name] = kernel
 
         self.engines.each(ask)
         pictures: list[KernelPicture] = []

@@ -136,12 +136,12 @@ class MeasuredEngine:
         """Return the result for an image."""
         return self.process.ask(Session.upscale, image)
 
-    def kernel(self, image: UInt8Image) -> Pixels:
-        """Return the blur kernel that a blind engine finds, (k, k) float32."""
-        kernel = self.process.ask(Session.kernel, image)
-        if kernel is None:
-            raise DrcDeployError("it found no blur kernel.")
-        return kernel
+    def kernel(self, image: UInt8Image) -> Pixels | None:
+        """Return the blur kernel that a blind engine finds, (k, k) float32; None where its parts are missing."""
+        try:
+            return self.process.ask(Session.kernel, image)
+        except ArtefactError:  # a picture is not worth the loss of what was measured
+            return None
 
     def score(self, pair: Pair) -> None:
         """Upscale one image and score it."""

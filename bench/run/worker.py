@@ -23,7 +23,7 @@ from drc_deploy.bench.measure.layer_times import LayerProfile, profile_layers
 from drc_deploy.bench.measure.timing import Round, TimingBudget, WarmUp, time_runs, warm_up
 from drc_deploy.bench.programs.program_backend import ProgramBackend
 from drc_deploy.engine_info import EngineInfo, Precision
-from drc_deploy.errors import DrcDeployError
+from drc_deploy.errors import ArtefactError, DrcDeployError
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backends.contract import GpuMemory, Pixels
 from drc_deploy.runtime.upscaler import Upscaler
@@ -121,8 +121,10 @@ class Session:
 
     def seam(self, image: UInt8Image) -> SeamError:
         """Return what tiles change in an image."""
-        networks = self._engine.networks  # tiles of a blind network share a kernel where there are parts for that
-        return measure_seam(networks.with_kernels() if networks.takes_kernels else networks.main, image)
+        backend = self._engine.backend
+        with contextlib.suppress(ArtefactError):  # tiles of a blind network share a kernel where its parts are there
+            backend = self._engine.networks.with_kernels()
+        return measure_seam(backend, image)
 
     def upscale(self, image: UInt8Image) -> UInt8Image:
         """Return the result for an image."""

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 from rich.table import Table
 
@@ -13,7 +14,7 @@ from drc_deploy.bench.measure.quality import ImageQuality, Quality, Upscale
 from drc_deploy.bench.show.console import table_text
 from drc_deploy.bench.show.figures import decibels
 from drc_deploy.engine_info import Precision
-from drc_deploy.errors import UsageError
+from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.images.blur import Blur, find_blurs
 from drc_deploy.locate import find_engine
 from drc_deploy.pairs import find_pairs
@@ -82,10 +83,11 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
         upscale, scale, device = _open(options, stack)
         lr_folder = options.lr_folder or f"LRx{scale}"
         sources = find_pairs(options.data, lr_folder, scale)
-        blind = (
-            upscale if isinstance(upscale, Upscaler) and upscale.info.kernel_size and not options.lr_folder else None
-        )
+        usual = lr_folder == f"LRx{scale}"  # kernels are of these images
+        blind = upscale if usual and isinstance(upscale, Upscaler) and upscale.info.kernel_size else None
         blurs = find_blurs(options.data, scale, [source.name for source in sources]) if blind else None
+        if blind and blurs and not _finds_kernels(blind):
+            blurs = None
         rows = []
         with progress(f"{options.model} on {options.data.name}", len(sources)) as bar:
             for pair, result in quality.upscaled_pairs(upscale, sources, scale):
@@ -128,6 +130,16 @@ def evaluation_table(evaluation: Evaluation) -> str:
 def _cells(scores: EvaluatedImage | Evaluation) -> list[str]:
     cells = [decibels(scores.psnr_y), f"{scores.ssim_y:.4f}", decibels(scores.psnr_rgb)]
     return cells if scores.kernel_error is None else [*cells, f"{scores.kernel_error:.3f}"]
+
+
+def _finds_kernels(blind: Upscaler) -> bool:
+    """Return whether a blind network can be asked for kernels: an exported one needs its parts for that."""
+    try:
+        blind.networks.with_kernels()
+    except ArtefactError as error:
+        click.echo(f"Kernels are not compared: {error.message} {error.hint}", err=True)
+        return False
+    return True
 
 
 def _kernel_error(blind: "Upscaler", lr: metrics.UInt8Image, blur: Blur) -> float:

@@ -15,7 +15,7 @@ from drc_deploy.cli import options
 from drc_deploy.engine_info import METADATA_KEY, EngineInfo, read_sidecar
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.files import sha256_of
-from drc_deploy.images.blur import kernel_folder, kernel_picture, kernel_widths, read_blur
+from drc_deploy.images.blur import find_blurs, kernel_picture, kernel_widths
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.writing import write_image
 from drc_deploy.locate import find_file
@@ -56,6 +56,8 @@ def command(reference: str, image: Path | None, output: Path | None, workdir: Pa
     """
     if output and not image:
         raise UsageError("-o is for the picture of a blur kernel.", "Give the image with --image.")
+    if output and (output.exists() or output.suffix.lower() != ".png"):
+        raise UsageError(f"{output} {'exists' if output.exists() else 'is no .png'}.", "Give -o a new .png file.")
     path = find_file(reference, workdir)
     facts = describe_file(path)
     if image:
@@ -84,9 +86,10 @@ def describe_blur(engine: Path, image: Path, picture: Path | None) -> Facts:
         raise UsageError(f"{engine} does not estimate blurs.", "Leave out --image, or give a blind network.")
     facts: Facts = {"image": str(image), "estimated": _width_facts(estimate)}
     shown = [estimate]
-    known = image.parent.parent / kernel_folder(scale) / f"{image.stem}.npz"
-    if known.is_file():
-        truth = read_blur(known).as_lr_kernel(len(estimate))
+    folder, name = image.resolve().parent, image.stem.removesuffix(f"x{scale}")
+    blurs = find_blurs(folder.parent, scale, [name]) if folder.name == f"LRx{scale}" else None
+    if blurs:
+        truth = blurs[name].as_lr_kernel(len(estimate))
         shown.append(truth)
         facts |= {"true": _width_facts(truth), "kernel_error": kernel_error(estimate, truth)}
     if picture:

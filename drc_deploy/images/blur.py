@@ -1,6 +1,5 @@
 """Blur kernels of images: files of them, and what they are in the pixels of the blurred image."""
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,17 @@ from drc_deploy.errors import InputError, UsageError
 from drc_deploy.images.resize import bicubic_weights
 
 Reduction = Literal["bicubic", "subsample"]
-LARGEST_SIDE = 255
+LARGEST_SIDE = 127
+"""Of a kernel in HR pixels."""
+LARGEST_SCALE = 16
+LEAST_INSIDE = 0.9
+"""Share of a kernel that must lie within the pixels for which a network knows kernels."""
 _CELL_PX = 8
 """Side of a weight in a picture."""
 _SUM_ERROR = 1e-3
 _POINTS = 128
 """LR pixels along each axis of the periodic image in which kernels are transformed: more than any kernel spans."""
+_KEYS = ("kernel", "scale", "reduction")
 _HINT = "Give a file of `drc-deploy data degrade`, or save kernel, scale and reduction with numpy.savez."
 
 
@@ -48,6 +52,9 @@ class Blur:
 
         Returns:
             (side, side) float32 in LR pixels, of sum 1; the weights of a convolution, the middle one of no shift.
+
+        Raises:
+            UsageError: too much of it lies further from the middle.
         """
         blurred = self._transfer()
         row, first = bicubic_weights(self.scale)
@@ -55,7 +62,13 @@ class Blur:
         expected = _photograph_energy(self.scale)
         # Frequencies that fall on one another in the reduced image.
         ratio = _folded(blurred * bicubic.conj() * expected) / _folded(np.abs(bicubic) ** 2 * expected)
-        kernel = np.roll(np.fft.ifft2(ratio).real, (side // 2, side // 2), axis=(0, 1))[:side, :side].clip(0)
+        kernel = np.roll(np.fft.ifft2(ratio).real, (side // 2, side // 2), axis=(0, 1))[:side, :side]
+        if kernel.sum() < LEAST_INSIDE:  # that of all pixels is 1
+            raise UsageError(
+                f"the blur reaches further than {side // 2} LR pixels, which the network knows kernels for.",
+                "Give one that is smaller, or centred.",
+            )
+        kernel = kernel.clip(0)
         result: NDArray[np.float32] = (kernel / kernel.sum()).astype(np.float32)
         return result
 
@@ -101,13 +114,13 @@ def read_blur(path: Path) -> Blur:
     """
     kernel, scale, reduction = _read(path)
     problem = _problem(kernel)
-    if not problem and not 1 <= scale <= 16:
-        problem = f"is for a scale of {scale}"
+    if not problem and not (scale == int(scale) and 1 <= scale <= LARGEST_SCALE):
+        problem = f"is for a scale of {scale:g}"
     if not problem and reduction not in get_args(Reduction):
         problem = f"is for the reduction {reduction!r}, and bicubic and subsample are known"
     if problem:
         raise UsageError(f"the kernel of {path} {problem}.", _HINT)
-    return Blur(kernel / kernel.sum(), scale, reduction)
+    return Blur(kernel / kernel.sum(), int(scale), reduction)
 
 
 def kernel_picture(kernel: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -165,16 +178,23 @@ def kernel_folder(scale: int) -> str:
     return f"kernels_x{scale}"
 
 
-def _read(path: Path) -> tuple[NDArray[np.float64], int, Any]:
+def _read(path: Path) -> tuple[NDArray[np.float64], float, Any]:
+    """Return kernel, scale and reduction of a file, as they are."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return file["kernel"].astype(np.float64), int(file["scale"]), file["reduction"].item()
+            missing = [name for name in _KEYS if name not in file.files]
+            kernel, scale, reduction = (np.zeros(()) if missing else file[name] for name in _KEYS)
+            numbers = kernel.dtype.kind in "fiu" and scale.dtype.kind in "fiu"
+            content = kernel.astype(np.float64), float(scale), reduction.item()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}.", "Check the path.") from error
-    except KeyError as error:
-        raise InputError(f"{path} lacks {error.args[0]}.", _HINT) from error
-    except (ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile, MemoryError) as error:
+    except Exception as error:  # of NumPy, the archive, or Python's parser, which reads the heads of arrays
         raise InputError(f"{path} is no file of a blur kernel.", _HINT) from error
+    if missing:
+        raise InputError(f"{path} lacks {', '.join(missing)}.", _HINT)
+    if not numbers or not np.isfinite(content[1]):
+        raise InputError(f"{path} is no file of a blur kernel.", _HINT)
+    return content
 
 
 def _problem(kernel: NDArray[np.float64]) -> str:

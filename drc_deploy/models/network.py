@@ -48,7 +48,7 @@ class SRNetwork(nn.Module, abc.ABC):
             no tile computes exactly what the whole image does.
         global_means: Modules that take the mean over the whole input, (N, C, H, W) -> (N, C, 1, 1), each once in
             ``upscale``; H and W are multiples of those of the input. Empty where something else sees the whole input,
-            except the estimate of a blur kernel and its deconvolution, which dies out within a tile.
+            except what estimates a blur kernel and what undoes the blur.
         multiple_of: Sides of every input and places of tiles are multiples of this, in input pixels: windows of
             attention lie on such a grid.
         minimum: Least side of an input, in input pixels.

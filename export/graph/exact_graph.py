@@ -115,7 +115,7 @@ def make_exact(model: onnx.ModelProto) -> onnx.ModelProto:
     pools = [node for node in exact.graph.node if node.op_type == "GlobalAveragePool"]
     small, large = (_tensors_of_probe(exact, side) for side in (PROBE_PX, 2 * PROBE_PX))
     # The mean of a tensor that is as large for every image is no mean over the image.
-    pools = [node for node in pools if _sizes(small, node) != _sizes(large, node) or not _sizes(small, node)]
+    pools = [node for node in pools if not all(_sizes(small, node)) or _sizes(small, node) != _sizes(large, node)]
     results = [node.output[0] for node in pools]
     if not results:
         raise UsageError(

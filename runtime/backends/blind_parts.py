@@ -1,5 +1,6 @@
 """The two parts of an exported blind network: what estimates the blur kernel, and what is given it."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from drc_deploy.engine_info import (
     EngineInfo,
 )
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.backends.graph_backend import GraphBackend
+from drc_deploy.runtime.backends.graph_backend import GraphBackend, GraphRunner
 from drc_deploy.runtime.backends.ort.backend import OnnxSessions, read_info
 from drc_deploy.runtime.backends.trt.backend import at_shape, check_tensors
 from drc_deploy.runtime.backends.trt.runner import PlanRunner
@@ -27,31 +28,82 @@ _OF_ESTIMATOR, _OF_RESTORER = ([INPUT_NAME], [KERNEL_NAME]), ([INPUT_NAME, KERNE
 Names = tuple[list[str], list[str]]
 
 
-def open_blind_parts(estimator: Path, restorer: Path, *, threads: int | None = None) -> GraphBackend:
+def open_blind_parts(
+    estimator: Path, restorer: Path, *, threads: int | None = None, cpu_only: bool = False
+) -> GraphBackend:
     """Load both parts of a blind network, ``.onnx`` or ``.plan`` files, as one; see ``open_backend``.
 
-    By itself it estimates one kernel for each batch; see ``Backend.with_kernel``.
+    By itself it estimates one kernel for each batch; see ``Backend.with_kernel``. ``cpu_only`` leaves a GPU alone,
+    which plans cannot.
 
     Raises:
         ArtefactError: also where they are not the parts of one network.
     """
-    if restorer.suffix == ".plan":
-        return _open_plans(estimator, restorer)
-    sessions = OnnxSessions(restorer, threads=threads)
-    info = read_info(sessions.session, restorer)
-    side = _kernel_side(info, restorer)
-    inputs, outputs = (
-        [value.name for value in values] for values in (sessions.session.get_inputs(), sessions.session.get_outputs())
+    runner, info = (
+        _open_plan(restorer, _OF_RESTORER)
+        if restorer.suffix == ".plan"
+        else _open_onnx(restorer, _OF_RESTORER, threads=threads, cpu_only=cpu_only)
     )
-    _check_names(restorer, (inputs, outputs), _OF_RESTORER)
-    finder = OnnxSessions(estimator, threads=threads)
-    _check_same(info, read_info(finder.session, estimator), estimator)
-    sessions.smallest_px = finder.smallest_px = info.taken_side(1)
-    sessions.for_smallest = {KERNEL_NAME: np.zeros((1, 1, side, side), np.float32)}
-    backend = GraphBackend(sessions, info, finder)
-    if sessions.on_cpu:
+    try:
+        if info.kernel_size is None:
+            raise ArtefactError(f"{restorer} is of a network that is not blind.", _AGAIN)
+        if isinstance(runner, PlanRunner):
+            check_tensors(runner, info, restorer)
+        else:
+            runner.for_smallest = {KERNEL_NAME: np.zeros((1, 1, info.kernel_size, info.kernel_size), np.float32)}
+        finder, batch = open_estimator(estimator, info, threads=threads, cpu_only=cpu_only)
+    except ArtefactError:
+        runner.close()
+        raise
+    backend = GraphBackend(runner, dataclasses.replace(info, max_batch=min(info.max_batch, batch)), finder)
+    if isinstance(runner, OnnxSessions) and runner.on_cpu:
         backend.use_batch(1)  # more only cost memory
     return backend
+
+
+def open_estimator(
+    path: Path, info: EngineInfo, *, threads: int | None = None, cpu_only: bool = False
+) -> tuple[GraphRunner, int]:
+    """Load the estimator for the network that ``info`` describes, and return it and its largest batch.
+
+    Raises:
+        ArtefactError: it is missing, or of another checkpoint or tile.
+    """
+    if not path.is_file():
+        raise ArtefactError(f"{path} does not exist, which finds the blur of images.", _AGAIN)
+    runner, found = (
+        _open_plan(path, _OF_ESTIMATOR)
+        if path.suffix == ".plan"
+        else _open_onnx(path, _OF_ESTIMATOR, threads=threads, cpu_only=cpu_only)
+    )
+    if (found.checkpoint_sha256, found.tile) != (info.checkpoint_sha256, info.tile):
+        runner.close()
+        raise ArtefactError(f"{path} is of another checkpoint, or another export, than its other part.", _AGAIN)
+    return runner, found.max_batch
+
+
+def _open_onnx(path: Path, names: Names, *, threads: int | None, cpu_only: bool) -> tuple[OnnxSessions, EngineInfo]:
+    sessions = OnnxSessions(path, threads=threads, cpu_only=cpu_only)
+    values = sessions.session.get_inputs(), sessions.session.get_outputs()
+    _check_names(path, ([value.name for value in values[0]], [value.name for value in values[1]]), names)
+    info = read_info(sessions.session, path)
+    sessions.smallest_px = info.taken_side(1)
+    return sessions, info
+
+
+def _open_plan(path: Path, names: Names) -> tuple[PlanRunner, EngineInfo]:
+    runner = PlanRunner(path)
+    try:
+        if runner.sidecar is None:
+            raise ArtefactError(f"{path} has no sidecar.", _AGAIN)
+        _check_names(path, (list(runner.inputs), list(runner.outputs)), names)
+        _, height, width, _ = runner.inputs[INPUT_NAME].shape
+        info = at_shape(runner.sidecar.engine, (height, width), path)
+        # Of what fits into the memory of the GPU.
+        return runner, dataclasses.replace(info, max_batch=runner.memory.batch)
+    except ArtefactError:
+        runner.close()
+        raise
 
 
 def open_restorer(path: Path) -> GraphBackend:
@@ -61,40 +113,7 @@ def open_restorer(path: Path) -> GraphBackend:
     return open_blind_parts(path.with_name(path.name.removesuffix(own) + other), path)
 
 
-def _open_plans(estimator: Path, restorer: Path) -> GraphBackend:
-    runners: list[PlanRunner] = []
-    try:
-        infos = []
-        for path, names in ((restorer, _OF_RESTORER), (estimator, _OF_ESTIMATOR)):
-            runner = PlanRunner(path)
-            runners.append(runner)
-            if runner.sidecar is None:
-                raise ArtefactError(f"{path} has no sidecar.", _AGAIN)
-            _check_names(path, (list(runner.inputs), list(runner.outputs)), names)
-            _, height, width, _ = runner.inputs[INPUT_NAME].shape
-            infos.append(at_shape(runner.sidecar.engine, (height, width), path))
-        _kernel_side(infos[0], restorer)
-        _check_same(infos[0], infos[1], estimator)
-        check_tensors(runners[0], infos[0], restorer)
-        return GraphBackend(runners[0], infos[0], runners[1])
-    except ArtefactError:
-        for runner in runners:
-            runner.close()
-        raise
-
-
-def _kernel_side(info: EngineInfo, path: Path) -> int:
-    if info.kernel_size is None:
-        raise ArtefactError(f"{path} is of a network that is not blind.", _AGAIN)
-    return info.kernel_size
-
-
 def _check_names(path: Path, found: Names, expected: Names) -> None:
     """Refuse another graph; TensorRT keeps no order of names."""
     if [sorted(names) for names in found] != [sorted(names) for names in expected]:
         raise ArtefactError(f"{path} takes {', '.join(found[0])} and gives {', '.join(found[1])}.", _AGAIN)
-
-
-def _check_same(info: EngineInfo, other: EngineInfo, path: Path) -> None:
-    if (other.checkpoint_sha256, other.tile, other.max_batch) != (info.checkpoint_sha256, info.tile, info.max_batch):
-        raise ArtefactError(f"{path} is of another checkpoint, or another export, than its other part.", _AGAIN)

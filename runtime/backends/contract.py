@@ -28,6 +28,8 @@ class Backend(Protocol):
     """A loaded network that turns a batch of input tiles into a batch of output tiles."""
 
     _batch: int | None = None
+    sessions: int = 1
+    """Graphs that it is made of."""
     takes_kernels: bool = False
     """Whether it is a blind network that ``with_kernel`` and ``estimated_kernels`` are for."""
 

@@ -56,7 +56,7 @@ class GraphBackend(Backend):
         """
         self._runner, self._info, self._estimator = runner, info, estimator
         self._kernel: Pixels | None = None
-        self.takes_kernels = estimator is not None
+        self.takes_kernels, self.sessions = estimator is not None, len(self._runners)
 
     @property
     def info(self) -> EngineInfo:

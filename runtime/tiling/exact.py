@@ -29,6 +29,7 @@ from drc_deploy.engine_info import (
     EngineInfo,
 )
 from drc_deploy.errors import ArtefactError
+from drc_deploy.runtime.backends.blind_parts import open_estimator
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.graph_backend import Feeds, GraphBackend, GraphRunner, only_output
 from drc_deploy.runtime.backends.ort.backend import OnnxSessions, read_info
@@ -112,21 +113,9 @@ def open_exact(path: Path, *, threads: int | None = None, cpu_only: bool = False
     estimator = None
     if info.kernel_size is not None:
         sessions.for_smallest[KERNEL_NAME] = np.zeros((1, 1, info.kernel_size, info.kernel_size), np.float32)
-        estimator = OnnxSessions(_estimator_of(path, EXACT_SUFFIX, KERNEL_SUFFIX), threads=threads, cpu_only=cpu_only)
-        estimator.smallest_px = sessions.smallest_px
+        finder = path.with_name(path.name.removesuffix(EXACT_SUFFIX) + KERNEL_SUFFIX)
+        estimator, _ = open_estimator(finder, info, threads=threads, cpu_only=cpu_only)
     return ExactBackend(sessions, info, mean_count, estimator)
-
-
-def _estimator_of(path: Path, suffix: str, other: str) -> Path:
-    """Return the file that estimates the blur kernels for an exact graph.
-
-    Raises:
-        ArtefactError: it is missing.
-    """
-    estimator = path.with_name(path.name.removesuffix(suffix) + other)
-    if not estimator.is_file():
-        raise ArtefactError(f"{estimator} does not exist, which {path} needs.", _AGAIN)
-    return estimator
 
 
 def _open_plan(path: Path) -> ExactBackend:
@@ -140,11 +129,11 @@ def _open_plan(path: Path) -> ExactBackend:
         info = at_shape(runner.sidecar.engine, (height, width), path)
         check_tensors(runner, info, path)
         if info.kernel_size is not None:
-            estimator = PlanRunner(_estimator_of(path, EXACT_PLAN_SUFFIX, KERNEL_PLAN_SUFFIX))
+            finder = path.with_name(path.name.removesuffix(EXACT_PLAN_SUFFIX) + KERNEL_PLAN_SUFFIX)
+            estimator, _ = open_estimator(finder, info)
         return ExactBackend(runner, info, runner.inputs[MEANS_NAME].shape[0], estimator)
     except ArtefactError:
-        for opened in filter(None, (runner, estimator)):
-            opened.close()
+        runner.close()
         raise
 
 

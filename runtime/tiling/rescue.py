@@ -51,10 +51,15 @@ class Rescue:
         count: Tiles that were computed again so far.
     """
 
-    def __init__(self, open_float32: Callable[[], Backend] | None) -> None:
-        """Take what opens the same network in float32, when it is needed first; None: there is none."""
-        self._open_float32 = open_float32
-        self._float32: Backend | None = None
+    def __init__(
+        self, open_float32: Callable[[], Backend] | None, open_blind: Callable[[], Backend] | None = None
+    ) -> None:
+        """Take what opens the same network in float32, when it is needed first; None: there is none.
+
+        ``open_blind`` opens the one that takes blur kernels.
+        """
+        self._open = {False: open_float32, True: open_blind}
+        self._opened: dict[bool, Backend] = {}
         self.count = 0
 
     def mend(self, batch: Pixels, results: Pixels, kernel: Pixels | None = None) -> Pixels:
@@ -79,18 +84,10 @@ class Rescue:
         return results
 
     def _again(self, tile: Pixels, kernel: Pixels | None) -> Pixels:
-        if self._float32 is None:
-            if self._open_float32 is None:
-                raise ArtefactError(
-                    "a tile of this image overflows in half precision, and no float32 network is there.",
-                    "Keep the ONNX file next to the plan, or use --precision fp32.",
-                )
-            self._float32 = self._open_float32()
-            _log.warning(
-                "Tiles of this image overflow in half precision: recomputing them with %s.", self._float32.device
-            )
+        network = self._network(blind=kernel is not None)
         self.count += 1
-        network = self._float32 if kernel is None else self._float32.with_kernel(kernel)
+        if kernel is not None:
+            network = network.with_kernel(kernel)
         result: Pixels = network.run(tile[None])[0]
         if is_broken(tile, result):
             raise ArtefactError(
@@ -98,7 +95,20 @@ class Rescue:
             )
         return result
 
+    def _network(self, *, blind: bool) -> Backend:
+        if blind not in self._opened:
+            opens = self._open[blind]
+            if opens is None:
+                raise ArtefactError(
+                    "a tile of this image overflows in half precision, and no float32 network is there.",
+                    "Keep the ONNX files next to the plan, or use --precision fp32.",
+                )
+            self._opened[blind] = opens()
+            device = self._opened[blind].device
+            _log.warning("Tiles of this image overflow in half precision: recomputing them with %s.", device)
+        return self._opened[blind]
+
     def close(self) -> None:
-        """Free the other network."""
-        if self._float32 is not None:
-            self._float32.close()
+        """Free the other networks."""
+        for network in self._opened.values():
+            network.close()

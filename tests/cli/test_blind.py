@@ -107,15 +107,35 @@ def test_info_shows_the_estimate_next_to_the_truth(folder: Path) -> None:
     }
     height, width = read_rgb(folder / "k.png").shape[:2]
     assert width > 2 * height
-    alone = folder / "c.png"
-    alone.write_bytes(image.read_bytes())
+    assert (
+        "true" in json.loads(drc("info", "../../b.onnx", "--image", "a.png", "--json", cwd=image.parent).stdout)["blur"]
+    )
+    image.with_name("ax2.png").write_bytes(image.read_bytes())
+    named = drc("info", folder / "b.onnx", "--image", image.with_name("ax2.png"), "--json", cwd=folder)
+    assert "true" in json.loads(named.stdout)["blur"]
+    alone = folder / "set/HR/a.png"
     assert (
         "true" not in json.loads(drc("info", folder / "b.onnx", "--image", alone, "--json", cwd=folder).stdout)["blur"]
     )
 
 
+def test_without_its_parts_a_network_is_scored_and_measured_all_the_same(folder: Path) -> None:
+    (folder / "b.restorer.onnx").unlink()
+    done = drc("eval", folder / "b.onnx", "--data", folder / "set", "--json", cwd=folder)
+    assert json.loads(done.stdout)["kernel_error"] is None
+    assert "Kernels are not compared" in done.stderr
+    words = ("bench", folder / "b.onnx", "--data", folder / "set", "--out", folder / "out", *QUICK)
+    assert drc(*words, cwd=folder).returncode == 0
+    assert [strip.kernels for strip in read_report(folder / "out/report.json").crops if strip.kernels] == []
+
+
 def test_info_refuses_what_it_cannot_show(folder: Path) -> None:
     assert "--image" in drc("info", folder / "b.onnx", "-o", "k.png", cwd=folder).stderr
+    image = folder / "set/LRx2/a.png"
+    for target, message in ((image, "exists"), ("k.jpg", "is no .png")):
+        done = drc("info", folder / "b.onnx", "--image", image, "-o", target, cwd=folder)
+        assert done.returncode == 2
+        assert message in done.stderr
     done = drc("info", "drn_xs", "--image", folder / "set/LRx2/a.png", cwd=folder)
     assert done.returncode == 2
     assert "does not estimate blurs" in done.stderr

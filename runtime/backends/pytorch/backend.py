@@ -31,7 +31,8 @@ class TorchBackend(GraphBackend):
     def __init__(self, path: Path, *, threads: int | None = None, precision: Precision = "fp32") -> None:
         """Load ``path``; see ``open_backend``."""
         self.network = TileNetwork(path, precision)
-        on_cpu = self.network.device.type == "cpu" or self.network.info.kernel_size is not None
-        runner = CpuTiles(self.network, use_threads(threads)) if on_cpu else CudaTiles(self.network)
+        on_cpu, blind = self.network.device.type == "cpu", self.network.info.kernel_size is not None
+        workers = use_threads(threads) if on_cpu else 1  # a tile has all of the GPU
+        runner = CpuTiles(self.network, workers) if on_cpu or blind else CudaTiles(self.network)
         super().__init__(runner, self.network.info)
         self.takes_kernels = self.network.info.kernel_size is not None

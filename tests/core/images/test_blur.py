@@ -1,5 +1,6 @@
 """Blur kernels in LR pixels against closed forms and against photographs; files that hold none."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -104,13 +105,15 @@ def test_a_file_of_a_kernel_is_read(tmp_path: Path) -> None:
         (gaussian(1, 4), 4, "bicubic", "odd side"),
         (np.ones((3, 5)) / 15, 4, "bicubic", "odd side"),
         (np.ones(9) / 9, 4, "bicubic", "odd side"),
-        (np.ones((257, 257)) / 257**2, 4, "bicubic", "side of 257"),
+        (np.ones((129, 129)) / 129**2, 4, "bicubic", "side of 129"),
+        (gaussian(1, 5), 4.7, "bicubic", "scale of 4.7"),
+        (gaussian(1, 5), -4, "bicubic", "scale of -4"),
         (gaussian(1, 5), 0, "bicubic", "scale of 0"),
         (gaussian(1, 5), 4, "lanczos", "'lanczos'"),
     ],
 )
 def test_what_is_no_blur_is_refused(
-    tmp_path: Path, kernel: np.ndarray, scale: int, reduction: str, message: str
+    tmp_path: Path, kernel: np.ndarray, scale: float, reduction: str, message: str
 ) -> None:
     np.savez(tmp_path / "k.npz", kernel=kernel, scale=scale, reduction=reduction)
     with pytest.raises(UsageError, match=message):
@@ -127,10 +130,33 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "plain.npy", gaussian(1, 5))
     whole = (tmp_path / "alone.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    np.savez(tmp_path / "complex.npz", kernel=gaussian(1, 5) + 0j, scale=4, reduction="bicubic")
+    np.savez(tmp_path / "bool.npz", kernel=gaussian(1, 5), scale=True, reduction="bicubic")
+    np.savez(tmp_path / "inf.npz", kernel=gaussian(1, 5), scale=np.inf, reduction="bicubic")
+    np.savez_compressed(tmp_path / "packed.npz", kernel=gaussian(1, 25), scale=4, reduction="bicubic")
+    packed = bytearray((tmp_path / "packed.npz").read_bytes())
+    for number, place in enumerate(range(0, len(packed), 7)):  # each byte that is another one is found out, or harmless
+        damaged = packed.copy()
+        damaged[place] ^= 0xFF
+        (tmp_path / f"flip{number}.npz").write_bytes(damaged)
+        with contextlib.suppress(DrcDeployError):
+            read_blur(tmp_path / f"flip{number}.npz")
+        (tmp_path / f"flip{number}.npz").unlink()
+    (tmp_path / "packed.npz").unlink()
     (tmp_path / "folder").mkdir()
     for path in [*tmp_path.iterdir(), tmp_path / "none.npz"]:
         with pytest.raises(InputError):
             read_blur(path)
+
+
+def test_a_kernel_outside_of_what_networks_know_is_refused() -> None:
+    far = np.zeros((127, 127))
+    far[63, 120] = 1
+    wide = gaussian(30, 127)
+    for kernel in (far, wide):
+        with pytest.raises(UsageError, match="further than 10 LR pixels"):
+            Blur(kernel / kernel.sum(), 4, "bicubic").as_lr_kernel(21)
+    assert Blur(gaussian(1, 127), 1, "subsample").as_lr_kernel(21).sum() == pytest.approx(1)
 
 
 def test_kernels_of_a_set_are_all_there_and_of_its_scale(tmp_path: Path) -> None:

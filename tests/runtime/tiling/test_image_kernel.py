@@ -1,5 +1,7 @@
 """All tiles of an image get one blur kernel: its own, or one that is given."""
 
+import dataclasses
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,13 @@ pytest.importorskip("torch")
 
 import torch
 
+from drc_deploy.engine_info import read_onnx_info
 from drc_deploy.errors import ArtefactError, ImageError, UsageError
 from drc_deploy.images.blur import Blur
+from drc_deploy.runtime.backends.blind_parts import open_blind_parts
+from drc_deploy.runtime.backends.contract import Pixels
+from drc_deploy.runtime.backends.graph_backend import GraphBackend
+from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.models.tiny_dcls import save_tiny_dcls
 from tests.runtime.networks import nearest, write_blind, write_nearest
@@ -82,10 +89,11 @@ def test_an_alpha_has_the_kernel_of_its_colours(blind: Path, image: np.ndarray) 
 
 def test_16_bits_stay_16_bits(blind: Path, image: np.ndarray) -> None:
     deep = image.astype(np.uint16) * 257
-    with Upscaler.open(blind, **TILES) as upscaler:
-        result = upscaler(deep)
-    assert result.dtype == np.uint16
-    assert np.abs(result - nearest(deep * mean_of_tiles(image), 2)).max() <= 2
+    for tiling, kernel in (({}, image.mean() / 255), (TILES, mean_of_tiles(image))):  # type: dict[str, Any], float
+        with Upscaler.open(blind, **tiling) as upscaler:
+            result = upscaler(deep)
+        assert result.dtype == np.uint16
+        assert np.abs(result - nearest(deep * kernel, 2)).max() <= 2
 
 
 def test_parts_that_are_missing_or_of_another_checkpoint_are_refused(blind: Path, image: np.ndarray) -> None:
@@ -113,15 +121,48 @@ def test_a_part_is_no_engine(blind: Path, suffix: str) -> None:
         Upscaler.open(blind.with_suffix(suffix))
 
 
+def test_a_task_of_a_closed_upscaler_opens_nothing(blind: Path, image: np.ndarray) -> None:
+    upscaler = Upscaler.open(blind, **TILES)
+    task = upscaler.task(image)
+    upscaler.close()
+    with pytest.raises(UsageError, match="closed"):
+        upscaler.run(task)
+
+
+def test_tiles_that_overflow_are_mended_with_the_kernel_of_the_image(blind: Path, image: np.ndarray) -> None:
+    image = 150 + image // 3  # its kernel darkens it by less than what is taken for an overflow
+    info = dataclasses.replace(read_onnx_info(blind), precision="fp16")
+    opened: list[bool] = []
+
+    def open_parts(cpu_only: bool) -> GraphBackend:
+        opened.append(cpu_only)
+        parts = open_blind_parts(blind.with_suffix(".kernel.onnx"), blind.with_suffix(".restorer.onnx"), threads=1)
+        return parts if cpu_only else _Overflowing(parts._runner, info, parts._estimator)
+
+    whole = OnnxRuntimeBackend(blind, threads=1)
+    with Upscaler(whole, **TILES, open_rescue=lambda: whole, open_parts=open_parts) as upscaler:
+        result = upscaler(image)
+        assert upscaler.networks.rescue.count == 2
+    assert opened == [False, True]
+    assert np.abs(result - expected(image, mean_of_tiles(image))).max() <= 1
+
+
+class _Overflowing(GraphBackend):
+    """A network whose results are no numbers, as of half precision that overflows."""
+
+    def stream(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
+        return (result * np.float32(np.nan) for result in super().stream(batches))
+
+
 def test_a_blur_that_cannot_be_used_is_refused(blind: Path, image: np.ndarray, tmp_path: Path) -> None:
     with Upscaler.open(blind) as upscaler:
         with pytest.raises(UsageError, match="is for x4"):
             upscaler.use_blur(Blur(POINT, 4, "bicubic"))
-        upscaler.use_blur(Blur(np.full((35, 35), 35.0**-2), 2, "bicubic"))
+        upscaler.use_blur(Blur(np.pad([[1.0]], 17), 2, "bicubic"))
         with pytest.raises(ImageError, match="spans 18"):
             upscaler(image)
     write_nearest(tmp_path / "n.onnx")
-    with Upscaler.open(tmp_path / "n.onnx") as upscaler, pytest.raises(UsageError, match="not blind"):
+    with Upscaler.open(tmp_path / "n.onnx") as upscaler, pytest.raises(UsageError, match="takes no blur kernel"):
         upscaler.use_blur(Blur(POINT, 4, "bicubic"))
 
 
