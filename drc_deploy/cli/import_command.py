@@ -15,7 +15,7 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX
 
 @click.command(name="import", short_help="Make a checkpoint of any network's weights.")
 @click.argument("weights", type=click.Path(path_type=Path))
-@click.option("--model", help="For the authors' weights: drn_s, drn_l, swinir_light or swinir.")
+@click.option("--model", help="For the authors' weights: drn_s, drn_l, swinir_light, swinir or dcls.")
 @click.option("--scale", type=int, help="Upscaling factor of --model.  [default: 4]")
 @click.option("--duals", type=click.Path(path_type=Path), help="The authors' file of the dual networks of --model.")
 @click.option("--network", metavar="FILE.py:NAME", help="What builds your own network. Its code is run.")

@@ -27,6 +27,8 @@ from drc_deploy.widths import read_widths_file
 Facts = dict[str, Any]
 """JSON-ready values under names for people."""
 
+_ROUND = 1.05
+"""Ratio of the axes of a kernel up to which it counts as round."""
 _GAP_PX = 8
 """Between two pictures of kernels."""
 _PLAN_STARTS = {b"ftrt": "TensorRT", b"vtrt": "TensorRT for RTX", b"ptrt": "TensorRT (7 or older)"}
@@ -102,9 +104,10 @@ def describe_blur(engine: Path, image: Path, picture: Path | None) -> Facts:
 
 
 def _width_facts(kernel: Pixels) -> Facts:
-    """Return how wide a kernel is, in LR pixels and degrees."""
+    """Return how wide a kernel is, in LR pixels and degrees; a round one has no direction."""
     long, short, direction = kernel_widths(kernel)
-    return {"long_sigma_px": round(long, 2), "short_sigma_px": round(short, 2), "direction_degrees": round(direction)}
+    known = round(direction) if long > _ROUND * short else None
+    return {"long_sigma_lr_px": round(long, 2), "short_sigma_lr_px": round(short, 2), "direction_degrees": known}
 
 
 def describe_file(path: Path) -> Facts:

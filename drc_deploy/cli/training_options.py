@@ -134,6 +134,7 @@ def train_and_report(
 
     ``validation`` and ``supervised`` are the values of ``loop_options`` that ``take_train_options`` leaves.
     """
+    from drc_deploy.models.blind import BlindNetwork
     from drc_deploy.train.loop.distributed import is_main
     from drc_deploy.train.loop.loop import Supervision
     from drc_deploy.train.loop.run_folder import run_path, state_of
@@ -147,6 +148,8 @@ def train_and_report(
     photographs, validator = sampling.read_photographs(scale, start.provenance.get("before")), None
     if validation and is_main():
         validator = Validator.find(validation, scale, benchmarks=benchmarks, photographs=photographs)
+    if isinstance(start.network, BlindNetwork) and is_main():
+        _note_on_blurs(start.network.spec.name, sampling.patch, blurred=photographs.degradation is not None)
     supervision = Supervision(validator=validator, restart=sampling.restart, config=config, **supervised)
     result = train(start, photographs, options, output, benchmarks=benchmarks, supervision=supervision)
     if is_main():
@@ -158,6 +161,17 @@ def train_and_report(
         )
 
 
+def _note_on_blurs(name: str, patch: int, *, blurred: bool) -> None:
+    """Print what keeps a blind network from learning to estimate blurs."""
+    if not blurred:
+        click.echo(
+            f"{name} learns to estimate blurs, and these LR images have none: give --degradation dcls.", err=True
+        )
+    if patch < LEAST_BLIND_PATCH:
+        click.echo(f"{name} sees little of a blur in patches of {patch} pixels: give --patch 48 or more.", err=True)
+
+
+LEAST_BLIND_PATCH = 48
 LONGEST_NAME = 200
 """Bytes of a result's file name: most file systems allow 255, and temporary files and folders are named after it."""
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)

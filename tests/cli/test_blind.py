@@ -10,6 +10,7 @@ import pytest
 from drc_deploy.bench.report.report_files import read_report
 from drc_deploy.images.reading import read_rgb
 from tests.cli.commands import drc
+from tests.models.tiny_dcls import save_tiny_dcls
 from tests.runtime.networks import nearest, write_blind
 
 SCALE = 2
@@ -100,11 +101,7 @@ def test_info_shows_the_estimate_next_to_the_truth(folder: Path) -> None:
     done = drc("info", folder / "b.onnx", "--image", image, "-o", "k.png", "--json", cwd=folder)
     blur = json.loads(done.stdout)["blur"]
     assert blur["kernel_error"] == pytest.approx(expected_error(image), abs=1e-6)
-    assert blur["true"] == {
-        "long_sigma_px": 0,
-        "short_sigma_px": 0,
-        "direction_degrees": blur["true"]["direction_degrees"],
-    }
+    assert blur["true"] == {"long_sigma_lr_px": 0, "short_sigma_lr_px": 0, "direction_degrees": None}
     height, width = read_rgb(folder / "k.png").shape[:2]
     assert width > 2 * height
     assert (
@@ -117,6 +114,20 @@ def test_info_shows_the_estimate_next_to_the_truth(folder: Path) -> None:
     assert (
         "true" not in json.loads(drc("info", folder / "b.onnx", "--image", alone, "--json", cwd=folder).stdout)["blur"]
     )
+
+
+def test_training_says_what_keeps_a_network_from_learning_blurs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tiny_dcls(tmp_path / "tiny.safetensors", monkeypatch)
+    train = ("train", "--model", "dcls_tiny", "--scale", SCALE, "--steps", 1, "--batch", 1, "-o", "t.safetensors")
+    done = drc(*train, "--patch", 16, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "give --degradation dcls" in done.stderr
+    assert "give --patch 48" in done.stderr
+    done = drc(*train, "--patch", 48, "--degradation", "dcls", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "dcls_tiny" not in done.stderr
 
 
 def test_without_its_parts_a_network_is_scored_and_measured_all_the_same(folder: Path) -> None:
