@@ -103,7 +103,7 @@ def read_exported_info(onnx_file: Path) -> EngineInfo:
     info = read_onnx_info(onnx_file)
     if info.io_dtype != "uint8" or not is_own_engine(onnx_file):
         raise ArtefactError(
-            f"{onnx_file} only serves another file: plans are made of that.",
+            f"{onnx_file} serves 16-bit images, exact tiles or blur kernels, and is no network for a plan by itself.",
             "Give NAME.onnx of the same export.",
         )
     return info

@@ -302,12 +302,12 @@ def test_reading_the_next_image_is_planned_for_where_it_is_read_meanwhile(
     also_held: list[int] = []
     given_back: list[int] = []
 
-    def fit(self: Upscaler, height: int, width: int, dtype: Any, **options: Any) -> Any:
+    def fit(self: Networks, *arguments: Any, **options: Any) -> Any:
         also_held.append(options["also_held"])
-        return original(self, height, width, dtype, **options)
+        return original(self, *arguments, **options)
 
-    original = Upscaler.fit
-    monkeypatch.setattr(Upscaler, "fit", fit)
+    original = Networks.fit
+    monkeypatch.setattr(Networks, "fit", fit)
     monkeypatch.setattr(Networks, "give_back", lambda _: given_back.append(len(also_held)))
     backend = OnCpu(replace(fake_info(), cpu_bytes_per_pixel=10))
     budget = limit_mib and MemoryBudget(limit_mib << 20, 50 << 20)
