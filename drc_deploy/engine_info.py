@@ -217,6 +217,11 @@ class PlanSidecar:
         return records.to_json(self)
 
 
+def blind_parts(engine: Path) -> tuple[Path, Path]:
+    """Return the parts of a blind network next to its ``.onnx`` or ``.plan``: what finds a blur, what is given it."""
+    return engine.with_suffix(f".kernel{engine.suffix}"), engine.with_suffix(f".restorer{engine.suffix}")
+
+
 def is_own_engine(path: Path) -> bool:
     """Return whether a name is that of an engine; not of a file that goes with one, or that is being written."""
     return not path.name.endswith(_SERVING) and not path.name.startswith(".")

@@ -106,6 +106,7 @@ def mean_psnr(values: Sequence[float | None]) -> float | None:
 def kernel_error(estimate: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]) -> float:
     """Return the share of a blur kernel that an estimate puts elsewhere: half the sum of absolute differences.
 
-    That is the total variation distance: 0 for equal kernels, 1 for such that have no pixel in common.
+    That is the total variation distance: 0 for equal kernels, 1 for such that have no pixel in common. Negative weights
+    of an estimate count too, and can bring it above 1.
     """
     return float(np.abs(estimate.astype(np.float64) - truth).sum() / 2)

@@ -15,14 +15,11 @@ from drc_deploy.engine_info import (
     EXACT_PLAN_SUFFIX,
     EXACT_SUFFIX,
     FLOAT_SUFFIX,
-    KERNEL_PLAN_SUFFIX,
-    KERNEL_SUFFIX,
-    RESTORER_PLAN_SUFFIX,
-    RESTORER_SUFFIX,
     EngineInfo,
     IoDtype,
     PlanSidecar,
     Precision,
+    blind_parts,
     read_onnx_info,
     sidecar_path,
 )
@@ -117,7 +114,7 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
         }
         exact = staging / f"{request.stem}{EXACT_SUFFIX}" if request.exact else None
         blind = isinstance(network, BlindNetwork)
-        parts = [staging / f"{request.stem}{suffix}" for suffix in (KERNEL_SUFFIX, RESTORER_SUFFIX)] if blind else []
+        parts = blind_parts(files["uint8"]) if blind else ()
         in_place = request.folder / files["uint8"].name
         checked, onnx_info = _write_onnx(onnx_info, network, files, body, parts, exact, in_place)
         finished = [*files.values(), *([exact] if exact else []), *parts]
@@ -133,6 +130,7 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
                 _write_plan(builder, request, exact, exact_info, network, checked)
                 plans.append(exact.with_suffix(".plan"))
             finished += [path for plan in plans for path in (plan, sidecar_path(plan))]
+        part_suffixes = (".onnx", ".plan") if builder else (".onnx",)
         published = {path.name: path for path in move_into_place(finished, request.folder)}
     return ExportResult(
         onnx=published[files["uint8"].name],
@@ -140,17 +138,12 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
         exact_onnx=published[exact.name] if exact else None,
         plan=published.get(f"{request.stem}.plan"),
         exact_plan=published.get(f"{request.stem}{EXACT_PLAN_SUFFIX}"),
-        parts=tuple(published[name] for name in _part_names(request.stem) if name in published),
+        parts=tuple(published[part.with_suffix(suffix).name] for suffix in part_suffixes for part in parts),
         info=onnx_info,
         sidecar=sidecar,
         verification=sidecar.verification if sidecar else dataclasses.asdict(checked),
         plan_history=history,
     )
-
-
-def _part_names(stem: str) -> list[str]:
-    suffixes = (KERNEL_SUFFIX, RESTORER_SUFFIX, KERNEL_PLAN_SUFFIX, RESTORER_PLAN_SUFFIX)
-    return [f"{stem}{suffix}" for suffix in suffixes]
 
 
 def _check_request(network: SRNetwork, request: ExportRequest) -> None:

@@ -9,12 +9,9 @@ from drc_deploy.engine_info import (
     EXACT_PLAN_SUFFIX,
     EXACT_SUFFIX,
     FLOAT_SUFFIX,
-    KERNEL_PLAN_SUFFIX,
-    KERNEL_SUFFIX,
-    RESTORER_PLAN_SUFFIX,
-    RESTORER_SUFFIX,
     EngineInfo,
     Precision,
+    blind_parts,
     read_sidecar,
 )
 from drc_deploy.errors import ArtefactError
@@ -94,11 +91,9 @@ def parts_opener(path: Path, backend: Backend, threads: int | None) -> Callable[
         return None
 
     def open_parts(cpu_only: bool) -> Backend:
-        suffixes = [KERNEL_SUFFIX, RESTORER_SUFFIX]
-        served = _onnx_of(path)
-        if path.suffix == ".plan" and path.with_suffix(RESTORER_PLAN_SUFFIX).is_file() and not cpu_only:
-            suffixes, served = [KERNEL_PLAN_SUFFIX, RESTORER_PLAN_SUFFIX], path
-        estimator, restorer = (served.with_suffix(suffix) for suffix in suffixes)
+        estimator, restorer = blind_parts(path)
+        if cpu_only or not restorer.is_file():  # of a plan too, where its parts have no plans
+            estimator, restorer = blind_parts(_onnx_of(path))
         for part in (estimator, restorer):
             if not part.is_file():
                 raise ArtefactError(

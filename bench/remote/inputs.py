@@ -11,14 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from drc_deploy import pairs
-from drc_deploy.engine_info import (
-    KERNEL_PLAN_SUFFIX,
-    KERNEL_SUFFIX,
-    RESTORER_PLAN_SUFFIX,
-    RESTORER_SUFFIX,
-    read_sidecar,
-    sidecar_path,
-)
+from drc_deploy.engine_info import blind_parts, read_sidecar, sidecar_path
 from drc_deploy.errors import InputError, UsageError
 from drc_deploy.files import sha256_of
 from drc_deploy.images.reading import IMAGE_SUFFIXES
@@ -96,9 +89,8 @@ def _companions(engine: Path) -> list[Path]:
         return []
     sidecar = read_sidecar(engine) if engine.suffix == ".plan" else None
     onnx = engine.with_name(sidecar.onnx_file) if sidecar else engine.with_suffix(".onnx")
-    wanted = [sidecar_path(engine), onnx, *(onnx.with_suffix(suffix) for suffix in (KERNEL_SUFFIX, RESTORER_SUFFIX))]
-    for part in (engine.with_suffix(suffix) for suffix in (KERNEL_PLAN_SUFFIX, RESTORER_PLAN_SUFFIX)):
-        wanted += [part, sidecar_path(part)] if engine.suffix == ".plan" else []
+    files = (engine, *blind_parts(engine), onnx, *blind_parts(onnx))
+    wanted = dict.fromkeys(path for file in files for path in (file, sidecar_path(file)))  # in this order, each once
     return [path for path in wanted if path != engine and path.is_file()]
 
 

@@ -39,12 +39,12 @@ def copy_crops(report: Report, folder: Path, out: Path, prefix: str = "") -> Rep
     """
 
     def copied(pictures: Sequence[Picture]) -> tuple[Picture, ...]:
-        targets = [f"{CROPS_FOLDER}/{prefix}{PurePosixPath(picture.file).name}" for picture in pictures]
-        for picture, target in zip(pictures, targets, strict=True):
+        done: list[Picture] = []
+        for picture in pictures:
+            target = f"{CROPS_FOLDER}/{prefix}{PurePosixPath(picture.file).name}"
             write_bytes(out / target, read_crop(folder / picture.file))
-        return tuple(
-            dataclasses.replace(picture, file=target) for picture, target in zip(pictures, targets, strict=True)
-        )
+            done.append(dataclasses.replace(picture, file=target))
+        return tuple(done)
 
     strips = (
         dataclasses.replace(strip, tiles=copied(strip.tiles), kernels=copied(strip.kernels)) for strip in report.crops

@@ -213,7 +213,7 @@ class KernelPicture:
     file: str
     """PNG, relative to the folder of the report."""
     error: float | None
-    """Share of the kernel that lies elsewhere than in the true one, 0 to 1; None for that itself."""
+    """Share of the kernel that lies elsewhere than in the true one (``metrics.kernel_error``); None for that itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,7 +142,7 @@ def _finds_kernels(blind: Upscaler) -> bool:
     return True
 
 
-def _kernel_error(blind: "Upscaler", lr: metrics.UInt8Image, blur: Blur) -> float:
+def _kernel_error(blind: Upscaler, lr: metrics.UInt8Image, blur: Blur) -> float:
     estimate = blind.kernel(lr)
     assert estimate is not None
     return metrics.kernel_error(estimate, blur.as_lr_kernel(len(estimate)))

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from drc_deploy.engine_info import (
-    KERNEL_SUFFIX,
-    RESTORER_SUFFIX,
     EngineInfo,
     PlanSidecar,
     Precision,
+    blind_parts,
     is_own_engine,
     read_onnx_info,
     sidecar_path,
@@ -67,9 +66,9 @@ def build_from_onnx(request: ExportRequest) -> PlanResult:
 
         sidecar, history = write(onnx_file, plan)
         made = [plan]
-        for suffix in _part_suffixes(onnx_file, info):
-            made.append(plan.with_suffix(suffix).with_suffix(".plan"))
-            write(onnx_file.with_suffix(suffix), made[-1])
+        for part, of_part in zip(_parts(onnx_file, info), blind_parts(plan), strict=False):
+            made.append(of_part)
+            write(part, of_part)
         files = move_into_place([file for each in made for file in (each, sidecar_path(each))], request.folder)
     return PlanResult(onnx_file, files[0], history, sidecar, tuple(files[2::2]))
 
@@ -78,20 +77,20 @@ def _check(onnx_file: Path, precision: Precision, made: Path) -> dict[str, Any]:
     return dataclasses.asdict(verify_against_onnx(made, onnx_file, precision))
 
 
-def _part_suffixes(onnx_file: Path, info: EngineInfo) -> tuple[str, ...]:
-    """Return the endings of the parts of a blind network, the estimator first; none where they are not both there.
+def _parts(onnx_file: Path, info: EngineInfo) -> tuple[Path, ...]:
+    """Return the parts of a blind network, the estimator first; none where they are not both there.
 
     Raises:
         ArtefactError: they are of another export.
     """
-    suffixes = (KERNEL_SUFFIX, RESTORER_SUFFIX) if info.kernel_size is not None else ()
-    if not all(onnx_file.with_suffix(suffix).is_file() for suffix in suffixes):
+    parts = blind_parts(onnx_file)
+    if info.kernel_size is None or not all(part.is_file() for part in parts):
         return ()
-    for part in map(onnx_file.with_suffix, suffixes):
+    for part in parts:
         other = read_onnx_info(part)
         if (other.checkpoint_sha256, other.precision) != (info.checkpoint_sha256, info.precision):
             raise ArtefactError(f"{part} is of another export than {onnx_file}.", "Copy all files of one export.")
-    return suffixes
+    return parts
 
 
 def read_exported_info(onnx_file: Path) -> EngineInfo:

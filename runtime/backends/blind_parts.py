@@ -8,12 +8,9 @@ import numpy as np
 from drc_deploy.engine_info import (
     INPUT_NAME,
     KERNEL_NAME,
-    KERNEL_PLAN_SUFFIX,
-    KERNEL_SUFFIX,
     OUTPUT_NAME,
-    RESTORER_PLAN_SUFFIX,
-    RESTORER_SUFFIX,
     EngineInfo,
+    blind_parts,
 )
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.graph_backend import GraphBackend, GraphRunner
@@ -108,9 +105,8 @@ def _open_plan(path: Path, names: Names) -> tuple[PlanRunner, EngineInfo]:
 
 def open_restorer(path: Path) -> GraphBackend:
     """Load ``NAME.restorer.onnx`` or ``.plan`` with the estimator next to it; see ``open_blind_parts``."""
-    is_plan = path.suffix == ".plan"
-    own, other = (RESTORER_PLAN_SUFFIX, KERNEL_PLAN_SUFFIX) if is_plan else (RESTORER_SUFFIX, KERNEL_SUFFIX)
-    return open_blind_parts(path.with_name(path.name.removesuffix(own) + other), path)
+    whole = path.with_suffix("").with_suffix(path.suffix)
+    return open_blind_parts(blind_parts(whole)[0], path)
 
 
 def _check_names(path: Path, found: Names, expected: Names) -> None:
