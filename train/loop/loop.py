@@ -7,10 +7,10 @@ from typing import Any
 
 from drc_deploy.errors import UsageError
 from drc_deploy.files import write_text
+from drc_deploy.interruption import held_signals, whole_step
 from drc_deploy.progress import Progress, progress
 from drc_deploy.train.data.patches import PatchSource
 from drc_deploy.train.device import memory_checked
-from drc_deploy.train.interruption import held_signals, whole_step
 from drc_deploy.train.loop import distributed
 from drc_deploy.train.loop.clock import Pace, TrainingClock
 from drc_deploy.train.loop.journal import Journal

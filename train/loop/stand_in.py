@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from drc_deploy.train.interruption import whole_step
+from drc_deploy.interruption import whole_step
 
 
 class StandIn:

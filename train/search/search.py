@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from drc_deploy.checkpoint import Checkpoint
 from drc_deploy.errors import TrainingError
+from drc_deploy.interruption import whole_step
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
 from drc_deploy.train.data.patches import PatchSampler, PatchSource
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.data.targets import FollowedPatches
 from drc_deploy.train.device import memory_checked
-from drc_deploy.train.interruption import whole_step
 from drc_deploy.train.loop.state import load_state, save_state
 from drc_deploy.train.search.cost import CostBudget
 from drc_deploy.train.search.expected_cost import ExpectedCost

@@ -1,14 +1,19 @@
+import contextlib
+import os
 import signal
 import time
 from contextlib import closing
+from multiprocessing import util
+from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from drc_deploy.bench.measure.timing import TimingBudget
 from drc_deploy.bench.run.worker import EngineProcess, Session
-from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError
+from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError, Terminated
 from tests.bench.fakes import OpenFake
 
 IMAGE = np.arange(6 * 5 * 3, dtype=np.uint8).reshape(6, 5, 3)
@@ -74,6 +79,35 @@ def test_an_engine_in_the_middle_of_a_run_is_not_waited_for() -> None:
     start = time.monotonic()
     process.close()
     assert time.monotonic() - start < 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_a_process_is_being_started_leaves_no_traceback(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    begin, children = util.spawnv_passfds, []
+
+    def begin_and_stop(*arguments: Any) -> Any:
+        child = begin(*arguments)
+        children.append(child)
+        if number == signal.SIGINT:  # a terminal sends it to the whole group
+            time.sleep(0.1)  # Python prints a traceback for it from now on
+            os.kill(child, number)
+        os.kill(os.getpid(), number)
+        return child
+
+    def stop(received: int, _frame: object) -> None:
+        raise Terminated if received == signal.SIGTERM else KeyboardInterrupt
+
+    ensure_running()  # it is begun in the same way
+    monkeypatch.setattr(util, "spawnv_passfds", begin_and_stop)
+    before = signal.signal(number, stop)
+    with pytest.raises(KeyboardInterrupt):
+        EngineProcess(OpenFake(Path("fake.onnx"), None))
+    signal.signal(number, before)
+    with contextlib.suppress(ChildProcessError):  # it was waited for
+        os.waitpid(children[-1], 0)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_an_engine_that_takes_too_long_is_ended(tmp_path: Path) -> None:

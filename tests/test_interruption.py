@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from drc_deploy.errors import Terminated
-from drc_deploy.train.interruption import whole_step
+from drc_deploy.interruption import whole_step
 
 
 def test_ctrl_c_inside_a_step_is_raised_after_it() -> None:
