@@ -15,6 +15,7 @@ from drc_deploy.engine_info import is_own_engine
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError, UsageError
 from drc_deploy.locate import CHECKPOINT_SUFFIX, ENGINE_SUFFIXES, SHIPPED, find_engine, shipped_names
 from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
+from drc_deploy.runtime.video.options import CODECS, SOUNDS, Codec, EncoderOptions, Sound, VideoOptions
 
 if TYPE_CHECKING:
     from drc_deploy.runtime.jobs.run import Failed
@@ -54,6 +55,28 @@ DEFAULT = "drn_e"
     help="Host memory for an ONNX or a checkpoint on a CPU, such as 800MiB or 2GiB. A plan uses the free memory of the "
     "GPU.  [default: half of the free memory]",
 )
+@click.option(
+    "--codec",
+    type=click.Choice(CODECS),
+    metavar="CODEC",
+    help=f"Encoder of videos: {', '.join(CODECS)}.  [default: h264; hevc for 10 bits, vp9 for .webm, and what keeps "
+    "transparency]",
+)
+@click.option("--crf", type=click.IntRange(0, 63), help="Quality of videos; 0 is best.  [default: by the encoder]")
+@click.option("--preset", help="Speed of the video encoder, such as slow.  [default: a fast one]")
+@click.option(
+    "--audio",
+    "sound",
+    type=click.Choice(SOUNDS),
+    default="copy",
+    show_default=True,
+    help="What to do with the sound of videos.",
+)
+@click.option(
+    "--deinterlace/--no-deinterlace",
+    default=None,
+    help="Make whole pictures of interlaced videos, or take them as they are.  [default: refuse them]",
+)
 @options.precision_option
 @options.threads_option
 @options.workdir_option
@@ -68,6 +91,11 @@ def command(
     max_pixels: int | None,
     kernel: Path | None,
     max_memory: int | None,
+    codec: Codec | None,
+    crf: int | None,
+    preset: str | None,
+    sound: Sound,
+    deinterlace: bool | None,
     threads: int | None,
     workdir: Path,
     as_json: bool,
@@ -117,7 +145,8 @@ def command(
             settings = {"engine": file.load(partial(sha256_of, path)), **how}
             settings |= {"kernel": sha256_of(kernel)} if kernel else {}
             jobs = [plan_video(inputs, output, scale)]
-            outcome = upscale_video(upscaler, jobs[0], run_options, settings)
+            video = VideoOptions(EncoderOptions(codec, crf, preset), sound, deinterlace)
+            outcome = upscale_video(upscaler, jobs[0], run_options, settings, video)
         else:
             jobs = plan_jobs(inputs, output, scale)
             outcome = run_jobs(upscaler, jobs, run_options)

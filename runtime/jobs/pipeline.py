@@ -127,6 +127,21 @@ class WriteBehind:
         self._pool.shutdown()
 
 
+def made_ahead(items: Generator[Item, None, None]) -> Generator[Item, None, None]:
+    """Yield ``items``, each made in a thread while the caller works on the one before.
+
+    Close the iterator when leaving it early (``contextlib.closing``), which closes ``items`` too.
+    """
+    with one_worker() as pool:
+        try:
+            following = pool.submit(next, items, None)
+            while (item := following.result()) is not None:
+                following = pool.submit(next, items, None)
+                yield item
+        finally:
+            pool.submit(items.close)
+
+
 def read_ahead(
     sources: Sequence[Source], read: Callable[[Source], Result], *, early: Callable[[Source], bool]
 ) -> "Generator[Future[Result], None, None]":

@@ -1,26 +1,27 @@
 """Upscales a video in segments, so that a run that is stopped goes on after the last finished one.
 
-The segments lie next to the result, in ``NAME.segments/``, with a note of what they were made from and by. They are
-joined in the end, without being encoded again.
+The segments lie next to the result, in ``NAME.segments/`` without its suffix, so that they serve another format too.
+They are joined in the end, without being encoded again.
 """
 
-import json
+import dataclasses
 import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
-from drc_deploy.errors import ImageError, UsageError
-from drc_deploy.files import check_writable, version_of, write_text
-from drc_deploy.only_one import only_one
+import numpy as np
+
+from drc_deploy.errors import ArtefactError, ImageError, UsageError
+from drc_deploy.files import check_writable, version_of
 from drc_deploy.progress import Progress, progress
-from drc_deploy.runtime.jobs.pipeline import WriteBehind
+from drc_deploy.runtime.jobs.pipeline import WriteBehind, made_ahead
 from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import (
     Finished,
@@ -32,15 +33,20 @@ from drc_deploy.runtime.jobs.run import (
     is_finished,
 )
 from drc_deploy.runtime.upscaler import Upscaler
-from drc_deploy.runtime.video.reading import Frame, VideoInfo, frames_of, video_info
-from drc_deploy.runtime.video.writing import SEGMENT_FRAMES, check_target_holds, join, write_segment
+from drc_deploy.runtime.video.encoders import Encoding, choose_encoding
+from drc_deploy.runtime.video.joining import Original, check_target_holds, join
+from drc_deploy.runtime.video.options import VideoOptions
+from drc_deploy.runtime.video.reading import Frame, FrameOptions, VideoInfo, frames_of, video_info
+from drc_deploy.runtime.video.segments import Segments
+from drc_deploy.runtime.video.writing import SEGMENT_FRAMES, even_size, write_segment
 
 _log = logging.getLogger(__name__)
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
-WRITTEN_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv")
-
-_NOTE = "made_from.json"
+VIDEO_SUFFIXES = (
+    *(".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts"),
+    *(".flv", ".wmv", ".asf", ".vob", ".3gp", ".3g2", ".ogv"),
+)
+WRITTEN_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm")
 
 
 def is_video(name: str) -> bool:
@@ -68,7 +74,13 @@ def plan_video(inputs: Sequence[str], output: str | None, scale: int) -> Upscale
     return UpscaleJob(source, Path(output))
 
 
-def upscale_video(upscaler: Upscaler, job: UpscaleJob, options: RunOptions, made_by: Mapping[str, object]) -> Outcome:
+def upscale_video(
+    upscaler: Upscaler,
+    job: UpscaleJob,
+    options: RunOptions,
+    made_by: Mapping[str, object],
+    video: VideoOptions | None = None,
+) -> Outcome:
     """Upscale every frame of a video; sound, subtitles, time stamps and orientation are kept.
 
     Args:
@@ -76,12 +88,14 @@ def upscale_video(upscaler: Upscaler, job: UpscaleJob, options: RunOptions, made
         job: from file to file.
         options: what to do where the result exists.
         made_by: what the frames depend on besides the source; unfinished work of anything else is thrown away.
+        video: how the result is made; None: as the source and the format suggest.
 
     Raises:
         ImageError: the source cannot be read, holds no video that can be upscaled, or changes meanwhile.
-        OutputError: the result is in the way, cannot hold the sound or the subtitles, or cannot be written, or another
-            process makes it.
+        OutputError: the result is in the way, cannot hold the sound or the subtitles, or cannot be written or encoded,
+            or another process makes it.
         ArtefactError: the network failed.
+        UsageError: the encoder has no such setting.
         MissingDependencyError: PyAV lacks the encoder.
         ModuleNotFoundError: PyAV is not installed.
     """
@@ -92,73 +106,73 @@ def upscale_video(upscaler: Upscaler, job: UpscaleJob, options: RunOptions, made
     start = time.perf_counter()
     version = version_of(source)
     info = video_info(source, tolerant=options.tolerant)
-    for note in info.notes:
-        _log.warning(note)
-    check_writable(target.parent)
-    check_target_holds(source, target, info)
-    work = _Segments(target.with_name(f"{target.name}.segments"))
+    task = _plan(upscaler, source, info, target, video or VideoOptions())
+    task = replace(task, reading=replace(task.reading, tolerant=options.tolerant))
+    work = Segments(target.with_name(f"{target.stem}.segments"), task.encoding.segments)
     with work.owned():
         check_target(job, options)  # whoever owned them before may have finished it
-        work.begin({**_identity(source), **made_by})
-        segments = _make_segments(upscaler, source, info, work, tolerant=options.tolerant)
+        work.begin({**_identity(source), **made_by, **task.identity()})
+        segments = _make_segments(upscaler, task, work)
         check = partial(_check_unchanged, source, version, work)
         check()
-        frame_count = join(segments, source, target, info, check, replace=options.replace)
+        frame_count = join(segments, task.original, target, task.encoding, check, replace=options.replace)
         work.clear()
-    height, width = (side * upscaler.info.scale for side in (info.height, info.width))
-    tiles = upscaler.plan(info.height, info.width).tile_count * frame_count
+    height, width = task.size
+    tiles = upscaler.plan(task.info.height, task.info.width).tile_count * frame_count
     seconds = round(time.perf_counter() - start, 3)
     return Outcome([Finished(str(source), str(target), width, height, seconds, tiles, frame_count)], [], [])
 
 
-class _Segments:
-    """The folder of finished segments: a segment is whole or not there, and they are finished in order."""
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A video and all that is decided before its first frame."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    original: Original
+    encoding: Encoding
+    reading: FrameOptions
+    size: tuple[int, int]
+    """Height and width of the result."""
 
-    @contextmanager
-    def owned(self) -> Iterator[None]:
-        """Keep other processes out of the folder, which is there while something is in it.
+    @property
+    def info(self) -> VideoInfo:
+        return self.original.info
 
-        Raises:
-            OutputError: another one is in it, or it cannot be made.
-        """
-        check_writable(self._folder)
-        with only_one(self._folder):
-            try:
-                yield
-            finally:
-                with suppress(OSError):
-                    self._folder.rmdir()
+    def identity(self) -> dict[str, object]:
+        """Return what the segments depend on."""
+        return {"encoding": dataclasses.asdict(self.encoding), "reading": dataclasses.asdict(self.reading)}
 
-    def begin(self, made_from: Mapping[str, object]) -> None:
-        """Keep what was made from the same, and nothing else."""
-        text = json.dumps(dict(made_from), sort_keys=True, indent=2)
-        note = self._folder / _NOTE
-        if not (note.is_file() and note.read_text() == text):
-            self.clear()
-            write_text(note, text)
-        elif finished := self.finished():
-            _log.warning("Going on after %d segments that are finished in %s.", len(finished), self._folder)
 
-    def path(self, index: int) -> Path:
-        """Return where a segment goes."""
-        return self._folder / f"{index:06d}.nut"
+def _plan(upscaler: Upscaler, source: Path, info: VideoInfo, target: Path, video: VideoOptions) -> _Task:
+    """Decide everything, say what is lost, and find out whether the result can be written."""
+    original = Original(source, info, video.sound)
+    for note in info.notes:
+        _log.warning(note)
+    if info.interlaced and video.deinterlace is None:
+        raise ImageError(
+            f"{source} is interlaced: its lines would show in the result.",
+            "Give --deinterlace, or --no-deinterlace where the pictures are whole after all.",
+        )
+    encoding = choose_encoding(source, target, info, video.encoder)
+    reading = FrameOptions(_takes_16_bits(upscaler, info, encoding), deinterlace=bool(video.deinterlace))
+    full = info.height * upscaler.info.scale, info.width * upscaler.info.scale
+    size = even_size(full, encoding)
+    if size != full:
+        _log.warning("The last row or column is left out: %s takes even numbers only.", encoding.encoder)
+    check_writable(target.parent)
+    check_target_holds(original, target, size, encoding)
+    return _Task(original, encoding, reading, size)
 
-    def finished(self) -> list[Path]:
-        """Return the finished segments."""
-        segments: list[Path] = []
-        while (path := self.path(len(segments))).is_file():
-            segments.append(path)
-        return segments
 
-    def clear(self) -> None:
-        """Delete all segments, and nothing that someone else put there."""
-        number = "[0-9]" * 6
-        for pattern in (f"{number}.nut", f".{number}.*.nut", _NOTE):  # hidden ones are of a run that was killed
-            for path in self._folder.glob(pattern):
-                path.unlink()
+def _takes_16_bits(upscaler: Upscaler, info: VideoInfo, encoding: Encoding) -> bool:
+    """Return whether frames of more than 8 bits keep them: the encoder takes them, and so does a network here."""
+    if not encoding.deep:
+        return False
+    try:
+        upscaler.fit(info.height, info.width, np.uint16, alpha=info.alpha)
+    except ArtefactError as error:
+        _log.warning("The frames are reduced to 8 bits: %s %s", error.message, error.hint)
+        return False
+    return True
 
 
 def _identity(source: Path) -> dict[str, object]:
@@ -174,27 +188,29 @@ def _identity(source: Path) -> dict[str, object]:
     }
 
 
-def _make_segments(upscaler: Upscaler, source: Path, info: VideoInfo, work: _Segments, *, tolerant: bool) -> list[Path]:
+def _make_segments(upscaler: Upscaler, task: _Task, work: Segments) -> list[Path]:
     """Make the missing segments, each encoded while its frames are computed; return the paths of all."""
     count = len(work.finished())
     first_frame = count * SEGMENT_FRAMES
     written: list[Future[None]] = []
+    frames = frames_of(task.original.path, task.info, task.reading, skip=first_frame)
     with (
-        progress(source.name, max(info.frame_count, 1), done=first_frame) as bar,
-        closing(frames_of(source, skip=first_frame, tolerant=tolerant)) as frames,
+        progress(task.original.path.name, max(task.info.frame_count, 1), done=first_frame) as bar,
+        closing(made_ahead(frames)) as frames,
     ):
         results = _upscaled(upscaler, frames, bar)
         with WriteBehind() as writer:
             for first in results:
                 segment = chain([first], islice(results, SEGMENT_FRAMES - 1))
                 path = work.path(count + len(written))
-                written.append(writer.write(segment, partial(write_segment, path, info=info)))
+                write = partial(write_segment, path, info=task.info, encoding=task.encoding)
+                written.append(writer.write(segment, write))
                 _raise_errors(future for future in written if future.done())
         _raise_errors(written)
     return [work.path(index) for index in range(count + len(written))]
 
 
-def _check_unchanged(source: Path, version: tuple[int, int] | None, work: _Segments) -> None:
+def _check_unchanged(source: Path, version: tuple[int, int] | None, work: Segments) -> None:
     try:
         check_unchanged(source, version)
     except ImageError:

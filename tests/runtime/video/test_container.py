@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.errors import ImageError
-from drc_deploy.runtime.video.reading import is_cut_off, video_info
+from drc_deploy.runtime.video.container import is_cut_off
+from drc_deploy.runtime.video.reading import video_info
 from tests.runtime.video.video_clips import write_clip
 
 pytest.importorskip("av")

@@ -1,0 +1,196 @@
+"""Segments joined with everything else of a video, without being encoded again."""
+
+import heapq
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from drc_deploy.errors import ImageError, OutputError
+from drc_deploy.files import atomic_path
+from drc_deploy.runtime.video.encoders import Encoding
+from drc_deploy.runtime.video.options import Sound
+from drc_deploy.runtime.video.reading import Frame, VideoInfo, open_video
+from drc_deploy.runtime.video.sound import OtherStreams
+from drc_deploy.runtime.video.writing import SEGMENT_FRAMES, describe_colours, write_segment
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+_ABOUT_THE_SOURCE = ("alpha_mode", "duration", "encoder", "bps", "number_of_", "_statistics")
+"""Begin the names of what a container says of the stream that it holds, and not of another."""
+_TRIED_PACKETS = 200
+"""So many of the sound and the subtitles show whether a format takes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """What the result takes everything but its pictures from."""
+
+    path: Path
+    info: VideoInfo
+    sound: Sound = "copy"
+
+
+def join(
+    segments: Sequence[Path],
+    original: Original,
+    target: Path,
+    encoding: Encoding,
+    check: Callable[[], None],
+    *,
+    replace: bool,
+) -> int:
+    """Write the segments as one video, together with the sound and the subtitles of the original.
+
+    Args:
+        segments: all that belong to the video.
+        original: where the rest comes from.
+        target: what is written.
+        encoding: of the segments.
+        check: called before the result appears; what it raises prevents that.
+        replace: whether the result may take the place of a file that is there by then.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        ImageError: the original cannot be read any more, or there are no segments.
+        OutputError: a segment is missing or damaged, ``target`` cannot hold a stream or is in the way, or the disk is
+            full.
+    """
+    if not segments:
+        raise ImageError(f"{original.path} has no frames.", "Copy the file again.")
+    for segment in segments:
+        if not segment.is_file():
+            raise OutputError(f"{segment} is gone.", "Give the same command again, which makes it anew.")
+    with atomic_path(target, replace=replace) as temporary:
+        frame_count = _write(segments, original, target, temporary, encoding, most_packets=None)
+        check()
+        return frame_count
+
+
+def check_target_holds(original: Original, target: Path, size: tuple[int, int], encoding: Encoding) -> None:
+    """Find out before computing whether the encoder and the format of ``target`` take all that they will get.
+
+    A black picture of ``size`` is encoded and joined with the beginning of the rest, just as the result will be.
+
+    Raises:
+        OutputError: they do not.
+    """
+    info = original.info
+    with tempfile.TemporaryDirectory() as folder:
+        segment = Path(folder, f"segment.{encoding.segments}")
+        step = max(round(1 / (info.rate * info.time_base)), 1)
+        black = np.zeros((*size, 4 if encoding.alpha else 3), np.uint8)
+        write_segment(segment, [Frame(black, info.end - step, step)], info, encoding)
+        probe = Path(folder, f"probe{target.suffix}")
+        _write([segment], original, target, probe, encoding, most_packets=_TRIED_PACKETS)
+
+
+def _write(
+    segments: Sequence[Path],
+    original: Original,
+    target: Path,
+    file: Path,
+    encoding: Encoding,
+    *,
+    most_packets: int | None,
+) -> int:
+    """Write ``file``, which errors call ``target``; return the number of frames."""
+    with open_video(original.path) as (source, pictures), _writing(target, file) as container:
+        video = _add_pictures(container, segments[0], original.info, encoding)
+        video.metadata.update(_kept_metadata(pictures.metadata))
+        others = OtherStreams(source, container, original.sound)
+        container.start_encoding()
+        frame_count = 0
+        packets = heapq.merge(_packets(segments, video, original.info), others.packets(most_packets), key=_seconds)
+        for packet in packets:
+            frame_count += packet.stream is video
+            container.mux(packet)
+        return frame_count
+
+
+def _add_pictures(container: "OutputContainer", segment: Path, info: VideoInfo, encoding: Encoding) -> "VideoStream":
+    import av
+
+    with av.open(str(segment)) as first:
+        video: VideoStream = container.add_stream_from_template(first.streams.video[0], opaque=True)
+    video.codec_context.framerate = info.rate  # or a Matroska file has one that its ticks suggest
+    describe_colours(video.codec_context, info)
+    if encoding.alpha and encoding.encoder.startswith("libvpx"):
+        video.metadata["alpha_mode"] = "1"
+    if info.display_matrix is not None:
+        video.set_display_matrix(info.display_matrix)
+    return video
+
+
+def _kept_metadata(metadata: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in metadata.items() if not key.lower().startswith(_ABOUT_THE_SOURCE)}
+
+
+def _packets(segments: Sequence[Path], video: "VideoStream", info: VideoInfo) -> "Iterator[Packet[Any]]":
+    """Yield the packets of all segments, each of which lasts until the next; the last one as that of the source."""
+    waiting: Packet[Any] | None = None
+    for packet in _stored_packets(segments):
+        if waiting is not None:
+            waiting.duration = _ticks(packet) - _ticks(waiting)
+            yield waiting
+        packet.dts = packet.pts  # no frame waits for a later one, which NUT does not know
+        packet.stream = video
+        waiting = packet
+    if waiting is not None:
+        assert waiting.time_base is not None
+        end = round(info.end * info.time_base / waiting.time_base)
+        usual = round(1 / (info.rate * waiting.time_base))
+        waiting.duration = end - _ticks(waiting) if end > _ticks(waiting) else usual
+        yield waiting
+
+
+def _stored_packets(segments: Sequence[Path]) -> "Iterator[Packet[Any]]":
+    import av
+
+    for segment in segments:
+        count = 0
+        with av.open(str(segment)) as container:
+            for packet in container.demux(video=0):
+                if packet.pts is not None:  # or it says that there are no more
+                    count += 1
+                    yield packet
+        if count != SEGMENT_FRAMES and not (count and segment is segments[-1]):
+            raise OutputError(f"{segment} holds {count} frames of {SEGMENT_FRAMES}.", "Delete it and go on.")
+
+
+def _ticks(packet: "Packet[Any]") -> int:
+    assert packet.pts is not None
+    return packet.pts
+
+
+def _seconds(packet: "Packet[Any]") -> Fraction:
+    assert packet.dts is not None
+    assert packet.time_base is not None
+    return packet.dts * packet.time_base
+
+
+@contextmanager
+def _writing(target: Path, file: Path) -> "Iterator[OutputContainer]":
+    """Open ``file`` for writing; errors name ``target``."""
+    import av
+
+    try:
+        with av.open(str(file), "w") as container:
+            yield container
+    except (av.FFmpegError, ValueError) as error:
+        if isinstance(error, OSError):
+            raise  # of the disk
+        raise OutputError(
+            f"{target} cannot be written: {error}.",
+            "Give another format with -o: .mkv holds most streams. Or give --audio aac, which converts the sound.",
+        ) from error
