@@ -65,14 +65,20 @@ def _encoding(file: Path, info: VideoInfo, encoding: Encoding) -> "Iterator[Outp
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, OSError):
             raise  # of the disk
-        raise OutputError(
-            f"{encoding.encoder} cannot encode this video here: {error}.", "Choose another encoder with --codec."
-        ) from error
+        raise _not_encodable(encoding, error) from error
+
+
+def _not_encodable(encoding: Encoding, error: Exception) -> OutputError:
+    return OutputError(
+        f"{encoding.encoder} cannot encode this video here: {error}.", "Choose another encoder with --codec."
+    )
 
 
 def _video_stream(
     container: "OutputContainer", size: tuple[int, int], info: VideoInfo, encoding: Encoding
 ) -> "VideoStream":
+    import av
+
     stream: Any = container.add_stream(encoding.encoder, rate=info.rate, options=dict(encoding.options))
     stream.height, stream.width = size
     stream.pix_fmt = encoding.pixel_format
@@ -81,6 +87,10 @@ def _video_stream(
     if info.pixel_aspect:
         context.sample_aspect_ratio = info.pixel_aspect
     describe_colours(context, info)
+    try:
+        context.open()
+    except av.FFmpegError as error:  # of the machine, such as no GPU, and not of the disk
+        raise _not_encodable(encoding, error) from error
     return cast("VideoStream", stream)
 
 

@@ -1,0 +1,294 @@
+"""What a result keeps of a video that a table of encoders does not show."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from drc_deploy.errors import ImageError, OutputError, UsageError
+from drc_deploy.runtime.jobs.plan import UpscaleJob
+from drc_deploy.runtime.jobs.run import RunOptions
+from drc_deploy.runtime.upscaler import Upscaler
+from drc_deploy.runtime.video.colours import Colours, colours_of
+from drc_deploy.runtime.video.options import CODECS, Codec, EncoderOptions, VideoOptions
+from drc_deploy.runtime.video.upscale import upscale_video
+from tests.runtime.fake_backend import FakeBackend, fake_info
+
+av = pytest.importorskip("av")
+
+Picture = Callable[[int], Any]
+
+
+def bar(number: int, height: int = 32, width: int = 48) -> Any:
+    pixels = np.full((height, width, 3), (60, 120, 200), np.uint8)
+    pixels[:, 2 * number : 2 * number + 8] = 230
+    return pixels
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a video is encoded."""
+
+    codec: str = "libx264"
+    pix_fmt: str = "yuv420p"
+    options: dict[str, str] = field(default_factory=lambda: {"crf": "4", "bf": "0"})
+    rate: Fraction = Fraction(25)
+    context: dict[str, Any] = field(default_factory=dict)
+
+
+def write(
+    path: Path,
+    times: list[int],
+    kind: Kind | None = None,
+    *,
+    picture: Picture = bar,
+    last: int | None = None,
+    metadata: dict[str, str] | None = None,
+) -> None:
+    """Write pictures that begin at ``times``, in frames; the last one lasts ``last`` of them."""
+    kind = kind or Kind()
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(kind.codec, rate=kind.rate, options=kind.options)
+        stream.height, stream.width = picture(0).shape[:2]
+        stream.pix_fmt = kind.pix_fmt
+        stream.metadata.update(metadata or {})
+        for name, value in kind.context.items():
+            setattr(stream.codec_context, name, value)
+        packets: list[Any] = []
+        for number, time in enumerate(times):
+            stored = "rgb48le" if picture(0).dtype == np.uint16 else "rgb24"
+            frame = av.VideoFrame.from_ndarray(picture(number), stored).reformat(format=kind.pix_fmt, dst_colorspace=1)
+            frame.pts, frame.time_base = time, 1 / kind.rate
+            packets += stream.encode(frame)
+        packets += stream.encode()
+        if last:
+            packets[-1].duration = last
+        container.mux(packets)
+
+
+def run(source: Path, target: Path, *, io_dtype: Any = "float32", scale: int = 2, **options: Any) -> FakeBackend:
+    backend = FakeBackend(fake_info(scale=scale, io_dtype=io_dtype))
+    upscale_video(Upscaler(backend), UpscaleJob(source, target), RunOptions(), {}, VideoOptions(**options))
+    return backend
+
+
+def frames(path: Path, **dictionary: Any) -> list[Any]:
+    with av.open(str(path), **dictionary) as container:
+        return list(container.decode(video=0))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_the_last_picture_lasts_as_long_as_it_did(tmp_path: Path, suffix: str) -> None:
+    source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    write(source, [0, 1, 2, 3], last=100)
+    run(source, target)
+    with av.open(str(source)) as before, av.open(str(target)) as after:
+        assert after.duration == pytest.approx(before.duration, abs=2000)
+        assert after.duration > 4_000_000
+
+
+@pytest.mark.parametrize("rate", [Fraction(24000, 1001), Fraction(25), Fraction(60)])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".webm"])
+def test_a_result_has_the_rate_of_its_source(tmp_path: Path, suffix: str, rate: Fraction) -> None:
+    write(tmp_path / "in.mkv", list(range(20)), Kind(rate=rate))
+    run(tmp_path / "in.mkv", tmp_path / f"out{suffix}")
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        assert float(container.streams.video[0].average_rate) == pytest.approx(float(rate), rel=0.01)
+
+
+@pytest.mark.parametrize(("source", "target"), [(".mov", ".mov"), (".mov", ".mp4"), (".mp4", ".mov"), (".mov", ".mkv")])
+def test_a_time_code_is_kept(tmp_path: Path, source: str, target: str) -> None:
+    write(tmp_path / f"in{source}", list(range(6)), metadata={"timecode": "01:02:03:04"})
+    with av.open(str(tmp_path / f"in{source}")) as container:
+        assert container.streams.data  # or it would show nothing
+    run(tmp_path / f"in{source}", tmp_path / f"out{target}")
+    with av.open(str(tmp_path / f"out{target}")) as container:
+        said = {key.lower(): value for key, value in container.streams.video[0].metadata.items()}
+        assert said["timecode"] == "01:02:03:04"
+    assert len(frames(tmp_path / f"out{target}")) == 6
+
+
+PQ = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}
+MASTERING = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+
+
+def ramp(number: int) -> Any:
+    return np.broadcast_to((np.arange(64) * 1023 + number).astype(np.uint16)[None, :, None], (32, 64, 3)).copy()
+
+
+@pytest.mark.parametrize("codec", [None, "av1"])
+def test_a_high_dynamic_range_keeps_ten_bits_and_its_metadata(tmp_path: Path, codec: Codec | None) -> None:
+    options = {"crf": "2", "x265-params": f"log-level=error:bframes=0:master-display={MASTERING}:max-cll=1000,400"}
+    write(tmp_path / "in.mkv", list(range(4)), Kind("libx265", "yuv420p10le", options, context=PQ), picture=ramp)
+    run(tmp_path / "in.mkv", tmp_path / "out.mkv", encoder=EncoderOptions(codec, crf=2))
+    before, after = frames(tmp_path / "in.mkv")[0], frames(tmp_path / "out.mkv")[0]
+    assert after.format.name == "yuv420p10le"
+    assert (after.colorspace, after.color_primaries, after.color_trc, after.color_range) == (9, 9, 16, 1)
+    for kind in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"):
+        said = [_numbers(bytes(frame.side_data[kind])) for frame in (before, after)]
+        assert said[1] == pytest.approx(said[0], rel=1e-3, abs=1e-4)
+    luma = [np.asarray(frame.to_ndarray())[: frame.height] for frame in (before, after)]
+    assert len(np.unique(luma[1])) > 60  # 64 steps, more than 8 bits of limited range hold in this part
+    assert np.abs(luma[1][::2, ::2].astype(int) - luma[0]).mean() < 2
+
+
+def _numbers(data: bytes) -> list[float]:
+    numbers = np.frombuffer(data, np.int32)
+    return list(numbers if len(numbers) < 20 else numbers[:20:2] / numbers[1:20:2])
+
+
+def test_a_network_of_8_bits_says_that_10_are_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "in.mkv", [0, 1], Kind("libx265", "yuv420p10le", {"x265-params": "log-level=error"}))
+    run(tmp_path / "in.mkv", tmp_path / "out.mkv", io_dtype="uint8")
+    assert "The frames are reduced to 8 bits" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mkv", ".webm", ".mp4"])
+def test_transparency_is_kept_or_said_to_be_lost_before_computing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str
+) -> None:
+    with av.open(str(tmp_path / "in.mov"), "w") as container:
+        stream: Any = container.add_stream("qtrle", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "argb"
+        for number in range(4):
+            pixels = np.dstack([bar(number), np.full((32, 48), 255, np.uint8)])
+            pixels[:, 24:, 3] = 0
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgba").reformat(format="argb")))
+        container.mux(stream.encode())
+    run(tmp_path / "in.mov", tmp_path / f"out{suffix}")
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        stream = container.streams.video[0]
+        decoder: Any = av.CodecContext.create("libvpx-vp9", "r") if suffix == ".webm" else stream.codec_context
+        shown = [frame for packet in container.demux(stream) for frame in decoder.decode(packet)]
+    alpha = [frame.to_ndarray(format="rgba")[:, :, 3] for frame in shown]
+    assert len(shown) == 4
+    assert all((image[:, :40] > 250).all() for image in alpha)
+    lost = suffix == ".mp4"
+    assert all((image[:, 56:] < 5).all() != lost for image in alpha)
+    assert ("has transparency, which is lost" in caplog.text) == lost
+
+
+def comb(number: int) -> Any:
+    """Two fields, of which the second shows the bar 6 pixels further right."""
+    pixels = bar(2 * number)
+    pixels[1::2] = bar(2 * number + 3)[1::2]
+    return pixels
+
+
+def test_interlaced_pictures_are_refused_deinterlaced_or_taken_as_they_are(tmp_path: Path) -> None:
+    options = {"flags": "+ildct+ilme", "qmin": "1", "qmax": "2"}
+    write(tmp_path / "in.mkv", list(range(6)), Kind("mpeg2video", options=options), picture=comb)
+    assert frames(tmp_path / "in.mkv")[0].interlaced_frame
+    with pytest.raises(ImageError, match="is interlaced") as caught:
+        run(tmp_path / "in.mkv", tmp_path / "refused.mkv")
+    assert "--deinterlace" in caught.value.hint
+
+    def combing(path: Path) -> float:
+        rows = [frame.to_ndarray(format="gray").astype(float) for frame in frames(path)]
+        return float(np.mean([np.abs(2 * r[2:-2:4] - r[0:-4:4] - r[4::4]).mean() for r in rows]))
+
+    run(tmp_path / "in.mkv", tmp_path / "as_it_is.mkv", deinterlace=False)
+    run(tmp_path / "in.mkv", tmp_path / "whole.mkv", deinterlace=True)
+    times = [[frame.pts * frame.time_base for frame in frames(tmp_path / name)] for name in ("in.mkv", "whole.mkv")]
+    assert times[0] == times[1]
+    assert combing(tmp_path / "whole.mkv") < combing(tmp_path / "as_it_is.mkv") / 3
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [(None, ".mp4"), ("hevc", ".mkv"), ("prores", ".mov"), ("ffv1", ".mkv")])
+def test_odd_sizes_lose_a_row_or_a_column_where_the_encoder_needs_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: Codec | None, suffix: str
+) -> None:
+    def odd(number: int) -> Any:
+        return bar(number, 33, 49)
+
+    write(tmp_path / "in.mkv", [0, 1, 2], Kind("ffv1", "yuv444p", {"level": "3"}), picture=odd)
+    run(tmp_path / "in.mkv", tmp_path / f"out{suffix}", scale=3, encoder=EncoderOptions(codec))
+    first = frames(tmp_path / f"out{suffix}")[0]
+    expected = {"ffv1": (99, 147), "prores": (99, 146)}.get(codec or "", (98, 146))
+    assert (first.height, first.width) == expected
+    assert ("is left out" in caplog.text) == (codec != "ffv1")
+
+
+def test_every_codec_that_runs_here_writes_what_it_was_given(tmp_path: Path) -> None:
+    write(tmp_path / "in.mp4", list(range(5)))
+    for codec in CODECS:
+        if codec.endswith("nvenc"):  # needs a GPU
+            continue
+        target = tmp_path / f"{codec}.{'mov' if codec == 'prores' else 'mkv'}"
+        run(tmp_path / "in.mp4", target, encoder=EncoderOptions(codec))
+        result = frames(target)
+        assert len(result) == 5
+        error = np.abs(result[3].to_ndarray(format="rgb24").astype(int) - bar(3).repeat(2, 0).repeat(2, 1))
+        assert error.mean() < 6, codec
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (EncoderOptions("h264", crf=60), "--crf 60 is not for h264"),
+        (EncoderOptions("prores", crf=10), "prores has no --crf"),
+        (EncoderOptions("ffv1", preset="slow"), "ffv1 has no --preset slow"),
+        (EncoderOptions("hevc", preset="quick"), "hevc has no --preset quick"),
+    ],
+)
+def test_settings_that_an_encoder_lacks_are_wrong_usage(tmp_path: Path, options: EncoderOptions, words: str) -> None:
+    write(tmp_path / "in.mp4", [0, 1])
+    with pytest.raises(UsageError, match=words):
+        run(tmp_path / "in.mp4", tmp_path / "out.mkv", encoder=options)
+
+
+def test_a_codec_that_the_format_cannot_hold_is_refused_before_computing(tmp_path: Path) -> None:
+    write(tmp_path / "in.mp4", [0, 1])
+    with pytest.raises(OutputError, match=r"out\.webm cannot be written"):
+        run(tmp_path / "in.mp4", tmp_path / "out.webm", encoder=EncoderOptions("h264"))
+
+
+def test_an_encoder_that_cannot_work_here_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "in.mp4", [0, 1])
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("its encoder works here")
+    with pytest.raises(OutputError, match="hevc_nvenc cannot encode this video here") as caught:
+        run(tmp_path / "in.mp4", tmp_path / "out.mp4", encoder=EncoderOptions("hevc_nvenc"))
+    assert "--codec" in caught.value.hint
+
+
+def test_finished_segments_serve_another_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> int:
+        raise OutputError("out.mp4 cannot be written.", "Give another.")
+
+    write(tmp_path / "in.mp4", list(range(5)))
+    with monkeypatch.context() as patched:
+        patched.setattr("drc_deploy.runtime.video.upscale.join", fail)
+        with pytest.raises(OutputError):
+            run(tmp_path / "in.mp4", tmp_path / "out.mp4")
+    assert run(tmp_path / "in.mp4", tmp_path / "out.mkv").calls == []
+    assert len(frames(tmp_path / "out.mkv")) == 5
+
+
+SAID, NOTHING = (9, 9, 14, 2), (2, 2, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("size", "pix_fmt", "said", "meant"),
+    [
+        ((480, 720), "yuv420p", NOTHING, Colours(6, 6, 1, 1)),
+        ((576, 720), "yuv420p", NOTHING, Colours(6, 5, 1, 1)),
+        ((240, 320), "yuv420p", NOTHING, Colours(6, 1, 1, 1)),
+        ((720, 1280), "yuv420p", NOTHING, Colours(1, 1, 1, 1)),
+        ((1080, 608), "yuv420p", NOTHING, Colours(1, 1, 1, 1)),  # upright
+        ((240, 320), "yuvj420p", NOTHING, Colours(6, 1, 1, 2)),
+        ((240, 320), "rgb24", (0, 2, 2, 0), Colours(1, 1, 13, 1)),
+        ((240, 320), "yuv420p", SAID, Colours(*SAID)),
+    ],
+)
+def test_colours_are_as_said_or_as_players_guess(
+    size: tuple[int, int], pix_fmt: str, said: tuple[int, int, int, int], meant: Colours
+) -> None:
+    frame = av.VideoFrame(size[1], size[0], pix_fmt)
+    frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range = said
+    context = av.CodecContext.create("rawvideo", "r")
+    assert colours_of(frame, context) == meant
