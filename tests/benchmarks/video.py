@@ -1,0 +1,86 @@
+"""What decoding and encoding cost next to the network: ``python -m tests.benchmarks.video``.
+
+A clip is upscaled as the command does, and its decoded frames by the network alone, in turns in one process. The time
+to join the segments and the check before the first frame count as the video's.
+"""
+
+import statistics
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from drc_deploy.images.reading import list_images, read_rgb
+from drc_deploy.locate import SAMPLES, find_engine
+from drc_deploy.runtime.jobs.plan import UpscaleJob
+from drc_deploy.runtime.jobs.run import RunOptions
+from drc_deploy.runtime.upscaler import Upscaler
+from drc_deploy.runtime.video.options import EncoderOptions, VideoOptions
+from drc_deploy.runtime.video.reading import FrameOptions, frames_of, video_info
+from drc_deploy.runtime.video.upscale import upscale_video
+from tests.benchmarks.overlapped_upscaling import Elsewhere
+
+RATE = Fraction(25)
+
+
+@click.command()
+@click.option("--engine", default="drn_e", show_default=True)
+@click.option("--frames", default=96, show_default=True)
+@click.option("--size", default="320x180", show_default=True)
+@click.option("--preset", default="superfast", show_default=True, help="Of the encoder.")
+@click.option("--threads", type=int)
+@click.option("--elsewhere", type=float, help="Milliseconds per frame of a stand-in for a GPU, instead of the engine.")
+@click.option("--turns", default=5, show_default=True)
+def main(
+    engine: str, frames: int, size: str, preset: str, threads: int | None, elsewhere: float | None, turns: int
+) -> None:
+    """Print frames per second of both, and the median and range of their ratios."""
+    width, height = map(int, size.split("x"))
+    if elsewhere is None:
+        opened = Upscaler.open(find_engine(engine, Path()), threads=threads)
+    else:
+        opened = Upscaler(Elsewhere(elsewhere / 1000))
+    with opened as upscaler, tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder, "in.mp4")
+        write_clip(clip, frames, height, width)
+        decoded = [frame.pixels for frame in frames_of(clip, video_info(clip), FrameOptions())]
+        options = VideoOptions(EncoderOptions("h264", preset=preset))
+        alone, whole = [], []
+        for _ in range(turns + 1):  # the first warms up
+            start = time.perf_counter()
+            for pixels in decoded:
+                upscaler(pixels)
+            alone.append(time.perf_counter() - start)
+            start = time.perf_counter()
+            upscale_video(upscaler, UpscaleJob(clip, Path(folder, "out.mp4")), RunOptions(overwrite=True), {}, options)
+            whole.append(time.perf_counter() - start)
+    click.echo(f"{frames} frames of {size}, {upscaler.device}, {preset}")
+    for name, times in (("network alone", alone[1:]), ("video", whole[1:])):
+        click.echo(f"{name:<14}{frames / statistics.median(times):8.2f} frames/s")
+    ratios = [one / other for one, other in zip(alone[1:], whole[1:], strict=True)]
+    click.echo(f"ratio         {statistics.median(ratios):8.3f}  ({min(ratios):.3f} to {max(ratios):.3f})")
+
+
+def write_clip(path: Path, count: int, height: int, width: int) -> None:
+    """Write frames that wander over a photograph."""
+    import av
+
+    photograph = read_rgb(list_images(SAMPLES)[0])
+    while min(photograph.shape[0] - height, photograph.shape[1] - width) < count:
+        photograph = np.concatenate([photograph, photograph[:, ::-1]], axis=1)
+        photograph = np.concatenate([photograph, photograph[::-1]])
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=RATE, options={"crf": "16"})
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        for number in range(count):
+            pixels = np.ascontiguousarray(photograph[number : number + height, number : number + width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
+        container.mux(stream.encode())
+
+
+if __name__ == "__main__":
+    main()
