@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drc_deploy.cli import options
+from drc_deploy.cli.size_options import size_options
 from drc_deploy.engine_info import is_own_engine
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError, UsageError
+from drc_deploy.images.output_size import OutputSize
 from drc_deploy.locate import CHECKPOINT_SUFFIX, ENGINE_SUFFIXES, SHIPPED, find_engine, shipped_names
 from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 
@@ -32,6 +34,7 @@ DEFAULT = "drn_e"
     "network]",
 )
 @click.option("-o", "--output", help="File, folder, or - for a PNG on standard output.  [default: INPUT_x4.png]")
+@size_options
 @click.option("--overwrite", is_flag=True, help="Write over files that exist.")
 @click.option("--skip-existing", is_flag=True, help="Skip images that have a result which is not older.")
 @click.option("--tolerant", is_flag=True, help="Use the readable part of a truncated JPEG or a damaged video.")
@@ -68,6 +71,8 @@ def command(
     max_pixels: int | None,
     kernel: Path | None,
     max_memory: int | None,
+    size: OutputSize,
+    linear_light: bool,
     threads: int | None,
     workdir: Path,
     as_json: bool,
@@ -79,6 +84,10 @@ def command(
     standard input. Grey and RGB, 8 and 16 bit, with and without transparency. Colour profiles, resolution and EXIF are
     kept. The file in.png becomes in_x4.png next to it. A folder, or a pattern in FOLDER, becomes FOLDER_x4. Existing
     files stay.
+
+    --scale, --width, --height, --max-side or --fit says how large results are: in_x2.png, in_w1920.png, in_h1080.png,
+    in_max2048.png or in_1920x1080.png. The network's image is reduced to it. An image as large as that already is
+    resized without the network, but for --scale.
 
     Large images are upscaled in tiles. In networks with channel attention, tiles differ a little from the whole image;
     --exact removes the difference. For an exported network it needs NAME.exact.onnx or NAME.exact.plan, which
@@ -111,15 +120,18 @@ def command(
     with Upscaler.open(path, **how, threads=threads, max_memory=max_memory) as upscaler:
         if blur:
             upscaler.use_blur(blur)
-        run_options, scale = RunOptions(overwrite, skip_existing, tolerant), upscaler.info.scale
+        run_options, scale = RunOptions(overwrite, skip_existing, tolerant, size, linear_light), upscaler.info.scale
+        size.check(scale)
         if any(is_video(name) for name in inputs):
+            if size != OutputSize():
+                raise UsageError("videos get the size that the network makes.", "Leave out the size.")
             # Parts of the video that are finished count for this engine only.
             settings = {"engine": file.load(partial(sha256_of, path)), **how}
             settings |= {"kernel": sha256_of(kernel)} if kernel else {}
             jobs = [plan_video(inputs, output, scale)]
             outcome = upscale_video(upscaler, jobs[0], run_options, settings)
         else:
-            jobs = plan_jobs(inputs, output, scale)
+            jobs = plan_jobs(inputs, output, size.label(scale))
             outcome = run_jobs(upscaler, jobs, run_options)
         memory = upscaler.backend.gpu_memory
         result = {
@@ -169,7 +181,8 @@ def _report_failures(failed: "list[Failed]", count: int) -> None:
     if count == 1 and failed:
         raise DrcDeployError(failed[0].error, failed[0].hint)
     for item in failed:
-        click.echo(f"Failed: {item.error} {item.hint}", err=True)
+        name = "" if item.input in item.error else f"{item.input}: "
+        click.echo(f"Failed: {name}{item.error} {item.hint}", err=True)
     if failed:
         raise DrcDeployError(f"{len(failed)} of {count} images could not be upscaled.", "See above.")
 

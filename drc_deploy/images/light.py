@@ -9,16 +9,13 @@ from numpy.typing import NDArray
 
 from drc_deploy.images.resize import round_half_up
 
-_HIDDEN = 2.0**-30
-"""Weight of a transparent pixel's colour, as a share of an opaque one's: it counts only where nothing is visible."""
-
 
 @dataclass(frozen=True, slots=True)
 class Averages:
     """Turns pixels into numbers whose weighted means are those of the image, and such means into pixels.
 
     Colours are weighed with their alpha: else the colour of transparent pixels, which nobody has chosen, would show at
-    edges.
+    edges. Where nothing is visible, colours are averaged as they are.
     """
 
     dtype: np.dtype[Any]
@@ -28,31 +25,39 @@ class Averages:
     linear_light: bool = False
     """Whether colours are light, by the curve of sRGB; else they are the samples. Alpha is always the samples."""
 
+    @property
+    def most_numbers(self) -> int:
+        """How many numbers are held for a sample at most: with alpha, colours are there as they are and weighed."""
+        return 4 if self.channels in (2, 4) else 1
+
     def numbers(self, pixels: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the numbers, (H, W, channels), of pixels of that shape."""
-        colours = _light_of(self.dtype)[pixels] if self.linear_light else pixels.astype(np.float64)
-        if self.channels in (2, 4):
-            weight = pixels[:, :, -1] + self._hidden
-            colours *= weight[:, :, None]
-            colours[:, :, -1] = weight
-        return colours
+        """Return the numbers of pixels, (H, W, channels).
+
+        Returns:
+            (H, W, channels), or with alpha (H, W, 2 * channels - 1): weighed colours, alpha, colours.
+        """
+        if self.channels in (1, 3):
+            return self._colours(pixels)
+        colours, alpha = self._colours(pixels[:, :, :-1]), pixels[:, :, -1:].astype(np.float64)
+        return np.concatenate([colours * alpha, alpha, colours], axis=2)
 
     def pixels(self, means: NDArray[np.float64]) -> NDArray[Any]:
-        """Return the pixels, (H, W, channels), of such means; rounded half up."""
-        means, full = means.copy(), np.iinfo(self.dtype).max
-        colours = means
-        if self.channels in (2, 4):
-            colours, weight = means[:, :, :-1], means[:, :, -1:]
-            with np.errstate(over="ignore"):  # where weights cancel out nothing is visible
-                np.divide(colours, weight, out=colours, where=weight != 0)
-            weight -= self._hidden
-        if self.linear_light:
-            colours[:] = full * encoded(np.clip(colours / full, 0, 1))
-        return round_half_up(means, self.dtype)
+        """Return the pixels, (H, W, channels), of means of such numbers; rounded half up."""
+        if self.channels in (1, 3):
+            return self._samples(means)
+        weighed, weight, colours = np.split(means, [self.channels - 1, self.channels], axis=2)
+        alpha = round_half_up(weight, self.dtype)
+        colours = np.divide(weighed, weight, out=colours.copy(), where=alpha > 0)
+        return np.concatenate([self._samples(colours), alpha], axis=2)
 
-    @property
-    def _hidden(self) -> float:
-        return _HIDDEN * np.iinfo(self.dtype).max
+    def _colours(self, samples: NDArray[Any]) -> NDArray[np.float64]:
+        return _light_of(self.dtype)[samples] if self.linear_light else samples.astype(np.float64)
+
+    def _samples(self, colours: NDArray[np.float64]) -> NDArray[Any]:
+        full = np.iinfo(self.dtype).max
+        if self.linear_light:
+            colours = full * encoded(np.clip(colours / full, 0, 1))
+        return round_half_up(colours, self.dtype)
 
 
 @lru_cache

@@ -38,7 +38,7 @@ class OutputSize:
         for name, value in given.items():
             sides = value if isinstance(value, tuple) else (value,)
             if not all(0 < side < _FINEST * 10**3 for side in sides):  # nor NaN
-                raise UsageError(f"no image has a {name.replace('_', ' ')} of {value}.", "Give more than 0.")
+                raise UsageError(f"no image has a {name.replace('_', ' ')} of {value}.", "Give a positive number.")
 
     @property
     def _given(self) -> dict[str, float | tuple[int, int]]:

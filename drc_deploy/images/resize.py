@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 CUBIC_A = -0.5
 """MATLAB's cubic; torch and OpenCV use -0.75."""
-_BLOCK_ROWS, _BLOCK_COLUMNS = 16, 64
+_BLOCK_ROWS, _BLOCK_COLUMNS = 16, 32
 """Results that are made at a time. Larger blocks multiply by more zeros, and smaller ones are more calls."""
+_MOST_STRETCH = 4
+"""Where more samples become one, blocks have fewer results, so that no block is of many samples."""
 _TOLERANCE = 1e-9
 """Of rounding: it absorbs the order of summation where a result lies halfway."""
 
@@ -60,8 +62,9 @@ def resize_bicubic(
     planes = image.reshape(*image.shape[:2], -1)
     result = np.empty((height, width, planes.shape[2]), np.uint8)
     between = _round_to_uint8 if round_between else None
-    for row in row_blocks(image.shape[0], height):
-        for column in column_blocks(image.shape[1], width):
+    rows, columns = _blocks_of_both(image.shape[0], image.shape[1], height, width)
+    for row in rows:
+        for column in columns:
             samples = planes[row.first : row.end, column.first : column.end].astype(np.float64)
             made = resized_block(samples, row, column, between)
             result[row.start : row.stop, column.start : column.stop] = _round_to_uint8(made)
@@ -113,12 +116,19 @@ def column_blocks(length_in: int, length_out: int) -> tuple[Block, ...]:
     return _blocks(length_in, length_out, _BLOCK_COLUMNS)
 
 
-# Both axes and two levels of two sizes, upright and lying.
-@lru_cache(maxsize=8)
+# Two levels of two sizes, upright and lying.
+@lru_cache(maxsize=4)
+def _blocks_of_both(
+    height_in: int, width_in: int, height_out: int, width_out: int
+) -> tuple[tuple[Block, ...], tuple[Block, ...]]:
+    return row_blocks(height_in, height_out), column_blocks(width_in, width_out)
+
+
 def _blocks(length_in: int, length_out: int, size: int) -> tuple[Block, ...]:
-    """Return the blocks of one resizing pass, of ``size`` results each."""
+    """Return the blocks of one resizing pass, of up to ``size`` results each."""
     scale = length_out / length_in
     stretch = max(1.0, 1.0 / scale)
+    size = max(int(size * min(1.0, _MOST_STRETCH / stretch)), 1)
     centres = (np.arange(length_out) + 0.5) / scale - 0.5
     taps = int(np.ceil(4 * stretch)) + 2
     first = np.floor(centres - 2 * stretch).astype(int)

@@ -34,11 +34,13 @@ class StripResizer:
 
     @property
     def held_bytes(self) -> int:
-        """Memory that it takes besides the strip that it gets: rows that are kept, and those that are made of them."""
-        kept = max(block.sample_count for block in self._rows) * self._source.width
-        made = max(len(block.weights) for block in self._rows) * self._width
+        """Memory that it takes while it has a strip: rows that wait, rows that are made, and a block of numbers."""
+        rows, columns = (max(block.sample_count for block in blocks) for blocks in (self._rows, self._columns))
+        made = max(len(block.weights) for block in self._rows)
+        samples = 2 * rows * self._source.width + 2 * made * self._width
         weights = sum(block.weights.nbytes for block in (*self._rows, *self._columns))
-        return (2 * kept + 2 * made) * self._source.channels * self._source.bits // 8 + weights
+        numbers = rows * columns * self._averages.most_numbers * np.dtype(np.float64).itemsize
+        return self._source.channels * (samples * self._source.bits // 8 + numbers) + weights
 
     def strips(self, strips: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         """Resize an image.
@@ -70,8 +72,9 @@ class StripResizer:
         planes = rows.reshape(*rows.shape[:2], -1)
         made: NDArray[Any] = np.empty((len(row.weights), self._width, planes.shape[2]), rows.dtype)
         for column in self._columns:
-            numbers = self._averages.numbers(planes[:, column.first : column.end])
-            made[:, column.start : column.stop] = self._averages.pixels(resized_block(numbers, row, column))
+            # No name for the numbers: it would hold those of one block while those of the next are made.
+            means = resized_block(self._averages.numbers(planes[:, column.first : column.end]), row, column)
+            made[:, column.start : column.stop] = self._averages.pixels(means)
         return made.reshape(*made.shape[:2], *rows.shape[2:])
 
 

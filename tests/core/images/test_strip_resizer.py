@@ -89,23 +89,24 @@ def test_rows_come_as_soon_as_their_sources_are_there_and_strips_are_let_go() ->
     assert made == 2000
 
 
-@pytest.mark.parametrize(("shape", "dtype"), [((3000, 2000, 3), np.uint8), ((1000, 2000, 4), np.uint16)])
+@pytest.mark.parametrize("factor", [3, 100])
+@pytest.mark.parametrize(("shape", "dtype"), [((3000, 1000, 3), np.uint8), ((1000, 1000, 4), np.uint16)])
 def test_it_holds_what_it_says_whatever_the_height(
-    shape: tuple[int, ...], dtype: type[np.uint8] | type[np.uint16]
+    shape: tuple[int, ...], dtype: type[np.uint8] | type[np.uint16], factor: int
 ) -> None:
-    """Against NumPy's own count of its arrays; a block of float64 numbers is the rest."""
+    """Against NumPy's own count of its arrays."""
     strip = noise((100, *shape[1:]), dtype)
     layout = Layout(shape[0], shape[1], shape[2], strip.itemsize * 8)
     tracemalloc.start()
     try:
-        resizer = StripResizer(layout, shape[0] // 3, shape[1] // 3, linear_light=True)
+        resizer = StripResizer(layout, shape[0] // factor, shape[1] // factor, linear_light=True)
         for _ in resizer.strips(strip for _ in range(shape[0] // 100)):
             pass
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak <= resizer.held_bytes + (3 << 20)
-    assert resizer.held_bytes < 12 * 2**20 < shape[0] * shape[1] * shape[2] * strip.itemsize
+    assert peak <= resizer.held_bytes + (1 << 20)
+    assert resizer.held_bytes < 2 * peak
 
 
 @pytest.mark.parametrize(("linear_light", "grey"), [(False, 128), (True, 188)])
@@ -139,6 +140,16 @@ def test_no_colour_of_transparent_pixels_shows(linear_light: bool) -> None:
     assert (np.unique(result[:, :, 3]).size) > 2  # the edge is between
     assert (result[visible][:, :3] == (200, 40, 10)).all()
     assert (result[:, -3:] == (0, 255, 0, 0)).all()  # what nobody sees stays as it was
+
+
+@given(SIZES, SIZES, st.booleans())
+def test_an_image_of_one_colour_keeps_it_whatever_its_alpha(
+    size: tuple[int, int], made_size: tuple[int, int], linear_light: bool
+) -> None:
+    """Where weights of alpha nearly cancel out too: a renderer that filters textures shows such pixels at edges."""
+    image = noise((*size, 4), np.uint8)
+    image[:, :, :3] = (200, 40, 10)
+    assert (resize(image, *made_size, linear_light=linear_light)[:, :, :3] == (200, 40, 10)).all()
 
 
 @given(SIDES, SIDES, TYPES)
