@@ -19,7 +19,7 @@ from drc_deploy.locate import CHECKPOINT_SUFFIX, ENGINE_SUFFIXES, SHIPPED, find_
 from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 
 if TYPE_CHECKING:
-    from drc_deploy.runtime.jobs.run import Failed
+    from drc_deploy.runtime.jobs.run import Failed, Outcome
 
 
 DEFAULT = "drn_e"
@@ -36,7 +36,7 @@ DEFAULT = "drn_e"
 @click.option("-o", "--output", help="File, folder, or - for a PNG on standard output.  [default: INPUT_x4.png]")
 @size_options
 @click.option("--overwrite", is_flag=True, help="Write over files that exist.")
-@click.option("--skip-existing", is_flag=True, help="Skip images that have a result which is not older.")
+@click.option("--skip-existing", is_flag=True, help="Skip images that have a result of the same engine and options.")
 @click.option("--tolerant", is_flag=True, help="Use the readable part of a truncated JPEG or a damaged video.")
 @click.option("--max-pixels", type=click.IntRange(1), help="Refuse larger images.  [default: about 179 million]")
 @click.option("--tile", type=click.IntRange(1), help="Largest side of a tile in input pixels.")
@@ -100,6 +100,7 @@ def command(
     from drc_deploy.images.blur import read_blur
     from drc_deploy.images.reading import limit_pixels
     from drc_deploy.runtime.jobs.plan import plan_jobs
+    from drc_deploy.runtime.jobs.records import Records
     from drc_deploy.runtime.jobs.run import RunOptions, run_jobs
     from drc_deploy.runtime.jobs.streams import STREAM, check_streams
     from drc_deploy.runtime.loaded_file import LoadedFile
@@ -120,36 +121,34 @@ def command(
     with Upscaler.open(path, **how, threads=threads, max_memory=max_memory) as upscaler:
         if blur:
             upscaler.use_blur(blur)
+        # What results depend on: those of something else are not taken for finished.
+        settings = {"engine": file.load(partial(sha256_of, path)), **how}
+        settings |= {"kernel": sha256_of(kernel)} if kernel else {}
         run_options, scale = RunOptions(overwrite, skip_existing, tolerant, size, linear_light), upscaler.info.scale
         size.check(scale)
         if any(is_video(name) for name in inputs):
             if size != OutputSize():
                 raise UsageError("videos get the size that the network makes.", "Leave out the size.")
-            # Parts of the video that are finished count for this engine only.
-            settings = {"engine": file.load(partial(sha256_of, path)), **how}
-            settings |= {"kernel": sha256_of(kernel)} if kernel else {}
             jobs = [plan_video(inputs, output, scale)]
             outcome = upscale_video(upscaler, jobs[0], run_options, settings)
         else:
             jobs = plan_jobs(inputs, output, size.label(scale))
+            if skip_existing or len(jobs) > 1:  # one image alone leaves no file of ours next to it
+                settings |= {"size": dataclasses.asdict(size), "linear_light": linear_light}
+                run_options = dataclasses.replace(run_options, records=Records(settings))
             outcome = run_jobs(upscaler, jobs, run_options)
-        memory = upscaler.backend.gpu_memory
+        memory, recomputed = upscaler.backend.gpu_memory, upscaler.networks.rescue.count
         result = {
             "files": [dataclasses.asdict(item) for item in outcome.finished],
             "skipped": [dataclasses.asdict(item) for item in outcome.skipped],
             "failed": [dataclasses.asdict(item) for item in outcome.failed],
+            "redone": outcome.redone,
             "engine": str(path),
             "device": upscaler.device,
             "gpu_memory": memory and {**dataclasses.asdict(memory), "total": memory.total},
-            "recomputed_tiles": upscaler.networks.rescue.count,
+            "recomputed_tiles": recomputed,
         }
-    lines = [f"{item.output}  {item.width}x{item.height}  {item.seconds:.1f} s" for item in outcome.finished]
-    if result["recomputed_tiles"]:
-        lines.append(
-            f"{result['recomputed_tiles']} tiles overflowed in half precision and were computed again in float32."
-        )
-    if outcome.skipped:
-        lines.append(f"{len(outcome.skipped)} of {len(jobs)} skipped: their results exist.")
+    lines = _summary(outcome, len(jobs), recomputed)
     if to_stdout:
         click.echo("\n".join(lines), err=True)
     elif as_json or lines:
@@ -174,6 +173,21 @@ def _check_files(inputs: tuple[str, ...], output: str | None, *, as_json: bool) 
             f"{inputs[1]} does not exist, and every argument of upscale is an input.",
             f"Name the output with -o: drc-deploy upscale {source} -o {target}",
         )
+
+
+def _summary(outcome: "Outcome", count: int, recomputed_tiles: int) -> list[str]:
+    """Return the lines for people about ``count`` images."""
+    lines = [f"{item.output}  {item.width}x{item.height}  {item.seconds:.1f} s" for item in outcome.finished]
+    if recomputed_tiles:
+        lines.append(f"{recomputed_tiles} tiles overflowed in half precision and were computed again in float32.")
+    if outcome.redone:
+        lines.append(
+            f"{outcome.redone} of {count} done again: their results were of another engine, other options or an "
+            "earlier image."
+        )
+    if outcome.skipped:
+        lines.append(f"{len(outcome.skipped)} of {count} skipped: their results exist.")
+    return lines
 
 
 def _report_failures(failed: "list[Failed]", count: int) -> None:

@@ -22,6 +22,7 @@ from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.worker_pool import Result
 from drc_deploy.runtime.jobs.pipeline import WriteBehind, read_ahead
 from drc_deploy.runtime.jobs.plan import UpscaleJob
+from drc_deploy.runtime.jobs.records import Records
 from drc_deploy.runtime.jobs.sized import SizedResult
 from drc_deploy.runtime.jobs.streams import read_standard_input, standard_output
 from drc_deploy.runtime.memory.heap import give_back_freed
@@ -42,12 +43,15 @@ class RunOptions:
     overwrite: bool = False
     """Write over results that exist."""
     skip_existing: bool = False
-    """Leave out images whose result exists and is not older than they are; do the others again."""
+    """Leave out images whose result exists and is not older than they are; do the others again. So are results that
+    are known to be of another engine or of other options."""
     tolerant: bool = False
     """Take what is left of a truncated JPEG or a damaged video."""
     size: OutputSize = field(default_factory=OutputSize)
     linear_light: bool = False
     """Reduce light instead of samples, where ``size`` is smaller than what the network makes."""
+    records: Records | None = None
+    """What made results that exist; those that are made are added. None: nothing is known of them."""
 
     @property
     def replace(self) -> bool:
@@ -97,11 +101,15 @@ class Outcome:
     finished: list[Finished]
     skipped: list[Skipped]
     failed: list[Failed]
+    redone: int = 0
+    """How many of the finished ones had a result of another engine or of other options."""
 
 
 def run_jobs(upscaler: Upscaler, jobs: Sequence[UpscaleJob], options: RunOptions) -> Outcome:
     """Upscale every image, whatever happens to the others; progress goes to standard error."""
-    skipped = {job: None for job in jobs if options.skip_existing and is_finished(job)}
+    existing = [job for job in jobs if options.skip_existing and is_finished(job)]
+    others = {job for job in existing if options.records and options.records.disown(job)}
+    skipped = {job: None for job in existing if job not in others}
     to_do = [job for job in jobs if job not in skipped]
     begun: list[Future[Finished] | Failed] = []
     read = partial(_read, upscaler, tolerant=options.tolerant)
@@ -125,6 +133,7 @@ def run_jobs(upscaler: Upscaler, jobs: Sequence[UpscaleJob], options: RunOptions
         [result for result in results if isinstance(result, Finished)],
         [Skipped(job.input_name, job.output_name) for job in skipped],
         [result for result in results if isinstance(result, Failed)],
+        sum(isinstance(result, Finished) for job, result in zip(to_do, results, strict=True) if job in others),
     )
 
 
@@ -222,6 +231,8 @@ def _upscale(
         else:
             check = partial(check_unchanged, job.source, version)
             write_image(job.target, strips, layout, metadata, replace=options.replace, check=check)
+            if options.records and version:
+                options.records.keep(version, job.target)
         seconds = round(read_s + time.perf_counter() - start, 3)
         return Finished(job.input_name, job.output_name, layout.width, layout.height, seconds, tile_count)
 

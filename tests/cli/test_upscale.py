@@ -328,6 +328,30 @@ def test_a_quoted_pattern_is_upscaled_and_a_second_run_skips_what_is_finished(en
     assert (again.exit_code, again.stdout) == (0, "3 of 3 skipped: their results exist.\n")
 
 
+def test_results_of_another_engine_or_of_other_options_are_made_again(engine: Path, tmp_path: Path) -> None:
+    (tmp_path / "album").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(noise(4, 4, 3)).save(tmp_path / "album" / name)
+    arguments = [tmp_path / "album", "-o", tmp_path / "out", "--engine", engine, "--skip-existing"]
+    assert upscale(*arguments).exit_code == 0
+    skipped, again = "2 of 2 skipped: their results exist.\n", "2 of 2 done again: "
+    assert upscale(*arguments, "--threads", 1).stdout == skipped
+    assert again in upscale(*arguments, "--scale", 2).stdout
+    assert read_image(tmp_path / "out" / "a.png").pixels.shape == (8, 8, 3)
+    assert upscale(*arguments, "--scale", 2).stdout == skipped
+    assert again in upscale(*arguments, "--scale", 2, "--linear-light").stdout
+    assert again in upscale(*arguments, "--overlap", 1).stdout
+    write_nearest(engine, scale=3)
+    assert json.loads(upscale(*arguments, "--overlap", 1, "--json").stdout)["redone"] == 2
+    assert read_image(tmp_path / "out" / "a.png").pixels.shape == (12, 12, 3)
+
+
+def test_one_image_alone_leaves_nothing_but_its_result(engine: Path, photo: Path) -> None:
+    before = {path.name for path in photo.parent.iterdir()}
+    assert upscale(photo, "--engine", engine).exit_code == 0
+    assert {path.name for path in photo.parent.iterdir()} - before == {"in_x4.png"}
+
+
 def test_skipping_and_writing_over_contradict_each_other(engine: Path, photo: Path) -> None:
     result = upscale(photo, "--engine", engine, "--skip-existing", "--overwrite")
     assert isinstance(result.exception, UsageError)
