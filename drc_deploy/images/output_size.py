@@ -91,10 +91,11 @@ class OutputSize:
     def needs_network(self, height: int, width: int, network_scale: int) -> bool:
         """Return whether the network has a part in the result of an image: not where a reduction of it is all.
 
-        Where a factor is asked for it always has: the network may clean the image too.
+        Where a factor is asked for it always has: the network may clean the image too, and some do nothing else.
         """
         high, wide = self.of(height, width, network_scale)
-        return self.scale is not None or high > height or wide > width
+        whole = self._factor(height, width, network_scale) == network_scale
+        return whole or self.scale is not None or high > height or wide > width
 
     def _factor(self, height: int, width: int, network_scale: int) -> Fraction:
         if self.scale is not None:

@@ -10,16 +10,14 @@ from drc_deploy.runtime.backends.contract import Pixels
 
 
 class SizedResult:
-    """What one image, or each frame of a video, becomes.
+    """What one image becomes.
 
     Attributes:
         layout: Of the result.
         needs_network: Whether the network has a part in it; else the image itself is reduced.
     """
 
-    def __init__(
-        self, image: Layout, network_scale: int, size: OutputSize, *, linear_light: bool = False, step: int = 1
-    ) -> None:
+    def __init__(self, image: Layout, network_scale: int, size: OutputSize, *, linear_light: bool) -> None:
         """Decide how large the result is.
 
         Args:
@@ -27,12 +25,11 @@ class SizedResult:
             network_scale: how many times larger the network makes it.
             size: what was asked for.
             linear_light: reduce light instead of samples.
-            step: height and width are multiples of this, as for ``OutputSize.of``.
 
         Raises:
             ImageError: the result would be larger than the network makes it.
         """
-        height, width = size.of(image.height, image.width, network_scale, step=step)
+        height, width = size.of(image.height, image.width, network_scale)
         self.needs_network = size.needs_network(image.height, image.width, network_scale)
         self.layout = replace(image, height=height, width=width)
         scale = network_scale if self.needs_network else 1

@@ -78,3 +78,9 @@ def test_the_network_has_a_part_where_the_result_is_larger_or_a_factor_is_asked_
     assert not OutputSize(width=50).needs_network(30, 50, 4)
     assert not OutputSize(max_side=40).needs_network(30, 50, 4)
     assert OutputSize(scale=1.0).needs_network(30, 50, 4)
+
+
+def test_a_network_that_leaves_the_size_is_run_where_its_image_is_asked_for() -> None:
+    for size in (OutputSize(), OutputSize(scale=0.5), OutputSize(width=50), OutputSize(max_side=99)):
+        assert size.needs_network(30, 50, 1)
+    assert not OutputSize(width=49).needs_network(30, 50, 1)
