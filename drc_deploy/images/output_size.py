@@ -5,6 +5,8 @@ from fractions import Fraction
 
 from drc_deploy.errors import ImageError, UsageError
 
+_LARGEST = 10**9
+"""Pixels along a side; no format of images holds more."""
 _FINEST = 10**6
 """Factors are fractions of denominators up to this: 1.1 is eleven tenths, which no float is."""
 
@@ -37,7 +39,7 @@ class OutputSize:
             raise UsageError(f"{names} say each how large results are.", "Give one of them, or --fit WxH for a frame.")
         for name, value in given.items():
             sides = value if isinstance(value, tuple) else (value,)
-            if not all(0 < side < _FINEST * 10**3 for side in sides):  # nor NaN
+            if not all(0 < side <= _LARGEST for side in sides):  # nor NaN
                 raise UsageError(f"no image has a {name.replace('_', ' ')} of {value}.", "Give a positive number.")
 
     @property
