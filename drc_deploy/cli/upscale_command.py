@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drc_deploy.cli import options
+from drc_deploy.cli.size_options import size_options
+from drc_deploy.cli.video_options import video_options
 from drc_deploy.engine_info import is_own_engine
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError, UsageError
+from drc_deploy.images.output_size import OutputSize
 from drc_deploy.locate import CHECKPOINT_SUFFIX, ENGINE_SUFFIXES, SHIPPED, find_engine, shipped_names
 from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
-from drc_deploy.runtime.video.options import CODECS, SOUNDS, Codec, EncoderOptions, Sound, VideoOptions
+from drc_deploy.runtime.video.options import VideoOptions
 
 if TYPE_CHECKING:
-    from drc_deploy.runtime.jobs.run import Failed
+    from drc_deploy.runtime.jobs.run import Failed, Outcome
 
 
 DEFAULT = "drn_e"
@@ -33,8 +36,9 @@ DEFAULT = "drn_e"
     "network]",
 )
 @click.option("-o", "--output", help="File, folder, or - for a PNG on standard output.  [default: INPUT_x4.png]")
+@size_options
 @click.option("--overwrite", is_flag=True, help="Write over files that exist.")
-@click.option("--skip-existing", is_flag=True, help="Skip images that have a result which is not older.")
+@click.option("--skip-existing", is_flag=True, help="Skip images that have a result of the same engine and options.")
 @click.option("--tolerant", is_flag=True, help="Use the readable part of a truncated JPEG or a damaged video.")
 @click.option("--max-pixels", type=click.IntRange(1), help="Refuse larger images.  [default: about 179 million]")
 @click.option("--tile", type=click.IntRange(1), help="Largest side of a tile in input pixels.")
@@ -55,28 +59,7 @@ DEFAULT = "drn_e"
     help="Host memory for an ONNX or a checkpoint on a CPU, such as 800MiB or 2GiB. A plan uses the free memory of the "
     "GPU.  [default: half of the free memory]",
 )
-@click.option(
-    "--codec",
-    type=click.Choice(CODECS),
-    metavar="CODEC",
-    help=f"Encoder of videos: {', '.join(CODECS)}.  [default: h264; hevc for 10 bits, vp9 for .webm, and what keeps "
-    "transparency]",
-)
-@click.option("--crf", type=click.IntRange(0, 63), help="Quality of videos; 0 is best.  [default: by the encoder]")
-@click.option("--preset", help="Speed of the video encoder, such as slow.  [default: a fast one]")
-@click.option(
-    "--audio",
-    "sound",
-    type=click.Choice(SOUNDS),
-    default="copy",
-    show_default=True,
-    help="What to do with the sound of videos.",
-)
-@click.option(
-    "--deinterlace/--no-deinterlace",
-    default=None,
-    help="Make whole pictures of interlaced videos, or take them as they are.  [default: refuse them]",
-)
+@video_options
 @options.precision_option
 @options.threads_option
 @options.workdir_option
@@ -91,11 +74,9 @@ def command(
     max_pixels: int | None,
     kernel: Path | None,
     max_memory: int | None,
-    codec: Codec | None,
-    crf: int | None,
-    preset: str | None,
-    sound: Sound,
-    deinterlace: bool | None,
+    size: OutputSize,
+    linear_light: bool,
+    video: VideoOptions,
     threads: int | None,
     workdir: Path,
     as_json: bool,
@@ -108,6 +89,10 @@ def command(
     kept. The file in.png becomes in_x4.png next to it. A folder, or a pattern in FOLDER, becomes FOLDER_x4. Existing
     files stay.
 
+    --scale, --width, --height, --max-side or --fit says how large results are: in_x2.png, in_w1920.png, in_h1080.png,
+    in_max2048.png or in_1920x1080.png. The network's image is reduced to it. An image as large as that already is
+    resized without the network, but for --scale.
+
     Large images are upscaled in tiles. In networks with channel attention, tiles differ a little from the whole image;
     --exact removes the difference. For an exported network it needs NAME.exact.onnx or NAME.exact.plan, which
     `export --exact` writes.
@@ -119,6 +104,7 @@ def command(
     from drc_deploy.images.blur import read_blur
     from drc_deploy.images.reading import limit_pixels
     from drc_deploy.runtime.jobs.plan import plan_jobs
+    from drc_deploy.runtime.jobs.records import Records
     from drc_deploy.runtime.jobs.run import RunOptions, run_jobs
     from drc_deploy.runtime.jobs.streams import STREAM, check_streams
     from drc_deploy.runtime.loaded_file import LoadedFile
@@ -139,34 +125,34 @@ def command(
     with Upscaler.open(path, **how, threads=threads, max_memory=max_memory) as upscaler:
         if blur:
             upscaler.use_blur(blur)
-        run_options, scale = RunOptions(overwrite, skip_existing, tolerant), upscaler.info.scale
+        # What results depend on: those of something else are not taken for finished.
+        settings = {"engine": file.load(partial(sha256_of, path)), **how}
+        settings |= {"kernel": sha256_of(kernel)} if kernel else {}
+        run_options, scale = RunOptions(overwrite, skip_existing, tolerant, size, linear_light), upscaler.info.scale
+        size.check(scale)
         if any(is_video(name) for name in inputs):
-            # Parts of the video that are finished count for this engine only.
-            settings = {"engine": file.load(partial(sha256_of, path)), **how}
-            settings |= {"kernel": sha256_of(kernel)} if kernel else {}
+            if size != OutputSize():
+                raise UsageError("videos get the size that the network makes.", "Leave out the size.")
             jobs = [plan_video(inputs, output, scale)]
-            video = VideoOptions(EncoderOptions(codec, crf, preset), sound, deinterlace)
             outcome = upscale_video(upscaler, jobs[0], run_options, settings, video)
         else:
-            jobs = plan_jobs(inputs, output, scale)
+            jobs = plan_jobs(inputs, output, size.label(scale))
+            if skip_existing or len(jobs) > 1:  # one image alone leaves no file of ours next to it
+                settings |= {"size": dataclasses.asdict(size), "linear_light": linear_light}
+                run_options = dataclasses.replace(run_options, records=Records(settings))
             outcome = run_jobs(upscaler, jobs, run_options)
-        memory = upscaler.backend.gpu_memory
+        memory, recomputed = upscaler.backend.gpu_memory, upscaler.networks.rescue.count
         result = {
             "files": [dataclasses.asdict(item) for item in outcome.finished],
             "skipped": [dataclasses.asdict(item) for item in outcome.skipped],
             "failed": [dataclasses.asdict(item) for item in outcome.failed],
+            "redone": outcome.redone,
             "engine": str(path),
             "device": upscaler.device,
             "gpu_memory": memory and {**dataclasses.asdict(memory), "total": memory.total},
-            "recomputed_tiles": upscaler.networks.rescue.count,
+            "recomputed_tiles": recomputed,
         }
-    lines = [f"{item.output}  {item.width}x{item.height}  {item.seconds:.1f} s" for item in outcome.finished]
-    if result["recomputed_tiles"]:
-        lines.append(
-            f"{result['recomputed_tiles']} tiles overflowed in half precision and were computed again in float32."
-        )
-    if outcome.skipped:
-        lines.append(f"{len(outcome.skipped)} of {len(jobs)} skipped: their results exist.")
+    lines = _summary(outcome, len(jobs), recomputed)
     if to_stdout:
         click.echo("\n".join(lines), err=True)
     elif as_json or lines:
@@ -193,12 +179,28 @@ def _check_files(inputs: tuple[str, ...], output: str | None, *, as_json: bool) 
         )
 
 
+def _summary(outcome: "Outcome", count: int, recomputed_tiles: int) -> list[str]:
+    """Return the lines for people about ``count`` images."""
+    lines = [f"{item.output}  {item.width}x{item.height}  {item.seconds:.1f} s" for item in outcome.finished]
+    if recomputed_tiles:
+        lines.append(f"{recomputed_tiles} tiles overflowed in half precision and were computed again in float32.")
+    if outcome.redone:
+        lines.append(
+            f"{outcome.redone} of {count} done again: their results were of another engine, other options or an "
+            "earlier image."
+        )
+    if outcome.skipped:
+        lines.append(f"{len(outcome.skipped)} of {count} skipped: their results exist.")
+    return lines
+
+
 def _report_failures(failed: "list[Failed]", count: int) -> None:
     """Print what failed, and raise an error if anything did."""
     if count == 1 and failed:
         raise DrcDeployError(failed[0].error, failed[0].hint)
     for item in failed:
-        click.echo(f"Failed: {item.error} {item.hint}", err=True)
+        name = "" if item.input in item.error else f"{item.input}: "
+        click.echo(f"Failed: {name}{item.error} {item.hint}", err=True)
     if failed:
         raise DrcDeployError(f"{len(failed)} of {count} images could not be upscaled.", "See above.")
 

@@ -53,13 +53,14 @@ class _Tree:
     images: list[Path]
 
 
-def plan_jobs(inputs: Sequence[str], output: str | None, scale: int) -> list[UpscaleJob]:
+def plan_jobs(inputs: Sequence[str], output: str | None, label: str) -> list[UpscaleJob]:
     """Decide where each image goes.
 
-    A file ``in.png`` goes to ``in_x4.png`` next to it, or to ``output``: a file when that has the suffix of an image
-    and there is one input, else a folder. A folder goes to ``FOLDER_x4``, or to ``output``, with its tree kept. A
-    pattern such as ``FOLDER/**/*.jpg`` means what it matches and goes where its folder would; a name with such
-    characters that exists is a name. ``-`` is standard input, and standard output as ``output``.
+    A file ``in.png`` goes to ``in_x4.png`` next to it, where ``x4`` is the ``label``, or to ``output``: a file when
+    that has the suffix of an image and there is one input, else a folder. A folder goes to ``FOLDER_x4``, or to
+    ``output``, with its tree kept. A pattern such as ``FOLDER/**/*.jpg`` means what it matches and goes where its
+    folder would; a name with such characters that exists is a name. ``-`` is standard input, and standard output as
+    ``output``.
 
     Raises:
         InputError: a folder without images, or a pattern that matches none.
@@ -75,9 +76,9 @@ def plan_jobs(inputs: Sequence[str], output: str | None, scale: int) -> list[Ups
     for name in inputs:
         tree = _tree(name)
         if tree is not None:
-            jobs += _tree_jobs(tree, _tree_target(tree, into, scale, several=several))
+            jobs += _tree_jobs(tree, _tree_target(tree, into, label, several=several))
         else:
-            jobs.append((Path(name), _file_target(Path(name), into, scale, alone=not several)))
+            jobs.append((Path(name), _file_target(Path(name), into, label, alone=not several)))
     jobs = _with_distinct_targets(list(dict.fromkeys(jobs)))
     _refuse_clashes(jobs)
     return [UpscaleJob(source, target) for source, target in jobs]
@@ -99,8 +100,8 @@ def _stream_job(inputs: Sequence[str], output: str | None) -> UpscaleJob:
     return UpscaleJob(source, Path(output))
 
 
-def _file_target(source: Path, output: Path | None, scale: int, *, alone: bool) -> Path:
-    name = f"{source.stem}_x{scale}.png"
+def _file_target(source: Path, output: Path | None, label: str, *, alone: bool) -> Path:
+    name = f"{source.stem}_{label}.png"
     if output is None:
         return source.with_name(name)
     if os.path.isdir(output) or not output.suffix:
@@ -143,13 +144,13 @@ def _matches(pattern: str) -> _Tree:
     return _Tree(pattern, folder, sorted(images))
 
 
-def _tree_target(tree: _Tree, output: Path | None, scale: int, *, several: bool) -> Path:
+def _tree_target(tree: _Tree, output: Path | None, label: str, *, several: bool) -> Path:
     # `.` and `..` have no name of their own.
     folder = tree.folder if tree.folder.name not in ("", "..") else tree.folder.resolve()
     if output is None:
         if not folder.name:
             raise UsageError(f"there is no place next to {folder} for the results.", "Give a folder with -o.")
-        return folder.with_name(f"{folder.name}_x{scale}")
+        return folder.with_name(f"{folder.name}_{label}")
     if output.suffix.lower() in IMAGE_SUFFIXES and not os.path.isdir(output):
         raise UsageError(f"{output} is the name of one image.", f"Give a folder with -o for those of {tree.name}.")
     return output / folder.name if several else output

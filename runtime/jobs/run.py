@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError
 from drc_deploy.files import check_writable, exists_already, version_of
+from drc_deploy.images.output_size import OutputSize
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.reading import Picture, decode_image, decoding_bytes, read_image
 from drc_deploy.images.writing import check_output, write_image, write_png, writing_bytes
@@ -21,9 +22,11 @@ from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.worker_pool import Result
 from drc_deploy.runtime.jobs.pipeline import WriteBehind, read_ahead
 from drc_deploy.runtime.jobs.plan import UpscaleJob
+from drc_deploy.runtime.jobs.records import Records
+from drc_deploy.runtime.jobs.sized import SizedResult
 from drc_deploy.runtime.jobs.streams import read_standard_input, standard_output
 from drc_deploy.runtime.memory.heap import give_back_freed
-from drc_deploy.runtime.upscaler import Upscaler
+from drc_deploy.runtime.upscaler import ImageTask, Upscaler
 
 _log = logging.getLogger(__name__)
 
@@ -35,14 +38,20 @@ READ_AHEAD_SHARE = 1 / 16
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How to treat results that exist, and damage."""
+    """How to treat results that exist, and damage, and how large results are."""
 
     overwrite: bool = False
     """Write over results that exist."""
     skip_existing: bool = False
-    """Leave out images whose result exists and is not older than they are; do the others again."""
+    """Leave out images whose result exists and is not older than they are; do the others again. So are results that
+    are known to be of another engine or of other options."""
     tolerant: bool = False
     """Take what is left of a truncated JPEG or a damaged video."""
+    size: OutputSize = field(default_factory=OutputSize)
+    linear_light: bool = False
+    """Reduce light instead of samples, where ``size`` is smaller than what the network makes."""
+    records: Records | None = None
+    """What made results that exist; those that are made are added. None: nothing is known of them."""
 
     @property
     def replace(self) -> bool:
@@ -63,7 +72,7 @@ class Finished:
     """For reading it, and from the start of its computation to the finished file. The next image is under way by
     then: these add up to more than the run takes."""
     tiles: int
-    """How many tiles the network was run on."""
+    """How many tiles the network was run on; 0 where the image was reduced without it."""
     frames: int = 1
     """Of a video."""
 
@@ -92,11 +101,15 @@ class Outcome:
     finished: list[Finished]
     skipped: list[Skipped]
     failed: list[Failed]
+    redone: int = 0
+    """How many of the finished ones had a result of another engine or of other options."""
 
 
 def run_jobs(upscaler: Upscaler, jobs: Sequence[UpscaleJob], options: RunOptions) -> Outcome:
     """Upscale every image, whatever happens to the others; progress goes to standard error."""
-    skipped = {job: None for job in jobs if options.skip_existing and is_finished(job)}
+    existing = [job for job in jobs if options.skip_existing and is_finished(job)]
+    others = {job for job in existing if options.records and options.records.disown(job)}
+    skipped = {job: None for job in existing if job not in others}
     to_do = [job for job in jobs if job not in skipped]
     begun: list[Future[Finished] | Failed] = []
     read = partial(_read, upscaler, tolerant=options.tolerant)
@@ -120,6 +133,7 @@ def run_jobs(upscaler: Upscaler, jobs: Sequence[UpscaleJob], options: RunOptions
         [result for result in results if isinstance(result, Finished)],
         [Skipped(job.input_name, job.output_name) for job in skipped],
         [result for result in results if isinstance(result, Failed)],
+        sum(isinstance(result, Finished) for job, result in zip(to_do, results, strict=True) if job in others),
     )
 
 
@@ -198,26 +212,47 @@ def _upscale(
     start = time.perf_counter()
     for note in picture.notes:
         _log.warning(note)
-    layout = Layout.of(picture.pixels, upscaler.info.scale)
+    scale = upscaler.info.scale
+    sized = SizedResult(Layout.of(picture.pixels), scale, options.size, linear_light=options.linear_light)
+    layout = sized.layout
     metadata = picture.metadata.for_size(layout.width, layout.height)
     if job.target is not None:
         check_output(job.target, layout, with_profile=metadata.icc_profile is not None)
         check_writable(job.target.parent)
         also_held += writing_bytes(job.target, layout)
-    task = upscaler.task(picture.pixels, also_held=also_held)
+    task = _task(upscaler, job, picture.pixels, sized, also_held + sized.held_bytes)
+    tile_count = task.tile_count if task else 0
 
-    def write(strips: Iterator[Pixels]) -> Finished:
+    def write(made_strips: Iterator[Pixels]) -> Finished:
+        strips = sized.strips(made_strips)
         if job.target is None:
             with standard_output() as stream:
                 write_png(stream, strips, layout, metadata)
         else:
             check = partial(check_unchanged, job.source, version)
             write_image(job.target, strips, layout, metadata, replace=options.replace, check=check)
+            if options.records and version:
+                options.records.keep(version, job.target)
         seconds = round(read_s + time.perf_counter() - start, 3)
-        return Finished(job.input_name, job.output_name, layout.width, layout.height, seconds, task.tile_count)
+        return Finished(job.input_name, job.output_name, layout.width, layout.height, seconds, tile_count)
 
-    with progress(title, task.tile_count) as bar:
-        return writer.write(upscaler.run(task, bar.advance), write)
+    with progress(title, tile_count) as bar:
+        made = upscaler.run(task, bar.advance) if task else iter([picture.pixels])
+        return writer.write(made, write)
+
+
+def _task(upscaler: Upscaler, job: UpscaleJob, image: Pixels, sized: SizedResult, also_held: int) -> ImageTask | None:
+    """Return how the network upscales the image; None where the image is reduced without it.
+
+    Raises:
+        UsageError: the memory allowed is too little.
+    """
+    if sized.needs_network:
+        return upscaler.task(image, also_held=also_held)
+    upscaler.networks.check_room(image.nbytes + also_held, f"reducing {job.input_name}")
+    height, width = image.shape[:2]
+    _log.warning("%s has %dx%d pixels already: it is resized without the network.", job.input_name, width, height)
+    return None
 
 
 def check_target(job: UpscaleJob, options: RunOptions) -> None:

@@ -16,6 +16,7 @@ from drc_deploy.cli.options import ByteSize
 from drc_deploy.cli.upscale_command import choose_engine, command
 from drc_deploy.errors import ArtefactError, DrcDeployError, InputError, MissingDependencyError, UsageError
 from drc_deploy.images.reading import read_image
+from drc_deploy.images.strip_resizer import resize
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.networks import nearest, write_nearest
 from tests.runtime.tiling.test_exact import write_both
@@ -65,6 +66,66 @@ def test_a_file_is_written_next_to_the_input(engine: Path, photo: Path) -> None:
     assert result.exit_code == 0
     assert "in_x4.png  20x28" in result.stdout
     assert np.array_equal(read_image(photo.with_name("in_x4.png")).pixels, nearest(noise(7, 5, 3), 4))
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "size"),
+    [
+        (["--scale", 2], "in_x2.png", (14, 10)),
+        (["--scale", "1.5"], "in_x1.5.png", (11, 8)),
+        (["--width", 10], "in_w10.png", (14, 10)),
+        (["--height", 20], "in_h20.png", (20, 14)),
+        (["--max-side", 12], "in_max12.png", (12, 9)),
+        (["--max-side", 1000], "in_max1000.png", (28, 20)),
+        (["--fit", "15x14"], "in_15x14.png", (14, 10)),
+        (["--scale", 2, "--linear-light"], "in_x2.png", (14, 10)),
+    ],
+)
+def test_results_have_the_size_and_name_that_were_asked_for(
+    engine: Path, photo: Path, options: list[object], name: str, size: tuple[int, int]
+) -> None:
+    result = upscale(photo, "--engine", engine, "--json", *options)
+    (entry,) = json.loads(result.stdout)["files"]
+    assert (entry["output"], entry["height"], entry["width"]) == (str(photo.with_name(name)), *size)
+    expected = resize(nearest(noise(7, 5, 3), 4), *size, linear_light="--linear-light" in options)
+    assert np.array_equal(read_image(photo.with_name(name)).pixels, expected)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--scale", "4.5"],
+        ["--scale", "0"],
+        ["--scale", "nan"],
+        ["--width", "10", "--height", "10"],
+        ["--scale", "2", "--fit", "5x5"],
+        ["--linear-light"],
+        ["--width", "21"],
+    ],
+)
+def test_sizes_that_cannot_be_made_are_one_sentence_and_leave_nothing(
+    engine: Path, photo: Path, options: list[str]
+) -> None:
+    result = upscale(photo, "--engine", engine, *options)
+    assert isinstance(result.exception, DrcDeployError)
+    assert result.exception.hint
+    assert [path.name for path in photo.parent.glob("*.png")] == ["in.png"]
+
+
+@pytest.mark.parametrize("frame", ["10", "0x5", "5x", "axb", "-1x5", "5x5x5"])
+def test_frames_that_are_none_are_refused(photo: Path, frame: str) -> None:
+    result = upscale(photo, "--fit", frame)
+    assert result.exit_code == 2
+    assert "is no frame" in " ".join(result.stderr.split())
+
+
+def test_an_image_of_a_folder_that_is_too_small_is_named(engine: Path, tmp_path: Path) -> None:
+    (tmp_path / "album").mkdir()
+    for name, side in (("a.png", 9), ("b.png", 5)):
+        Image.fromarray(noise(side, side, 3)).save(tmp_path / "album" / name)
+    result = upscale(tmp_path / "album", "--engine", engine, "--width", 30)
+    assert f"Failed: {tmp_path / 'album' / 'b.png'}: an image of 5x5 would" in result.stderr
+    assert read_image(tmp_path / "album_w30" / "a.png").pixels.shape == (30, 30, 3)
 
 
 def test_json_is_one_object_and_nothing_else(engine: Path, photo: Path) -> None:
@@ -265,6 +326,30 @@ def test_a_quoted_pattern_is_upscaled_and_a_second_run_skips_what_is_finished(en
     assert [Path(item["output"]).name for item in report["files"]] == ["c.png"]
     again = upscale(pattern, "--engine", engine, "--skip-existing")
     assert (again.exit_code, again.stdout) == (0, "3 of 3 skipped: their results exist.\n")
+
+
+def test_results_of_another_engine_or_of_other_options_are_made_again(engine: Path, tmp_path: Path) -> None:
+    (tmp_path / "album").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(noise(4, 4, 3)).save(tmp_path / "album" / name)
+    arguments = [tmp_path / "album", "-o", tmp_path / "out", "--engine", engine, "--skip-existing"]
+    assert upscale(*arguments).exit_code == 0
+    skipped, again = "2 of 2 skipped: their results exist.\n", "2 of 2 done again: "
+    assert upscale(*arguments, "--threads", 1).stdout == skipped
+    assert again in upscale(*arguments, "--scale", 2).stdout
+    assert read_image(tmp_path / "out" / "a.png").pixels.shape == (8, 8, 3)
+    assert upscale(*arguments, "--scale", 2).stdout == skipped
+    assert again in upscale(*arguments, "--scale", 2, "--linear-light").stdout
+    assert again in upscale(*arguments, "--overlap", 1).stdout
+    write_nearest(engine, scale=3)
+    assert json.loads(upscale(*arguments, "--overlap", 1, "--json").stdout)["redone"] == 2
+    assert read_image(tmp_path / "out" / "a.png").pixels.shape == (12, 12, 3)
+
+
+def test_one_image_alone_leaves_nothing_but_its_result(engine: Path, photo: Path) -> None:
+    before = {path.name for path in photo.parent.iterdir()}
+    assert upscale(photo, "--engine", engine).exit_code == 0
+    assert {path.name for path in photo.parent.iterdir()} - before == {"in_x4.png"}
 
 
 def test_skipping_and_writing_over_contradict_each_other(engine: Path, photo: Path) -> None:

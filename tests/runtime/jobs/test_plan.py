@@ -18,7 +18,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def planned(*inputs: str, output: str | None = None) -> dict[str, str]:
-    return {str(job.source): str(job.target) for job in plan_jobs(inputs, output, 4)}
+    return {str(job.source): str(job.target) for job in plan_jobs(inputs, output, "x4")}
 
 
 @pytest.mark.parametrize(
@@ -106,12 +106,12 @@ def test_what_cannot_be_meant_is_refused(
     photos: Path, inputs: list[str], output: str | None, kind: type[DrcDeployError], message: str
 ) -> None:
     with pytest.raises(kind, match=message) as caught:
-        plan_jobs(inputs, output, 4)
+        plan_jobs(inputs, output, "x4")
     assert caught.value.hint
 
 
 def test_a_dash_is_a_standard_stream_and_a_path_to_such_a_file_is_not(photos: Path) -> None:
-    assert plan_jobs(["-"], "-", 4) == [UpscaleJob(None, None)]
-    assert plan_jobs(["-"], "x.png", 4) == [UpscaleJob(None, Path("x.png"))]
-    assert plan_jobs(["photos/a.jpg"], "-", 4) == [UpscaleJob(Path("photos/a.jpg"), None)]
-    assert plan_jobs(["./-"], None, 4) == [UpscaleJob(Path("-"), Path("-_x4.png"))]
+    assert plan_jobs(["-"], "-", "x4") == [UpscaleJob(None, None)]
+    assert plan_jobs(["-"], "x.png", "x4") == [UpscaleJob(None, Path("x.png"))]
+    assert plan_jobs(["photos/a.jpg"], "-", "x4") == [UpscaleJob(Path("photos/a.jpg"), None)]
+    assert plan_jobs(["./-"], None, "x4") == [UpscaleJob(Path("-"), Path("-_x4.png"))]
