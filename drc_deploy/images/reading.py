@@ -22,7 +22,6 @@ from drc_deploy.images.exif import ORIENTATION_TAG, orientation_of
 from drc_deploy.images.metadata import Metadata, metadata_of
 from drc_deploy.images.modes import CONVERTED_MODES, plain, upright
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 _JPEG_SIGNATURE, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _SIGNATURES = {
@@ -50,27 +49,6 @@ class Picture:
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
     """What a user should know about the reading, each a sentence."""
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Return the image files in ``folder`` and below, by suffix, without hidden ones, sorted.
-
-    Raises:
-        ImageError: one of the folders may not be read.
-    """
-    paths = (Path(parent, name) for parent, _, names in os.walk(folder, onerror=_refuse_closed) for name in names)
-    return sorted(path for path in paths if is_image_file(path))
-
-
-def _refuse_closed(error: OSError) -> None:
-    """Refuse a folder whose images would silently be left out; one that is gone has none."""
-    if isinstance(error, PermissionError):
-        raise ImageError(f"the folder {error.filename} cannot be read.", "Check its permissions.") from error
-
-
-def is_image_file(path: Path) -> bool:
-    """Return whether a file has the suffix of an image and is not hidden."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def limit_pixels(count: int) -> None:

@@ -48,6 +48,8 @@ _FORMATS = {
     ".png": _PNG,
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
+    ".jpe": _JPEG,
+    ".jfif": _JPEG,
     ".webp": _Format("WebP", max_side=16383, memory=12, alpha=True, options={"quality": 95}),
     ".tif": _TIFF,
     ".tiff": _TIFF,

@@ -1,14 +1,18 @@
 """Which image goes where: files, folders, patterns and standard streams."""
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from drc_deploy.errors import InputError, UsageError
-from drc_deploy.images.reading import IMAGE_SUFFIXES, is_image_file, list_images
+from drc_deploy.images.finding import IMAGE_SUFFIXES, Found, files_below, find_images, is_hidden
 from drc_deploy.runtime.jobs.streams import STREAM
+
+_log = logging.getLogger(__name__)
 
 _WILDCARDS = "*?["
 _KNOWN = f"Known are {', '.join(IMAGE_SUFFIXES)}."
@@ -116,10 +120,7 @@ def _file_target(source: Path, output: Path | None, scale: int, *, alone: bool) 
 def _tree(name: str) -> _Tree | None:
     """Return the images that the name of a folder or a pattern stands for; None for the name of a file."""
     if os.path.isdir(name):  # Path's own raises for a name that is too long
-        tree = _Tree(name, Path(name), list_images(Path(name)))
-        if not tree.images:
-            raise InputError(f"{name} holds no images.", _KNOWN)
-        return tree
+        return _found_tree(name, Path(name), find_images(Path(name)), f"{name} holds no images.")
     if os.path.lexists(name) or not any(character in name for character in _WILDCARDS):
         return None
     return _matches(name)
@@ -132,15 +133,31 @@ def _matches(pattern: str) -> _Tree:
     folder = Path(*parts[:fixed])
     if ".." in parts[fixed:]:
         raise UsageError(f"{pattern} leaves the folder that it is about.", "Put `..` before the first wildcard only.")
-    images: set[Path] = set()
+    files: set[Path] = set()
     try:
         for path in folder.glob(str(Path(*parts[fixed:]))):
-            images.update(list_images(path) if path.is_dir() else [path] if is_image_file(path) else [])
+            if not _is_hidden_below(folder, path, parts[fixed:]):
+                files.update(files_below(path) if path.is_dir() else [path])
     except ValueError as error:
         raise UsageError(f"{pattern} is not a pattern: {error}.", "Use ** only as a whole folder name.") from error
-    if not images:
-        raise InputError(f"no image matches {pattern}.", _KNOWN)
-    return _Tree(pattern, folder, sorted(images))
+    return _found_tree(pattern, folder, Found.among(files), f"no image matches {pattern}.")
+
+
+def _is_hidden_below(folder: Path, path: Path, parts: Sequence[str]) -> bool:
+    """Return whether ``path`` lies in a hidden folder below ``folder`` that none of a pattern's ``parts`` names."""
+    between = path.relative_to(folder).parts[: None if path.is_dir() else -1]
+    named = [part for part in parts if is_hidden(part)]
+    return any(is_hidden(name) and not any(fnmatch(name, part) for part in named) for name in between)
+
+
+def _found_tree(name: str, folder: Path, found: Found, nothing: str) -> _Tree:
+    """Return the images that were found, with a note of what was left out; ``nothing`` is the error without any."""
+    left_out = found.left_out(name)
+    if not found.images:
+        raise InputError(nothing, f"{left_out} {_KNOWN}".lstrip())
+    if left_out:
+        _log.warning(left_out)
+    return _Tree(name, folder, found.images)
 
 
 def _tree_target(tree: _Tree, output: Path | None, scale: int, *, several: bool) -> Path:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from drc_deploy.errors import ImageError
-from drc_deploy.images.reading import decode_image, decoding_bytes, limit_pixels, list_images, read_image, read_rgb
+from drc_deploy.images.reading import decode_image, decoding_bytes, limit_pixels, read_image, read_rgb
 
 
 def gradient(*shape: int) -> NDArray[np.uint8]:
@@ -356,31 +356,6 @@ def test_float_tiff_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.tif").write_bytes(buffer.getvalue())
     with pytest.raises(ImageError, match="floating-point"):
         read_image(tmp_path / "x.tif")
-
-
-def test_a_folder_lists_images_below_it_sorted_and_without_hidden_ones(tmp_path: Path) -> None:
-    for name in ("b/c.JPG", "a.png", ".hidden.png", "notes.txt", "b/a.webp"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    os.mkdir(tmp_path / "folder.png")
-    assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == ["a.png", "b/a.webp", "b/c.JPG"]
-
-
-def test_a_folder_that_may_not_be_read_is_reported_and_not_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "closed").mkdir()
-    (tmp_path / "closed" / "a.png").touch()
-    real = os.scandir
-
-    def scandir(folder: str) -> Any:
-        if os.path.basename(folder) == "closed":
-            raise PermissionError(errno.EACCES, "Permission denied", folder)
-        return real(folder)
-
-    monkeypatch.setattr(os, "scandir", scandir)  # permissions do not bind whoever runs tests as root
-    with pytest.raises(ImageError, match="closed cannot be read"):
-        list_images(tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(5, 6), (5, 6, 2), (5, 6, 3), (5, 6, 4)])

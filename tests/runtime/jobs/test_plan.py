@@ -115,3 +115,38 @@ def test_a_dash_is_a_standard_stream_and_a_path_to_such_a_file_is_not(photos: Pa
     assert plan_jobs(["-"], "x.png", 4) == [UpscaleJob(None, Path("x.png"))]
     assert plan_jobs(["photos/a.jpg"], "-", 4) == [UpscaleJob(Path("photos/a.jpg"), None)]
     assert plan_jobs(["./-"], None, 4) == [UpscaleJob(Path("-"), Path("-_x4.png"))]
+
+
+def test_a_pattern_enters_hidden_folders_only_where_it_names_them(photos: Path) -> None:
+    for name in (".thumbnails/t.jpg", "sub/@eaDir/u.jpg", "sub/.git/deep/v.jpg"):
+        (photos / name).parent.mkdir(parents=True)
+        (photos / name).touch()
+    assert planned("photos/**/*.jpg").keys() == {"photos/a.jpg", "photos/sub/c.jpg", "photos/other/e.jpg"}
+    assert planned("photos/*").keys() >= {"photos/a.jpg", "photos/sub/c.jpg"}
+    assert not any("thumb" in name or "eaDir" in name for name in planned("photos/*"))
+    assert planned("photos/.thumb*/*.jpg").keys() == {"photos/.thumbnails/t.jpg"}
+    assert planned("photos/**/@eaDir/*.jpg").keys() == {"photos/sub/@eaDir/u.jpg"}
+    assert planned("photos/.thumbnails").keys() == {"photos/.thumbnails/t.jpg"}
+
+
+@pytest.mark.parametrize("name", ["photos", "photos/*", "photos/**/*"])
+def test_what_is_left_out_of_a_folder_or_pattern_is_counted_in_one_note(
+    photos: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    for other in ("g.gif", "h.gif", "sub/i.psd"):
+        (photos / other).touch()
+    planned(name)
+    assert [record.getMessage() for record in caplog.records] == [f"{name}: 3 files are left out: 2 .gif, 1 .psd."]
+
+
+def test_a_folder_of_other_pictures_alone_says_so(photos: Path) -> None:
+    (photos / "psd").mkdir()
+    (photos / "psd" / "a.psd").touch()
+    with pytest.raises(InputError, match="holds no images") as caught:
+        planned("photos/psd")
+    assert "1 .psd" in caught.value.hint
+
+
+@pytest.mark.parametrize("suffix", [".jpe", ".jfif"])
+def test_rare_suffixes_of_jpeg_name_a_result_too(photos: Path, suffix: str) -> None:
+    assert planned("photos/b.png", output=f"out{suffix}") == {"photos/b.png": f"out{suffix}"}
