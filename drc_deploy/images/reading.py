@@ -20,7 +20,8 @@ from drc_deploy.errors import ImageError
 from drc_deploy.images.deep_samples import has_16_bits, read_16_bits
 from drc_deploy.images.exif import ORIENTATION_TAG, orientation_of
 from drc_deploy.images.metadata import Metadata, metadata_of
-from drc_deploy.images.modes import CONVERTED_MODES, plain, upright
+from drc_deploy.images.modes import plain, upright
+from drc_deploy.images.reading_notes import notes_on
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 _JPEG_SIGNATURE, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
@@ -175,8 +176,17 @@ def _read(stream: BinaryIO, name: str, *, tolerant: bool) -> Picture:
     except Exception as error:  # Pillow takes what a damaged file says for numbers, and fails in every way
         if isinstance(error, OSError) and error.errno:
             raise  # of the disk, not of the image
-        hint = " `upscale --tolerant` takes what is left of a JPEG." if _is_jpeg(stream) else ""
-        raise ImageError(f"{name} is damaged: {error}.", f"Copy or export the file again.{hint}") from error
+        raise _damaged(error, stream, name) from error
+
+
+def _damaged(error: Exception, stream: BinaryIO, name: str) -> ImageError:
+    if "PngImagePlugin.MAX_TEXT" in str(error):
+        return ImageError(
+            f"{name} holds a text or a profile that unpacks to more than is read here.",
+            "Save it again without metadata.",
+        )
+    hint = " `upscale --tolerant` takes what is left of a JPEG." if _is_jpeg(stream) else ""
+    return ImageError(f"{name} is damaged: {error}.", f"Copy or export the file again.{hint}")
 
 
 def _not_readable(stream: BinaryIO, name: str) -> ImageError:
@@ -211,18 +221,14 @@ def _decode(stream: BinaryIO, name: str) -> Picture:
 
 
 def _picture(image: Image.Image, stream: BinaryIO, name: str) -> Picture:
-    notes: tuple[str, ...] = ()
     if 0 in image.size:
         raise ValueError(f"it has {image.width}x{image.height} pixels")
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        notes = (f"{name} has {getattr(image, 'n_frames', 1)} frames: only the first is used.",)
     deep = has_16_bits(image, stream, name)
     stored_orientation = getattr(image, "tag_v2", {}).get(ORIENTATION_TAG, 1)
     image.load()  # decodes all of it, so that a truncated file is found whichever library reads the pixels
     # A TIFF is upright already: both libraries turn it, and Pillow then forgets the tag.
     orientation = orientation_of(image)
-    metadata = metadata_of(image, stored_orientation if image.format == "TIFF" else orientation)
-    if metadata.icc_profile is None and image.info.get("icc_profile") and image.mode not in CONVERTED_MODES:
-        notes += (f"{name} has a colour profile that is damaged or of other colours than its own: it is left out.",)
+    metadata = metadata_of(image, stream, stored_orientation if image.format == "TIFF" else orientation)
+    notes = tuple(notes_on(image, metadata, name))
     pixels = read_16_bits(image, stream) if deep else np.asarray(plain(image))
     return Picture(upright(pixels, orientation), metadata, notes)

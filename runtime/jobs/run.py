@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError
 from drc_deploy.files import check_writable, exists_already, version_of
+from drc_deploy.images.formats import check_output, left_out, writing_bytes
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.reading import Picture, decode_image, decoding_bytes, read_image
-from drc_deploy.images.writing import check_output, write_image, write_png, writing_bytes
+from drc_deploy.images.writing import write_image, write_png
 from drc_deploy.progress import progress
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.worker_pool import Result
@@ -201,9 +202,11 @@ def _upscale(
     layout = Layout.of(picture.pixels, upscaler.info.scale)
     metadata = picture.metadata.for_size(layout.width, layout.height)
     if job.target is not None:
-        check_output(job.target, layout, with_profile=metadata.icc_profile is not None)
+        check_output(job.target, layout, metadata)
+        if note := left_out(job.target, metadata):
+            _log.warning(note)
         check_writable(job.target.parent)
-        also_held += writing_bytes(job.target, layout)
+        also_held += writing_bytes(job.target, layout, metadata)
     task = upscaler.task(picture.pixels, also_held=also_held)
 
     def write(strips: Iterator[Pixels]) -> Finished:

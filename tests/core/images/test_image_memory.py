@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from drc_deploy.errors import UsageError
+from drc_deploy.images.formats import writing_bytes
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.reading import decode_image, decoding_bytes
-from drc_deploy.images.writing import writing_bytes
 
 SIDE = 1500
 SMALL = 4 << 20

@@ -17,10 +17,11 @@ from PIL import Image, ImageCms
 from drc_deploy.errors import OutputError, UsageError
 from drc_deploy.images import png_stream
 from drc_deploy.images.exif import PREFIX
+from drc_deploy.images.formats import check_output
 from drc_deploy.images.metadata import Metadata
 from drc_deploy.images.png_stream import Layout, PngStream
 from drc_deploy.images.reading import read_image
-from drc_deploy.images.writing import check_output, write_image
+from drc_deploy.images.writing import write_image
 
 
 def noise(*shape: int, bits: int = 8) -> NDArray[Any]:
@@ -55,11 +56,11 @@ def test_opencv_reads_from_a_streamed_png_what_was_written(
 
 
 def test_pillow_reads_a_streamed_png_with_its_profile(tmp_path: Path) -> None:
-    image = noise(6, 5, 2)
-    write_image(tmp_path / "x.png", [image[:2], image[2:]], Layout.of(image), Metadata(PROFILE))
+    image, profile = noise(6, 5, 2), PROFILE[:16] + b"GRAY" + PROFILE[20:]
+    write_image(tmp_path / "x.png", [image[:2], image[2:]], Layout.of(image), Metadata(profile))
     with Image.open(tmp_path / "x.png") as opened:
         assert opened.mode == "LA"
-        assert opened.info["icc_profile"] == PROFILE
+        assert opened.info["icc_profile"] == profile
         assert np.array_equal(np.asarray(opened), image)
 
 
@@ -117,12 +118,12 @@ def test_what_a_format_cannot_hold_is_refused_with_a_way_out(
     name: str, layout: Layout, with_profile: bool, message: str
 ) -> None:
     with pytest.raises(OutputError, match=message) as caught:
-        check_output(Path(name), layout, with_profile=with_profile)
+        check_output(Path(name), layout, Metadata(PROFILE if with_profile else None))
     assert ".png" in caught.value.hint
 
 
 def test_png_holds_everything_of_any_size() -> None:
-    check_output(Path("x.png"), Layout(10**6, 10**6, 4, 16), with_profile=True)
+    check_output(Path("x.png"), Layout(10**6, 10**6, 4, 16), Metadata(PROFILE))
 
 
 def test_an_unknown_suffix_is_wrong_usage() -> None:
