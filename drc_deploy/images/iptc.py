@@ -4,6 +4,8 @@ import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from drc_deploy.images.tiff_kinds import first_page
+
 _SIGNATURE, _IPTC = b"8BIM", 0x0404
 _JPEG_NAME = b"Photoshop 3.0\0"
 _APP13 = b"\xff\xed"
@@ -48,17 +50,12 @@ def iptc_of_tiff(tags: Any, stream: BinaryIO) -> bytes | None:
 
 def _bytes_of_tag(stream: BinaryIO) -> bytes | None:
     """Return the records in a tag of their own; Photoshop calls them numbers of 32 bits, and Pillow keeps one."""
-    import tifffile
-
-    stream.seek(0)
-    try:
-        with tifffile.TiffFile(stream) as file:
-            value = file.pages.first.tags.valueof(_IPTC_TAG)
-        numbers = () if isinstance(value, bytes) else tuple(value)
-        forms = [struct.pack(f"{order}{len(numbers)}I", *numbers) for order in "<>"] if numbers else [value]
-    except Exception:  # tifffile meets what Pillow let pass, and fails in every way
-        return None
-    return next((data for data in forms if data and data[0] == _RECORD_MARK), None)
+    page = first_page(stream)
+    value = page and page.tags.valueof(_IPTC_TAG)
+    forms = [value]
+    if isinstance(value, tuple):
+        forms = [struct.pack(f"{order}{len(value)}I", *value) for order in "<>"]
+    return next((data for data in forms if isinstance(data, bytes) and data[:1] == bytes([_RECORD_MARK])), None)
 
 
 def resource_block(iptc: bytes) -> bytes:

@@ -22,20 +22,10 @@ from drc_deploy.images.exif import ORIENTATION_TAG, orientation_of
 from drc_deploy.images.metadata import Metadata, metadata_of
 from drc_deploy.images.modes import plain, upright
 from drc_deploy.images.reading_notes import notes_on
+from drc_deploy.images.unreadable import kind_of, undecodable, unidentified
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-_JPEG_SIGNATURE, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
-_SIGNATURES = {
-    b"\x89PNG": "PNG",
-    _JPEG_SIGNATURE: "JPEG",
-    b"RIFF": "WebP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
-    b"BM": "BMP",
-}
-"""First bytes of a file -> its format; + is BigTIFF."""
+_JPEG_END = b"\xff\xd9"
 _DECODING_BYTES, _DEEP_DECODING_BYTES = 14, 20
 """Per pixel: Pillow's own image and one converted (4 bytes each), its bytes in pieces and joined (3 each); of 16 bits,
 Pillow's image, and OpenCV's (8) in two orders of channels."""
@@ -161,11 +151,11 @@ def _read(stream: BinaryIO, name: str, *, tolerant: bool) -> Picture:
             try:
                 return _decode(stream, name)
             except OSError:
-                if not (tolerant and _is_jpeg(stream)):
+                if not (tolerant and kind_of(stream) == "JPEG"):
                     raise
                 return _decode_truncated(stream, name)
     except UnidentifiedImageError as error:
-        raise _not_readable(stream, name) from error
+        raise unidentified(stream, name) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
             f"{name} is too large: {str(error).partition(',')[0]}.",
@@ -176,35 +166,7 @@ def _read(stream: BinaryIO, name: str, *, tolerant: bool) -> Picture:
     except Exception as error:  # Pillow takes what a damaged file says for numbers, and fails in every way
         if isinstance(error, OSError) and error.errno:
             raise  # of the disk, not of the image
-        raise _damaged(error, stream, name) from error
-
-
-def _damaged(error: Exception, stream: BinaryIO, name: str) -> ImageError:
-    if "PngImagePlugin.MAX_TEXT" in str(error):
-        return ImageError(
-            f"{name} holds a text or a profile that unpacks to more than is read here.",
-            "Save it again without metadata.",
-        )
-    hint = " `upscale --tolerant` takes what is left of a JPEG." if _is_jpeg(stream) else ""
-    return ImageError(f"{name} is damaged: {error}.", f"Copy or export the file again.{hint}")
-
-
-def _not_readable(stream: BinaryIO, name: str) -> ImageError:
-    """Return the error of a file of an unknown format, or of a known one with a head that Pillow cannot read."""
-    stream.seek(0)
-    head = stream.read(max(map(len, _SIGNATURES)))
-    kind = next((kind for signature, kind in _SIGNATURES.items() if head.startswith(signature)), None)
-    if kind is None:
-        return ImageError(f"{name} is not an image that can be read here.", "PNG, JPEG, WebP, TIFF and BMP can.")
-    return ImageError(
-        f"{name} is damaged, or a {kind} of a kind that cannot be read here.",
-        "Copy the file again, or export it with 8 or 16 bits, in grey or RGB.",
-    )
-
-
-def _is_jpeg(stream: BinaryIO) -> bool:
-    stream.seek(0)
-    return stream.read(len(_JPEG_SIGNATURE)) == _JPEG_SIGNATURE
+        raise undecodable(error, stream, name) from error
 
 
 def _decode_truncated(stream: BinaryIO, name: str) -> Picture:
