@@ -56,6 +56,15 @@ def read_colour(stream: BinaryIO) -> tuple[Chunk, ...]:
     return tuple(chunks[kind] for kind in _BYTES if kind in chunks)
 
 
+def coded_colour(primaries: int, transfer: int) -> tuple[Chunk, ...]:
+    """Return the colours that an AVIF or a HEIC codes, as the chunk that says so in a PNG; nothing where it is sRGB.
+
+    BT.709 with its own curve or none is shown as sRGB everywhere.
+    """
+    plain = primaries in (1, 2) and transfer in (1, 2, 6, 13, 14, 15)
+    return () if plain else (Chunk(b"cICP", bytes((primaries & 255, transfer & 255, 0, 1))),)
+
+
 def _is_whole(chunk: Chunk) -> bool:
     return len(chunk.data) == _BYTES[chunk.kind] and not (chunk.kind == b"gAMA" and not any(chunk.data))
 

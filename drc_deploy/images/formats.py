@@ -70,6 +70,9 @@ FORMATS = {
 }
 
 
+OUTPUT_SUFFIXES = tuple(FORMATS)
+
+
 def check_output(path: Path, layout: Layout, metadata: Metadata | None = None) -> None:
     """Check, before computing, that the format of ``path`` can hold the image.
 

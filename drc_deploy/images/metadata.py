@@ -7,10 +7,11 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from drc_deploy.images.colour import read_colour
+from drc_deploy.images.colour import coded_colour, read_colour
 from drc_deploy.images.exif import PREFIX, exif_of_tiff, upright_exif
 from drc_deploy.images.iptc import iptc_in, iptc_of_tiff
 from drc_deploy.images.modes import CONVERTED_MODES, GREY_MODES
+from drc_deploy.images.opening import CODING
 from drc_deploy.images.png_chunks import XMP_KEYWORD, Chunk, raw_profile, read_texts, text_of
 from drc_deploy.images.xmp import upright_xmp
 
@@ -73,11 +74,13 @@ def metadata_of(image: Image.Image, stream: BinaryIO, orientation: int) -> Metad
         return _of_png(common, image, stream)
     resources = image.info.get("photoshop")
     iptc = resources.get(_IPTC_RESOURCE) if isinstance(resources, dict) else None
-    return dataclasses.replace(common, exif=_exif(image), xmp=image.info.get("xmp") or None, iptc=iptc or None)
+    colour = coded_colour(*coding) if (coding := image.info.get(CODING)) else ()
+    xmp = image.info.get("xmp") or None
+    return dataclasses.replace(common, exif=_exif(image), xmp=xmp, iptc=iptc or None, colour=colour)
 
 
 def _exif(image: Image.Image) -> bytes | None:
-    return image.info.get("exif", b"").removeprefix(PREFIX) or None
+    return (image.info.get("exif") or b"").removeprefix(PREFIX) or None
 
 
 def _of_tiff(common: Metadata, image: Image.Image, stream: BinaryIO) -> Metadata:

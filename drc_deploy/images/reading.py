@@ -1,4 +1,4 @@
-"""Images from files: PNG, JPEG, WebP, TIFF and BMP as arrays, in the file's own depth, upright, with their metadata.
+"""Images from files as arrays, in the file's own depth, upright, with their metadata.
 
 Pillow identifies and decodes; OpenCV reads the pixels of 16-bit files, where Pillow keeps only the upper 8 bits.
 """
@@ -21,14 +21,18 @@ from drc_deploy.images.deep_samples import has_16_bits, read_16_bits
 from drc_deploy.images.exif import ORIENTATION_TAG, orientation_of
 from drc_deploy.images.metadata import Metadata, metadata_of
 from drc_deploy.images.modes import plain, upright
+from drc_deploy.images.opening import open_image
 from drc_deploy.images.reading_notes import notes_on
 from drc_deploy.images.unreadable import kind_of, undecodable, unidentified
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 _JPEG_END = b"\xff\xd9"
 _DECODING_BYTES, _DEEP_DECODING_BYTES = 14, 20
 """Per pixel: Pillow's own image and one converted (4 bytes each), its bytes in pieces and joined (3 each); of 16 bits,
 Pillow's image, and OpenCV's (8) in two orders of channels."""
+_OTHER_DECODING_BYTES = {"AVIF": (20, 20), "HEIF": (18, 46)}
+"""Of formats that also hold planes of their decoder: of 8 bits and of more, which are decoded twice."""
+_JPEG_2000_BYTES = 9
+"""Of each channel: a number of 32 bits, and twice what becomes of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +67,19 @@ def decoding_bytes(path: Path) -> int:
 
 def _decoding_bytes(stream: BinaryIO) -> int:
     try:
-        with _silence(), Image.open(stream, formats=_FORMATS) as image:
-            pixels: int = image.width * image.height
-            if has_16_bits(image, stream, "the image"):
-                return pixels * _DEEP_DECODING_BYTES + stream.seek(0, io.SEEK_END)
-            return pixels * _DECODING_BYTES
+        with _silence(), open_image(stream, "the image") as image:
+            deep = has_16_bits(image, stream, "the image")
+            needed = image.width * image.height * _bytes_a_pixel(image, deep=deep)
+            whole_file = deep or image.format in (*_OTHER_DECODING_BYTES, "JPEG2000")  # it is held too
+            return int(needed + stream.seek(0, io.SEEK_END) if whole_file else needed)
     except Exception:  # ``read_image`` reports the damage
         return 0
+
+
+def _bytes_a_pixel(image: Image.Image, *, deep: bool) -> int:
+    if image.format == "JPEG2000":
+        return _JPEG_2000_BYTES * len(image.getbands())
+    return _OTHER_DECODING_BYTES.get(str(image.format), (_DECODING_BYTES, _DEEP_DECODING_BYTES))[deep]
 
 
 def read_image(path: Path, *, tolerant: bool = False, check_room: Callable[[int], object] | None = None) -> Picture:
@@ -177,8 +187,7 @@ def _decode_truncated(stream: BinaryIO, name: str) -> Picture:
 
 
 def _decode(stream: BinaryIO, name: str) -> Picture:
-    stream.seek(0)
-    with Image.open(stream, formats=_FORMATS) as image:
+    with open_image(stream, name) as image:
         return _picture(image, stream, name)
 
 

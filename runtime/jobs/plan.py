@@ -10,6 +10,7 @@ from pathlib import Path
 
 from drc_deploy.errors import InputError, UsageError
 from drc_deploy.images.finding import IMAGE_SUFFIXES, Found, files_below, find_images, is_hidden
+from drc_deploy.images.formats import OUTPUT_SUFFIXES
 from drc_deploy.runtime.jobs.streams import STREAM
 
 _log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def _stream_job(inputs: Sequence[str], output: str | None) -> UpscaleJob:
     source = None if inputs[0] == STREAM else Path(inputs[0])
     if output == STREAM:
         return UpscaleJob(source, None)
-    if output is None or os.path.isdir(output) or Path(output).suffix.lower() not in IMAGE_SUFFIXES:
+    if output is None or os.path.isdir(output) or Path(output).suffix.lower() not in OUTPUT_SUFFIXES:
         raise UsageError(
             "an image from standard input has no name that the result could get.",
             "Give one, such as -o out.png, or -o - for standard output.",
@@ -109,11 +110,11 @@ def _file_target(source: Path, output: Path | None, scale: int, *, alone: bool) 
         return source.with_name(name)
     if os.path.isdir(output) or not output.suffix:
         return output / name
-    if alone and output.suffix.lower() in IMAGE_SUFFIXES:
+    if alone and output.suffix.lower() in OUTPUT_SUFFIXES:
         return output
     raise UsageError(
         f"{output} is no folder and not the name of one image.",
-        f"End it in one of {', '.join(IMAGE_SUFFIXES)}, or make the folder first.",
+        f"End it in one of {', '.join(OUTPUT_SUFFIXES)}, or make the folder first.",
     )
 
 
@@ -167,7 +168,7 @@ def _tree_target(tree: _Tree, output: Path | None, scale: int, *, several: bool)
         if not folder.name:
             raise UsageError(f"there is no place next to {folder} for the results.", "Give a folder with -o.")
         return folder.with_name(f"{folder.name}_x{scale}")
-    if output.suffix.lower() in IMAGE_SUFFIXES and not os.path.isdir(output):
+    if output.suffix.lower() in OUTPUT_SUFFIXES and not os.path.isdir(output):
         raise UsageError(f"{output} is the name of one image.", f"Give a folder with -o for those of {tree.name}.")
     return output / folder.name if several else output
 

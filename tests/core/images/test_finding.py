@@ -54,15 +54,15 @@ def test_hidden_folders_and_those_of_the_system_are_not_searched_unless_they_are
 
 
 def test_pictures_and_videos_of_other_kinds_are_counted_by_suffix_and_texts_are_not(tmp_path: Path) -> None:
-    touch(tmp_path, "a.png", "b.GIF", "c.heic", "d.heic", "notes.txt", "a.xmp", ".e.gif", ".thumbnails/f.gif", "v.mp4")
+    touch(tmp_path, "a.png", "b.SVG", "c.psd", "d.psd", "notes.txt", "a.xmp", ".e.svg", ".thumbnails/f.svg", "v.mp4")
     found = find_images(tmp_path)
     assert found.images == [tmp_path / "a.png"]
-    assert found.left_out("photos") == "photos: 4 files are left out: 1 .gif, 2 .heic, 1 .mp4."
-    os.remove(tmp_path / "b.GIF")
-    os.remove(tmp_path / "c.heic")
+    assert found.left_out("photos") == "photos: 4 files are left out: 1 .mp4, 2 .psd, 1 .svg."
+    os.remove(tmp_path / "b.SVG")
+    os.remove(tmp_path / "c.psd")
     os.remove(tmp_path / "v.mp4")
-    assert find_images(tmp_path).left_out("photos") == "photos: 1 file is left out: 1 .heic."
-    os.remove(tmp_path / "d.heic")
+    assert find_images(tmp_path).left_out("photos") == "photos: 1 file is left out: 1 .psd."
+    os.remove(tmp_path / "d.psd")
     assert find_images(tmp_path).left_out("photos") == ""
 
 

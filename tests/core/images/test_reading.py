@@ -243,7 +243,13 @@ def test_a_png_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"", "is empty"), (b"Dear diary", "is not an image"), (b"GIF89a" * 9, "is not an image")]
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"Dear diary", "is not an image"),
+        (b"GIF89a" * 9, "is damaged"),
+        (b"GIMP" * 20, "is not an image"),
+    ],
 )
 def test_a_file_without_an_image_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "x.png").write_bytes(content)

@@ -133,10 +133,10 @@ def test_a_pattern_enters_hidden_folders_only_where_it_names_them(photos: Path) 
 def test_what_is_left_out_of_a_folder_or_pattern_is_counted_in_one_note(
     photos: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    for other in ("g.gif", "h.gif", "sub/i.psd"):
+    for other in ("g.svg", "h.svg", "sub/i.psd"):
         (photos / other).touch()
     planned(name)
-    assert [record.getMessage() for record in caplog.records] == [f"{name}: 3 files are left out: 2 .gif, 1 .psd."]
+    assert [record.getMessage() for record in caplog.records] == [f"{name}: 3 files are left out: 1 .psd, 2 .svg."]
 
 
 def test_a_folder_of_other_pictures_alone_says_so(photos: Path) -> None:
