@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from drc_deploy.runtime.jobs.run import Failed
 
 
+FORMATS = ("png", "jpg", "webp", "avif", "tiff")
 DEFAULT = "drn_e"
 """The shipped network with the best images, and fast enough for a CPU."""
 
@@ -35,6 +36,17 @@ DEFAULT = "drn_e"
 @click.option("--overwrite", is_flag=True, help="Write over files that exist.")
 @click.option("--skip-existing", is_flag=True, help="Skip images that have a result which is not older.")
 @click.option("--tolerant", is_flag=True, help="Use the readable part of a truncated JPEG or a damaged video.")
+@click.option(
+    "--format", "suffix", type=click.Choice(FORMATS), help="Format of results that no -o names.  [default: png]"
+)
+@click.option(
+    "--quality", type=click.IntRange(1, 100), help="Quality of JPEG, WebP and AVIF.  [default: 95, of AVIF 90]"
+)
+@click.option(
+    "--background",
+    metavar="COLOUR",
+    help="Colour to put behind transparent pixels, such as white or #ff8000.  [default: they stay transparent]",
+)
 @click.option("--max-pixels", type=click.IntRange(1), help="Refuse larger images.  [default: about 179 million]")
 @click.option("--tile", type=click.IntRange(1), help="Largest side of a tile in input pixels.")
 @click.option("--overlap", type=click.IntRange(0), help="Context around each tile in input pixels.")
@@ -65,6 +77,9 @@ def command(
     overwrite: bool,
     skip_existing: bool,
     tolerant: bool,
+    suffix: str | None,
+    quality: int | None,
+    background: str | None,
     max_pixels: int | None,
     kernel: Path | None,
     max_memory: int | None,
@@ -89,6 +104,7 @@ def command(
     """
     from drc_deploy.files import sha256_of
     from drc_deploy.images.blur import read_blur
+    from drc_deploy.images.formats import check_quality, saving_of
     from drc_deploy.images.reading import limit_pixels
     from drc_deploy.runtime.jobs.plan import plan_jobs
     from drc_deploy.runtime.jobs.run import RunOptions, run_jobs
@@ -97,7 +113,7 @@ def command(
     from drc_deploy.runtime.upscaler import Upscaler
     from drc_deploy.runtime.video.upscale import is_video, plan_video, upscale_video
 
-    to_stdout = output == STREAM
+    to_stdout, saving = output == STREAM, saving_of(quality, background)
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other.", "Give one of them.")
     _check_files(inputs, output, as_json=as_json)
@@ -111,15 +127,18 @@ def command(
     with Upscaler.open(path, **how, threads=threads, max_memory=max_memory) as upscaler:
         if blur:
             upscaler.use_blur(blur)
-        run_options, scale = RunOptions(overwrite, skip_existing, tolerant), upscaler.info.scale
+        run_options, scale = RunOptions(overwrite, skip_existing, tolerant, saving), upscaler.info.scale
         if any(is_video(name) for name in inputs):
+            _refuse_for_videos(suffix, quality, background)
             # Parts of the video that are finished count for this engine only.
             settings = {"engine": file.load(partial(sha256_of, path)), **how}
             settings |= {"kernel": sha256_of(kernel)} if kernel else {}
             jobs = [plan_video(inputs, output, scale)]
             outcome = upscale_video(upscaler, jobs[0], run_options, settings)
         else:
-            jobs = plan_jobs(inputs, output, scale)
+            jobs = plan_jobs(inputs, output, scale, suffix and f".{suffix}")
+            for job in jobs:
+                check_quality(job.target, saving)
             outcome = run_jobs(upscaler, jobs, run_options)
         memory = upscaler.backend.gpu_memory
         result = {
@@ -162,6 +181,11 @@ def _check_files(inputs: tuple[str, ...], output: str | None, *, as_json: bool) 
             f"{inputs[1]} does not exist, and every argument of upscale is an input.",
             f"Name the output with -o: drc-deploy upscale {source} -o {target}",
         )
+
+
+def _refuse_for_videos(*options_of_images: object) -> None:
+    if any(option is not None for option in options_of_images):
+        raise UsageError("--format, --quality and --background are for images.", "Leave them out for a video.")
 
 
 def _report_failures(failed: "list[Failed]", count: int) -> None:

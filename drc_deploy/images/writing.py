@@ -1,7 +1,7 @@
 """Images to files: whole ones or none."""
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,16 +11,26 @@ from PIL import Image
 
 from drc_deploy.files import atomic_path
 from drc_deploy.images.exif import PREFIX, descriptive_fields
-from drc_deploy.images.formats import JPEG, PNG, TIFF, Format, check_output, file_layout, format_of, profile_in
+from drc_deploy.images.formats import (
+    AS_IT_IS,
+    JPEG,
+    PNG,
+    TIFF,
+    Format,
+    Saving,
+    check_output,
+    file_layout,
+    format_of,
+    profile_in,
+)
 from drc_deploy.images.iptc import jpeg_segment
 from drc_deploy.images.metadata import Metadata
 from drc_deploy.images.png_stream import Layout, PngStream
+from drc_deploy.images.strips import stored_strips
 
 _XMP_TAG, _IPTC_TAG = 700, 33723
 _BYTE, _UNDEFINED = 1, 7
 """Tags and types of a TIFF."""
-_PIECE_BYTES = 1 << 20
-"""So much grey becomes RGB at a time."""
 
 
 def write_image(
@@ -29,6 +39,7 @@ def write_image(
     layout: Layout,
     metadata: Metadata | None = None,
     *,
+    saving: Saving = AS_IT_IS,
     replace: bool = True,
     check: Callable[[], None] = lambda: None,
 ) -> None:
@@ -40,7 +51,8 @@ def write_image(
         layout: what the strips add up to.
         metadata: what to say about the image, as far as the format holds it: PNG holds all, JPEG blocks of up to
             64 KiB, TIFF the descriptive fields of an EXIF, WebP neither resolution nor IPTC, BMP nothing else. See
-            ``left_out``.
+            ``formats.output_notes``.
+        saving: how it is written.
         replace: whether the image may take the place of a file that is there by the time it is written.
         check: called when everything is written, before the image appears; what it raises prevents that.
 
@@ -49,27 +61,36 @@ def write_image(
             full.
     """
     metadata = metadata or Metadata()
-    check_output(path, layout, metadata)
+    check_output(path, layout, metadata, saving)
     kind = format_of(path)
-    strips, stored = _coloured(strips, layout, metadata), file_layout(layout, metadata)
+    stored = file_layout(kind, layout, metadata, saving)
+    strips = stored_strips(strips, layout, stored, saving.background)
     with atomic_path(path, replace=replace) as temporary:
         with temporary.open("wb") as stream:
             if kind is PNG:
                 _write_png(stream, strips, stored, metadata)
             elif kind is TIFF:
-                _write_tiff(stream, _joined(strips, stored), metadata, profile_in(metadata, layout, kind))
+                _write_tiff(stream, _joined(strips, stored), metadata, profile_in(metadata, stored, kind))
             else:
-                _write_whole(stream, _joined(strips, stored), kind, metadata, profile_in(metadata, layout, kind))
+                options = _options(kind, metadata, saving, profile_in(metadata, stored, kind))
+                _write_whole(stream, _joined(strips, stored), kind, options)
         check()
 
 
-def write_png(stream: BinaryIO, strips: Iterable[NDArray[Any]], layout: Layout, metadata: Metadata) -> None:
+def write_png(
+    stream: BinaryIO,
+    strips: Iterable[NDArray[Any]],
+    layout: Layout,
+    metadata: Metadata,
+    saving: Saving = AS_IT_IS,
+) -> None:
     """Write a PNG to a stream; see ``write_image``.
 
     Raises:
         OSError: the stream does not take it.
     """
-    _write_png(stream, _coloured(strips, layout, metadata), file_layout(layout, metadata), metadata)
+    stored = file_layout(PNG, layout, metadata, saving)
+    _write_png(stream, stored_strips(strips, layout, stored, saving.background), stored, metadata)
 
 
 def _write_png(stream: BinaryIO, strips: Iterable[NDArray[Any]], layout: Layout, metadata: Metadata) -> None:
@@ -78,20 +99,6 @@ def _write_png(stream: BinaryIO, strips: Iterable[NDArray[Any]], layout: Layout,
         png.write(strip)
         del strip  # before the next one is waited for
     png.finish()
-
-
-def _coloured(strips: Iterable[NDArray[Any]], layout: Layout, metadata: Metadata) -> Iterator[NDArray[Any]]:
-    """Yield strips in the channels of ``file_layout``, grey in small pieces: a strip may be large."""
-    channels = [0, 0, 0, 1][: file_layout(layout, metadata).channels]
-    for strip in strips:
-        if len(channels) == layout.channels or layout.channels > 2:
-            yield strip
-            continue
-        rows = strip.reshape(*strip.shape[:2], -1)
-        at_a_time = max(_PIECE_BYTES // max(rows[:1].nbytes, 1), 1)
-        for first in range(0, len(rows), at_a_time):
-            yield rows[first : first + at_a_time, :, channels]
-        del strip, rows  # before the next one is waited for
 
 
 def _joined(strips: Iterable[NDArray[Any]], layout: Layout) -> NDArray[Any]:
@@ -146,11 +153,11 @@ def _blocks(metadata: Metadata) -> tuple[tuple[int, int, bytes | None], ...]:
     return (_XMP_TAG, _BYTE, metadata.xmp), (_IPTC_TAG, _UNDEFINED, metadata.iptc)
 
 
-def _write_whole(
-    stream: BinaryIO, pixels: NDArray[Any], kind: Format, metadata: Metadata, profile: bytes | None
-) -> None:
-    image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels)
+def _options(kind: Format, metadata: Metadata, saving: Saving, profile: bytes | None) -> dict[str, Any]:
+    """Return what Pillow is to write the image with."""
     options = dict(kind.options)
+    if saving.quality is not None:
+        options["quality"] = saving.quality
     if profile:
         options["icc_profile"] = profile
     if metadata.dpi:
@@ -161,6 +168,11 @@ def _write_whole(
         options["xmp"] = metadata.xmp
     if metadata.iptc and kind is JPEG and len(metadata.iptc) <= kind.max_iptc_bytes:
         options["extra"] = jpeg_segment(metadata.iptc)
+    return options
+
+
+def _write_whole(stream: BinaryIO, pixels: NDArray[Any], kind: Format, options: dict[str, Any]) -> None:
+    image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels)
     # By way of memory: where the disk is full, Pillow's own writing to files does not say so.
     encoded = io.BytesIO()
     image.save(encoded, format=kind.name, **options)

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import NamedTuple
 
 from drc_deploy.errors import InputError, UsageError
 from drc_deploy.images.finding import IMAGE_SUFFIXES, Found, files_below, find_images, is_hidden
-from drc_deploy.images.formats import OUTPUT_SUFFIXES
+from drc_deploy.images.formats import FORMATS, OUTPUT_SUFFIXES
 from drc_deploy.runtime.jobs.streams import STREAM
 
 _log = logging.getLogger(__name__)
@@ -58,34 +59,58 @@ class _Tree:
     images: list[Path]
 
 
-def plan_jobs(inputs: Sequence[str], output: str | None, scale: int) -> list[UpscaleJob]:
+class _Naming(NamedTuple):
+    """What the names are made of that results get here."""
+
+    scale: int
+    suffix: str
+
+
+def plan_jobs(inputs: Sequence[str], output: str | None, scale: int, suffix: str | None = None) -> list[UpscaleJob]:
     """Decide where each image goes.
 
     A file ``in.png`` goes to ``in_x4.png`` next to it, or to ``output``: a file when that has the suffix of an image
     and there is one input, else a folder. A folder goes to ``FOLDER_x4``, or to ``output``, with its tree kept. A
     pattern such as ``FOLDER/**/*.jpg`` means what it matches and goes where its folder would; a name with such
-    characters that exists is a name. ``-`` is standard input, and standard output as ``output``.
+    characters that exists is a name. ``-`` is standard input, and standard output as ``output``. ``suffix`` takes the
+    place of ``.png`` in the names that are made here.
 
     Raises:
         InputError: a folder without images, or a pattern that matches none.
-        UsageError: ``output`` is no folder and no name of an image, or is the input folder; two results, or a result
-            and an input, would be one file; a standard stream goes together with files; an input has no name.
+        UsageError: ``output`` is no folder and no name of an image, one of another format than ``suffix``, or the input
+            folder; two results, or a result and an input, would be one file; a standard stream goes together with
+            files; an input has no name.
     """
     if "" in inputs:
         raise UsageError("an input has an empty name.", "Look at the variable that should hold it.")
+    _check_suffix(output, suffix)
     if STREAM in inputs or output == STREAM:
         return [_stream_job(inputs, output)]
     into, several = None if output is None else Path(output), len(inputs) > 1
+    naming = _Naming(scale, suffix or ".png")
     jobs: list[_Files] = []
     for name in inputs:
         tree = _tree(name)
         if tree is not None:
-            jobs += _tree_jobs(tree, _tree_target(tree, into, scale, several=several))
+            jobs += _tree_jobs(tree, _tree_target(tree, into, scale, several=several), naming.suffix)
         else:
-            jobs.append((Path(name), _file_target(Path(name), into, scale, alone=not several)))
+            jobs.append((Path(name), _file_target(Path(name), into, naming, alone=not several)))
     jobs = _with_distinct_targets(list(dict.fromkeys(jobs)))
     _refuse_clashes(jobs)
     return [UpscaleJob(source, target) for source, target in jobs]
+
+
+def _check_suffix(output: str | None, suffix: str | None) -> None:
+    """Refuse a format and the name of a file of another one."""
+    if suffix is None or output is None or os.path.isdir(output):
+        return
+    named = FORMATS.get(Path(output).suffix.lower())
+    if output == STREAM or named not in (None, FORMATS[suffix]):
+        raise UsageError(
+            f"the output {output} is a {'PNG' if named is None else named.name}, and --format asks for "
+            f"{FORMATS[suffix].name}.",
+            "Leave out --format, or give -o a folder.",
+        )
 
 
 def _stream_job(inputs: Sequence[str], output: str | None) -> UpscaleJob:
@@ -104,8 +129,8 @@ def _stream_job(inputs: Sequence[str], output: str | None) -> UpscaleJob:
     return UpscaleJob(source, Path(output))
 
 
-def _file_target(source: Path, output: Path | None, scale: int, *, alone: bool) -> Path:
-    name = f"{source.stem}_x{scale}.png"
+def _file_target(source: Path, output: Path | None, naming: _Naming, *, alone: bool) -> Path:
+    name = f"{source.stem}_x{naming.scale}{naming.suffix}"
     if output is None:
         return source.with_name(name)
     if os.path.isdir(output) or not output.suffix:
@@ -173,7 +198,7 @@ def _tree_target(tree: _Tree, output: Path | None, scale: int, *, several: bool)
     return output / folder.name if several else output
 
 
-def _tree_jobs(tree: _Tree, into: Path) -> list[_Files]:
+def _tree_jobs(tree: _Tree, into: Path, suffix: str) -> list[_Files]:
     whole, inside = tree.folder.resolve(), into.resolve()
     if inside == whole:
         raise UsageError(f"{tree.folder} is where the images come from.", "Give another folder with -o.")
@@ -183,7 +208,7 @@ def _tree_jobs(tree: _Tree, into: Path) -> list[_Files]:
         images = [path for path in images if inside not in path.resolve().parents]
     if not images:
         raise InputError(f"{tree.name} holds no images but results.", "Give another folder.")
-    return [(path, into / path.relative_to(tree.folder).with_suffix(".png")) for path in images]
+    return [(path, into / path.relative_to(tree.folder).with_suffix(suffix)) for path in images]
 
 
 def _with_distinct_targets(jobs: list[_Files]) -> list[_Files]:

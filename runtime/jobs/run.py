@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError
 from drc_deploy.files import check_writable, exists_already, version_of
-from drc_deploy.images.formats import check_output, left_out, writing_bytes
+from drc_deploy.images.formats import AS_IT_IS, Saving, check_output, output_notes, writing_bytes
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.reading import Picture, decode_image, decoding_bytes, read_image
 from drc_deploy.images.writing import write_image, write_png
@@ -44,6 +44,8 @@ class RunOptions:
     """Leave out images whose result exists and is not older than they are; do the others again."""
     tolerant: bool = False
     """Take what is left of a truncated JPEG or a damaged video."""
+    saving: Saving = AS_IT_IS
+    """How images are written."""
 
     @property
     def replace(self) -> bool:
@@ -202,20 +204,21 @@ def _upscale(
     layout = Layout.of(picture.pixels, upscaler.info.scale)
     metadata = picture.metadata.for_size(layout.width, layout.height)
     if job.target is not None:
-        check_output(job.target, layout, metadata)
-        if note := left_out(job.target, metadata):
+        check_output(job.target, layout, metadata, options.saving)
+        for note in output_notes(job.target, layout, metadata):
             _log.warning(note)
         check_writable(job.target.parent)
-        also_held += writing_bytes(job.target, layout, metadata)
+        also_held += writing_bytes(job.target, layout, metadata, options.saving)
     task = upscaler.task(picture.pixels, also_held=also_held)
 
     def write(strips: Iterator[Pixels]) -> Finished:
         if job.target is None:
             with standard_output() as stream:
-                write_png(stream, strips, layout, metadata)
+                write_png(stream, strips, layout, metadata, options.saving)
         else:
             check = partial(check_unchanged, job.source, version)
-            write_image(job.target, strips, layout, metadata, replace=options.replace, check=check)
+            saving, replace = options.saving, options.replace
+            write_image(job.target, strips, layout, metadata, saving=saving, replace=replace, check=check)
         seconds = round(read_s + time.perf_counter() - start, 3)
         return Finished(job.input_name, job.output_name, layout.width, layout.height, seconds, task.tile_count)
 

@@ -119,7 +119,19 @@ def test_what_has_no_room_is_not_decoded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("suffix", "channels"), [("png", 3), ("jpg", 3), ("tif", 3), ("tif", 4), ("bmp", 3), ("webp", 3), ("webp", 4)]
+    ("suffix", "channels"),
+    [
+        ("png", 3),
+        ("jpg", 3),
+        ("tif", 3),
+        ("tif", 4),
+        ("bmp", 3),
+        ("webp", 3),
+        ("webp", 4),
+        ("avif", 1),
+        ("avif", 3),
+        ("avif", 4),
+    ],
 )
 def test_writing_takes_no_more_than_is_foreseen(suffix: str, channels: int, tmp_path: Path) -> None:
     path = tmp_path / f"o.{suffix}"

@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image, IptcImagePlugin
 
 from drc_deploy.errors import ImageError
-from drc_deploy.images.formats import left_out
+from drc_deploy.images.formats import output_notes
 from drc_deploy.images.metadata import Metadata
 from drc_deploy.images.png_chunks import Chunk
 from drc_deploy.images.png_stream import Layout
@@ -164,15 +164,16 @@ def test_an_exif_that_stood_in_a_text_stands_in_its_chunk_and_says_upright(tmp_p
     ],
 )
 def test_what_a_format_cannot_hold_is_named(tmp_path: Path, name: str, metadata: Metadata, lacks: str) -> None:
-    assert f"x{Path(name).suffix} lacks {lacks} of the original" in left_out(Path(name), metadata)
+    (note,) = output_notes(Path(name), Layout.of(GREY), metadata)
+    assert f"{name} lacks {lacks} of the original" in note
     write_image(tmp_path / name, [GREY], Layout.of(GREY), metadata)
-    assert left_out(Path("x.png"), metadata) == ""
+    assert list(output_notes(Path("x.png"), Layout.of(GREY), metadata)) == []
 
 
 def test_the_largest_blocks_that_a_jpeg_holds_are_written(tmp_path: Path) -> None:
     records = RECORDS + bytes(65506 - len(RECORDS))
     metadata = Metadata(xmp=packet()[:-30] + b" " * (65504 - len(packet())) + packet()[-30:], iptc=records)
-    assert left_out(Path("x.jpg"), metadata) == ""
+    assert list(output_notes(Path("x.jpg"), Layout.of(GREY), metadata)) == []
     write_image(tmp_path / "x.jpg", [GREY], Layout.of(GREY), metadata)
     assert read_image(tmp_path / "x.jpg").metadata.xmp == metadata.xmp
     assert read_image(tmp_path / "x.jpg").metadata.iptc == records

@@ -51,7 +51,7 @@ class Watched(FakeBackend):
         return super().run(batch)
 
 
-def run(jobs: list[UpscaleJob], backend: FakeBackend | None = None, **options: bool) -> Outcome:
+def run(jobs: list[UpscaleJob], backend: FakeBackend | None = None, **options: Any) -> Outcome:
     upscaler = Upscaler(backend or FakeBackend(fake_info()), tile=8, overlap=0)
     return run_jobs(upscaler, jobs, RunOptions(**options))
 

@@ -50,7 +50,7 @@ class Counting(FakeBackend):
         return super().run(batch)
 
 
-def run(source: Path, target: Path, backend: FakeBackend | None = None, engine: str = "a", **options: bool) -> Outcome:
+def run(source: Path, target: Path, backend: FakeBackend | None = None, engine: str = "a", **options: Any) -> Outcome:
     upscaler = Upscaler(backend or Counting())
     return upscale_video(upscaler, UpscaleJob(source, target), RunOptions(**options), {"engine": engine})
 
