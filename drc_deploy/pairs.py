@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from drc_deploy.errors import ImageError, InputError
-from drc_deploy.images.reading import IMAGE_SUFFIXES, read_rgb
+from drc_deploy.images.finding import IMAGE_SUFFIXES, is_image_file
+from drc_deploy.images.reading import read_rgb
 from drc_deploy.images.resize import resize_bicubic
 from drc_deploy.metrics import UInt8Image
 
@@ -96,7 +97,7 @@ def find_images(folder: Path, name: str) -> dict[str, Path]:
             f"there is no folder {path}.",
             f"{folder} must hold {HR_FOLDER}/ and one such as LRx4/; it holds {', '.join(found) or 'no folders'}.",
         )
-    images = sorted(item for item in path.iterdir() if item.suffix.lower() in IMAGE_SUFFIXES)
+    images = sorted(item for item in path.iterdir() if is_image_file(item))
     if not images:
         raise InputError(f"{path} holds no images.", f"Known are {', '.join(sorted(IMAGE_SUFFIXES))}.")
     return _by_name(images, [item.stem for item in images])

@@ -14,7 +14,7 @@ from drc_deploy import pairs
 from drc_deploy.engine_info import blind_parts, read_sidecar, sidecar_path
 from drc_deploy.errors import InputError, UsageError
 from drc_deploy.files import sha256_of
-from drc_deploy.images.reading import IMAGE_SUFFIXES
+from drc_deploy.images.finding import IMAGE_SUFFIXES
 
 _DIGITS = 16
 """Of the SHA-256 in the name of a folder."""

@@ -49,9 +49,9 @@ def command() -> None:
 def prepare_command(folders: tuple[Path, ...], store: Path, as_json: bool, **options: Any) -> None:
     """Decode folders of images once, into a store that training maps into memory.
 
-    Searches each DIR recursively for PNG, JPEG, WebP, TIFF and BMP files. Where it holds folders named HR or *_HR
-    (DIV2K, Flickr2K, DF2K and benchmark layouts), only their images are photographs. STORE appears when it is
-    complete; an interrupted run leaves nothing behind.
+    Searches each DIR recursively for images of every format that `upscale` reads. Where it holds folders named HR
+    or *_HR (DIV2K, Flickr2K, DF2K and benchmark layouts), only their images are photographs. STORE appears when it
+    is complete; an interrupted run leaves nothing behind.
     """
     from drc_deploy.train.data.prepare import PrepareOptions, prepare
 

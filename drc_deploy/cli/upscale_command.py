@@ -21,9 +21,11 @@ from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 from drc_deploy.runtime.video.options import VideoOptions
 
 if TYPE_CHECKING:
+    from drc_deploy.runtime.jobs.plan import UpscaleJob
     from drc_deploy.runtime.jobs.run import Failed, Outcome
 
 
+FORMATS = ("png", "jpg", "webp", "avif", "tiff")
 DEFAULT = "drn_e"
 """The shipped network with the best images, and fast enough for a CPU."""
 
@@ -40,6 +42,17 @@ DEFAULT = "drn_e"
 @click.option("--overwrite", is_flag=True, help="Write over files that exist.")
 @click.option("--skip-existing", is_flag=True, help="Skip images that have a result of the same engine and options.")
 @click.option("--tolerant", is_flag=True, help="Use the readable part of a truncated JPEG or a damaged video.")
+@click.option(
+    "--format", "suffix", type=click.Choice(FORMATS), help="Format of results that no -o names.  [default: png]"
+)
+@click.option(
+    "--quality", type=click.IntRange(1, 100), help="Quality of JPEG, WebP and AVIF.  [default: 95, of AVIF 90]"
+)
+@click.option(
+    "--background",
+    metavar="COLOUR",
+    help="Colour to put behind transparent pixels, such as white or #ff8000.  [default: they stay transparent]",
+)
 @click.option("--max-pixels", type=click.IntRange(1), help="Refuse larger images.  [default: about 179 million]")
 @click.option("--tile", type=click.IntRange(1), help="Largest side of a tile in input pixels.")
 @click.option("--overlap", type=click.IntRange(0), help="Context around each tile in input pixels.")
@@ -71,6 +84,9 @@ def command(
     overwrite: bool,
     skip_existing: bool,
     tolerant: bool,
+    suffix: str | None,
+    quality: int | None,
+    background: str | None,
     max_pixels: int | None,
     kernel: Path | None,
     max_memory: int | None,
@@ -82,12 +98,12 @@ def command(
     as_json: bool,
     **how: Any,  # what the result depends on: tile, overlap, exact, precision
 ) -> None:
-    """Upscale images, or folders of images, of any size.
+    """Upscale images, videos, or folders of them, of any size.
 
-    INPUT is a PNG, JPEG, WebP, TIFF or BMP file, a folder, a quoted pattern such as 'photos/**/*.jpg', or - for
-    standard input. Grey and RGB, 8 and 16 bit, with and without transparency. Colour profiles, resolution and EXIF are
-    kept. The file in.png becomes in_x4.png next to it. A folder, or a pattern in FOLDER, becomes FOLDER_x4. Existing
-    files stay.
+    INPUT is a PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000 or HEIC file, a folder, a quoted pattern such as
+    'photos/**/*.jpg', or - for standard input. Grey and RGB, 8 and 16 bit, with and without transparency. Colour
+    profiles, resolution, EXIF, XMP and IPTC are kept. The file in.png becomes in_x4.png next to it. A folder, or a
+    pattern in FOLDER, becomes FOLDER_x4. Existing files stay.
 
     --scale, --width, --height, --max-side or --fit says how large results are: in_x2.png, in_w1920.png, in_h1080.png,
     in_max2048.png or in_1920x1080.png. The network's image is reduced to it. An image as large as that already is
@@ -97,21 +113,22 @@ def command(
     --exact removes the difference. For an exported network it needs NAME.exact.onnx or NAME.exact.plan, which
     `export --exact` writes.
 
-    A video (MP4, MOV, MKV, WebM or AVI, one at a time) keeps its sound, subtitles and time stamps. After a stop, the
-    same command continues.
+    A video (MP4, MOV, MKV, WebM, AVI, MPEG, TS, FLV, WMV and others) keeps its sound, subtitles, time stamps, colours,
+    and its 10 bits or transparency where the result can hold them. After a stop, the same command continues.
     """
     from drc_deploy.files import sha256_of
     from drc_deploy.images.blur import read_blur
+    from drc_deploy.images.formats import check_quality, saving_of
     from drc_deploy.images.reading import limit_pixels
     from drc_deploy.runtime.jobs.plan import plan_jobs
     from drc_deploy.runtime.jobs.records import Records
-    from drc_deploy.runtime.jobs.run import RunOptions, run_jobs
+    from drc_deploy.runtime.jobs.run import RunOptions
     from drc_deploy.runtime.jobs.streams import STREAM, check_streams
     from drc_deploy.runtime.loaded_file import LoadedFile
     from drc_deploy.runtime.upscaler import Upscaler
-    from drc_deploy.runtime.video.upscale import is_video, plan_video, upscale_video
+    from drc_deploy.runtime.video.batch import run_all
 
-    to_stdout = output == STREAM
+    to_stdout, saving = output == STREAM, saving_of(quality, background)
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other.", "Give one of them.")
     _check_files(inputs, output, as_json=as_json)
@@ -128,19 +145,19 @@ def command(
         # What results depend on: those of something else are not taken for finished.
         settings = {"engine": file.load(partial(sha256_of, path)), **how}
         settings |= {"kernel": sha256_of(kernel)} if kernel else {}
-        run_options, scale = RunOptions(overwrite, skip_existing, tolerant, size, linear_light), upscaler.info.scale
+        scale = upscaler.info.scale
         size.check(scale)
-        if any(is_video(name) for name in inputs):
-            if size != OutputSize():
-                raise UsageError("videos get the size that the network makes.", "Leave out the size.")
-            jobs = [plan_video(inputs, output, scale)]
-            outcome = upscale_video(upscaler, jobs[0], run_options, settings, video)
-        else:
-            jobs = plan_jobs(inputs, output, size.label(scale))
-            if skip_existing or len(jobs) > 1:  # one image alone leaves no file of ours next to it
-                settings |= {"size": dataclasses.asdict(size), "linear_light": linear_light}
-                run_options = dataclasses.replace(run_options, records=Records(settings))
-            outcome = run_jobs(upscaler, jobs, run_options)
+        jobs = plan_jobs(inputs, output, size.label(scale), suffix and f".{suffix}")
+        _check_options(jobs, (suffix, quality, background), video)
+        for job in jobs:
+            if not job.is_video:
+                check_quality(job.target, saving)
+        run_options = RunOptions(overwrite, skip_existing, tolerant, saving, size, linear_light)
+        if skip_existing or len(jobs) > 1:  # one result alone leaves no file of ours next to it
+            settings |= {"size": dataclasses.asdict(size), "linear_light": linear_light}
+            settings |= {"saving": dataclasses.asdict(saving)}
+            run_options = dataclasses.replace(run_options, records=Records(settings))
+        outcome = run_all(upscaler, jobs, run_options, settings, video)
         memory, recomputed = upscaler.backend.gpu_memory, upscaler.networks.rescue.count
         result = {
             "files": [dataclasses.asdict(item) for item in outcome.finished],
@@ -194,6 +211,21 @@ def _summary(outcome: "Outcome", count: int, recomputed_tiles: int) -> list[str]
     return lines
 
 
+def _check_options(jobs: "list[UpscaleJob]", of_images: tuple[object, ...], of_videos: VideoOptions) -> None:
+    """Refuse options of images where there are only videos, and the other way round.
+
+    Raises:
+        UsageError: some would have no effect.
+    """
+    videos = sum(job.is_video for job in jobs)
+    if videos == len(jobs) and any(option is not None for option in of_images):
+        raise UsageError("--format, --quality and --background are for images.", "Leave them out for videos.")
+    if not videos and of_videos != VideoOptions():
+        raise UsageError(
+            "--codec, --crf, --preset, --audio and --deinterlace are for videos.", "Leave them out for images."
+        )
+
+
 def _report_failures(failed: "list[Failed]", count: int) -> None:
     """Print what failed, and raise an error if anything did."""
     if count == 1 and failed:
@@ -202,7 +234,7 @@ def _report_failures(failed: "list[Failed]", count: int) -> None:
         name = "" if item.input in item.error else f"{item.input}: "
         click.echo(f"Failed: {name}{item.error} {item.hint}", err=True)
     if failed:
-        raise DrcDeployError(f"{len(failed)} of {count} images could not be upscaled.", "See above.")
+        raise DrcDeployError(f"{len(failed)} of {count} could not be upscaled.", "See above.")
 
 
 def choose_engine(workdir: Path) -> tuple[Path, str]:

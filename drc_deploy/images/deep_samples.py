@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from drc_deploy.errors import ImageError
+from drc_deploy.images import deep_boxes
 
 _BITS_PER_SAMPLE_TAG, _PHOTOMETRIC_TAG, _SAMPLES_PER_PIXEL_TAG = 258, 262, 277
 _PLANAR_TAG, _EXTRA_SAMPLES_TAG, _SAMPLE_FORMAT_TAG = 284, 338, 339
@@ -39,6 +40,8 @@ def has_16_bits(image: Image.Image, stream: BinaryIO, name: str) -> bool:
         stream.seek(position)
     elif image.format == "TIFF":
         bits = _tiff_bits(image.tag_v2, name)  # type: ignore[attr-defined]
+    elif image.format in deep_boxes.FORMATS:
+        bits = 16 if deep_boxes.is_deep(image, stream, name) else 8
     else:
         return False
     if bits == 16 and image.width * image.height > _MAX_PIXELS:
@@ -75,11 +78,14 @@ def read_16_bits(image: Image.Image, stream: BinaryIO) -> NDArray[np.uint16]:
         stream: the file.
 
     Returns:
-        (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4) RGBA, alpha straight. A TIFF is upright.
+        (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4) RGBA, alpha straight. A TIFF or a HEIC is
+        upright.
 
     Raises:
         ValueError: the file is damaged.
     """
+    if image.format in deep_boxes.FORMATS:
+        return deep_boxes.read_deep(image, stream)
     stream.seek(0)
     content = stream.read()
     decoded: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)

@@ -2,13 +2,16 @@
 
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from drc_deploy.images.iptc import resource_block
 from drc_deploy.images.metadata import Metadata
+from drc_deploy.images.png_chunks import Chunk, raw_profile_chunk, xmp_chunk
 
 try:  # the same interface in a quarter of the time; not asked for on processors that it has no code for
     from isal import isal_zlib as deflate
@@ -45,6 +48,14 @@ class Layout:
         height, width = pixels.shape[:2]
         channels = pixels.shape[2] if pixels.ndim == 3 else 1
         return cls(height * scale, width * scale, channels, pixels.dtype.itemsize * 8)
+
+
+def _texts(metadata: Metadata) -> Iterator[Chunk]:
+    if metadata.xmp:
+        yield xmp_chunk(metadata.xmp)
+    if metadata.iptc:
+        yield raw_profile_chunk("iptc", resource_block(metadata.iptc))
+    yield from metadata.texts
 
 
 class PngStream:
@@ -92,13 +103,19 @@ class PngStream:
         self._chunk(b"IEND", b"")
 
     def _metadata(self, metadata: Metadata) -> None:
-        if metadata.icc_profile:
+        colour = dict(metadata.colour)
+        if metadata.icc_profile:  # next to which no sRGB may stand
+            colour.pop(b"sRGB", None)
             self._chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc_profile))
+        for kind, data in colour.items():
+            self._chunk(kind, data)
         if metadata.dpi:
             per_metre = (min(round(dpi / _METRES_PER_INCH), 2**31 - 1) for dpi in metadata.dpi)
             self._chunk(b"pHYs", struct.pack(">IIB", *per_metre, _PER_METRE))
         if metadata.exif:
             self._chunk(b"eXIf", metadata.exif)
+        for kind, data in _texts(metadata):
+            self._chunk(kind, data)
 
     def _image_data(self, data: bytes) -> None:
         if data:

@@ -1,4 +1,4 @@
-"""Images from files: PNG, JPEG, WebP, TIFF and BMP as arrays, in the file's own depth, upright, with their metadata.
+"""Images from files as arrays, in the file's own depth, upright, with their metadata.
 
 Pillow identifies and decodes; OpenCV reads the pixels of 16-bit files, where Pillow keeps only the upper 8 bits.
 """
@@ -20,25 +20,19 @@ from drc_deploy.errors import ImageError
 from drc_deploy.images.deep_samples import has_16_bits, read_16_bits
 from drc_deploy.images.exif import ORIENTATION_TAG, orientation_of
 from drc_deploy.images.metadata import Metadata, metadata_of
-from drc_deploy.images.modes import CONVERTED_MODES, plain, upright
+from drc_deploy.images.modes import plain, upright
+from drc_deploy.images.opening import open_image
+from drc_deploy.images.reading_notes import notes_on
+from drc_deploy.images.unreadable import kind_of, undecodable, unidentified
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-_JPEG_SIGNATURE, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
-_SIGNATURES = {
-    b"\x89PNG": "PNG",
-    _JPEG_SIGNATURE: "JPEG",
-    b"RIFF": "WebP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
-    b"BM": "BMP",
-}
-"""First bytes of a file -> its format; + is BigTIFF."""
+_JPEG_END = b"\xff\xd9"
 _DECODING_BYTES, _DEEP_DECODING_BYTES = 14, 20
 """Per pixel: Pillow's own image and one converted (4 bytes each), its bytes in pieces and joined (3 each); of 16 bits,
 Pillow's image, and OpenCV's (8) in two orders of channels."""
+_OTHER_DECODING_BYTES = {"AVIF": (20, 20), "HEIF": (18, 46)}
+"""Of formats that also hold planes of their decoder: of 8 bits and of more, which are decoded twice."""
+_JPEG_2000_BYTES = 9
+"""Of each channel: a number of 32 bits, and twice what becomes of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +44,6 @@ class Picture:
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
     """What a user should know about the reading, each a sentence."""
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Return the image files in ``folder`` and below, by suffix, without hidden ones, sorted.
-
-    Raises:
-        ImageError: one of the folders may not be read.
-    """
-    paths = (Path(parent, name) for parent, _, names in os.walk(folder, onerror=_refuse_closed) for name in names)
-    return sorted(path for path in paths if is_image_file(path))
-
-
-def _refuse_closed(error: OSError) -> None:
-    """Refuse a folder whose images would silently be left out; one that is gone has none."""
-    if isinstance(error, PermissionError):
-        raise ImageError(f"the folder {error.filename} cannot be read.", "Check its permissions.") from error
-
-
-def is_image_file(path: Path) -> bool:
-    """Return whether a file has the suffix of an image and is not hidden."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def limit_pixels(count: int) -> None:
@@ -94,13 +67,19 @@ def decoding_bytes(path: Path) -> int:
 
 def _decoding_bytes(stream: BinaryIO) -> int:
     try:
-        with _silence(), Image.open(stream, formats=_FORMATS) as image:
-            pixels: int = image.width * image.height
-            if has_16_bits(image, stream, "the image"):
-                return pixels * _DEEP_DECODING_BYTES + stream.seek(0, io.SEEK_END)
-            return pixels * _DECODING_BYTES
+        with _silence(), open_image(stream, "the image") as image:
+            deep = has_16_bits(image, stream, "the image")
+            needed = image.width * image.height * _bytes_a_pixel(image, deep=deep)
+            whole_file = deep or image.format in (*_OTHER_DECODING_BYTES, "JPEG2000")  # it is held too
+            return int(needed + stream.seek(0, io.SEEK_END) if whole_file else needed)
     except Exception:  # ``read_image`` reports the damage
         return 0
+
+
+def _bytes_a_pixel(image: Image.Image, *, deep: bool) -> int:
+    if image.format == "JPEG2000":
+        return _JPEG_2000_BYTES * len(image.getbands())
+    return _OTHER_DECODING_BYTES.get(str(image.format), (_DECODING_BYTES, _DEEP_DECODING_BYTES))[deep]
 
 
 def read_image(path: Path, *, tolerant: bool = False, check_room: Callable[[int], object] | None = None) -> Picture:
@@ -182,11 +161,11 @@ def _read(stream: BinaryIO, name: str, *, tolerant: bool) -> Picture:
             try:
                 return _decode(stream, name)
             except OSError:
-                if not (tolerant and _is_jpeg(stream)):
+                if not (tolerant and kind_of(stream) == "JPEG"):
                     raise
                 return _decode_truncated(stream, name)
     except UnidentifiedImageError as error:
-        raise _not_readable(stream, name) from error
+        raise unidentified(stream, name) from error
     except Image.DecompressionBombError as error:
         raise ImageError(
             f"{name} is too large: {str(error).partition(',')[0]}.",
@@ -197,26 +176,7 @@ def _read(stream: BinaryIO, name: str, *, tolerant: bool) -> Picture:
     except Exception as error:  # Pillow takes what a damaged file says for numbers, and fails in every way
         if isinstance(error, OSError) and error.errno:
             raise  # of the disk, not of the image
-        hint = " `upscale --tolerant` takes what is left of a JPEG." if _is_jpeg(stream) else ""
-        raise ImageError(f"{name} is damaged: {error}.", f"Copy or export the file again.{hint}") from error
-
-
-def _not_readable(stream: BinaryIO, name: str) -> ImageError:
-    """Return the error of a file of an unknown format, or of a known one with a head that Pillow cannot read."""
-    stream.seek(0)
-    head = stream.read(max(map(len, _SIGNATURES)))
-    kind = next((kind for signature, kind in _SIGNATURES.items() if head.startswith(signature)), None)
-    if kind is None:
-        return ImageError(f"{name} is not an image that can be read here.", "PNG, JPEG, WebP, TIFF and BMP can.")
-    return ImageError(
-        f"{name} is damaged, or a {kind} of a kind that cannot be read here.",
-        "Copy the file again, or export it with 8 or 16 bits, in grey or RGB.",
-    )
-
-
-def _is_jpeg(stream: BinaryIO) -> bool:
-    stream.seek(0)
-    return stream.read(len(_JPEG_SIGNATURE)) == _JPEG_SIGNATURE
+        raise undecodable(error, stream, name) from error
 
 
 def _decode_truncated(stream: BinaryIO, name: str) -> Picture:
@@ -227,24 +187,19 @@ def _decode_truncated(stream: BinaryIO, name: str) -> Picture:
 
 
 def _decode(stream: BinaryIO, name: str) -> Picture:
-    stream.seek(0)
-    with Image.open(stream, formats=_FORMATS) as image:
+    with open_image(stream, name) as image:
         return _picture(image, stream, name)
 
 
 def _picture(image: Image.Image, stream: BinaryIO, name: str) -> Picture:
-    notes: tuple[str, ...] = ()
     if 0 in image.size:
         raise ValueError(f"it has {image.width}x{image.height} pixels")
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        notes = (f"{name} has {getattr(image, 'n_frames', 1)} frames: only the first is used.",)
     deep = has_16_bits(image, stream, name)
     stored_orientation = getattr(image, "tag_v2", {}).get(ORIENTATION_TAG, 1)
     image.load()  # decodes all of it, so that a truncated file is found whichever library reads the pixels
     # A TIFF is upright already: both libraries turn it, and Pillow then forgets the tag.
     orientation = orientation_of(image)
-    metadata = metadata_of(image, stored_orientation if image.format == "TIFF" else orientation)
-    if metadata.icc_profile is None and image.info.get("icc_profile") and image.mode not in CONVERTED_MODES:
-        notes += (f"{name} has a colour profile that is damaged or of other colours than its own: it is left out.",)
+    metadata = metadata_of(image, stream, stored_orientation if image.format == "TIFF" else orientation)
+    notes = tuple(notes_on(image, metadata, name))
     pixels = read_16_bits(image, stream) if deep else np.asarray(plain(image))
     return Picture(upright(pixels, orientation), metadata, notes)

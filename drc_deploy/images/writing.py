@@ -1,8 +1,7 @@
-"""Images to files: which format can hold what, and writing that leaves a whole file or none."""
+"""Images to files: whole ones or none."""
 
 import io
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -10,81 +9,28 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from drc_deploy.errors import OutputError, UsageError
 from drc_deploy.files import atomic_path
 from drc_deploy.images.exif import PREFIX, descriptive_fields
+from drc_deploy.images.formats import (
+    AS_IT_IS,
+    JPEG,
+    PNG,
+    TIFF,
+    Format,
+    Saving,
+    check_output,
+    file_layout,
+    format_of,
+    profile_in,
+)
+from drc_deploy.images.iptc import jpeg_segment
 from drc_deploy.images.metadata import Metadata
 from drc_deploy.images.png_stream import Layout, PngStream
+from drc_deploy.images.strips import stored_strips
 
-MAX_WHOLE_PIXELS = 10**9
-"""Formats other than PNG are held in memory whole, up to this many pixels."""
-
-_USE_PNG = "Write a .png instead."
-
-
-@dataclass(frozen=True, slots=True)
-class _Format:
-    """What a file format can hold, and how Pillow is asked to write it."""
-
-    name: str
-    max_side: int
-    memory: float
-    """Bytes that the image and its encoder take at most, for each of the image: of noise, WebP with alpha."""
-    deep: bool = False
-    """Whether it holds 16 bits a sample."""
-    alpha: bool = False
-    profile: bool = True
-    """Whether it holds a colour profile."""
-    max_exif_bytes: int = 2**32 - 1
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-_PNG = _Format("PNG", max_side=2**31 - 1, memory=0, deep=True, alpha=True)
-_JPEG = _Format(
-    "JPEG", max_side=65500, memory=3.25, max_exif_bytes=65527, options={"quality": 95, "subsampling": "4:4:4"}
-)
-_TIFF = _Format("TIFF", max_side=2**31 - 1, memory=1.25, deep=True, alpha=True)
-_FORMATS = {
-    ".png": _PNG,
-    ".jpg": _JPEG,
-    ".jpeg": _JPEG,
-    ".webp": _Format("WebP", max_side=16383, memory=12, alpha=True, options={"quality": 95}),
-    ".tif": _TIFF,
-    ".tiff": _TIFF,
-    ".bmp": _Format("BMP", max_side=2**31 - 1, memory=3.25, profile=False),
-}
-
-
-def check_output(path: Path, layout: Layout, *, with_profile: bool = False) -> None:
-    """Check, before computing, that the format of ``path`` can hold the image.
-
-    Raises:
-        UsageError: the suffix is of no format that can be written.
-        OutputError: the format cannot hold the depth, the alpha, the profile or the size.
-    """
-    kind = _format_of(path)
-    for missing, what in (
-        (layout.bits > 8 and not kind.deep, "16-bit samples"),
-        (layout.channels in (2, 4) and not kind.alpha, "transparency"),
-        (with_profile and not kind.profile, "a colour profile"),
-        (max(layout.height, layout.width) > kind.max_side, f"{layout.width}x{layout.height} pixels"),
-    ):
-        if missing:
-            raise OutputError(f"{path}: {kind.name} files written here cannot hold {what}.", _USE_PNG)
-    if kind is not _PNG and layout.height * layout.width > MAX_WHOLE_PIXELS:
-        raise OutputError(
-            f"{path}: {layout.width}x{layout.height} pixels are too many to write as {kind.name}.", _USE_PNG
-        )
-
-
-def writing_bytes(path: Path, layout: Layout) -> int:
-    """Predict how much memory writing takes: next to none for a PNG, which is never held whole.
-
-    Raises:
-        UsageError: the suffix is of no format that can be written.
-    """
-    image_bytes = layout.height * layout.width * layout.channels * layout.bits // 8
-    return int(_format_of(path).memory * image_bytes)
+_XMP_TAG, _IPTC_TAG = 700, 33723
+_BYTE, _UNDEFINED = 1, 7
+"""Tags and types of a TIFF."""
 
 
 def write_image(
@@ -93,6 +39,7 @@ def write_image(
     layout: Layout,
     metadata: Metadata | None = None,
     *,
+    saving: Saving = AS_IT_IS,
     replace: bool = True,
     check: Callable[[], None] = lambda: None,
 ) -> None:
@@ -102,8 +49,10 @@ def write_image(
         path: the suffix decides the format.
         strips: (rows, W) or (rows, W, channels), from top to bottom.
         layout: what the strips add up to.
-        metadata: what to say about the image, as far as the format holds it: PNG holds all, JPEG an EXIF of up to
-            64 KiB, TIFF the descriptive fields of an EXIF, WebP no resolution, BMP nothing else.
+        metadata: what to say about the image, as far as the format holds it: PNG holds all, JPEG blocks of up to
+            64 KiB, TIFF the descriptive fields of an EXIF, WebP neither resolution nor IPTC, BMP nothing else. See
+            ``formats.output_notes``.
+        saving: how it is written.
         replace: whether the image may take the place of a file that is there by the time it is written.
         check: called when everything is written, before the image appears; what it raises prevents that.
 
@@ -112,32 +61,39 @@ def write_image(
             full.
     """
     metadata = metadata or Metadata()
-    check_output(path, layout, with_profile=metadata.icc_profile is not None)
-    kind = _format_of(path)
+    check_output(path, layout, metadata, saving)
+    kind = format_of(path)
+    stored = file_layout(kind, layout, metadata, saving)
+    strips = stored_strips(strips, layout, stored, saving.background)
     with atomic_path(path, replace=replace) as temporary:
         with temporary.open("wb") as stream:
-            if kind is _PNG:
-                write_png(stream, strips, layout, metadata)
-            elif kind is _TIFF:
-                _write_tiff(stream, _joined(strips, layout), metadata)
+            if kind is PNG:
+                _write_png(stream, strips, stored, metadata)
+            elif kind is TIFF:
+                _write_tiff(stream, _joined(strips, stored), metadata, profile_in(metadata, stored, kind))
             else:
-                _write_whole(stream, _joined(strips, layout), kind, metadata)
+                options = _options(kind, metadata, saving, profile_in(metadata, stored, kind))
+                _write_whole(stream, _joined(strips, stored), kind, options)
         check()
 
 
-def _format_of(path: Path) -> _Format:
-    try:
-        return _FORMATS[path.suffix.lower()]
-    except KeyError:
-        raise UsageError(f"{path} does not end as an image does.", f"End it in one of {', '.join(_FORMATS)}.") from None
-
-
-def write_png(stream: BinaryIO, strips: Iterable[NDArray[Any]], layout: Layout, metadata: Metadata) -> None:
+def write_png(
+    stream: BinaryIO,
+    strips: Iterable[NDArray[Any]],
+    layout: Layout,
+    metadata: Metadata,
+    saving: Saving = AS_IT_IS,
+) -> None:
     """Write a PNG to a stream; see ``write_image``.
 
     Raises:
         OSError: the stream does not take it.
     """
+    stored = file_layout(PNG, layout, metadata, saving)
+    _write_png(stream, stored_strips(strips, layout, stored, saving.background), stored, metadata)
+
+
+def _write_png(stream: BinaryIO, strips: Iterable[NDArray[Any]], layout: Layout, metadata: Metadata) -> None:
     png = PngStream(stream, layout, metadata)
     for strip in strips:
         png.write(strip)
@@ -163,7 +119,7 @@ def _joined(strips: Iterable[NDArray[Any]], layout: Layout) -> NDArray[Any]:
     return pixels
 
 
-def _write_tiff(stream: BinaryIO, pixels: NDArray[Any], metadata: Metadata) -> None:
+def _write_tiff(stream: BinaryIO, pixels: NDArray[Any], metadata: Metadata, profile: bytes | None) -> None:
     """Write a TIFF of 8 or 16 bits: Pillow cannot write the latter in colour, and OpenCV no profile."""
     import tifffile
 
@@ -180,24 +136,43 @@ def _write_tiff(stream: BinaryIO, pixels: NDArray[Any], metadata: Metadata) -> N
         compression="zlib",
         compressionargs={"level": 1},
         predictor=True,
-        iccprofile=metadata.icc_profile,
+        iccprofile=profile,
         resolution=metadata.dpi,
         resolutionunit="inch" if metadata.dpi else None,
-        extratags=[(tag, "s", 0, text, True) for tag, text in descriptive_fields(metadata.exif or b"").items()],
+        extratags=[
+            *((tag, "s", 0, text, True) for tag, text in descriptive_fields(metadata.exif or b"").items()),
+            *((tag, kind, len(data), data, True) for tag, kind, data in _blocks(metadata) if data),
+        ],
         metadata=None,
         software=False,
     )
 
 
-def _write_whole(stream: BinaryIO, pixels: NDArray[Any], kind: _Format, metadata: Metadata) -> None:
-    image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels)
+def _blocks(metadata: Metadata) -> tuple[tuple[int, int, bytes | None], ...]:
+    """Return tag, type and content of the metadata that a TIFF holds as a block of bytes."""
+    return (_XMP_TAG, _BYTE, metadata.xmp), (_IPTC_TAG, _UNDEFINED, metadata.iptc)
+
+
+def _options(kind: Format, metadata: Metadata, saving: Saving, profile: bytes | None) -> dict[str, Any]:
+    """Return what Pillow is to write the image with."""
     options = dict(kind.options)
-    if metadata.icc_profile:
-        options["icc_profile"] = metadata.icc_profile
+    if saving.quality is not None:
+        options["quality"] = saving.quality
+    if profile:
+        options["icc_profile"] = profile
     if metadata.dpi:
         options["dpi"] = metadata.dpi
     if metadata.exif and len(metadata.exif) <= kind.max_exif_bytes:
         options["exif"] = PREFIX + metadata.exif
+    if metadata.xmp and len(metadata.xmp) <= kind.max_xmp_bytes:
+        options["xmp"] = metadata.xmp
+    if metadata.iptc and kind is JPEG and len(metadata.iptc) <= kind.max_iptc_bytes:
+        options["extra"] = jpeg_segment(metadata.iptc)
+    return options
+
+
+def _write_whole(stream: BinaryIO, pixels: NDArray[Any], kind: Format, options: dict[str, Any]) -> None:
+    image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels)
     # By way of memory: where the disk is full, Pillow's own writing to files does not say so.
     encoded = io.BytesIO()
     image.save(encoded, format=kind.name, **options)

@@ -14,7 +14,8 @@ from drc_deploy import locate
 from drc_deploy.engine_info import INPUT_NAME
 from drc_deploy.errors import InputError
 from drc_deploy.images.crops import middle
-from drc_deploy.images.reading import IMAGE_SUFFIXES, list_images, read_rgb
+from drc_deploy.images.finding import IMAGE_SUFFIXES, list_images
+from drc_deploy.images.reading import read_rgb
 from drc_deploy.pairs import Pair, Photograph
 from drc_deploy.progress import progress
 from drc_deploy.runtime.backends.contract import Pixels

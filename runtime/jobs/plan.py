@@ -1,22 +1,31 @@
-"""Which image goes where: files, folders, patterns and standard streams."""
+"""Which image or video goes where: files, folders, patterns and standard streams."""
 
+import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import NamedTuple
 
 from drc_deploy.errors import InputError, UsageError
-from drc_deploy.images.reading import IMAGE_SUFFIXES, is_image_file, list_images
+from drc_deploy.images.finding import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Found, files_below, is_hidden, is_video
+from drc_deploy.images.formats import FORMATS, OUTPUT_SUFFIXES
 from drc_deploy.runtime.jobs.streams import STREAM
 
+_log = logging.getLogger(__name__)
+
 _WILDCARDS = "*?["
-_KNOWN = f"Known are {', '.join(IMAGE_SUFFIXES)}."
+_KNOWN = f"Known are {', '.join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))}."
+WRITTEN_VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm")
+_ANY_VIDEO_SUFFIX = ".mkv"
+"""Holds most streams."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpscaleJob:
-    """One image to upscale."""
+    """One image or video to upscale."""
 
     source: Path | None
     """None is standard input."""
@@ -34,6 +43,11 @@ class UpscaleJob:
         return "standard output" if self.target is None else str(self.target)
 
     @property
+    def is_video(self) -> bool:
+        """Whether it is a video."""
+        return self.source is not None and is_video(self.source)
+
+    @property
     def title(self) -> str:
         """The input without its folder."""
         return self.input_name if self.source is None else self.source.name
@@ -45,54 +59,84 @@ _Files = tuple[Path, Path]
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """Images below a folder, which all go below another one."""
+    """Images and videos below a folder, which all go below another one."""
 
     name: str
     """As the user gave it."""
     folder: Path
-    images: list[Path]
+    files: list[Path]
 
 
-def plan_jobs(inputs: Sequence[str], output: str | None, label: str) -> list[UpscaleJob]:
-    """Decide where each image goes.
+class _Naming(NamedTuple):
+    """What the names are made of that results get here."""
+
+    label: str
+    suffix: str
+    """Of images."""
+
+    def suffix_of(self, source: Path) -> str:
+        """Return the suffix of a result: a video keeps its own where that is written here."""
+        if not is_video(source):
+            return self.suffix
+        return source.suffix if source.suffix.lower() in WRITTEN_VIDEO_SUFFIXES else _ANY_VIDEO_SUFFIX
+
+
+def plan_jobs(inputs: Sequence[str], output: str | None, label: str, suffix: str | None = None) -> list[UpscaleJob]:
+    """Decide where each image and each video goes.
 
     A file ``in.png`` goes to ``in_x4.png`` next to it, where ``x4`` is the ``label``, or to ``output``: a file when
-    that has the suffix of an image and there is one input, else a folder. A folder goes to ``FOLDER_x4``, or to
+    that has the suffix of such a result and there is one input, else a folder. A folder goes to ``FOLDER_x4``, or to
     ``output``, with its tree kept. A pattern such as ``FOLDER/**/*.jpg`` means what it matches and goes where its
     folder would; a name with such characters that exists is a name. ``-`` is standard input, and standard output as
-    ``output``.
+    ``output``. ``suffix`` takes the place of ``.png`` in the names that are made here.
 
     Raises:
-        InputError: a folder without images, or a pattern that matches none.
-        UsageError: ``output`` is no folder and no name of an image, or is the input folder; two results, or a result
-            and an input, would be one file; a standard stream goes together with files; an input has no name.
+        InputError: a folder without images and videos, or a pattern that matches none.
+        UsageError: ``output`` is no folder and no name of an image, one of another format than ``suffix``, or the input
+            folder; two results, or a result and an input, would be one file; a standard stream goes together with
+            files; an input has no name.
     """
     if "" in inputs:
         raise UsageError("an input has an empty name.", "Look at the variable that should hold it.")
+    _check_suffix(output, suffix)
     if STREAM in inputs or output == STREAM:
         return [_stream_job(inputs, output)]
     into, several = None if output is None else Path(output), len(inputs) > 1
+    naming = _Naming(label, suffix or ".png")
     jobs: list[_Files] = []
     for name in inputs:
         tree = _tree(name)
         if tree is not None:
-            jobs += _tree_jobs(tree, _tree_target(tree, into, label, several=several))
+            jobs += _tree_jobs(tree, _tree_target(tree, into, label, several=several), naming)
         else:
-            jobs.append((Path(name), _file_target(Path(name), into, label, alone=not several)))
+            jobs.append((Path(name), _file_target(Path(name), into, naming, alone=not several)))
     jobs = _with_distinct_targets(list(dict.fromkeys(jobs)))
     _refuse_clashes(jobs)
     return [UpscaleJob(source, target) for source, target in jobs]
 
 
+def _check_suffix(output: str | None, suffix: str | None) -> None:
+    """Refuse a format and the name of a file of another one."""
+    if suffix is None or output is None or os.path.isdir(output):
+        return
+    named = FORMATS.get(Path(output).suffix.lower())
+    if output == STREAM or named not in (None, FORMATS[suffix]):
+        raise UsageError(
+            f"the output {output} is a {'PNG' if named is None else named.name}, and --format asks for "
+            f"{FORMATS[suffix].name}.",
+            "Leave out --format, or give -o a folder.",
+        )
+
+
 def _stream_job(inputs: Sequence[str], output: str | None) -> UpscaleJob:
-    if len(inputs) > 1 or _tree(inputs[0]) is not None:
+    if len(inputs) > 1 or is_video(Path(inputs[0])) or _tree(inputs[0]) is not None:
         raise UsageError(
             "a standard stream holds one image.", "Give one image together with `-`, or write to a folder."
         )
     source = None if inputs[0] == STREAM else Path(inputs[0])
     if output == STREAM:
         return UpscaleJob(source, None)
-    if output is None or os.path.isdir(output) or Path(output).suffix.lower() not in IMAGE_SUFFIXES:
+    if output is None or os.path.isdir(output) or Path(output).suffix.lower() not in OUTPUT_SUFFIXES:
         raise UsageError(
             "an image from standard input has no name that the result could get.",
             "Give one, such as -o out.png, or -o - for standard output.",
@@ -100,48 +144,67 @@ def _stream_job(inputs: Sequence[str], output: str | None) -> UpscaleJob:
     return UpscaleJob(source, Path(output))
 
 
-def _file_target(source: Path, output: Path | None, label: str, *, alone: bool) -> Path:
-    name = f"{source.stem}_{label}.png"
+def _file_target(source: Path, output: Path | None, naming: _Naming, *, alone: bool) -> Path:
+    name = f"{source.stem}_{naming.label}{naming.suffix_of(source)}"
     if output is None:
         return source.with_name(name)
     if os.path.isdir(output) or not output.suffix:
         return output / name
-    if alone and output.suffix.lower() in IMAGE_SUFFIXES:
+    what, suffixes = ("video", WRITTEN_VIDEO_SUFFIXES) if is_video(source) else ("image", OUTPUT_SUFFIXES)
+    if alone and output.suffix.lower() in suffixes:
         return output
     raise UsageError(
-        f"{output} is no folder and not the name of one image.",
-        f"End it in one of {', '.join(IMAGE_SUFFIXES)}, or make the folder first.",
+        f"{output} is no folder and not the name of one {what}.",
+        f"End it in one of {', '.join(suffixes)}, or make the folder first.",
     )
 
 
 def _tree(name: str) -> _Tree | None:
-    """Return the images that the name of a folder or a pattern stands for; None for the name of a file."""
+    """Return the files that the name of a folder or a pattern stands for; None for the name of a file."""
     if os.path.isdir(name):  # Path's own raises for a name that is too long
-        tree = _Tree(name, Path(name), list_images(Path(name)))
-        if not tree.images:
-            raise InputError(f"{name} holds no images.", _KNOWN)
-        return tree
+        return _found_tree(name, Path(name), files_below(Path(name)), f"{name} holds no images or videos.")
     if os.path.lexists(name) or not any(character in name for character in _WILDCARDS):
         return None
     return _matches(name)
 
 
 def _matches(pattern: str) -> _Tree:
-    """Return the images that match a pattern, and all in the folders that do, as a shell would have named them."""
+    """Return the files that match a pattern, and all in the folders that do, as a shell would have named them."""
     parts = Path(os.path.expanduser(pattern)).parts
     fixed = next(index for index, part in enumerate(parts) if any(character in part for character in _WILDCARDS))
     folder = Path(*parts[:fixed])
     if ".." in parts[fixed:]:
         raise UsageError(f"{pattern} leaves the folder that it is about.", "Put `..` before the first wildcard only.")
-    images: set[Path] = set()
+    files: set[Path] = set()
     try:
         for path in folder.glob(str(Path(*parts[fixed:]))):
-            images.update(list_images(path) if path.is_dir() else [path] if is_image_file(path) else [])
+            if not _is_hidden_below(folder, path, parts[fixed:]):
+                files.update(files_below(path) if path.is_dir() else [path])
     except ValueError as error:
         raise UsageError(f"{pattern} is not a pattern: {error}.", "Use ** only as a whole folder name.") from error
-    if not images:
-        raise InputError(f"no image matches {pattern}.", _KNOWN)
-    return _Tree(pattern, folder, sorted(images))
+    return _found_tree(pattern, folder, files, f"no image or video matches {pattern}.")
+
+
+def _is_hidden_below(folder: Path, path: Path, parts: Sequence[str]) -> bool:
+    """Return whether ``path`` lies in a hidden folder below ``folder`` that none of a pattern's ``parts`` names."""
+    between = path.relative_to(folder).parts[: None if path.is_dir() else -1]
+    named = [part for part in parts if is_hidden(part)]
+    return any(is_hidden(name) and not any(fnmatch(name, part) for part in named) for name in between)
+
+
+def _found_tree(name: str, folder: Path, files: Iterable[Path], nothing: str) -> _Tree:
+    """Return images and videos among ``files``, with a note of what is left out; ``nothing`` is the error without any.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = Found.among(files, videos=True)
+    left_out = found.left_out(name)
+    if not found.files:
+        raise InputError(nothing, f"{left_out} {_KNOWN}".lstrip())
+    if left_out:
+        _log.warning(left_out)
+    return _Tree(name, folder, found.files)
 
 
 def _tree_target(tree: _Tree, output: Path | None, label: str, *, several: bool) -> Path:
@@ -151,22 +214,22 @@ def _tree_target(tree: _Tree, output: Path | None, label: str, *, several: bool)
         if not folder.name:
             raise UsageError(f"there is no place next to {folder} for the results.", "Give a folder with -o.")
         return folder.with_name(f"{folder.name}_{label}")
-    if output.suffix.lower() in IMAGE_SUFFIXES and not os.path.isdir(output):
-        raise UsageError(f"{output} is the name of one image.", f"Give a folder with -o for those of {tree.name}.")
+    if output.suffix.lower() in (*OUTPUT_SUFFIXES, *WRITTEN_VIDEO_SUFFIXES) and not os.path.isdir(output):
+        raise UsageError(f"{output} is the name of one file.", f"Give a folder with -o for those of {tree.name}.")
     return output / folder.name if several else output
 
 
-def _tree_jobs(tree: _Tree, into: Path) -> list[_Files]:
+def _tree_jobs(tree: _Tree, into: Path, naming: _Naming) -> list[_Files]:
     whole, inside = tree.folder.resolve(), into.resolve()
     if inside == whole:
-        raise UsageError(f"{tree.folder} is where the images come from.", "Give another folder with -o.")
-    images = tree.images
+        raise UsageError(f"{tree.folder} is where the inputs come from.", "Give another folder with -o.")
+    files = tree.files
     if whole in inside.parents:
         # A second run must not take the results of the first for inputs.
-        images = [path for path in images if inside not in path.resolve().parents]
-    if not images:
-        raise InputError(f"{tree.name} holds no images but results.", "Give another folder.")
-    return [(path, into / path.relative_to(tree.folder).with_suffix(".png")) for path in images]
+        files = [path for path in files if inside not in path.resolve().parents]
+    if not files:
+        raise InputError(f"{tree.name} holds nothing but results.", "Give another folder.")
+    return [(path, into / path.relative_to(tree.folder).with_suffix(naming.suffix_of(path))) for path in files]
 
 
 def _with_distinct_targets(jobs: list[_Files]) -> list[_Files]:

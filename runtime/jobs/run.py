@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError
 from drc_deploy.files import check_writable, exists_already, version_of
+from drc_deploy.images.formats import AS_IT_IS, Saving, check_output, output_notes, writing_bytes
 from drc_deploy.images.output_size import OutputSize
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.reading import Picture, decode_image, decoding_bytes, read_image
-from drc_deploy.images.writing import check_output, write_image, write_png, writing_bytes
+from drc_deploy.images.writing import write_image, write_png
 from drc_deploy.progress import progress
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.worker_pool import Result
@@ -47,6 +48,8 @@ class RunOptions:
     are known to be of another engine or of other options."""
     tolerant: bool = False
     """Take what is left of a truncated JPEG or a damaged video."""
+    saving: Saving = AS_IT_IS
+    """How images are written."""
     size: OutputSize = field(default_factory=OutputSize)
     linear_light: bool = False
     """Reduce light instead of samples, where ``size`` is smaller than what the network makes."""
@@ -121,12 +124,12 @@ def run_jobs(upscaler: Upscaler, jobs: Sequence[UpscaleJob], options: RunOptions
             ahead = list(filter(early, following))
             also_held = sum(map(_reading_bytes, ahead))
             work = partial(_upscale, upscaler, options, writer, job, reading, title, also_held)
-            begun.append(_or_failed(job, work))
+            begun.append(or_failed(job, work))
             if following and not ahead:  # it is read next, and needs the memory that this one has had
                 writer.wait_for_all_but(0)
                 upscaler.networks.give_back()
     results = [
-        result if isinstance(result, Failed) else _or_failed(job, result.result)
+        result if isinstance(result, Failed) else or_failed(job, result.result)
         for job, result in zip(to_do, begun, strict=True)
     ]
     return Outcome(
@@ -157,7 +160,8 @@ def _reading_bytes(job: UpscaleJob) -> int:
     return 0 if job.source is None else decoding_bytes(job.source)
 
 
-def _or_failed(job: UpscaleJob, work: Callable[[], Result]) -> Result | Failed:
+def or_failed(job: UpscaleJob, work: Callable[[], Result]) -> Result | Failed:
+    """Return the result of ``work``, or why it failed."""
     try:
         return work()
     except DrcDeployError as error:
@@ -217,9 +221,11 @@ def _upscale(
     layout = sized.layout
     metadata = picture.metadata.for_size(layout.width, layout.height)
     if job.target is not None:
-        check_output(job.target, layout, with_profile=metadata.icc_profile is not None)
+        check_output(job.target, layout, metadata, options.saving)
+        for note in output_notes(job.target, layout, metadata):
+            _log.warning(note)
         check_writable(job.target.parent)
-        also_held += writing_bytes(job.target, layout)
+        also_held += writing_bytes(job.target, layout, metadata, options.saving)
     task = _task(upscaler, job, picture.pixels, sized, also_held + sized.held_bytes)
     tile_count = task.tile_count if task else 0
 
@@ -227,10 +233,11 @@ def _upscale(
         strips = sized.strips(made_strips)
         if job.target is None:
             with standard_output() as stream:
-                write_png(stream, strips, layout, metadata)
+                write_png(stream, strips, layout, metadata, options.saving)
         else:
             check = partial(check_unchanged, job.source, version)
-            write_image(job.target, strips, layout, metadata, replace=options.replace, check=check)
+            saving, replace = options.saving, options.replace
+            write_image(job.target, strips, layout, metadata, saving=saving, replace=replace, check=check)
             if options.records and version:
                 options.records.keep(version, job.target)
         seconds = round(read_s + time.perf_counter() - start, 3)

@@ -49,6 +49,8 @@ class _Codec:
     segments: str = _NUT
     """The format of segments: any holds the times of their frames to the tick."""
     alpha_options: dict[str, str] = field(default_factory=dict)
+    least_width: int = 1
+    """Of pictures, in pixels."""
 
 
 def _nvenc(encoder: str, deep: str | None) -> _Codec:
@@ -74,6 +76,7 @@ _CODECS: Final[dict[Codec, _Codec]] = {
         default_preset="veryfast",
         parameters=("x265-params", "bframes=0:log-level=error"),
         hdr=HdrMetadata.x265_options,
+        least_width=64,  # it writes past its memory at 36 to 48 (x265 of PyAV 18.1)
     ),
     "av1": _Codec(
         "libsvtav1",
@@ -124,6 +127,7 @@ class Encoding:
     deep: bool
     """Whether it takes more than 8 bits."""
     alpha: bool
+    least_width: int
 
 
 def choose_encoding(source: Path, target: Path, info: VideoInfo, asked: EncoderOptions) -> Encoding:
@@ -151,7 +155,8 @@ def choose_encoding(source: Path, target: Path, info: VideoInfo, asked: EncoderO
     if codec.encoder not in av.codecs_available:
         raise MissingDependencyError(f"this PyAV has no {codec.encoder}.", "Install it with pip: pip install av.")
     assert pixel_format is not None
-    return Encoding(codec.encoder, pixel_format, _options(name, info, asked, alpha=alpha), codec.segments, deep, alpha)
+    options = _options(name, info, asked, alpha=alpha)
+    return Encoding(codec.encoder, pixel_format, options, codec.segments, deep, alpha, codec.least_width)
 
 
 def _default_codec(suffix: str, info: VideoInfo) -> Codec:

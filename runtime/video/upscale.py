@@ -6,9 +6,8 @@ They are joined in the end, without being encoded again.
 
 import dataclasses
 import logging
-import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -18,8 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from drc_deploy.errors import ArtefactError, ImageError, UsageError
+from drc_deploy.errors import ArtefactError, ImageError
 from drc_deploy.files import check_writable, version_of
+from drc_deploy.images.output_size import OutputSize
+from drc_deploy.images.png_stream import Layout
 from drc_deploy.progress import Progress, progress
 from drc_deploy.runtime.jobs.pipeline import WriteBehind, made_ahead
 from drc_deploy.runtime.jobs.plan import UpscaleJob
@@ -32,6 +33,7 @@ from drc_deploy.runtime.jobs.run import (
     check_unchanged,
     is_finished,
 )
+from drc_deploy.runtime.jobs.sized import SizedResult
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.encoders import Encoding, choose_encoding
 from drc_deploy.runtime.video.joining import Original, check_target_holds, join
@@ -41,37 +43,6 @@ from drc_deploy.runtime.video.segments import Segments
 from drc_deploy.runtime.video.writing import SEGMENT_FRAMES, even_size, write_segment
 
 _log = logging.getLogger(__name__)
-
-VIDEO_SUFFIXES = (
-    *(".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts"),
-    *(".flv", ".wmv", ".asf", ".vob", ".3gp", ".3g2", ".ogv"),
-)
-WRITTEN_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm")
-
-
-def is_video(name: str) -> bool:
-    """Return whether a file is a video, by its suffix."""
-    return Path(name).suffix.lower() in VIDEO_SUFFIXES
-
-
-def plan_video(inputs: Sequence[str], output: str | None, scale: int) -> UpscaleJob:
-    """Decide where a video goes: ``in.mp4`` to ``in_x4.mp4`` next to it, or to ``output``, a file or a folder.
-
-    Raises:
-        UsageError: ``output`` is no name of a video that can be written, or there are several inputs.
-    """
-    if len(inputs) > 1:
-        raise UsageError("videos are upscaled one at a time.", "Give each its own command.")
-    source = Path(inputs[0])
-    suffix = source.suffix if source.suffix.lower() in WRITTEN_SUFFIXES else ".mkv"
-    name = f"{source.stem}_x{scale}{suffix}"
-    if output is None:
-        return UpscaleJob(source, source.with_name(name))
-    if os.path.isdir(output):
-        return UpscaleJob(source, Path(output, name))
-    if Path(output).suffix.lower() not in WRITTEN_SUFFIXES:
-        raise UsageError(f"{output} is not the name of a video.", f"End it in one of {', '.join(WRITTEN_SUFFIXES)}.")
-    return UpscaleJob(source, Path(output))
 
 
 def upscale_video(
@@ -100,27 +71,31 @@ def upscale_video(
         ModuleNotFoundError: PyAV is not installed.
     """
     source, target = Path(job.input_name), Path(job.output_name)
-    if options.skip_existing and is_finished(job):
+    finished = options.skip_existing and is_finished(job)
+    other = finished and options.records is not None and options.records.disown(job)
+    if finished and not other:
         return Outcome([], [Skipped(str(source), str(target))], [])
     check_target(job, options)
     start = time.perf_counter()
     version = version_of(source)
     info = video_info(source, tolerant=options.tolerant)
-    task = _plan(upscaler, source, info, target, video or VideoOptions())
-    task = replace(task, reading=replace(task.reading, tolerant=options.tolerant))
+    task = _plan(upscaler, Original(source, info, (video or VideoOptions()).sound), target, options, video)
     work = Segments(target.with_name(f"{target.stem}.segments"), task.encoding.segments)
     with work.owned():
         check_target(job, options)  # whoever owned them before may have finished it
-        work.begin({**_identity(source), **made_by, **task.identity()})
+        work.begin({**_identity(source), **made_by, **_settings(task, options)})
         segments = _make_segments(upscaler, task, work)
         check = partial(_check_unchanged, source, version, work)
         check()
         frame_count = join(segments, task.original, target, task.encoding, check, replace=options.replace)
         work.clear()
+    if options.records and version:
+        options.records.keep(version, target)
     height, width = task.size
-    tiles = upscaler.plan(task.info.height, task.info.width).tile_count * frame_count
+    tiles = upscaler.plan(info.height, info.width).tile_count * frame_count if task.sized.needs_network else 0
     seconds = round(time.perf_counter() - start, 3)
-    return Outcome([Finished(str(source), str(target), width, height, seconds, tiles, frame_count)], [], [])
+    result = Finished(str(source), str(target), width, height, seconds, tiles, frame_count)
+    return Outcome([result], [], [], redone=int(other))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +105,7 @@ class _Task:
     original: Original
     encoding: Encoding
     reading: FrameOptions
+    sized: SizedResult
     size: tuple[int, int]
     """Height and width of the result."""
 
@@ -137,14 +113,12 @@ class _Task:
     def info(self) -> VideoInfo:
         return self.original.info
 
-    def identity(self) -> dict[str, object]:
-        """Return what the segments depend on."""
-        return {"encoding": dataclasses.asdict(self.encoding), "reading": dataclasses.asdict(self.reading)}
 
-
-def _plan(upscaler: Upscaler, source: Path, info: VideoInfo, target: Path, video: VideoOptions) -> _Task:
+def _plan(
+    upscaler: Upscaler, original: Original, target: Path, options: RunOptions, video: VideoOptions | None
+) -> _Task:
     """Decide everything, say what is lost, and find out whether the result can be written."""
-    original = Original(source, info, video.sound)
+    info, source, video = original.info, original.path, video or VideoOptions()
     for note in info.notes:
         _log.warning(note)
     if info.interlaced and video.deinterlace is None:
@@ -153,14 +127,24 @@ def _plan(upscaler: Upscaler, source: Path, info: VideoInfo, target: Path, video
             "Give --deinterlace, or --no-deinterlace where the pictures are whole after all.",
         )
     encoding = choose_encoding(source, target, info, video.encoder)
-    reading = FrameOptions(_takes_16_bits(upscaler, info, encoding), deinterlace=bool(video.deinterlace))
-    full = info.height * upscaler.info.scale, info.width * upscaler.info.scale
+    reading = FrameOptions(_takes_16_bits(upscaler, info, encoding), bool(video.deinterlace), options.tolerant)
+    sized = _sized(upscaler.info.scale, info, reading, options)
+    if not sized.needs_network:
+        _log.warning("%s has %dx%d pixels already: it is resized without the network.", source, info.width, info.height)
+    full = sized.layout.height, sized.layout.width
     size = even_size(full, encoding)
     if size != full:
         _log.warning("The last row or column is left out: %s takes even numbers only.", encoding.encoder)
     check_writable(target.parent)
     check_target_holds(original, target, size, encoding)
-    return _Task(original, encoding, reading, size)
+    return _Task(original, encoding, reading, sized, size)
+
+
+def _sized(scale: int, info: VideoInfo, reading: FrameOptions, options: RunOptions) -> SizedResult:
+    """Return what a frame becomes: where a size is asked for, of even sides, which all encoders take."""
+    frame = Layout(info.height, info.width, 4 if info.alpha else 3, 16 if reading.deep else 8)
+    step = 1 if options.size == OutputSize() else 2
+    return SizedResult(frame, scale, options.size, linear_light=options.linear_light, step=step)
 
 
 def _takes_16_bits(upscaler: Upscaler, info: VideoInfo, encoding: Encoding) -> bool:
@@ -188,6 +172,16 @@ def _identity(source: Path) -> dict[str, object]:
     }
 
 
+def _settings(task: _Task, options: RunOptions) -> dict[str, object]:
+    """Return what the segments depend on, besides the source and the network."""
+    return {
+        "encoding": dataclasses.asdict(task.encoding),
+        "reading": dataclasses.asdict(task.reading),
+        "size": task.size,
+        "linear_light": options.linear_light,
+    }
+
+
 def _make_segments(upscaler: Upscaler, task: _Task, work: Segments) -> list[Path]:
     """Make the missing segments, each encoded while its frames are computed; return the paths of all."""
     count = len(work.finished())
@@ -198,7 +192,7 @@ def _make_segments(upscaler: Upscaler, task: _Task, work: Segments) -> list[Path
         progress(task.original.path.name, max(task.info.frame_count, 1), done=first_frame) as bar,
         closing(made_ahead(frames)) as frames,
     ):
-        results = _upscaled(upscaler, frames, bar)
+        results = _upscaled(upscaler, task.sized, frames, bar)
         with WriteBehind() as writer:
             for first in results:
                 segment = chain([first], islice(results, SEGMENT_FRAMES - 1))
@@ -218,9 +212,10 @@ def _check_unchanged(source: Path, version: tuple[int, int] | None, work: Segmen
         raise
 
 
-def _upscaled(upscaler: Upscaler, frames: Iterable[Frame], bar: Progress) -> Iterator[Frame]:
+def _upscaled(upscaler: Upscaler, sized: SizedResult, frames: Iterable[Frame], bar: Progress) -> Iterator[Frame]:
     for frame in frames:
-        yield replace(frame, pixels=upscaler(frame.pixels))
+        made = upscaler(frame.pixels) if sized.needs_network else frame.pixels
+        yield replace(frame, pixels=sized.whole(made))
         bar.advance()
 
 

@@ -68,9 +68,9 @@ def _encoding(file: Path, info: VideoInfo, encoding: Encoding) -> "Iterator[Outp
         raise _not_encodable(encoding, error) from error
 
 
-def _not_encodable(encoding: Encoding, error: Exception) -> OutputError:
+def _not_encodable(encoding: Encoding, why: object) -> OutputError:
     return OutputError(
-        f"{encoding.encoder} cannot encode this video here: {error}.", "Choose another encoder with --codec."
+        f"{encoding.encoder} cannot encode this video here: {why}.", "Choose another encoder with --codec."
     )
 
 
@@ -79,6 +79,8 @@ def _video_stream(
 ) -> "VideoStream":
     import av
 
+    if size[1] < encoding.least_width:
+        raise _not_encodable(encoding, f"it has {size[1]} columns, and needs {encoding.least_width}")
     stream: Any = container.add_stream(encoding.encoder, rate=info.rate, options=dict(encoding.options))
     stream.height, stream.width = size
     stream.pix_fmt = encoding.pixel_format

@@ -17,7 +17,8 @@ import numpy as np
 import onnxruntime
 
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
-from drc_deploy.images.reading import list_images, read_rgb
+from drc_deploy.images.finding import list_images
+from drc_deploy.images.reading import read_rgb
 from drc_deploy.locate import SAMPLES
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.jobs.plan import UpscaleJob

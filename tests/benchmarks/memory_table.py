@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drc_deploy.engine_info import EXACT_SUFFIX
-from drc_deploy.images.reading import list_images, read_rgb
+from drc_deploy.images.finding import list_images
+from drc_deploy.images.reading import read_rgb
 from drc_deploy.locate import SAMPLES
 
 MIB = 1 << 20

@@ -14,8 +14,9 @@ from pathlib import Path
 import click
 
 from drc_deploy.files import sha256_of
+from drc_deploy.images.finding import list_images
 from drc_deploy.images.png_stream import Layout
-from drc_deploy.images.reading import list_images, read_image
+from drc_deploy.images.reading import read_image
 from drc_deploy.images.writing import write_image
 from drc_deploy.locate import SAMPLES, find_engine
 from drc_deploy.runtime.backends.contract import Pixels

@@ -10,7 +10,8 @@ import click
 import numpy as np
 
 from drc_deploy.errors import UsageError
-from drc_deploy.images.reading import list_images, read_rgb
+from drc_deploy.images.finding import list_images
+from drc_deploy.images.reading import read_rgb
 from drc_deploy.locate import SAMPLES
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import find_pairs

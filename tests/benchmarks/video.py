@@ -14,7 +14,8 @@ from typing import Any
 import click
 import numpy as np
 
-from drc_deploy.images.reading import list_images, read_rgb
+from drc_deploy.images.finding import list_images
+from drc_deploy.images.reading import read_rgb
 from drc_deploy.locate import SAMPLES, find_engine
 from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import RunOptions

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -183,7 +182,7 @@ def test_a_folder_keeps_its_tree_and_a_bad_file_does_not_stop_the_rest(engine: P
     assert [entry["input"] for entry in report["failed"]] == [str(folder / "bad.png")]
     assert isinstance(result.exception, DrcDeployError)
     assert result.exception.exit_code == 1
-    assert result.exception.message.startswith("1 of 4 images")
+    assert result.exception.message.startswith("1 of 4 ")
 
 
 def test_a_second_run_does_not_upscale_the_results_of_the_first(engine: Path, tmp_path: Path) -> None:
@@ -222,11 +221,64 @@ def test_a_folder_that_cannot_be_written_is_an_error(engine: Path, photo: Path, 
     assert "cannot write" in result.exception.message
 
 
-def test_16_bits_to_jpeg_is_refused_before_computing(engine: Path, tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "deep.png"), noise(5, 5, 3).astype(np.uint16) * 257)
-    result = upscale(tmp_path / "deep.png", "-o", tmp_path / "x.jpg", "--engine", engine)
+def test_transparency_to_jpeg_is_refused_before_computing_unless_it_is_laid_on_a_colour(
+    engine: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(noise(5, 5, 4)).save(tmp_path / "in.png")
+    result = upscale(tmp_path / "in.png", "-o", tmp_path / "x.jpg", "--engine", engine)
     assert isinstance(result.exception, DrcDeployError)
-    assert "16-bit" in result.exception.message
+    assert "transparency" in result.exception.message
+    assert "--background" in result.exception.hint
+    assert (
+        upscale(tmp_path / "in.png", "-o", tmp_path / "x.jpg", "--engine", engine, "--background", "#fff").exit_code
+        == 0
+    )
+    assert read_image(tmp_path / "x.jpg").pixels.shape == (20, 20, 3)
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("jpg", "jpg"), ("webp", "webp"), ("avif", "avif"), ("tiff", "tiff")])
+def test_a_format_is_that_of_results_in_folders_and_of_names_that_are_made(
+    engine: Path, photo: Path, kind: str, suffix: str
+) -> None:
+    assert upscale(photo, "--engine", engine, "--format", kind).exit_code == 0
+    made = photo.with_name(f"in_x4.{suffix}")
+    with Image.open(made) as image:
+        assert image.format == {"jpg": "JPEG", "tiff": "TIFF"}.get(kind, kind.upper())
+    (photo.parent / "photos").mkdir()
+    photo.rename(photo.parent / "photos" / "a.png")
+    assert upscale(photo.parent / "photos", "--engine", engine, "--format", kind).exit_code == 0
+    assert [path.name for path in (photo.parent / "photos_x4").iterdir()] == [f"a.{suffix}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-o", "x.png", "--format", "jpg"), "is a PNG, and --format asks for JPEG"),
+        (("-o", "-", "--format", "jpg"), "is a PNG, and --format asks for JPEG"),
+        (("--quality", "80"), "PNG is written without a loss"),
+        (("-o", "-", "--quality", "80"), "PNG is written without a loss"),
+        (("--background", "whitish"), "whitish is not a colour"),
+    ],
+)
+def test_ways_of_saving_that_cannot_be_meant_are_wrong_usage(
+    engine: Path, photo: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    result = upscale(photo, "--engine", engine, *arguments)
+    assert isinstance(result.exception, UsageError)
+    assert message in result.exception.message
+    assert sorted(path.name for path in photo.parent.iterdir()) == ["engines", "in.png"]
+
+
+def test_a_format_agrees_with_the_name_of_a_file_of_that_format(engine: Path, photo: Path) -> None:
+    output = photo.with_name("x.jpeg")
+    assert upscale(photo, "--engine", engine, "-o", output, "--format", "jpg", "--quality", "50").exit_code == 0
+    assert read_image(output).pixels.shape == (28, 20, 3)
+
+
+def test_ways_of_saving_images_are_refused_for_a_video(engine: Path) -> None:
+    result = upscale("film.mp4", "--engine", engine, "--quality", "80")
+    assert isinstance(result.exception, UsageError)
+    assert "are for images" in result.exception.message
 
 
 def test_without_an_engine_the_newest_is_taken_and_named(engine: Path, photo: Path) -> None:
@@ -304,7 +356,7 @@ def test_a_folder_is_not_upscaled_into_itself_but_into_the_one_around_it(engine:
     folder = tmp_path / "pictures" / "in"
     folder.mkdir(parents=True)
     Image.fromarray(noise(4, 5, 3)).save(folder / "a.png")
-    assert "where the images come from" in str(upscale(folder, "--engine", engine, "-o", folder).exception)
+    assert "where the inputs come from" in str(upscale(folder, "--engine", engine, "-o", folder).exception)
     assert upscale(folder, "--engine", engine, "-o", folder.parent).exit_code == 0
     assert (folder.parent / "a.png").is_file()
 

@@ -6,14 +6,13 @@ folders hold photographs then. The LR images of ``DIV2K_train_HR/0001.png`` lie 
 every image is a photograph.
 """
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from drc_deploy.images.reading import list_images
+from drc_deploy.images.finding import find_images, is_hidden, list_images, walk
 
 _HR_NAME = re.compile(r"(?P<set>|.*_)HR", re.IGNORECASE)
 _LR_NAME = re.compile(r"(.*_)?LR(_.*|x\d.*)?", re.IGNORECASE)
@@ -72,7 +71,7 @@ def _not_searched(root: Path) -> list[str]:
     def closed(error: OSError) -> None:
         sentences.append(f"{error.filename} cannot be searched: {error.strerror}.")
 
-    for parent, folders, _ in os.walk(root, onerror=closed):
+    for parent, folders, _ in walk(root, onerror=closed):
         links = [folder for name in folders if (folder := Path(parent, name)).is_symlink()]
         sentences += [f"{link} is a link to a folder, which is not followed." for link in links]
     return sorted(sentences)
@@ -80,7 +79,10 @@ def _not_searched(root: Path) -> list[str]:
 
 def _photographs_below(root: Path) -> tuple[dict[Path, list[Path]], list[str]]:
     """Return the photographs by HR folder, without such folders all of them by the root; and what was left out."""
-    images, skipped = list_images(root), []
+    searched, skipped = find_images(root), []
+    images = searched.files
+    if left_out := searched.left_out(str(root)):
+        skipped.append(left_out)
     photographs: dict[Path, list[Path]] = defaultdict(list)
     outside = []
     for image in images:
@@ -90,7 +92,7 @@ def _photographs_below(root: Path) -> tuple[dict[Path, list[Path]], list[str]]:
         elif _HR_NAME.fullmatch(folder.name):
             photographs[folder].append(image)
     if not photographs:
-        return {root: images}, []
+        return {root: images}, skipped
     for folder in [folder for folder in photographs if _HELD_OUT_NAME.fullmatch(folder.name)]:
         held_out = photographs.pop(folder)
         skipped.append(f"{folder} is for validation or tests: its {len(held_out)} images are left out.")
@@ -167,7 +169,8 @@ def _lr_folders(hr_folder: Path) -> list[tuple[int, Path]]:
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir())  # glob("*/") gives files too in Python 3.10
+    # glob("*/") gives files too in Python 3.10
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
 def _is_power_of_two(factor: int) -> bool:

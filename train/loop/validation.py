@@ -10,7 +10,8 @@ import numpy as np
 
 from drc_deploy import metrics
 from drc_deploy.errors import ImageError, InputError, UsageError
-from drc_deploy.images.reading import IMAGE_SUFFIXES, list_images, read_rgb
+from drc_deploy.images.finding import IMAGE_SUFFIXES, list_images
+from drc_deploy.images.reading import read_rgb
 from drc_deploy.images.resize import resize_bicubic
 from drc_deploy.metrics import SSIM_WINDOW_PX, UInt8Image
 from drc_deploy.models.network import SRNetwork

@@ -5,17 +5,20 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
 from drc_deploy.errors import UsageError
+from drc_deploy.images.formats import writing_bytes
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.reading import decode_image, decoding_bytes
-from drc_deploy.images.writing import writing_bytes
 
+pillow_heif.register_heif_opener()
 SIDE = 1500
 SMALL = 4 << 20
 """Whatever the size of the image: decoders and compressors, a strip."""
@@ -23,6 +26,7 @@ SMALL = 4 << 20
 READ = """
 import sys
 from pathlib import Path
+from typing import Any
 from PIL import Image
 from drc_deploy.images.reading import read_image
 from drc_deploy.runtime.memory.host import resident_bytes
@@ -34,6 +38,7 @@ print(resident_bytes(peak=True) - before)
 READ_PIPE = """
 import sys
 from pathlib import Path
+from typing import Any
 from PIL import Image
 from drc_deploy.images.reading import read_image
 from drc_deploy.runtime.memory.host import resident_bytes
@@ -45,6 +50,7 @@ print(resident_bytes(peak=True) - before, *told)
 WRITE = """
 import sys
 from pathlib import Path
+from typing import Any
 import numpy as np
 from drc_deploy.images.writing import write_image
 from drc_deploy.images.reading import read_image
@@ -70,14 +76,20 @@ def printed(code: str, *arguments: object) -> list[int]:
     return [int(word) for word in subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()]
 
 
-@pytest.mark.parametrize("kind", ["RGB.png", "RGB.jpg", "CMYK.jpg", "P.png", "RGBA.png", "deep.png"])
+QUICK: dict[str, dict[str, Any]] = {".avif": {"speed": 10}, ".heic": {"enc_params": {"preset": "ultrafast"}}}
+KINDS = ["RGB.png", "RGB.jpg", "CMYK.jpg", "P.png", "RGBA.png", "deep.png", "P.gif", "RGB.avif", "RGBA.avif"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "L.jp2", "RGB.jp2", "RGBA.jp2", "deep.jp2", "RGBA.heic"])
 def test_reading_takes_no_more_than_is_foreseen_and_not_much_less(kind: str, tmp_path: Path) -> None:
     mode, path = kind.partition(".")[0], tmp_path / kind
     pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 4), np.uint8)
     if mode == "deep":
         cv2.imwrite(str(path), pixels.astype(np.uint16) * 257)
     else:
-        Image.fromarray(pixels[:, :, :3]).convert(mode).save(path)
+        Image.fromarray(pixels if mode == "RGBA" else pixels[:, :, :3]).convert(mode).save(
+            path, **QUICK.get(path.suffix, {})
+        )
     assert 0.5 * decoding_bytes(path) < growth(READ, path) <= decoding_bytes(path) + SMALL
 
 
@@ -107,7 +119,19 @@ def test_what_has_no_room_is_not_decoded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("suffix", "channels"), [("png", 3), ("jpg", 3), ("tif", 3), ("tif", 4), ("bmp", 3), ("webp", 3), ("webp", 4)]
+    ("suffix", "channels"),
+    [
+        ("png", 3),
+        ("jpg", 3),
+        ("tif", 3),
+        ("tif", 4),
+        ("bmp", 3),
+        ("webp", 3),
+        ("webp", 4),
+        ("avif", 1),
+        ("avif", 3),
+        ("avif", 4),
+    ],
 )
 def test_writing_takes_no_more_than_is_foreseen(suffix: str, channels: int, tmp_path: Path) -> None:
     path = tmp_path / f"o.{suffix}"

@@ -83,14 +83,14 @@ def test_the_home_folder_may_be_named_in_a_quoted_pattern(photos: Path, monkeypa
 @pytest.mark.parametrize(
     ("inputs", "output", "kind", "message"),
     [
-        (["photos/*.heic"], None, InputError, "no image matches"),
-        (["nowhere/*.jpg"], None, InputError, "no image matches"),
-        (["photos/*.txt"], None, InputError, "no image matches"),
+        (["photos/*.heic"], None, InputError, "no image or video matches"),
+        (["nowhere/*.jpg"], None, InputError, "no image or video matches"),
+        (["photos/*.txt"], None, InputError, "no image or video matches"),
         (["photos/a**/x.jpg"], None, DrcDeployError, "a\\*\\*"),
         (["photos/*/../../x.jpg"], None, UsageError, "leaves the folder"),
-        (["photos/*.jpg"], "one.png", UsageError, "name of one image"),
-        (["photos"], "one.png", UsageError, "name of one image"),
-        (["photos/*.jpg"], "photos", UsageError, "where the images come from"),
+        (["photos/*.jpg"], "one.png", UsageError, "name of one file"),
+        (["photos"], "one.png", UsageError, "name of one file"),
+        (["photos/*.jpg"], "photos", UsageError, "where the inputs come from"),
         ([""], None, UsageError, "empty name"),
         (["photos/a.jpg", ""], "out", UsageError, "empty name"),
         (["-"], None, UsageError, "has no name"),
@@ -115,3 +115,75 @@ def test_a_dash_is_a_standard_stream_and_a_path_to_such_a_file_is_not(photos: Pa
     assert plan_jobs(["-"], "x.png", "x4") == [UpscaleJob(None, Path("x.png"))]
     assert plan_jobs(["photos/a.jpg"], "-", "x4") == [UpscaleJob(Path("photos/a.jpg"), None)]
     assert plan_jobs(["./-"], None, "x4") == [UpscaleJob(Path("-"), Path("-_x4.png"))]
+
+
+def test_a_pattern_enters_hidden_folders_only_where_it_names_them(photos: Path) -> None:
+    for name in (".thumbnails/t.jpg", "sub/@eaDir/u.jpg", "sub/.git/deep/v.jpg"):
+        (photos / name).parent.mkdir(parents=True)
+        (photos / name).touch()
+    assert planned("photos/**/*.jpg").keys() == {"photos/a.jpg", "photos/sub/c.jpg", "photos/other/e.jpg"}
+    assert planned("photos/*").keys() >= {"photos/a.jpg", "photos/sub/c.jpg"}
+    assert not any("thumb" in name or "eaDir" in name for name in planned("photos/*"))
+    assert planned("photos/.thumb*/*.jpg").keys() == {"photos/.thumbnails/t.jpg"}
+    assert planned("photos/**/@eaDir/*.jpg").keys() == {"photos/sub/@eaDir/u.jpg"}
+    assert planned("photos/.thumbnails").keys() == {"photos/.thumbnails/t.jpg"}
+
+
+@pytest.mark.parametrize("name", ["photos", "photos/*", "photos/**/*"])
+def test_what_is_left_out_of_a_folder_or_pattern_is_counted_in_one_note(
+    photos: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    for other in ("g.svg", "h.svg", "sub/i.psd"):
+        (photos / other).touch()
+    planned(name)
+    assert [record.getMessage() for record in caplog.records] == [f"{name}: 3 files are left out: 1 .psd, 2 .svg."]
+
+
+def test_a_folder_of_other_pictures_alone_says_so(photos: Path) -> None:
+    (photos / "psd").mkdir()
+    (photos / "psd" / "a.psd").touch()
+    with pytest.raises(InputError, match="holds no images") as caught:
+        planned("photos/psd")
+    assert "1 .psd" in caught.value.hint
+
+
+@pytest.mark.parametrize("suffix", [".jpe", ".jfif"])
+def test_rare_suffixes_of_jpeg_name_a_result_too(photos: Path, suffix: str) -> None:
+    assert planned("photos/b.png", output=f"out{suffix}") == {"photos/b.png": f"out{suffix}"}
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "target"),
+    [
+        ("in.mp4", None, "in_x4.mp4"),
+        ("in.webm", None, "in_x4.webm"),
+        ("in.ts", None, "in_x4.mkv"),
+        ("in.MOV", None, "in_x4.MOV"),
+        ("in.mp4", "o.mkv", "o.mkv"),
+        ("in.mkv", ".", "in_x4.mkv"),
+    ],
+)
+def test_where_a_video_goes(photos: Path, name: str, output: str | None, target: str) -> None:
+    (photos.parent / name).touch()
+    assert plan_jobs([name], output, "x4") == [UpscaleJob(Path(name), Path(target))]
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [("in.mp4", "o.gif"), ("in.mp4", "o.png"), ("in.mp4", "-"), ("photos/a.jpg", "o.mp4"), ("photos", "o.mp4")],
+)
+def test_a_name_of_the_other_kind_is_wrong_usage(photos: Path, name: str, output: str) -> None:
+    assert photos.is_dir()
+    with pytest.raises(UsageError):
+        plan_jobs([name], output, "x4")
+
+
+def test_videos_are_found_with_images_and_keep_their_format(photos: Path) -> None:
+    for name in ("v.mp4", "sub/w.avi", "sub/w.mpg", ".trash.mp4"):
+        (photos / name).touch()
+    assert {target for source, target in planned("photos").items() if not source.endswith("jpg")} >= {
+        "photos_x4/v.mp4",
+        "photos_x4/sub/w_avi.mkv",
+        "photos_x4/sub/w_mpg.mkv",
+    }
+    assert planned("photos/*.mp4") == {"photos/v.mp4": "photos_x4/v.mp4"}

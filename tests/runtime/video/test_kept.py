@@ -23,7 +23,7 @@ av = pytest.importorskip("av")
 Picture = Callable[[int], Any]
 
 
-def bar(number: int, height: int = 32, width: int = 48) -> Any:
+def bar(number: int, height: int = 32, width: int = 64) -> Any:
     pixels = np.full((height, width, 3), (60, 120, 200), np.uint8)
     pixels[:, 2 * number : 2 * number + 8] = 230
     return pixels
@@ -153,10 +153,10 @@ def test_transparency_is_kept_or_said_to_be_lost_before_computing(
 ) -> None:
     with av.open(str(tmp_path / "in.mov"), "w") as container:
         stream: Any = container.add_stream("qtrle", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 48, 32, "argb"
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "argb"
         for number in range(4):
-            pixels = np.dstack([bar(number), np.full((32, 48), 255, np.uint8)])
-            pixels[:, 24:, 3] = 0
+            pixels = np.dstack([bar(number), np.full((32, 64), 255, np.uint8)])
+            pixels[:, 32:, 3] = 0
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgba").reformat(format="argb")))
         container.mux(stream.encode())
     run(tmp_path / "in.mov", tmp_path / f"out{suffix}")
@@ -166,9 +166,9 @@ def test_transparency_is_kept_or_said_to_be_lost_before_computing(
         shown = [frame for packet in container.demux(stream) for frame in decoder.decode(packet)]
     alpha = [frame.to_ndarray(format="rgba")[:, :, 3] for frame in shown]
     assert len(shown) == 4
-    assert all((image[:, :40] > 250).all() for image in alpha)
+    assert all((image[:, :56] > 250).all() for image in alpha)
     lost = suffix == ".mp4"
-    assert all((image[:, 56:] < 5).all() != lost for image in alpha)
+    assert all((image[:, 72:] < 5).all() != lost for image in alpha)
     assert ("has transparency, which is lost" in caplog.text) == lost
 
 
@@ -254,6 +254,15 @@ def test_an_encoder_that_cannot_work_here_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="hevc_nvenc cannot encode this video here") as caught:
         run(tmp_path / "in.mp4", tmp_path / "out.mp4", encoder=EncoderOptions("hevc_nvenc"))
     assert "--codec" in caught.value.hint
+
+
+def test_a_picture_that_makes_an_encoder_crash_is_refused(tmp_path: Path) -> None:
+    def narrow(number: int) -> Any:
+        return bar(number, 32, 20)
+
+    write(tmp_path / "in.mp4", [0, 1], picture=narrow)
+    with pytest.raises(OutputError, match="it has 40 columns, and needs 64"):
+        run(tmp_path / "in.mp4", tmp_path / "out.mp4", encoder=EncoderOptions("hevc"))
 
 
 def test_finished_segments_serve_another_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

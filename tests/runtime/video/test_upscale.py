@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from drc_deploy.cli.main import main
-from drc_deploy.errors import DrcDeployError, ImageError, OutputError, UsageError
+from drc_deploy.errors import DrcDeployError, ImageError, OutputError
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import Outcome, RunOptions
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.joining import join
 from drc_deploy.runtime.video.reading import video_info
-from drc_deploy.runtime.video.upscale import plan_video, upscale_video
+from drc_deploy.runtime.video.upscale import upscale_video
 from tests.runtime.fake_backend import FakeBackend, fake_info
 from tests.runtime.networks import nearest, write_nearest
 from tests.runtime.video.video_clips import BT709, TICK, TIMES, content, write_clip
@@ -403,26 +403,6 @@ def test_a_full_disk_keeps_what_is_finished(
     rest = Counting()
     run(clip, tmp_path / "out.mp4", rest)
     assert len(rest.calls) < 10
-
-
-@pytest.mark.parametrize(
-    ("name", "output", "target"),
-    [
-        ("in.mp4", None, "in_x4.mp4"),
-        ("in.webm", None, "in_x4.webm"),
-        ("in.ts", None, "in_x4.mkv"),
-        ("in.mp4", "o.mkv", "o.mkv"),
-        ("in.mkv", ".", "in_x4.mkv"),
-    ],
-)
-def test_where_a_video_goes(name: str, output: str | None, target: str) -> None:
-    assert plan_video([name], output, 4) == UpscaleJob(Path(name), Path(target))
-
-
-def test_other_names_and_several_videos_are_wrong_usage() -> None:
-    for inputs, output in ((["in.mp4"], "o.gif"), (["in.mp4"], "-"), (["a.mp4", "b.png"], None)):
-        with pytest.raises(UsageError):
-            plan_video(inputs, output, 4)
 
 
 def test_nothing_is_written_over_and_what_is_finished_is_skipped(clip: Path, tmp_path: Path) -> None:

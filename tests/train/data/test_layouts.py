@@ -28,6 +28,20 @@ def test_every_image_of_plain_and_nested_folders_is_a_photograph(tmp_path: Path)
     assert names(find_sources([tmp_path], paired=False)) == ["a/b/d.webp", "a/c.JPG", "a/e.tiff", "b.png"]
 
 
+def test_hidden_folders_hold_no_photographs_and_other_kinds_of_picture_are_reported(tmp_path: Path) -> None:
+    tree(tmp_path, "b.png", ".thumbnails/b.png", "a/@eaDir/c.png", "a/d.psd", "notes.txt", ".Trash-1000/e.psd")
+    sources = find_sources([tmp_path], paired=False)
+    assert names(sources) == ["b.png"]
+    assert sources.skipped == (f"{tmp_path}: 1 file is left out: 1 .psd.",)
+
+
+def test_a_folder_in_the_cache_of_a_network_drive_is_no_lr_folder(tmp_path: Path) -> None:
+    tree(tmp_path, "HR/a.png", "LR/@eaDir/X4/a.png", "LR/.thumbnails/X4/a.png")
+    assert names(find_sources([tmp_path], paired=True)) == []
+    tree(tmp_path, "LR/X4/a.png")
+    assert names(find_sources([tmp_path], paired=True)) == ["HR/a.png"]
+
+
 @pytest.mark.parametrize(
     ("hr", "lr"),
     [
