@@ -19,6 +19,7 @@ from drc_deploy.checkpoint import Checkpoint, check_weights, read_unchecked, to_
 from drc_deploy.checkpoint_info import ForeignSpec
 from drc_deploy.errors import ArtefactError, DrcDeployError, UsageError
 from drc_deploy.files import sha256_of
+from drc_deploy.interruption import leave_signals_to_parent, start_child
 from drc_deploy.models import own_code, zoo
 from drc_deploy.models.foreign import ForeignNetwork, prepare, trained_buffers
 from drc_deploy.models.network import ModelSpec, SRNetwork
@@ -183,17 +184,18 @@ def _trial(code: own_code.OwnCode, settings: Mapping[str, Any], weights: Path) -
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_try_in_child, args=(theirs, code, dict(settings), weights), daemon=True)
-    process.start()
-    theirs.close()
     try:
+        with theirs:
+            start_child(process)
         if not ours.poll(TRIAL_S):
             raise UsageError(f"{code.source} did not answer within {TRIAL_S:.0f} s.", "Check that it ends.")
         facts, failure = ours.recv()
     except EOFError as error:
         raise UsageError(f"{code.source} ended its process.", "Run it in Python to see why.") from error
     finally:
-        process.kill()
-        process.join()
+        if process.pid is not None:
+            process.kill()
+            process.join()
     if failure is not None:
         raise failure
     channels, value_range, scale = facts
@@ -201,6 +203,7 @@ def _trial(code: own_code.OwnCode, settings: Mapping[str, Any], weights: Path) -
 
 
 def _try_in_child(connection: Connection, code: own_code.OwnCode, settings: Mapping[str, Any], weights: Path) -> None:
+    leave_signals_to_parent()
     os.dup2(2, 1)  # what the code prints is none of the command's result
     try:
         net = own_code.build(code, settings).eval()

@@ -1,9 +1,11 @@
-"""Ctrl-C and SIGTERM between two steps, never inside one, so that the state that is then saved is of a whole step."""
+"""Ctrl-C and SIGTERM between two steps, never inside one, and kept from processes that a command starts."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from multiprocessing.resource_tracker import ensure_running
 from types import FrameType
 
 from drc_deploy.errors import Terminated
@@ -58,3 +60,24 @@ def whole_step() -> Iterator[None]:
     with held_signals() as held:
         yield
     held.raise_first()
+
+
+def start_child(process: BaseProcess) -> None:
+    """Start a process; Ctrl-C and SIGTERM wait until it has all that it needs, or it would end with a traceback.
+
+    Its target calls ``leave_signals_to_parent``.
+    """
+    ensure_running()  # or starting the first child would end the blocking below too early
+    with whole_step():
+        signal.pthread_sigmask(signal.SIG_BLOCK, _EXCEPTIONS)  # which the child inherits
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _EXCEPTIONS)
+
+
+def leave_signals_to_parent() -> None:
+    """Ignore, in a child, what is sent to the whole group: its parent ends it."""
+    for number in _EXCEPTIONS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _EXCEPTIONS)  # what it starts in turn should not inherit that

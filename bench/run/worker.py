@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -26,7 +24,7 @@ from drc_deploy.bench.measure.timing import Round, TimingBudget, WarmUp, time_ru
 from drc_deploy.bench.programs.program_backend import ProgramBackend
 from drc_deploy.engine_info import EngineInfo, Precision
 from drc_deploy.errors import ArtefactError, DrcDeployError
-from drc_deploy.interruption import whole_step
+from drc_deploy.interruption import leave_signals_to_parent, start_child
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backends.contract import GpuMemory, Pixels
 from drc_deploy.runtime.upscaler import Upscaler
@@ -36,8 +34,6 @@ Answer = TypeVar("Answer")
 
 OpenEngine = Callable[[], Upscaler]
 """Loads an engine inside the child, so it must be picklable."""
-
-_ENDS = (signal.SIGINT, signal.SIGTERM)
 
 CLOSE_TIMEOUT_S = 2.0
 """An engine that is in the middle of a round when the run is stopped is not waited for."""
@@ -169,7 +165,7 @@ class EngineProcess:
         self._limit_s, self._used_s = limit_s, 0.0
         try:
             with theirs:
-                _start(self._process)
+                start_child(self._process)
             self._receive()
         except BaseException:
             self.close()
@@ -228,26 +224,13 @@ class EngineProcess:
         return DrcDeployError(f"the engine's process ended with {how}.", "Memory may have run out.")
 
 
-def _start(process: BaseProcess) -> None:
-    """Start a child; Ctrl-C and SIGTERM wait until it has all that it needs, or it would end with a traceback."""
-    ensure_running()  # or starting the first child would end the blocking below too early
-    with whole_step():
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # which the child inherits: ``_serve`` ignores them
-        try:
-            process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
-
-
 StartProcess = Callable[[OpenEngine, float | None], EngineProcess]
 """Starts an engine, with the most seconds that it may take; ``EngineProcess`` itself but in tests."""
 
 
 def _serve(connection: Connection, open_engine: OpenEngine) -> None:
     """Answer questions until the parent closes the connection."""
-    for number in _ENDS:  # a whole group may be sent them; the parent closes the connection
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)  # what the engine starts should not inherit it
+    leave_signals_to_parent()  # which then closes the connection
     os.dup2(2, 1)  # native libraries print to standard output, which belongs to the parent's result
     with contextlib.suppress(EOFError, OSError):
         session, failure = attempt(lambda: Session(open_engine))
