@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drc_deploy.cli import options
+from drc_deploy.cli.sections import SectionedCommand
 from drc_deploy.cli.size_options import size_options
 from drc_deploy.cli.video_options import video_options
 from drc_deploy.engine_info import is_own_engine
@@ -30,7 +31,16 @@ DEFAULT = "drn_e"
 """The shipped network with the best images, and fast enough for a CPU."""
 
 
-@click.command(short_help="Upscale images and videos with an engine.")
+@click.command(
+    cls=SectionedCommand,
+    sections={
+        "Size of results": ("scale", "width", "height", "max_side", "fit", "linear_light"),
+        "Images": ("suffix", "quality", "background", "max_pixels"),
+        "Videos": ("codec", "crf", "preset", "audio", "deinterlace"),
+        "Computation": ("tile", "overlap", "exact", "kernel", "max_memory", "precision", "threads"),
+    },
+    short_help="Upscale images and videos with an engine.",
+)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option(
     "--engine",

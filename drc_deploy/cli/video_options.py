@@ -13,22 +13,21 @@ _OPTIONS = (
         "--codec",
         type=click.Choice(CODECS),
         metavar="CODEC",
-        help=f"Encoder of videos: {', '.join(CODECS)}.  [default: h264; hevc for 10 bits, vp9 for .webm, and what "
-        "keeps transparency]",
+        help=f"Encoder: {', '.join(CODECS)}.  [default: h264; hevc for 10 bits; what keeps transparency]",
     ),
-    click.option("--crf", type=click.IntRange(0, 63), help="Quality of videos; 0 is best.  [default: by the encoder]"),
-    click.option("--preset", help="Speed of the video encoder, such as slow.  [default: a fast one]"),
+    click.option("--crf", type=click.IntRange(0, 63), help="Quality; 0 is best.  [default: by the encoder]"),
+    click.option("--preset", help="Speed of the encoder, such as slow.  [default: a fast one]"),
     click.option(
         "--audio",
         type=click.Choice(SOUNDS),
         default="copy",
         show_default=True,
-        help="What to do with the sound of videos.",
+        help="What to do with the sound.",
     ),
     click.option(
         "--deinterlace/--no-deinterlace",
         default=None,
-        help="Make whole pictures of interlaced videos, or take them as they are.  [default: refuse them]",
+        help="Make whole pictures of interlaced ones, or take them as they are.  [default: refuse them]",
     ),
 )
 
