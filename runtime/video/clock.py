@@ -24,7 +24,7 @@ class Clock:
     """
 
     def __init__(self, step: int) -> None:
-        """Begin; ``step`` is how many ticks a frame takes of which nothing is known."""
+        """Begin; ``step`` is how many ticks a frame takes where nothing says so."""
         self._step = max(step, 1)
         self._last: int | None = None
         self._last_pts: int | None = None
