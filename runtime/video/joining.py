@@ -137,7 +137,7 @@ def _kept_metadata(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def _packets(segments: Sequence[Path], video: "VideoStream", info: VideoInfo) -> "Iterator[Packet[Any]]":
-    """Yield the packets of all segments, each of which lasts until the next; the last one as that of the source."""
+    """Yield the packets of all segments. Each lasts until the next, and the last one as long as that of the source."""
     waiting: Packet[Any] | None = None
     for packet in _stored_packets(segments):
         if waiting is not None:
