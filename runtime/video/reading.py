@@ -21,6 +21,7 @@ from drc_deploy.runtime.video.deinterlacing import deinterlaced
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
+    from av.stream import Stream
     from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
@@ -111,6 +112,20 @@ def open_video(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
         yield container, streams[0]
 
 
+def packets_of(container: "InputContainer", streams: "Stream | list[Stream]") -> "Iterator[Packet[Any]]":
+    """Yield the packets of one stream or of several, as they lie in the file.
+
+    Raises:
+        ImageError: it is damaged so that none can be found any more.
+    """
+    import av
+
+    try:
+        yield from container.demux(streams)
+    except av.FFmpegError as error:
+        raise ImageError(f"{container.name} is damaged: {error.strerror}.", "Copy the file again.") from error
+
+
 def video_info(path: Path, *, tolerant: bool = False) -> VideoInfo:
     """Read the properties that the result keeps.
 
@@ -175,7 +190,7 @@ def _length(path: Path) -> tuple[int, int, str]:
     """
     with open_video(path) as (container, stream):
         spans: list[tuple[int, int]] = []
-        for packet in container.demux(stream):
+        for packet in packets_of(container, stream):
             begin = packet.dts if packet.pts is None else packet.pts
             if begin is not None:  # or it only says that there are no more
                 spans.append((begin, begin + (packet.duration or 0)))
@@ -195,7 +210,7 @@ def _first_frames(container: "InputContainer", stream: "VideoStream") -> "list[V
 
     decoder = _decoder(stream)
     try:
-        decoded = (frame for packet in container.demux(stream) for frame in decoder.decode(packet))
+        decoded = (frame for packet in packets_of(container, stream) for frame in decoder.decode(packet))
         frames = list(islice(decoded, _LOOKED_AT_FRAMES))
     except av.FFmpegError as error:
         raise ImageError(f"{container.name} is damaged: {error.strerror}.", "Copy the file again.") from error
@@ -257,7 +272,7 @@ def _frames(
     path, decoder = Path(container.name), _decoder(stream)
     clock = Clock(round(1 / (info.rate * info.time_base)))
     count = 0
-    for packet in container.demux(stream):
+    for packet in packets_of(container, stream):
         for frame in _decoded(packet, decoder, path, count, tolerant=options.tolerant):
             if (frame.width, frame.height) != (info.width, info.height):
                 raise ImageError(

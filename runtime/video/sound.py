@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from drc_deploy.runtime.video.options import Sound
+from drc_deploy.runtime.video.reading import packets_of
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -92,7 +93,7 @@ class OtherStreams:
     def packets(self, most: int | None = None) -> "Iterator[Packet[Any]]":
         """Yield the packets of the result; those of the first ``most`` of the original, where that is a number."""
         if self._parts:
-            packets = self._original.demux([self._original.streams[index] for index in self._parts])
+            packets = packets_of(self._original, [self._original.streams[index] for index in self._parts])
             for packet in islice(packets, most):
                 yield from self._parts[packet.stream.index].packets(packet)
 

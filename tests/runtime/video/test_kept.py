@@ -15,6 +15,7 @@ from drc_deploy.runtime.jobs.run import RunOptions
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.colours import Colours, colours_of
 from drc_deploy.runtime.video.options import CODECS, Codec, EncoderOptions, VideoOptions
+from drc_deploy.runtime.video.reading import video_info
 from drc_deploy.runtime.video.upscale import upscale_video
 from tests.runtime.fake_backend import FakeBackend, fake_info
 
@@ -301,3 +302,16 @@ def test_colours_are_as_said_or_as_players_guess(
     frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range = said
     context = av.CodecContext.create("rawvideo", "r")
     assert colours_of(frame, context) == meant
+
+
+def test_a_container_that_is_damaged_between_its_packets_is_an_error_in_a_sentence(tmp_path: Path) -> None:
+    write(tmp_path / "in.flv", list(range(8)))
+    whole = (tmp_path / "in.flv").read_bytes()
+    damaged = 0
+    for position in range(250, 600, 3):
+        (tmp_path / "bad.flv").write_bytes(whole[:position] + b"\xa2" + whole[position + 1 :])
+        try:
+            video_info(tmp_path / "bad.flv")
+        except ImageError as error:
+            damaged += "is damaged" in error.message
+    assert damaged
