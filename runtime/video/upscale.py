@@ -176,7 +176,8 @@ def _settings(task: _Task, options: RunOptions) -> dict[str, object]:
     """Return what the segments depend on, besides the source and the network."""
     return {
         "encoding": dataclasses.asdict(task.encoding),
-        "reading": dataclasses.asdict(task.reading),
+        "deep": task.reading.deep,
+        "deinterlace": task.reading.deinterlace,
         "size": task.size,
         "linear_light": options.linear_light,
     }

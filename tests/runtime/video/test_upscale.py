@@ -140,6 +140,14 @@ def test_when_only_the_joining_was_missing_nothing_is_computed_again(
     assert again.calls == []
 
 
+def test_work_before_damage_is_used_when_damage_is_tolerated(clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(clip, tmp_path / "out.mp4", Counting(stop_at(7)))
+    rest = Counting()
+    run(clip, tmp_path / "out.mp4", rest, tolerant=True)
+    assert len(rest.calls) == 4
+
+
 @pytest.mark.parametrize("changed", ["engine", "source"])
 def test_unfinished_work_of_another_engine_or_source_is_not_used(clip: Path, tmp_path: Path, changed: str) -> None:
     with pytest.raises(KeyboardInterrupt):
