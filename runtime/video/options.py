@@ -28,3 +28,7 @@ class VideoOptions:
     sound: Sound = "copy"
     deinterlace: bool | None = None
     """None: an interlaced video is refused."""
+
+
+AS_THE_SOURCE = VideoOptions()
+"""And as the format written suggests."""

@@ -236,6 +236,8 @@ class FrameOptions:
 
     deep: bool = False
     """As 16 bits a sample."""
+    alpha: bool = False
+    """With the alpha that ``VideoInfo`` reports."""
     deinterlace: bool = False
     tolerant: bool = False
     """Take damaged frames as far as they can be decoded, with a note."""
@@ -256,7 +258,7 @@ def frames_of(path: Path, info: VideoInfo, options: FrameOptions, *, skip: int =
         for frame in islice(frames, skip, None):
             assert frame.pts is not None  # by the clock
             try:
-                pixels = to_rgb(frame, info.colours, deep=options.deep, alpha=info.alpha)
+                pixels = to_rgb(frame, info.colours, deep=options.deep, alpha=options.alpha)
             except (av.FFmpegError, ValueError) as error:
                 raise ImageError(
                     f"{path} has pictures of {frame.format.name}, which cannot be converted: {error}.",

@@ -37,7 +37,7 @@ from drc_deploy.runtime.jobs.sized import SizedResult
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.encoders import Encoding, choose_encoding
 from drc_deploy.runtime.video.joining import Original, check_target_holds, join
-from drc_deploy.runtime.video.options import VideoOptions
+from drc_deploy.runtime.video.options import AS_THE_SOURCE, VideoOptions
 from drc_deploy.runtime.video.reading import Frame, FrameOptions, VideoInfo, frames_of, video_info
 from drc_deploy.runtime.video.segments import Segments
 from drc_deploy.runtime.video.writing import SEGMENT_FRAMES, even_size, write_segment
@@ -50,7 +50,7 @@ def upscale_video(
     job: UpscaleJob,
     options: RunOptions,
     made_by: Mapping[str, object],
-    video: VideoOptions | None = None,
+    video: VideoOptions = AS_THE_SOURCE,
 ) -> Outcome:
     """Upscale every frame of a video; sound, subtitles, time stamps and orientation are kept.
 
@@ -59,7 +59,7 @@ def upscale_video(
         job: from file to file.
         options: what to do where the result exists.
         made_by: what the frames depend on besides the source; unfinished work of anything else is thrown away.
-        video: how the result is made; None: as the source and the format suggest.
+        video: how the result is made.
 
     Raises:
         ImageError: the source cannot be read, holds no video that can be upscaled, or changes meanwhile.
@@ -79,7 +79,7 @@ def upscale_video(
     start = time.perf_counter()
     version = version_of(source)
     info = video_info(source, tolerant=options.tolerant)
-    task = _plan(upscaler, Original(source, info, (video or VideoOptions()).sound), target, options, video)
+    task = _plan(upscaler, Original(source, info, video.sound), target, options, video)
     work = Segments(target.with_name(f"{target.stem}.segments"), task.encoding.segments)
     with work.owned():
         check_target(job, options)  # whoever owned them before may have finished it
@@ -114,11 +114,9 @@ class _Task:
         return self.original.info
 
 
-def _plan(
-    upscaler: Upscaler, original: Original, target: Path, options: RunOptions, video: VideoOptions | None
-) -> _Task:
+def _plan(upscaler: Upscaler, original: Original, target: Path, options: RunOptions, video: VideoOptions) -> _Task:
     """Decide everything, say what is lost, and find out whether the result can be written."""
-    info, source, video = original.info, original.path, video or VideoOptions()
+    info, source = original.info, original.path
     for note in info.notes:
         _log.warning(note)
     if info.interlaced and video.deinterlace is None:
@@ -127,7 +125,8 @@ def _plan(
             "Give --deinterlace, or --no-deinterlace where the pictures are whole after all.",
         )
     encoding = choose_encoding(source, target, info, video.encoder)
-    reading = FrameOptions(_takes_16_bits(upscaler, info, encoding), bool(video.deinterlace), options.tolerant)
+    deep = _takes_16_bits(upscaler, info, encoding)
+    reading = FrameOptions(deep, encoding.alpha, bool(video.deinterlace), options.tolerant)
     sized = _sized(upscaler.info.scale, info, reading, options)
     if not sized.needs_network:
         _log.warning("%s has %dx%d pixels already: it is resized without the network.", source, info.width, info.height)
@@ -142,7 +141,7 @@ def _plan(
 
 def _sized(scale: int, info: VideoInfo, reading: FrameOptions, options: RunOptions) -> SizedResult:
     """Return what a frame becomes: where a size is asked for, of even sides, which all encoders take."""
-    frame = Layout(info.height, info.width, 4 if info.alpha else 3, 16 if reading.deep else 8)
+    frame = Layout(info.height, info.width, 4 if reading.alpha else 3, 16 if reading.deep else 8)
     step = 1 if options.size == OutputSize() else 2
     return SizedResult(frame, scale, options.size, linear_light=options.linear_light, step=step)
 
@@ -152,7 +151,7 @@ def _takes_16_bits(upscaler: Upscaler, info: VideoInfo, encoding: Encoding) -> b
     if not encoding.deep:
         return False
     try:
-        upscaler.fit(info.height, info.width, np.uint16, alpha=info.alpha)
+        upscaler.fit(info.height, info.width, np.uint16, alpha=encoding.alpha)
     except ArtefactError as error:
         _log.warning("The frames are reduced to 8 bits: %s %s", error.message, error.hint)
         return False
