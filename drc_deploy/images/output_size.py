@@ -1,6 +1,6 @@
 """How large a result is to be: a factor, a side, or a frame that it fits into."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from drc_deploy.errors import ImageError, UsageError
@@ -55,6 +55,11 @@ class OutputSize:
             if pixels is not None:
                 return f"{prefix}{pixels}"
         return f"x{network_scale if self.scale is None else self.scale:g}"
+
+    def turned(self) -> "OutputSize":
+        """Return the size for an image that lies on its side and is turned when it is shown."""
+        fit = self.fit and (self.fit[1], self.fit[0])
+        return replace(self, width=self.height, height=self.width, fit=fit)
 
     def check(self, network_scale: int) -> None:
         """Refuse a factor that no image can get, before any is read.

@@ -70,6 +70,12 @@ class VideoInfo:
     notes: tuple[str, ...]
     """Losses that a user should know of, each a sentence."""
 
+    @property
+    def turned(self) -> bool:
+        """Whether players turn it by a quarter, as those of a telephone held upright."""
+        along, across = (self.display_matrix or (1, 0))[:2]
+        return abs(across) > abs(along)
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:

@@ -143,7 +143,8 @@ def _sized(scale: int, info: VideoInfo, reading: FrameOptions, options: RunOptio
     """Return what a frame becomes: where a size is asked for, of even sides, which all encoders take."""
     frame = Layout(info.height, info.width, 4 if reading.alpha else 3, 16 if reading.deep else 8)
     step = 1 if options.size == OutputSize() else 2
-    return SizedResult(frame, scale, options.size, linear_light=options.linear_light, step=step)
+    size = options.size.turned() if info.turned else options.size
+    return SizedResult(frame, scale, size, linear_light=options.linear_light, step=step)
 
 
 def _takes_16_bits(upscaler: Upscaler, info: VideoInfo, encoding: Encoding) -> bool:

@@ -100,6 +100,19 @@ def test_a_video_gets_the_size_that_is_asked_for_in_even_numbers(
     assert np.abs(np.asarray(reference).astype(int) - result.pictures[4]).mean() < 4
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"), [(OutputSize(width=60), (80, 60)), (OutputSize(fit=(60, 1000)), (80, 60))]
+)
+def test_the_size_of_a_video_is_that_which_is_shown(
+    tmp_path: Path, size: OutputSize, expected: tuple[int, int]
+) -> None:
+    write_clip(tmp_path / "in.mp4", rotation=90)
+    run(tmp_path / "in.mp4", tmp_path / "out.mp4", size)
+    result = content(tmp_path / "out.mp4")
+    assert result.rotation == 90
+    assert result.pictures[0].shape == (expected[1], expected[0], 3)
+
+
 def test_a_video_that_is_large_enough_is_reduced_without_the_network_with_a_note(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
