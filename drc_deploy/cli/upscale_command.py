@@ -90,10 +90,10 @@ def command(
 ) -> None:
     """Upscale images, or folders of images, of any size.
 
-    INPUT is a PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000 or HEIC file, a folder, a quoted pattern such as
-    'photos/**/*.jpg', or - for standard input. Grey and RGB, 8 and 16 bit, with and without transparency. Colour
-    profiles, resolution, EXIF, XMP and IPTC are kept. The file in.png becomes in_x4.png next to it. A folder, or a
-    pattern in FOLDER, becomes FOLDER_x4. Existing files stay.
+    INPUT is a PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000, JPEG XL or HEIC file, a folder, a quoted pattern
+    such as 'photos/**/*.jpg', or - for standard input. Grey and RGB, 8 and 16 bit, with and without transparency.
+    Colour profiles, resolution, EXIF, XMP and IPTC are kept. The file in.png becomes in_x4.png next to it. A
+    folder, or a pattern in FOLDER, becomes FOLDER_x4. Existing files stay.
 
     Large images are upscaled in tiles. In networks with channel attention, tiles differ a little from the whole image;
     --exact removes the difference. For an exported network it needs NAME.exact.onnx or NAME.exact.plan, which

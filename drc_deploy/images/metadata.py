@@ -7,13 +7,13 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from drc_deploy.images.colour import coded_colour, read_colour
-from drc_deploy.images.exif import PREFIX, exif_of_tiff, upright_exif
-from drc_deploy.images.iptc import iptc_in, iptc_of_tiff
 from drc_deploy.images.modes import CONVERTED_MODES, GREY_MODES
 from drc_deploy.images.opening import CODING
-from drc_deploy.images.png_chunks import XMP_KEYWORD, Chunk, raw_profile, read_texts, text_of
-from drc_deploy.images.xmp import upright_xmp
+from drc_deploy.images.tags.colour import coded_colour, read_colour
+from drc_deploy.images.tags.exif import PREFIX, exif_of_tiff, upright_exif
+from drc_deploy.images.tags.iptc import iptc_in, iptc_of_tiff
+from drc_deploy.images.tags.png_chunks import XMP_KEYWORD, Chunk, raw_profile, read_texts, text_of
+from drc_deploy.images.tags.xmp import upright_xmp
 
 _TURNED = (5, 6, 7, 8)
 """Values of the EXIF orientation that swap width and height."""

@@ -12,12 +12,12 @@ from PIL import Image, IptcImagePlugin
 from drc_deploy.errors import ImageError
 from drc_deploy.images.formats import output_notes
 from drc_deploy.images.metadata import Metadata
-from drc_deploy.images.png_chunks import Chunk
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.reading import Picture, decode_image, read_image
+from drc_deploy.images.tags.png_chunks import Chunk
 from drc_deploy.images.writing import write_image
 from tests.core.images.png_files import GREY, chunks_of, png_with
-from tests.core.images.test_xmp import packet
+from tests.core.images.tags.test_xmp import packet
 
 XMP = packet(b"xmp:Rating='5' tiff:Orientation='6' tiff:ImageWidth='5'")
 TRUE_XMP = packet(b"xmp:Rating='5' tiff:Orientation='1' tiff:ImageWidth='10'")
