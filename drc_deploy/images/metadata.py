@@ -121,7 +121,7 @@ def _profile(image: Image.Image) -> bytes | None:
 
 def _resolution(image: Image.Image, *, turned: bool) -> tuple[float, float] | None:
     dpi = image.info.get("dpi")
-    if not isinstance(dpi, tuple):  # in a PNG it may be a text of that name
+    if dpi is None:
         return None
     across, down = (float(value) for value in dpi)
     if not (0 < across <= _MAX_DPI and 0 < down <= _MAX_DPI):  # nor NaN

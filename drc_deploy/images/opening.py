@@ -14,6 +14,7 @@ from drc_deploy.images.unreadable import kind_of
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000")
 _NEED_A_PACKAGE = {"HEIC": ("HEIF", "pillow-heif"), "JPEG XL": ("JXL", "pillow-jxl-plugin")}
 """Kind of file -> its name in Pillow, and the package that reads it."""
+_PROPERTIES = ("transparency", "icc_profile", "dpi", "xmp")
 BITS, CODING = "bits of a sample", "coding of colours"
 """Keys of ``info`` that are added here for formats with boxes; the second holds numbers of ITU-T H.273."""
 
@@ -41,6 +42,15 @@ def open_image(stream: BinaryIO, name: str) -> Image.Image:
         image.close()
         raise
     return image
+
+
+def forget_texts(image: Image.Image) -> None:
+    """Remove texts of a loaded PNG from ``info``, where Pillow lets them stand for properties of the same name."""
+    for key in _PROPERTIES:
+        if isinstance(image.info.get(key), str):
+            del image.info[key]
+    if image.format == "PNG" and not image.info.get("exif", PREFIX).startswith(PREFIX):  # not of its own chunk
+        del image.info["exif"]
 
 
 def _register(kind: str, package: str, name: str) -> None:

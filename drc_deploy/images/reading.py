@@ -21,7 +21,7 @@ from drc_deploy.images.deep_samples import has_16_bits, read_16_bits
 from drc_deploy.images.jxl_header import read_jpeg_xl
 from drc_deploy.images.metadata import Metadata, metadata_of
 from drc_deploy.images.modes import plain, upright
-from drc_deploy.images.opening import open_image
+from drc_deploy.images.opening import forget_texts, open_image
 from drc_deploy.images.reading_notes import notes_on
 from drc_deploy.images.tags.exif import ORIENTATION_TAG, orientation_of
 from drc_deploy.images.unreadable import kind_of, undecodable, unidentified
@@ -205,6 +205,7 @@ def _picture(image: Image.Image, stream: BinaryIO, name: str) -> Picture:
     deep = has_16_bits(image, stream, name)
     stored_orientation = getattr(image, "tag_v2", {}).get(ORIENTATION_TAG, 1)
     image.load()  # decodes all of it, so that a truncated file is found whichever library reads the pixels
+    forget_texts(image)
     # A TIFF is upright already: both libraries turn it, and Pillow then forgets the tag.
     orientation = orientation_of(image)
     metadata = metadata_of(image, stream, stored_orientation if image.format == "TIFF" else orientation)

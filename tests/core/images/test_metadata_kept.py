@@ -16,7 +16,7 @@ from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.reading import Picture, decode_image, read_image
 from drc_deploy.images.tags.png_chunks import Chunk
 from drc_deploy.images.writing import write_image
-from tests.core.images.png_files import GREY, chunks_of, png_with
+from tests.core.images.png_files import GREY, chunk, chunks_of, png_with
 from tests.core.images.tags.test_xmp import packet
 
 XMP = packet(b"xmp:Rating='5' tiff:Orientation='6' tiff:ImageWidth='5'")
@@ -194,6 +194,11 @@ def test_a_text_that_unpacks_to_megabytes_is_refused_by_what_it_is(tmp_path: Pat
         (b"tEXt", b"Raw profile type exif\0not hexadecimal"),
         (b"iTXt", b"XML:com.adobe.xmp"),
         (b"tEXt", b"dpi\0300"),
+        (b"tEXt", b"transparency\0none"),
+        (b"tEXt", b"icc_profile\0sRGB"),
+        (b"tEXt", b"exif\0none"),
+        (b"tEXt", b"gamma\0none"),
+        (b"iTXt", b"xmp\0\0\0\0\0none"),
         raw_profile("8bim", b"8BIM\x04\x04\0\0\0\0"),
     ],
 )
@@ -201,6 +206,19 @@ def test_damaged_and_odd_texts_do_not_make_an_image_unreadable(tmp_path: Path, t
     picture = read_image(png_with(tmp_path / "in.png", [text]))
     assert np.array_equal(picture.pixels, GREY)
     assert (picture.metadata.iptc, picture.metadata.xmp, picture.metadata.dpi) == (None, None, None)
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB", "RGBA"])
+def test_a_text_called_like_a_property_is_only_a_text(tmp_path: Path, mode: str) -> None:
+    for keyword in (b"transparency", b"icc_profile", b"exif", b"dpi"):
+        text = (b"tEXt", keyword + b"\0some words")
+        Image.fromarray(GREY).convert(mode).save(tmp_path / "plain.png")
+        content = (tmp_path / "plain.png").read_bytes()
+        for place in (33, len(content) - 12):  # before the pixels, behind a palette as before it, and at the end
+            (tmp_path / "x.png").write_bytes(content[:place] + chunk(*text) + content[place:])
+            picture = read_image(tmp_path / "x.png")
+            assert np.array_equal(picture.pixels, read_image(tmp_path / "plain.png").pixels)
+            assert (picture.notes, picture.metadata.exif, picture.metadata.texts) == ((), None, (text,))
 
 
 def test_damaged_xmp_is_left_out_with_a_note(tmp_path: Path) -> None:
