@@ -17,7 +17,7 @@ from drc_deploy.images.reading import Picture, decode_image, read_image
 from drc_deploy.images.tags.png_chunks import Chunk
 from drc_deploy.images.writing import write_image
 from tests.core.images.png_files import GREY, chunk, chunks_of, png_with
-from tests.core.images.tags.test_xmp import packet
+from tests.core.images.tags.test_xmp import FACES, packet
 
 XMP = packet(b"xmp:Rating='5' tiff:Orientation='6' tiff:ImageWidth='5'")
 TRUE_XMP = packet(b"xmp:Rating='5' tiff:Orientation='1' tiff:ImageWidth='10'")
@@ -221,15 +221,26 @@ def test_a_text_called_like_a_property_is_only_a_text(tmp_path: Path, mode: str)
             assert (picture.notes, picture.metadata.exif, picture.metadata.texts) == ((), None, (text,))
 
 
+@pytest.mark.parametrize("orientation", [1, 3])
+def test_faces_are_kept_unless_the_image_is_turned(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = decode_image(jpeg((1, b"http://ns.adobe.com/xap/1.0/\0" + packet(b"", FACES)), exif=exif), "x.jpg")
+    assert picture.metadata.xmp == packet(b"", FACES if orientation == 1 else b"")
+
+
 def test_damaged_xmp_is_left_out_with_a_note(tmp_path: Path) -> None:
     picture = decode_image(jpeg((1, b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta>")), "in.jpg")
     assert picture.notes == ("in.jpg has XMP that is damaged: it is left out.",)
     assert picture.metadata.for_size(8, 8).xmp is None
 
 
-def test_of_xmp_in_several_parts_the_first_is_kept_with_a_note() -> None:
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_of_xmp_in_several_parts_the_first_is_kept_with_a_note(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
     xmp = packet(b"xmp:Rating='5' n:HasExtendedXMP='0123'")
-    picture = decode_image(jpeg((1, b"http://ns.adobe.com/xap/1.0/\0" + xmp)), "in.jpg")
+    picture = decode_image(jpeg((1, b"http://ns.adobe.com/xap/1.0/\0" + xmp), exif=exif), "in.jpg")
     assert picture.notes == ("in.jpg has XMP in several parts: all but the first are left out.",)
     assert picture.metadata.for_size(8, 8).xmp == packet(b"xmp:Rating='5' ")
 
