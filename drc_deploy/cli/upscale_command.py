@@ -110,10 +110,10 @@ def command(
 ) -> None:
     """Upscale images, videos, or folders of them, of any size.
 
-    INPUT is a PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000 or HEIC file, a folder, a quoted pattern such as
-    'photos/**/*.jpg', or - for standard input. Grey and RGB, 8 and 16 bit, with and without transparency. Colour
-    profiles, resolution, EXIF, XMP and IPTC are kept. The file in.png becomes in_x4.png next to it. A folder, or a
-    pattern in FOLDER, becomes FOLDER_x4. Existing files stay.
+    INPUT is a PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000, JPEG XL or HEIC file, a folder, a quoted pattern
+    such as 'photos/**/*.jpg', or - for standard input. Grey and RGB, 8 and 16 bit, with and without transparency.
+    Colour profiles, resolution, EXIF, XMP and IPTC are kept. The file in.png becomes in_x4.png next to it. A
+    folder, or a pattern in FOLDER, becomes FOLDER_x4. Existing files stay.
 
     --scale, --width, --height, --max-side or --fit says how large results are: in_x2.png, in_w1920.png, in_h1080.png,
     in_max2048.png or in_1920x1080.png. The network's image is reduced to it. An image as large as that already is

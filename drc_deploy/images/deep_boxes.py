@@ -1,4 +1,4 @@
-"""Samples of more than 8 bits in JPEG 2000 and HEIC as 16 bits; Pillow keeps 8."""
+"""Samples of more than 8 bits in JPEG 2000, JPEG XL and HEIC as 16 bits; Pillow keeps 8."""
 
 import importlib
 from typing import Any, BinaryIO
@@ -12,7 +12,7 @@ from drc_deploy.errors import ImageError
 from drc_deploy.images.boxes import read_jpeg_2000
 from drc_deploy.images.opening import BITS
 
-FORMATS = ("JPEG2000", "HEIF")
+FORMATS = ("JPEG2000", "JXL", "HEIF")
 """Names in Pillow."""
 _DEPTH = 16
 _GREY_OR_RGB = (16, 17, None)
@@ -27,6 +27,10 @@ def is_deep(image: Image.Image, stream: BinaryIO, name: str) -> bool:
         ImageError: its samples cannot be decoded without a loss.
     """
     bits = image.info[BITS]
+    if image.format == "JXL":
+        if image.mode == "LA" and bits != 8:  # whose grey pillow-jxl-plugin takes for its alpha
+            raise ImageError(f"{name} holds grey with transparency of more than 8 bits.", "Convert it to RGB first.")
+        return image.mode == "I;16"  # of colours, its reader keeps 8 bits
     if image.format == "HEIF":
         return bool(bits > 8)
     if not bits or max(map(abs, bits)) <= 8:
@@ -51,12 +55,14 @@ def read_deep(image: Image.Image, stream: BinaryIO) -> NDArray[np.uint16]:
     """Decode what ``is_deep`` was true for.
 
     Returns:
-        (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA with the whole range of 16 bits. A HEIC is upright.
+        (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA with the whole range of 16 bits. HEIC and JPEG XL are upright.
 
     Raises:
         ValueError: the file is damaged.
     """
     stream.seek(0)
+    if image.format == "JXL":
+        return np.asarray(image, np.uint16)
     if image.format == "HEIF":
         heif = importlib.import_module("pillow_heif").open_heif(stream, convert_hdr_to_8bit=False)
         bits = image.info[BITS]

@@ -78,8 +78,8 @@ def read_16_bits(image: Image.Image, stream: BinaryIO) -> NDArray[np.uint16]:
         stream: the file.
 
     Returns:
-        (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4) RGBA, alpha straight. A TIFF or a HEIC is
-        upright.
+        (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4) RGBA, alpha straight. TIFF, HEIC and JPEG XL
+        are upright.
 
     Raises:
         ValueError: the file is damaged.

@@ -10,10 +10,10 @@ from drc_deploy.errors import ImageError
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
-    *(".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpf", ".jpx", ".mpo"),
+    *(".avif", ".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".jpf", ".jpx", ".mpo"),
 )
 """Of files that are read."""
-_IMAGES = "dds exr hdr ico jxl pgm pnm ppm psd svg tga"
+_IMAGES = "dds exr hdr ico pgm pnm ppm psd svg tga"
 _RAW = "arw cr2 cr3 dng nef orf pef raf rw2 srw"
 VIDEO_SUFFIXES = (
     *(".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts"),

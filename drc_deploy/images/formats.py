@@ -8,11 +8,11 @@ from typing import Any
 from PIL import ImageColor
 
 from drc_deploy.errors import OutputError, UsageError
-from drc_deploy.images.colour import NoProfileError, profile_for
-from drc_deploy.images.iptc import MAX_JPEG_BYTES
 from drc_deploy.images.metadata import Metadata
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.strips import Colour
+from drc_deploy.images.tags.colour import NoProfileError, profile_for
+from drc_deploy.images.tags.iptc import MAX_JPEG_BYTES
 
 MAX_WHOLE_PIXELS = 10**9
 """Formats other than PNG are held in memory whole, up to this many pixels."""

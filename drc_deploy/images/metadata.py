@@ -7,13 +7,13 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from drc_deploy.images.colour import coded_colour, read_colour
-from drc_deploy.images.exif import PREFIX, exif_of_tiff, upright_exif
-from drc_deploy.images.iptc import iptc_in, iptc_of_tiff
 from drc_deploy.images.modes import CONVERTED_MODES, GREY_MODES
 from drc_deploy.images.opening import CODING
-from drc_deploy.images.png_chunks import XMP_KEYWORD, Chunk, raw_profile, read_texts, text_of
-from drc_deploy.images.xmp import upright_xmp
+from drc_deploy.images.tags.colour import coded_colour, read_colour
+from drc_deploy.images.tags.exif import PREFIX, exif_of_tiff, upright_exif
+from drc_deploy.images.tags.iptc import iptc_in, iptc_of_tiff
+from drc_deploy.images.tags.png_chunks import XMP_KEYWORD, Chunk, raw_profile, read_texts, text_of
+from drc_deploy.images.tags.xmp import upright_xmp, without_regions
 
 _TURNED = (5, 6, 7, 8)
 """Values of the EXIF orientation that swap width and height."""
@@ -67,6 +67,13 @@ def metadata_of(image: Image.Image, stream: BinaryIO, orientation: int) -> Metad
         stream: the file.
         orientation: what its EXIF said before it was turned.
     """
+    found = _as_stored(image, stream, orientation)
+    if found.xmp and orientation in range(2, 9):
+        return dataclasses.replace(found, xmp=without_regions(found.xmp) or found.xmp)
+    return found
+
+
+def _as_stored(image: Image.Image, stream: BinaryIO, orientation: int) -> Metadata:
     common = Metadata(_profile(image), _resolution(image, turned=orientation in _TURNED))
     if image.format == "TIFF":
         return _of_tiff(common, image, stream)
@@ -121,7 +128,7 @@ def _profile(image: Image.Image) -> bytes | None:
 
 def _resolution(image: Image.Image, *, turned: bool) -> tuple[float, float] | None:
     dpi = image.info.get("dpi")
-    if not isinstance(dpi, tuple):  # in a PNG it may be a text of that name
+    if dpi is None:
         return None
     across, down = (float(value) for value in dpi)
     if not (0 < across <= _MAX_DPI and 0 < down <= _MAX_DPI):  # nor NaN

@@ -18,11 +18,12 @@ from PIL import Image, UnidentifiedImageError
 
 from drc_deploy.errors import ImageError
 from drc_deploy.images.deep_samples import has_16_bits, read_16_bits
-from drc_deploy.images.exif import ORIENTATION_TAG, orientation_of
+from drc_deploy.images.jxl_header import read_jpeg_xl
 from drc_deploy.images.metadata import Metadata, metadata_of
 from drc_deploy.images.modes import plain, upright
-from drc_deploy.images.opening import open_image
+from drc_deploy.images.opening import forget_texts, open_image
 from drc_deploy.images.reading_notes import notes_on
+from drc_deploy.images.tags.exif import ORIENTATION_TAG, orientation_of
 from drc_deploy.images.unreadable import kind_of, undecodable, unidentified
 
 _JPEG_END = b"\xff\xd9"
@@ -31,6 +32,8 @@ _DECODING_BYTES, _DEEP_DECODING_BYTES = 14, 20
 Pillow's image, and OpenCV's (8) in two orders of channels."""
 _OTHER_DECODING_BYTES = {"AVIF": (20, 20), "HEIF": (18, 46)}
 """Of formats that also hold planes of their decoder: of 8 bits and of more, which are decoded twice."""
+_JPEG_XL_BYTES = 30
+"""Per pixel, of noise in four channels."""
 _JPEG_2000_BYTES = 9
 """Of each channel: a number of 32 bits, and twice what becomes of it."""
 
@@ -67,6 +70,11 @@ def decoding_bytes(path: Path) -> int:
 
 def _decoding_bytes(stream: BinaryIO) -> int:
     try:
+        if kind_of(stream) == "JPEG XL":  # opening it would decode it
+            stream.seek(0)
+            content = stream.read()
+            head = read_jpeg_xl(content)
+            return head.width * head.height * _JPEG_XL_BYTES + len(content)
         with _silence(), open_image(stream, "the image") as image:
             deep = has_16_bits(image, stream, "the image")
             needed = image.width * image.height * _bytes_a_pixel(image, deep=deep)
@@ -197,6 +205,7 @@ def _picture(image: Image.Image, stream: BinaryIO, name: str) -> Picture:
     deep = has_16_bits(image, stream, name)
     stored_orientation = getattr(image, "tag_v2", {}).get(ORIENTATION_TAG, 1)
     image.load()  # decodes all of it, so that a truncated file is found whichever library reads the pixels
+    forget_texts(image)
     # A TIFF is upright already: both libraries turn it, and Pillow then forgets the tag.
     orientation = orientation_of(image)
     metadata = metadata_of(image, stream, stored_orientation if image.format == "TIFF" else orientation)

@@ -5,13 +5,14 @@ from typing import Any
 
 from PIL import Image
 
-from drc_deploy.images.colour import high_dynamic_range
 from drc_deploy.images.metadata import Metadata
 from drc_deploy.images.modes import CONVERTED_MODES
 from drc_deploy.images.opening import BITS
-from drc_deploy.images.xmp import EXTENDED, GAIN_MAPS, mentions
+from drc_deploy.images.tags.colour import high_dynamic_range
+from drc_deploy.images.tags.xmp import EXTENDED, GAIN_MAPS, mentions
 
 _PLAIN_BITS = 8
+_READ_IN_8_BITS = ("AVIF", "JXL")
 _ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1"
 """Begins the segment of a JPEG that describes a gain map by ISO 21496-1."""
 
@@ -19,8 +20,9 @@ _ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1"
 def notes_on(image: Image.Image, metadata: Metadata, name: str) -> Iterator[str]:
     """Yield a sentence for each thing to know of a loaded file; ``name`` is what they call it."""
     yield from _other_pictures(image, metadata, name)
-    if image.format == "AVIF" and image.info[BITS] > _PLAIN_BITS:
-        yield f"{name} has {image.info[BITS]} bits a sample: they are read as {_PLAIN_BITS}."
+    bits = image.info.get(BITS)
+    if image.format in _READ_IN_8_BITS and image.mode != "I;16" and bits and bits > _PLAIN_BITS:
+        yield f"{name} has {bits} bits a sample: they are read as {_PLAIN_BITS}."
     if metadata.icc_profile is None and image.info.get("icc_profile") and image.mode not in CONVERTED_MODES:
         yield f"{name} has a colour profile that is damaged or of other colours than its own: it is left out."
     if curve := high_dynamic_range(metadata.colour):

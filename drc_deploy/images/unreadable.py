@@ -26,7 +26,7 @@ _AVIF_BRANDS, _HEIC_BRANDS = (
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
 )
 _HEAD_BYTES = 64
-_READABLE = "PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000 and HEIC can."
+_READABLE = "PNG, JPEG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000, JPEG XL and HEIC can."
 _EXPORT = "xport it with 8 or 16 bits, in grey or RGB."
 
 
@@ -58,10 +58,10 @@ def undecodable(error: Exception, stream: BinaryIO, name: str) -> ImageError:
             f"{name} holds a text or a profile that unpacks to more than is read here.",
             "Save it again without metadata.",
         )
-    hint = " `upscale --tolerant` takes what is left of a JPEG." if kind_of(stream) == "JPEG" else ""
-    return _unread_kind(stream, name) or ImageError(
-        f"{name} is damaged: {error}.", f"Copy or export the file again.{hint}"
-    )
+    kind = kind_of(stream)
+    hint = " `upscale --tolerant` takes what is left of a JPEG." if kind == "JPEG" else ""
+    why = "" if kind == "JPEG XL" else f": {error}"  # its decoder only asks for a build that would say more
+    return _unread_kind(stream, name) or ImageError(f"{name} is damaged{why}.", f"Copy or export the file again.{hint}")
 
 
 def _unread_kind(stream: BinaryIO, name: str) -> ImageError | None:

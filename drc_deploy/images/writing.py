@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from drc_deploy.files import atomic_path
-from drc_deploy.images.exif import PREFIX, descriptive_fields
 from drc_deploy.images.formats import (
     AS_IT_IS,
     JPEG,
@@ -23,10 +22,11 @@ from drc_deploy.images.formats import (
     format_of,
     profile_in,
 )
-from drc_deploy.images.iptc import jpeg_segment
 from drc_deploy.images.metadata import Metadata
 from drc_deploy.images.png_stream import Layout, PngStream
 from drc_deploy.images.strips import stored_strips
+from drc_deploy.images.tags.exif import PREFIX, descriptive_fields
+from drc_deploy.images.tags.iptc import jpeg_segment
 
 _XMP_TAG, _IPTC_TAG = 700, 33723
 _BYTE, _UNDEFINED = 1, 7

@@ -14,9 +14,9 @@ from PIL import Image, ImageCms
 from drc_deploy.errors import ImageError
 from drc_deploy.images.boxes import boxes
 from drc_deploy.images.reading import decode_image, read_image
+from tests.core.images.tags.test_xmp import packet
 from tests.core.images.test_metadata_kept import kept
 from tests.core.images.test_reading import gradient
-from tests.core.images.test_xmp import packet
 
 pillow_heif.register_heif_opener()
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

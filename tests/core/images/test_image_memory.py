@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pillow_heif
+import pillow_jxl
 import pytest
 from PIL import Image
 
@@ -19,6 +20,7 @@ from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.reading import decode_image, decoding_bytes
 
 pillow_heif.register_heif_opener()
+assert pillow_jxl  # which registers itself
 SIDE = 1500
 SMALL = 4 << 20
 """Whatever the size of the image: decoders and compressors, a strip."""
@@ -80,7 +82,7 @@ QUICK: dict[str, dict[str, Any]] = {".avif": {"speed": 10}, ".heic": {"enc_param
 KINDS = ["RGB.png", "RGB.jpg", "CMYK.jpg", "P.png", "RGBA.png", "deep.png", "P.gif", "RGB.avif", "RGBA.avif"]
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "L.jp2", "RGB.jp2", "RGBA.jp2", "deep.jp2", "RGBA.heic"])
+@pytest.mark.parametrize("kind", [*KINDS, "L.jp2", "RGB.jp2", "RGBA.jp2", "deep.jp2", "RGBA.heic", "RGBA.jxl"])
 def test_reading_takes_no_more_than_is_foreseen_and_not_much_less(kind: str, tmp_path: Path) -> None:
     mode, path = kind.partition(".")[0], tmp_path / kind
     pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 4), np.uint8)

@@ -12,12 +12,12 @@ from PIL import Image, IptcImagePlugin
 from drc_deploy.errors import ImageError
 from drc_deploy.images.formats import output_notes
 from drc_deploy.images.metadata import Metadata
-from drc_deploy.images.png_chunks import Chunk
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.reading import Picture, decode_image, read_image
+from drc_deploy.images.tags.png_chunks import Chunk
 from drc_deploy.images.writing import write_image
-from tests.core.images.png_files import GREY, chunks_of, png_with
-from tests.core.images.test_xmp import packet
+from tests.core.images.png_files import GREY, chunk, chunks_of, png_with
+from tests.core.images.tags.test_xmp import FACES, packet
 
 XMP = packet(b"xmp:Rating='5' tiff:Orientation='6' tiff:ImageWidth='5'")
 TRUE_XMP = packet(b"xmp:Rating='5' tiff:Orientation='1' tiff:ImageWidth='10'")
@@ -194,6 +194,11 @@ def test_a_text_that_unpacks_to_megabytes_is_refused_by_what_it_is(tmp_path: Pat
         (b"tEXt", b"Raw profile type exif\0not hexadecimal"),
         (b"iTXt", b"XML:com.adobe.xmp"),
         (b"tEXt", b"dpi\0300"),
+        (b"tEXt", b"transparency\0none"),
+        (b"tEXt", b"icc_profile\0sRGB"),
+        (b"tEXt", b"exif\0none"),
+        (b"tEXt", b"gamma\0none"),
+        (b"iTXt", b"xmp\0\0\0\0\0none"),
         raw_profile("8bim", b"8BIM\x04\x04\0\0\0\0"),
     ],
 )
@@ -203,15 +208,39 @@ def test_damaged_and_odd_texts_do_not_make_an_image_unreadable(tmp_path: Path, t
     assert (picture.metadata.iptc, picture.metadata.xmp, picture.metadata.dpi) == (None, None, None)
 
 
+@pytest.mark.parametrize("mode", ["P", "L", "RGB", "RGBA"])
+def test_a_text_called_like_a_property_is_only_a_text(tmp_path: Path, mode: str) -> None:
+    for keyword in (b"transparency", b"icc_profile", b"exif", b"dpi"):
+        text = (b"tEXt", keyword + b"\0some words")
+        Image.fromarray(GREY).convert(mode).save(tmp_path / "plain.png")
+        content = (tmp_path / "plain.png").read_bytes()
+        for place in (33, len(content) - 12):  # before the pixels, behind a palette as before it, and at the end
+            (tmp_path / "x.png").write_bytes(content[:place] + chunk(*text) + content[place:])
+            picture = read_image(tmp_path / "x.png")
+            assert np.array_equal(picture.pixels, read_image(tmp_path / "plain.png").pixels)
+            assert (picture.notes, picture.metadata.exif, picture.metadata.texts) == ((), None, (text,))
+
+
+@pytest.mark.parametrize("orientation", [1, 3])
+def test_faces_are_kept_unless_the_image_is_turned(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = decode_image(jpeg((1, b"http://ns.adobe.com/xap/1.0/\0" + packet(b"", FACES)), exif=exif), "x.jpg")
+    assert picture.metadata.xmp == packet(b"", FACES if orientation == 1 else b"")
+
+
 def test_damaged_xmp_is_left_out_with_a_note(tmp_path: Path) -> None:
     picture = decode_image(jpeg((1, b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta>")), "in.jpg")
     assert picture.notes == ("in.jpg has XMP that is damaged: it is left out.",)
     assert picture.metadata.for_size(8, 8).xmp is None
 
 
-def test_of_xmp_in_several_parts_the_first_is_kept_with_a_note() -> None:
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_of_xmp_in_several_parts_the_first_is_kept_with_a_note(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
     xmp = packet(b"xmp:Rating='5' n:HasExtendedXMP='0123'")
-    picture = decode_image(jpeg((1, b"http://ns.adobe.com/xap/1.0/\0" + xmp)), "in.jpg")
+    picture = decode_image(jpeg((1, b"http://ns.adobe.com/xap/1.0/\0" + xmp), exif=exif), "in.jpg")
     assert picture.notes == ("in.jpg has XMP in several parts: all but the first are left out.",)
     assert picture.metadata.for_size(8, 8).xmp == packet(b"xmp:Rating='5' ")
 

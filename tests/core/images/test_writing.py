@@ -16,11 +16,11 @@ from PIL import Image, ImageCms
 
 from drc_deploy.errors import OutputError, UsageError
 from drc_deploy.images import png_stream
-from drc_deploy.images.exif import PREFIX
 from drc_deploy.images.formats import check_output
 from drc_deploy.images.metadata import Metadata
 from drc_deploy.images.png_stream import Layout, PngStream
 from drc_deploy.images.reading import read_image
+from drc_deploy.images.tags.exif import PREFIX
 from drc_deploy.images.writing import write_image
 
 

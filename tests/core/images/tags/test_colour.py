@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from drc_deploy.errors import OutputError
-from drc_deploy.images.colour import NoProfileError, profile_for, read_colour
 from drc_deploy.images.formats import check_output
 from drc_deploy.images.metadata import Metadata
-from drc_deploy.images.png_chunks import Chunk
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.reading import read_image
+from drc_deploy.images.tags.colour import NoProfileError, profile_for, read_colour
+from drc_deploy.images.tags.png_chunks import Chunk
 from drc_deploy.images.writing import write_image
 from tests.core.images.png_files import GREY, chunks_of, png_with
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drc_deploy.images.xmp import mentions, upright_xmp
+from drc_deploy.images.tags.xmp import mentions, upright_xmp, without_regions
 
 TIFF, EXIF, XMP = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/", "http://ns.adobe.com/xap/1.0/"
 HEAD = b"""<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -53,6 +53,12 @@ def test_namespaces_count_and_not_their_prefixes() -> None:
     assert upright_xmp(other, 2, 2) == other.replace(b" t:Orientation='6'", b" t:Orientation='1'")
 
 
+def test_a_prefix_means_another_namespace_in_the_element_that_says_so_and_only_there() -> None:
+    inner = b"<rdf:li xmlns:tiff='urn:other' tiff:Orientation='6'/>"
+    outer = b"<rdf:li tiff:Orientation='6'/>"
+    assert upright_xmp(packet(b"", inner + outer), 2, 2) == packet(b"", inner + outer.replace(b"6", b"1"))
+
+
 def test_what_is_behind_the_picture_and_its_thumbnail_are_taken_away_and_all_else_stays() -> None:
     kept = b"<dc:title><rdf:Alt><rdf:li xml:lang='x-default'>a &gt; b \xc3\xa4</rdf:li></rdf:Alt></dc:title>"
     thumbnail = b"<xmp:Thumbnails><rdf:Alt><rdf:li>/9j/4AAQ</rdf:li></rdf:Alt></xmp:Thumbnails>"
@@ -60,6 +66,26 @@ def test_what_is_behind_the_picture_and_its_thumbnail_are_taken_away_and_all_els
     gain = b"<hdrgm:GainMapMax>2</hdrgm:GainMapMax><hdrgm:Empty/>"
     xmp = packet(b"hdrgm:Version='1.0' n:HasExtendedXMP='9'", thumbnail + folder + kept + gain)
     assert upright_xmp(xmp, 8, 8) == packet(b" ", kept)
+
+
+FACES = b"""<m:Regions xmlns:m="http://www.metadataworkinggroup.com/schemas/regions/" rdf:parseType="Resource"
+ xmlns:d="http://ns.adobe.com/xap/1.0/sType/Dimensions#"><m:AppliedToDimensions d:w="30" d:h="20" d:unit="pixel"/>
+<m:RegionList><rdf:Bag><rdf:li><rdf:Description d:w="7" m:Name="Ann"/></rdf:li></rdf:Bag></m:RegionList></m:Regions>"""
+
+
+def test_faces_are_where_they_were_in_an_image_of_the_new_size() -> None:
+    expected = FACES.replace(b'd:w="30" d:h="20"', b'd:w="120" d:h="80"')
+    assert upright_xmp(packet(b"", FACES), 120, 80) == packet(b"", expected)
+    nested = b"<m:AppliedToDimensions rdf:parseType='Resource'><d:w>30</d:w><d:h>20</d:h></m:AppliedToDimensions>"
+    spaces = b" xmlns:m='http://www.metadataworkinggroup.com/schemas/regions/'"
+    spaces += b" xmlns:d='http://ns.adobe.com/xap/1.0/sType/Dimensions#'"
+    changed = nested.replace(b">30<", b">120<").replace(b">20<", b">80<")
+    assert upright_xmp(packet(spaces, nested + b"<d:w>9</d:w>"), 120, 80) == packet(spaces, changed + b"<d:w>9</d:w>")
+
+
+def test_faces_of_an_image_that_is_turned_are_taken_away() -> None:
+    title = b"<dc:title>a</dc:title>"
+    assert without_regions(packet(b"xmp:Rating='5'", FACES + title)) == packet(b"xmp:Rating='5'", title)
 
 
 def test_empty_and_missing_values_are_left_alone() -> None:

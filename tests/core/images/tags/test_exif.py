@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from drc_deploy.images.exif import PREFIX, descriptive_fields, exif_of_tiff, upright_exif
+from drc_deploy.images.tags.exif import PREFIX, descriptive_fields, exif_of_tiff, upright_exif
 
 ORIENTATION, MAKE, EXIF_DIRECTORY, GPS_DIRECTORY = 0x0112, 0x010F, 0x8769, 0x8825
 WIDTH, HEIGHT, MAKER_NOTE = 0xA002, 0xA003, 0x927C

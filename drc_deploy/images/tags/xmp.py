@@ -4,14 +4,20 @@ Namespaces and properties are those of the XMP specification, part 2, and of Goo
 """
 
 import re
+from collections import defaultdict
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
 _SEPARATOR = " "
 """Between the namespace and the name of an element; neither holds one."""
 _TIFF, _EXIF = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/"
-_WIDTHS = ((_TIFF, "ImageWidth"), (_EXIF, "PixelXDimension"))
-_HEIGHTS = ((_TIFF, "ImageLength"), (_EXIF, "PixelYDimension"))
+_DIMENSIONS = "http://ns.adobe.com/xap/1.0/sType/Dimensions#"
+_WIDTHS = ((_TIFF, "ImageWidth"), (_EXIF, "PixelXDimension"), (_DIMENSIONS, "w"))
+_HEIGHTS = ((_TIFF, "ImageLength"), (_EXIF, "PixelYDimension"), (_DIMENSIONS, "h"))
+_FACES = "http://www.metadataworkinggroup.com/schemas/regions/"
+_REGIONS = (_FACES, "http://ns.microsoft.com/photo/1.2/")
+_APPLIED_TO = (_FACES, "AppliedToDimensions")
+"""The size that faces were found at; where they are is said in shares of it."""
 _ORIENTATION = (_TIFF, "Orientation")
 GAIN_MAPS = ("http://ns.adobe.com/hdr-gain-map/1.0/", "http://ns.apple.com/HDRGainMap/1.0/")
 _SECOND_PICTURES = (
@@ -34,6 +40,8 @@ _ATTRIBUTE = re.compile(rb"([^\s=/>]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
 _MOST_BYTES = 16 << 20
 """Larger XMP is left out: it holds pictures or an attack."""
 
+_UNTRUE = (*_SECOND_PICTURES, _THUMBNAILS, EXTENDED)
+
 _Name = tuple[str, str]
 """Namespace and name."""
 
@@ -47,7 +55,15 @@ def upright_xmp(xmp: bytes, width: int, height: int) -> bytes | None:
         UTF-8 with all other bytes as they were, or None where it is damaged, larger than 16 MiB or defines entities.
     """
     values = dict.fromkeys(_WIDTHS, width) | dict.fromkeys(_HEIGHTS, height) | {_ORIENTATION: 1}
-    found = _parsed(xmp, {name: str(value).encode() for name, value in values.items()})
+    return _edited(xmp, _parsed(xmp, {name: str(value).encode() for name, value in values.items()}, _UNTRUE))
+
+
+def without_regions(xmp: bytes) -> bytes | None:
+    """Take away where faces are, which is no longer true of an image that is turned; the rest as ``upright_xmp``."""
+    return _edited(xmp, _parsed(xmp, {}, _REGIONS))
+
+
+def _edited(xmp: bytes, found: "_Found | None") -> bytes | None:
     if found is None:
         return None
     parts, end = [], 0
@@ -60,7 +76,7 @@ def upright_xmp(xmp: bytes, width: int, height: int) -> bytes | None:
 
 def mentions(xmp: bytes) -> set[_Name]:
     """Return namespace and name of all elements and attributes; nothing where ``upright_xmp`` returns None."""
-    found = _parsed(xmp, {})
+    found = _parsed(xmp, {}, ())
     return found.names if found else set()
 
 
@@ -70,6 +86,8 @@ class _Found:
 
     values: dict[_Name, bytes]
     """What properties are to say."""
+    dropped: "tuple[str | _Name, ...]"
+    """Namespaces and properties that are taken away."""
     edits: list[tuple[int, int, bytes]] = field(default_factory=list)
     """From where to where bytes are replaced, and by what."""
     names: set[_Name] = field(default_factory=set)
@@ -79,10 +97,10 @@ class _Refused(Exception):  # noqa: N818  # ends the parser
     """The XML is none that can be changed in place, or defines entities, which could stand for any amount of text."""
 
 
-def _parsed(xmp: bytes, values: dict[_Name, bytes]) -> _Found | None:
+def _parsed(xmp: bytes, values: dict[_Name, bytes], dropped: "tuple[str | _Name, ...]") -> _Found | None:
     if len(xmp) > _MOST_BYTES:
         return None
-    found = _Found(values)
+    found = _Found(values, dropped)
     reader = _Reader(xmp, found)
     try:
         xmp.decode("utf-8")  # positions count bytes
@@ -98,10 +116,11 @@ class _Reader:
     def __init__(self, xmp: bytes, found: _Found) -> None:
         self._xmp, self._found = xmp, found
         self._parser = parser = expat.ParserCreate("utf-8", _SEPARATOR)
-        parser.StartNamespaceDeclHandler = self._declare
+        parser.StartNamespaceDeclHandler, parser.EndNamespaceDeclHandler = self._declare, self._forget
         parser.StartElementHandler, parser.EndElementHandler = self._start, self._end
         parser.StartDoctypeDeclHandler = self._refuse
-        self._prefixes: dict[str, str] = {}
+        self._prefixes: defaultdict[str, list[str]] = defaultdict(lambda: [""])
+        """What each prefix means in the elements that are open, the innermost last; an unknown one means nothing."""
         self._open: list[tuple[_Name, int, int]] = []
         """Name of each element, where it starts, and where its content does."""
 
@@ -110,7 +129,10 @@ class _Reader:
         self._parser.Parse(self._xmp.rstrip(b"\0"), True)
 
     def _declare(self, prefix: str | None, uri: str) -> None:
-        self._prefixes[prefix or ""] = uri
+        self._prefixes[prefix or ""].append(uri)
+
+    def _forget(self, prefix: str | None) -> None:
+        self._prefixes[prefix or ""].pop()
 
     def _refuse(self, *_: object) -> None:
         raise _Refused
@@ -122,7 +144,7 @@ class _Reader:
         self._open.append(((namespace, local), tag.start(), tag.end()))
         for match in _ATTRIBUTE.finditer(self._xmp, *tag.span(1)):
             prefix, _, local = match[1].decode().partition(":")
-            name = (self._prefixes.get(prefix, ""), local)
+            name = (self._prefixes[prefix][-1], local)
             self._found.names.add(name)
             self._edit(name, match.span(), match.span(2 if match[2] is not None else 3))
 
@@ -135,8 +157,10 @@ class _Reader:
             self._edit(name, (start, self._tag(position).end()), (content, position))
 
     def _edit(self, name: _Name, whole: tuple[int, int], value: tuple[int, int] | None) -> None:
-        if name[0] in _SECOND_PICTURES or name in (_THUMBNAILS, EXTENDED):
+        if name[0] in self._found.dropped or name in self._found.dropped:
             self._found.edits.append((*whole, b""))
+        elif name[0] == _DIMENSIONS and not any(opened == _APPLIED_TO for opened, *_ in self._open):
+            return  # the size of something else, such as a page
         elif value and name in self._found.values:
             self._found.edits.append((*value, self._found.values[name]))
 

@@ -10,8 +10,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from drc_deploy.images.icc import Chromaticity, ColourSpace, profile_of
-from drc_deploy.images.png_chunks import Chunk, read_chunks
+from drc_deploy.images.tags.icc import Chromaticity, ColourSpace, profile_of
+from drc_deploy.images.tags.png_chunks import Chunk, read_chunks
 
 _BYTES = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32, b"mDCV": 24, b"cLLI": 8}
 """The chunks in the order in which a PNG gets them; those after cHRM are for screens that show high dynamic range."""

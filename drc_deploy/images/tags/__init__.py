@@ -1,0 +1,1 @@
+"""What an image file says about its pixels: EXIF, IPTC, XMP, colours, and the chunks of a PNG."""
