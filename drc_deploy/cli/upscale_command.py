@@ -150,7 +150,7 @@ def command(
         jobs = plan_jobs(inputs, output, size.label(scale), suffix and f".{suffix}")
         _check_options(jobs, (suffix, quality, background), video)
         for job in jobs:
-            if not job.is_video:
+            if not job.makes_video:
                 check_quality(job.target, saving)
         run_options = RunOptions(overwrite, skip_existing, tolerant, saving, size, linear_light)
         if skip_existing or len(jobs) > 1:  # one result alone leaves no file of ours next to it
@@ -217,9 +217,14 @@ def _check_options(jobs: "list[UpscaleJob]", of_images: tuple[object, ...], of_v
     Raises:
         UsageError: some would have no effect.
     """
-    videos = sum(job.is_video for job in jobs)
-    if videos == len(jobs) and any(option is not None for option in of_images):
-        raise UsageError("--format, --quality and --background are for images.", "Leave them out for videos.")
+    videos = sum(job.makes_video for job in jobs)
+    *formats, background = of_images
+    for option, has_effect in (
+        *((option, False) for option in formats),
+        (background, any(job.animated for job in jobs)),
+    ):
+        if videos == len(jobs) and option is not None and not has_effect:
+            raise UsageError("--format, --quality and --background are for images.", "Leave them out for videos.")
     if not videos and of_videos != VideoOptions():
         raise UsageError(
             "--codec, --crf, --preset, --audio and --deinterlace are for videos.", "Leave them out for images."
