@@ -60,7 +60,7 @@ JPEG = Format(
 GIF = Format(
     "GIF",
     max_side=2**16 - 1,
-    memory=8,
+    memory=6,
     alpha=True,
     profile=False,
     animated=True,

@@ -34,8 +34,8 @@ from drc_deploy.images.writing import pillow_options
 
 _WRITERS: dict[str, type[AnimationWriter]] = {"GIF": GifWriter, "PNG": ApngWriter, "WebP": WebpWriter}
 """By the name of the format."""
-_HELD_PICTURES = 4
-"""The picture at hand, the one before, the part that is cut out, and that encoded."""
+_HELD_PICTURES = 6
+"""The picture at hand, the one before, what is compared, the part that is cut out, and that encoded twice."""
 
 
 @dataclass(frozen=True, slots=True)
