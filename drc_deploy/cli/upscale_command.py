@@ -41,7 +41,9 @@ DEFAULT = "drn_e"
 @size_options
 @click.option("--overwrite", is_flag=True, help="Write over files that exist.")
 @click.option("--skip-existing", is_flag=True, help="Skip images that have a result of the same engine and options.")
-@click.option("--tolerant", is_flag=True, help="Use the readable part of a truncated JPEG or a damaged video.")
+@click.option(
+    "--tolerant", is_flag=True, help="Use the readable part of a truncated JPEG, or of a damaged animation or video."
+)
 @click.option(
     "--format", "suffix", type=click.Choice(FORMATS), help="Format of results that no -o names.  [default: png]"
 )
@@ -112,6 +114,9 @@ def command(
     Large images are upscaled in tiles. In networks with channel attention, tiles differ a little from the whole image;
     --exact removes the difference. For an exported network it needs NAME.exact.onnx or NAME.exact.plan, which
     `export --exact` writes.
+
+    An animated GIF, PNG or WebP stays one: in.gif becomes in_x4.gif. -o out.webp, out.png or out.gif makes another
+    kind of animation, and -o out.mp4 a video.
 
     A video (MP4, MOV, MKV, WebM, AVI, MPEG, TS, FLV, WMV and others) keeps its sound, subtitles, time stamps, colours,
     and its 10 bits or transparency where the result can hold them. After a stop, the same command continues.
