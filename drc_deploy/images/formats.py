@@ -11,6 +11,7 @@ from drc_deploy.errors import OutputError, UsageError
 from drc_deploy.images.colour import NoProfileError, profile_for
 from drc_deploy.images.iptc import MAX_JPEG_BYTES
 from drc_deploy.images.metadata import Metadata
+from drc_deploy.images.png_chunks import COMMENT_KEYWORD
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.strips import Colour
 
@@ -207,14 +208,15 @@ def output_notes(path: Path, layout: Layout, metadata: Metadata) -> Iterator[str
         yield f"{path}: a GIF holds 256 colours a picture, so more are dithered{alpha}."
     elif layout.bits > 8 and not kind.deep:
         yield f"{path}: 16 bits a sample are dithered to the 8 that {kind.name} holds."
-    texts = ", ".join(dict.fromkeys(ascii(chunk.keyword.decode("latin-1")) for chunk in metadata.texts))
+    texts = [chunk.keyword for chunk in metadata.texts if kind is not GIF or chunk.keyword != COMMENT_KEYWORD]
+    names = ", ".join(dict.fromkeys(ascii(keyword.decode("latin-1")) for keyword in texts))
     missing = [
         what
         for what, size, most in (
             ("EXIF", len(metadata.exif or b""), kind.max_exif_bytes),
             ("XMP", len(metadata.xmp or b""), kind.max_xmp_bytes),
             ("IPTC", len(metadata.iptc or b""), kind.max_iptc_bytes),
-            (f"the texts ({texts})", len(metadata.texts), _ANY if kind.texts else 0),
+            (f"the texts ({names})", len(texts), _ANY if kind.texts else 0),
         )
         if size > most
     ]

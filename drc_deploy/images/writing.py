@@ -170,6 +170,8 @@ def pillow_options(kind: Format, metadata: Metadata, saving: Saving, profile: by
         options["xmp"] = metadata.xmp
     if metadata.iptc and kind is JPEG and len(metadata.iptc) <= kind.max_iptc_bytes:
         options["extra"] = jpeg_segment(metadata.iptc)
+    if metadata.comment and kind is GIF:
+        options["comment"] = metadata.comment
     return options
 
 

@@ -21,7 +21,8 @@ _PLACE = struct.Struct("<HHHHB")
 _CONTROL = struct.Struct("<BHB")
 _HAS_TABLE, _INTERLACED, _HAS_TRANSPARENT = 0x80, 0x40, 0x01
 _IMAGE, _EXTENSION, _PADDING = b",", b"!", b"\0"
-_CONTROL_LABEL, _APPLICATION_LABEL = b"\xf9", b"\xff"
+_CONTROL_LABEL, _APPLICATION_LABEL, _COMMENT_LABEL = b"\xf9", b"\xff", b"\xfe"
+_MOST_BLOCK = 255
 _LOOPING = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 _DISPOSALS = {2: Disposal.CLEAR, 3: Disposal.RESTORE}
 _KEEP, _CLEAR = 1, 2
@@ -157,6 +158,10 @@ class GifWriter(AnimationWriter):
         if head.plays != 1:
             loops = head.plays - 1 if 0 < head.plays <= _MOST_LOOPS else 0
             self._extension(_APPLICATION_LABEL, _LOOPING[0], struct.pack("<BH", 1, loops))
+
+        if comment := head.metadata.comment:
+            blocks = range(0, len(comment), _MOST_BLOCK)
+            self._extension(_COMMENT_LABEL, *(comment[start : start + _MOST_BLOCK] for start in blocks))
 
     def add(self, patch: NDArray[Any], x: int, y: int, duration: Fraction) -> None:
         """Append a part in at most 256 colours; see ``AnimationWriter``."""

@@ -3,7 +3,7 @@
 import io
 import os
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from drc_deploy.errors import ImageError
-from drc_deploy.images.animation.apng import read_apng, says_animated
+from drc_deploy.images.animation import apng, webp
 from drc_deploy.images.animation.gif import read_gif
 from drc_deploy.images.animation.parts import AnimationFrame, Rgba, as_rgba, composed, frame_name
 from drc_deploy.images.colour import NoProfileError, profile_for
@@ -92,11 +92,12 @@ def _has_frames(stream: BinaryIO) -> bool:
     if kind == "GIF":
         return len(read_gif(stream, most=2).parts) > 1
     if kind == "PNG":
-        return says_animated(stream)
+        return apng.says_animated(stream)
+    if kind == "WebP":
+        return webp.says_animated(stream)
     stream.seek(0)
-    head = stream.read(_HEAD_BYTES)
-    if not ((kind == "WebP" and head[12:16] == b"VP8X") or (kind == "AVIF" and b"avis" in head)):
-        return False  # Pillow would read all of the file
+    if kind != "AVIF" or b"avis" not in stream.read(_HEAD_BYTES):
+        return False  # without a look into all of the file
     with silence(), open_image(stream, "the image") as image:
         return getattr(image, "n_frames", 1) > 1
 
@@ -112,7 +113,7 @@ def read_animation(path: Path, *, tolerant: bool = False) -> Animation:
         ImageError: it is missing or damaged, or larger than is allowed.
     """
     name = str(path)
-    with opened(path) as stream, explained(stream, name), open_image(stream, name) as image:
+    with _opened(path) as stream, explained(stream, name), open_image(stream, name) as image:
         image.load()
         orientation = orientation_of(image)
         metadata = metadata_of(image, stream, orientation)
@@ -122,10 +123,9 @@ def read_animation(path: Path, *, tolerant: bool = False) -> Animation:
     durations: list[Fraction] = []
     alpha = False
     try:
-        with opened(path) as stream:
-            for frame in _stored_frames(stream, name):
-                durations.append(frame.duration)
-                alpha = alpha or bool((frame.pixels[:, :, 3] != _OPAQUE).any())
+        for frame in _survey(path):
+            durations.append(frame.duration)
+            alpha = alpha or bool((frame.pixels[:, :, 3] != _OPAQUE).any())
     except ImageError as error:
         if not tolerant or not durations:
             hint = " `upscale --tolerant` takes the frames before it." if durations else ""
@@ -134,6 +134,29 @@ def read_animation(path: Path, *, tolerant: bool = False) -> Animation:
     found = Animation(height, width, tuple(durations), plays, alpha, metadata, orientation, tuple(notes))
     # The frames become RGB, whatever they are.
     return found.in_srgb(name) if metadata.icc_profile and not metadata.has_rgb_profile else found
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file; of a WebP that ends early, which Pillow does not open, what is whole."""
+    with opened(path) as stream:
+        yield (webp.without_missing(stream) if kind_of(stream) == "WebP" else None) or stream
+
+
+def _survey(path: Path) -> Iterator[AnimationFrame]:
+    """Yield all frames, and find out whether any is missing.
+
+    Raises:
+        ImageError: one is damaged or missing.
+    """
+    count = 0
+    with _opened(path) as stream:
+        for frame in _stored_frames(stream, str(path)):
+            yield frame
+            count += 1
+    with opened(path) as stream:
+        if kind_of(stream) == "WebP" and webp.without_missing(stream):
+            raise ImageError(f"{path} ends early, after {count} frames.", "Copy the file again.")
 
 
 def _plays(image: Image.Image, stream: BinaryIO) -> int:
@@ -153,7 +176,7 @@ def frames_of(path: Path, animation: Animation) -> Generator[AnimationFrame, Non
         ImageError: the file is damaged, or was changed meanwhile.
     """
     count, convert = 0, _Conversion(animation)
-    with opened(path) as stream, closing(_stored_frames(stream, str(path))) as frames:
+    with _opened(path) as stream, closing(_stored_frames(stream, str(path))) as frames:
         for stored, duration in islice(frames, len(animation.durations)):
             pixels = convert(stored)
             if pixels.shape[:2] != (animation.height, animation.width):
@@ -195,7 +218,7 @@ def _stored_frames(stream: BinaryIO, name: str) -> Generator[AnimationFrame, Non
     if kind in ("GIF", "PNG"):
         with explained(stream, name), open_image(stream, name) as image:
             width, height = image.size  # a GIF grows to its first part
-            parts = (read_gif(stream) if kind == "GIF" else read_apng(stream)).parts
+            parts = (read_gif(stream) if kind == "GIF" else apng.read_apng(stream)).parts
         yield from composed(parts, height, width, stream, name)
         return
     with explained(stream, name):

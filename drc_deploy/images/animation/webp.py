@@ -1,4 +1,4 @@
-"""Animated WebP, written part by part (WebP container specification; Pillow would hold all of it)."""
+"""Animated WebP (WebP container specification). Pillow reads it whole, and would hold all of it while writing."""
 
 import io
 import struct
@@ -18,10 +18,31 @@ _HEAD = struct.Struct("<4sI")
 _RIFF_HEAD_BYTES = 12
 _HAS_PROFILE, _HAS_ALPHA, _HAS_EXIF, _HAS_XMP, _ANIMATED = 0x20, 0x10, 0x08, 0x04, 0x02
 _NOT_BLENDED = 0x02
+_FRAME = b"ANMF"
 _PIXELS = (b"ALPH", b"VP8 ", b"VP8L")
 _MOST_BYTES = 2**32 - 10
 _MOST_PLAYS = 0xFFFF
 _PER_SECOND = 1000
+
+
+def says_animated(stream: BinaryIO) -> bool:
+    """Return whether a WebP has more than one frame."""
+    stream.seek(0)
+    return [kind for kind, _, _ in _chunks(stream)].count(_FRAME) > 1
+
+
+def without_missing(stream: BinaryIO) -> BinaryIO | None:
+    """Return a WebP that ends early as one that ends after its last whole part; None where nothing is missing."""
+    stream.seek(0)
+    head = stream.read(_RIFF_HEAD_BYTES)
+    end = stream.seek(0, io.SEEK_END)
+    if int.from_bytes(head[4:8], "little") + _HEAD.size <= end:
+        return None
+    whole = [offset + length for _, offset, length in _chunks(stream) if offset + length <= end]
+    stream.seek(_RIFF_HEAD_BYTES)
+    content = stream.read(max(whole, default=_RIFF_HEAD_BYTES) - _RIFF_HEAD_BYTES)
+    content += bytes(len(content) % 2)
+    return io.BytesIO(_HEAD.pack(b"RIFF", len(content) + 4) + b"WEBP" + content)
 
 
 class WebpWriter(AnimationWriter):
@@ -50,8 +71,10 @@ class WebpWriter(AnimationWriter):
         still = io.BytesIO()
         Image.fromarray(patch).save(still, "WEBP", **self._options)
         place = b"".join(map(_three, (x // 2, y // 2, width - 1, height - 1, self._ticks.of(duration))))
-        pixels = b"".join(_padded(kind, data) for kind, data in _chunks(still.getvalue()) if kind in _PIXELS)
-        self._chunk(b"ANMF", place + bytes([_NOT_BLENDED]) + pixels)
+        content = still.getvalue()
+        found = [(kind, content[at : at + length]) for kind, at, length in _chunks(still) if kind in _PIXELS]
+        pixels = b"".join(_padded(kind, data) for kind, data in found)
+        self._chunk(_FRAME, place + bytes([_NOT_BLENDED]) + pixels)
 
     def finish(self) -> None:
         """Write the metadata that stands at the end, and the length of all.
@@ -82,10 +105,14 @@ def _padded(kind: bytes, data: bytes) -> bytes:
     return _HEAD.pack(kind, len(data)) + data + bytes(len(data) % 2)
 
 
-def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield kind and data of the chunks in the bytes of a WebP."""
+def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, place and length of the chunks of a WebP; the last may be longer than the file."""
     position = _RIFF_HEAD_BYTES
-    while position + _HEAD.size <= len(content):
-        kind, length = _HEAD.unpack_from(content, position)
-        yield kind, content[position + _HEAD.size : position + _HEAD.size + length]
+    while True:
+        stream.seek(position)
+        head = stream.read(_HEAD.size)
+        if len(head) < _HEAD.size:
+            return
+        kind, length = _HEAD.unpack(head)
+        yield kind, position + _HEAD.size, length
         position += _HEAD.size + length + length % 2

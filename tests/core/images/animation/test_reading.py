@@ -11,8 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from drc_deploy.errors import ImageError
+from drc_deploy.images.animation.parts import AnimationFrame
 from drc_deploy.images.animation.reading import Animation, frames_of, is_animation, read_animation
+from drc_deploy.images.animation.writing import Content, write_animation
+from drc_deploy.images.formats import AS_IT_IS, output_notes
+from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.reading import read_image
+from drc_deploy.images.writing import write_image
 from tests.core.images.animation.files import (
     PALETTE,
     GifPart,
@@ -203,6 +208,29 @@ def test_wherever_a_file_ends_early_it_has_some_frames_or_an_error(tmp_path: Pat
     assert counts == {0, 1, 2, 3}
 
 
+def test_a_webp_that_ends_early_has_the_frames_before(tmp_path: Path) -> None:
+    first, *others = (Image.fromarray(picture * 60).convert("RGB") for picture in noisy(3, side=8))
+    exif = Image.Exif()
+    exif[0x010E] = "a ball"
+    first.save(tmp_path / "whole.webp", save_all=True, append_images=others, duration=10, lossless=True, exif=exif)
+    content, counts, path = (tmp_path / "whole.webp").read_bytes(), [], tmp_path / "x.webp"
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        try:
+            animation = read_animation(path, tolerant=True)
+            assert len(list(frames_of(path, animation))) == len(animation.durations)
+            counts.append(len(animation.durations))
+        except ImageError:
+            counts.append(0)
+    assert sorted(set(counts)) == [0, 1, 2, 3]
+    assert counts == sorted(counts)
+    path.write_bytes(content[: counts.index(2)])
+    assert is_animation(path)
+    with pytest.raises(ImageError, match=r"x\.webp ends early, after 2 frames") as caught:
+        read_animation(path)
+    assert "--tolerant" in caught.value.hint
+
+
 def test_a_part_outside_of_an_apng_is_damage(tmp_path: Path) -> None:
     pixels = np.zeros((2, 2, 3), np.uint8)
     path = write_apng(tmp_path / "x.png", 2, 2, [PngPart(pixels), PngPart(pixels, x=1)])
@@ -262,6 +290,24 @@ def test_frames_are_turned_upright(tmp_path: Path) -> None:
     animation, frames = read(tmp_path / "x.webp")
     assert (animation.height, animation.width) == (4, 2)
     assert np.array_equal(frames[0], np.rot90(np.asarray(first), -1))
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
+def test_the_comment_of_a_gif_is_kept_or_missed(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:], comment=b"by hand, caf\xe9 " * 30)
+    metadata = read_animation(tmp_path / "x.gif").metadata
+    layout, path = Layout(2, 2, 3, 8), tmp_path / f"o{suffix}"
+    content = Content(layout, (Fraction(1),), 1, metadata)
+    write_animation(path, [AnimationFrame(np.asarray(frames[0]), Fraction(1))], content, saving=AS_IT_IS, replace=True)
+    write_image(tmp_path / f"still{suffix}", [np.asarray(frames[0])], layout, metadata)
+    missed = any("lacks the texts ('Comment')" in note for note in output_notes(path, layout, metadata))
+    assert missed == (suffix == ".webp")
+    for written in (path, tmp_path / f"still{suffix}"):
+        with Image.open(written) as image:
+            image.load()
+            kept = image.info.get("Comment", "").encode("latin-1") or image.info.get("comment")
+        assert kept == (None if missed else b"by hand, caf\xe9 " * 30)
 
 
 def test_the_first_frame_alone_is_still_read_with_a_note(tmp_path: Path) -> None:
