@@ -51,7 +51,9 @@ DEFAULT = "drn_e"
 @size_options
 @click.option("--overwrite", is_flag=True, help="Write over files that exist.")
 @click.option("--skip-existing", is_flag=True, help="Skip images that have a result of the same engine and options.")
-@click.option("--tolerant", is_flag=True, help="Use the readable part of a truncated JPEG or a damaged video.")
+@click.option(
+    "--tolerant", is_flag=True, help="Use the readable part of a truncated JPEG, or of a damaged animation or video."
+)
 @click.option(
     "--format", "suffix", type=click.Choice(FORMATS), help="Format of results that no -o names.  [default: png]"
 )
@@ -123,6 +125,9 @@ def command(
     --exact removes the difference. For an exported network it needs NAME.exact.onnx or NAME.exact.plan, which
     `export --exact` writes.
 
+    An animated GIF, PNG or WebP stays one: in.gif becomes in_x4.gif. -o out.webp, out.png or out.gif makes another
+    kind of animation, and -o out.mp4 a video.
+
     A video (MP4, MOV, MKV, WebM, AVI, MPEG, TS, FLV, WMV and others) keeps its sound, subtitles, time stamps, colours,
     and its 10 bits or transparency where the result can hold them. After a stop, the same command continues.
     """
@@ -160,7 +165,7 @@ def command(
         jobs = plan_jobs(inputs, output, size.label(scale), suffix and f".{suffix}")
         _check_options(jobs, (suffix, quality, background), video)
         for job in jobs:
-            if not job.is_video:
+            if not job.makes_video:
                 check_quality(job.target, saving)
         run_options = RunOptions(overwrite, skip_existing, tolerant, saving, size, linear_light)
         if skip_existing or len(jobs) > 1:  # one result alone leaves no file of ours next to it
@@ -227,9 +232,14 @@ def _check_options(jobs: "list[UpscaleJob]", of_images: tuple[object, ...], of_v
     Raises:
         UsageError: some would have no effect.
     """
-    videos = sum(job.is_video for job in jobs)
-    if videos == len(jobs) and any(option is not None for option in of_images):
-        raise UsageError("--format, --quality and --background are for images.", "Leave them out for videos.")
+    videos = sum(job.makes_video for job in jobs)
+    *formats, background = of_images
+    for option, has_effect in (
+        *((option, False) for option in formats),
+        (background, any(job.animated for job in jobs)),
+    ):
+        if videos == len(jobs) and option is not None and not has_effect:
+            raise UsageError("--format, --quality and --background are for images.", "Leave them out for videos.")
     if not videos and of_videos != VideoOptions():
         raise UsageError(
             "--codec, --crf, --preset, --audio and --deinterlace are for videos.", "Leave them out for images."

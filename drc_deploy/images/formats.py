@@ -13,6 +13,7 @@ from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.strips import Colour
 from drc_deploy.images.tags.colour import NoProfileError, profile_for
 from drc_deploy.images.tags.iptc import MAX_JPEG_BYTES
+from drc_deploy.images.tags.png_chunks import COMMENT_KEYWORD
 
 MAX_WHOLE_PIXELS = 10**9
 """Formats other than PNG are held in memory whole, up to this many pixels."""
@@ -39,13 +40,15 @@ class Format:
     """Whether it holds a colour profile."""
     texts: bool = False
     """Whether it holds the chunks of a PNG for colours and texts."""
+    animated: bool = False
+    """Whether it holds animations."""
     max_exif_bytes: int = _ANY
     max_xmp_bytes: int = _ANY
     max_iptc_bytes: int = _ANY
     options: dict[str, Any] = field(default_factory=dict)
 
 
-PNG = Format("PNG", max_side=2**31 - 1, memory=0, deep=True, alpha=True, texts=True)
+PNG = Format("PNG", max_side=2**31 - 1, memory=0, deep=True, alpha=True, texts=True, animated=True)
 JPEG = Format(
     "JPEG",
     max_side=65500,
@@ -55,6 +58,17 @@ JPEG = Format(
     max_iptc_bytes=MAX_JPEG_BYTES,
     options={"quality": 95, "subsampling": "4:4:4"},
 )
+GIF = Format(
+    "GIF",
+    max_side=2**16 - 1,
+    memory=6,
+    alpha=True,
+    profile=False,
+    animated=True,
+    max_exif_bytes=0,
+    max_xmp_bytes=0,
+    max_iptc_bytes=0,
+)
 TIFF = Format("TIFF", max_side=2**31 - 1, memory=1.25, deep=True, alpha=True)
 FORMATS = {
     ".png": PNG,
@@ -62,7 +76,10 @@ FORMATS = {
     ".jpeg": JPEG,
     ".jpe": JPEG,
     ".jfif": JPEG,
-    ".webp": Format("WebP", max_side=16383, memory=12, alpha=True, max_iptc_bytes=0, options={"quality": 95}),
+    ".webp": Format(
+        "WebP", max_side=16383, memory=12, alpha=True, animated=True, max_iptc_bytes=0, options={"quality": 95}
+    ),
+    ".gif": GIF,
     ".avif": Format(
         "AVIF",
         max_side=2**15,
@@ -121,7 +138,7 @@ def saving_of(quality: int | None, background: str | None) -> Saving:
 
 
 def check_quality(path: Path | None, saving: Saving) -> None:
-    """Refuse a quality for a format without a loss; None is standard output, which gets a PNG.
+    """Refuse a quality for a format that has none; None is standard output, which gets a PNG.
 
     Raises:
         UsageError: as said, or the suffix is of no format that can be written.
@@ -130,7 +147,8 @@ def check_quality(path: Path | None, saving: Saving) -> None:
     if saving.quality is not None and "quality" not in kind.options:
         lossy = sorted({other.name for other in FORMATS.values() if "quality" in other.options})
         raise UsageError(
-            f"{path or 'standard output'} gets no --quality: {kind.name} is written without a loss.",
+            f"{path or 'standard output'} gets no --quality: {kind.name} "
+            f"{'has none' if kind is GIF else 'is written without a loss'}.",
             f"It is for {', '.join(lossy)}.",
         )
 
@@ -185,16 +203,20 @@ def output_notes(path: Path, layout: Layout, metadata: Metadata) -> Iterator[str
         UsageError: the suffix is of no format that can be written.
     """
     kind = format_of(path)
-    if layout.bits > 8 and not kind.deep:
+    if kind is GIF:
+        alpha = ", and pixels that are less than half opaque become transparent" if layout.channels in (2, 4) else ""
+        yield f"{path}: a GIF holds 256 colours a picture, so more are dithered{alpha}."
+    elif layout.bits > 8 and not kind.deep:
         yield f"{path}: 16 bits a sample are dithered to the 8 that {kind.name} holds."
-    texts = ", ".join(dict.fromkeys(ascii(chunk.keyword.decode("latin-1")) for chunk in metadata.texts))
+    texts = [chunk.keyword for chunk in metadata.texts if kind is not GIF or chunk.keyword != COMMENT_KEYWORD]
+    names = ", ".join(dict.fromkeys(ascii(keyword.decode("latin-1")) for keyword in texts))
     missing = [
         what
         for what, size, most in (
             ("EXIF", len(metadata.exif or b""), kind.max_exif_bytes),
             ("XMP", len(metadata.xmp or b""), kind.max_xmp_bytes),
             ("IPTC", len(metadata.iptc or b""), kind.max_iptc_bytes),
-            (f"the texts ({texts})", len(metadata.texts), _ANY if kind.texts else 0),
+            (f"the texts ({names})", len(texts), _ANY if kind.texts else 0),
         )
         if size > most
     ]

@@ -12,7 +12,7 @@ from drc_deploy.images.opening import CODING
 from drc_deploy.images.tags.colour import coded_colour, read_colour
 from drc_deploy.images.tags.exif import PREFIX, exif_of_tiff, upright_exif
 from drc_deploy.images.tags.iptc import iptc_in, iptc_of_tiff
-from drc_deploy.images.tags.png_chunks import XMP_KEYWORD, Chunk, raw_profile, read_texts, text_of
+from drc_deploy.images.tags.png_chunks import COMMENT_KEYWORD, XMP_KEYWORD, Chunk, raw_profile, read_texts, text_of
 from drc_deploy.images.tags.xmp import upright_xmp, without_regions
 
 _TURNED = (5, 6, 7, 8)
@@ -54,6 +54,11 @@ class Metadata:
         )
 
     @property
+    def comment(self) -> bytes | None:
+        """The text that a GIF can hold, in no known encoding."""
+        return next((text_of(chunk) for chunk in self.texts if chunk.keyword == COMMENT_KEYWORD), None)
+
+    @property
     def has_rgb_profile(self) -> bool:
         """Whether the colour profile is one of RGB."""
         return self.icc_profile is not None and self.icc_profile[16:20] == b"RGB "
@@ -79,6 +84,10 @@ def _as_stored(image: Image.Image, stream: BinaryIO, orientation: int) -> Metada
         return _of_tiff(common, image, stream)
     if image.format == "PNG":
         return _of_png(common, image, stream)
+    if image.format == "GIF" and (comment := image.info.get("comment")):
+        return dataclasses.replace(
+            common, texts=(Chunk(b"tEXt", COMMENT_KEYWORD + b"\0" + comment.replace(b"\0", b"")),)
+        )
     resources = image.info.get("photoshop")
     iptc = resources.get(_IPTC_RESOURCE) if isinstance(resources, dict) else None
     colour = coded_colour(*coding) if (coding := image.info.get(CODING)) else ()

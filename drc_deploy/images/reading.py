@@ -75,7 +75,7 @@ def _decoding_bytes(stream: BinaryIO) -> int:
             content = stream.read()
             head = read_jpeg_xl(content)
             return head.width * head.height * _JPEG_XL_BYTES + len(content)
-        with _silence(), open_image(stream, "the image") as image:
+        with silence(), open_image(stream, "the image") as image:
             deep = has_16_bits(image, stream, "the image")
             needed = image.width * image.height * _bytes_a_pixel(image, deep=deep)
             whole_file = deep or image.format in (*_OTHER_DECODING_BYTES, "JPEG2000")  # it is held too
@@ -102,12 +102,23 @@ def read_image(path: Path, *, tolerant: bool = False, check_room: Callable[[int]
     Raises:
         ImageError: the file is missing, empty, damaged, too large, or no image of a known kind.
     """
+    with opened(path) as stream:
+        if stream.seekable():
+            return _read(stream, str(path), tolerant=tolerant)
+        return decode_image(stream.read(), str(path), tolerant=tolerant, check_room=check_room)  # a named pipe
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open an image file, and explain what the disk says of it.
+
+    Raises:
+        ImageError: it is missing or cannot be read.
+    """
     try:
         # Opened as a stream: given a path, Pillow maps the file and reads turned grey TIFFs wrongly.
         with path.open("rb") as stream:
-            if stream.seekable():
-                return _read(stream, str(path), tolerant=tolerant)
-            return decode_image(stream.read(), str(path), tolerant=tolerant, check_room=check_room)  # a named pipe
+            yield stream
     except FileNotFoundError as error:
         raise ImageError(f"{path} does not exist.", "Check the path.") from error
     except IsADirectoryError as error:
@@ -153,7 +164,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Keep Pillow's warnings of large images and odd metadata: what matters ends as an error or a note here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -164,14 +175,26 @@ def _read(stream: BinaryIO, name: str, *, tolerant: bool) -> Picture:
     """Decode a file that can be read from any position; see ``read_image``."""
     if not stream.read(1):
         raise ImageError(f"{name} is empty.", "Copy the file again.")
+    with explained(stream, name):
+        try:
+            return _decode(stream, name)
+        except OSError:
+            if not (tolerant and kind_of(stream) == "JPEG"):
+                raise
+            return _decode_truncated(stream, name)
+
+
+@contextmanager
+def explained(stream: BinaryIO, name: str) -> Iterator[None]:
+    """Explain what Pillow raises on a file, which messages call ``name``; its warnings are not shown.
+
+    Raises:
+        ImageError: the file is damaged, too large, or no image of a known kind.
+        OSError: of the disk.
+    """
     try:
-        with _silence():
-            try:
-                return _decode(stream, name)
-            except OSError:
-                if not (tolerant and kind_of(stream) == "JPEG"):
-                    raise
-                return _decode_truncated(stream, name)
+        with silence():
+            yield
     except UnidentifiedImageError as error:
         raise unidentified(stream, name) from error
     except Image.DecompressionBombError as error:

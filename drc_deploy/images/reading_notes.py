@@ -17,9 +17,17 @@ _ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1"
 """Begins the segment of a JPEG that describes a gain map by ISO 21496-1."""
 
 
-def notes_on(image: Image.Image, metadata: Metadata, name: str) -> Iterator[str]:
-    """Yield a sentence for each thing to know of a loaded file; ``name`` is what they call it."""
-    yield from _other_pictures(image, metadata, name)
+def notes_on(image: Image.Image, metadata: Metadata, name: str, *, animated: bool = False) -> Iterator[str]:
+    """Yield a sentence for each thing to know of a loaded file.
+
+    Args:
+        image: the file in Pillow.
+        metadata: what it says of itself.
+        name: what the sentences call it.
+        animated: all frames are used, and not the first only.
+    """
+    if not animated:
+        yield from _other_pictures(image, metadata, name)
     bits = image.info.get(BITS)
     if image.format in _READ_IN_8_BITS and image.mode != "I;16" and bits and bits > _PLAIN_BITS:
         yield f"{name} has {bits} bits a sample: they are read as {_PLAIN_BITS}."

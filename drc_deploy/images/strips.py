@@ -50,13 +50,13 @@ def _in_channels(rows: NDArray[Any], channels: int, background: Colour | None) -
     """Return (rows, W, channels): without alpha where a background is given, grey as RGB where three are wanted."""
     has_alpha = rows.shape[2] in (2, 4)
     if has_alpha and background is not None:
-        rows, has_alpha = _flattened(rows, background, grey=channels == 1), False
+        rows, has_alpha = flattened(rows, background, grey=channels == 1), False
     if rows.shape[2] == channels:
         return rows
     return rows[:, :, [0, 0, 0, 1] if has_alpha else [0, 0, 0]]
 
 
-def _flattened(rows: NDArray[Any], background: Colour, *, grey: bool) -> NDArray[Any]:
+def flattened(rows: NDArray[Any], background: Colour, *, grey: bool) -> NDArray[Any]:
     """Lay colours over a background, rounded to the nearest level; straight alpha, the file's own colours."""
     full = np.iinfo(rows.dtype).max
     behind = np.array(background[:1] if grey else background, np.uint32) * (full // 255)

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from drc_deploy.files import atomic_path
+from drc_deploy.images.animation.palette import with_palette
 from drc_deploy.images.formats import (
     AS_IT_IS,
+    GIF,
     JPEG,
     PNG,
     TIFF,
@@ -70,10 +72,10 @@ def write_image(
             if kind is PNG:
                 _write_png(stream, strips, stored, metadata)
             elif kind is TIFF:
-                _write_tiff(stream, _joined(strips, stored), metadata, profile_in(metadata, stored, kind))
+                _write_tiff(stream, joined(strips, stored), metadata, profile_in(metadata, stored, kind))
             else:
-                options = _options(kind, metadata, saving, profile_in(metadata, stored, kind))
-                _write_whole(stream, _joined(strips, stored), kind, options)
+                options = pillow_options(kind, metadata, saving, profile_in(metadata, stored, kind))
+                _write_whole(stream, joined(strips, stored), kind, options)
         check()
 
 
@@ -101,7 +103,7 @@ def _write_png(stream: BinaryIO, strips: Iterable[NDArray[Any]], layout: Layout,
     png.finish()
 
 
-def _joined(strips: Iterable[NDArray[Any]], layout: Layout) -> NDArray[Any]:
+def joined(strips: Iterable[NDArray[Any]], layout: Layout) -> NDArray[Any]:
     """Return the whole image, without making a second copy.
 
     Raises:
@@ -153,7 +155,7 @@ def _blocks(metadata: Metadata) -> tuple[tuple[int, int, bytes | None], ...]:
     return (_XMP_TAG, _BYTE, metadata.xmp), (_IPTC_TAG, _UNDEFINED, metadata.iptc)
 
 
-def _options(kind: Format, metadata: Metadata, saving: Saving, profile: bytes | None) -> dict[str, Any]:
+def pillow_options(kind: Format, metadata: Metadata, saving: Saving, profile: bytes | None) -> dict[str, Any]:
     """Return what Pillow is to write the image with."""
     options = dict(kind.options)
     if saving.quality is not None:
@@ -168,11 +170,17 @@ def _options(kind: Format, metadata: Metadata, saving: Saving, profile: bytes | 
         options["xmp"] = metadata.xmp
     if metadata.iptc and kind is JPEG and len(metadata.iptc) <= kind.max_iptc_bytes:
         options["extra"] = jpeg_segment(metadata.iptc)
+    if metadata.comment and kind is GIF:
+        options["comment"] = metadata.comment
     return options
 
 
 def _write_whole(stream: BinaryIO, pixels: NDArray[Any], kind: Format, options: dict[str, Any]) -> None:
-    image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels)
+    if kind is GIF:
+        image, transparent = with_palette(pixels)
+        options |= {} if transparent is None else {"transparency": transparent}
+    else:
+        image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels)
     # By way of memory: where the disk is full, Pillow's own writing to files does not say so.
     encoded = io.BytesIO()
     image.save(encoded, format=kind.name, **options)

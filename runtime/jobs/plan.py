@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from drc_deploy.errors import InputError, UsageError
+from drc_deploy.images.animation.reading import is_animation
 from drc_deploy.images.finding import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Found, files_below, is_hidden, is_video
 from drc_deploy.images.formats import FORMATS, OUTPUT_SUFFIXES
 from drc_deploy.runtime.jobs.streams import STREAM
@@ -19,6 +20,7 @@ _log = logging.getLogger(__name__)
 _WILDCARDS = "*?["
 _KNOWN = f"Known are {', '.join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))}."
 WRITTEN_VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm")
+_ANIMATED_SUFFIXES = tuple(suffix for suffix, kind in FORMATS.items() if kind.animated)
 _ANY_VIDEO_SUFFIX = ".mkv"
 """Holds most streams."""
 
@@ -31,6 +33,8 @@ class UpscaleJob:
     """None is standard input."""
     target: Path | None
     """None is standard output, which gets a PNG."""
+    animated: bool = False
+    """Whether the source is an animation, and the target holds all of its frames."""
 
     @property
     def input_name(self) -> str:
@@ -43,9 +47,9 @@ class UpscaleJob:
         return "standard output" if self.target is None else str(self.target)
 
     @property
-    def is_video(self) -> bool:
-        """Whether it is a video."""
-        return self.source is not None and is_video(self.source)
+    def makes_video(self) -> bool:
+        """Whether the result is a video: of a video, or of an animation."""
+        return self.target is not None and self.target.suffix.lower() in WRITTEN_VIDEO_SUFFIXES
 
     @property
     def title(self) -> str:
@@ -71,13 +75,14 @@ class _Naming(NamedTuple):
     """What the names are made of that results get here."""
 
     label: str
-    suffix: str
-    """Of images."""
+    suffix: str | None
+    """Of images, where one is asked for."""
 
     def suffix_of(self, source: Path) -> str:
-        """Return the suffix of a result: a video keeps its own where that is written here."""
+        """Return the suffix of a result: animations and videos keep their own where that is written here."""
         if not is_video(source):
-            return self.suffix
+            own = source.suffix if source.suffix.lower() in _ANIMATED_SUFFIXES and is_animation(source) else ".png"
+            return self.suffix or own
         return source.suffix if source.suffix.lower() in WRITTEN_VIDEO_SUFFIXES else _ANY_VIDEO_SUFFIX
 
 
@@ -88,7 +93,8 @@ def plan_jobs(inputs: Sequence[str], output: str | None, label: str, suffix: str
     that has the suffix of such a result and there is one input, else a folder. A folder goes to ``FOLDER_x4``, or to
     ``output``, with its tree kept. A pattern such as ``FOLDER/**/*.jpg`` means what it matches and goes where its
     folder would; a name with such characters that exists is a name. ``-`` is standard input, and standard output as
-    ``output``. ``suffix`` takes the place of ``.png`` in the names that are made here.
+    ``output``. ``suffix`` takes the place of ``.png`` in the names that are made here, which is else ``.gif`` or
+    ``.webp`` for animations of these kinds. An animation goes into a video too, as ``output``.
 
     Raises:
         InputError: a folder without images and videos, or a pattern that matches none.
@@ -102,7 +108,7 @@ def plan_jobs(inputs: Sequence[str], output: str | None, label: str, suffix: str
     if STREAM in inputs or output == STREAM:
         return [_stream_job(inputs, output)]
     into, several = None if output is None else Path(output), len(inputs) > 1
-    naming = _Naming(label, suffix or ".png")
+    naming = _Naming(label, suffix)
     jobs: list[_Files] = []
     for name in inputs:
         tree = _tree(name)
@@ -112,7 +118,12 @@ def plan_jobs(inputs: Sequence[str], output: str | None, label: str, suffix: str
             jobs.append((Path(name), _file_target(Path(name), into, naming, alone=not several)))
     jobs = _with_distinct_targets(list(dict.fromkeys(jobs)))
     _refuse_clashes(jobs)
-    return [UpscaleJob(source, target) for source, target in jobs]
+    return [UpscaleJob(source, target, _keeps_frames(source, target)) for source, target in jobs]
+
+
+def _keeps_frames(source: Path, target: Path) -> bool:
+    kept = (*_ANIMATED_SUFFIXES, *WRITTEN_VIDEO_SUFFIXES)
+    return target.suffix.lower() in kept and not is_video(source) and is_animation(source)
 
 
 def _check_suffix(output: str | None, suffix: str | None) -> None:
@@ -151,7 +162,8 @@ def _file_target(source: Path, output: Path | None, naming: _Naming, *, alone: b
     if os.path.isdir(output) or not output.suffix:
         return output / name
     what, suffixes = ("video", WRITTEN_VIDEO_SUFFIXES) if is_video(source) else ("image", OUTPUT_SUFFIXES)
-    if alone and output.suffix.lower() in suffixes:
+    suffix = output.suffix.lower()
+    if alone and (suffix in suffixes or (suffix in WRITTEN_VIDEO_SUFFIXES and is_animation(source))):
         return output
     raise UsageError(
         f"{output} is no folder and not the name of one {what}.",

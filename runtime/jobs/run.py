@@ -47,7 +47,7 @@ class RunOptions:
     """Leave out images whose result exists and is not older than they are; do the others again. So are results that
     are known to be of another engine or of other options."""
     tolerant: bool = False
-    """Take what is left of a truncated JPEG or a damaged video."""
+    """Take what is left of a truncated JPEG, or of a damaged animation or video."""
     saving: Saving = AS_IT_IS
     """How images are written."""
     size: OutputSize = field(default_factory=OutputSize)
@@ -64,7 +64,7 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """One image that was upscaled."""
+    """One image, animation or video that was upscaled."""
 
     input: str
     output: str
@@ -77,7 +77,7 @@ class Finished:
     tiles: int
     """How many tiles the network was run on; 0 where the image was reduced without it."""
     frames: int = 1
-    """Of a video."""
+    """Of an animation or a video."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +138,30 @@ def run_jobs(upscaler: Upscaler, jobs: Sequence[UpscaleJob], options: RunOptions
         [result for result in results if isinstance(result, Failed)],
         sum(isinstance(result, Finished) for job, result in zip(to_do, results, strict=True) if job in others),
     )
+
+
+def run_one(job: UpscaleJob, options: RunOptions, make: Callable[[tuple[int, int] | None], Finished]) -> Outcome:
+    """Make the result of one animation or video from file to file, unless it is there and is to stay.
+
+    Args:
+        job: from file to file.
+        options: what to do where the result exists.
+        make: makes it; is given the ``version_of`` the source before it is read.
+
+    Raises:
+        OutputError: the result is in the way.
+        Exception: whatever ``make`` raises.
+    """
+    finished = options.skip_existing and is_finished(job)
+    other = finished and options.records is not None and options.records.disown(job)
+    if finished and not other:
+        return Outcome([], [Skipped(job.input_name, job.output_name)], [])
+    check_target(job, options)
+    version = version_of(Path(job.input_name))
+    result = make(version)
+    if options.records and version:
+        options.records.keep(version, Path(job.output_name))
+    return Outcome([result], [], [], redone=int(other))
 
 
 def is_finished(job: UpscaleJob) -> bool:

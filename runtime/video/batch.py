@@ -1,9 +1,10 @@
-"""Images and videos of one command: the images overlap each other, and each video overlaps within itself."""
+"""Images, animations and videos of one command: images overlap each other, and the others within themselves."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from drc_deploy.runtime.jobs.animation import upscale_animation
 from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.records import Records
 from drc_deploy.runtime.jobs.run import Failed, Outcome, RunOptions, or_failed, run_jobs
@@ -19,7 +20,7 @@ def run_all(
     made_by: Mapping[str, object],
     video: VideoOptions,
 ) -> Outcome:
-    """Upscale the images, and then the videos, whatever happens to the others.
+    """Upscale the images, then the animations, and then the videos, whatever happens to the others.
 
     Args:
         upscaler: the network.
@@ -29,18 +30,26 @@ def run_all(
         video: how videos are written.
 
     Raises:
-        ModuleNotFoundError: there are videos, and PyAV is not installed.
+        ModuleNotFoundError: videos are made, and PyAV is not installed.
     """
-    videos = [job for job in jobs if job.is_video]
+    videos = [job for job in jobs if job.makes_video]
+    animations = [job for job in jobs if job.animated and not job.makes_video]
     if videos:
         import av  # noqa: F401  # before hours of images
-    outcome = run_jobs(upscaler, [job for job in jobs if not job.is_video], options)
+    images = [job for job in jobs if not job.animated and not job.makes_video]
+    outcome = run_jobs(upscaler, images, options)
+    for job in animations:
+        outcome = _with(outcome, _alone(job, partial(upscale_animation, upscaler, job, options)))
     if options.records:
         options = dataclasses.replace(options, records=Records({**made_by, "video": dataclasses.asdict(video)}))
     for job in videos:
-        result = or_failed(job, partial(upscale_video, upscaler, job, options, made_by, video))
-        outcome = _with(outcome, Outcome([], [], [result]) if isinstance(result, Failed) else result)
+        outcome = _with(outcome, _alone(job, partial(upscale_video, upscaler, job, options, made_by, video)))
     return outcome
+
+
+def _alone(job: UpscaleJob, work: Callable[[], Outcome]) -> Outcome:
+    result = or_failed(job, work)
+    return Outcome([], [], [result]) if isinstance(result, Failed) else result
 
 
 def _with(outcome: Outcome, other: Outcome) -> Outcome:

@@ -45,6 +45,10 @@ class Colours:
         return HDR_TRANSFERS.get(self.transfer)
 
 
+AS_ON_A_SCREEN = Colours(_BT709, _BT709, _SRGB, _LIMITED)
+"""sRGB, as a video holds it."""
+
+
 @dataclass(frozen=True, slots=True)
 class HdrMetadata:
     """What a video of high dynamic range says about the display it was made on, and about its brightest pictures."""
@@ -97,7 +101,7 @@ def _first(numbers: list[int], guess: int) -> int:
 
 def _guess(frame: "VideoFrame") -> Colours:
     if frame.format.is_rgb or frame.format.has_palette:  # as images on a screen; what is written is no RGB
-        return Colours(_BT709, _BT709, _SRGB, _LIMITED)
+        return AS_ON_A_SCREEN
     primaries = {_SD_HEIGHT: _BT470BG, **dict.fromkeys(_NTSC_HEIGHTS, _SMPTE170M)}.get(frame.height, _BT709)
     hd = frame.width >= _HD_WIDTH or frame.height > _SD_HEIGHT
     return Colours(

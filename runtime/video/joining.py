@@ -13,6 +13,7 @@ import numpy as np
 
 from drc_deploy.errors import ImageError, OutputError
 from drc_deploy.files import atomic_path
+from drc_deploy.images.animation.reading import Animation
 from drc_deploy.runtime.video.encoders import Encoding
 from drc_deploy.runtime.video.options import Sound
 from drc_deploy.runtime.video.reading import Frame, VideoInfo, open_video
@@ -20,7 +21,7 @@ from drc_deploy.runtime.video.sound import OtherStreams
 from drc_deploy.runtime.video.writing import SEGMENT_FRAMES, describe_colours, write_segment
 
 if TYPE_CHECKING:
-    from av.container import OutputContainer
+    from av.container import InputContainer, OutputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
 
@@ -37,6 +38,8 @@ class Original:
     path: Path
     info: VideoInfo
     sound: Sound = "copy"
+    animation: Animation | None = None
+    """What the file is where it is no video; it has nothing but pictures."""
 
 
 def join(
@@ -105,17 +108,29 @@ def _write(
     most_packets: int | None,
 ) -> int:
     """Write ``file``, which errors call ``target``; return the number of frames."""
-    with open_video(original.path) as (source, pictures), _writing(target, file) as container:
+    with _opened(original) as opened, _writing(target, file) as container:
         video = _add_pictures(container, segments[0], original.info, encoding)
-        video.metadata.update(_kept_metadata(pictures.metadata))
-        others = OtherStreams(source, container, original.sound)
+        others: Iterator[Packet[Any]] = iter(())
+        if opened:
+            source, pictures = opened
+            video.metadata.update(_kept_metadata(pictures.metadata))
+            others = OtherStreams(source, container, original.sound).packets(most_packets)
         container.start_encoding()
         frame_count = 0
-        packets = heapq.merge(_packets(segments, video, original.info), others.packets(most_packets), key=_seconds)
-        for packet in packets:
+        for packet in heapq.merge(_packets(segments, video, original.info), others, key=_seconds):
             frame_count += packet.stream is video
             container.mux(packet)
         return frame_count
+
+
+@contextmanager
+def _opened(original: Original) -> "Iterator[tuple[InputContainer, VideoStream] | None]":
+    """Open what has more than pictures."""
+    if original.animation:
+        yield None
+        return
+    with open_video(original.path) as opened:
+        yield opened
 
 
 def _add_pictures(container: "OutputContainer", segment: Path, info: VideoInfo, encoding: Encoding) -> "VideoStream":

@@ -7,7 +7,7 @@ They are joined in the end, without being encoded again.
 import dataclasses
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from drc_deploy.errors import ArtefactError, ImageError
-from drc_deploy.files import check_writable, version_of
+from drc_deploy.files import check_writable
+from drc_deploy.images.animation.reading import Animation, read_animation
 from drc_deploy.images.output_size import OutputSize
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.progress import Progress, progress
@@ -28,13 +29,13 @@ from drc_deploy.runtime.jobs.run import (
     Finished,
     Outcome,
     RunOptions,
-    Skipped,
     check_target,
     check_unchanged,
-    is_finished,
+    run_one,
 )
 from drc_deploy.runtime.jobs.sized import SizedResult
 from drc_deploy.runtime.upscaler import Upscaler
+from drc_deploy.runtime.video.animation import animation_frames, animation_info
 from drc_deploy.runtime.video.encoders import Encoding, choose_encoding
 from drc_deploy.runtime.video.joining import Original, check_target_holds, join
 from drc_deploy.runtime.video.options import AS_THE_SOURCE, VideoOptions
@@ -44,6 +45,8 @@ from drc_deploy.runtime.video.writing import SEGMENT_FRAMES, even_size, write_se
 
 _log = logging.getLogger(__name__)
 
+_WHITE = (255, 255, 255)
+
 
 def upscale_video(
     upscaler: Upscaler,
@@ -52,7 +55,7 @@ def upscale_video(
     made_by: Mapping[str, object],
     video: VideoOptions = AS_THE_SOURCE,
 ) -> Outcome:
-    """Upscale every frame of a video; sound, subtitles, time stamps and orientation are kept.
+    """Upscale every frame of a video, or of an animation into one; sound, subtitles and time stamps are kept.
 
     Args:
         upscaler: the network.
@@ -70,16 +73,22 @@ def upscale_video(
         MissingDependencyError: PyAV lacks the encoder.
         ModuleNotFoundError: PyAV is not installed.
     """
+    make = partial(_make, upscaler, job, options, made_by, video)
+    return run_one(job, options, make)
+
+
+def _make(
+    upscaler: Upscaler,
+    job: UpscaleJob,
+    options: RunOptions,
+    made_by: Mapping[str, object],
+    video: VideoOptions,
+    version: tuple[int, int] | None,
+) -> Finished:
     source, target = Path(job.input_name), Path(job.output_name)
-    finished = options.skip_existing and is_finished(job)
-    other = finished and options.records is not None and options.records.disown(job)
-    if finished and not other:
-        return Outcome([], [Skipped(str(source), str(target))], [])
-    check_target(job, options)
     start = time.perf_counter()
-    version = version_of(source)
-    info = video_info(source, tolerant=options.tolerant)
-    task = _plan(upscaler, Original(source, info, video.sound), target, options, video)
+    original = _original(job, options, video)
+    task = _plan(upscaler, original, target, options, video)
     work = Segments(target.with_name(f"{target.stem}.segments"), task.encoding.segments)
     with work.owned():
         check_target(job, options)  # whoever owned them before may have finished it
@@ -89,13 +98,23 @@ def upscale_video(
         check()
         frame_count = join(segments, task.original, target, task.encoding, check, replace=options.replace)
         work.clear()
-    if options.records and version:
-        options.records.keep(version, target)
     height, width = task.size
+    info = task.info
     tiles = upscaler.plan(info.height, info.width).tile_count * frame_count if task.sized.needs_network else 0
     seconds = round(time.perf_counter() - start, 3)
-    result = Finished(str(source), str(target), width, height, seconds, tiles, frame_count)
-    return Outcome([result], [], [], redone=int(other))
+    return Finished(str(source), str(target), width, height, seconds, tiles, frame_count)
+
+
+def _original(job: UpscaleJob, options: RunOptions, video: VideoOptions) -> Original:
+    source = Path(job.input_name)
+    if not job.animated:
+        return Original(source, video_info(source, tolerant=options.tolerant), video.sound)
+    animation = read_animation(source, tolerant=options.tolerant).on(options.saving.background).in_srgb(str(source))
+    return _of_animation(source, animation)
+
+
+def _of_animation(source: Path, animation: Animation) -> Original:
+    return Original(source, animation_info(animation), animation=animation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +144,13 @@ def _plan(upscaler: Upscaler, original: Original, target: Path, options: RunOpti
             "Give --deinterlace, or --no-deinterlace where the pictures are whole after all.",
         )
     encoding = choose_encoding(source, target, info, video.encoder)
-    deep = _takes_16_bits(upscaler, info, encoding)
-    reading = FrameOptions(deep, encoding.alpha, bool(video.deinterlace), options.tolerant)
+    if original.animation and info.alpha and not encoding.alpha:
+        _log.warning("It is laid on white. Name another colour with --background.")
+        original = _of_animation(source, original.animation.on(_WHITE))
+        info = original.info
+    reading = FrameOptions(
+        _takes_16_bits(upscaler, info, encoding), encoding.alpha, bool(video.deinterlace), options.tolerant
+    )
     sized = _sized(upscaler.info.scale, info, reading, options)
     if not sized.needs_network:
         _log.warning("%s has %dx%d pixels already: it is resized without the network.", source, info.width, info.height)
@@ -180,6 +204,7 @@ def _settings(task: _Task, options: RunOptions) -> dict[str, object]:
         "deinterlace": task.reading.deinterlace,
         "size": task.size,
         "linear_light": options.linear_light,
+        "background": options.saving.background if task.original.animation else None,
     }
 
 
@@ -188,7 +213,7 @@ def _make_segments(upscaler: Upscaler, task: _Task, work: Segments) -> list[Path
     count = len(work.finished())
     first_frame = count * SEGMENT_FRAMES
     written: list[Future[None]] = []
-    frames = frames_of(task.original.path, task.info, task.reading, skip=first_frame)
+    frames = _frames(task, skip=first_frame)
     with (
         progress(task.original.path.name, max(task.info.frame_count, 1), done=first_frame) as bar,
         closing(made_ahead(frames)) as frames,
@@ -203,6 +228,13 @@ def _make_segments(upscaler: Upscaler, task: _Task, work: Segments) -> list[Path
                 _raise_errors(future for future in written if future.done())
         _raise_errors(written)
     return [work.path(index) for index in range(count + len(written))]
+
+
+def _frames(task: _Task, *, skip: int) -> Generator[Frame, None, None]:
+    path, animation = task.original.path, task.original.animation
+    if animation:
+        return animation_frames(path, animation, skip=skip)
+    return frames_of(path, task.info, task.reading, skip=skip)
 
 
 def _check_unchanged(source: Path, version: tuple[int, int] | None, work: Segments) -> None:

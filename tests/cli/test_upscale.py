@@ -165,7 +165,7 @@ def test_the_output_is_a_file_or_a_folder(engine: Path, photo: Path, tmp_path: P
 
 
 def test_an_output_of_no_known_format_is_wrong_usage(engine: Path, photo: Path, tmp_path: Path) -> None:
-    result = upscale(photo, "-o", tmp_path / "o.gif", "--engine", engine)
+    result = upscale(photo, "-o", tmp_path / "o.jxl", "--engine", engine)
     assert isinstance(result.exception, UsageError)
 
 

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-XMP_KEYWORD = b"XML:com.adobe.xmp"
+XMP_KEYWORD, COMMENT_KEYWORD = b"XML:com.adobe.xmp", b"Comment"
 _RAW_PROFILE = b"Raw profile type "
 """Keyword of ImageMagick, which others read too: metadata as hexadecimal digits."""
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")

@@ -133,6 +133,8 @@ def test_what_has_no_room_is_not_decoded() -> None:
         ("avif", 1),
         ("avif", 3),
         ("avif", 4),
+        ("gif", 3),
+        ("gif", 4),
     ],
 )
 def test_writing_takes_no_more_than_is_foreseen(suffix: str, channels: int, tmp_path: Path) -> None:

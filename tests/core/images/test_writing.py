@@ -126,8 +126,8 @@ def test_png_holds_everything_of_any_size() -> None:
 
 
 def test_an_unknown_suffix_is_wrong_usage() -> None:
-    with pytest.raises(UsageError, match=r"x\.gif does not end as an image does"):
-        check_output(Path("x.gif"), Layout(1, 1, 1, 8))
+    with pytest.raises(UsageError, match=r"x\.jxl does not end as an image does"):
+        check_output(Path("x.jxl"), Layout(1, 1, 1, 8))
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

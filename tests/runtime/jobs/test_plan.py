@@ -95,7 +95,7 @@ def test_the_home_folder_may_be_named_in_a_quoted_pattern(photos: Path, monkeypa
         (["photos/a.jpg", ""], "out", UsageError, "empty name"),
         (["-"], None, UsageError, "has no name"),
         (["-"], "photos", UsageError, "has no name"),
-        (["-"], "x.gif", UsageError, "has no name"),
+        (["-"], "x.jxl", UsageError, "has no name"),
         (["-", "photos/a.jpg"], "x.png", UsageError, "holds one image"),
         (["photos/a.jpg", "photos/b.png"], "-", UsageError, "holds one image"),
         (["photos"], "-", UsageError, "holds one image"),
