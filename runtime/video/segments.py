@@ -34,6 +34,8 @@ class Segments:
             try:
                 yield
             finally:
+                if not self.finished():
+                    self.clear()  # nothing to go on after
                 with suppress(OSError):
                     self._folder.rmdir()
 

@@ -140,6 +140,12 @@ def test_when_only_the_joining_was_missing_nothing_is_computed_again(
     assert again.calls == []
 
 
+def test_a_run_that_fails_in_its_first_segment_leaves_nothing(clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(clip, tmp_path / "out.mp4", Counting(stop_at(1)))
+    assert left_in(tmp_path) == {"in.mp4"}
+
+
 def test_work_before_damage_is_used_when_damage_is_tolerated(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(clip, tmp_path / "out.mp4", Counting(stop_at(7)))
