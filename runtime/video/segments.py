@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,9 +35,9 @@ class Segments:
             try:
                 yield
             finally:
-                if not self.finished():
-                    self.clear()  # nothing to go on after
                 with suppress(OSError):
+                    if os.listdir(self._folder) == [_NOTE]:  # nothing to go on after
+                        (self._folder / _NOTE).unlink()
                     self._folder.rmdir()
 
     def begin(self, made_from: Mapping[str, object]) -> None:
