@@ -20,6 +20,7 @@ from pathlib import Path
 import click
 import numpy as np
 from PIL import Image
+from safetensors.numpy import load_file
 
 from drc_deploy.locate import sample_images
 from tests.runtime.networks import write_nearest
@@ -35,13 +36,20 @@ class Stage:
     arguments: tuple[str, ...]
     results: tuple[str, ...]
     """Patterns of what must be the same in the end."""
+    also: tuple[str, ...] = ()
+    """Patterns of what a second run may leave."""
 
 
 STAGES = (
     Stage("upscale a folder", ("upscale", "photos", "--engine", "n.onnx", "--skip-existing"), ("photos_x4/*.png",)),
     Stage("upscale a video", ("upscale", "in.mp4", "--engine", "n.onnx", "-o", "out.mp4"), ("out.mp4",)),
-    Stage("train", ("train", "--model", "drn_xs", "--data", "photos", *_TRAINING), ("drc_runs/*.safetensors",)),
-    Stage("data prepare", ("data", "prepare", "photos", "store"), ("store/*",)),
+    Stage(
+        "train",
+        ("train", "--model", "drn_xs", "--data", "photos", *_TRAINING),
+        ("drc_runs/*.safetensors",),
+        ("tensorboard/*",),
+    ),
+    Stage("data prepare", ("data", "prepare", "photos", "-o", "store"), ("store/*",), ("store/verified.json",)),
 )
 
 
@@ -67,24 +75,26 @@ def main(kills: int, seed: int | None, only: str | None) -> None:
 def _campaign(stage: Stage, kills: int, rng: random.Random) -> tuple[int, list[str]]:
     """Return how many runs were killed, and what was wrong."""
     with tempfile.TemporaryDirectory() as folder:
-        whole = Path(folder, "whole")
-        _prepare(whole)
-        before = _content(whole)
+        fresh, place = Path(folder, "fresh"), Path(folder, "work")  # always the same: some results name their sources
+        _prepare(fresh)
+        shutil.copytree(fresh, place)
+        before = _content(place)
         start = time.monotonic()
-        _run(stage, whole)
+        _run(stage, place)
         seconds = time.monotonic() - start
-        expected = _content(whole)
+        expected = _content(place)
+        shutil.rmtree(place)
         made = {name for name in expected if any(Path(name).match(pattern) for pattern in stage.results)}
         killed, faults = 0, []
         while killed < kills:
-            place = Path(folder, "killed")
-            _prepare(place)
+            shutil.copytree(fresh, place)
             for _ in range(rng.randint(1, 3)):
                 killed += _kill(stage, place, rng.uniform(0.1, seconds))
             _run(stage, place)
             content = _content(place)
             different = [name for name in made if content.get(name) != expected[name]]
-            left = [name for name in content if name not in expected and name not in before]
+            unknown = [name for name in content if name not in (*expected, *before)]
+            left = [name for name in unknown if not any(Path(name).match(pattern) for pattern in stage.also)]
             faults += [f"other content in {name}" for name in different] + [f"left: {name}" for name in left]
             shutil.rmtree(place)
         return killed, faults
@@ -140,12 +150,18 @@ def _kill(stage: Stage, place: Path, seconds: float) -> bool:
 
 
 def _content(place: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file."""
+    """Return the SHA-256 of every file; of a checkpoint, that of its weights, as it says how long they took."""
     return {
-        path.relative_to(place).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(place).as_posix(): hashlib.sha256(_bytes(path)).hexdigest()
         for path in sorted(place.rglob("*"))
         if path.is_file()
     }
+
+
+def _bytes(path: Path) -> bytes:
+    if path.suffix != ".safetensors":
+        return path.read_bytes()
+    return b"".join(name.encode() + tensor.tobytes() for name, tensor in sorted(load_file(path).items()))
 
 
 if __name__ == "__main__":
