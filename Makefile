@@ -10,7 +10,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 CPU_TORCH := https://download.pytorch.org/whl/cpu
 REACHABLE := $(BIN)/python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)'
 
-.PHONY: test lint demo docs clean
+.PHONY: test lint demo docs hostile clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -36,6 +36,13 @@ demo: $(VENV)/installed
 docs: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Damaged files for every reader, and kills at random moments; both take a seed from the clock.
+HOSTILE_SECONDS ?= 600
+HOSTILE_KILLS ?= 20
+hostile: $(VENV)/installed
+	$(BIN)/python -m tests.hostile --seconds $(HOSTILE_SECONDS)
+	$(BIN)/python -m tests.hostile.kills --kills $(HOSTILE_KILLS)
 
 clean:
 	rm -rf $(VENV) demo_out site

@@ -6,12 +6,13 @@ import os
 import re
 import stat
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from drc_deploy.errors import OutputError
-from drc_deploy.only_one import is_abandoned, only_one
+from drc_deploy.only_one import made_locked, remove_abandoned
 
 _STEM_CHARACTERS = 40
 _HINTS = {
@@ -39,12 +40,12 @@ def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             target.lstat()  # a name that the folder cannot hold is found before the work, not at the rename
-        _remove_abandoned(target)
-        temporary = _new_file_beside(target)
+        remove_abandoned(_left_beside(target))
     except OSError as error:
         raise cannot_write(target, error) from error
+    temporary = target.with_name(_temporary_name(target, os.urandom(4).hex()))
     try:
-        with only_one(temporary):
+        with made_locked(temporary, _make):
             yield temporary
             _publish(temporary, target, replace=replace)
     except OSError as error:
@@ -54,24 +55,24 @@ def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
             temporary.unlink()
 
 
-def _remove_abandoned(target: Path) -> None:
-    """Delete the temporary files of ``target`` whose writers were killed."""
-    if len(target.stem) > _STEM_CHARACTERS:  # they may be of another target that begins alike
-        return
-    name = re.compile(rf"\.{re.escape(target.stem)}\.[0-9a-f]{{8}}{re.escape(target.suffix)}")
-    with suppress(OSError):  # a folder may be writable and not readable, and another process may be faster
+def _temporary_name(target: Path, key: str) -> str:
+    """Return a hidden name that keeps the suffix of ``target``, and room for ``key`` in the longest that there is."""
+    return f".{target.stem[:_STEM_CHARACTERS]}.{zlib.crc32(os.fsencode(target.name)):08x}{key}{target.suffix}"
+
+
+def _left_beside(target: Path) -> list[Path]:
+    """Return the temporary files of ``target`` that are there, of processes at work and of killed ones."""
+    name = re.compile(re.escape(_temporary_name(target, "KEY")).replace("KEY", "[0-9a-f]{8}") + r"(\.new)?")
+    try:
         with os.scandir(target.parent) as entries:
-            found = [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]
-        for path in filter(is_abandoned, found):
-            path.unlink()
+            return [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]
+    except OSError:  # a folder may be writable and not readable
+        return []
 
 
-def _new_file_beside(target: Path) -> Path:
-    """Make an empty hidden file with the permissions of an ordinary new file."""
-    # Not the whole stem: the longest name that a folder can hold needs room for the temporary name too.
-    temporary = target.with_name(f".{target.stem[:_STEM_CHARACTERS]}.{os.urandom(4).hex()}{target.suffix}")
-    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-    return temporary
+def _make(path: Path) -> None:
+    """Make an empty file with the permissions of an ordinary new one."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
 
 
 def _publish(temporary: Path, target: Path, *, replace: bool) -> None:

@@ -2,9 +2,10 @@
 
 import errno
 import os
+import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from drc_deploy.errors import OutputError
@@ -14,8 +15,8 @@ try:
 except ModuleNotFoundError:  # not a POSIX system: nothing there shows a killed process as reliably
     fcntl = None  # type: ignore[assignment, unused-ignore]
 
-_MAKING_S = 5
-"""A file that is younger may be one that its maker is about to lock."""
+_MAKING, _MAKING_S = ".new", 5
+"""How what is not locked yet is called, and how long its maker may take over that."""
 
 
 @contextmanager
@@ -42,7 +43,35 @@ def only_one(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def is_abandoned(path: Path) -> bool:
+@contextmanager
+def made_locked(path: Path, make: Callable[[Path], object]) -> Iterator[None]:
+    """Make ``path`` and keep other processes out of it while the block runs: nobody ever meets it unlocked.
+
+    Args:
+        path: of a file or folder that nobody else makes.
+        make: makes it, under another name that the lock is taken at.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    making = path.with_name(path.name + _MAKING)
+    make(making)
+    with only_one(making):
+        making.rename(path)
+        yield
+
+
+def remove_abandoned(paths: Iterable[Path]) -> None:
+    """Remove those of ``paths`` that were made by ``made_locked`` in processes that have been killed."""
+    for path in filter(_is_abandoned, paths):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):  # another process may be faster
+                path.unlink()
+
+
+def _is_abandoned(path: Path) -> bool:
     """Return whether whoever made ``path`` and kept others out has been killed; False where that cannot be known."""
     if fcntl is None:
         return False
@@ -51,7 +80,8 @@ def is_abandoned(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return time.time() - os.fstat(handle).st_mtime > _MAKING_S and _lock(handle) is True
+        young = time.time() - os.fstat(handle).st_mtime < _MAKING_S
+        return not (path.name.endswith(_MAKING) and young) and _lock(handle) is True
     finally:
         os.close(handle)
 

@@ -2,13 +2,12 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from drc_deploy.files import cannot_write
-from drc_deploy.only_one import is_abandoned, only_one
+from drc_deploy.only_one import made_locked, remove_abandoned
 
 _PREFIX = ".export-"
 
@@ -24,10 +23,13 @@ def staging_folder(target: Path) -> Iterator[Path]:
     """
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for left in filter(is_abandoned, target.glob(f"{_PREFIX}*")):
-            shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=target) as folder, only_one(Path(folder)):
-            yield Path(folder)
+        remove_abandoned(target.glob(f"{_PREFIX}*"))
+        folder = target / f"{_PREFIX}{os.urandom(4).hex()}"
+        with made_locked(folder, Path.mkdir):
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise cannot_write(target, error) from error
 

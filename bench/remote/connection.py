@@ -24,7 +24,6 @@ from drc_deploy.bench.remote.there import BEGIN, RESULTS, temporary_folder
 from drc_deploy.bench.report.records import CROPS_FOLDER
 from drc_deploy.bench.report.report_files import REPORT_FILE
 from drc_deploy.errors import ArtefactError, DrcDeployError, InputError, MissingDependencyError
-from drc_deploy.only_one import only_one
 from drc_deploy.progress import progress
 
 MOST_RESULT_BYTES = 1 << 30
@@ -174,14 +173,12 @@ def connect(target: Target, there: str) -> Iterator[Connection]:
     ssh = shutil.which("ssh")
     if ssh is None:
         raise MissingDependencyError("there is no ssh on this machine.", "Install the OpenSSH client.")
-    private = temporary_folder("/tmp", "drc-ssh-")  # a socket's path must be short
-    with only_one(private):
+    with temporary_folder("/tmp", "drc-ssh-") as private:  # a socket's path must be short
         connection = Connection([ssh, *_OPTIONS, f"-oControlPath={private}/ssh"], target, there)
         try:
             yield connection
         finally:
             connection.close()
-            shutil.rmtree(private, ignore_errors=True)
 
 
 def _add(archive: tarfile.TarFile, name: str, path: Path, sha256: str) -> None:

@@ -5,6 +5,7 @@ are signs of life. When standard input ends or stays silent, it ends the command
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -29,7 +30,7 @@ import drc_deploy
 from drc_deploy import __version__, records
 from drc_deploy.errors import DrcDeployError, OutputError, Terminated
 from drc_deploy.files import sha256_of
-from drc_deploy.only_one import is_abandoned, only_one
+from drc_deploy.only_one import made_locked, only_one, remove_abandoned
 
 BEGIN = "drc-deploy begins"
 """The line after which output counts: a login may print before it."""
@@ -119,20 +120,20 @@ def _workplace(kept: str | None) -> Iterator[Path]:
     Raises:
         OutputError: it cannot be made, or another run is in it.
     """
-    try:
-        folder = (
-            temporary_folder(tempfile.gettempdir(), "drc-deploy-remote-")
-            if kept is None
-            else Path(os.path.expanduser(kept)).absolute()
-        )
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {kept or 'a temporary folder'}: {error.strerror or error}.",
-            "Name a folder that you may write to with --remote-dir.",
-        ) from error
-    passing = [folder] if kept is None else [folder / RESULTS, folder / _SCRATCH]
-    with only_one(folder):
+    with contextlib.ExitStack() as stack:
+        try:
+            if kept is None:
+                folder = stack.enter_context(temporary_folder(tempfile.gettempdir(), "drc-deploy-remote-"))
+            else:
+                folder = Path(os.path.expanduser(kept)).absolute()
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {kept or 'a temporary folder'}: {error.strerror or error}.",
+                "Name a folder that you may write to with --remote-dir.",
+            ) from error
+        if kept is not None:
+            stack.enter_context(only_one(folder))
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
             for name in (RESULTS, _SCRATCH):
@@ -143,16 +144,25 @@ def _workplace(kept: str | None) -> Iterator[Path]:
             finally:  # an end that comes while another one is dealt with; the first has had all others ignored
                 signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
         finally:
-            for path in passing * 2:  # twice: a file on its way may have come during the first time
-                shutil.rmtree(path, ignore_errors=True)
+            for name in (RESULTS, _SCRATCH) * 2:  # twice: a file on its way may have come during the first time
+                shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def temporary_folder(parent: str, prefix: str) -> Path:
-    """Make a folder, and remove those of runs that were killed: nobody holds their locks."""
-    for other in Path(parent).glob(f"{prefix}*"):
-        if is_abandoned(other):
-            shutil.rmtree(other, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+@contextlib.contextmanager
+def temporary_folder(parent: str, prefix: str) -> Iterator[Path]:
+    """Make a folder that only this user may enter, and remove it after the block, and those of runs that were killed.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    remove_abandoned(Path(parent).glob(f"{prefix}*"))
+    folder = Path(parent, f"{prefix}{os.urandom(8).hex()}")
+    with made_locked(folder, functools.partial(Path.mkdir, mode=0o700)):
+        try:
+            yield folder
+        finally:
+            for _ in range(2):  # a file on its way may have come during the first time
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _digests(folder: Path) -> dict[str, str]:

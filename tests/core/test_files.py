@@ -104,20 +104,16 @@ def test_the_longest_name_can_be_written_and_a_longer_one_is_reported_before_the
     assert list(tmp_path.iterdir()) == [longest]
 
 
-def test_what_a_killed_writer_left_is_removed_and_nothing_of_one_at_work(tmp_path: Path) -> None:
-    target = tmp_path / "x[1].txt"
-    left, others = tmp_path / ".x[1].0123abcd.txt", [tmp_path / ".x1.0123abcd.txt", tmp_path / ".x[1].mine0000.txt"]
+@pytest.mark.parametrize("name", ["x[1].txt", f"{'long' * 20}.txt"])
+def test_what_a_killed_writer_left_is_removed_at_once_and_nothing_of_one_at_work(tmp_path: Path, name: str) -> None:
+    target, others = tmp_path / name, [tmp_path / ".x1.0123abcd01234567.txt", tmp_path / f".{name}"]
+    with atomic_path(target) as temporary:
+        left = temporary.with_name(temporary.name.replace(temporary.stem[-8:], "01234567"))
     for path in (left, *others):
         path.touch()
-        os.utime(path, (0, 0))
     with atomic_path(target) as at_work:
-        os.utime(at_work, (0, 0))
         write_text(target, "meanwhile")
         assert not left.exists()
         at_work.write_text("last")
     assert target.read_text() == "last"
     assert set(tmp_path.iterdir()) == {target, *others}
-    young = tmp_path / ".x[1].00000000.txt"
-    young.touch()
-    write_text(target, "again")
-    assert young.exists()

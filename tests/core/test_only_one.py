@@ -11,7 +11,7 @@ import pytest
 
 from drc_deploy import only_one as module
 from drc_deploy.errors import OutputError
-from drc_deploy.only_one import is_abandoned, only_one
+from drc_deploy.only_one import made_locked, only_one, remove_abandoned
 
 
 def test_a_second_one_is_kept_out_until_the_first_has_ended(tmp_path: Path) -> None:
@@ -60,15 +60,24 @@ def test_a_folder_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
         pass
 
 
-def test_abandoned_is_what_is_old_and_locked_by_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "x"
-    assert not is_abandoned(path)
-    path.touch()
-    assert not is_abandoned(path)  # its maker may be about to lock it
-    os.utime(path, (0, 0))
-    assert is_abandoned(path)
-    with only_one(path):
+def test_abandoned_is_what_is_there_and_locked_by_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_abandoned(path: Path) -> bool:
+        path.touch()
+        remove_abandoned([path, tmp_path / "none"])
+        return not path.exists()
+
+    path, making = tmp_path / "x", tmp_path / "x.new"
+    assert is_abandoned(path)  # however young it is
+    assert not is_abandoned(making)  # its maker may be about to lock it
+    os.utime(making, (0, 0))
+    remove_abandoned([making])
+    assert not making.exists()
+    with made_locked(path, Path.touch):
         assert not is_abandoned(path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").touch()
+    remove_abandoned([tmp_path / "folder"])
+    assert not (tmp_path / "folder").exists()
 
     def refuse(*_: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

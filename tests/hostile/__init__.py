@@ -1,0 +1,1 @@
+"""The campaign: damaged and hostile input for every reader, kills at random moments; ``python -m tests.hostile``."""
