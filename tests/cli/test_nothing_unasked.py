@@ -13,7 +13,7 @@ from PIL import Image
 
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
-from tests.house import ROOT
+from tests.imports import ROOT
 
 TRACER = shutil.which("strace")
 COMMAND_LINE = ("-m", "drc_deploy")
@@ -34,9 +34,9 @@ def _traced(folder: Path, *arguments: str, **environment: str) -> list[str]:
     places = {"HOME": folder / "home", "TMPDIR": folder / "tmp"}
     for place in (folder / "work", folder / "tmp", *(folder / "home" / font.split("/")[0] for font in FONTS)):
         place.mkdir(parents=True, exist_ok=True)
+    watch = [str(TRACER), "-f", "-s", "200", "-e", "trace=network,openat,mkdir,mkdirat", "-o", str(trace)]
     run = subprocess.run(
-        [str(TRACER), "-f", "-s", "200", "-e", "trace=network,openat,mkdir,mkdirat", "-o", trace, sys.executable]
-        + [*arguments],
+        [*watch, sys.executable, *arguments],
         cwd=folder / "work",
         env={name: os.environ[name] for name in kept if name in os.environ}
         | {name: str(place) for name, place in places.items()}
@@ -44,6 +44,7 @@ def _traced(folder: Path, *arguments: str, **environment: str) -> list[str]:
         | environment,
         capture_output=True,
         text=True,
+        check=False,
     )
     if not trace.exists() or "ptrace" in run.stderr:
         pytest.skip(f"strace may not watch processes here: {run.stderr[-200:]}")
