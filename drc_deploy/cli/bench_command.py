@@ -8,6 +8,7 @@ import click
 
 from drc_deploy.cli import options
 from drc_deploy.errors import DrcDeployError, UsageError
+from drc_deploy.printing import say
 
 if TYPE_CHECKING:
     from drc_deploy.bench.remote.here import RemoteOptions
@@ -224,7 +225,7 @@ def _run_suite(settings: "BenchOptions", seconds: float | None, as_json: bool) -
     from drc_deploy.bench.suite.run import MatrixSuite
 
     suite = MatrixSuite(settings, seconds)
-    click.echo(plan_text(suite.matrix), err=True)
+    say(plan_text(suite.matrix), err=True)
     latest: Report | None = None
     try:
         for report in suite.reports():
@@ -251,7 +252,7 @@ def _publish(report: "Report", folder: Path, as_json: bool) -> None:
         files = {"report": str(write_report(report, folder))} | write_files(report, folder)
         text += f"\n\nReport: {files['page']} (open it in a browser)\n        {files['report']}"
     else:
-        click.echo(f"{folder / REPORT_FILE} is of an earlier run and stays as it is.", err=True)
+        say(f"{folder / REPORT_FILE} is of an earlier run and stays as it is.", err=True)
     options.emit(records.to_dict(report) | {"files": files}, as_json=as_json, text=text)
 
 

@@ -14,6 +14,7 @@ import click
 
 from drc_deploy import __version__
 from drc_deploy.errors import DrcDeployError, Terminated
+from drc_deploy.printing import print_notes_safely, say
 
 COMMANDS = {
     "compress": "Search, prune and fine-tune: a smaller network of nearly the same quality.",
@@ -105,6 +106,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     signals = _raise_on_signals()
     _fill_closed_streams()
     _print_any_name()
+    print_notes_safely()
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         cli.main(args=arguments, prog_name="drc-deploy", standalone_mode=False)
@@ -157,7 +159,7 @@ def _leave(number: signal.Signals) -> NoReturn:
     """Exit with the code of a command that a signal stopped."""
     for ignored in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C while Python leaves would print a traceback
         signal.signal(ignored, signal.SIG_IGN)
-    click.echo("Stopped. Run the same command again to continue what can be continued.", err=True)
+    say("Stopped. Run the same command again to continue what can be continued.", err=True)
     sys.exit(128 + number)
 
 
@@ -177,15 +179,10 @@ def _exit_code_of(error: Exception, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     message, hint = _message_of(error)
-    click.echo(f"Error: {_printable(message)}", err=True)
+    say(f"Error: {message}", err=True)
     if hint:
-        click.echo(f"       {_printable(hint)}", err=True)
+        say(f"       {hint}", err=True)
     return error.exit_code if isinstance(error, DrcDeployError) else 1
-
-
-def _printable(text: str) -> str:
-    """Return a text with escapes in place of control characters: files may hold what would rewrite the screen."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _message_of(error: Exception) -> tuple[str, str]:
