@@ -14,7 +14,9 @@ from drc_deploy.errors import OutputError
 from drc_deploy.only_one import is_abandoned, only_one
 
 _STEM_CHARACTERS = 40
+_KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"))
 _HINTS = {
+    errno.ENOENT: "Its folder was removed meanwhile: run the same command again.",
     errno.ENAMETOOLONG: "Give a shorter name.",
     errno.EFBIG: "Raise the limit for the size of a file (`ulimit -f`), or choose another disk.",
 }
@@ -37,8 +39,8 @@ def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            target.lstat()  # a name that the folder cannot hold is found before the work, not at the rename
+        # A name that the folder cannot hold, too, is found before the work, not at the rename.
+        _check_replaceable(target)
         _remove_abandoned(target)
         temporary = _new_file_beside(target)
     except OSError as error:
@@ -52,6 +54,24 @@ def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # gone already, or its folder is: what went wrong before is what counts
             temporary.unlink()
+
+
+def _check_replaceable(target: Path) -> None:
+    """Refuse what a file would only take the name of, whoever reads a pipe or listens at a socket.
+
+    Raises:
+        OutputError: ``target`` is there and is no file.
+    """
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        kind = next((kind for is_kind, kind in _KINDS if is_kind(mode)), "a device")
+        raise OutputError(
+            f"{target} is {kind}, and a file cannot take its place.",
+            "Name a file; `upscale -o -` writes an image to standard output.",
+        )
 
 
 def _remove_abandoned(target: Path) -> None:
@@ -111,6 +131,11 @@ def check_writable(folder: Path) -> None:
     Raises:
         OutputError: they cannot.
     """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(
+            f"cannot write {folder}: it is no folder.",
+            "Name a folder; `upscale -o -` writes an image to standard output.",
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

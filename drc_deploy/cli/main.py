@@ -50,6 +50,7 @@ EXTRAS = {
     "av": "video",
 }
 """Package -> the extra of drc-deploy that brings it."""
+_NO_MEMORY = ("can't start new thread", "can't allocate memory", "bad_alloc")
 
 
 class LazyGroup(click.Group):
@@ -109,6 +110,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     print_notes_safely()
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        _check_working_folder()
         cli.main(args=arguments, prog_name="drc-deploy", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort) as error:
         # click wraps what stops a command in its own Abort.
@@ -135,6 +137,18 @@ def _print_any_name() -> None:
     """Print escapes for characters of file names that standard output cannot encode, as standard error does."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _check_working_folder() -> None:
+    """Refuse to begin in a folder that is gone: libraries of torch end the process there.
+
+    Raises:
+        DrcDeployError: it is gone.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise DrcDeployError("the working folder does not exist any more.", "Change to one that does: cd") from error
 
 
 def _raise_on_signals() -> list[signal.Signals]:
@@ -192,7 +206,29 @@ def _message_of(error: Exception) -> tuple[str, str]:
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:  # commands import heavy packages when needed
         hint = f"Install it: pip install 'drc-deploy[{EXTRAS[error.name]}]'."
         return f"this command needs {error.name}, which is not installed.", hint
-    if isinstance(error, MemoryError | OSError):  # such as a full disk behind standard output
-        return f"this machine failed: {error or 'no memory left'}.", "Check its disks and its memory."
+    if _is_of_the_machine(error):
+        return f"this machine failed: {str(error) or 'no memory left'}.", _machine_hint(error)
     hint = "This is a fault of drc-deploy: run it with --debug and report what it prints."
     return f"{type(error).__name__}: {error}", hint
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Return whether it lacks something, such as room behind standard output, or memory to load a library."""
+    if isinstance(error, ImportError):
+        return not isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("drc_deploy")
+    # Python and torch have no class of their own for these.
+    lacks_memory = isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    return lacks_memory or isinstance(error, MemoryError | OSError)
+
+
+def _machine_hint(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "A file or folder was removed meanwhile: run the same command again."
+    try:
+        import resource  # not a part of Python on Windows
+    except ModuleNotFoundError:
+        return "Check its disks and its memory."
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return "Check its disks and its memory."
+    return f"The memory of a process is limited to {limit >> 20} MiB here: raise it (`ulimit -v`), or check the disks."
