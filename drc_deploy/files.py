@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -158,6 +159,31 @@ def new_folder(folder: Path) -> Iterator[None]:
         for path in made:
             with suppress(OSError):  # it holds something
                 path.rmdir()
+
+
+@contextmanager
+def only_maker(output: Path) -> Iterator[None]:
+    """Keep other processes from making ``output`` while the block runs, which may take hours and keep a state.
+
+    A hidden file next to it is locked. A killed process may leave that file, but not the lock.
+
+    Raises:
+        OutputError: another process makes it, or its folder cannot be written to.
+    """
+    # The name is of a length that every folder can hold, and is another one for every output.
+    number = zlib.crc32(os.fsencode(output.name))
+    lock = output.with_name(f".{output.stem[:_STEM_CHARACTERS]}.{number:08x}.lock")
+    with new_folder(output.parent):
+        try:
+            lock.touch()
+        except OSError as error:
+            raise cannot_write(output, error) from error
+        with only_one(lock, making=output):
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # the folder may be gone
+                    lock.unlink()
 
 
 def write_bytes(target: Path, data: bytes) -> None:

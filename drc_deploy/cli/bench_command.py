@@ -8,6 +8,8 @@ import click
 
 from drc_deploy.cli import options
 from drc_deploy.errors import DrcDeployError, UsageError
+from drc_deploy.files import new_folder
+from drc_deploy.only_one import only_one
 from drc_deploy.printing import say
 
 if TYPE_CHECKING:
@@ -153,16 +155,13 @@ def run_command(
         raise UsageError("a suite runs on this machine only.", "Leave out --suite or --remote.")
     folder = out or workdir / "bench"
     settings = BenchOptions(workdir=workdir, out=folder, height=size[0], width=size[1], **arguments)
-    if suite is not None:
-        _run_suite(settings, suite_seconds, as_json)
-    elif remote:
-        from drc_deploy.bench.remote.here import run_remote_bench
-
-        report = run_remote_bench(settings, remote)
-        _publish(report, folder, as_json)
-        _require_engines(report)
-    else:
-        _run_here(settings, as_json)
+    with new_folder(folder), only_one(folder):
+        if suite is not None:
+            _run_suite(settings, suite_seconds, as_json)
+        elif remote:
+            _run_there(settings, remote, as_json)
+        else:
+            _run_here(settings, as_json)
 
 
 def _take_remote(arguments: dict[str, Any]) -> "RemoteOptions | None":
@@ -216,6 +215,14 @@ def _run_here(settings: "BenchOptions", as_json: bool) -> None:
             _publish(kept.latest, settings.out, as_json)
             if kept.latest.engines:
                 kept.forget()
+    _require_engines(report)
+
+
+def _run_there(settings: "BenchOptions", remote: "RemoteOptions", as_json: bool) -> None:
+    from drc_deploy.bench.remote.here import run_remote_bench
+
+    report = run_remote_bench(settings, remote)
+    _publish(report, settings.out, as_json)
     _require_engines(report)
 
 
