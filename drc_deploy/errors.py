@@ -51,6 +51,25 @@ class MissingDependencyError(DrcDeployError):
     """A package or a device that this machine lacks."""
 
 
+def cannot_import(needed_for: str, package: str, install: str, error: ImportError) -> MissingDependencyError:
+    """Return the error of a package that is not installed or, as where memory is limited, cannot be loaded.
+
+    Args:
+        needed_for: what needs it, as the beginning of a sentence.
+        package: its name for Python.
+        install: how to install it, as the rest of a sentence.
+        error: of the import.
+    """
+    if isinstance(error, ModuleNotFoundError) and error.name == package:
+        return MissingDependencyError(
+            f"{needed_for} needs {package}, which is not installed.", f"Install it: {install}"
+        )
+    return MissingDependencyError(
+        f"{needed_for} needs {package}, which cannot be loaded: {error}.",
+        f"Raise the limit of memory (`ulimit -v`) if there is one, or install it again: {install}",
+    )
+
+
 class TrainingError(DrcDeployError):
     """Training that cannot go on: a NaN loss, or too little data."""
 

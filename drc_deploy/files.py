@@ -12,10 +12,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from drc_deploy.errors import OutputError
-from drc_deploy.only_one import made_locked, remove_abandoned
+from drc_deploy.only_one import made_locked, only_one, remove_abandoned
 
 _STEM_CHARACTERS = 40
+_KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"))
 _HINTS = {
+    errno.ENOENT: "Its folder was removed meanwhile: run the same command again.",
     errno.ENAMETOOLONG: "Give a shorter name.",
     errno.EFBIG: "Raise the limit for the size of a file (`ulimit -f`), or choose another disk.",
 }
@@ -38,8 +40,8 @@ def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            target.lstat()  # a name that the folder cannot hold is found before the work, not at the rename
+        # A name that the folder cannot hold, too, is found before the work, not at the rename.
+        _check_replaceable(target)
         remove_abandoned(_left_beside(target))
     except OSError as error:
         raise cannot_write(target, error) from error
@@ -53,6 +55,24 @@ def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # gone already, or its folder is: what went wrong before is what counts
             temporary.unlink()
+
+
+def _check_replaceable(target: Path) -> None:
+    """Refuse what a file would only take the name of, whoever reads a pipe or listens at a socket.
+
+    Raises:
+        OutputError: ``target`` is there and is no file.
+    """
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        kind = next((kind for is_kind, kind in _KINDS if is_kind(mode)), "a device")
+        raise OutputError(
+            f"{target} is {kind}, and a file cannot take its place.",
+            "Name a file; `upscale -o -` writes an image to standard output.",
+        )
 
 
 def _temporary_name(target: Path, key: str) -> str:
@@ -112,6 +132,11 @@ def check_writable(folder: Path) -> None:
     Raises:
         OutputError: they cannot.
     """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(
+            f"cannot write {folder}: it is no folder.",
+            "Name a folder; `upscale -o -` writes an image to standard output.",
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -134,6 +159,31 @@ def new_folder(folder: Path) -> Iterator[None]:
         for path in made:
             with suppress(OSError):  # it holds something
                 path.rmdir()
+
+
+@contextmanager
+def only_maker(output: Path) -> Iterator[None]:
+    """Keep other processes from making ``output`` while the block runs, which may take hours and keep a state.
+
+    A hidden file next to it is locked. A killed process may leave that file, but not the lock.
+
+    Raises:
+        OutputError: another process makes it, or its folder cannot be written to.
+    """
+    # The name is of a length that every folder can hold, and is another one for every output.
+    number = zlib.crc32(os.fsencode(output.name))
+    lock = output.with_name(f".{output.stem[:_STEM_CHARACTERS]}.{number:08x}.lock")
+    with new_folder(output.parent):
+        try:
+            lock.touch()
+        except OSError as error:
+            raise cannot_write(output, error) from error
+        with only_one(lock, making=output):
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # the folder may be gone
+                    lock.unlink()
 
 
 def write_bytes(target: Path, data: bytes) -> None:

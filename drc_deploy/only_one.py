@@ -20,10 +20,14 @@ _MAKING, _MAKING_S = ".new", 5
 
 
 @contextmanager
-def only_one(path: Path) -> Iterator[None]:
+def only_one(path: Path, *, making: Path | None = None) -> Iterator[None]:
     """Keep other processes out of ``path`` while the block runs; one that is killed leaves nothing locked.
 
     The block may remove the path. Where the system or its file system has no locks, nobody is kept out.
+
+    Args:
+        path: a file or folder that is there.
+        making: what is written meanwhile, for the message; None: ``path``.
 
     Raises:
         OutputError: another process is at ``path``, or has just removed it.
@@ -34,10 +38,10 @@ def only_one(path: Path) -> Iterator[None]:
     try:
         handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError as error:
-        raise _taken(path) from error
+        raise _taken(making or path, "") from error
     try:
         if _lock(handle) is False or not _is_there_still(handle, path):
-            raise _taken(path)
+            raise _taken(making or path, _holder(handle))
         yield
     finally:
         os.close(handle)
@@ -103,5 +107,19 @@ def _is_there_still(handle: int, path: Path) -> bool:
         return False
 
 
-def _taken(path: Path) -> OutputError:
-    return OutputError(f"another process is writing {path}.", "Wait until it has ended, or write to another place.")
+def _holder(handle: int) -> str:
+    """Return which process has the lock, in brackets; nothing where Linux does not show it."""
+    about = os.fstat(handle)
+    place = f"{os.major(about.st_dev):02x}:{os.minor(about.st_dev):02x}:{about.st_ino}"
+    try:
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        return ""
+    # proc_locks(5): number, kind, advisory or not, access, process, place. A process that cannot be seen here is 0.
+    found = (lock[4] for lock in locks if lock[1] == "FLOCK" and lock[5] == place and int(lock[4]) > 0)
+    return next((f" (process {number})" for number in found), "")
+
+
+def _taken(path: Path, holder: str) -> OutputError:
+    hint = "Wait until it has ended, or write to another place."
+    return OutputError(f"another process is writing {path}{holder}.", hint)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from drc_deploy.printing import one_line
+
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two plain lines where there is no terminal."""
 
@@ -24,7 +26,7 @@ def progress(title: str, total: int, *, done: int = 0) -> Iterator[Progress]:
 
     Of the processes that ``torchrun`` starts, only the first shows it.
     """
-    shown = os.environ.get("RANK", "0") == "0"
+    title, shown = one_line(title), os.environ.get("RANK", "0") == "0"
     if shown and not sys.stderr.isatty():
         yield _PlainProgress(title, total, done)
         return
@@ -48,7 +50,7 @@ class _PlainProgress:
         rate = (self._done - self._first) / max(now - self._start, 1e-9)
         left = (self._total - self._done) / rate if rate > 0 else 0.0
         note = f"{note}, " if note else ""
-        sys.stderr.write(f"{self._title}: {self._done}/{self._total}, {note}{left:.0f} s left\n")
+        sys.stderr.write(f"{self._title}: {self._done}/{self._total}, {one_line(note)}{left:.0f} s left\n")
         sys.stderr.flush()
 
 
@@ -71,6 +73,6 @@ def _rich(title: str, total: int, done: int, *, disable: bool) -> Iterator[Progr
 
         class _Bar:
             def advance(self, steps: int = 1, note: str = "") -> None:
-                live.update(task, advance=steps, note=note)
+                live.update(task, advance=steps, note=one_line(note))
 
         yield _Bar()

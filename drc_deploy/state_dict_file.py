@@ -1,12 +1,15 @@
 """State dicts in files of other programs: opened without running anything, and unwrapped."""
 
+import io
 import os
 import pickle
+import pickletools
 import warnings
 import zipfile
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError
@@ -32,7 +35,14 @@ PREFIXES = ("module.", "_orig_mod.", "netG.")
 SPREAD = 4
 """Tensors may share memory in a file, as tied weights do, but a file that says it holds much more than it is long is
 made to fill the memory."""
+_FILLING = ("bytearray", "_rebuild_device_tensor_from_cpu_tensor", "_rebuild_device_tensor_from_numpy")
+"""Functions that torch lets a file call, and that fill as much memory as the file says. No state dict needs them."""
+_HARMFUL = "Do not use it: it is made to fill the memory."
+_LEGACY_PICKLES = 4
+"""A file of torch before 1.6 begins with a magic number, a version, facts of the system and the tensors."""
 _SAFETENSORS_HEADER = 8
+_ZIP = b"PK\3\4"
+"""What torch goes by."""
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -69,7 +79,7 @@ def load_tensors(path: Path) -> Any:
     if size > SPREAD * path.stat().st_size:
         raise ArtefactError(
             f"the tensors of {path} would take {size >> 20} MiB, many times the length of the file.",
-            "Do not use it: it is made to fill the memory.",
+            _HARMFUL,
         )
     return loaded
 
@@ -88,7 +98,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _load_torch(path: Path) -> Any:
     try:
-        _check_archive(path)
+        _check_torch_file(path)
         with warnings.catch_warnings():
             # torch warns about foreign pickle protocols before it refuses them; the refusal is enough.
             warnings.simplefilter("ignore")
@@ -104,12 +114,34 @@ def _load_torch(path: Path) -> Any:
         raise ArtefactError(f"{path} is damaged or not a torch file.", "Download it again.") from error
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse archives that torch.save does not write."""
-    if not zipfile.is_zipfile(path):
-        return
+def _check_torch_file(path: Path) -> None:
+    """Refuse files that torch.save does not write, that are damaged, or that make torch fill the memory.
+
+    torch opens whatever the file says, and does not compare the checksums of an archive.
+    """
+    with path.open("rb") as stream:
+        if stream.read(len(_ZIP)) != _ZIP:
+            stream.seek(0)
+            for _ in range(_LEGACY_PICKLES):
+                _check_pickle(stream, path)
+            return
     with zipfile.ZipFile(path) as archive:
-        items = archive.infolist()
+        _check_archive(archive, path)
+    # torch's own reader, so that what is checked is what torch opens.
+    _check_pickle(io.BytesIO(torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")), path)
+
+
+def _check_pickle(stream: IO[bytes], path: Path) -> None:
+    """Refuse a pickle by the functions that it names; nothing of it is run."""
+    names = (
+        str(argument).rpartition(" ")[2] for code, argument, _ in pickletools.genops(stream) if code.name == "GLOBAL"
+    )
+    if found := next((name for name in names if name in _FILLING), None):
+        raise ArtefactError(f"{path} calls {found}, which no state dict needs.", _HARMFUL)
+
+
+def _check_archive(archive: zipfile.ZipFile, path: Path) -> None:
+    items = archive.infolist()
     if any(item.filename.rpartition("/")[2] == "constants.pkl" for item in items):
         raise ArtefactError(
             f"{path} is a TorchScript program, which is code, and is not opened.",
@@ -119,15 +151,23 @@ def _check_archive(path: Path) -> None:
         raise ArtefactError(
             f"{path} is a compressed archive, which torch does not write.", "Unpack it, and give the file inside."
         )
+    if sum(item.file_size for item in items) > path.stat().st_size:
+        raise ArtefactError(f"the entries of {path} are together more than the file is long.", _HARMFUL)
+    # torch can be set to write zeros in place of checksums.
+    if any(item.CRC for item in items) and (damaged := archive.testzip()):
+        raise ArtefactError(f"{path} is damaged: the checksum of {damaged} is wrong.", "Download it again.")
 
 
 def _size(loaded: Any) -> int:
-    """Return the bytes of all tensors in nested containers; a container that is met again counts once."""
+    """Return the bytes of all tensors in nested containers; a container that is met again counts once.
+
+    Sides of no length count as 1, because networks are built by the other sides of a tensor too.
+    """
     size, waiting, seen = 0, [loaded], set()
     while waiting:
         value = waiting.pop()
         if isinstance(value, Tensor):
-            size += value.numel() * value.element_size()
+            size += prod(side or 1 for side in value.shape) * value.element_size()
         elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
             seen.add(id(value))
             waiting.extend(value.values() if isinstance(value, Mapping) else value)

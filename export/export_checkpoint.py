@@ -37,7 +37,7 @@ from drc_deploy.export.request import LARGEST_FREE_MULTIPLE, ExportRequest, trac
 from drc_deploy.export.staging import move_into_place, staging_folder
 from drc_deploy.export.trt.plan_export import PlanBuilder
 from drc_deploy.export.verify.verification import TENSORRT_INT8_NOTE, Verification, verify_engine, verify_onnx
-from drc_deploy.files import write_bytes
+from drc_deploy.files import only_maker, write_bytes
 from drc_deploy.models.blind import BlindNetwork
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.progress import progress
@@ -91,8 +91,13 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
         MissingDependencyError: a TensorRT library or a GPU is missing.
         ArtefactError: the checkpoint cannot be used, or a library refuses the graph.
         VerificationError: an exported file does not compute what torch computes.
-        OutputError: the folder is not writable or the disk is full.
+        OutputError: the folder is not writable, the disk is full, or another process writes these files.
     """
+    with only_maker(request.folder / f"{request.stem}.onnx"):
+        return _export_checkpoint(request)
+
+
+def _export_checkpoint(request: ExportRequest) -> ExportResult:
     # First, since an export takes minutes: a missing library must not show at its end.
     builder = PlanBuilder.find(request.builder, request.options) if request.builder else None
     parent = Parent.read(request.checkpoint)

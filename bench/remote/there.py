@@ -24,13 +24,12 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import NoReturn
 
-import click
-
 import drc_deploy
 from drc_deploy import __version__, records
 from drc_deploy.errors import DrcDeployError, OutputError, Terminated
 from drc_deploy.files import sha256_of
 from drc_deploy.only_one import made_locked, only_one, remove_abandoned
+from drc_deploy.printing import say
 
 BEGIN = "drc-deploy begins"
 """The line after which output counts: a login may print before it."""
@@ -67,19 +66,19 @@ def main(kept: str | None = None) -> int:
         signal.signal(number, _stop)
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # until there is a folder, and with it the duty to remove it
     try:
-        click.echo(f"{BEGIN}\n{records.to_json(Program(__version__, code_digest(), time.time()))}")
+        say(f"{BEGIN}\n{records.to_json(Program(__version__, code_digest(), time.time()))}")
         commands: SimpleQueue[list[str]] = SimpleQueue()
         threading.Thread(target=_listen, args=(commands,), daemon=True).start()
         with _workplace(kept) as folder:
-            click.echo(records.to_json(Folder(str(folder), _digests(folder))))
+            say(records.to_json(Folder(str(folder), _digests(folder))))
             while True:
-                click.echo(str(_run(commands.get(), folder)))
+                say(str(_run(commands.get(), folder)))
     except Terminated:
         return 0
     except DrcDeployError as error:
-        click.echo(f"Error: {error.message}\n       {error.hint}", err=True)
+        say(f"Error: {error.message}\n       {error.hint}", err=True)
     except OSError as error:
-        click.echo(f"Error: the other machine failed: {error}.", err=True)
+        say(f"Error: the other machine failed: {error}.", err=True)
     return 1
 
 

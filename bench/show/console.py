@@ -16,11 +16,14 @@ PLAIN_WIDTH = 140
 
 
 def table_text(table: Table) -> str:
-    """Return a table as wide as the terminal, or as a file may be."""
+    """Return a table as wide as the terminal, or as a file may be.
+
+    It has no styles: names in it may hold codes of a terminal, which are found where the text is printed.
+    """
     terminal = Console()
     width = terminal.width if terminal.is_terminal else PLAIN_WIDTH
     # No markup: the names of files may hold brackets.
-    console = Console(file=io.StringIO(), width=width, force_terminal=terminal.is_terminal, markup=False, emoji=False)
+    console = Console(file=io.StringIO(), width=width, force_terminal=False, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip("\n")

@@ -12,7 +12,7 @@ from drc_deploy.bench.report.conclusions import by_latency
 from drc_deploy.bench.report.merged import machine_labels
 from drc_deploy.bench.report.records import Report
 from drc_deploy.bench.show.figures import COLUMNS, Value
-from drc_deploy.bench.show.markdown import one_line
+from drc_deploy.printing import one_line
 
 NAMES = (
     *("machine", "created", "drc_deploy", "engine", "status", "reason"),

@@ -2,20 +2,15 @@
 
 import re
 from collections.abc import Sequence
-from unicodedata import category
 
 from drc_deploy.bench.report.conclusions import timed_otherwise
 from drc_deploy.bench.report.merged import machine_labels
 from drc_deploy.bench.report.records import Report
 from drc_deploy.bench.show.figures import MISSING, STAR, figure_rows, interval_text, shown_columns
+from drc_deploy.printing import one_line
 
 _SPECIAL = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _PLAIN_CODE = re.compile(r"[^`|\\]*[^`|\\ ][^`|\\]*")
-
-
-def one_line(text: str) -> str:
-    """Return text without line breaks and what cannot be shown: the name of a file may hold any character."""
-    return "".join("\ufffd" if category(character) in {"Cc", "Cs", "Zl", "Zp"} else character for character in text)
 
 
 def prose(text: str) -> str:

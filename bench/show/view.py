@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from drc_deploy.printing import printable
+
 TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -62,4 +64,5 @@ def render(template: str, **view: object) -> str:
     )
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "slider.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template(template).render(style=style, script=script, script_sha256=digest, **view)
+    page = environment.get_template(template).render(style=style, script=script, script_sha256=digest, **view)
+    return printable(page)

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from drc_deploy.cli.options import emit
 from drc_deploy.cli.pruning_options import Bound, TargetChoice, chosen_targets
 from drc_deploy.cli.training_options import Sampling
 from drc_deploy.errors import UsageError
+from drc_deploy.printing import say
 from drc_deploy.train.experiments.paper_tables import PaperTable
 from drc_deploy.train.loop.run_options import Schedule, TrainingPrecision, TrainOptions
 
@@ -108,7 +107,7 @@ def compare_prunings(
     info = parent.info
     of_rows = {cell.variant.name for cell in stages}
     if "darts" in of_rows and not asked.methods and not has_only_convolutions(parent.checkpoint.build_network()):
-        click.echo("Without darts, which needs one convolution behind each layer; ask for it by --method.", err=True)
+        say("Without darts, which needs one convolution behind each layer; ask for it by --method.", err=True)
         stages = {cell: of_cell for cell, of_cell in stages.items() if cell.variant.name != "darts"}
     latency = bound.read_latency(info)
     for searched in {(cell.ratio, cell.variant.search in RULES): stages[cell].search for cell in stages}.values():
@@ -192,7 +191,7 @@ def _find_start(asked: Asked, scale: int | None, patch: int) -> "tuple[ModelSpec
     if model in MODELS:
         scale = scale or DEFAULT_SCALE
         check_scale(model, scale)
-        click.echo(f"{model}: a new network for each seed. To start from a checkpoint, give its file.", err=True)
+        say(f"{model}: a new network for each seed. To start from a checkpoint, give its file.", err=True)
         return ModelSpec(model, scale), model if scale == DEFAULT_SCALE else f"{model}_x{scale}"
     if scale:
         raise UsageError("--scale is for new networks, and a checkpoint has its own.", "Leave it out.")

@@ -8,6 +8,9 @@ import click
 
 from drc_deploy.cli import options
 from drc_deploy.errors import DrcDeployError, UsageError
+from drc_deploy.files import new_folder
+from drc_deploy.only_one import only_one
+from drc_deploy.printing import say
 
 if TYPE_CHECKING:
     from drc_deploy.bench.remote.here import RemoteOptions
@@ -152,16 +155,13 @@ def run_command(
         raise UsageError("a suite runs on this machine only.", "Leave out --suite or --remote.")
     folder = out or workdir / "bench"
     settings = BenchOptions(workdir=workdir, out=folder, height=size[0], width=size[1], **arguments)
-    if suite is not None:
-        _run_suite(settings, suite_seconds, as_json)
-    elif remote:
-        from drc_deploy.bench.remote.here import run_remote_bench
-
-        report = run_remote_bench(settings, remote)
-        _publish(report, folder, as_json)
-        _require_engines(report)
-    else:
-        _run_here(settings, as_json)
+    with new_folder(folder), only_one(folder):
+        if suite is not None:
+            _run_suite(settings, suite_seconds, as_json)
+        elif remote:
+            _run_there(settings, remote, as_json)
+        else:
+            _run_here(settings, as_json)
 
 
 def _take_remote(arguments: dict[str, Any]) -> "RemoteOptions | None":
@@ -218,13 +218,21 @@ def _run_here(settings: "BenchOptions", as_json: bool) -> None:
     _require_engines(report)
 
 
+def _run_there(settings: "BenchOptions", remote: "RemoteOptions", as_json: bool) -> None:
+    from drc_deploy.bench.remote.here import run_remote_bench
+
+    report = run_remote_bench(settings, remote)
+    _publish(report, settings.out, as_json)
+    _require_engines(report)
+
+
 def _run_suite(settings: "BenchOptions", seconds: float | None, as_json: bool) -> None:
     """Measure a suite. After a stop or a failure there is a report of the finished parts."""
     from drc_deploy.bench.suite.matrix import plan_text
     from drc_deploy.bench.suite.run import MatrixSuite
 
     suite = MatrixSuite(settings, seconds)
-    click.echo(plan_text(suite.matrix), err=True)
+    say(plan_text(suite.matrix), err=True)
     latest: Report | None = None
     try:
         for report in suite.reports():
@@ -251,7 +259,7 @@ def _publish(report: "Report", folder: Path, as_json: bool) -> None:
         files = {"report": str(write_report(report, folder))} | write_files(report, folder)
         text += f"\n\nReport: {files['page']} (open it in a browser)\n        {files['report']}"
     else:
-        click.echo(f"{folder / REPORT_FILE} is of an earlier run and stays as it is.", err=True)
+        say(f"{folder / REPORT_FILE} is of an earlier run and stays as it is.", err=True)
     options.emit(records.to_dict(report) | {"files": files}, as_json=as_json, text=text)
 
 

@@ -7,6 +7,7 @@ import click
 
 from drc_deploy.cli.options import emit, json_option
 from drc_deploy.cli.training_options import NameOrFile, option
+from drc_deploy.printing import say
 from drc_deploy.train.degradation.settings import NAMES
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def prepare_command(folders: tuple[Path, ...], store: Path, as_json: bool, **opt
 
     prepared = prepare(folders, store, PrepareOptions(**options))
     for reason in prepared.index.skipped:
-        click.echo(f"Skipped: {reason}", err=True)
+        say(f"Skipped: {reason}", err=True)
     summary = _summary(store, prepared)
     emit(summary, as_json=as_json, text=_text(summary))
 

@@ -4,7 +4,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import numpy as np
 from rich.table import Table
 
@@ -18,6 +17,7 @@ from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.images.blur import Blur, find_blurs
 from drc_deploy.locate import find_engine
 from drc_deploy.pairs import find_pairs
+from drc_deploy.printing import say
 from drc_deploy.progress import progress
 from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.companions import parts_opener
@@ -137,7 +137,7 @@ def _finds_kernels(blind: Upscaler) -> bool:
     try:
         blind.networks.with_kernels()
     except ArtefactError as error:
-        click.echo(f"Kernels are not compared: {error.message} {error.hint}", err=True)
+        say(f"Kernels are not compared: {error.message} {error.hint}", err=True)
         return False
     return True
 

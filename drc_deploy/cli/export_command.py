@@ -21,6 +21,7 @@ from drc_deploy.engine_info import (
 )
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.export.request import BUILDER_CHOICES, BuilderChoice, ExportRequest, parse_tile, require_packages
+from drc_deploy.printing import say
 
 if TYPE_CHECKING:
     from drc_deploy.export.export_checkpoint import ExportResult
@@ -94,7 +95,7 @@ def command(checkpoint: str | None, workdir: Path, as_json: bool, **choices: Any
         return
     request = _request(source, workdir, **choices)
     if checkpoint is None:
-        click.echo(f"Exporting {source}, the newest checkpoint in {workdir}.", err=True)
+        say(f"Exporting {source}, the newest checkpoint in {workdir}.", err=True)
 
     require_packages()
     suffixes = (".onnx", FLOAT_SUFFIX, KERNEL_SUFFIX, RESTORER_SUFFIX, *([EXACT_SUFFIX] if request.exact else []))

@@ -11,6 +11,7 @@ from drc_deploy.cli.options import announce_results, emit
 from drc_deploy.cli.training_options import output_options
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import CHECKPOINT_SUFFIX
+from drc_deploy.printing import say
 
 
 @click.command(name="import", short_help="Make a checkpoint of any network's weights.")
@@ -57,7 +58,7 @@ def command(
 
         settings = _parse(kwargs)
         if network:
-            click.echo(f"Running the code of {find_code(network).source}.", err=True)
+            say(f"Running the code of {find_code(network).source}.", err=True)
         if network and is_checkpoint(weights):
             checkpoint = with_code_at(weights, network, settings)
         else:

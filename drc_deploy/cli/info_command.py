@@ -20,6 +20,7 @@ from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.writing import write_image
 from drc_deploy.locate import find_file
 from drc_deploy.metrics import kernel_error
+from drc_deploy.printing import one_line
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.ort.providers import CPU, import_onnxruntime, session_options
 from drc_deploy.widths import read_widths_file
@@ -228,7 +229,8 @@ DESCRIBERS: dict[str, Callable[[Path], Facts]] = {
 
 
 def facts_text(facts: Facts, indent: str = "") -> str:
-    """Return facts as lines, nested ones further in."""
+    """Return facts as lines, nested ones further in; what a file says makes no line of its own."""
+    facts = {one_line(name): value for name, value in facts.items()}
     width = max((len(name) for name in facts), default=0)
     lines = []
     for name, value in facts.items():
@@ -243,7 +245,7 @@ def _value_text(value: object) -> str:
     if value is None or value in ((), [], {}):
         return "-"
     if isinstance(value, list | tuple):
-        return " ".join(str(item) for item in value)
+        return one_line(" ".join(str(item) for item in value))
     if isinstance(value, float):
         return f"{value:.6g}"
-    return str(value)
+    return one_line(str(value))

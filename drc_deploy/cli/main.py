@@ -14,6 +14,7 @@ import click
 
 from drc_deploy import __version__
 from drc_deploy.errors import DrcDeployError, Terminated
+from drc_deploy.printing import print_notes_safely, say
 
 COMMANDS = {
     "compress": "Search, prune and fine-tune: a smaller network of nearly the same quality.",
@@ -49,6 +50,7 @@ EXTRAS = {
     "av": "video",
 }
 """Package -> the extra of drc-deploy that brings it."""
+_NO_MEMORY = ("can't start new thread", "can't allocate memory", "bad_alloc")
 
 
 class LazyGroup(click.Group):
@@ -105,8 +107,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     signals = _raise_on_signals()
     _fill_closed_streams()
     _print_any_name()
+    print_notes_safely()
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        _check_working_folder()
         cli.main(args=arguments, prog_name="drc-deploy", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort) as error:
         # click wraps what stops a command in its own Abort.
@@ -135,6 +139,18 @@ def _print_any_name() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def _check_working_folder() -> None:
+    """Refuse to begin in a folder that is gone: libraries of torch end the process there.
+
+    Raises:
+        DrcDeployError: it is gone.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise DrcDeployError("the working folder does not exist any more.", "Change to one that does: cd") from error
+
+
 def _raise_on_signals() -> list[signal.Signals]:
     """Turn SIGINT and SIGTERM into exceptions, so that temporary files are removed and unfinished work is kept.
 
@@ -157,7 +173,7 @@ def _leave(number: signal.Signals) -> NoReturn:
     """Exit with the code of a command that a signal stopped."""
     for ignored in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C while Python leaves would print a traceback
         signal.signal(ignored, signal.SIG_IGN)
-    click.echo("Stopped. Run the same command again to continue what can be continued.", err=True)
+    say("Stopped. Run the same command again to continue what can be continued.", err=True)
     sys.exit(128 + number)
 
 
@@ -177,15 +193,10 @@ def _exit_code_of(error: Exception, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     message, hint = _message_of(error)
-    click.echo(f"Error: {_printable(message)}", err=True)
+    say(f"Error: {message}", err=True)
     if hint:
-        click.echo(f"       {_printable(hint)}", err=True)
+        say(f"       {hint}", err=True)
     return error.exit_code if isinstance(error, DrcDeployError) else 1
-
-
-def _printable(text: str) -> str:
-    """Return a text with escapes in place of control characters: files may hold what would rewrite the screen."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _message_of(error: Exception) -> tuple[str, str]:
@@ -195,7 +206,29 @@ def _message_of(error: Exception) -> tuple[str, str]:
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:  # commands import heavy packages when needed
         hint = f"Install it: pip install 'drc-deploy[{EXTRAS[error.name]}]'."
         return f"this command needs {error.name}, which is not installed.", hint
-    if isinstance(error, MemoryError | OSError):  # such as a full disk behind standard output
-        return f"this machine failed: {error or 'no memory left'}.", "Check its disks and its memory."
+    if _is_of_the_machine(error):
+        return f"this machine failed: {str(error) or 'no memory left'}.", _machine_hint(error)
     hint = "This is a fault of drc-deploy: run it with --debug and report what it prints."
     return f"{type(error).__name__}: {error}", hint
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Return whether it lacks something, such as room behind standard output, or memory to load a library."""
+    if isinstance(error, ImportError):
+        return not isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("drc_deploy")
+    # Python and torch have no class of their own for these.
+    lacks_memory = isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    return lacks_memory or isinstance(error, MemoryError | OSError)
+
+
+def _machine_hint(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "A file or folder was removed meanwhile: run the same command again."
+    try:
+        import resource  # not a part of Python on Windows
+    except ModuleNotFoundError:
+        return "Check its disks and its memory."
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return "Check its disks and its memory."
+    return f"The memory of a process is limited to {limit >> 20} MiB here: raise it (`ulimit -v`), or check the disks."

@@ -11,6 +11,7 @@ import click
 from drc_deploy.engine_info import CHECKPOINT_PRECISIONS
 from drc_deploy.latency_table import LARGEST_SIDE
 from drc_deploy.locate import hides_shipped
+from drc_deploy.printing import say
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
@@ -81,11 +82,11 @@ def announce_results(*files: Path, workdir: Path, goes_on: bool = False) -> None
     """
     for file in () if goes_on else files:
         if file.exists():
-            click.echo(f"Replacing {file}.", err=True)
+            say(f"Replacing {file}.", err=True)
         elif hides_shipped(file, workdir):
-            click.echo(f"{file.stem} will mean {file}, no longer the network that ships with drc-deploy.", err=True)
+            say(f"{file.stem} will mean {file}, no longer the network that ships with drc-deploy.", err=True)
 
 
 def emit(result: dict[str, Any], *, as_json: bool, text: str) -> None:
     """Print the result: ``text`` for people, or ``result`` as one JSON object."""
-    click.echo(json.dumps(result, indent=2) if as_json else text)
+    say(json.dumps(result, indent=2) if as_json else text)

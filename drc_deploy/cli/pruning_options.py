@@ -9,6 +9,7 @@ import click
 
 from drc_deploy.cli.training_options import Command, gathered, option
 from drc_deploy.errors import UsageError
+from drc_deploy.printing import say
 from drc_deploy.train.search.search_options import Cut, Importance
 from drc_deploy.widths import Target, amount
 
@@ -163,7 +164,7 @@ def chosen_targets(choice: TargetChoice, parent: "Parent", photographs: "Photogr
         return "photographs" if choice == "auto" else choice
     targets, psnr, of_bicubic = suitable_targets(parent.checkpoint.build_network(), photographs, patch)
     which = "the photographs" if targets == "photographs" else "the images of the network itself"
-    click.echo(
+    say(
         f"Targets: {which}. The network comes to {psnr:.1f} dB of the photographs, bicubic to {of_bicubic:.1f} dB.",
         err=True,
     )

@@ -9,6 +9,7 @@ from drc_deploy.cli import training_options as training
 from drc_deploy.cli.config import config_option, config_text
 from drc_deploy.cli.options import scale_option
 from drc_deploy.locate import CHECKPOINT_SUFFIX
+from drc_deploy.printing import say
 
 
 @click.command()
@@ -67,7 +68,7 @@ def command(
         benchmarks = find_benchmarks(benchmark_folders, scale)
         if initial:
             start, report = start_from_weights(spec, options, initial, initial_duals)
-            click.echo(report.listing if is_main() else "", err=True, nl=is_main())
+            say(report.listing if is_main() else "", err=True, nl=is_main())
         else:
             start = fresh_start(spec, options)
         then, config = f"drc-deploy compress --model {output}", config_text(click.get_current_context())

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from drc_deploy.cli.options import announce_results, emit, json_option, workdir_option
 from drc_deploy.errors import UsageError
 from drc_deploy.locate import SAMPLES
+from drc_deploy.printing import say
 from drc_deploy.train.degradation.settings import NAMES
 from drc_deploy.train.loop.run_options import DualVariant, Schedule, TrainingPrecision, TrainOptions
 
@@ -63,18 +64,16 @@ class Sampling:
         from drc_deploy.train.loop import distributed
 
         if self.data is None and distributed.is_main():
-            click.echo(
-                "No --data: using the few photographs that ship with drc-deploy. Good results need more.", err=True
-            )
+            say("No --data: using the few photographs that ship with drc-deploy. Good results need more.", err=True)
         if self.degradation is None:
             degradation = degradation_of(trained or {})
         else:
             degradation = find_degradation(self.degradation, scale)  # checked before photographs are read
         photographs = open_photographs(self.data or SAMPLES).degraded(degradation).usable(scale, self.patch)
         if degradation and self.degradation is None and distributed.is_main():
-            click.echo(f"LR images are made by {photographs.lr_made_by}, as the network was trained.", err=True)
+            say(f"LR images are made by {photographs.lr_made_by}, as the network was trained.", err=True)
         for reason in photographs.skipped if distributed.is_main() else ():
-            click.echo(f"Skipped: {reason}", err=True)
+            say(f"Skipped: {reason}", err=True)
         return photographs
 
 
@@ -164,11 +163,9 @@ def train_and_report(
 def _note_on_blurs(name: str, patch: int, *, blurred: bool) -> None:
     """Print what keeps a blind network from learning to estimate blurs."""
     if not blurred:
-        click.echo(
-            f"{name} learns to estimate blurs, and these LR images have none: give --degradation dcls.", err=True
-        )
+        say(f"{name} learns to estimate blurs, and these LR images have none: give --degradation dcls.", err=True)
     if patch < LEAST_BLIND_PATCH:
-        click.echo(f"{name} sees little of a blur in patches of {patch} pixels: give --patch 48 or more.", err=True)
+        say(f"{name} sees little of a blur in patches of {patch} pixels: give --patch 48 or more.", err=True)
 
 
 LEAST_BLIND_PATCH = 48

@@ -18,6 +18,7 @@ from drc_deploy.engine_info import is_own_engine
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError, UsageError
 from drc_deploy.images.output_size import OutputSize
 from drc_deploy.locate import CHECKPOINT_SUFFIX, ENGINE_SUFFIXES, SHIPPED, find_engine, shipped_names
+from drc_deploy.printing import say
 from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 from drc_deploy.runtime.video.options import VideoOptions
 
@@ -151,7 +152,7 @@ def command(
     if max_pixels is not None:
         limit_pixels(max_pixels)
     path, why = (find_engine(engine, workdir), "") if engine else choose_engine(workdir)
-    click.echo(why, err=True, nl=bool(why))
+    say(why, err=True, nl=bool(why))
     file = LoadedFile(path)
     blur = read_blur(kernel) if kernel else None
     with Upscaler.open(path, **how, threads=threads, max_memory=max_memory) as upscaler:
@@ -186,7 +187,7 @@ def command(
         }
     lines = _summary(outcome, len(jobs), recomputed)
     if to_stdout:
-        click.echo("\n".join(lines), err=True)
+        say("\n".join(lines), err=True)
     elif as_json or lines:
         options.emit(result, as_json=as_json, text="\n".join(lines))
     _report_failures(outcome.failed, len(jobs))
@@ -252,7 +253,7 @@ def _report_failures(failed: "list[Failed]", count: int) -> None:
         raise DrcDeployError(failed[0].error, failed[0].hint)
     for item in failed:
         name = "" if item.input in item.error else f"{item.input}: "
-        click.echo(f"Failed: {name}{item.error} {item.hint}", err=True)
+        say(f"Failed: {name}{item.error} {item.hint}", err=True)
     if failed:
         raise DrcDeployError(f"{len(failed)} of {count} could not be upscaled.", "See above.")
 

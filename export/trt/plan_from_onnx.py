@@ -21,6 +21,7 @@ from drc_deploy.export.staging import move_into_place, staging_folder
 from drc_deploy.export.trt.libraries import Library
 from drc_deploy.export.trt.plan_export import PlanBuilder
 from drc_deploy.export.verify.onnx_check import verify_against_onnx
+from drc_deploy.files import only_maker
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def build_from_onnx(request: ExportRequest) -> PlanResult:
     tile = _plan_tile(request, info, onnx_file)
     builder = PlanBuilder.find(request.builder, request.options)
     _require_precision(builder.library, info, request.precision, onnx_file)
-    with staging_folder(request.folder) as staging:
+    with only_maker(request.folder / f"{request.stem}.onnx"), staging_folder(request.folder) as staging:
         plan = staging / f"{request.stem}.plan"
         most = min(request.max_batch, info.max_batch) if info.tile else request.max_batch
         of_plan = dataclasses.replace(info, precision=request.precision, tile=tile, max_batch=most)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drc_deploy.engine_info import EngineInfo
+from drc_deploy.errors import ArtefactError
 
 Pixels = NDArray[Any]
 """uint8, uint16 or float32 samples; type and shape are documented where it is used."""
@@ -96,7 +97,7 @@ class Backend(Protocol):
             (N, scale*H, scale*W, 3) of the same type. float32 results are neither rounded nor clipped.
 
         Raises:
-            ArtefactError: the library refused to compute.
+            ArtefactError: the library refused to compute, or the result has another size.
         """
 
     def stream(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
@@ -154,6 +155,20 @@ def check_batch(batch: Pixels, info: EngineInfo) -> None:
         raise ValueError(f"the network takes tiles of {info.tile}, not {batch.shape[1:3]}")
     if any(side != info.taken_side(side) for side in batch.shape[1:3]):
         raise ValueError(f"the network takes sides that are {info.sides}, not {batch.shape[1:3]}")
+
+
+def check_result(batch: Pixels, result: Pixels, scale: int) -> None:
+    """Refuse a result that is not ``scale`` times its batch: the metadata of a file can be wrong.
+
+    Raises:
+        ArtefactError: it has another shape than (N, scale*H, scale*W, 3).
+    """
+    expected = (len(batch), batch.shape[1] * scale, batch.shape[2] * scale, 3)
+    if result.shape != expected:
+        raise ArtefactError(
+            f"the network gave {result.shape} where {expected} was expected.",
+            "Make it again with `drc-deploy export`.",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from copy import copy
 from typing import Protocol, TypeVar
 
 from drc_deploy.engine_info import INPUT_NAME, KERNEL_NAME, OUTPUT_NAME, EngineInfo
-from drc_deploy.runtime.backends.contract import Backend, GpuMemory, Pixels, check_batch
+from drc_deploy.runtime.backends.contract import Backend, GpuMemory, Pixels, check_batch, check_result
 
 Feeds = Mapping[str, Pixels]
 """Input name -> array."""
@@ -85,7 +85,9 @@ class GraphBackend(Backend):
 
     def run(self, batch: Pixels) -> Pixels:
         """Upscale a batch; see ``Backend.run``."""
-        return self._runner.run([OUTPUT_NAME], self._feeds(batch))[0]
+        result = self._runner.run([OUTPUT_NAME], self._feeds(batch))[0]
+        check_result(batch, result, self._info.scale)
+        return result
 
     def stream(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
         """Upscale many batches; see ``Backend.stream``."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from drc_deploy.errors import ArtefactError
-from drc_deploy.runtime.backends.contract import Backend, Pixels
+from drc_deploy.runtime.backends.contract import Backend, Pixels, check_result
 from drc_deploy.runtime.tiling.tiles import Span, TilePlan
 
 _UINT16_PER_UINT8 = 257
@@ -85,12 +85,7 @@ def _finished(
     try:
         for result in results:
             batch = waiting.popleft()
-            expected = (len(batch), batch.shape[1] * scale, batch.shape[2] * scale, 3)
-            if result.shape != expected:
-                raise ArtefactError(
-                    f"the network gave {result.shape} where {expected} was expected.",
-                    "Make it again with `drc-deploy export`.",
-                )
+            check_result(batch, result, scale)
             if on_tiles is not None:
                 on_tiles(len(batch))
             yield from _finish(mend(batch, result) if mend else result, image.dtype)

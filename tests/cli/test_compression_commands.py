@@ -34,6 +34,9 @@ def test_a_family_is_made_in_one_go(tmp_path: Path) -> None:
         assert [stage["stage"] for stage in manifest["stages"]] == ["search", "prune", "finetune"]
         before, after = manifest["before"], manifest["stages"][-1]["after"]
         assert after["multiply_adds"] <= (1 - ratio) * before["multiply_adds"]
+    (tmp_path / "ordinary").touch()
+    modes = {path.stat().st_mode for path in tmp_path.rglob("*") if path.is_file()}
+    assert modes == {(tmp_path / "ordinary").stat().st_mode}
     shown = drc(*command, cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "Asked: at most" in shown.stdout

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -166,3 +167,44 @@ def test_control_characters_in_an_error_are_shown_and_not_obeyed(capsys: pytest.
     error = capsys.readouterr().err
     assert "\x1b" not in error
     assert "\\x1b[2Jx" in error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("libx.so: failed to map segment", name="torch._C"),
+        RuntimeError("can't start new thread"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+        OSError(),
+    ],
+)
+def test_a_machine_without_memory_is_named_as_the_cause(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "main", fail)
+    with pytest.raises(SystemExit):
+        main([])
+    shown = capsys.readouterr().err
+    assert f"this machine failed: {str(error) or 'no memory left'}." in shown
+    assert "fault of drc-deploy" not in shown
+
+
+def test_a_limit_of_memory_is_named(tmp_path: Path) -> None:
+    command = f"ulimit -v 200000; exec {sys.executable} -m drc_deploy train --model drn_xs --steps 1"
+    run = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert run.returncode == 1
+    assert "limited to 195 MiB" in run.stderr
+
+
+def test_a_working_folder_that_is_gone_is_named_as_the_cause(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    command = f"rmdir ../gone; exec {sys.executable} -m drc_deploy models"
+    run = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path / "gone", capture_output=True, text=True, check=False, timeout=60
+    )
+    assert run.returncode == 1
+    assert "the working folder does not exist any more" in run.stderr

@@ -5,6 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from drc_deploy.cli.pruning_options import ManyValues
+from drc_deploy.printing import say
 
 
 @click.command(cls=ManyValues)
@@ -13,7 +14,7 @@ from drc_deploy.cli.pruning_options import ManyValues
 @click.option("--seed", type=int, default=1)
 @click.argument("files", nargs=-1)
 def command(ratio: tuple[float, ...], name: tuple[str, ...], seed: int, files: tuple[str, ...]) -> None:
-    click.echo(repr((ratio, name, seed, files)))
+    say(repr((ratio, name, seed, files)))
 
 
 @pytest.mark.parametrize(

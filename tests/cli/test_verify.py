@@ -11,12 +11,14 @@ from click.testing import CliRunner, Result
 
 from drc_deploy.checkpoint import load_checkpoint, save_checkpoint
 from drc_deploy.cli.verify_command import command
+from drc_deploy.engine_info import METADATA_KEY
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError, VerificationError
 from drc_deploy.export.export_checkpoint import ExportResult, export_checkpoint
 from drc_deploy.export.request import ExportRequest, parse_tile
 from drc_deploy.export.verify import engine_check
 from drc_deploy.locate import SHIPPED
 from tests.cli.commands import drc
+from tests.runtime.networks import write_nearest
 
 
 def _run(*arguments: str | Path) -> Result:
@@ -147,3 +149,13 @@ def test_the_exit_code_is_one_and_there_is_no_traceback(exported: ExportResult, 
     assert done.returncode == 1
     assert done.stderr.startswith("Error: ")
     assert "Traceback" not in done.stderr
+
+
+def test_an_engine_of_another_size_than_its_metadata_say_is_refused(tmp_path: Path) -> None:
+    info = write_nearest(tmp_path / "n.onnx", scale=2)
+    model = onnx.load(tmp_path / "n.onnx")
+    onnx.helper.set_model_props(model, {METADATA_KEY: dataclasses.replace(info, scale=4).to_json()})
+    onnx.save(model, tmp_path / "n.onnx")
+    error = _error(tmp_path / "n.onnx", "--checkpoint", SHIPPED / "drn_xs.safetensors")
+    assert isinstance(error, ArtefactError)
+    assert re.search(r"gave \(.*\) where \(.*\) was expected", error.message)

@@ -2,12 +2,15 @@
 
 import errno
 import os
+import shutil
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from drc_deploy.errors import OutputError
-from drc_deploy.files import atomic_path, write_text
+from drc_deploy.files import atomic_path, check_writable, write_text
 
 
 def test_a_failing_block_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -117,3 +120,42 @@ def test_what_a_killed_writer_left_is_removed_at_once_and_nothing_of_one_at_work
         at_work.write_text("last")
     assert target.read_text() == "last"
     assert set(tmp_path.iterdir()) == {target, *others}
+
+
+def _listen(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+@pytest.mark.parametrize(("make", "kind"), [(os.mkfifo, "a pipe"), (_listen, "a socket"), (os.mkdir, "a folder")])
+def test_what_is_no_file_is_refused_before_the_work_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the address of a socket must be short
+    target = Path("x.png")
+    make(target)
+    before = target.lstat()
+    with pytest.raises(OutputError, match=f"is {kind}"), atomic_path(target):
+        raise AssertionError("the work has begun")
+    assert (target.lstat().st_ino, target.lstat().st_mode) == (before.st_ino, before.st_mode)
+    Path("link.png").symlink_to(target)
+    with pytest.raises(OutputError, match=f"is {kind}"):
+        write_text(Path("link.png"), "x")
+
+
+def test_devices_and_standard_output_are_no_files_and_no_folders() -> None:
+    with pytest.raises(OutputError, match="is a device"):
+        write_text(Path("/dev/null"), "x")
+    with pytest.raises(OutputError, match="it is no folder") as caught:
+        check_writable(Path("/dev/null"))
+    assert "-o -" in caught.value.hint
+
+
+def test_a_folder_that_vanishes_meanwhile_is_named_as_the_cause(tmp_path: Path) -> None:
+    def work() -> None:
+        with atomic_path(tmp_path / "folder/x.txt"):
+            shutil.rmtree(tmp_path / "folder")
+
+    with pytest.raises(OutputError) as caught:
+        work()
+    assert "removed meanwhile" in caught.value.hint

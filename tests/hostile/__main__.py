@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from drc_deploy.printing import say
 from tests.hostile.mutations import damage
 from tests.hostile.readers import Example, examples
 from tests.hostile.trial import Result, attempt
@@ -25,12 +26,12 @@ def main(seconds: float, seed: int | None, only: str, keep: Path) -> None:
     """Damage valid files of every kind and read each in a child process; exit with 1 after a fault."""
     seed = time.time_ns() % 2**32 if seed is None else seed
     chosen = [example for example in examples() if fnmatch(example.name, only)]
-    click.echo(f"seed {seed}, {len(chosen)} kinds of files, {seconds:g} s")
+    say(f"seed {seed}, {len(chosen)} kinds of files, {seconds:g} s")
     _check_valid(chosen)
     counts, faults = _run(chosen, random.Random(seed), seconds, keep)
-    click.echo(_table(chosen, counts))
+    say(_table(chosen, counts))
     for name, detail in faults:
-        click.echo(f"fault: {name}: {detail}")
+        say(f"fault: {name}: {detail}")
     raise SystemExit(bool(faults))
 
 

@@ -23,6 +23,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from drc_deploy.locate import sample_images
+from drc_deploy.printing import say
 from tests.runtime.networks import write_nearest
 
 _TRAINING = ("--steps", "12", "--batch", "2", "--patch", "16", "--val-every", "4", "--save-every", "0.2")
@@ -60,15 +61,15 @@ STAGES = (
 def main(kills: int, seed: int | None, only: str | None) -> None:
     """Kill each stage at random moments; exit with 1 where a result is another one or something is left."""
     seed = time.time_ns() % 2**32 if seed is None else seed
-    click.echo(f"seed {seed}")
+    say(f"seed {seed}")
     rng, faults = random.Random(seed), 0
     for stage in STAGES:
         if only in (None, stage.name):
             killed, found = _campaign(stage, kills, rng)
-            click.echo(f"{stage.name:<20}{killed:>6} kills{len(found):>6} faults")
+            say(f"{stage.name:<20}{killed:>6} kills{len(found):>6} faults")
             faults += len(found)
             for fault in found:
-                click.echo(f"  {fault}")
+                say(f"  {fault}")
     raise SystemExit(faults > 0)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch import nn
 
 from drc_deploy.checkpoint import Checkpoint, Parent, load_checkpoint, save_checkpoint
 from drc_deploy.errors import UsageError
+from drc_deploy.files import only_maker
 from drc_deploy.models.blind import BlindNetwork
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
@@ -174,11 +175,22 @@ def train(
     Raises:
         UsageError: impossible options, or unfinished work with other options.
         TrainingError: the loss became NaN.
-        OutputError: the checkpoint cannot be written.
+        OutputError: the checkpoint cannot be written, or another process makes it.
     """
-    supervision = supervision or Supervision()
     if options.branches:
         branched_names(start.network)  # which is better known before duals are fitted
+    with only_maker(output) if distributed.is_main() else nullcontext():
+        return _train(start, photographs, options, output, benchmarks, supervision or Supervision())
+
+
+def _train(
+    start: Start,
+    photographs: Photographs,
+    options: TrainOptions,
+    output: Path,
+    benchmarks: Sequence[Benchmark],
+    supervision: Supervision,
+) -> Checkpoint:
     folder = RunFolder(output, restart=supervision.restart)
     shard = (distributed.rank(), distributed.world_size())
     spec = start.network.spec

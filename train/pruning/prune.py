@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from drc_deploy.checkpoint import Checkpoint, Parent, save_checkpoint
+from drc_deploy.files import only_maker
 from drc_deploy.models.cutting import select_channels
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.models.registry import build_network
@@ -58,9 +59,22 @@ def prune_file(
     Raises:
         UsageError: widths that do not fit, or unfinished work with other options.
         TrainingError: a gradient that is not finite.
+        OutputError: another process makes ``output``, or it cannot be written.
     """
+    with only_maker(output):
+        state = state_path_of(output, "prune", restart=restart)
+        return _prune_file(parent, widths, photographs, options, output, state)
+
+
+def _prune_file(
+    parent: Parent,
+    widths: tuple[int, ...],
+    photographs: Photographs,
+    options: PruneOptions,
+    output: Path,
+    state: Path,
+) -> Checkpoint:
     checkpoint = parent.checkpoint
-    state = state_path_of(output, "prune", restart=restart)
     sampler: PatchSource = PatchSampler(
         photographs, scale=checkpoint.spec.scale, patch=options.patch, batch=options.batch, seed=options.seed
     )

@@ -9,6 +9,7 @@ from torch import nn
 
 from drc_deploy.checkpoint import Checkpoint, Parent
 from drc_deploy.errors import UsageError
+from drc_deploy.files import only_maker
 from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.data.patches import PatchSource
@@ -47,9 +48,22 @@ def search_file(
     Raises:
         UsageError: unfinished work with other options, or a bound that ``check_bound`` refuses.
         TrainingError: too few photographs, or the loss became NaN.
+        OutputError: another process makes ``output``, or it cannot be written.
     """
+    with only_maker(output):
+        state = state_path_of(output, "search", restart=restart)
+        return _search_file(parent, photographs, options, output, latency, state)
+
+
+def _search_file(
+    parent: Parent,
+    photographs: Photographs,
+    options: SearchOptions,
+    output: Path,
+    latency: LatencyTable | None,
+    state: Path,
+) -> WidthsFile:
     checkpoint = parent.checkpoint
-    state = state_path_of(output, "search", restart=restart)
     network = checkpoint.build_network()
     budget = _checked_budget(network, options, latency)
     if options.method in WITHOUT_SEARCH:

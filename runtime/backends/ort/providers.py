@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from drc_deploy.errors import ArtefactError, MissingDependencyError
+from drc_deploy.errors import ArtefactError, cannot_import
 from drc_deploy.proc_files import cpu_flags
 from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 from drc_deploy.runtime.memory.heap import map_large_blocks
@@ -100,10 +100,8 @@ def import_onnxruntime() -> ModuleType:
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingDependencyError(
-            "running an ONNX file needs onnxruntime, which is not installed.",
-            "Install it: pip install 'drc-deploy[ort]' (or [ort-gpu] for an NVIDIA GPU).",
-        ) from error
+        install = "pip install 'drc-deploy[ort]' (or [ort-gpu] for an NVIDIA GPU)."
+        raise cannot_import("running an ONNX file", "onnxruntime", install, error) from error
     module: ModuleType = onnxruntime
     return module
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from drc_deploy.engine_info import Precision
-from drc_deploy.errors import MissingDependencyError
+from drc_deploy.errors import cannot_import
 from drc_deploy.runtime.backends.graph_backend import GraphBackend
 from drc_deploy.runtime.memory.heap import tune_allocator
 
@@ -11,10 +11,8 @@ try:
     tune_allocator()
     import torch  # noqa: F401 - that of the modules below
 except ImportError as error:
-    raise MissingDependencyError(
-        "running a checkpoint needs torch, which is not installed.",
-        "Install it: pip install 'drc-deploy[train]', or upscale with an exported .onnx or .plan.",
-    ) from error
+    install = "pip install 'drc-deploy[train]', or upscale with an exported .onnx or .plan."
+    raise cannot_import("running a checkpoint", "torch", install, error) from error
 
 from drc_deploy.runtime.backends.pytorch.cpu import CpuTiles, use_threads
 from drc_deploy.runtime.backends.pytorch.cuda import CudaTiles

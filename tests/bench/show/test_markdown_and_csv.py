@@ -10,7 +10,8 @@ from markdown_it import MarkdownIt
 
 from drc_deploy.bench.report.records import NotMeasured, Report
 from drc_deploy.bench.show.csv import NAMES, csv_text
-from drc_deploy.bench.show.markdown import code, markdown_text, one_line, prose, table
+from drc_deploy.bench.show.markdown import code, markdown_text, prose, table
+from drc_deploy.printing import one_line
 from tests.bench import fakes
 from tests.bench.reports import quiet, steady, timed_otherwise, with_energy, with_machine
 

@@ -187,6 +187,8 @@ def test_an_onnx_that_does_not_enlarge_as_its_metadata_says_is_refused(tmp_path:
     onnx.save(model, tmp_path / "n.onnx")
     with Upscaler.open(tmp_path / "n.onnx") as upscaler, pytest.raises(ArtefactError, match="was expected"):
         upscaler(np.zeros((5, 5, 3), np.uint8))
+    with open_backend(tmp_path / "n.onnx") as backend, pytest.raises(ArtefactError, match="was expected"):
+        backend.run(np.zeros((1, 5, 5, 3), np.uint8))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a network", b"\x08\x09" * 400])
@@ -230,7 +232,7 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(
 
     def without_package(name: str, *arguments: Any, **options: Any) -> Any:
         if name == package:
-            raise ImportError(name)
+            raise ModuleNotFoundError(name, name=name)
         return real_import(name, *arguments, **options)
 
     (tmp_path / f"x.{suffix}").write_bytes(b"x")
@@ -239,6 +241,19 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(
     with pytest.raises(MissingDependencyError, match=package) as caught:
         open_backend(tmp_path / f"x.{suffix}")
     assert "pip install" in caught.value.hint
+
+
+def test_a_package_that_is_there_and_cannot_be_loaded_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken" / "onnxruntime").mkdir(parents=True)
+    (tmp_path / "broken/onnxruntime/__init__.py").write_text("raise ImportError('libx.so: failed to map segment')")
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path / "broken"))
+    (tmp_path / "x.onnx").write_bytes(b"x")
+    with pytest.raises(MissingDependencyError, match=r"cannot be loaded: libx\.so: failed to map") as caught:
+        open_backend(tmp_path / "x.onnx")
+    assert "ulimit" in caught.value.hint
 
 
 def test_the_room_imports_neither_torch_nor_onnx_nor_a_gpu_library() -> None:

@@ -1,0 +1,43 @@
+"""What others wrote, such as names and metadata of files, made safe to show; and what prints it."""
+
+import logging
+from unicodedata import category
+
+import click
+
+_OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Categories of characters that a terminal obeys, that hide or turn round others, or that end a line."""
+_JOINERS = "\u200c\u200d"
+"""Formats that only join letters, in Persian and in emoji."""
+
+
+def one_line(text: str) -> str:
+    """Return a text with escapes in place of characters that would be obeyed instead of shown, also of line breaks."""
+    if text.isprintable():  # nearly always, and much faster
+        return text
+    return "".join(_escape(c) if category(c) in _OBEYED and c not in _JOINERS else c for c in text)
+
+
+def printable(text: str) -> str:
+    """Return the lines of a text, each as ``one_line`` returns it."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
+def say(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print a text, on standard error with ``err``; whatever is in it, a terminal does nothing but show it."""
+    click.echo(printable(text), err=err, nl=nl)
+
+
+def print_notes_safely() -> None:
+    """Have notes of the log printed as ``say`` prints, where the program that runs has not set up its log."""
+    if logging.lastResort:
+        logging.lastResort.setFormatter(_Printable())
+
+
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
