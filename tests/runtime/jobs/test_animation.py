@@ -102,7 +102,19 @@ def test_frames_get_the_size_that_was_asked_for(tmp_path: Path, caplog: pytest.L
     assert (animation.width, animation.height) == (12, 12)
     assert [int(frame.pixels[5, 5, 0]) for frame in frames_of(tmp_path / "out.png", animation)] == [40, 200]
     run(source, tmp_path / "small.png", size=OutputSize(width=4))
-    assert "resized without the network" in caplog.text
+    assert "in.png has 8x8 pixels already: it is resized without the network" in caplog.text
+
+
+def test_a_frame_that_is_equal_to_the_one_before_is_computed_once(tmp_path: Path) -> None:
+    pixels = [np.full((4, 4, 3), level, np.uint8) for level in (1, 2, 2, 1)]
+    source = write_apng(tmp_path / "in.png", 4, 4, [PngPart(each) for each in pixels])
+    backend = FakeBackend(fake_info(scale=2))
+    upscale_animation(Upscaler(backend), UpscaleJob(source, tmp_path / "out.png", True), RunOptions())
+    assert len(backend.calls) == 3
+    shown = [
+        int(frame.pixels[0, 0, 0]) for frame in frames_of(tmp_path / "out.png", read_animation(tmp_path / "out.png"))
+    ]
+    assert shown == [1, 2, 2, 1]
 
 
 def test_results_that_exist_stay_are_skipped_or_are_made_again(tmp_path: Path) -> None:
