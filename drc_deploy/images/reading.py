@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from drc_deploy.errors import ImageError
+from drc_deploy.images.checks.tiff_strips import check_strips
 from drc_deploy.images.deep_samples import has_16_bits, read_16_bits
 from drc_deploy.images.jxl_header import read_jpeg_xl
 from drc_deploy.images.metadata import Metadata, metadata_of
@@ -203,6 +204,8 @@ def _picture(image: Image.Image, stream: BinaryIO, name: str) -> Picture:
     if 0 in image.size:
         raise ValueError(f"it has {image.width}x{image.height} pixels")
     deep = has_16_bits(image, stream, name)
+    if image.format == "TIFF":
+        check_strips(image, stream)
     stored_orientation = getattr(image, "tag_v2", {}).get(ORIENTATION_TAG, 1)
     image.load()  # decodes all of it, so that a truncated file is found whichever library reads the pixels
     forget_texts(image)

@@ -8,7 +8,8 @@ _READABLE = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946)
 _READABLE_8_BITS = (34925, 50000)
 """LZMA and Zstandard, which OpenCV's libtiff lacks."""
 _SAMPLE_KINDS = {2: "signed", 3: "floating-point", 5: "complex signed", 6: "complex"}
-_PALETTE = 3
+_PALETTE, _YCBCR = 3, 6
+_NOT_COMPRESSED = 1
 _COLOURS = (0, 1, 2, _PALETTE, 5, 6, 8)
 """Photometric interpretations that are read: grey, RGB, palette, CMYK, YCbCr, CIELAB."""
 
@@ -46,6 +47,8 @@ def why_unreadable(stream: BinaryIO) -> str | None:
         return f"holds colours of the kind {_name_of(colours)}"
     if bits not in (1, 2, 4, 8, 16):
         return f"holds samples of {bits} bits"
+    if colours == _YCBCR and compression == _NOT_COMPRESSED and page.subsampling != (1, 1):
+        return "holds uncompressed YCbCr samples that pixels share"
     if colours == _PALETTE and bits > 8:
         return f"has a palette of {bits} bits"
     if bits > 8 and colours > _PALETTE:
