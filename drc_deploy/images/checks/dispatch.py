@@ -5,6 +5,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from drc_deploy.images.checks.checksums import check_deflate_of_tiff, check_png
 from drc_deploy.images.checks.jpeg_data import check_jpeg, check_jpegs_of_tiff
 from drc_deploy.images.checks.tiff_strips import check_strips
 
@@ -29,14 +30,20 @@ def _check_jpeg(_: Image.Image, stream: BinaryIO) -> None:
     check_jpeg(stream.read())
 
 
+def _check_png(_: Image.Image, stream: BinaryIO) -> None:
+    check_png(stream)
+
+
 def _check_tiff(image: Image.Image, stream: BinaryIO) -> None:
     check_strips(image, stream)
     check_jpegs_of_tiff(image, stream)
+    check_deflate_of_tiff(image, stream)
 
 
 _CHECKS: dict[str, Callable[[Image.Image, BinaryIO], None]] = {
     "JPEG": _check_jpeg,
     "MPO": _check_jpeg,
+    "PNG": _check_png,
     "TIFF": _check_tiff,
 }
 """Name of a format in Pillow -> its check."""
