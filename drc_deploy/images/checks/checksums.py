@@ -17,6 +17,12 @@ from drc_deploy.images.deflate import deflate
 _SIGNATURE_BYTES = 8
 _CHUNK_HEAD = struct.Struct(">I4s")
 _CRC_BYTES = 4
+_PNG_SIZES = struct.Struct(">IIBBxx?")
+"""Width, height, bits of a sample, kind of colours, whether it is interlaced."""
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Kind of colours -> samples of a pixel."""
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Passes of an interlaced PNG: first column and row, steps across and down."""
 _ANCILLARY = 0x20
 """Bit of the first letter of a chunk that pixels do not need (PNG specification, 5.4)."""
 _COMPRESSION, _DEFLATE = 259, (8, 32946)
@@ -25,12 +31,15 @@ _PIECE_BYTES, _UNPACKED_BYTES = 1 << 16, 1 << 20
 
 
 def check_png(stream: BinaryIO) -> None:
-    """Check the checksums of the pixels of a PNG, and of all chunks that pixels need.
+    """Check that a PNG has all rows, and the checksums of its pixels and of all chunks that pixels need.
 
     Raises:
-        ValueError: one is wrong, or the file ends before it.
+        ValueError: a checksum is wrong, or the file or the pixels end early.
     """
-    _check_deflate(_checked_pixels(stream))
+    stream.seek(_SIGNATURE_BYTES + _CHUNK_HEAD.size)
+    needed = _row_bytes(*_PNG_SIZES.unpack(stream.read(_PNG_SIZES.size)))
+    if _check_deflate(_checked_pixels(stream)) < needed:
+        raise ValueError("it has fewer rows than its size needs")
 
 
 def check_deflate_of_tiff(image: Image.Image, stream: BinaryIO) -> None:
@@ -49,20 +58,33 @@ def check_deflate_of_tiff(image: Image.Image, stream: BinaryIO) -> None:
             _check_deflate([stream.read(segment.size or -1)])
 
 
-def _check_deflate(pieces: Iterable[bytes]) -> None:
-    """Unpack all pieces, in little memory whatever they unpack to."""
-    unpacker = deflate.decompressobj()
+def _row_bytes(width: int, height: int, bits: int, colours: int, interlaced: bool) -> int:
+    """Return how many bytes the rows of a PNG have, each with one for its filter (PNG specification, 8.2 and 9.1)."""
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    total = 0
+    for left, top, across, down in passes:
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0:
+            total += rows * (1 + (columns * bits * _CHANNELS[colours] + 7) // 8)
+    return total
+
+
+def _check_deflate(pieces: Iterable[bytes]) -> int:
+    """Unpack all pieces, in little memory whatever they unpack to, and return how many bytes they had."""
+    unpacker, total = deflate.decompressobj(), 0
     try:
         for piece in pieces:
             rest, more = piece, True
             while more and not unpacker.eof:
                 unpacked = len(unpacker.decompress(rest, _UNPACKED_BYTES))
+                total += unpacked
                 rest = unpacker.unconsumed_tail
                 more = bool(rest) or unpacked == _UNPACKED_BYTES
     except deflate.error as error:  # type: ignore[misc]
         raise ValueError("its compressed data do not agree with their checksum") from error
     if not unpacker.eof:
         raise ValueError("its compressed data end early")
+    return total
 
 
 def _checked_pixels(stream: BinaryIO) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from drc_deploy.images.checks.checksums import check_deflate_of_tiff, check_png
+from drc_deploy.images.checks.jpeg_2000_tiles import check_jpeg_2000
 from drc_deploy.images.checks.jpeg_data import check_jpeg, check_jpegs_of_tiff
 from drc_deploy.images.checks.tiff_strips import check_strips
 
@@ -30,6 +31,10 @@ def _check_jpeg(_: Image.Image, stream: BinaryIO) -> None:
     check_jpeg(stream.read())
 
 
+def _check_jpeg_2000(_: Image.Image, stream: BinaryIO) -> None:
+    check_jpeg_2000(stream)
+
+
 def _check_png(_: Image.Image, stream: BinaryIO) -> None:
     check_png(stream)
 
@@ -42,6 +47,7 @@ def _check_tiff(image: Image.Image, stream: BinaryIO) -> None:
 
 _CHECKS: dict[str, Callable[[Image.Image, BinaryIO], None]] = {
     "JPEG": _check_jpeg,
+    "JPEG2000": _check_jpeg_2000,
     "MPO": _check_jpeg,
     "PNG": _check_png,
     "TIFF": _check_tiff,

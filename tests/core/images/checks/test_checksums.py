@@ -23,14 +23,28 @@ def noise(bits: int) -> NDArray[Any]:
     return np.random.default_rng(0).integers(0, 2**bits, (20, 30, 3)).astype(f"uint{bits}")
 
 
-def png(pixels: NDArray[Any], *, pieces: int = 1, adler: bytes | None = None, left_out: int = 0) -> bytes:
-    """Return a PNG by its specification: no filter, the compressed rows in some chunks, perhaps another checksum."""
+def unfiltered(pixels: NDArray[Any]) -> bytes:
+    """Return rows of (H, W, channels) as a PNG stores them, behind a zero each for no filter."""
+    rows = pixels.astype(pixels.dtype.newbyteorder(">")).reshape(len(pixels), -1).view(np.uint8)
+    return np.insert(rows, 0, 0, axis=1).tobytes()
+
+
+def png(
+    pixels: NDArray[Any],
+    *,
+    rows: bytes = b"",
+    interlaced: int = 0,
+    pieces: int = 1,
+    adler: bytes = b"",
+    left_out: int = 0,
+) -> bytes:
+    """Return a PNG by its specification, whose compressed rows lie in some chunks, perhaps with another checksum."""
     height, width, channels = pixels.shape
-    rows = pixels.astype(pixels.dtype.newbyteorder(">")).reshape(height, -1).view(np.uint8)
-    packed = zlib.compress(np.insert(rows, 0, 0, axis=1).tobytes())
-    packed = packed[:-4] + (packed[-4:] if adler is None else adler)
+    packed = zlib.compress(rows or unfiltered(pixels))
+    packed = packed[:-4] + adler if adler else packed
     packed = packed[: len(packed) - left_out]
-    head = struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, {3: 2, 4: 6}[channels], 0, 0, 0)
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    head = struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, kind, 0, 0, interlaced)
     size = -(-len(packed) // pieces)
     data = b"".join(chunk(b"IDAT", packed[start : start + size]) for start in range(0, len(packed), size))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + data + chunk(b"IEND", b"")
@@ -66,6 +80,57 @@ def test_any_changed_byte_of_the_pixels_is_found(bits: int, pieces: int) -> None
         changed[at] ^= 1 << rng.integers(8)
         with pytest.raises(ImageError):
             decode_image(bytes(changed), "x")
+
+
+PASSES = np.array(
+    [
+        [1, 6, 4, 6, 2, 6, 4, 6],
+        [7, 7, 7, 7, 7, 7, 7, 7],
+        [5, 6, 5, 6, 5, 6, 5, 6],
+        [7, 7, 7, 7, 7, 7, 7, 7],
+        [3, 6, 4, 6, 3, 6, 4, 6],
+        [7, 7, 7, 7, 7, 7, 7, 7],
+        [5, 6, 5, 6, 5, 6, 5, 6],
+        [7, 7, 7, 7, 7, 7, 7, 7],
+    ]
+)
+"""Pass of each pixel of an interlaced PNG, in squares of 8 (PNG specification, 8.2)."""
+
+
+def interlaced_rows(pixels: NDArray[Any]) -> bytes:
+    height, width, channels = pixels.shape
+    passes = np.tile(PASSES, (height // 8 + 1, width // 8 + 1))[:height, :width]
+    parts = []
+    for number in range(1, 8):
+        rows, columns = np.nonzero(passes == number)
+        if len(rows):
+            part = pixels[rows, columns].reshape(len(np.unique(rows)), -1, channels)
+            parts.append(unfiltered(part))
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (4, 5), (5, 4), (3, 2), (8, 8), (17, 11)])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_rows_that_are_missing_are_found_interlaced_or_not(size: tuple[int, int], channels: int, bits: int) -> None:
+    pixels = np.random.default_rng(0).integers(1, 2**bits, (*size, channels)).astype(f"uint{bits}")
+    for interlaced, rows in enumerate((unfiltered(pixels), interlaced_rows(pixels))):
+        found = decode_image(png(pixels, rows=rows, interlaced=interlaced), "x").pixels
+        assert np.array_equal(found.reshape(pixels.shape), pixels)
+        with pytest.raises(ImageError, match="x is damaged: "):
+            decode_image(png(pixels, rows=rows[:-1], interlaced=interlaced), "x")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+@pytest.mark.parametrize("width", [1, 3, 4, 7, 8, 9])
+def test_rows_of_less_than_a_byte_a_pixel_are_counted(bits: int, width: int) -> None:
+    stream = io.BytesIO()
+    Image.new("1" if bits == 1 else "P", (width, 3), 1).save(stream, "PNG", bits=bits)
+    content = stream.getvalue()
+    assert decode_image(content, "x").pixels.shape[:2] == (3, width)
+    head = content[16:20] + struct.pack(">I", 4) + content[24:29]
+    with pytest.raises(ImageError, match="it has fewer rows than its size needs"):
+        decode_image(content[:8] + chunk(b"IHDR", head) + content[HEAD_BYTES:], "x")
 
 
 @pytest.mark.parametrize("kind", [b"PLTE", b"IEND"])
