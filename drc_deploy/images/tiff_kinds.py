@@ -38,6 +38,8 @@ def why_unreadable(stream: BinaryIO) -> str | None:
     page = first_page(stream)
     if page is None:
         return None
+    if page.parent.is_bigtiff and page.parent.byteorder == ">":
+        return "is a BigTIFF with big-endian numbers"
     bits, compression, colours = page.bitspersample, page.compression, page.photometric
     if compression not in _READABLE and not (compression in _READABLE_8_BITS and bits <= 8):
         return f"is compressed as {_name_of(compression)}"

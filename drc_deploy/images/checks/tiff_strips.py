@@ -57,9 +57,9 @@ def check_strips(image: Image.Image, stream: BinaryIO) -> None:
     compressed = tags.get(_COMPRESSION, _NOT_COMPRESSED) != _NOT_COMPRESSED
     bits = _bits_of_a_pixel(tags)
     for number, segment in enumerate(segments(image)):
-        needed = 1 if compressed else segment.height * -(-segment.width * bits // 8)
-        size = segment.size or needed  # left open by some programs, and not needed where nothing is compressed
-        if segment.offset < _HEADER_BYTES or size < needed or segment.offset + size > end:
+        needed = (segment.size or 1) if compressed else segment.height * -(-segment.width * bits // 8)
+        short = 0 < segment.size < needed  # some programs leave the size open, or write too large ones
+        if segment.offset < _HEADER_BYTES or short or segment.offset + needed > end:
             raise ValueError(f"its strip or tile {number} is missing or too short")
 
 

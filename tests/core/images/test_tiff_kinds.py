@@ -91,6 +91,12 @@ def test_colours_that_are_not_read_are_named(tmp_path: Path, dtype: str, colours
         read_image(path)
 
 
+def test_a_big_tiff_that_pillow_takes_for_no_image_is_named(tmp_path: Path) -> None:
+    read_image(write(tmp_path / "x.tif", bigtiff=True, byteorder="<"))
+    with pytest.raises(ImageError, match="is a BigTIFF with big-endian numbers, which cannot be read here"):
+        read_image(write(tmp_path / "x.tif", bigtiff=True, byteorder=">"))
+
+
 def test_a_palette_of_16_bits_is_named(tmp_path: Path) -> None:
     colours = np.zeros((3, 65536), np.uint16)
     path = write(tmp_path / "x.tif", "uint16", rgb=False, photometric="palette", colormap=colours)

@@ -100,12 +100,13 @@ def test_a_strip_that_stands_nowhere_in_the_file_is_refused(layout: str, value: 
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-def test_a_strip_with_fewer_bytes_than_its_rows_is_refused_and_one_without_a_number_read(dtype: str) -> None:
+def test_a_strip_with_fewer_bytes_than_its_rows_is_refused_and_one_with_an_odd_number_read(dtype: str) -> None:
     content = tiff(picture(dtype, 3), rowsperstrip=16)
     with pytest.raises(ImageError, match="strip or tile 3 is missing or too short"):
         decode_image(bytes(set_last(content, SIZES, 100)), "x")
-    pixels = decode_image(bytes(set_last(content, SIZES, 0)), "x").pixels
-    assert np.array_equal(pixels, picture(dtype, 3))
+    for size in (0, 30_000):  # as some programs write
+        pixels = decode_image(bytes(set_last(content, SIZES, size)), "x").pixels
+        assert np.array_equal(pixels, picture(dtype, 3))
 
 
 @pytest.mark.parametrize("rows", [15, 17, 2**32 - 1])
