@@ -28,6 +28,8 @@ _ANCILLARY = 0x20
 _COMPRESSION, _DEFLATE = 259, (8, 32946)
 _PIECE_BYTES, _UNPACKED_BYTES = 1 << 16, 1 << 20
 """What is read and unpacked at a time."""
+_MOST_LEFT_OVER = 1 << 20
+"""Some programs fill up the last rows; a bomb holds far more than decoders unpack."""
 
 
 def check_png(stream: BinaryIO) -> None:
@@ -38,7 +40,7 @@ def check_png(stream: BinaryIO) -> None:
     """
     stream.seek(_SIGNATURE_BYTES + _CHUNK_HEAD.size)
     needed = _row_bytes(*_PNG_SIZES.unpack(stream.read(_PNG_SIZES.size)))
-    if _check_deflate(_checked_pixels(stream)) < needed:
+    if _check_deflate(_checked_pixels(stream), needed) < needed:
         raise ValueError("it has fewer rows than its size needs")
 
 
@@ -55,7 +57,7 @@ def check_deflate_of_tiff(image: Image.Image, stream: BinaryIO) -> None:
     if image.tag_v2.get(_COMPRESSION) in _DEFLATE:  # type: ignore[attr-defined]
         for segment in segments(image):
             stream.seek(segment.offset)
-            _check_deflate([stream.read(segment.size or -1)])
+            _check_deflate([stream.read(segment.size or -1)], segment.unpacked)
 
 
 def _row_bytes(width: int, height: int, bits: int, colours: int, interlaced: bool) -> int:
@@ -69,8 +71,8 @@ def _row_bytes(width: int, height: int, bits: int, colours: int, interlaced: boo
     return total
 
 
-def _check_deflate(pieces: Iterable[bytes]) -> int:
-    """Unpack all pieces, in little memory whatever they unpack to, and return how many bytes they had."""
+def _check_deflate(pieces: Iterable[bytes], needed: int) -> int:
+    """Unpack all pieces, in little memory and time whatever they unpack to, and return how many bytes they had."""
     unpacker, total = deflate.decompressobj(), 0
     try:
         for piece in pieces:
@@ -78,6 +80,8 @@ def _check_deflate(pieces: Iterable[bytes]) -> int:
             while more and not unpacker.eof:
                 unpacked = len(unpacker.decompress(rest, _UNPACKED_BYTES))
                 total += unpacked
+                if total > needed + _MOST_LEFT_OVER:
+                    raise ValueError("its data unpack to more than its size needs")
                 rest = unpacker.unconsumed_tail
                 more = bool(rest) or unpacked == _UNPACKED_BYTES
     except deflate.error as error:  # type: ignore[misc]

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from PIL import Image
 
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _PLANAR = 256, 257, 258, 259, 277, 284
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOURS, _SAMPLES, _PLANAR = 256, 257, 258, 259, 262, 277, 284
 _STRIP_OFFSETS, _STRIP_ROWS, _STRIP_BYTES = 273, 278, 279
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
 _NOT_COMPRESSED, _SEPARATE_PLANES = 1, 2
@@ -26,6 +26,8 @@ class Segment(NamedTuple):
     """How many bytes it has there; 0 where the file leaves that open."""
     width: int
     height: int
+    unpacked: int
+    """How many bytes its samples take without compression; where pixels share samples, fewer."""
 
 
 class _Layout(NamedTuple):
@@ -50,14 +52,15 @@ def check_strips(image: Image.Image, stream: BinaryIO) -> None:
         stream: the file.
 
     Raises:
-        ValueError: one is missing or too short.
+        ValueError: one is missing or too short, or the file does not say whether 0 is black, where Pillow takes white.
     """
     tags = image.tag_v2  # type: ignore[attr-defined]
+    if _COLOURS not in tags:
+        raise ValueError("it does not say whether 0 is black or white")
     end = stream.seek(0, io.SEEK_END)
     compressed = tags.get(_COMPRESSION, _NOT_COMPRESSED) != _NOT_COMPRESSED
-    bits = _bits_of_a_pixel(tags)
     for number, segment in enumerate(segments(image)):
-        needed = (segment.size or 1) if compressed else segment.height * -(-segment.width * bits // 8)
+        needed = (segment.size or 1) if compressed else segment.unpacked
         short = 0 < segment.size < needed  # some programs leave the size open, or write too large ones
         if segment.offset < _HEADER_BYTES or short or segment.offset + needed > end:
             raise ValueError(f"its strip or tile {number} is missing or too short")
@@ -73,14 +76,15 @@ def segments(image: Image.Image) -> Iterator[Segment]:
     layout = _layout(tags)
     planes = tags.get(_SAMPLES, 1) if tags.get(_PLANAR) == _SEPARATE_PLANES else 1
     a_plane = layout.across * layout.down
-    count = a_plane * planes
+    count, row_bytes = a_plane * planes, -(-layout.width * _bits_of_a_pixel(tags) // 8)
     if len(layout.offsets) < count or 0 < len(layout.sizes) < count:
         held = min(len(layout.offsets), len(layout.sizes) or count)
         raise ValueError(f"it has {held} of the {count} strips or tiles that its size needs")
     for number in range(count):
         above = number % a_plane // layout.across * layout.height
         height = layout.height if layout.tiled else min(layout.height, tags[_HEIGHT] - above)
-        yield Segment(layout.offsets[number], layout.sizes[number] if layout.sizes else 0, layout.width, height)
+        size = layout.sizes[number] if layout.sizes else 0
+        yield Segment(layout.offsets[number], size, layout.width, height, height * row_bytes)
 
 
 def _layout(tags: Any) -> _Layout:

@@ -82,6 +82,13 @@ def test_any_changed_byte_of_the_pixels_is_found(bits: int, pieces: int) -> None
             decode_image(bytes(changed), "x")
 
 
+def test_what_unpacks_to_far_more_than_the_size_needs_is_refused_soon() -> None:
+    rows = unfiltered(noise(8))
+    assert np.array_equal(decode_image(png(noise(8), rows=rows + bytes(1000)), "x").pixels, noise(8))
+    with pytest.raises(ImageError, match="unpack to more than its size needs"):
+        decode_image(png(noise(8), rows=rows + bytes(1 << 22)), "x")
+
+
 PASSES = np.array(
     [
         [1, 6, 4, 6, 2, 6, 4, 6],
@@ -183,6 +190,6 @@ def test_all_is_unpacked_whatever_the_pieces(unpacked: int, most: int, size: int
     packed = zlib.compress(bytes(range(unpacked)) * 3 + bytes(unpacked * 20))
     pieces = [packed[start : start + size] for start in range(0, len(packed), size)]
     with patch.object(checksums, "deflate", library), patch.object(checksums, "_UNPACKED_BYTES", most):
-        vars(checksums)["_check_deflate"](pieces)
+        vars(checksums)["_check_deflate"](pieces, unpacked * 23)
         with pytest.raises(ValueError, match="end early"):
-            vars(checksums)["_check_deflate"]([*pieces[:-1], pieces[-1][:-1]])
+            vars(checksums)["_check_deflate"]([*pieces[:-1], pieces[-1][:-1]], unpacked * 23)

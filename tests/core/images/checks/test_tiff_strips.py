@@ -116,6 +116,14 @@ def test_strips_of_another_height_are_refused(rows: int) -> None:
         decode_image(bytes(content), "x")
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_grey_that_may_be_a_negative_is_refused(dtype: str) -> None:
+    content = tiff(picture(dtype, 1))
+    struct.pack_into("<H", content, entry(content, (262,)), 263)  # the tag of the colours becomes another
+    with pytest.raises(ImageError, match="it does not say whether 0 is black or white"):
+        decode_image(bytes(content), "x")
+
+
 def test_a_last_strip_with_fewer_rows_is_whole() -> None:
     samples = picture("uint8", 3)[:61]
     assert np.array_equal(decode_image(bytes(tiff(samples, rowsperstrip=16)), "x").pixels, samples)
