@@ -196,7 +196,7 @@ def _decode_damaged(stream: BinaryIO, name: str, damage: OSError | JpegDamageErr
     if isinstance(damage, OSError) or damage.ends_early:
         note = f"{name} ends early: what is missing of it is grey or smeared."
     else:
-        note = f"{name} is damaged: {damage}. Parts of it are smeared, moved or of wrong colours."
+        note = f"{name} is damaged: {damage}. Parts of it may be grey, smeared, moved or of wrong colours."
     return replace(picture, notes=(*picture.notes, note))
 
 

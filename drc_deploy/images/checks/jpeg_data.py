@@ -11,8 +11,9 @@ from PIL import Image
 
 from drc_deploy.images.checks.tiff_strips import segments
 
+_FILE_ENDS = "Premature end of JPEG file"
 _DAMAGE = re.compile(
-    r"(Premature end of JPEG file|premature end of data segment|\d+ extraneous bytes before marker.*"
+    rf"({_FILE_ENDS}|premature end of data segment|\d+ extraneous bytes before marker.*"
     r"|bad (?:Huffman|arithmetic) code|found marker .* instead of RST\d)$"
 )
 """Warnings of libjpeg (jerror.h) that mean lost pixels. Others are about metadata, or scans that are only unusual."""
@@ -28,8 +29,8 @@ class JpegDamageError(ValueError):
 
     @property
     def ends_early(self) -> bool:
-        """Whether the end is missing, and what comes before it may be whole."""
-        return "remature end" in str(self)
+        """Whether the end of the file is missing, and what comes before it may be whole."""
+        return str(self) == _FILE_ENDS
 
 
 def check_jpeg(content: bytes) -> None:

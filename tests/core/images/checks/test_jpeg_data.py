@@ -112,8 +112,13 @@ def test_what_is_left_of_it_can_be_had_with_a_note(kind: str, damage: Callable[[
 
 
 def test_the_note_says_what_the_decoder_found() -> None:
-    (note,) = decode_image(with_data_left_over(jpeg()), "x", tolerant=True).notes
-    assert "extraneous bytes before marker 0xd9" in note
+    for damage, finding in (
+        (with_data_left_over, "extraneous bytes before marker 0xd9"),
+        (ended_early, "premature end of data segment"),
+        (lambda content: content[: sum(data(content)) // 2], "x ends early"),
+    ):
+        (note,) = decode_image(damage(jpeg()), "x", tolerant=True).notes
+        assert finding in note
 
 
 VALID: dict[str, Callable[[bytes], bytes]] = {
