@@ -52,9 +52,7 @@ DEFAULT = "drn_e"
 @size_options
 @click.option("--overwrite", is_flag=True, help="Write over files that exist.")
 @click.option("--skip-existing", is_flag=True, help="Skip images that have a result of the same engine and options.")
-@click.option(
-    "--tolerant", is_flag=True, help="Use the readable part of a truncated JPEG, or of a damaged animation or video."
-)
+@click.option("--tolerant", is_flag=True, help="Use the readable part of a damaged JPEG, animation or video.")
 @click.option(
     "--format", "suffix", type=click.Choice(FORMATS), help="Format of results that no -o names.  [default: png]"
 )

@@ -10,7 +10,7 @@ _XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _EXIF_UUID = b"JpgTiffExif->JP2"
 _ENUMERATED, _PROFILE_METHODS = b"\1", (b"\2", b"\3")
 """Methods of a JPEG 2000's colr box: a number, and a colour profile, restricted or any."""
-_SIZE_MARKER = b"\xff\x4f\xff\x51"
+SIZE_MARKER = b"\xff\x4f\xff\x51"
 """Begins a JPEG 2000 codestream."""
 
 
@@ -64,7 +64,7 @@ def read_jpeg_2000(content: bytes) -> Jpeg2000:
 
 def _bits(content: bytes) -> tuple[int, ...]:
     """Return the bits of each component, from the marker that gives the size (ISO 15444-1, A.5.1)."""
-    start = content.find(_SIZE_MARKER)
+    start = content.find(SIZE_MARKER)
     if start < 0 or start + 42 > len(content):
         return ()
     (count,) = struct.unpack_from(">H", content, start + 40)

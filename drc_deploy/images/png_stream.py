@@ -9,14 +9,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from drc_deploy.images.deflate import deflate
 from drc_deploy.images.metadata import Metadata
 from drc_deploy.images.tags.iptc import resource_block
 from drc_deploy.images.tags.png_chunks import Chunk, raw_profile_chunk, xmp_chunk
-
-try:  # the same interface in a quarter of the time; not asked for on processors that it has no code for
-    from isal import isal_zlib as deflate
-except ImportError:
-    import zlib as deflate  # type: ignore[no-redef]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from drc_deploy.errors import ImageError
+from drc_deploy.images.checks.dispatch import check_content
+from drc_deploy.images.checks.jpeg_data import JpegDamageError
 from drc_deploy.images.deep_samples import has_16_bits, read_16_bits
 from drc_deploy.images.jxl_header import read_jpeg_xl
 from drc_deploy.images.metadata import Metadata, metadata_of
@@ -78,7 +80,7 @@ def _decoding_bytes(stream: BinaryIO) -> int:
         with silence(), open_image(stream, "the image") as image:
             deep = has_16_bits(image, stream, "the image")
             needed = image.width * image.height * _bytes_a_pixel(image, deep=deep)
-            whole_file = deep or image.format in (*_OTHER_DECODING_BYTES, "JPEG2000")  # it is held too
+            whole_file = deep or image.format in (*_OTHER_DECODING_BYTES, "JPEG2000", "JPEG", "MPO")  # it is held too
             return int(needed + stream.seek(0, io.SEEK_END) if whole_file else needed)
     except Exception:  # ``read_image`` reports the damage
         return 0
@@ -95,7 +97,7 @@ def read_image(path: Path, *, tolerant: bool = False, check_room: Callable[[int]
 
     Args:
         path: the file.
-        tolerant: decode what is there of a JPEG that ends early, with a note, instead of refusing it.
+        tolerant: decode what is there of a damaged JPEG, with a note, instead of refusing it.
         check_room: is called before a pipe is decoded, since ``decoding_bytes`` knows nothing of it, with the bytes
             that its content and its decoding take; its errors are passed on.
 
@@ -178,10 +180,10 @@ def _read(stream: BinaryIO, name: str, *, tolerant: bool) -> Picture:
     with explained(stream, name):
         try:
             return _decode(stream, name)
-        except OSError:
+        except (OSError, JpegDamageError) as error:
             if not (tolerant and kind_of(stream) == "JPEG"):
                 raise
-            return _decode_truncated(stream, name)
+            return _decode_damaged(stream, name, error)
 
 
 @contextmanager
@@ -210,22 +212,28 @@ def explained(stream: BinaryIO, name: str) -> Iterator[None]:
         raise undecodable(error, stream, name) from error
 
 
-def _decode_truncated(stream: BinaryIO, name: str) -> Picture:
-    """Decode a JPEG that ends early: after an end mark libjpeg fills up with grey what is missing."""
+def _decode_damaged(stream: BinaryIO, name: str, damage: OSError | JpegDamageError) -> Picture:
+    """Decode a damaged JPEG: after an end mark libjpeg fills up with grey what is missing."""
     stream.seek(0)
-    picture = _decode(io.BytesIO(stream.read() + _JPEG_END), name)
-    return replace(picture, notes=(*picture.notes, f"{name} ends early: what is missing of it is grey or smeared."))
+    picture = _decode(io.BytesIO(stream.read() + _JPEG_END), name, checked=False)
+    if isinstance(damage, OSError) or damage.ends_early:
+        note = f"{name} ends early: what is missing of it is grey or smeared."
+    else:
+        note = f"{name} is damaged: {damage}. Parts of it may be grey, smeared, moved or of wrong colours."
+    return replace(picture, notes=(*picture.notes, note))
 
 
-def _decode(stream: BinaryIO, name: str) -> Picture:
+def _decode(stream: BinaryIO, name: str, *, checked: bool = True) -> Picture:
     with open_image(stream, name) as image:
-        return _picture(image, stream, name)
+        return _picture(image, stream, name, checked=checked)
 
 
-def _picture(image: Image.Image, stream: BinaryIO, name: str) -> Picture:
+def _picture(image: Image.Image, stream: BinaryIO, name: str, *, checked: bool) -> Picture:
     if 0 in image.size:
         raise ValueError(f"it has {image.width}x{image.height} pixels")
     deep = has_16_bits(image, stream, name)
+    if checked:
+        check_content(image, stream)
     stored_orientation = getattr(image, "tag_v2", {}).get(ORIENTATION_TAG, 1)
     image.load()  # decodes all of it, so that a truncated file is found whichever library reads the pixels
     forget_texts(image)

@@ -31,6 +31,8 @@ def notes_on(image: Image.Image, metadata: Metadata, name: str, *, animated: boo
     bits = image.info.get(BITS)
     if image.format in _READ_IN_8_BITS and image.mode != "I;16" and bits and bits > _PLAIN_BITS:
         yield f"{name} has {bits} bits a sample: they are read as {_PLAIN_BITS}."
+    if _is_partly_empty(image):
+        yield f"{name} has a frame that is smaller than the whole image: the rest has one of its colours."
     if metadata.icc_profile is None and image.info.get("icc_profile") and image.mode not in CONVERTED_MODES:
         yield f"{name} has a colour profile that is damaged or of other colours than its own: it is left out."
     if curve := high_dynamic_range(metadata.colour):
@@ -40,6 +42,12 @@ def notes_on(image: Image.Image, metadata: Metadata, name: str, *, animated: boo
         )
     if metadata.xmp and not mentions(metadata.xmp):
         yield f"{name} has XMP that is damaged: it is left out."
+
+
+def _is_partly_empty(image: Any) -> bool:
+    """Return whether the first frame of a GIF leaves pixels open that Pillow cannot make transparent."""
+    covered = getattr(image, "dispose_extent", None)
+    return image.format == "GIF" and covered != (0, 0, *image.size) and "transparency" not in image.info
 
 
 def _other_pictures(image: Image.Image, metadata: Metadata, name: str) -> Iterator[str]:

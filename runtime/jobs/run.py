@@ -47,7 +47,7 @@ class RunOptions:
     """Leave out images whose result exists and is not older than they are; do the others again. So are results that
     are known to be of another engine or of other options."""
     tolerant: bool = False
-    """Take what is left of a truncated JPEG, or of a damaged animation or video."""
+    """Take what is left of a damaged JPEG, animation or video."""
     saving: Saving = AS_IT_IS
     """How images are written."""
     size: OutputSize = field(default_factory=OutputSize)

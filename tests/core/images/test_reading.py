@@ -158,6 +158,22 @@ def test_of_an_animation_the_first_frame_is_read_with_a_note(tmp_path: Path) -> 
     assert "2 frames" in picture.notes[0]
 
 
+@pytest.mark.parametrize("options", [{}, {"transparency": 255}])
+def test_what_a_frame_of_a_gif_leaves_open_is_transparent_or_noted(options: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(256, dtype=np.uint8).reshape(8, 32)).save(buffer, "GIF", **options)
+    content = bytearray(buffer.getvalue())
+    assert decode_image(bytes(content), "x").notes == ()
+    struct.pack_into("<HH", content, 6, 40, 9)  # the screen of GIF89a
+    picture = decode_image(bytes(content), "x")
+    assert picture.pixels.shape[:2] == (9, 40)
+    if options:
+        assert not picture.pixels[8, :, -1].any()
+        assert picture.notes == ()
+    else:
+        assert "smaller than the whole image" in picture.notes[0]
+
+
 def encoded(suffix: str, *, bits: int = 8) -> bytes:
     image = np.random.default_rng(0).integers(0, 2**bits, (40, 50, 3)).astype(f"uint{bits}")
     return bytes(cv2.imencode(f".{suffix}", image)[1])

@@ -91,6 +91,24 @@ def test_colours_that_are_not_read_are_named(tmp_path: Path, dtype: str, colours
         read_image(path)
 
 
+def test_bits_that_differ_between_samples_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tif")
+    content = path.read_bytes()
+    assert content.count(struct.pack("<3H", 8, 8, 8)) == 1
+    path.write_bytes(content.replace(struct.pack("<3H", 8, 8, 8), struct.pack("<3H", 5, 6, 5)))
+    with pytest.raises(ImageError, match="holds samples of 5, 6, 5 bits, which cannot be read here"):
+        read_image(path)
+    with_tag(path, COMPRESSION, 50000)
+    with pytest.raises(ImageError, match="is compressed as ZSTD, which cannot be read here"):
+        read_image(path)
+
+
+def test_a_big_tiff_that_pillow_takes_for_no_image_is_named(tmp_path: Path) -> None:
+    read_image(write(tmp_path / "x.tif", bigtiff=True, byteorder="<"))
+    with pytest.raises(ImageError, match="is a BigTIFF with big-endian numbers, which cannot be read here"):
+        read_image(write(tmp_path / "x.tif", bigtiff=True, byteorder=">"))
+
+
 def test_a_palette_of_16_bits_is_named(tmp_path: Path) -> None:
     colours = np.zeros((3, 65536), np.uint16)
     path = write(tmp_path / "x.tif", "uint16", rgb=False, photometric="palette", colormap=colours)

@@ -1,0 +1,1 @@
+"""Whether image files hold what they promise, where their decoders hide that they do not."""
