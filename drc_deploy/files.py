@@ -197,6 +197,21 @@ def write_text(target: Path, text: str) -> None:
     write_bytes(target, text.encode("utf-8", "backslashreplace"))
 
 
+def write_sealed(target: Path, text: str) -> None:
+    """Write ``text`` as ``write_text`` does, with its SHA-256 in a last line."""
+    content = text.encode("utf-8", "backslashreplace")
+    write_bytes(target, content + f"\n{hashlib.sha256(content).hexdigest()}\n".encode())
+
+
+def read_sealed(path: Path) -> str | None:
+    """Return what ``write_sealed`` has written; None where there is nothing, or where it was changed since."""
+    try:
+        content, _, sha256 = path.read_bytes().removesuffix(b"\n").rpartition(b"\n")
+    except OSError:
+        return None
+    return content.decode() if hashlib.sha256(content).hexdigest().encode() == sha256 else None
+
+
 def version_of(path: Path) -> tuple[int, int] | None:
     """Return a file's size in bytes and its time in nanoseconds, which change with it; None where no file is."""
     try:

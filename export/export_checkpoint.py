@@ -2,9 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,9 @@ from drc_deploy.engine_info import (
     PlanSidecar,
     Precision,
     blind_parts,
-    read_onnx_info,
     sidecar_path,
 )
-from drc_deploy.errors import ArtefactError, UsageError
+from drc_deploy.errors import UsageError
 from drc_deploy.export.compare.reference import pixel_network
 from drc_deploy.export.compare.widening import open_for_check
 from drc_deploy.export.graph.blind_graphs import write_parts
@@ -120,8 +117,7 @@ def _export_checkpoint(request: ExportRequest) -> ExportResult:
         exact = staging / f"{request.stem}{EXACT_SUFFIX}" if request.exact else None
         blind = isinstance(network, BlindNetwork)
         parts = blind_parts(files["uint8"]) if blind else ()
-        in_place = request.folder / files["uint8"].name
-        checked, onnx_info = _write_onnx(onnx_info, network, files, body, parts, exact, in_place)
+        checked, onnx_info = _write_onnx(onnx_info, network, files, body, parts, exact)
         finished = [*files.values(), *([exact] if exact else []), *parts]
         sidecar, history = None, ""
         if builder is not None:
@@ -241,7 +237,6 @@ def _write_onnx(
     body: Body,
     parts: Sequence[Path],
     exact: Path | None,
-    in_place: Path,
 ) -> tuple[Verification, EngineInfo]:
     """Write all variants and check them; return ``info`` with the memory that they take."""
     with progress("Exporting to ONNX", 3) as bar:
@@ -255,12 +250,11 @@ def _write_onnx(
             note = TENSORRT_INT8_NOTE if body.int8.form == "tensorrt" else checked.note
             checked = dataclasses.replace(checked, int8=body.int8, note=note)
         bar.advance(1, "measuring memory")
-        info = dataclasses.replace(info, cpu_bytes_per_pixel=_memory(files["uint8"], info, in_place=in_place))
+        info = dataclasses.replace(info, cpu_bytes_per_pixel=measure_bytes_per_pixel(files["uint8"]))
         if parts:
             write_parts(body.graph, info, parts[0], parts[1], files["float32"])
         if exact:
-            measure = partial(_memory, in_place=in_place.with_suffix(EXACT_SUFFIX))
-            write_exact(body.graph, info, exact, files["float32"], measure)
+            write_exact(body.graph, info, exact, files["float32"])
         bar.advance(1, "writing")
         for io_dtype, path in files.items():
             write_bytes(
@@ -270,12 +264,3 @@ def _write_onnx(
                 pass  # ONNX Runtime accepts the file that is kept
         bar.advance(1, "done")
     return checked, info
-
-
-def _memory(path: Path, info: EngineInfo, *, in_place: Path) -> int | None:
-    """Measure the memory of a pixel, or reuse the value of the file in place: exporting again makes equal files."""
-    with suppress(ArtefactError):  # there is no such file of this program
-        earlier = read_onnx_info(in_place)
-        if dataclasses.replace(earlier, cpu_bytes_per_pixel=None) == info:
-            return earlier.cpu_bytes_per_pixel
-    return measure_bytes_per_pixel(path)

@@ -7,7 +7,7 @@ from drc_deploy import records
 from drc_deploy.bench.report.checks import check_report
 from drc_deploy.bench.report.records import MergedReports, Report
 from drc_deploy.errors import ArtefactError
-from drc_deploy.files import write_text
+from drc_deploy.files import read_sealed, write_sealed, write_text
 
 REPORT_FILE = "report.json"
 MERGED_FILE = "reports.json"
@@ -31,10 +31,33 @@ def read_report(path: Path) -> Report:
     Raises:
         ArtefactError: it is missing, damaged, impossible, or of another version or program.
     """
-    content = read_any(path)
+    return _single(read_any(path), path)
+
+
+def _single(content: Report | MergedReports, path: Path) -> Report:
     if isinstance(content, MergedReports):
         raise _no_report(path)
     return content
+
+
+def write_part(report: Report, path: Path) -> None:
+    """Write a report that a later run goes on from, with a checksum.
+
+    Raises:
+        OutputError: the disk is full, or not writable.
+    """
+    write_sealed(path, records.to_json(report))
+
+
+def read_part(path: Path) -> Report | None:
+    """Read what ``write_part`` wrote; None where there is nothing, or nothing that is as it was written."""
+    text = read_sealed(path)
+    if text is None:
+        return None
+    try:
+        return _single(_parsed(text, path), path)
+    except ArtefactError:  # of another version
+        return None
 
 
 def may_hold_figures(path: Path) -> bool:
@@ -57,6 +80,10 @@ def read_any(path: Path) -> Report | MergedReports:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ArtefactError(f"cannot read {path}: {error}.", "Make it with `drc-deploy bench`.") from error
+    return _parsed(text, path)
+
+
+def _parsed(text: str, path: Path) -> Report | MergedReports:
     data = records.parse_json_object(text, str(path))
     if "reports" not in data and not {"machine", "settings"} <= data.keys():
         raise _no_report(path)
@@ -98,13 +125,6 @@ class KeptReport:
         """
         self.latest = report
         write_report(report, self.path.parent, self.path.name)
-
-    def read(self) -> Report | None:
-        """Return what an earlier run left; None where there is nothing, or nothing that can be read."""
-        try:
-            return read_report(self.path)
-        except ArtefactError:
-            return None
 
     def forget(self) -> None:
         """Remove the file."""

@@ -13,7 +13,7 @@ from drc_deploy import __version__
 from drc_deploy.bench.machine.telemetry.instruments import find_instruments
 from drc_deploy.bench.programs.supported import LIBRARIES
 from drc_deploy.bench.report.records import Case, Group, NotMeasured, Report, Suite
-from drc_deploy.bench.report.report_files import UNFINISHED_FILE, KeptReport
+from drc_deploy.bench.report.report_files import UNFINISHED_FILE, KeptReport, read_part, write_part
 from drc_deploy.bench.run.benchmark import check_inputs, measure
 from drc_deploy.bench.run.inputs import BenchOptions, EngineFile, find_engine_files
 from drc_deploy.bench.run.worker import EngineProcess, StartProcess
@@ -83,13 +83,13 @@ class MatrixSuite:
         start = time.monotonic()
         done: list[Report] = []
         for group in self.matrix.groups:
-            kept = KeptReport(self._finished / f"{_group_key(group, self._options, self._machine)}.json")
-            report = kept.read()
+            part = self._finished / f"{_group_key(group, self._options, self._machine)}.json"
+            report = read_part(part)
             if report is None:
                 if self._seconds is not None and time.monotonic() - start >= self._seconds:
                     break
                 report = self._measure(group)
-                self._keep(kept, report)
+                self._keep(part, report)
                 self._unfinished.forget()
             else:
                 self._resumed += 1
@@ -109,10 +109,10 @@ class MatrixSuite:
         engines = tuple(dataclasses.replace(engine, case=cases.get(engine.name, others)) for engine in report.engines)
         return dataclasses.replace(report, engines=engines)
 
-    def _keep(self, kept: KeptReport, report: Report) -> None:
+    def _keep(self, part: Path, report: Report) -> None:
         """Write a group; a full disk costs only the ability to go on, so it does not end the run."""
         try:
-            kept.keep(report)
+            write_part(report, part)
         except OutputError as error:
             self._warnings.append(f"What was measured could not be kept for a later run: {error.message}")
 

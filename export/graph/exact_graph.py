@@ -7,7 +7,7 @@ tiles find the means of the image, until the result differs from the untiled one
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from drc_deploy.export.graph.kept_masks import SHARE_NAME, add_masks, mask_name
 from drc_deploy.export.graph.variants import describe, make_variant
 from drc_deploy.files import write_bytes
 from drc_deploy.runtime.tiling.exact import open_exact
+from drc_deploy.runtime.tiling.memory_probe import measure_bytes_per_pixel
 from drc_deploy.runtime.upscaler import Upscaler
 
 PROBE_PX = 16
@@ -53,7 +54,6 @@ def write_exact(
     info: EngineInfo,
     path: Path,
     reference: Path,
-    measure: Callable[[Path, EngineInfo], int | None],
 ) -> None:
     """Write the exact graph, and compare its tiles with the whole image.
 
@@ -62,7 +62,6 @@ def write_exact(
         info: of the variants.
         path: ``NAME.exact.onnx``. Of a blind network, ``NAME.kernel.onnx`` lies next to it.
         reference: the float32 variant, of any size.
-        measure: returns the memory that the file takes, from its path and its metadata without that.
 
     Raises:
         UsageError: the network takes no means over the whole image.
@@ -87,7 +86,7 @@ def write_exact(
         raise VerificationError(
             f"tiles of the exact graph are {difference} grey levels from the whole image.", "Export without --exact."
         )
-    describe(model, dataclasses.replace(exact_info, cpu_bytes_per_pixel=measure(path, exact_info)))
+    describe(model, dataclasses.replace(exact_info, cpu_bytes_per_pixel=measure_bytes_per_pixel(path)))
     write_bytes(path, model.SerializeToString())
 
 

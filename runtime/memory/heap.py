@@ -32,6 +32,25 @@ def give_back_freed() -> None:
     _call("malloc_trim", 0)
 
 
+class _MallInfo(ctypes.Structure):
+    """``struct mallinfo2`` of glibc's malloc.h."""
+
+    _fields_ = (("before", ctypes.c_size_t * 4), ("hblkhd", ctypes.c_size_t), ("after", ctypes.c_size_t * 5))
+
+
+def mapped_bytes() -> int | None:
+    """Return the bytes of all blocks that are mapped one by one, see ``map_large_blocks``; None without glibc 2.33.
+
+    What of it has been written to, and what else the system counts for a process, does not matter.
+    """
+    try:
+        mallinfo = ctypes.CDLL(None).mallinfo2
+    except (OSError, TypeError, AttributeError):  # as for ``_call``; AttributeError: another C library
+        return None
+    mallinfo.restype = _MallInfo
+    return int(mallinfo().hblkhd)
+
+
 def _call(name: str, *arguments: int) -> None:
     try:
         function = getattr(ctypes.CDLL(None), name, None)

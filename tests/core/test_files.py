@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.errors import OutputError
-from drc_deploy.files import atomic_path, check_writable, write_text
+from drc_deploy.files import atomic_path, check_writable, read_sealed, write_sealed, write_text
 
 
 def test_a_failing_block_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -159,3 +159,18 @@ def test_a_folder_that_vanishes_meanwhile_is_named_as_the_cause(tmp_path: Path) 
     with pytest.raises(OutputError) as caught:
         work()
     assert "removed meanwhile" in caught.value.hint
+
+
+def test_a_sealed_text_is_none_once_any_byte_of_it_has_changed(tmp_path: Path) -> None:
+    path = tmp_path / "part.json"
+    assert read_sealed(path) is None
+    for text in ("", "ü {}", "two\nlines\n"):
+        write_sealed(path, text)
+        assert read_sealed(path) == text
+        good = path.read_bytes()
+        for position in range(len(good) - 1):
+            path.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
+            assert read_sealed(path) is None
+    path.unlink()
+    path.mkdir()
+    assert read_sealed(path) is None

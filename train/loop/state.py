@@ -1,9 +1,12 @@
 """Interrupted work on disk: any nested dict or list of tensors and plain values, as a safetensors file or its parts."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -17,6 +20,7 @@ from drc_deploy.train.loop.parts import read_from_parts, remove_with_parts, writ
 STATE_FOLDER = ".state"
 """Hidden folder next to the results, so that a search for checkpoints does not find unfinished work."""
 _TENSOR = "$tensor"
+_CONTENT, _SHA256 = "drc_deploy_state", "sha256"
 
 
 def state_path_of(output: Path, stage: str, *, restart: bool) -> Path:
@@ -45,8 +49,19 @@ def save_state(path: Path, tree: dict[str, Any]) -> None:
     """Write ``tree`` atomically; its leaves are tensors or JSON values, its keys strings or integers."""
     tensors: dict[str, Tensor] = {}
     skeleton = _take_tensors(tree, tensors)
-    metadata = {"drc_deploy_state": json.dumps({"schema": records.SCHEMA_VERSION, "tree": skeleton})}
+    content = json.dumps({"schema": records.SCHEMA_VERSION, "tree": skeleton})
+    metadata = {_CONTENT: content, _SHA256: _sha256(content, tensors)}
     write_in_parts(path, save(tensors, metadata=metadata))
+
+
+def _sha256(content: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of all that a state holds: safetensors has no checksums."""
+    digest = hashlib.sha256(content.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _take_tensors(node: Any, tensors: dict[str, Tensor]) -> Any:
@@ -80,7 +95,10 @@ def load_state(path: Path, options: dict[str, Any], *, force: bool = False) -> d
     try:
         stored = read_from_parts(path)
         tensors = load(stored)
-        content = json.loads(metadata_in(stored)["drc_deploy_state"])
+        metadata = metadata_in(stored)
+        if metadata[_SHA256] != _sha256(metadata[_CONTENT], tensors):
+            raise ValueError("its checksum is wrong")
+        content = json.loads(metadata[_CONTENT])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise ArtefactError(f"{path} is not a readable training state.", "Add --restart to begin anew.") from error
     if not isinstance(content, dict) or content.get("schema") != records.SCHEMA_VERSION:

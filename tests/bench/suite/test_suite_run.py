@@ -115,7 +115,7 @@ def test_a_killed_suite_leaves_what_the_group_at_work_has(
     assert not (folder / "unfinished.json").exists()
 
 
-@pytest.mark.parametrize("what", ["engine", "settings", "image", "state"])
+@pytest.mark.parametrize("what", ["engine", "settings", "image", "state", "figure", "folder"])
 def test_what_changed_is_measured_again(options: BenchOptions, what: str) -> None:
     (stopped,) = itertools.islice(suite(options).reports(), 1)
     if what == "engine":
@@ -128,6 +128,15 @@ def test_what_changed_is_measured_again(options: BenchOptions, what: str) -> Non
     if what == "state":
         (kept,) = (options.out / FINISHED_FOLDER).iterdir()
         kept.write_text(kept.read_text()[:-20])
+    if what == "figure":
+        (kept,) = (options.out / FINISHED_FOLDER).iterdir()
+        before = kept.read_text()
+        kept.write_text(before.replace('"median_ms": ', '"median_ms": 1', 1))
+        assert kept.read_text() != before
+    if what == "folder":
+        (kept,) = (options.out / FINISHED_FOLDER).iterdir()
+        kept.unlink()
+        kept.mkdir()
     assert finished(options).engines[0].latency != stopped.engines[0].latency
 
 
@@ -227,6 +236,7 @@ def test_a_full_disk_costs_only_what_would_have_been_kept(
         raise OutputError("cannot write: No space left on device.")
 
     monkeypatch.setattr(KeptReport, "keep", full)
+    monkeypatch.setattr("drc_deploy.bench.suite.run.write_part", full)
     report = finished(options)
     assert names(report) == ["a.safetensors", "b.safetensors"]
     assert any("could not be kept" in warning and "No space left" in warning for warning in report.warnings)

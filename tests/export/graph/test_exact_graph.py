@@ -27,6 +27,7 @@ from drc_deploy.export.trt.builders import PlanShape, build_plan
 from drc_deploy.export.trt.libraries import find_library
 from drc_deploy.images.reading import read_rgb
 from drc_deploy.locate import SHIPPED, sample_images
+from drc_deploy.runtime.tiling.memory_probe import measure_bytes_per_pixel
 from drc_deploy.runtime.upscaler import Upscaler
 
 
@@ -172,9 +173,10 @@ def test_the_exact_graph_has_its_own_memory_in_its_metadata(trained: ExportResul
     assert plain.cpu_bytes_per_pixel < own.cpu_bytes_per_pixel < 1.3 * plain.cpu_bytes_per_pixel
 
 
-def test_memory_is_measured_once_and_taken_over_when_nothing_changed(
+def test_an_export_to_another_place_has_the_same_bytes(
     exported: ExportResult,
     request_fp16: ExportRequest,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     trace_anew: Callable[..., onnx.ModelProto],
 ) -> None:
@@ -182,12 +184,16 @@ def test_memory_is_measured_once_and_taken_over_when_nothing_changed(
     assert first.cpu_bytes_per_pixel is not None
     # 32 channels of float32 at the lower resolution, and at twice that: a few such tensors are alive at a time.
     assert 2 * 32 * 4 < first.cpu_bytes_per_pixel < 40 * 32 * 4 * 4
-    before = exported.onnx.read_bytes()
+    monkeypatch.setattr("drc_deploy.export.graph.graph._export_onnx", trace_anew)
+    again = export_checkpoint(dataclasses.replace(request_fp16, builder=None, folder=tmp_path))
+    for before, after in ((exported.onnx, again.onnx), (exported.float_onnx, again.float_onnx)):
+        assert before.read_bytes() == after.read_bytes()
+    if exported.exact_onnx:
+        assert again.exact_onnx
+        assert exported.exact_onnx.read_bytes() == again.exact_onnx.read_bytes()
 
-    def fail(_path: Path) -> int:
-        raise AssertionError("measured again")
 
-    monkeypatch.setattr("drc_deploy.export.export_checkpoint.measure_bytes_per_pixel", fail)
-    monkeypatch.setattr("drc_deploy.export.graph.graph._export_onnx", trace_anew)  # to the same bytes
-    export_checkpoint(dataclasses.replace(request_fp16, builder=None))
-    assert exported.onnx.read_bytes() == before
+def test_memory_is_the_same_in_every_measurement(trained: ExportResult) -> None:
+    assert trained.exact_onnx
+    for path in (trained.onnx, trained.exact_onnx):
+        assert len({measure_bytes_per_pixel(path) for _ in range(4)}) == 1

@@ -117,7 +117,7 @@ def test_a_stopped_run_goes_on_after_its_last_segment_with_the_same_result(clip:
         run(clip, tmp_path / "out.mp4", Counting(stop_at(7)))
     assert threading.active_count() == threads
     assert left_in(tmp_path) == {"in.mp4", "whole.mp4", "out.segments"}
-    assert left_in(tmp_path / "out.segments") == {"000000.nut", "000001.nut", "made_from.json"}
+    assert left_in(tmp_path / "out.segments") == {"000000.nut", "000001.nut", "SHA256SUMS", "made_from.json"}
     rest = Counting()
     assert run(clip, tmp_path / "out.mp4", rest).finished[0].frames == 10
     assert len(rest.calls) == 4
@@ -227,11 +227,9 @@ def test_a_damaged_segment_never_becomes_a_shorter_video(clip: Path, tmp_path: P
     folder = tmp_path / "out.segments"
     whole = (folder / "000001.nut").read_bytes()
     (folder / "000001.nut").write_bytes(whole[: len(whole) * 2 // 3])
-    with pytest.raises(OutputError, match=r"000001\.nut"):
-        run(clip, tmp_path / "out.mp4")
-    assert not (tmp_path / "out.mp4").exists()
-    (folder / "000001.nut").unlink()
     assert run(clip, tmp_path / "out.mp4").finished[0].frames == 10
+    run(clip, tmp_path / "whole.mp4")
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
 
 def test_streams_that_the_target_cannot_hold_are_refused_before_computing(tmp_path: Path) -> None:

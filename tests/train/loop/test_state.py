@@ -162,3 +162,20 @@ def test_a_run_goes_on_in_a_copy_of_its_folder_with_the_same_weights(
     train_fresh(photographs, OPTIONS, tmp_path / "there" / "net.safetensors")
     assert_same_weights(tmp_path / "straight.safetensors", tmp_path / "there" / "net.safetensors")
     assert not list((tmp_path / "there" / "net.run").glob("state*"))
+
+
+def test_any_flipped_bit_of_a_small_state_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    tree = {
+        "options": {"a": 1},
+        "x": torch.ones(50),
+        "half": torch.ones(3, dtype=torch.bfloat16),
+        "none": torch.empty(0),
+    }
+    save_state(path, tree)
+    assert load_state(path, {"a": 1}) is not None
+    good = path.read_bytes()
+    for position in range(0, len(good), 7):
+        path.write_bytes(good[:position] + bytes([good[position] ^ 4]) + good[position + 1 :])
+        with pytest.raises(ArtefactError):
+            load_state(path, {"a": 1})

@@ -1,0 +1,98 @@
+"""What lies in the folder of segments is not trusted: it was there for days."""
+
+import hashlib
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from drc_deploy.errors import OutputError
+from drc_deploy.runtime.video.segments import Segments
+
+MADE_FROM: dict[str, object] = {"source": "ü.mp4", "frames": 10}
+
+
+def _three(folder: Path) -> Path:
+    """Leave three finished segments, as a run does that is stopped."""
+    work = Segments(folder, "nut")
+    with work.owned():
+        work.begin(MADE_FROM)
+        for index in range(3):
+            work.path(index).write_bytes(bytes([index]) * 1000)
+    return folder
+
+
+def _kept(folder: Path, made_from: dict[str, object] = MADE_FROM) -> list[str]:
+    work = Segments(folder, "nut")
+    with work.owned():
+        work.begin(made_from)
+        return [path.name for path in work.finished()]
+
+
+def test_segments_are_noted_as_sha256sum_checks_them(tmp_path: Path) -> None:
+    folder = _three(tmp_path / "s")
+    lines = [f"{hashlib.sha256(bytes([index]) * 1000).hexdigest()}  {index:06d}.nut" for index in range(3)]
+    assert (folder / "SHA256SUMS").read_text().splitlines() == lines
+    assert (
+        subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, check=False).returncode == 0
+    )
+    assert _kept(folder) == ["000000.nut", "000001.nut", "000002.nut"]
+    assert _kept(folder, {"other": 1}) == []
+
+
+@pytest.mark.parametrize(("index", "kept"), [(0, 0), (1, 1), (2, 2)])
+def test_a_segment_with_a_flipped_bit_and_all_after_it_are_made_anew(tmp_path: Path, index: int, kept: int) -> None:
+    folder = _three(tmp_path / "s")
+    segment = folder / f"{index:06d}.nut"
+    content = bytearray(segment.read_bytes())
+    content[500] ^= 1
+    segment.write_bytes(content)
+    assert len(_kept(folder)) == kept
+    assert len(list(folder.glob("*.nut"))) == kept
+
+
+def test_what_a_killed_run_has_not_noted_is_made_anew(tmp_path: Path) -> None:
+    folder = _three(tmp_path / "s")
+    (folder / "000003.nut").write_bytes(b"half a segment")
+    assert len(_kept(folder)) == 3
+    assert not (folder / "000003.nut").exists()
+
+
+@pytest.mark.parametrize("name", ["made_from.json", "SHA256SUMS"])
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe\x00", b"{", b"a b c\n\n" * 1000])
+def test_a_damaged_note_costs_the_segments_and_nothing_else(tmp_path: Path, name: str, damage: bytes) -> None:
+    folder = _three(tmp_path / "s")
+    (folder / "mine.txt").write_text("of somebody else")
+    (folder / name).write_bytes(damage)
+    assert _kept(folder) == []
+    assert {path.name for path in folder.iterdir()} == {"made_from.json", "SHA256SUMS", "mine.txt"}
+
+
+@pytest.mark.parametrize("name", ["made_from.json", "SHA256SUMS"])
+def test_a_folder_where_a_file_goes_is_a_sentence(tmp_path: Path, name: str) -> None:
+    folder = _three(tmp_path / "s")
+    (folder / name).unlink()
+    (folder / name / "inside").mkdir(parents=True)
+    with pytest.raises(OutputError, match=f"{name} is a folder"):
+        _kept(folder)
+    assert (folder / name / "inside").is_dir()
+
+
+def test_a_folder_in_the_place_of_a_segment_ends_what_is_kept(tmp_path: Path) -> None:
+    folder = _three(tmp_path / "s")
+    (folder / "000001.nut").unlink()
+    (folder / "000001.nut").mkdir()
+    assert _kept(folder) == ["000000.nut"]
+
+
+def _link_outside(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("change", [Path.unlink, _link_outside])
+def test_what_is_no_file_is_not_read(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    folder = _three(tmp_path / "s")
+    change(folder / "000000.nut")
+    assert _kept(folder) == []
