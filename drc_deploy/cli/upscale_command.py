@@ -37,7 +37,7 @@ DEFAULT = "drn_e"
     sections={
         "Size of results": ("scale", "width", "height", "max_side", "fit", "linear_light"),
         "Images": ("suffix", "quality", "background", "max_pixels"),
-        "Videos": ("codec", "crf", "preset", "audio", "deinterlace"),
+        "Videos": ("codec", "crf", "preset", "audio", "no_subtitles", "deinterlace"),
         "Computation": ("tile", "overlap", "exact", "kernel", "max_memory", "precision", "threads"),
     },
     short_help="Upscale images and videos with an engine.",
@@ -168,9 +168,9 @@ def command(
                 check_quality(job.target, saving)
         run_options = RunOptions(overwrite, skip_existing, tolerant, saving, size, linear_light)
         if skip_existing or len(jobs) > 1:  # one result alone leaves no file of ours next to it
-            settings |= {"size": dataclasses.asdict(size), "linear_light": linear_light}
-            settings |= {"saving": dataclasses.asdict(saving)}
-            run_options = dataclasses.replace(run_options, records=Records(settings))
+            of_images = {"size": dataclasses.asdict(size), "linear_light": linear_light}
+            of_images |= {"saving": dataclasses.asdict(saving)}
+            run_options = dataclasses.replace(run_options, records=Records({**settings, **of_images}))
         outcome = run_all(upscaler, jobs, run_options, settings, video)
         memory, recomputed = upscaler.backend.gpu_memory, upscaler.networks.rescue.count
         result = {
@@ -240,9 +240,8 @@ def _check_options(jobs: "list[UpscaleJob]", of_images: tuple[object, ...], of_v
         if videos == len(jobs) and option is not None and not has_effect:
             raise UsageError("--format, --quality and --background are for images.", "Leave them out for videos.")
     if not videos and of_videos != VideoOptions():
-        raise UsageError(
-            "--codec, --crf, --preset, --audio and --deinterlace are for videos.", "Leave them out for images."
-        )
+        names = "--codec, --crf, --preset, --audio, --no-subtitles and --deinterlace"
+        raise UsageError(f"{names} are for videos.", "Leave them out for images.")
 
 
 def _report_failures(failed: "list[Failed]", count: int) -> None:

@@ -24,6 +24,7 @@ _OPTIONS = (
         show_default=True,
         help="What to do with the sound.",
     ),
+    click.option("--no-subtitles", is_flag=True, help="Leave subtitles out."),
     click.option(
         "--deinterlace/--no-deinterlace",
         default=None,
@@ -42,10 +43,11 @@ def video_options(command: Callable[..., None]) -> Callable[..., None]:
         crf: int | None,
         preset: str | None,
         audio: Sound,
+        no_subtitles: bool,
         deinterlace: bool | None,
         **others: Any,
     ) -> None:
-        command(video=VideoOptions(EncoderOptions(codec, crf, preset), audio, deinterlace), **others)
+        command(video=VideoOptions(EncoderOptions(codec, crf, preset), audio, not no_subtitles, deinterlace), **others)
 
     for option in reversed(_OPTIONS):
         option(with_video)

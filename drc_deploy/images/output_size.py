@@ -36,7 +36,7 @@ class OutputSize:
         """
         if len(given := self._given) > 1:
             names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
-            raise UsageError(f"{names} say each how large results are.", "Give one of them, or --fit WxH for a frame.")
+            raise UsageError(f"{names} both say how large results are.", "Give one of them, or --fit WxH for a frame.")
         for name, value in given.items():
             sides = value if isinstance(value, tuple) else (value,)
             if not all(0 < side <= _LARGEST for side in sides):  # nor NaN

@@ -93,7 +93,7 @@ def _plan(upscaler: Upscaler, source: Path, target: Path, options: RunOptions) -
         _log.warning(note)
     if not sized.needs_network:
         size = frame.width, frame.height
-        _log.warning("%s has %dx%d pixels already: it is resized without the network.", source, *size)
+        _log.warning("%s has %dx%d pixels: it is resized without the network.", source, *size)
     check_writable(target.parent)
     held = decoding_bytes(source) + _HELD_FRAMES * 4 * frame.height * frame.width
     held += sized.held_bytes + writing_animation_bytes(target, sized.layout, options.saving)

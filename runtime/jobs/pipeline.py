@@ -107,6 +107,7 @@ class WriteBehind:
                 del part  # before the next one is made
             handover.end(abandoned=False)
         except ReceiverGone:
+            wait([future])  # its error is there when this returns
             return future
         except BaseException:
             handover.end(abandoned=True)

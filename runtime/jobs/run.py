@@ -282,7 +282,7 @@ def _task(upscaler: Upscaler, job: UpscaleJob, image: Pixels, sized: SizedResult
         return upscaler.task(image, also_held=also_held)
     upscaler.networks.check_room(image.nbytes + also_held, f"reducing {job.input_name}")
     height, width = image.shape[:2]
-    _log.warning("%s has %dx%d pixels already: it is resized without the network.", job.input_name, width, height)
+    _log.warning("%s has %dx%d pixels: it is resized without the network.", job.input_name, width, height)
     return None
 
 

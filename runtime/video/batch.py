@@ -41,7 +41,9 @@ def run_all(
     for job in animations:
         outcome = _with(outcome, _alone(job, partial(upscale_animation, upscaler, job, options)))
     if options.records:
-        options = dataclasses.replace(options, records=Records({**made_by, "video": dataclasses.asdict(video)}))
+        of_videos = {name: getattr(options, name) for name in ("size", "linear_light")}
+        of_videos |= {"video": video, "background": options.saving.background}
+        options = dataclasses.replace(options, records=Records({**made_by, **of_videos}))
     for job in videos:
         outcome = _with(outcome, _alone(job, partial(upscale_video, upscaler, job, options, made_by, video)))
     return outcome

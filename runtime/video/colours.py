@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 UNSPECIFIED = 2
 _RGB_MATRIX = 0
 _BT709, _BT470BG, _SMPTE170M, _SRGB = 1, 5, 6, 13
-_LIMITED, _FULL = 1, 2
+LIMITED, _FULL = 1, 2
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 _HD_WIDTH, _SD_HEIGHT, _NTSC_HEIGHTS = 1280, 576, (480, 486)
 
@@ -45,7 +45,7 @@ class Colours:
         return HDR_TRANSFERS.get(self.transfer)
 
 
-AS_ON_A_SCREEN = Colours(_BT709, _BT709, _SRGB, _LIMITED)
+AS_ON_A_SCREEN = Colours(_BT709, _BT709, _SRGB, LIMITED)
 """sRGB, as a video holds it."""
 
 
@@ -105,7 +105,7 @@ def _guess(frame: "VideoFrame") -> Colours:
     primaries = {_SD_HEIGHT: _BT470BG, **dict.fromkeys(_NTSC_HEIGHTS, _SMPTE170M)}.get(frame.height, _BT709)
     hd = frame.width >= _HD_WIDTH or frame.height > _SD_HEIGHT
     return Colours(
-        _BT709 if hd else _SMPTE170M, primaries, _BT709, _FULL if frame.format.name.startswith("yuvj") else _LIMITED
+        _BT709 if hd else _SMPTE170M, primaries, _BT709, _FULL if frame.format.name.startswith("yuvj") else LIMITED
     )
 
 

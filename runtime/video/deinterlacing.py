@@ -9,16 +9,17 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 
-def deinterlaced(frames: "Iterator[VideoFrame]", time_base: Fraction) -> "Iterator[VideoFrame]":
-    """Yield one whole picture for every frame, at its time; frames that are whole already stay.
+def deinterlaced(frames: "Iterator[VideoFrame]", time_base: Fraction, *, flagged: bool) -> "Iterator[VideoFrame]":
+    """Yield one whole picture for every frame, at its time.
 
     Args:
         frames: of one size, with a time each.
         time_base: seconds per tick.
+        flagged: whether frames say that they are interlaced, and others stay; captures of tapes often do not say.
     """
     graph: Graph | None = None
     for frame in frames:
-        graph = graph or _graph(frame, time_base)
+        graph = graph or _graph(frame, time_base, "interlaced" if flagged else "all")
         graph.vpush(frame)
         yield from _ready(graph, time_base)
     if graph is not None:
@@ -26,12 +27,12 @@ def deinterlaced(frames: "Iterator[VideoFrame]", time_base: Fraction) -> "Iterat
         yield from _ready(graph, time_base)
 
 
-def _graph(frame: "VideoFrame", time_base: Fraction) -> "Graph":
+def _graph(frame: "VideoFrame", time_base: Fraction, which: str) -> "Graph":
     from av.filter import Graph
 
     graph = Graph()
     source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=time_base)
-    graph.link_nodes(source, graph.add("bwdif", mode="send_frame", deint="interlaced"), graph.add("buffersink"))
+    graph.link_nodes(source, graph.add("bwdif", mode="send_frame", deint=which), graph.add("buffersink"))
     graph.configure()
     return graph
 

@@ -1,13 +1,14 @@
 """Which encoder writes a video, and how it is set: by what is asked for, by the source, and by the format written."""
 
 import logging
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from drc_deploy.errors import MissingDependencyError, UsageError
-from drc_deploy.runtime.video.colours import HdrMetadata
+from drc_deploy.runtime.video.colours import LIMITED, Colours, HdrMetadata
 from drc_deploy.runtime.video.options import Codec, EncoderOptions
 from drc_deploy.runtime.video.reading import VideoInfo
 
@@ -32,8 +33,8 @@ class _Codec:
     """An encoder of FFmpeg. None of them lets a picture wait for a later one, so that segments can be joined."""
 
     encoder: str
-    formats: tuple[str | None, str | None, str | None]
-    """Of 8 bits, of 10, and with alpha."""
+    formats: tuple[str | None, str | None, str | None, str | None]
+    """Of 8 bits and of 10, and of both with alpha."""
     quality: _Quality | None = None
     """None: it has one quality."""
     preset: str = "preset"
@@ -56,13 +57,13 @@ class _Codec:
 def _nvenc(encoder: str, deep: str | None) -> _Codec:
     quality = _Quality("cq", 19, 51)
     options = {"rc": "vbr", "b": "0", "bf": "0"}
-    return _Codec(encoder, ("yuv420p", deep, None), quality, "preset", _NVENC_PRESETS, "p4", options)
+    return _Codec(encoder, ("yuv420p", deep, None, None), quality, "preset", _NVENC_PRESETS, "p4", options)
 
 
 _CODECS: Final[dict[Codec, _Codec]] = {
     "h264": _Codec(
         "libx264",
-        ("yuv420p", "yuv420p10le", None),
+        ("yuv420p", "yuv420p10le", None, None),
         _Quality("crf", 16, 51),
         presets=_X26_PRESETS,
         default_preset="veryfast",
@@ -70,7 +71,7 @@ _CODECS: Final[dict[Codec, _Codec]] = {
     ),
     "hevc": _Codec(
         "libx265",
-        ("yuv420p", "yuv420p10le", None),
+        ("yuv420p", "yuv420p10le", None, None),
         _Quality("crf", 18, 51),
         presets=_X26_PRESETS,
         default_preset="veryfast",
@@ -80,7 +81,7 @@ _CODECS: Final[dict[Codec, _Codec]] = {
     ),
     "av1": _Codec(
         "libsvtav1",
-        ("yuv420p", "yuv420p10le", None),
+        ("yuv420p", "yuv420p10le", None, None),
         _Quality("crf", 23, 63),
         # From 8 on, pictures of 10 bits get wrong colours: up to 105 levels at --crf 2 (SVT-AV1 of PyAV 18.1).
         presets=tuple(str(number) for number in reversed(range(8))),
@@ -90,7 +91,7 @@ _CODECS: Final[dict[Codec, _Codec]] = {
     ),
     "vp9": _Codec(
         "libvpx-vp9",
-        ("yuv420p", None, "yuva420p"),
+        ("yuv420p", None, "yuva420p", None),
         _Quality("crf", 18, 63),
         "cpu-used",
         tuple(str(number) for number in reversed(range(9))),
@@ -99,10 +100,12 @@ _CODECS: Final[dict[Codec, _Codec]] = {
         segments=_MATROSKA,  # the only one that holds its alpha, and no worse in ticks than what can hold VP9
         alpha_options={"auto-alt-ref": "0"},
     ),
-    "ffv1": _Codec("ffv1", ("yuv444p", "yuv444p10le", "yuva444p"), options={"level": "3", "slicecrc": "1"}),
+    "ffv1": _Codec(
+        "ffv1", ("yuv444p", "yuv444p10le", "yuva444p", "yuva444p10le"), options={"level": "3", "slicecrc": "1"}
+    ),
     "prores": _Codec(
         "prores_ks",
-        ("yuv422p10le", "yuv422p10le", "yuva444p10le"),
+        ("yuv422p10le", "yuv422p10le", "yuva444p10le", "yuva444p10le"),
         options={"profile": "hq"},
         segments=_MOV,
         alpha_options={"profile": "4444"},
@@ -111,6 +114,8 @@ _CODECS: Final[dict[Codec, _Codec]] = {
     "hevc_nvenc": _nvenc("hevc_nvenc", "p010le"),
     "av1_nvenc": _nvenc("av1_nvenc", "p010le"),
 }
+_SAYS_SHAPE = ("h264", "hevc", "h264_nvenc", "hevc_nvenc")
+"""What says in its own stream how wide pixels are. PyAV cannot have a Matroska file say it for others."""
 _ALPHA_CODECS: Final[dict[str, Codec]] = {".mov": "prores", ".mkv": "ffv1", ".webm": "vp9"}
 """What keeps transparency, for each format that can."""
 
@@ -129,6 +134,18 @@ class Encoding:
     alpha: bool
     least_width: int
 
+    def colours(self, info: VideoInfo) -> Colours:
+        """Return how the numbers of the result mean colours: ProRes has no place for a full range."""
+        return replace(info.colours, range=LIMITED) if self.encoder.startswith("prores") else info.colours
+
+    def tag(self, target: Path) -> str | None:
+        """Return what a file of Apple's family calls the stream: players and editors go by it."""
+        if target.suffix.lower() not in (".mp4", ".mov", ".m4v"):
+            return None
+        if self.encoder.startswith("prores"):
+            return "ap4h" if self.options["profile"] == "4444" else "apch"
+        return "hvc1" if self.encoder in ("libx265", "hevc_nvenc") else None
+
 
 def choose_encoding(source: Path, target: Path, info: VideoInfo, asked: EncoderOptions) -> Encoding:
     """Choose an encoder; what it loses of the source is noted.
@@ -139,24 +156,38 @@ def choose_encoding(source: Path, target: Path, info: VideoInfo, asked: EncoderO
     """
     import av
 
+    os.environ.setdefault("SVT_LOG", "1")  # or SVT-AV1 prints what it is doing
     name = asked.codec or _default_codec(target.suffix.lower(), info)
     codec = _CODECS[name]
-    plain, deep_format, alpha_format = codec.formats
-    deep = info.bits > 8 and deep_format is not None
-    alpha = info.alpha and alpha_format is not None
+    pixel_format, alpha = _pixel_format(codec, info)
+    deep = "10" in pixel_format
     for lost, what in (
-        (info.alpha and not alpha, "transparency, which is lost in the result. A .mov, .mkv or .webm keeps it"),
+        (info.alpha and not alpha, f"transparency, which {name} does not hold. Write a .mov, .mkv or .webm"),
         (info.bits > 8 and not deep, f"{info.bits} bits a sample: the result has 8"),
         (info.hdr and info.hdr.mastering and not codec.hdr, f"mastering metadata, which {name} does not keep here"),
+        (
+            info.pixel_aspect not in (0, 1) and name not in _SAYS_SHAPE and target.suffix.lower() in (".mkv", ".webm"),
+            f"pixels that are not square, which {name} does not say in a {target.suffix}. Give --codec hevc or an .mp4",
+        ),
     ):
         if lost:
             _log.warning("%s has %s.", source, what)
-    pixel_format = (alpha_format if alpha else None) or (deep_format if deep else None) or plain
     if codec.encoder not in av.codecs_available:
         raise MissingDependencyError(f"this PyAV has no {codec.encoder}.", "Install it with pip: pip install av.")
-    assert pixel_format is not None
     options = _options(name, info, asked, alpha=alpha)
-    return Encoding(codec.encoder, pixel_format, options, codec.segments, deep, alpha, codec.least_width)
+    kept = info.bits > 8 and deep
+    return Encoding(codec.encoder, pixel_format, options, codec.segments, kept, alpha, codec.least_width)
+
+
+def _pixel_format(codec: _Codec, info: VideoInfo) -> tuple[str, bool]:
+    """Return the format that loses least, and whether it has an alpha."""
+    plain, deep, alpha, deep_alpha = codec.formats
+    with_alpha = (deep_alpha if info.bits > 8 else None) or alpha
+    if info.alpha and with_alpha:
+        return with_alpha, True
+    chosen = (deep if info.bits > 8 else None) or plain
+    assert chosen is not None
+    return chosen, False
 
 
 def _default_codec(suffix: str, info: VideoInfo) -> Codec:

@@ -4,7 +4,7 @@ import heapq
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,8 @@ from drc_deploy.errors import ImageError, OutputError
 from drc_deploy.files import atomic_path
 from drc_deploy.images.animation.reading import Animation
 from drc_deploy.runtime.video.encoders import Encoding
-from drc_deploy.runtime.video.options import Sound
 from drc_deploy.runtime.video.reading import Frame, VideoInfo, open_video
-from drc_deploy.runtime.video.sound import OtherStreams
+from drc_deploy.runtime.video.sound import Copying, OtherStreams
 from drc_deploy.runtime.video.writing import SEGMENT_FRAMES, describe_colours, write_segment
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
 _ABOUT_THE_SOURCE = ("alpha_mode", "duration", "encoder", "bps", "number_of_", "_statistics")
 """Begin the names of what a container says of the stream that it holds, and not of another."""
+_FORMATS = {".m4v": "mp4"}
+"""Formats that FFmpeg would not choose for a suffix: its own for .m4v holds no HEVC."""
 _TRIED_PACKETS = 200
 """So many of the sound and the subtitles show whether a format takes them."""
 
@@ -37,7 +38,8 @@ class Original:
 
     path: Path
     info: VideoInfo
-    sound: Sound = "copy"
+    copying: Copying = field(default_factory=Copying)
+    """How everything but the pictures gets into the result."""
     animation: Animation | None = None
     """What the file is where it is no video; it has nothing but pictures."""
 
@@ -93,7 +95,7 @@ def check_target_holds(original: Original, target: Path, size: tuple[int, int], 
         segment = Path(folder, f"segment.{encoding.segments}")
         step = max(round(1 / (info.rate * info.time_base)), 1)
         black = np.zeros((*size, 4 if encoding.alpha else 3), np.uint8)
-        write_segment(segment, [Frame(black, info.end - step, step)], info, encoding)
+        write_segment(segment, [Frame(black, max(info.end - step, 0), step)], info, encoding)
         probe = Path(folder, f"probe{target.suffix}")
         _write([segment], original, target, probe, encoding, most_packets=_TRIED_PACKETS)
 
@@ -108,16 +110,17 @@ def _write(
     most_packets: int | None,
 ) -> int:
     """Write ``file``, which errors call ``target``; return the number of frames."""
+    info = original.info
     with _opened(original) as opened, _writing(target, file) as container:
-        video = _add_pictures(container, segments[0], original.info, encoding)
+        video = _add_pictures(container, segments[0], target, info, encoding)
         others: Iterator[Packet[Any]] = iter(())
         if opened:
             source, pictures = opened
             video.metadata.update(_kept_metadata(pictures.metadata))
-            others = OtherStreams(source, container, original.sound).packets(most_packets)
+            others = OtherStreams(source, container, original.copying).packets(info.start_s, most_packets)
         container.start_encoding()
         frame_count = 0
-        for packet in heapq.merge(_packets(segments, video, original.info), others, key=_seconds):
+        for packet in heapq.merge(_packets(segments, video, info), others, key=_seconds):
             frame_count += packet.stream is video
             container.mux(packet)
         return frame_count
@@ -133,18 +136,30 @@ def _opened(original: Original) -> "Iterator[tuple[InputContainer, VideoStream] 
         yield opened
 
 
-def _add_pictures(container: "OutputContainer", segment: Path, info: VideoInfo, encoding: Encoding) -> "VideoStream":
+def _add_pictures(
+    container: "OutputContainer", segment: Path, target: Path, info: VideoInfo, encoding: Encoding
+) -> "VideoStream":
     import av
 
-    with av.open(str(segment)) as first:
+    with av.open(str(segment.absolute())) as first:
+        height = first.streams.video[0].codec_context.height
         video: VideoStream = container.add_stream_from_template(first.streams.video[0], opaque=True)
     video.codec_context.framerate = info.rate  # or a Matroska file has one that its ticks suggest
-    describe_colours(video.codec_context, info)
+    describe_colours(video.codec_context, encoding.colours(info))
+    if info.pixel_aspect:
+        video.codec_context.sample_aspect_ratio = info.pixel_aspect
+    if tag := encoding.tag(target):
+        video.codec_context.codec_tag = tag
     if encoding.alpha and encoding.encoder.startswith("libvpx"):
         video.metadata["alpha_mode"] = "1"
     if info.display_matrix is not None:
-        video.set_display_matrix(info.display_matrix)
+        video.set_display_matrix(_enlarged(info.display_matrix, Fraction(height, info.height)))
     return video
+
+
+def _enlarged(matrix: tuple[int, ...], times: Fraction) -> tuple[int, ...]:
+    """Return a display matrix whose shift fits the larger picture: it brings what was turned back into the frame."""
+    return (*matrix[:6], round(matrix[6] * times), round(matrix[7] * times), matrix[8])
 
 
 def _kept_metadata(metadata: dict[str, str]) -> dict[str, str]:
@@ -154,16 +169,19 @@ def _kept_metadata(metadata: dict[str, str]) -> dict[str, str]:
 def _packets(segments: Sequence[Path], video: "VideoStream", info: VideoInfo) -> "Iterator[Packet[Any]]":
     """Yield the packets of all segments. Each lasts until the next, and the last one as long as that of the source."""
     waiting: Packet[Any] | None = None
+    first = info.first * info.time_base - info.start_s
     for packet in _stored_packets(segments):
-        if waiting is not None:
-            waiting.duration = _ticks(packet) - _ticks(waiting)
-            yield waiting
+        assert packet.time_base is not None
+        packet.pts = _ticks(packet) + round(first / packet.time_base)
         packet.dts = packet.pts  # no frame waits for a later one, which NUT does not know
         packet.stream = video
+        if waiting is not None:
+            waiting.duration = packet.pts - _ticks(waiting)
+            yield waiting
         waiting = packet
     if waiting is not None:
         assert waiting.time_base is not None
-        end = round(info.end * info.time_base / waiting.time_base)
+        end = round((first + info.end * info.time_base) / waiting.time_base)
         usual = round(1 / (info.rate * waiting.time_base))
         waiting.duration = end - _ticks(waiting) if end > _ticks(waiting) else usual
         yield waiting
@@ -174,7 +192,7 @@ def _stored_packets(segments: Sequence[Path]) -> "Iterator[Packet[Any]]":
 
     for segment in segments:
         count = 0
-        with av.open(str(segment)) as container:
+        with av.open(str(segment.absolute())) as container:
             for packet in container.demux(video=0):
                 if packet.pts is not None:  # or it says that there are no more
                     count += 1
@@ -200,12 +218,13 @@ def _writing(target: Path, file: Path) -> "Iterator[OutputContainer]":
     import av
 
     try:
-        with av.open(str(file), "w") as container:
+        with av.open(str(file.absolute()), "w", format=_FORMATS.get(file.suffix.lower())) as container:
             yield container
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, OSError):
             raise  # of the disk
+        reason = getattr(error, "strerror", None) or error
         raise OutputError(
-            f"{target} cannot be written: {error}.",
-            "Give another format with -o: .mkv holds most streams. Or give --audio aac, which converts the sound.",
+            f"{target} cannot be written: {reason}.",
+            "Give another format with -o: .mkv holds most streams. Or choose another --codec or --audio.",
         ) from error

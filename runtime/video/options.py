@@ -26,6 +26,7 @@ class VideoOptions:
 
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
     sound: Sound = "copy"
+    subtitles: bool = True
     deinterlace: bool | None = None
     """None: an interlaced video is refused."""
 

@@ -1,6 +1,7 @@
 """Frames and properties of videos, by way of PyAV."""
 
 import logging
+import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _LOOKED_AT_FRAMES = 8
 """So many are decoded to see whether a video is interlaced."""
 _EARLY_END_S, _EARLY_END_PART = 1.0, 0.95
+_JUMP_S = 0.5
+_OPAQUE = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,12 @@ class VideoInfo:
     """Frames per second on average."""
     frame_count: int
     """How many pictures the file holds, decoded or not; for progress only."""
+    first: int
+    """When the first picture is shown, in ticks."""
     end: int
-    """When the last picture ends, in ticks; not after it began where that is unknown."""
+    """When the last picture ends, in ticks after ``first``; not after it began where that is unknown."""
+    start_s: Fraction
+    """The time of the file that becomes 0: a recording of a broadcast begins hours after it."""
     pixel_aspect: Fraction
     colours: Colours
     hdr: HdrMetadata | None
@@ -85,7 +92,7 @@ class Frame:
     """(H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16, as stored: players turn it as ``VideoInfo.display_matrix``
     says."""
     time: int
-    """In ticks."""
+    """In ticks after the first picture."""
     duration: int
     """In ticks; 0 is unknown."""
 
@@ -98,7 +105,6 @@ def open_video(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
         ImageError: it cannot be read, or holds no video.
     """
     import av
-    from av.stream import Disposition
 
     try:
         # Absolute, or FFmpeg takes what stands before a colon in a name for a protocol.
@@ -106,16 +112,25 @@ def open_video(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
     except FileNotFoundError as error:
         raise ImageError(f"{path} does not exist.", "Check the path.") from error
     except (av.FFmpegError, OSError) as error:
-        raise ImageError(f"{path} cannot be read as a video: {error.strerror}.", "Copy the file again.") from error
+        raise ImageError(
+            f"{path} cannot be read as a video: {error.strerror}.", "Copy the file again, or check that it is a video."
+        ) from error
     container.flags &= ~_GENERATE_PTS
     with container:
-        streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+        streams = _moving(container)
         if not streams:
             raise ImageError(f"{path} holds no video.", "Give a video file.")
         if streams[0].codec_context is None:
             raise ImageError(f"{path} holds video of an unknown kind.", "Convert it to H.264 first.")
         streams[0].thread_type = "AUTO"
         yield container, streams[0]
+
+
+def _moving(container: "InputContainer") -> "list[VideoStream]":
+    """Return the streams of pictures but for covers, which are pictures of a piece of music or a film."""
+    from av.stream import Disposition
+
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
 
 
 def packets_of(container: "InputContainer", streams: "Stream | list[Stream]") -> "Iterator[Packet[Any]]":
@@ -155,6 +170,7 @@ def video_info(path: Path, *, tolerant: bool = False) -> VideoInfo:
             raise ImageError(f"{path} has no time stamps.", "Convert it to MP4 or MKV first.")
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         frames = _first_frames(container, stream)
+        first = Clock(_step(rate, stream.time_base)).time_of(frames[0])
         matrix: Any = frames[0].side_data.get("DISPLAYMATRIX")
         colours, components = colours_of(frames[0], stream.codec_context), frames[0].format.components
         notes = [f"{path} ends early: {missing}."] if missing else []
@@ -165,12 +181,14 @@ def video_info(path: Path, *, tolerant: bool = False) -> VideoInfo:
             time_base=stream.time_base,
             rate=rate,
             frame_count=frame_count,
-            end=end,
+            first=first,
+            end=end - first,
+            start_s=Fraction(container.start_time or 0, 1_000_000),
             pixel_aspect=stream.codec_context.sample_aspect_ratio or Fraction(0),
             colours=colours,
             hdr=hdr_metadata(frames[0]) if colours.hdr else None,
             bits=max(component.bits for component in components),
-            alpha=any(component.is_alpha for component in components),
+            alpha=any(component.is_alpha for component in components) or _has_clear_palette(frames),
             interlaced=any(frame.interlaced_frame for frame in frames),
             notes=(*notes, *_notes(container, colours, path)),
         )
@@ -183,10 +201,21 @@ def _notes(container: "InputContainer", colours: Colours, path: Path) -> Iterato
             f"{path} has a high dynamic range ({colours.hdr}), which is kept; networks were trained on standard range, "
             "so look at the result."
         )
-    if len(container.streams.video) > 1:
+    if len(_moving(container)) > 1:
         yield f"{path} has several video streams: only the first is used."
     if any("timecode" not in stream.metadata for stream in container.streams.data):  # which is kept
         yield f"{path} has streams of data, which are left out."
+
+
+def _has_clear_palette(frames: "list[VideoFrame]") -> bool:
+    """Return whether a palette has a colour that is not opaque."""
+    shown: list[Any] = [frame.to_ndarray(format="rgba") for frame in frames if frame.format.has_palette]
+    return any(pixels[:, :, 3].min() < _OPAQUE for pixels in shown)
+
+
+def _step(rate: Fraction, time_base: Fraction) -> int:
+    """Return how many ticks a picture takes."""
+    return max(round(1 / (rate * time_base)), 1)
 
 
 def _length(path: Path) -> tuple[int, int, str]:
@@ -196,7 +225,15 @@ def _length(path: Path) -> tuple[int, int, str]:
     """
     with open_video(path) as (container, stream):
         spans: list[tuple[int, int]] = []
+        decoded = None
         for packet in packets_of(container, stream):
+            if packet.dts is not None and packet.time_base is not None:
+                if decoded is not None and (decoded - packet.dts) * packet.time_base > _JUMP_S:
+                    raise ImageError(
+                        f"the clock of {path} jumps back after {len(spans)} pictures: it is several recordings in one.",
+                        "Cut it there, or write its times anew with a tool such as ffmpeg.",
+                    )
+                decoded = packet.dts
             begin = packet.dts if packet.pts is None else packet.pts
             if begin is not None:  # or it only says that there are no more
                 spans.append((begin, begin + (packet.duration or 0)))
@@ -204,10 +241,18 @@ def _length(path: Path) -> tuple[int, int, str]:
             raise ImageError(f"{path} has no pictures.", "Copy the file again.")
         end = max(end for _, end in spans)
         held_s = float((end - min(spans)[0]) * stream.time_base)
-        promised_s = float((stream.duration or 0) * stream.time_base) or (container.duration or 0) / 1e6
+        promised_s = float((stream.duration or 0) * stream.time_base) or _said_s(stream)
+        promised_s = promised_s or (container.duration or 0) / 1e6
     # Sound may go on after the last picture, and not every file has a length for each of the two.
     short = promised_s - held_s > _EARLY_END_S and held_s < _EARLY_END_PART * promised_s
     return len(spans), end, f"it holds pictures for {held_s:.1f} of {promised_s:.1f} seconds" if short else ""
+
+
+def _said_s(stream: "VideoStream") -> float:
+    """Return the seconds that a Matroska file says for one of its streams, as FFmpeg and mkvmerge write it; or 0."""
+    said = next((value for key, value in stream.metadata.items() if key.upper().startswith("DURATION")), "")
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", said, re.ASCII)
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else 0.0
 
 
 def _first_frames(container: "InputContainer", stream: "VideoStream") -> "list[VideoFrame]":
@@ -260,7 +305,7 @@ def frames_of(path: Path, info: VideoInfo, options: FrameOptions, *, skip: int =
     with open_video(path) as (container, stream):
         frames = _frames(container, stream, info, options)
         if options.deinterlace:
-            frames = deinterlaced(frames, info.time_base)
+            frames = deinterlaced(frames, info.time_base, flagged=info.interlaced)
         for frame in islice(frames, skip, None):
             assert frame.pts is not None  # by the clock
             try:
@@ -268,9 +313,9 @@ def frames_of(path: Path, info: VideoInfo, options: FrameOptions, *, skip: int =
             except (av.FFmpegError, ValueError) as error:
                 raise ImageError(
                     f"{path} has pictures of {frame.format.name}, which cannot be converted: {error}.",
-                    "Convert it to H.264 first.",
+                    "Convert it to the colours of BT.709 first.",
                 ) from error
-            yield Frame(pixels, frame.pts, frame.duration or 0)
+            yield Frame(pixels, frame.pts - info.first, frame.duration or 0)
 
 
 def _frames(
@@ -278,8 +323,8 @@ def _frames(
 ) -> "Iterator[VideoFrame]":
     """Decode all frames; each has a time, and those are later and later."""
     path, decoder = Path(container.name), _decoder(stream)
-    clock = Clock(round(1 / (info.rate * info.time_base)))
-    count = 0
+    clock = Clock(_step(info.rate, info.time_base))
+    count, looks_whole = 0, not (info.interlaced or options.deinterlace)
     for packet in packets_of(container, stream):
         for frame in _decoded(packet, decoder, path, count, tolerant=options.tolerant):
             if (frame.width, frame.height) != (info.width, info.height):
@@ -288,6 +333,9 @@ def _frames(
                     f"{count} frames.",
                     "Cut it there, and upscale the parts one after the other.",
                 )
+            if frame.interlaced_frame and looks_whole:
+                _log.warning("%s is interlaced after %d pictures. Give --deinterlace, or cut it there.", path, count)
+                looks_whole = False
             count += 1
             frame.pts = clock.time_of(frame)
             yield frame

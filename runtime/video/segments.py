@@ -17,6 +17,15 @@ _SUMS = "SHA256SUMS"
 """One line for each finished segment, as sha256sum writes it."""
 
 
+def segments_folder(target: Path, source: str) -> Path:
+    """Return where the segments of ``target`` go: one place for any of its formats, unless another source is there."""
+    folder = target.with_name(f"{target.stem}.segments")
+    with suppress(ValueError, AttributeError):
+        if json.loads(_content(folder / _NOTE) or b"{}").get("source", source) != source:
+            return target.with_name(f"{target.name}.segments")
+    return folder
+
+
 class Segments:
     """The folder of finished segments: a segment is whole or not there, and they are finished in order.
 
@@ -54,13 +63,17 @@ class Segments:
             OutputError: the folder is not writable, or holds a folder or a pipe where a file goes.
         """
         text = json.dumps(dict(made_from), sort_keys=True, indent=2)
-        sums = _sums_in(self._folder / _SUMS) if _content(self._folder / _NOTE) == text.encode() else {}
+        known = _sums_in(self._folder / _SUMS)
+        sums = known if _content(self._folder / _NOTE) == text.encode() else {}
+        if known and not sums:
+            _log.warning("The unfinished work in %s is of another source, engine or options: begun anew.", self._folder)
         self._finished = list(self._whole(sums))
         self._delete(kept=self._finished)
         write_text(self._folder / _NOTE, text)
         write_text(self._folder / _SUMS, "".join(_line(path, sums[path.name]) for path in self._finished))
         if self._finished:
-            _log.warning("Going on after %d segments that are finished in %s.", len(self._finished), self._folder)
+            count = len(self._finished) * made_from.get("segment_frames", 1)  # type: ignore[operator]
+            _log.warning("Going on after %d pictures that are finished in %s.", count, self._folder)
 
     def path(self, index: int) -> Path:
         """Return where a segment goes, and note the checksums of those before it that have been finished meanwhile.

@@ -1,11 +1,13 @@
 """Sound, subtitles and what else of a video is copied into its result; sound may be encoded anew."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from drc_deploy.errors import ImageError, OutputError
 from drc_deploy.runtime.video.options import Sound
 from drc_deploy.runtime.video.reading import packets_of
 
@@ -16,12 +18,27 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.stream import Stream
 
+_log = logging.getLogger(__name__)
+
 _ENCODERS = {"aac": "aac", "opus": "libopus"}
 _OPUS_RATE_HZ = 48_000
+_FOR_OPUS = {"5.1(side)": "5.1", "5.0(side)": "5.0", "2.1": "stereo", "3.1": "5.1", "4.0": "quad", "quad(side)": "quad"}
+"""Layouts that Opus has no order for, as AC-3 and DTS have them."""
+_ABOUT_THE_FILE = ("major_brand", "minor_version", "compatible_brands", "encoder")
 _GAP_S = 0.05
 _BIT_RATE_A_CHANNEL = 96_000
 """High for either encoder: the sound was compressed once already."""
 _UNNAMED_LAYOUTS = {"1 channels": "mono", "2 channels": "stereo", "6 channels": "5.1", "8 channels": "7.1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Copying:
+    """How everything but the pictures gets into the result."""
+
+    sound: Sound = "copy"
+    subtitles: bool = True
+    tolerant: bool = False
+    """Leave out what of the sound is damaged where it is encoded anew, with a note."""
 
 
 @dataclass(slots=True)
@@ -44,17 +61,33 @@ class _Encoded:
     """Sound that is decoded and encoded anew."""
 
     stream: "AudioStream"
+    tolerant: bool
     next_sample: int | None = None
     """Where the next one follows without a gap: containers round the times of sound."""
 
     def packets(self, packet: "Packet[Any]") -> "Iterator[Packet[Any]]":
-        frames: list[Any] = packet.decode()
-        for frame in frames:
+        for frame in self._decoded(packet):
             frame.pts, frame.time_base = self._begin(frame), Fraction(1, frame.sample_rate)
             self.next_sample = frame.pts + frame.samples
             yield from self.stream.encode(frame)
         if packet.dts is None and packet.pts is None:  # there are no more
             yield from self.stream.encode(None)
+
+    def _decoded(self, packet: "Packet[Any]") -> "list[AudioFrame]":
+        import av
+
+        try:
+            frames: list[Any] = packet.decode()
+        except av.FFmpegError as error:
+            name = packet.stream.container.name
+            if not self.tolerant:
+                raise ImageError(
+                    f"the sound of {name} is damaged: {error.strerror}.",
+                    "Give --tolerant to leave out that part, or --audio copy.",
+                ) from error
+            _log.warning("A part of the sound of %s is damaged and left out.", name)
+            return []
+        return frames
 
     def _begin(self, frame: "AudioFrame") -> int:
         if frame.pts is None or frame.time_base is None:
@@ -67,22 +100,23 @@ class _Encoded:
 class OtherStreams:
     """Everything of a video but its pictures, in its result: sound, subtitles, fonts, title and chapters."""
 
-    def __init__(self, original: "InputContainer", container: "OutputContainer", sound: Sound) -> None:
+    def __init__(self, original: "InputContainer", container: "OutputContainer", how: Copying) -> None:
         """Add the streams to ``container``.
 
         Raises:
-            ValueError: it cannot hold one of them.
+            OutputError: it cannot hold one of them.
         """
         self._original = original
         self._parts: dict[int, _Copied | _Encoded] = {}
-        container.metadata.update(original.metadata)
+        kept = {key: value for key, value in original.metadata.items() if key.lower() not in _ABOUT_THE_FILE}
+        container.metadata.update(kept)
         if chapters := original.chapters():
             container.set_chapters(chapters)
-        for stream in original.streams.audio if sound != "none" else ():
-            part = _Copied(_copy(container, stream)) if sound == "copy" else _encoder(container, stream, sound)
+        for stream in original.streams.audio if how.sound != "none" else ():
+            part = _Copied(_copy(container, stream)) if how.sound == "copy" else _encoder(container, stream, how)
             self._parts[stream.index] = part
             _describe(part.stream, stream)
-        for subtitles in original.streams.subtitles:
+        for subtitles in original.streams.subtitles if how.subtitles else ():
             copy = _copy(container, subtitles)
             self._parts[subtitles.index] = _Copied(copy)
             _describe(copy, subtitles)
@@ -90,26 +124,47 @@ class OtherStreams:
             for attachment in original.streams.attachments:  # fonts of the subtitles
                 container.add_stream_from_template(attachment)
 
-    def packets(self, most: int | None = None) -> "Iterator[Packet[Any]]":
-        """Yield the packets of the result; those of the first ``most`` of the original, where that is a number."""
+    def packets(self, start_s: Fraction, most: int | None = None) -> "Iterator[Packet[Any]]":
+        """Yield the packets of the result.
+
+        Args:
+            start_s: the time of the original that becomes 0.
+            most: how many packets of the original are taken; None: all.
+        """
         if self._parts:
             packets = packets_of(self._original, [self._original.streams[index] for index in self._parts])
             for packet in islice(packets, most):
-                yield from self._parts[packet.stream.index].packets(packet)
+                for made in self._parts[packet.stream.index].packets(packet):
+                    assert made.time_base is not None
+                    shift = round(start_s / made.time_base)
+                    made.pts = None if made.pts is None else made.pts - shift
+                    made.dts = None if made.dts is None else made.dts - shift
+                    yield made
 
 
 def _copy(container: "OutputContainer", stream: "Stream") -> "Stream":
-    copy: Stream = container.add_stream_from_template(stream, opaque=True)
+    try:
+        copy: Stream = container.add_stream_from_template(stream, opaque=True)
+    except ValueError as error:
+        webm = container.format.name == "webm"
+        hints = {
+            "audio": f"Give --audio {'opus' if webm else 'aac'}, which converts it, or another format with -o.",
+            "subtitle": "Give --no-subtitles, which leaves them out, or another format with -o.",
+        }
+        what = {"audio": "sound", "subtitle": "subtitles"}[stream.type]
+        kind = stream.codec_context.codec.canonical_name
+        raise OutputError(f"{container.format.name} cannot hold {what} of {kind}.", hints[stream.type]) from error
     return copy
 
 
-def _encoder(container: "OutputContainer", stream: "AudioStream", sound: Sound) -> _Encoded:
+def _encoder(container: "OutputContainer", stream: "AudioStream", how: Copying) -> _Encoded:
     source = stream.codec_context
-    rate = _OPUS_RATE_HZ if sound == "opus" else source.sample_rate
+    rate = _OPUS_RATE_HZ if how.sound == "opus" else source.sample_rate
     layout = _UNNAMED_LAYOUTS.get(source.layout.name, source.layout.name)
+    layout = _FOR_OPUS.get(layout, layout) if how.sound == "opus" else layout
     bit_rate = _BIT_RATE_A_CHANNEL * source.layout.nb_channels
-    encoder: Any = container.add_stream(_ENCODERS[sound], rate=rate, layout=layout, bit_rate=bit_rate)
-    return _Encoded(encoder)
+    encoder: Any = container.add_stream(_ENCODERS[how.sound], rate=rate, layout=layout, bit_rate=bit_rate)
+    return _Encoded(encoder, how.tolerant)
 
 
 def _describe(copy: "Stream", stream: "Stream") -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,8 @@ from drc_deploy.runtime.video.encoders import Encoding, choose_encoding
 from drc_deploy.runtime.video.joining import Original, check_target_holds, join
 from drc_deploy.runtime.video.options import AS_THE_SOURCE, VideoOptions
 from drc_deploy.runtime.video.reading import Frame, FrameOptions, VideoInfo, frames_of, video_info
-from drc_deploy.runtime.video.segments import Segments
+from drc_deploy.runtime.video.segments import Segments, segments_folder
+from drc_deploy.runtime.video.sound import Copying
 from drc_deploy.runtime.video.writing import SEGMENT_FRAMES, even_size, write_segment
 
 _log = logging.getLogger(__name__)
@@ -89,16 +91,17 @@ def _make(
     start = time.perf_counter()
     original = _original(job, options, video)
     task = _plan(upscaler, original, target, options, video)
-    work = Segments(target.with_name(f"{target.stem}.segments"), task.encoding.segments)
+    identity = _identity(source)
+    work = Segments(segments_folder(target, identity["source"]), task.encoding.segments)
     with work.owned():
         check_target(job, options)  # whoever owned them before may have finished it
-        work.begin({**_identity(source), **made_by, **_settings(task, options)})
+        work.begin({**identity, **made_by, **_settings(task, options)})
         segments = _make_segments(upscaler, task, work)
         check = partial(_check_unchanged, source, version, work)
         check()
         frame_count = join(segments, task.original, target, task.encoding, check, replace=options.replace)
         work.clear()
-    height, width = task.size
+    height, width = reversed(task.size) if task.info.turned else task.size  # as it is shown
     info = task.info
     tiles = upscaler.plan(info.height, info.width).tile_count * frame_count if task.sized.needs_network else 0
     seconds = round(time.perf_counter() - start, 3)
@@ -108,7 +111,11 @@ def _make(
 def _original(job: UpscaleJob, options: RunOptions, video: VideoOptions) -> Original:
     source = Path(job.input_name)
     if not job.animated:
-        return Original(source, video_info(source, tolerant=options.tolerant), video.sound)
+        return Original(
+            source,
+            video_info(source, tolerant=options.tolerant),
+            Copying(video.sound, video.subtitles, options.tolerant),
+        )
     animation = read_animation(source, tolerant=options.tolerant).on(options.saving.background).in_srgb(str(source))
     return _of_animation(source, animation)
 
@@ -153,7 +160,7 @@ def _plan(upscaler: Upscaler, original: Original, target: Path, options: RunOpti
     )
     sized = _sized(upscaler.info.scale, info, reading, options)
     if not sized.needs_network:
-        _log.warning("%s has %dx%d pixels already: it is resized without the network.", source, info.width, info.height)
+        _log.warning("%s has %dx%d pixels: it is resized without the network.", source, info.width, info.height)
     full = sized.layout.height, sized.layout.width
     size = even_size(full, encoding)
     if size != full:
@@ -183,7 +190,7 @@ def _takes_16_bits(upscaler: Upscaler, info: VideoInfo, encoding: Encoding) -> b
     return True
 
 
-def _identity(source: Path) -> dict[str, object]:
+def _identity(source: Path) -> dict[str, Any]:
     import av
 
     about = source.stat()

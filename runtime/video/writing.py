@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from drc_deploy.errors import OutputError
 from drc_deploy.files import atomic_path
-from drc_deploy.runtime.video.colours import from_rgb
+from drc_deploy.runtime.video.colours import Colours, from_rgb
 from drc_deploy.runtime.video.encoders import Encoding
 from drc_deploy.runtime.video.reading import Frame, VideoInfo
 
@@ -33,11 +33,12 @@ def write_segment(path: Path, frames: Iterable[Frame], info: VideoInfo, encoding
     """
     with atomic_path(path) as temporary, _encoding(temporary, info, encoding) as container:
         stream: VideoStream | None = None
+        colours = encoding.colours(info)
         for frame in frames:
             height, width = even_size(frame.pixels.shape[:2], encoding)
             if stream is None:
                 stream = _video_stream(container, (height, width), info, encoding)
-            encodable = from_rgb(frame.pixels[:height, :width], info.colours, encoding.pixel_format)
+            encodable = from_rgb(frame.pixels[:height, :width], colours, encoding.pixel_format)
             encodable.pts, encodable.time_base, encodable.duration = frame.time, info.time_base, frame.duration
             container.mux(stream.encode(encodable))
         if stream is not None:
@@ -60,7 +61,7 @@ def _encoding(file: Path, info: VideoInfo, encoding: Encoding) -> "Iterator[Outp
     }
     try:
         options = exact_ticks.get(encoding.segments, {})
-        with av.open(str(file), "w", format=encoding.segments, options=options) as container:
+        with av.open(str(file.absolute()), "w", format=encoding.segments, options=options) as container:
             yield container
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, OSError):
@@ -69,8 +70,10 @@ def _encoding(file: Path, info: VideoInfo, encoding: Encoding) -> "Iterator[Outp
 
 
 def _not_encodable(encoding: Encoding, why: object) -> OutputError:
+    reason = getattr(why, "strerror", None) or why
+    needs = "It needs an NVIDIA GPU with its driver. " if encoding.encoder.endswith("nvenc") else ""
     return OutputError(
-        f"{encoding.encoder} cannot encode this video here: {why}.", "Choose another encoder with --codec."
+        f"{encoding.encoder} cannot encode this video here: {reason}.", f"{needs}Choose another encoder with --codec."
     )
 
 
@@ -88,7 +91,7 @@ def _video_stream(
     context.time_base = info.time_base
     if info.pixel_aspect:
         context.sample_aspect_ratio = info.pixel_aspect
-    describe_colours(context, info)
+    describe_colours(context, encoding.colours(info))
     try:
         context.open()
     except av.FFmpegError as error:  # of the machine, such as no GPU, and not of the disk
@@ -96,8 +99,7 @@ def _video_stream(
     return cast("VideoStream", stream)
 
 
-def describe_colours(context: Any, info: VideoInfo) -> None:
+def describe_colours(context: Any, colours: Colours) -> None:
     """Say in a codec context what the numbers of the frames mean."""
-    colours = info.colours
     context.colorspace, context.color_range = colours.matrix, colours.range
     context.color_primaries, context.color_trc = colours.primaries, colours.transfer

@@ -102,7 +102,7 @@ def test_frames_get_the_size_that_was_asked_for(tmp_path: Path, caplog: pytest.L
     assert (animation.width, animation.height) == (12, 12)
     assert [int(frame.pixels[5, 5, 0]) for frame in frames_of(tmp_path / "out.png", animation)] == [40, 200]
     run(source, tmp_path / "small.png", size=OutputSize(width=4))
-    assert "in.png has 8x8 pixels already: it is resized without the network" in caplog.text
+    assert "in.png has 8x8 pixels: it is resized without the network" in caplog.text
 
 
 def test_a_frame_that_is_equal_to_the_one_before_is_computed_once(tmp_path: Path) -> None:

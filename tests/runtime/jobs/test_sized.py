@@ -68,7 +68,7 @@ def test_a_large_image_is_resized_without_the_network(tmp_path: Path, caplog: py
     outcome, result = run(tmp_path, image, backend, size=OutputSize(max_side=45))
     assert backend.calls == []
     assert outcome.finished[0].tiles == 0
-    assert "has 70x90 pixels already" in caplog.text
+    assert "has 70x90 pixels:" in caplog.text
     np.testing.assert_array_equal(result, resize(image, 45, 35))
 
 

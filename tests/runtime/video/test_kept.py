@@ -18,6 +18,7 @@ from drc_deploy.runtime.video.options import CODECS, Codec, EncoderOptions, Vide
 from drc_deploy.runtime.video.reading import video_info
 from drc_deploy.runtime.video.upscale import upscale_video
 from tests.runtime.fake_backend import FakeBackend, fake_info
+from tests.runtime.video.video_clips import write_clip
 
 av = pytest.importorskip("av")
 
@@ -170,7 +171,7 @@ def test_transparency_is_kept_or_said_to_be_lost_before_computing(
     assert all((image[:, :56] > 250).all() for image in alpha)
     lost = suffix == ".mp4"
     assert all((image[:, 72:] < 5).all() != lost for image in alpha)
-    assert ("has transparency, which is lost" in caplog.text) == lost
+    assert ("has transparency, which h264 does not hold" in caplog.text) == lost
 
 
 def comb(number: int) -> Any:
@@ -315,3 +316,217 @@ def test_a_container_that_is_damaged_between_its_packets_is_an_error_in_a_senten
         except ImageError as error:
             damaged += "is damaged" in error.message
     assert damaged
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "kept"),
+    [
+        ("h264", ".mp4", True),
+        ("hevc", ".mkv", True),
+        ("vp9", ".mp4", True),
+        ("av1", ".mp4", True),
+        ("prores", ".mov", True),
+        ("vp9", ".webm", False),
+        ("ffv1", ".mkv", False),
+        ("av1", ".mkv", False),
+    ],
+)
+def test_the_shape_of_pixels_is_kept_or_said_to_be_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: Codec, suffix: str, kept: bool
+) -> None:
+    write(tmp_path / "in.mp4", [0, 1], Kind(context={"sample_aspect_ratio": Fraction(16, 11)}))
+    run(tmp_path / "in.mp4", tmp_path / f"out{suffix}", encoder=EncoderOptions(codec))
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        assert (container.streams.video[0].sample_aspect_ratio == Fraction(16, 11)) == kept
+    assert ("pixels that are not square" in caplog.text) != kept
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "vp9", "ffv1", "prores"])
+def test_a_full_range_looks_the_same_by_every_codec(tmp_path: Path, codec: Codec) -> None:
+    greys = np.repeat(np.linspace(0, 255, 8).round().astype(np.uint8), 8)
+
+    def steps(_: int) -> Any:
+        return np.broadcast_to(greys[None, :, None], (32, 64, 3)).copy()
+
+    full = {"colorspace": 1, "color_range": 2, "color_primaries": 1, "color_trc": 1}
+    with av.open(str(tmp_path / "in.mp4"), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25, options={"crf": "1"})
+        stream.height, stream.width, stream.pix_fmt = 32, 64, "yuv420p"
+        for name, value in full.items():
+            setattr(stream.codec_context, name, value)
+        frame = av.VideoFrame.from_ndarray(steps(0), "rgb24")
+        container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=1, dst_color_range=2)))
+        container.mux(stream.encode())
+    target = tmp_path / ("out.mov" if codec == "prores" else "out.mkv")
+    run(tmp_path / "in.mp4", target, encoder=EncoderOptions(codec))
+    source, result = (
+        shown.reformat(format="rgb24", src_colorspace=1, src_color_range=shown.color_range).to_ndarray().astype(int)
+        for shown in (frames(tmp_path / "in.mp4")[0], frames(target)[0])
+    )
+    assert np.abs(result[32, 8::16] - source[16, 4::8]).max() <= 3
+
+
+@pytest.mark.parametrize("codec", ["hevc", "prores"])
+def test_files_for_apple_have_the_names_that_its_players_go_by(tmp_path: Path, codec: Codec) -> None:
+    write(tmp_path / "in.mov", [0, 1])
+    run(tmp_path / "in.mov", tmp_path / "out.mov", encoder=EncoderOptions(codec))
+    with av.open(str(tmp_path / "out.mov")) as container:
+        assert container.streams.video[0].codec_context.codec_tag == {"hevc": "hvc1", "prores": "apch"}[codec]
+
+
+def write_alpha(path: Path, codec: str, pix_fmt: str, options: dict[str, str]) -> None:
+    pixels = np.dstack([bar(1), np.full((32, 64), 255, np.uint8)])
+    pixels[:, 32:, 3] = 0
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=25, options=options)
+        stream.height, stream.width, stream.pix_fmt = 32, 64, pix_fmt
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgba").reformat(format=pix_fmt)))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize(("suffix", "tag"), [(".mov", "ap4h"), (".mkv", None)])
+def test_ten_bits_with_transparency_keep_both(tmp_path: Path, suffix: str, tag: str | None) -> None:
+    write_alpha(tmp_path / "in.mov", "prores_ks", "yuva444p10le", {"profile": "4444"})
+    run(tmp_path / "in.mov", tmp_path / f"out{suffix}")
+    assert "yuva444p1" in frames(tmp_path / f"out{suffix}")[0].format.name
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        assert tag is None or container.streams.video[0].codec_context.codec_tag == tag
+
+
+def test_a_palette_with_a_clear_colour_is_transparent(tmp_path: Path) -> None:
+    from PIL import Image
+
+    pixels = np.dstack([bar(1), np.full((32, 64), 255, np.uint8)])
+    pixels[:, 32:, 3] = 0
+    image = Image.fromarray(pixels).quantize(16)
+    images = tmp_path / "in.png"
+    image.save(images)
+    with av.open(str(images)) as still, av.open(str(tmp_path / "in.mov"), "w") as container:
+        stream: Any = container.add_stream("png", rate=25)
+        frame = next(still.decode(video=0))
+        assert frame.format.name == "pal8"
+        stream.height, stream.width, stream.pix_fmt = 32, 64, "pal8"
+        for number in range(2):
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    run(tmp_path / "in.mov", tmp_path / "out.mov")
+    assert frames(tmp_path / "out.mov")[0].to_ndarray(format="rgba")[32, [20, 100], 3].tolist() == [255, 0]
+
+
+def test_what_is_interlaced_without_saying_so_is_deinterlaced_on_request(tmp_path: Path) -> None:
+    write(tmp_path / "in.mkv", list(range(6)), Kind("ffv1", "yuv444p", {"level": "3"}), picture=comb)
+    assert not frames(tmp_path / "in.mkv")[0].interlaced_frame
+    run(tmp_path / "in.mkv", tmp_path / "out.mkv", deinterlace=True, encoder=EncoderOptions("ffv1"))
+    before, after = (
+        frames(tmp_path / name)[3].to_ndarray(format="gray").astype(float) for name in ("in.mkv", "out.mkv")
+    )
+    assert np.abs(np.diff(before[8:24], axis=0)).mean() > 4 * np.abs(np.diff(after[16:48:2], axis=0)).mean()
+
+
+def test_the_shift_of_a_turned_picture_grows_with_it(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "in.mov"), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 32, 64, "yuv420p"
+        stream.set_display_matrix((0, 1 << 16, 0, -(1 << 16), 0, 0, 32 << 16, 0, 1 << 30))
+        for number in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(bar(number), "rgb24")))
+        container.mux(stream.encode())
+    run(tmp_path / "in.mov", tmp_path / "out.mov")
+    matrix = np.frombuffer(bytes(frames(tmp_path / "out.mov")[0].side_data["DISPLAYMATRIX"]), np.int32)
+    assert matrix.tolist() == [0, 1 << 16, 0, -(1 << 16), 0, 0, 64 << 16, 0, 1 << 30]
+
+
+def write_recording(path: Path, begin_s: float, count: int = 12) -> None:
+    """Write a transport stream whose clock says ``begin_s`` at its first picture, and 0.02 s later at its sound."""
+    with av.open(str(path), "w", format="mpegts", options={"muxdelay": "0", "muxpreload": "0"}) as container:
+        stream: Any = container.add_stream("libx264", rate=25, options={"crf": "4", "bf": "0"})
+        stream.height, stream.width, stream.pix_fmt = 32, 64, "yuv420p"
+        audio: Any = container.add_stream("mp2", rate=48000, layout="mono", bit_rate=64_000)
+        tick = Fraction(1, 90_000)
+        for number in range(count):
+            frame = av.VideoFrame.from_ndarray(bar(number), "rgb24")
+            frame.pts, frame.time_base = round((begin_s + number / 25) / tick), tick
+            container.mux(stream.encode(frame.reformat(format="yuv420p")))
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 1920), np.int16), "s16", "mono")
+            sound.rate, sound.time_base = 48_000, tick
+            sound.pts = round((begin_s + 0.02 + number / 25) / tick)
+            container.mux(audio.encode(sound))
+        container.mux([*stream.encode(), *audio.encode()])
+
+
+@pytest.mark.parametrize("begin_s", [36_000, (1 << 33) / 90_000 - 0.2])  # later its 33 bits are at their end
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_recording_begins_at_0_with_its_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, begin_s: float
+) -> None:
+    for module in ("upscale", "joining"):
+        monkeypatch.setattr(f"drc_deploy.runtime.video.{module}.SEGMENT_FRAMES", 5)
+    write_recording(tmp_path / "in.ts", begin_s)
+    run(tmp_path / "in.ts", tmp_path / f"out{suffix}")
+    times = [float(frame.pts * frame.time_base) for frame in frames(tmp_path / f"out{suffix}")]
+    np.testing.assert_allclose(np.diff(times), 0.04, atol=0.0011)
+    assert 0 <= times[0] < 0.05
+    with av.open(str(tmp_path / f"out{suffix}")) as container, av.open(str(tmp_path / "in.ts")) as source:
+        assert container.duration / 1e6 < 1
+        first = [
+            float(next(packet.pts * packet.time_base for packet in opened.demux(audio=0) if packet.pts is not None))
+            for opened in (source, container)
+        ]
+    lag = first[0] - float(frames(tmp_path / "in.ts")[0].time)
+    assert first[1] - times[0] == pytest.approx(lag, abs=0.0015)
+
+
+def test_recordings_that_were_put_together_are_refused_before_computing(tmp_path: Path) -> None:
+    write_recording(tmp_path / "a.ts", 100, 30)
+    (tmp_path / "two.ts").write_bytes((tmp_path / "a.ts").read_bytes() * 2)
+    with pytest.raises(ImageError, match="jumps back after 30 pictures"):
+        run(tmp_path / "two.ts", tmp_path / "out.mkv")
+
+
+def test_sound_that_goes_on_after_the_pictures_is_no_damage(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 32, 64, "yuv420p"
+        audio: Any = container.add_stream("flac", rate=8000, layout="mono")
+        for number in range(10):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(bar(number), "rgb24")))
+        container.mux(stream.encode())
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 8000 * 6), np.int16), "s16", "mono")
+        sound.rate, sound.pts, sound.time_base = 8000, 0, Fraction(1, 8000)
+        container.mux([*audio.encode(sound), *audio.encode()])
+    run(tmp_path / "in.mkv", tmp_path / "out.mkv")
+    assert len(frames(tmp_path / "out.mkv")) == 10
+
+
+def test_subtitles_are_left_out_on_request(tmp_path: Path) -> None:
+    write_clip(tmp_path / "in.mkv", subtitles=True)
+    run(tmp_path / "in.mkv", tmp_path / "out.mp4", subtitles=False)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert not container.streams.subtitles
+        assert container.streams.audio
+
+
+def test_a_name_with_a_colon_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "in.mp4", [0, 1])
+    Path("in.mp4").rename("a:b %d.mp4")
+    run(Path("a:b %d.mp4"), Path("c:d %d.mp4"))
+    assert len(frames(tmp_path / "c:d %d.mp4")) == 2
+
+
+def test_work_of_another_source_with_the_same_name_is_not_thrown_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any, **__: Any) -> int:
+        raise KeyboardInterrupt
+
+    for suffix in (".mp4", ".mkv"):
+        write(tmp_path / f"a{suffix}", list(range(5)))
+    with monkeypatch.context() as patched:
+        patched.setattr("drc_deploy.runtime.video.upscale.join", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "a.mp4", tmp_path / "out.mp4")
+    run(tmp_path / "a.mkv", tmp_path / "out.mkv")
+    assert run(tmp_path / "a.mp4", tmp_path / "out.mp4").calls == []

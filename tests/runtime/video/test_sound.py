@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drc_deploy.errors import OutputError
+from drc_deploy.errors import ImageError, OutputError
 from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import RunOptions
 from drc_deploy.runtime.upscaler import Upscaler
@@ -23,11 +23,11 @@ def write(path: Path, codec: str, layout: str = "stereo") -> None:
     """Write a second of video with clicks in silence."""
     import av
 
-    samples = np.zeros((RATE_HZ, 1 if layout == "mono" else 2), np.int16)
+    samples = np.zeros((RATE_HZ, av.AudioLayout(layout).nb_channels), np.int16)
     for click in CLICKS_S:
         samples[round(click * RATE_HZ) :][:32] = 20_000
     with av.open(str(path), "w") as container:
-        video: Any = container.add_stream("libx264", rate=25)
+        video: Any = container.add_stream("wmv2" if path.suffix == ".wmv" else "libx264", rate=25)
         video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
         audio: Any = container.add_stream(codec, rate=RATE_HZ, layout=layout, bit_rate=128_000)
         for number in range(25):
@@ -57,9 +57,17 @@ def clicks_s(path: Path) -> list[float]:
     return [time for index, time in enumerate(loud) if index == 0 or time - loud[index - 1] > 0.1]
 
 
-def run(source: Path, target: Path, sound: Sound) -> None:
+def first_picture_s(path: Path) -> float:
+    import av
+
+    with av.open(str(path)) as container:
+        return float(next(container.decode(video=0)).time)
+
+
+def run(source: Path, target: Path, sound: Sound, *, tolerant: bool = False) -> None:
     upscaler = Upscaler(FakeBackend(fake_info()))
-    upscale_video(upscaler, UpscaleJob(source, target), RunOptions(), {}, VideoOptions(sound=sound))
+    options = RunOptions(tolerant=tolerant)
+    upscale_video(upscaler, UpscaleJob(source, target), options, {}, VideoOptions(sound=sound))
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
@@ -98,4 +106,29 @@ def test_sound_that_no_format_holds_is_refused_before_computing_with_a_hint_that
         run(tmp_path / "in.wmv", tmp_path / "out.mkv", "copy")
     assert "--audio aac" in caught.value.hint
     run(tmp_path / "in.wmv", tmp_path / "out.mkv", "aac")
-    assert clicks_s(tmp_path / "out.mkv") == pytest.approx(clicks_s(tmp_path / "in.wmv"), abs=0.003)
+    before, after = (
+        [click - first_picture_s(tmp_path / name) for click in clicks_s(tmp_path / name)]
+        for name in ("in.wmv", "out.mkv")
+    )
+    assert after == pytest.approx(before, abs=0.003)
+
+
+@pytest.mark.parametrize("layout", ["5.1(side)", "5.1", "2.1", "quad"])
+def test_every_usual_layout_can_be_opus(tmp_path: Path, layout: str) -> None:
+    write(tmp_path / "in.mkv", "pcm_s16le", layout)
+    run(tmp_path / "in.mkv", tmp_path / "out.webm", "opus")
+    assert clicks_s(tmp_path / "out.webm") == pytest.approx(CLICKS_S, abs=0.003)
+
+
+def test_damaged_sound_that_is_encoded_anew_is_named_or_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "in.mkv", "flac")
+    content = bytearray((tmp_path / "in.mkv").read_bytes())
+    frame = content.rindex(b"\xff\xf8", 0, len(content) * 3 // 4)  # begins a frame of FLAC
+    content[frame + 4 : frame + 12] = bytes(8)
+    (tmp_path / "in.mkv").write_bytes(content)
+    with pytest.raises(ImageError, match=r"the sound of .*in\.mkv is damaged"):
+        run(tmp_path / "in.mkv", tmp_path / "out.mkv", "aac")
+    run(tmp_path / "in.mkv", tmp_path / "out.mkv", "aac", tolerant=True)
+    assert "is damaged and left out" in caplog.text
