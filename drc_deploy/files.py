@@ -16,6 +16,7 @@ from drc_deploy.only_one import made_locked, only_one, remove_abandoned
 
 _STEM_CHARACTERS = 40
 _KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"))
+_STANDARD_OUTPUT = "Give another name; `upscale -o -` writes an image to standard output."
 _HINTS = {
     errno.ENOENT: "Its folder was removed meanwhile: run the same command again.",
     errno.ENAMETOOLONG: "Give a shorter name.",
@@ -69,10 +70,8 @@ def _check_replaceable(target: Path) -> None:
         return
     if not stat.S_ISREG(mode):
         kind = next((kind for is_kind, kind in _KINDS if is_kind(mode)), "a device")
-        raise OutputError(
-            f"{target} is {kind}, and a file cannot take its place.",
-            "Name a file; `upscale -o -` writes an image to standard output.",
-        )
+        hint = "Move it away, or name another file." if stat.S_ISDIR(mode) else _STANDARD_OUTPUT
+        raise OutputError(f"{target} is {kind}, and a file cannot take its place.", hint)
 
 
 def _temporary_name(target: Path, key: str) -> str:
@@ -133,10 +132,7 @@ def check_writable(folder: Path) -> None:
         OutputError: they cannot.
     """
     if folder.exists() and not folder.is_dir():
-        raise OutputError(
-            f"cannot write {folder}: it is no folder.",
-            "Name a folder; `upscale -o -` writes an image to standard output.",
-        )
+        raise OutputError(f"cannot write {folder}: it is no folder.", _STANDARD_OUTPUT)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

@@ -173,7 +173,7 @@ def _leave(number: signal.Signals) -> NoReturn:
     """Exit with the code of a command that a signal stopped."""
     for ignored in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C while Python leaves would print a traceback
         signal.signal(ignored, signal.SIG_IGN)
-    say("Stopped. Run the same command again to continue what can be continued.", err=True)
+    say("Stopped. Run the same command again to continue; `upscale` of several files with --skip-existing.", err=True)
     sys.exit(128 + number)
 
 

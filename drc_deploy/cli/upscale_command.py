@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from drc_deploy.runtime.jobs.run import Failed, Outcome
 
 
-FORMATS = ("png", "jpg", "webp", "avif", "tiff")
+FORMATS = ("png", "jpg", "jpeg", "webp", "avif", "tiff", "bmp", "gif")
 DEFAULT = "drn_e"
 """The shipped network with the best images, and fast enough for a CPU."""
 
@@ -54,7 +54,10 @@ DEFAULT = "drn_e"
 @click.option("--skip-existing", is_flag=True, help="Skip images that have a result of the same engine and options.")
 @click.option("--tolerant", is_flag=True, help="Use the readable part of a damaged JPEG, animation or video.")
 @click.option(
-    "--format", "suffix", type=click.Choice(FORMATS), help="Format of results that no -o names.  [default: png]"
+    "--format",
+    "suffix",
+    type=click.Choice(FORMATS, case_sensitive=False),
+    help="Format of results that no -o names.  [default: png]",
 )
 @click.option(
     "--quality", type=click.IntRange(1, 100), help="Quality of JPEG, WebP and AVIF.  [default: 95, of AVIF 90]"

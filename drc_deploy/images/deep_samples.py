@@ -15,6 +15,8 @@ from drc_deploy.errors import ImageError
 from drc_deploy.images import deep_boxes
 
 _BITS_PER_SAMPLE_TAG, _PHOTOMETRIC_TAG, _SAMPLES_PER_PIXEL_TAG = 258, 262, 277
+_KIND_OF_PAGE_TAG, _DNG_VERSION_TAG, _REDUCED = 254, 50706, 1
+"""NewSubfileType with its bit for a smaller version of another picture (TIFF 6.0), and DNG 1.4."""
 _PLANAR_TAG, _EXTRA_SAMPLES_TAG, _SAMPLE_FORMAT_TAG = 284, 338, 339
 _UNSIGNED, _SEPARATE_PLANES = 1, 2
 _WHITE_IS_ZERO, _CMYK = 0, 5
@@ -53,6 +55,10 @@ def _tiff_bits(tags: Any, name: str) -> int:
     bits, kind = max(tags.get(_BITS_PER_SAMPLE_TAG, (1,))), max(tags.get(_SAMPLE_FORMAT_TAG, (_UNSIGNED,)))
     several = tags.get(_SAMPLES_PER_PIXEL_TAG, 1) > 1
     for refused, what in (
+        (
+            _DNG_VERSION_TAG in tags or tags.get(_KIND_OF_PAGE_TAG, 0) & _REDUCED,
+            "a raw photograph, and shows a preview of it",
+        ),
         (kind != _UNSIGNED or bits > 16, "floating-point, signed or 32-bit samples"),
         (8 < bits < 16, f"samples of {bits} bits"),
         (bits == 16 and tags.get(_PHOTOMETRIC_TAG) == _CMYK, "CMYK samples of 16 bits"),

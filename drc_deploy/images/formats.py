@@ -12,6 +12,7 @@ from drc_deploy.images.metadata import Metadata
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.strips import Colour
 from drc_deploy.images.tags.colour import NoProfileError, profile_for
+from drc_deploy.images.tags.exif import describes_the_shot
 from drc_deploy.images.tags.iptc import MAX_JPEG_BYTES
 from drc_deploy.images.tags.png_chunks import COMMENT_KEYWORD
 
@@ -220,6 +221,8 @@ def output_notes(path: Path, layout: Layout, metadata: Metadata) -> Iterator[str
         )
         if size > most
     ]
+    if kind is TIFF and describes_the_shot(metadata.exif or b""):
+        yield f"{path} lacks exposure, lens and place of the original: a TIFF written here has no EXIF of its own."
     if missing:
         yield f"{path} lacks {' and '.join(missing)} of the original, which {kind.name} cannot hold."
 

@@ -165,8 +165,10 @@ def _file_target(source: Path, output: Path | None, naming: _Naming, *, alone: b
     suffix = output.suffix.lower()
     if alone and (suffix in suffixes or (suffix in WRITTEN_VIDEO_SUFFIXES and is_animation(source))):
         return output
+    if not alone:
+        raise UsageError(f"there are several inputs, and {output} is the name of one file.", "Give a folder with -o.")
     raise UsageError(
-        f"{output} is no folder and not the name of one {what}.",
+        f"the result is one {what}, and a {suffix} is none that is written here.",
         f"End it in one of {', '.join(suffixes)}, or make the folder first.",
     )
 

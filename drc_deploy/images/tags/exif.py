@@ -78,6 +78,18 @@ def exif_of_tiff(image: Image.Image) -> bytes | None:
         return None
 
 
+def describes_the_shot(exif: bytes) -> bool:
+    """Return whether ``exif`` points to directories of its own, with exposure, times, lens or place."""
+    data, order = bytearray(exif), _BYTE_ORDERS.get(exif[:4])
+    if order is None:
+        return False
+    try:
+        (main,) = struct.unpack_from(f"{order}I", data, 4)
+        return any(tag in (_EXIF_IFD_TAG, _GPS_IFD_TAG) for _, tag in _entries(data, order, main))
+    except struct.error:
+        return False
+
+
 def descriptive_fields(exif: bytes) -> dict[int, str]:
     """Return tag and ASCII text of the fields that describe a photograph; nothing where ``exif`` is damaged."""
     data, order = bytearray(exif), _BYTE_ORDERS.get(exif[:4])

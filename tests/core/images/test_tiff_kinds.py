@@ -8,6 +8,8 @@ import tifffile
 from PIL import Image
 
 from drc_deploy.errors import ImageError
+from drc_deploy.images.formats import output_notes
+from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.reading import read_image
 
 BITS, COMPRESSION, COLOURS = 258, 259, 262
@@ -128,3 +130,22 @@ def test_damage_is_not_blamed_on_the_kind(tmp_path: Path, compression: str | Non
     (tmp_path / "x.tif").write_bytes(damaged)
     with pytest.raises(ImageError, match="is damaged"):
         read_image(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize("tag", [(50706, "B", 4, bytes((1, 4, 0, 0))), (254, "I", 1, 1)])
+def test_a_raw_photograph_is_refused_and_not_read_as_its_preview(tmp_path: Path, tag: tuple[Any, ...]) -> None:
+    path = tmp_path / "x.dng"
+    options: dict[str, Any] = {"subfiletype": 1} if tag[0] == 254 else {"extratags": [(*tag, True)]}
+    tifffile.imwrite(path, np.zeros((8, 8, 3), np.uint8), photometric="rgb", **options)
+    with pytest.raises(ImageError, match="raw photograph"):
+        read_image(path)
+
+
+def test_a_tiff_of_a_photograph_says_that_it_lacks_the_exposure(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x829A] = 0.01
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.jpg", exif=exif)
+    metadata = read_image(tmp_path / "x.jpg").metadata
+    layout = Layout(8, 8, 3, 8)
+    assert "lacks exposure" in " ".join(output_notes(tmp_path / "x.tif", layout, metadata))
+    assert "lacks" not in " ".join(output_notes(tmp_path / "x.png", layout, metadata))

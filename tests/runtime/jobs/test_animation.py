@@ -190,7 +190,7 @@ def test_where_an_animation_goes(
 def test_only_animations_become_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, output: str) -> None:
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (3, 3)).save("still.gif")
-    with pytest.raises(UsageError, match="not the name of one image"):
+    with pytest.raises(UsageError, match="none that is written here"):
         plan_jobs([name], output, "x2")
 
 
