@@ -20,6 +20,8 @@ VIDEO_SUFFIXES = (
     *(".flv", ".wmv", ".asf", ".vob", ".3gp", ".3g2", ".ogv"),
 )
 """Of videos that are read."""
+_SYNC, _M2TS_PREFIX_BYTES = b"G", 4
+"""What packets of a transport stream begin with, after a time in those of cameras."""
 _OTHERS = frozenset(f".{kind}" for kind in f"{_IMAGES} {_RAW}".split())
 """Suffixes of files that a user may expect among the results; a text or a sidecar is not missed."""
 _SYSTEM_FOLDERS = frozenset(
@@ -44,7 +46,8 @@ class Found:
         missed = _OTHERS.union(VIDEO_SUFFIXES).difference(taken)
         visible = [path for path in paths if not path.name.startswith(".")]
         others = Counter(path.suffix.lower() for path in visible if path.suffix.lower() in missed and path.is_file())
-        return cls(sorted(path for path in visible if path.suffix.lower() in taken and path.is_file()), others)
+        files = (path for path in visible if path.suffix.lower() in taken and path.is_file())
+        return cls(sorted(path for path in files if not _is_typescript(path)), others)
 
     def left_out(self, name: str) -> str:
         """Return a sentence that names what was left out of ``name``; empty where nothing was."""
@@ -93,6 +96,18 @@ def walk(folder: Path, onerror: Callable[[OSError], None] | None = None) -> Iter
 def is_hidden(name: str) -> bool:
     """Return whether a file or folder of this name is not for users: thumbnails, waste, caches of network drives."""
     return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS
+
+
+def _is_typescript(path: Path) -> bool:
+    """Return whether a ``.ts`` is program text: a transport stream has packets that begin with 0x47 (ISO 13818-1)."""
+    if path.suffix.lower() != ".ts":
+        return False
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_M2TS_PREFIX_BYTES + 1)
+    except OSError:  # reading it will say why
+        return False
+    return _SYNC not in (head[:1], head[_M2TS_PREFIX_BYTES:])
 
 
 def is_video(path: Path) -> bool:

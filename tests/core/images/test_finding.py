@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from drc_deploy.errors import ImageError
-from drc_deploy.images.finding import find_images, list_images
+from drc_deploy.images.finding import Found, find_images, list_images
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -69,3 +69,9 @@ def test_pictures_and_videos_of_other_kinds_are_counted_by_suffix_and_texts_are_
 def test_every_suffix_of_a_jpeg_counts(tmp_path: Path) -> None:
     touch(tmp_path, "a.jfif", "b.jpe", "c.JPEG", "d.jpg")
     assert [path.name for path in list_images(tmp_path)] == ["a.jfif", "b.jpe", "c.JPEG", "d.jpg"]
+
+
+def test_program_text_is_no_video(tmp_path: Path) -> None:
+    for name, content in (("a.ts", b"Global"), ("b.ts", b"\0\0\0\0Global"), ("c.ts", b"import x"), ("d.ts", b"")):
+        (tmp_path / name).write_bytes(content)
+    assert [path.name for path in Found.among(tmp_path.iterdir(), videos=True).files] == ["a.ts", "b.ts"]
