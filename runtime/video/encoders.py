@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -160,23 +160,25 @@ def choose_encoding(source: Path, target: Path, info: VideoInfo, asked: EncoderO
     name = asked.codec or _default_codec(target.suffix.lower(), info)
     codec = _CODECS[name]
     pixel_format, alpha = _pixel_format(codec, info)
-    deep = "10" in pixel_format
-    for lost, what in (
-        (info.alpha and not alpha, f"transparency, which {name} does not hold. Write a .mov, .mkv or .webm"),
-        (info.bits > 8 and not deep, f"{info.bits} bits a sample: the result has 8"),
-        (info.hdr and info.hdr.mastering and not codec.hdr, f"mastering metadata, which {name} does not keep here"),
-        (
-            info.pixel_aspect not in (0, 1) and name not in _SAYS_SHAPE and target.suffix.lower() in (".mkv", ".webm"),
-            f"pixels that are not square, which {name} does not say in a {target.suffix}. Give --codec hevc or an .mp4",
-        ),
-    ):
-        if lost:
-            _log.warning("%s has %s.", source, what)
+    deep = info.bits > 8 and "10" in pixel_format
+    for loss in _losses(name, target, info, deep=deep, alpha=alpha):
+        _log.warning("%s has %s.", source, loss)
     if codec.encoder not in av.codecs_available:
         raise MissingDependencyError(f"this PyAV has no {codec.encoder}.", "Install it with pip: pip install av.")
     options = _options(name, info, asked, alpha=alpha)
-    kept = info.bits > 8 and deep
-    return Encoding(codec.encoder, pixel_format, options, codec.segments, kept, alpha, codec.least_width)
+    return Encoding(codec.encoder, pixel_format, options, codec.segments, deep, alpha, codec.least_width)
+
+
+def _losses(name: Codec, target: Path, info: VideoInfo, *, deep: bool, alpha: bool) -> Iterator[str]:
+    """Yield what the result will lack."""
+    if info.alpha and not alpha:
+        yield f"transparency, which {name} does not hold. Write a .mov, .mkv or .webm"
+    if info.bits > 8 and not deep:
+        yield f"{info.bits} bits a sample: the result has 8"
+    if info.hdr and info.hdr.mastering and not _CODECS[name].hdr:
+        yield f"mastering metadata, which {name} does not keep here"
+    if info.pixel_aspect not in (0, 1) and name not in _SAYS_SHAPE and target.suffix.lower() in (".mkv", ".webm"):
+        yield f"pixels that are not square, which {name} does not say in a {target.suffix}. Use --codec hevc or an .mp4"
 
 
 def _pixel_format(codec: _Codec, info: VideoInfo) -> tuple[str, bool]:
