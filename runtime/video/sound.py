@@ -25,6 +25,11 @@ _OPUS_RATE_HZ = 48_000
 _FOR_OPUS = {"5.1(side)": "5.1", "5.0(side)": "5.0", "2.1": "stereo", "3.1": "5.1", "4.0": "quad", "quad(side)": "quad"}
 """Layouts that Opus has no order for, as AC-3 and DTS have them."""
 _ABOUT_THE_FILE = ("major_brand", "minor_version", "compatible_brands", "encoder")
+_CANNOT_HOLD = {
+    "audio": ("sound", "Give --audio {}, which converts it"),
+    "subtitle": ("subtitles", "Give --no-subtitles, which leaves them out"),
+}
+"""What to call a kind of stream, and what to do where a format does not hold it."""
 _GAP_S = 0.05
 _BIT_RATE_A_CHANNEL = 96_000
 """High for either encoder: the sound was compressed once already."""
@@ -146,19 +151,23 @@ def _copy(container: "OutputContainer", stream: "Stream") -> "Stream":
     try:
         copy: Stream = container.add_stream_from_template(stream, opaque=True)
     except ValueError as error:
-        webm = container.format.name == "webm"
-        hints = {
-            "audio": f"Give --audio {'opus' if webm else 'aac'}, which converts it, or another format with -o.",
-            "subtitle": "Give --no-subtitles, which leaves them out, or another format with -o.",
-        }
-        what = {"audio": "sound", "subtitle": "subtitles"}[stream.type]
-        kind = stream.codec_context.codec.canonical_name
-        raise OutputError(f"{container.format.name} cannot hold {what} of {kind}.", hints[stream.type]) from error
+        what, hint = _CANNOT_HOLD[stream.type]
+        kind = "an unknown kind"
+        if stream.codec_context:
+            kind = stream.codec_context.codec.canonical_name
+        elif stream.type == "audio":
+            hint = "Give --audio none, which leaves it out"
+        raise OutputError(
+            f"{container.format.name} cannot hold {what} of {kind}.",
+            f"{hint.format('opus' if container.format.name == 'webm' else 'aac')}, or another format with -o.",
+        ) from error
     return copy
 
 
 def _encoder(container: "OutputContainer", stream: "AudioStream", how: Copying) -> _Encoded:
     source = stream.codec_context
+    if source is None:
+        raise OutputError("the sound is of an unknown kind and cannot be encoded anew.", "Give --audio none.")
     rate = _OPUS_RATE_HZ if how.sound == "opus" else source.sample_rate
     layout = _UNNAMED_LAYOUTS.get(source.layout.name, source.layout.name)
     layout = _FOR_OPUS.get(layout, layout) if how.sound == "opus" else layout

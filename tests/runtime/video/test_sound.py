@@ -132,3 +132,14 @@ def test_damaged_sound_that_is_encoded_anew_is_named_or_left_out(
         run(tmp_path / "in.mkv", tmp_path / "out.mkv", "aac")
     run(tmp_path / "in.mkv", tmp_path / "out.mkv", "aac", tolerant=True)
     assert "is damaged and left out" in caplog.text
+
+
+@pytest.mark.parametrize("sound", ["copy", "aac"])
+def test_sound_of_an_unknown_kind_is_a_sentence(tmp_path: Path, sound: Sound) -> None:
+    write(tmp_path / "in.mkv", "flac")
+    content = (tmp_path / "in.mkv").read_bytes()
+    (tmp_path / "in.mkv").write_bytes(content.replace(b"A_FLAC", b"A_FLAP"))
+    with pytest.raises(OutputError, match="unknown kind") as caught:
+        run(tmp_path / "in.mkv", tmp_path / "out.mkv", sound)
+    assert "--audio none" in caught.value.hint
+    run(tmp_path / "in.mkv", tmp_path / "out.mkv", "none")
