@@ -25,6 +25,7 @@ from drc_deploy.runtime.video.options import VideoOptions
 if TYPE_CHECKING:
     from drc_deploy.runtime.jobs.plan import UpscaleJob
     from drc_deploy.runtime.jobs.run import Failed, Outcome
+    from drc_deploy.runtime.loaded_file import LoadedFile
 
 
 FORMATS = ("png", "jpg", "jpeg", "webp", "avif", "tiff", "bmp", "gif")
@@ -133,7 +134,6 @@ def command(
     A video (MP4, MOV, MKV, WebM, AVI, MPEG, TS, FLV, WMV and others) keeps its sound, subtitles, time stamps, colours,
     and its 10 bits or transparency where the result can hold them. After a stop, the same command continues.
     """
-    from drc_deploy.files import sha256_of
     from drc_deploy.images.blur import read_blur
     from drc_deploy.images.formats import check_quality, saving_of
     from drc_deploy.images.reading import limit_pixels
@@ -159,9 +159,6 @@ def command(
     with Upscaler.open(path, **how, threads=threads, max_memory=max_memory) as upscaler:
         if blur:
             upscaler.use_blur(blur)
-        # What results depend on: those of something else are not taken for finished.
-        settings = {"engine": file.load(partial(sha256_of, path)), **how}
-        settings |= {"kernel": sha256_of(kernel)} if kernel else {}
         scale = upscaler.info.scale
         size.check(scale)
         jobs = plan_jobs(inputs, output, size.label(scale), suffix and f".{suffix}")
@@ -169,8 +166,11 @@ def command(
         for job in jobs:
             if not job.makes_video:
                 check_quality(job.target, saving)
+        recorded = skip_existing or len(jobs) > 1  # one result alone leaves no file of ours next to it
+        lasting = recorded or any(job.makes_video for job in jobs)
+        settings = _made_by(file, kernel, how) if lasting else {}
         run_options = RunOptions(overwrite, skip_existing, tolerant, saving, size, linear_light)
-        if skip_existing or len(jobs) > 1:  # one result alone leaves no file of ours next to it
+        if recorded:
             of_images = {"size": dataclasses.asdict(size), "linear_light": linear_light}
             of_images |= {"saving": dataclasses.asdict(saving)}
             run_options = dataclasses.replace(run_options, records=Records({**settings, **of_images}))
@@ -192,6 +192,14 @@ def command(
     elif as_json or lines:
         options.emit(result, as_json=as_json, text="\n".join(lines))
     _report_failures(outcome.failed, len(jobs))
+
+
+def _made_by(file: "LoadedFile", kernel: Path | None, how: dict[str, Any]) -> dict[str, Any]:
+    """Return what pixels depend on besides their source: results of something else are not taken for finished."""
+    from drc_deploy.files import sha256_of
+
+    kernels = {"kernel": sha256_of(kernel)} if kernel else {}
+    return {"engine": file.load(partial(sha256_of, file.path)), **how, **kernels}
 
 
 def _check_files(inputs: tuple[str, ...], output: str | None, *, as_json: bool) -> None:
@@ -236,12 +244,10 @@ def _check_options(jobs: "list[UpscaleJob]", of_images: tuple[object, ...], of_v
     """
     videos = sum(job.makes_video for job in jobs)
     *formats, background = of_images
-    for option, has_effect in (
-        *((option, False) for option in formats),
-        (background, any(job.animated for job in jobs)),
-    ):
-        if videos == len(jobs) and option is not None and not has_effect:
-            raise UsageError("--format, --quality and --background are for images.", "Leave them out for videos.")
+    if any(job.animated for job in jobs):  # an animation that becomes a video can be laid on a colour
+        background = None
+    if videos == len(jobs) and any(option is not None for option in (*formats, background)):
+        raise UsageError("--format, --quality and --background are for images.", "Leave them out for videos.")
     if not videos and of_videos != VideoOptions():
         names = "--codec, --crf, --preset, --audio, --no-subtitles and --deinterlace"
         raise UsageError(f"{names} are for videos.", "Leave them out for images.")

@@ -93,9 +93,8 @@ def check_target_holds(original: Original, target: Path, size: tuple[int, int], 
     info = original.info
     with tempfile.TemporaryDirectory() as folder:
         segment = Path(folder, f"segment.{encoding.segments}")
-        step = max(round(1 / (info.rate * info.time_base)), 1)
         black = np.zeros((*size, 4 if encoding.alpha else 3), np.uint8)
-        write_segment(segment, [Frame(black, max(info.end - step, 0), step)], info, encoding)
+        write_segment(segment, [Frame(black, max(info.end - info.step, 0), info.step)], info, encoding)
         probe = Path(folder, f"probe{target.suffix}")
         _write([segment], original, target, probe, encoding, most_packets=_TRIED_PACKETS)
 

@@ -78,6 +78,11 @@ class VideoInfo:
     """Losses that a user should know of, each a sentence."""
 
     @property
+    def step(self) -> int:
+        """How many ticks a picture takes on average."""
+        return _step(self.rate, self.time_base)
+
+    @property
     def turned(self) -> bool:
         """Whether players turn it by a quarter, as those of a telephone held upright."""
         along, across = (self.display_matrix or (1, 0))[:2]
@@ -240,7 +245,8 @@ def _length(path: Path) -> tuple[int, int, str]:
         if not spans or stream.time_base is None:
             raise ImageError(f"{path} has no pictures.", "Copy the file again.")
         end = max(end for _, end in spans)
-        held_s = float((end - min(spans)[0]) * stream.time_base)
+        origin = 0 if "matroska" in container.format.name else min(spans)[0]  # its lengths are times of the end
+        held_s = float((end - origin) * stream.time_base)
         promised_s = float((stream.duration or 0) * stream.time_base) or _said_s(stream)
         promised_s = promised_s or (container.duration or 0) / 1e6
     # Sound may go on after the last picture, and not every file has a length for each of the two.
@@ -323,7 +329,7 @@ def _frames(
 ) -> "Iterator[VideoFrame]":
     """Decode all frames; each has a time, and those are later and later."""
     path, decoder = Path(container.name), _decoder(stream)
-    clock = Clock(_step(info.rate, info.time_base))
+    clock = Clock(info.step)
     count, looks_whole = 0, not (info.interlaced or options.deinterlace)
     for packet in packets_of(container, stream):
         for frame in _decoded(packet, decoder, path, count, tolerant=options.tolerant):

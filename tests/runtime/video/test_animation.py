@@ -27,7 +27,7 @@ END = 2.573
 
 
 def clip(path: Path, *, alpha: bool = False, count: int = 5) -> Path:
-    """Write frames of one colour each, the left half of which may be transparent."""
+    """Write frames of one colour each; their left half may be transparent."""
     parts = []
     for number in range(count):
         pixels = np.full((16, 16, 4), (40 * (number % 5) + 40, 128, 200, 255), np.uint8)

@@ -70,7 +70,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def before_and_after(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Shown, Shown]:
-    """Return what is shown of a source and of its result, of which five frames make a segment."""
+    """Return what is shown of a source and of its result, made in segments of five frames."""
     for module in ("upscale", "joining"):
         monkeypatch.setattr(f"drc_deploy.runtime.video.{module}.SEGMENT_FRAMES", 5)
     made = VIDEOS[name]

@@ -1,7 +1,5 @@
 """What a result keeps of a video that a table of encoders does not show."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,78 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drc_deploy.errors import ImageError, OutputError, UsageError
-from drc_deploy.runtime.jobs.plan import UpscaleJob
-from drc_deploy.runtime.jobs.run import RunOptions
-from drc_deploy.runtime.upscaler import Upscaler
+from drc_deploy.errors import ImageError, OutputError
 from drc_deploy.runtime.video.colours import Colours, colours_of
-from drc_deploy.runtime.video.options import CODECS, Codec, EncoderOptions, VideoOptions
+from drc_deploy.runtime.video.options import Codec, EncoderOptions
 from drc_deploy.runtime.video.reading import video_info
-from drc_deploy.runtime.video.upscale import upscale_video
-from tests.runtime.fake_backend import FakeBackend, fake_info
+from tests.runtime.video.kept_clips import Kind, bar, frames, run, write
 from tests.runtime.video.video_clips import write_clip
 
 av = pytest.importorskip("av")
-
-Picture = Callable[[int], Any]
-
-
-def bar(number: int, height: int = 32, width: int = 64) -> Any:
-    pixels = np.full((height, width, 3), (60, 120, 200), np.uint8)
-    pixels[:, 2 * number : 2 * number + 8] = 230
-    return pixels
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How a video is encoded."""
-
-    codec: str = "libx264"
-    pix_fmt: str = "yuv420p"
-    options: dict[str, str] = field(default_factory=lambda: {"crf": "4", "bf": "0"})
-    rate: Fraction = Fraction(25)
-    context: dict[str, Any] = field(default_factory=dict)
-
-
-def write(
-    path: Path,
-    times: list[int],
-    kind: Kind | None = None,
-    *,
-    picture: Picture = bar,
-    last: int | None = None,
-    metadata: dict[str, str] | None = None,
-) -> None:
-    """Write pictures that begin at ``times``, in frames; the last one lasts ``last`` of them."""
-    kind = kind or Kind()
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream(kind.codec, rate=kind.rate, options=kind.options)
-        stream.height, stream.width = picture(0).shape[:2]
-        stream.pix_fmt = kind.pix_fmt
-        stream.metadata.update(metadata or {})
-        for name, value in kind.context.items():
-            setattr(stream.codec_context, name, value)
-        packets: list[Any] = []
-        for number, time in enumerate(times):
-            stored = "rgb48le" if picture(0).dtype == np.uint16 else "rgb24"
-            frame = av.VideoFrame.from_ndarray(picture(number), stored).reformat(format=kind.pix_fmt, dst_colorspace=1)
-            frame.pts, frame.time_base = time, 1 / kind.rate
-            packets += stream.encode(frame)
-        packets += stream.encode()
-        if last:
-            packets[-1].duration = last
-        container.mux(packets)
-
-
-def run(source: Path, target: Path, *, io_dtype: Any = "float32", scale: int = 2, **options: Any) -> FakeBackend:
-    backend = FakeBackend(fake_info(scale=scale, io_dtype=io_dtype))
-    upscale_video(Upscaler(backend), UpscaleJob(source, target), RunOptions(), {}, VideoOptions(**options))
-    return backend
-
-
-def frames(path: Path, **dictionary: Any) -> list[Any]:
-    with av.open(str(path), **dictionary) as container:
-        return list(container.decode(video=0))
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
@@ -115,6 +49,8 @@ def test_a_time_code_is_kept(tmp_path: Path, source: str, target: str) -> None:
 
 
 PQ = {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}
+
+
 MASTERING = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
 
 
@@ -175,7 +111,7 @@ def test_transparency_is_kept_or_said_to_be_lost_before_computing(
 
 
 def comb(number: int) -> Any:
-    """Two fields, of which the second shows the bar 6 pixels further right."""
+    """Return two fields; the second shows the bar 6 pixels further right."""
     pixels = bar(2 * number)
     pixels[1::2] = bar(2 * number + 3)[1::2]
     return pixels
@@ -198,73 +134,6 @@ def test_interlaced_pictures_are_refused_deinterlaced_or_taken_as_they_are(tmp_p
     times = [[frame.pts * frame.time_base for frame in frames(tmp_path / name)] for name in ("in.mkv", "whole.mkv")]
     assert times[0] == times[1]
     assert combing(tmp_path / "whole.mkv") < combing(tmp_path / "as_it_is.mkv") / 3
-
-
-@pytest.mark.parametrize(("codec", "suffix"), [(None, ".mp4"), ("hevc", ".mkv"), ("prores", ".mov"), ("ffv1", ".mkv")])
-def test_odd_sizes_lose_a_row_or_a_column_where_the_encoder_needs_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: Codec | None, suffix: str
-) -> None:
-    def odd(number: int) -> Any:
-        return bar(number, 33, 49)
-
-    write(tmp_path / "in.mkv", [0, 1, 2], Kind("ffv1", "yuv444p", {"level": "3"}), picture=odd)
-    run(tmp_path / "in.mkv", tmp_path / f"out{suffix}", scale=3, encoder=EncoderOptions(codec))
-    first = frames(tmp_path / f"out{suffix}")[0]
-    expected = {"ffv1": (99, 147), "prores": (99, 146)}.get(codec or "", (98, 146))
-    assert (first.height, first.width) == expected
-    assert ("is left out" in caplog.text) == (codec != "ffv1")
-
-
-def test_every_codec_that_runs_here_writes_what_it_was_given(tmp_path: Path) -> None:
-    write(tmp_path / "in.mp4", list(range(5)))
-    for codec in CODECS:
-        if codec.endswith("nvenc"):  # needs a GPU
-            continue
-        target = tmp_path / f"{codec}.{'mov' if codec == 'prores' else 'mkv'}"
-        run(tmp_path / "in.mp4", target, encoder=EncoderOptions(codec))
-        result = frames(target)
-        assert len(result) == 5
-        error = np.abs(result[3].to_ndarray(format="rgb24").astype(int) - bar(3).repeat(2, 0).repeat(2, 1))
-        assert error.mean() < 6, codec
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (EncoderOptions("h264", crf=60), "--crf 60 is not for h264"),
-        (EncoderOptions("prores", crf=10), "prores has no --crf"),
-        (EncoderOptions("ffv1", preset="slow"), "ffv1 has no --preset slow"),
-        (EncoderOptions("hevc", preset="quick"), "hevc has no --preset quick"),
-    ],
-)
-def test_settings_that_an_encoder_lacks_are_wrong_usage(tmp_path: Path, options: EncoderOptions, words: str) -> None:
-    write(tmp_path / "in.mp4", [0, 1])
-    with pytest.raises(UsageError, match=words):
-        run(tmp_path / "in.mp4", tmp_path / "out.mkv", encoder=options)
-
-
-def test_a_codec_that_the_format_cannot_hold_is_refused_before_computing(tmp_path: Path) -> None:
-    write(tmp_path / "in.mp4", [0, 1])
-    with pytest.raises(OutputError, match=r"out\.webm cannot be written"):
-        run(tmp_path / "in.mp4", tmp_path / "out.webm", encoder=EncoderOptions("h264"))
-
-
-def test_an_encoder_that_cannot_work_here_is_named(tmp_path: Path) -> None:
-    write(tmp_path / "in.mp4", [0, 1])
-    if Path("/dev/nvidiactl").exists():
-        pytest.skip("its encoder works here")
-    with pytest.raises(OutputError, match="hevc_nvenc cannot encode this video here") as caught:
-        run(tmp_path / "in.mp4", tmp_path / "out.mp4", encoder=EncoderOptions("hevc_nvenc"))
-    assert "--codec" in caught.value.hint
-
-
-def test_a_picture_that_makes_an_encoder_crash_is_refused(tmp_path: Path) -> None:
-    def narrow(number: int) -> Any:
-        return bar(number, 32, 20)
-
-    write(tmp_path / "in.mp4", [0, 1], picture=narrow)
-    with pytest.raises(OutputError, match="it has 40 columns, and needs 64"):
-        run(tmp_path / "in.mp4", tmp_path / "out.mp4", encoder=EncoderOptions("hevc"))
 
 
 def test_finished_segments_serve_another_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,62 +185,6 @@ def test_a_container_that_is_damaged_between_its_packets_is_an_error_in_a_senten
         except ImageError as error:
             damaged += "is damaged" in error.message
     assert damaged
-
-
-@pytest.mark.parametrize(
-    ("codec", "suffix", "kept"),
-    [
-        ("h264", ".mp4", True),
-        ("hevc", ".mkv", True),
-        ("vp9", ".mp4", True),
-        ("av1", ".mp4", True),
-        ("prores", ".mov", True),
-        ("vp9", ".webm", False),
-        ("ffv1", ".mkv", False),
-        ("av1", ".mkv", False),
-    ],
-)
-def test_the_shape_of_pixels_is_kept_or_said_to_be_lost(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: Codec, suffix: str, kept: bool
-) -> None:
-    write(tmp_path / "in.mp4", [0, 1], Kind(context={"sample_aspect_ratio": Fraction(16, 11)}))
-    run(tmp_path / "in.mp4", tmp_path / f"out{suffix}", encoder=EncoderOptions(codec))
-    with av.open(str(tmp_path / f"out{suffix}")) as container:
-        assert (container.streams.video[0].sample_aspect_ratio == Fraction(16, 11)) == kept
-    assert ("pixels that are not square" in caplog.text) != kept
-
-
-@pytest.mark.parametrize("codec", ["h264", "hevc", "av1", "vp9", "ffv1", "prores"])
-def test_a_full_range_looks_the_same_by_every_codec(tmp_path: Path, codec: Codec) -> None:
-    greys = np.repeat(np.linspace(0, 255, 8).round().astype(np.uint8), 8)
-
-    def steps(_: int) -> Any:
-        return np.broadcast_to(greys[None, :, None], (32, 64, 3)).copy()
-
-    full = {"colorspace": 1, "color_range": 2, "color_primaries": 1, "color_trc": 1}
-    with av.open(str(tmp_path / "in.mp4"), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=25, options={"crf": "1"})
-        stream.height, stream.width, stream.pix_fmt = 32, 64, "yuv420p"
-        for name, value in full.items():
-            setattr(stream.codec_context, name, value)
-        frame = av.VideoFrame.from_ndarray(steps(0), "rgb24")
-        container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=1, dst_color_range=2)))
-        container.mux(stream.encode())
-    target = tmp_path / ("out.mov" if codec == "prores" else "out.mkv")
-    run(tmp_path / "in.mp4", target, encoder=EncoderOptions(codec))
-    source, result = (
-        shown.reformat(format="rgb24", src_colorspace=1, src_color_range=shown.color_range).to_ndarray().astype(int)
-        for shown in (frames(tmp_path / "in.mp4")[0], frames(target)[0])
-    )
-    assert np.abs(result[32, 8::16] - source[16, 4::8]).max() <= 3
-
-
-@pytest.mark.parametrize("codec", ["hevc", "prores"])
-def test_files_for_apple_have_the_names_that_its_players_go_by(tmp_path: Path, codec: Codec) -> None:
-    write(tmp_path / "in.mov", [0, 1])
-    run(tmp_path / "in.mov", tmp_path / "out.mov", encoder=EncoderOptions(codec))
-    with av.open(str(tmp_path / "out.mov")) as container:
-        assert container.streams.video[0].codec_context.codec_tag == {"hevc": "hvc1", "prores": "apch"}[codec]
 
 
 def write_alpha(path: Path, codec: str, pix_fmt: str, options: dict[str, str]) -> None:
@@ -530,3 +343,9 @@ def test_work_of_another_source_with_the_same_name_is_not_thrown_away(
             run(tmp_path / "a.mp4", tmp_path / "out.mp4")
     run(tmp_path / "a.mkv", tmp_path / "out.mkv")
     assert run(tmp_path / "a.mp4", tmp_path / "out.mp4").calls == []
+
+
+def test_a_matroska_file_that_begins_late_does_not_end_early(tmp_path: Path) -> None:
+    write(tmp_path / "in.mkv", list(range(250, 256)))
+    run(tmp_path / "in.mkv", tmp_path / "out.mkv")
+    assert len(frames(tmp_path / "out.mkv")) == 6

@@ -166,7 +166,7 @@ def noisy(count: int, side: int = 40) -> list[NDArray[np.uint8]]:
 
 
 def damaged(path: Path) -> Path:
-    """Return a GIF or an APNG of four frames, the third of which is overwritten in the middle."""
+    """Return a GIF or an APNG of four frames; the third is overwritten in the middle."""
     frames = noisy(4)
     if path.suffix == ".gif":
         write_gif(path, 40, 40, [GifPart(numbers) for numbers in frames])

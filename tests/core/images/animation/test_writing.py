@@ -26,7 +26,7 @@ DURATIONS = tuple(Fraction(milliseconds, 1000) for milliseconds in (100, 30, 0, 
 
 
 def pictures(channels: int, height: int = 21, width: int = 33) -> list[NDArray[np.uint8]]:
-    """Return six pictures of few colours, parts of which change: the fourth is equal to the third."""
+    """Return six pictures of few colours that change in parts; the fourth is equal to the third."""
     rng = np.random.default_rng(channels)
     made = [rng.integers(0, 4, (height, width, channels)).astype(np.uint8) * 85]
     for step in range(1, 6):

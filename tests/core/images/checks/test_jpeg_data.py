@@ -107,7 +107,7 @@ def test_what_is_left_of_it_can_be_had_with_a_note(kind: str, damage: Callable[[
     found = decode_image(damage(whole), "x", tolerant=True)
     expected = decode_image(whole, "x")
     assert any(note.startswith(("x ends early", "x is damaged: ")) for note in found.notes)
-    if kind != "progressive":  # all rows of which come from every scan
+    if kind != "progressive":  # every scan of it holds all rows
         assert np.array_equal(found.pixels[:8], expected.pixels[:8])
 
 
@@ -128,7 +128,7 @@ VALID: dict[str, Callable[[bytes], bytes]] = {
         content[: segment(content, START_OF_SCAN)] + b"\xff\xff" + content[segment(content, START_OF_SCAN) :]
     ),
     "a version of JFIF that is not known": lambda content: content.replace(b"JFIF\0\1", b"JFIF\0\7"),
-    "a profile in parts of which one is missing": lambda content: (
+    "a profile with a missing part": lambda content: (
         content[:2] + b"\xff\xe2" + struct.pack(">H", 18) + b"ICC_PROFILE\0\2\2ab" + content[2:]
     ),
 }
