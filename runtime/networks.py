@@ -4,12 +4,11 @@ They are kept within a memory: each image is planned, and memory of earlier imag
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.runtime.backends.contract import Backend, Pixels
@@ -17,9 +16,9 @@ from drc_deploy.runtime.backends.open import whole_number
 from drc_deploy.runtime.memory.heap import give_back_freed
 from drc_deploy.runtime.memory.host import MemoryBudget, free_budget, mib, resident_bytes
 from drc_deploy.runtime.tiling.exact import ExactBackend, with_image_means
-from drc_deploy.runtime.tiling.memory_plan import AROUND_BYTES, GAPS, Fitted, fit_plan, session_bytes
+from drc_deploy.runtime.tiling.memory_plan import AROUND_BYTES, GAPS, Fitted, Images, fit_plan, session_bytes
 from drc_deploy.runtime.tiling.rescue import Rescue
-from drc_deploy.runtime.tiling.strips import upscaled_strips
+from drc_deploy.runtime.tiling.strips import Mend, upscaled_images, upscaled_strips
 from drc_deploy.runtime.tiling.tiles import TilePlan, plan_tiles
 
 
@@ -97,22 +96,21 @@ class Networks:
     def fit(
         self,
         backend: Backend,
-        shape: tuple[int, ...],
-        dtype: DTypeLike,
+        images: Images,
         also_held: int,
         *,
         tile: int | None,
         overlap: int | None,
     ) -> Fitted:
-        """Plan an image for ``backend``; see ``Upscaler.fit`` and ``fit_plan``."""
+        """Plan images for ``backend``; see ``Upscaler.fit`` and ``fit_plan``."""
         info = backend.info
         if info.tile is None and self.main.info.tile is not None:  # parts take any size, and get the tiles of the whole
             info = dataclasses.replace(info, tile=self.main.info.tile)
         if self._budget is None or not _is_planned(backend) or info.tile is not None:
-            plan = plan_tiles(shape[0], shape[1], info, tile=tile, overlap=overlap)
-            return Fitted(plan, self._cores, None)
+            plan = plan_tiles(images.height, images.width, info, tile=tile, overlap=overlap)
+            return Fitted(plan, self._cores, images.at_a_time(plan, self._cores), None)
         budget = MemoryBudget(self._budget.limit, self._budget.loaded + also_held + self._more_sessions(backend))
-        return fit_plan(shape, dtype, info, budget, self._cores, tile=tile, overlap=overlap)
+        return fit_plan(images, info, budget, self._cores, tile=tile, overlap=overlap)
 
     def check_room(self, needed: int, what: str) -> None:
         """Refuse ``what``, which takes ``needed`` bytes, such as reading an image, where the memory is too little.
@@ -130,9 +128,9 @@ class Networks:
             )
 
     def prepare(self, backend: Backend, fitted: Fitted) -> None:
-        """Make room for an image that ``backend`` upscales as ``fitted`` says."""
+        """Make room for what ``backend`` upscales as ``fitted`` says."""
         backend.use_workers(fitted.workers)
-        if fitted.plan.tile_count >= fitted.workers > 1 and backend not in self._several:
+        if fitted.at_a_time > 1 and backend not in self._several:
             self._several.append(backend)
             self.give_back()  # loading the second session takes memory too
         unused = max(self._kept - fitted.computing, 0)
@@ -170,14 +168,23 @@ class Networks:
 
         ``kernel`` is the blur kernel that a blind network uses for all tiles, (k, k) float32; None: each tile's own.
         """
-        # The variant for 16 bits computes in float32.
-        half = backend is not self.float32 and backend.info.precision in {"fp16", "bf16"}
+        mend = self._mend(backend, kernel)
         if kernel is not None:
             backend = backend.with_kernel(kernel)
         if isinstance(backend, ExactBackend):
             return upscaled_strips(with_image_means(backend, image, plan, on_tiles), image, plan, on_tiles)
-        mend = partial(self.rescue.mend, kernel=kernel) if half else None
         return upscaled_strips(backend, image, plan, on_tiles, mend)
+
+    def upscale_many(self, backend: Backend, images: Iterable[Pixels], plan: TilePlan) -> Iterator[Pixels]:
+        """Upscale many (H, W, 3) of one size with ``backend``, which asks nothing of a whole image first.
+
+        See ``upscaled_images``.
+        """
+        return upscaled_images(backend, images, plan, self._mend(backend, None))
+
+    def _mend(self, backend: Backend, kernel: Pixels | None) -> Mend | None:
+        half = backend.info.precision in {"fp16", "bf16"} and backend is not self.float32  # which computes in float32
+        return partial(self.rescue.mend, kernel=kernel) if half else None
 
     def close(self) -> None:
         """Free all networks that are open."""

@@ -1,11 +1,11 @@
 """One image in, one image out: any size, grey or colour, with or without alpha, 8 or 16 bit."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -21,7 +21,7 @@ from drc_deploy.runtime.networks import Networks, budget_for
 from drc_deploy.runtime.tiling.channels import AlphaKind, alpha_kind, split_alpha, upscaled_channels
 from drc_deploy.runtime.tiling.exact import OVERLAP_PX, ExactBackend, passes_before
 from drc_deploy.runtime.tiling.image_kernel import estimate_kernel
-from drc_deploy.runtime.tiling.memory_plan import Fitted
+from drc_deploy.runtime.tiling.memory_plan import Fitted, Images
 from drc_deploy.runtime.tiling.tiles import TilePlan, plan_tiles
 
 _LARGE_PX = 1 << 12
@@ -160,44 +160,39 @@ class Upscaler:
 
     def plan(self, height: int, width: int, dtype: DTypeLike = np.uint8) -> TilePlan:
         """Plan the tiles for an image of ``height`` x ``width`` pixels with samples of ``dtype``."""
-        return self.fit(height, width, dtype).plan
+        return self.fit(Images(height, width, dtype)).plan
 
-    def fit(
-        self, height: int, width: int, dtype: DTypeLike = np.uint8, *, alpha: bool = False, also_held: int = 0
-    ) -> Fitted:
+    def fit(self, images: Images, *, also_held: int = 0) -> Fitted:
         """Plan tiles and how many are computed at a time, and predict the memory that this takes.
 
         Args:
-            height: of the image, in pixels.
-            width: of the image, in pixels.
-            dtype: of its samples.
-            alpha: whether it has an alpha that is not the same everywhere.
-            also_held: bytes that the process takes meanwhile for something else, such as reading the next image.
+            images: What is upscaled; its alpha counts where it is not the same everywhere.
+            also_held: Bytes that the process takes meanwhile for something else, such as reading the next image.
 
         Raises:
             UsageError: the memory allowed is too little.
         """
-        return self._choose((height, width, 4 if alpha else 3), np.dtype(dtype), also_held)[1]
+        return self._choose(images, also_held)[1]
 
-    def _choose(self, shape: tuple[int, ...], dtype: np.dtype[Any], also_held: int) -> tuple[Backend, Fitted]:
-        """Return the network for an image, and its tiles. Of a blind network it is the whole where one tile is all."""
+    def _choose(self, images: Images, also_held: int) -> tuple[Backend, Fitted]:
+        """Return the network for images, and their tiles. Of a blind network it is the whole where one tile is all."""
         self._check_open()
         networks = self.networks
-        fit = partial(networks.fit, also_held=also_held, tile=self._tile, overlap=self._overlap)
+        fit = partial(networks.fit, images=images, also_held=also_held, tile=self._tile, overlap=self._overlap)
         if not networks.takes_kernels:
-            backend = networks.for_dtype(dtype)
-            return backend, fit(backend, shape, dtype)
-        alpha, deep = shape[2] == 4, dtype != np.uint8 and networks.main.info.io_dtype == "uint8"
-        if self._given is None and not alpha and not deep:
-            fitted = fit(networks.main, shape, dtype)
+            backend = networks.for_dtype(np.dtype(images.dtype))
+            return backend, fit(backend)
+        deep = np.dtype(images.dtype) != np.uint8 and networks.main.info.io_dtype == "uint8"
+        if self._given is None and not images.alpha and not deep:
+            fitted = fit(networks.main)
             if fitted.plan.tile_count == 1:
                 return networks.main, fitted
         backend = networks.with_kernels()
-        return backend, fit(backend, shape, dtype)
+        return backend, fit(backend)
 
     def task(self, image: Pixels, *, also_held: int = 0) -> ImageTask:
         """Decide how to upscale ``image``; errors as for ``__call__``, ``also_held`` as for ``fit``."""
-        _check_image(image)
+        _checked_image(image)
         if self._blur and self._blur.lr_side > min(image.shape[:2]):
             raise ImageError(
                 f"an image of {image.shape[1]}x{image.shape[0]} pixels is smaller than the blur kernel, which spans "
@@ -205,7 +200,8 @@ class Upscaler:
                 "Leave the image out, or let its kernel be estimated.",
             )
         kind = alpha_kind(image)
-        backend, fitted = self._choose((*image.shape[:2], 4 if kind == "varying" else 3), image.dtype, also_held)
+        images = Images(image.shape[0], image.shape[1], image.dtype, alpha=kind == "varying")
+        backend, fitted = self._choose(images, also_held)
         tiles = fitted.plan.tile_count
         passes = 1 + passes_before(fitted.plan, self.info) if isinstance(self.backend, ExactBackend) else 1
         passes *= 2 if kind == "varying" else 1  # colours and alpha are upscaled one after the other
@@ -261,6 +257,26 @@ class Upscaler:
         strips = list(self.strips(image))
         return strips[0] if len(strips) == 1 else np.concatenate(strips)
 
+    def stream(self, images: Iterable[Pixels]) -> Iterator[Pixels]:
+        """Upscale many images, such as the frames of a video; as ``__call__`` for each, in order.
+
+        Of RGB images of one size that follow each other, several are computed at a time, on a CPU each by one core,
+        and some more are taken ahead. Do not use this object for anything else until the stream has ended.
+        """
+        checked = map(_checked_image, images)
+        alike = groupby(checked, key=lambda image: (image.shape, image.dtype))
+        return _Checked(chain.from_iterable(self._upscaled_alike(group) for _, group in alike), self._check_open)
+
+    def _upscaled_alike(self, images: Iterator[Pixels]) -> Iterator[Pixels]:
+        first = next(images)
+        images = chain([first], images)
+        seen_whole = self.networks.takes_kernels or isinstance(self.backend, ExactBackend)
+        if seen_whole or first.shape[2:] != (3,):
+            return map(self, images)
+        backend, fitted = self._choose(Images(first.shape[0], first.shape[1], first.dtype, stream=True), also_held=0)
+        self.networks.prepare(backend, fitted)
+        return self.networks.upscale_many(backend, images, fitted.plan)
+
     def strips(self, image: Pixels, on_tiles: Callable[[int], None] | None = None) -> Iterator[Pixels]:
         """Upscale an image from top to bottom; as ``__call__``, but in strips of rows that follow each other.
 
@@ -309,7 +325,7 @@ class _Checked(Iterator[Pixels]):
         return next(self._strips)
 
 
-def _check_image(image: Pixels) -> None:
+def _checked_image(image: Pixels) -> Pixels:
     if not isinstance(image, np.ndarray):
         raise ImageError(f"the image is of type {type(image).__name__}, no array.", "Give np.asarray(image).")
     channel_count = image.shape[2] if image.ndim == 3 else 1
@@ -317,3 +333,4 @@ def _check_image(image: Pixels) -> None:
         raise ImageError(f"an array of shape {image.shape} is not an image.", "Give (H, W, 1 to 4).")
     if image.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"an image of {image.dtype} samples cannot be upscaled.", "Give uint8 or uint16.")
+    return image

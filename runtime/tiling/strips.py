@@ -4,8 +4,9 @@ What is held at any time is one row of tiles, whatever the height of the image.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from itertools import chain, tee
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,42 @@ def upscaled_strips(
     Raises:
         ArtefactError: the backend failed, or gave NaN, infinity, or a result of another size.
     """
-    with closing(_finished(backend, image, plan, on_tiles, mend)) as tiles:
+    with closing(_finished(backend, [image], plan, on_tiles, mend)) as tiles:
         yield from _joined(tiles, plan, image, backend.info.scale)
+
+
+def upscaled_images(
+    backend: Backend, images: Iterable[Pixels], plan: TilePlan, mend: Mend | None = None
+) -> Iterator[Pixels]:
+    """Upscale many images as one stream of tiles: those of the next are computed while one is joined.
+
+    Args:
+        backend: the network.
+        images: each as for ``upscaled_strips``, all of one size and type; some are taken ahead.
+        plan: made for their size and this network.
+        mend: looks at every batch of results.
+
+    Yields:
+        (scale*H, scale*W, 3) of their type, in order.
+
+    Raises:
+        ArtefactError: as ``upscaled_strips``.
+    """
+    given, waiting = tee(images)
+    with closing(_finished(backend, given, plan, None, mend)) as tiles:
+        for first, image in zip(tiles, waiting, strict=False):  # the first tile of each image
+            strips = _joined(chain([first], tiles), plan, image, backend.info.scale)
+            yield next(strips) if len(plan.rows) == 1 else _whole(strips, image, backend.info.scale)
+
+
+def _whole(strips: Iterator[Pixels], image: Pixels, scale: int) -> Pixels:
+    """Return the result of ``image``, whose strips are made one after the other: all of them never exist twice."""
+    whole: Pixels = np.empty((image.shape[0] * scale, image.shape[1] * scale, 3), image.dtype)
+    row = 0
+    for strip in strips:
+        whole[row : row + len(strip)] = strip
+        row += len(strip)
+    return whole
 
 
 def tile_batches(backend: Backend, image: Pixels, plan: TilePlan) -> Iterator[Pixels]:
@@ -67,28 +102,29 @@ def tile_batches(backend: Backend, image: Pixels, plan: TilePlan) -> Iterator[Pi
 
 def _finished(
     backend: Backend,
-    image: Pixels,
+    images: Iterable[Pixels],
     plan: TilePlan,
     on_tiles: Callable[[int], None] | None,
     mend: Mend | None,
 ) -> Generator[Pixels, None, None]:
-    """Yield every tile's result in the image's type, in the order of the plan: checked, for metadata can be wrong."""
+    """Yield every tile's result in its image's type, in the order of the plan: checked, for metadata can be wrong."""
     scale = backend.info.scale
-    waiting: deque[Pixels] = deque()
+    waiting: deque[tuple[Pixels, np.dtype[Any]]] = deque()
 
     def given() -> Iterator[Pixels]:
-        for batch in tile_batches(backend, image, plan):
-            waiting.append(batch)
-            yield batch
+        for image in images:
+            for batch in tile_batches(backend, image, plan):
+                waiting.append((batch, image.dtype))
+                yield batch
 
     results = backend.stream(given())
     try:
         for result in results:
-            batch = waiting.popleft()
+            batch, dtype = waiting.popleft()
             check_result(batch, result, scale)
             if on_tiles is not None:
                 on_tiles(len(batch))
-            yield from _finish(mend(batch, result) if mend else result, image.dtype)
+            yield from _finish(mend(batch, result) if mend else result, dtype)
     finally:
         if isinstance(results, Generator):
             results.close()  # what was taken ahead is not computed for nobody

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, tee
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from drc_deploy.runtime.jobs.run import (
     run_one,
 )
 from drc_deploy.runtime.jobs.sized import SizedResult
+from drc_deploy.runtime.tiling.memory_plan import Images
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.animation import animation_frames, animation_info
 from drc_deploy.runtime.video.encoders import Encoding, choose_encoding
@@ -102,8 +103,7 @@ def _make(
         frame_count = join(segments, task.original, target, task.encoding, check, replace=options.replace)
         work.clear()
     height, width = reversed(task.size) if task.info.turned else task.size  # as it is shown
-    info = task.info
-    tiles = upscaler.plan(info.height, info.width).tile_count * frame_count if task.sized.needs_network else 0
+    tiles = frame_count * _tiles_per_frame(upscaler, task) if task.sized.needs_network else 0
     seconds = round(time.perf_counter() - start, 3)
     return Finished(str(source), str(target), width, height, seconds, tiles, frame_count)
 
@@ -183,11 +183,20 @@ def _takes_16_bits(upscaler: Upscaler, info: VideoInfo, encoding: Encoding) -> b
     if not encoding.deep:
         return False
     try:
-        upscaler.fit(info.height, info.width, np.uint16, alpha=encoding.alpha)
+        upscaler.fit(_planned(info, deep=True, alpha=encoding.alpha))
     except ArtefactError as error:
         _log.warning("The frames are reduced to 8 bits: %s %s", error.message, error.hint)
         return False
     return True
+
+
+def _planned(info: VideoInfo, *, deep: bool, alpha: bool) -> Images:
+    return Images(info.height, info.width, np.uint16 if deep else np.uint8, alpha, stream=not alpha)
+
+
+def _tiles_per_frame(upscaler: Upscaler, task: _Task) -> int:
+    planned = _planned(task.info, deep=task.reading.deep, alpha=task.reading.alpha)
+    return upscaler.fit(planned).plan.tile_count * (2 if planned.alpha else 1)
 
 
 def _identity(source: Path) -> dict[str, Any]:
@@ -253,8 +262,9 @@ def _check_unchanged(source: Path, version: tuple[int, int] | None, work: Segmen
 
 
 def _upscaled(upscaler: Upscaler, sized: SizedResult, frames: Iterable[Frame], bar: Progress) -> Iterator[Frame]:
-    for frame in frames:
-        made = upscaler(frame.pixels) if sized.needs_network else frame.pixels
+    frames, given = tee(frames)
+    pixels = (frame.pixels for frame in given)
+    for made, frame in zip(upscaler.stream(pixels) if sized.needs_network else pixels, frames, strict=False):
         yield replace(frame, pixels=sized.whole(made))
         bar.advance()
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from drc_deploy.runtime.backends.pytorch.backend import TorchBackend
 from drc_deploy.runtime.memory.host import resident_bytes
-from drc_deploy.runtime.tiling.memory_plan import peak_bytes
+from drc_deploy.runtime.tiling.memory_plan import Images, peak_bytes
 from drc_deploy.runtime.tiling.tiles import plan_tiles
 
 
@@ -25,7 +25,7 @@ def main(checkpoint: Path, threads: int) -> None:
             pass
         plan = plan_tiles(side, side * threads, backend.info, tile=side, overlap=0)
         grown = (resident_bytes(peak=True) or 0) - loaded
-        predicted = peak_bytes(backend.info, plan, threads, side * threads, np.uint8, 0)
+        predicted = peak_bytes(backend.info, plan, threads, Images(side, side * threads), 0)
         click.echo(f"{side:4} {grown >> 20:6} {predicted >> 20:6}")
 
 

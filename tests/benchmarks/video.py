@@ -1,12 +1,15 @@
 """What decoding and encoding cost next to the network: ``python -m tests.benchmarks.video``.
 
-A clip is upscaled as the command does, and its decoded frames by the network alone, in turns in one process. The time
-to join the segments and the check before the first frame count as the video's.
+A clip is upscaled as the command does, and its decoded frames by the network alone, in turns in one process: one frame
+after the other, and as a stream, whose frames are computed one per core. The time to join the segments and the check
+before the first frame count as the video's.
 """
 
 import statistics
 import tempfile
 import time
+from collections import deque
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -39,7 +42,7 @@ RATE = Fraction(25)
 def main(
     engine: str, frames: int, size: str, preset: str, threads: int | None, elsewhere: float | None, turns: int
 ) -> None:
-    """Print frames per second of both, and the median and range of their ratios."""
+    """Print frames per second of all three, and the median and range of the video's rate to those of the network."""
     width, height = map(int, size.split("x"))
     if elsewhere is None:
         opened = Upscaler.open(find_engine(engine, Path()), threads=threads)
@@ -50,20 +53,31 @@ def main(
         write_clip(clip, frames, height, width)
         decoded = [frame.pixels for frame in frames_of(clip, video_info(clip), FrameOptions())]
         options = VideoOptions(EncoderOptions("h264", preset=preset))
-        alone, whole = [], []
-        for _ in range(turns + 1):  # the first warms up
-            start = time.perf_counter()
-            for pixels in decoded:
-                upscaler(pixels)
-            alone.append(time.perf_counter() - start)
-            start = time.perf_counter()
-            upscale_video(upscaler, UpscaleJob(clip, Path(folder, "out.mp4")), RunOptions(overwrite=True), {}, options)
-            whole.append(time.perf_counter() - start)
+        job, run = UpscaleJob(clip, Path(folder, "out.mp4")), RunOptions(overwrite=True)
+        ways: dict[str, Callable[[], object]] = {
+            "frame by frame": lambda: deque(map(upscaler, decoded), maxlen=0),
+            "stream": lambda: deque(upscaler.stream(decoded), maxlen=0),
+            "video": lambda: upscale_video(upscaler, job, run, {}, options),
+        }
+        for way in ways.values():  # they warm up
+            way()
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(turns):
+            for name, way in ways.items():
+                times[name].append(_seconds(way))
     click.echo(f"{frames} frames of {size}, {upscaler.device}, {preset}")
-    for name, times in (("network alone", alone[1:]), ("video", whole[1:])):
-        click.echo(f"{name:<14}{frames / statistics.median(times):8.2f} frames/s")
-    ratios = [one / other for one, other in zip(alone[1:], whole[1:], strict=True)]
-    click.echo(f"ratio         {statistics.median(ratios):8.3f}  ({min(ratios):.3f} to {max(ratios):.3f})")
+    for name, seconds in times.items():
+        ratios = [one / other for one, other in zip(seconds, times["video"], strict=True)]
+        click.echo(
+            f"{name:<15}{frames / statistics.median(seconds):8.2f} frames/s; the video's rate is "
+            f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}) of it"
+        )
+
+
+def _seconds(way: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    way()
+    return time.perf_counter() - start
 
 
 def write_clip(path: Path, count: int, height: int, width: int) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from drc_deploy.errors import ImageError, UsageError
 from drc_deploy.runtime.backends.open import open_backend
+from drc_deploy.runtime.tiling.memory_plan import Images
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.fake_backend import FakeBackend, fake_info
 from tests.runtime.networks import nearest, write_nearest
@@ -32,7 +33,7 @@ USES: list[Callable[[Upscaler], object]] = [
     lambda upscaler: upscaler(IMAGE.astype(np.uint16)),
     lambda upscaler: upscaler.strips(IMAGE),
     lambda upscaler: upscaler.task(IMAGE),
-    lambda upscaler: upscaler.fit(40, 50, np.uint16),
+    lambda upscaler: upscaler.fit(Images(40, 50, np.uint16)),
     lambda upscaler: upscaler.__enter__(),
 ]
 

@@ -124,6 +124,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from drc_deploy.runtime.memory.host import resident_bytes
+from drc_deploy.runtime.tiling.memory_plan import Images
 from drc_deploy.runtime.upscaler import Upscaler
 path, threads, limit, exact, channels, dtype = sys.argv[1:]
 shape = (300, 400, int(channels))
@@ -132,7 +133,7 @@ options = {"threads": int(threads), "max_memory": int(limit) << 20, "exact": exa
 with Upscaler.open(Path(path), **options) as upscaler:
     for strip in upscaler.strips(image):
         pass
-    fitted = upscaler.fit(300, 400, dtype, alpha=int(channels) == 4)
+    fitted = upscaler.fit(Images(300, 400, dtype, alpha=int(channels) == 4))
 print(fitted.peak, resident_bytes(peak=True), fitted.plan.tile_count, fitted.workers)
 """
 

@@ -17,7 +17,7 @@ from drc_deploy.engine_info import EngineInfo
 from drc_deploy.errors import UsageError
 from drc_deploy.runtime.backends.contract import Pixels, check_batch
 from drc_deploy.runtime.memory.host import MemoryBudget
-from drc_deploy.runtime.tiling.memory_plan import fit_plan
+from drc_deploy.runtime.tiling.memory_plan import Images, fit_plan
 from drc_deploy.runtime.tiling.memory_probe import measure_bytes_per_pixel
 from drc_deploy.runtime.tiling.strips import input_tile, rising_weights
 from drc_deploy.runtime.tiling.tiles import Span, TilePlan, plan_axis, plan_tiles
@@ -268,7 +268,7 @@ def test_tiles_that_fit_into_memory_are_ones_that_the_network_takes(height: int,
     info = window_info(32, 40, cpu_bytes_per_pixel=6_000, params=200_000)
     budget = MemoryBudget(megabytes << 20, 0)
     with suppress(UsageError):
-        fitted = fit_plan((height, width), np.uint8, info, budget, 4)
+        fitted = fit_plan(Images(height, width), info, budget, 4)
         assert all(side % 32 == 0 and side >= 64 for side in fitted.plan.tile)
 
 

@@ -15,6 +15,7 @@ from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.runtime.backends.ort import providers as onnx_providers
 from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
+from drc_deploy.runtime.tiling.memory_plan import Images
 from drc_deploy.runtime.upscaler import Upscaler
 from tests.runtime.backends.ort.fake_onnxruntime import CPU, CUDA, OPENVINO, FakeOnnxRuntime
 from tests.runtime.networks import nearest, write_box, write_nearest
@@ -165,10 +166,10 @@ def test_memory_that_was_measured_for_the_cpu_provider_is_not_expected_of_anothe
     helper.set_model_props(model, {METADATA_KEY: json.dumps(known)})
     onnx.save(model, tmp_path / "n.onnx")
     with Upscaler.open(tmp_path / "n.onnx", max_memory=8 << 30) as upscaler:
-        assert upscaler.fit(64, 64).peak is not None
+        assert upscaler.fit(Images(64, 64)).peak is not None
     FakeOnnxRuntime(provider).install(monkeypatch)
     with Upscaler.open(tmp_path / "n.onnx") as upscaler:
-        assert upscaler.fit(64, 64).peak is None
+        assert upscaler.fit(Images(64, 64)).peak is None
     with pytest.raises(UsageError, match="not known"):
         Upscaler.open(tmp_path / "n.onnx", max_memory=8 << 30)
 

@@ -7,6 +7,7 @@ import pytest
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.runtime.backends.open import open_backend
+from drc_deploy.runtime.tiling.memory_plan import Images
 from drc_deploy.runtime.upscaler import Upscaler
 
 torch = pytest.importorskip("torch")
@@ -133,11 +134,11 @@ def test_a_checkpoint_does_not_run_in_int8(checkpoint: Path, exact: bool) -> Non
 
 def test_a_large_image_is_planned_within_the_memory_that_is_allowed(checkpoint: Path) -> None:
     with Upscaler.open(checkpoint, max_memory=resident() + (200 << 20)) as upscaler:
-        fitted = upscaler.fit(3000, 4000)
+        fitted = upscaler.fit(Images(3000, 4000))
         assert fitted.peak is not None
         assert max(fitted.plan.tile) < 256
     with Upscaler.open(checkpoint) as upscaler:
-        assert upscaler.fit(3000, 4000).peak is not None
+        assert upscaler.fit(Images(3000, 4000)).peak is not None
 
 
 def resident() -> int:
