@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from drc_deploy import records
 from drc_deploy.errors import ArtefactError
+from drc_deploy.input_files import read_text
 from drc_deploy.onnx_metadata import read_onnx_metadata
 
 METADATA_KEY = "drc_deploy"
@@ -249,9 +250,11 @@ def read_sidecar(plan: Path) -> PlanSidecar | None:
     """
     path = sidecar_path(plan)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtefactError(f"cannot read {path}: {error}.", "Export the plan again.") from error
+    except OSError as error:
+        raise ArtefactError(f"cannot read {path}: {error.strerror}.", "Export the plan again.") from error
+    except UnicodeDecodeError as error:
+        raise ArtefactError(f"{path} is not text.", "Export the plan again.") from error
     return records.from_dict(PlanSidecar, records.parse_json_object(text, str(path)), str(path))

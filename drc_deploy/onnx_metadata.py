@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from drc_deploy.errors import ArtefactError
+from drc_deploy.input_files import MOST_BYTES, open_file
 
 _METADATA_PROPS, _KEY, _VALUE = 14, 1, 2
 """Numbers of the fields in onnx.proto: of ModelProto, and of its StringStringEntryProto."""
@@ -25,7 +26,7 @@ def read_onnx_metadata(path: Path) -> dict[str, str]:
         ArtefactError: the file cannot be read, or is no ONNX file.
     """
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             end = os.fstat(stream.fileno()).st_size
             if not end:
                 raise ValueError("it is empty")
@@ -38,6 +39,8 @@ def read_onnx_metadata(path: Path) -> dict[str, str]:
 
 
 def _read_entry(stream: BinaryIO, end: int) -> tuple[str, str]:
+    if end - stream.tell() > MOST_BYTES:
+        raise ValueError(f"its metadata are longer than {MOST_BYTES >> 20} MiB")
     texts = {number: stream.read(stop - stream.tell()).decode() for number, stop in _fields(stream, end)}
     return texts.get(_KEY, ""), texts.get(_VALUE, "")
 
