@@ -9,12 +9,14 @@ from types import FrameType
 
 import click
 import pytest
+from PIL import Image
 
 from drc_deploy.cli.main import cli
 from tests.cli.commands import Finished, drc
 from tests.runtime.networks import write_nearest
 
-LONGEST_S = 30
+LONGEST_S = 180
+"""A busy machine takes half a minute to import torch."""
 ABLATE = ("ablate", "table2", "--model", "drn_xs", "--data", "photos", "--eval", "photos")
 PRUNE = ("prune", "drn_xs", "--data", "photos", "--widths", "w.txt")
 READERS: dict[tuple[str, str], tuple[str, ...]] = {
@@ -118,9 +120,11 @@ def make(kind: str, path: Path) -> None:
 @pytest.fixture
 def place(tmp_path: Path, photograph: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return a folder with a photograph below it, and end a test that waits."""
-    (tmp_path / "photos/HR").mkdir(parents=True)
+    (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.png").symlink_to(photograph)
-    (tmp_path / "photos/HR/a.png").symlink_to(photograph)
+    for name, side in (("HR", 160), ("LRx4", 40)):
+        (tmp_path / "photos" / name).mkdir()
+        Image.new("RGB", (side, side)).save(tmp_path / "photos" / name / "a.png")
     (tmp_path / "w.txt").write_text("1\n" * 12)
     write_nearest(tmp_path / "n.onnx")
 
