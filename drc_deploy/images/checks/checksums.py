@@ -92,11 +92,17 @@ def _check_deflate(pieces: Iterable[bytes], needed: int) -> int:
 
 
 def _checked_pixels(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the compressed pixels of a PNG in pieces; raise ValueError behind a chunk whose checksum is wrong."""
+    """Yield the compressed pixels of a PNG in pieces; raise ValueError behind a chunk that is wrong."""
     stream.seek(_SIGNATURE_BYTES)
     kind = b""
-    while kind != b"IEND" and len(head := stream.read(_CHUNK_HEAD.size)) == _CHUNK_HEAD.size:
+    while kind != b"IEND":
+        head = stream.read(_CHUNK_HEAD.size)
+        if len(head) < _CHUNK_HEAD.size:
+            raise ValueError("it ends before its last chunk")
+        first = not kind
         length, kind = _CHUNK_HEAD.unpack(head)
+        if first != (kind == b"IHDR"):
+            raise ValueError("its head is not its first chunk, or is there twice")
         if kind[0] & _ANCILLARY:
             stream.seek(length + _CRC_BYTES, 1)
             continue

@@ -153,6 +153,14 @@ def test_the_checksum_of_every_chunk_that_pixels_need_counts(kind: bytes) -> Non
         decode_image(bytes(content), "x")
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_png_without_its_end_or_with_two_heads_is_refused(bits: int) -> None:
+    whole = png(noise(bits))
+    for damaged in (whole[:-12], whole[:-5], whole[:HEAD_BYTES] + whole[8:HEAD_BYTES] + whole[HEAD_BYTES:]):
+        with pytest.raises(ImageError, match="x is damaged: "):
+            decode_image(damaged, "x")
+
+
 def test_a_text_behind_the_pixels_whose_checksum_is_wrong_costs_no_pixel() -> None:
     whole = png(noise(8))
     text = bytearray(chunk(b"tEXt", b"Comment\0a"))
