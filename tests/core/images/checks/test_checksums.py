@@ -161,6 +161,16 @@ def test_a_png_without_its_end_or_with_two_heads_is_refused(bits: int) -> None:
             decode_image(damaged, "x")
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("method", [26, 27, 28])
+def test_a_head_with_a_method_that_png_does_not_have_is_refused(bits: int, method: int) -> None:
+    whole = bytearray(png(noise(bits)))
+    whole[method] = 2
+    head = chunk(b"IHDR", bytes(whole[16:29]))
+    with pytest.raises(ImageError):
+        decode_image(bytes(whole[:8]) + head + bytes(whole[HEAD_BYTES:]), "x")
+
+
 def test_a_text_behind_the_pixels_whose_checksum_is_wrong_costs_no_pixel() -> None:
     whole = png(noise(8))
     text = bytearray(chunk(b"tEXt", b"Comment\0a"))
