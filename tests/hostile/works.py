@@ -117,6 +117,7 @@ WORKS = (
         ("out.mp4",),
         (Segments, "path", 3),
         ("out.segments/*",),
+        also=("out.segments/*",),  # which stays where its note names another source
     ),
     Work(
         "folder",

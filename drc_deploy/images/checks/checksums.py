@@ -23,6 +23,7 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Kind of colours -> samples of a pixel."""
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """Passes of an interlaced PNG: first column and row, steps across and down."""
+_PALETTE_BYTES = 3 * 256
 _ANCILLARY = 0x20
 """Bit of the first letter of a chunk that pixels do not need (PNG specification, 5.4)."""
 _COMPRESSION, _DEFLATE = 259, (8, 32946)
@@ -94,18 +95,25 @@ def _check_deflate(pieces: Iterable[bytes], needed: int) -> int:
     return total
 
 
+def _check_place(kind: bytes, length: int, before: set[bytes]) -> None:
+    """Raise ValueError for a head or a palette that is not where it must be, or a palette of no colours."""
+    if (kind == b"IHDR") == bool(before):
+        raise ValueError("its head is not its first chunk, or is there twice")
+    if kind == b"PLTE" and (before & {b"PLTE", b"IDAT"} or length % 3 or not 0 < length <= _PALETTE_BYTES):
+        raise ValueError("its palette is there twice, behind the pixels, or of a length that none has")
+
+
 def _checked_pixels(stream: BinaryIO) -> Iterator[bytes]:
     """Yield the compressed pixels of a PNG in pieces; raise ValueError behind a chunk that is wrong."""
     stream.seek(_SIGNATURE_BYTES)
-    kind = b""
+    kind, needed = b"", set[bytes]()
     while kind != b"IEND":
         head = stream.read(_CHUNK_HEAD.size)
         if len(head) < _CHUNK_HEAD.size:
             raise ValueError("it ends before its last chunk")
-        first = not kind
         length, kind = _CHUNK_HEAD.unpack(head)
-        if first != (kind == b"IHDR"):
-            raise ValueError("its head is not its first chunk, or is there twice")
+        _check_place(kind, length, needed)
+        needed.add(kind)
         if kind[0] & _ANCILLARY:
             stream.seek(length + _CRC_BYTES, 1)
             continue
