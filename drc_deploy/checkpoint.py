@@ -98,6 +98,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half: bool = False) -
     """
     check_weights(checkpoint, f"the new {path.name}")
     network = checkpoint.build_network()
+    tensors = {PRIMAL + name: tensor for name, tensor in checkpoint.weights.items()}
+    tensors |= {DUAL + name: tensor for name, tensor in checkpoint.dual_weights.items()}
+    if half:
+        tensors = to_half(tensors, f"the new {path.name}", "Store it as float32.")
     info = CheckpointInfo(
         model=checkpoint.spec.name,
         scale=checkpoint.spec.scale,
@@ -108,14 +112,24 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, half: bool = False) -
         parent_sha256=checkpoint.parent_sha256,
         dual_design=checkpoint.dual_design,
         foreign=checkpoint.spec.foreign,
+        weights_sha256=tensors_sha256(tensors),
     )
-    tensors = {PRIMAL + name: tensor for name, tensor in checkpoint.weights.items()}
-    tensors |= {DUAL + name: tensor for name, tensor in checkpoint.dual_weights.items()}
-    if half:
-        tensors = to_half(tensors, f"the new {path.name}", "Store it as float32.")
     with atomic_path(path) as temporary:
         # The library's own writer would put another file here, which only its owner can read, and which has no lock.
         temporary.write_bytes(save(tensors, metadata={METADATA_KEY: records.to_json(info)}))
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """Return the SHA-256 of tensors on the CPU with their names, types and shapes, and of a text that goes with them.
+
+    safetensors files have no checksums of their own. The order of the tensors does not matter.
+    """
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +215,10 @@ def read_unchecked(path: Path) -> tuple[bytes, CheckpointInfo, Checkpoint]:
     """
     content, tensors, metadata = _read(path)
     info = parse_checkpoint_info(metadata, path)
+    if info.weights_sha256 not in (None, tensors_sha256(tensors)):
+        raise ArtefactError(
+            f"{path} is damaged: the SHA-256 of its weights is not the one in it.", "Copy it again, or make it again."
+        )
     if foreign := sorted(name for name in tensors if not name.startswith((PRIMAL, DUAL))):
         raise ArtefactError(f"{path} has {len(foreign)} foreign tensors, first {foreign[0]!r}.", _FOREIGN_HINT)
     tensors = to_plain_weights(tensors, str(path))

@@ -119,6 +119,8 @@ class CheckpointInfo:
     """Which kind of dual networks the file holds."""
     foreign: ForeignSpec | None = None
     """How to build a network that is none of this package's own; None for those of ``drc-deploy models``."""
+    weights_sha256: str | None = None
+    """Of all tensors in the file (``checkpoint.tensors_sha256``); None in files from before it was written."""
 
     def __post_init__(self) -> None:
         """Refuse widths that are not those of the layers."""
@@ -210,7 +212,10 @@ def metadata_in(content: bytes) -> dict[str, str]:
         SafetensorError: the header is too long.
         ValueError: they are of no such file.
     """
-    header = json.loads(content[LENGTH_BYTES : _header_end(content)])
+    try:
+        header = json.loads(content[LENGTH_BYTES : _header_end(content)])
+    except RecursionError as error:
+        raise ValueError("the header is nested too deeply") from error
     metadata: Any = header.get("__metadata__", {}) if isinstance(header, dict) else None
     if not isinstance(metadata, dict):
         raise ValueError("the header is no object")

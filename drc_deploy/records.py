@@ -81,6 +81,8 @@ def from_dict(cls: type[Record], data: dict[str, Any], source: str) -> Record:
         return msgspec.convert(data, cls)
     except msgspec.ValidationError as error:
         raise ArtefactError(f"{source} {_fault(error)}.", "Make the file again.") from error
+    except UnicodeError as error:  # msgspec would print it, and JSON can spell it
+        raise ArtefactError(f"{source} holds text that is no Unicode.", "Make the file again.") from error
 
 
 def _fault(error: msgspec.ValidationError) -> str:

@@ -21,7 +21,7 @@ _SUMS = "SHA256SUMS"
 def segments_folder(target: Path, source: str) -> Path:
     """Return where the segments of ``target`` go: one place for any of its formats, unless another source is there."""
     folder = target.with_name(f"{target.stem}.segments")
-    with suppress(ValueError, AttributeError):
+    with suppress(ValueError, AttributeError, RecursionError):
         if json.loads(_content(folder / _NOTE) or b"{}").get("source", source) != source:
             return target.with_name(f"{target.name}.segments")
     return folder

@@ -104,10 +104,24 @@ def test_half_precision_weights_load_as_float32(saved: Path, checkpoint: Checkpo
 
 
 def _metadata_of(path: Path) -> dict[str, str]:
+    """Return what the file says, without the checksum, as in older files."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        return dict(file.metadata())
+        return {METADATA_KEY: json.dumps({**json.loads(file.metadata()[METADATA_KEY]), "weights_sha256": None})}
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_changed_bit_anywhere_in_the_weights_is_found(tmp_path: Path, checkpoint: Checkpoint, half: bool) -> None:
+    path = tmp_path / "net.safetensors"
+    save_checkpoint(path, checkpoint, half=half)
+    load_checkpoint(path)
+    content = path.read_bytes()
+    first = 8 + int.from_bytes(content[:8], "little")
+    for at in (first, (first + len(content)) // 2, len(content) - 1):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        with pytest.raises(ArtefactError, match="damaged: the SHA-256 of its weights"):
+            load_checkpoint(path)
 
 
 def test_nan_weights_are_refused(saved: Path) -> None:

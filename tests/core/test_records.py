@@ -109,3 +109,9 @@ def test_json_that_is_nested_too_deeply_is_refused() -> None:
 def test_another_version_is_refused(version: object) -> None:
     with pytest.raises(ArtefactError, match="metadata of version"):
         read(changed(schema=version))
+
+
+@pytest.mark.parametrize("field", ["scale", "kind", "tile", "layers"])
+def test_text_that_is_no_unicode_in_place_of_another_type_is_refused(field: str) -> None:
+    with pytest.raises(ArtefactError, match="no Unicode"):
+        read(changed(**{field: "\ud800"}))

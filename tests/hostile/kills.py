@@ -3,7 +3,6 @@
 What comes out in the end must be what an undisturbed run makes, byte for byte, and nothing else may be left.
 """
 
-import hashlib
 import os
 import random
 import shutil
@@ -14,19 +13,22 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
+from fnmatch import fnmatch
 from pathlib import Path
 
 import click
-import numpy as np
-from PIL import Image
-from safetensors.numpy import load_file
 
-from drc_deploy.locate import sample_images
 from drc_deploy.printing import say
-from tests.runtime.networks import write_nearest
+from tests.hostile.contents import content_of, matches
+from tests.hostile.inputs import write_inputs
 
-_TRAINING = ("--steps", "12", "--batch", "2", "--patch", "16", "--val-every", "4", "--save-every", "0.2")
+_DATA = ("--data", "photos", "--batch", "1", "--patch", "8")
+_TRAINING = (*_DATA, "--steps", "12", "--val-every", "4", "--save-every", "0.2")
+_BENCH = ("--size", "16x24", "--min-runs", "8", "--min-seconds", "0", "--threads", "1")
+_REPORT = ("drc_runs/bench/*",)
+_LATER_S = 2.0
+_ENDED_S = 15.0
+_LONGEST_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -36,37 +38,55 @@ class Stage:
     name: str
     arguments: tuple[str, ...]
     results: tuple[str, ...]
-    """Patterns of what must be the same in the end."""
+    """Patterns of what must be the same in the end; every other file of an undisturbed run must be there too."""
     also: tuple[str, ...] = ()
-    """Patterns of what a second run may leave."""
+    """Patterns of what a second run may leave, and a first one need not."""
 
 
 STAGES = (
     Stage("upscale a folder", ("upscale", "photos", "--engine", "n.onnx", "--skip-existing"), ("photos_x4/*.png",)),
     Stage("upscale a video", ("upscale", "in.mp4", "--engine", "n.onnx", "-o", "out.mp4"), ("out.mp4",)),
+    Stage("upscale an animation", ("upscale", "in.gif", "--engine", "n.onnx", "-o", "out.webp"), ("out.webp",)),
+    Stage("animation to video", ("upscale", "in.gif", "--engine", "n.onnx", "-o", "out.mp4"), ("out.mp4",)),
+    Stage("train", ("train", "--model", "drn_xs", *_TRAINING), ("drc_runs/*.safetensors",), ("tensorboard/*",)),
+    Stage("finetune", ("finetune", "w.safetensors", *_TRAINING), ("drc_runs/*.safetensors",), ("tensorboard/*",)),
+    Stage("search", ("search", "w.safetensors", *_DATA, "--steps", "60"), ("drc_runs/*.widths.json",)),
     Stage(
-        "train",
-        ("train", "--model", "drn_xs", "--data", "photos", *_TRAINING),
+        "prune",
+        ("prune", "w.safetensors", "--widths", "w.txt", *_DATA, "--batches", "1", "--channels-per-step", "8"),
         ("drc_runs/*.safetensors",),
+    ),
+    Stage(
+        "compress",
+        (
+            *("compress", "--model", "w.safetensors", *_DATA, "--search-steps", "10", "--finetune-steps", "10"),
+            *("--prune-method", "magnitude"),
+        ),
+        ("drc_runs/*.safetensors", "drc_runs/*.stages/*"),
         ("tensorboard/*",),
     ),
+    Stage("export", ("export", "w.safetensors"), ("drc_runs/*.onnx",)),
+    Stage("import", ("import", "plain.pt", "--network", "plain.py:Net"), ("drc_runs/*.safetensors",)),
+    Stage("bench", ("bench", "n.onnx", *_BENCH), (), _REPORT),
+    Stage("bench, suite", ("bench", "n.onnx", "m.onnx", "--suite", "matrix", *_BENCH), (), _REPORT),
     Stage("data prepare", ("data", "prepare", "photos", "-o", "store"), ("store/*",), ("store/verified.json",)),
+    Stage("data degrade", ("data", "degrade", "photos", "-o", "set", "--degradation", "dcls"), ("set/*", "set/*/*")),
 )
 
 
 @click.command()
 @click.option("--kills", default=20, show_default=True, help="For each stage.")
 @click.option("--seed", type=int, help="Of the moments.  [default: of the clock]")
-@click.option("--only", help="Name of one stage.")
-def main(kills: int, seed: int | None, only: str | None) -> None:
+@click.option("--only", default="*", show_default=True, help="Pattern of the stages' names.")
+def main(kills: int, seed: int | None, only: str) -> None:
     """Kill each stage at random moments; exit with 1 where a result is another one or something is left."""
     seed = time.time_ns() % 2**32 if seed is None else seed
     say(f"seed {seed}")
     rng, faults = random.Random(seed), 0
     for stage in STAGES:
-        if only in (None, stage.name):
+        if fnmatch(stage.name, only):
             killed, found = _campaign(stage, kills, rng)
-            say(f"{stage.name:<20}{killed:>6} kills{len(found):>6} faults")
+            say(f"{stage.name:<22}{killed:>6} kills{len(found):>6} faults")
             faults += len(found)
             for fault in found:
                 say(f"  {fault}")
@@ -77,51 +97,58 @@ def _campaign(stage: Stage, kills: int, rng: random.Random) -> tuple[int, list[s
     """Return how many runs were killed, and what was wrong."""
     with tempfile.TemporaryDirectory() as folder:
         fresh, place = Path(folder, "fresh"), Path(folder, "work")  # always the same: some results name their sources
-        _prepare(fresh)
+        write_inputs(fresh, side=160, frames=250)
         shutil.copytree(fresh, place)
-        before = _content(place)
+        before = set(content_of(place))
         start = time.monotonic()
-        _run(stage, place)
+        if refusal := _refusal(stage, place):
+            raise click.ClickException(refusal)
         seconds = time.monotonic() - start
-        expected = _content(place)
+        expected = content_of(place)
         shutil.rmtree(place)
-        made = {name for name in expected if any(Path(name).match(pattern) for pattern in stage.results)}
         killed, faults = 0, []
         while killed < kills:
             shutil.copytree(fresh, place)
             for _ in range(rng.randint(1, 3)):
                 killed += _kill(stage, place, rng.uniform(0.1, seconds))
-            _run(stage, place)
-            content = _content(place)
-            different = [name for name in made if content.get(name) != expected[name]]
-            unknown = [name for name in content if name not in (*expected, *before)]
-            left = [name for name in unknown if not any(Path(name).match(pattern) for pattern in stage.also)]
-            faults += [f"other content in {name}" for name in different] + [f"left: {name}" for name in left]
+                time.sleep(rng.choice((0.0, _LATER_S)))  # what the killed one has started may still run
+            refusal = _refusal(stage, place)
+            found = _differences(stage, expected, content_of(place), before)
+            if found and refusal:  # without any, the last kill came when all was done
+                found.append(refusal)
+            faults += [*found, *_processes_left(place)]
             shutil.rmtree(place)
         return killed, faults
 
 
-def _prepare(place: Path) -> None:
-    (place / "photos").mkdir(parents=True)
-    for index in range(12):
-        with Image.open(sample_images()[index % len(sample_images())]) as opened:
-            cropped = opened.convert("RGB").crop((index, index, index + 300, index + 200))
-            cropped.save(place / "photos" / f"{index}.png")
-    write_nearest(place / "n.onnx", scale=4)
-    _write_video(place / "in.mp4")
+def _differences(stage: Stage, expected: Mapping[str, str], content: Mapping[str, str], before: set[str]) -> list[str]:
+    """Return what is not as after an undisturbed run; ``before`` names what was there from the beginning."""
+    made = [name for name in expected if matches(name, stage.results)]
+    different = [name for name in made if name in content and content[name] != expected[name]]
+    missing = [name for name in expected if name not in content and not matches(name, stage.also)]
+    left = [name for name in content if name not in {*expected, *before} and not matches(name, stage.also)]
+    return [
+        *(f"other content in {name}" for name in different),
+        *(f"missing: {name}" for name in missing),
+        *(f"left: {name}" for name in left),
+    ]
 
 
-def _write_video(path: Path) -> None:
-    import av
+def _processes_left(place: Path) -> list[str]:
+    """Return the processes that still work in a folder after a while."""
+    end = time.monotonic() + _ENDED_S
+    while working := [link for link in Path("/proc").glob("[0-9]*/cwd") if _leads_to(link, place)]:
+        if time.monotonic() > end:
+            return [f"still running: {(link.parent / 'cmdline').read_bytes()!r:.200}" for link in working]
+        time.sleep(0.1)
+    return []
 
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(25))
-        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
-        for number in range(250):
-            pixels = np.full((96, 128, 3), number, np.uint8)
-            pixels[:, number % 100 : number % 100 + 16] = 255 - number
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")))
-        container.mux(stream.encode())
+
+def _leads_to(link: Path, place: Path) -> bool:
+    try:
+        return Path(os.readlink(link)).is_relative_to(place)
+    except OSError:  # another user's, or gone
+        return False
 
 
 def _command(stage: Stage) -> list[str]:
@@ -132,10 +159,12 @@ def _environment() -> Mapping[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def _run(stage: Stage, place: Path) -> None:
-    done = subprocess.run(_command(stage), cwd=place, env=_environment(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise click.ClickException(f"{stage.name} ended with {done.returncode}: {done.stderr[-500:]}")
+def _refusal(stage: Stage, place: Path) -> str:
+    """Run a stage to its end, and return what it said if it failed."""
+    done = subprocess.run(
+        _command(stage), cwd=place, env=_environment(), capture_output=True, text=True, check=False, timeout=_LONGEST_S
+    )
+    return f"{stage.name} ended with {done.returncode}: {done.stderr[-500:]}" if done.returncode else ""
 
 
 def _kill(stage: Stage, place: Path, seconds: float) -> bool:
@@ -148,21 +177,6 @@ def _kill(stage: Stage, place: Path, seconds: float) -> bool:
             process.send_signal(signal.SIGKILL)
             return True
         return False
-
-
-def _content(place: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file; of a checkpoint, that of its weights, as it says how long they took."""
-    return {
-        path.relative_to(place).as_posix(): hashlib.sha256(_bytes(path)).hexdigest()
-        for path in sorted(place.rglob("*"))
-        if path.is_file()
-    }
-
-
-def _bytes(path: Path) -> bytes:
-    if path.suffix != ".safetensors":
-        return path.read_bytes()
-    return b"".join(name.encode() + tensor.tobytes() for name, tensor in sorted(load_file(path).items()))
 
 
 if __name__ == "__main__":

@@ -35,22 +35,24 @@ class Result:
     """Of a fault: the last line of its traceback, or what ended the child; of a refusal, the sentence."""
 
 
-def attempt(reader: Callable[[Path], None], path: Path, *, seconds: float = MOST_SECONDS) -> Result:
-    """Run ``reader`` on a file in a child, alone in an empty folder of its own.
+def attempt(reader: Callable[[Path], None], path: Path, folder: Path, *, seconds: float = MOST_SECONDS) -> Result:
+    """Run ``reader`` on a file in a child that works in ``folder``.
 
     Returns:
         right: it returned. refused: it raised a ``DrcDeployError``. fault: it raised anything else, was killed, took
-        more than ``seconds`` or ``MOST_BYTES``, or left files in its folder after a refusal.
+        more than ``seconds`` or ``MOST_BYTES``, or left more files in the folder after a refusal.
     """
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as words:
+    with tempfile.TemporaryFile() as words:
+        before = files_in(folder)
         child = os.fork()
         if child == 0:
+            os.setsid()
             os.chdir(folder)
             _run(reader, path, words.fileno())
         status = _wait(child, seconds)
         words.seek(0)
         said = words.read().decode(errors="replace").strip()
-        left = sorted(os.listdir(folder))
+        left = sorted(files_in(folder) - before)
     if status is None:
         return Result("fault", f"it took more than {seconds:g} s")
     if os.WIFSIGNALED(status):
@@ -59,7 +61,12 @@ def attempt(reader: Callable[[Path], None], path: Path, *, seconds: float = MOST
     if code == _REFUSED and left:
         return Result("fault", f"it left {', '.join(left)}")
     kinds: dict[int, Kind] = {_RIGHT: "right", _REFUSED: "refused"}
-    return Result(kinds.get(code, "fault"), said[-300:])
+    return Result(kinds.get(code, "fault"), said[-3000:])
+
+
+def files_in(folder: Path) -> set[str]:
+    """Return all files in a folder and those in it, by their relative paths."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
 
 
 def _run(reader: Callable[[Path], None], path: Path, words: int) -> None:
@@ -83,13 +90,13 @@ def _run(reader: Callable[[Path], None], path: Path, words: int) -> None:
 
 
 def _wait(child: int, seconds: float) -> int | None:
-    """Return the status of the child, or None where it had to be killed."""
+    """Return the status of the child, or None where it and what it has started had to be killed."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return status
         time.sleep(_POLL_S)
-    os.kill(child, signal.SIGKILL)
+    os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return None

@@ -15,14 +15,13 @@ import numpy as np
 
 from drc_deploy import records
 from drc_deploy.errors import ArtefactError, OutputError
-from drc_deploy.files import write_text
+from drc_deploy.files import sha256_of, write_text
 from drc_deploy.input_files import MOST_BYTES, open_file, read_bytes
 from drc_deploy.progress import progress
-from drc_deploy.train.data.photographs import Entry, Photographs
+from drc_deploy.train.data.photographs import Entry, Photographs, content_sha256
 
 INDEX, PIXELS, STAMP = "index.json", "pixels.bin", "verified.json"
 STORE_FORMAT, STORE_VERSION = "drc-deploy photographs", 1
-_BLOCK = 1 << 24
 _BLOCK_BYTES = 512
 """Unit of ``st_blocks``."""
 _INDEX_SHARE = 16
@@ -133,24 +132,29 @@ def open_store(store: Path) -> Photographs:
         status = path.stat()
         if status.st_size != index.size:
             raise ArtefactError(f"{path} has {status.st_size} bytes instead of {index.size}.", _ANEW)
-        stamp = {"sha256": index.sha256, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        pixels = np.memmap(path, np.uint8, mode="r").reshape(-1, 3)
+        photographs = Photographs(store.resolve().name, pixels, index.entries, index.skipped)
+        stamp = {"index": sha256_of(store / INDEX), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
         if _read_stamp(store) != stamp:
-            _verify(path, index)
+            _verify(photographs, index, path)
             with suppress(OutputError):  # a store on a read-only disk is verified each time
                 write_text(store / STAMP, json.dumps(stamp))
-        pixels = np.memmap(path, np.uint8, mode="r").reshape(-1, 3)
     except OSError as error:
         raise ArtefactError(f"{path} cannot be read: {error.strerror}.", _ANEW) from error
-    return Photographs(store.resolve().name, pixels, index.entries, index.skipped)
+    return photographs
 
 
-def _verify(path: Path, index: StoreIndex) -> None:
-    """Compare the SHA-256 of a file with the one in the index."""
+def _verify(photographs: Photographs, index: StoreIndex, path: Path) -> None:
+    """Compare the SHA-256 of each photograph, which its sizes are a part of, and that of all pixels with the index."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream, progress("Verifying the store (MiB)", -(-index.size >> 20)) as bar:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-            bar.advance(-(-len(block) >> 20))
+    with progress("Verifying the store", len(index.entries)) as bar:
+        for entry in index.entries:
+            images = [photographs.image(placed) for placed in (entry.hr, *(lr for _, lr in entry.lr))]
+            for image in images:
+                digest.update(image.data)
+            if content_sha256(*images) != entry.sha256:
+                raise ArtefactError(f"{path} is damaged: the SHA-256 of {entry.name} is not the one in {INDEX}.", _ANEW)
+            bar.advance()
     if digest.hexdigest() != index.sha256:
         raise ArtefactError(f"{path} is damaged: its SHA-256 is not the one in {INDEX}.", _ANEW)
 

@@ -109,6 +109,8 @@ class TrainingRun:
                     f"{self.folder.state} is of another network.", "Add --restart to begin anew."
                 ) from error
             self.best_step, self.best_psnr = state["best"]
+            if self.best_step is not None:
+                self.folder.check_best()
             self._checked_step, self._latest_psnr = state["checked_step"], self.best_psnr
         distributed.check_same_step(self.trainer.step)
 

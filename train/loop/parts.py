@@ -50,12 +50,23 @@ def read_from_parts(path: Path) -> bytes:
     listed = metadata_in(content).get(_KEY)
     if listed is None:
         return content
-    parts = json.loads(listed)
+    parts = _parts_in(listed)
     for number, name in enumerate(parts, 1):
         found = _part_of(path).fullmatch(name)
         if not found or int(found[1]) != number:
             raise ValueError(f"part {number} cannot be {name!r}")
     return b"".join(_read_part(path.with_name(name), sha256) for name, sha256 in parts.items())
+
+
+def _parts_in(listed: str) -> dict[str, str]:
+    """Return the SHA-256 of each part by its name, as ``path`` lists them."""
+    try:
+        parts = json.loads(listed)
+    except RecursionError as error:
+        raise ValueError("the list of parts is nested too deeply") from error
+    if not isinstance(parts, dict):
+        raise ValueError("the list of parts is no object")
+    return parts
 
 
 def remove_with_parts(path: Path) -> None:

@@ -3,7 +3,8 @@
 import shutil
 from pathlib import Path
 
-from drc_deploy.checkpoint import Checkpoint, save_checkpoint
+from drc_deploy.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from drc_deploy.errors import ArtefactError
 from drc_deploy.files import check_writable
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.train.loop import distributed
@@ -73,6 +74,17 @@ class RunFolder:
     def keep_at(self, trainer: Trainer) -> None:
         """Write a checkpoint of the weights that the trainer holds now, which stays."""
         save_checkpoint(checkpoint_at(self._output, trainer.step), _checkpoint_of(trainer, None))
+
+    def check_best(self) -> None:
+        """Read the best weights so far: a run of days that goes on with them must not fail at its end.
+
+        Raises:
+            ArtefactError: they are missing or damaged.
+        """
+        try:
+            load_checkpoint(self.best)
+        except ArtefactError as error:
+            raise ArtefactError(error.message, "Copy the file again, or add --restart to begin anew.") from error
 
     def keep_best(self, trainer: Trainer, psnr: float) -> None:
         """Write the weights that the trainer holds now as the best so far."""

@@ -1,17 +1,15 @@
 """Interrupted work on disk: any nested dict or list of tensors and plain values, as a safetensors file or its parts."""
 
-import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from drc_deploy import records
+from drc_deploy.checkpoint import tensors_sha256
 from drc_deploy.checkpoint_info import metadata_in
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.files import check_writable
@@ -50,18 +48,8 @@ def save_state(path: Path, tree: dict[str, Any]) -> None:
     tensors: dict[str, Tensor] = {}
     skeleton = _take_tensors(tree, tensors)
     content = json.dumps({"schema": records.SCHEMA_VERSION, "tree": skeleton})
-    metadata = {_CONTENT: content, _SHA256: _sha256(content, tensors)}
+    metadata = {_CONTENT: content, _SHA256: tensors_sha256(tensors, content)}
     write_in_parts(path, save(tensors, metadata=metadata))
-
-
-def _sha256(content: str, tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of all that a state holds: safetensors has no checksums."""
-    digest = hashlib.sha256(content.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _take_tensors(node: Any, tensors: dict[str, Tensor]) -> Any:
@@ -96,10 +84,10 @@ def load_state(path: Path, options: dict[str, Any], *, force: bool = False) -> d
         stored = read_from_parts(path)
         tensors = load(stored)
         metadata = metadata_in(stored)
-        if metadata[_SHA256] != _sha256(metadata[_CONTENT], tensors):
+        if metadata[_SHA256] != tensors_sha256(tensors, metadata[_CONTENT]):
             raise ValueError("its checksum is wrong")
         content = json.loads(metadata[_CONTENT])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise ArtefactError(f"{path} is not a readable training state.", "Add --restart to begin anew.") from error
     if not isinstance(content, dict) or content.get("schema") != records.SCHEMA_VERSION:
         raise ArtefactError(f"{path} is a training state of another version.", "Add --restart to begin anew.")

@@ -55,6 +55,12 @@ class Track:
     """Middle of each sweep, in seconds since the start of the trace, on the clock of the timed rounds."""
     series: tuple[Series, ...]
 
+    def __post_init__(self) -> None:
+        """Refuse a series without a value for each time stamp."""
+        for series in self.series:
+            if len(series.values) != len(self.times_s):
+                raise ValueError(f"{series.name} has {len(series.values)} samples for {len(self.times_s)} times")
+
 
 @dataclass(frozen=True, slots=True)
 class Trace:

@@ -17,12 +17,13 @@ from drc_deploy.images.deflate import deflate
 _SIGNATURE_BYTES = 8
 _CHUNK_HEAD = struct.Struct(">I4s")
 _CRC_BYTES = 4
-_PNG_SIZES = struct.Struct(">IIBBxx?")
-"""Width, height, bits of a sample, kind of colours, whether it is interlaced."""
+_PNG_HEAD = struct.Struct(">IIBBBBB")
+"""Width, height, bits of a sample, kind of colours, methods of compression, filter and interlacing."""
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Kind of colours -> samples of a pixel."""
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """Passes of an interlaced PNG: first column and row, steps across and down."""
+_PALETTE_BYTES = 3 * 256
 _ANCILLARY = 0x20
 """Bit of the first letter of a chunk that pixels do not need (PNG specification, 5.4)."""
 _COMPRESSION, _DEFLATE = 259, (8, 32946)
@@ -39,7 +40,10 @@ def check_png(stream: BinaryIO) -> None:
         ValueError: a checksum is wrong, or the file or the pixels end early.
     """
     stream.seek(_SIGNATURE_BYTES + _CHUNK_HEAD.size)
-    needed = _row_bytes(*_PNG_SIZES.unpack(stream.read(_PNG_SIZES.size)))
+    *sizes, compression, filtering, interlacing = _PNG_HEAD.unpack(stream.read(_PNG_HEAD.size))
+    if compression or filtering or interlacing > 1:
+        raise ValueError("its head names a method that PNG does not have")
+    needed = _row_bytes(*sizes, interlaced=bool(interlacing))
     if _check_deflate(_checked_pixels(stream), needed) < needed:
         raise ValueError("it has fewer rows than its size needs")
 
@@ -60,7 +64,7 @@ def check_deflate_of_tiff(image: Image.Image, stream: BinaryIO) -> None:
             _check_deflate([stream.read(segment.size or -1)], segment.unpacked)
 
 
-def _row_bytes(width: int, height: int, bits: int, colours: int, interlaced: bool) -> int:
+def _row_bytes(width: int, height: int, bits: int, colours: int, *, interlaced: bool) -> int:
     """Return how many bytes the rows of a PNG have, each with one for its filter (PNG specification, 8.2 and 9.1)."""
     passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
     total = 0
@@ -91,12 +95,25 @@ def _check_deflate(pieces: Iterable[bytes], needed: int) -> int:
     return total
 
 
+def _check_place(kind: bytes, length: int, before: set[bytes]) -> None:
+    """Raise ValueError for a head or a palette that is not where it must be, or a palette of no colours."""
+    if (kind == b"IHDR") == bool(before):
+        raise ValueError("its head is not its first chunk, or is there twice")
+    if kind == b"PLTE" and (before & {b"PLTE", b"IDAT"} or length % 3 or not 0 < length <= _PALETTE_BYTES):
+        raise ValueError("its palette is there twice, behind the pixels, or of a length that none has")
+
+
 def _checked_pixels(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the compressed pixels of a PNG in pieces; raise ValueError behind a chunk whose checksum is wrong."""
+    """Yield the compressed pixels of a PNG in pieces; raise ValueError behind a chunk that is wrong."""
     stream.seek(_SIGNATURE_BYTES)
-    kind = b""
-    while kind != b"IEND" and len(head := stream.read(_CHUNK_HEAD.size)) == _CHUNK_HEAD.size:
+    kind, needed = b"", set[bytes]()
+    while kind != b"IEND":
+        head = stream.read(_CHUNK_HEAD.size)
+        if len(head) < _CHUNK_HEAD.size:
+            raise ValueError("it ends before its last chunk")
         length, kind = _CHUNK_HEAD.unpack(head)
+        _check_place(kind, length, needed)
+        needed.add(kind)
         if kind[0] & _ANCILLARY:
             stream.seek(length + _CRC_BYTES, 1)
             continue

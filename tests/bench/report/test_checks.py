@@ -103,3 +103,15 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 
 def test_a_report_without_engines_can_be_read(tmp_path: Path) -> None:
     assert read_report(saved(tmp_path, quiet())).engines == ()
+
+
+@pytest.mark.parametrize("count", [0, 100, 102])
+@pytest.mark.parametrize("series", range(4))
+def test_a_sensor_without_a_sample_for_each_time_is_refused(tmp_path: Path, series: int, count: int) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["telemetry"]["trace"]["tracks"][0]["series"][series]["values"] = [1.0] * count
+
+    path = saved(tmp_path, fakes.with_telemetry(fakes.report(steady("x", 10))))
+    read_report(path)
+    with pytest.raises(ArtefactError, match=f"{count} samples for 101 times"):
+        read_report(edit(path, change))

@@ -121,3 +121,16 @@ def test_a_damaged_stamp_only_costs_another_check(store: Path, stamp: str) -> No
 def test_a_store_without_room_for_the_stamp_opens(store: Path) -> None:
     (store / "verified.json").mkdir()  # what root cannot write either
     assert len(open_store(store).entries) == 3
+
+
+def test_sizes_that_change_places_in_the_index_are_found(tmp_path: Path) -> None:
+    """The same pixels in rows of another length are another image."""
+    write_many(tmp_path / "photos", 1)
+    prepare([tmp_path / "photos"], tmp_path / "store", PrepareOptions())
+    store = tmp_path / "store"
+    open_store(store)  # and remember that it is whole
+    entries = json.loads((store / "index.json").read_text())["entries"]
+    entries[0]["hr"] |= {"height": entries[0]["hr"]["width"], "width": entries[0]["hr"]["height"]}
+    change_index(store, entries=entries)
+    with pytest.raises(ArtefactError, match="SHA-256"):
+        open_store(store)

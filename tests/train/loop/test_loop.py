@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from drc_deploy.checkpoint import Parent, load_checkpoint
 from drc_deploy.checkpoint_info import read_checkpoint_info
-from drc_deploy.errors import TrainingError, UsageError
+from drc_deploy.errors import ArtefactError, TrainingError, UsageError
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.train.data.photographs import Photographs
@@ -215,6 +216,27 @@ def test_the_best_weights_survive_an_interruption(
     second = Supervision(ScriptedValidator([20.0, 25.0]), check_every=2)
     result = train_fresh(photographs, OPTIONS, output, supervision=second)
     assert torch.equal(result.weights["head.weight"], first.heads[0])
+
+
+def _flip_last_bit(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+@pytest.mark.parametrize("damage", [_flip_last_bit, Path.unlink])
+def test_damage_of_the_best_weights_is_found_before_training_goes_on(
+    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
+) -> None:
+    output = tmp_path / "net.safetensors"
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, Trainer, "update", 3)
+        with pytest.raises(KeyboardInterrupt):
+            train_fresh(photographs, OPTIONS, output, supervision=Supervision(ScriptedValidator([30.0]), check_every=2))
+    damage(tmp_path / "net.run/best.safetensors")
+    monkeypatch.setattr(Trainer, "update", None)  # no update is made
+    with pytest.raises(ArtefactError, match=r"best\.safetensors") as caught:
+        train_fresh(photographs, OPTIONS, output, supervision=Supervision(ScriptedValidator([20.0]), check_every=2))
+    assert "--restart" in caught.value.hint
 
 
 @pytest.mark.parametrize("moment", ["validation", "last step"])

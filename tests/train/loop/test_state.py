@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.numpy import save
 
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import write_bytes
@@ -179,3 +180,19 @@ def test_any_flipped_bit_of_a_small_state_is_found(tmp_path: Path) -> None:
         path.write_bytes(good[:position] + bytes([good[position] ^ 4]) + good[position + 1 :])
         with pytest.raises(ArtefactError):
             load_state(path, {"a": 1})
+
+
+@pytest.mark.parametrize("listed", ["[" * 100_000, '["a"]', "{}{", "1", '{"a": 1}'])
+def test_a_list_of_parts_that_cannot_be_one_is_refused(tmp_path: Path, listed: str) -> None:
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(save({}, metadata={"drc_deploy_parts": listed}))
+    with pytest.raises(ArtefactError, match="not a readable training state"):
+        load_state(path, {})
+
+
+@pytest.mark.parametrize("deep", ["[" * 100_000 + "]" * 100_000, '{"a":' * 100_000 + "1" + "}" * 100_000])
+def test_a_header_nested_too_deeply_is_refused(tmp_path: Path, deep: str) -> None:
+    path = tmp_path / "state.safetensors"
+    path.write_bytes(len(deep).to_bytes(8, "little") + deep.encode())
+    with pytest.raises(ArtefactError, match="not a readable training state"):
+        load_state(path, {})

@@ -153,6 +153,42 @@ def test_the_checksum_of_every_chunk_that_pixels_need_counts(kind: bytes) -> Non
         decode_image(bytes(content), "x")
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_png_without_its_end_or_with_two_heads_is_refused(bits: int) -> None:
+    whole = png(noise(bits))
+    for damaged in (whole[:-12], whole[:-5], whole[:HEAD_BYTES] + whole[8:HEAD_BYTES] + whole[HEAD_BYTES:]):
+        with pytest.raises(ImageError, match="x is damaged: "):
+            decode_image(damaged, "x")
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("method", [26, 27, 28])
+def test_a_head_with_a_method_that_png_does_not_have_is_refused(bits: int, method: int) -> None:
+    whole = bytearray(png(noise(bits)))
+    whole[method] = 2
+    head = chunk(b"IHDR", bytes(whole[16:29]))
+    with pytest.raises(ImageError):
+        decode_image(bytes(whole[:8]) + head + bytes(whole[HEAD_BYTES:]), "x")
+
+
+def test_a_palette_that_cannot_be_one_is_refused() -> None:
+    stream = io.BytesIO()
+    Image.fromarray(noise(8)).convert("P").save(stream, "PNG")
+    whole = stream.getvalue()
+    decode_image(whole, "x")
+    at = whole.index(b"PLTE") - 4
+    end = at + 12 + int.from_bytes(whole[at : at + 4], "big")
+    palette, data_end = whole[at:end], len(whole) - 12
+    colours = palette[8:-4]
+    for damaged in (
+        whole[:end] + palette + whole[end:],
+        whole[:at] + whole[end:data_end] + palette + whole[data_end:],
+        *(whole[:at] + chunk(b"PLTE", other) + whole[end:] for other in (colours[:-1], b"", colours + bytes(768))),
+    ):
+        with pytest.raises(ImageError):
+            decode_image(damaged, "x")
+
+
 def test_a_text_behind_the_pixels_whose_checksum_is_wrong_costs_no_pixel() -> None:
     whole = png(noise(8))
     text = bytearray(chunk(b"tEXt", b"Comment\0a"))

@@ -1,10 +1,13 @@
 """Ways to damage a file, each a pure function of its bytes and of a seeded generator."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from typing import Final
 
-Mutation = Callable[[bytes, random.Random], bytes]
+from tests.hostile.structures import damage_json, damage_png, damage_safetensors, damage_toml, damage_zip
+
+Damage = Callable[[bytes, random.Random], bytes]
 
 _EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 _HEAD_BYTES = 512
@@ -55,15 +58,36 @@ def set_number(data: bytes, rng: random.Random) -> bytes:
     return data[:start] + number.to_bytes(size, order) + data[start + size :]  # type: ignore[arg-type]
 
 
-MUTATIONS: Final[dict[str, Mutation]] = {
+BLIND: Final[Mapping[str, Damage]] = {
     function.__name__: function for function in (flip_bits, cut, zero, remove, insert, repeat, set_number)
 }
+"""Know nothing of the file."""
+AWARE: Final[Mapping[str, Mapping[str, Damage]]] = {
+    ".json": {"json": damage_json},
+    ".jsonl": {"json": damage_json},
+    ".toml": {"toml": damage_toml},
+    ".npz": {"zip": damage_zip},
+    ".pt": {"zip": damage_zip},
+    ".png": {"png": damage_png},
+    ".safetensors": {"safetensors": damage_safetensors},
+}
+"""Leave a file of a format one of that format, by its suffix."""
 
 
-def damage(data: bytes, rng: random.Random) -> tuple[str, bytes]:
-    """Return the data damaged in one way or, one time in four, in two; and the names of the ways."""
-    names = [rng.choice(tuple(MUTATIONS)) for _ in range(1 + (rng.random() < 0.25))]
-    for name in names:
+def choose(file: str, rng: random.Random) -> str:
+    """Return the names of ways to damage a file: one, two of those that know nothing, or one that knows its format."""
+    aware = AWARE.get(PurePath(file).suffix, {})
+    if aware and rng.random() < 0.5:
+        return rng.choice(tuple(aware))
+    return "+".join(rng.choice(tuple(BLIND)) for _ in range(1 + (rng.random() < 0.25)))
+
+
+def damage(data: bytes, how: str, seed: int) -> bytes:
+    """Return the data damaged in the ways that ``choose`` has named, as ``seed`` decides."""
+    rng = random.Random(seed)
+    known = {**BLIND, **{name: each for ways in AWARE.values() for name, each in ways.items()}}
+    for name in how.split("+"):
         if data:
-            data = MUTATIONS[name](data, rng)
-    return "+".join(names), data
+            changed = known[name](data, rng)
+            data = changed if changed != data else flip_bits(data, rng)
+    return data
