@@ -52,8 +52,9 @@ def _status(error: DrcDeployError) -> int:
 
 
 async def answer_refusal(request: Request, refused: Any) -> JSONResponse:
-    """Answer an HTTPException, when the body was read: many clients look for an answer only then."""
-    await drain(request)
+    """Answer an HTTPException, when the body was read or did not come: many clients look for an answer only then."""
+    if refused.status_code != 408:
+        await drain(request)
     detail = refused.detail
     if not isinstance(detail, dict):  # of the framework, such as for an address that is not there
         detail = {"error": f"{detail}.", "hint": "See /docs for what there is."}

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -43,7 +44,8 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        stopping = (signal.SIGINT, signal.SIGTERM)
+        is_main = threading.current_thread() is threading.main_thread()  # others get no signals
+        stopping = (signal.SIGINT, signal.SIGTERM) if is_main else ()
         before = [signal.signal(number, self.handle_exit) for number in stopping]
         try:
             yield
