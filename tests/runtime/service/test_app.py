@@ -133,10 +133,6 @@ def test_an_image_that_is_large_when_it_is_unpacked_is_refused(served: Served, m
 def test_forms_without_an_image_are_refused(served: Served) -> None:
     two = [("image", b"x"), ("image", b"y")]
     wrong: list[dict[str, Any]] = [{"files": {"other": b"x"}}, {"files": two}, {"data": {"image": "x"}}]
-        {"files": {"other": b"x"}},
-        {"files": [("image", b"x"), ("image", b"y")]},
-        {"data": {"image": "x"}},
-    ]
     for sent in wrong:
         headers = {} if "files" in sent else {"content-type": "multipart/form-data; boundary=x"}
         assert served[1].post("/v1/upscale", headers=headers, **sent).status_code == 400
