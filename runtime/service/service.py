@@ -44,8 +44,8 @@ class Service:
         """Take loaded ``engines``, which are closed together with this object."""
         self.engines = {engine.name: engine for engine in engines}
         self.limits, self.measures, self.ending = limits, Measures(), False
-        # Twice as many: while one is read or written, the tiles of another are computed.
-        self._computing = 2 * sum(engine.at_a_time for engine in engines)
+        # More than can be computed: while some are read or written, the network works on others.
+        self._computing = 4 * sum(engine.at_a_time for engine in engines)
         self._pool = ThreadPoolExecutor(self._computing, "requests")
         self._watched: dict[str, Watch] = {}
         self._under_way, self._mean_s = 0, 1.0

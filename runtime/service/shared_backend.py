@@ -6,10 +6,10 @@ which queues its tiles; one thread takes what is queued, whichever images it is 
 
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain
 from queue import Empty, SimpleQueue
 
 import numpy as np
@@ -38,6 +38,7 @@ class TileQueue:
         self._backend = backend
         self.ahead = 2 * backend.workers * backend.preferred_batch
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._ended = False
         self._thread = threading.Thread(target=self._run, name="tiles", daemon=True)
         self._thread.start()
 
@@ -53,37 +54,42 @@ class TileQueue:
         self._thread.join()
 
     def _run(self) -> None:
-        while (first := self._calls.get()) is not None:
-            calls, ended = self._at_hand(first)
-            for _, alike in groupby(calls, key=lambda call: call.batch.shape[1:]):
-                self._compute([call for call in alike if call.future.set_running_or_notify_cancel()])
-            if ended:
-                return
-
-    def _at_hand(self, first: _Call) -> tuple[list[_Call], bool]:
-        """Return what is queued by now, equal shapes next to each other, and whether nothing follows."""
-        calls: list[_Call] = [first]
-        ended = False
-        while len(calls) < 2 * self.ahead and not ended:
+        while first := self._next(wait=True):
+            under_way: deque[list[_Call]] = deque()
             try:
-                call = self._calls.get_nowait()
-            except Empty:
-                break
-            ended = call is None
-            calls += [call] if call else []
-        return sorted(calls, key=lambda call: call.batch.shape), ended
+                for results in self._backend.stream(self._batches(first, under_way)):
+                    for call, result in zip(under_way.popleft(), results, strict=True):
+                        call.future.set_result(result[None])
+            except Exception as error:  # whatever it is, it is for who waits for the result
+                for call in chain.from_iterable(under_way):
+                    call.future.set_exception(error)
 
-    def _compute(self, calls: list[_Call]) -> None:
-        size = self._backend.preferred_batch
-        groups = [calls[first : first + size] for first in range(0, len(calls), size)]
-        waiting = iter(calls)
-        try:
-            for results in self._backend.stream(np.concatenate([call.batch for call in group]) for group in groups):
-                for result in results:
-                    next(waiting).future.set_result(result[None])
-        except Exception as error:  # whatever it is, it is for who waits for the result
-            for call in waiting:
-                call.future.set_exception(error)
+    def _batches(self, first: _Call, under_way: deque[list[_Call]]) -> Iterator[Pixels]:
+        """Yield what is queued, until nothing is: equal shapes that follow each other in one batch."""
+        following: _Call | None = first
+        while following:
+            calls, following = [following], None
+            while len(calls) < self._backend.preferred_batch and not following and (call := self._next()):
+                if call.batch.shape == calls[0].batch.shape:
+                    calls.append(call)
+                else:
+                    following = call
+            under_way.append(calls)
+            yield np.concatenate([call.batch for call in calls])
+            following = following or self._next()
+
+    def _next(self, *, wait: bool = False) -> _Call | None:
+        """Return the next call that still matters; None where there is none now or, with ``wait``, ever again."""
+        while not self._ended:
+            try:
+                call = self._calls.get(block=wait)
+            except Empty:
+                return None
+            if call is None:
+                self._ended = True
+            elif call.future.set_running_or_notify_cancel():
+                return call
+        return None
 
 
 class SharedBackend(Backend):

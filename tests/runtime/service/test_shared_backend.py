@@ -51,14 +51,11 @@ class Gated(FakeBackend):
 def test_tiles_of_several_images_go_into_one_batch() -> None:
     backend = Gated(max_batch=4)
     queue = TileQueue(backend)
-    first = queue.submit(noise(16, 16)[None])  # under way alone
-    while not first.running():
-        pass
-    others = [queue.submit(noise(16, 16, seed)[None]) for seed in range(6)]
+    futures = [queue.submit(noise(side, 16)[None]) for side in (16, 16, 16, 16, 16, 20, 16)]
     backend.gate.set()
-    assert [future.result(10).shape for future in [first, *others]] == [(1, 32, 32, 3)] * 7
+    assert [future.result(10).shape[1] for future in futures] == [32, 32, 32, 32, 32, 40, 32]
     queue.close()
-    assert backend.streams == [[1], [4, 2]]
+    assert backend.streams == [[4, 1, 1, 1]]
 
 
 def test_a_large_image_does_not_keep_a_small_one_waiting() -> None:
