@@ -138,7 +138,7 @@ class Place:
         return made
 
     def leave(self) -> None:
-        """Give the place to others, and remove the files."""
+        """Leave the place to others, and remove the files."""
         self._service._under_way -= 1
         self._service._watched.pop(self._name, None)
         self._service.measures.under_way.dec()

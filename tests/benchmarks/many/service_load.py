@@ -1,4 +1,4 @@
-"""A service under load: ``python -m tests.benchmarks.service_load``.
+"""A service under load: ``python -m tests.benchmarks.many.service_load``.
 
 Callers send photographs of random sizes, each the next one when it has its answer, and the same images go through the
 network alone, in turns. Every request must have an answer; where the queue is full that is 503, and is asked again.
