@@ -18,6 +18,7 @@ from drc_deploy.checkpoint_info import (
     METADATA_KEY,
     CheckpointInfo,
     DualDesign,
+    check_header,
     metadata_in,
     parse_checkpoint_info,
     unreadable,
@@ -25,6 +26,7 @@ from drc_deploy.checkpoint_info import (
 from drc_deploy.engine_info import taken_side
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.files import atomic_path
+from drc_deploy.input_files import open_file
 from drc_deploy.models.network import ModelSpec, SRNetwork
 from drc_deploy.models.registry import build_network
 
@@ -216,7 +218,8 @@ def read_unchecked(path: Path) -> tuple[bytes, CheckpointInfo, Checkpoint]:
 def _read(path: Path) -> tuple[bytes, dict[str, Tensor], dict[str, str]]:
     """Return the bytes of a safetensors file, its tensors and its metadata."""
     try:
-        with path.open("rb") as stream:
+        check_header(path)
+        with open_file(path) as stream:
             content = stream.read(LENGTH_BYTES + 1)
             # The header is a JSON object. This keeps a large file of another kind out of memory.
             if content[LENGTH_BYTES:] == b"{":

@@ -10,10 +10,13 @@ from safetensors import SafetensorError, safe_open
 
 from drc_deploy import records
 from drc_deploy.errors import ArtefactError
+from drc_deploy.input_files import open_file
 from drc_deploy.slices import LeftOut, PrunableLayer
 
 LENGTH_BYTES = 8
 """A safetensors file begins with the length of its header."""
+MOST_HEADER_BYTES = 16 << 20
+"""A tensor takes a hundred bytes of it, and what is known of a network less than a megabyte."""
 METADATA_KEY = "drc_deploy"
 DualDesign = Literal["progressive", "single", "wide"]
 """Paper, Table 7: one dual per halving; one straight from the finest image to the input; one per halving, twice as
@@ -160,6 +163,7 @@ def stored_types(path: Path) -> tuple[str, ...]:
         ArtefactError: the file is missing or damaged.
     """
     try:
+        check_header(path)
         with safe_open(path, framework="numpy") as tensors:
             found = {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
@@ -175,7 +179,26 @@ def is_checkpoint(path: Path) -> bool:
         return False
 
 
+def check_header(path: Path) -> None:
+    """Refuse a safetensors file by the length that its header is said to have; the library would hold it ten times.
+
+    Raises:
+        SafetensorError: it is longer than the headers of networks are.
+        OSError: the file cannot be read, or is none.
+    """
+    with open_file(path) as stream:
+        _header_end(stream.read(LENGTH_BYTES))
+
+
+def _header_end(content: bytes) -> int:
+    length = int.from_bytes(content[:LENGTH_BYTES], "little")
+    if length > MOST_HEADER_BYTES:
+        raise SafetensorError(f"its header would be longer than {MOST_HEADER_BYTES >> 20} MiB")
+    return LENGTH_BYTES + length
+
+
 def _metadata(path: Path) -> Mapping[str, str]:
+    check_header(path)
     with safe_open(path, framework="numpy") as tensors:
         return tensors.metadata() or {}
 
@@ -184,10 +207,10 @@ def metadata_in(content: bytes) -> dict[str, str]:
     """Return the metadata in the bytes of a safetensors file.
 
     Raises:
+        SafetensorError: the header is too long.
         ValueError: they are of no such file.
     """
-    end = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
-    header = json.loads(content[LENGTH_BYTES:end])
+    header = json.loads(content[LENGTH_BYTES : _header_end(content)])
     metadata: Any = header.get("__metadata__", {}) if isinstance(header, dict) else None
     if not isinstance(metadata, dict):
         raise ValueError("the header is no object")
@@ -212,7 +235,8 @@ def unreadable(path: Path, error: Exception) -> ArtefactError:
     """Return the error for a file that is missing or no safetensors file."""
     if isinstance(error, FileNotFoundError):
         return ArtefactError(f"{path} does not exist.", "Check the path.")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
     return ArtefactError(
-        f"{path} is not a readable safetensors file: {error}.",
+        f"{path} is not a readable safetensors file: {reason}.",
         "If it is an official .pt file, convert it with `drc-deploy import`.",
     )

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from drc_deploy import records
 from drc_deploy.errors import ArtefactError
+from drc_deploy.input_files import read_text
 from drc_deploy.onnx_metadata import read_onnx_metadata
 
 METADATA_KEY = "drc_deploy"
@@ -40,6 +41,10 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 CHECKPOINT_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
 """In which a checkpoint can be run; INT8 needs the calibration of an export."""
 IoDtype = Literal["uint8", "float32"]
+
+
+LARGEST_SCALE, LARGEST_SIDE = 64, 1 << 14
+"""Of an engine's metadata. An image is filled up to the least side, and a file could ask for any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ class EngineInfo:
     """Side of the blur kernel that a blind network estimates, in input pixels, odd; None: the network is not blind."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no network can have."""
+        """Refuse numbers that no network can have, and those that images would be filled up to."""
         if self.scale < 1 or self.max_batch < 1 or self.receptive_field < 0:
             raise ValueError("scale and max_batch must be at least 1 and receptive_field at least 0")
         if self.cpu_bytes_per_pixel is not None and self.cpu_bytes_per_pixel < 1:
@@ -90,6 +95,8 @@ class EngineInfo:
             raise ValueError("both sides of the tile must be at least 1")
         if self.multiple_of < 1 or self.minimum < 1:
             raise ValueError("multiple_of and minimum must be at least 1")
+        if self.scale > LARGEST_SCALE or max(self.multiple_of, self.minimum, *(self.tile or ())) > LARGEST_SIDE:
+            raise ValueError(f"no scale is above {LARGEST_SCALE}, and no side of an input above {LARGEST_SIDE}")
         if self.kernel_size is not None and (self.kernel_size < 1 or self.kernel_size % 2 == 0):
             raise ValueError("the side of a blur kernel is odd")
         if self.tile is not None and any(side != self.taken_side(side) for side in self.tile):
@@ -249,9 +256,11 @@ def read_sidecar(plan: Path) -> PlanSidecar | None:
     """
     path = sidecar_path(plan)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtefactError(f"cannot read {path}: {error}.", "Export the plan again.") from error
+    except OSError as error:
+        raise ArtefactError(f"cannot read {path}: {error.strerror}.", "Export the plan again.") from error
+    except UnicodeDecodeError as error:
+        raise ArtefactError(f"{path} is not text.", "Export the plan again.") from error
     return records.from_dict(PlanSidecar, records.parse_json_object(text, str(path)), str(path))

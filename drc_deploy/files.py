@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from drc_deploy.errors import OutputError
+from drc_deploy.input_files import kind_of_mode, open_file, read_bytes
 from drc_deploy.only_one import made_locked, only_one, remove_abandoned
 
 _STEM_CHARACTERS = 40
-_KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"))
 _STANDARD_OUTPUT = "Give another name; `upscale -o -` writes an image to standard output."
 _HINTS = {
     errno.ENOENT: "Its folder was removed meanwhile: run the same command again.",
@@ -68,8 +68,7 @@ def _check_replaceable(target: Path) -> None:
         mode = target.stat().st_mode
     except FileNotFoundError:
         return
-    if not stat.S_ISREG(mode):
-        kind = next((kind for is_kind, kind in _KINDS if is_kind(mode)), "a device")
+    if kind := kind_of_mode(mode):
         hint = "Move it away, or name another file." if stat.S_ISDIR(mode) else _STANDARD_OUTPUT
         raise OutputError(f"{target} is {kind}, and a file cannot take its place.", hint)
 
@@ -202,7 +201,7 @@ def write_sealed(target: Path, text: str) -> None:
 def read_sealed(path: Path) -> str | None:
     """Return what ``write_sealed`` has written; None where there is nothing, or where it was changed since."""
     try:
-        content, _, sha256 = path.read_bytes().removesuffix(b"\n").rpartition(b"\n")
+        content, _, sha256 = read_bytes(path).removesuffix(b"\n").rpartition(b"\n")
     except OSError:
         return None
     return content.decode() if hashlib.sha256(content).hexdigest().encode() == sha256 else None
@@ -220,7 +219,7 @@ def version_of(path: Path) -> tuple[int, int] | None:
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's content as 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

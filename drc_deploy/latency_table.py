@@ -7,6 +7,7 @@ from pathlib import Path
 from drc_deploy import records
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import write_text
+from drc_deploy.input_files import read_bytes
 
 LATENCY_SUFFIX = ".latency.json"
 LARGEST_SIDE = 16384
@@ -69,10 +70,8 @@ def read_latency_table(path: Path, *, model: str, scale: int) -> LatencyTable:
     Raises:
         ArtefactError: missing, damaged, or of another model or scale.
     """
-    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-        raise ArtefactError(f"{path} is not a file.", "Give a file of `drc-deploy latency`.")
     try:
-        text = path.read_bytes()
+        text = read_bytes(path)
     except OSError as error:
         raise ArtefactError(f"cannot read {path}: {error.strerror}.", "Make it with `drc-deploy latency`.") from error
     table = records.from_dict(LatencyTable, records.parse_json_object(text, str(path)), str(path))

@@ -1,7 +1,7 @@
-"""The metadata of an ONNX file, read without the onnx package, which a machine that only runs networks lacks.
+"""What an ONNX file says, read without the onnx package, which a machine that only runs networks lacks.
 
-An ONNX file is one protobuf message, ``ModelProto``: a sequence of fields, each a tag and a value. Only the entries of
-``metadata_props`` are read; what lies between them, the weights among it, is stepped over.
+An ONNX file is one protobuf message, ``ModelProto``: a sequence of fields, each a tag and a value. What is not asked
+for, such as the weights, is stepped over.
 """
 
 import os
@@ -10,12 +10,29 @@ from pathlib import Path
 from typing import BinaryIO
 
 from drc_deploy.errors import ArtefactError
+from drc_deploy.input_files import MOST_BYTES, open_file
 
 _METADATA_PROPS, _KEY, _VALUE = 14, 1, 2
 """Numbers of the fields in onnx.proto: of ModelProto, and of its StringStringEntryProto."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 """Wire types of protobuf."""
 _LONGEST_VARINT = 10
+_TAG_BITS = 0xFFFFFFFF
+"""Other readers drop what is above, and would find a field that was not seen here."""
+_REFUSED = {
+    "subgraph": "a loop or a branch, which no network has that is run here",
+    "external": "weights that lie in other files, which no export here has",
+}
+_INSIDE = {
+    "model": {7: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 10: "tensor", 22: "sparse", 23: "sparse", 6: "subgraph", 11: "subgraph"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "external"},
+}
+"""Kind of message -> number of a field in onnx.proto -> the kind of message in it."""
 
 
 def read_onnx_metadata(path: Path) -> dict[str, str]:
@@ -25,7 +42,7 @@ def read_onnx_metadata(path: Path) -> dict[str, str]:
         ArtefactError: the file cannot be read, or is no ONNX file.
     """
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             end = os.fstat(stream.fileno()).st_size
             if not end:
                 raise ValueError("it is empty")
@@ -37,7 +54,38 @@ def read_onnx_metadata(path: Path) -> dict[str, str]:
     return dict(entries)
 
 
+def check_plain_graph(path: Path) -> None:
+    """Refuse a graph that runs programs or reads other files; no export of a network does.
+
+    Loops and branches are the operators that hold graphs, and a loop may be asked to run for years.
+
+    Raises:
+        ArtefactError: it does, or the file cannot be read, or is no ONNX file.
+    """
+    try:
+        with open_file(path) as stream:
+            found = _first_refused(stream, os.fstat(stream.fileno()).st_size, "model")
+    except OSError as error:
+        raise ArtefactError(f"cannot read {path}: {error.strerror}.", "Check the file.") from error
+    except (ValueError, RecursionError) as error:
+        raise ArtefactError(f"{path} is not an ONNX file: {error}.", "Export it again.") from error
+    if found:
+        raise ArtefactError(f"{path} has {_REFUSED[found]}.", "Use a file that `drc-deploy export` wrote.")
+
+
+def _first_refused(stream: BinaryIO, end: int, message: str) -> str:
+    """Return the first of ``_REFUSED`` in a message that ends at ``end``; nothing where there is none."""
+    for number, stop in _fields(stream, end):
+        inside = _INSIDE[message].get(number, "")
+        found = inside if inside in _REFUSED else inside and _first_refused(stream, stop, inside)
+        if found:
+            return found
+    return ""
+
+
 def _read_entry(stream: BinaryIO, end: int) -> tuple[str, str]:
+    if end - stream.tell() > MOST_BYTES:
+        raise ValueError(f"its metadata are longer than {MOST_BYTES >> 20} MiB")
     texts = {number: stream.read(stop - stream.tell()).decode() for number, stop in _fields(stream, end)}
     return texts.get(_KEY, ""), texts.get(_VALUE, "")
 
@@ -48,7 +96,7 @@ def _fields(stream: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
     The stream stands at the field's content, and steps over what was not read of it.
     """
     while stream.tell() < end:
-        tag = _read_varint(stream)
+        tag = _read_varint(stream) & _TAG_BITS
         number, kind = tag >> 3, tag & 7
         if kind == _VARINT:
             _read_varint(stream)

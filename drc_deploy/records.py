@@ -7,11 +7,13 @@ refused with a sentence instead of failing somewhere later.
 import dataclasses
 import json
 import re
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from drc_deploy.errors import ArtefactError
+from drc_deploy.input_files import MOST_BYTES, read_bytes
 
 Record = TypeVar("Record")
 
@@ -29,8 +31,17 @@ def to_json(record: Any) -> str:
     return json.dumps(to_dict(record))
 
 
-def parse_json_object(text: str | bytes, source: str) -> dict[str, Any]:
-    """Parse ``text`` as a JSON object; ``source`` names it in the error."""
+def parse_json_object(text: str | bytes, source: str, most: int = MOST_BYTES) -> dict[str, Any]:
+    """Parse ``text``, ``most`` bytes at most, as a JSON object; ``source`` names it in the error.
+
+    Raises:
+        ArtefactError: it is too long, or something else.
+    """
+    if len(text) > most:
+        raise ArtefactError(
+            f"{source} holds metadata of more than {most >> 20} MiB.",
+            "Make the file again.",
+        )
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -38,6 +49,19 @@ def parse_json_object(text: str | bytes, source: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ArtefactError(f"{source} holds JSON, but not an object.", "Make the file again.")
     return value
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a file that holds a JSON object.
+
+    Raises:
+        ArtefactError: it cannot be read, is too long, or holds something else.
+    """
+    try:
+        content = read_bytes(path)
+    except OSError as error:
+        raise ArtefactError(f"cannot read {path}: {error.strerror}.", "Check the file.") from error
+    return parse_json_object(content, str(path))
 
 
 def from_dict(cls: type[Record], data: dict[str, Any], source: str) -> Record:

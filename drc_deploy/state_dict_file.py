@@ -16,7 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from drc_deploy.checkpoint_info import check_header
 from drc_deploy.errors import ArtefactError
+from drc_deploy.input_files import no_file
 
 WRAPPERS = (
     "params_ema",
@@ -73,7 +75,8 @@ def load_tensors(path: Path) -> Any:
         ArtefactError: as ``read_state_dict``.
     """
     if not os.path.isfile(path):  # opening a pipe would wait for ever
-        raise ArtefactError(f"{path} does not exist or is not a file.", "Check the path.")
+        kind = no_file(path)
+        raise ArtefactError(f"{path} {f'is {kind}, not a file' if kind else 'does not exist'}.", "Check the path.")
     loaded = _load_safetensors(path) if _is_safetensors(path) else _load_torch(path)
     size = _size(loaded)
     if size > SPREAD * path.stat().st_size:
@@ -91,6 +94,7 @@ def _is_safetensors(path: Path) -> bool:
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
+        check_header(path)
         return load_file(path)
     except (SafetensorError, OSError, KeyError) as error:  # KeyError: a type of numbers that torch lacks
         raise ArtefactError(f"{path} is not a readable safetensors file: {error}.", "Download it again.") from error

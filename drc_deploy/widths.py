@@ -1,6 +1,5 @@
 """Widths files: how many channels each prunable layer of a model keeps."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Literal
 from drc_deploy import records
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import write_text
+from drc_deploy.input_files import read_text
 
 WIDTHS_SUFFIX = ".widths.json"
 MOST_DIGITS = 9
@@ -105,9 +105,9 @@ def read_widths(path: Path, *, model: str, scale: int, layers: Sequence[str] | N
 
 
 def _read_text(path: Path) -> str:
-    if not os.path.isfile(path):  # opening a pipe would wait for ever
-        raise ArtefactError(f"{path} is not a file.", "Give a widths file.")
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtefactError(f"cannot read {path}: {error}.", "Give a widths file.") from error
+        return read_text(path)
+    except OSError as error:
+        raise ArtefactError(f"cannot read {path}: {error.strerror}.", "Give a widths file.") from error
+    except UnicodeDecodeError as error:
+        raise ArtefactError(f"{path} is not text.", "Give a widths file.") from error

@@ -14,7 +14,7 @@ from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.runtime.backends.contract import Backend, Pixels
 from drc_deploy.runtime.backends.open import whole_number
 from drc_deploy.runtime.memory.heap import give_back_freed
-from drc_deploy.runtime.memory.host import MemoryBudget, free_budget, mib, resident_bytes
+from drc_deploy.runtime.memory.host import MemoryBudget, available_bytes, free_budget, mib, resident_bytes
 from drc_deploy.runtime.tiling.exact import ExactBackend, with_image_means
 from drc_deploy.runtime.tiling.memory_plan import AROUND_BYTES, GAPS, Fitted, Images, fit_plan, session_bytes
 from drc_deploy.runtime.tiling.rescue import Rescue
@@ -119,6 +119,8 @@ class Networks:
             UsageError: it is.
         """
         if self._budget is None or self.limit is None:
+            if needed > (available_bytes() or needed):
+                raise UsageError(f"{what} needs more memory than there is.", "Cut the image into parts.")
             return
         total = self._budget.loaded + needed + self._more_sessions(None) + AROUND_BYTES
         if total > self.limit:

@@ -12,6 +12,7 @@ import torch
 
 from drc_deploy.checkpoint import Checkpoint
 from drc_deploy.files import sha256_of, write_text
+from drc_deploy.input_files import read_text
 from drc_deploy.models.network import multiply_adds
 from drc_deploy.train.device import place
 from drc_deploy.train.loop.benchmark_psnr import Benchmark, fingerprints, measure_quality
@@ -114,7 +115,7 @@ def _figures(record: dict[str, Any], sets: dict[str, str]) -> dict[str, list[flo
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError):
         return {}  # no manifest, or an unreadable one: everything is done again
     return content if _is_manifest(content) else {}

@@ -16,9 +16,11 @@ import tarfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, TypeVar, cast
 
 from drc_deploy import records
+from drc_deploy.bench.remote import streams
+from drc_deploy.bench.remote.streams import Incoming, Outgoing, print_messages, silent
 from drc_deploy.bench.remote.target import Target
 from drc_deploy.bench.remote.there import BEGIN, RESULTS, temporary_folder
 from drc_deploy.bench.report.records import CROPS_FOLDER
@@ -26,10 +28,12 @@ from drc_deploy.bench.report.report_files import REPORT_FILE
 from drc_deploy.errors import ArtefactError, DrcDeployError, InputError, MissingDependencyError
 from drc_deploy.progress import progress
 
-MOST_RESULT_BYTES = 1 << 30
+MOST_RESULT_BYTES = 1 << 28
 """No report with its crops comes near this."""
 SSH_FAILED = 255
 _BEAT_S, _CLOSING_S = 10.0, 30.0
+_MESSAGES_S = 5.0
+"""For the last messages of a program that has ended; what it started may keep its standard error open."""
 _RESULT_NAME = re.compile(rf"{RESULTS}/({re.escape(REPORT_FILE)}|{CROPS_FOLDER}/[\w-][\w.-]*\.png)")
 _OPTIONS = (
     *("-T", "-x", "-oForwardAgent=no", "-oPermitLocalCommand=no", "-oRemoteCommand=none", "-oRequestTTY=no"),
@@ -51,8 +55,11 @@ class Connection:
             [*ssh, "-oControlMaster=yes", *target.ssh_words, there],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             bufsize=0,
         )
+        self._incoming = Incoming(_stream(self._process.stdout), target.text)
+        self._messages = print_messages(_stream(self._process.stderr), target.text)
         self._over, self._writing = threading.Event(), threading.Lock()
         threading.Thread(target=self._beat, daemon=True).start()
 
@@ -65,19 +72,27 @@ class Connection:
             _stream(self._process.stdin).write(line + b"\n")
 
     def greeted(self) -> bool:
-        """Wait for ``there.py``, and return whether it runs."""
-        return _skip_greeting(_stream(self._process.stdout))
+        """Wait for ``there.py``, and return whether it runs.
+
+        Raises:
+            DrcDeployError: nothing comes, or too much.
+        """
+        return self._incoming.begins(BEGIN.encode())
 
     def receive(self, kind: type[Record]) -> Record:
         """Return the next record that ``there.py`` prints.
 
         Raises:
-            DrcDeployError: it has ended.
+            DrcDeployError: it has ended, or is silent.
+            ArtefactError: it prints something else.
         """
-        return records.from_dict(kind, records.parse_json_object(self._line(), self._target.text), self._target.text)
+        source = f"the answer of {self._target.text}"
+        return records.from_dict(kind, records.parse_json_object(self._line(), source), source)
 
     def _line(self) -> bytes:
-        line = _stream(self._process.stdout).readline()
+        """Return the next line that is no sign of life."""
+        while (line := self._incoming.readline()) == b"\n":
+            pass
         if line.endswith(b"\n"):
             return line
         raise self._ended(self.close(), f"the run on {self._target.text} failed", "The reason is above.")
@@ -94,11 +109,11 @@ class Connection:
         """Run drc-deploy there and return its exit code; its messages come on standard error.
 
         Raises:
-            DrcDeployError: the connection is lost.
+            DrcDeployError: the connection is lost, or the other side is silent.
         """
         self._write(json.dumps(words).encode())
         line = self._line()
-        if not re.fullmatch(rb"-?\d+\n", line):
+        if not re.fullmatch(rb"-?\d{1,9}\n", line):
             raise ArtefactError(f"{self._target.text} sent no exit code.", "Install drc-deploy there.")
         return int(line)
 
@@ -113,7 +128,11 @@ class Connection:
         with (
             self._tar(f"exec tar -xmof - -C {shlex.quote(folder)}", subprocess.PIPE, subprocess.DEVNULL) as process,
             progress("copy", len(files)) as bar,
-            tarfile.open(fileobj=process.stdin, mode="w|", format=tarfile.GNU_FORMAT) as archive,
+            tarfile.open(
+                fileobj=cast("IO[bytes]", Outgoing(_stream(process.stdin), self._target.text)),
+                mode="w|",
+                format=tarfile.GNU_FORMAT,
+            ) as archive,
         ):
             for name, path in files.items():
                 _add(archive, name, path, digests[name])
@@ -128,8 +147,9 @@ class Connection:
         found, size = {}, 0
         command = f"echo {shlex.quote(BEGIN)}; exec tar -cf - -C {shlex.quote(folder)} {RESULTS}"
         with self._tar(command, subprocess.DEVNULL, subprocess.PIPE) as process:
-            _skip_greeting(_stream(process.stdout))
-            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+            incoming = Incoming(_stream(process.stdout), self._target.text, MOST_RESULT_BYTES)
+            incoming.begins(BEGIN.encode())
+            with tarfile.open(fileobj=incoming, mode="r|") as archive:
                 for member in archive:
                     size += member.size
                     if member.size < 0 or size > MOST_RESULT_BYTES:
@@ -137,15 +157,27 @@ class Connection:
                     name = _RESULT_NAME.fullmatch(member.name)
                     if name and member.isfile():
                         found[name[1]] = _stream(archive.extractfile(member)).read()
-            while _stream(process.stdout).read(tarfile.RECORDSIZE):
+            while incoming.read(tarfile.RECORDSIZE):
                 pass  # blocks may follow the end of the archive, and tar fails where nobody reads them
         return found
 
     @contextlib.contextmanager
     def _tar(self, command: str, stdin: int, stdout: int) -> Iterator["subprocess.Popen[bytes]"]:
-        process = subprocess.Popen([*self._ssh, command], stdin=stdin, stdout=stdout)
-        with contextlib.suppress(BrokenPipeError, tarfile.TarError), process:  # its exit code says more
-            yield process
+        process = subprocess.Popen([*self._ssh, command], stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, bufsize=0)
+        messages = print_messages(_stream(process.stderr), self._target.text)
+        try:
+            with contextlib.ExitStack() as pipes:
+                for stream in filter(None, (process.stdin, process.stdout)):
+                    pipes.enter_context(stream)
+                with contextlib.suppress(BrokenPipeError, tarfile.TarError):  # its exit code says more
+                    yield process
+            process.wait(streams.PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            raise silent(self._target.text) from None
+        finally:
+            process.kill()  # does nothing to one that has ended
+            process.wait()
+            messages.join(_MESSAGES_S)
         if process.returncode:
             problem = f"tar on {self._target.text} cannot copy files"
             hint = "The reason is above. If the disk is full, give a folder on another one with --remote-dir."
@@ -161,6 +193,8 @@ class Connection:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+        finally:
+            self._messages.join(_MESSAGES_S)
 
 
 @contextlib.contextmanager
@@ -190,11 +224,6 @@ def _add(archive: tarfile.TarFile, name: str, path: Path, sha256: str) -> None:
         raise InputError(f"{path} changed while it was copied.", "Type the same command again.")
     member.size = len(content)
     archive.addfile(member, io.BytesIO(content))
-
-
-def _skip_greeting(stream: IO[bytes]) -> bool:
-    """Skip what a login prints, and return whether the line came that ends it."""
-    return any(line.rstrip() == BEGIN.encode() for line in stream)
 
 
 def _stream(stream: IO[bytes] | None) -> IO[bytes]:

@@ -25,6 +25,8 @@ from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyEr
 from drc_deploy.files import check_writable, write_bytes
 
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
+_SHOWN = 40
+"""Characters of a version that another machine sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,9 @@ def _check_program(connection: Connection, remote: RemoteOptions) -> float:
     program = connection.receive(Program)
     offset_s = program.time_s - time.time()
     if program.version != __version__:
-        raise _install(f"{remote.target.text} has drc-deploy {program.version}, and this is {__version__}", remote)
+        raise _install(
+            f"{remote.target.text} has drc-deploy {program.version[:_SHOWN]}, and this is {__version__}", remote
+        )
     if program.code != code_digest():
         raise _install(f"{remote.target.text} has another drc-deploy {__version__} than this one", remote)
     return offset_s

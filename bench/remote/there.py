@@ -1,13 +1,15 @@
 """The part of ``bench --remote`` on the machine that measures: ``python -m drc_deploy.bench.remote.there [FOLDER]``.
 
 It makes the folder of the run and runs the drc-deploy commands of standard input, one JSON list a line. Empty lines
-are signs of life. When standard input ends or stays silent, it ends the command and removes the folder.
+are signs of life, in both directions. When standard input ends or stays silent, it ends the command and removes the
+folder.
 """
 
 import contextlib
 import functools
 import hashlib
 import json
+import math
 import os
 import select
 import shutil
@@ -35,10 +37,12 @@ BEGIN = "drc-deploy begins"
 """The line after which output counts: a login may print before it."""
 RESULTS = "drc-deploy-out"
 SILENCE_S = 60.0
+BEAT_S = 10.0
 STOPPING_S = 10.0
 _SCRATCH = "drc-deploy-tmp"
 _INPUTS = ("engines", "images")
 _ENDS = (signal.SIGTERM, signal.SIGHUP)
+_printing = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,11 @@ class Program:
     code: str
     time_s: float
     """Seconds since 1970."""
+
+    def __post_init__(self) -> None:
+        """Refuse a time that is no number."""
+        if not math.isfinite(self.time_s):
+            raise ValueError(f"a time of {self.time_s}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +76,13 @@ def main(kept: str | None = None) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # until there is a folder, and with it the duty to remove it
     try:
         say(f"{BEGIN}\n{records.to_json(Program(__version__, code_digest(), time.time()))}")
+        threading.Thread(target=_beat, daemon=True).start()
         commands: SimpleQueue[list[str]] = SimpleQueue()
         threading.Thread(target=_listen, args=(commands,), daemon=True).start()
         with _workplace(kept) as folder:
-            say(records.to_json(Folder(str(folder), _digests(folder))))
+            _answer(records.to_json(Folder(str(folder), _digests(folder))))
             while True:
-                say(str(_run(commands.get(), folder)))
+                _answer(str(_run(commands.get(), folder)))
     except Terminated:
         return 0
     except DrcDeployError as error:
@@ -80,6 +90,18 @@ def main(kept: str | None = None) -> int:
     except OSError as error:
         say(f"Error: the other machine failed: {error}.", err=True)
     return 1
+
+
+def _answer(line: str) -> None:
+    with _printing:  # a long line is written in pieces
+        say(line)
+
+
+def _beat() -> None:
+    while True:
+        time.sleep(BEAT_S)
+        with contextlib.suppress(OSError):  # nobody listens: standard input ends as well
+            _answer("")
 
 
 def _stop(_number: int, _frame: FrameType | None) -> NoReturn:

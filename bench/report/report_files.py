@@ -8,6 +8,7 @@ from drc_deploy.bench.report.checks import check_report
 from drc_deploy.bench.report.records import MergedReports, Report
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import read_sealed, write_sealed, write_text
+from drc_deploy.input_files import read_text
 
 REPORT_FILE = "report.json"
 MERGED_FILE = "reports.json"
@@ -77,9 +78,11 @@ def read_any(path: Path) -> Report | MergedReports:
     if path.is_dir():
         raise ArtefactError(f"{path} is a folder.", f"Give the {REPORT_FILE} in it.")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtefactError(f"cannot read {path}: {error}.", "Make it with `drc-deploy bench`.") from error
+        text = read_text(path)
+    except OSError as error:
+        raise ArtefactError(f"cannot read {path}: {error.strerror}.", "Make it with `drc-deploy bench`.") from error
+    except UnicodeDecodeError as error:
+        raise ArtefactError(f"{path} is not text.", "Make it with `drc-deploy bench`.") from error
     return _parsed(text, path)
 
 

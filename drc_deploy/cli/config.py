@@ -17,6 +17,7 @@ import msgspec
 
 from drc_deploy import __version__
 from drc_deploy.errors import InputError, UsageError
+from drc_deploy.input_files import no_file, read_text
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 """Config files that ship with the package."""
@@ -118,14 +119,14 @@ def _find(reference: str) -> Path:
     if reference in recipe_names():
         return RECIPES / f"{reference}.toml"
     hint = f"Give a TOML file or one of the recipes: {', '.join(recipe_names())}."
-    if os.path.isdir(path):
-        raise InputError(f"--config {reference} is a folder.", hint)
+    if kind := no_file(path):
+        raise InputError(f"--config {reference} is {kind}, not a file.", hint)
     raise InputError(f"there is no config file {reference!r} and no recipe of that name.", hint)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text("utf-8-sig")  # some editors begin with a mark
+        text = read_text(path, "utf-8-sig")  # some editors begin with a mark
         content: dict[str, Any] = msgspec.toml.decode(text, type=dict[str, Any])
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}.", "Check its permissions.") from error

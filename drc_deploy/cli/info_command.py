@@ -20,6 +20,7 @@ from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.writing import write_image
 from drc_deploy.locate import find_file
 from drc_deploy.metrics import kernel_error
+from drc_deploy.onnx_metadata import check_plain_graph
 from drc_deploy.printing import one_line
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.ort.providers import CPU, import_onnxruntime, session_options
@@ -151,6 +152,7 @@ def _describe_widths(path: Path) -> Facts:
 
 def _describe_onnx(path: Path) -> Facts:
     """Read the metadata with ONNX Runtime, which every machine that runs the file has."""
+    check_plain_graph(path)
     library = import_onnxruntime()
     loading = session_options(None)
     loading.graph_optimization_level = library.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from drc_deploy.errors import InputError, UsageError
 from drc_deploy.images.resize import bicubic_weights
+from drc_deploy.input_files import MOST_BYTES, open_file
 
 Reduction = Literal["bicubic", "subsample"]
 LARGEST_SIDE = 127
@@ -181,7 +182,9 @@ def kernel_folder(scale: int) -> str:
 def _read(path: Path) -> tuple[NDArray[np.float64], float, Any]:
     """Return kernel, scale and reduction of a file, as they are."""
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with open_file(path) as stream, np.load(stream, allow_pickle=False) as file:
+            if sum(item.file_size for item in file.zip.infolist()) > MOST_BYTES:
+                raise ValueError("much is packed into it")
             missing = [name for name in _KEYS if name not in file.files]
             kernel, scale, reduction = (np.zeros(()) if missing else file[name] for name in _KEYS)
             numbers = kernel.dtype.kind in "fiu" and scale.dtype.kind in "fiu"

@@ -28,6 +28,7 @@ from drc_deploy.images.reading_notes import notes_on
 from drc_deploy.images.tags.exif import ORIENTATION_TAG, orientation_of
 from drc_deploy.images.unreadable import kind_of, undecodable, unidentified
 
+_PIPE_BLOCK_BYTES = 1 << 24
 _JPEG_END = b"\xff\xd9"
 _DECODING_BYTES, _DEEP_DECODING_BYTES = 14, 20
 """Per pixel: Pillow's own image and one converted (4 bytes each), its bytes in pieces and joined (3 each); of 16 bits,
@@ -107,7 +108,17 @@ def read_image(path: Path, *, tolerant: bool = False, check_room: Callable[[int]
     with opened(path) as stream:
         if stream.seekable():
             return _read(stream, str(path), tolerant=tolerant)
-        return decode_image(stream.read(), str(path), tolerant=tolerant, check_room=check_room)  # a named pipe
+        return decode_image(read_pipe(stream, check_room), str(path), tolerant=tolerant, check_room=check_room)
+
+
+def read_pipe(stream: BinaryIO, check_room: Callable[[int], object] | None) -> bytes:
+    """Return all that comes from a pipe, which may have no end: ``check_room`` is called as it grows."""
+    content = io.BytesIO()
+    while block := stream.read(_PIPE_BLOCK_BYTES):
+        content.write(block)
+        if check_room is not None:
+            check_room(content.tell())
+    return content.getvalue()
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from torch import nn
 
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.files import sha256_of
+from drc_deploy.input_files import no_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,9 @@ def find_code(reference: str) -> OwnCode:
     else:
         file, module, source = _file_of_module(place), place, reference
     if not os.path.isfile(file):
-        raise UsageError(f"there is no file {file}.", "Check --network.")
+        kind = no_file(file)
+        problem = f"{file} is {kind}, not a file." if kind else f"there is no file {file}."
+        raise UsageError(problem, "Check --network.")
     return OwnCode(source, file, sha256_of(file), module, name)
 
 

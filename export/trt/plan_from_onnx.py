@@ -22,6 +22,7 @@ from drc_deploy.export.trt.libraries import Library
 from drc_deploy.export.trt.plan_export import PlanBuilder
 from drc_deploy.export.verify.onnx_check import verify_against_onnx
 from drc_deploy.files import only_maker
+from drc_deploy.onnx_metadata import check_plain_graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ def read_exported_info(onnx_file: Path) -> EngineInfo:
     Raises:
         ArtefactError: it is not the uint8 variant that ``drc-deploy export`` writes.
     """
+    check_plain_graph(onnx_file)
     info = read_onnx_info(onnx_file)
     if info.io_dtype != "uint8" or not is_own_engine(onnx_file):
         raise ArtefactError(

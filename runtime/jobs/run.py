@@ -211,7 +211,9 @@ def _read(upscaler: Upscaler, job: UpscaleJob, *, tolerant: bool) -> _Reading:
     check_room = partial(upscaler.networks.check_room, what=f"reading {job.input_name}")
     check_room(_reading_bytes(job))
     if job.source is None:
-        picture = decode_image(read_standard_input(), job.input_name, tolerant=tolerant, check_room=check_room)
+        picture = decode_image(
+            read_standard_input(check_room), job.input_name, tolerant=tolerant, check_room=check_room
+        )
     else:
         picture = read_image(job.source, tolerant=tolerant, check_room=check_room)
     return _Reading(picture, time.perf_counter() - start, version)

@@ -4,12 +4,13 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
 from drc_deploy.errors import ImageError, UsageError
 from drc_deploy.files import cannot_write
+from drc_deploy.images.reading import read_pipe
 
 STREAM = "-"
 """Stands for a standard stream in the place of a file name."""
@@ -30,14 +31,14 @@ def check_streams(*, reads: bool, writes: bool) -> None:
         raise UsageError("standard output is a terminal.", "Pipe the image on, or write it to a file: `... > out.png`.")
 
 
-def read_standard_input() -> bytes:
-    """Return all of standard input.
+def read_standard_input(check_room: Callable[[int], object]) -> bytes:
+    """Return all of standard input; ``check_room`` is called with its length as it grows, and its errors are passed on.
 
     Raises:
         ImageError: it cannot be read.
     """
     try:
-        return sys.stdin.buffer.read()
+        return read_pipe(sys.stdin.buffer, check_room)
     except OSError as error:
         raise ImageError(f"standard input cannot be read: {error.strerror}.", "Check what feeds it.") from error
 

@@ -28,6 +28,12 @@ def free_budget(root: Path = Path("/")) -> MemoryBudget | None:
     return MemoryBudget(loaded + int(LARGEST_SHARE * free), loaded)
 
 
+def available_bytes(root: Path = Path("/")) -> int | None:
+    """Return all memory that the system can still grant, swap included; None where it does not report it."""
+    free, swap = _free_bytes(root), kib_field(root / "proc/meminfo", "SwapFree")
+    return None if free is None else free + (swap or 0)
+
+
 def _free_bytes(root: Path) -> int | None:
     """Return what the machine has left, or the container where that is less."""
     limits = (

@@ -91,7 +91,8 @@ class Rescue:
         result: Pixels = network.run(tile[None])[0]
         if is_broken(tile, result):
             raise ArtefactError(
-                "a tile of this image overflows in float32 too.", "The checkpoint is damaged: use another."
+                "what the network makes of a tile is no image of that tile, in float32 too.",
+                "The file is damaged, or computes something else: use another.",
             )
         return result
 
@@ -100,8 +101,9 @@ class Rescue:
             opens = self._open[blind]
             if opens is None:
                 raise ArtefactError(
-                    "a tile of this image overflows in half precision, and no float32 network is there.",
-                    "Keep the ONNX files next to the plan, or use --precision fp32.",
+                    "what the network makes of a tile is no image of that tile, and no float32 network is there.",
+                    "If half precision overflows: keep the ONNX files next to the plan, or export with --precision "
+                    "fp32. `drc-deploy verify` finds a file that computes something else.",
                 )
             self._opened[blind] = opens()
             device = self._opened[blind].device

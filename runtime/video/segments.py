@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from drc_deploy.files import cannot_write, check_writable, sha256_of, write_text
+from drc_deploy.input_files import read_bytes
 from drc_deploy.only_one import only_one
 from drc_deploy.runtime.video.encoders import SEGMENT_SUFFIXES
 
@@ -127,7 +128,7 @@ class Segments:
 def _content(path: Path) -> bytes:
     """Return the bytes of a file; none where there is no file that can be read."""
     with suppress(OSError):
-        return path.read_bytes() if path.is_file() else b""
+        return read_bytes(path)
     return b""
 
 

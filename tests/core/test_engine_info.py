@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -43,3 +44,13 @@ def test_impossible_sides_are_refused_with_the_name_of_the_file(changes: dict[st
     fields = json.loads(fake_info().to_json()) | changes
     with pytest.raises(ArtefactError, match="has impossible metadata"):
         EngineInfo.from_metadata({METADATA_KEY: json.dumps(fields)}, Path("x.onnx"))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"scale": 100_000}, {"minimum": 1 << 16}, {"multiple_of": 1 << 16}, {"tile": (1 << 20, 16)}],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_metadata_that_ask_for_enormous_images_are_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="no side of an input above"):
+        dataclasses.replace(fake_info(), **changed)

@@ -10,7 +10,7 @@ from drc_deploy.locate import find_checkpoint, find_engine, find_file, find_trai
 
 @pytest.mark.parametrize("reference", ["", ".", "~nobody-of-that-name/x", "\0", "a" * 5000])
 def test_an_impossible_name_is_not_found(reference: str, tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match="there is no file"):
+    with pytest.raises(ArtefactError, match=r"there is no file|^\. is a folder"):
         find_checkpoint(reference, tmp_path)
 
 

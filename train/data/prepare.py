@@ -24,7 +24,7 @@ from drc_deploy.train.data.store import (
     open_store,
     read_index,
 )
-from drc_deploy.whole_folder import check_folder, put_in_place, temporary_folder
+from drc_deploy.train.data.whole_folder import check_folder, put_in_place, temporary_folder
 
 
 @dataclass(frozen=True, slots=True)

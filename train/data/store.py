@@ -16,12 +16,17 @@ import numpy as np
 from drc_deploy import records
 from drc_deploy.errors import ArtefactError, OutputError
 from drc_deploy.files import write_text
+from drc_deploy.input_files import MOST_BYTES, open_file, read_bytes
 from drc_deploy.progress import progress
 from drc_deploy.train.data.photographs import Entry, Photographs
 
 INDEX, PIXELS, STAMP = "index.json", "pixels.bin", "verified.json"
 STORE_FORMAT, STORE_VERSION = "drc-deploy photographs", 1
 _BLOCK = 1 << 24
+_BLOCK_BYTES = 512
+"""Unit of ``st_blocks``."""
+_INDEX_SHARE = 16
+"""An index is shorter than the pixels by this, at least: an entry takes some hundred bytes."""
 _ANEW = "Make the store again: `drc-deploy data prepare` with --restart."
 
 
@@ -75,7 +80,7 @@ def has_index(folder: Path) -> bool:
     path = folder / INDEX
     if not path.is_file():
         return False
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         return STORE_FORMAT.encode() in stream.read(256)
 
 
@@ -87,7 +92,8 @@ def read_index(store: Path) -> StoreIndex:
     """
     path = store / INDEX
     try:
-        data = records.parse_json_object(path.read_bytes(), str(path))
+        most = _most_index_bytes(store)
+        data = records.parse_json_object(read_bytes(path, most), str(path), most)
     except FileNotFoundError as error:
         raise ArtefactError(f"{store} is a store without {INDEX}.", "Make it again, in another folder.") from error
     except ArtefactError as error:
@@ -101,6 +107,15 @@ def read_index(store: Path) -> StoreIndex:
             f"{store} is a store of version {data.get('version')!r}; this program reads {STORE_VERSION}.", _ANEW
         )
     return records.from_dict(StoreIndex, data, str(path))
+
+
+def _most_index_bytes(store: Path) -> int:
+    """Return how long the index may be."""
+    try:
+        on_disk = (store / PIXELS).stat().st_blocks * _BLOCK_BYTES  # a file may claim a length that it does not take
+    except OSError:
+        on_disk = 0
+    return max(MOST_BYTES, on_disk // _INDEX_SHARE)
 
 
 def open_store(store: Path) -> Photographs:
@@ -142,6 +157,6 @@ def _verify(path: Path, index: StoreIndex) -> None:
 
 def _read_stamp(store: Path) -> dict[str, Any] | None:
     try:
-        return records.parse_json_object((store / STAMP).read_bytes(), STAMP)
+        return records.parse_json_object(read_bytes(store / STAMP), STAMP)
     except (OSError, ArtefactError):
         return None

@@ -15,10 +15,10 @@ from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.writing import write_image
 from drc_deploy.pairs import HR_FOLDER, Photograph, find_images
 from drc_deploy.progress import progress
+from drc_deploy.train.data.whole_folder import check_folder, put_in_place, temporary_folder
 from drc_deploy.train.degradation.degrade import degrade_image
 from drc_deploy.train.degradation.settings import Degradation, find_degradation
 from drc_deploy.train.loop.limits import check_seed
-from drc_deploy.whole_folder import check_folder, put_in_place, temporary_folder
 
 
 @dataclass(frozen=True, slots=True)

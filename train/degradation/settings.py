@@ -12,6 +12,7 @@ import msgspec
 
 from drc_deploy.errors import InputError, UsageError
 from drc_deploy.images.blur import Reduction
+from drc_deploy.input_files import read_text
 
 Range = tuple[float, float]
 """The least and the largest value; each image gets one between them, all equally likely."""
@@ -175,7 +176,7 @@ def read_degradation(path: Path) -> Degradation:
         UsageError: unknown keys, or values that are out of range.
     """
     try:
-        content = msgspec.toml.decode(path.read_text("utf-8-sig"), type=dict[str, Any])
+        content = msgspec.toml.decode(read_text(path, "utf-8-sig"), type=dict[str, Any])
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}.", "Check its permissions.") from error
     except (ValueError, RecursionError) as error:

@@ -15,6 +15,7 @@ from typing import Any
 from drc_deploy.checkpoint import Parent, load_checkpoint
 from drc_deploy.errors import UsageError
 from drc_deploy.files import write_text
+from drc_deploy.input_files import read_text
 from drc_deploy.latency_table import fingerprint
 from drc_deploy.train.compress import CompressInputs, CompressOptions
 from drc_deploy.train.experiments.cells import CellFolder, number_tag, quality_of, updates_before
@@ -253,7 +254,7 @@ class Ablation:
 def _read_seconds(path: Path) -> float | None:
     """Return how long a search took; None when it has not come to its end."""
     try:
-        return float(path.read_text(encoding="utf-8"))
+        return float(read_text(path))
     except (OSError, ValueError):
         return None
 

@@ -12,7 +12,7 @@ from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.files import check_writable, write_text
 from drc_deploy.only_one import only_one
 from drc_deploy.progress import progress
-from drc_deploy.records import parse_json_object
+from drc_deploy.records import read_json_object
 from drc_deploy.train.device import place
 from drc_deploy.train.loop.benchmark_psnr import Benchmark, measure_quality
 from drc_deploy.train.manifest import FIGURES
@@ -56,7 +56,7 @@ class CellFolder:
             _check_free(path)
         elif restart or not _holds_files(path):
             pass  # nothing that other options have made
-        elif parse_json_object(file.read_bytes(), str(file)).get("request") != request:
+        elif read_json_object(file).get("request") != request:
             raise UsageError(
                 f"{path} holds a comparison with other options or data.", "Give another -o, or add --restart."
             )
@@ -137,7 +137,7 @@ def _holds_files(folder: Path) -> bool:
 
 
 def _read_cell(path: Path, shape: Mapping[str, type]) -> dict[str, Any]:
-    cell = parse_json_object(path.read_bytes(), str(path))
+    cell = read_json_object(path)
     if wrong := [name for name, kind in shape.items() if not isinstance(cell.get(name), kind)]:
         raise ArtefactError(f"{path} has no usable {wrong[0]!r}.", "Delete the file: it is measured again then.")
     return cell

@@ -18,6 +18,7 @@ import cv2
 
 from drc_deploy.errors import ArtefactError, OutputError
 from drc_deploy.files import write_text
+from drc_deploy.input_files import read_bytes
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.metrics import UInt8Image
 
@@ -214,7 +215,7 @@ def _whole_lines(path: Path) -> list[str]:
     """Return the lines that end in a line break, or none when there is no file."""
     try:
         # What is no text becomes a line that does not parse.
-        text = path.read_bytes().decode(errors="replace")
+        text = read_bytes(path).decode(errors="replace")
     except FileNotFoundError:
         return []
     except OSError as error:

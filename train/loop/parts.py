@@ -15,6 +15,7 @@ from safetensors.numpy import save
 from drc_deploy.checkpoint_info import metadata_in
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import write_bytes
+from drc_deploy.input_files import open_file, read_bytes
 
 PART_BYTES = 15 << 20
 _KEY = "drc_deploy_parts"
@@ -41,9 +42,11 @@ def read_from_parts(path: Path) -> bytes:
     Raises:
         ArtefactError: a part is missing, damaged or of another file.
         OSError: ``path`` cannot be read.
+        SafetensorError: its header is too long.
         ValueError: ``path`` is no safetensors file, or lists no parts that it can have.
     """
-    content = path.read_bytes()
+    with open_file(path) as stream:  # of any length
+        content = stream.read()
     listed = metadata_in(content).get(_KEY)
     if listed is None:
         return content
@@ -67,7 +70,7 @@ def _part_of(path: Path) -> re.Pattern[str]:
 
 def _read_part(path: Path, sha256: str) -> bytes:
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except FileNotFoundError as error:
         raise ArtefactError(f"{path}, a part of a training state, is missing.", _ANEW) from error
     if hashlib.sha256(content).hexdigest() != sha256:

@@ -17,7 +17,7 @@ from drc_deploy.metrics import SSIM_WINDOW_PX, UInt8Image
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.pairs import HR_FOLDER, Pair, PairSource, Photograph, find_pairs
 from drc_deploy.progress import progress
-from drc_deploy.records import parse_json_object
+from drc_deploy.records import read_json_object
 from drc_deploy.train.data.photographs import Photographs, content_sha256
 from drc_deploy.train.degradation.degrade import degrade_image
 from drc_deploy.train.loop.benchmark_psnr import Benchmark, evaluating, upscale_image
@@ -163,7 +163,7 @@ def check_no_benchmark(folder: Path, images: Sequence[Path]) -> None:
 
 def _check_not_made_of_benchmark(folder: Path) -> None:
     for record in folder.glob("degradation_x*.json"):
-        source = parse_json_object(record.read_bytes(), str(record)).get("source")
+        source = read_json_object(record).get("source")
         if isinstance(source, str) and source.lower() in BENCHMARK_NAMES:
             raise UsageError(
                 f"{folder} was made of {source}: checkpoints that are chosen on it cannot be reported on it.",

@@ -15,10 +15,11 @@ from types import ModuleType
 from typing import Any
 
 from drc_deploy.errors import ArtefactError, cannot_import
+from drc_deploy.onnx_metadata import check_plain_graph
 from drc_deploy.proc_files import cpu_flags
 from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 from drc_deploy.runtime.memory.heap import map_large_blocks
-from drc_deploy.runtime.memory.host import usable_cores
+from drc_deploy.runtime.memory.host import available_bytes, usable_cores
 
 CPU, CUDA, OPENVINO = "CPUExecutionProvider", "CUDAExecutionProvider", "OpenVINOExecutionProvider"
 
@@ -58,10 +59,12 @@ def open_session(path: Path, threads: int | None, *, cpu_only: bool = False) -> 
         cpu_only: Take the CPU provider.
 
     Raises:
-        ArtefactError: ONNX Runtime refuses the file.
+        ArtefactError: ONNX Runtime refuses the file, or it does what no network does.
         MissingDependencyError: onnxruntime is not installed.
     """
-    wanted = CPU if cpu_only else _wanted_provider(import_onnxruntime())
+    library = import_onnxruntime()
+    check_plain_graph(path)
+    wanted = CPU if cpu_only else _wanted_provider(library)
     if wanted == CPU:
         return _open_cpu(path, threads)
     try:
@@ -205,5 +208,7 @@ def _register_exact_arena() -> None:
     ort = import_onnxruntime()
     map_large_blocks()  # the arena's too
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    # No limit; by the size asked for; first chunk and unused remainders as the library has them.
-    ort.create_and_register_allocator(memory, ort.OrtArenaCfg(0, _GROW_AS_REQUESTED, -1, -1))
+    # A graph may ask for any size, and the system grants more than there is. By the size asked for; first chunk and
+    # unused remainders as the library has them.
+    most = available_bytes() or 0
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg(most, _GROW_AS_REQUESTED, -1, -1))

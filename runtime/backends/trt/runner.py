@@ -10,6 +10,7 @@ from typing import Any
 
 from drc_deploy.engine_info import EXACT_SUFFIX, INPUT_NAME, NO_OPTIONS, PlanSidecar, read_sidecar
 from drc_deploy.errors import ArtefactError, MissingDependencyError
+from drc_deploy.input_files import open_file
 from drc_deploy.runtime.backends.contract import DeviceTimes, GpuMemory, LayerRun, Pixels
 from drc_deploy.runtime.backends.graph_backend import Feeds, GraphRunner
 from drc_deploy.runtime.backends.trt.gpu_memory import CudaDevice
@@ -213,7 +214,8 @@ class PlanRunner(GraphRunner):
 def _read_plan(path: Path, sidecar: PlanSidecar | None) -> bytes:
     """Read the plan and compare it with what its sidecar was written for."""
     try:
-        plan = path.read_bytes()
+        with open_file(path) as stream:
+            plan = stream.read()
     except OSError as error:
         raise ArtefactError(f"cannot read {path}: {error.strerror}.", "Check the file.") from error
     if not plan:

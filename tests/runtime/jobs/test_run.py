@@ -191,8 +191,9 @@ def test_a_disk_that_fills_in_the_middle_stops_that_image_only(
 ) -> None:
     real_open = Path.open
 
-    def open_on_a_full_disk(path: Path, mode: str = "r", *arguments: Any) -> Any:
-        return real_open(Path("/dev/full") if mode == "wb" and path.name.startswith(".1.") else path, mode, *arguments)
+    def open_on_a_full_disk(path: Path, mode: str = "r", *arguments: Any, **more: Any) -> Any:
+        full = mode == "wb" and path.name.startswith(".1.")
+        return real_open(Path("/dev/full") if full else path, mode, *arguments, **more)
 
     monkeypatch.setattr(Path, "open", open_on_a_full_disk)
     outcome = run(jobs)
