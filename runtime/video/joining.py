@@ -140,7 +140,7 @@ def _opened(original: Original) -> "Iterator[tuple[InputContainer, VideoStream] 
 def _add_pictures(
     container: "OutputContainer", segment: Path, target: Path, info: VideoInfo, encoding: Encoding
 ) -> "VideoStream":
-    with _opened(segment) as first:
+    with _opened_segment(segment) as first:
         height = first.streams.video[0].codec_context.height
         video: VideoStream = container.add_stream_from_template(first.streams.video[0], opaque=True)
     video.codec_context.framerate = info.rate  # or a Matroska file has one that its ticks suggest
@@ -186,7 +186,7 @@ def _packets(segments: Sequence[Path], video: "VideoStream", info: VideoInfo) ->
         yield waiting
 
 
-def _opened(segment: Path) -> "InputContainer":
+def _opened_segment(segment: Path) -> "InputContainer":
     import av
 
     try:
@@ -198,7 +198,7 @@ def _opened(segment: Path) -> "InputContainer":
 def _stored_packets(segments: Sequence[Path]) -> "Iterator[Packet[Any]]":
     for segment in segments:
         count = 0
-        with _opened(segment) as container:
+        with _opened_segment(segment) as container:
             for packet in container.demux(video=0):
                 if packet.pts is not None:  # or it says that there are no more
                     count += 1
