@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "Write a checkpoint as ONNX and, with --trt, as a TensorRT plan.",
     "verify": "Compare the output of an engine with its checkpoint.",
     "upscale": "Upscale images and videos with an engine.",
+    "serve": "Upscale images over HTTP, for many callers.",
     "bench": "Measure latency, memory and quality, or compare two reports.",
     "report": "Write the page of a report again, or merge reports of several machines.",
     "eval": "Measure PSNR and SSIM on pairs of HR and LR images.",
@@ -48,6 +49,10 @@ EXTRAS = {
     "onnxscript": "export",
     "onnxruntime": "ort",
     "av": "video",
+    "fastapi": "serve",
+    "fastapi_offline": "serve",
+    "prometheus_client": "serve",
+    "uvicorn": "serve",
 }
 """Package -> the extra of drc-deploy that brings it."""
 _NO_MEMORY = ("can't start new thread", "can't allocate memory", "bad_alloc")

@@ -28,6 +28,8 @@ _ABOUT_THE_SOURCE = ("alpha_mode", "duration", "encoder", "bps", "number_of_", "
 """Begin the names of what a container says of the stream that it holds, and not of another."""
 _FORMATS = {".m4v": "mp4"}
 """Formats that FFmpeg would not choose for a suffix: its own for .m4v holds no HEVC."""
+_ONLY_A_SEGMENT = {"protocol_whitelist": "file", "format_whitelist": "nut,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2"}
+"""Of FFmpeg: a playlist in its place would have it open other files, or the network."""
 _TRIED_PACKETS = 200
 """So many of the sound and the subtitles show whether a format takes them."""
 
@@ -138,9 +140,7 @@ def _opened(original: Original) -> "Iterator[tuple[InputContainer, VideoStream] 
 def _add_pictures(
     container: "OutputContainer", segment: Path, target: Path, info: VideoInfo, encoding: Encoding
 ) -> "VideoStream":
-    import av
-
-    with av.open(str(segment.absolute())) as first:
+    with _opened_segment(segment) as first:
         height = first.streams.video[0].codec_context.height
         video: VideoStream = container.add_stream_from_template(first.streams.video[0], opaque=True)
     video.codec_context.framerate = info.rate  # or a Matroska file has one that its ticks suggest
@@ -186,12 +186,19 @@ def _packets(segments: Sequence[Path], video: "VideoStream", info: VideoInfo) ->
         yield waiting
 
 
-def _stored_packets(segments: Sequence[Path]) -> "Iterator[Packet[Any]]":
+def _opened_segment(segment: Path) -> "InputContainer":
     import av
 
+    try:
+        return av.open(str(segment.absolute()), options=_ONLY_A_SEGMENT)
+    except av.FFmpegError as error:
+        raise OutputError(f"{segment} is no segment of a video.", "Delete it and go on.") from error
+
+
+def _stored_packets(segments: Sequence[Path]) -> "Iterator[Packet[Any]]":
     for segment in segments:
         count = 0
-        with av.open(str(segment.absolute())) as container:
+        with _opened_segment(segment) as container:
             for packet in container.demux(video=0):
                 if packet.pts is not None:  # or it says that there are no more
                     count += 1

@@ -18,6 +18,7 @@ class CpuTiles(GraphRunner):
 
     def __init__(self, network: TileNetwork, workers: int) -> None:
         self._network, self.device, self.workers = network, network.name, workers
+        self._threads = workers
 
     def run(self, outputs: Sequence[str], feeds: Feeds) -> list[Pixels]:
         """Upscale a batch with all threads; see ``GraphRunner.run``. Of a blind network, estimate its kernels too."""
@@ -32,7 +33,8 @@ class CpuTiles(GraphRunner):
     def stream(self, outputs: Sequence[str], many: Iterable[Feeds]) -> Generator[list[Pixels], None, None]:
         """Compute many feeds; see ``GraphRunner.stream`` and ``in_workers``."""
         run = partial(self.run, outputs)
-        return in_workers(many, self.workers, lambda: partial(_in_one_thread, run), run)
+        alone, with_all = partial(_in_threads, 1, run), partial(_in_threads, self._threads, run)
+        return in_workers(many, self.workers, lambda: alone, with_all)
 
 
 def use_threads(threads: int | None) -> int:
@@ -43,6 +45,7 @@ def use_threads(threads: int | None) -> int:
     return threads
 
 
-def _in_one_thread(compute: Callable[[Item], Result], item: Item) -> Result:
-    torch.set_num_threads(1)  # of this thread: those that have set theirs keep it
+def _in_threads(count: int, compute: Callable[[Item], Result], item: Item) -> Result:
+    # Of this thread: one that has set nothing has what another one set last.
+    torch.set_num_threads(count)
     return compute(item)

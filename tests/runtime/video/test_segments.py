@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.errors import OutputError
+from drc_deploy.runtime.video.joining import _stored_packets
 from drc_deploy.runtime.video.segments import Segments
+from tests.runtime.video.video_clips import write_clip
 
 MADE_FROM: dict[str, object] = {"source": "ü.mp4", "frames": 10}
 
@@ -96,3 +98,11 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, change: Callable[[Path], No
     folder = _three(tmp_path / "s")
     change(folder / "000000.nut")
     assert _kept(folder) == []
+
+
+def test_a_playlist_in_the_place_of_a_segment_opens_nothing(tmp_path: Path) -> None:
+    write_clip(tmp_path / "secret.ts")
+    playlist = tmp_path / "000000.nut"
+    playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{tmp_path}/secret.ts\n#EXT-X-ENDLIST\n")
+    with pytest.raises(OutputError, match="no segment"):
+        list(_stored_packets([playlist]))

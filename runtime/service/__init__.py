@@ -1,0 +1,1 @@
+"""Upscaling as a service over HTTP, for many callers at a time."""

@@ -1,0 +1,69 @@
+"""What callers are answered: a file, or one sentence of what is wrong and one of what to do."""
+
+import json
+from typing import Any
+
+import anyio
+from fastapi import HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from drc_deploy.errors import DrcDeployError, ImageError, OutputError, UsageError
+from drc_deploy.runtime.service.bodies import drain
+from drc_deploy.runtime.service.service import Place
+from drc_deploy.runtime.service.work import Made, StoppedError
+
+
+class ResultResponse(FileResponse):
+    """A result on its way; its place is left when it has arrived, or the time is over."""
+
+    def __init__(self, made: Made, place: Place, seconds: float) -> None:
+        """Take the result of ``place``."""
+        notes = {"X-Notes": json.dumps(made.notes)} if made.notes else {}
+        super().__init__(made.path, headers={"X-Size": f"{made.width}x{made.height}", **notes})
+        self._place, self._seconds = place, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the specification of ASGI."""
+        try:
+            with anyio.move_on_after(self._seconds):
+                await super().__call__(scope, receive, send)
+        finally:
+            self._place.leave()
+
+
+def refusal(status: int, error: str, hint: str, headers: dict[str, str] | None = None) -> HTTPException:
+    """Return the exception that answers with ``status`` and two sentences."""
+    return HTTPException(status, {"error": error, "hint": hint}, headers)
+
+
+def refusal_of(error: DrcDeployError) -> HTTPException:
+    """Return the exception that answers with an error."""
+    return refusal(_status(error), error.message, error.hint)
+
+
+def _status(error: DrcDeployError) -> int:
+    if isinstance(error, StoppedError):
+        return 504
+    if isinstance(error, OutputError) and isinstance(error.__cause__, OSError):
+        return 507
+    return 400 if isinstance(error, UsageError | ImageError | OutputError) else 500
+
+
+async def answer_refusal(request: Request, refused: Any) -> JSONResponse:
+    """Answer an HTTPException, when the body was read or did not come: many clients look for an answer only then."""
+    if refused.status_code != 408:
+        await drain(request)
+    detail = refused.detail
+    if not isinstance(detail, dict):  # of the framework, such as for an address that is not there
+        detail = {"error": f"{detail}.", "hint": "See /docs for what there is."}
+    return JSONResponse(detail, refused.status_code, refused.headers)
+
+
+async def answer_wrong_parameter(request: Request, error: Any) -> JSONResponse:
+    """Answer a parameter that is not as /docs says."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"][1:]))
+    return await answer_refusal(request, refusal(422, f"{where}: {first['msg']}.", "See /docs for what it takes."))

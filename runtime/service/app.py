@@ -1,0 +1,181 @@
+"""The service as an application for HTTP: its addresses."""
+
+import hmac
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict
+from hashlib import sha256
+from importlib.resources import files
+from typing import Annotated, Any
+
+import anyio
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from drc_deploy import __version__
+from drc_deploy.errors import DrcDeployError
+from drc_deploy.runtime.service.answers import (
+    ResultResponse,
+    answer_refusal,
+    answer_wrong_parameter,
+    refusal,
+    refusal_of,
+)
+from drc_deploy.runtime.service.bodies import BodyLimit, save_body
+from drc_deploy.runtime.service.engines import ServedEngine
+from drc_deploy.runtime.service.measures import Measures
+from drc_deploy.runtime.service.parameters import Parameters
+from drc_deploy.runtime.service.service import Service
+from drc_deploy.runtime.service.work import nameless
+
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_FORM = {"type": "object", "properties": {"image": _BINARY["schema"]}, "required": ["image"]}
+_BODY = {"required": True, "content": {"image/*": _BINARY, "multipart/form-data": {"schema": _FORM}}}
+
+
+def make_app(service: Service, token: str | None = None) -> FastAPI:
+    """Return the application; ``token`` is what callers must send, None: nothing."""
+    app = FastAPIOffline(title="drc-deploy", version=__version__, redoc_url=None)
+    app.add_middleware(_Counted, measures=service.measures)
+    app.add_middleware(BodyLimit, most=service.limits.body_bytes)
+    app.add_exception_handler(HTTPException, answer_refusal)
+    app.add_exception_handler(RequestValidationError, answer_wrong_parameter)
+    app.include_router(_open_addresses(service))
+    app.include_router(_kept_addresses(service), dependencies=[Depends(_check_token(token))] if token else [])
+
+    return app
+
+
+class _Counted:
+    """An ASGI application whose answers to requests for images are counted."""
+
+    def __init__(self, app: ASGIApp, measures: Measures) -> None:
+        self._app, self._measures = app, measures
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start" and scope["path"] == "/v1/upscale":
+                self._measures.answered(message["status"])
+            await send(message)
+
+        await self._app(scope, receive, counted)
+
+
+def _open_addresses(service: Service) -> APIRouter:
+    """Return what needs no token: the page, and what asks whether the service is well."""
+    router = APIRouter()
+    page = files("drc_deploy.runtime.service").joinpath("page.html").read_text("utf-8")
+
+    @router.get("/", include_in_schema=False)
+    async def index() -> HTMLResponse:
+        return HTMLResponse(page, headers={"Content-Security-Policy": _PAGE_POLICY, "Referrer-Policy": "no-referrer"})
+
+    @router.get("/healthz", summary="Whether the process runs.")
+    async def healthy() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @router.get("/readyz", summary="Whether it takes requests now.")
+    async def ready() -> JSONResponse:
+        state = "ending" if service.ending else "busy" if service.is_full else "ready"
+        return JSONResponse({"status": state}, 200 if state == "ready" else 503)
+
+    return router
+
+
+def _kept_addresses(service: Service) -> APIRouter:
+    """Return what needs the token."""
+    router = APIRouter()
+
+    @router.get("/metrics", summary="Figures for Prometheus.")
+    async def metrics() -> Response:
+        return Response(service.measures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @router.get("/v1/models", summary="The networks, the default first.")
+    async def models() -> list[dict[str, Any]]:
+        return [_about(engine) for engine in service.engines.values()]
+
+    @router.get("/v1/progress/{name}", summary="How the request with this X-Request-Id is getting on.")
+    async def progress(name: str) -> dict[str, Any]:
+        watched = service.watched(name)
+        if watched is None:
+            raise refusal(404, "no request of that name is under way.", "It has ended, or was never taken.")
+        watch, earlier = watched
+        return {"stage": watch.stage, "earlier": earlier, "tiles": watch.tiles, "done": watch.done}
+
+    @router.post(
+        "/v1/upscale",
+        summary="Upscale an image.",
+        response_class=FileResponse,
+        responses={200: {"content": {"image/*": _BINARY}}},
+        openapi_extra={"requestBody": _BODY},
+    )
+    async def upscale(request: Request, parameters: Annotated[Parameters, Query()]) -> Response:
+        return await _upscaled(service, request, parameters)
+
+    return router
+
+
+async def _upscaled(service: Service, request: Request, parameters: Parameters) -> Response:
+    engine = _chosen(service, parameters.model)
+    try:
+        wanted = parameters.wanted(engine.info.scale)
+    except DrcDeployError as error:
+        raise refusal_of(error) from error
+    name = request.headers.get("x-request-id") or secrets.token_hex(16)
+    if service.ending or service.is_full or service.watched(name):
+        headers = {"Retry-After": str(service.retry_after)}
+        raise refusal(503, "this service is busy.", "Ask again later.", headers)
+    place, seconds = service.admit(name), service.limits.seconds
+    try:
+        with anyio.fail_after(seconds):
+            await save_body(request, place.folder / "image")
+        made = await place.compute(engine, wanted, lambda: _left(request))
+        return ResultResponse(made, place, seconds)
+    except BaseException as error:
+        place.leave()
+        if isinstance(error, TimeoutError):
+            raise refusal(408, f"the image did not arrive within {seconds:g} s.", "Send it faster.") from error
+        if isinstance(error, DrcDeployError):
+            raise refusal_of(nameless(error, place.folder)) from error
+        raise
+
+
+async def _left(request: Request) -> None:
+    """Wait until the caller has gone away."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _chosen(service: Service, model: str | None) -> ServedEngine:
+    if model is None:
+        return next(iter(service.engines.values()))
+    if model not in service.engines:
+        raise refusal(404, "there is no such network here.", f"There are: {', '.join(service.engines)}.")
+    return service.engines[model]
+
+
+def _about(engine: ServedEngine) -> dict[str, Any]:
+    facts = asdict(engine.info)
+    kept = ("model", "scale", "precision", "params", "tile", "max_batch")
+    return {"name": engine.name, "device": engine.device, **{name: facts[name] for name in kept}}
+
+
+def _check_token(token: str) -> Callable[[Request], None]:
+    expected = sha256(token.encode()).digest()  # of one length, whatever is sent
+
+    def check(request: Request) -> None:
+        scheme, _, sent = request.headers.get("authorization", "").partition(" ")
+        right = hmac.compare_digest(sha256(sent.strip().encode()).digest(), expected)
+        if scheme.lower() != "bearer" or not right:
+            headers = {"WWW-Authenticate": "Bearer"}
+            raise refusal(401, "the token is missing or wrong.", "Send `Authorization: Bearer TOKEN`.", headers)
+
+    return check

@@ -1,0 +1,66 @@
+"""The socket of a service, and the server that answers there."""
+
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from drc_deploy.errors import UsageError
+from drc_deploy.runtime.service.service import Service
+
+_BACKLOG = 2048
+_KEEP_ALIVE_S = 30
+
+
+@contextmanager
+def listen(host: str, port: int) -> Iterator[socket.socket]:
+    """Open the socket, before anything is loaded.
+
+    Raises:
+        UsageError: another program has the port, or this machine has no such address.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(
+            f"{host} port {port} cannot be listened at: {reason}.", "Give another --port or --host."
+        ) from error
+    with listener:
+        yield listener
+
+
+class _Server(uvicorn.Server):
+    """Says when it ends, so that no more requests are taken, and ends as a program that is done."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        is_main = threading.current_thread() is threading.main_thread()  # others get no signals
+        stopping = (signal.SIGINT, signal.SIGTERM) if is_main else ()
+        before = [signal.signal(number, self.handle_exit) for number in stopping]
+        try:
+            yield
+        finally:
+            for number, handler in zip(stopping, before, strict=True):
+                signal.signal(number, handler)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._service.ending = True
+        await super().shutdown(sockets)
+
+
+def serve(app: FastAPI, service: Service, listener: socket.socket) -> None:
+    """Answer until SIGINT or SIGTERM, and then finish what is under way."""
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_keep_alive=_KEEP_ALIVE_S, server_header=False
+    )
+    _Server(config, service).run(sockets=[listener])

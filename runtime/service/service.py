@@ -1,0 +1,164 @@
+"""Requests on their way: a bounded number of them, each in a thread, watched by who asked for it."""
+
+import asyncio
+import math
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drc_deploy.errors import ArtefactError
+from drc_deploy.runtime.service.engines import ServedEngine
+from drc_deploy.runtime.service.measures import Measures
+from drc_deploy.runtime.service.work import Made, Wanted, Watch, make
+
+_MEMORY = 0.2
+"""How much the latest request counts in the mean time of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a service takes."""
+
+    queue: int = 64
+    """Requests that may wait; more are sent away."""
+    body_bytes: int = 64 << 20
+    seconds: float = 300.0
+    """For each of receiving an image, making its result, and sending that."""
+
+
+class Service:
+    """The engines of a service and the requests that are under way.
+
+    Attributes:
+        engines: By name, the first is the default.
+        limits: What it takes.
+        measures: What it reports of itself.
+        ending: Whether it takes no more requests.
+    """
+
+    def __init__(self, engines: Sequence[ServedEngine], limits: Limits) -> None:
+        """Take loaded ``engines``, which are closed together with this object."""
+        self.engines = {engine.name: engine for engine in engines}
+        self.limits, self.measures, self.ending = limits, Measures(), False
+        # More than can be computed: while some are read or written, the network works on others.
+        self._computing = 4 * sum(engine.at_a_time for engine in engines)
+        self._pool = ThreadPoolExecutor(self._computing, "requests")
+        self._watched: dict[str, Watch] = {}
+        self._under_way, self._mean_s = 0, 1.0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether one more request would be too many."""
+        return self._under_way >= self._computing + self.limits.queue
+
+    @property
+    def retry_after(self) -> int:
+        """Seconds until there should be a place again."""
+        return min(max(math.ceil(self._mean_s), 1), 120)
+
+    def admit(self, name: str) -> "Place":
+        """Return a place for a request called ``name``; there must be one."""
+        return Place(self, name)
+
+    def watched(self, name: str) -> tuple[Watch, int] | None:
+        """Return how a request is getting on, and how many were taken before it and are not computed yet."""
+        watch = self._watched.get(name)
+        if watch is None:
+            return None
+        earlier = list(self._watched.values())
+        return watch, sum(other.stage == "queue" for other in earlier[: earlier.index(watch)])
+
+    def close(self) -> None:
+        """Finish what is under way, and free the engines."""
+        self.ending = True
+        self._pool.shutdown()
+        for engine in self.engines.values():
+            engine.close()
+
+
+class Place:
+    """The place of one request, with a folder for its files, until it is left.
+
+    Attributes:
+        folder: Where its files are.
+        watch: How it is getting on.
+    """
+
+    def __init__(self, service: Service, name: str) -> None:
+        """Take it."""
+        self._service, self._name, self.watch = service, name, Watch()
+        self._folder = tempfile.TemporaryDirectory(prefix="drc-deploy-")
+        self.folder = Path(self._folder.name)
+        service._under_way += 1
+        service._watched[name] = self.watch
+        service.measures.under_way.inc()
+
+    async def compute(self, engine: ServedEngine, wanted: Wanted, gone: Callable[[], Awaitable[None]]) -> Made:
+        """Upscale ``folder/image`` when its turn comes.
+
+        Args:
+            engine: The network.
+            wanted: What is asked for.
+            gone: Waits until the caller has gone away; the request is stopped then.
+
+        Raises:
+            DrcDeployError: as for ``make``.
+        """
+        service, start = self._service, time.perf_counter()
+
+        def work() -> Made:
+            service.measures.waiting.dec()
+            self.watch.seconds["queue"] = time.perf_counter() - start
+            self.watch.check()
+            with engine.upscaler() as upscaler:
+                return make(upscaler, self.folder, wanted, self.watch)
+
+        service.measures.waiting.inc()
+        job = service._pool.submit(work)
+        result, leaving = asyncio.wrap_future(job), asyncio.ensure_future(gone())
+        both: set[asyncio.Future[Any]] = {result, leaving}
+        try:
+            await asyncio.wait(both, timeout=service.limits.seconds, return_when=asyncio.FIRST_COMPLETED)
+            if not result.done():
+                why = "the caller has gone" if leaving.done() else f"it took more than {service.limits.seconds:g} s"
+                self.watch.stop(f"this request was stopped: {why}.")
+                if job.cancel():
+                    service.measures.waiting.dec()
+                    self.watch.check()
+            made = await result
+        finally:
+            leaving.cancel()
+        taken = time.perf_counter() - start
+        service._mean_s += _MEMORY * (taken - service._mean_s)
+        service.measures.finished(self.watch)
+        return made
+
+    def leave(self) -> None:
+        """Leave the place to others, and remove the files."""
+        self._service._under_way -= 1
+        self._service._watched.pop(self._name, None)
+        self._service.measures.under_way.dec()
+        self._folder.cleanup()
+
+
+def open_engines(paths: Sequence[Path], threads: int | None) -> list[ServedEngine]:
+    """Load engines.
+
+    Raises:
+        ArtefactError: two have one name, or one cannot be loaded.
+    """
+    names = [path.stem for path in paths]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ArtefactError(f"two engines are called {twice.pop()}.", "Give one of them another name.")
+    engines: list[ServedEngine] = []
+    try:
+        engines.extend(ServedEngine(path, threads=threads) for path in paths)
+    except BaseException:
+        for engine in engines:
+            engine.close()
+        raise
+    return engines

@@ -1,0 +1,321 @@
+"""What a service answers, over a real connection."""
+
+import hashlib
+import io
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from drc_deploy.errors import ArtefactError
+from drc_deploy.runtime.service.service import Limits, Service
+from tests.runtime.networks import nearest, write_nearest
+from tests.runtime.service.running import running
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+Served = tuple[Service, httpx.Client]
+
+
+def png(pixels: Any) -> bytes:
+    """Encode an image."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def pixels_of(response: httpx.Response) -> Any:
+    """Decode a result."""
+    assert response.status_code == 200, response.text
+    return np.asarray(Image.open(io.BytesIO(response.content)))
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("engines") / "quick.onnx"
+    write_nearest(path)
+    write_nearest(path.with_name("quick.float.onnx"), io_dtype="float32")
+    return path
+
+
+@pytest.fixture(scope="module")
+def served(engine: Path) -> Iterator[Served]:
+    with running([engine], Limits(body_bytes=1 << 20)) as pair:
+        yield pair
+
+
+@pytest.mark.parametrize("how", ["body", "form"])
+@pytest.mark.parametrize("shape", [(40, 50, 3), (40, 50), (40, 50, 4), (300, 280, 3)])
+def test_an_image_gives_what_the_network_makes_of_it(how: str, shape: tuple[int, ...], served: Served) -> None:
+    image = np.random.default_rng(1).integers(1, 256, shape, np.uint8)
+    sent: dict[str, Any] = {"content": png(image)} if how == "body" else {"files": {"image": ("x.png", png(image))}}
+    result = pixels_of(served[1].post("/v1/upscale", **sent))
+    assert result.shape[:2] == (4 * shape[0], 4 * shape[1])
+    if shape[2:] != (4,):
+        assert np.array_equal(result, nearest(image, 4))
+
+
+def test_sixteen_bits_stay(served: Served) -> None:
+    image = np.random.default_rng(1).integers(0, 65536, (20, 30), np.uint16)
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    assert np.array_equal(pixels_of(served[1].post("/v1/upscale", content=stream.getvalue())), nearest(image, 4))
+
+
+@pytest.mark.parametrize(
+    ("query", "kind", "size"),
+    [
+        ({"scale": 2, "format": "jpg"}, "JPEG", (100, 80)),
+        ({"width": 75, "format": "webp", "quality": 50}, "WEBP", (75, 60)),
+        ({"max_side": 20, "format": "tiff"}, "TIFF", (20, 16)),
+        ({"fit": "60x300"}, "PNG", (60, 48)),
+    ],
+)
+def test_size_and_format_are_those_asked_for(
+    query: dict[str, str | int], kind: str, size: tuple[int, int], served: Served
+) -> None:
+    response = served[1].post("/v1/upscale", params=query, content=png(IMAGE))
+    image = Image.open(io.BytesIO(response.content))
+    assert (image.format, image.size) == (kind, size)
+    assert response.headers["content-type"] == f"image/{kind.lower()}"
+    assert response.headers["x-size"] == "{}x{}".format(*size)
+
+
+BOMB = png(np.zeros((9000, 9000), bool))  # 81 million pixels in 10 KB
+WRONG: list[tuple[int, dict[str, Any], bytes, str]] = [
+    (400, {}, b"garbage", "the image is not an image"),
+    (400, {}, b"", "the image is empty"),
+    (400, {}, png(IMAGE)[:-200], "image"),
+    (400, {"scale": 5}, png(IMAGE), "enlarges by 4"),
+    (400, {"width": 5000}, png(IMAGE), "100 times as large"),
+    (400, {"quality": 5}, png(IMAGE), "quality"),
+    (400, {"width": 5, "height": 5}, png(IMAGE), "both say"),
+    (400, {"background": "no"}, png(IMAGE), "not a colour"),
+    (400, {"format": "jpg"}, png(np.full((4, 4, 4), 7, np.uint8)), "transparen"),
+    (404, {"model": "other"}, png(IMAGE), "no such network"),
+    (413, {}, bytes(2 << 20), "larger than"),
+    (422, {"quality": 101}, png(IMAGE), "quality"),
+    (422, {"format": "exe"}, png(IMAGE), "format"),
+    (422, {"fit": "1x"}, png(IMAGE), "fit"),
+    (422, {"scale": "nan"}, png(IMAGE), "scale"),
+    (422, {"sclae": 2}, png(IMAGE), "sclae"),
+]
+
+
+@pytest.mark.parametrize(("status", "query", "body", "words"), WRONG)
+def test_what_is_wrong_is_said_in_two_sentences(
+    status: int, query: dict[str, Any], body: bytes, words: str, served: Served
+) -> None:
+    response = served[1].post("/v1/upscale", params=query, content=body)
+    answer = response.json()
+    assert (response.status_code, set(answer)) == (status, {"error", "hint"})
+    assert words in answer["error"]
+    assert answer["hint"].endswith(".")
+    assert "/tmp" not in response.text
+    assert "drc-deploy-" not in response.text
+
+
+def test_an_image_that_is_large_when_it_is_unpacked_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
+    response = served[1].post("/v1/upscale", content=BOMB)
+    assert response.status_code == 400
+    assert "81000000 pixels" in response.json()["error"]
+
+
+def test_forms_without_an_image_are_refused(served: Served) -> None:
+    two = [("image", b"x"), ("image", b"y")]
+    wrong: list[dict[str, Any]] = [{"files": {"other": b"x"}}, {"files": two}, {"data": {"image": "x"}}]
+    for sent in wrong:
+        headers = {} if "files" in sent else {"content-type": "multipart/form-data; boundary=x"}
+        assert served[1].post("/v1/upscale", headers=headers, **sent).status_code == 400
+
+
+def test_what_is_lost_is_said(served: Served) -> None:
+    stream = io.BytesIO()
+    frames = [Image.fromarray(IMAGE), Image.fromarray(255 - IMAGE)]
+    frames[0].save(stream, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    response = served[1].post("/v1/upscale", content=stream.getvalue())
+    assert response.status_code == 200
+    assert "first" in json.loads(response.headers["x-notes"])[0]
+    assert "/tmp" not in response.headers["x-notes"]
+
+
+def raw(service: httpx.Client, text: bytes, *, then_close: bool = False) -> bytes:
+    """Send bytes, and return what comes back within two seconds."""
+    address = service.base_url.host, service.base_url.port or 80
+    with socket.create_connection(address) as connection:
+        connection.settimeout(2)
+        connection.sendall(text)
+        if then_close:
+            connection.shutdown(socket.SHUT_WR)
+        received = b""
+        try:
+            while piece := connection.recv(1 << 16):
+                received += piece
+        except TimeoutError:
+            pass
+        return received
+
+
+def test_bodies_that_lie_about_their_length_leave_nothing_behind(served: Served) -> None:
+    service, client = served
+    head = b"POST /v1/upscale HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    assert b"200" not in raw(client, head % 1000 + b"short", then_close=True)[:20]
+    longer = raw(client, head % 7 + b"garbage and a second request")
+    assert longer.startswith(b"HTTP/1.1 400")
+    assert raw(client, b"POST /v1/upscale HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")[:12] in (
+        b"HTTP/1.1 400",
+        b"",
+    )
+    wait_until(lambda: service.measures.under_way._value.get() == 0)
+    assert pixels_of(client.post("/v1/upscale", content=png(IMAGE))).shape == (160, 200, 3)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for something that happens in another thread."""
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never happened")
+
+
+def test_a_body_that_trickles_is_given_up(engine: Path) -> None:
+    with running([engine], Limits(seconds=0.5)) as (service, client):
+        head = b"POST /v1/upscale HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc"
+        assert raw(client, head).startswith(b"HTTP/1.1 408")
+        wait_until(lambda: service.measures.under_way._value.get() == 0)
+
+
+def test_the_token_is_asked_for_whatever_its_length(engine: Path) -> None:
+    with running([engine], token="right") as (_, client):
+        for wrong in ("", "Bearer wrong", "Bearer righ", "Bearer " + "x" * 9000, "Basic right"):
+            sent = {"Authorization": wrong}
+            response = client.post("/v1/upscale", headers=sent, content=png(IMAGE))
+            assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
+            for address in ("/metrics", "/v1/models", "/v1/progress/x"):
+                assert client.get(address, headers=sent).status_code == 401
+        for address in ("/healthz", "/readyz", "/"):
+            assert client.get(address).status_code == 200
+        right = {"Authorization": "Bearer right"}
+        assert pixels_of(client.post("/v1/upscale", headers=right, content=png(IMAGE))).shape == (160, 200, 3)
+
+
+class Gate:
+    """Holds the network of a service until it is opened."""
+
+    def __init__(self, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.opened, self.images = threading.Event(), 0
+        backend = next(iter(service.engines.values()))._owner.backend
+        stream = type(backend).stream
+
+        def held(backend: Any, batches: Any) -> Any:
+            self.images += 1
+            self.opened.wait(30)
+            return stream(backend, batches)
+
+        monkeypatch.setattr(type(backend), "stream", held)
+
+
+def test_who_comes_when_it_is_full_is_asked_to_come_back(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running([engine], Limits(queue=3)) as (service, client):
+        gate, places = Gate(service, monkeypatch), service._computing + 3
+        with ThreadPoolExecutor(places) as pool:
+            sent = [pool.submit(client.post, "/v1/upscale", content=png(IMAGE)) for _ in range(places)]
+            wait_until(lambda: service.is_full)
+            assert client.get("/readyz").status_code == 503
+            response = client.post("/v1/upscale", content=png(IMAGE))
+            assert response.status_code == 503
+            assert 1 <= int(response.headers["retry-after"]) <= 120
+            gate.opened.set()
+            assert all(future.result().status_code == 200 for future in sent)
+        assert client.get("/readyz").status_code == 200
+        text = client.get("/metrics").text
+        assert f'drc_deploy_requests_total{{status="200"}} {places}.0' in text
+        assert 'drc_deploy_requests_total{status="503"} 1.0' in text
+        assert f"drc_deploy_tiles_total {places}.0" in text
+        assert f'drc_deploy_seconds_count{{stage="compute"}} {places}.0' in text
+
+
+def test_a_caller_that_goes_away_frees_its_place(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running([engine]) as (service, client):
+        gate = Gate(service, monkeypatch)
+        with ThreadPoolExecutor(20) as pool:
+            quick = httpx.Client(base_url=client.base_url, timeout=1)
+            sent = [pool.submit(quick.post, "/v1/upscale", content=png(IMAGE)) for _ in range(20)]
+            assert all(isinstance(future.exception(), httpx.ReadTimeout) for future in sent)
+            quick.close()
+        # Those that were not begun are gone at once; those in the network when it is done with their tile.
+        wait_until(lambda: service.measures.waiting._value.get() == 0)
+        gate.opened.set()
+        wait_until(lambda: service.measures.under_way._value.get() == 0)
+        assert gate.images < 20
+
+
+def test_a_request_that_takes_too_long_is_stopped(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running([engine], Limits(seconds=0.5)) as (service, client):
+        gate = Gate(service, monkeypatch)
+        threading.Timer(1.0, gate.opened.set).start()
+        response = client.post("/v1/upscale", content=png(IMAGE))
+        assert response.status_code == 504
+        assert "more than 0.5 s" in response.json()["error"]
+
+
+def test_progress_can_be_watched(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running([engine]) as (service, client):
+        gate = Gate(service, monkeypatch)
+        with ThreadPoolExecutor(1) as pool:
+            headers = {"X-Request-Id": "mine"}
+            sent = pool.submit(client.post, "/v1/upscale", headers=headers, content=png(nearest(IMAGE, 12)))
+            wait_until(lambda: gate.images > 0)
+            progress = client.get("/v1/progress/mine").json()
+            assert progress["stage"] == "compute"
+            assert (progress["done"], progress["earlier"]) == (0, 0)
+            assert progress["tiles"] >= 4
+            taken = client.post("/v1/upscale", headers=headers, content=png(IMAGE))
+            assert taken.status_code == 503
+            gate.opened.set()
+            assert sent.result().status_code == 200
+        wait_until(lambda: client.get("/v1/progress/mine").status_code == 404)
+
+
+def test_a_network_that_fails_is_an_answer(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running([engine]) as (service, client):
+        backend = type(next(iter(service.engines.values()))._owner.backend)
+
+        def fail(*_: object) -> Any:
+            raise ArtefactError("the GPU has fallen off the bus.", "Start the machine again.")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(backend, "stream", fail)
+            response = client.post("/v1/upscale", content=png(IMAGE))
+        assert (response.status_code, response.json()["error"]) == (500, "the GPU has fallen off the bus.")
+        assert pixels_of(client.post("/v1/upscale", content=png(IMAGE))).shape == (160, 200, 3)
+
+
+def test_models_and_their_description(served: Served) -> None:
+    (model,) = served[1].get("/v1/models").json()
+    assert (model["name"], model["scale"], model["precision"]) == ("quick", 4, "fp32")
+    schema = served[1].get("/openapi.json").json()
+    described = {item["name"] for item in schema["paths"]["/v1/upscale"]["post"]["parameters"]}
+    assert {"format", "scale", "width", "height", "max_side", "fit", "quality", "background", "model"} <= described
+    assert "http://" not in (page := served[1].get("/docs").text)
+    assert "https://" not in page  # nothing is loaded from elsewhere
+
+
+def test_no_file_is_left(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    results = {
+        hashlib.sha256(served[1].post("/v1/upscale", content=content).content).hexdigest()
+        for content in (png(IMAGE), b"garbage", png(IMAGE))
+    }
+    assert len(results) == 2
+    wait_until(lambda: not list(tmp_path.iterdir()))

@@ -1,0 +1,102 @@
+"""``drc-deploy serve`` as a process."""
+
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.runtime.networks import nearest, write_nearest
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (700, 600, 3), np.uint8)
+
+
+@contextmanager
+def serving(engine: Path, *options: str) -> Iterator[tuple["subprocess.Popen[str]", str, str]]:
+    """Start the command, and return its process, its address and what it said before."""
+    command = [sys.executable, "-m", "drc_deploy", "serve", str(engine), "--port", "0", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        said = ""
+        try:
+            while "Serving at" not in (line := process.stderr.readline()):
+                assert line, said
+                said += line
+            yield process, line.split()[2], said
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("engines") / "quick.onnx"
+    write_nearest(path)
+    return path
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_finishes_what_is_under_way(number: signal.Signals, engine: Path) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(IMAGE).save(stream, "PNG")
+    with serving(engine) as (process, address, _):
+        answers: list[httpx.Response] = []
+
+        def ask() -> None:
+            headers = {"X-Request-Id": "mine"}
+            answers.append(httpx.post(f"{address}v1/upscale", headers=headers, content=stream.getvalue(), timeout=60))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        while httpx.get(f"{address}v1/progress/mine").status_code == 404 and asking.is_alive():
+            pass
+        os.kill(process.pid, number)
+        asking.join()
+        assert process.wait(30) == 0
+        assert process.stderr
+        assert process.stderr.read() == ""
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(answers[0].content))), nearest(IMAGE, 4))
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    """Run the command to its end."""
+    command = [sys.executable, "-m", "drc_deploy", "serve", *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    return done.returncode, done.stderr
+
+
+def test_a_port_in_use_or_no_address_is_a_sentence(engine: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        code, said = run(str(engine), "--port", str(other.getsockname()[1]))
+        assert (code, "cannot be listened at: Address already in use" in said) == (2, True)
+    code, said = run(str(engine), "--host", "no.such.host.invalid")
+    assert (code, "cannot be listened at" in said) == (2, True)
+
+
+@pytest.mark.parametrize("content", [b"", b"two words", b"\xff\xfe"])
+def test_a_file_without_a_token_is_a_sentence(content: bytes, engine: Path, tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes(content)
+    code, said = run(str(engine), "--token-file", str(tmp_path / "token"))
+    assert (code, "token" in said, "Traceback" in said) == (2, True, False)
+
+
+def test_two_engines_of_one_name_are_refused(engine: Path, tmp_path: Path) -> None:
+    write_nearest(tmp_path / "quick.onnx")
+    code, said = run(str(engine), str(tmp_path / "quick.onnx"), "--port", "0")
+    assert (code, "two engines are called quick" in said) == (1, True)
+
+
+def test_an_address_that_others_reach_is_warned_of(engine: Path) -> None:
+    with serving(engine, "--host", "0.0.0.0") as (_, _, said):
+        assert "everyone there, for no --token-file" in said
+    with serving(engine) as (_, _, said):
+        assert "Warning" not in said
