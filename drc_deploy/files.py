@@ -7,8 +7,8 @@ import re
 import stat
 import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from drc_deploy.errors import OutputError
@@ -17,7 +17,16 @@ from drc_deploy.only_one import made_locked, only_one, remove_abandoned
 _STEM_CHARACTERS = 40
 _KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"))
 _STANDARD_OUTPUT = "Give another name; `upscale -o -` writes an image to standard output."
+_MORE_SPACE = "Free some space there, or choose another disk."
+_MORE_MEMORY = "Close other programs, or raise the limits of memory and processes (`ulimit -v`, `ulimit -u`)."
+_MORE_FILES = "Raise the limit for open files (`ulimit -n`), or close other programs."
 _HINTS = {
+    errno.ENOSPC: _MORE_SPACE,
+    getattr(errno, "EDQUOT", errno.ENOSPC): _MORE_SPACE,  # not on Windows
+    errno.ENOMEM: _MORE_MEMORY,
+    errno.EAGAIN: _MORE_MEMORY,
+    errno.EMFILE: _MORE_FILES,
+    errno.ENFILE: _MORE_FILES,
     errno.ENOENT: "Its folder was removed meanwhile: run the same command again.",
     errno.ENAMETOOLONG: "Give a shorter name.",
     errno.EFBIG: "Raise the limit for the size of a file (`ulimit -f`), or choose another disk.",
@@ -72,6 +81,18 @@ def _check_replaceable(target: Path) -> None:
         kind = next((kind for is_kind, kind in _KINDS if is_kind(mode)), "a device")
         hint = "Move it away, or name another file." if stat.S_ISDIR(mode) else _STANDARD_OUTPUT
         raise OutputError(f"{target} is {kind}, and a file cannot take its place.", hint)
+    _check_ours(target)
+
+
+def _check_ours(target: Path) -> None:
+    """Refuse a file of another user in a folder such as /tmp, before the work: only its owner may replace it.
+
+    Raises:
+        PermissionError: it is one.
+    """
+    folder, file = target.parent.stat(), target.lstat()
+    if folder.st_mode & stat.S_ISVTX and os.geteuid() not in (0, file.st_uid, folder.st_uid):
+        raise PermissionError(errno.EPERM, "it belongs to another user, and so does its folder")
 
 
 def _temporary_name(target: Path, key: str) -> str:
@@ -121,8 +142,13 @@ def exists_already(target: Path) -> OutputError:
 def cannot_write(target: Path | str, error: OSError) -> OutputError:
     """Return the error of a ``target`` that cannot be written, with a hint for its cause."""
     reason = error.strerror or str(error)
-    hint = _HINTS.get(error.errno or 0, "Choose a folder that you may write to and that has space.")
+    hint = hint_for(error) or "Choose a folder that you may write to."
     return OutputError(f"cannot write {target}: {reason}.", hint)
+
+
+def hint_for(error: OSError) -> str:
+    """Return what to do about an error of the system; nothing where that is not known."""
+    return _HINTS.get(error.errno or 0, "")
 
 
 def check_writable(folder: Path) -> None:
@@ -191,6 +217,13 @@ def write_bytes(target: Path, data: bytes) -> None:
 def write_text(target: Path, text: str) -> None:
     """Write ``text`` as UTF-8 to ``target`` atomically; bytes of file names that are no text become escapes."""
     write_bytes(target, text.encode("utf-8", "backslashreplace"))
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Write several files as ``write_text`` does: none takes its place before there is room for all."""
+    with ExitStack() as files:
+        for target, text in texts.items():
+            files.enter_context(atomic_path(target)).write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def write_sealed(target: Path, text: str) -> None:

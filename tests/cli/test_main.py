@@ -1,5 +1,7 @@
 """The group: help, errors and exit codes that all commands share."""
 
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -208,3 +210,38 @@ def test_a_working_folder_that_is_gone_is_named_as_the_cause(tmp_path: Path) -> 
     )
     assert run.returncode == 1
     assert "the working folder does not exist any more" in run.stderr
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["models", "--json"]])
+def test_a_full_disk_behind_standard_output_is_named(arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "drc_deploy", *arguments]
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert run.returncode == 1
+    assert run.stderr.startswith("Error: cannot write to standard output: No space left on device.\n       Free some")
+
+
+def test_an_error_of_the_system_has_its_words_and_no_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), "some.png")
+
+    monkeypatch.setattr(cli, "main", fail)
+    with pytest.raises(SystemExit):
+        main([])
+    shown = capsys.readouterr().err
+    assert "this machine failed: Too many open files: some.png.\n       Raise the limit for open files" in shown
+
+
+def test_where_no_memory_is_left_to_look_at_the_limits_there_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(cli, "main", fail)
+    monkeypatch.setitem(sys.modules, "resource", None)  # its import fails, as where its library cannot be mapped
+    with pytest.raises(SystemExit):
+        main([])
+    assert "Check its disks and its memory." in capsys.readouterr().err
