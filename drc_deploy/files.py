@@ -143,7 +143,15 @@ def cannot_write(target: Path | str, error: OSError) -> OutputError:
     """Return the error of a ``target`` that cannot be written, with a hint for its cause."""
     reason = error.strerror or str(error)
     hint = hint_for(error) or "Choose a folder that you may write to."
-    return OutputError(f"cannot write {target}: {reason}.", hint)
+    return OutputError(f"cannot write {target}: {reason}{_elsewhere(target, error)}.", hint)
+
+
+def _elsewhere(target: Path | str, error: OSError) -> str:
+    """Return the file that an error speaks of, in brackets, where it lies in another folder than ``target``."""
+    name, folder = error.filename, os.path.dirname(os.path.abspath(target))
+    if not isinstance(name, str | bytes) or os.path.abspath(os.fsdecode(name)).startswith(folder):
+        return ""
+    return f" ({os.fsdecode(name)})"
 
 
 def hint_for(error: OSError) -> str:
@@ -157,9 +165,9 @@ def check_writable(folder: Path) -> None:
     Raises:
         OutputError: they cannot.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"cannot write {folder}: it is no folder.", _STANDARD_OUTPUT)
     try:
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f"cannot write {folder}: it is no folder.", _STANDARD_OUTPUT)
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
@@ -195,17 +203,25 @@ def only_maker(output: Path) -> Iterator[None]:
     # The name is of a length that every folder can hold, and is another one for every output.
     number = zlib.crc32(os.fsencode(output.name))
     lock = output.with_name(f".{output.stem[:_STEM_CHARACTERS]}.{number:08x}.lock")
-    with new_folder(output.parent):
+    with new_folder(output.parent), ExitStack() as held:
         try:
             lock.touch()
+            held.enter_context(only_one(lock, making=output))
         except OSError as error:
+            _remove_own(lock)
             raise cannot_write(output, error) from error
-        with only_one(lock, making=output):
-            try:
-                yield
-            finally:
-                with suppress(OSError):  # the folder may be gone
-                    lock.unlink()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # the folder may be gone
+                lock.unlink()
+
+
+def _remove_own(lock: Path) -> None:
+    """Remove a lock that this user has made and cannot open, as where new files get no permissions."""
+    with suppress(OSError):
+        if lock.stat().st_uid == os.geteuid():
+            lock.unlink()
 
 
 def write_bytes(target: Path, data: bytes) -> None:

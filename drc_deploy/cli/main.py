@@ -51,7 +51,8 @@ EXTRAS = {
     "av": "video",
 }
 """Package -> the extra of drc-deploy that brings it."""
-_NO_MEMORY = ("can't start new thread", "can't allocate memory", "bad_alloc")
+_NO_THREAD, _NO_CPU = "can't start new thread", "CPU does not support FBGEMM"
+_LACKS = (_NO_THREAD, _NO_CPU, "can't allocate memory", "bad_alloc")
 
 
 class LazyGroup(click.Group):
@@ -218,8 +219,8 @@ def _is_of_the_machine(error: Exception) -> bool:
     if isinstance(error, ImportError):
         return not isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("drc_deploy")
     # Python and torch have no class of their own for these.
-    lacks_memory = isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
-    return lacks_memory or isinstance(error, MemoryError | OSError)
+    lacks = isinstance(error, RuntimeError) and any(words in str(error) for words in _LACKS)
+    return lacks or isinstance(error, MemoryError | OSError)
 
 
 def _reason(error: Exception) -> str:
@@ -232,11 +233,15 @@ def _reason(error: Exception) -> str:
 def _machine_hint(error: Exception) -> str:
     if isinstance(error, OSError) and (hint := hint_for(error)):
         return hint
+    if _NO_CPU in str(error):
+        return "torch finds in /proc what a CPU can do: mount it (`mount -t proc proc /proc`)."
     try:
         import resource
     except (ImportError, MemoryError):  # not a part of Python on Windows, or no memory is left for it
         return "Check its disks and its memory."
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
+        if _NO_THREAD in str(error):
+            return "Close other programs, or raise the limit of processes (`ulimit -u`)."
         return "Check its disks and its memory."
     return f"The memory of a process is limited to {limit >> 20} MiB here: raise it (`ulimit -v`), or check the disks."

@@ -16,6 +16,7 @@ from drc_deploy.files import (
     atomic_path,
     cannot_write,
     check_writable,
+    only_maker,
     read_sealed,
     write_sealed,
     write_text,
@@ -230,3 +231,37 @@ def test_a_file_that_only_its_owner_may_replace_is_refused_before_the_work() -> 
         finally:
             os.seteuid(0)
         assert {path.name: path.read_text() for path in folder.iterdir()} == {"x.txt": "root's", "y.txt": "mine again"}
+
+
+def test_an_error_of_a_file_elsewhere_names_it(tmp_path: Path) -> None:
+    def fail(path: Path) -> str:
+        with pytest.raises(OutputError) as caught, atomic_path(tmp_path / "x.txt"):
+            path.read_text()
+        return caught.value.message
+
+    assert fail(tmp_path / "gone") == f"cannot write {tmp_path}/x.txt: No such file or directory."
+    assert "No such file or directory (/nowhere/gone)." in fail(Path("/nowhere/gone"))
+
+
+def test_a_folder_whose_name_is_too_long_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="File name too long") as caught:
+        check_writable(tmp_path / ("x" * 256))
+    assert caught.value.hint == "Give a shorter name."
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a user whom permissions bind")
+def test_where_new_files_get_no_permissions_nothing_is_left() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        before = os.umask(0o777)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(OutputError, match="Permission denied"):
+                write_text(folder / "x.txt", "mine")
+            with pytest.raises(OutputError, match="Permission denied"), only_maker(folder / "x.txt"):
+                pytest.fail("it has no lock")
+        finally:
+            os.seteuid(0)
+            os.umask(before)
+        assert os.listdir(folder) == []
