@@ -43,6 +43,7 @@ HOSTILE_KILLS ?= 20
 hostile: $(VENV)/installed
 	$(BIN)/python -m tests.hostile --seconds $(HOSTILE_SECONDS)
 	$(BIN)/python -m tests.hostile.kills --kills $(HOSTILE_KILLS)
+	$(BIN)/python -m tests.hostile.conditions
 
 clean:
 	rm -rf $(VENV) demo_out site

@@ -7,8 +7,8 @@ import re
 import stat
 import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from drc_deploy.errors import OutputError
@@ -17,7 +17,16 @@ from drc_deploy.only_one import made_locked, only_one, remove_abandoned
 
 _STEM_CHARACTERS = 40
 _STANDARD_OUTPUT = "Give another name; `upscale -o -` writes an image to standard output."
+_MORE_SPACE = "Free some space there, or choose another disk."
+_MORE_MEMORY = "Close other programs, or raise the limits of memory and processes (`ulimit -v`, `ulimit -u`)."
+_MORE_FILES = "Raise the limit for open files (`ulimit -n`), or close other programs."
 _HINTS = {
+    errno.ENOSPC: _MORE_SPACE,
+    getattr(errno, "EDQUOT", errno.ENOSPC): _MORE_SPACE,  # not on Windows
+    errno.ENOMEM: _MORE_MEMORY,
+    errno.EAGAIN: _MORE_MEMORY,
+    errno.EMFILE: _MORE_FILES,
+    errno.ENFILE: _MORE_FILES,
     errno.ENOENT: "Its folder was removed meanwhile: run the same command again.",
     errno.ENAMETOOLONG: "Give a shorter name.",
     errno.EFBIG: "Raise the limit for the size of a file (`ulimit -f`), or choose another disk.",
@@ -71,6 +80,18 @@ def _check_replaceable(target: Path) -> None:
     if kind := kind_of_mode(mode):
         hint = "Move it away, or name another file." if stat.S_ISDIR(mode) else _STANDARD_OUTPUT
         raise OutputError(f"{target} is {kind}, and a file cannot take its place.", hint)
+    _check_ours(target)
+
+
+def _check_ours(target: Path) -> None:
+    """Refuse a file of another user in a folder such as /tmp, before the work: only its owner may replace it.
+
+    Raises:
+        PermissionError: it is one.
+    """
+    folder, file = target.parent.stat(), target.lstat()
+    if folder.st_mode & stat.S_ISVTX and os.geteuid() not in (0, file.st_uid, folder.st_uid):
+        raise PermissionError(errno.EPERM, "it belongs to another user, and so does its folder")
 
 
 def _temporary_name(target: Path, key: str) -> str:
@@ -120,8 +141,21 @@ def exists_already(target: Path) -> OutputError:
 def cannot_write(target: Path | str, error: OSError) -> OutputError:
     """Return the error of a ``target`` that cannot be written, with a hint for its cause."""
     reason = error.strerror or str(error)
-    hint = _HINTS.get(error.errno or 0, "Choose a folder that you may write to and that has space.")
-    return OutputError(f"cannot write {target}: {reason}.", hint)
+    hint = hint_for(error) or "Choose a folder that you may write to."
+    return OutputError(f"cannot write {target}: {reason}{_elsewhere(target, error)}.", hint)
+
+
+def _elsewhere(target: Path | str, error: OSError) -> str:
+    """Return the file that an error speaks of, in brackets, where it lies in another folder than ``target``."""
+    name, folder = error.filename, os.path.dirname(os.path.abspath(target))
+    if not isinstance(name, str | bytes) or os.path.abspath(os.fsdecode(name)).startswith(folder):
+        return ""
+    return f" ({os.fsdecode(name)})"
+
+
+def hint_for(error: OSError) -> str:
+    """Return what to do about an error of the system; nothing where that is not known."""
+    return _HINTS.get(error.errno or 0, "")
 
 
 def check_writable(folder: Path) -> None:
@@ -130,9 +164,9 @@ def check_writable(folder: Path) -> None:
     Raises:
         OutputError: they cannot.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"cannot write {folder}: it is no folder.", _STANDARD_OUTPUT)
     try:
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f"cannot write {folder}: it is no folder.", _STANDARD_OUTPUT)
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
@@ -168,17 +202,25 @@ def only_maker(output: Path) -> Iterator[None]:
     # The name is of a length that every folder can hold, and is another one for every output.
     number = zlib.crc32(os.fsencode(output.name))
     lock = output.with_name(f".{output.stem[:_STEM_CHARACTERS]}.{number:08x}.lock")
-    with new_folder(output.parent):
+    with new_folder(output.parent), ExitStack() as held:
         try:
             lock.touch()
+            held.enter_context(only_one(lock, making=output))
         except OSError as error:
+            _remove_own(lock)
             raise cannot_write(output, error) from error
-        with only_one(lock, making=output):
-            try:
-                yield
-            finally:
-                with suppress(OSError):  # the folder may be gone
-                    lock.unlink()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # the folder may be gone
+                lock.unlink()
+
+
+def _remove_own(lock: Path) -> None:
+    """Remove a lock that this user has made and cannot open, as where new files get no permissions."""
+    with suppress(OSError):
+        if lock.stat().st_uid == os.geteuid():
+            lock.unlink()
 
 
 def write_bytes(target: Path, data: bytes) -> None:
@@ -190,6 +232,13 @@ def write_bytes(target: Path, data: bytes) -> None:
 def write_text(target: Path, text: str) -> None:
     """Write ``text`` as UTF-8 to ``target`` atomically; bytes of file names that are no text become escapes."""
     write_bytes(target, text.encode("utf-8", "backslashreplace"))
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Write several files as ``write_text`` does: none takes its place before there is room for all."""
+    with ExitStack() as files:
+        for target, text in texts.items():
+            files.enter_context(atomic_path(target)).write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def write_sealed(target: Path, text: str) -> None:

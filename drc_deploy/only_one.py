@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from drc_deploy.errors import OutputError
@@ -60,19 +60,28 @@ def made_locked(path: Path, make: Callable[[Path], object]) -> Iterator[None]:
     """
     making = path.with_name(path.name + _MAKING)
     make(making)
-    with only_one(making):
-        making.rename(path)
+    with ExitStack() as held:
+        try:
+            held.enter_context(only_one(making))
+            making.rename(path)
+        except BaseException:
+            _remove(making)
+            raise
         yield
 
 
 def remove_abandoned(paths: Iterable[Path]) -> None:
     """Remove those of ``paths`` that were made by ``made_locked`` in processes that have been killed."""
     for path in filter(_is_abandoned, paths):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with suppress(OSError):  # another process may be faster
-                path.unlink()
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):  # another process may be faster
+            path.unlink()
 
 
 def _is_abandoned(path: Path) -> bool:

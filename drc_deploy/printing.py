@@ -5,6 +5,8 @@ from unicodedata import category
 
 import click
 
+from drc_deploy.files import cannot_write
+
 _OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Categories of characters that a terminal obeys, that hide or turn round others, or that end a line."""
 _JOINERS = "\u200c\u200d"
@@ -24,8 +26,18 @@ def printable(text: str) -> str:
 
 
 def say(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """Print a text, on standard error with ``err``; whatever is in it, a terminal does nothing but show it."""
-    click.echo(printable(text), err=err, nl=nl)
+    """Print a text, on standard error with ``err``; whatever is in it, a terminal does nothing but show it.
+
+    Raises:
+        BrokenPipeError: the reader of standard output has gone.
+        OutputError: nothing can be written there, as where the disk behind it is full.
+    """
+    try:
+        click.echo(printable(text), err=err, nl=nl)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise cannot_write(f"to standard {'error' if err else 'output'}", error) from error
 
 
 def print_notes_safely() -> None:

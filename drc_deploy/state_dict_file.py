@@ -78,10 +78,10 @@ def load_tensors(path: Path) -> Any:
         kind = no_file(path)
         raise ArtefactError(f"{path} {f'is {kind}, not a file' if kind else 'does not exist'}.", "Check the path.")
     loaded = _load_safetensors(path) if _is_safetensors(path) else _load_torch(path)
-    size = _size(loaded)
-    if size > SPREAD * path.stat().st_size:
+    size, length = _size(loaded), path.stat().st_size
+    if size > SPREAD * length:
         raise ArtefactError(
-            f"the tensors of {path} would take {size >> 20} MiB, many times the length of the file.",
+            f"the tensors of {path} would take {size // length} times the length of the file.",
             _HARMFUL,
         )
     return loaded

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.imports import ROOMS, ROOT, source_files
+from tests.patience import PATIENCE_S
 
 NEED_TORCH = (
     "runtime.backends.pytorch",
@@ -110,7 +111,9 @@ def test_rooms_are_links_to_the_top_level(room: str) -> None:
 
 
 def run_python(code: str) -> str:
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout
 

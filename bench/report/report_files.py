@@ -22,8 +22,13 @@ def write_report(report: Report | MergedReports, folder: Path, name: str = REPOR
         OutputError: the disk is full, or not writable.
     """
     path = folder / name
-    write_text(path, records.to_json(report) + "\n")
+    write_text(path, report_text(report))
     return path
+
+
+def report_text(report: Report | MergedReports) -> str:
+    """Return the JSON of one report or of several."""
+    return records.to_json(report) + "\n"
 
 
 def read_report(path: Path) -> Report:

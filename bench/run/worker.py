@@ -197,6 +197,8 @@ class EngineProcess:
     def close(self) -> None:
         """End the child."""
         self._connection.close()
+        if self._process.pid is None:  # the machine could not start it
+            return
         self._process.join(CLOSE_TIMEOUT_S)
         if self._process.is_alive():
             self._process.kill()

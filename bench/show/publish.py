@@ -10,13 +10,13 @@ from drc_deploy import __version__
 from drc_deploy.bench.report.crop_files import copy_crops, present_crops
 from drc_deploy.bench.report.merged import find_notes, refuse_twins, run_key
 from drc_deploy.bench.report.records import MergedReports, Report
-from drc_deploy.bench.report.report_files import MERGED_FILE, REPORT_FILE, read_any, reports_in, write_report
+from drc_deploy.bench.report.report_files import MERGED_FILE, REPORT_FILE, read_any, report_text, reports_in
 from drc_deploy.bench.show.csv import csv_text
 from drc_deploy.bench.show.markdown import markdown_text
 from drc_deploy.bench.show.merged_page import render_merged_page
 from drc_deploy.bench.show.page import render_page
 from drc_deploy.errors import ArtefactError, UsageError
-from drc_deploy.files import check_writable, write_text
+from drc_deploy.files import new_folder, write_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,19 @@ class Published:
     """What is missing in them, and how to read them."""
 
 
-def write_files(content: Report | MergedReports, folder: Path, stem: str = "report") -> dict[str, str]:
-    """Write page, Markdown and CSV into ``folder``, where the crops lie, and return their paths.
+def write_files(
+    content: Report | MergedReports, folder: Path, stem: str = "report", json: Path | None = None
+) -> dict[str, str]:
+    """Write page, Markdown and CSV, and ``json`` where it is a path, all or none of them.
+
+    Args:
+        content: what they show.
+        folder: where they go and the crops lie.
+        stem: of their names.
+        json: where the report itself goes.
+
+    Returns:
+        Their paths.
 
     Raises:
         ArtefactError: a crop is missing.
@@ -39,12 +50,10 @@ def write_files(content: Report | MergedReports, folder: Path, stem: str = "repo
     reports = reports_in(content)
     page = render_merged_page(content, folder) if isinstance(content, MergedReports) else render_page(content, folder)
     texts = {"page": (".html", page), "markdown": (".md", markdown_text(reports)), "csv": (".csv", csv_text(reports))}
-    files = {}
-    for kind, (suffix, text) in texts.items():
-        path = folder / f"{stem}{suffix}"
-        write_text(path, text)
-        files[kind] = str(path)
-    return files
+    files = {kind: folder / f"{stem}{suffix}" for kind, (suffix, _) in texts.items()}
+    report = {json: report_text(content)} if json else {}
+    write_texts(report | {files[kind]: text for kind, (_, text) in texts.items()})
+    return {kind: str(path) for kind, path in files.items()}
 
 
 def publish(paths: Sequence[Path], out: Path | None, default_out: Path) -> Published:
@@ -74,15 +83,14 @@ def _publish_again(path: Path, content: Report | MergedReports, out: Path | None
     elsewhere = target.resolve() != path.resolve()
     if elsewhere and target.exists() and not _holds(target, content):
         raise UsageError(f"{target} holds another report, which would be lost.", "Use another --out.")
-    check_writable(folder)
     kept, notes = _present(path, reports_in(content))
-    if elsewhere:
-        kept = [copy_crops(report, path.parent, folder) for report in kept]
-    content = dataclasses.replace(content, reports=tuple(kept)) if isinstance(content, MergedReports) else kept[0]
-    if elsewhere:
-        write_report(content, folder, file)
     stem = "report" if out or path.name == MERGED_FILE else path.stem
-    return Published({"report": str(target)} | write_files(content, folder, stem), tuple(notes))
+    with new_folder(folder):
+        if elsewhere:
+            kept = [copy_crops(report, path.parent, folder) for report in kept]
+        content = dataclasses.replace(content, reports=tuple(kept)) if isinstance(content, MergedReports) else kept[0]
+        files = write_files(content, folder, stem, target if elsewhere else None)
+    return Published({"report": str(target)} | files, tuple(notes))
 
 
 def _holds(path: Path, content: Report | MergedReports) -> bool:
@@ -98,16 +106,16 @@ def _merge(found: Sequence[tuple[Path, Report]], folder: Path) -> Published:
     refuse_twins(found)
     if (folder / REPORT_FILE).exists() or any(path.resolve().parent == folder.resolve() for path, _ in found):
         raise UsageError(f"{folder} is the folder of a report, whose page would be lost.", "Use another --out.")
-    check_writable(folder)
-    reports, notes = [], []
-    for index, (path, report) in enumerate(found):
-        (kept,), missing = _present(path, [report])
-        notes += missing
-        reports.append(copy_crops(kept, path.parent, folder, f"{index + 1}_"))
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    merged = MergedReports(created, __version__, tuple(reports))
-    target = write_report(merged, folder, MERGED_FILE)
-    return Published({"report": str(target)} | write_files(merged, folder), (*find_notes(reports), *notes))
+    target = folder / MERGED_FILE
+    reports, notes = [], []
+    with new_folder(folder):
+        for index, (path, report) in enumerate(found):
+            (kept,), missing = _present(path, [report])
+            notes += missing
+            reports.append(copy_crops(kept, path.parent, folder, f"{index + 1}_"))
+        files = write_files(MergedReports(created, __version__, tuple(reports)), folder, json=target)
+    return Published({"report": str(target)} | files, (*find_notes(reports), *notes))
 
 
 def _present(path: Path, reports: Sequence[Report]) -> tuple[list[Report], list[str]]:

@@ -14,6 +14,7 @@ import click
 
 from drc_deploy import __version__
 from drc_deploy.errors import DrcDeployError, Terminated
+from drc_deploy.files import hint_for
 from drc_deploy.printing import print_notes_safely, say
 
 COMMANDS = {
@@ -55,7 +56,8 @@ EXTRAS = {
     "uvicorn": "serve",
 }
 """Package -> the extra of drc-deploy that brings it."""
-_NO_MEMORY = ("can't start new thread", "can't allocate memory", "bad_alloc")
+_NO_THREAD, _NO_CPU = "can't start new thread", "CPU does not support FBGEMM"
+_LACKS = (_NO_THREAD, _NO_CPU, "can't allocate memory", "bad_alloc")
 
 
 class LazyGroup(click.Group):
@@ -212,7 +214,7 @@ def _message_of(error: Exception) -> tuple[str, str]:
         hint = f"Install it: pip install 'drc-deploy[{EXTRAS[error.name]}]'."
         return f"this command needs {error.name}, which is not installed.", hint
     if _is_of_the_machine(error):
-        return f"this machine failed: {str(error) or 'no memory left'}.", _machine_hint(error)
+        return f"this machine failed: {_reason(error)}.", _machine_hint(error)
     hint = "This is a fault of drc-deploy: run it with --debug and report what it prints."
     return f"{type(error).__name__}: {error}", hint
 
@@ -222,18 +224,29 @@ def _is_of_the_machine(error: Exception) -> bool:
     if isinstance(error, ImportError):
         return not isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("drc_deploy")
     # Python and torch have no class of their own for these.
-    lacks_memory = isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
-    return lacks_memory or isinstance(error, MemoryError | OSError)
+    lacks = isinstance(error, RuntimeError) and any(words in str(error) for words in _LACKS)
+    return lacks or isinstance(error, MemoryError | OSError)
+
+
+def _reason(error: Exception) -> str:
+    """Return what the system says, with the file that it speaks of and without its number."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + (f": {error.filename!s}" if error.filename is not None else "")
+    return str(error) or "no memory left"
 
 
 def _machine_hint(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "A file or folder was removed meanwhile: run the same command again."
+    if isinstance(error, OSError) and (hint := hint_for(error)):
+        return hint
+    if _NO_CPU in str(error):
+        return "torch finds in /proc what a CPU can do: mount it (`mount -t proc proc /proc`)."
     try:
-        import resource  # not a part of Python on Windows
-    except ModuleNotFoundError:
+        import resource
+    except (ImportError, MemoryError):  # not a part of Python on Windows, or no memory is left for it
         return "Check its disks and its memory."
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
+        if _NO_THREAD in str(error):
+            return "Close other programs, or raise the limit of processes (`ulimit -u`)."
         return "Check its disks and its memory."
     return f"The memory of a process is limited to {limit >> 20} MiB here: raise it (`ulimit -v`), or check the disks."

@@ -48,12 +48,28 @@ def open_backend(path: Path, *, threads: int | None = None, precision: Precision
     if path.suffix == ".onnx":
         from drc_deploy.runtime.backends.ort.backend import OnnxRuntimeBackend
 
+        _check_loadable(path)
         return OnnxRuntimeBackend(path, threads=threads)
     if path.suffix == ".plan":
         from drc_deploy.runtime.backends.trt.backend import TensorRTBackend
 
         return TensorRTBackend(path)
     raise ArtefactError(f"{path} is not an engine.", "Give a .plan, .onnx or .safetensors file.")
+
+
+def _check_loadable(path: Path) -> None:
+    """Refuse what ONNX Runtime would report as another fault.
+
+    Raises:
+        ArtefactError: nobody may read it, or its name is no text, which it needs.
+    """
+    try:
+        path.open("rb").close()
+        str(path).encode()
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
+    except UnicodeEncodeError as error:
+        raise ArtefactError(f"the name of {path} is no text in UTF-8.", "Rename the file or its folder.") from error
 
 
 def whole_number(name: str, value: int | None, *, least: int) -> int | None:

@@ -49,14 +49,14 @@ class Records:
         self._made_by = hashlib.sha256(json.dumps(dict(made_by), sort_keys=True, default=str).encode()).hexdigest()
         self._of_folder = cache(_read)
 
-    def disown(self, job: UpscaleJob) -> bool:
-        """Return whether the result is known to be another one than would be made now."""
+    def same(self, job: UpscaleJob) -> bool | None:
+        """Return whether the result is the one that would be made now; None where nothing is known of it."""
         if job.source is None or job.target is None:
-            return False
+            return None
         record = self._of_folder(job.target.parent).get(job.target.name)
         if record is None or record.result != version_of(job.target):
-            return False
-        return (record.made_by, record.source) != (self._made_by, version_of(job.source))
+            return None
+        return (record.made_by, record.source) == (self._made_by, version_of(job.source))
 
     def keep(self, source: Version, target: Path) -> None:
         """Add a result that was just made, of what was ``source``; where that cannot be written nothing is known."""

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError
 from drc_deploy.files import check_writable, exists_already, version_of
@@ -110,9 +110,9 @@ class Outcome:
 
 def run_jobs(upscaler: Upscaler, jobs: Sequence[UpscaleJob], options: RunOptions) -> Outcome:
     """Upscale every image, whatever happens to the others; progress goes to standard error."""
-    existing = [job for job in jobs if options.skip_existing and is_finished(job)]
-    others = {job for job in existing if options.records and options.records.disown(job)}
-    skipped = {job: None for job in existing if job not in others}
+    states = {job: _state(job, options) for job in jobs}
+    others = {job for job, state in states.items() if state == "another's"}
+    skipped = {job: None for job, state in states.items() if state == "finished"}
     to_do = [job for job in jobs if job not in skipped]
     begun: list[Future[Finished] | Failed] = []
     read = partial(_read, upscaler, tolerant=options.tolerant)
@@ -152,26 +152,33 @@ def run_one(job: UpscaleJob, options: RunOptions, make: Callable[[tuple[int, int
         OutputError: the result is in the way.
         Exception: whatever ``make`` raises.
     """
-    finished = options.skip_existing and is_finished(job)
-    other = finished and options.records is not None and options.records.disown(job)
-    if finished and not other:
+    state = _state(job, options)
+    if state == "finished":
         return Outcome([], [Skipped(job.input_name, job.output_name)], [])
     check_target(job, options)
     version = version_of(Path(job.input_name))
     result = make(version)
     if options.records and version:
         options.records.keep(version, Path(job.output_name))
-    return Outcome([result], [], [], redone=int(other))
+    return Outcome([result], [], [], redone=int(state == "another's"))
 
 
-def is_finished(job: UpscaleJob) -> bool:
-    """Return whether the result is there and not older than the image; results are written whole or not at all."""
-    if job.source is None or job.target is None:
-        return False
+def _state(job: UpscaleJob, options: RunOptions) -> Literal["to do", "finished", "another's"]:
+    """Return what is to be done where results may stay; they are written whole or not at all.
+
+    Times decide only where nothing is known of a result: those of sources may lie in the future.
+    """
+    if not options.skip_existing or job.source is None or job.target is None:
+        return "to do"
     try:
-        return os.path.isfile(job.target) and job.target.stat().st_mtime_ns >= job.source.stat().st_mtime_ns
+        there = os.path.isfile(job.target)
+        newer = there and job.target.stat().st_mtime_ns >= job.source.stat().st_mtime_ns
     except OSError:  # reading or writing it will say why
-        return False
+        return "to do"
+    same = options.records.same(job) if options.records and there else None
+    if same or (same is None and newer):
+        return "finished"
+    return "another's" if newer else "to do"
 
 
 def _fits_next_to_another(upscaler: Upscaler, job: UpscaleJob) -> bool:

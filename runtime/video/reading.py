@@ -316,6 +316,8 @@ def frames_of(path: Path, info: VideoInfo, options: FrameOptions, *, skip: int =
             assert frame.pts is not None  # by the clock
             try:
                 pixels = to_rgb(frame, info.colours, deep=options.deep, alpha=options.alpha)
+            except (MemoryError, BlockingIOError):  # no memory or no thread is left: nothing is wrong with the file
+                raise
             except (av.FFmpegError, ValueError) as error:
                 raise ImageError(
                     f"{path} has pictures of {frame.format.name}, which cannot be converted: {error}.",

@@ -75,7 +75,7 @@ class FakeEngine(Upscaler):
         if self._calls == 12 and self._name.startswith("crashes."):
             os.kill(os.getpid(), signal.SIGKILL)
         if self._name.startswith("stalls"):
-            time.sleep(60)
+            time.sleep(100_000)
         if self._name.startswith("small"):
             return image
         return super().__call__(image)

@@ -1,5 +1,7 @@
 """The group: help, errors and exit codes that all commands share."""
 
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +12,11 @@ import pytest
 from click.testing import CliRunner
 
 from drc_deploy.cli.main import COMMANDS, cli, main
+from tests.patience import PATIENCE_S
+
+
+def captured(command: list[str], folder: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def commands(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -87,7 +94,7 @@ def test_a_missing_package_names_its_extra() -> None:
         "from drc_deploy.cli.main import main\n"
         "main(['train', '--model', 'drn_xs', '--steps', '1'])\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    result = captured([sys.executable, "-c", code])
     assert result.returncode == 1
     assert "needs torch" in result.stderr
     assert "drc-deploy[train]" in result.stderr
@@ -123,7 +130,7 @@ def test_a_second_ctrl_c_while_python_leaves_shows_no_traceback() -> None:
         "atexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
         "main.main([])\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    result = captured([sys.executable, "-c", code])
     assert result.returncode == 130
     assert "Traceback" not in result.stderr
 
@@ -144,7 +151,7 @@ def test_a_signal_that_becomes_another_error_stops_the_command_all_the_same(numb
         "main.cli.main = importing\n"
         "main.main([])\n"
     )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    result = captured([sys.executable, "-c", program])
     assert result.returncode == code
     assert result.stderr.startswith("Stopped.")
 
@@ -158,7 +165,7 @@ def test_an_ignored_ctrl_c_stays_ignored() -> None:
         "main.cli.main = lambda **_: os.kill(os.getpid(), signal.SIGINT)\n"
         "main.main([])\n"
     )
-    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], timeout=PATIENCE_S, check=False).returncode == 0
 
 
 def test_control_characters_in_an_error_are_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,7 +202,7 @@ def test_a_machine_without_memory_is_named_as_the_cause(
 
 def test_a_limit_of_memory_is_named(tmp_path: Path) -> None:
     command = f"ulimit -v 200000; exec {sys.executable} -m drc_deploy train --model drn_xs --steps 1"
-    run = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    run = captured(["sh", "-c", command], tmp_path)
     assert run.returncode == 1
     assert "limited to 195 MiB" in run.stderr
 
@@ -203,8 +210,58 @@ def test_a_limit_of_memory_is_named(tmp_path: Path) -> None:
 def test_a_working_folder_that_is_gone_is_named_as_the_cause(tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     command = f"rmdir ../gone; exec {sys.executable} -m drc_deploy models"
-    run = subprocess.run(
-        ["sh", "-c", command], cwd=tmp_path / "gone", capture_output=True, text=True, check=False, timeout=60
-    )
+    run = captured(["sh", "-c", command], tmp_path / "gone")
     assert run.returncode == 1
     assert "the working folder does not exist any more" in run.stderr
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["models", "--json"]])
+def test_a_full_disk_behind_standard_output_is_named(arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "drc_deploy", *arguments]
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=PATIENCE_S)
+    assert run.returncode == 1
+    assert run.stderr.startswith("Error: cannot write to standard output: No space left on device.\n       Free some")
+
+
+def test_an_error_of_the_system_has_its_words_and_no_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), "some.png")
+
+    monkeypatch.setattr(cli, "main", fail)
+    with pytest.raises(SystemExit):
+        main([])
+    shown = capsys.readouterr().err
+    assert "this machine failed: Too many open files: some.png.\n       Raise the limit for open files" in shown
+
+
+def test_where_no_memory_is_left_to_look_at_the_limits_there_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(cli, "main", fail)
+    monkeypatch.setitem(sys.modules, "resource", None)  # its import fails, as where its library cannot be mapped
+    with pytest.raises(SystemExit):
+        main([])
+    assert "Check its disks and its memory." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"), [("can't start new thread", "ulimit -u"), ("Your CPU does not support FBGEMM.", "mount it")]
+)
+def test_what_a_machine_lacks_has_its_hint(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str, hint: str
+) -> None:
+    def fail(**_: object) -> None:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(cli, "main", fail)
+    with pytest.raises(SystemExit):
+        main([])
+    shown = capsys.readouterr().err
+    assert hint in shown
+    assert "fault of drc-deploy" not in shown

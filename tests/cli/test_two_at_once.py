@@ -14,6 +14,7 @@ from drc_deploy.files import only_maker
 from drc_deploy.only_one import only_one
 from tests.cli.commands import drc
 from tests.cli.test_training_commands import QUICK
+from tests.patience import PATIENCE_S
 from tests.runtime.networks import write_nearest
 
 BENCH = ("bench", "n.onnx", "--out", "out", "--size", "16x24", "--min-runs", 8, "--min-seconds", 0, "--threads", 1)
@@ -80,7 +81,7 @@ def test_two_real_processes_leave_the_result_of_one(tmp_path: Path) -> None:
     words += ["-o", "x.safetensors"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     both = [subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) for _ in range(2)]
-    errors = [process.communicate(timeout=300)[1].decode() for process in both]
+    errors = [process.communicate(timeout=PATIENCE_S)[1].decode() for process in both]
     codes = [process.returncode for process in both]
     assert sorted(codes) == [0, 1] or codes == [0, 0], errors  # the machine may have run one after the other
     assert all(("another process" in error) == bool(code) for error, code in zip(errors, codes, strict=True))

@@ -22,6 +22,7 @@ from PIL import Image
 from drc_deploy.engine_info import METADATA_KEY
 from drc_deploy.images.reading import decode_image, read_image
 from drc_deploy.runtime.jobs.records import NAME as RECORDS
+from tests.patience import PATIENCE_S
 from tests.runtime.networks import nearest, write_nearest
 
 
@@ -46,7 +47,7 @@ def command(*arguments: object) -> list[str]:
 
 
 def upscale(*arguments: object, **options: Any) -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run(command(*arguments), stderr=subprocess.PIPE, timeout=120, check=False, **options)
+    return subprocess.run(command(*arguments), stderr=subprocess.PIPE, timeout=PATIENCE_S, check=False, **options)
 
 
 def test_an_image_goes_from_standard_input_to_standard_output(engine: Path) -> None:
@@ -130,7 +131,7 @@ def test_a_terminal_neither_gives_nor_takes_an_image(engine: Path, stream: str, 
 @pytest.mark.parametrize(("redirection", "name"), [("<&-", "input"), (">&-", "output")])
 def test_a_closed_stream_neither_gives_nor_takes_an_image(engine: Path, redirection: str, name: str) -> None:
     closed = ["sh", "-c", f'exec "$@" {redirection}', "sh", *command("-", "-o", "-", "--engine", engine)]
-    result = subprocess.run(closed, capture_output=True, input=png(noise(4, 4)), timeout=120, check=False)
+    result = subprocess.run(closed, capture_output=True, input=png(noise(4, 4)), timeout=PATIENCE_S, check=False)
     assert result.returncode == 2
     assert f"standard {name} is closed".encode() in result.stderr
 
@@ -140,7 +141,7 @@ def test_an_image_is_upscaled_where_the_system_reports_nothing(engine: Path, tmp
     (tmp_path / "in.png").write_bytes(png(image))
     silent = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
     words = command(tmp_path / "in.png", "-o", tmp_path / "o.png", "--engine", engine)
-    assert subprocess.run(silent + words, timeout=120, check=False).returncode == 0
+    assert subprocess.run(silent + words, timeout=PATIENCE_S, check=False).returncode == 0
     assert np.array_equal(read_image(tmp_path / "o.png").pixels, nearest(image, 4))
 
 
@@ -169,7 +170,7 @@ def test_a_file_that_may_not_grow_is_reported_and_removed(engine: Path, tmp_path
     target = tmp_path / "out" / f"o.{suffix}"
     limited = ["sh", "-c", 'ulimit -f 200 && exec "$@"', "sh"]  # blocks of 512 bytes: 100 kB
     words = command(tmp_path / "in.png", "-o", target, "--tile", "50", "--engine", engine)
-    result = subprocess.run(limited + words, capture_output=True, timeout=120, check=False)
+    result = subprocess.run(limited + words, capture_output=True, timeout=PATIENCE_S, check=False)
     assert result.returncode == 1
     assert b"File too large" in result.stderr
     assert b"Traceback" not in result.stderr
@@ -189,7 +190,7 @@ def stopped_by(number: int, album: Path, engine: Path) -> "subprocess.Popen[byte
     """Run until the first result is there, then stop it by a signal."""
     process = subprocess.Popen(command(album, "--engine", engine, "--threads", "1"), stderr=subprocess.PIPE)
     results = album.with_name("album_x4")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not list(results.glob("[0-9].png")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(number)
@@ -257,6 +258,6 @@ def test_ctrl_c_ends_it_while_a_thread_starts_or_is_handed_its_job(
     Image.fromarray(noise(40, 50)).save(tmp_path / "in.png")
     arguments = ["upscale", tmp_path / "in.png", "--engine", engine, "--tile", "16", "--threads", "2", "-o", "out.png"]
     script = [sys.executable, "-c", INTERRUPTED, where, str(count), *map(str, arguments)]
-    result = subprocess.run(script, stderr=subprocess.PIPE, timeout=60, check=False, cwd=tmp_path)
+    result = subprocess.run(script, stderr=subprocess.PIPE, timeout=PATIENCE_S, check=False, cwd=tmp_path)
     assert (result.returncode, b"Traceback" in result.stderr) == (130, False), result.stderr
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]

@@ -16,6 +16,7 @@ from drc_deploy.errors import ArtefactError, OutputError
 from drc_deploy.files import sha256_of
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
+from tests.patience import PATIENCE_S
 
 PRUNED = (4, 12, *(20, 16, 8, 20) * 2, 12, 12)
 
@@ -43,7 +44,7 @@ def test_a_pruned_network_is_rebuilt_in_a_fresh_process(saved: Path, checkpoint:
         "with torch.no_grad(): sr = network.upscale(load_file(folder / 'lr.safetensors')['lr'])\n"
         "save_file({'sr': sr.contiguous()}, folder / 'sr.safetensors')\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=PATIENCE_S)
     with torch.no_grad():
         expected = checkpoint.build_network().upscale(lr)
     torch.testing.assert_close(load_file(tmp_path / "sr.safetensors")["sr"], expected)

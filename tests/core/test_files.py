@@ -2,15 +2,26 @@
 
 import errno
 import os
+import resource
 import shutil
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from drc_deploy.errors import OutputError
-from drc_deploy.files import atomic_path, check_writable, read_sealed, write_sealed, write_text
+from drc_deploy.files import (
+    atomic_path,
+    cannot_write,
+    check_writable,
+    only_maker,
+    read_sealed,
+    write_sealed,
+    write_text,
+    write_texts,
+)
 
 
 def test_a_failing_block_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -174,3 +185,83 @@ def test_a_sealed_text_is_none_once_any_byte_of_it_has_changed(tmp_path: Path) -
     path.unlink()
     path.mkdir()
     assert read_sealed(path) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.ENOSPC, "Free some space there"),
+        (errno.EDQUOT, "Free some space there"),
+        (errno.EFBIG, "ulimit -f"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.EAGAIN, "ulimit -u"),
+        (errno.EACCES, "Choose a folder that you may write to."),
+    ],
+)
+def test_every_cause_has_its_own_hint(number: int, hint: str) -> None:
+    assert hint in cannot_write("x", OSError(number, os.strerror(number))).hint
+
+
+def test_of_several_files_none_takes_its_place_before_there_is_room_for_all(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"cannot write .*b: File too large"):
+            write_texts({tmp_path / "a": "new", tmp_path / "b": "x" * 1001, tmp_path / "c": "new"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old"}
+    write_texts({tmp_path / "a": "new", tmp_path / "b": "x"})
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new", "b": "x"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+def test_a_file_that_only_its_owner_may_replace_is_refused_before_the_work() -> None:
+    with tempfile.TemporaryDirectory() as name:  # of pytest, no other user may enter its parents
+        folder = Path(name)
+        folder.chmod(0o1777)
+        (folder / "x.txt").write_text("root's")
+        os.seteuid(65534)
+        try:
+            with pytest.raises(OutputError, match="belongs to another user"), atomic_path(folder / "x.txt"):
+                pytest.fail("the work has begun")
+            write_text(folder / "y.txt", "mine")
+            write_text(folder / "y.txt", "mine again")
+        finally:
+            os.seteuid(0)
+        assert {path.name: path.read_text() for path in folder.iterdir()} == {"x.txt": "root's", "y.txt": "mine again"}
+
+
+def test_an_error_of_a_file_elsewhere_names_it(tmp_path: Path) -> None:
+    def fail(path: Path) -> str:
+        with pytest.raises(OutputError) as caught, atomic_path(tmp_path / "x.txt"):
+            path.read_text()
+        return caught.value.message
+
+    assert fail(tmp_path / "gone") == f"cannot write {tmp_path}/x.txt: No such file or directory."
+    assert "No such file or directory (/nowhere/gone)." in fail(Path("/nowhere/gone"))
+
+
+def test_a_folder_whose_name_is_too_long_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="File name too long") as caught:
+        check_writable(tmp_path / ("x" * 256))
+    assert caught.value.hint == "Give a shorter name."
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a user whom permissions bind")
+def test_where_new_files_get_no_permissions_nothing_is_left() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        before = os.umask(0o777)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(OutputError, match="Permission denied"):
+                write_text(folder / "x.txt", "mine")
+            with pytest.raises(OutputError, match="Permission denied"), only_maker(folder / "x.txt"):
+                pytest.fail("it has no lock")
+        finally:
+            os.seteuid(0)
+            os.umask(before)
+        assert os.listdir(folder) == []

@@ -96,7 +96,7 @@ def test_files_that_have_memory_filled_while_they_are_read_are_refused(
 @pytest.mark.parametrize("tensor", [torch.zeros(1).expand(1 << 40), torch.empty(1 << 40, 0)])
 def test_shapes_are_bounded_by_the_length_of_the_file(tmp_path: Path, tensor: Tensor) -> None:
     torch.save({"a": tensor}, tmp_path / "net.pt")
-    with pytest.raises(ArtefactError, match="many times the length"):
+    with pytest.raises(ArtefactError, match=r"would take \d{3,} times the length"):
         read_state_dict(tmp_path / "net.pt")
 
 

@@ -53,7 +53,6 @@ def test_an_image_in_tiles_is_timed_by_batch_and_whole() -> None:
     measured = found.measure(TimingBudget(5, 0.0))
     assert len(measured.batch_ms) == len(measured.image_ms) == 5
     assert len(backend.calls) == 5 * found.describe().calls + 5 * 2
-    assert np.median(measured.image_ms) > np.median(measured.batch_ms)
 
 
 def test_events_are_read_after_each_run() -> None:

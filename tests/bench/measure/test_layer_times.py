@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from drc_deploy.bench.measure.layer_times import KERNEL, ONNX_ON_CPU, layer_times, profile_layers
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME
 from drc_deploy.runtime.backends.contract import Backend, LayerRun, Pixels
+from tests.patience import PATIENCE_S
 from tests.runtime.fake_backend import FakeBackend, fake_info
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (200, 64, 3), np.uint8)
@@ -136,4 +137,4 @@ def test_finding_out_that_there_is_no_profile_imports_no_onnx_runtime() -> None:
         "profile_layers(Path('x'), FakeBackend(fake_info()), numpy.zeros((8, 8, 3), numpy.uint8), None);"
         "assert 'onnxruntime' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE_S)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import drc_deploy
+from tests.patience import PATIENCE_S
 
 ROOT = Path(drc_deploy.__file__).parent.parent
 PYTHON_NAME = "its py'thon $HOME"
@@ -63,13 +64,13 @@ class Host:
         except OSError:  # another user's, or gone
             return False
 
-    def wait_until_nothing_is_left(self, seconds: float = 40) -> None:
+    def wait_until_nothing_is_left(self, seconds: float = PATIENCE_S) -> None:
         end = time.monotonic() + seconds
         while self.left():
             assert time.monotonic() < end, self.left()
             time.sleep(0.1)
 
-    def wait_for_measurement(self, seconds: float = 40) -> None:
+    def wait_for_measurement(self, seconds: float = PATIENCE_S) -> None:
         """Wait until a benchmark works in its folder there."""
         end = time.monotonic() + seconds
         while not any("/proc" in name for name in self.left()):

@@ -13,6 +13,7 @@ from drc_deploy.bench.report.report_files import read_report
 from drc_deploy.cli.main import main
 from drc_deploy.locate import SHIPPED
 from tests.bench.remote.remote_hosts import ROOT, Host, long_run, ssh_host
+from tests.patience import PATIENCE_S
 from tests.runtime.networks import write_nearest
 
 QUICK = ("--size", "16x24", "--min-runs", "8", "--min-seconds", "0", "--threads", "1")
@@ -110,7 +111,7 @@ def test_a_login_that_fails_is_a_sentence_and_asks_nothing(
     """A host key that is not known, a key that is not allowed, and a port where nobody listens."""
     write_nearest(tmp_path / "n.onnx")
     command = [sys.executable, "-m", "drc_deploy", "bench", "--workdir", str(tmp_path), "--remote", target]
-    done = subprocess.run(command, check=False, cwd=ROOT, start_new_session=True, timeout=60)
+    done = subprocess.run(command, check=False, cwd=ROOT, start_new_session=True, timeout=PATIENCE_S)
     said = capfd.readouterr().err
     assert done.returncode == 1
     assert f"Error: ssh cannot log in to {target}." in said

@@ -24,6 +24,7 @@ from drc_deploy.errors import OutputError
 from drc_deploy.locate import sample_images
 from tests.bench.fakes import OpenFake, bench, start
 from tests.bench.fakes import report as made_report
+from tests.patience import PATIENCE_S
 from tests.runtime.networks import write_nearest
 
 IMAGES = len(sample_images())
@@ -165,7 +166,7 @@ def bench_that_ends_itself(how: str, folder: Path) -> subprocess.CompletedProces
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE_S,
         check=False,
         start_new_session=True,
     )

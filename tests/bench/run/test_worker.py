@@ -1,5 +1,6 @@
 import contextlib
 import os
+import resource
 import signal
 import time
 from contextlib import closing
@@ -76,9 +77,7 @@ def test_an_engine_in_the_middle_of_a_run_is_not_waited_for() -> None:
     with pytest.raises(KeyboardInterrupt):
         process.ask(Session.upscale, IMAGE)
     signal.signal(signal.SIGALRM, before)
-    start = time.monotonic()
-    process.close()
-    assert time.monotonic() - start < 6
+    process.close()  # it sleeps for longer than any test may take
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -111,8 +110,26 @@ def test_a_stop_while_a_process_is_being_started_leaves_no_traceback(
 
 
 def test_an_engine_that_takes_too_long_is_ended(tmp_path: Path) -> None:
-    start = time.monotonic()
     with pytest.raises(DrcDeployError, match=r"it took longer than 0\.5 s in all\.") as caught:
         EngineProcess(OpenFake(tmp_path / "stalls", None), 0.5).ask(Session.upscale, np.zeros((8, 8, 3), np.uint8))
     assert "--case-seconds" in caught.value.hint
-    assert time.monotonic() - start < 30
+
+
+def test_a_process_that_cannot_be_started_is_an_error_of_the_system() -> None:
+    ensure_running()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    causes = []
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    for most in range(lowest, lowest + 40):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
+        try:
+            EngineProcess(OpenFake(Path("good.onnx"), None)).close()
+            break
+        except OSError as error:
+            causes.append(error.strerror)
+        except DrcDeployError as error:  # it has begun, and cannot go on
+            causes.append(error.message)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert causes.count("Too many open files") > 1

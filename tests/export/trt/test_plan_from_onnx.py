@@ -26,6 +26,7 @@ from drc_deploy.export.verify.onnx_check import OnnxVerification, verify_against
 from drc_deploy.files import sha256_of
 from drc_deploy.runtime.backends.contract import Backend, Pixels
 from tests.export.trt.recorded_binding import RecordedBinding
+from tests.patience import PATIENCE_S
 
 INSPECTION = '{"Layers": [{"LayerType": "CaskConvolution", "Outputs": [{"Format/Datatype": "Row major FP16"}]}]}'
 
@@ -68,7 +69,7 @@ def test_it_needs_neither_torch_nor_onnx(request_onnx: ExportRequest) -> None:
         "from drc_deploy.cli.main import main\n"
         f"main(['export', {str(request_onnx.checkpoint)!r}, '--trt', 'fp16', '--tile', '16', '--max-batch', '1'])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
     assert "Built net.plan." in done.stdout
     assert "the plan is unverified" in done.stdout

@@ -1,6 +1,8 @@
 import builtins
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -267,3 +269,28 @@ print([name for name in ("torch", "onnx", "onnxruntime", "tensorrt", "tensorrt_r
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_graph_whose_name_is_no_text_is_refused_as_such(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.onnx")
+    write_nearest(tmp_path / "n.onnx")
+    (tmp_path / "n.onnx").rename(path)
+    with pytest.raises(ArtefactError, match="is no text in UTF-8") as caught:
+        open_backend(path)
+    assert caught.value.hint == "Rename the file or its folder."
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+def test_a_graph_that_may_not_be_read_is_refused_as_such() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "n.onnx")
+        write_nearest(path)
+        path.chmod(0o600)
+        os.chmod(folder, 0o755)
+        open_backend(path).close()
+        os.seteuid(65534)
+        try:
+            with pytest.raises(ArtefactError, match=r"cannot be read: Permission denied\."):
+                open_backend(path)
+        finally:
+            os.seteuid(0)

@@ -57,6 +57,16 @@ def test_an_image_that_an_older_file_replaced_is_done_again(jobs: list[UpscaleJo
     assert counts(run(jobs)) == (1, 1, 2)
 
 
+def test_images_with_times_in_the_future_are_done_once(jobs: list[UpscaleJob]) -> None:
+    for job in jobs:
+        os.utime(str(job.source), (4 * 10**9, 4 * 10**9))
+    assert counts(run(jobs)) == (3, 0, 0)
+    assert counts(run(jobs)) == (0, 0, 3)
+    Image.fromarray(np.full((6, 6, 3), 9, np.uint8)).save(str(jobs[1].source))
+    os.utime(str(jobs[1].source), (4 * 10**9, 4 * 10**9 + 1))
+    assert counts(run(jobs)) == (1, 0, 2)
+
+
 def test_a_result_that_nothing_is_known_of_counts_by_its_time(jobs: list[UpscaleJob], tmp_path: Path) -> None:
     run(jobs)
     Image.fromarray(np.zeros((7, 7, 3), np.uint8)).save(str(jobs[0].target))  # another program
@@ -135,5 +145,5 @@ def test_lines_that_are_added_at_once_are_all_whole(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     other = Records({"engine": "two"})
-    assert all(other.disown(job) for job in jobs)
-    assert not any(Records({"engine": "one"}).disown(job) for job in jobs[:5])
+    assert all(other.same(job) is False for job in jobs)
+    assert all(Records({"engine": "one"}).same(job) for job in jobs[:5])

@@ -22,6 +22,7 @@ from drc_deploy.train.data import decoding
 from drc_deploy.train.data.decoding import Catalogue
 from drc_deploy.train.data.prepare import Prepared, PrepareOptions, prepare
 from drc_deploy.train.data.store import open_store
+from tests.patience import PATIENCE_S
 from tests.train.data.photograph_files import noise, write, write_div2k, write_many
 from tests.train.interruption import interrupt_after
 
@@ -145,7 +146,7 @@ def test_equal_hr_images_with_other_lr_images_are_two_photographs(tmp_path: Path
 def test_a_killed_run_leaves_no_store_and_the_next_one_removes_what_it_left(photos: Path, tmp_path: Path) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     command = [sys.executable, "-c", KILLED_WHILE_DECODING, str(photos), str(killed)]
-    assert subprocess.run(command, timeout=60, check=False, capture_output=True).returncode == -signal.SIGKILL
+    assert subprocess.run(command, timeout=PATIENCE_S, check=False, capture_output=True).returncode == -signal.SIGKILL
     left = tmp_path / ".killed.unfinished"
     assert (left / "pixels.bin").exists()
     assert not killed.exists()

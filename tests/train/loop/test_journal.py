@@ -17,6 +17,7 @@ import pytest
 
 from drc_deploy.errors import ArtefactError, OutputError
 from drc_deploy.train.loop.journal import GrowingFile, Journal, find_run, read_journal
+from tests.patience import PATIENCE_S
 
 LINE = '{"kind": "train", "step": 1, "time": "2026-01-01T00:00:00+00:00", "loss": 1.0}'
 GARBAGE = ("", "no json", "[]", "{}", LINE[:-1], LINE.replace("1,", "1.5,"), LINE.replace("1.0", '"1.0"'))
@@ -103,7 +104,7 @@ def test_sigkill_loses_no_line(tmp_path: Path) -> None:
         "for step in range(1, 51): journal.record(step, {'loss': 1.0})\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, timeout=PATIENCE_S)
     assert ended.returncode == -signal.SIGKILL
     assert [entry["step"] for entry in read_journal(tmp_path)] == list(range(1, 51))
     assert [e.step for e in read_events(tmp_path).Scalars("train/loss")] == list(range(1, 51))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from drc_deploy.checkpoint_info import read_checkpoint_info
+from tests.patience import PATIENCE_S
 from tests.train.runs import assert_same_weights
 
 STEPS = 60
@@ -41,7 +42,7 @@ def finish(program: list[str], output: Path) -> None:
 
 def wait_for_steps(process: "subprocess.Popen[bytes]", log: Path, steps: int) -> None:
     """Wait until the journal has come to ``steps``; a busy machine takes a minute to import torch."""
-    until = time.monotonic() + 300
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until and process.poll() is None:
         lines = log.read_text().splitlines() if log.exists() else []
         if any(json.loads(line)["step"] >= steps for line in lines if line.endswith("}")):
@@ -66,7 +67,7 @@ def test_a_run_killed_and_terminated_ends_with_the_same_weights(straight: Path, 
         process = start(ONE_PROCESS, broken)
         wait_for_steps(process, log, steps)
         process.send_signal(number)
-        assert process.wait(timeout=300) == code
+        assert process.wait(timeout=PATIENCE_S) == code
         assert not broken.exists()
         assert (tmp_path / "broken.run" / "state.safetensors").exists()
     finish(ONE_PROCESS, broken)
@@ -83,7 +84,7 @@ def test_two_processes_stop_together_and_end_with_nearly_the_loss_of_one(straigh
     process = start(TWO_PROCESSES, two)
     wait_for_steps(process, tmp_path / "two.run" / "log.jsonl", 20)
     process.send_signal(signal.SIGTERM)
-    process.wait(timeout=300)
+    process.wait(timeout=PATIENCE_S)
     assert not two.exists()
     assert (tmp_path / "two.run" / "state.safetensors").exists()
     finish(TWO_PROCESSES, two)

@@ -110,10 +110,8 @@ def test_a_value_that_a_later_line_lacks_is_a_gap_and_the_end_is_reported() -> N
 
 
 def test_a_program_that_prints_nonsense_is_ended_and_reported() -> None:
-    start = time.monotonic()
     with pytest.raises(MissingDependencyError, match="no line that is known"):
-        open_tegrastats((), ("sh", "-c", "echo permission denied; sleep 30"))
-    assert time.monotonic() - start < 10
+        open_tegrastats((), ("sh", "-c", "echo permission denied; sleep 100000"))  # this test would wait for it
 
 
 def test_programs_that_are_missing_fail_or_hang_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:

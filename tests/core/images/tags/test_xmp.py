@@ -125,9 +125,9 @@ def test_damage_entities_and_pictures_of_megabytes_make_it_none(damaged: bytes) 
     ids=range(4),
 )
 def test_hostile_xml_takes_no_time_that_grows_with_its_square(hostile: bytes) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()  # of this thread's work, whatever else the machine does
     assert upright_xmp(hostile, 8, 8) == hostile
-    assert time.perf_counter() - start < 5
+    assert time.thread_time() - start < 5
 
 
 @given(

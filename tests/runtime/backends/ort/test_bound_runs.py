@@ -101,7 +101,7 @@ def test_on_cuda_a_tile_is_uploaded_while_another_is_computed(tmp_path: Path, mo
     def wait_for_another_upload() -> None:
         if fake.runs < count - 3:  # the last ones have none behind them
             with fake.changed:
-                overlapped.append(fake.changed.wait_for(lambda: fake.uploads >= fake.runs + 2, timeout=1))
+                overlapped.append(fake.changed.wait_for(lambda: fake.uploads >= fake.runs + 2, timeout=20))
 
     fake.during_run = wait_for_another_upload
     batches = RNG.integers(0, 256, (count, 1, 5, 7, 3), np.uint8)
