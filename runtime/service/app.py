@@ -1,7 +1,9 @@
 """The service as an application for HTTP: its addresses."""
 
 import hmac
+import re
 import secrets
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import asdict
 from hashlib import sha256
@@ -33,7 +35,7 @@ from drc_deploy.runtime.service.service import Service
 from drc_deploy.runtime.service.work import nameless
 
 _PAGE_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob: data:; "
+    "default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; img-src blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
@@ -73,10 +75,11 @@ def _open_addresses(service: Service) -> APIRouter:
     """Return what needs no token: the page, and what asks whether the service is well."""
     router = APIRouter()
     page = files("drc_deploy.runtime.service").joinpath("page.html").read_text("utf-8")
+    headers = {"Content-Security-Policy": _policy(page), "Referrer-Policy": "no-referrer"}
 
     @router.get("/", include_in_schema=False)
     async def index() -> HTMLResponse:
-        return HTMLResponse(page, headers={"Content-Security-Policy": _PAGE_POLICY, "Referrer-Policy": "no-referrer"})
+        return HTMLResponse(page, headers=headers)
 
     @router.get("/healthz", summary="Whether the process runs.")
     async def healthy() -> dict[str, str]:
@@ -88,6 +91,12 @@ def _open_addresses(service: Service) -> APIRouter:
         return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
     return router
+
+
+def _policy(page: str) -> str:
+    """Return what browsers let the page do: run its own script and style, which their hashes name, and ask here."""
+    inline = re.findall(r"<(script|style)>(.*?)</\1>", page, re.DOTALL)
+    return _PAGE_POLICY.format(**{tag: b64encode(sha256(text.encode()).digest()).decode() for tag, text in inline})
 
 
 def _kept_addresses(service: Service) -> APIRouter:
@@ -144,7 +153,7 @@ async def _upscaled(service: Service, request: Request, parameters: Parameters) 
         if isinstance(error, TimeoutError):
             raise refusal(408, f"the image did not arrive within {seconds:g} s.", "Send it faster.") from error
         if isinstance(error, DrcDeployError):
-            raise refusal_of(nameless(error, place.folder)) from error
+            raise refusal_of(nameless(error, place.folder, engine.path.parent)) from error
         raise
 
 

@@ -29,8 +29,8 @@ class ServedEngine:
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         """Load ``path``; see ``Upscaler.open`` for what can go wrong."""
-        self.name, self.path = path.stem, path
-        self._owner = Upscaler.open(path, threads=threads)
+        self.name, self.path = path.stem, path.absolute()
+        self._owner = Upscaler.open(self.path, threads=threads)
         self._closing = ExitStack()
         self._closing.callback(self._owner.close)
         self._alone = threading.Lock()
@@ -43,7 +43,7 @@ class ServedEngine:
             networks.prepare(main, fitted)
             whole = fitted.plan == self._owner.plan(_TYPICAL.height, _TYPICAL.width) or main.info.tile
             self._tile = None if whole else max(fitted.plan.tile)
-            self._open_float32 = float32_opener(path.absolute(), main, threads)
+            self._open_float32 = float32_opener(self.path, main, threads)
             self._main = self._shared(main)
 
     @property

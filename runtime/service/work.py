@@ -134,9 +134,10 @@ def _nameless(text: str, folder: Path) -> str:
     return text.replace(f"{folder / 'image'}", "the image").replace(f"{folder}/", "")
 
 
-def nameless(error: DrcDeployError, folder: Path) -> DrcDeployError:
-    """Return an error for the caller, without names of files here."""
+def nameless(error: DrcDeployError, *folders: Path) -> DrcDeployError:
+    """Return an error for the caller, without names of these folders."""
     other = copy(error)
-    other.message, other.hint = _nameless(error.message, folder), _nameless(error.hint, folder)
+    for folder in folders:
+        other.message, other.hint = _nameless(other.message, folder), _nameless(other.hint, folder)
     other.__cause__ = error.__cause__
     return other

@@ -1,7 +1,6 @@
 """The report page in a real browser: what it shows, what it asks for, and what its sliders do."""
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,17 +8,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from drc_deploy.bench.measure.layer_times import LayerProfile, LayerTime
 from drc_deploy.bench.report.records import CropStrip, CropVersion, EngineResult, NotMeasured, Report
 from drc_deploy.bench.show.publish import write_files
 from drc_deploy.metrics import UInt8Image
 from tests.bench import fakes
+from tests.browser import chromium, needs_chromium
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+pytestmark = needs_chromium
 
 PHONE_PX, DESKTOP_PX = 390, 1200
 SPACED = "two  spaces.onnx"
@@ -62,10 +60,8 @@ def make_report(folder: Path, names: list[str]) -> Report:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # as root, and in containers
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 Visit = Callable[..., Page]

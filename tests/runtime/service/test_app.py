@@ -301,6 +301,15 @@ def test_a_network_that_fails_is_an_answer(engine: Path, monkeypatch: pytest.Mon
         assert pixels_of(client.post("/v1/upscale", content=png(IMAGE))).shape == (160, 200, 3)
 
 
+def test_a_message_about_a_file_here_does_not_say_where_it_is(tmp_path: Path) -> None:
+    write_nearest(tmp_path / "narrow.onnx")
+    with running([tmp_path / "narrow.onnx"]) as (_, client):
+        response = client.post("/v1/upscale", content=png(np.zeros((9, 9), np.uint16)))
+        assert response.status_code == 500
+        assert "narrow.onnx takes 8-bit samples" in response.json()["error"]
+        assert str(tmp_path) not in response.text
+
+
 def test_models_and_their_description(served: Served) -> None:
     (model,) = served[1].get("/v1/models").json()
     assert (model["name"], model["scale"], model["precision"]) == ("quick", 4, "fp32")
