@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from drc_deploy import locate
 from drc_deploy.engine_info import INPUT_NAME
-from drc_deploy.errors import InputError
+from drc_deploy.errors import InputError, OutputError
 from drc_deploy.images.crops import middle
 from drc_deploy.images.finding import IMAGE_SUFFIXES, list_images
 from drc_deploy.images.reading import read_rgb
@@ -86,7 +86,11 @@ def measure_limits(body: onnx.ModelProto, batches: Sequence[Pixels]) -> dict[str
 
     Returns:
         A limit for each tensor that a convolution or a ReLU reads or gives.
+
+    Raises:
+        OutputError: the disk of temporary files is full.
     """
+    from google.protobuf.message import DecodeError
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
     with (
@@ -96,14 +100,20 @@ def measure_limits(body: onnx.ModelProto, batches: Sequence[Pixels]) -> dict[str
     ):
         path = Path(folder) / "body.onnx"
         onnx.save(body, path)
-        calibrator = create_calibrator(
-            path,
-            ["Conv", "Relu"],
-            str(Path(folder) / "augmented.onnx"),
-            CalibrationMethod.Percentile,
-            providers=["CPUExecutionProvider"],
-            extra_options={"symmetric": True, "num_bins": BINS, "percentile": PERCENTILE},
-        )
+        try:
+            calibrator = create_calibrator(
+                path,
+                ["Conv", "Relu"],
+                str(Path(folder) / "augmented.onnx"),
+                CalibrationMethod.Percentile,
+                providers=["CPUExecutionProvider"],
+                extra_options={"symmetric": True, "num_bins": BINS, "percentile": PERCENTILE},
+            )
+        except DecodeError as error:  # the library reads again what it has written, without a look at how that went
+            raise OutputError(
+                f"cannot write {folder}: a temporary graph was cut off.",
+                "Free some space there, set TMPDIR to another disk, or raise the limit for a file (`ulimit -f`).",
+            ) from error
         for batch in batches:
             # One at a time: it holds the tensors of all that it is given.
             calibrator.collect_data(_Feeds(batch))

@@ -1,4 +1,5 @@
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from drc_deploy.checkpoint import load_checkpoint
 from drc_deploy.cli.export_command import command as export_command
-from drc_deploy.errors import InputError, VerificationError
+from drc_deploy.errors import InputError, OutputError, VerificationError
 from drc_deploy.export.compare.reference import pixel_network, run_torch
 from drc_deploy.export.graph.graph import simplify_graph
 from drc_deploy.export.precision.calibration import (
@@ -150,6 +151,23 @@ def test_a_limit_leaves_out_a_hundred_thousandth_of_the_numbers() -> None:
     (odd := values.copy())[0, 0, 0, :2] = 5000  # of 960,000
     limits = measure_limits(model, [values, odd])
     assert limits["sr"] == pytest.approx(100, abs=2)
+
+
+def test_a_temporary_graph_that_is_cut_off_is_the_disks_fault() -> None:
+    graph = graph_of(Toy())
+    written = graph.ByteSize()
+    limits, messages = resource.getrlimit(resource.RLIMIT_FSIZE), set()
+    for most in range(written, written + 400, 10):  # the library adds shapes, and does not see that they are cut off
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
+        try:
+            measure_limits(graph, [])
+        except OutputError as error:
+            messages.add(error.message.partition(": ")[2])
+        except (OSError, ValueError):  # of a file that Python writes; or none was cut, and there is nothing to measure
+            continue
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert messages == {"a temporary graph was cut off."}
 
 
 def test_what_is_measured_is_not_what_was_calibrated_on() -> None:
