@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from itertools import chain
 from queue import Empty, SimpleQueue
 
 import numpy as np
@@ -38,6 +37,8 @@ class TileQueue:
         self._backend = backend
         self.ahead = 2 * backend.workers * backend.preferred_batch
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._taken: deque[_Call] = deque()
+        """Calls without a result, in the order of their batches."""
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="tiles", daemon=True)
         self._thread.start()
@@ -55,31 +56,29 @@ class TileQueue:
 
     def _run(self) -> None:
         while first := self._next(wait=True):
-            under_way: deque[list[_Call]] = deque()
             try:
-                for results in self._backend.stream(self._batches(first, under_way)):
-                    for call, result in zip(under_way.popleft(), results, strict=True):
-                        call.future.set_result(result[None])
+                for results in self._backend.stream(self._batches(first)):
+                    for result in results:
+                        self._taken.popleft().future.set_result(result[None])
             except Exception as error:  # whatever it is, it is for who waits for the result
-                for call in chain.from_iterable(under_way):
-                    call.future.set_exception(error)
+                while self._taken:
+                    self._taken.popleft().future.set_exception(error)
 
-    def _batches(self, first: _Call, under_way: deque[list[_Call]]) -> Iterator[Pixels]:
+    def _batches(self, first: _Call) -> Iterator[Pixels]:
         """Yield what is queued, until nothing is: equal shapes that follow each other in one batch."""
         following: _Call | None = first
         while following:
-            calls, following = [following], None
-            while len(calls) < self._backend.preferred_batch and not following and (call := self._next()):
-                if call.batch.shape == calls[0].batch.shape:
-                    calls.append(call)
+            tiles, following = [following.batch], None
+            while len(tiles) < self._backend.preferred_batch and not following and (call := self._next()):
+                if call.batch.shape == tiles[0].shape:
+                    tiles.append(call.batch)
                 else:
                     following = call
-            under_way.append(calls)
-            yield np.concatenate([call.batch for call in calls])
+            yield np.concatenate(tiles)
             following = following or self._next()
 
     def _next(self, *, wait: bool = False) -> _Call | None:
-        """Return the next call that still matters; None where there is none now or, with ``wait``, ever again."""
+        """Take the next call that still matters; None where there is none now or, with ``wait``, ever again."""
         while not self._ended:
             try:
                 call = self._calls.get(block=wait)
@@ -88,6 +87,7 @@ class TileQueue:
             if call is None:
                 self._ended = True
             elif call.future.set_running_or_notify_cancel():
+                self._taken.append(call)
                 return call
         return None
 

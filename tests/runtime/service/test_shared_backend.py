@@ -93,6 +93,28 @@ def test_a_network_that_fails_fails_for_who_waits_and_goes_on_for_the_next() -> 
     queue.close()
 
 
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
+def test_a_failure_at_any_time_is_an_answer_for_all_that_wait(after: int) -> None:
+    class FailingStream(Gated):
+        def stream(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
+            self.gate.wait(10)
+            for number, batch in enumerate(batches if after else ()):
+                yield self.run(batch)
+                if number + 1 == after:
+                    break
+            raise ArtefactError("the network has failed.", "Start it again.")
+
+    backend = FailingStream(max_batch=2)
+    queue = TileQueue(backend)
+    futures = [queue.submit(noise(side, 16)[None]) for side in (16, 16, 20, 16, 24, 24)]
+    backend.gate.set()
+    errors = [future.exception(10) for future in futures]
+    queue.close()
+    assert all(error is None or isinstance(error, ArtefactError) for error in errors)
+    assert sum(error is None for error in errors) >= after
+    assert any(errors)
+
+
 def test_tiles_of_an_image_that_is_given_up_are_not_computed() -> None:
     backend = Gated(max_batch=1)
     queue = TileQueue(backend)
