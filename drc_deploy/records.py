@@ -48,6 +48,13 @@ def parse_json_object(text: str | bytes, source: str, most: int = MOST_BYTES) ->
         raise ArtefactError(f"{source} does not hold valid JSON.", "Make the file again.") from error
     if not isinstance(value, dict):
         raise ArtefactError(f"{source} holds JSON, but not an object.", "Make the file again.")
+    content = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    if b"\\ud" in content.lower():  # half of a character, perhaps: no name of a file, and nothing can print it
+        try:
+            # But for those that stand for the bytes of a name that is no text.
+            json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
+        except UnicodeError as error:
+            raise ArtefactError(f"{source} holds text that is no Unicode.", "Make the file again.") from error
     return value
 
 

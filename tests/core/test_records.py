@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -115,3 +116,17 @@ def test_another_version_is_refused(version: object) -> None:
 def test_text_that_is_no_unicode_in_place_of_another_type_is_refused(field: str) -> None:
     with pytest.raises(ArtefactError, match="no Unicode"):
         read(changed(**{field: "\ud800"}))
+
+
+@pytest.mark.parametrize("half", [r"\ud800", r"\udfff", r"\udc00\ud800"])
+def test_halves_of_characters_are_no_text(half: str) -> None:
+    with pytest.raises(ArtefactError, match="no Unicode"):
+        records.parse_json_object(f'{{"folder": ["{half}"]}}', "the answer")
+    with pytest.raises(ArtefactError, match="no Unicode"):
+        records.parse_json_object(f'{{"{half}": 1}}', "the answer")
+
+
+def test_bytes_of_a_name_that_is_no_text_stay() -> None:
+    name = os.fsdecode(b"caf\xe9 \xff")
+    assert records.parse_json_object(json.dumps({"name": name}), "the answer") == {"name": name}
+    assert records.parse_json_object(r'{"name": "\ud83d\ude00"}', "the answer") == {"name": "\U0001f600"}

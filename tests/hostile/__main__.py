@@ -9,6 +9,7 @@ from itertools import cycle
 from pathlib import Path
 
 import click
+import torch
 
 from drc_deploy.printing import say
 from tests.hostile.damage import choose, damage
@@ -31,6 +32,7 @@ def main(seconds: float, seed: int | None, only: str, keep: Path) -> None:
     A fault is printed as a line for tests/hostile/saved.txt, and its file is kept in --keep.
     """
     seed = time.time_ns() % 2**32 if seed is None else seed
+    torch.set_num_threads(1)  # a forked child has none of the others, and would wait for them for ever
     with tempfile.TemporaryDirectory() as folder:
         chosen = list(examples(Path(folder), only))
         say(f"seed {seed}, {len(chosen)} kinds of files, {seconds:g} s")
