@@ -52,6 +52,7 @@ EXTRAS = {
     "fastapi": "serve",
     "fastapi_offline": "serve",
     "prometheus_client": "serve",
+    "ray": "ray",
     "uvicorn": "serve",
 }
 """Package -> the extra of drc-deploy that brings it."""

@@ -49,6 +49,13 @@ class Records:
         self._made_by = hashlib.sha256(json.dumps(dict(made_by), sort_keys=True, default=str).encode()).hexdigest()
         self._of_folder = cache(_read)
 
+    def __getstate__(self) -> str:
+        """Return what another process needs: it reads the files of folders itself, once."""
+        return self._made_by
+
+    def __setstate__(self, made_by: str) -> None:
+        self._made_by, self._of_folder = made_by, cache(_read)
+
     def disown(self, job: UpscaleJob) -> bool:
         """Return whether the result is known to be another one than would be made now."""
         if job.source is None or job.target is None:
