@@ -3,12 +3,14 @@
 import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from typing import Any
 
 from drc_deploy.errors import DrcDeployError, MissingDependencyError, UsageError
@@ -19,6 +21,8 @@ HERE = "local"
 _OBJECT_STORE_BYTES = 80 << 20
 """About the least that Ray takes: no pixels go through it."""
 _ANSWER_S = 10.0
+_LAST_WORDS = 30
+"""Tenths of a second."""
 
 
 @contextmanager
@@ -41,8 +45,8 @@ def connected(address: str) -> Iterator[None]:
 
     if address not in (HERE, "auto"):
         _check_answers(address)
-    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
-        started = _settings_of_own(folder) if address == HERE else {}
+    with ExitStack() as stack:
+        started = _settings_of_own(stack.enter_context(_folder_of_ray())) if address == HERE else {}
         try:
             with _own_sigterm():
                 ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **started)
@@ -54,6 +58,20 @@ def connected(address: str) -> Iterator[None]:
                 yield
             finally:
                 ray.shutdown()
+
+
+@contextmanager
+def _folder_of_ray() -> Iterator[str]:
+    """Yield a new folder in ``TMPDIR``, which is gone at the end."""
+    folder = tempfile.mkdtemp(prefix="ray")
+    try:
+        yield folder
+    finally:
+        for _ in range(_LAST_WORDS):  # processes of Ray that are ending write to it meanwhile
+            shutil.rmtree(folder, ignore_errors=True)
+            if not os.path.exists(folder):
+                break
+            time.sleep(0.1)
 
 
 def _settings_of_own(folder: str) -> dict[str, Any]:
@@ -77,7 +95,10 @@ def _check_answers(address: str) -> None:
     """
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not host or not port.isdecimal():
-        raise UsageError(f"{address} is no address of a Ray.", "Give HOST:PORT, as `ray start --head` prints it.")
+        raise UsageError(
+            f"{address} is no address of a Ray.",
+            "Give HOST:PORT, as `ray start --head` prints it; without an address, put --ray last.",
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
     except (OSError, OverflowError) as error:

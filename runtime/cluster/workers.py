@@ -127,7 +127,7 @@ class Workers:
     def give(
         self, worker: "ActorHandle[Worker]", asked: "ObjectRef[Asked]", jobs: Sequence[UpscaleJob], *, replace: bool
     ) -> None:
-        """Give a worker that has answered more to do; see ``Worker.run``."""
+        """Have a worker that has answered upscale files; see ``Worker.run``."""
         self._asked[worker.run.remote(asked, jobs, replace=replace)] = (worker, jobs)
 
     def answers(self) -> Iterator[Answer]:
