@@ -56,6 +56,13 @@ class Networks:
         self._kept_tiles: set[tuple[int, int]] = set()
         """Sizes of all those tiles."""
 
+    def share_memory(self, sharers: int) -> None:
+        """Take one of ``sharers`` equal shares of the memory allowed from now on, for as many processes like this."""
+        if self._budget:
+            loaded = self._budget.loaded
+            self._budget = MemoryBudget(loaded + (self._budget.limit - loaded) // sharers, loaded)
+            self.limit = self._budget.limit if _is_planned(self.main) else None
+
     def for_dtype(self, dtype: np.dtype[Any]) -> Backend:
         """Return the network for samples of ``dtype``, uint8 or uint16; 16 bits never pass through an 8-bit network.
 

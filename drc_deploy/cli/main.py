@@ -53,6 +53,7 @@ EXTRAS = {
     "fastapi": "serve",
     "fastapi_offline": "serve",
     "prometheus_client": "serve",
+    "ray": "ray",
     "uvicorn": "serve",
 }
 """Package -> the extra of drc-deploy that brings it."""
@@ -121,7 +122,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         cli.main(args=arguments, prog_name="drc-deploy", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort) as error:
         # click wraps what stops a command in its own Abort.
-        _leave(signal.SIGTERM if isinstance(error.__cause__ or error, Terminated) else signal.SIGINT)
+        # Libraries in C, such as Ray, raise a KeyboardInterrupt of their own for either signal.
+        terminated = isinstance(error.__cause__ or error, Terminated) or signal.SIGTERM in signals
+        _leave(signal.SIGTERM if terminated else signal.SIGINT)
     except Exception as error:  # a user never sees a bare traceback
         if signals:  # an import or a library may have turned the signal into an error of its own
             _leave(signals[-1])

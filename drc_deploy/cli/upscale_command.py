@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import os
 import shlex
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,14 @@ from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 from drc_deploy.runtime.video.options import VideoOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from drc_deploy.runtime.backends.contract import GpuMemory
+    from drc_deploy.runtime.cluster.run import ClusterRun
     from drc_deploy.runtime.jobs.plan import UpscaleJob
-    from drc_deploy.runtime.jobs.run import Failed, Outcome
+    from drc_deploy.runtime.jobs.run import Failed, Outcome, RunOptions
     from drc_deploy.runtime.loaded_file import LoadedFile
+    from drc_deploy.runtime.upscaler import Upscaler
 
 
 FORMATS = ("png", "jpg", "jpeg", "webp", "avif", "tiff", "bmp", "gif")
@@ -39,7 +45,7 @@ DEFAULT = "drn_e"
         "Size of results": ("scale", "width", "height", "max_side", "fit", "linear_light"),
         "Images": ("suffix", "quality", "background", "max_pixels"),
         "Videos": ("codec", "crf", "preset", "audio", "no_subtitles", "deinterlace"),
-        "Computation": ("tile", "overlap", "exact", "kernel", "max_memory", "precision", "threads"),
+        "Computation": ("tile", "overlap", "exact", "kernel", "max_memory", "precision", "threads", "address"),
     },
     short_help="Upscale images and videos with an engine.",
 )
@@ -90,6 +96,15 @@ DEFAULT = "drn_e"
 @video_options
 @options.precision_option
 @options.threads_option
+@click.option(
+    "--ray",
+    "address",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    help="Compute on the machines of a Ray cluster, such as --ray 10.0.0.1:6379; without an address in several "
+    "processes here. Each takes --threads cores (4) or a GPU.",
+)
 @options.workdir_option
 @options.json_option
 def command(
@@ -109,6 +124,7 @@ def command(
     linear_light: bool,
     video: VideoOptions,
     threads: int | None,
+    address: str | None,
     workdir: Path,
     as_json: bool,
     **how: Any,  # what the result depends on: tile, overlap, exact, precision
@@ -134,7 +150,6 @@ def command(
     A video (MP4, MOV, MKV, WebM, AVI, MPEG, TS, FLV, WMV and others) keeps its sound, subtitles, time stamps, colours,
     and its 10 bits or transparency where the result can hold them. After a stop, the same command continues.
     """
-    from drc_deploy.images.blur import read_blur
     from drc_deploy.images.formats import check_quality, saving_of
     from drc_deploy.images.reading import limit_pixels
     from drc_deploy.runtime.jobs.plan import plan_jobs
@@ -142,8 +157,6 @@ def command(
     from drc_deploy.runtime.jobs.run import RunOptions
     from drc_deploy.runtime.jobs.streams import STREAM, check_streams
     from drc_deploy.runtime.loaded_file import LoadedFile
-    from drc_deploy.runtime.upscaler import Upscaler
-    from drc_deploy.runtime.video.batch import run_all
 
     to_stdout, saving = output == STREAM, saving_of(quality, background)
     if overwrite and skip_existing:
@@ -155,11 +168,13 @@ def command(
     path, why = (find_engine(engine, workdir), "") if engine else choose_engine(workdir)
     say(why, err=True, nl=bool(why))
     file = LoadedFile(path)
-    blur = read_blur(kernel) if kernel else None
-    with Upscaler.open(path, **how, threads=threads, max_memory=max_memory) as upscaler:
-        if blur:
-            upscaler.use_blur(blur)
-        scale = upscaler.info.scale
+    opening = {**how, "threads": threads, "max_memory": max_memory}
+    with (
+        _opened_here(file, opening, kernel)
+        if address is None
+        else _opened_on_ray(address, file, opening, kernel, max_pixels) as upscaling
+    ):
+        scale = upscaling.scale
         size.check(scale)
         jobs = plan_jobs(inputs, output, size.label(scale), suffix and f".{suffix}")
         _check_options(jobs, (suffix, quality, background), video)
@@ -174,15 +189,15 @@ def command(
             of_images = {"size": dataclasses.asdict(size), "linear_light": linear_light}
             of_images |= {"saving": dataclasses.asdict(saving)}
             run_options = dataclasses.replace(run_options, records=Records({**settings, **of_images}))
-        outcome = run_all(upscaler, jobs, run_options, settings, video)
-        memory, recomputed = upscaler.backend.gpu_memory, upscaler.networks.rescue.count
+        outcome = upscaling.run(jobs, run_options, settings, video)
+        memory, recomputed = upscaling.gpu_memory, upscaling.recomputed
         result = {
             "files": [dataclasses.asdict(item) for item in outcome.finished],
             "skipped": [dataclasses.asdict(item) for item in outcome.skipped],
             "failed": [dataclasses.asdict(item) for item in outcome.failed],
             "redone": outcome.redone,
             "engine": str(path),
-            "device": upscaler.device,
+            "device": upscaling.device,
             "gpu_memory": memory and {**dataclasses.asdict(memory), "total": memory.total},
             "recomputed_tiles": recomputed,
         }
@@ -192,6 +207,57 @@ def command(
     elif as_json or lines:
         options.emit(result, as_json=as_json, text="\n".join(lines))
     _report_failures(outcome.failed, len(jobs))
+
+
+class _Here:
+    """An open network in this process; see ``ClusterRun`` for one on Ray."""
+
+    def __init__(self, upscaler: "Upscaler") -> None:
+        self._upscaler = upscaler
+        self.scale, self.device = upscaler.info.scale, upscaler.device
+
+    def run(
+        self, jobs: "Sequence[UpscaleJob]", options: "RunOptions", made_by: dict[str, Any], video: VideoOptions
+    ) -> "Outcome":
+        from drc_deploy.runtime.video.batch import run_all
+
+        return run_all(self._upscaler, jobs, options, made_by, video)
+
+    @property
+    def gpu_memory(self) -> "GpuMemory | None":
+        return self._upscaler.backend.gpu_memory
+
+    @property
+    def recomputed(self) -> int:
+        return self._upscaler.networks.rescue.count
+
+
+@contextmanager
+def _opened_here(file: "LoadedFile", opening: dict[str, Any], kernel: Path | None) -> "Iterator[_Here]":
+    from drc_deploy.images.blur import read_blur
+    from drc_deploy.runtime.upscaler import Upscaler
+
+    blur = read_blur(kernel) if kernel else None
+    with Upscaler.open(file.path, **opening) as upscaler:
+        if blur:
+            upscaler.use_blur(blur)
+        yield _Here(upscaler)
+
+
+@contextmanager
+def _opened_on_ray(
+    address: str, file: "LoadedFile", opening: dict[str, Any], kernel: Path | None, max_pixels: int | None
+) -> "Iterator[ClusterRun]":
+    from drc_deploy.files import sha256_of
+    from drc_deploy.images.blur import read_blur
+    from drc_deploy.runtime.cluster.run import ClusterRun
+    from drc_deploy.runtime.cluster.worker import Recipe
+    from drc_deploy.runtime.cluster.workers import workers_at
+
+    sha256 = file.load(partial(sha256_of, file.path))
+    recipe = Recipe(file.path, sha256, opening, read_blur(kernel) if kernel else None, max_pixels, Path.cwd())
+    with workers_at(address, recipe, opening["threads"]) as workers:
+        yield ClusterRun(workers)
 
 
 def _made_by(file: "LoadedFile", kernel: Path | None, how: dict[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,13 @@ class Records:
         self._made_by = hashlib.sha256(json.dumps(dict(made_by), sort_keys=True, default=str).encode()).hexdigest()
         self._of_folder = cache(_read)
 
+    def __getstate__(self) -> str:
+        """Return what another process needs: it reads the files of folders itself, once."""
+        return self._made_by
+
+    def __setstate__(self, made_by: str) -> None:
+        self._made_by, self._of_folder = made_by, cache(_read)
+
     def same(self, job: UpscaleJob) -> bool | None:
         """Return whether the result is the one that would be made now; None where nothing is known of it."""
         if job.source is None or job.target is None:

@@ -1,0 +1,1 @@
+"""Ray against one process."""

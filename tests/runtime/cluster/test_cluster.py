@@ -1,0 +1,177 @@
+"""Two machines of a Ray cluster, both on this one: results, and what is left when processes are killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.runtime.networks import write_nearest
+
+ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+
+COUNT = 12
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head of one core."""
+    from ray.cluster_utils import Cluster
+
+    with (
+        tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_TMPDIR", folder)
+        Path(folder, "ray").mkdir()  # where Cluster notes its address
+        cluster = Cluster(initialize_head=True)
+        yield cluster
+        cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """An engine and a folder of images, one of them damaged."""
+    write_nearest(tmp_path / "n.onnx")
+    (tmp_path / "in").mkdir()
+    for number in range(COUNT):
+        image = np.random.default_rng(number).integers(0, 256, (400 + number, 500, 3), np.uint8)
+        Image.fromarray(image).save(tmp_path / "in" / f"{number:02}.png")
+    (tmp_path / "in/bad.png").write_bytes(b"no image")
+    return tmp_path
+
+
+def start(work: Path, *arguments: object) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "drc_deploy", "upscale", "in", "--engine", "n.onnx", "--threads", "1", "--json"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*command, *map(str, arguments)], cwd=work, stdout=pipe, stderr=pipe, text=True)
+
+
+def finish(running: "subprocess.Popen[str]") -> dict[str, Any]:
+    out, err = running.communicate(timeout=120)
+    assert running.returncode == 1, err
+    assert "in/bad.png is not an image" in err
+    assert "Traceback" not in err
+    result: dict[str, Any] = json.loads(out)
+    for item in result["files"]:
+        del item["seconds"]
+    return result
+
+
+def images(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("[!.]*.png"))}
+
+
+def when(condition: Callable[[], object], act: Callable[[], object]) -> threading.Thread:
+    """Do something in a thread as soon as something is so."""
+
+    def wait() -> None:
+        end = time.monotonic() + 100
+        while not condition() and time.monotonic() < end:
+            time.sleep(0.01)
+        act()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def worker_at(path: str) -> int | None:
+    """Return the worker that has a file open whose name begins so."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if process.joinpath("cmdline").read_bytes().startswith(b"ray::Worker") and any(
+                os.readlink(link).startswith(path) for link in process.joinpath("fd").iterdir()
+            ):
+                return int(process.name)
+        except OSError:
+            continue
+    return None
+
+
+def expected(work: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return what one process makes."""
+    return finish(start(work, "-o", "out")), images(work / "out")
+
+
+def test_two_machines_make_what_one_process_makes_though_one_of_them_leaves(cluster: Any, work: Path) -> None:
+    summary, made = expected(work)
+    (work / "out").rename(work / "alone")
+    other = cluster.add_node(num_cpus=1)
+    leaving = when(lambda: len(images(work / "out")) > 1, lambda: cluster.remove_node(other, allow_graceful=False))
+    on_two = finish(start(work, "-o", "out", "--ray", cluster.address))
+    leaving.join()
+    assert on_two == summary
+    assert images(work / "out") == made
+    assert len(made) == COUNT
+
+
+def test_an_image_that_kills_its_worker_three_times_is_named_and_the_rest_is_done(cluster: Any, work: Path) -> None:
+    _, made = expected(work)
+    (work / "out").rename(work / "alone")
+    running = start(work, "-o", "out", "--ray", cluster.address)
+    killed: list[int] = []
+    end = time.monotonic() + 100
+    while running.poll() is None and time.monotonic() < end:
+        if (process := worker_at(f"{work}/out/.05.")) and process not in killed:
+            os.kill(process, signal.SIGKILL)
+            killed.append(process)
+        time.sleep(0.001)
+    summary = finish(running)
+    assert len(killed) == 3
+    assert [item["input"] for item in summary["failed"]] == ["in/05.png", "in/bad.png"]
+    assert "in/05.png has ended its worker 3 times." in summary["failed"][0]["error"]
+    del made["05.png"]
+    assert images(work / "out") == made
+
+
+def test_a_command_that_was_killed_goes_on(cluster: Any, work: Path) -> None:
+    summary, made = expected(work)
+    (work / "out").rename(work / "alone")
+    running = start(work, "-o", "out", "--ray", cluster.address)
+    when(lambda: len(images(work / "out")) > 1, running.kill).join()
+    running.communicate()
+    before = images(work / "out")
+    assert 1 < len(before) < COUNT
+    again = finish(start(work, "-o", "out", "--ray", cluster.address, "--skip-existing"))
+    assert images(work / "out") == made
+    assert {item["output"] for item in again["skipped"]} >= {f"out/{name}" for name in before}
+    assert len(again["skipped"]) + len(again["files"]) == len(summary["files"])
+
+
+def test_a_ray_that_is_started_here_leaves_nothing(work: Path) -> None:
+    summary, made = expected(work)
+    (work / "out").rename(work / "alone")
+    with tempfile.TemporaryDirectory(dir="/tmp") as place, pytest.MonkeyPatch.context() as patch:
+        home, temporary = Path(place, "home"), Path(place, "t")
+        for folder in (home, temporary):
+            folder.mkdir()
+        patch.setenv("HOME", str(home))
+        patch.setenv("TMPDIR", str(temporary))
+        assert finish(start(work, "-o", "out", "--ray")) == summary
+        assert [*home.iterdir(), *temporary.iterdir()] == []
+    assert images(work / "out") == made
+
+
+def test_a_ray_of_another_version_is_one_sentence(cluster: Any, work: Path) -> None:
+    code = "import sys, ray; ray.__version__ = '1.0'; from drc_deploy.cli.main import main; main(sys.argv[1:])"
+    words = ["upscale", "in", "--engine", "n.onnx", "--ray", cluster.address]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=work, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 1
+    assert f"Error: the Ray at {cluster.address} is of another version." in done.stderr
+    assert f"Ray: {ray.__version__}" in done.stderr
+    assert "Ray: 1.0" in done.stderr
