@@ -25,7 +25,7 @@ class StoppedError(DrcDeployError):
     """The caller has gone, or the time is over."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Watch:
     """What is known of a request while it is made; others read it and may stop it.
 
