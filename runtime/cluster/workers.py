@@ -22,6 +22,8 @@ _SHARE_CORES = 4
 """Of one worker, where nobody says otherwise: more threads than that help one image little."""
 MOST_ENDS = 3
 """How often a worker may end over the same thing."""
+_NO_END = -1
+"""Of retries, as Ray writes it."""
 _PATIENCE_S = 60.0
 
 
@@ -117,7 +119,7 @@ class Workers:
         self._asked: dict[ObjectRef[Any], tuple[ActorHandle[Worker], Sequence[UpscaleJob]]] = {}
         self._early: list[Answer] = []
         for worker in self._workers:
-            self._open(worker)
+            self._open(worker, MOST_ENDS - 1)
         self.count, self.first = shares.count, self._wait_for_first()
 
     def share(self, asked: Asked) -> "ObjectRef[Asked]":
@@ -147,7 +149,7 @@ class Workers:
                 raise DrcDeployError("all workers have ended while they opened the network.", hint)
             done, _ = self._ray.wait([*self._asked], timeout=_PATIENCE_S)
             if not done and not any(jobs for _, jobs in self._asked.values()):
-                _log.warning("All workers wait for a machine with room for them.")
+                _log.warning("All workers wait for a machine with room for them, or end while they open the network.")
         for reference in done:
             yield self._heard(reference)
 
@@ -160,17 +162,17 @@ class Workers:
         except RayTaskError as error:
             raise error.cause from error
         except RayError:
-            if jobs:  # or it has ended as often as it may while it opened its network
-                self._open(worker)
+            if jobs:  # or it has ended as often as it may while it opened its network for the first time
+                # Each attempt counts that comes before Ray has begun the worker again, so that any number is too few.
+                self._open(worker, _NO_END)
             return Answer(worker, jobs, None, ended=True)
         if isinstance(answer, Opened):
             self.first = answer
             return Answer(worker, jobs, None)
         return Answer(worker, jobs, answer)
 
-    def _open(self, worker: "ActorHandle[Worker]") -> None:
-        # Without retries, what is asked while Ray begins a worker again would fail at once.
-        self._asked[worker.ready.options(max_task_retries=MOST_ENDS - 1).remote()] = (worker, ())
+    def _open(self, worker: "ActorHandle[Worker]", retries: int) -> None:
+        self._asked[worker.ready.options(max_task_retries=retries).remote()] = (worker, ())
 
     def _wait_for_first(self) -> Opened:
         while True:

@@ -1,4 +1,7 @@
-"""Two machines of a Ray cluster, both on this one: results, and what is left when processes are killed."""
+"""Two machines of a Ray cluster, both on this one: results, and what is left when processes are killed.
+
+Results are BMP files, whose bytes depend on nothing but their pixels.
+"""
 
 import json
 import os
@@ -54,7 +57,20 @@ def work(tmp_path: Path) -> Path:
 
 
 def start(work: Path, *arguments: object) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "drc_deploy", "upscale", "in", "--engine", "n.onnx", "--threads", "1", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "drc_deploy",
+        "upscale",
+        "in",
+        "--engine",
+        "n.onnx",
+        "--threads",
+        "1",
+        "--json",
+        "--format",
+        "bmp",
+    ]
     pipe = subprocess.PIPE
     return subprocess.Popen([*command, *map(str, arguments)], cwd=work, stdout=pipe, stderr=pipe, text=True)
 
@@ -71,7 +87,7 @@ def finish(running: "subprocess.Popen[str]") -> dict[str, Any]:
 
 
 def images(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("[!.]*.png"))}
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("[!.]*.bmp"))}
 
 
 def when(condition: Callable[[], object], act: Callable[[], object]) -> threading.Thread:
@@ -133,7 +149,7 @@ def test_an_image_that_kills_its_worker_three_times_is_named_and_the_rest_is_don
     assert len(killed) == 3
     assert [item["input"] for item in summary["failed"]] == ["in/05.png", "in/bad.png"]
     assert "in/05.png has ended its worker 3 times." in summary["failed"][0]["error"]
-    del made["05.png"]
+    del made["05.bmp"]
     assert images(work / "out") == made
 
 
