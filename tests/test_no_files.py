@@ -59,6 +59,8 @@ READERS: dict[tuple[str, str], tuple[str, ...]] = {
         *("--latency-table", "FILE.latency.json"),
     ),
     ("search", "checkpoint"): ("search", "FILE.safetensors", "--data", "photos"),
+    ("serve", "--token-file"): ("serve", "n.onnx", "--port", "0", "--token-file", "FILE"),
+    ("serve", "engines"): ("serve", "FILE.onnx", "--port", "0"),
     ("train", "--config"): ("train", "--config", "FILE.toml"),
     ("train", "--degradation"): ("train", "--model", "drn_xs", "--data", "photos", "--degradation", "FILE.toml"),
     ("train", "--init"): ("train", "--model", "drn_xs", "--data", "photos", "--init", "FILE.safetensors"),

@@ -8,6 +8,7 @@ import click
 
 from drc_deploy.cli import options
 from drc_deploy.errors import UsageError
+from drc_deploy.input_files import read_text
 from drc_deploy.locate import find_engine
 from drc_deploy.printing import say
 
@@ -92,9 +93,11 @@ def _read_token(path: Path) -> str:
         UsageError: it is no line of text.
     """
     try:
-        token = path.read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as a token.", "Put one line of letters and digits there.") from error
+        token = read_text(path, "ascii").strip()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.", "Give a file with a token.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no token.", "Put one line of letters and digits there.") from error
     if not token or len(token.split()) != 1:
         raise UsageError(f"{path} holds no token.", "Put one line of letters and digits there.")
     return token

@@ -1,18 +1,22 @@
 """What callers are answered: a file, or one sentence of what is wrong and one of what to do."""
 
 import json
+import logging
 from typing import Any
 
 import anyio
 from fastapi import HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError, UsageError
 from drc_deploy.runtime.service.bodies import drain
 from drc_deploy.runtime.service.service import Place
 from drc_deploy.runtime.service.work import Made, StoppedError
+
+_log = logging.getLogger(__name__)
 
 
 class ResultResponse(FileResponse):
@@ -41,6 +45,20 @@ def refusal(status: int, error: str, hint: str, headers: dict[str, str] | None =
 def refusal_of(error: DrcDeployError) -> HTTPException:
     """Return the exception that answers with an error."""
     return refusal(_status(error), error.message, error.hint)
+
+
+def refusal_of_failure(error: Exception) -> HTTPException:
+    """Return the exception that answers with what went wrong around a request."""
+    if isinstance(error, ClientDisconnect):
+        return refusal(400, "the image did not arrive whole.", "Send it again.")
+    if isinstance(error, TimeoutError):
+        return refusal(408, "the image did not arrive in time.", "Send it faster.")
+    if isinstance(error, MemoryError):
+        return refusal(503, "there is not enough memory now.", "Send it later, or a smaller image.")
+    if isinstance(error, OSError):
+        return refusal(507, f"this service cannot keep the image: {error.strerror}.", "Ask who runs it for space.")
+    _log.exception("A request failed.", exc_info=error)
+    return refusal(500, "this is a fault of drc-deploy.", "Report it with the log of the service.")
 
 
 def _status(error: DrcDeployError) -> int:

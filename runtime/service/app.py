@@ -26,6 +26,7 @@ from drc_deploy.runtime.service.answers import (
     answer_wrong_parameter,
     refusal,
     refusal_of,
+    refusal_of_failure,
 )
 from drc_deploy.runtime.service.bodies import BodyLimit, save_body
 from drc_deploy.runtime.service.engines import ServedEngine
@@ -142,18 +143,20 @@ async def _upscaled(service: Service, request: Request, parameters: Parameters) 
     if service.ending or service.is_full or service.watched(name):
         headers = {"Retry-After": str(service.retry_after)}
         raise refusal(503, "this service is busy.", "Ask again later.", headers)
-    place, seconds = service.admit(name), service.limits.seconds
+    seconds, place = service.limits.seconds, None
     try:
+        place = service.admit(name)
         with anyio.fail_after(seconds):
             await save_body(request, place.folder / "image")
         made = await place.compute(engine, wanted, lambda: _left(request))
         return ResultResponse(made, place, seconds)
     except BaseException as error:
-        place.leave()
-        if isinstance(error, TimeoutError):
-            raise refusal(408, f"the image did not arrive within {seconds:g} s.", "Send it faster.") from error
-        if isinstance(error, DrcDeployError):
+        if place:
+            place.leave()
+        if isinstance(error, DrcDeployError) and place:
             raise refusal_of(nameless(error, place.folder, engine.path.parent)) from error
+        if isinstance(error, Exception) and not isinstance(error, HTTPException):
+            raise refusal_of_failure(error) from error
         raise
 
 

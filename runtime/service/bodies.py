@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_DRAIN_S = 10.0
+_DRAIN_S, _SILENCE_S = 10.0, 10.0
 _WHOLE = "drc_deploy.body_is_whole"
 """In the scope of a request: nothing of its body is left to read."""
 
@@ -28,7 +28,10 @@ class BodyLimit:
 
         async def counted() -> Message:
             nonlocal received
-            message = await receive()
+            if scope.get(_WHOLE):
+                return await receive()  # that the caller has gone, whenever that is
+            with anyio.fail_after(_SILENCE_S):
+                message = await receive()
             received += len(message.get("body", b""))
             scope[_WHOLE] = not message.get("more_body", False)
             if received > self._most:

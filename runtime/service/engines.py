@@ -13,9 +13,10 @@ from drc_deploy.runtime.backends.contract import Backend
 from drc_deploy.runtime.companions import float32_opener
 from drc_deploy.runtime.service.shared_backend import SharedBackend, TileQueue
 from drc_deploy.runtime.tiling.memory_plan import Images
+from drc_deploy.runtime.tiling.tiles import plan_tiles
 from drc_deploy.runtime.upscaler import Upscaler
 
-_TYPICAL = Images(2048, 2048, stream=True)
+_TYPICAL = Images(2048, 2048)
 """What tiles and memory are planned for: tiles of all requests have one size."""
 
 
@@ -35,14 +36,22 @@ class ServedEngine:
         self._closing.callback(self._owner.close)
         self._alone = threading.Lock()
         self._opened: dict[str, SharedBackend] = {}
+        try:
+            self._share(threads)
+        except BaseException:
+            self.close()
+            raise
+
+    def _share(self, threads: int | None) -> None:
         networks, main = self._owner.networks, self._owner.backend
         self._is_shared = not networks.takes_kernels
         """A blind network looks at a whole image first: one image at a time has it."""
         if self._is_shared:
             fitted = self._owner.fit(_TYPICAL)
             networks.prepare(main, fitted)
-            whole = fitted.plan == self._owner.plan(_TYPICAL.height, _TYPICAL.width) or main.info.tile
-            self._tile = None if whole else max(fitted.plan.tile)
+            usual = plan_tiles(_TYPICAL.height, _TYPICAL.width, main.info)
+            self._tile = None if fitted.plan == usual else max(fitted.plan.tile)
+            self._workers = fitted.workers
             self._open_float32 = float32_opener(self.path, main, threads)
             self._main = self._shared(main)
 
@@ -57,9 +66,11 @@ class ServedEngine:
         return self._owner.device
 
     @property
-    def at_a_time(self) -> int:
-        """Tiles that it computes at a time."""
-        return self._owner.backend.workers * self._owner.backend.preferred_batch if self._is_shared else 1
+    def threads(self) -> int:
+        """Requests that are worked on at a time."""
+        if not self._is_shared:
+            return 1
+        return 4 * self._owner.backend.workers * self._owner.backend.preferred_batch
 
     @contextmanager
     def upscaler(self) -> Iterator[Upscaler]:
@@ -81,6 +92,7 @@ class ServedEngine:
         with self._alone:
             if name not in self._opened:
                 backend = open_backend()
+                backend.use_workers(self._workers)
                 if backend is not self._owner.networks.float32:
                     self._closing.callback(backend.close)
                 self._opened[name] = self._shared(backend)

@@ -1,5 +1,6 @@
 """The socket of a service, and the server that answers there."""
 
+import math
 import signal
 import socket
 import threading
@@ -61,6 +62,11 @@ class _Server(uvicorn.Server):
 def serve(app: FastAPI, service: Service, listener: socket.socket) -> None:
     """Answer until SIGINT or SIGTERM, and then finish what is under way."""
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_keep_alive=_KEEP_ALIVE_S, server_header=False
+        app,
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=math.ceil(service.limits.seconds),  # or one that does not read keeps it from ending
+        server_header=False,
     )
     _Server(config, service).run(sockets=[listener])

@@ -5,7 +5,7 @@ import math
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.service.engines import ServedEngine
 from drc_deploy.runtime.service.measures import Measures
+from drc_deploy.runtime.service.room import Room
 from drc_deploy.runtime.service.work import Made, Wanted, Watch, make
 
 _MEMORY = 0.2
@@ -44,9 +45,11 @@ class Service:
         """Take loaded ``engines``, which are closed together with this object."""
         self.engines = {engine.name: engine for engine in engines}
         self.limits, self.measures, self.ending = limits, Measures(), False
-        # More than can be computed: while some are read or written, the network works on others.
-        self._computing = 4 * sum(engine.at_a_time for engine in engines)
-        self._pool = ThreadPoolExecutor(self._computing, "requests")
+        # More than can be computed: while some are read or written, the network works on others. Each engine has its
+        # own, or requests for a busy one would keep those for others waiting.
+        threads = {engine.name: engine.threads for engine in engines}
+        self._pools = {name: ThreadPoolExecutor(count, f"requests for {name}") for name, count in threads.items()}
+        self._computing, self._room = sum(threads.values()), Room()
         self._watched: dict[str, Watch] = {}
         self._under_way, self._mean_s = 0, 1.0
 
@@ -75,7 +78,8 @@ class Service:
     def close(self) -> None:
         """Finish what is under way, and free the engines."""
         self.ending = True
-        self._pool.shutdown()
+        for pool in self._pools.values():
+            pool.shutdown(cancel_futures=True)  # of what the server has ended waiting for
         for engine in self.engines.values():
             engine.close()
 
@@ -91,7 +95,8 @@ class Place:
     def __init__(self, service: Service, name: str) -> None:
         """Take it."""
         self._service, self._name, self.watch = service, name, Watch()
-        self._folder = tempfile.TemporaryDirectory(prefix="drc-deploy-")
+        self._folder = tempfile.TemporaryDirectory(prefix="drc-deploy-", ignore_cleanup_errors=True)
+        self._job: Future[Made] | None = None
         self.folder = Path(self._folder.name)
         service._under_way += 1
         service._watched[name] = self.watch
@@ -115,10 +120,10 @@ class Place:
             self.watch.seconds["queue"] = time.perf_counter() - start
             self.watch.check()
             with engine.upscaler() as upscaler:
-                return make(upscaler, self.folder, wanted, self.watch)
+                return make(upscaler, self.folder, wanted, self.watch, service._room)
 
         service.measures.waiting.inc()
-        job = service._pool.submit(work)
+        self._job = job = service._pools[engine.name].submit(work)
         result, leaving = asyncio.wrap_future(job), asyncio.ensure_future(gone())
         both: set[asyncio.Future[Any]] = {result, leaving}
         try:
@@ -126,19 +131,36 @@ class Place:
             if not result.done():
                 why = "the caller has gone" if leaving.done() else f"it took more than {service.limits.seconds:g} s"
                 self.watch.stop(f"this request was stopped: {why}.")
-                if job.cancel():
-                    service.measures.waiting.dec()
-                    self.watch.check()
+                self.watch.check()
             made = await result
         finally:
             leaving.cancel()
+            if not job.done():
+                result.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody waits for it
+                self.watch.stop("this request was stopped: the service ends.")
+                if job.cancel():
+                    service.measures.waiting.dec()
         taken = time.perf_counter() - start
         service._mean_s += _MEMORY * (taken - service._mean_s)
         service.measures.finished(self.watch)
         return made
 
     def leave(self) -> None:
-        """Leave the place to others, and remove the files."""
+        """Leave the place to others, and remove the files: when the work has ended, which may not stop at once."""
+        if self._job and not self._job.done():
+            loop = asyncio.get_running_loop()
+
+            def ended(_: object) -> None:
+                try:
+                    loop.call_soon_threadsafe(self._leave)
+                except RuntimeError:  # the service has ended before
+                    self._folder.cleanup()
+
+            self._job.add_done_callback(ended)
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
         self._service._under_way -= 1
         self._service._watched.pop(self._name, None)
         self._service.measures.under_way.dec()

@@ -14,7 +14,10 @@ from queue import Empty, SimpleQueue
 import numpy as np
 
 from drc_deploy.engine_info import EngineInfo
+from drc_deploy.errors import ArtefactError
 from drc_deploy.runtime.backends.contract import Backend, Pixels
+
+_ANEW = "Make the engine again with `drc-deploy export`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class TileQueue:
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._taken: deque[_Call] = deque()
         """Calls without a result, in the order of their batches."""
+        self._batch_sizes: deque[int] = deque()
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="tiles", daemon=True)
         self._thread.start()
@@ -58,11 +62,16 @@ class TileQueue:
         while first := self._next(wait=True):
             try:
                 for results in self._backend.stream(self._batches(first)):
+                    if len(results) != (count := self._batch_sizes.popleft()):
+                        raise ArtefactError(f"the network gave {len(results)} results for {count} tiles.", _ANEW)
                     for result in results:
                         self._taken.popleft().future.set_result(result[None])
+                if self._taken:
+                    raise ArtefactError(f"the network gave no result for {len(self._taken)} tiles.", _ANEW)
             except Exception as error:  # whatever it is, it is for who waits for the result
                 while self._taken:
                     self._taken.popleft().future.set_exception(error)
+            self._batch_sizes.clear()
 
     def _batches(self, first: _Call) -> Iterator[Pixels]:
         """Yield what is queued, until nothing is: equal shapes that follow each other in one batch."""
@@ -74,6 +83,7 @@ class TileQueue:
                     tiles.append(call.batch)
                 else:
                     following = call
+            self._batch_sizes.append(len(tiles))
             yield np.concatenate(tiles)
             following = following or self._next()
 

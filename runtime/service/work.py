@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drc_deploy.errors import DrcDeployError
-from drc_deploy.images.formats import Saving, check_quality, output_notes
+from drc_deploy.images.formats import Saving, check_quality, output_notes, writing_bytes
 from drc_deploy.images.output_size import OutputSize
 from drc_deploy.images.png_stream import Layout
-from drc_deploy.images.reading import read_image
+from drc_deploy.images.reading import decoding_bytes, read_image
 from drc_deploy.images.writing import write_image
+from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.jobs.sized import SizedResult
+from drc_deploy.runtime.service.room import Room
 from drc_deploy.runtime.upscaler import Upscaler
 
 STAGES = ("queue", "read", "compute")
@@ -103,8 +105,8 @@ class Made:
     """What was lost on the way, in sentences."""
 
 
-def make(upscaler: Upscaler, folder: Path, wanted: Wanted, watch: Watch) -> Made:
-    """Upscale the image ``folder/image`` to a file next to it.
+def make(upscaler: Upscaler, folder: Path, wanted: Wanted, watch: Watch, room: Room) -> Made:
+    """Upscale the image ``folder/image`` to a file next to it, within the memory of ``room``.
 
     Raises:
         ImageError: it cannot be read, or cannot have the size that is wanted.
@@ -112,7 +114,7 @@ def make(upscaler: Upscaler, folder: Path, wanted: Wanted, watch: Watch) -> Made
         ArtefactError: the network failed.
         StoppedError: ``watch`` was asked to stop.
     """
-    with watch.during("read"):
+    with watch.during("read"), room.taken(decoding_bytes(folder / "image"), watch.check):
         picture = read_image(folder / "image")
     with watch.during("compute"):
         image, scale = picture.pixels, upscaler.info.scale
@@ -120,13 +122,22 @@ def make(upscaler: Upscaler, folder: Path, wanted: Wanted, watch: Watch) -> Made
         layout, target = sized.layout, folder / f"result{wanted.suffix}"
         metadata = picture.metadata.for_size(layout.width, layout.height)
         notes = (*picture.notes, *output_notes(target, layout, metadata))
-        made = iter([image])
-        if sized.needs_network:
-            task = upscaler.task(image)
-            watch.tiles = task.tile_count
-            made = upscaler.run(task, watch.advance)
-        write_image(target, sized.strips(made), layout, metadata, saving=wanted.saving)
+        held = image.nbytes + sized.held_bytes + writing_bytes(target, layout, metadata, wanted.saving)
+        with room.taken(held, watch.check):
+            made = iter([image])
+            if sized.needs_network:
+                task = upscaler.task(image)
+                watch.tiles = task.tile_count
+                made = upscaler.run(task, watch.advance)
+            strips = _watched(sized.strips(made), watch)
+            write_image(target, strips, layout, metadata, saving=wanted.saving, check=watch.check)
     return Made(target, layout.width, layout.height, tuple(_nameless(note, folder) for note in notes))
+
+
+def _watched(strips: Iterator[Pixels], watch: Watch) -> Iterator[Pixels]:
+    for strip in strips:
+        watch.check()
+        yield strip
 
 
 def _nameless(text: str, folder: Path) -> str:

@@ -7,7 +7,7 @@ They are joined in the end, without being encoded again.
 import dataclasses
 import logging
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -234,8 +234,7 @@ def _make_segments(upscaler: Upscaler, task: _Task, work: Segments) -> list[Path
         progress(task.original.path.name, max(task.info.frame_count, 1), done=first_frame) as bar,
         closing(made_ahead(frames)) as frames,
     ):
-        results = _upscaled(upscaler, task.sized, frames, bar)
-        with WriteBehind() as writer:
+        with closing(_upscaled(upscaler, task.sized, frames, bar)) as results, WriteBehind() as writer:
             for first in results:
                 segment = chain([first], islice(results, SEGMENT_FRAMES - 1))
                 path = work.path(count + len(written))
@@ -261,7 +260,9 @@ def _check_unchanged(source: Path, version: tuple[int, int] | None, work: Segmen
         raise
 
 
-def _upscaled(upscaler: Upscaler, sized: SizedResult, frames: Iterable[Frame], bar: Progress) -> Iterator[Frame]:
+def _upscaled(
+    upscaler: Upscaler, sized: SizedResult, frames: Iterable[Frame], bar: Progress
+) -> Generator[Frame, None, None]:
     frames, given = tee(frames)
     pixels = (frame.pixels for frame in given)
     for made, frame in zip(upscaler.stream(pixels) if sized.needs_network else pixels, frames, strict=False):

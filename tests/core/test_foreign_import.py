@@ -313,7 +313,7 @@ def test_files_that_are_made_to_harm_are_not_opened(tmp_path: Path) -> None:
     ):
         for item in plain.infolist():
             bomb.writestr(item.filename, plain.read(item))
-    for name, words in (("wide.pth", "many times"), ("bomb.pth", "compressed")):
+    for name, words in (("wide.pth", r"would take \d+ times the length"), ("bomb.pth", "compressed")):
         with pytest.raises(ArtefactError, match=words):
             read_state_dict(tmp_path / name)
 

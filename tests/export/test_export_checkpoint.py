@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,8 @@ def test_nan_weights_are_refused_before_anything_is_written(request_here: Export
         metadata = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     tensors["primal.head.weight"].fill_(float("nan"))
+    checksum = re.compile(r'"weights_sha256": ?"\w+"')
+    metadata["drc_deploy"] = checksum.sub('"weights_sha256": null', metadata["drc_deploy"])  # as older files have it
     path = request_here.folder / "nan.safetensors"
     save_file(tensors, path, metadata=metadata)
     with pytest.raises(ArtefactError, match=r"head\.weight.*NaN"):

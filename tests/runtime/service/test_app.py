@@ -1,5 +1,6 @@
 """What a service answers, over a real connection."""
 
+import gc
 import hashlib
 import io
 import json
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 
 from drc_deploy.errors import ArtefactError
+from drc_deploy.runtime.service.room import Room
 from drc_deploy.runtime.service.service import Limits, Service
 from tests.runtime.networks import nearest, write_nearest
 from tests.runtime.service.running import running
@@ -267,6 +269,70 @@ def test_a_request_that_takes_too_long_is_stopped(engine: Path, monkeypatch: pyt
         response = client.post("/v1/upscale", content=png(IMAGE))
         assert response.status_code == 504
         assert "more than 0.5 s" in response.json()["error"]
+
+
+def test_time_is_over_while_a_result_is_written_too(
+    engine: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer does not wait for an encoder; its place and its files do."""
+    written = threading.Event()
+
+    def slow(path: Path, strips: Any, *_: object, **how: Any) -> None:
+        list(strips)
+        written.wait(30)
+        how["check"]()
+
+    with running([engine], Limits(seconds=0.5)) as (service, client):
+        monkeypatch.setattr("drc_deploy.runtime.service.work.write_image", slow)
+        assert client.post("/v1/upscale", content=png(IMAGE)).status_code == 504
+        assert service.measures.under_way._value.get() == 1
+        written.set()
+        wait_until(lambda: service.measures.under_way._value.get() == 0)
+    gc.collect()
+    assert caplog.text == ""  # nor is what became of it left for the log
+
+
+def test_an_image_whose_result_takes_too_much_memory_is_refused(engine: Path) -> None:
+    with running([engine]) as (service, client):
+        service._room = Room(8 << 20)
+        image = png(np.zeros((700, 700, 3), np.uint8))
+        response = client.post("/v1/upscale", params={"format": "jpg"}, content=image)
+        assert response.status_code == 400
+        assert "for all requests" in response.json()["error"]
+        assert client.post("/v1/upscale", content=image).status_code == 200  # a PNG is not held whole
+
+
+def test_requests_wait_for_memory_that_others_have() -> None:
+    room, order = Room(100), list[str]()
+
+    def take() -> None:
+        with room.taken(60, lambda: None):
+            order.append("second")
+
+    waiting = threading.Thread(target=take)
+    with room.taken(60, lambda: None):
+        waiting.start()
+        with room.taken(40, lambda: None):
+            order.append("first")
+    waiting.join(10)
+    assert order == ["first", "second"]
+
+
+def test_an_upload_that_breaks_off_or_a_full_disk_is_an_answer_and_counted(
+    engine: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with running([engine]) as (service, client):
+        head = b"POST /v1/upscale HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc"
+        raw(client, head, then_close=True)
+        wait_until(lambda: service.measures.under_way._value.get() == 0)
+        monkeypatch.setattr("drc_deploy.runtime.service.app.save_body", full)
+        response = client.post("/v1/upscale", content=png(IMAGE))
+        assert (response.status_code, "No space left" in response.json()["error"]) == (507, True)
+        assert 'drc_deploy_requests_total{status="507"} 1.0' in client.get("/metrics").text
+    assert "Traceback" not in caplog.text
 
 
 def test_progress_can_be_watched(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

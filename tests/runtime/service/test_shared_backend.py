@@ -115,6 +115,29 @@ def test_a_failure_at_any_time_is_an_answer_for_all_that_wait(after: int) -> Non
     assert any(errors)
 
 
+class Losing(FakeBackend):
+    """Loses a result, as an engine with wrong metadata may."""
+
+    lost = False
+
+    def stream(self, batches: Iterable[Pixels]) -> Iterator[Pixels]:
+        results = list(map(self.run, batches))
+        if not self.lost:
+            self.lost = True
+            return iter(results[1:])
+        return iter(results)
+
+
+def test_a_result_that_is_lost_is_nobody_elses() -> None:
+    backend = Losing(INFO)
+    queue = TileQueue(backend)
+    with pytest.raises(ArtefactError, match="no result for 1 tiles"):
+        queue.submit(noise(16, 16, 1)[None]).result(10)
+    other = noise(16, 16, 2)
+    assert np.array_equal(queue.submit(other[None]).result(10)[0], Upscaler(FakeBackend(INFO))(other))
+    queue.close()
+
+
 def test_tiles_of_an_image_that_is_given_up_are_not_computed() -> None:
     backend = Gated(max_batch=1)
     queue = TileQueue(backend)
