@@ -48,6 +48,15 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _scheduled() -> Iterator[None]:
+    """Undo what an encoder that a test opens itself does to the scheduling of the process."""
+    from drc_deploy.runtime.video.writing import scheduled_as_before
+
+    with scheduled_as_before():
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Compute with one thread: for images as small as here, a second one takes more time than it saves."""

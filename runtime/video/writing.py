@@ -4,6 +4,7 @@ Time stamps are those of the source, to the tick: frames may be of any duration.
 segment only, so that segments can follow each other without being encoded again.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,10 +94,29 @@ def _video_stream(
         context.sample_aspect_ratio = info.pixel_aspect
     describe_colours(context, encoding.colours(info))
     try:
-        context.open()
+        with scheduled_as_before():
+            context.open()
     except av.FFmpegError as error:  # of the machine, such as no GPU, and not of the disk
         raise _not_encodable(encoding, error) from error
     return cast("VideoStream", stream)
+
+
+@contextmanager
+def scheduled_as_before() -> Iterator[None]:
+    """Undo what opening an encoder does to the scheduling of this thread.
+
+    As root, SVT-AV1 takes the highest priority of real time for it. Threads that wait for their turn would never get
+    it, nor would those of children, such as ONNX Runtime's.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, priority)
 
 
 def describe_colours(context: Any, colours: Colours) -> None:

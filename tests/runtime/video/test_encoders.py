@@ -1,5 +1,6 @@
 """What each encoder makes of a video, and what it is kept away from."""
 
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -135,3 +136,11 @@ def test_odd_sizes_lose_a_row_or_a_column_where_the_encoder_needs_it(
     expected = {"ffv1": (99, 147), "prores": (99, 146)}.get(codec or "", (98, 146))
     assert (first.height, first.width) == expected
     assert ("is left out" in caplog.text) == (codec != "ffv1")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="no scheduling to look at")
+def test_an_encoder_leaves_the_scheduling_of_its_thread(tmp_path: Path) -> None:
+    """SVT-AV1 makes it one of real time where it is root, and what is computed next waits for ever."""
+    write(tmp_path / "in.mp4", [0, 1])
+    run(tmp_path / "in.mp4", tmp_path / "out.mkv", encoder=EncoderOptions("av1"))  # which tries it in this thread first
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
