@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
@@ -19,3 +19,17 @@ def chromium() -> Iterator[Browser]:
         opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # as root, and in containers
         yield opened
         opened.close()
+
+
+def assert_stopped(tab: Page, *directives: str) -> None:
+    """Add what a page must not run or load, and look for the directives of its policy that stop it."""
+    messages: list[str] = []
+    tab.on("console", lambda message: messages.append(message.text))
+    foreign = '<img src="http://127.0.0.1:9/x.png" onerror="window.ran = 1">'
+    tab.evaluate("html => document.body.insertAdjacentHTML('beforeend', html)", foreign)
+    tab.evaluate("document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = 1'}))")
+    tab.evaluate("fetch('http://127.0.0.1:9/').catch(() => 0)")
+    tab.wait_for_timeout(200)
+    for directive in directives:
+        assert directive in " ".join(messages)
+    assert tab.evaluate("window.ran") is None

@@ -103,12 +103,12 @@ def test_what_a_pipe_takes_is_reported_once_its_content_is_there(deep: bool, tmp
     os.mkfifo(tmp_path / "pipe.png")
     feeder = threading.Thread(target=(tmp_path / "pipe.png").write_bytes, args=(content,))
     feeder.start()
-    grown, *lengths, told = printed(READ_PIPE, tmp_path / "pipe.png")
+    grown, *lengths, reported = printed(READ_PIPE, tmp_path / "pipe.png")
     feeder.join()
     assert lengths == sorted(lengths)
     assert lengths[-1] == len(content)
-    assert told == decoding_bytes(tmp_path / "file.png") + len(content)
-    assert 0.5 * told < grown <= told + SMALL
+    assert reported == decoding_bytes(tmp_path / "file.png") + len(content)
+    assert 0.5 * reported < grown <= reported + SMALL
 
 
 def test_what_has_no_room_is_not_decoded() -> None:
