@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from drc_deploy import records
 from drc_deploy.errors import ArtefactError
-from drc_deploy.input_files import open_file
+from drc_deploy.input_files import open_file, why_not
 from drc_deploy.slices import LeftOut, PrunableLayer
 
 LENGTH_BYTES = 8
@@ -238,8 +238,8 @@ def parse_checkpoint_info(metadata: Mapping[str, str], path: Path) -> Checkpoint
 
 def unreadable(path: Path, error: Exception) -> ArtefactError:
     """Return the error for a file that is missing or no safetensors file."""
-    if isinstance(error, FileNotFoundError):
-        return ArtefactError(f"{path} does not exist.", "Check the path.")
+    if why := why_not(path):  # the library calls every file that it cannot open missing
+        return ArtefactError(f"{path} {why}.", "Check the path and its permissions.")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else error
     return ArtefactError(
         f"{path} is not a readable safetensors file: {reason}.",

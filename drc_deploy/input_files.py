@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 MOST_BYTES = 32 << 20
 """Of a file of text or metadata: a report has 20 KB for each engine, and other files less."""
+MISSING = "does not exist"
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _KINDS = (
     (stat.S_ISREG, ""),
     (stat.S_ISFIFO, "a pipe"),
@@ -30,6 +32,19 @@ def no_file(path: Path) -> str:
         return kind_of_mode(os.stat(path).st_mode)
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return ""
+
+
+def why_not(path: Path) -> str:
+    """Return why a file cannot be read, such as ``MISSING``, to stand behind its name; nothing where it can be."""
+    if kind := no_file(path):
+        return f"is {kind}, not a file"
+    try:
+        open_file(path).close()
+    except ValueError:  # a name that no file can have
+        return MISSING
+    except OSError as error:
+        return MISSING if error.errno in _NOT_THERE else f"cannot be read: {error.strerror}"
+    return ""
 
 
 def open_file(path: Path) -> BinaryIO:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of
-from drc_deploy.input_files import no_file
+from drc_deploy.input_files import MISSING, why_not
 
 SHIPPED = Path(__file__).parent / "weights"
 SAMPLES = Path(__file__).parent / "samples"
@@ -113,8 +113,8 @@ def _find(
     for candidate in candidates:
         if os.path.isfile(candidate):
             return candidate
-    if reference and (kind := no_file(given)):
-        raise ArtefactError(f"{given} is {kind}, not a file.", hint or "Give a path or a name.")
+    if reference and (why := why_not(given)) != MISSING:
+        raise ArtefactError(f"{given} {why}.", hint or "Give a path or a name.")
     raise ArtefactError(
         f"there is no file {reference!r}, nothing of that name in {workdir}, and no shipped model of that name.",
         hint or f"Give a path or one of the shipped models: {_known()}.",

@@ -28,16 +28,20 @@ def printable(text: str) -> str:
 def say(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Print a text, on standard error with ``err``; whatever is in it, a terminal does nothing but show it.
 
+    Where standard error takes nothing, as on a full disk, the text is lost: no work fails for that.
+
     Raises:
         BrokenPipeError: the reader of standard output has gone.
         OutputError: nothing can be written there, as where the disk behind it is full.
     """
     try:
         click.echo(printable(text), err=err, nl=nl)
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        raise cannot_write(f"to standard {'error' if err else 'output'}", error) from error
+        if err:
+            return
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise cannot_write("to standard output", error) from error
 
 
 def print_notes_safely() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from drc_deploy.printing import one_line
+from drc_deploy.printing import one_line, say
 
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two plain lines where there is no terminal."""
@@ -50,8 +50,7 @@ class _PlainProgress:
         rate = (self._done - self._first) / max(now - self._start, 1e-9)
         left = (self._total - self._done) / rate if rate > 0 else 0.0
         note = f"{note}, " if note else ""
-        sys.stderr.write(f"{self._title}: {self._done}/{self._total}, {one_line(note)}{left:.0f} s left\n")
-        sys.stderr.flush()
+        say(f"{self._title}: {self._done}/{self._total}, {one_line(note)}{left:.0f} s left", err=True)
 
 
 @contextmanager

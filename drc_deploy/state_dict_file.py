@@ -1,7 +1,6 @@
 """State dicts in files of other programs: opened without running anything, and unwrapped."""
 
 import io
-import os
 import pickle
 import pickletools
 import warnings
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from drc_deploy.checkpoint_info import check_header
 from drc_deploy.errors import ArtefactError
-from drc_deploy.input_files import no_file
+from drc_deploy.input_files import why_not
 
 WRAPPERS = (
     "params_ema",
@@ -74,9 +73,8 @@ def load_tensors(path: Path) -> Any:
     Raises:
         ArtefactError: as ``read_state_dict``.
     """
-    if not os.path.isfile(path):  # opening a pipe would wait for ever
-        kind = no_file(path)
-        raise ArtefactError(f"{path} {f'is {kind}, not a file' if kind else 'does not exist'}.", "Check the path.")
+    if why := why_not(path):  # opening a pipe would wait for ever
+        raise ArtefactError(f"{path} {why}.", "Check the path and its permissions.")
     loaded = _load_safetensors(path) if _is_safetensors(path) else _load_torch(path)
     size, length = _size(loaded), path.stat().st_size
     if size > SPREAD * length:

@@ -1,14 +1,16 @@
 """The crops of reports as files: which are still there, and copies next to a page that is made elsewhere."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from drc_deploy.bench.report.records import CROPS_FOLDER, CropStrip, CropVersion, KernelPicture, Report
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import write_bytes
+from drc_deploy.input_files import read_bytes
 
 Picture = TypeVar("Picture", CropVersion, KernelPicture)
 
@@ -30,8 +32,18 @@ def _is_png(path: Path) -> bool:
     return False
 
 
-def copy_crops(report: Report, folder: Path, out: Path, prefix: str = "") -> Report:
-    """Copy the crops from ``folder`` to ``out`` with ``prefix`` before their names; give the report that names them.
+def copy_crops(report: Report, folder: Path, out: Path, undo: ExitStack, prefix: str = "") -> Report:
+    """Copy the crops from ``folder`` to ``out`` with ``prefix`` before their names.
+
+    Args:
+        report: names them.
+        folder: of the report.
+        out: another folder.
+        undo: is taught to remove the copies that were not there before.
+        prefix: of the names of the copies.
+
+    Returns:
+        The report, with the names of the copies.
 
     Raises:
         ArtefactError: one cannot be read.
@@ -42,6 +54,8 @@ def copy_crops(report: Report, folder: Path, out: Path, prefix: str = "") -> Rep
         done: list[Picture] = []
         for picture in pictures:
             target = f"{CROPS_FOLDER}/{prefix}{PurePosixPath(picture.file).name}"
+            if not os.path.lexists(out / target):
+                undo.callback((out / target).unlink, missing_ok=True)
             write_bytes(out / target, read_crop(folder / picture.file))
             done.append(dataclasses.replace(picture, file=target))
         return tuple(done)
@@ -59,9 +73,10 @@ def read_crop(path: Path) -> bytes:
         ArtefactError: it cannot be read.
     """
     try:
-        return path.read_bytes()
+        return read_bytes(path)
     except OSError as error:
-        raise ArtefactError(f"cannot read the crop {path}: {error}.", "Run `drc-deploy bench` again.") from error
+        reason = error.strerror or error
+        raise ArtefactError(f"cannot read the crop {path}: {reason}.", "Run `drc-deploy bench` again.") from error
 
 
 def merge_crops(reports: Sequence[Report]) -> tuple[CropStrip, ...]:

@@ -3,13 +3,14 @@
 import dataclasses
 import datetime
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from drc_deploy import __version__
 from drc_deploy.bench.report.crop_files import copy_crops, present_crops
 from drc_deploy.bench.report.merged import find_notes, refuse_twins, run_key
-from drc_deploy.bench.report.records import MergedReports, Report
+from drc_deploy.bench.report.records import CROPS_FOLDER, MergedReports, Report
 from drc_deploy.bench.report.report_files import MERGED_FILE, REPORT_FILE, read_any, report_text, reports_in
 from drc_deploy.bench.show.csv import csv_text
 from drc_deploy.bench.show.markdown import markdown_text
@@ -85,11 +86,12 @@ def _publish_again(path: Path, content: Report | MergedReports, out: Path | None
         raise UsageError(f"{target} holds another report, which would be lost.", "Use another --out.")
     kept, notes = _present(path, reports_in(content))
     stem = "report" if out or path.name == MERGED_FILE else path.stem
-    with new_folder(folder):
+    with new_folder(folder / CROPS_FOLDER if elsewhere else folder), ExitStack() as undo:
         if elsewhere:
-            kept = [copy_crops(report, path.parent, folder) for report in kept]
+            kept = [copy_crops(report, path.parent, folder, undo) for report in kept]
         content = dataclasses.replace(content, reports=tuple(kept)) if isinstance(content, MergedReports) else kept[0]
         files = write_files(content, folder, stem, target if elsewhere else None)
+        undo.pop_all()
     return Published({"report": str(target)} | files, tuple(notes))
 
 
@@ -109,12 +111,13 @@ def _merge(found: Sequence[tuple[Path, Report]], folder: Path) -> Published:
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     target = folder / MERGED_FILE
     reports, notes = [], []
-    with new_folder(folder):
+    with new_folder(folder / CROPS_FOLDER), ExitStack() as undo:
         for index, (path, report) in enumerate(found):
             (kept,), missing = _present(path, [report])
             notes += missing
-            reports.append(copy_crops(kept, path.parent, folder, f"{index + 1}_"))
+            reports.append(copy_crops(kept, path.parent, folder, undo, f"{index + 1}_"))
         files = write_files(MergedReports(created, __version__, tuple(reports)), folder, json=target)
+        undo.pop_all()
     return Published({"report": str(target)} | files, (*find_notes(reports), *notes))
 
 

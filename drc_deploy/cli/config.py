@@ -17,7 +17,7 @@ import msgspec
 
 from drc_deploy import __version__
 from drc_deploy.errors import InputError, UsageError
-from drc_deploy.input_files import no_file, read_text
+from drc_deploy.input_files import MISSING, read_text, why_not
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 """Config files that ship with the package."""
@@ -119,8 +119,8 @@ def _find(reference: str) -> Path:
     if reference in recipe_names():
         return RECIPES / f"{reference}.toml"
     hint = f"Give a TOML file or one of the recipes: {', '.join(recipe_names())}."
-    if kind := no_file(path):
-        raise InputError(f"--config {reference} is {kind}, not a file.", hint)
+    if (why := why_not(path)) != MISSING:
+        raise InputError(f"--config {reference} {why}.", hint)
     raise InputError(f"there is no config file {reference!r} and no recipe of that name.", hint)
 
 

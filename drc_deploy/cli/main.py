@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -195,13 +196,14 @@ def _exit_code_of(error: Exception, *, debug: bool) -> int:
         close = [f"--{name}" for name in difflib.get_close_matches(error.option_name.lstrip("-"), names)]
         error = click.NoSuchOption(error.option_name, possibilities=close, ctx=error.ctx)
     if isinstance(error, click.ClickException):
-        error.show()
+        with suppress(OSError):  # as `say` does
+            error.show()
         return error.exit_code
     if isinstance(error, BrokenPipeError):  # the reader of a pipe, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     if debug:
-        traceback.print_exception(error)
+        say("".join(traceback.format_exception(error)), err=True, nl=False)
     message, hint = _message_of(error)
     say(f"Error: {message}", err=True)
     if hint:

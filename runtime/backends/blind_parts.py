@@ -13,6 +13,7 @@ from drc_deploy.engine_info import (
     blind_parts,
 )
 from drc_deploy.errors import ArtefactError
+from drc_deploy.input_files import why_not
 from drc_deploy.runtime.backends.graph_backend import GraphBackend, GraphRunner
 from drc_deploy.runtime.backends.ort.backend import OnnxSessions, read_info
 from drc_deploy.runtime.backends.trt.backend import at_shape, check_tensors
@@ -66,8 +67,8 @@ def open_estimator(
     Raises:
         ArtefactError: it is missing, or of another checkpoint or tile.
     """
-    if not path.is_file():
-        raise ArtefactError(f"{path} does not exist, which finds the blur of images.", _AGAIN)
+    if why := why_not(path):
+        raise ArtefactError(f"{path}, which finds the blur of images, {why}.", _AGAIN)
     runner, found = (
         _open_plan(path, _OF_ESTIMATOR)
         if path.suffix == ".plan"

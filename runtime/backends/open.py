@@ -14,6 +14,7 @@ from drc_deploy.engine_info import (
     Precision,
 )
 from drc_deploy.errors import ArtefactError, UsageError
+from drc_deploy.input_files import why_not
 from drc_deploy.runtime.backends.contract import Backend
 
 
@@ -32,8 +33,8 @@ def open_backend(path: Path, *, threads: int | None = None, precision: Precision
         MissingDependencyError: this machine lacks the library or the device.
     """
     threads = whole_number("threads", threads, least=1)
-    if not path.is_file():
-        raise ArtefactError(f"{path} does not exist.", "Check the path, or make it with `drc-deploy export`.")
+    if why := why_not(path):
+        raise ArtefactError(f"{path} {why}.", "Check the path, or make it with `drc-deploy export`.")
     path = path.absolute()  # parts of it may be loaded later, after an `os.chdir`
     if path.name.endswith((EXACT_SUFFIX, EXACT_PLAN_SUFFIX)):
         served = path.with_name(path.name.removesuffix(f".exact{path.suffix}") + path.suffix)

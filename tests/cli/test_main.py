@@ -10,9 +10,11 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from drc_deploy.cli.main import COMMANDS, cli, main
 from tests.patience import PATIENCE_S
+from tests.runtime.networks import write_nearest
 
 
 def captured(command: list[str], folder: Path | None = None) -> "subprocess.CompletedProcess[str]":
@@ -222,6 +224,28 @@ def test_a_full_disk_behind_standard_output_is_named(arguments: list[str]) -> No
         run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=PATIENCE_S)
     assert run.returncode == 1
     assert run.stderr.startswith("Error: cannot write to standard output: No space left on device.\n       Free some")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["models"], 0), (["modelz"], 2), (["info", "nothing"], 1), (["--debug", "info", "nothing"], 1)],
+)
+def test_where_standard_error_takes_nothing_the_command_ends_as_ever(arguments: list[str], code: int) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "drc_deploy", *arguments]
+        run = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, check=False, timeout=PATIENCE_S)
+    assert run.returncode == code
+
+
+def test_an_image_is_upscaled_though_no_progress_can_be_shown(tmp_path: Path) -> None:
+    Image.new("RGB", (12, 8)).save(tmp_path / "in.png")
+    write_nearest(tmp_path / "n.onnx", scale=4)
+    arguments = ["upscale", "in.png", "--engine", "n.onnx", "-o", "out.png", "--overwrite"]
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "drc_deploy", *arguments]
+        run = subprocess.run(command, cwd=tmp_path, stderr=full, check=False, timeout=PATIENCE_S)
+    assert run.returncode == 0
+    assert Image.open(tmp_path / "out.png").size == (48, 32)
 
 
 def test_an_error_of_the_system_has_its_words_and_no_number(

@@ -5,9 +5,11 @@ import os
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +19,12 @@ from drc_deploy.bench.report.report_files import read_any
 from drc_deploy.checkpoint_info import MOST_HEADER_BYTES, read_checkpoint_info
 from drc_deploy.cli.config import _read as read_config
 from drc_deploy.engine_info import read_onnx_info, read_sidecar
-from drc_deploy.errors import InputError
+from drc_deploy.errors import DrcDeployError, InputError
 from drc_deploy.images.blur import read_blur
-from drc_deploy.input_files import MOST_BYTES, no_file, open_file, read_bytes
+from drc_deploy.input_files import MISSING, MOST_BYTES, no_file, open_file, read_bytes, why_not
 from drc_deploy.latency_table import read_latency_table
+from drc_deploy.locate import find_engine
+from drc_deploy.runtime.backends.open import open_backend
 from drc_deploy.state_dict_file import read_state_dict
 from drc_deploy.train.data.store import read_index
 from drc_deploy.train.degradation.settings import read_degradation
@@ -44,6 +48,41 @@ def test_a_pipe_is_not_waited_for_and_its_writer_is_not_disturbed(tmp_path: Path
     thread.start()
     assert (tmp_path / "pipe").read_bytes() == b"for another"
     thread.join()
+
+
+@pytest.mark.parametrize("name", ["none", "none/none", "file/none", "a" * 5000, "a\0b"])
+def test_names_without_a_file_are_called_missing(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    assert why_not(tmp_path / name) == MISSING
+    assert why_not(tmp_path / "file") == ""
+    assert why_not(tmp_path) == "is a folder, not a file"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+@pytest.mark.parametrize("closed", ["file", "folder"])
+@pytest.mark.parametrize(
+    "read",
+    [
+        read_checkpoint_info,
+        read_state_dict,
+        lambda path: open_backend(find_engine(str(path), Path())),
+        open_backend,
+        read_config,
+    ],
+)
+def test_what_may_not_be_read_is_not_called_missing(closed: str, read: Callable[[Any], object]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        path = Path(folder, "inside", "n.safetensors")
+        path.parent.mkdir()
+        path.write_bytes(save({"a": np.zeros(1)}))
+        (path if closed == "file" else path.parent).chmod(0o600)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(DrcDeployError, match="Permission denied"):
+                read(path)
+        finally:
+            os.seteuid(0)
 
 
 def test_a_file_is_read_to_its_end_and_a_link_to_one_too(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ Torch is not needed, so that ``drc-deploy plot`` starts at once.
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -21,6 +20,7 @@ from drc_deploy.files import write_text
 from drc_deploy.input_files import read_bytes
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.metrics import UInt8Image
+from drc_deploy.printing import say
 
 RUN_SUFFIX = ".run"
 LOG_FILE = "log.jsonl"
@@ -171,7 +171,7 @@ def _open_events(folder: Path, step: int) -> EventFile | None:
         return EventFile(folder, step=step)
     except ModuleNotFoundError:
         hint = "pip install 'drc-deploy[train]' brings it"
-        sys.stderr.write(f"TensorBoard is not installed ({hint}): this run is written to {LOG_FILE} alone.\n")
+        say(f"TensorBoard is not installed ({hint}): this run is written to {LOG_FILE} alone.", err=True)
         return None
 
 

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -214,6 +215,23 @@ def test_a_merged_file_is_no_single_report(two: list[Path], tmp_path: Path) -> N
     merged = Path(publish(two, tmp_path / "m", tmp_path).files["report"])
     with pytest.raises(ArtefactError, match="is not a report"):
         read_report(merged)
+
+
+def test_a_page_that_cannot_be_written_leaves_no_crops_behind(two: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "report.html").mkdir(parents=True)  # a folder in the place of the page
+    for reports in (two[:1], two):
+        with pytest.raises(OutputError, match="is a folder"):
+            publish(reports, out, tmp_path)
+        assert [path.name for path in out.iterdir()] == ["report.html"]
+
+
+def test_a_crop_that_is_a_pipe_is_left_out(tmp_path: Path) -> None:
+    path = measured(tmp_path / "a", 1, "x")
+    for crop in (path.parent / "crops").iterdir():
+        crop.unlink()
+        os.mkfifo(crop)
+    assert "crops are left out" in publish([path], None, tmp_path).notes[0]
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(two: list[Path], tmp_path: Path) -> None:
