@@ -245,7 +245,8 @@ def test_an_image_is_upscaled_though_no_progress_can_be_shown(tmp_path: Path) ->
         command = [sys.executable, "-m", "drc_deploy", *arguments]
         run = subprocess.run(command, cwd=tmp_path, stderr=full, check=False, timeout=PATIENCE_S)
     assert run.returncode == 0
-    assert Image.open(tmp_path / "out.png").size == (48, 32)
+    with Image.open(tmp_path / "out.png") as result:
+        assert result.size == (48, 32)
 
 
 def test_an_error_of_the_system_has_its_words_and_no_number(
