@@ -8,11 +8,12 @@ from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from drc_deploy.errors import DrcDeployError
+from drc_deploy.errors import DrcDeployError, ImageError
 from drc_deploy.images.formats import Saving, check_quality, output_notes, writing_bytes
 from drc_deploy.images.output_size import OutputSize
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.reading import decoding_bytes, read_image
+from drc_deploy.images.unreadable import kind_of
 from drc_deploy.images.writing import write_image
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.jobs.sized import SizedResult
@@ -114,8 +115,10 @@ def make(upscaler: Upscaler, folder: Path, wanted: Wanted, watch: Watch, room: R
         ArtefactError: the network failed.
         StoppedError: ``watch`` was asked to stop.
     """
-    with watch.during("read"), room.taken(decoding_bytes(folder / "image"), watch.check):
-        picture = read_image(folder / "image")
+    with watch.during("read"):
+        _refuse_jpeg_2000(folder / "image")
+        with room.taken(decoding_bytes(folder / "image"), watch.check):
+            picture = read_image(folder / "image")
     with watch.during("compute"):
         image, scale = picture.pixels, upscaler.info.scale
         sized = SizedResult(Layout.of(image), scale, wanted.size, linear_light=wanted.linear_light)
@@ -132,6 +135,17 @@ def make(upscaler: Upscaler, folder: Path, wanted: Wanted, watch: Watch, room: R
             strips = _watched(sized.strips(made), watch)
             write_image(target, strips, layout, metadata, saving=wanted.saving, check=watch.check)
     return Made(target, layout.width, layout.height, tuple(_nameless(note, folder) for note in notes))
+
+
+def _refuse_jpeg_2000(path: Path) -> None:
+    """Keep strangers from a decoder with a known fault: no release of OpenJPEG mends OSV-2025-219.
+
+    Raises:
+        ImageError: it is one.
+    """
+    with path.open("rb") as stream:
+        if kind_of(stream) == "JPEG 2000":
+            raise ImageError("the image is a JPEG 2000, which is not taken here.", "Send it as PNG or TIFF.")
 
 
 def _watched(strips: Iterator[Pixels], watch: Watch) -> Iterator[Pixels]:

@@ -27,10 +27,10 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
 Served = tuple[Service, httpx.Client]
 
 
-def png(pixels: Any) -> bytes:
+def encoded(pixels: Any, kind: str = "PNG", **how: Any) -> bytes:
     """Encode an image."""
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
+    Image.fromarray(pixels).save(stream, kind, **how)
     return stream.getvalue()
 
 
@@ -58,7 +58,9 @@ def served(engine: Path) -> Iterator[Served]:
 @pytest.mark.parametrize("shape", [(40, 50, 3), (40, 50), (40, 50, 4), (300, 280, 3)])
 def test_an_image_gives_what_the_network_makes_of_it(how: str, shape: tuple[int, ...], served: Served) -> None:
     image = np.random.default_rng(1).integers(1, 256, shape, np.uint8)
-    sent: dict[str, Any] = {"content": png(image)} if how == "body" else {"files": {"image": ("x.png", png(image))}}
+    sent: dict[str, Any] = (
+        {"content": encoded(image)} if how == "body" else {"files": {"image": ("x.png", encoded(image))}}
+    )
     result = pixels_of(served[1].post("/v1/upscale", **sent))
     assert result.shape[:2] == (4 * shape[0], 4 * shape[1])
     if shape[2:] != (4,):
@@ -84,31 +86,33 @@ def test_sixteen_bits_stay(served: Served) -> None:
 def test_size_and_format_are_those_asked_for(
     query: dict[str, str | int], kind: str, size: tuple[int, int], served: Served
 ) -> None:
-    response = served[1].post("/v1/upscale", params=query, content=png(IMAGE))
+    response = served[1].post("/v1/upscale", params=query, content=encoded(IMAGE))
     image = Image.open(io.BytesIO(response.content))
     assert (image.format, image.size) == (kind, size)
     assert response.headers["content-type"] == f"image/{kind.lower()}"
     assert response.headers["x-size"] == "{}x{}".format(*size)
 
 
-BOMB = png(np.zeros((9000, 9000), bool))  # 81 million pixels in 10 KB
+BOMB = encoded(np.zeros((9000, 9000), bool))  # 81 million pixels in 10 KB
 WRONG: list[tuple[int, dict[str, Any], bytes, str]] = [
     (400, {}, b"garbage", "the image is not an image"),
     (400, {}, b"", "the image is empty"),
-    (400, {}, png(IMAGE)[:-200], "image"),
-    (400, {"scale": 5}, png(IMAGE), "enlarges by 4"),
-    (400, {"width": 5000}, png(IMAGE), "100 times as large"),
-    (400, {"quality": 5}, png(IMAGE), "quality"),
-    (400, {"width": 5, "height": 5}, png(IMAGE), "both say"),
-    (400, {"background": "no"}, png(IMAGE), "not a colour"),
-    (400, {"format": "jpg"}, png(np.full((4, 4, 4), 7, np.uint8)), "transparen"),
-    (404, {"model": "other"}, png(IMAGE), "no such network"),
+    (400, {}, encoded(IMAGE, "JPEG2000"), "is a JPEG 2000, which is not taken here"),
+    (400, {}, encoded(IMAGE, "JPEG2000", no_jp2=True), "is a JPEG 2000, which is not taken here"),
+    (400, {}, encoded(IMAGE)[:-200], "image"),
+    (400, {"scale": 5}, encoded(IMAGE), "enlarges by 4"),
+    (400, {"width": 5000}, encoded(IMAGE), "100 times as large"),
+    (400, {"quality": 5}, encoded(IMAGE), "quality"),
+    (400, {"width": 5, "height": 5}, encoded(IMAGE), "both say"),
+    (400, {"background": "no"}, encoded(IMAGE), "not a colour"),
+    (400, {"format": "jpg"}, encoded(np.full((4, 4, 4), 7, np.uint8)), "transparen"),
+    (404, {"model": "other"}, encoded(IMAGE), "no such network"),
     (413, {}, bytes(2 << 20), "larger than"),
-    (422, {"quality": 101}, png(IMAGE), "quality"),
-    (422, {"format": "exe"}, png(IMAGE), "format"),
-    (422, {"fit": "1x"}, png(IMAGE), "fit"),
-    (422, {"scale": "nan"}, png(IMAGE), "scale"),
-    (422, {"sclae": 2}, png(IMAGE), "sclae"),
+    (422, {"quality": 101}, encoded(IMAGE), "quality"),
+    (422, {"format": "exe"}, encoded(IMAGE), "format"),
+    (422, {"fit": "1x"}, encoded(IMAGE), "fit"),
+    (422, {"scale": "nan"}, encoded(IMAGE), "scale"),
+    (422, {"sclae": 2}, encoded(IMAGE), "sclae"),
 ]
 
 
@@ -178,7 +182,7 @@ def test_bodies_that_lie_about_their_length_leave_nothing_behind(served: Served)
         b"",
     )
     wait_until(lambda: service.measures.under_way._value.get() == 0)
-    assert pixels_of(client.post("/v1/upscale", content=png(IMAGE))).shape == (160, 200, 3)
+    assert pixels_of(client.post("/v1/upscale", content=encoded(IMAGE))).shape == (160, 200, 3)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -201,14 +205,14 @@ def test_the_token_is_asked_for_whatever_its_length(engine: Path) -> None:
     with running([engine], token="right") as (_, client):
         for wrong in ("", "Bearer wrong", "Bearer righ", "Bearer " + "x" * 9000, "Basic right"):
             sent = {"Authorization": wrong}
-            response = client.post("/v1/upscale", headers=sent, content=png(IMAGE))
+            response = client.post("/v1/upscale", headers=sent, content=encoded(IMAGE))
             assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
             for address in ("/metrics", "/v1/models", "/v1/progress/x"):
                 assert client.get(address, headers=sent).status_code == 401
         for address in ("/healthz", "/readyz", "/"):
             assert client.get(address).status_code == 200
         right = {"Authorization": "Bearer right"}
-        assert pixels_of(client.post("/v1/upscale", headers=right, content=png(IMAGE))).shape == (160, 200, 3)
+        assert pixels_of(client.post("/v1/upscale", headers=right, content=encoded(IMAGE))).shape == (160, 200, 3)
 
 
 class Gate:
@@ -231,10 +235,10 @@ def test_who_comes_when_it_is_full_is_asked_to_come_back(engine: Path, monkeypat
     with running([engine], Limits(queue=3)) as (service, client):
         gate, places = Gate(service, monkeypatch), service._computing + 3
         with ThreadPoolExecutor(places) as pool:
-            sent = [pool.submit(client.post, "/v1/upscale", content=png(IMAGE)) for _ in range(places)]
+            sent = [pool.submit(client.post, "/v1/upscale", content=encoded(IMAGE)) for _ in range(places)]
             wait_until(lambda: service.is_full)
             assert client.get("/readyz").status_code == 503
-            response = client.post("/v1/upscale", content=png(IMAGE))
+            response = client.post("/v1/upscale", content=encoded(IMAGE))
             assert response.status_code == 503
             assert 1 <= int(response.headers["retry-after"]) <= 120
             gate.opened.set()
@@ -252,7 +256,7 @@ def test_a_caller_that_goes_away_frees_its_place(engine: Path, monkeypatch: pyte
         gate = Gate(service, monkeypatch)
         with ThreadPoolExecutor(20) as pool:
             quick = httpx.Client(base_url=client.base_url, timeout=1)
-            sent = [pool.submit(quick.post, "/v1/upscale", content=png(IMAGE)) for _ in range(20)]
+            sent = [pool.submit(quick.post, "/v1/upscale", content=encoded(IMAGE)) for _ in range(20)]
             assert all(isinstance(future.exception(), httpx.ReadTimeout) for future in sent)
             quick.close()
         # Those that were not begun are gone at once; those in the network when it is done with their tile.
@@ -266,7 +270,7 @@ def test_a_request_that_takes_too_long_is_stopped(engine: Path, monkeypatch: pyt
     with running([engine], Limits(seconds=0.5)) as (service, client):
         gate = Gate(service, monkeypatch)
         threading.Timer(1.0, gate.opened.set).start()
-        response = client.post("/v1/upscale", content=png(IMAGE))
+        response = client.post("/v1/upscale", content=encoded(IMAGE))
         assert response.status_code == 504
         assert "more than 0.5 s" in response.json()["error"]
 
@@ -284,7 +288,7 @@ def test_time_is_over_while_a_result_is_written_too(
 
     with running([engine], Limits(seconds=0.5)) as (service, client):
         monkeypatch.setattr("drc_deploy.runtime.service.work.write_image", slow)
-        assert client.post("/v1/upscale", content=png(IMAGE)).status_code == 504
+        assert client.post("/v1/upscale", content=encoded(IMAGE)).status_code == 504
         assert service.measures.under_way._value.get() == 1
         written.set()
         wait_until(lambda: service.measures.under_way._value.get() == 0)
@@ -295,7 +299,7 @@ def test_time_is_over_while_a_result_is_written_too(
 def test_an_image_whose_result_takes_too_much_memory_is_refused(engine: Path) -> None:
     with running([engine]) as (service, client):
         service._room = Room(8 << 20)
-        image = png(np.zeros((700, 700, 3), np.uint8))
+        image = encoded(np.zeros((700, 700, 3), np.uint8))
         response = client.post("/v1/upscale", params={"format": "jpg"}, content=image)
         assert response.status_code == 400
         assert "for all requests" in response.json()["error"]
@@ -329,7 +333,7 @@ def test_an_upload_that_breaks_off_or_a_full_disk_is_an_answer_and_counted(
         raw(client, head, then_close=True)
         wait_until(lambda: service.measures.under_way._value.get() == 0)
         monkeypatch.setattr("drc_deploy.runtime.service.app.save_body", full)
-        response = client.post("/v1/upscale", content=png(IMAGE))
+        response = client.post("/v1/upscale", content=encoded(IMAGE))
         assert (response.status_code, "No space left" in response.json()["error"]) == (507, True)
         assert 'drc_deploy_requests_total{status="507"} 1.0' in client.get("/metrics").text
     assert "Traceback" not in caplog.text
@@ -340,13 +344,13 @@ def test_progress_can_be_watched(engine: Path, monkeypatch: pytest.MonkeyPatch) 
         gate = Gate(service, monkeypatch)
         with ThreadPoolExecutor(1) as pool:
             headers = {"X-Request-Id": "mine"}
-            sent = pool.submit(client.post, "/v1/upscale", headers=headers, content=png(nearest(IMAGE, 12)))
+            sent = pool.submit(client.post, "/v1/upscale", headers=headers, content=encoded(nearest(IMAGE, 12)))
             wait_until(lambda: gate.images > 0)
             progress = client.get("/v1/progress/mine").json()
             assert progress["stage"] == "compute"
             assert (progress["done"], progress["earlier"]) == (0, 0)
             assert progress["tiles"] >= 4
-            taken = client.post("/v1/upscale", headers=headers, content=png(IMAGE))
+            taken = client.post("/v1/upscale", headers=headers, content=encoded(IMAGE))
             assert taken.status_code == 503
             gate.opened.set()
             assert sent.result().status_code == 200
@@ -362,15 +366,15 @@ def test_a_network_that_fails_is_an_answer(engine: Path, monkeypatch: pytest.Mon
 
         with monkeypatch.context() as patched:
             patched.setattr(backend, "stream", fail)
-            response = client.post("/v1/upscale", content=png(IMAGE))
+            response = client.post("/v1/upscale", content=encoded(IMAGE))
         assert (response.status_code, response.json()["error"]) == (500, "the GPU has fallen off the bus.")
-        assert pixels_of(client.post("/v1/upscale", content=png(IMAGE))).shape == (160, 200, 3)
+        assert pixels_of(client.post("/v1/upscale", content=encoded(IMAGE))).shape == (160, 200, 3)
 
 
 def test_a_message_about_a_file_here_does_not_say_where_it_is(tmp_path: Path) -> None:
     write_nearest(tmp_path / "narrow.onnx")
     with running([tmp_path / "narrow.onnx"]) as (_, client):
-        response = client.post("/v1/upscale", content=png(np.zeros((9, 9), np.uint16)))
+        response = client.post("/v1/upscale", content=encoded(np.zeros((9, 9), np.uint16)))
         assert response.status_code == 500
         assert "narrow.onnx takes 8-bit samples" in response.json()["error"]
         assert str(tmp_path) not in response.text
@@ -390,7 +394,7 @@ def test_no_file_is_left(served: Served, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     results = {
         hashlib.sha256(served[1].post("/v1/upscale", content=content).content).hexdigest()
-        for content in (png(IMAGE), b"garbage", png(IMAGE))
+        for content in (encoded(IMAGE), b"garbage", encoded(IMAGE))
     }
     assert len(results) == 2
     wait_until(lambda: not list(tmp_path.iterdir()))
