@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import itertools
 import os
 import re
 import stat
@@ -48,23 +49,22 @@ def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
     Raises:
         OutputError: the folder is not writable, the disk is full, or ``target`` is there and stays.
     """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # A name that the folder cannot hold, too, is found before the work, not at the rename.
-        _check_replaceable(target)
-        remove_abandoned(_left_beside(target))
-    except OSError as error:
-        raise cannot_write(target, error) from error
     temporary = target.with_name(_temporary_name(target, os.urandom(4).hex()))
     try:
-        with made_locked(temporary, _make):
-            yield temporary
-            _publish(temporary, target, replace=replace)
+        with _removed_if_empty(target.parent):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                # A name that the folder cannot hold, too, is found before the work, not at the rename.
+                _check_replaceable(target)
+                remove_abandoned(_left_beside(target))
+                with made_locked(temporary, _make):
+                    yield temporary
+                    _publish(temporary, target, replace=replace)
+            finally:
+                with suppress(OSError):  # gone already, or its folder is: what went wrong before is what counts
+                    temporary.unlink()
     except OSError as error:
         raise cannot_write(target, error) from error
-    finally:
-        with suppress(OSError):  # gone already, or its folder is: what went wrong before is what counts
-            temporary.unlink()
 
 
 def _check_replaceable(target: Path) -> None:
@@ -180,12 +180,19 @@ def new_folder(folder: Path) -> Iterator[None]:
     Raises:
         OutputError: it cannot be made or written to.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
+    with _removed_if_empty(folder):
         check_writable(folder)
         yield
+
+
+@contextmanager
+def _removed_if_empty(folder: Path) -> Iterator[None]:
+    """Remove ``folder`` and those above it after the block, if they were not there before and hold nothing."""
+    new = list(itertools.takewhile(lambda path: not os.path.lexists(path), (folder, *folder.parents)))
+    try:
+        yield
     finally:
-        for path in made:
+        for path in new:
             with suppress(OSError):  # it holds something
                 path.rmdir()
 

@@ -216,6 +216,16 @@ def test_of_several_files_none_takes_its_place_before_there_is_room_for_all(tmp_
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new", "b": "x"}
 
 
+def test_a_failure_leaves_no_folder_that_it_has_made(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for folder in (tmp_path / "there", tmp_path / "a" / "b"):
+        with pytest.raises(ZeroDivisionError), atomic_path(folder / "c" / "x.txt"):
+            raise ZeroDivisionError
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+    write_text(tmp_path / "a" / "b" / "x.txt", "x")
+    assert (tmp_path / "a" / "b" / "x.txt").read_text() == "x"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
 def test_a_file_that_only_its_owner_may_replace_is_refused_before_the_work() -> None:
     with tempfile.TemporaryDirectory() as name:  # of pytest, no other user may enter its parents

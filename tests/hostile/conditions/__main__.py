@@ -6,14 +6,13 @@ import tempfile
 from contextlib import nullcontext
 from fnmatch import fnmatch
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 import click
 
 from drc_deploy.printing import say
 from tests.hostile.conditions.commands import Command, commands, write_inputs
-from tests.hostile.conditions.disk import free_bytes, limit_files, small_disk
+from tests.hostile.conditions.disk import free_bytes, free_files, limit_files, small_disk
 from tests.hostile.conditions.trial import Content, trial, undisturbed
 
 _DISK_MIB = 64
@@ -32,31 +31,31 @@ def main(points: int, only: str) -> None:
         for command in commands():
             if fnmatch(command.name, only):
                 made = undisturbed(command, disk)
-                found += _sweep(command, disk, made.content, points, full=made.most_bytes)
-                found += _sweep(command, disk, made.content, points, longest=made.largest)
+                room = {"full disk": made.most_bytes, "ulimit -f": made.largest, "no files left": len(made.content)}
+                for condition, most in room.items():
+                    found += _sweep(command, disk, made.content, condition, range(0, 8 * most, max(most // points, 1)))
     raise SystemExit(found > 0)
 
 
-def _sweep(command: Command, disk: Path, expected: Content, points: int, *, full: int = 0, longest: int = 0) -> int:
+def _sweep(command: Command, disk: Path, expected: Content, condition: str, rooms: range) -> int:
     """Run a command with more and more room until it succeeds, print a line, and return the number of faults.
 
     Args:
         command: the command.
         disk: where it works.
         expected: what it makes undisturbed.
-        points: steps up to ``full`` or ``longest``.
-        full: bytes that it makes, where the disk becomes full.
-        longest: bytes of its largest file, where files may not grow.
+        condition: what there is little of.
+        rooms: how much there is, in bytes or files.
     """
-    counts, faults, most = {"done": 0, "refused": 0}, [], full or longest
-    for size in count(0, max(most // points, 1)):
-        around = free_bytes(disk, size) if full else nullcontext()
-        kind, wrong = trial(command, disk, expected, around, partial(limit_files, size) if longest else None)
+    counts, faults = {"done": 0, "refused": 0}, []
+    for room in rooms:
+        filled = {"full disk": free_bytes, "no files left": free_files}.get(condition)
+        around = filled(disk, room) if filled else nullcontext()
+        kind, wrong = trial(command, disk, expected, around, None if filled else partial(limit_files, room))
         counts[kind] += 1
-        faults += [f"  at {size}: {fault}" for fault in wrong]
-        if kind == "done" or size > 4 * most:
+        faults += [f"  at {room}: {fault}" for fault in wrong]
+        if kind == "done":
             break
-    condition = "full disk" if full else "ulimit -f"
     say(f"{command.name:<20}{condition:<16}{counts['done']:>6}{counts['refused']:>9}{len(faults):>8}")
     for fault in faults:
         say(fault)

@@ -1,5 +1,6 @@
 """Commands that write, each quick, and the files that they read."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from drc_deploy.locate import sample_images
+from drc_deploy.locate import SHIPPED, sample_images
 from tests.bench import reports
 from tests.hostile.conditions.outcome import run
-from tests.hostile.inputs import write_video
+from tests.hostile.inputs import WIDTHS, write_video
 from tests.runtime.networks import write_nearest
 
 _TRAINING = ("--steps", "4", "--batch", "1", "--patch", "16", "--val-every", "2", "--save-every", "0")
@@ -60,9 +61,38 @@ def _networks() -> Iterator[Command]:
     exported = ("export", "../in/compact.safetensors", "-o", "e")
     yield Command("export", exported, ("drc_runs",))
     yield Command("export int8", (*exported, "--precision", "int8"), ("drc_runs",))
+    yield Command("export exact", ("export", "../in/w.safetensors", "-o", "e", "--exact"), ("drc_runs",))
     yield Command("import", ("import", "../in/compact.pth", "-o", "i.safetensors"))
     training = ("train", "--model", "drn_xs", "--data", "../in/photos", *_TRAINING, "-o", "t.safetensors")
     yield Command("train", training, _RUN, differs=("t.safetensors", *_RUN))
+    tuning = ("finetune", "../in/w.safetensors", "--data", "../in/photos", *_TRAINING, "-o", "t.safetensors")
+    yield Command("finetune", tuning, _RUN, differs=("t.safetensors", *_RUN))
+    cut = ("--widths", "../in/w.txt", "--batches", "1", "--channels-per-step", "8", "--method", "magnitude")
+    pruning = ("prune", "../in/w.safetensors", "--data", "../in/photos", "--batch", "1", "--patch", "16", *cut)
+    yield Command("prune", (*pruning, "-o", "p.safetensors"), (".state", ".state/*"))
+    steps = (
+        "--search-steps",
+        "2",
+        "--finetune-steps",
+        "2",
+        "--prune-method",
+        "magnitude",
+        "--batch",
+        "1",
+        "--patch",
+        "16",
+    )
+    compressing = (
+        "compress",
+        "--model",
+        "../in/w.safetensors",
+        "--data",
+        "../in/photos",
+        *steps,
+        "-o",
+        "c.safetensors",
+    )
+    yield Command("compress", compressing, ("c.*", "c.*/*"), differs=("c.*", "c.*/*"))
 
 
 def _records() -> Iterator[Command]:
@@ -87,6 +117,8 @@ def write_inputs(folder: Path) -> None:
     frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:], duration=40)
     write_video(folder / "moving.mp4", 250)
     write_nearest(folder / "n.onnx", scale=4)
+    shutil.copy(SHIPPED / "drn_xs.safetensors", folder / "w.safetensors")
+    (folder / "w.txt").write_text("\n".join(map(str, WIDTHS)))
     torch.save({"params": compact_weights()}, folder / "compact.pth")
     run(("import", "compact.pth", "-o", "compact.safetensors"), folder, lambda: None)
     reports.saved(folder / "report", reports.quiet(reports.steady("a.onnx", 3), reports.steady("b.onnx", 2)))

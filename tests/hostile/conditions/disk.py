@@ -2,19 +2,22 @@
 
 import os
 import resource
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 FILLER = ".filler"
+_FILES = 512
+"""As many files and folders may lie on a small disk."""
 
 
 @contextmanager
 def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
     """Mount an empty disk in the memory at ``folder``, which is made, while the block runs. Needs root, and Linux."""
     folder.mkdir()
-    options = f"size={mebibytes}m,mode=0777"
+    options = f"size={mebibytes}m,nr_inodes={_FILES},mode=0777"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(folder)], check=True)
     try:
         yield folder
@@ -33,6 +36,19 @@ def free_bytes(disk: Path, free: int) -> Iterator[None]:
         yield
     finally:
         filler.unlink()
+
+
+@contextmanager
+def free_files(disk: Path, free: int) -> Iterator[None]:
+    """Fill a disk with empty files until ``free`` more fit, while the block runs."""
+    filler = disk / FILLER
+    filler.mkdir()
+    for index in range(os.statvfs(disk).f_ffree - free):
+        (filler / str(index)).touch()
+    try:
+        yield
+    finally:
+        shutil.rmtree(filler)
 
 
 def limit_files(largest: int) -> None:

@@ -89,7 +89,7 @@ def content_of(folder: Path) -> Content:
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(_bytes(path)).hexdigest() if path.is_file() else ""
         for path in sorted(folder.rglob("*"))
-        if path.name != FILLER
+        if FILLER not in (path.name, path.parent.name)
     }
 
 
