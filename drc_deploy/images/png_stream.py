@@ -61,6 +61,8 @@ class PngStream:
         self._stream, self._layout = stream, layout
         self._compressor = deflate.compressobj(_FAST, zlib.DEFLATED, zlib.MAX_WBITS, 9)
         self._above = np.zeros(layout.width * layout.channels * layout.bits // 8, np.uint8)
+        self._piece_rows = self._missing = max(_PIECE_BYTES // len(self._above), 1)
+        self._waiting: list[NDArray[Any]] = []
         self._rows_written = 0
         stream.write(_SIGNATURE)
         self._chunk(
@@ -70,10 +72,22 @@ class PngStream:
         self._metadata(metadata or Metadata())
 
     def write(self, rows: NDArray[Any]) -> None:
-        """Append (rows, W) or (rows, W, channels) of the layout's type."""
-        at_a_time = max(_PIECE_BYTES // len(self._above), 1)
-        for first in range(0, len(rows), at_a_time):
-            self._write_piece(rows[first : first + at_a_time])
+        """Append (rows, W) or (rows, W, channels) of the layout's type.
+
+        What the compressor makes depends on the pieces that it is given. So these are the same for all strips.
+        """
+        while len(rows):
+            taken, rows = rows[: self._missing], rows[self._missing :]
+            self._waiting.append(taken)
+            self._missing -= len(taken)
+            if not self._missing:
+                self._write_waiting()
+        self._waiting[-1:] = [piece.copy() for piece in self._waiting[-1:]]  # the memory of strips is used again
+
+    def _write_waiting(self) -> None:
+        if self._waiting:
+            self._write_piece(self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting))
+        self._waiting, self._missing = [], self._piece_rows
 
     def _write_piece(self, rows: NDArray[Any]) -> None:
         # The samples of a PNG are big-endian; the Up filter works on bytes.
@@ -93,6 +107,7 @@ class PngStream:
         Raises:
             ValueError: more or fewer rows were written than the layout has.
         """
+        self._write_waiting()
         if self._rows_written != self._layout.height:
             raise ValueError(f"{self._rows_written} rows were written of {self._layout.height}")
         self._image_data(self._compressor.flush())

@@ -28,6 +28,16 @@ def noise(*shape: int, bits: int = 8) -> NDArray[Any]:
     return np.random.default_rng(3).integers(0, 2**bits, shape).astype(f"uint{bits}")
 
 
+def streamed(image: NDArray[Any], cuts: list[int]) -> bytes:
+    """Return a PNG of an image that comes in strips."""
+    buffer = io.BytesIO()
+    png = PngStream(buffer, Layout.of(image))
+    for strip in np.split(image, cuts):
+        png.write(strip)
+    png.finish()
+    return buffer.getvalue()
+
+
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
@@ -53,6 +63,15 @@ def test_opencv_reads_from_a_streamed_png_what_was_written(
     assert decoded is not None
     order = [2, 1, 0, 3][:channels] if channels > 1 else [0]
     assert np.array_equal(decoded.reshape(image.shape)[:, :, order], image)
+
+
+def test_a_png_does_not_depend_on_the_strips_in_which_it_comes() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(40):
+        height, width = rng.integers(20, 400, 2)
+        image = np.cumsum(rng.integers(-2, 3, (height, width, 3)), axis=1).astype(np.uint8)
+        whole, cut = streamed(image, []), streamed(image, sorted(rng.integers(1, height, 3)))
+        assert whole == cut
 
 
 def test_pillow_reads_a_streamed_png_with_its_profile(tmp_path: Path) -> None:
