@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby
@@ -91,6 +92,7 @@ class Upscaler:
         if overlap is None and isinstance(backend, ExactBackend):
             overlap = OVERLAP_PX
         self._process, self._closed = os.getpid(), False
+        self._thread = ThreadPoolExecutor(1, "upscaler")  # which it starts when something is awaited first
         self._tile, self._overlap = tile, overlap
         self._blur: Blur | None = None
         self._given: Pixels | None = None
@@ -254,8 +256,29 @@ class Upscaler:
             ArtefactError: the network failed, gave NaN, or has no variant for 16 bits.
             UsageError: this object is closed or of another process, or the memory allowed is too little.
         """
-        strips = list(self.strips(image))
+        return self._whole(image)
+
+    def _whole(self, image: Pixels, on_tiles: Callable[[int], None] | None = None) -> Pixels:
+        strips = list(self.strips(image, on_tiles))
         return strips[0] if len(strips) == 1 else np.concatenate(strips)
+
+    async def upscale_async(self, image: Pixels) -> Pixels:
+        """Upscale an image in a thread, while other tasks of the event loop go on; as ``__call__``.
+
+        Several images are computed one after the other, in the order in which they came. Where the task is cancelled,
+        its image is not begun, or left after the tiles under way. Do not use this object for anything else meanwhile.
+        """
+        from drc_deploy.runtime.stopping import Stop, awaited  # asyncio takes a while to import
+
+        stop = Stop()
+
+        def check(_: int) -> None:
+            self._check_open()
+            stop.check()
+
+        self._check_open()
+        with awaited(self._thread.submit(self._whole, image, check), stop, "the task was cancelled.") as result:
+            return await result
 
     def stream(self, images: Iterable[Pixels]) -> Iterator[Pixels]:
         """Upscale many images, such as the frames of a video; as ``__call__`` for each, in order.
@@ -304,6 +327,7 @@ class Upscaler:
     def close(self) -> None:
         """Free the networks; no image can be upscaled any more, nor the rest of one."""
         self._closed = True
+        self._thread.shutdown()  # what is awaited ends after the tiles under way
         self.networks.close()
 
     def __enter__(self) -> "Upscaler":

@@ -14,7 +14,8 @@ from starlette.types import Receive, Scope, Send
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError, UsageError
 from drc_deploy.runtime.service.bodies import drain
 from drc_deploy.runtime.service.service import Place
-from drc_deploy.runtime.service.work import Made, StoppedError
+from drc_deploy.runtime.service.work import Made
+from drc_deploy.runtime.stopping import StoppedError
 
 _log = logging.getLogger(__name__)
 
