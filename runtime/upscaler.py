@@ -1,7 +1,7 @@
 """One image in, one image out: any size, grey or colour, with or without alpha, 8 or 16 bit."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from drc_deploy.images.blur import Blur
 from drc_deploy.runtime.backends.contract import Backend, Pixels
 from drc_deploy.runtime.backends.open import open_backend, whole_number
 from drc_deploy.runtime.companions import float32_opener, open_exact_variant, open_float_variant, parts_opener
+from drc_deploy.runtime.live import LiveFrame, upscaled_live
 from drc_deploy.runtime.memory.host import MemoryBudget
 from drc_deploy.runtime.networks import Networks, budget_for
 from drc_deploy.runtime.tiling.channels import AlphaKind, alpha_kind, split_alpha, upscaled_channels
@@ -289,6 +290,34 @@ class Upscaler:
         checked = map(_checked_image, images)
         alike = groupby(checked, key=lambda image: (image.shape, image.dtype))
         return _Checked(chain.from_iterable(self._upscaled_alike(group) for _, group in alike), self._check_open)
+
+    def live(
+        self, frames: Iterable[Pixels], *, waiting: int = 2, drop: bool = True
+    ) -> Generator[LiveFrame, None, None]:
+        """Upscale frames that come when they come, such as those of a camera; each as ``__call__``, in order.
+
+        ``frames`` is read by a thread of its own, as fast as frames come, and may give one array again and again.
+        A result is not held back for frames that are still to come. Close the iterator when leaving it early
+        (``contextlib.closing``): then ``frames``, if it is a generator, is closed too, once it has given the frame
+        that it is being asked for. Do not use this object for anything else until then.
+
+        Args:
+            frames: As for ``stream``.
+            waiting: Frames that may wait to be computed; with one for each core, a CPU computes several at a time.
+            drop: Whether the oldest of more are dropped, so that results are of the latest frames. Else reading
+                waits, and every frame has its result.
+
+        Yields:
+            Each result with the number of its frame.
+
+        Raises:
+            UsageError: ``waiting`` is no number of frames.
+            Exception: what ``frames`` raised, when those before are done; and as ``__call__``.
+        """
+        most = whole_number("waiting", waiting, least=1)
+        if most is None:
+            raise UsageError("waiting is None: without a bound, frames fill the memory.", "Give a number.")
+        return upscaled_live(self.stream, frames, most, drop=drop)
 
     def _upscaled_alike(self, images: Iterator[Pixels]) -> Iterator[Pixels]:
         first = next(images)
