@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
 import httpx
 import numpy as np
 import pytest
@@ -38,6 +39,9 @@ def pixels_of(response: httpx.Response) -> Any:
     """Decode a result."""
     assert response.status_code == 200, response.text
     return np.asarray(Image.open(io.BytesIO(response.content)))
+
+
+JPEG = cv2.imencode(".jpg", IMAGE)[1].tobytes()
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +104,9 @@ WRONG: list[tuple[int, dict[str, Any], bytes, str]] = [
     (400, {"width": 5000}, png(IMAGE), "100 times as large"),
     (400, {"quality": 5}, png(IMAGE), "quality"),
     (400, {"width": 5, "height": 5}, png(IMAGE), "both say"),
+    (400, {"width": 5, "max_side": 5}, png(IMAGE), "width and max_side both say"),
+    (400, {"scale": 5}, png(IMAGE), "and scale is 5"),
+    (400, {}, JPEG[: len(JPEG) // 2], "is damaged"),
     (400, {"background": "no"}, png(IMAGE), "not a colour"),
     (400, {"format": "jpg"}, png(np.full((4, 4, 4), 7, np.uint8)), "transparen"),
     (404, {"model": "other"}, png(IMAGE), "no such network"),
@@ -123,6 +130,7 @@ def test_what_is_wrong_is_said_in_two_sentences(
     assert answer["hint"].endswith(".")
     assert "/tmp" not in response.text
     assert "drc-deploy-" not in response.text
+    assert "--" not in response.text
 
 
 def test_an_image_that_is_large_when_it_is_unpacked_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +138,7 @@ def test_an_image_that_is_large_when_it_is_unpacked_is_refused(served: Served, m
     response = served[1].post("/v1/upscale", content=BOMB)
     assert response.status_code == 400
     assert "81000000 pixels" in response.json()["error"]
+    assert response.json()["hint"] == "Cut the image into parts."
 
 
 def test_forms_without_an_image_are_refused(served: Served) -> None:
