@@ -93,7 +93,7 @@ class Upscaler:
         if overlap is None and isinstance(backend, ExactBackend):
             overlap = OVERLAP_PX
         self._process, self._closed = os.getpid(), False
-        self._thread = ThreadPoolExecutor(1, "upscaler")  # which it starts when something is awaited first
+        self._worker = ThreadPoolExecutor(1, "upscaler")  # which it starts when something is awaited first
         self._tile, self._overlap = tile, overlap
         self._blur: Blur | None = None
         self._given: Pixels | None = None
@@ -278,7 +278,7 @@ class Upscaler:
             stop.check()
 
         self._check_open()
-        with awaited(self._thread.submit(self._whole, image, check), stop, "the task was cancelled.") as result:
+        with awaited(self._worker.submit(self._whole, image, check), stop, "the task was cancelled.") as result:
             return await result
 
     def stream(self, images: Iterable[Pixels]) -> Iterator[Pixels]:
@@ -356,7 +356,7 @@ class Upscaler:
     def close(self) -> None:
         """Free the networks; no image can be upscaled any more, nor the rest of one."""
         self._closed = True
-        self._thread.shutdown()  # what is awaited ends after the tiles under way
+        self._worker.shutdown()  # what is awaited ends after the tiles under way
         self.networks.close()
 
     def __enter__(self) -> "Upscaler":

@@ -94,6 +94,20 @@ def test_the_newest_frames_of_a_camera_that_is_too_fast_are_upscaled(
     assert camera.closed_by == "frames"
 
 
+@pytest.mark.parametrize("waiting", [1, 2, 5])
+def test_the_oldest_of_those_that_wait_are_dropped(waiting: int) -> None:
+    camera = Camera([SHAPES[0]] * 40)
+
+    class UntilTheEnd(FakeBackend):
+        def run(self, batch: Pixels) -> Pixels:
+            until(lambda: camera.closed_by)
+            return super().run(batch)
+
+    results = Upscaler(UntilTheEnd(fake_info())).live(camera.frames(), waiting=waiting)
+    first, *others = (result.index for result in results)  # the first is taken at once, or a moment later
+    assert others == [index for index in range(40 - waiting, 40) if index > first]
+
+
 @given(shapes=st.lists(st.sampled_from(SHAPES), max_size=40), waiting=st.integers(1, 5))
 @settings(deadline=None, max_examples=20)
 def test_without_dropping_every_frame_has_its_result(shapes: list[tuple[int, ...]], waiting: int) -> None:

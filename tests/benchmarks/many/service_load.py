@@ -61,6 +61,7 @@ def serving(engine: str) -> Iterator[str]:
         line = ""
         while "Serving at" not in line:
             line = process.stderr.readline()
+            assert line, "the service has ended"
         try:
             yield line.split()[2]
         finally:
