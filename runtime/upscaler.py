@@ -285,7 +285,8 @@ class Upscaler:
         """Upscale many images, such as the frames of a video; as ``__call__`` for each, in order.
 
         Of RGB images of one size that follow each other, several are computed at a time, on a CPU each by one core,
-        and some more are taken ahead. Do not use this object for anything else until the stream has ended.
+        and some more are taken ahead: an array must not change before its result has come. Do not use this object for
+        anything else until the stream has ended.
         """
         checked = map(_checked_image, images)
         alike = groupby(checked, key=lambda image: (image.shape, image.dtype))

@@ -64,11 +64,12 @@ class ModelFolder:
         """
         info = read_onnx_info(onnx)
         config = partial(model_config, self.path.name, one_at_a_time=info.tile is not None and info.max_batch == 1)
-        sidecar = read_sidecar(plan) if plan else None
-        if plan and sidecar:
-            self._write(plan, config(sidecar.engine, "tensorrt_plan", dla_core=sidecar.options.dla_core))
-        else:
+        if plan is None:
             self._write(onnx, config(info, "onnxruntime_onnx"))
+            return
+        sidecar = read_sidecar(plan)
+        assert sidecar, "an export writes one next to every plan"
+        self._write(plan, config(sidecar.engine, "tensorrt_plan", dla_core=sidecar.options.dla_core))
 
     def _write(self, network: Path, config: str) -> None:
         # Inside DIR, for only there a rename is sure to be possible. A server that looks there now and then may meet
@@ -80,7 +81,7 @@ class ModelFolder:
             if not os.path.lexists(self.path):
                 made.rename(self.path)
                 return
-            self.path.rename(replaced)
+            self.path.rename(replaced)  # no call of Python's swaps folders: who is killed now has neither
             try:
                 made.rename(self.path)
             except OSError:

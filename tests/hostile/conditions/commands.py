@@ -60,6 +60,7 @@ def _networks() -> Iterator[Command]:
     exported = ("export", "../in/compact.safetensors", "-o", "e")
     yield Command("export", exported, ("drc_runs",))
     yield Command("export int8", (*exported, "--precision", "int8"), ("drc_runs",))
+    yield Command("export triton", ("export", "../in/n.onnx", "--triton", "models"))
     yield Command("import", ("import", "../in/compact.pth", "-o", "i.safetensors"))
     training = ("train", "--model", "drn_xs", "--data", "../in/photos", *_TRAINING, "-o", "t.safetensors")
     yield Command("train", training, _RUN, differs=("t.safetensors", *_RUN))
