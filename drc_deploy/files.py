@@ -8,7 +8,7 @@ import re
 import stat
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -50,21 +50,21 @@ def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
         OutputError: the folder is not writable, the disk is full, or ``target`` is there and stays.
     """
     temporary = target.with_name(_temporary_name(target, os.urandom(4).hex()))
+    new = _missing(target.parent)
     try:
-        with _removed_if_empty(target.parent):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                # A name that the folder cannot hold, too, is found before the work, not at the rename.
-                _check_replaceable(target)
-                remove_abandoned(_left_beside(target))
-                with made_locked(temporary, _make):
-                    yield temporary
-                    _publish(temporary, target, replace=replace)
-            finally:
-                with suppress(OSError):  # gone already, or its folder is: what went wrong before is what counts
-                    temporary.unlink()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # A name that the folder cannot hold, too, is found before the work, not at the rename.
+        _check_replaceable(target)
+        remove_abandoned(_left_beside(target))
+        with made_locked(temporary, _make):
+            yield temporary
+            _publish(temporary, target, replace=replace)
     except OSError as error:
         raise cannot_write(target, error) from error
+    finally:
+        with suppress(OSError):  # gone already, or its folder is: what went wrong before is what counts
+            temporary.unlink()
+        _remove_empty(new)
 
 
 def _check_replaceable(target: Path) -> None:
@@ -159,17 +159,19 @@ def hint_for(error: OSError) -> str:
 
 
 def check_writable(folder: Path) -> None:
-    """Make ``folder`` and find out, before a long run, whether files can be made in it.
+    """Make ``folder`` and find out, before a long run, whether files can be made in it; if not, it goes again.
 
     Raises:
         OutputError: they cannot.
     """
+    new = _missing(folder)
     try:
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"cannot write {folder}: it is no folder.", _STANDARD_OUTPUT)
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
+        _remove_empty(new)
         raise cannot_write(folder, error) from error
 
 
@@ -180,21 +182,23 @@ def new_folder(folder: Path) -> Iterator[None]:
     Raises:
         OutputError: it cannot be made or written to.
     """
-    with _removed_if_empty(folder):
-        check_writable(folder)
-        yield
-
-
-@contextmanager
-def _removed_if_empty(folder: Path) -> Iterator[None]:
-    """Remove ``folder`` and those above it after the block, if they were not there before and hold nothing."""
-    new = list(itertools.takewhile(lambda path: not os.path.lexists(path), (folder, *folder.parents)))
+    new = _missing(folder)
+    check_writable(folder)
     try:
         yield
     finally:
-        for path in new:
-            with suppress(OSError):  # it holds something
-                path.rmdir()
+        _remove_empty(new)
+
+
+def _missing(folder: Path) -> list[Path]:
+    """Return ``folder`` and those above it that are not there, the deepest first."""
+    return list(itertools.takewhile(lambda path: not os.path.lexists(path), (folder, *folder.parents)))
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for path in folders:
+        with suppress(OSError):  # it holds something
+            path.rmdir()
 
 
 @contextmanager

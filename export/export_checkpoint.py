@@ -79,6 +79,8 @@ class ExportResult:
     """The fields of ``Verification``, the engine's included when it could run."""
     plan_history: str
     """Whether the plan was built or kept, and why; empty without one."""
+    triton: Path | None = None
+    """The model for Triton; None when none was asked for."""
 
 
 def export_checkpoint(request: ExportRequest) -> ExportResult:
@@ -90,13 +92,17 @@ def export_checkpoint(request: ExportRequest) -> ExportResult:
         VerificationError: an exported file does not compute what torch computes.
         OutputError: the folder is not writable, the disk is full, or another process writes these files.
     """
-    with only_maker(request.folder / f"{request.stem}.onnx"):
-        return _export_checkpoint(request)
+    with only_maker(request.folder / f"{request.stem}.onnx"), request.kept_for_triton():
+        result = _export_checkpoint(request)
+        if request.triton is None:
+            return result
+        request.triton.write(result.onnx, result.plan)
+        return dataclasses.replace(result, triton=request.triton.path)
 
 
 def _export_checkpoint(request: ExportRequest) -> ExportResult:
     # First, since an export takes minutes: a missing library must not show at its end.
-    builder = PlanBuilder.find(request.builder, request.options) if request.builder else None
+    builder = PlanBuilder.find(request.builder, request) if request.builder else None
     parent = Parent.read(request.checkpoint)
     network = parent.checkpoint.build_network()
     _check_request(network, request)

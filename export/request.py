@@ -2,12 +2,14 @@
 
 import importlib.util
 import re
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from drc_deploy.engine_info import NO_OPTIONS, PlanOptions, Precision, sides_text, taken_side
 from drc_deploy.errors import MissingDependencyError, UsageError
+from drc_deploy.export.triton.model_folder import ModelFolder
 
 BuilderChoice = Literal["auto", "tensorrt", "tensorrt_rtx"]
 BUILDER_CHOICES: tuple[BuilderChoice, ...] = ("auto", "tensorrt", "tensorrt_rtx")
@@ -121,6 +123,8 @@ class ExportRequest:
     """On what else than this machine the plan is to run."""
     calibrate: Path | None = None
     """Folder of images that the ranges of INT8 are measured on; None for those that ship with the package."""
+    triton: ModelFolder | None = None
+    """Where the network, or its plan, is written as a model for Triton too; None for nowhere."""
 
     def __post_init__(self) -> None:
         """Refuse a request that no export can satisfy."""
@@ -153,6 +157,24 @@ class ExportRequest:
             raise UsageError(
                 f"{self.stem!r} cannot name the files.",
                 "Give a name without folder and suffix; --workdir says where they go.",
+            )
+
+        self._check_triton()
+
+    def kept_for_triton(self) -> AbstractContextManager[None]:
+        """Return what keeps others from the model for Triton, where one is asked for; see ``ModelFolder.kept``."""
+        return self.triton.kept() if self.triton else nullcontext()
+
+    def _check_triton(self) -> None:
+        """Refuse a model that Triton could not name or run."""
+        if self.triton is None:
+            return
+        if not self.stem.isprintable():  # its configuration is UTF-8
+            raise UsageError(f"{self.stem!r} cannot name a model of Triton's.", "Give a printable name with -o.")
+        if self.options.dla_core is not None and self.max_batch > 1:
+            raise UsageError(
+                "a DLA takes as many tiles as it was built for in every call, and Triton may have fewer.",
+                "Give --max-batch 1.",
             )
 
     def _check_options(self) -> None:

@@ -1,7 +1,8 @@
 """One image in, one image out: any size, grey or colour, with or without alpha, 8 or 16 bit."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby
@@ -16,6 +17,7 @@ from drc_deploy.images.blur import Blur
 from drc_deploy.runtime.backends.contract import Backend, Pixels
 from drc_deploy.runtime.backends.open import open_backend, whole_number
 from drc_deploy.runtime.companions import float32_opener, open_exact_variant, open_float_variant, parts_opener
+from drc_deploy.runtime.live import LiveFrame, upscaled_live
 from drc_deploy.runtime.memory.host import MemoryBudget
 from drc_deploy.runtime.networks import Networks, budget_for
 from drc_deploy.runtime.tiling.channels import AlphaKind, alpha_kind, split_alpha, upscaled_channels
@@ -91,6 +93,7 @@ class Upscaler:
         if overlap is None and isinstance(backend, ExactBackend):
             overlap = OVERLAP_PX
         self._process, self._closed = os.getpid(), False
+        self._worker = ThreadPoolExecutor(1, "upscaler")  # which it starts when something is awaited first
         self._tile, self._overlap = tile, overlap
         self._blur: Blur | None = None
         self._given: Pixels | None = None
@@ -254,18 +257,68 @@ class Upscaler:
             ArtefactError: the network failed, gave NaN, or has no variant for 16 bits.
             UsageError: this object is closed or of another process, or the memory allowed is too little.
         """
-        strips = list(self.strips(image))
+        return self._whole(image)
+
+    def _whole(self, image: Pixels, on_tiles: Callable[[int], None] | None = None) -> Pixels:
+        strips = list(self.strips(image, on_tiles))
         return strips[0] if len(strips) == 1 else np.concatenate(strips)
+
+    async def upscale_async(self, image: Pixels) -> Pixels:
+        """Upscale an image in a thread, while other tasks of the event loop go on; as ``__call__``.
+
+        Several images are computed one after the other, in the order in which they came. Where the task is cancelled,
+        its image is not begun, or left after the tiles under way. Do not use this object for anything else meanwhile.
+        """
+        from drc_deploy.runtime.stopping import Stop, awaited  # asyncio takes a while to import
+
+        stop = Stop()
+
+        def check(_: int) -> None:
+            self._check_open()
+            stop.check()
+
+        self._check_open()
+        with awaited(self._worker.submit(self._whole, image, check), stop, "the task was cancelled.") as result:
+            return await result
 
     def stream(self, images: Iterable[Pixels]) -> Iterator[Pixels]:
         """Upscale many images, such as the frames of a video; as ``__call__`` for each, in order.
 
         Of RGB images of one size that follow each other, several are computed at a time, on a CPU each by one core,
-        and some more are taken ahead. Do not use this object for anything else until the stream has ended.
+        and some more are taken ahead: an array must not change before its result has come. Do not use this object for
+        anything else until the stream has ended.
         """
         checked = map(_checked_image, images)
         alike = groupby(checked, key=lambda image: (image.shape, image.dtype))
         return _Checked(chain.from_iterable(self._upscaled_alike(group) for _, group in alike), self._check_open)
+
+    def live(
+        self, frames: Iterable[Pixels], *, waiting: int = 2, drop: bool = True
+    ) -> Generator[LiveFrame, None, None]:
+        """Upscale frames that come when they come, such as those of a camera; each as ``__call__``, in order.
+
+        ``frames`` is read by a thread of its own, as fast as frames come, and may give one array again and again.
+        A result is not held back for frames that are still to come. Close the iterator when leaving it early
+        (``contextlib.closing``): then ``frames``, if it is a generator, is closed too, once it has given the frame
+        that it is being asked for. Do not use this object for anything else until then.
+
+        Args:
+            frames: As for ``stream``.
+            waiting: Frames that may wait to be computed; with one for each core, a CPU computes several at a time.
+            drop: Whether the oldest of more are dropped, so that results are of the latest frames. Else reading
+                waits, and every frame has its result.
+
+        Yields:
+            Each result with the number of its frame.
+
+        Raises:
+            UsageError: ``waiting`` is no number of frames.
+            Exception: what ``frames`` raised, when those before are done; and as ``__call__``.
+        """
+        most = whole_number("waiting", waiting, least=1)
+        if most is None:
+            raise UsageError("waiting is None: without a bound, frames fill the memory.", "Give a number.")
+        return upscaled_live(self.stream, frames, most, drop=drop)
 
     def _upscaled_alike(self, images: Iterator[Pixels]) -> Iterator[Pixels]:
         first = next(images)
@@ -304,6 +357,7 @@ class Upscaler:
     def close(self) -> None:
         """Free the networks; no image can be upscaled any more, nor the rest of one."""
         self._closed = True
+        self._worker.shutdown()  # what is awaited ends after the tiles under way
         self.networks.close()
 
     def __enter__(self) -> "Upscaler":

@@ -21,12 +21,16 @@ from drc_deploy.engine_info import (
 )
 from drc_deploy.errors import ArtefactError, UsageError
 from drc_deploy.export.request import BUILDER_CHOICES, BuilderChoice, ExportRequest, parse_tile, require_packages
+from drc_deploy.export.triton.model_folder import ModelFolder
 from drc_deploy.printing import say
 
 if TYPE_CHECKING:
     from drc_deploy.export.export_checkpoint import ExportResult
     from drc_deploy.export.trt.plan_from_onnx import PlanResult
 
+_OF_A_COPY = {"checkpoint", "stem", "triton", "overwrite", "workdir", "as_json"}
+"""Parameters that leave an exported file as it is."""
+_GIVEN = click.core.ParameterSource.COMMANDLINE
 _NAMED_LAYERS = 8
 """Layers that fell back to the GPU and are named on the terminal; the sidecar has all."""
 
@@ -78,20 +82,24 @@ _NAMED_LAYERS = 8
     is_flag=True,
     help="Also write NAME.exact.onnx and, with a plan, NAME.exact.plan, which `upscale --exact` runs.",
 )
+@click.option(
+    "--triton",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Also write the network, or its plan, as the model DIR/NAME for NVIDIA's Triton server.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace DIR/NAME of an earlier --triton.")
 @options.workdir_option
 @options.json_option
 def command(checkpoint: str | None, workdir: Path, as_json: bool, **choices: Any) -> None:
     """Write CHECKPOINT as ONNX files for 8-bit and 16-bit images, and check them against torch.
 
     CHECKPOINT is a file or a shipped name. Without it, the newest checkpoint in the work folder is taken. It may also
-    be an exported .onnx file: then --trt builds the plan, without torch, as on a Jetson.
+    be an exported .onnx file: then --trt builds the plan and --triton takes the file, without torch, as on a Jetson.
     """
     source = _find_source(checkpoint, workdir)
     if source.suffix == ".onnx":
-        from drc_deploy.export.trt.plan_from_onnx import build_from_onnx
-
-        built = build_from_onnx(_request(source, source.parent, **choices))
-        options.emit(_report(built), as_json=as_json, text=plan_text(built))
+        _from_onnx(_request(source, source.parent, **choices), as_json=as_json)
         return
     request = _request(source, workdir, **choices)
     if checkpoint is None:
@@ -104,6 +112,45 @@ def command(checkpoint: str | None, workdir: Path, as_json: bool, **choices: Any
 
     result = export_checkpoint(request)
     options.emit({"checkpoint": str(source)} | _report(result), as_json=as_json, text=_text(result))
+
+
+def _from_onnx(request: ExportRequest, *, as_json: bool) -> None:
+    """Make what can be made of an ONNX file that was exported earlier.
+
+    Raises:
+        UsageError: nothing of that is asked for, or something else.
+    """
+    if request.triton is None or request.builder:
+        from drc_deploy.export.trt.plan_from_onnx import build_from_onnx
+
+        built = build_from_onnx(request)
+        options.emit(_report(built), as_json=as_json, text=plan_text(built))
+        return
+    from drc_deploy.export.triton.from_onnx import model_from_onnx
+
+    _check_is_copied()
+    model_from_onnx(request.checkpoint, request.triton)
+    made = {"onnx": str(request.checkpoint), "triton": str(request.triton.path)}
+    options.emit(made, as_json=as_json, text=_triton_line(request.triton.path))
+
+
+def _check_is_copied() -> None:
+    """Refuse options that would change an exported file.
+
+    Raises:
+        UsageError: one was given.
+    """
+    context = click.get_current_context()
+    given = [
+        option.opts[-1]
+        for option in context.command.params
+        if option.name not in _OF_A_COPY and context.get_parameter_source(option.name or "") is _GIVEN
+    ]
+    if given:
+        raise UsageError(
+            f"the file is exported already, and {' and '.join(given)} would change it.",
+            f"Leave out {' and '.join(given)}, or export the checkpoint.",
+        )
 
 
 def _find_source(reference: str | None, workdir: Path) -> Path:
@@ -143,6 +190,8 @@ def _request(
     version_compatible: bool,
     hardware_compatible: bool,
     dla_core: int | None,
+    triton: Path | None,
+    overwrite: bool,
     **same: Any,
 ) -> ExportRequest:
     """Turn the options into a request.
@@ -157,14 +206,18 @@ def _request(
         )
     if builder != "auto" and not trt:
         raise UsageError("--builder is for the build of a plan, and none was asked for.", "Give --trt as well.")
+    if overwrite and not triton:
+        raise UsageError("--overwrite is for --triton; other files are always replaced.", "Leave it out.")
+    name = source.stem if stem is None else stem
     return ExportRequest(
         checkpoint=source,
         folder=workdir,
-        stem=source.stem if stem is None else stem,
+        stem=name,
         precision=trt or precision or "fp32",
         tile=parse_tile(tile),
         builder=builder if trt else None,
         options=PlanOptions(version_compatible, hardware_compatible, dla_core),
+        triton=ModelFolder(triton / name, overwrite) if triton else None,
         **same,
     )
 
@@ -179,6 +232,10 @@ def _report(result: "ExportResult | PlanResult") -> dict[str, Any]:
 def _part_lines(parts: Sequence[Path]) -> list[str]:
     uses = ("estimates the blur of an image", "is given the blur, for all tiles of an image")
     return [f"{part}  {use}" for part, use in zip(parts, uses, strict=False)]
+
+
+def _triton_line(model: Path) -> str:
+    return f"{model}  a model for Triton, in the repository {model.parent}"
 
 
 def _text(result: "ExportResult") -> str:
@@ -206,6 +263,7 @@ def _text(result: "ExportResult") -> str:
     if result.exact_plan:
         lines.append(f"{result.exact_plan}  for upscale --exact")
     lines += _part_lines(result.parts[2:])
+    lines += [_triton_line(result.triton)] if result.triton else []
     if checks["note"]:
         lines.append(f"Note: {checks['note']}")
     runs_here: Path | None = result.onnx
@@ -268,6 +326,7 @@ def plan_text(result: "PlanResult") -> str:
     """Return the lines of a plan that was built of an ONNX file."""
     checks = result.sidecar.verification
     text = plan_lines(result.plan, result.sidecar, result.plan_history) + _part_lines(result.parts)
+    text += [_triton_line(result.triton)] if result.triton else []
     if engine := checks["engine"]:
         text.append(
             f"Checked on crops of the shipped photographs, 8-bit output against {result.onnx.name} in ONNX Runtime: "

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drc_deploy.engine_info import EngineInfo, PlanOptions, PlanSidecar, Precision, read_sidecar, sidecar_path
-from drc_deploy.errors import ArtefactError, VerificationError
+from drc_deploy.engine_info import EngineInfo, PlanSidecar, Precision, read_sidecar, sidecar_path
+from drc_deploy.errors import ArtefactError, MissingDependencyError, VerificationError
 from drc_deploy.export.request import BuilderChoice, ExportRequest
 from drc_deploy.export.trt.builders import RANGE_PX, BuildOptions, PlanShape, build_plan
 from drc_deploy.export.trt.gpu import Gpu, find_gpu
@@ -33,15 +33,20 @@ class PlanBuilder:
     gpu: Gpu | None
 
     @classmethod
-    def find(cls, choice: BuilderChoice, options: PlanOptions) -> "PlanBuilder":
+    def find(cls, choice: BuilderChoice, request: ExportRequest) -> "PlanBuilder":
         """Find the library and the GPU of this machine.
 
         Raises:
-            MissingDependencyError: it has nothing that builds plans, or not such as ``options`` asks for.
+            MissingDependencyError: it has nothing that builds plans, or not such as ``request`` asks for.
         """
         gpu = find_gpu()
         library = find_library(choice, gpu)
-        require_options(library, options)
+        if request.triton and library.name != "tensorrt":
+            raise MissingDependencyError(
+                "Triton runs plans of TensorRT, and not those of TensorRT-RTX.",
+                "Export on the machine with the GPU and TensorRT (--builder tensorrt), or leave out --trt.",
+            )
+        require_options(library, request.options)
         return cls(library, gpu)
 
     def graph_precision(self, choice: "PrecisionChoice") -> Precision:

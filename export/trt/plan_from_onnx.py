@@ -36,10 +36,14 @@ class PlanResult:
     sidecar: PlanSidecar
     parts: tuple[Path, ...] = ()
     """Plans of the parts of a blind network, where they lie next to the ONNX file."""
+    triton: Path | None = None
+    """The model for Triton; None when none was asked for."""
 
 
 def build_from_onnx(request: ExportRequest) -> PlanResult:
-    """Build a plan next to the ONNX file ``request.checkpoint``. When anything fails, the old plan stays.
+    """Build a plan next to the ONNX file ``request.checkpoint``, and the model of it for Triton that is asked for.
+
+    When anything fails, the old plan and the old model stay.
 
     Raises:
         UsageError: the request asks for what the file is not.
@@ -55,9 +59,19 @@ def build_from_onnx(request: ExportRequest) -> PlanResult:
         )
     info = read_exported_info(onnx_file)
     tile = _plan_tile(request, info, onnx_file)
-    builder = PlanBuilder.find(request.builder, request.options)
+    builder = PlanBuilder.find(request.builder, request)
     _require_precision(builder.library, info, request.precision, onnx_file)
-    with only_maker(request.folder / f"{request.stem}.onnx"), staging_folder(request.folder) as staging:
+    with only_maker(request.folder / f"{request.stem}.onnx"), request.kept_for_triton():
+        result = _build(request, builder, info, tile)
+        if request.triton is None:
+            return result
+        request.triton.write(onnx_file, result.plan)
+        return dataclasses.replace(result, triton=request.triton.path)
+
+
+def _build(request: ExportRequest, builder: PlanBuilder, info: EngineInfo, tile: tuple[int, int] | None) -> PlanResult:
+    onnx_file = request.checkpoint
+    with staging_folder(request.folder) as staging:
         plan = staging / f"{request.stem}.plan"
         most = min(request.max_batch, info.max_batch) if info.tile else request.max_batch
         of_plan = dataclasses.replace(info, precision=request.precision, tile=tile, max_batch=most)
@@ -105,7 +119,7 @@ def read_exported_info(onnx_file: Path) -> EngineInfo:
     info = read_onnx_info(onnx_file)
     if info.io_dtype != "uint8" or not is_own_engine(onnx_file):
         raise ArtefactError(
-            f"{onnx_file} serves 16-bit images, exact tiles or blur kernels, and is no network for a plan by itself.",
+            f"{onnx_file} serves 16-bit images, exact tiles or blur kernels, and is no network by itself.",
             "Give NAME.onnx of the same export.",
         )
     return info

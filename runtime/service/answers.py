@@ -13,8 +13,10 @@ from starlette.types import Receive, Scope, Send
 
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError, UsageError
 from drc_deploy.runtime.service.bodies import drain
+from drc_deploy.runtime.service.parameters import for_callers, with_parameters
 from drc_deploy.runtime.service.service import Place
-from drc_deploy.runtime.service.work import Made, StoppedError
+from drc_deploy.runtime.service.work import Made
+from drc_deploy.runtime.stopping import StoppedError
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ def refusal(status: int, error: str, hint: str, headers: dict[str, str] | None =
 
 def refusal_of(error: DrcDeployError) -> HTTPException:
     """Return the exception that answers with an error."""
-    return refusal(_status(error), error.message, error.hint)
+    return refusal(_status(error), with_parameters(error.message), for_callers(error.hint))
 
 
 def refusal_of_failure(error: Exception) -> HTTPException:

@@ -1,5 +1,6 @@
 """What a request may say about its result."""
 
+import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -7,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from drc_deploy.images.formats import saving_of
 from drc_deploy.images.output_size import OutputSize
 from drc_deploy.runtime.service.work import Wanted
+
+_OPTION = re.compile("--([a-z]+(?:-[a-z]+)*)")
 
 
 class Parameters(BaseModel):
@@ -37,3 +40,20 @@ class Parameters(BaseModel):
         wanted = Wanted(f".{self.format}", size, self.linear_light, saving_of(self.quality, self.background))
         wanted.check(scale)
         return wanted
+
+
+def with_parameters(text: str) -> str:
+    """Return a text of the commands in which options are called as the parameters of requests are."""
+    return _OPTION.sub(lambda option: _parameter(option) or option[0], text)
+
+
+def for_callers(hint: str) -> str:
+    """Return a hint of the commands as ``with_parameters`` does, without what needs an option that no request has."""
+    parts = re.split(r"(?<=[.;]) ", hint)
+    kept = [part for part in parts if all(map(_parameter, _OPTION.finditer(part)))]
+    return re.sub(";$", ".", with_parameters(" ".join(kept))) or "Ask who runs this service."
+
+
+def _parameter(option: re.Match[str]) -> str:
+    name = option[1].replace("-", "_")
+    return name if name in Parameters.model_fields else ""

@@ -15,6 +15,7 @@ from drc_deploy.runtime.service.engines import ServedEngine
 from drc_deploy.runtime.service.measures import Measures
 from drc_deploy.runtime.service.room import Room
 from drc_deploy.runtime.service.work import Made, Wanted, Watch, make
+from drc_deploy.runtime.stopping import awaited
 
 _MEMORY = 0.2
 """How much the latest request counts in the mean time of one."""
@@ -124,22 +125,20 @@ class Place:
 
         service.measures.waiting.inc()
         self._job = job = service._pools[engine.name].submit(work)
-        result, leaving = asyncio.wrap_future(job), asyncio.ensure_future(gone())
-        both: set[asyncio.Future[Any]] = {result, leaving}
+        leaving = asyncio.ensure_future(gone())
         try:
-            await asyncio.wait(both, timeout=service.limits.seconds, return_when=asyncio.FIRST_COMPLETED)
-            if not result.done():
-                why = "the caller has gone" if leaving.done() else f"it took more than {service.limits.seconds:g} s"
-                self.watch.stop(f"this request was stopped: {why}.")
-                self.watch.check()
-            made = await result
+            with awaited(job, self.watch, "this request was stopped: the service ends.") as result:
+                both: set[asyncio.Future[Any]] = {result, leaving}
+                await asyncio.wait(both, timeout=service.limits.seconds, return_when=asyncio.FIRST_COMPLETED)
+                if not result.done():
+                    why = "the caller has gone" if leaving.done() else f"it took more than {service.limits.seconds:g} s"
+                    self.watch.stop(f"this request was stopped: {why}.")
+                    self.watch.check()
+                made = await result
         finally:
             leaving.cancel()
-            if not job.done():
-                result.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody waits for it
-                self.watch.stop("this request was stopped: the service ends.")
-                if job.cancel():
-                    service.measures.waiting.dec()
+            if job.cancelled():
+                service.measures.waiting.dec()
         taken = time.perf_counter() - start
         service._mean_s += _MEMORY * (taken - service._mean_s)
         service.measures.finished(self.watch)

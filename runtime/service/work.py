@@ -1,6 +1,5 @@
 """One request: an image file in, an image file out, watched while it is made."""
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,18 +17,15 @@ from drc_deploy.images.writing import write_image
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.jobs.sized import SizedResult
 from drc_deploy.runtime.service.room import Room
+from drc_deploy.runtime.stopping import Stop
 from drc_deploy.runtime.upscaler import Upscaler
 
 STAGES = ("queue", "read", "compute")
 """Of a request, in their order. Writing is part of computing: a result is written while it is made."""
 
 
-class StoppedError(DrcDeployError):
-    """The caller has gone, or the time is over."""
-
-
 @dataclass(slots=True, eq=False)
-class Watch:
+class Watch(Stop):
     """What is known of a request while it is made; others read it and may stop it.
 
     Attributes:
@@ -43,22 +39,6 @@ class Watch:
     tiles: int = 0
     done: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
-    _stopped: threading.Event = field(default_factory=threading.Event)
-    _why: str = ""
-
-    def stop(self, why: str) -> None:
-        """Have the work end after the tiles under way, in a StoppedError of ``why``."""
-        self._why = why
-        self._stopped.set()
-
-    def check(self) -> None:
-        """Go on.
-
-        Raises:
-            StoppedError: someone has asked for that.
-        """
-        if self._stopped.is_set():
-            raise StoppedError(self._why, "Send a smaller image, or fewer at a time.")
 
     def advance(self, tiles: int) -> None:
         """Count finished tiles; errors as for ``check``."""

@@ -6,7 +6,7 @@ What is held at any time is one row of tiles, whatever the height of the image.
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from itertools import chain, tee
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -65,9 +65,16 @@ def upscaled_images(
     Raises:
         ArtefactError: as ``upscaled_strips``.
     """
-    given, waiting = tee(images)
-    with closing(_finished(backend, given, plan, None, mend)) as tiles:
-        for first, image in zip(tiles, waiting, strict=False):  # the first tile of each image
+    taken: deque[Pixels] = deque()
+
+    def given() -> Iterator[Pixels]:
+        for image in images:
+            taken.append(image)
+            yield image
+
+    with closing(_finished(backend, given(), plan, None, mend)) as tiles:
+        for first in tiles:  # of each image
+            image = taken.popleft()
             strips = _joined(chain([first], tiles), plan, image, backend.info.scale)
             yield next(strips) if len(plan.rows) == 1 else _whole(strips, image, backend.info.scale)
 

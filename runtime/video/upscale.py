@@ -7,12 +7,12 @@ They are joined in the end, without being encoded again.
 import dataclasses
 import logging
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice, tee
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from drc_deploy.images.animation.reading import Animation, read_animation
 from drc_deploy.images.output_size import OutputSize
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.progress import Progress, progress
+from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.jobs.pipeline import WriteBehind, made_ahead
 from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import (
@@ -35,6 +36,7 @@ from drc_deploy.runtime.jobs.run import (
     run_one,
 )
 from drc_deploy.runtime.jobs.sized import SizedResult
+from drc_deploy.runtime.paired import paired
 from drc_deploy.runtime.tiling.memory_plan import Images
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.animation import animation_frames, animation_info
@@ -263,10 +265,12 @@ def _check_unchanged(source: Path, version: tuple[int, int] | None, work: Segmen
 def _upscaled(
     upscaler: Upscaler, sized: SizedResult, frames: Iterable[Frame], bar: Progress
 ) -> Generator[Frame, None, None]:
-    frames, given = tee(frames)
-    pixels = (frame.pixels for frame in given)
-    for made, frame in zip(upscaler.stream(pixels) if sized.needs_network else pixels, frames, strict=False):
-        yield replace(frame, pixels=sized.whole(made))
+    def made(given: Iterator[Frame]) -> Iterator[Pixels]:
+        pixels = (frame.pixels for frame in given)
+        return upscaler.stream(pixels) if sized.needs_network else pixels
+
+    for frame, result in paired(frames, made):
+        yield replace(frame, pixels=sized.whole(result))
         bar.advance()
 
 

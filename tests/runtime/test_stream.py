@@ -1,5 +1,6 @@
 """Many images as one stream of tiles are what each of them is alone."""
 
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -71,6 +72,23 @@ def test_few_images_are_taken_ahead_and_none_after_the_stream_is_left(tmp_path: 
         assert len(results) == 3
         assert len(taken) <= 3 + 2 * 2 + 1  # those under way, and one to see whether it has another size
         assert np.array_equal(upscaler(noise((8, 8, 3))), results[0])
+
+
+@pytest.mark.parametrize("tile", [None, 16])
+def test_images_are_let_go_when_their_result_has_come(tile: int | None) -> None:
+    given: list[weakref.ref[Pixels]] = []
+
+    def frames() -> Iterator[Pixels]:
+        for number in range(60):
+            image = noise((20, 24, 3), seed=number)
+            given.append(weakref.ref(image))
+            yield image
+            del image
+
+    upscaler = Upscaler(FakeBackend(fake_info()), tile=tile)
+    for count, _ in enumerate(upscaler.stream(frames()), start=1):
+        held = [number for number, image in enumerate(given) if image() is not None]
+        assert len(held) <= 3, (count, held)  # one that is joined, one whose tiles are made, one to see its size
 
 
 def test_memory_is_planned_for_all_images_under_way() -> None:

@@ -47,8 +47,8 @@ def images(seed: int) -> Iterator[NDArray[np.uint8]]:
     photographs = [read_rgb(path) for path in list_images(SAMPLES)]
     while True:
         photograph = photographs[rng.integers(len(photographs))]
-        height, width = rng.integers(*_SIDES, 2)
-        top, left = (rng.integers(0, side - cut) for side, cut in zip(photograph.shape, (height, width), strict=False))
+        height, width = np.minimum(rng.integers(*_SIDES, 2), photograph.shape[:2])
+        top, left = (rng.integers(side - cut + 1) for side, cut in zip(photograph.shape, (height, width), strict=False))
         yield np.ascontiguousarray(photograph[top : top + height, left : left + width])
 
 
@@ -61,6 +61,7 @@ def serving(engine: str) -> Iterator[str]:
         line = ""
         while "Serving at" not in line:
             line = process.stderr.readline()
+            assert line, "the service has ended"
         try:
             yield line.split()[2]
         finally:

@@ -16,6 +16,7 @@ from drc_deploy.errors import ArtefactError, MissingDependencyError, OutputError
 from drc_deploy.export.export_checkpoint import ExportResult
 from drc_deploy.export.graph.variants import describe
 from drc_deploy.export.request import DEFAULT_TILE, ExportRequest, parse_tile
+from drc_deploy.export.triton.model_folder import ModelFolder
 from drc_deploy.export.trt import plan_export, plan_from_onnx
 from drc_deploy.export.trt.gpu import Gpu
 from drc_deploy.export.trt.libraries import Library
@@ -25,6 +26,7 @@ from drc_deploy.export.verify import onnx_check
 from drc_deploy.export.verify.onnx_check import OnnxVerification, verify_against_onnx
 from drc_deploy.files import sha256_of
 from drc_deploy.runtime.backends.contract import Backend, Pixels
+from tests.export.triton.configs import parameters, read_config
 from tests.export.trt.recorded_binding import RecordedBinding
 from tests.patience import PATIENCE_S
 
@@ -145,6 +147,22 @@ def test_the_file_must_be_in_the_precision_that_the_library_reads(
     ) as e:
         build_from_onnx(request)
     assert f"--precision {needed}" in e.value.hint
+
+
+def test_a_plan_of_tensorrt_becomes_a_model_for_triton(
+    request_onnx: ExportRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library("tensorrt", RecordedBinding("tensorrt-11.4.0", kinds=("HALF",), inspection=INSPECTION))
+    monkeypatch.setattr(plan_export, "find_gpu", lambda: Gpu("Orin", "8.7", None))
+    monkeypatch.setattr(plan_export, "find_library", lambda choice, gpu: library)
+    monkeypatch.setattr(plan_export, "timing_cache_path", lambda library, gpu: None)
+    model = request_onnx.folder / "models" / "net"
+    made = build_from_onnx(dataclasses.replace(request_onnx, builder="auto", triton=ModelFolder(model)))
+    assert made.triton == model
+    assert (model / "1" / "model.plan").read_bytes() == made.plan.read_bytes()
+    config = read_config(model)
+    assert (config.platform, config.max_batch_size, list(config.input[0].dims)) == ("tensorrt_plan", 2, [32, 32, 3])
+    assert parameters(config)["precision"] == "fp16"
 
 
 def test_int8_for_onnx_runtime_is_refused(request_onnx: ExportRequest) -> None:

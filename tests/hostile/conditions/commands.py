@@ -62,6 +62,7 @@ def _networks() -> Iterator[Command]:
     yield Command("export", exported, ("drc_runs",))
     yield Command("export int8", (*exported, "--precision", "int8"), ("drc_runs",))
     yield Command("export exact", ("export", "../in/w.safetensors", "-o", "e", "--exact"), ("drc_runs",))
+    yield Command("export triton", ("export", "../in/n.onnx", "--triton", "models"))
     yield Command("import", ("import", "../in/compact.pth", "-o", "i.safetensors"))
     training = ("train", "--model", "drn_xs", "--data", "../in/photos", *_TRAINING, "-o", "t.safetensors")
     yield Command("train", training, _RUN, differs=("t.safetensors", *_RUN))

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
 import httpx
 import numpy as np
 import pytest
@@ -38,6 +39,9 @@ def pixels_of(response: httpx.Response) -> Any:
     """Decode a result."""
     assert response.status_code == 200, response.text
     return np.asarray(Image.open(io.BytesIO(response.content)))
+
+
+JPEG = cv2.imencode(".jpg", IMAGE)[1].tobytes()
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +108,9 @@ WRONG: list[tuple[int, dict[str, Any], bytes, str]] = [
     (400, {"width": 5000}, encoded(IMAGE), "100 times as large"),
     (400, {"quality": 5}, encoded(IMAGE), "quality"),
     (400, {"width": 5, "height": 5}, encoded(IMAGE), "both say"),
+    (400, {"width": 5, "max_side": 5}, encoded(IMAGE), "width and max_side both say"),
+    (400, {"scale": 5}, encoded(IMAGE), "and scale is 5"),
+    (400, {}, JPEG[: len(JPEG) // 2], "is damaged"),
     (400, {"background": "no"}, encoded(IMAGE), "not a colour"),
     (400, {"format": "jpg"}, encoded(np.full((4, 4, 4), 7, np.uint8)), "transparen"),
     (404, {"model": "other"}, encoded(IMAGE), "no such network"),
@@ -127,6 +134,7 @@ def test_what_is_wrong_is_said_in_two_sentences(
     assert answer["hint"].endswith(".")
     assert "/tmp" not in response.text
     assert "drc-deploy-" not in response.text
+    assert "--" not in response.text
 
 
 def test_an_image_that_is_large_when_it_is_unpacked_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +142,7 @@ def test_an_image_that_is_large_when_it_is_unpacked_is_refused(served: Served, m
     response = served[1].post("/v1/upscale", content=BOMB)
     assert response.status_code == 400
     assert "81000000 pixels" in response.json()["error"]
+    assert response.json()["hint"] == "Cut the image into parts."
 
 
 def test_forms_without_an_image_are_refused(served: Served) -> None:

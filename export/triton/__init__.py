@@ -1,0 +1,1 @@
+"""Exported networks as models of NVIDIA's Triton Inference Server."""
