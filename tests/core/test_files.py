@@ -223,9 +223,9 @@ def test_a_failure_leaves_no_folder_that_it_has_made(tmp_path: Path) -> None:
         with pytest.raises(ZeroDivisionError), atomic_path(folder / "c" / "x.txt"):
             raise ZeroDivisionError
     assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
-    with patch.object(tempfile, "TemporaryFile", side_effect=OSError(errno.ENOSPC, "No space left on device")):
-        with pytest.raises(OutputError, match="No space left"):
-            check_writable(tmp_path / "a" / "b")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with patch.object(tempfile, "TemporaryFile", side_effect=full), pytest.raises(OutputError, match="No space left"):
+        check_writable(tmp_path / "a" / "b")
     assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
     write_text(tmp_path / "a" / "b" / "x.txt", "x")
     assert (tmp_path / "a" / "b" / "x.txt").read_text() == "x"
