@@ -52,6 +52,7 @@ EXTRAS = {
     "av": "video",
     "fastapi": "serve",
     "fastapi_offline": "serve",
+    "fsspec": "remote",
     "prometheus_client": "serve",
     "ray": "ray",
     "uvicorn": "serve",
