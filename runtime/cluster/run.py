@@ -13,7 +13,7 @@ from drc_deploy.runtime.cluster.worker import Asked, Done
 from drc_deploy.runtime.cluster.workers import MOST_ENDS, Workers
 from drc_deploy.runtime.jobs.plan import Job
 from drc_deploy.runtime.jobs.run import Failed, Finished, Outcome, RunOptions, Skipped
-from drc_deploy.runtime.remote.run import result_exists
+from drc_deploy.runtime.remote.run import Before
 from drc_deploy.runtime.video.options import VideoOptions
 
 _log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class ClusterRun:
         self._again: deque[Job] = deque()
         """Of workers that have ended: each goes out alone, so that none ends with another."""
         self._ends: Counter[Job] = Counter()
+        self._before = Before()
         self._had_result: set[Job] = set()
         """Before anything was made."""
         self._idle: list[Any] = []
@@ -94,7 +95,7 @@ class ClusterRun:
         while self._waiting and (not taken or (len(taken) < most and size <= _HANDFUL_BYTES and _is_image(taken[0]))):
             taken.append(self._waiting.popleft())
             size += _size(taken[-1])
-        self._had_result.update(job for job in taken if result_exists(job))
+        self._had_result.update(job for job in taken if self._before.had_result(job))
         return taken
 
     def _keep(self, done: Done | None) -> int:

@@ -67,16 +67,28 @@ def run_anywhere(
     return outcome
 
 
-def result_exists(job: Job) -> bool:
-    """Return whether there is a result of a job, or whether that cannot be found out."""
-    if not isinstance(job.target, Url):
-        return os.path.lexists(str(job.target))
+class Before:
+    """Which results were there before a command began to make some."""
+
+    def __init__(self) -> None:
+        self._names_in = cache(_names_in)
+
+    def had_result(self, job: Job) -> bool:
+        """Return whether there was a result of a job; a folder elsewhere is listed once, when it is first asked for."""
+        if not isinstance(job.target, Url):
+            return os.path.lexists(str(job.target))
+        names = self._names_in(job.target.parent)
+        return names is None or job.target.name in names
+
+
+def _names_in(folder: Url) -> frozenset[str] | None:
+    """Return the names of all files in a folder; None where they cannot be found out."""
     from drc_deploy.runtime.remote import storage
 
     try:
-        return storage.exists(job.target)
+        return frozenset(file.name for file in storage.files_in(folder))
     except OutputError:
-        return True
+        return None
 
 
 @contextmanager

@@ -5,6 +5,7 @@ errors name URLs with signatures, and so are never passed on, not even as a caus
 """
 
 import asyncio
+import atexit
 import errno
 import os
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from fsspec import AbstractFileSystem
+from fsspec.asyn import get_loop
 from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
 
@@ -55,7 +57,8 @@ def _options(url: Url) -> dict[str, Any]:
         from aiohttp import ClientTimeout
 
         # Without a limit of the whole: a film takes hours, and silence or a trickle ends it.
-        return {"client_kwargs": {"timeout": ClientTimeout(total=None, sock_connect=_SILENCE_S, sock_read=_SILENCE_S)}}
+        timeout = ClientTimeout(total=None, sock_connect=_SILENCE_S, sock_read=_SILENCE_S)
+        return {"client_kwargs": {"timeout": timeout, "trust_env": True}}  # proxies, and passwords of ~/.netrc
     if url.scheme == "s3":  # of parts of 50 MiB, ten at once would be held in memory
         return {"max_concurrency": 2, "config_kwargs": {"retries": {"mode": "standard", "total_max_attempts": 3}}}
     return {}
@@ -130,11 +133,19 @@ def files_below(url: Url) -> list[Url]:
 
 
 def files_in(url: Url) -> list[Url]:
-    """Return the files in a folder, each with its version; none where it cannot be listed."""
-    with suppress(Exception):
-        system = _system(url)
-        return list(_below(system, url, {info["name"]: info for info in system.ls(url.full, detail=True)}))
-    return []
+    """Return the files in a folder, each with its version.
+
+    Raises:
+        OutputError: it cannot be listed.
+    """
+    system = _system(url)
+
+    def look() -> list[dict[str, Any]]:
+        with suppress(FileNotFoundError):
+            return list(system.ls(url.full, detail=True))
+        return []
+
+    return list(_below(system, url, {info["name"]: info for info in _tried(look, url, OutputError, "listed")}))
 
 
 def matches(folder: Url, pattern: str) -> list[Url]:
@@ -221,7 +232,9 @@ def fetch(url: Url, file: Path, most: int, *, dated: bool) -> Version | None:
 
     def get() -> Version | None:
         before = version_of(url) if dated or not url.over_http else None
-        system.get_file(url.full, str(file), callback=_Limit(url, most))
+        limit = _Limit(url, most)
+        limit.set_size(before and before[0])  # before anything is under way
+        system.get_file(url.full, str(file), callback=limit)
         after = before if url.over_http else version_of(url)  # parts of a large file are asked for one by one
         if after != before or (before and before[0] != file.stat().st_size):
             raise ImageError(f"{url} changed while it was fetched.", "Upscale it again when it is complete.")
@@ -355,3 +368,18 @@ def _reason(error: Exception, url: Url) -> str:
     if url.over_http or not str(error):
         return f"the connection failed ({type(error).__name__})"
     return str(getattr(error, "strerror", None) or error).rstrip(".")
+
+
+async def _cancelled() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=1)
+
+
+@atexit.register
+def _end_what_is_under_way() -> None:
+    """End what a stopped command has left in the thread of fsspec, which would complain on standard error else."""
+    with suppress(Exception):
+        asyncio.run_coroutine_threadsafe(_cancelled(), get_loop()).result(timeout=2)

@@ -142,6 +142,13 @@ def trickling(handler: BaseHTTPRequestHandler) -> None:
         handler.close_connection = True
 
 
+def for_those_with(authorization: str, right: Answer) -> Answer:
+    """Return what answers right to who shows a password."""
+    return lambda handler: (right if handler.headers["Authorization"] == authorization else answer(b"", status=401))(
+        handler
+    )
+
+
 def at_first(times: int, wrong: Answer, right: Answer) -> Answer:
     """Return what answers wrong a few times, and right then."""
     left = [wrong] * times
