@@ -25,7 +25,7 @@ from drc_deploy.images.finding import is_video
 from drc_deploy.only_one import made_locked, remove_abandoned
 from drc_deploy.runtime.jobs.plan import WRITTEN_VIDEO_SUFFIXES, Job, RemoteJob, UpscaleJob, file_job
 from drc_deploy.runtime.jobs.records import Records
-from drc_deploy.runtime.jobs.run import Failed, Outcome, RunOptions, Skipped, State, state_of
+from drc_deploy.runtime.jobs.run import Failed, Outcome, RunOptions, Skipped, State, check_target, state_of
 from drc_deploy.runtime.remote.url import Place, Url, Version
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.batch import alone, records_of_videos, run_all, together
@@ -62,9 +62,8 @@ def run_anywhere(
         return outcome
     run = _Run(upscaler, options, made_by, video)
     with _temporary_folder() as folder:
-        for job in sorted(elsewhere, key=lambda job: job.makes_video):
-            outcome = together(outcome, alone(job, partial(run.upscale, job, folder)))
-    return outcome
+        order = sorted(elsewhere, key=lambda job: job.makes_video)
+        return together([outcome, *(alone(job, partial(run.upscale, job, folder)) for job in order)])
 
 
 class Before:
@@ -97,7 +96,8 @@ def _temporary_folder() -> Iterator[Path]:
     with ExitStack() as held:
         try:
             root = Path(tempfile.gettempdir())
-            remove_abandoned(root.glob(f"{_PREFIX}*"))
+            left = root.glob(f"{_PREFIX}*")  # others may make what they like in that place
+            remove_abandoned(path for path in left if path.is_dir() and not path.is_symlink())
             folder = root / f"{_PREFIX}{os.urandom(8).hex()}"
             held.enter_context(made_locked(folder, partial(Path.mkdir, mode=0o700)))
         except OSError as error:
@@ -196,6 +196,7 @@ class _Run:
     def _check_target(self, job: RemoteJob) -> None:
         """Refuse to write over the input, or over anything without leave, before the work."""
         if not isinstance(job.target, Url):
+            check_target(UpscaleJob(None, job.target), self._options)
             return
         self._check_bucket(Url(job.target.scheme, job.target.authority))
         if job.target == job.source:

@@ -32,6 +32,7 @@ _WAITS_S = (1.0, 3.0)
 _SILENCE_S = 60.0
 _LEAST_RATE = 1024
 """Bytes per second of a body after ``_SILENCE_S``: one that trickles would never end."""
+_SMALL_BYTES = 4096
 _OF_OBJECTS = ("s3", "gs")
 """Storage where a key appears when all of it has arrived, and where one can be made only if it is not there. Their
 backends try each request again, and each part of a large file alone."""
@@ -236,13 +237,14 @@ def fetch(url: Url, file: Path, most: int, *, dated: bool) -> Version | None:
         limit.set_size(before and before[0])  # before anything is under way
         system.get_file(url.full, str(file), callback=limit)
         after = before if url.over_http else version_of(url)  # parts of a large file are asked for one by one
-        if after != before or (before and before[0] != file.stat().st_size):
+        if before and (after not in (before, None) or before[0] != file.stat().st_size):
             raise ImageError(f"{url} changed while it was fetched.", "Upscale it again when it is complete.")
         return before
 
     version = _tried(get, url, ImageError, "read")
     if version:
-        os.utime(file, ns=(version[1], version[1]))
+        with suppress(OSError, OverflowError):  # of a time that no disk holds: what is made of it is done again
+            os.utime(file, ns=(version[1], version[1]))
     return version
 
 
@@ -310,8 +312,8 @@ def contents_below(folder: Url) -> list[bytes]:
     """Return what the small files in a folder hold; nothing where it cannot be read."""
     with suppress(Exception):
         system = _system(folder)
-        found = system.find(folder.full)
-        return list(system.cat(found, on_error="omit").values()) if found else []
+        small = [name for name, info in system.find(folder.full, detail=True).items() if info["size"] <= _SMALL_BYTES]
+        return list(system.cat(small, on_error="omit").values()) if small else []
     return []
 
 

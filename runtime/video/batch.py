@@ -37,14 +37,14 @@ def run_all(
     if videos:
         import av  # noqa: F401  # before hours of images
     images = [job for job in jobs if not job.animated and not job.makes_video]
-    outcome = run_jobs(upscaler, images, options)
+    outcomes = [run_jobs(upscaler, images, options)]
     for job in animations:
-        outcome = together(outcome, alone(job, partial(upscale_animation, upscaler, job, options)))
+        outcomes.append(alone(job, partial(upscale_animation, upscaler, job, options)))
     if options.records:
         options = dataclasses.replace(options, records=records_of_videos(options, made_by, video))
     for job in videos:
-        outcome = together(outcome, alone(job, partial(upscale_video, upscaler, job, options, made_by, video)))
-    return outcome
+        outcomes.append(alone(job, partial(upscale_video, upscaler, job, options, made_by, video)))
+    return together(outcomes)
 
 
 def records_of_videos(options: RunOptions, made_by: Mapping[str, object], video: VideoOptions) -> Records:
@@ -60,11 +60,11 @@ def alone(job: Job, work: Callable[[], Outcome]) -> Outcome:
     return Outcome([], [], [result]) if isinstance(result, Failed) else result
 
 
-def together(outcome: Outcome, other: Outcome) -> Outcome:
-    """Return the outcome of both."""
+def together(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return the outcome of all, in their order."""
     return Outcome(
-        outcome.finished + other.finished,
-        outcome.skipped + other.skipped,
-        outcome.failed + other.failed,
-        outcome.redone + other.redone,
+        [item for outcome in outcomes for item in outcome.finished],
+        [item for outcome in outcomes for item in outcome.skipped],
+        [item for outcome in outcomes for item in outcome.failed],
+        sum(outcome.redone for outcome in outcomes),
     )

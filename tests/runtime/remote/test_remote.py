@@ -250,6 +250,35 @@ def test_a_result_without_a_record_counts_by_its_time(work: Path, bucket: str) -
     assert [item["input"] for item in done["skipped"]] == [f"{bucket}/in/a.png"]
 
 
+def test_records_that_others_left_say_nothing_and_fill_no_memory(work: Path, bucket: str) -> None:
+    system = fsspec.filesystem("s3")
+    time.sleep(1)
+    for name, content in (("a.png", b"["), ("b.png", b" " * 100_000), ("c/d.png", bytes(10))):
+        system.pipe_file(f"{bucket}/out/.drc-deploy/{name}", content)
+    arguments = (f"{bucket}/in/*.*", "-o", f"{bucket}/out", "--skip-existing", "--json")
+    assert len(json.loads(upscale(work, *arguments).stdout)["files"]) == 2
+    assert len(json.loads(upscale(work, *arguments).stdout)["skipped"]) == 2
+
+
+def test_what_exists_on_a_disk_is_seen_before_a_fetch(work: Path) -> None:
+    (work / "out.png").write_bytes(b"mine")
+    with servers.web_server({"/a.png": servers.answer(b"")}) as (address, asked):
+        assert "out.png exists already" in refused(work, f"{address}/a.png", "-o", "out.png")
+        assert not asked["/a.png"]
+    assert (work / "out.png").read_bytes() == b"mine"
+
+
+def test_what_others_put_where_temporary_files_are_is_left_alone(work: Path, memory: Any) -> None:
+    memory.put_file(work / "in/a.png", "/a.png")
+    (work / "precious").mkdir()
+    (work / "precious/x").touch()
+    os.mkfifo(work / "temporary/drc-deploy-remote-pipe")
+    (work / "temporary/drc-deploy-remote-link").symlink_to(work / "precious")
+    assert drc("upscale", "memory://a.png", "-o", "x.png", "--engine", "n.onnx", cwd=work).returncode == 0
+    assert len(list((work / "temporary").iterdir())) == 2
+    assert (work / "precious/x").exists()
+
+
 # names
 
 
