@@ -220,11 +220,7 @@ class _Here:
         self.scale, self.device = upscaler.info.scale, upscaler.device
 
     def run(
-        self,
-        jobs: "Sequence[Job]",
-        options: "RunOptions",
-        made_by: dict[str, Any],
-        video: VideoOptions,
+        self, jobs: "Sequence[Job]", options: "RunOptions", made_by: dict[str, Any], video: VideoOptions
     ) -> "Outcome":
         from drc_deploy.runtime.remote.run import run_anywhere
 

@@ -55,11 +55,7 @@ class ClusterRun:
         return self._workers.first.device
 
     def run(
-        self,
-        jobs: Sequence[Job],
-        options: RunOptions,
-        made_by: Mapping[str, object],
-        video: VideoOptions,
+        self, jobs: Sequence[Job], options: RunOptions, made_by: Mapping[str, object], video: VideoOptions
     ) -> Outcome:
         """Upscale files as ``run_all`` does, videos first: they take longest.
 

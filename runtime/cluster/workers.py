@@ -127,12 +127,7 @@ class Workers:
         return self._ray.put(asked)
 
     def give(
-        self,
-        worker: "ActorHandle[Worker]",
-        asked: "ObjectRef[Asked]",
-        jobs: Sequence[Job],
-        *,
-        replace: bool,
+        self, worker: "ActorHandle[Worker]", asked: "ObjectRef[Asked]", jobs: Sequence[Job], *, replace: bool
     ) -> None:
         """Have a worker that has answered upscale files; see ``Worker.run``."""
         self._asked[worker.run.remote(asked, jobs, replace=replace)] = (worker, jobs)
