@@ -133,8 +133,8 @@ def _publish(temporary: Path, target: Path, *, replace: bool) -> None:
     temporary.replace(target)
 
 
-def exists_already(target: Path) -> OutputError:
-    """Return the error of a ``target`` that exists already."""
+def exists_already(target: object) -> OutputError:
+    """Return the error of a ``target``, a path or a URL, that exists already."""
     return OutputError(f"{target} exists already.", "Give --overwrite, --skip-existing, or another name with -o.")
 
 

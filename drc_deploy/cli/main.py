@@ -53,6 +53,7 @@ EXTRAS = {
     "av": "video",
     "fastapi": "serve",
     "fastapi_offline": "serve",
+    "fsspec": "remote",
     "prometheus_client": "serve",
     "ray": "ray",
     "uvicorn": "serve",

@@ -21,6 +21,7 @@ from drc_deploy.images.output_size import OutputSize
 from drc_deploy.locate import CHECKPOINT_SUFFIX, ENGINE_SUFFIXES, SHIPPED, find_engine, shipped_names
 from drc_deploy.printing import say
 from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
+from drc_deploy.runtime.remote.url import is_url, place_of
 from drc_deploy.runtime.video.options import VideoOptions
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from drc_deploy.runtime.backends.contract import GpuMemory
     from drc_deploy.runtime.cluster.run import ClusterRun
-    from drc_deploy.runtime.jobs.plan import UpscaleJob
+    from drc_deploy.runtime.jobs.plan import Job
     from drc_deploy.runtime.jobs.run import Failed, Outcome, RunOptions
     from drc_deploy.runtime.loaded_file import LoadedFile
     from drc_deploy.runtime.upscaler import Upscaler
@@ -136,6 +137,8 @@ def command(
     Colour profiles, resolution, EXIF, XMP and IPTC are kept. The file in.png becomes in_x4.png next to it. A
     folder, or a pattern in FOLDER, becomes FOLDER_x4. Existing files stay.
 
+    INPUT and -o may be URLs: 's3://bucket/in/*.jpg', gs://, file://, and https:// as INPUT.
+
     --scale, --width, --height, --max-side or --fit says how large results are: in_x2.png, in_w1920.png, in_h1080.png,
     in_max2048.png or in_1920x1080.png. The network's image is reduced to it. An image as large as that already is
     resized without the network, but for --scale.
@@ -217,11 +220,11 @@ class _Here:
         self.scale, self.device = upscaler.info.scale, upscaler.device
 
     def run(
-        self, jobs: "Sequence[UpscaleJob]", options: "RunOptions", made_by: dict[str, Any], video: VideoOptions
+        self, jobs: "Sequence[Job]", options: "RunOptions", made_by: dict[str, Any], video: VideoOptions
     ) -> "Outcome":
-        from drc_deploy.runtime.video.batch import run_all
+        from drc_deploy.runtime.remote.run import run_anywhere
 
-        return run_all(self._upscaler, jobs, options, made_by, video)
+        return run_anywhere(self._upscaler, jobs, options, made_by, video)
 
     @property
     def gpu_memory(self) -> "GpuMemory | None":
@@ -272,14 +275,16 @@ def _check_files(inputs: tuple[str, ...], output: str | None, *, as_json: bool) 
     """Refuse names that cannot be meant, before anything is computed.
 
     Raises:
-        UsageError: two results would go to standard output; or of two inputs only the first exists, as in
-            ``in.png out.png``, where other programs take the second as the output.
+        UsageError: two results would go to standard output; a URL cannot be right; or of two inputs only the first
+            exists, as in ``in.png out.png``, where other programs take the second as the output.
     """
     if output == "-" and as_json:
         raise UsageError("--json and the image would both go to standard output.", "Give -o a file.")
+    for name in (*inputs, output or ""):
+        place_of(name)
     if output is not None or len(inputs) != 2 or not os.path.isfile(inputs[0]) or os.path.lexists(inputs[1]):
         return
-    if inputs[1] != "-" and not set(inputs[1]) & set("*?["):
+    if inputs[1] != "-" and not is_url(inputs[1]) and not set(inputs[1]) & set("*?["):
         source, target = map(shlex.quote, inputs)
         raise UsageError(
             f"{inputs[1]} does not exist, and every argument of upscale is an input.",
@@ -302,7 +307,7 @@ def _summary(outcome: "Outcome", count: int, recomputed_tiles: int) -> list[str]
     return lines
 
 
-def _check_options(jobs: "list[UpscaleJob]", of_images: tuple[object, ...], of_videos: VideoOptions) -> None:
+def _check_options(jobs: "Sequence[Job]", of_images: tuple[object, ...], of_videos: VideoOptions) -> None:
     """Refuse options of images where there are only videos, and the other way round.
 
     Raises:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
 
 from drc_deploy.errors import ImageError
 
@@ -30,17 +31,37 @@ _SYSTEM_FOLDERS = frozenset(
 """Folders that file systems and network drives make for themselves, in lower case: they hold copies and waste."""
 
 
+class Named(Protocol):
+    """A path, or the name of a file elsewhere."""
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+
+    @property
+    def suffix(self) -> str:
+        """The end of the name, with its dot."""
+
+    def is_file(self) -> bool:
+        """Return whether it is one."""
+
+    def __lt__(self, other: Any, /) -> bool: ...
+
+
+File = TypeVar("File", bound=Named)
+
+
 @dataclass(frozen=True, slots=True)
-class Found:
+class Found(Generic[File]):
     """What a search came upon."""
 
-    files: list[Path]
+    files: list[File]
     """Sorted."""
     others: Counter[str]
     """Suffix -> number of files that are pictures or videos of kinds that are not taken from a folder."""
 
     @classmethod
-    def among(cls, paths: Iterable[Path], *, videos: bool = False) -> "Found":
+    def among(cls, paths: Iterable[File], *, videos: bool = False) -> "Found[File]":
         """Sort files by their suffixes: images, and ``videos`` too, are taken; hidden files count for nothing."""
         taken = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) if videos else IMAGE_SUFFIXES
         missed = _OTHERS.union(VIDEO_SUFFIXES).difference(taken)
@@ -58,7 +79,7 @@ class Found:
         return f"{name}: {count} {'files are' if count > 1 else 'file is'} left out: {kinds}."
 
 
-def find_images(folder: Path) -> Found:
+def find_images(folder: Path) -> Found[Path]:
     """Search ``folder`` and what is below it for image files by suffix, without hidden files and folders.
 
     Raises:
@@ -98,9 +119,9 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS
 
 
-def _is_typescript(path: Path) -> bool:
+def _is_typescript(path: Named) -> bool:
     """Return whether a ``.ts`` is program text: a transport stream has packets that begin with 0x47 (ISO 13818-1)."""
-    if path.suffix.lower() != ".ts":
+    if path.suffix.lower() != ".ts" or not isinstance(path, Path):  # reading it will say why
         return False
     try:
         with path.open("rb") as stream:
@@ -110,7 +131,7 @@ def _is_typescript(path: Path) -> bool:
     return _SYNC not in (head[:1], head[_M2TS_PREFIX_BYTES:])
 
 
-def is_video(path: Path) -> bool:
+def is_video(path: Named) -> bool:
     """Return whether a file is a video, by its suffix."""
     return path.suffix.lower() in VIDEO_SUFFIXES
 

@@ -8,6 +8,7 @@ from typing import Any
 from PIL import ImageColor
 
 from drc_deploy.errors import OutputError, UsageError
+from drc_deploy.images.finding import Named
 from drc_deploy.images.metadata import Metadata
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.strips import Colour
@@ -138,7 +139,7 @@ def saving_of(quality: int | None, background: str | None) -> Saving:
     return Saving(quality, (red, green, blue))
 
 
-def check_quality(path: Path | None, saving: Saving) -> None:
+def check_quality(path: Named | None, saving: Saving) -> None:
     """Refuse a quality for a format that has none; None is standard output, which gets a PNG.
 
     Raises:
@@ -239,7 +240,7 @@ def writing_bytes(path: Path, layout: Layout, metadata: Metadata | None = None, 
     return int((kind.memory * pixel_bytes + kind.pixel_memory) * layout.height * layout.width)
 
 
-def format_of(path: Path) -> Format:
+def format_of(path: Named) -> Format:
     """Return the format that the suffix of ``path`` asks for.
 
     Raises:

@@ -11,8 +11,9 @@ from drc_deploy.progress import progress
 from drc_deploy.runtime.backends.contract import GpuMemory
 from drc_deploy.runtime.cluster.worker import Asked, Done
 from drc_deploy.runtime.cluster.workers import MOST_ENDS, Workers
-from drc_deploy.runtime.jobs.plan import UpscaleJob
+from drc_deploy.runtime.jobs.plan import Job
 from drc_deploy.runtime.jobs.run import Failed, Finished, Outcome, RunOptions, Skipped
+from drc_deploy.runtime.remote.run import Before
 from drc_deploy.runtime.video.options import VideoOptions
 
 _log = logging.getLogger(__name__)
@@ -31,11 +32,12 @@ class ClusterRun:
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
-        self._waiting: deque[UpscaleJob] = deque()
-        self._again: deque[UpscaleJob] = deque()
+        self._waiting: deque[Job] = deque()
+        self._again: deque[Job] = deque()
         """Of workers that have ended: each goes out alone, so that none ends with another."""
-        self._ends: Counter[UpscaleJob] = Counter()
-        self._had_result: set[UpscaleJob] = set()
+        self._ends: Counter[Job] = Counter()
+        self._before = Before()
+        self._had_result: set[Job] = set()
         """Before anything was made."""
         self._idle: list[Any] = []
         self._outcomes: list[Outcome] = []
@@ -53,7 +55,7 @@ class ClusterRun:
         return self._workers.first.device
 
     def run(
-        self, jobs: Sequence[UpscaleJob], options: RunOptions, made_by: Mapping[str, object], video: VideoOptions
+        self, jobs: Sequence[Job], options: RunOptions, made_by: Mapping[str, object], video: VideoOptions
     ) -> Outcome:
         """Upscale files as ``run_all`` does, videos first: they take longest.
 
@@ -79,17 +81,17 @@ class ClusterRun:
                     self._workers.give(self._idle.pop(), asked, jobs_now, replace=replace)
         return _in_order(jobs, self._outcomes)
 
-    def _next(self) -> list[UpscaleJob]:
+    def _next(self) -> list[Job]:
         """Return what a worker gets: one file that goes out again, or some that are new."""
         if self._again:
             return [self._again.popleft()]
         most = min(_HANDFUL, len(self._waiting) // (2 * self._workers.count))
-        taken: list[UpscaleJob] = []
+        taken: list[Job] = []
         size = 0
         while self._waiting and (not taken or (len(taken) < most and size <= _HANDFUL_BYTES and _is_image(taken[0]))):
             taken.append(self._waiting.popleft())
             size += _size(taken[-1])
-        self._had_result.update(job for job in taken if os.path.lexists(str(job.target)))
+        self._had_result.update(job for job in taken if self._before.had_result(job))
         return taken
 
     def _keep(self, done: Done | None) -> int:
@@ -103,7 +105,7 @@ class ClusterRun:
         self._outcomes.append(done.outcome)
         return len(done.outcome.finished) + len(done.outcome.skipped) + len(done.outcome.failed)
 
-    def _lost(self, jobs: Sequence[UpscaleJob]) -> int:
+    def _lost(self, jobs: Sequence[Job]) -> int:
         """Take up again what a worker had when it ended, and return how many files are given up."""
         if jobs:
             _log.warning("A worker has ended before it finished %s.", ", ".join(job.input_name for job in jobs))
@@ -114,25 +116,25 @@ class ClusterRun:
         return len(given_up)
 
 
-def _ended_workers(job: UpscaleJob) -> Failed:
+def _ended_workers(job: Job) -> Failed:
     message = f"{job.input_name} has ended its worker {MOST_ENDS} times."
     return Failed(
         job.input_name, message, "Upscale it without --ray to see why; give a smaller --tile if memory lacks."
     )
 
 
-def _is_image(job: UpscaleJob) -> bool:
+def _is_image(job: Job) -> bool:
     return not (job.animated or job.makes_video)
 
 
-def _size(job: UpscaleJob) -> int:
+def _size(job: Job) -> int:
     try:
         return os.path.getsize(job.input_name)
     except OSError:  # reading it will say why
         return 0
 
 
-def _in_order(jobs: Sequence[UpscaleJob], outcomes: Sequence[Outcome]) -> Outcome:
+def _in_order(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> Outcome:
     """Return one outcome, in the order of ``run_all``: images, animations, videos, each as they were named."""
     order = sorted(jobs, key=lambda job: (job.makes_video, job.animated))
     place = {job.input_name: index for index, job in enumerate(order)}

@@ -16,10 +16,10 @@ from drc_deploy.images.blur import Blur
 from drc_deploy.images.reading import limit_pixels
 from drc_deploy.locate import SHIPPED
 from drc_deploy.runtime.backends.contract import GpuMemory
-from drc_deploy.runtime.jobs.plan import UpscaleJob
+from drc_deploy.runtime.jobs.plan import Job
 from drc_deploy.runtime.jobs.run import Outcome, RunOptions
+from drc_deploy.runtime.remote.run import run_anywhere
 from drc_deploy.runtime.upscaler import Upscaler
-from drc_deploy.runtime.video.batch import run_all
 from drc_deploy.runtime.video.options import VideoOptions
 
 
@@ -90,8 +90,8 @@ class Worker:
         upscaler = self._open()
         return Opened(upscaler.info.scale, upscaler.device)
 
-    def run(self, asked: Asked, jobs: Sequence[UpscaleJob], *, replace: bool) -> Done:
-        """Upscale files as ``run_all`` does.
+    def run(self, asked: Asked, jobs: Sequence[Job], *, replace: bool) -> Done:
+        """Upscale files as ``run_anywhere`` does.
 
         Args:
             asked: the same in all calls: the first one, which remembers the records of folders, is kept.
@@ -102,7 +102,7 @@ class Worker:
         options, before = self._asked.options, upscaler.networks.rescue.count
         if replace:
             options = dataclasses.replace(options, overwrite=True, skip_existing=False)
-        outcome = run_all(upscaler, jobs, options, self._asked.made_by, self._asked.video)
+        outcome = run_anywhere(upscaler, jobs, options, self._asked.made_by, self._asked.video)
         recomputed = upscaler.networks.rescue.count - before
         return Done(outcome, self._notes.taken(), recomputed, upscaler.backend.gpu_memory)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from drc_deploy.errors import DrcDeployError, UsageError
 from drc_deploy.runtime.cluster.connection import connected
 from drc_deploy.runtime.cluster.worker import Asked, Done, Opened, Recipe, Worker
-from drc_deploy.runtime.jobs.plan import UpscaleJob
+from drc_deploy.runtime.jobs.plan import Job
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -69,7 +69,7 @@ class Answer:
     """What a worker has answered."""
 
     worker: "ActorHandle[Worker]"
-    jobs: Sequence[UpscaleJob]
+    jobs: Sequence[Job]
     """What it was given; nothing where it has just opened its network."""
     done: Done | None
     """None: it has not upscaled anything."""
@@ -116,7 +116,7 @@ class Workers:
         recipe = dataclasses.replace(recipe, how={**recipe.how, "threads": threads}, sharers=shares.most)
         actor: Any = ray.remote(Worker).options(max_restarts=-1, **shares.needs)  # of a type that is not published
         self._workers: list[ActorHandle[Worker]] = [actor.remote(recipe) for _ in range(shares.count)]
-        self._asked: dict[ObjectRef[Any], tuple[ActorHandle[Worker], Sequence[UpscaleJob]]] = {}
+        self._asked: dict[ObjectRef[Any], tuple[ActorHandle[Worker], Sequence[Job]]] = {}
         self._early: list[Answer] = []
         for worker in self._workers:
             self._open(worker, MOST_ENDS - 1)
@@ -127,7 +127,7 @@ class Workers:
         return self._ray.put(asked)
 
     def give(
-        self, worker: "ActorHandle[Worker]", asked: "ObjectRef[Asked]", jobs: Sequence[UpscaleJob], *, replace: bool
+        self, worker: "ActorHandle[Worker]", asked: "ObjectRef[Asked]", jobs: Sequence[Job], *, replace: bool
     ) -> None:
         """Have a worker that has answered upscale files; see ``Worker.run``."""
         self._asked[worker.run.remote(asked, jobs, replace=replace)] = (worker, jobs)

@@ -4,13 +4,15 @@ Each folder of results has a hidden file with one line of JSON for each result, 
 one piece: several processes can do so at once, and damage costs a line. A line holds the size and time of its result,
 so that it never speaks of another file of that name. A result without a line, such as one of another program, counts
 by its time alone.
+
+Storage elsewhere appends nothing: there each result has a file of its own with its line, in a hidden folder.
 """
 
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -20,13 +22,11 @@ import msgspec
 
 from drc_deploy.files import version_of
 from drc_deploy.runtime.jobs.plan import UpscaleJob
+from drc_deploy.runtime.remote.url import Place, Url, Version
 
-NAME = ".drc-deploy.jsonl"
+NAME, FOLDER = ".drc-deploy.jsonl", ".drc-deploy"
 _MOST_BYTES = 64 << 20
 """More is not read: a quarter of a million results."""
-
-Version = tuple[int, int]
-"""Of ``version_of``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,32 +47,50 @@ class Records:
     def __init__(self, made_by: Mapping[str, object]) -> None:
         """Take what pixels depend on besides the source: numbers, texts and the like."""
         self._made_by = hashlib.sha256(json.dumps(dict(made_by), sort_keys=True, default=str).encode()).hexdigest()
-        self._of_folder = cache(_read)
+        self._of_folder, self._results_in = cache(_read), cache(_results)
 
     def __getstate__(self) -> str:
         """Return what another process needs: it reads the files of folders itself, once."""
         return self._made_by
 
     def __setstate__(self, made_by: str) -> None:
-        self._made_by, self._of_folder = made_by, cache(_read)
+        self._made_by = made_by
+        self._of_folder, self._results_in = cache(_read), cache(_results)
 
     def same(self, job: UpscaleJob) -> bool | None:
         """Return whether the result is the one that would be made now; None where nothing is known of it."""
         if job.source is None or job.target is None:
             return None
-        record = self._of_folder(job.target.parent).get(job.target.name)
-        if record is None or record.result != version_of(job.target):
+        return self.made(job.target, version_of(job.source), version_of(job.target))
+
+    def result(self, target: Place) -> Version | None:
+        """Return the version of a result that is there; each folder on storage elsewhere is listed once."""
+        return version_of(target) if isinstance(target, Path) else self._results_in(target.parent).get(target.name)
+
+    def made(self, target: Place, source: Version | None, result: Version | None) -> bool | None:
+        """Return whether a result of this version would be made of this source now; None where nothing is known."""
+        record = self._of_folder(target.parent).get(target.name)
+        if record is None or record.result != result:
             return None
-        return (record.made_by, record.source) == (self._made_by, version_of(job.source))
+        return (record.made_by, record.source) == (self._made_by, source)
 
     def keep(self, source: Version, target: Path) -> None:
         """Add a result that was just made, of what was ``source``; where that cannot be written nothing is known."""
         result = version_of(target)
         if result is None:
             return
-        line = json.dumps(dataclasses.asdict(Record(target.name, self._made_by, source, result))) + "\n"
         with suppress(OSError):
-            _append(target.parent / NAME, line.encode())
+            _append(target.parent / NAME, self._line(target.name, source, result))
+
+    def keep_there(self, source: Version, target: Url) -> None:
+        """Do as ``keep`` does, for a result on storage elsewhere."""
+        from drc_deploy.runtime.remote import storage
+
+        if result := storage.version_of(target):
+            storage.put_bytes(self._line(target.name, source, result), target.parent / FOLDER / target.name)
+
+    def _line(self, name: str, source: Version, result: Version) -> bytes:
+        return json.dumps(dataclasses.asdict(Record(name, self._made_by, source, result))).encode() + b"\n"
 
 
 def _append(path: Path, line: bytes) -> None:
@@ -85,16 +103,29 @@ def _append(path: Path, line: bytes) -> None:
         os.close(handle)
 
 
-def _read(folder: Path) -> dict[str, Record]:
+def _results(folder: Url) -> dict[str, Version | None]:
+    from drc_deploy.runtime.remote import storage
+
+    return {file.name: file.version for file in storage.files_in(folder)}
+
+
+def _read(folder: Place) -> dict[str, Record]:
     """Return the newest record of each result in a folder."""
+    if isinstance(folder, Url):
+        from drc_deploy.runtime.remote import storage
+
+        return _records_of(storage.contents_below(folder / FOLDER))
     path = folder / NAME
     if version_of(path) is None:  # nor a pipe, which would be waited for
         return {}
     try:
         with path.open("rb") as stream:
-            lines = stream.read(_MOST_BYTES).splitlines()
+            return _records_of(stream.read(_MOST_BYTES).splitlines())
     except OSError:
         return {}
+
+
+def _records_of(lines: Iterable[bytes]) -> dict[str, Record]:
     records: dict[str, Record] = {}
     for line in lines:
         with suppress(msgspec.MsgspecError, ValueError, RecursionError):  # damaged, or of a later version

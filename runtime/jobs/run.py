@@ -22,7 +22,7 @@ from drc_deploy.progress import progress
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.worker_pool import Result
 from drc_deploy.runtime.jobs.pipeline import WriteBehind, read_ahead
-from drc_deploy.runtime.jobs.plan import UpscaleJob
+from drc_deploy.runtime.jobs.plan import Job, UpscaleJob
 from drc_deploy.runtime.jobs.records import Records
 from drc_deploy.runtime.jobs.sized import SizedResult
 from drc_deploy.runtime.jobs.streams import read_standard_input, standard_output
@@ -163,7 +163,10 @@ def run_one(job: UpscaleJob, options: RunOptions, make: Callable[[tuple[int, int
     return Outcome([result], [], [], redone=int(state == "another's"))
 
 
-def _state(job: UpscaleJob, options: RunOptions) -> Literal["to do", "finished", "another's"]:
+State = Literal["to do", "finished", "another's"]
+
+
+def _state(job: UpscaleJob, options: RunOptions) -> State:
     """Return what is to be done where results may stay; they are written whole or not at all.
 
     Times decide only where nothing is known of a result: those of sources may lie in the future.
@@ -175,7 +178,11 @@ def _state(job: UpscaleJob, options: RunOptions) -> Literal["to do", "finished",
         newer = there and job.target.stat().st_mtime_ns >= job.source.stat().st_mtime_ns
     except OSError:  # reading or writing it will say why
         return "to do"
-    same = options.records.same(job) if options.records and there else None
+    return state_of(same=options.records.same(job) if options.records and there else None, newer=newer)
+
+
+def state_of(*, same: bool | None, newer: bool) -> State:
+    """Return what is to be done about a result: whether it is that of now, None if nobody knows, or the newer file."""
     if same or (same is None and newer):
         return "finished"
     return "another's" if newer else "to do"
@@ -191,7 +198,7 @@ def _reading_bytes(job: UpscaleJob) -> int:
     return 0 if job.source is None else decoding_bytes(job.source)
 
 
-def or_failed(job: UpscaleJob, work: Callable[[], Result]) -> Result | Failed:
+def or_failed(job: Job, work: Callable[[], Result]) -> Result | Failed:
     """Return the result of ``work``, or why it failed."""
     try:
         return work()

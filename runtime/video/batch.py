@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from drc_deploy.runtime.jobs.animation import upscale_animation
-from drc_deploy.runtime.jobs.plan import UpscaleJob
+from drc_deploy.runtime.jobs.plan import Job, UpscaleJob
 from drc_deploy.runtime.jobs.records import Records
 from drc_deploy.runtime.jobs.run import Failed, Outcome, RunOptions, or_failed, run_jobs
 from drc_deploy.runtime.upscaler import Upscaler
@@ -37,27 +37,34 @@ def run_all(
     if videos:
         import av  # noqa: F401  # before hours of images
     images = [job for job in jobs if not job.animated and not job.makes_video]
-    outcome = run_jobs(upscaler, images, options)
+    outcomes = [run_jobs(upscaler, images, options)]
     for job in animations:
-        outcome = _with(outcome, _alone(job, partial(upscale_animation, upscaler, job, options)))
+        outcomes.append(alone(job, partial(upscale_animation, upscaler, job, options)))
     if options.records:
-        of_videos = {name: getattr(options, name) for name in ("size", "linear_light")}
-        of_videos |= {"video": video, "background": options.saving.background}
-        options = dataclasses.replace(options, records=Records({**made_by, **of_videos}))
+        options = dataclasses.replace(options, records=records_of_videos(options, made_by, video))
     for job in videos:
-        outcome = _with(outcome, _alone(job, partial(upscale_video, upscaler, job, options, made_by, video)))
-    return outcome
+        outcomes.append(alone(job, partial(upscale_video, upscaler, job, options, made_by, video)))
+    return together(outcomes)
 
 
-def _alone(job: UpscaleJob, work: Callable[[], Outcome]) -> Outcome:
+def records_of_videos(options: RunOptions, made_by: Mapping[str, object], video: VideoOptions) -> Records:
+    """Return the records of videos, which depend on other options than images do."""
+    of_videos = {name: getattr(options, name) for name in ("size", "linear_light")}
+    of_videos |= {"video": video, "background": options.saving.background}
+    return Records({**made_by, **of_videos})
+
+
+def alone(job: Job, work: Callable[[], Outcome]) -> Outcome:
+    """Return the outcome of one job, also where it fails."""
     result = or_failed(job, work)
     return Outcome([], [], [result]) if isinstance(result, Failed) else result
 
 
-def _with(outcome: Outcome, other: Outcome) -> Outcome:
+def together(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return the outcome of all, in their order."""
     return Outcome(
-        outcome.finished + other.finished,
-        outcome.skipped + other.skipped,
-        outcome.failed + other.failed,
-        outcome.redone + other.redone,
+        [item for outcome in outcomes for item in outcome.finished],
+        [item for outcome in outcomes for item in outcome.skipped],
+        [item for outcome in outcomes for item in outcome.failed],
+        sum(outcome.redone for outcome in outcomes),
     )

@@ -87,6 +87,14 @@ def is_animation(path: Path) -> bool:
         return False
 
 
+def begins_animation(head: bytes) -> bool:
+    """Return whether a file is an animation, by its first bytes: those of two frames of a GIF or a WebP are enough."""
+    try:
+        return _has_frames(io.BytesIO(head))
+    except Exception:  # reading it reports the damage
+        return False
+
+
 def _has_frames(stream: BinaryIO) -> bool:
     kind = kind_of(stream)
     if kind == "GIF":
