@@ -1,21 +1,24 @@
-"""Atomic writing of files, and content hashes."""
+"""Atomic writing of files, temporary folders, and content hashes."""
 
 import errno
 import hashlib
 import itertools
 import os
 import re
+import shutil
 import stat
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from drc_deploy.errors import OutputError
 from drc_deploy.input_files import kind_of_mode, open_file, read_bytes
 from drc_deploy.only_one import made_locked, only_one, remove_abandoned
 
+_SCRATCH = "drc-deploy-"
 _STEM_CHARACTERS = 40
 _STANDARD_OUTPUT = "Give another name; `upscale -o -` writes an image to standard output."
 _MORE_SPACE = "Free some space there, or choose another disk."
@@ -131,6 +134,26 @@ def _publish(temporary: Path, target: Path, *, replace: bool) -> None:
                 raise exists_already(target) from None
             # A file system without hard links: a file that appears at this moment goes unseen.
     temporary.replace(target)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield an empty folder of this process in ``TMPDIR``, gone after the block; those of killed processes are removed.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    with ExitStack() as held:
+        try:
+            root = Path(tempfile.gettempdir())
+            left = root.glob(f"{_SCRATCH}*")  # others may make what they like in that place
+            remove_abandoned(path for path in left if path.is_dir() and not path.is_symlink())
+            folder = root / f"{_SCRATCH}{os.urandom(8).hex()}"
+            held.enter_context(made_locked(folder, partial(Path.mkdir, mode=0o700)))
+        except OSError as error:
+            raise cannot_write("temporary files", error) from error
+        held.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield folder
 
 
 def exists_already(target: object) -> OutputError:

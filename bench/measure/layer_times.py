@@ -5,7 +5,6 @@ Profiling slows an engine down, so it never runs during the timing: it loads the
 
 import itertools
 import json
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from drc_deploy.engine_info import INPUT_NAME
+from drc_deploy.files import scratch_folder
 from drc_deploy.images.crops import fit_to_size
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backends.contract import Backend, LayerRun, Pixels
@@ -107,8 +107,8 @@ def _profile_onnx(path: Path, batch: Pixels, threads: int | None) -> tuple[tuple
     options.enable_mem_pattern = False  # as the engine that was timed
     if threads is not None:
         options.intra_op_num_threads = threads
-    with tempfile.TemporaryDirectory() as folder:
-        options.profile_file_prefix = str(Path(folder) / "layers")
+    with scratch_folder() as folder:
+        options.profile_file_prefix = str(folder / "layers")
         session = ort.InferenceSession(str(path), options, providers=[CPU])
         start = time.perf_counter()
         for run in itertools.count(1):

@@ -6,7 +6,6 @@ the converter would count in the memory of the one that is measured.
 
 import os
 import sys
-import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from drc_deploy.bench.machine.commands import run_command
 from drc_deploy.bench.programs.program_backend import ProgramBackend, ProgramRequest, checkpoint_engine
 from drc_deploy.errors import ArtefactError
+from drc_deploy.files import scratch_folder
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.runtime.backends.contract import Pixels, check_batch
 from drc_deploy.runtime.memory.host import usable_cores
@@ -41,9 +41,9 @@ class NcnnProgram(ProgramBackend):
 
         self._ncnn, self._threads = ncnn, request.threads or usable_cores()
         self._info = checkpoint_engine(request.path)
-        with tempfile.TemporaryDirectory() as folder:
-            _convert(request.path, Path(folder))
-            self._net = self._load(Path(folder))
+        with scratch_folder() as folder:
+            _convert(request.path, folder)
+            self._net = self._load(folder)
         self.settings = {
             "ncnn": metadata.version("ncnn"),
             "pnnx": metadata.version("pnnx"),

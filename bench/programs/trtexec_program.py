@@ -8,9 +8,9 @@ import dataclasses
 import json
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from drc_deploy.bench.measure.timing import Round, TimingBudget
 from drc_deploy.bench.programs.program_backend import TIMED, ProgramBackend, ProgramRequest, Upscale
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, EngineInfo, read_onnx_info, read_sidecar
 from drc_deploy.errors import ArtefactError
+from drc_deploy.files import scratch_folder
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.runtime.backends.contract import Pixels, check_batch
 
@@ -55,7 +56,8 @@ class TrtexecProgram(ProgramBackend):
     def __init__(self, request: ProgramRequest) -> None:
         """Load a plan, or build one for inputs of ``request.size``."""
         path, self._program = request.path, find_program() or PROGRAM
-        self._folder = tempfile.TemporaryDirectory()
+        self._held = ExitStack()
+        self._folder = self._held.enter_context(scratch_folder())
         self._known = self._call(["--help"], RUN_TIMEOUT_S, may_fail=True)
         info = _read_info(path)
         height, width = info.taken_sides(*request.size)
@@ -77,7 +79,7 @@ class TrtexecProgram(ProgramBackend):
         return [] if find_program() else [PROGRAM]
 
     def _build(self, onnx: Path) -> Path:
-        plan = Path(self._folder.name) / "built.plan"
+        plan = self._folder / "built.plan"
         shapes = [] if self._fixed_shape else [f"--{which}Shapes={self._shape}" for which in ("min", "opt", "max")]
         flags = [f"--onnx={onnx}", f"--saveEngine={plan}", *shapes, *self._supported(BUILD_FLAGS)]
         self._call(flags, BUILD_TIMEOUT_S)
@@ -99,7 +101,7 @@ class TrtexecProgram(ProgramBackend):
     def run(self, batch: Pixels) -> Pixels:
         """Upscale a batch of one; see ``Backend.run``."""
         check_batch(batch, self._info)
-        output = Path(self._folder.name) / "output.json"
+        output = self._folder / "output.json"
         self._infer(batch, ["--warmUp=0", "--duration=0", "--iterations=1", f"--exportOutput={output}"], RUN_TIMEOUT_S)
         tile = self._info.tile or (0, 0)
         shape = (1, *(side * self._info.scale for side in tile), 3)
@@ -107,7 +109,7 @@ class TrtexecProgram(ProgramBackend):
 
     def time(self, upscale: Upscale, image: UInt8Image, budget: TimingBudget) -> Round:
         """Let it time itself; ``image`` as large as the tile."""
-        times = Path(self._folder.name) / "times.json"
+        times = self._folder / "times.json"
         start = time.perf_counter()
         flags = [f"--warmUp={WARM_UP_MS}", f"--duration={max(round(budget.min_seconds), 1)}"]
         flags += [f"--iterations={budget.min_runs}", f"--exportTimes={times}"]
@@ -124,7 +126,7 @@ class TrtexecProgram(ProgramBackend):
         return Round(start, time.perf_counter(), read_times(times))
 
     def _infer(self, batch: Pixels, flags: Sequence[str], timeout_s: float) -> str:
-        content = Path(self._folder.name) / "input.bin"
+        content = self._folder / "input.bin"
         content.write_bytes(np.ascontiguousarray(batch).tobytes())
         fixed = [f"--loadEngine={self._plan}", f"--loadInputs={INPUT_NAME}:{content}"]
         return self._call([*fixed, *self._run_flags, *flags], timeout_s)
@@ -135,7 +137,7 @@ class TrtexecProgram(ProgramBackend):
 
     def close(self) -> None:
         """Remove what was built."""
-        self._folder.cleanup()
+        self._held.close()
 
 
 def _read_info(path: Path) -> EngineInfo:

@@ -4,7 +4,6 @@ It has no bfloat16 convolutions there, and computes a float16 graph in float32 w
 operations. Casts to half precision and back, which it leaves in place, round as a GPU does.
 """
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from drc_deploy.errors import ArtefactError
+from drc_deploy.files import scratch_folder
 from drc_deploy.runtime.backends.contract import Backend
 from drc_deploy.runtime.backends.open import open_backend
 
@@ -49,8 +49,8 @@ def readable_on_cpu(path: Path) -> Iterator[Path]:
     if all(value.data_type != onnx.TensorProto.BFLOAT16 for value in model.graph.initializer):
         yield path
         return
-    with tempfile.TemporaryDirectory() as folder:
-        wide = Path(folder) / path.name
+    with scratch_folder() as folder:
+        wide = folder / path.name
         wide.write_bytes(widen(model).SerializeToString())
         yield wide
 

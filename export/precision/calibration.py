@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from drc_deploy import locate
 from drc_deploy.engine_info import INPUT_NAME
 from drc_deploy.errors import InputError, OutputError
+from drc_deploy.files import scratch_folder
 from drc_deploy.images.crops import middle
 from drc_deploy.images.finding import IMAGE_SUFFIXES, list_images
 from drc_deploy.images.reading import read_rgb
@@ -94,17 +94,17 @@ def measure_limits(body: onnx.ModelProto, batches: Sequence[Pixels]) -> dict[str
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
     with (
-        tempfile.TemporaryDirectory() as folder,
+        scratch_folder() as folder,
         progress("Calibrating INT8", len(batches)) as bar,
         contextlib.redirect_stdout(io.StringIO()),  # the library prints its settings
     ):
-        path = Path(folder) / "body.onnx"
+        path = folder / "body.onnx"
         onnx.save(body, path)
         try:
             calibrator = create_calibrator(
                 path,
                 ["Conv", "Relu"],
-                str(Path(folder) / "augmented.onnx"),
+                str(folder / "augmented.onnx"),
                 CalibrationMethod.Percentile,
                 providers=["CPUExecutionProvider"],
                 extra_options={"symmetric": True, "num_bins": BINS, "percentile": PERCENTILE},

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -20,9 +20,8 @@ from pathlib import Path
 from PIL import Image
 
 from drc_deploy.errors import OutputError, UsageError
-from drc_deploy.files import cannot_write, exists_already, version_of
+from drc_deploy.files import exists_already, scratch_folder, version_of
 from drc_deploy.images.finding import is_video
-from drc_deploy.only_one import made_locked, remove_abandoned
 from drc_deploy.runtime.jobs.plan import WRITTEN_VIDEO_SUFFIXES, Job, RemoteJob, UpscaleJob, file_job
 from drc_deploy.runtime.jobs.records import Records
 from drc_deploy.runtime.jobs.run import Failed, Outcome, RunOptions, Skipped, State, check_target, state_of
@@ -31,7 +30,6 @@ from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.batch import alone, records_of_videos, run_all, together
 from drc_deploy.runtime.video.options import VideoOptions
 
-_PREFIX = "drc-deploy-remote-"
 _NAME_CHARACTERS = 50
 """Of a fetched file: in UTF-8 they are as many bytes as every disk takes."""
 _BYTES_A_PIXEL, _METADATA_BYTES = 16, 64 << 20
@@ -61,7 +59,7 @@ def run_anywhere(
     if not elsewhere:
         return outcome
     run = _Run(upscaler, options, made_by, video)
-    with _temporary_folder() as folder:
+    with scratch_folder() as folder:
         order = sorted(elsewhere, key=lambda job: job.makes_video)
         return together([outcome, *(alone(job, partial(run.upscale, job, folder)) for job in order)])
 
@@ -88,22 +86,6 @@ def _names_in(folder: Url) -> frozenset[str] | None:
         return frozenset(file.name for file in storage.files_in(folder))
     except OutputError:
         return None
-
-
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    """Yield a folder of this process, which is gone at the end; those of killed processes are removed."""
-    with ExitStack() as held:
-        try:
-            root = Path(tempfile.gettempdir())
-            left = root.glob(f"{_PREFIX}*")  # others may make what they like in that place
-            remove_abandoned(path for path in left if path.is_dir() and not path.is_symlink())
-            folder = root / f"{_PREFIX}{os.urandom(8).hex()}"
-            held.enter_context(made_locked(folder, partial(Path.mkdir, mode=0o700)))
-        except OSError as error:
-            raise cannot_write("temporary files", error) from error
-        held.callback(shutil.rmtree, folder, ignore_errors=True)
-        yield folder
 
 
 @dataclass(frozen=True, slots=True)

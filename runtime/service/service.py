@@ -6,11 +6,13 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from drc_deploy.errors import ArtefactError
+from drc_deploy.files import scratch_folder
 from drc_deploy.runtime.service.engines import ServedEngine
 from drc_deploy.runtime.service.measures import Measures
 from drc_deploy.runtime.service.room import Room
@@ -40,6 +42,7 @@ class Service:
         limits: What it takes.
         measures: What it reports of itself.
         ending: Whether it takes no more requests.
+        folder: Of the files of requests.
     """
 
     def __init__(self, engines: Sequence[ServedEngine], limits: Limits) -> None:
@@ -53,6 +56,8 @@ class Service:
         self._computing, self._room = sum(threads.values()), Room()
         self._watched: dict[str, Watch] = {}
         self._under_way, self._mean_s = 0, 1.0
+        self._scratch = ExitStack()
+        self.folder = self._scratch.enter_context(scratch_folder())
 
     @property
     def is_full(self) -> bool:
@@ -83,6 +88,7 @@ class Service:
             pool.shutdown(cancel_futures=True)  # of what the server has ended waiting for
         for engine in self.engines.values():
             engine.close()
+        self._scratch.close()
 
 
 class Place:
@@ -96,7 +102,7 @@ class Place:
     def __init__(self, service: Service, name: str) -> None:
         """Take it."""
         self._service, self._name, self.watch = service, name, Watch()
-        self._folder = tempfile.TemporaryDirectory(prefix="drc-deploy-", ignore_cleanup_errors=True)
+        self._folder = tempfile.TemporaryDirectory(dir=service.folder, ignore_cleanup_errors=True)
         self._job: Future[Made] | None = None
         self.folder = Path(self._folder.name)
         service._under_way += 1

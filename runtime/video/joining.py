@@ -1,7 +1,6 @@
 """Segments joined with everything else of a video, without being encoded again."""
 
 import heapq
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drc_deploy.errors import ImageError, OutputError
-from drc_deploy.files import atomic_path
+from drc_deploy.files import atomic_path, scratch_folder
 from drc_deploy.images.animation.reading import Animation
 from drc_deploy.runtime.video.encoders import Encoding
 from drc_deploy.runtime.video.reading import Frame, VideoInfo, open_video
@@ -93,11 +92,11 @@ def check_target_holds(original: Original, target: Path, size: tuple[int, int], 
         OutputError: they do not.
     """
     info = original.info
-    with tempfile.TemporaryDirectory() as folder:
-        segment = Path(folder, f"segment.{encoding.segments}")
+    with scratch_folder() as folder:
+        segment = folder / f"segment.{encoding.segments}"
         black = np.zeros((*size, 4 if encoding.alpha else 3), np.uint8)
         write_segment(segment, [Frame(black, max(info.end - info.step, 0), info.step)], info, encoding)
-        probe = Path(folder, f"probe{target.suffix}")
+        probe = folder / f"probe{target.suffix}"
         _write([segment], original, target, probe, encoding, most_packets=_TRIED_PACKETS)
 
 

@@ -5,8 +5,11 @@ import os
 import resource
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
 
@@ -19,6 +22,7 @@ from drc_deploy.files import (
     check_writable,
     only_maker,
     read_sealed,
+    scratch_folder,
     write_sealed,
     write_text,
     write_texts,
@@ -280,3 +284,33 @@ def test_where_new_files_get_no_permissions_nothing_is_left() -> None:
             os.seteuid(0)
             os.umask(before)
         assert os.listdir(folder) == []
+
+
+_HOLD = """
+import sys, time
+from drc_deploy.files import scratch_folder
+with scratch_folder() as folder:
+    (folder / "x").touch()
+    print(folder, flush=True)
+    time.sleep(500)
+"""
+
+
+def test_temporary_files_of_a_killed_process_are_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with ExitStack() as started:
+        processes = [subprocess.Popen([sys.executable, "-c", _HOLD], stdout=subprocess.PIPE, text=True) for _ in "ab"]
+        for process in processes:
+            started.enter_context(process)
+            started.callback(process.kill)
+        killed, alive = (Path(process.stdout.readline().strip()) for process in processes if process.stdout)
+        processes[0].kill()
+        processes[0].wait()
+        with scratch_folder() as folder:
+            assert sorted(tmp_path.iterdir()) == sorted([alive, folder])
+        assert list(tmp_path.iterdir()) == [alive]
+        assert (alive / "x").exists()
+        assert not killed.exists()

@@ -2,18 +2,17 @@
 
 import itertools
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from drc_deploy.files import scratch_folder
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from drc_deploy.progress import progress
@@ -120,7 +119,7 @@ def measure_throughput(photographs: Photographs, options: ThroughputOptions) -> 
         MissingDependencyError: the device does not compute in the precision asked for.
     """
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = stack.enter_context(scratch_folder())
         stack.enter_context(memory_checked())
         files = write_pngs(photographs, options.spec.scale, folder)
         sampler = PatchSampler(photographs, scale=options.spec.scale, patch=options.patch, batch=options.batch, seed=1)

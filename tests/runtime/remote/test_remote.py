@@ -272,8 +272,8 @@ def test_what_others_put_where_temporary_files_are_is_left_alone(work: Path, mem
     memory.put_file(work / "in/a.png", "/a.png")
     (work / "precious").mkdir()
     (work / "precious/x").touch()
-    os.mkfifo(work / "temporary/drc-deploy-remote-pipe")
-    (work / "temporary/drc-deploy-remote-link").symlink_to(work / "precious")
+    os.mkfifo(work / "temporary/drc-deploy-pipe")
+    (work / "temporary/drc-deploy-link").symlink_to(work / "precious")
     assert drc("upscale", "memory://a.png", "-o", "x.png", "--engine", "n.onnx", cwd=work).returncode == 0
     assert len(list((work / "temporary").iterdir())) == 2
     assert (work / "precious/x").exists()
