@@ -41,7 +41,7 @@ COMMANDS = {
     "throughput": "Measure how fast this machine trains, and where it waits.",
     "doctor": "Show which engines this machine can run, and what to install for others.",
 }
-"""Command name -> the line in the group's help; the module is ``drc_deploy.cli.<name>_command``."""
+"""Command name -> the line in the group's help; the module is ``drc_deploy.cli.commands.<name>_command``."""
 
 
 EXTRAS = {
@@ -74,7 +74,7 @@ class LazyGroup(click.Group):
         """Import and return the command; None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"drc_deploy.cli.{cmd_name}_command").command
+        command = importlib.import_module(f"drc_deploy.cli.commands.{cmd_name}_command").command
         assert isinstance(command, click.Command)
         return command
 

@@ -224,7 +224,7 @@ def test_help_and_completion_ignore_the_config(tmp_path: Path) -> None:
 
 
 def recipe_options(name: str) -> dict[str, Any]:
-    from drc_deploy.cli.train_command import command
+    from drc_deploy.cli.commands.train_command import command
 
     return resolved_config(command.make_context("train", ["--config", name]))
 
@@ -254,7 +254,7 @@ def test_a_recipe_sets_options_of_train_on_a_network_that_exists(name: str) -> N
     ],
 )
 def test_a_typed_length_replaces_the_other_kind_of_a_file(typed: list[str], length: dict[str, float]) -> None:
-    from drc_deploy.cli.train_command import command
+    from drc_deploy.cli.commands.train_command import command
 
     options = resolved_config(command.make_context("train", typed))
     assert {name: options[name] for name in ("steps", "minutes") if name in options} == length
@@ -297,7 +297,7 @@ def test_the_recipe_of_dcls_has_the_values_of_the_authors_files() -> None:
 
 
 def test_the_recipe_of_dat_trains_an_imported_network_by_the_values_of_the_authors_file() -> None:
-    from drc_deploy.cli.finetune_command import command
+    from drc_deploy.cli.commands.finetune_command import command
 
     options = resolved_config(command.make_context("finetune", ["DAT_x4.safetensors", "--config", "dat_dr"]))
     authors = {

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 from scipy import ndimage
 
-from drc_deploy.cli.data_command import command
+from drc_deploy.cli.commands.data_command import command
 from drc_deploy.errors import DrcDeployError, UsageError
 from drc_deploy.pairs import find_pairs
 from tests.train.data.photograph_files import noise, write, write_div2k, write_many

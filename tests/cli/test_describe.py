@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 from drc_deploy import records
 from drc_deploy.bench.report.report_files import write_report
 from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo
-from drc_deploy.cli.info_command import describe_file, facts_text
+from drc_deploy.cli.commands.info_command import describe_file, facts_text
 from drc_deploy.engine_info import PlanSidecar, sidecar_path
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import sha256_of

@@ -2,7 +2,7 @@ import json
 
 from click.testing import CliRunner
 
-from drc_deploy.cli.doctor_command import command
+from drc_deploy.cli.commands.doctor_command import command
 
 
 def test_json_lists_the_machine_and_every_backend() -> None:

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from safetensors.numpy import save_file
 
 from drc_deploy.checkpoint import Checkpoint, save_checkpoint
-from drc_deploy.cli.export_command import command, newest_checkpoint
+from drc_deploy.cli.commands.export_command import command, newest_checkpoint
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError, UsageError
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network

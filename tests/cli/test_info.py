@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from drc_deploy.cli.info_command import command
+from drc_deploy.cli.commands.info_command import command
 from drc_deploy.cli.main import main
 from drc_deploy.locate import SHIPPED
 from tests.runtime.networks import write_nearest, write_windows

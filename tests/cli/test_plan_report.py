@@ -1,7 +1,7 @@
 import dataclasses
 from pathlib import Path
 
-from drc_deploy.cli.export_command import plan_lines, plan_text
+from drc_deploy.cli.commands.export_command import plan_lines, plan_text
 from drc_deploy.engine_info import DlaPlacement, PlanOptions, PlanSidecar, read_sidecar, sidecar_path
 from drc_deploy.export.compare.agreement import Agreement
 from drc_deploy.export.trt.plan_from_onnx import PlanResult

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 from PIL import Image
 
+from drc_deploy.cli.commands.upscale_command import choose_engine, command
 from drc_deploy.cli.options import ByteSize
-from drc_deploy.cli.upscale_command import choose_engine, command
 from drc_deploy.errors import ArtefactError, DrcDeployError, InputError, MissingDependencyError, UsageError
 from drc_deploy.images.reading import read_image
 from drc_deploy.images.strip_resizer import resize

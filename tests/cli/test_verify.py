@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from drc_deploy.checkpoint import load_checkpoint, save_checkpoint
-from drc_deploy.cli.verify_command import command
+from drc_deploy.cli.commands.verify_command import command
 from drc_deploy.engine_info import METADATA_KEY
 from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError, VerificationError
 from drc_deploy.export.export_checkpoint import ExportResult, export_checkpoint

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from drc_deploy.checkpoint import Checkpoint, Parent, load_checkpoint, save_checkpoint
 from drc_deploy.checkpoint_info import DualDesign
-from drc_deploy.cli.info_command import describe_file
+from drc_deploy.cli.commands.info_command import describe_file
 from drc_deploy.cli.main import main
 from drc_deploy.errors import ArtefactError
 from drc_deploy.foreign_import import import_foreign

@@ -15,7 +15,7 @@ from drc_deploy.bench.run.inputs import BenchOptions, EngineFile
 from drc_deploy.bench.run.other_programs import check_programs, enter_programs
 from drc_deploy.bench.run.worker import Opened
 from drc_deploy.bench.show.sentences import peer_lines
-from drc_deploy.cli.bench_command import PROGRAMS
+from drc_deploy.cli.commands.bench_command import PROGRAMS
 from drc_deploy.locate import SHIPPED, sample_images
 from drc_deploy.metrics import UInt8Image
 from drc_deploy.pairs import Photograph

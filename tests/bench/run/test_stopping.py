@@ -19,7 +19,7 @@ from drc_deploy.bench.run.benchmark import STREAM_ROUNDS
 from drc_deploy.bench.run.engines import MeasuredEngine
 from drc_deploy.bench.run.inputs import BenchOptions
 from drc_deploy.bench.show.publish import publish
-from drc_deploy.cli import bench_command
+from drc_deploy.cli.commands import bench_command
 from drc_deploy.errors import OutputError
 from drc_deploy.locate import sample_images
 from tests.bench.fakes import OpenFake, bench, start

@@ -18,7 +18,7 @@ from drc_deploy.bench.suite.halves import NO_HALVES, Halves
 from drc_deploy.bench.suite.open_case import open_case
 from drc_deploy.bench.suite.run import FINISHED_FOLDER, MatrixSuite
 from drc_deploy.checkpoint_info import METADATA_KEY, CheckpointInfo
-from drc_deploy.cli import bench_command
+from drc_deploy.cli.commands import bench_command
 from drc_deploy.engine_info import METADATA_KEY as ENGINE_KEY
 from drc_deploy.errors import ArtefactError, OutputError
 from drc_deploy.locate import SHIPPED, sample_images

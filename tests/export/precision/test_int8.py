@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from drc_deploy.checkpoint import load_checkpoint
-from drc_deploy.cli.export_command import command as export_command
+from drc_deploy.cli.commands.export_command import command as export_command
 from drc_deploy.errors import InputError, OutputError, VerificationError
 from drc_deploy.export.compare.reference import pixel_network, run_torch
 from drc_deploy.export.graph.graph import simplify_graph

@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 
 from drc_deploy.checkpoint import load_checkpoint
-from drc_deploy.cli.export_command import command as export_command
+from drc_deploy.cli.commands.export_command import command as export_command
 from drc_deploy.errors import VerificationError
 from drc_deploy.export.graph.graph_edit import layer_of
 from drc_deploy.export.graph.variants import make_variant

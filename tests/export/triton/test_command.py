@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from onnx import shape_inference
 
 from drc_deploy.checkpoint import Checkpoint, save_checkpoint
-from drc_deploy.cli.export_command import command
+from drc_deploy.cli.commands.export_command import command
 from drc_deploy.errors import MissingDependencyError, OutputError, UsageError
 from drc_deploy.export.trt import plan_export
 from drc_deploy.export.trt.libraries import Library

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from drc_deploy.cli.throughput_command import command
+from drc_deploy.cli.commands.throughput_command import command
 from drc_deploy.images.reading import read_rgb
 from drc_deploy.images.resize import resize_bicubic
 from drc_deploy.locate import SAMPLES, sample_images

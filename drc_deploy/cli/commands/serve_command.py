@@ -79,7 +79,7 @@ def command(
 
 
 def _default(workdir: Path) -> Path:
-    from drc_deploy.cli.upscale_command import choose_engine
+    from drc_deploy.cli.commands.upscale_command import choose_engine
 
     path, why = choose_engine(workdir)
     say(why, err=True)
