@@ -10,7 +10,7 @@ from drc_deploy.errors import UsageError
 from drc_deploy.progress import progress
 from drc_deploy.runtime.backends.contract import GpuMemory
 from drc_deploy.runtime.cluster.worker import Asked, Done
-from drc_deploy.runtime.cluster.workers import MOST_ENDS, Workers
+from drc_deploy.runtime.cluster.workers import MOST_ENDS, Answer, Workers
 from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import Failed, Finished, Outcome, RunOptions, Skipped
 from drc_deploy.runtime.video.options import VideoOptions
@@ -34,7 +34,10 @@ class ClusterRun:
         self._waiting: deque[UpscaleJob] = deque()
         self._again: deque[UpscaleJob] = deque()
         """Of workers that have ended: each goes out alone, so that none ends with another."""
+        self._begun: set[UpscaleJob] = set()
+        """By workers that have ended, which may have made results that nobody knows of."""
         self._ends: Counter[UpscaleJob] = Counter()
+        """Of workers that were at this file and nothing else."""
         self._had_result: set[UpscaleJob] = set()
         """Before anything was made."""
         self._idle: list[Any] = []
@@ -69,13 +72,13 @@ class ClusterRun:
             left = len(jobs)
             while left:
                 for answer in self._workers.answers():
-                    done = self._lost(answer.jobs) if answer.ended else self._keep(answer.done)
+                    done = self._lost(answer) if answer.ended else self._keep(answer.done)
                     if not answer.ended:
                         self._idle.append(answer.worker)
                     bar.advance(done)
                     left -= done
                 while self._idle and (jobs_now := self._next()):
-                    replace = jobs_now[0] in self._ends and jobs_now[0] not in self._had_result
+                    replace = jobs_now[0] in self._begun and jobs_now[0] not in self._had_result
                     self._workers.give(self._idle.pop(), asked, jobs_now, replace=replace)
         return _in_order(jobs, self._outcomes)
 
@@ -103,15 +106,24 @@ class ClusterRun:
         self._outcomes.append(done.outcome)
         return len(done.outcome.finished) + len(done.outcome.skipped) + len(done.outcome.failed)
 
-    def _lost(self, jobs: Sequence[UpscaleJob]) -> int:
+    def _lost(self, answer: Answer) -> int:
         """Take up again what a worker had when it ended, and return how many files are given up."""
+        jobs = answer.jobs
         if jobs:
             _log.warning("A worker has ended before it finished %s.", ", ".join(job.input_name for job in jobs))
-        self._ends.update(jobs)
-        given_up = [job for job in jobs if self._ends[job] == MOST_ENDS]
-        self._again.extend(job for job in jobs if job not in given_up)
-        self._outcomes.append(Outcome([], [], [_ended_workers(job) for job in given_up]))
-        return len(given_up)
+        self._again.extend(jobs)
+        if not answer.begun:  # it ended over something else
+            return 0
+        self._begun.update(jobs)
+        if len(jobs) > 1:  # which of them it was shows when they go out one by one
+            return 0
+        (job,) = jobs
+        self._ends[job] += 1
+        if self._ends[job] < MOST_ENDS:
+            return 0
+        self._again.remove(job)
+        self._outcomes.append(Outcome([], [], [_ended_workers(job)]))
+        return 1
 
 
 def _ended_workers(job: UpscaleJob) -> Failed:
