@@ -2,14 +2,15 @@
 
 import logging
 import os
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drc_deploy.errors import UsageError
 from drc_deploy.progress import progress
 from drc_deploy.runtime.backends.contract import GpuMemory
-from drc_deploy.runtime.cluster.worker import Asked, Done
+from drc_deploy.runtime.cluster.tasks import Asked, Done, Files, JoinedVideo, MissingSegments, Task, VideoPart
+from drc_deploy.runtime.cluster.videos import LongVideos
 from drc_deploy.runtime.cluster.workers import MOST_ENDS, Answer, Workers
 from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import Failed, Finished, Outcome, RunOptions, Skipped
@@ -32,14 +33,19 @@ class ClusterRun:
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
         self._waiting: deque[UpscaleJob] = deque()
-        self._again: deque[UpscaleJob] = deque()
-        """Of workers that have ended: each goes out alone, so that none ends with another."""
+        self._first: deque[Task] = deque()
+        """Goes out before what is waiting: parts of videos that have been begun, and what ended workers had."""
+        self._videos = LongVideos(workers.count)
+        self._splitting = False
+        """Whether parts of a video will come. One video at a time: nobody locks it before it has parts under way."""
         self._begun: set[UpscaleJob] = set()
         """By workers that have ended, which may have made results that nobody knows of."""
-        self._ends: Counter[UpscaleJob] = Counter()
-        """Of workers that were at this file and nothing else."""
+        self._ends: Counter[Task] = Counter()
+        """Of workers that were at this and nothing else."""
         self._had_result: set[UpscaleJob] = set()
         """Before anything was made."""
+        self._notes: defaultdict[tuple[UpscaleJob, ...], set[str]] = defaultdict(set)
+        """What was said of a video: each of its parts says it again."""
         self._idle: list[Any] = []
         self._outcomes: list[Outcome] = []
         self.gpu_memory: GpuMemory | None = None
@@ -72,20 +78,22 @@ class ClusterRun:
             left = len(jobs)
             while left:
                 for answer in self._workers.answers():
-                    done = self._lost(answer) if answer.ended else self._keep(answer.done)
+                    done = self._lost(answer) if answer.ended else self._keep(answer)
                     if not answer.ended:
                         self._idle.append(answer.worker)
                     bar.advance(done)
                     left -= done
-                while self._idle and (jobs_now := self._next()):
-                    replace = jobs_now[0] in self._begun and jobs_now[0] not in self._had_result
-                    self._workers.give(self._idle.pop(), asked, jobs_now, replace=replace)
+                while self._idle and (task := self._next()):
+                    replace = any(job in self._begun and job not in self._had_result for job in task.jobs)
+                    self._workers.give(self._idle.pop(), asked, task, replace=replace)
         return _in_order(jobs, self._outcomes)
 
-    def _next(self) -> list[UpscaleJob]:
-        """Return what a worker gets: one file that goes out again, or some that are new."""
-        if self._again:
-            return [self._again.popleft()]
+    def _next(self) -> Task | None:
+        """Return what a worker gets: a part of a video, or one file that goes out again, or some that are new."""
+        if self._first:
+            return self._first.popleft()
+        if self._splitting and self._waiting and not _is_image(self._waiting[0]):
+            return None
         most = min(_HANDFUL, len(self._waiting) // (2 * self._workers.count))
         taken: list[UpscaleJob] = []
         size = 0
@@ -93,37 +101,70 @@ class ClusterRun:
             taken.append(self._waiting.popleft())
             size += _size(taken[-1])
         self._had_result.update(job for job in taken if os.path.lexists(str(job.target)))
-        return taken
+        return self._task(taken) if taken else None
 
-    def _keep(self, done: Done | None) -> int:
+    def _task(self, jobs: Sequence[UpscaleJob]) -> Task:
+        """Return whole files, unless there are fewer videos than workers."""
+        videos = sum(job.makes_video for job in self._waiting) + jobs[0].makes_video
+        self._splitting = jobs[0].makes_video and videos < self._workers.count
+        return MissingSegments(jobs[0]) if self._splitting else Files(tuple(jobs))
+
+    def _keep(self, answer: Answer) -> int:
         """Keep what was done, and return of how many files."""
-        if done is None:
+        task, reply = answer.task, answer.reply
+        if task is None or reply is None:
             return 0
-        for note in done.notes:
-            _log.warning("%s", note)
-        self.recomputed += done.recomputed
-        self.gpu_memory = done.gpu_memory or self.gpu_memory
-        self._outcomes.append(done.outcome)
-        return len(done.outcome.finished) + len(done.outcome.skipped) + len(done.outcome.failed)
+        for note in reply.notes:
+            if note not in self._notes[task.jobs]:
+                _log.warning("%s", note)
+        if not isinstance(task, Files):
+            self._notes[task.jobs].update(reply.notes)
+        self.recomputed += reply.recomputed
+        self.gpu_memory = reply.gpu_memory or self.gpu_memory
+        return self._follow(task, reply.done)
+
+    def _follow(self, task: Task, done: Done) -> int:
+        """See to what follows a task; return how many files are done with."""
+        outcome = done.outcome
+        if isinstance(task, VideoPart):
+            self._end_part(task, done)
+        elif isinstance(task, JoinedVideo):
+            outcome = self._videos.timed(task, outcome)
+        elif isinstance(task, MissingSegments):
+            self._splitting = False
+            self._first.extend(self._videos.split(task.job, done.missing) if done.missing else [Files(task.jobs)])
+        self._outcomes.append(outcome)
+        return len(outcome.finished) + len(outcome.skipped) + len(outcome.failed)
+
+    def _end_part(self, task: VideoPart, done: Done | None) -> None:
+        if joined := self._videos.ended(task, done):
+            self._first.appendleft(joined)
 
     def _lost(self, answer: Answer) -> int:
         """Take up again what a worker had when it ended, and return how many files are given up."""
-        jobs = answer.jobs
-        if jobs:
-            _log.warning("A worker has ended before it finished %s.", ", ".join(job.input_name for job in jobs))
-        self._again.extend(jobs)
-        if not answer.begun:  # it ended over something else
+        task = answer.task
+        if task is None:
             return 0
-        self._begun.update(jobs)
-        if len(jobs) > 1:  # which of them it was shows when they go out one by one
+        _log.warning("A worker has ended before it finished %s.", ", ".join(job.input_name for job in task.jobs))
+        if answer.begun and isinstance(task, (Files, JoinedVideo)):
+            self._begun.update(task.jobs)
+        if isinstance(task, Files) and len(task.jobs) > 1:  # which of them it was shows when they go out one by one
+            self._first.extend(Files((job,)) for job in task.jobs)
             return 0
-        (job,) = jobs
-        self._ends[job] += 1
-        if self._ends[job] < MOST_ENDS:
+        self._ends[task] += answer.begun
+        if self._ends[task] < MOST_ENDS:
+            self._first.append(task)
             return 0
-        self._again.remove(job)
-        self._outcomes.append(Outcome([], [], [_ended_workers(job)]))
-        return 1
+        return self._give_up(task)
+
+    def _give_up(self, task: Task) -> int:
+        """Do without a task, and return how many files fail."""
+        if isinstance(task, VideoPart):
+            self._end_part(task, None)  # whoever joins the video makes it, or ends over it too
+            return 0
+        self._splitting = self._splitting and not isinstance(task, MissingSegments)
+        self._outcomes.append(Outcome([], [], [_ended_workers(job) for job in task.jobs]))
+        return len(task.jobs)
 
 
 def _ended_workers(job: UpscaleJob) -> Failed:

@@ -12,7 +12,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from drc_deploy.runtime.cluster.workers import MOST_ENDS, Workers, workers_at
 from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import RunOptions
 from drc_deploy.runtime.video.options import VideoOptions
+from drc_deploy.runtime.video.writing import SEGMENT_FRAMES
 from tests.runtime.networks import write_nearest
 
 ray = pytest.importorskip("ray")
@@ -193,6 +196,66 @@ def test_a_file_counts_for_nothing_where_its_worker_had_ended_before(
     assert len(set(killed)) == MOST_ENDS
     assert outcome.failed == []
     assert (work / "out.bmp").stat().st_size > 400 * 500 * 16 * 3
+
+
+def film(path: Path) -> None:
+    """Write twelve segments and a half, without sound."""
+    import av
+
+    texture = np.random.default_rng(0).integers(0, 256, (120, 160 + SEGMENT_FRAMES * 13, 3), np.uint8)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
+        for begin in range(SEGMENT_FRAMES * 12 + 20):
+            shown = np.ascontiguousarray(texture[:, begin : begin + 160])
+            container.mux(video.encode(av.VideoFrame.from_ndarray(shown, "rgb24")))
+        container.mux(video.encode())
+
+
+def upscale_film(work: Path, *arguments: object) -> dict[str, Any]:
+    command = [sys.executable, "-m", "drc_deploy", "upscale", "film.mp4", "--engine", "n.onnx", "--threads", "1"]
+    words = [*command, "--json", *map(str, arguments)]
+    done = subprocess.run(words, cwd=work, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    del result["files"][0]["seconds"], result["files"][0]["output"]
+    return result
+
+
+def test_one_video_goes_to_two_workers_and_only_the_segments_of_one_that_is_killed_go_out_again(
+    cluster: Any, work: Path
+) -> None:
+    pytest.importorskip("av")
+    film(work / "film.mp4")
+    alone = upscale_film(work, "-o", "alone.mp4")
+    segments = work / "shared.segments"
+    made: set[tuple[str, int]] = set()
+    killed: set[int] = set()
+
+    def watch() -> bool:
+        """Note segments, each with its time; kill a worker when two have finished some."""
+        with suppress(OSError):  # of what is gone when it is looked at
+            made.update((path.name, path.stat().st_mtime_ns) for path in segments.glob("[0-9]*"))
+            under_way = [path for path in segments.glob("SHA256SUMS.*") if path.stat().st_size]
+            if not killed and len(under_way) > 1 and (process := worker_at(f"{segments}/.")):
+                os.kill(process, signal.SIGKILL)
+                killed.add(process)
+        return (work / "shared.mp4").exists()
+
+    other = cluster.add_node(num_cpus=1)
+    watching = when(watch, lambda: None)
+    shared = upscale_film(work, "-o", "shared.mp4", "--ray", cluster.address)
+    watching.join()
+    cluster.remove_node(other, allow_graceful=False)
+    assert killed
+    assert shared == alone
+    assert (work / "shared.mp4").read_bytes() == (work / "alone.mp4").read_bytes()
+    times = Counter(name for name, _ in made)
+    assert len(times) > 8
+    twice = [name for name, count in times.items() if count > 1]
+    assert len(twice) <= 2  # which the killed worker had finished and not noted yet
+    assert not segments.exists()
 
 
 def test_a_command_that_was_killed_goes_on(cluster: Any, work: Path, alone: Alone) -> None:
