@@ -1,4 +1,4 @@
-"""One process at a time in a folder, or at a file, that several would spoil."""
+"""One process at a time in a folder, or at a file, that several would spoil; or several that know of each other."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ _MAKING, _MAKING_S = ".new", 5
 
 
 @contextmanager
-def only_one(path: Path, *, making: Path | None = None) -> Iterator[None]:
+def only_one(path: Path, *, making: Path | None = None, shared: bool = False) -> Iterator[None]:
     """Keep other processes out of ``path`` while the block runs; one that is killed leaves nothing locked.
 
     The block may remove the path. Where the system or its file system has no locks, nobody is kept out.
@@ -28,6 +28,7 @@ def only_one(path: Path, *, making: Path | None = None) -> Iterator[None]:
     Args:
         path: a file or folder that is there.
         making: what is written meanwhile, for the message; None: ``path``.
+        shared: let others in that say so, too.
 
     Raises:
         OutputError: another process is at ``path``, or has just removed it.
@@ -40,7 +41,7 @@ def only_one(path: Path, *, making: Path | None = None) -> Iterator[None]:
     except FileNotFoundError as error:
         raise _taken(making or path, "") from error
     try:
-        if _lock(handle) is False or not _is_there_still(handle, path):
+        if _lock(handle, shared=shared) is False or not _is_there_still(handle, path):
             raise _taken(making or path, _holder(handle))
         yield
     finally:
@@ -99,10 +100,10 @@ def _is_abandoned(path: Path) -> bool:
         os.close(handle)
 
 
-def _lock(handle: int) -> bool | None:
+def _lock(handle: int, *, shared: bool = False) -> bool | None:
     """Return whether the lock is had, or another process has it; None where there are no locks."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
     return True

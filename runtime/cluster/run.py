@@ -2,16 +2,17 @@
 
 import logging
 import os
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drc_deploy.errors import UsageError
 from drc_deploy.progress import progress
 from drc_deploy.runtime.backends.contract import GpuMemory
-from drc_deploy.runtime.cluster.worker import Asked, Done
-from drc_deploy.runtime.cluster.workers import MOST_ENDS, Workers
-from drc_deploy.runtime.jobs.plan import Job
+from drc_deploy.runtime.cluster.tasks import Asked, Done, Files, JoinedVideo, MissingSegments, Task, VideoPart
+from drc_deploy.runtime.cluster.videos import LongVideos
+from drc_deploy.runtime.cluster.workers import MOST_ENDS, Answer, Workers
+from drc_deploy.runtime.jobs.plan import Job, UpscaleJob
 from drc_deploy.runtime.jobs.run import Failed, Finished, Outcome, RunOptions, Skipped
 from drc_deploy.runtime.remote.run import Before
 from drc_deploy.runtime.video.options import VideoOptions
@@ -33,12 +34,20 @@ class ClusterRun:
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
         self._waiting: deque[Job] = deque()
-        self._again: deque[Job] = deque()
-        """Of workers that have ended: each goes out alone, so that none ends with another."""
-        self._ends: Counter[Job] = Counter()
+        self._first: deque[Task] = deque()
+        """Goes out before what is waiting: parts of videos that have been begun, and what ended workers had."""
+        self._videos = LongVideos(workers.count)
+        self._splitting = False
+        """Whether parts of a video will come. One video at a time: nobody locks it before it has parts under way."""
+        self._begun: set[Job] = set()
+        """By workers that have ended, which may have made results that nobody knows of."""
+        self._ends: Counter[Task] = Counter()
+        """Of workers that were at this and nothing else."""
         self._before = Before()
         self._had_result: set[Job] = set()
         """Before anything was made."""
+        self._notes: defaultdict[tuple[Job, ...], set[str]] = defaultdict(set)
+        """What was said of a video: each of its parts says it again."""
         self._idle: list[Any] = []
         self._outcomes: list[Outcome] = []
         self.gpu_memory: GpuMemory | None = None
@@ -71,20 +80,22 @@ class ClusterRun:
             left = len(jobs)
             while left:
                 for answer in self._workers.answers():
-                    done = self._lost(answer.jobs) if answer.ended else self._keep(answer.done)
+                    done = self._lost(answer) if answer.ended else self._keep(answer)
                     if not answer.ended:
                         self._idle.append(answer.worker)
                     bar.advance(done)
                     left -= done
-                while self._idle and (jobs_now := self._next()):
-                    replace = jobs_now[0] in self._ends and jobs_now[0] not in self._had_result
-                    self._workers.give(self._idle.pop(), asked, jobs_now, replace=replace)
+                while self._idle and (task := self._next()):
+                    replace = any(job in self._begun and job not in self._had_result for job in task.jobs)
+                    self._workers.give(self._idle.pop(), asked, task, replace=replace)
         return _in_order(jobs, self._outcomes)
 
-    def _next(self) -> list[Job]:
-        """Return what a worker gets: one file that goes out again, or some that are new."""
-        if self._again:
-            return [self._again.popleft()]
+    def _next(self) -> Task | None:
+        """Return what a worker gets: a part of a video, or one file that goes out again, or some that are new."""
+        if self._first:
+            return self._first.popleft()
+        if self._splitting and self._waiting and not _is_image(self._waiting[0]):
+            return None
         most = min(_HANDFUL, len(self._waiting) // (2 * self._workers.count))
         taken: list[Job] = []
         size = 0
@@ -92,28 +103,72 @@ class ClusterRun:
             taken.append(self._waiting.popleft())
             size += _size(taken[-1])
         self._had_result.update(job for job in taken if self._before.had_result(job))
-        return taken
+        return self._task(taken) if taken else None
 
-    def _keep(self, done: Done | None) -> int:
+    def _task(self, jobs: Sequence[Job]) -> Task:
+        """Return whole files, unless there are fewer videos than workers; one elsewhere is fetched by one worker."""
+        first, videos = jobs[0], sum(job.makes_video for job in (jobs[0], *self._waiting))
+        if isinstance(first, UpscaleJob) and first.makes_video and videos < self._workers.count:
+            self._splitting = True
+            return MissingSegments(first)
+        return Files(tuple(jobs))
+
+    def _keep(self, answer: Answer) -> int:
         """Keep what was done, and return of how many files."""
-        if done is None:
+        task, reply = answer.task, answer.reply
+        if task is None or reply is None:
             return 0
-        for note in done.notes:
-            _log.warning("%s", note)
-        self.recomputed += done.recomputed
-        self.gpu_memory = done.gpu_memory or self.gpu_memory
-        self._outcomes.append(done.outcome)
-        return len(done.outcome.finished) + len(done.outcome.skipped) + len(done.outcome.failed)
+        for note in reply.notes:
+            if note not in self._notes[task.jobs]:
+                _log.warning("%s", note)
+        if not isinstance(task, Files):
+            self._notes[task.jobs].update(reply.notes)
+        self.recomputed += reply.recomputed
+        self.gpu_memory = reply.gpu_memory or self.gpu_memory
+        return self._follow(task, reply.done)
 
-    def _lost(self, jobs: Sequence[Job]) -> int:
+    def _follow(self, task: Task, done: Done) -> int:
+        """See to what follows a task; return how many files are done with."""
+        outcome = done.outcome
+        if isinstance(task, VideoPart):
+            self._end_part(task, done)
+        elif isinstance(task, JoinedVideo):
+            outcome = self._videos.timed(task, outcome)
+        elif isinstance(task, MissingSegments):
+            self._splitting = False
+            self._first.extend(self._videos.split(task.job, done.missing) if done.missing else [Files(task.jobs)])
+        self._outcomes.append(outcome)
+        return len(outcome.finished) + len(outcome.skipped) + len(outcome.failed)
+
+    def _end_part(self, task: VideoPart, done: Done | None) -> None:
+        if joined := self._videos.ended(task, done):
+            self._first.appendleft(joined)
+
+    def _lost(self, answer: Answer) -> int:
         """Take up again what a worker had when it ended, and return how many files are given up."""
-        if jobs:
-            _log.warning("A worker has ended before it finished %s.", ", ".join(job.input_name for job in jobs))
-        self._ends.update(jobs)
-        given_up = [job for job in jobs if self._ends[job] == MOST_ENDS]
-        self._again.extend(job for job in jobs if job not in given_up)
-        self._outcomes.append(Outcome([], [], [_ended_workers(job) for job in given_up]))
-        return len(given_up)
+        task = answer.task
+        if task is None:
+            return 0
+        _log.warning("A worker has ended before it finished %s.", ", ".join(job.input_name for job in task.jobs))
+        if answer.begun and isinstance(task, (Files, JoinedVideo)):
+            self._begun.update(task.jobs)
+        if isinstance(task, Files) and len(task.jobs) > 1:  # which of them it was shows when they go out one by one
+            self._first.extend(Files((job,)) for job in task.jobs)
+            return 0
+        self._ends[task] += answer.begun
+        if self._ends[task] < MOST_ENDS:
+            self._first.append(task)
+            return 0
+        return self._give_up(task)
+
+    def _give_up(self, task: Task) -> int:
+        """Do without a task, and return how many files fail."""
+        if isinstance(task, VideoPart):
+            self._end_part(task, None)  # whoever joins the video makes it, or ends over it too
+            return 0
+        self._splitting = self._splitting and not isinstance(task, MissingSegments)
+        self._outcomes.append(Outcome([], [], [_ended_workers(job) for job in task.jobs]))
+        return len(task.jobs)
 
 
 def _ended_workers(job: Job) -> Failed:

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,8 @@ from drc_deploy.images.blur import Blur
 from drc_deploy.images.reading import limit_pixels
 from drc_deploy.locate import SHIPPED
 from drc_deploy.runtime.backends.contract import GpuMemory
-from drc_deploy.runtime.jobs.plan import Job
-from drc_deploy.runtime.jobs.run import Outcome, RunOptions
-from drc_deploy.runtime.remote.run import run_anywhere
+from drc_deploy.runtime.cluster.tasks import Asked, Done, Task, do
 from drc_deploy.runtime.upscaler import Upscaler
-from drc_deploy.runtime.video.options import VideoOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +39,6 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What is asked of all files."""
-
-    options: RunOptions
-    made_by: Mapping[str, object]
-    video: VideoOptions
-
-
-@dataclass(frozen=True, slots=True)
 class Opened:
     """What the network of a worker is, and where it computes."""
 
@@ -59,10 +47,10 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What became of some files."""
+class Reply:
+    """What became of a task, and what a user should know."""
 
-    outcome: Outcome
+    done: Done
     notes: tuple[str, ...]
     """Sentences that a user sees."""
     recomputed: int
@@ -90,21 +78,22 @@ class Worker:
         upscaler = self._open()
         return Opened(upscaler.info.scale, upscaler.device)
 
-    def run(self, asked: Asked, jobs: Sequence[Job], *, replace: bool) -> Done:
-        """Upscale files as ``run_anywhere`` does.
+    def run(self, asked: Asked, task: Task, *, replace: bool) -> Reply:
+        """Do a task.
 
         Args:
             asked: the same in all calls: the first one, which remembers the records of folders, is kept.
-            jobs: from file to file.
+            task: about files.
             replace: write over results. They are of a worker that ended before it could report them.
         """
         upscaler, self._asked = self._open(), self._asked or asked
-        options, before = self._asked.options, upscaler.networks.rescue.count
+        asked, before = self._asked, upscaler.networks.rescue.count
         if replace:
-            options = dataclasses.replace(options, overwrite=True, skip_existing=False)
-        outcome = run_anywhere(upscaler, jobs, options, self._asked.made_by, self._asked.video)
+            options = dataclasses.replace(asked.options, overwrite=True, skip_existing=False)
+            asked = dataclasses.replace(asked, options=options)
+        done = do(task, upscaler, asked)
         recomputed = upscaler.networks.rescue.count - before
-        return Done(outcome, self._notes.taken(), recomputed, upscaler.backend.gpu_memory)
+        return Reply(done, self._notes.taken(), recomputed, upscaler.backend.gpu_memory)
 
     def _open(self) -> Upscaler:
         if self._upscaler is None:

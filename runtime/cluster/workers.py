@@ -5,12 +5,12 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from drc_deploy.errors import DrcDeployError, UsageError
 from drc_deploy.runtime.cluster.connection import connected
-from drc_deploy.runtime.cluster.worker import Asked, Done, Opened, Recipe, Worker
-from drc_deploy.runtime.jobs.plan import Job
+from drc_deploy.runtime.cluster.tasks import Asked, Task
+from drc_deploy.runtime.cluster.worker import Opened, Recipe, Reply, Worker
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -69,12 +69,24 @@ class Answer:
     """What a worker has answered."""
 
     worker: "ActorHandle[Worker]"
-    jobs: Sequence[Job]
-    """What it was given; nothing where it has just opened its network."""
-    done: Done | None
-    """None: it has not upscaled anything."""
+    task: Task | None
+    """What it was given; None where it has just opened its network."""
+    reply: Reply | None = None
+    """None: it has not done a task."""
     ended: bool = False
     """Whether it was killed, crashed, or lost its machine: what it was given is not done."""
+    begun: bool = False
+    """Whether it had begun with what it was given when it ended."""
+
+
+class _Asked(NamedTuple):
+    """What a worker is asked."""
+
+    worker: "ActorHandle[Worker]"
+    task: Task | None
+    """None: to open its network."""
+    alive: "ObjectRef[Opened] | None"
+    """What it answers just before it begins with the task."""
 
 
 @contextmanager
@@ -116,7 +128,7 @@ class Workers:
         recipe = dataclasses.replace(recipe, how={**recipe.how, "threads": threads}, sharers=shares.most)
         actor: Any = ray.remote(Worker).options(max_restarts=-1, **shares.needs)  # of a type that is not published
         self._workers: list[ActorHandle[Worker]] = [actor.remote(recipe) for _ in range(shares.count)]
-        self._asked: dict[ObjectRef[Any], tuple[ActorHandle[Worker], Sequence[Job]]] = {}
+        self._asked: dict[ObjectRef[Any], _Asked] = {}
         self._early: list[Answer] = []
         for worker in self._workers:
             self._open(worker, MOST_ENDS - 1)
@@ -126,11 +138,10 @@ class Workers:
         """Return ``asked`` as ``give`` takes it: sent to each worker once."""
         return self._ray.put(asked)
 
-    def give(
-        self, worker: "ActorHandle[Worker]", asked: "ObjectRef[Asked]", jobs: Sequence[Job], *, replace: bool
-    ) -> None:
-        """Have a worker that has answered upscale files; see ``Worker.run``."""
-        self._asked[worker.run.remote(asked, jobs, replace=replace)] = (worker, jobs)
+    def give(self, worker: "ActorHandle[Worker]", asked: "ObjectRef[Asked]", task: Task, *, replace: bool) -> None:
+        """Have a worker that has answered do a task; see ``Worker.run``."""
+        alive = worker.ready.remote()  # a worker takes one call after the other, so that this one is answered first
+        self._asked[worker.run.remote(asked, task, replace=replace)] = _Asked(worker, task, alive)
 
     def answers(self) -> Iterator[Answer]:
         """Wait for answers, and yield at least one; a worker that has ended opens its network again.
@@ -148,7 +159,7 @@ class Workers:
                 hint = "Try it on one machine, without --ray. Is drc-deploy installed on all of them?"
                 raise DrcDeployError("all workers have ended while they opened the network.", hint)
             done, _ = self._ray.wait([*self._asked], timeout=_PATIENCE_S)
-            if not done and not any(jobs for _, jobs in self._asked.values()):
+            if not done and not any(asked.task for asked in self._asked.values()):
                 _log.warning("All workers wait for a machine with room for them, or end while they open the network.")
         for reference in done:
             yield self._heard(reference)
@@ -156,23 +167,32 @@ class Workers:
     def _heard(self, reference: "ObjectRef[Any]") -> Answer:
         from ray.exceptions import RayError, RayTaskError
 
-        worker, jobs = self._asked.pop(reference)
+        worker, task, alive = self._asked.pop(reference)
         try:
             answer = self._ray.get(reference)
         except RayTaskError as error:
             raise error.cause from error
         except RayError:
-            if jobs:  # or it has ended as often as it may while it opened its network for the first time
+            if task:  # or it has ended as often as it may while it opened its network for the first time
                 # Each attempt counts that comes before Ray has begun the worker again, so that any number is too few.
                 self._open(worker, _NO_END)
-            return Answer(worker, jobs, None, ended=True)
+            return Answer(worker, task, ended=True, begun=alive is not None and self._is_answered(alive))
         if isinstance(answer, Opened):
             self.first = answer
-            return Answer(worker, jobs, None)
-        return Answer(worker, jobs, answer)
+            return Answer(worker, task)
+        return Answer(worker, task, answer)
+
+    def _is_answered(self, reference: "ObjectRef[Any]") -> bool:
+        from ray.exceptions import RayError
+
+        try:
+            self._ray.get(reference)
+        except RayError:
+            return False
+        return True
 
     def _open(self, worker: "ActorHandle[Worker]", retries: int) -> None:
-        self._asked[worker.ready.options(max_task_retries=retries).remote()] = (worker, ())
+        self._asked[worker.ready.options(max_task_retries=retries).remote()] = _Asked(worker, None, None)
 
     def _wait_for_first(self) -> Opened:
         while True:

@@ -166,6 +166,11 @@ def run_one(job: UpscaleJob, options: RunOptions, make: Callable[[tuple[int, int
 State = Literal["to do", "finished", "another's"]
 
 
+def stays(job: UpscaleJob, options: RunOptions) -> bool:
+    """Return whether the result of an animation or a video is there, and is to stay."""
+    return _state(job, options) == "finished"
+
+
 def _state(job: UpscaleJob, options: RunOptions) -> State:
     """Return what is to be done where results may stay; they are written whole or not at all.
 

@@ -27,7 +27,7 @@ from drc_deploy.runtime.jobs.records import Records
 from drc_deploy.runtime.jobs.run import Failed, Outcome, RunOptions, Skipped, State, check_target, state_of
 from drc_deploy.runtime.remote.url import Place, Url, Version
 from drc_deploy.runtime.upscaler import Upscaler
-from drc_deploy.runtime.video.batch import alone, records_of_videos, run_all, together
+from drc_deploy.runtime.video.batch import alone, of_videos, run_all, together
 from drc_deploy.runtime.video.options import VideoOptions
 
 _NAME_CHARACTERS = 50
@@ -131,7 +131,7 @@ class _Run:
         self._upscaler, self._options, self._made_by, self._video = upscaler, options, made_by, video
         self._storage = storage
         self._check_bucket = cache(storage.check_bucket)
-        self._of_videos = records_of_videos(options, made_by, video) if options.records else None
+        self._of_videos = of_videos(options, made_by, video).records
 
     def upscale(self, job: RemoteJob, folder: Path) -> Outcome:
         """Fetch a file, upscale it and put its result, unless that is there and is to stay.

@@ -10,7 +10,7 @@ from drc_deploy.runtime.jobs.records import Records
 from drc_deploy.runtime.jobs.run import Failed, Outcome, RunOptions, or_failed, run_jobs
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.options import VideoOptions
-from drc_deploy.runtime.video.upscale import upscale_video
+from drc_deploy.runtime.video.upscale import OneVideo
 
 
 def run_all(
@@ -40,22 +40,23 @@ def run_all(
     outcomes = [run_jobs(upscaler, images, options)]
     for job in animations:
         outcomes.append(alone(job, partial(upscale_animation, upscaler, job, options)))
-    if options.records:
-        options = dataclasses.replace(options, records=records_of_videos(options, made_by, video))
+    options = of_videos(options, made_by, video)
     for job in videos:
-        outcomes.append(alone(job, partial(upscale_video, upscaler, job, options, made_by, video)))
+        outcomes.append(alone(job, OneVideo(upscaler, job, options, made_by, video).upscale))
     return together(outcomes)
 
 
-def records_of_videos(options: RunOptions, made_by: Mapping[str, object], video: VideoOptions) -> Records:
-    """Return the records of videos, which depend on other options than images do."""
-    of_videos = {name: getattr(options, name) for name in ("size", "linear_light")}
-    of_videos |= {"video": video, "background": options.saving.background}
-    return Records({**made_by, **of_videos})
+def of_videos(options: RunOptions, made_by: Mapping[str, object], video: VideoOptions) -> RunOptions:
+    """Return options with the records of videos, which depend on ``video`` too."""
+    if options.records is None:
+        return options
+    known = {name: getattr(options, name) for name in ("size", "linear_light")}
+    known |= {"video": video, "background": options.saving.background}
+    return dataclasses.replace(options, records=Records({**made_by, **known}))
 
 
 def alone(job: Job, work: Callable[[], Outcome]) -> Outcome:
-    """Return the outcome of one job, also where it fails."""
+    """Return the outcome of one job, or that it failed."""
     result = or_failed(job, work)
     return Outcome([], [], [result]) if isinstance(result, Failed) else result
 

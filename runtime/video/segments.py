@@ -1,11 +1,18 @@
-"""The folder of a video's finished segments, with their checksums and the note of what they were made from and by."""
+"""The folder of a video's finished segments, with their checksums and the note of what they were made from and by.
 
+One process makes them all, or several make parts that follow each other.
+"""
+
+import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from drc_deploy.errors import OutputError
 from drc_deploy.files import cannot_write, check_writable, sha256_of, write_text
 from drc_deploy.input_files import read_bytes
 from drc_deploy.only_one import only_one
@@ -15,66 +22,132 @@ _log = logging.getLogger(__name__)
 
 _NOTE = "made_from.json"
 _SUMS = "SHA256SUMS"
-"""One line for each finished segment, as sha256sum writes it."""
+"""One line for the note and each finished segment, as sha256sum writes it. Parts have lists with longer names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Segments that follow each other."""
+
+    first: int = 0
+    stop: int | None = None
+    """The first of the next part; None: there is none, and nobody knows how many segments there will be."""
+
+    def __contains__(self, index: int) -> bool:
+        return self.first <= index and (self.stop is None or index < self.stop)
+
+
+WHOLE = Part()
+"""A video."""
 
 
 def segments_folder(target: Path, source: str) -> Path:
     """Return where the segments of ``target`` go: one place for any of its formats, unless another source is there."""
     folder = target.with_name(f"{target.stem}.segments")
+    note = _content(folder / _NOTE)
+    if (
+        _sums_in(folder / _SUMS).get(_NOTE) != hashlib.sha256(note).hexdigest()
+    ):  # a damaged one would name another source
+        return folder
     with suppress(ValueError, AttributeError, RecursionError):
-        if json.loads(_content(folder / _NOTE) or b"{}").get("source", source) != source:
+        if json.loads(note).get("source", source) != source:
             return target.with_name(f"{target.name}.segments")
     return folder
 
 
 class Segments:
-    """The folder of finished segments: a segment is whole or not there, and they are finished in order.
+    """The folder of finished segments: a segment is whole or not there.
 
     It lies on a disk for days, and others may write to it. What is not as it was written is made anew.
+
+    Attributes:
+        folder: Where they are.
+        part: Which of them are made here.
     """
 
-    def __init__(self, folder: Path, suffix: str) -> None:
-        """Take a folder that may not exist yet, and the suffix of the segments."""
-        self._folder, self._suffix = folder, suffix
-        self._finished: list[Path] = []
+    def __init__(self, folder: Path, suffix: str, made_from: Mapping[str, object], part: Part = WHOLE) -> None:
+        """Take a folder that may not exist yet.
+
+        Args:
+            folder: Of one video.
+            suffix: Of the segments.
+            made_from: All that they depend on, as JSON values.
+            part: Which of them are made here.
+        """
+        self.folder, self.part, self._suffix = folder, part, suffix
+        self._made_from = json.dumps(dict(made_from), sort_keys=True, indent=2)
+        self._finished: set[int] = set()
+        self._handed_out: deque[int] = deque()
+        """What ``path`` has returned that is not noted yet."""
+        self._sums = folder / _SUMS
 
     @contextmanager
-    def owned(self) -> Iterator[None]:
+    def owned(self, *, leave: bool = False) -> Iterator[None]:
         """Keep other processes out of the folder, which is there while something is in it.
+
+        Args:
+            leave: leave it there though nothing is finished, for the parts that follow.
 
         Raises:
             OutputError: another one is in it, or it cannot be made.
         """
-        check_writable(self._folder)
-        with only_one(self._folder):
+        check_writable(self.folder)
+        with only_one(self.folder):
             try:
                 yield
             finally:
                 with suppress(OSError):
                     self._note_finished()
                 with suppress(OSError):
-                    if not self._finished:  # nothing to go on after
+                    if not self._finished and not leave:  # nothing to go on after
                         self.clear()
-                    self._folder.rmdir()
+                    self.folder.rmdir()
 
-    def begin(self, made_from: Mapping[str, object]) -> None:
-        """Keep what was made from the same and is as it was written, and nothing else.
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Keep processes out of the folder but for those that make other parts.
+
+        Raises:
+            OutputError: another one is in it, or has removed it.
+        """
+        with only_one(self.folder, shared=True):
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    self._note_finished()
+
+    def begin(self) -> int:
+        """Keep what was made from the same and is as it was written, and nothing else; return how many segments.
 
         Raises:
             OutputError: the folder is not writable, or holds a folder or a pipe where a file goes.
         """
-        text = json.dumps(dict(made_from), sort_keys=True, indent=2)
-        known = _sums_in(self._folder / _SUMS)
-        sums = known if _content(self._folder / _NOTE) == text.encode() else {}
+        lists = self._lists()
+        known = {name: each for path in lists for name, each in _sums_in(path).items()}
+        sums = known if _content(self.folder / _NOTE) == self._made_from.encode() else {}
         if known and not sums:
-            _log.warning("The unfinished work in %s is of another source, engine or options: begun anew.", self._folder)
-        self._finished = list(self._whole(sums))
-        self._delete(kept=self._finished)
-        write_text(self._folder / _NOTE, text)
-        write_text(self._folder / _SUMS, "".join(_line(path, sums[path.name]) for path in self._finished))
-        if self._finished:
-            count = len(self._finished) * made_from.get("segment_frames", 1)  # type: ignore[operator]
-            _log.warning("Going on after %d pictures that are finished in %s.", count, self._folder)
+            _log.warning("The unfinished work in %s is of another source, engine or options: begun anew.", self.folder)
+        self._keep(sums)
+        write_text(self.folder / _NOTE, self._made_from)
+        self._write_sums(sums, _line(self.folder / _NOTE, sha256_of(self.folder / _NOTE)))
+        for path in lists:
+            if path != self._sums:
+                path.unlink()
+        return len(self._finished)
+
+    def take_part(self) -> None:
+        """Keep what is finished of this part, as ``begin`` does, in a folder where another process has begun.
+
+        Raises:
+            OutputError: it has begun with something else, or the folder is not writable.
+        """
+        if _content(self.folder / _NOTE) != self._made_from.encode():
+            raise OutputError(f"{self.folder} is of another source by now.", "Give the same command again.")
+        known = _sums_in(self._sums)
+        self._sums = self.folder / f"{_SUMS}.{self.part.first:06d}"
+        self._keep(known | _sums_in(self._sums))
+        self._write_sums(known | _sums_in(self._sums))
 
     def path(self, index: int) -> Path:
         """Return where a segment goes, and note the checksums of those before it that have been finished meanwhile.
@@ -85,43 +158,71 @@ class Segments:
         try:
             self._note_finished()
         except OSError as error:
-            raise cannot_write(self._folder / _SUMS, error) from error
+            raise cannot_write(self._sums, error) from error
+        self._handed_out.append(index)
         return self._name(index)
 
     def finished(self) -> list[Path]:
-        """Return the segments that ``begin`` has kept, and those that have been noted since."""
-        return list(self._finished)
+        """Return the segments that ``begin`` has kept, and those that have been noted since, in order."""
+        return [self._name(index) for index in sorted(self._finished)]
+
+    def gaps(self) -> Iterator[Part]:
+        """Yield what is missing, in order; where the part has no end, the last one has none."""
+        first = self.part.first
+        for index in [*sorted(self._finished), *([] if self.part.stop is None else [self.part.stop])]:
+            if first < index:
+                yield Part(first, index)
+            first = index + 1
+        if self.part.stop is None:
+            yield Part(first)
+
+    def paths(self, count: int) -> list[Path]:
+        """Return where the first ``count`` segments are."""
+        return [self._name(index) for index in range(count)]
 
     def clear(self) -> None:
         """Delete all segments, and nothing that someone else put there."""
         self._finished.clear()
+        self._handed_out.clear()
         self._delete(kept=())
-        for name in (_NOTE, _SUMS):
-            (self._folder / name).unlink(missing_ok=True)
+        for path in (self.folder / _NOTE, *self._lists()):
+            path.unlink(missing_ok=True)
 
     def _note_finished(self) -> None:
-        while (path := self._name(len(self._finished))).is_file():
-            with (self._folder / _SUMS).open("a", encoding="ascii") as sums:
+        while self._handed_out and (path := self._name(self._handed_out[0])).is_file():
+            with self._sums.open("a", encoding="ascii") as sums:
                 sums.write(_line(path, sha256_of(path)))
-            self._finished.append(path)
+            self._finished.add(self._handed_out.popleft())
 
     def _name(self, index: int) -> Path:
-        return self._folder / f"{index:06d}.{self._suffix}"
+        return self.folder / f"{index:06d}.{self._suffix}"
 
-    def _whole(self, sums: Mapping[str, str]) -> Iterator[Path]:
-        """Yield the segments, in order, up to the first that is missing or not as it was written."""
-        for index in range(len(sums)):
+    def _lists(self) -> list[Path]:
+        return [path for path in self.folder.glob(f"{_SUMS}*") if not path.is_dir()]
+
+    def _keep(self, sums: Mapping[str, str]) -> None:
+        """Delete the segments of this part that are not as they were written."""
+        self._finished = set(self._whole(sums))
+        self._delete(kept=self.finished())
+
+    def _whole(self, sums: Mapping[str, str]) -> Iterator[int]:
+        """Yield the segments of this part that are as they were written."""
+        for name, sha256 in sums.items():
+            index = int(name[:6]) if name[:6].isdecimal() else -1
             path = self._name(index)
-            if not path.is_file() or sums.get(path.name) != sha256_of(path):
-                return
-            yield path
+            if name == path.name and index in self.part and path.is_file() and sha256 == sha256_of(path):
+                yield index
 
-    def _delete(self, *, kept: Sequence[Path]) -> None:
+    def _write_sums(self, sums: Mapping[str, str], of_note: str = "") -> None:
+        write_text(self._sums, of_note + "".join(_line(path, sums[path.name]) for path in self.finished()))
+
+    def _delete(self, *, kept: Collection[Path]) -> None:
         number = "[0-9]" * 6
         for suffix in SEGMENT_SUFFIXES:
-            for pattern in (f"{number}.{suffix}", f".{number}.*.{suffix}"):  # hidden ones are of a run that was killed
-                for path in self._folder.glob(pattern):
-                    if path not in kept and not path.is_dir():
+            # Hidden ones are of a run that was killed, maybe just as it made one: nobody else makes them now.
+            for pattern in (f"{number}.{suffix}", f".{number}.*.{suffix}", f".{number}.*.{suffix}.new"):
+                for path in self.folder.glob(pattern):
+                    if path not in kept and int(path.name.lstrip(".")[:6]) in self.part and not path.is_dir():
                         path.unlink()
 
 

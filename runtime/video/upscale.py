@@ -1,7 +1,9 @@
 """Upscales a video in segments, so that a run that is stopped goes on after the last finished one.
 
 The segments lie next to the result, in ``NAME.segments/`` without its suffix, so that they serve another format too.
-They are joined in the end, without being encoded again.
+They are joined in the end, without being encoded again. Several processes can make parts of them before: each decodes
+all that comes before its own, which costs a thousandth of upscaling it on a CPU. Seeking would be faster, but not all
+files say where a picture is, and what is wrong with their times shows only from the beginning.
 """
 
 import dataclasses
@@ -34,6 +36,7 @@ from drc_deploy.runtime.jobs.run import (
     check_target,
     check_unchanged,
     run_one,
+    stays,
 )
 from drc_deploy.runtime.jobs.sized import SizedResult
 from drc_deploy.runtime.paired import paired
@@ -44,7 +47,7 @@ from drc_deploy.runtime.video.encoders import Encoding, choose_encoding
 from drc_deploy.runtime.video.joining import Original, check_target_holds, join
 from drc_deploy.runtime.video.options import AS_THE_SOURCE, VideoOptions
 from drc_deploy.runtime.video.reading import Frame, FrameOptions, VideoInfo, frames_of, video_info
-from drc_deploy.runtime.video.segments import Segments, segments_folder
+from drc_deploy.runtime.video.segments import WHOLE, Part, Segments, segments_folder
 from drc_deploy.runtime.video.sound import Copying
 from drc_deploy.runtime.video.writing import SEGMENT_FRAMES, even_size, write_segment
 
@@ -53,23 +56,11 @@ _log = logging.getLogger(__name__)
 _WHITE = (255, 255, 255)
 
 
-def upscale_video(
-    upscaler: Upscaler,
-    job: UpscaleJob,
-    options: RunOptions,
-    made_by: Mapping[str, object],
-    video: VideoOptions = AS_THE_SOURCE,
-) -> Outcome:
-    """Upscale every frame of a video, or of an animation into one; sound, subtitles and time stamps are kept.
+@dataclass(frozen=True, slots=True)
+class OneVideo:
+    """One video, or an animation that becomes one, and all that its result depends on.
 
-    Args:
-        upscaler: the network.
-        job: from file to file.
-        options: what to do where the result exists.
-        made_by: what the frames depend on besides the source; unfinished work of anything else is thrown away.
-        video: how the result is made.
-
-    Raises:
+    Errors of all methods:
         ImageError: the source cannot be read, holds no video that can be upscaled, or changes meanwhile.
         OutputError: the result is in the way, cannot hold the sound or the subtitles, or cannot be written or encoded,
             or another process makes it.
@@ -78,48 +69,100 @@ def upscale_video(
         MissingDependencyError: PyAV lacks the encoder.
         ModuleNotFoundError: PyAV is not installed.
     """
-    make = partial(_make, upscaler, job, options, made_by, video)
-    return run_one(job, options, make)
 
+    upscaler: Upscaler
+    job: UpscaleJob
+    """From file to file."""
+    options: RunOptions
+    """What to do where the result exists."""
+    made_by: Mapping[str, object]
+    """What the frames depend on besides the source; unfinished work of anything else is thrown away."""
+    video: VideoOptions = AS_THE_SOURCE
+    """How the result is made."""
 
-def _make(
-    upscaler: Upscaler,
-    job: UpscaleJob,
-    options: RunOptions,
-    made_by: Mapping[str, object],
-    video: VideoOptions,
-    version: tuple[int, int] | None,
-) -> Finished:
-    source, target = Path(job.input_name), Path(job.output_name)
-    start = time.perf_counter()
-    original = _original(job, options, video)
-    task = _plan(upscaler, original, target, options, video)
-    identity = _identity(source)
-    work = Segments(segments_folder(target, identity["source"]), task.encoding.segments)
-    with work.owned():
-        check_target(job, options)  # whoever owned them before may have finished it
-        work.begin({**identity, **made_by, **_settings(task, options)})
-        segments = _make_segments(upscaler, task, work)
-        check = partial(_check_unchanged, source, version, work)
-        check()
-        frame_count = join(segments, task.original, target, task.encoding, check, replace=options.replace)
-        work.clear()
-    height, width = reversed(task.size) if task.info.turned else task.size  # as it is shown
-    tiles = frame_count * _tiles_per_frame(upscaler, task) if task.sized.needs_network else 0
-    seconds = round(time.perf_counter() - start, 3)
-    return Finished(str(source), str(target), width, height, seconds, tiles, frame_count)
+    def upscale(self, count: int | None = None) -> Outcome:
+        """Upscale every frame; sound, subtitles and time stamps are kept.
 
+        Args:
+            count: how many segments there are, where ``make_part`` has found that out.
+        """
+        return run_one(self.job, self.options, partial(self._make, count))
 
-def _original(job: UpscaleJob, options: RunOptions, video: VideoOptions) -> Original:
-    source = Path(job.input_name)
-    if not job.animated:
-        return Original(
-            source,
-            video_info(source, tolerant=options.tolerant),
-            Copying(video.sound, video.subtitles, options.tolerant),
-        )
-    animation = read_animation(source, tolerant=options.tolerant).on(options.saving.background).in_srgb(str(source))
-    return _of_animation(source, animation)
+    def missing_segments(self, least: int) -> list[int]:
+        """Return which segments of a long video are missing, and get their folder ready for ``make_part``.
+
+        Args:
+            least: how many segments make a video long.
+
+        Returns:
+            Their numbers, in order, as if every packet of the file were a frame. None where the result stays, or the
+            video is shorter.
+        """
+        if stays(self.job, self.options):
+            return []
+        check_target(self.job, self.options)
+        original = self._original()
+        count = -(-original.info.frame_count // SEGMENT_FRAMES)
+        if count < least:
+            return []
+        task = _plan(self.upscaler, original, Path(self.job.output_name), self.options, self.video)
+        work = self._segments(task)
+        with work.owned(leave=True):
+            check_target(self.job, self.options)
+            _note_kept(work, work.begin())
+            finished = set(work.finished())
+        return [index for index, path in enumerate(work.paths(count)) if path not in finished]
+
+    def make_part(self, part: Part) -> int:
+        """Make what is missing in a part of the segments, while other processes make other parts.
+
+        Args:
+            part: which segments; ``missing_segments`` has been called before, in whatever process.
+
+        Returns:
+            The end of what was made: that of the part, or an earlier one where the video ends there.
+        """
+        task = self._task()
+        work = self._segments(task, part)
+        with work.shared():
+            work.take_part()
+            return _make_segments(self.upscaler, task, work)
+
+    def _make(self, count: int | None, version: tuple[int, int] | None) -> Finished:
+        source, target = Path(self.job.input_name), Path(self.job.output_name)
+        start = time.perf_counter()
+        task = self._task()
+        work = self._segments(task, Part(0, count))
+        with work.owned():
+            check_target(self.job, self.options)  # whoever owned them before may have finished it
+            kept = work.begin()
+            if count is None:  # or they were made just now
+                _note_kept(work, kept)
+            segments = work.paths(_make_segments(self.upscaler, task, work))
+            check = partial(_check_unchanged, source, version, work)
+            check()
+            frame_count = join(segments, task.original, target, task.encoding, check, replace=self.options.replace)
+            work.clear()
+        height, width = reversed(task.size) if task.info.turned else task.size  # as it is shown
+        tiles = frame_count * _tiles_per_frame(self.upscaler, task) if task.sized.needs_network else 0
+        seconds = round(time.perf_counter() - start, 3)
+        return Finished(str(source), str(target), width, height, seconds, tiles, frame_count)
+
+    def _original(self) -> Original:
+        source, tolerant = Path(self.job.input_name), self.options.tolerant
+        if not self.job.animated:
+            copying = Copying(self.video.sound, self.video.subtitles, tolerant)
+            return Original(source, video_info(source, tolerant=tolerant), copying)
+        background = self.options.saving.background
+        return _of_animation(source, read_animation(source, tolerant=tolerant).on(background).in_srgb(str(source)))
+
+    def _task(self) -> "_Task":
+        return _plan(self.upscaler, self._original(), Path(self.job.output_name), self.options, self.video)
+
+    def _segments(self, task: "_Task", part: Part = WHOLE) -> Segments:
+        made_from = {**_identity(task.original.path), **self.made_by, **_settings(task, self.options)}
+        folder = segments_folder(Path(self.job.output_name), str(made_from["source"]))
+        return Segments(folder, task.encoding.segments, made_from, part)
 
 
 def _of_animation(source: Path, animation: Animation) -> Original:
@@ -226,32 +269,47 @@ def _settings(task: _Task, options: RunOptions) -> dict[str, object]:
     }
 
 
-def _make_segments(upscaler: Upscaler, task: _Task, work: Segments) -> list[Path]:
-    """Make the missing segments, each encoded while its frames are computed; return the paths of all."""
-    count = len(work.finished())
-    first_frame = count * SEGMENT_FRAMES
+def _note_kept(work: Segments, kept: int) -> None:
+    if kept:
+        _log.warning("Going on: %d pictures are finished in %s.", kept * SEGMENT_FRAMES, work.folder)
+
+
+def _make_segments(upscaler: Upscaler, task: _Task, work: Segments) -> int:
+    """Make the missing segments; return the end of their part, or an earlier one where the video ends there."""
+    done = len(work.finished()) * SEGMENT_FRAMES
+    with progress(task.original.path.name, max(task.info.frame_count, 1), done=done) as bar:
+        for gap in work.gaps():
+            end = _fill(upscaler, task, work, gap, bar)
+            if end != gap.stop:
+                return end
+    assert work.part.stop is not None  # or the last gap has no end
+    return work.part.stop
+
+
+def _fill(upscaler: Upscaler, task: _Task, work: Segments, gap: Part, bar: Progress) -> int:
+    """Make segments that follow each other, each encoded while its frames are computed; return the one after them."""
     written: list[Future[None]] = []
-    frames = _frames(task, skip=first_frame)
-    with (
-        progress(task.original.path.name, max(task.info.frame_count, 1), done=first_frame) as bar,
-        closing(made_ahead(frames)) as frames,
-    ):
+    with closing(made_ahead(_frames(task, gap))) as frames:
         with closing(_upscaled(upscaler, task.sized, frames, bar)) as results, WriteBehind() as writer:
             for first in results:
                 segment = chain([first], islice(results, SEGMENT_FRAMES - 1))
-                path = work.path(count + len(written))
+                path = work.path(gap.first + len(written))
                 write = partial(write_segment, path, info=task.info, encoding=task.encoding)
                 written.append(writer.write(segment, write))
                 _raise_errors(future for future in written if future.done())
         _raise_errors(written)
-    return [work.path(index) for index in range(count + len(written))]
+    return gap.first + len(written)
 
 
-def _frames(task: _Task, *, skip: int) -> Generator[Frame, None, None]:
-    path, animation = task.original.path, task.original.animation
+def _frames(task: _Task, gap: Part) -> Generator[Frame, None, None]:
+    path, animation, skip = task.original.path, task.original.animation, gap.first * SEGMENT_FRAMES
+    most = None if gap.stop is None else (gap.stop - gap.first) * SEGMENT_FRAMES
     if animation:
-        return animation_frames(path, animation, skip=skip)
-    return frames_of(path, task.info, task.reading, skip=skip)
+        frames = animation_frames(path, animation, skip=skip)
+    else:
+        frames = frames_of(path, task.info, task.reading, skip=skip)
+    with closing(frames):
+        yield from islice(frames, most)
 
 
 def _check_unchanged(source: Path, version: tuple[int, int] | None, work: Segments) -> None:

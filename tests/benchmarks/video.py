@@ -25,7 +25,7 @@ from drc_deploy.runtime.jobs.run import RunOptions
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.options import EncoderOptions, VideoOptions
 from drc_deploy.runtime.video.reading import FrameOptions, frames_of, video_info
-from drc_deploy.runtime.video.upscale import upscale_video
+from drc_deploy.runtime.video.upscale import OneVideo
 from tests.benchmarks.overlapped_upscaling import Elsewhere
 
 RATE = Fraction(25)
@@ -57,7 +57,7 @@ def main(
         ways: dict[str, Callable[[], object]] = {
             "frame by frame": lambda: deque(map(upscaler, decoded), maxlen=0),
             "stream": lambda: deque(upscaler.stream(decoded), maxlen=0),
-            "video": lambda: upscale_video(upscaler, job, run, {}, options),
+            "video": lambda: OneVideo(upscaler, job, run, {}, options).upscale(),
         }
         for way in ways.values():  # they warm up
             way()

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,14 @@ def test_a_second_one_is_kept_out_until_the_first_has_ended(tmp_path: Path) -> N
     with only_one(tmp_path), pytest.raises(OutputError, match="another process is writing"), only_one(tmp_path):
         pass
     with only_one(tmp_path):
+        pass
+
+
+def test_several_that_share_it_keep_out_whoever_wants_it_alone_and_the_other_way_round(tmp_path: Path) -> None:
+    share = partial(only_one, tmp_path, shared=True)
+    with share(), share(), pytest.raises(OutputError, match="another process is writing"), only_one(tmp_path):
+        pass
+    with only_one(tmp_path), pytest.raises(OutputError), share():
         pass
 
 

@@ -23,7 +23,7 @@ from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import RunOptions
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.options import EncoderOptions, Sound, VideoOptions
-from drc_deploy.runtime.video.upscale import upscale_video
+from drc_deploy.runtime.video.upscale import OneVideo
 from drc_deploy.state_dict_file import read_state_dict
 from drc_deploy.train.degradation.settings import find_degradation
 from drc_deploy.widths import WidthsFile, read_widths_file, write_widths
@@ -119,7 +119,7 @@ def _upscale_video(path: Path) -> None:
     upscaler = Upscaler(FakeBackend(fake_info(scale=2, io_dtype="float32")))
     sound: Sound = "none" if path.suffix == ".wmv" else "copy"
     options = VideoOptions(EncoderOptions("h264", preset="ultrafast"), sound, deinterlace=False)
-    upscale_video(upscaler, UpscaleJob(path, Path("out.mkv")), RunOptions(), {}, options)
+    OneVideo(upscaler, UpscaleJob(path, Path("out.mkv")), RunOptions(), {}, options).upscale()
     Path("out.mkv").unlink()
 
 

@@ -20,7 +20,7 @@ from drc_deploy.runtime.jobs.records import NAME, Records
 from drc_deploy.runtime.jobs.run import RunOptions, run_jobs
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.options import EncoderOptions, VideoOptions
-from drc_deploy.runtime.video.upscale import upscale_video
+from drc_deploy.runtime.video.upscale import OneVideo
 from tests.hostile.inputs import write_video
 from tests.runtime.fake_backend import FakeBackend, fake_info
 
@@ -157,7 +157,7 @@ class Clip(GoingOn):
             patch("drc_deploy.runtime.video.upscale.SEGMENT_FRAMES", SEGMENT_PICTURES),
             patch("drc_deploy.runtime.video.joining.SEGMENT_FRAMES", SEGMENT_PICTURES),
         ):
-            upscale_video(upscaler, job, RunOptions(overwrite=True), {"engine": engine}, video)
+            OneVideo(upscaler, job, RunOptions(overwrite=True), {"engine": engine}, video).upscale()
 
     @staticmethod
     def write(folder: Path, number: int) -> None:

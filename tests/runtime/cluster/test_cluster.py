@@ -5,13 +5,16 @@ Results are BMP files, whose bytes depend on nothing but their pixels.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +22,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from drc_deploy.files import sha256_of
+from drc_deploy.runtime.cluster.run import ClusterRun
+from drc_deploy.runtime.cluster.worker import Recipe
+from drc_deploy.runtime.cluster.workers import MOST_ENDS, Workers, workers_at
+from drc_deploy.runtime.jobs.plan import UpscaleJob
+from drc_deploy.runtime.jobs.run import RunOptions
+from drc_deploy.runtime.video.options import VideoOptions
+from drc_deploy.runtime.video.writing import SEGMENT_FRAMES
 from tests.runtime.networks import write_nearest
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 
 COUNT = 12
+Alone = tuple[dict[str, Any], dict[str, bytes]]
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +56,28 @@ def cluster() -> Iterator[Any]:
         cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An engine and a folder of images, one of them damaged."""
-    write_nearest(tmp_path / "n.onnx")
-    (tmp_path / "in").mkdir()
+    folder = tmp_path_factory.mktemp("work")
+    write_nearest(folder / "n.onnx")
+    (folder / "in").mkdir()
     for number in range(COUNT):
         image = np.random.default_rng(number).integers(0, 256, (400 + number, 500, 3), np.uint8)
-        Image.fromarray(image).save(tmp_path / "in" / f"{number:02}.png")
-    (tmp_path / "in/bad.png").write_bytes(b"no image")
-    return tmp_path
+        Image.fromarray(image).save(folder / "in" / f"{number:02}.png")
+    (folder / "in/bad.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_results(work: Path) -> None:
+    shutil.rmtree(work / "out", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def alone(work: Path) -> Alone:
+    """What one process makes."""
+    return finish(start(work, "-o", "out")), images(work / "out")
 
 
 def start(work: Path, *arguments: object) -> "subprocess.Popen[str]":
@@ -105,11 +129,11 @@ def when(condition: Callable[[], object], act: Callable[[], object]) -> threadin
 
 
 def worker_at(path: str) -> int | None:
-    """Return the worker that has a file open whose name begins so."""
+    """Return the worker that has a file open, or is in a folder, whose name begins so."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if process.joinpath("cmdline").read_bytes().startswith(b"ray::Worker") and any(
-                os.readlink(link).startswith(path) for link in process.joinpath("fd").iterdir()
+                os.readlink(link).startswith(path) for link in (process / "cwd", *process.joinpath("fd").iterdir())
             ):
                 return int(process.name)
         except OSError:
@@ -117,14 +141,10 @@ def worker_at(path: str) -> int | None:
     return None
 
 
-def expected(work: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return what one process makes."""
-    return finish(start(work, "-o", "out")), images(work / "out")
-
-
-def test_two_machines_make_what_one_process_makes_though_one_of_them_leaves(cluster: Any, work: Path) -> None:
-    summary, made = expected(work)
-    (work / "out").rename(work / "alone")
+def test_two_machines_make_what_one_process_makes_though_one_of_them_leaves(
+    cluster: Any, work: Path, alone: Alone
+) -> None:
+    summary, made = alone
     other = cluster.add_node(num_cpus=1)
     leaving = when(lambda: len(images(work / "out")) > 1, lambda: cluster.remove_node(other, allow_graceful=False))
     on_two = finish(start(work, "-o", "out", "--ray", cluster.address))
@@ -134,9 +154,10 @@ def test_two_machines_make_what_one_process_makes_though_one_of_them_leaves(clus
     assert len(made) == COUNT
 
 
-def test_an_image_that_kills_its_worker_three_times_is_named_and_the_rest_is_done(cluster: Any, work: Path) -> None:
-    _, made = expected(work)
-    (work / "out").rename(work / "alone")
+def test_an_image_that_kills_its_worker_three_times_is_named_and_the_rest_is_done(
+    cluster: Any, work: Path, alone: Alone
+) -> None:
+    made = dict(alone[1])
     running = start(work, "-o", "out", "--ray", cluster.address)
     killed: list[int] = []
     end = time.monotonic() + 100
@@ -146,16 +167,99 @@ def test_an_image_that_kills_its_worker_three_times_is_named_and_the_rest_is_don
             killed.append(process)
         time.sleep(0.001)
     summary = finish(running)
-    assert len(killed) == 3
+    assert len(killed) == 4  # once among others, which count for nothing, and three times alone
     assert [item["input"] for item in summary["failed"]] == ["in/05.png", "in/bad.png"]
     assert "in/05.png has ended its worker 3 times." in summary["failed"][0]["error"]
     del made["05.bmp"]
     assert images(work / "out") == made
 
 
-def test_a_command_that_was_killed_goes_on(cluster: Any, work: Path) -> None:
-    summary, made = expected(work)
-    (work / "out").rename(work / "alone")
+def test_a_file_counts_for_nothing_where_its_worker_had_ended_before(
+    cluster: Any, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give = Workers.give
+    killed: list[int] = []
+
+    def give_to_the_dead(workers: Workers, *arguments: Any, **named: Any) -> None:
+        if len(killed) < MOST_ENDS:
+            worker = worker_at(str(work))
+            assert worker
+            killed.append(worker)
+            os.kill(worker, signal.SIGKILL)
+        give(workers, *arguments, **named)
+
+    monkeypatch.setattr(Workers, "give", give_to_the_dead)
+    recipe = Recipe(work / "n.onnx", sha256_of(work / "n.onnx"), {}, None, None, work)
+    job = UpscaleJob(work / "in/00.png", work / "out.bmp")
+    with workers_at(cluster.address, recipe, 1) as workers:
+        outcome = ClusterRun(workers).run([job], RunOptions(), {}, VideoOptions())
+    assert len(set(killed)) == MOST_ENDS
+    assert outcome.failed == []
+    assert (work / "out.bmp").stat().st_size > 400 * 500 * 16 * 3
+
+
+def film(path: Path) -> None:
+    """Write twelve segments and a half, without sound."""
+    import av
+
+    texture = np.random.default_rng(0).integers(0, 256, (120, 160 + SEGMENT_FRAMES * 13, 3), np.uint8)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
+        for begin in range(SEGMENT_FRAMES * 12 + 20):
+            shown = np.ascontiguousarray(texture[:, begin : begin + 160])
+            container.mux(video.encode(av.VideoFrame.from_ndarray(shown, "rgb24")))
+        container.mux(video.encode())
+
+
+def upscale_film(work: Path, *arguments: object) -> dict[str, Any]:
+    command = [sys.executable, "-m", "drc_deploy", "upscale", "film.mp4", "--engine", "n.onnx", "--threads", "1"]
+    words = [*command, "--json", *map(str, arguments)]
+    done = subprocess.run(words, cwd=work, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    del result["files"][0]["seconds"], result["files"][0]["output"]
+    return result
+
+
+def test_one_video_goes_to_two_workers_and_only_the_segments_of_one_that_is_killed_go_out_again(
+    cluster: Any, work: Path
+) -> None:
+    pytest.importorskip("av")
+    film(work / "film.mp4")
+    alone = upscale_film(work, "-o", "alone.mp4")
+    segments = work / "shared.segments"
+    made: set[tuple[str, int]] = set()
+    killed: set[int] = set()
+
+    def watch() -> bool:
+        """Note segments, each with its time; kill a worker when two have finished some."""
+        with suppress(OSError):  # of what is gone when it is looked at
+            made.update((path.name, path.stat().st_mtime_ns) for path in segments.glob("[0-9]*"))
+            under_way = [path for path in segments.glob("SHA256SUMS.*") if path.stat().st_size]
+            if not killed and len(under_way) > 1 and (process := worker_at(f"{segments}/.")):
+                os.kill(process, signal.SIGKILL)
+                killed.add(process)
+        return (work / "shared.mp4").exists()
+
+    other = cluster.add_node(num_cpus=1)
+    watching = when(watch, lambda: None)
+    shared = upscale_film(work, "-o", "shared.mp4", "--ray", cluster.address)
+    watching.join()
+    cluster.remove_node(other, allow_graceful=False)
+    assert killed
+    assert shared == alone
+    assert (work / "shared.mp4").read_bytes() == (work / "alone.mp4").read_bytes()
+    times = Counter(name for name, _ in made)
+    assert len(times) > 8
+    twice = [name for name, count in times.items() if count > 1]
+    assert len(twice) <= 2  # which the killed worker had finished and not noted yet
+    assert not segments.exists()
+
+
+def test_a_command_that_was_killed_goes_on(cluster: Any, work: Path, alone: Alone) -> None:
+    summary, made = alone
     running = start(work, "-o", "out", "--ray", cluster.address)
     when(lambda: len(images(work / "out")) > 1, running.kill).join()
     running.communicate()
@@ -167,9 +271,8 @@ def test_a_command_that_was_killed_goes_on(cluster: Any, work: Path) -> None:
     assert len(again["skipped"]) + len(again["files"]) == len(summary["files"])
 
 
-def test_a_ray_that_is_started_here_leaves_nothing(work: Path) -> None:
-    summary, made = expected(work)
-    (work / "out").rename(work / "alone")
+def test_a_ray_that_is_started_here_leaves_nothing(work: Path, alone: Alone) -> None:
+    summary, made = alone
     with tempfile.TemporaryDirectory(dir="/tmp") as place, pytest.MonkeyPatch.context() as patch:
         home, temporary = Path(place, "home"), Path(place, "t")
         for folder in (home, temporary):

@@ -13,7 +13,7 @@ from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import RunOptions
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.options import VideoOptions
-from drc_deploy.runtime.video.upscale import upscale_video
+from drc_deploy.runtime.video.upscale import OneVideo
 from tests.runtime.fake_backend import FakeBackend, fake_info
 
 av = pytest.importorskip("av")
@@ -71,7 +71,7 @@ def write(
 
 def run(source: Path, target: Path, *, io_dtype: Any = "float32", scale: int = 2, **options: Any) -> FakeBackend:
     backend = FakeBackend(fake_info(scale=scale, io_dtype=io_dtype))
-    upscale_video(Upscaler(backend), UpscaleJob(source, target), RunOptions(), {}, VideoOptions(**options))
+    OneVideo(Upscaler(backend), UpscaleJob(source, target), RunOptions(), {}, VideoOptions(**options)).upscale()
     return backend
 
 

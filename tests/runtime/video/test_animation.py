@@ -14,7 +14,7 @@ from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import RunOptions
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.options import EncoderOptions, VideoOptions
-from drc_deploy.runtime.video.upscale import upscale_video
+from drc_deploy.runtime.video.upscale import OneVideo
 from tests.core.images.animation.files import PngPart, write_apng
 from tests.runtime.fake_backend import FakeBackend, fake_info
 
@@ -40,7 +40,7 @@ def clip(path: Path, *, alpha: bool = False, count: int = 5) -> Path:
 def run(source: Path, target: Path, backend: FakeBackend | None = None, **options: Any) -> None:
     upscaler = Upscaler(backend or FakeBackend(fake_info(scale=2)))
     video = options.pop("video", VideoOptions())
-    upscale_video(upscaler, UpscaleJob(source, target, True), RunOptions(**options), {}, video)
+    OneVideo(upscaler, UpscaleJob(source, target, True), RunOptions(**options), {}, video).upscale()
 
 
 def pictures(path: Path, kind: str = "rgb24") -> list[tuple[float, NDArray[np.uint8]]]:

@@ -12,7 +12,7 @@ from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import Outcome, RunOptions
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.options import VideoOptions
-from drc_deploy.runtime.video.upscale import upscale_video
+from drc_deploy.runtime.video.upscale import OneVideo
 from tests.runtime.fake_backend import FakeBackend, fake_info
 from tests.runtime.networks import write_nearest
 from tests.runtime.video.video_clips import content, picture, write_clip
@@ -75,7 +75,7 @@ def test_options_that_would_have_no_effect_are_refused(folder: Path, capsys: pyt
 def run(source: Path, target: Path, size: OutputSize) -> tuple[Outcome, FakeBackend]:
     backend = FakeBackend(fake_info(scale=2))
     job = UpscaleJob(source, target)
-    return upscale_video(Upscaler(backend), job, RunOptions(size=size), {}, VideoOptions()), backend
+    return OneVideo(Upscaler(backend), job, RunOptions(size=size), {}, VideoOptions()).upscale(), backend
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import RunOptions
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.options import VideoOptions
-from drc_deploy.runtime.video.upscale import upscale_video
+from drc_deploy.runtime.video.upscale import OneVideo
 from tests.runtime.fake_backend import FakeBackend, fake_info
 from tests.runtime.video.encoder_outputs import COUNT, VARIABLE, Made, Shown, blocks, shown, write
 
@@ -79,7 +79,7 @@ def before_and_after(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     write(source, made)
     upscaler = Upscaler(FakeBackend(fake_info(scale=SCALE, io_dtype="float32")))
     options = VideoOptions(sound="aac" if made.sound == "wmav2" else "copy")
-    upscale_video(upscaler, UpscaleJob(source, target), RunOptions(), {}, options)
+    OneVideo(upscaler, UpscaleJob(source, target), RunOptions(), {}, options).upscale()
     untagged = 6 if made.tags[0] in (0, 2) else None
     return shown(source, made.decoder, matrix=untagged), shown(target, made.decoder)
 

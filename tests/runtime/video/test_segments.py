@@ -9,7 +9,7 @@ import pytest
 
 from drc_deploy.errors import OutputError
 from drc_deploy.runtime.video.joining import _stored_packets
-from drc_deploy.runtime.video.segments import Segments
+from drc_deploy.runtime.video.segments import Segments, segments_folder
 from tests.runtime.video.video_clips import write_clip
 
 MADE_FROM: dict[str, object] = {"source": "ü.mp4", "frames": 10}
@@ -17,25 +17,26 @@ MADE_FROM: dict[str, object] = {"source": "ü.mp4", "frames": 10}
 
 def _three(folder: Path) -> Path:
     """Leave three finished segments, as a run does that is stopped."""
-    work = Segments(folder, "nut")
+    work = Segments(folder, "nut", MADE_FROM)
     with work.owned():
-        work.begin(MADE_FROM)
+        work.begin()
         for index in range(3):
             work.path(index).write_bytes(bytes([index]) * 1000)
     return folder
 
 
 def _kept(folder: Path, made_from: dict[str, object] = MADE_FROM) -> list[str]:
-    work = Segments(folder, "nut")
+    work = Segments(folder, "nut", made_from)
     with work.owned():
-        work.begin(made_from)
+        work.begin()
         return [path.name for path in work.finished()]
 
 
 def test_segments_are_noted_as_sha256sum_checks_them(tmp_path: Path) -> None:
     folder = _three(tmp_path / "s")
     lines = [f"{hashlib.sha256(bytes([index]) * 1000).hexdigest()}  {index:06d}.nut" for index in range(3)]
-    assert (folder / "SHA256SUMS").read_text().splitlines() == lines
+    note = f"{hashlib.sha256((folder / 'made_from.json').read_bytes()).hexdigest()}  made_from.json"
+    assert (folder / "SHA256SUMS").read_text().splitlines() == [note, *lines]
     assert (
         subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, check=False).returncode == 0
     )
@@ -43,15 +44,16 @@ def test_segments_are_noted_as_sha256sum_checks_them(tmp_path: Path) -> None:
     assert _kept(folder, {"other": 1}) == []
 
 
-@pytest.mark.parametrize(("index", "kept"), [(0, 0), (1, 1), (2, 2)])
-def test_a_segment_with_a_flipped_bit_and_all_after_it_are_made_anew(tmp_path: Path, index: int, kept: int) -> None:
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_a_segment_with_a_flipped_bit_is_made_anew(tmp_path: Path, index: int) -> None:
     folder = _three(tmp_path / "s")
     segment = folder / f"{index:06d}.nut"
     content = bytearray(segment.read_bytes())
     content[500] ^= 1
     segment.write_bytes(content)
-    assert len(_kept(folder)) == kept
-    assert len(list(folder.glob("*.nut"))) == kept
+    kept = [f"{other:06d}.nut" for other in range(3) if other != index]
+    assert _kept(folder) == kept
+    assert sorted(path.name for path in folder.glob("*.nut")) == kept
 
 
 def test_what_a_killed_run_has_not_noted_is_made_anew(tmp_path: Path) -> None:
@@ -59,6 +61,14 @@ def test_what_a_killed_run_has_not_noted_is_made_anew(tmp_path: Path) -> None:
     (folder / "000003.nut").write_bytes(b"half a segment")
     assert len(_kept(folder)) == 3
     assert not (folder / "000003.nut").exists()
+
+
+@pytest.mark.parametrize("name", [".000003.17594c99bc3160c7.nut", ".000003.17594c99bc3160c7.nut.new"])
+def test_what_a_run_was_making_when_it_was_killed_is_gone_however_young(tmp_path: Path, name: str) -> None:
+    folder = _three(tmp_path / "s")
+    (folder / name).touch()
+    assert len(_kept(folder)) == 3
+    assert not (folder / name).exists()
 
 
 @pytest.mark.parametrize("name", ["made_from.json", "SHA256SUMS"])
@@ -71,6 +81,16 @@ def test_a_damaged_note_costs_the_segments_and_nothing_else(tmp_path: Path, name
     assert {path.name for path in folder.iterdir()} == {"mine.txt"}
 
 
+@pytest.mark.parametrize("damage", [b"\xc3\xbd", b"u"])
+def test_a_damaged_name_of_the_source_is_not_taken_for_another_one(tmp_path: Path, damage: bytes) -> None:
+    folder, target = _three(tmp_path / "s.segments"), tmp_path / "s.mkv"
+    assert segments_folder(target, "ü.mp4") == folder
+    assert segments_folder(target, "other.mp4") == tmp_path / "s.mkv.segments"
+    note = (folder / "made_from.json").read_bytes()
+    (folder / "made_from.json").write_bytes(note.replace(b"\\u00fc", damage))
+    assert segments_folder(target, "ü.mp4") == folder
+
+
 @pytest.mark.parametrize("name", ["made_from.json", "SHA256SUMS"])
 def test_a_folder_where_a_file_goes_is_a_sentence(tmp_path: Path, name: str) -> None:
     folder = _three(tmp_path / "s")
@@ -81,11 +101,11 @@ def test_a_folder_where_a_file_goes_is_a_sentence(tmp_path: Path, name: str) -> 
     assert (folder / name / "inside").is_dir()
 
 
-def test_a_folder_in_the_place_of_a_segment_ends_what_is_kept(tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_a_segment_is_none(tmp_path: Path) -> None:
     folder = _three(tmp_path / "s")
     (folder / "000001.nut").unlink()
     (folder / "000001.nut").mkdir()
-    assert _kept(folder) == ["000000.nut"]
+    assert _kept(folder) == ["000000.nut", "000002.nut"]
 
 
 def _link_outside(path: Path) -> None:
@@ -97,7 +117,7 @@ def _link_outside(path: Path) -> None:
 def test_what_is_no_file_is_not_read(tmp_path: Path, change: Callable[[Path], None]) -> None:
     folder = _three(tmp_path / "s")
     change(folder / "000000.nut")
-    assert _kept(folder) == []
+    assert _kept(folder) == ["000001.nut", "000002.nut"]
 
 
 def test_a_playlist_in_the_place_of_a_segment_opens_nothing(tmp_path: Path) -> None:

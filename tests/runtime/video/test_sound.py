@@ -10,7 +10,7 @@ from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import RunOptions
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.options import Sound, VideoOptions
-from drc_deploy.runtime.video.upscale import upscale_video
+from drc_deploy.runtime.video.upscale import OneVideo
 from tests.runtime.fake_backend import FakeBackend, fake_info
 
 pytest.importorskip("av")
@@ -67,7 +67,7 @@ def first_picture_s(path: Path) -> float:
 def run(source: Path, target: Path, sound: Sound, *, tolerant: bool = False) -> None:
     upscaler = Upscaler(FakeBackend(fake_info()))
     options = RunOptions(tolerant=tolerant)
-    upscale_video(upscaler, UpscaleJob(source, target), options, {}, VideoOptions(sound=sound))
+    OneVideo(upscaler, UpscaleJob(source, target), options, {}, VideoOptions(sound=sound)).upscale()
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])

@@ -17,7 +17,7 @@ from drc_deploy.runtime.jobs.run import Outcome, RunOptions
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.joining import join
 from drc_deploy.runtime.video.reading import video_info
-from drc_deploy.runtime.video.upscale import upscale_video
+from drc_deploy.runtime.video.upscale import OneVideo
 from tests.runtime.fake_backend import FakeBackend, fake_info
 from tests.runtime.networks import nearest, write_nearest
 from tests.runtime.video.video_clips import BT709, TICK, TIMES, content, write_clip
@@ -52,7 +52,7 @@ class Counting(FakeBackend):
 
 def run(source: Path, target: Path, backend: FakeBackend | None = None, engine: str = "a", **options: Any) -> Outcome:
     upscaler = Upscaler(backend or Counting())
-    return upscale_video(upscaler, UpscaleJob(source, target), RunOptions(**options), {"engine": engine})
+    return OneVideo(upscaler, UpscaleJob(source, target), RunOptions(**options), {"engine": engine}).upscale()
 
 
 def left_in(folder: Path) -> set[str]:
