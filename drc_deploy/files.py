@@ -16,7 +16,7 @@ from pathlib import Path
 
 from drc_deploy.errors import OutputError
 from drc_deploy.input_files import kind_of_mode, open_file, read_bytes
-from drc_deploy.only_one import made_locked, only_one, remove_abandoned
+from drc_deploy.only_one import file_made_locked, made_locked, only_one, remove_abandoned
 
 _SCRATCH = "drc-deploy-"
 _STEM_CHARACTERS = 40
@@ -59,7 +59,7 @@ def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
         # A name that the folder cannot hold, too, is found before the work, not at the rename.
         _check_replaceable(target)
         remove_abandoned(_left_beside(target))
-        with made_locked(temporary, _make):
+        with file_made_locked(temporary):
             yield temporary
             _publish(temporary, target, replace=replace)
     except OSError as error:
@@ -110,11 +110,6 @@ def _left_beside(target: Path) -> list[Path]:
             return [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]
     except OSError:  # a folder may be writable and not readable
         return []
-
-
-def _make(path: Path) -> None:
-    """Make an empty file with the permissions of an ordinary new one."""
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
 
 
 def _publish(temporary: Path, target: Path, *, replace: bool) -> None:

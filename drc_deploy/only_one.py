@@ -15,6 +15,8 @@ try:
 except ModuleNotFoundError:  # not a POSIX system: nothing there shows a killed process as reliably
     fcntl = None  # type: ignore[assignment, unused-ignore]
 
+_AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+"""A pipe in the place of a file is not waited for."""
 _MAKING, _MAKING_S = ".new", 5
 """How what is not locked yet is called, and how long its maker may take over that."""
 
@@ -37,7 +39,7 @@ def only_one(path: Path, *, making: Path | None = None, shared: bool = False) ->
         yield
         return
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path, _AT_ONCE)
     except FileNotFoundError as error:
         raise _taken(making or path, "") from error
     try:
@@ -71,8 +73,43 @@ def made_locked(path: Path, make: Callable[[Path], object]) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def file_made_locked(path: Path) -> Iterator[None]:
+    """Make an empty file with the permissions of an ordinary new one, as ``made_locked`` does.
+
+    Where Linux makes files without a name, it has none before it is locked: a kill at any moment leaves nothing
+    that is not known as abandoned.
+
+    Args:
+        path: of a file that nobody else makes.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    with ExitStack() as held:
+        try:
+            _link_locked(path, held)
+        except (AttributeError, OSError):  # another system, or a file system such as NFS; or what will be met again
+            held.enter_context(made_locked(path, _make_file))
+        yield
+
+
+def _link_locked(path: Path, held: ExitStack) -> None:
+    folder = os.open(path.parent, os.O_RDONLY)
+    held.callback(os.close, folder)
+    handle = os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o666, dir_fd=folder)
+    held.callback(os.close, handle)
+    _lock(handle)
+    # Of two descriptors, since `os.link` leads to the file behind a link only then.
+    os.link(f"/proc/self/fd/{handle}", path.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+
+
+def _make_file(path: Path) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+
+
 def remove_abandoned(paths: Iterable[Path]) -> None:
-    """Remove those of ``paths`` that were made by ``made_locked`` in processes that have been killed."""
+    """Remove those of ``paths`` that were made locked by processes that have been killed."""
     for path in filter(_is_abandoned, paths):
         _remove(path)
 
@@ -90,7 +127,7 @@ def _is_abandoned(path: Path) -> bool:
     if fcntl is None:
         return False
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path, _AT_ONCE)
     except OSError:
         return False
     try:

@@ -19,6 +19,8 @@ Record = TypeVar("Record")
 
 SCHEMA_VERSION = 1
 """Version of all artefact metadata; raised when a field changes its meaning."""
+_MOST_DEPTH = 200
+"""Of JSON: each step of a network's history is one deeper, and Python's own limit is at some 400."""
 
 
 def to_dict(record: Any) -> dict[str, Any]:
@@ -48,6 +50,8 @@ def parse_json_object(text: str | bytes, source: str, most: int = MOST_BYTES) ->
         raise ArtefactError(f"{source} does not hold valid JSON.", "Make the file again.") from error
     if not isinstance(value, dict):
         raise ArtefactError(f"{source} holds JSON, but not an object.", "Make the file again.")
+    if _is_deeper(value, _MOST_DEPTH):
+        raise ArtefactError(f"{source} holds JSON that is nested more than {_MOST_DEPTH} deep.", "Make the file again.")
     content = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     if b"\\ud" in content.lower():  # half of a character, perhaps: no name of a file, and nothing can print it
         try:
@@ -56,6 +60,15 @@ def parse_json_object(text: str | bytes, source: str, most: int = MOST_BYTES) ->
         except UnicodeError as error:
             raise ArtefactError(f"{source} holds text that is no Unicode.", "Make the file again.") from error
     return value
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    """Return whether objects and lists lie in each other more than ``most`` deep."""
+    level = [value]
+    for _ in range(most):
+        inside = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [item for items in inside for item in items if isinstance(item, dict | list)]
+    return bool(level)
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class MatrixSuite:
         for group in self.matrix.groups:
             part = self._finished / f"{_group_key(group, self._options, self._machine)}.json"
             report = read_part(part)
-            if report is None:
+            if report is None or not _holds(report, group):
                 if self._seconds is not None and time.monotonic() - start >= self._seconds:
                     break
                 report = self._measure(group)
@@ -188,6 +188,11 @@ def _has_other_provider() -> bool:
     except MissingDependencyError:
         return False
     return OPENVINO in available or (CUDA in available and has_cuda_driver())
+
+
+def _holds(report: Report, group: Sequence[PlannedCase]) -> bool:
+    """Return whether all of a group were measured; what failed is tried again."""
+    return {planned.file.name for planned in group} <= {engine.name for engine in report.engines}
 
 
 def _group_key(cases: Sequence[PlannedCase], options: BenchOptions, machine: Machine) -> str:

@@ -49,7 +49,7 @@ def test_a_failing_block_leaves_the_old_file_and_nothing_else(tmp_path: Path) ->
 def test_what_appears_meanwhile_stays_unless_it_may_be_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool, dangling: bool
 ) -> None:
-    def refuse(*_: Path) -> None:
+    def refuse(*_: Path, **__: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     if not has_links:

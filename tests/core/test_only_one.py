@@ -7,12 +7,13 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from drc_deploy import only_one as module
 from drc_deploy.errors import OutputError
-from drc_deploy.only_one import made_locked, only_one, remove_abandoned
+from drc_deploy.only_one import file_made_locked, made_locked, only_one, remove_abandoned
 
 
 def test_a_second_one_is_kept_out_until_the_first_has_ended(tmp_path: Path) -> None:
@@ -67,6 +68,38 @@ def test_a_folder_that_its_owner_removes_meanwhile_keeps_nobody_in(
 def test_a_folder_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="another process"), only_one(tmp_path / "gone"):
         pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files without a name")
+def test_a_kill_before_a_file_is_locked_leaves_nothing(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        with patch.object(module, "_lock", lambda *_, **__: os._exit(9)), file_made_locked(tmp_path / "x"):
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+def test_a_file_is_made_locked_with_ordinary_permissions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nameless: bool
+) -> None:
+    if not nameless:
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    (tmp_path / "ordinary").touch()
+    with file_made_locked(tmp_path / "x"):
+        remove_abandoned([tmp_path / "x"])
+        assert (tmp_path / "x").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+        with pytest.raises(OutputError, match="another process"), only_one(tmp_path / "x"):
+            pass
+    remove_abandoned([tmp_path / "x"])
+    assert {path.name for path in tmp_path.iterdir()} == {"ordinary"}
+
+
+def test_a_pipe_in_the_place_of_a_lock_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    remove_abandoned([tmp_path / "pipe"])
+    assert not (tmp_path / "pipe").exists()
 
 
 def test_abandoned_is_what_is_there_and_locked_by_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,8 +100,11 @@ def test_text_that_is_no_json_is_refused(text: str) -> None:
 
 
 def test_json_that_is_nested_too_deeply_is_refused() -> None:
-    deep = changed().replace("[1, null]", "[" * 900 + "]" * 900)
-    assert read(deep).notes["nested"]["list"]
+    deep = read(changed().replace("[1, null]", "[" * 190 + "]" * 190))
+    assert read(records.to_json(deep)) == deep
+    for depth in (250, 900):  # more than `dataclasses` copies
+        with pytest.raises(ArtefactError, match="nested more than 200 deep"):
+            read(changed().replace("[1, null]", "[" * depth + "]" * depth))
     with pytest.raises(ArtefactError, match="valid JSON"):
         read(changed().replace("[1, null]", "[" * 100_000 + "]" * 100_000))
 

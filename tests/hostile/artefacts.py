@@ -124,7 +124,7 @@ def _finish_suite(_: Path, *, place: Path, first: Report) -> None:
     report = list(suite.reports())[-1]
     suite.forget()
     if [engine.name for engine in report.engines] != ["a.safetensors", "b.safetensors"]:
-        raise WrongResultError("another engine is in the report")
+        raise WrongResultError(f"another engine is in the report, which warns: {report.warnings}")
     again = report.engines[0].latency
     if again != first.engines[0].latency and not any(again.rounds_ms):
         raise WrongResultError("an engine was neither kept nor measured")

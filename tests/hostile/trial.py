@@ -59,7 +59,7 @@ def attempt(reader: Callable[[Path], None], path: Path, folder: Path, *, seconds
         return Result("fault", f"{signal.Signals(os.WTERMSIG(status)).name}: {said[-200:]}")
     code = os.WEXITSTATUS(status)
     if code == _REFUSED and left:
-        return Result("fault", f"it left {', '.join(left)}")
+        return Result("fault", f"it left {', '.join(left)} after: {said[-200:]}")
     kinds: dict[int, Kind] = {_RIGHT: "right", _REFUSED: "refused"}
     return Result(kinds.get(code, "fault"), said[-3000:])
 
