@@ -34,7 +34,7 @@ def connected(address: str) -> Iterator[None]:
 
     Raises:
         UsageError: it is no address.
-        DrcDeployError: no Ray answers there, or none can be started here.
+        DrcDeployError: no Ray answers there, it wants a token that is not known here, or none can be started here.
         MissingDependencyError: Ray or Python is of another version there.
         ModuleNotFoundError: Ray is not installed.
     """
@@ -42,6 +42,7 @@ def connected(address: str) -> Iterator[None]:
     if address != HERE:
         os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")  # or it would try for minutes
     import ray
+    from ray.exceptions import RayError
 
     if address not in (HERE, "auto"):
         _check_answers(address)
@@ -50,7 +51,7 @@ def connected(address: str) -> Iterator[None]:
         try:
             with _own_sigterm():
                 ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **started)
-        except (OSError, RuntimeError, ValueError) as error:  # Ray has no classes of its own for these
+        except (RayError, OSError, RuntimeError, ValueError) as error:  # it has few classes of its own for these
             raise _cannot_connect(address, error) from error
         # What Ray has to say of machines that leave goes to standard output, in the middle of a result.
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
@@ -115,6 +116,9 @@ def _cannot_connect(address: str, error: Exception) -> DrcDeployError:
         versions = " ".join(str(error).split())
         hint = "Install the same Ray and Python on all machines."
         return MissingDependencyError(f"the Ray at {address} is of another version. {versions}", hint)
+    if "AuthenticationError" in f"{error!r} {error.__cause__}":
+        hint = "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN as on its machines."
+        return DrcDeployError(f"the Ray at {address} wants its token.", hint)
     if address != HERE:
         return _no_ray_at(address)
     reason = next(iter(str(error).splitlines()), type(error).__name__)
