@@ -1,7 +1,9 @@
 """The two kinds of comparisons behind ``drc-deploy ablate``: of prunings, and of trainings."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ from drc_deploy.train.loop.run_options import Schedule, TrainingPrecision, Train
 if TYPE_CHECKING:
     from drc_deploy.checkpoint import Parent
     from drc_deploy.models.network import ModelSpec
+    from drc_deploy.train.experiments.ablation import Ablation
+    from drc_deploy.train.experiments.trainings import TrainingComparison
 
 DEFAULT_SCALE = 4
 
@@ -38,6 +42,8 @@ class Asked:
     output: Path | None
     workdir: Path
     as_json: bool
+    address: str | None
+    """Of Ray; None: everything is computed here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +73,55 @@ class Trainings:
     """Of a new network; None: the usual one, or that of a checkpoint."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """All that a comparison is, before it is run."""
+
+    folder: Path
+    name: str
+    """Of its tables."""
+    cells: "list[Any]"
+    made_by: "Ablation | TrainingComparison"
+    tables: Callable[[list[dict[str, Any]]], str]
+    """Writes what came out."""
+
+
 def compare_prunings(
     table: PaperTable | None, asked: Asked, prunings: Prunings, bound: Bound, sampling: Sampling
 ) -> None:
     """Prune in the ways of a table, or in all, and print and write the tables."""
+    _compare(partial(_prunings, table, asked, prunings, bound), asked, sampling)
+
+
+def compare_trainings(table: PaperTable, asked: Asked, trainings: Trainings, sampling: Sampling) -> None:
+    """Train in the ways of a table, and print and write it.
+
+    Raises:
+        UsageError: no benchmark set, or options that cannot be run.
+    """
+    _compare(partial(_trainings, table, asked, trainings), asked, sampling)
+
+
+def _compare(prepare: Callable[[Sampling], _Comparison], asked: Asked, sampling: Sampling) -> None:
+    comparison, elsewhere = prepare(sampling), None
+    if asked.address:
+        from drc_deploy.runtime.cluster.calls import calls
+
+        make = partial(_make, prepare, dataclasses.replace(sampling, restart=False))
+        elsewhere = partial(calls, asked.address, make)
+    done = comparison.made_by.run(comparison.cells, elsewhere)
+    _report(comparison.tables(done), done, comparison.folder, comparison.name, as_json=asked.as_json)
+
+
+def _make(prepare: Callable[[Sampling], _Comparison], sampling: Sampling, names: tuple[str, ...]) -> None:
+    """Make the cells of these names, in a process that has read nothing yet."""
+    comparison = prepare(sampling)
+    comparison.made_by.make([cell for cell in comparison.cells if cell.name in names])
+
+
+def _prunings(
+    table: PaperTable | None, asked: Asked, prunings: Prunings, bound: Bound, sampling: Sampling
+) -> _Comparison:
     from drc_deploy.checkpoint import read_prunable
     from drc_deploy.locate import find_trained_checkpoint
     from drc_deploy.train.compress import CompressInputs
@@ -118,17 +169,12 @@ def compare_prunings(
     options = dataclasses.replace(options, target_images=targets)
     folder = asked.output or asked.workdir / f"{parent.path.stem}.ablation"
     inputs = CompressInputs(parent, photographs, benchmarks, latency)
-    cells = Ablation(inputs, options, folder, restart=sampling.restart).run(list(stages))
-    text = tables(cells, options, table, lr_made_by=photographs.lr_made_by)
-    _report(text, cells, folder, table.name if table else "tables", as_json=asked.as_json)
+    ablation = Ablation(inputs, options, folder, restart=sampling.restart)
+    text = partial(tables, options=options, named=table, lr_made_by=photographs.lr_made_by)
+    return _Comparison(folder, table.name if table else "tables", list(stages), ablation, text)
 
 
-def compare_trainings(table: PaperTable, asked: Asked, trainings: Trainings, sampling: Sampling) -> None:
-    """Train in the ways of a table, and print and write it.
-
-    Raises:
-        UsageError: no benchmark set, or options that cannot be run.
-    """
+def _trainings(table: PaperTable, asked: Asked, trainings: Trainings, sampling: Sampling) -> _Comparison:
     from drc_deploy.checkpoint import Parent
     from drc_deploy.train.experiments.training_tables import training_table
     from drc_deploy.train.experiments.trainings import (
@@ -167,12 +213,12 @@ def compare_trainings(table: PaperTable, asked: Asked, trainings: Trainings, sam
     photographs = sampling.read_photographs(scale, trained)
     inputs = TrainingInputs(start, photographs, benchmarks, trainings.fit_duals, asked.at)
     folder = asked.output or asked.workdir / f"{name}.trainings"
-    done = TrainingComparison(inputs, options, folder, restart=sampling.restart).run(cells)
+    comparison = TrainingComparison(inputs, options, folder, restart=sampling.restart)
     trained_on = (
         f"{len(photographs.entries)} photographs ({photographs.name}), with LR images by {photographs.lr_made_by}"
     )
-    text = training_table(done, options, table, fitted=trainings.fit_duals, photographs=trained_on)
-    _report(text, done, folder, table.name, as_json=asked.as_json)
+    text = partial(training_table, options=options, table=table, fitted=trainings.fit_duals, photographs=trained_on)
+    return _Comparison(folder, table.name, cells, comparison, text)
 
 
 def _find_start(asked: Asked, scale: int | None, patch: int) -> "tuple[ModelSpec | Parent, str]":

@@ -16,6 +16,7 @@ from drc_deploy.images.blur import Blur
 from drc_deploy.images.reading import limit_pixels
 from drc_deploy.locate import SHIPPED
 from drc_deploy.runtime.backends.contract import GpuMemory
+from drc_deploy.runtime.cluster.notes import Notes
 from drc_deploy.runtime.cluster.tasks import Asked, Done, Task, do
 from drc_deploy.runtime.upscaler import Upscaler
 
@@ -66,7 +67,7 @@ class Worker:
         self._recipe = recipe
         self._upscaler: Upscaler | None = None
         self._asked: Asked | None = None
-        self._notes = _Notes()
+        self._notes = Notes()
         logging.getLogger("drc_deploy").addHandler(self._notes)
 
     def ready(self) -> Opened:
@@ -98,10 +99,7 @@ class Worker:
     def _open(self) -> Upscaler:
         if self._upscaler is None:
             recipe = self._recipe
-            _enter(recipe.folder)
-            if recipe.version != __version__:
-                here = f"{platform.node()} has drc-deploy {__version__}"
-                raise MissingDependencyError(f"{here}, not {recipe.version}.", "Install the same on all machines.")
+            enter(recipe.folder, recipe.version)
             if recipe.max_pixels is not None:
                 limit_pixels(recipe.max_pixels)
             upscaler = Upscaler.open(_engine_here(recipe), **recipe.how)
@@ -113,13 +111,21 @@ class Worker:
         return self._upscaler
 
 
-def _enter(folder: Path) -> None:
-    """Make relative names mean here what they mean where the command runs."""
+def enter(folder: Path, version: str) -> None:
+    """Make relative names mean here what they mean where the command runs.
+
+    Raises:
+        InputError: this machine has no such folder.
+        MissingDependencyError: it has another version of drc-deploy.
+    """
     try:
         os.chdir(folder)
     except OSError as error:
         hint = "Run the command in a folder that all machines see."
         raise InputError(f"{platform.node()} has no folder {folder}.", hint) from error
+    if version != __version__:
+        here = f"{platform.node()} has drc-deploy {__version__}"
+        raise MissingDependencyError(f"{here}, not {version}.", "Install the same on all machines.")
 
 
 def _engine_here(recipe: Recipe) -> Path:
@@ -129,18 +135,3 @@ def _engine_here(recipe: Recipe) -> Path:
             return path
     hint = "Put it where all machines see it."
     raise ArtefactError(f"{platform.node()} has no {recipe.engine}, or another file of that name.", hint)
-
-
-class _Notes(logging.Handler):
-    """Keeps what is logged until it is taken."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._kept: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._kept.append(record.getMessage())
-
-    def taken(self) -> tuple[str, ...]:
-        notes, self._kept = tuple(self._kept), []
-        return notes

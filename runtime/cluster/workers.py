@@ -60,7 +60,8 @@ def share_out(machines: Sequence[Mapping[str, float]], threads: int | None) -> S
     return Shares({"num_cpus": threads}, sum(counts), max(counts))
 
 
-def _machines(nodes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, float]]:
+def machines(nodes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, float]]:
+    """Return what each machine has, out of what Ray knows of them."""
     return [node["Resources"] for node in nodes if node["Alive"]]
 
 
@@ -123,7 +124,7 @@ class Workers:
         import ray
 
         self._ray = ray
-        shares = share_out(_machines(ray.nodes()), threads)  # type: ignore[no-untyped-call]
+        shares = share_out(machines(ray.nodes()), threads)  # type: ignore[no-untyped-call]
         threads = shares.needs["num_cpus"] or threads
         recipe = dataclasses.replace(recipe, how={**recipe.how, "threads": threads}, sharers=shares.most)
         actor: Any = ray.remote(Worker).options(max_restarts=-1, **shares.needs)  # of a type that is not published

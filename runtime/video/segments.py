@@ -45,9 +45,8 @@ def segments_folder(target: Path, source: str) -> Path:
     """Return where the segments of ``target`` go: one place for any of its formats, unless another source is there."""
     folder = target.with_name(f"{target.stem}.segments")
     note = _content(folder / _NOTE)
-    if (
-        _sums_in(folder / _SUMS).get(_NOTE) != hashlib.sha256(note).hexdigest()
-    ):  # a damaged one would name another source
+    # A damaged one would name another source, and what is here would stay for ever.
+    if _sums_in(folder / _SUMS).get(_NOTE) != hashlib.sha256(note).hexdigest():
         return folder
     with suppress(ValueError, AttributeError, RecursionError):
         if json.loads(note).get("source", source) != source:

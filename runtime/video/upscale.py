@@ -84,7 +84,7 @@ class OneVideo:
         """Upscale every frame; sound, subtitles and time stamps are kept.
 
         Args:
-            count: how many segments there are, where ``make_part`` has found that out.
+            count: how many segments there are, where ``make_part`` has found that out and has made them.
         """
         return run_one(self.job, self.options, partial(self._make, count))
 
@@ -132,13 +132,14 @@ class OneVideo:
         source, target = Path(self.job.input_name), Path(self.job.output_name)
         start = time.perf_counter()
         task = self._task()
-        work = self._segments(task, Part(0, count))
+        work = self._segments(task)
         with work.owned():
             check_target(self.job, self.options)  # whoever owned them before may have finished it
             kept = work.begin()
-            if count is None:  # or they were made just now
+            if kept != count:  # all are not there yet, or they were of another source
                 _note_kept(work, kept)
-            segments = work.paths(_make_segments(self.upscaler, task, work))
+                count = _make_segments(self.upscaler, task, work)
+            segments = work.paths(count)
             check = partial(_check_unchanged, source, version, work)
             check()
             frame_count = join(segments, task.original, target, task.encoding, check, replace=self.options.replace)

@@ -18,7 +18,7 @@ from drc_deploy.files import write_text
 from drc_deploy.input_files import read_text
 from drc_deploy.latency_table import fingerprint
 from drc_deploy.train.compress import CompressInputs, CompressOptions
-from drc_deploy.train.experiments.cells import CellFolder, number_tag, quality_of, updates_before
+from drc_deploy.train.experiments.cells import CellFolder, Elsewhere, number_tag, quality_of, updates_before
 from drc_deploy.train.loop.benchmark_psnr import fingerprints
 from drc_deploy.train.loop.loop import Supervision
 from drc_deploy.train.loop.run_folder import checkpoint_at, run_path
@@ -151,6 +151,11 @@ class Cell:
         return f"{self.variant.name}_{ratio_tag(self.ratio)}{gamma}_s{self.seed}"
 
     @property
+    def group(self) -> str:
+        """The search, which is done once."""
+        return self.search_name
+
+    @property
     def search_name(self) -> str:
         """Name of the search that the cell needs, which cells of other pruning methods share."""
         duals = "" if self.variant.search_duals else "_no_duals"
@@ -179,8 +184,12 @@ class Ablation:
         }
         self._folder = CellFolder(folder, request, restart=restart)
 
-    def run(self, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    def run(self, cells: Sequence[Cell], elsewhere: Elsewhere | None = None) -> list[dict[str, Any]]:
         """Compute the cells that are not there yet, and return all of them, with the unpruned network first.
+
+        Args:
+            cells: all of a comparison.
+            elsewhere: as for ``CellFolder.run``.
 
         Raises:
             ArtefactError: the file of a cell was edited.
@@ -196,7 +205,12 @@ class Ablation:
             "at": dict,
             **({"gamma": float} if any(c.gamma is not None for c in cells) else {}),
         }
-        return self._folder.run(cells, before=self._before, measure=self._measure, shape=shape)
+        return self._folder.run(cells, before=self._before, measure=self._measure, shape=shape, elsewhere=elsewhere)
+
+    def make(self, cells: Sequence[Cell]) -> None:
+        """Compute cells for ``run`` in another process, one after the other."""
+        for cell in cells:
+            self._folder.make(cell, self._measure)
 
     def _before(self) -> dict[str, Any]:
         parent = self._inputs.parent

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -31,8 +31,14 @@ class NamedCell(Protocol):
     def name(self) -> str:
         """Name of the cell's file."""
 
+    @property
+    def group(self) -> str:
+        """Name of what is made once for all cells that have it."""
+
 
 CellT = TypeVar("CellT", bound=NamedCell)
+Elsewhere = Callable[[Sequence[tuple[str, ...]]], Iterator[tuple[str, ...]]]
+"""Makes groups of cells in other processes, by their names; yields each group that is there."""
 
 
 class CellFolder:
@@ -68,6 +74,7 @@ class CellFolder:
         before: Callable[[], dict[str, Any]],
         measure: Callable[[CellT], dict[str, Any]],
         shape: Mapping[str, type],
+        elsewhere: Elsewhere | None = None,
     ) -> list[dict[str, Any]]:
         """Measure the cells that are not there yet, and return all of them behind what ``before`` returns.
 
@@ -76,6 +83,7 @@ class CellFolder:
             before: Measures what all cells start from; called before anything is cleared.
             measure: Returns the content of a cell.
             shape: Fields of a cell and their types, besides those that every cell has.
+            elsewhere: Measures cells in other processes, which call ``make``; None: they are measured here.
 
         Raises:
             ArtefactError: the file of a cell was edited.
@@ -90,12 +98,20 @@ class CellFolder:
             write_text(self.path / REQUEST_FILE, json.dumps({"request": self._request}, indent=2) + "\n")
             missing = [cell for cell in cells if not self._file(cell).exists()]
             with progress("Comparing", len(cells), done=len(cells) - len(missing)) as bar:
+                for names in elsewhere(_groups(missing)) if elsewhere else ():
+                    bar.advance(len(names), note=names[-1])
                 for cell in cells:
-                    if cell in missing:
-                        write_text(self._file(cell), json.dumps(measure(cell), indent=2) + "\n")
+                    if self.make(cell, measure):
                         bar.advance(note=cell.name)
                     results.append(_read_cell(self._file(cell), {**shape, **_FIGURES}))
             return results
+
+    def make(self, cell: CellT, measure: Callable[[CellT], dict[str, Any]]) -> bool:
+        """Measure a cell unless it is there; return whether it was not."""
+        if self._file(cell).exists():
+            return False
+        write_text(self._file(cell), json.dumps(measure(cell), indent=2) + "\n")
+        return True
 
     def work_file(self, name: str) -> Path:
         """Return where a checkpoint on the way to a cell is kept."""
@@ -103,6 +119,14 @@ class CellFolder:
 
     def _file(self, cell: NamedCell) -> Path:
         return self.path / "cells" / f"{cell.name}.json"
+
+
+def _groups(cells: Sequence[NamedCell]) -> list[tuple[str, ...]]:
+    """Return the names of cells that are to be made one after the other, large groups first."""
+    groups: dict[str, list[str]] = {}
+    for cell in cells:
+        groups.setdefault(cell.group, []).append(cell.name)
+    return sorted(map(tuple, groups.values()), key=len, reverse=True)
 
 
 def updates_before(at: Collection[int], last: int) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from drc_deploy.errors import UsageError
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
 from drc_deploy.train.data.photographs import Photographs
-from drc_deploy.train.experiments.cells import CellFolder, number_tag, quality_of, updates_before
+from drc_deploy.train.experiments.cells import CellFolder, Elsewhere, number_tag, quality_of, updates_before
 from drc_deploy.train.experiments.paper_tables import ROW_OF_THE_NETWORK
 from drc_deploy.train.loop.benchmark_psnr import Benchmark, fingerprints
 from drc_deploy.train.loop.loop import Supervision
@@ -39,6 +39,11 @@ class Training:
         """Name of the cell's file."""
         weight = f"_w{number_tag(self.dual_weight)}" if self.dual_weight else ""
         return f"{self.dual}{weight}_s{self.seed}"
+
+    @property
+    def group(self) -> str:
+        """Itself: trainings share nothing."""
+        return self.name
 
     def options(self, common: TrainOptions) -> TrainOptions:
         """Return what is common to all trainings with what this one has of its own.
@@ -121,8 +126,12 @@ class TrainingComparison:
         }
         self._folder = CellFolder(folder, request, restart=restart)
 
-    def run(self, cells: Sequence[Training]) -> list[dict[str, Any]]:
+    def run(self, cells: Sequence[Training], elsewhere: Elsewhere | None = None) -> list[dict[str, Any]]:
         """Run the trainings that are not there yet, and return all, behind what they start from.
+
+        Args:
+            cells: all of a comparison.
+            elsewhere: as for ``CellFolder.run``.
 
         Raises:
             ArtefactError: the file of a cell was edited.
@@ -133,7 +142,12 @@ class TrainingComparison:
         for cell in cells:
             cell.options(self._options)  # what is wrong with the options is better known before a long comparison
         shape = {"dual": str, "dual_weight": float, "at": dict}
-        return self._folder.run(cells, before=self._before, measure=self._measure, shape=shape)
+        return self._folder.run(cells, before=self._before, measure=self._measure, shape=shape, elsewhere=elsewhere)
+
+    def make(self, cells: Sequence[Training]) -> None:
+        """Run trainings for ``run`` in another process, one after the other."""
+        for cell in cells:
+            self._folder.make(cell, self._measure)
 
     def _before(self) -> dict[str, Any]:
         start, benchmarks = self._inputs.start, self._inputs.benchmarks

@@ -69,6 +69,15 @@ _ASKED = (
         help="Updates after which PSNR is measured too; one or several. 0: a pruned network before fine-tuning.",
     ),
     click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder of the results."),
+    click.option(
+        "--ray",
+        "address",
+        is_flag=False,
+        flag_value="local",
+        metavar="[ADDRESS]",
+        help="Compute rows on the machines of a Ray cluster, such as --ray 10.0.0.1:6379; without an address in "
+        "several processes here. Each takes four cores or a GPU.",
+    ),
     workdir_option,
     json_option,
 )

@@ -10,10 +10,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import RunOptions
 from drc_deploy.runtime.video.options import VideoOptions
 from drc_deploy.runtime.video.writing import SEGMENT_FRAMES
+from tests.runtime.cluster.processes import when, worker_at
 from tests.runtime.networks import write_nearest
 
 ray = pytest.importorskip("ray")
@@ -37,23 +36,6 @@ pytestmark = pytest.mark.slow
 
 COUNT = 12
 Alone = tuple[dict[str, Any], dict[str, bytes]]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A head of one core."""
-    from ray.cluster_utils import Cluster
-
-    with (
-        tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_TMPDIR", folder)
-        Path(folder, "ray").mkdir()  # where Cluster notes its address
-        cluster = Cluster(initialize_head=True)
-        yield cluster
-        cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="module")
@@ -112,33 +94,6 @@ def finish(running: "subprocess.Popen[str]") -> dict[str, Any]:
 
 def images(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("[!.]*.bmp"))}
-
-
-def when(condition: Callable[[], object], act: Callable[[], object]) -> threading.Thread:
-    """Do something in a thread as soon as something is so."""
-
-    def wait() -> None:
-        end = time.monotonic() + 100
-        while not condition() and time.monotonic() < end:
-            time.sleep(0.01)
-        act()
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    return thread
-
-
-def worker_at(path: str) -> int | None:
-    """Return the worker that has a file open, or is in a folder, whose name begins so."""
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if process.joinpath("cmdline").read_bytes().startswith(b"ray::Worker") and any(
-                os.readlink(link).startswith(path) for link in (process / "cwd", *process.joinpath("fd").iterdir())
-            ):
-                return int(process.name)
-        except OSError:
-            continue
-    return None
 
 
 def test_two_machines_make_what_one_process_makes_though_one_of_them_leaves(

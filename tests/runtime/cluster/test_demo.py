@@ -15,6 +15,7 @@ from PIL import Image
 
 from drc_deploy.locate import sample_images
 from tests.imports import ROOT
+from tests.runtime.networks import write_nearest
 
 pytest.importorskip("ray")
 pytest.importorskip("torch")
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_two_nodes_make_all_images_and_equal_ones_though_one_is_killed(tmp_path: Path) -> None:
+    write_nearest(tmp_path / "n.onnx")
     (tmp_path / "photos").mkdir()
     with Image.open(sample_images()[0]) as photo:
         for number in range(16):
@@ -33,7 +35,7 @@ def test_two_nodes_make_all_images_and_equal_ones_though_one_is_killed(tmp_path:
         environment = {**os.environ, "PATH": path, "RAY_TMPDIR": place, "HOME": place, "RAY_USAGE_STATS_ENABLED": "0"}
         free.close()
         pipe = subprocess.PIPE
-        again = "drc-deploy upscale photos -o no --ray localhost:6399 2>> refused || true"
+        again = "drc-deploy upscale photos --engine n.onnx -o no --ray localhost:6399 2>> refused || true"
         without_token = f"export RAY_AUTH_TOKEN=\n{again}\nexport RAY_AUTH_MODE=\n{again}\nkill $first"
         words = ["bash", "-ec", demo.replace("kill $first", without_token).replace("6399", port)]
         with subprocess.Popen(

@@ -17,6 +17,7 @@ from drc_deploy.runtime.jobs.run import RunOptions
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.segments import Part
 from drc_deploy.runtime.video.upscale import OneVideo
+from tests.hostile.inputs import write_video
 from tests.runtime.fake_backend import FakeBackend, fake_info
 from tests.runtime.video.video_clips import write_clip
 
@@ -63,6 +64,14 @@ def test_parts_in_any_order_make_the_video_of_one_process(clip: Path, order: tup
     assert (finished.frames, rest.calls) == (10, [])
     assert clip.with_name("out.mp4").read_bytes() == clip.with_name("whole.mp4").read_bytes()
     assert not clip.with_name("out.segments").exists()
+
+
+def test_a_longer_source_that_comes_after_the_parts_is_upscaled_to_its_end(clip: Path) -> None:
+    video(clip).missing_segments(2)
+    assert video(clip).make_part(Part()) == 4
+    write_video(clip, 14)
+    (finished,) = video(clip).upscale(4).finished
+    assert finished.frames == 14
 
 
 def test_a_part_that_was_stopped_goes_on_after_its_last_segment(clip: Path) -> None:

@@ -1,6 +1,7 @@
 """Comparisons hold every method to the same bound, keep what was measured, and add up to the right tables."""
 
 import statistics
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,24 @@ def test_a_stopped_comparison_goes_on_and_does_no_cell_twice(
     assert first.stat().st_mtime_ns == written
     for one, other in zip(straight, resumed, strict=True):
         assert {**one, "seconds": None} == {**other, "seconds": None}
+
+
+def test_cells_made_elsewhere_are_those_made_here_and_those_of_one_search_go_together(
+    inputs: CompressInputs, tmp_path: Path
+) -> None:
+    def elsewhere(groups: Sequence[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+        for names in groups:
+            other = Ablation(inputs, OPTIONS, tmp_path / "b", restart=False)
+            other.make([cell for cell in cells if cell.name in names])
+            made.append(names)
+            yield names
+
+    made: list[tuple[str, ...]] = []
+    cells = list(all_cells([0.5], [1], find_variants(["drc", "uniform", "dcp"])))
+    here = Ablation(inputs, OPTIONS, tmp_path / "a", restart=False).run(cells)
+    there = Ablation(inputs, OPTIONS, tmp_path / "b", restart=False).run(cells, elsewhere)
+    assert [{**cell, "seconds": None} for cell in there] == [{**cell, "seconds": None} for cell in here]
+    assert made == [("uniform_r50_s1", "dcp_r50_s1"), ("drc_r50_s1",)]
 
 
 def test_a_folder_of_other_options_is_refused(inputs: CompressInputs, tmp_path: Path) -> None:
