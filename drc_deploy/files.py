@@ -5,18 +5,16 @@ import hashlib
 import itertools
 import os
 import re
-import shutil
 import stat
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 from drc_deploy.errors import OutputError
 from drc_deploy.input_files import kind_of_mode, open_file, read_bytes
-from drc_deploy.only_one import file_made_locked, made_locked, only_one, remove_abandoned
+from drc_deploy.only_one import file_made_locked, folder_made_locked, only_one, remove_abandoned
 
 _SCRATCH = "drc-deploy-"
 _STEM_CHARACTERS = 40
@@ -140,14 +138,9 @@ def scratch_folder() -> Iterator[Path]:
     """
     with ExitStack() as held:
         try:
-            root = Path(tempfile.gettempdir())
-            left = root.glob(f"{_SCRATCH}*")  # others may make what they like in that place
-            remove_abandoned(path for path in left if path.is_dir() and not path.is_symlink())
-            folder = root / f"{_SCRATCH}{os.urandom(8).hex()}"
-            held.enter_context(made_locked(folder, partial(Path.mkdir, mode=0o700)))
+            folder = held.enter_context(folder_made_locked(Path(tempfile.gettempdir()), _SCRATCH, 0o700))
         except OSError as error:
             raise cannot_write("temporary files", error) from error
-        held.callback(shutil.rmtree, folder, ignore_errors=True)
         yield folder
 
 

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -92,6 +94,39 @@ def file_made_locked(path: Path) -> Iterator[None]:
         except (AttributeError, OSError):  # another system, or a file system such as NFS; or what will be met again
             held.enter_context(made_locked(path, _make_file))
         yield
+
+
+@contextmanager
+def folder_made_locked(parent: Path, prefix: str, mode: int = 0o777) -> Iterator[Path]:
+    """Yield a new folder, which is gone after the block, as are those that killed processes have left.
+
+    Only what has a name as it is made here is taken for such a one: other files and folders may begin alike.
+
+    Args:
+        parent: the folder that it lies in, where anybody may make what they like.
+        prefix: of its name; 16 hexadecimal digits follow.
+        mode: its permissions, as far as the mask of this process leaves them.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    name = re.compile(re.escape(prefix) + "[0-9a-f]{16}(" + re.escape(_MAKING) + ")?")
+    remove_abandoned(path for path in parent.glob(f"{prefix}*") if name.fullmatch(path.name) and _is_own_folder(path))
+    folder = parent / f"{prefix}{os.urandom(8).hex()}"
+    with made_locked(folder, lambda path: path.mkdir(mode)):
+        try:
+            yield folder
+        finally:
+            for _ in range(2):  # a file on its way may have come during the first time
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_own_folder(path: Path) -> bool:
+    try:
+        about = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid()
 
 
 def _link_locked(path: Path, held: ExitStack) -> None:

@@ -1,13 +1,12 @@
 """Several files that appear together or not at all."""
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from drc_deploy.files import cannot_write
-from drc_deploy.only_one import made_locked, remove_abandoned
+from drc_deploy.only_one import folder_made_locked
 
 _PREFIX = ".export-"
 
@@ -23,13 +22,8 @@ def staging_folder(target: Path) -> Iterator[Path]:
     """
     try:
         target.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(target.glob(f"{_PREFIX}*"))
-        folder = target / f"{_PREFIX}{os.urandom(4).hex()}"
-        with made_locked(folder, Path.mkdir):
-            try:
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+        with folder_made_locked(target, _PREFIX) as folder:
+            yield folder
     except OSError as error:
         raise cannot_write(target, error) from error
 

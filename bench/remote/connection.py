@@ -22,10 +22,11 @@ from drc_deploy import records
 from drc_deploy.bench.remote import streams
 from drc_deploy.bench.remote.streams import Incoming, Outgoing, print_messages, silent
 from drc_deploy.bench.remote.target import Target
-from drc_deploy.bench.remote.there import BEGIN, RESULTS, temporary_folder
+from drc_deploy.bench.remote.there import BEGIN, RESULTS
 from drc_deploy.bench.report.records import CROPS_FOLDER
 from drc_deploy.bench.report.report_files import REPORT_FILE
 from drc_deploy.errors import ArtefactError, DrcDeployError, InputError, MissingDependencyError
+from drc_deploy.only_one import folder_made_locked
 from drc_deploy.progress import progress
 
 MOST_RESULT_BYTES = 1 << 28
@@ -207,7 +208,7 @@ def connect(target: Target, there: str) -> Iterator[Connection]:
     ssh = shutil.which("ssh")
     if ssh is None:
         raise MissingDependencyError("there is no ssh on this machine.", "Install the OpenSSH client.")
-    with temporary_folder("/tmp", "drc-ssh-") as private:  # a socket's path must be short
+    with folder_made_locked(Path("/tmp"), "drc-ssh-", 0o700) as private:  # a socket's path must be short
         connection = Connection([ssh, *_OPTIONS, f"-oControlPath={private}/ssh"], target, there)
         try:
             yield connection

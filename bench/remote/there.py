@@ -6,7 +6,6 @@ folder.
 """
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -29,7 +28,7 @@ import drc_deploy
 from drc_deploy import __version__, records
 from drc_deploy.errors import DrcDeployError, OutputError, Terminated
 from drc_deploy.files import sha256_of
-from drc_deploy.only_one import made_locked, only_one, remove_abandoned
+from drc_deploy.only_one import folder_made_locked, only_one
 from drc_deploy.printing import say
 
 BEGIN = "drc-deploy begins"
@@ -144,7 +143,9 @@ def _workplace(kept: str | None) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             if kept is None:
-                folder = stack.enter_context(temporary_folder(tempfile.gettempdir(), "drc-deploy-remote-"))
+                folder = stack.enter_context(
+                    folder_made_locked(Path(tempfile.gettempdir()), "drc-deploy-remote-", 0o700)
+                )
             else:
                 folder = Path(os.path.expanduser(kept)).absolute()
                 folder.mkdir(parents=True, exist_ok=True)
@@ -167,23 +168,6 @@ def _workplace(kept: str | None) -> Iterator[Path]:
         finally:
             for name in (RESULTS, _SCRATCH) * 2:  # twice: a file on its way may have come during the first time
                 shutil.rmtree(folder / name, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def temporary_folder(parent: str, prefix: str) -> Iterator[Path]:
-    """Make a folder that only this user may enter, and remove it after the block, and those of runs that were killed.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    remove_abandoned(Path(parent).glob(f"{prefix}*"))
-    folder = Path(parent, f"{prefix}{os.urandom(8).hex()}")
-    with made_locked(folder, functools.partial(Path.mkdir, mode=0o700)):
-        try:
-            yield folder
-        finally:
-            for _ in range(2):  # a file on its way may have come during the first time
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _digests(folder: Path) -> dict[str, str]:

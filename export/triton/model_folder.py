@@ -78,6 +78,7 @@ class ModelFolder:
             made, replaced = staging / "made", staging / "replaced"
             write_bytes(made / _VERSION / f"model{network.suffix}", network.read_bytes())
             write_text(made / _CONFIG, config)
+            self._check()  # again: an export takes minutes, and others write too
             if not os.path.lexists(self.path):
                 made.rename(self.path)
                 return

@@ -22,7 +22,9 @@ _log = logging.getLogger(__name__)
 
 _NOTE = "made_from.json"
 _SUMS = "SHA256SUMS"
-"""One line for the note and each finished segment, as sha256sum writes it. Parts have lists with longer names."""
+"""One line for the note and each finished segment, as sha256sum writes it. Parts have lists with longer names.
+
+A list counts where its note is that of the work at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Segments:
         """
         self.folder, self.part, self._suffix = folder, part, suffix
         self._made_from = json.dumps(dict(made_from), sort_keys=True, indent=2)
+        self._note_sum = hashlib.sha256(self._made_from.encode()).hexdigest()
         self._finished: set[int] = set()
         self._handed_out: deque[int] = deque()
         """What ``path`` has returned that is not noted yet."""
@@ -123,13 +126,16 @@ class Segments:
             OutputError: the folder is not writable, or holds a folder or a pipe where a file goes.
         """
         lists = self._lists()
-        known = {name: each for path in lists for name, each in _sums_in(path).items()}
-        sums = known if _content(self.folder / _NOTE) == self._made_from.encode() else {}
-        if known and not sums:
+        found = [sums for path in lists if (sums := _sums_in(path))]
+        # Where there are no locks, as on some network drives, a worker may still be making parts of something else.
+        is_ours = _content(self.folder / _NOTE) == self._made_from.encode()
+        ours = [sums for sums in found if is_ours and sums.get(_NOTE) == self._note_sum]
+        sums = {name: each for part in ours for name, each in part.items()}
+        if found and not ours:
             _log.warning("The unfinished work in %s is of another source, engine or options: begun anew.", self.folder)
         self._keep(sums)
         write_text(self.folder / _NOTE, self._made_from)
-        self._write_sums(sums, _line(self.folder / _NOTE, sha256_of(self.folder / _NOTE)))
+        self._write_sums(sums)
         for path in lists:
             if path != self._sums:
                 path.unlink()
@@ -212,8 +218,9 @@ class Segments:
             if name == path.name and index in self.part and path.is_file() and sha256 == sha256_of(path):
                 yield index
 
-    def _write_sums(self, sums: Mapping[str, str], of_note: str = "") -> None:
-        write_text(self._sums, of_note + "".join(_line(path, sums[path.name]) for path in self.finished()))
+    def _write_sums(self, sums: Mapping[str, str]) -> None:
+        lines = [_line(self.folder / _NOTE, self._note_sum)]
+        write_text(self._sums, "".join([*lines, *(_line(path, sums[path.name]) for path in self.finished())]))
 
     def _delete(self, *, kept: Collection[Path]) -> None:
         number = "[0-9]" * 6

@@ -13,7 +13,7 @@ import pytest
 
 from drc_deploy import only_one as module
 from drc_deploy.errors import OutputError
-from drc_deploy.only_one import file_made_locked, made_locked, only_one, remove_abandoned
+from drc_deploy.only_one import file_made_locked, folder_made_locked, made_locked, only_one, remove_abandoned
 
 
 def test_a_second_one_is_kept_out_until_the_first_has_ended(tmp_path: Path) -> None:
@@ -94,6 +94,20 @@ def test_a_file_is_made_locked_with_ordinary_permissions(
             pass
     remove_abandoned([tmp_path / "x"])
     assert {path.name for path in tmp_path.iterdir()} == {"ordinary"}
+
+
+def test_folders_of_others_stay_whatever_they_are_called(tmp_path: Path) -> None:
+    kept = ["a-", "a-main", "a-1.0", "a-0123456789abcdef.tar", "a-0123456789abcdef0", "b-0123456789abcdef"]
+    for name in kept:
+        (tmp_path / name / "photos").mkdir(parents=True)
+    (tmp_path / "a-fedcba9876543210").touch()
+    (tmp_path / "a-00000000000000ff").symlink_to(tmp_path / "a-main")
+    (tmp_path / "a-00000000000000aa").mkdir()  # of a killed process
+    with folder_made_locked(tmp_path, "a-") as folder:
+        names = {path.name for path in tmp_path.iterdir()} - {folder.name}
+        assert names == {*kept, "a-fedcba9876543210", "a-00000000000000ff"}
+    assert not folder.exists()
+    assert all((tmp_path / name / "photos").exists() for name in kept)
 
 
 def test_a_pipe_in_the_place_of_a_lock_is_not_waited_for(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import os
 import shlex
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -153,7 +152,8 @@ def test_the_next_connection_removes_the_socket_folder_of_a_killed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", shell_host(tmp_path / "there").path)
-    abandoned = Path(tempfile.mkdtemp(prefix="drc-ssh-", dir="/tmp"))
+    abandoned = Path("/tmp", f"drc-ssh-{os.urandom(8).hex()}")
+    abandoned.mkdir(0o700)
     os.utime(abandoned, (0, 0))  # long ago
     with connect(parse_target("board"), "exec true") as link:
         assert not link.greeted()

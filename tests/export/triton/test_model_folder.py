@@ -141,6 +141,21 @@ def test_a_model_that_cannot_take_its_place_leaves_the_old_one(
     assert files(tmp_path / "models") == before
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_the_user_makes_during_an_export_stays(overwrite: bool, onnx: Path, tmp_path: Path) -> None:
+    path = tmp_path / "models" / "net"
+    if overwrite:
+        model_from_onnx(onnx, ModelFolder(path))
+    model = ModelFolder(path, overwrite)
+    with model.kept():
+        (path / "2").mkdir(parents=True)
+        (path / "2" / "model.onnx").write_bytes(b"mine")
+        before = files(path)
+        with pytest.raises(OutputError):
+            model.write(onnx)
+        assert files(path) == before
+
+
 def test_another_export_of_the_same_model_is_kept_out(onnx: Path, tmp_path: Path) -> None:
     folder = ModelFolder(tmp_path / "models" / "net")
     with folder.kept(), pytest.raises(OutputError, match="another process is writing"):

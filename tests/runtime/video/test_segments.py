@@ -9,7 +9,7 @@ import pytest
 
 from drc_deploy.errors import OutputError
 from drc_deploy.runtime.video.joining import _stored_packets
-from drc_deploy.runtime.video.segments import Segments, segments_folder
+from drc_deploy.runtime.video.segments import Part, Segments, segments_folder
 from tests.runtime.video.video_clips import write_clip
 
 MADE_FROM: dict[str, object] = {"source": "ü.mp4", "frames": 10}
@@ -126,3 +126,21 @@ def test_a_playlist_in_the_place_of_a_segment_opens_nothing(tmp_path: Path) -> N
     playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{tmp_path}/secret.ts\n#EXT-X-ENDLIST\n")
     with pytest.raises(OutputError, match="no segment"):
         list(_stored_packets([playlist]))
+
+
+def test_a_list_of_other_work_counts_for_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "x.segments"
+    for name, engine in (("kept", "a"), ("other", "b")):
+        work = Segments(folder, "nut", {"engine": engine})
+        with work.owned(leave=True):
+            work.begin()
+        part = Segments(folder, "nut", {"engine": engine}, Part(0, 2))
+        with part.shared():
+            part.take_part()
+            part.path(0).write_bytes(name.encode())
+        (folder / "SHA256SUMS.000000").rename(tmp_path / name)
+    (tmp_path / "kept").rename(folder / "SHA256SUMS.000001")  # as of a worker that nobody has kept out
+    (folder / "000000.nut").write_bytes(b"kept")
+    work = Segments(folder, "nut", {"engine": "b"})
+    with work.owned():
+        assert work.begin() == 0
