@@ -92,7 +92,10 @@ def file_made_locked(path: Path) -> Iterator[None]:
         try:
             _link_locked(path, held)
         except (AttributeError, OSError):  # another system, or a file system such as NFS; or what will be met again
-            held.enter_context(made_locked(path, _make_file))
+            lock = held.enter_context(ExitStack())
+            lock.enter_context(made_locked(path, _make_file))
+            if not _can_be_written(path):
+                lock.close()
         yield
 
 
@@ -137,6 +140,17 @@ def _link_locked(path: Path, held: ExitStack) -> None:
     _lock(handle)
     # Of two descriptors, since `os.link` leads to the file behind a link only then.
     os.link(f"/proc/self/fd/{handle}", path.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+
+
+def _can_be_written(path: Path) -> bool:
+    """Return whether a locked file can be: on network drives of Windows (CIFS) a lock stops all other descriptors."""
+    try:
+        with open(path, "r+b", buffering=0) as stream:
+            stream.write(b"0")
+            stream.truncate(0)
+    except PermissionError:
+        return False
+    return True
 
 
 def _make_file(path: Path) -> None:

@@ -1,12 +1,14 @@
 """A folder has one process at a time."""
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import IO
 from unittest.mock import patch
 
 import pytest
@@ -94,6 +96,24 @@ def test_a_file_is_made_locked_with_ordinary_permissions(
             pass
     remove_abandoned([tmp_path / "x"])
     assert {path.name for path in tmp_path.iterdir()} == {"ordinary"}
+
+
+def test_where_a_lock_stops_writing_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_on_cifs(path: Path, mode: str, buffering: int = -1) -> IO[bytes]:  # flock(2), "CIFS details"
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
+        finally:
+            os.close(handle)
+        return path.open(mode, buffering)
+
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)  # nor has CIFS these
+    monkeypatch.setattr(module, "open", open_on_cifs, raising=False)
+    with file_made_locked(tmp_path / "x"), open_on_cifs(tmp_path / "x", "wb") as stream:
+        stream.write(b"result")
+    assert (tmp_path / "x").read_bytes() == b"result"
 
 
 def test_folders_of_others_stay_whatever_they_are_called(tmp_path: Path) -> None:
