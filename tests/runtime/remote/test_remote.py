@@ -309,6 +309,28 @@ def test_no_key_leads_out_of_the_folder_of_results(work: Path, bucket: str) -> N
     assert set(work.rglob("*.png")) - before == {work / "out/etc/a.png"}
 
 
+@pytest.mark.parametrize("pattern", ["k/.*/**", "k/**/.*/**", "k/*", "k/.*/*/up.png", "k/.[.]/**", "k/.?/*"])
+def test_no_pattern_leads_out_of_the_folder_of_results(work: Path, bucket: str, pattern: str) -> None:
+    system = fsspec.filesystem("s3")
+    for key in ("k/../../up.png", "k/.x/../../../b.png", "k/../c.png", "k/./d.png", "k/.x/e.png", "k/f.png"):
+        system.put_file(work / "in/a.png", f"{bucket}/{key}")
+    before = set(work.rglob("*.png"))
+    upscale(work, f"{bucket}/{pattern}", "-o", "results/out")
+    made = set(work.rglob("*.png")) - before
+    assert made <= {work / "results/out" / name for name in (".x/e.png", "e.png", "f.png")}
+
+
+def test_keys_that_lead_out_of_their_folder_are_named(
+    work: Path, bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    system = fsspec.filesystem("s3")
+    for key in ("k/../up.png", "k/x/./b.png", "k/f.png"):
+        system.put_file(work / "in/a.png", f"{bucket}/{key}")
+    assert upscale(work, f"{bucket}/k", "-o", "out").returncode == 0
+    assert f"{bucket}/k: 2 files are left out: `.` or `..` is a part of their names." in caplog.text
+    assert [path.name for path in (work / "out").glob("*.png")] == ["f.png"]
+
+
 def test_two_keys_with_one_result_are_refused(work: Path, bucket: str) -> None:
     system = fsspec.filesystem("s3")
     for key in ("k//a.png", "k/a.png"):
