@@ -243,6 +243,20 @@ def test_what_is_finished_is_skipped_and_what_another_engine_made_is_done_again(
     assert [item["input"] for item in changed["files"]] == [f"{bucket}/in/a.png"]
 
 
+def test_listings_that_know_parts_of_a_second_find_what_is_finished(
+    work: Path, s3: servers.S3, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "exact", True)
+    arguments = ("-o", f"{bucket}/out", "--skip-existing", "--json")
+    time.sleep(1)
+    assert len(json.loads(upscale(work, f"{bucket}/in", *arguments).stdout)["files"]) == 3
+    for sources in ([f"{bucket}/in"], [f"{bucket}/in/*.*"]):
+        again = json.loads(upscale(work, *sources, *arguments).stdout)
+        assert again["files"] == []
+    changed = json.loads(upscale(work, f"{bucket}/in", *arguments, "--scale", "2").stdout)
+    assert changed["redone"] == 3
+
+
 def test_a_result_without_a_record_counts_by_its_time(work: Path, bucket: str) -> None:
     time.sleep(1)
     fsspec.filesystem("s3").pipe_file(f"{bucket}/out/a.png", b"of another program")
@@ -371,6 +385,44 @@ def test_what_is_not_there_or_not_allowed_is_a_sentence(work: Path, bucket: str)
     assert "exists" not in str(list(work.glob("x*")))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("github://o/r/a.png", "dir://x/a.png", "zip://a.zip/a.jpg", "tar://a.tar/a.png", "reference://x/a.png"),
+        *("jupyter://127.0.0.1:1/a.png", "dbfs://x/a.png", "generic://x/a.png", "simplecache://x/a.png"),
+    ],
+)
+def test_storage_that_a_url_does_not_suffice_for_is_refused(work: Path, name: str) -> None:
+    assert "needs more than a URL" in refused(work, name, "-o", "x.png")
+    assert "needs more than a URL" in refused(work, "in/a.png", "-o", name)
+
+
+def test_storage_that_does_not_answer_is_a_sentence(work: Path) -> None:
+    error = refused(work, "ftp://127.0.0.1:1/a.jpg", "-o", "x.png")
+    assert error.startswith("Error: ftp://127.0.0.1:1/a.jpg cannot be opened: ")
+    assert "refused" in error
+
+
+def test_a_query_is_shown_nowhere(work: Path) -> None:
+    assert "s3cret" not in refused(work, "az://c/a.png?sv=1&sig=s3cret", "-o", "x.png")
+    assert "s3cret" not in refused(work, "in/a.png", "-o", "memory://c/a.png?sig=s3cret")
+
+
+def test_a_temporary_folder_that_goes_away_fails_one_file_after_the_other(work: Path) -> None:
+    def remove(handler: Any) -> None:
+        for folder in (work / "temporary").iterdir():
+            shutil.rmtree(folder)
+        servers.answer(b"", status=404)(handler)
+
+    with servers.web_server({f"/{name}.png": remove for name in "abc"}) as (address, asked):
+        sources = [f"{address}/{name}.png" for name in "abc"]
+        done = upscale(work, *sources, "-o", "out", "--json")
+    failed = json.loads(done.stdout)["failed"]
+    assert [item["input"] for item in failed] == sources
+    assert [item["error"].partition(":")[0] for item in failed[1:]] == ["cannot write temporary files"] * 2
+    assert set(asked) == {"/a.png"}
+
+
 def test_of_several_only_the_missing_one_fails(work: Path, bucket: str) -> None:
     done = upscale(work, f"{bucket}/none.png", f"{bucket}/in/a.png", "-o", "out", "--json")
     assert done.returncode == 1
@@ -496,6 +548,32 @@ def test_bodies_that_trickle_or_fall_silent_end(work: Path, monkeypatch: pytest.
 def test_a_bucket_that_fails_for_a_while_is_asked_again(work: Path, s3: servers.S3, bucket: str) -> None:
     s3.failures = 2
     assert upscale(work, f"{bucket}/in/a.png", "-o", "out.png").returncode == 0
+
+
+def test_a_put_that_arrived_without_its_answer_has_succeeded(work: Path, s3: servers.S3, bucket: str) -> None:
+    s3.lost = 1
+    assert upscale(work, f"{bucket}/in/a.png", "-o", f"{bucket}/out.png").returncode == 0
+    assert s3.lost == 0
+    assert results(bucket)["out.png"] == expected(work)["a.png"]
+
+
+def test_a_key_of_the_same_length_is_not_taken_for_the_result(work: Path, bucket: str) -> None:
+    from drc_deploy.errors import OutputError
+    from drc_deploy.runtime.remote.storage import put
+    from drc_deploy.runtime.remote.url import Url
+
+    theirs = bytes((work / "in/a.png").stat().st_size)
+    fsspec.filesystem("s3").pipe_file(f"{bucket}/x.png", theirs)
+    with pytest.raises(OutputError, match="exists already"):
+        put(work / "in/a.png", Url("s3", f"{bucket}/x.png".removeprefix("s3://")), replace=False)
+    assert results(bucket)["x.png"] == theirs
+
+
+def test_no_result_goes_into_a_folder_of_its_name(work: Path, memory: Any) -> None:
+    memory.pipe_file("/out/b_x4.png/mine.txt", b"mine")
+    error = refused(work, "in/b.jpg", "-o", "memory://out", "--overwrite")
+    assert "memory://out/b_x4.png is a folder" in error
+    assert list(memory.store) == ["/out/b_x4.png/mine.txt"]
 
 
 def test_a_full_disk_is_seen_before_a_fetch(work: Path, bucket: str) -> None:
