@@ -178,19 +178,28 @@ def test_an_animation_keeps_its_suffix_and_a_still_one_does_not(work: Path, buck
         }
 
 
-def test_a_video_goes_through_a_bucket(work: Path, bucket: str) -> None:
+def write_clip(path: Path, frames: int) -> None:
     av = pytest.importorskip("av")
-    with av.open(str(work / "clip.mp4"), "w") as container:
+    with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for seed in range(3):
+        for seed in range(frames):
             frame = av.VideoFrame.from_ndarray(np.random.default_rng(seed).integers(0, 256, (48, 64, 3), np.uint8))
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+
+
+def test_a_video_goes_through_a_bucket(work: Path, bucket: str) -> None:
+    write_clip(work / "clip.mp4", 3)
     fsspec.filesystem("s3").put_file(work / "clip.mp4", f"{bucket}/clip.mp4")
     assert upscale(work, "clip.mp4").returncode == 0
     assert upscale(work, f"{bucket}/clip.mp4").returncode == 0
     assert results(bucket)["clip_x4.mp4"] == (work / "clip_x4.mp4").read_bytes()
+    assert upscale(work, f"{bucket}/clip.mp4", "-o", "new/here.mp4", "--skip-existing").returncode == 0
+    assert (work / "new/here.mp4").read_bytes() == (work / "clip_x4.mp4").read_bytes()
+    again = upscale(work, f"{bucket}/clip.mp4", "-o", "new/here.mp4", "--skip-existing", "--json")
+    assert len(json.loads(again.stdout)["skipped"]) == 1
+    assert "exists already" in refused(work, f"{bucket}/clip.mp4", "-o", "new/here.mp4")
     assert "one image" in refused(work, f"{bucket}/in/a.png", "-o", "a.mp4")
     assert not (work / "a.mp4").exists()
 
@@ -630,6 +639,20 @@ def test_a_fetch_that_is_stopped_leaves_nothing(work: Path, s3: servers.S3) -> N
     assert err.strip() == STOPPED
     assert list((work / "temporary").iterdir()) == []
     assert not (work / "out.png").exists()
+
+
+def test_a_video_from_elsewhere_that_is_stopped_leaves_nothing(work: Path, s3: servers.S3) -> None:
+    write_clip(work / "clip.mp4", 600)
+    with servers.web_server({"/clip.mp4": servers.answer((work / "clip.mp4").read_bytes())}) as (address, _):
+        running = start(work, s3, f"{address}/clip.mp4", "-o", "out.mp4")
+        while len(list(work.rglob("*.segments/0*"))) < 2:  # one is finished
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.send_signal(signal.SIGTERM)
+        running.communicate(timeout=60)
+    assert running.returncode == 143
+    assert list((work / "temporary").iterdir()) == []
+    assert {path.name for path in work.iterdir()} == {"clip.mp4", "in", "n.onnx", "temporary"}
 
 
 # streams
