@@ -285,18 +285,28 @@ def _tree_there(url: Url) -> _Tree | None:
     from drc_deploy.runtime.remote import storage
 
     if storage.is_folder(url):
-        files = [file for file in storage.files_below(url) if not _is_hidden(file.relative_to(url).parts[:-1], ())]
+        files = _visible_there(str(url), url, storage.files_below(url), ())
         return _found_tree(str(url), url, files, f"{url} holds no images or videos.")
     wild = next((index for index, character in enumerate(url.rest) if character in _WILDCARDS), None)
     if wild is None or url.over_http or storage.is_file(url):
         return None
     fixed, _, _ = url.rest[:wild].rpartition("/")
     folder, pattern = Url(url.scheme, fixed), url.rest.removeprefix(fixed).removeprefix("/")
-    parts = pattern.split("/")
-    files = [
-        file for file in storage.matches(folder, pattern) if not _is_hidden(file.relative_to(folder).parts[:-1], parts)
-    ]
+    files = _visible_there(str(url), folder, storage.matches(folder, pattern), pattern.split("/"))
     return _found_tree(str(url), folder, files, f"no image or video matches {url}.")
+
+
+def _visible_there(name: str, folder: Url, files: Sequence[Url], parts: Sequence[str]) -> list[Url]:
+    """Return files below ``folder`` in no hidden folder but one that a pattern's ``parts`` name.
+
+    Keys with ``..`` are names to storage, and lead out of the folder of results on a disk: none is taken, which is
+    noted.
+    """
+    kept = [file for file in files if not {".", ".."} & set(file.rest.removeprefix(folder.rest).split("/"))]
+    if left_out := len(files) - len(kept):
+        are, their = ("files are", "their names") if left_out > 1 else ("file is", "its name")
+        _log.warning("%s: %d %s left out: `.` or `..` is a part of %s.", name, left_out, are, their)
+    return [file for file in kept if not _is_hidden(file.relative_to(folder).parts[:-1], parts)]
 
 
 def _is_hidden_below(folder: Path, path: Path, parts: Sequence[str]) -> bool:

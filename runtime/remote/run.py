@@ -2,8 +2,9 @@
 
     storage ──fetch──▶ temporary folder ──run_all──▶ temporary folder ──put──▶ storage
 
-Results to the disk of this machine are written there at once. A command that is killed leaves its temporary folder,
-which the next one removes.
+Results to the disk of this machine are written there at once, but for videos from elsewhere: unfinished work is no use
+to another command, which fetches its source anew. A command that is killed leaves its temporary folder, which the next
+one removes.
 """
 
 import logging
@@ -12,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from pathlib import Path
 from PIL import Image
 
 from drc_deploy.errors import OutputError, UsageError
-from drc_deploy.files import exists_already, scratch_folder, version_of
+from drc_deploy.files import atomic_path, cannot_write, check_writable, exists_already, scratch_folder, version_of
 from drc_deploy.images.finding import is_video
 from drc_deploy.runtime.jobs.plan import WRITTEN_VIDEO_SUFFIXES, Job, RemoteJob, UpscaleJob, file_job
 from drc_deploy.runtime.jobs.records import Records
@@ -100,9 +101,13 @@ class _Files:
     @classmethod
     def of(cls, job: RemoteJob, folder: Path) -> "_Files":
         """Return those of a job in an empty folder."""
-        source, target = _inside(folder / "in", job.source), _inside(folder / "out", job.target)
-        names = {str(source): job.input_name} if isinstance(job.source, Url) else {}
-        names |= {str(target): job.output_name} if isinstance(job.target, Url) else {}
+        source, target, names = job.source, job.target, {}
+        if isinstance(source, Url):
+            source = _inside(folder / "in", source)
+            names[str(source)] = job.input_name
+        if isinstance(target, Url) or (target and job.makes_video and isinstance(job.source, Url)):
+            target = _inside(folder / "out", target)
+            names[str(target)] = job.output_name
         return cls(source, target, names)
 
     def renamed(self, text: str) -> str:
@@ -112,9 +117,23 @@ class _Files:
         return text
 
 
-def _inside(folder: Path, place: Place | None) -> Path | None:
-    if not isinstance(place, Url):
-        return place
+@contextmanager
+def _files(job: RemoteJob, folder: Path) -> Iterator[_Files]:
+    """Yield where the files of a job lie: in a folder in ``folder``, that is gone after the block.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    with ExitStack() as held:
+        try:
+            inside = held.enter_context(tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True))
+            files = _Files.of(job, Path(inside))
+        except OSError as error:
+            raise cannot_write("temporary files", error) from error
+        yield files
+
+
+def _inside(folder: Path, place: Place) -> Path:
     folder.mkdir()
     name = "".join(character if character.isprintable() else "_" for character in place.name)
     return folder / name[-_NAME_CHARACTERS:]
@@ -145,15 +164,12 @@ class _Run:
             return Outcome([], [Skipped(job.input_name, job.output_name)], [])
         self._check_target(job)
         start = time.perf_counter()
-        with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as inside:
-            files = _Files.of(job, Path(inside))
+        with _files(job, folder) as files:
             with _renamed_notes(files.renamed):
                 version = self._fetch(job, files)
                 outcome = self._made(job, files)
-            if outcome.finished and isinstance(job.target, Url) and files.target:
-                self._storage.put(files.target, job.target, replace=self._options.replace)
-                if version and (records := self._records(job)):
-                    records.keep_there(version, job.target)
+            if outcome.finished and files.target and files.target != job.target:
+                self._publish(job, files.target, version)
         outcome = _renamed(outcome, job, files, time.perf_counter() - start)
         return replace(outcome, redone=int(bool(outcome.finished) and state == "another's"))
 
@@ -197,9 +213,24 @@ class _Run:
         """Upscale what is here now, as if it had always been."""
         local = _local_job(job, files)
         options = replace(self._options, overwrite=self._options.replace, skip_existing=False)
-        if isinstance(job.target, Url):
+        if files.target != job.target:
             options = replace(options, records=None)
+            if isinstance(job.target, Path):
+                check_writable(job.target.parent)
         return run_all(self._upscaler, [local], options, self._made_by, self._video)
+
+    def _publish(self, job: RemoteJob, result: Path, version: Version | None) -> None:
+        """Put a result where it belongs, and note what it was made of."""
+        records = self._records(job) if version else None
+        if isinstance(job.target, Url):
+            self._storage.put(result, job.target, replace=self._options.replace)
+            if version and records:
+                records.keep_there(version, job.target)
+        elif job.target:
+            with atomic_path(job.target, replace=self._options.replace) as temporary:
+                shutil.copyfile(result, temporary)
+            if version and records:
+                records.keep(version, job.target)
 
 
 def _local_job(job: RemoteJob, files: _Files) -> UpscaleJob:
@@ -220,8 +251,15 @@ def _local_job(job: RemoteJob, files: _Files) -> UpscaleJob:
 
 
 def _most_bytes(url: Url, folder: Path) -> int:
-    """Return how long a file may be: as an image of the most pixels that are allowed, or as there is room for."""
-    free = max(shutil.disk_usage(folder).free - _SPARE_BYTES, 0)
+    """Return how long a file may be: as an image of the most pixels that are allowed, or as there is room for.
+
+    Raises:
+        OutputError: the folder is gone.
+    """
+    try:
+        free = max(shutil.disk_usage(folder).free - _SPARE_BYTES, 0)
+    except OSError as error:
+        raise cannot_write("temporary files", error) from error
     if is_video(url) or Image.MAX_IMAGE_PIXELS is None:
         return free
     return min(free, 2 * Image.MAX_IMAGE_PIXELS * _BYTES_A_PIXEL + _METADATA_BYTES)

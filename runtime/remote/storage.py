@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -20,6 +21,7 @@ from fsspec import AbstractFileSystem
 from fsspec.asyn import get_loop
 from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
+from fsspec.registry import available_protocols
 
 from drc_deploy.errors import DrcDeployError, ImageError, InputError, MissingDependencyError, OutputError, UsageError
 from drc_deploy.files import exists_already, hint_for
@@ -33,11 +35,14 @@ _SILENCE_S = 60.0
 _LEAST_RATE = 1024
 """Bytes per second of a body after ``_SILENCE_S``: one that trickles would never end."""
 _SMALL_BYTES = 4096
+_BLOCK_BYTES = 8 << 20
 _OF_OBJECTS = ("s3", "gs")
 """Storage where a key appears when all of it has arrived, and where one can be made only if it is not there. Their
 backends try each request again, and each part of a large file alone."""
 _TIMES = ("LastModified", "mtime", "updated", "Last-Modified", "created")
 """What backends call the time of the last change."""
+_NEEDS_MORE = (TypeError, AttributeError, KeyError, ValueError, FileNotFoundError, IsADirectoryError)
+"""Errors of a backend that is opened without all of its settings: an account, a repository, the file of an archive."""
 _EXTRA = "'drc-deploy[remote]'"
 _PACKAGES = {"s3": _EXTRA, "http": _EXTRA, "https": _EXTRA, "gs": "gcsfs"}
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
@@ -69,20 +74,28 @@ def _system(url: Url) -> AbstractFileSystem:
     """Return the file system of a URL; fsspec keeps those that are open.
 
     Raises:
-        UsageError: there is none of this scheme.
+        UsageError: there is none of this scheme, or it needs settings.
         MissingDependencyError: a package is missing.
+        InputError: it does not answer.
     """
+    if url.scheme not in available_protocols():
+        raise UsageError(
+            f"{url.scheme}:// is no storage that is known here.",
+            "Known are s3, gs, http, https, file and others of fsspec.",
+        )
     try:
         system, _ = url_to_fs(f"{url.scheme}://{url.authority}", use_listings_cache=False, **_options(url))
     except ImportError as error:
         package = _PACKAGES.get(url.scheme)
         hint = f"Install it: pip install {package}." if package else f"{str(error).rstrip('.')}."
         raise MissingDependencyError(f"{url.scheme}:// needs a package that is not installed.", hint) from error
-    except ValueError:
+    except _NEEDS_MORE:
         raise UsageError(
-            f"{url.scheme}:// is no storage that is known here.",
-            "Known are s3, gs, http, https, file and others of fsspec.",
+            f"{url.scheme}:// needs more than a URL.",
+            f"Set FSSPEC_{url.scheme.upper()}_... in the environment, as fsspec documents it, or copy the files here.",
         ) from None
+    except Exception as error:  # some connect at once
+        _raise_explained(error, url, InputError, "opened")
     return system
 
 
@@ -90,8 +103,9 @@ def is_folder(url: Url) -> bool:
     """Return whether files lie below it; False where that cannot be found out.
 
     Raises:
-        UsageError: there is no storage of this scheme.
+        UsageError: there is no storage of this scheme, or it needs settings.
         MissingDependencyError: a package is missing.
+        InputError: it does not answer.
     """
     system = _system(url)
     if not url.over_http:
@@ -171,10 +185,10 @@ def _below(system: AbstractFileSystem, folder: Url, found: Mapping[str, Mapping[
 def _named(system: AbstractFileSystem, folder: Url, name: str, info: Mapping[str, Any]) -> Url:
     """Return the URL of what a file system lists below ``folder`` by a name of its own; no slash in it is lost."""
     below = name.removeprefix(system._strip_protocol(folder.full))[1:]
-    return Url(folder.scheme, f"{folder.rest}/{below}", version=_version(info))
+    return Url(folder.scheme, f"{folder.rest}/{below}", version=_version(folder, info))
 
 
-def _version(info: Mapping[str, Any]) -> Version | None:
+def _version(url: Url, info: Mapping[str, Any]) -> Version | None:
     size, when = info.get("size"), next((info[key] for key in _TIMES if info.get(key)), None)
     if isinstance(when, str):
         with suppress(ValueError):
@@ -183,13 +197,15 @@ def _version(info: Mapping[str, Any]) -> Version | None:
         when = (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp()
     if not isinstance(size, int) or not isinstance(when, int | float):
         return None
+    if url.scheme in _OF_OBJECTS:  # HEAD has whole seconds, and listings of MinIO, Ceph and R2 have parts of them
+        when = int(when)
     return size, round(when * 1e6) * 1000
 
 
 def version_of(url: Url) -> Version | None:
     """Return the size of a file and the time of its last change; None where there is none, or nothing says it."""
     with suppress(Exception):  # reading it will say why
-        return _version(_system(url).info(url.full))
+        return _version(url, _system(url).info(url.full))
     return None
 
 
@@ -285,8 +301,14 @@ def put(file: Path, url: Url, *, replace: bool) -> None:
 
     def copy() -> None:
         if url.scheme in _OF_OBJECTS:
-            system.put_file(str(file), url.full, mode="overwrite" if replace else "create")
+            try:
+                system.put_file(str(file), url.full, mode="overwrite" if replace else "create")
+            except FileExistsError:
+                if not _is_copy(system, url, file):
+                    raise
             return
+        if system.isdir(url.full):  # a move would put the file into it
+            raise OutputError(f"{url} is a folder.", "Give another name with -o.")
         temporary = url.with_name(f".{url.stem[:40]}.{os.urandom(4).hex()}{url.suffix}")
         try:
             system.put_file(str(file), temporary.full)
@@ -299,6 +321,16 @@ def put(file: Path, url: Url, *, replace: bool) -> None:
             raise
 
     _tried(copy, url, OutputError, "written")
+
+
+def _is_copy(system: AbstractFileSystem, url: Url, file: Path) -> bool:
+    """Return whether a key holds what a file does: the first try of a put may have arrived, and its answer not."""
+    with suppress(Exception):  # who may not look cannot know
+        if system.info(url.full)["size"] == file.stat().st_size:
+            with system.open(url.full, block_size=_BLOCK_BYTES) as theirs, file.open("rb") as ours:
+                blocks = iter(partial(ours.read, _BLOCK_BYTES), b"")
+                return all(theirs.read(_BLOCK_BYTES) == block for block in blocks)
+    return False
 
 
 def put_bytes(content: bytes, url: Url) -> None:

@@ -12,6 +12,8 @@ from urllib.request import url2pathname
 from drc_deploy.errors import UsageError
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]+)://(.*)", re.DOTALL)  # of two letters at least: `C:` is a disk
+_QUERY = re.compile(r"\?[\w.~%+-]+=")
+"""What a ``?`` of a pattern does not begin."""
 _SAME = {"s3a": "s3", "gcs": "gs", "local": "file"}
 """Other names of a scheme, so that one file has one name."""
 _OVER_HTTP = ("http", "https")
@@ -121,7 +123,8 @@ def place_of(name: str) -> Place:
     """Return the file that a name means; a ``file://`` is a path.
 
     Raises:
-        UsageError: it is a URL with a password, with another URL inside, without a bucket, or of a file on a machine.
+        UsageError: it is a URL with a password, with another URL inside, without a bucket, or of a file on a machine;
+            or one with a query that is not of HTTP.
     """
     found = _URL.fullmatch(name)
     if found is None:
@@ -132,6 +135,11 @@ def place_of(name: str) -> Place:
     if scheme == "file":
         return _path_of(found[2])
     url = _taken_apart(scheme, found[2])
+    if _QUERY.search(url.rest):
+        raise UsageError(
+            f"the URL of {scheme}:// has a query, which may be a signature that others could read.",
+            "Leave out all from `?` on: only http:// and https:// take it. In a pattern, `*` stands for `?` too.",
+        )
     if _has_password(url):
         raise UsageError(
             f"the URL of {scheme}:// holds a user or a password, which others could read.",

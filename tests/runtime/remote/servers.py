@@ -1,5 +1,6 @@
 """Storage on this machine: an S3 by moto, and a web server that does what it should not."""
 
+import re
 import threading
 import time
 from collections import Counter
@@ -42,6 +43,8 @@ class S3:
         putting: Set as soon as a put has begun.
         slow: Whether it takes a put in slowly.
         failures: How many requests it answers with 503 from now on.
+        lost: How many puts it takes in, and answers with 503, from now on.
+        exact: Whether its listings, and they only, know parts of a second, as those of MinIO, Ceph and R2.
     """
 
     def __init__(self) -> None:
@@ -51,6 +54,7 @@ class S3:
         self.listener = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self.address = f"http://127.0.0.1:{self.listener.server_port}"
         self.putting, self.slow, self.failures = threading.Event(), False, 0
+        self.lost, self.exact = 0, False
 
     def environment(self) -> dict[str, str]:
         """Return where a backend looks for its credentials, and for this server."""
@@ -73,8 +77,13 @@ class S3:
                 request.get_data()  # as S3 does, take a body as nothing that ends early
             except Exception:
                 return Response(status=400)(environ, start)
-        answer: Iterable[bytes] = self._moto(environ, start)
-        return answer
+        response = Response.from_app(self._moto, environ)
+        if request.method == "PUT" and self.lost:
+            self.lost -= 1
+            response = Response(status=503)
+        if request.args.get("list-type") and self.exact:
+            response.set_data(re.sub(rb"\.\d+Z</LastModified>", b".789Z</LastModified>", response.get_data()))
+        return response(environ, start)
 
 
 @contextmanager

@@ -178,19 +178,28 @@ def test_an_animation_keeps_its_suffix_and_a_still_one_does_not(work: Path, buck
         }
 
 
-def test_a_video_goes_through_a_bucket(work: Path, bucket: str) -> None:
+def write_clip(path: Path, frames: int) -> None:
     av = pytest.importorskip("av")
-    with av.open(str(work / "clip.mp4"), "w") as container:
+    with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for seed in range(3):
+        for seed in range(frames):
             frame = av.VideoFrame.from_ndarray(np.random.default_rng(seed).integers(0, 256, (48, 64, 3), np.uint8))
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+
+
+def test_a_video_goes_through_a_bucket(work: Path, bucket: str) -> None:
+    write_clip(work / "clip.mp4", 3)
     fsspec.filesystem("s3").put_file(work / "clip.mp4", f"{bucket}/clip.mp4")
     assert upscale(work, "clip.mp4").returncode == 0
     assert upscale(work, f"{bucket}/clip.mp4").returncode == 0
     assert results(bucket)["clip_x4.mp4"] == (work / "clip_x4.mp4").read_bytes()
+    assert upscale(work, f"{bucket}/clip.mp4", "-o", "new/here.mp4", "--skip-existing").returncode == 0
+    assert (work / "new/here.mp4").read_bytes() == (work / "clip_x4.mp4").read_bytes()
+    again = upscale(work, f"{bucket}/clip.mp4", "-o", "new/here.mp4", "--skip-existing", "--json")
+    assert len(json.loads(again.stdout)["skipped"]) == 1
+    assert "exists already" in refused(work, f"{bucket}/clip.mp4", "-o", "new/here.mp4")
     assert "one image" in refused(work, f"{bucket}/in/a.png", "-o", "a.mp4")
     assert not (work / "a.mp4").exists()
 
@@ -241,6 +250,20 @@ def test_what_is_finished_is_skipped_and_what_another_engine_made_is_done_again(
     fsspec.filesystem("s3").put_file(work / "in/b.jpg", f"{bucket}/in/a.png")
     changed = json.loads(upscale(work, *arguments, "--scale", "2").stdout)
     assert [item["input"] for item in changed["files"]] == [f"{bucket}/in/a.png"]
+
+
+def test_listings_that_know_parts_of_a_second_find_what_is_finished(
+    work: Path, s3: servers.S3, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "exact", True)
+    arguments = ("-o", f"{bucket}/out", "--skip-existing", "--json")
+    time.sleep(1)
+    assert len(json.loads(upscale(work, f"{bucket}/in", *arguments).stdout)["files"]) == 3
+    for sources in ([f"{bucket}/in"], [f"{bucket}/in/*.*"]):
+        again = json.loads(upscale(work, *sources, *arguments).stdout)
+        assert again["files"] == []
+    changed = json.loads(upscale(work, f"{bucket}/in", *arguments, "--scale", "2").stdout)
+    assert changed["redone"] == 3
 
 
 def test_a_result_without_a_record_counts_by_its_time(work: Path, bucket: str) -> None:
@@ -309,6 +332,28 @@ def test_no_key_leads_out_of_the_folder_of_results(work: Path, bucket: str) -> N
     assert set(work.rglob("*.png")) - before == {work / "out/etc/a.png"}
 
 
+@pytest.mark.parametrize("pattern", ["k/.*/**", "k/**/.*/**", "k/*", "k/.*/*/up.png", "k/.[.]/**", "k/.?/*"])
+def test_no_pattern_leads_out_of_the_folder_of_results(work: Path, bucket: str, pattern: str) -> None:
+    system = fsspec.filesystem("s3")
+    for key in ("k/../../up.png", "k/.x/../../../b.png", "k/../c.png", "k/./d.png", "k/.x/e.png", "k/f.png"):
+        system.put_file(work / "in/a.png", f"{bucket}/{key}")
+    before = set(work.rglob("*.png"))
+    upscale(work, f"{bucket}/{pattern}", "-o", "results/out")
+    made = set(work.rglob("*.png")) - before
+    assert made <= {work / "results/out" / name for name in (".x/e.png", "e.png", "f.png")}
+
+
+def test_keys_that_lead_out_of_their_folder_are_named(
+    work: Path, bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    system = fsspec.filesystem("s3")
+    for key in ("k/../up.png", "k/x/./b.png", "k/f.png"):
+        system.put_file(work / "in/a.png", f"{bucket}/{key}")
+    assert upscale(work, f"{bucket}/k", "-o", "out").returncode == 0
+    assert f"{bucket}/k: 2 files are left out: `.` or `..` is a part of their names." in caplog.text
+    assert [path.name for path in (work / "out").glob("*.png")] == ["f.png"]
+
+
 def test_two_keys_with_one_result_are_refused(work: Path, bucket: str) -> None:
     system = fsspec.filesystem("s3")
     for key in ("k//a.png", "k/a.png"):
@@ -347,6 +392,44 @@ def test_what_is_not_there_or_not_allowed_is_a_sentence(work: Path, bucket: str)
     assert "a user or a password" in refused(work, "s3://key:s3cret@bucket/a.png", "-o", "x.png")
     assert "s3cret" not in refused(work, "in/a.png", "s3://key:s3cret@bucket/a.png")
     assert "exists" not in str(list(work.glob("x*")))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("github://o/r/a.png", "dir://x/a.png", "zip://a.zip/a.jpg", "tar://a.tar/a.png", "reference://x/a.png"),
+        *("jupyter://127.0.0.1:1/a.png", "dbfs://x/a.png", "generic://x/a.png", "simplecache://x/a.png"),
+    ],
+)
+def test_storage_that_a_url_does_not_suffice_for_is_refused(work: Path, name: str) -> None:
+    assert "needs more than a URL" in refused(work, name, "-o", "x.png")
+    assert "needs more than a URL" in refused(work, "in/a.png", "-o", name)
+
+
+def test_storage_that_does_not_answer_is_a_sentence(work: Path) -> None:
+    error = refused(work, "ftp://127.0.0.1:1/a.jpg", "-o", "x.png")
+    assert error.startswith("Error: ftp://127.0.0.1:1/a.jpg cannot be opened: ")
+    assert "refused" in error
+
+
+def test_a_query_is_shown_nowhere(work: Path) -> None:
+    assert "s3cret" not in refused(work, "az://c/a.png?sv=1&sig=s3cret", "-o", "x.png")
+    assert "s3cret" not in refused(work, "in/a.png", "-o", "memory://c/a.png?sig=s3cret")
+
+
+def test_a_temporary_folder_that_goes_away_fails_one_file_after_the_other(work: Path) -> None:
+    def remove(handler: Any) -> None:
+        for folder in (work / "temporary").iterdir():
+            shutil.rmtree(folder)
+        servers.answer(b"", status=404)(handler)
+
+    with servers.web_server({f"/{name}.png": remove for name in "abc"}) as (address, asked):
+        sources = [f"{address}/{name}.png" for name in "abc"]
+        done = upscale(work, *sources, "-o", "out", "--json")
+    failed = json.loads(done.stdout)["failed"]
+    assert [item["input"] for item in failed] == sources
+    assert [item["error"].partition(":")[0] for item in failed[1:]] == ["cannot write temporary files"] * 2
+    assert set(asked) == {"/a.png"}
 
 
 def test_of_several_only_the_missing_one_fails(work: Path, bucket: str) -> None:
@@ -476,6 +559,32 @@ def test_a_bucket_that_fails_for_a_while_is_asked_again(work: Path, s3: servers.
     assert upscale(work, f"{bucket}/in/a.png", "-o", "out.png").returncode == 0
 
 
+def test_a_put_that_arrived_without_its_answer_has_succeeded(work: Path, s3: servers.S3, bucket: str) -> None:
+    s3.lost = 1
+    assert upscale(work, f"{bucket}/in/a.png", "-o", f"{bucket}/out.png").returncode == 0
+    assert s3.lost == 0
+    assert results(bucket)["out.png"] == expected(work)["a.png"]
+
+
+def test_a_key_of_the_same_length_is_not_taken_for_the_result(work: Path, bucket: str) -> None:
+    from drc_deploy.errors import OutputError
+    from drc_deploy.runtime.remote.storage import put
+    from drc_deploy.runtime.remote.url import Url
+
+    theirs = bytes((work / "in/a.png").stat().st_size)
+    fsspec.filesystem("s3").pipe_file(f"{bucket}/x.png", theirs)
+    with pytest.raises(OutputError, match="exists already"):
+        put(work / "in/a.png", Url("s3", f"{bucket}/x.png".removeprefix("s3://")), replace=False)
+    assert results(bucket)["x.png"] == theirs
+
+
+def test_no_result_goes_into_a_folder_of_its_name(work: Path, memory: Any) -> None:
+    memory.pipe_file("/out/b_x4.png/mine.txt", b"mine")
+    error = refused(work, "in/b.jpg", "-o", "memory://out", "--overwrite")
+    assert "memory://out/b_x4.png is a folder" in error
+    assert list(memory.store) == ["/out/b_x4.png/mine.txt"]
+
+
 def test_a_full_disk_is_seen_before_a_fetch(work: Path, bucket: str) -> None:
     done = ran(
         work,
@@ -530,6 +639,20 @@ def test_a_fetch_that_is_stopped_leaves_nothing(work: Path, s3: servers.S3) -> N
     assert err.strip() == STOPPED
     assert list((work / "temporary").iterdir()) == []
     assert not (work / "out.png").exists()
+
+
+def test_a_video_from_elsewhere_that_is_stopped_leaves_nothing(work: Path, s3: servers.S3) -> None:
+    write_clip(work / "clip.mp4", 600)
+    with servers.web_server({"/clip.mp4": servers.answer((work / "clip.mp4").read_bytes())}) as (address, _):
+        running = start(work, s3, f"{address}/clip.mp4", "-o", "out.mp4")
+        while len(list(work.rglob("*.segments/0*"))) < 2:  # one is finished
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.send_signal(signal.SIGTERM)
+        running.communicate(timeout=60)
+    assert running.returncode == 143
+    assert list((work / "temporary").iterdir()) == []
+    assert {path.name for path in work.iterdir()} == {"clip.mp4", "in", "n.onnx", "temporary"}
 
 
 # streams

@@ -81,6 +81,27 @@ def test_a_password_is_refused_and_not_shown(name: str) -> None:
     assert "s3cret" not in error.value.message + error.value.hint
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "az://c/a.png?sv=2021-01-01&sig=s3cret",
+        "s3://b/a.png?X-Amz-Signature=s3cret",
+        "gs://b/?sig=s3cret",
+        "s3://b/*.png?%73ig=s3cret",
+        "sftp://host/a?b?sig=s3cret",
+    ],
+)
+def test_a_query_is_refused_and_not_shown(name: str) -> None:
+    with pytest.raises(UsageError, match="query") as error:
+        place_of(name)
+    assert "s3cret" not in error.value.message + error.value.hint
+
+
+@pytest.mark.parametrize("name", ["s3://b/a?.png", "s3://b/???/day=1/*.png", "s3://b/?=1.png", "s3://b/a?/b=c.png"])
+def test_a_question_mark_of_a_pattern_stays(name: str) -> None:
+    assert url(name).full == name
+
+
 @pytest.mark.parametrize("name", ["s3://", "https:///a.png", "file://host/a.png", "s3://b/a::b.png"])
 def test_a_url_that_cannot_be_meant_is_refused(name: str) -> None:
     with pytest.raises(UsageError):
