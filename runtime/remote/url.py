@@ -145,6 +145,8 @@ def place_of(name: str) -> Place:
             f"the URL of {scheme}:// holds a user or a password, which others could read.",
             "Leave them out: they are taken from the environment, or from the files of that storage, such as ~/.aws.",
         )
+    if ".." in url.rest.split("/"):
+        raise UsageError(f"{url} holds `..`, which leads nowhere on storage.", "Name the folder itself.")
     if not url.authority and scheme not in _WITHOUT_HOSTS:
         raise UsageError(f"{scheme}:// says not where.", "Give it as in s3://bucket/folder/a.jpg.")
     return url

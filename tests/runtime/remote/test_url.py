@@ -102,7 +102,7 @@ def test_a_question_mark_of_a_pattern_stays(name: str) -> None:
     assert url(name).full == name
 
 
-@pytest.mark.parametrize("name", ["s3://", "https:///a.png", "file://host/a.png", "s3://b/a::b.png"])
+@pytest.mark.parametrize("name", ["s3://", "https:///a.png", "file://host/a.png", "s3://b/a::b.png", "s3://b/.."])
 def test_a_url_that_cannot_be_meant_is_refused(name: str) -> None:
     with pytest.raises(UsageError):
         place_of(name)
