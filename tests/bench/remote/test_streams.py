@@ -17,7 +17,9 @@ from tests.bench.remote.test_remote import SIDE, bench, host, work
 __all__ = ["host", "work"]
 
 PATIENCE_S = 3.0
-PYTHON_STARTS_S = 8.0
+PYTHON_STARTS_S = 12.0
+"""On a busy machine."""
+USUAL_S = streams.PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +29,7 @@ def short_patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(connection, "_CLOSING_S", 1.0)
     started = time.monotonic()
     yield
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < USUAL_S  # by far, but the machine may be busy
 
 
 @pytest.mark.parametrize(
@@ -49,10 +51,11 @@ def test_a_login_that_never_begins_is_a_sentence(
     assert "Check that a login there" in said
 
 
-@pytest.mark.parametrize("login", ["exec yes", "exec cat /dev/zero"])
+@pytest.mark.parametrize("login", ["exec yes", "exec cat /dev/zero", f"echo {shlex.quote(BEGIN)}; exec cat /dev/zero"])
 def test_a_login_without_end_is_a_sentence(
-    host: Host, work: Path, login: str, capfd: pytest.CaptureFixture[str]
+    host: Host, work: Path, login: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(streams, "PATIENCE_S", USUAL_S)  # what ends it is not a clock
     host.write_ssh(login)
     assert bench(host, work) == 1
     assert "Error: nv@board:2222 sends far more than drc-deploy does." in capfd.readouterr().err
@@ -63,7 +66,6 @@ def test_a_login_without_end_is_a_sentence(
     [
         ("echo no JSON", "Error: the answer of nv@board:2222 does not hold valid JSON."),
         ('echo "[1]"', "Error: the answer of nv@board:2222 holds JSON, but not an object."),
-        ("exec cat /dev/zero", "sends far more than drc-deploy does."),
         ("exec sleep 600", "Error: nv@board:2222 has been silent for "),
     ],
 )
@@ -100,10 +102,9 @@ def with_side(host: Host, *, takes: str = "exec cat > /dev/null", sends: str = "
         ({"takes": "exec sleep 600"}, "has been silent for "),
         ({"takes": "cat > /dev/null; exec sleep 600"}, "has been silent for "),
         ({"sends": "exec sleep 600"}, "has been silent for "),
-        ({"sends": "exec cat /dev/zero"}, "sends far more than drc-deploy does."),
     ],
 )
-def test_an_archive_that_is_not_taken_or_has_no_end_is_a_sentence(
+def test_an_archive_that_is_not_taken_or_sent_is_a_sentence(
     host: Host, work: Path, archives: dict[str, str], message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (work / "n.onnx").write_bytes(bytes(1 << 18))  # more than a pipe holds
@@ -115,14 +116,14 @@ def test_an_archive_that_is_not_taken_or_has_no_end_is_a_sentence(
     assert not (work / "bench").exists()
 
 
-@pytest.mark.usefixtures("patience_s")
-def test_an_archive_of_headers_without_end_is_a_sentence(
-    host: Host, work: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("sends", ["exec cat /dev/zero", "while cat headers; do :; done"])
+def test_an_archive_without_end_is_a_sentence(
+    host: Host, work: Path, sends: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(streams, "PATIENCE_S", USUAL_S)  # what ends it is not a clock
     monkeypatch.setattr(connection, "MOST_RESULT_BYTES", 1 << 22)
-    header = tarfile.TarInfo("pax").tobuf()
-    (host.folder / "headers").write_bytes(header * 4096)
-    with_side(host, sends=f"while cat {shlex.quote(str(host.folder / 'headers'))}; do :; done")
+    (host.home / "headers").write_bytes(tarfile.TarInfo("pax").tobuf() * 4096)
+    with_side(host, sends=sends)
     assert bench(host, work) == 1
     assert "sends far more than drc-deploy does." in capfd.readouterr().err
 
