@@ -1,5 +1,6 @@
 """The package map is complete: a forgotten folder would be missing from the wheel."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from drc_deploy.cli.main import EXTRAS
 from tests.imports import ROOMS, ROOT, source_files
 from tests.patience import PATIENCE_S
 
@@ -32,6 +34,26 @@ def build(kind: str, source: Path, folder: Path) -> Path:
         [sys.executable, "-c", BUILD, f"build_{kind}", str(folder)], cwd=source, capture_output=True, check=True
     )
     return folder / made.stdout.split()[-1].decode()
+
+
+CORE = {"cv2", "click", "isal", "jinja2", "msgspec", "numpy", "PIL", "pynvml", "rich", "safetensors", "simplejpeg"}
+CORE |= {"tifffile", "tomli"}
+HANDLED = {"ncnn", "openvino", "pnnx", "pycuda", "tensorboard", "tensorrt", "tensorrt_rtx", "torchvision", "spandrel"}
+"""What is looked for by name, or missed with words of its own."""
+WITH_OTHERS = {"aiohttp", "google", "typing_extensions"}
+"""Comes with fsspec and onnx, imported before it; and what is for type checkers."""
+
+
+def test_every_package_that_may_be_missing_has_its_extra() -> None:
+    found = set()
+    for path in source_files().values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.partition(".")[0])
+    others = found - set(sys.stdlib_module_names) - CORE - HANDLED - WITH_OTHERS - {"drc_deploy"}
+    assert sorted(others - EXTRAS.keys()) == []
 
 
 @pytest.fixture(scope="session")

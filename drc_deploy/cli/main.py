@@ -45,8 +45,10 @@ COMMANDS = {
 
 
 EXTRAS = {
+    "anyio": "serve",
     "torch": "train",
     "matplotlib": "train",
+    "ml_dtypes": "export",
     "onnx": "export",
     "onnxscript": "export",
     "onnxruntime": "ort",
@@ -55,7 +57,9 @@ EXTRAS = {
     "fastapi_offline": "serve",
     "fsspec": "remote",
     "prometheus_client": "serve",
+    "pydantic": "serve",
     "ray": "ray",
+    "starlette": "serve",
     "uvicorn": "serve",
 }
 """Package -> the extra of drc-deploy that brings it."""

@@ -1,4 +1,4 @@
-"""Files of a bucket, upscaled by workers of Ray, one of which is killed while it puts a result."""
+"""Files of a bucket, upscaled by workers of Ray. One is killed while it puts a result."""
 
 import json
 import os

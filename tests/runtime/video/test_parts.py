@@ -19,21 +19,9 @@ from drc_deploy.runtime.video.segments import Part
 from drc_deploy.runtime.video.upscale import OneVideo
 from tests.hostile.inputs import write_video
 from tests.runtime.fake_backend import FakeBackend, fake_info
-from tests.runtime.video.video_clips import write_clip
 
 pytest.importorskip("av")
-
-
-@pytest.fixture(autouse=True)
-def _short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("upscale", "joining"):
-        monkeypatch.setattr(f"drc_deploy.runtime.video.{module}.SEGMENT_FRAMES", 3)
-
-
-@pytest.fixture
-def clip(tmp_path: Path) -> Path:
-    write_clip(tmp_path / "in.mp4")
-    return tmp_path / "in.mp4"
+pytestmark = pytest.mark.usefixtures("short_segments")
 
 
 class Frames(FakeBackend):

@@ -23,19 +23,7 @@ from tests.runtime.networks import nearest, write_nearest
 from tests.runtime.video.video_clips import BT709, TICK, TIMES, content, write_clip
 
 pytest.importorskip("av")
-
-
-@pytest.fixture(autouse=True)
-def _short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten frames make four segments, the last of one frame."""
-    for module in ("upscale", "joining"):
-        monkeypatch.setattr(f"drc_deploy.runtime.video.{module}.SEGMENT_FRAMES", 3)
-
-
-@pytest.fixture
-def clip(tmp_path: Path) -> Path:
-    write_clip(tmp_path / "in.mp4")
-    return tmp_path / "in.mp4"
+pytestmark = pytest.mark.usefixtures("short_segments")
 
 
 class Counting(FakeBackend):
