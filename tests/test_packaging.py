@@ -24,7 +24,9 @@ NEED_TORCH = (
 """What is imported only where a checkpoint is run."""
 
 
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", "tests", "docs", "*_out", "drc_runs")
+NOT_COPIED = shutil.ignore_patterns(
+    ".git", ".venv", "build", ".*_cache", "__pycache__", "tests", "docs", "*_out", "drc_runs"
+)
 BUILD = "from setuptools import build_meta as b; import sys; print(getattr(b, sys.argv[1])(sys.argv[2]))"
 
 
