@@ -28,6 +28,10 @@ from drc_deploy.runtime.memory.host import usable_cores
 from drc_deploy.runtime.upscaler import Upscaler
 
 _SIDES = (100, 400)
+_ALONE = 20.0
+"""The most seconds that the network alone is measured in a turn."""
+_PARTS = 6
+"""Of the time, each with the most memory that was used in it."""
 
 
 @dataclass
@@ -117,15 +121,17 @@ def alone(upscaler: Upscaler, seconds: float, seed: int) -> float:
 @click.option("--engine", default="drn_e", show_default=True)
 @click.option("--seconds", default=60.0, show_default=True, help="Of load in all, for each number of callers.")
 @click.option("--turns", default=3, show_default=True)
-def main(engine: str, seconds: float, turns: int) -> None:
+@click.option("--callers", "numbers", type=int, multiple=True, help="Default: as many as cores, and 50 times as many.")
+def main(engine: str, seconds: float, turns: int, numbers: tuple[int, ...]) -> None:
     """Print throughput next to the network alone, latency, and memory."""
     cores = usable_cores()
     with serving(engine) as address, Upscaler.open(find_engine(engine, Path())) as upscaler:
         alone(upscaler, 2, 0)
-        for callers in (cores, 50 * cores):
+        for callers in numbers or (cores, 50 * cores):
             load, ratios = Load(), []
             for turn in range(turns):
-                rate, before, start = alone(upscaler, seconds / turns, turn), load.pixels, time.monotonic()
+                rate = alone(upscaler, min(seconds / turns, _ALONE), turn)
+                before, start = load.pixels, time.monotonic()
                 asyncio.run(call(address, callers, start + seconds / turns, load))
                 ratios.append((load.pixels - before) / (time.monotonic() - start) / rate)
             median, p99 = statistics.median(load.seconds), np.percentile(load.seconds, 99)
@@ -134,9 +140,8 @@ def main(engine: str, seconds: float, turns: int) -> None:
                 f"({min(ratios):.2f} to {max(ratios):.2f}) of the network alone, median {median:.2f} s, "
                 f"p99 {p99:.2f} s, {load.sent_away} sent away, {load.without_answer} without an image"
             )
-            half = len(load.resident) // 2
-            early, late = max(load.resident[:half]), max(load.resident[half:])
-            click.echo(f"  memory: at most {early / 2**20:.0f} MiB in the first half, {late / 2**20:.0f} in the second")
+            parts = (max(part) / 2**20 for part in np.array_split(load.resident, _PARTS))
+            click.echo(f"  memory: at most {', '.join(f'{part:.0f}' for part in parts)} MiB in each sixth of the time")
             if load.without_answer:
                 raise click.ClickException("requests were lost.")
 
