@@ -1,6 +1,7 @@
 """Torch on an NVIDIA GPU, for training and running: real float32, and work recorded as a CUDA graph."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -36,23 +37,68 @@ def has_bf16() -> bool:
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
-def warm_up(run: Callable[[], object]) -> None:
-    """Run what is to be recorded on a stream of its own, as the recording will."""
+def warm_up(run: Callable[[], object]) -> bool:
+    """Run what is to be recorded on a stream of its own, as the recording will.
+
+    Returns:
+        Whether it can be recorded: the last pass never waited for the GPU, which a recording must not. A network of
+        one's own may: one that looks at a value, or brings constants from the host.
+    """
     side, main = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
     side.wait_stream(main)
     with torch.cuda.stream(side):
-        for _ in range(WARM_UP_PASSES):
+        for _ in range(WARM_UP_PASSES - 1):
             run()
+        waits = _waits(run)
     main.wait_stream(side)
+    return not waits
 
 
-def record(run: Callable[[], Result]) -> tuple[torch.cuda.CUDAGraph, Result]:
+def _waits(run: Callable[[], object]) -> bool:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run()
+    except RuntimeError as error:
+        if "synchronizing CUDA operation" not in str(error):
+            raise
+        return True
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return False
+
+
+class Lanes:
+    """Streams for works that run side by side on a GPU; elsewhere they run one after the other."""
+
+    def __init__(self, count: int) -> None:
+        """Open as many streams."""
+        several = count > 1 and torch.cuda.is_available()
+        self._streams = [torch.cuda.Stream() for _ in range(count)] if several else []  # type: ignore[no-untyped-call]
+
+    def run(self, works: Sequence[Callable[[], Result]]) -> list[Result]:
+        """Queue works, and return what each does: after all that was queued before, and before what is queued later."""
+        if not self._streams:
+            return [work() for work in works]
+        around, results = torch.cuda.current_stream(), []
+        for stream in self._streams:
+            stream.wait_stream(around)
+        for stream, work in zip(itertools.cycle(self._streams), works, strict=False):
+            with torch.cuda.stream(stream):
+                results.append(work())
+        for stream in self._streams:
+            around.wait_stream(stream)
+        return results
+
+
+def record(run: Callable[[], Result], after: torch.cuda.CUDAGraph | None = None) -> tuple[torch.cuda.CUDAGraph, Result]:
     """Record ``run`` after ``warm_up``; return the graph and the result, which every replay writes anew.
 
     Args:
         run: Must read the same memory every time, do the same, and never wait for the device.
+        after: A graph that is replayed before this one every time, and never during it: they share memory.
     """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # Other threads go on, such as one that reads photographs into pinned memory.
+    with torch.cuda.graph(graph, pool=after.pool() if after else None, capture_error_mode="thread_local"):
         result = run()
     return graph, result

@@ -1,7 +1,9 @@
 """The whole method in one go: search widths, prune to them, fine-tune. One manifest records what each stage made."""
 
 import dataclasses
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +23,7 @@ from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import Manifest, Stage
 from drc_deploy.train.pruning.prune import prune_file
 from drc_deploy.train.pruning.prune_options import PruneOptions
-from drc_deploy.train.search.search_file import search_file
+from drc_deploy.train.search.search_file import SearchInputs, search_files
 from drc_deploy.train.search.search_options import SearchOptions, ratio_tag
 from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 
@@ -63,6 +65,10 @@ class CompressOptions:
         )
 
 
+Jobs = Mapping[Path, CompressOptions]
+"""What to make, by the file of the result; the options differ in the ratio only."""
+
+
 @dataclass(frozen=True, slots=True)
 class CompressInputs:
     """All that a compression needs, apart from its options."""
@@ -77,26 +83,32 @@ class CompressInputs:
     """A checkpoint whose features the fine-tuning follows."""
 
 
-def compress(
-    inputs: CompressInputs, options: CompressOptions, output: Path, *, restart: bool = False
-) -> dict[str, Any]:
-    """Search, prune and fine-tune a checkpoint and write the result to ``output``.
+def compress(inputs: CompressInputs, jobs: Jobs, *, restart: bool = False) -> list[dict[str, Any]]:
+    """Search, prune and fine-tune a checkpoint for several bounds, and write the results.
 
-    What a stage made stays in ``OUTPUT.stages/``. A stage whose result is there, made from the same inputs with the
-    same options, is not run again; an interrupted one goes on where it was.
+    Searches come first, all at once where there is a GPU. What a stage made stays in ``OUTPUT.stages/``. A stage whose
+    result is there, made from the same inputs with the same options, is not run again; an interrupted one goes on
+    where it was.
 
     Returns:
-        The manifest, which is also written to ``OUTPUT.manifest.json``.
+        The manifests, which are also written to ``OUTPUT.manifest.json``.
 
     Raises:
         UsageError: a bound that no widths meet or that needs no cut, or a teacher that does not fit.
         TrainingError: too little data, or the loss became NaN.
-        OutputError: another process is making ``output``, or it cannot be written.
+        OutputError: another process is making a result, or it cannot be written.
     """
     check_teacher(inputs.parent, inputs.teacher)
-    stages = stage_paths(output).pruned.parent
-    with new_folder(stages), only_one(stages):
-        return _compress(inputs, options, output, restart=restart)
+    with ExitStack() as stack:
+        for output in jobs:
+            stages = stage_paths(output).pruned.parent
+            stack.enter_context(new_folder(stages))
+            stack.enter_context(only_one(stages))
+        manifests = {output: _manifest(inputs, output, restart=restart) for output in jobs}
+        _search(inputs, jobs, manifests, restart=restart)
+        for output, options in jobs.items():
+            _prune_and_finetune(inputs, options, output, manifests[output], restart=restart)
+        return [manifest.content for manifest in manifests.values()]
 
 
 def has_begun(inputs: CompressInputs, options: CompressOptions, output: Path) -> bool:
@@ -132,19 +144,32 @@ def check_teacher(parent: Parent, teacher: Parent | None) -> None:
     load_teacher(teacher, scale=parent.info.scale)
 
 
-def _compress(inputs: CompressInputs, options: CompressOptions, output: Path, *, restart: bool) -> dict[str, Any]:
+def _search(inputs: CompressInputs, jobs: Jobs, manifests: Mapping[Path, Manifest], *, restart: bool) -> None:
+    """Find the widths that are not there yet; each counts an equal share of the time."""
+    searches = {output: _stages(options, output)[0] for output, options in jobs.items()}
+    missing = [output for output in jobs if not manifests[output].is_done(*searches[output])]
+    for manifest in manifests.values():
+        manifest.describe_parent(inputs.parent.checkpoint, inputs.benchmarks)
+    start = time.monotonic()
+    search_files(
+        SearchInputs(inputs.parent, inputs.photographs, inputs.latency),
+        {stage_paths(output).widths: jobs[output].search for output in missing},
+        restart=restart,
+    )
+    seconds = (time.monotonic() - start) / max(1, len(missing))
+    for output, search in searches.items():
+        if output in missing:
+            manifests[output].record("search", *search, seconds)
+        else:
+            manifests[output].keep()
+
+
+def _prune_and_finetune(
+    inputs: CompressInputs, options: CompressOptions, output: Path, manifest: Manifest, *, restart: bool
+) -> None:
     widths_path, pruned_path = stage_paths(output)
     info = inputs.parent.info
-    search, prune, finetune = _stages(options, output)
-    manifest = _manifest(inputs, output, restart=restart)
-    manifest.describe_parent(inputs.parent.checkpoint, inputs.benchmarks)
-    manifest.run(
-        "search",
-        *search,
-        lambda: search_file(
-            inputs.parent, inputs.photographs, options.search, widths_path, latency=inputs.latency, restart=restart
-        ),
-    )
+    _, prune, finetune = _stages(options, output)
     widths = read_widths(widths_path, model=info.model, scale=info.scale)
     if widths == inputs.parent.checkpoint.build_network().widths:
         raise UsageError(
@@ -165,7 +190,6 @@ def _compress(inputs: CompressInputs, options: CompressOptions, output: Path, *,
         lambda: _finetune(inputs, pruned, options.finetune, output, follow=follow, restart=restart),
     )
     manifest.describe_result(load_checkpoint(output), inputs.benchmarks)
-    return manifest.content
 
 
 def _identity(inputs: CompressInputs) -> dict[str, Any]:

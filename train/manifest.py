@@ -46,21 +46,43 @@ class Manifest:
         done = list(zip(self._previous, stages, strict=False))
         return bool(done) and all(_is_kept(entry, *stage) for entry, stage in done)
 
-    def run(self, stage: str, options: dict[str, Any], result: Path, work: Callable[[], object]) -> None:
-        """Do ``work``, which writes ``result``, unless an earlier run did it with the same inputs and options."""
+    def is_done(self, options: dict[str, Any], result: Path) -> bool:
+        """Return whether an earlier run did the next stage, with the same inputs and options."""
+        return _is_kept(self._next, options, result)
+
+    @property
+    def _next(self) -> dict[str, Any]:
         position = len(self.content["stages"])
-        entry = self._previous[position] if position < len(self._previous) else {}
-        if not _is_kept(entry, options, result):
-            self._previous = []
-            start = time.monotonic()
-            work()
-            entry = {
+        entry: dict[str, Any] = self._previous[position] if position < len(self._previous) else {}
+        return entry
+
+    def run(self, stage: str, options: dict[str, Any], result: Path, work: Callable[[], object]) -> None:
+        """Do ``work``, which writes ``result``, unless ``is_done``."""
+        if self.is_done(options, result):
+            self.keep()
+            return
+        start = time.monotonic()
+        work()
+        self.record(stage, options, result, time.monotonic() - start)
+
+    def keep(self) -> None:
+        """Take over the next stage as an earlier run did it."""
+        self._add(self._next)
+
+    def record(self, stage: str, options: dict[str, Any], result: Path, seconds: float) -> None:
+        """Record that the next stage was done now, which took ``seconds``."""
+        self._previous = []
+        self._add(
+            {
                 "stage": stage,
                 "options": options,
                 "result": result.name,
                 "sha256": sha256_of(result),
-                "seconds": round(time.monotonic() - start, 1),
+                "seconds": round(seconds, 1),
             }
+        )
+
+    def _add(self, entry: dict[str, Any]) -> None:
         self.content["stages"].append(entry)
         self._write()
 

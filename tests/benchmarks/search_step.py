@@ -13,8 +13,8 @@ from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 from drc_deploy.train.search.cost import budget_for, cost_model
-from drc_deploy.train.search.search import Searcher
 from drc_deploy.train.search.search_options import SearchOptions
+from drc_deploy.train.search.searcher import Searcher
 from drc_deploy.widths import Target
 from tests.benchmarks.turns import median_ms
 

@@ -10,7 +10,7 @@ from drc_deploy.export.trt.gpu import Gpu
 from drc_deploy.locate import SHIPPED, find_checkpoint, hides_shipped
 from drc_deploy.train.loop.trainer import Trainer
 from drc_deploy.train.pruning.greedy import GreedyPruning
-from drc_deploy.train.search.search import Searcher
+from drc_deploy.train.search.searcher import Searcher
 from tests.cli.commands import drc
 from tests.cli.test_compression_commands import STEPS
 from tests.cli.test_training_commands import QUICK

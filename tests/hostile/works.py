@@ -14,7 +14,7 @@ import pytest
 from drc_deploy.runtime.video.segments import Segments
 from drc_deploy.train.loop.trainer import Trainer
 from drc_deploy.train.pruning.greedy import GreedyPruning
-from drc_deploy.train.search.search import Searcher
+from drc_deploy.train.search.searcher import Searcher
 from tests.hostile.contents import content_of, matches
 from tests.hostile.example import Example, keep_template, run_command, work_place
 from tests.hostile.inputs import write_inputs

@@ -32,9 +32,9 @@ from drc_deploy.train.pruning import prune
 from drc_deploy.train.pruning.prune_options import PruneOptions
 from drc_deploy.train.pruning.pruning import LayerwisePruning
 from drc_deploy.train.search import search_file as search_stage
-from drc_deploy.train.search.search import Searcher
-from drc_deploy.train.search.search_file import search_file
+from drc_deploy.train.search.search_file import SearchInputs, search_file
 from drc_deploy.train.search.search_options import SearchOptions
+from drc_deploy.train.search.searcher import Searcher
 from drc_deploy.widths import read_widths_file
 from tests.train.conftest import save_new
 from tests.train.interruption import interrupt_after
@@ -44,6 +44,11 @@ OPTIONS = CompressOptions(
     PruneOptions(batches=1, batch=2, patch=8, channels_per_step=16),
     TrainOptions(3, 2, 8),
 )
+
+
+def compress_one(inputs: CompressInputs, options: CompressOptions, output: Path) -> dict[str, Any]:
+    (manifest,) = compress(inputs, {output: options})
+    return manifest
 
 
 @pytest.fixture
@@ -80,13 +85,13 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
     calls: int,
 ) -> None:
     straight = tmp_path / "straight.safetensors"
-    compress(inputs, OPTIONS, straight)
+    compress_one(inputs, OPTIONS, straight)
     with monkeypatch.context() as patch:
         interrupt_after(patch, owner, method, calls)
         with pytest.raises(KeyboardInterrupt):
-            compress(inputs, OPTIONS, output)
+            compress_one(inputs, OPTIONS, output)
     assert not output.exists()
-    compress(inputs, OPTIONS, output)
+    compress_one(inputs, OPTIONS, output)
     expected, found = load_checkpoint(straight).weights, load_checkpoint(output).weights
     for name, tensor in expected.items():
         assert tensor.equal(found[name]), name
@@ -95,7 +100,7 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
 def test_finished_stages_are_not_done_again(
     inputs: CompressInputs, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compress(inputs, OPTIONS, output)
+    compress_one(inputs, OPTIONS, output)
     written = output.stat().st_mtime_ns
 
     def fail(*_: Any, **__: Any) -> None:
@@ -103,31 +108,56 @@ def test_finished_stages_are_not_done_again(
 
     monkeypatch.setattr(search_stage, "search_widths", fail)
     monkeypatch.setattr(prune, "prune_to_widths", fail)
-    compress(inputs, OPTIONS, output)
+    compress_one(inputs, OPTIONS, output)
     assert output.stat().st_mtime_ns == written
 
 
 def test_a_finished_run_that_is_typed_again_and_killed_forgets_nothing(
     inputs: CompressInputs, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compress(inputs, OPTIONS, output)
+    compress_one(inputs, OPTIONS, output)
     written = output.stat().st_mtime_ns
     with monkeypatch.context() as patch:
         interrupt_after(patch, Manifest, "describe_result", 0)
         with pytest.raises(KeyboardInterrupt):
-            compress(inputs, OPTIONS, output)
-    compress(inputs, OPTIONS, output)
+            compress_one(inputs, OPTIONS, output)
+    compress_one(inputs, OPTIONS, output)
     assert output.stat().st_mtime_ns == written
+
+
+def test_a_family_ends_with_the_weights_that_each_has_alone(
+    inputs: CompressInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its searches run side by side, as on a GPU, and come first; a kill in the second network keeps them."""
+    wider = dataclasses.replace(OPTIONS, search=dataclasses.replace(OPTIONS.search, ratio=0.5))
+    alone = {name: tmp_path / "alone" / f"{name}.safetensors" for name in ("r30", "r50")}
+    for output, options in zip(alone.values(), (OPTIONS, wider), strict=True):
+        compress_one(inputs, options, output)
+    monkeypatch.setattr(search_stage, "most_at_once", lambda count: count)
+    family = {tmp_path / "family" / "r30.safetensors": OPTIONS, tmp_path / "family" / "r50.safetensors": wider}
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, Trainer, "update", 4)  # the second of the second network
+        with pytest.raises(KeyboardInterrupt):
+            compress(inputs, family)
+    with monkeypatch.context() as patch:
+        patch.setattr(search_stage, "search_widths", None)
+        manifests = compress(inputs, family)
+    for output, manifest in zip(family, manifests, strict=True):
+        expected, found = load_checkpoint(alone[output.stem]), load_checkpoint(output)
+        assert [stage["stage"] for stage in manifest["stages"]] == ["search", "prune", "finetune"]
+        assert expected.spec == found.spec
+        for name, tensor in expected.weights.items():
+            assert tensor.equal(found.weights[name]), name
+    seconds = [manifest["stages"][0]["seconds"] for manifest in manifests]
+    assert seconds[0] == seconds[1] > 0
 
 
 def test_a_search_that_narrows_nothing_ends_the_run(
     inputs: CompressInputs, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        search_stage, "search_widths", lambda searcher, *_, **__: list(searcher.supernet.network.widths)
-    )
+    monkeypatch.setattr(Searcher, "widths", lambda searcher: list(searcher.supernet.network.widths))
     with pytest.raises(UsageError, match="nothing needs to be cut"):
-        compress(inputs, OPTIONS, output)
+        compress_one(inputs, OPTIONS, output)
     assert not output.exists()
 
 
@@ -139,9 +169,9 @@ def test_the_ratio_that_is_named_can_be_reached(parent: Parent, photographs: Pho
     table = LatencyTable("drn_xs", 4, "this", "torch", 8, 8, fixed_ms, tuple(layer.name for layer in layers), points)
     options, output = dataclasses.replace(OPTIONS.search, target="latency", round_to=1, ratio=0.9), tmp_path / "net"
     with pytest.raises(UsageError, match="no candidates meet") as caught:
-        search_file(parent, photographs, options, output, latency=table)
+        search_file(SearchInputs(parent, photographs, table), options, output)
     named = float(re.findall(r"ratio of ([0-9.]+)\.", caught.value.message)[0])
-    found = search_file(parent, photographs, dataclasses.replace(options, ratio=named), output, latency=table)
+    found = search_file(SearchInputs(parent, photographs, table), dataclasses.replace(options, ratio=named), output)
     assert found.reached is not None
     assert found.reached <= (1 - named) * 5 / 2 * fixed_ms
     assert named == pytest.approx(0.45, abs=0.02)
@@ -149,11 +179,11 @@ def test_the_ratio_that_is_named_can_be_reached(parent: Parent, photographs: Pho
 
 def test_two_at_once_are_not_mixed(inputs: CompressInputs, output: Path) -> None:
     """With other options one would prune to the widths of the other, and its manifest would not show it."""
-    compress(inputs, OPTIONS, output)
+    compress_one(inputs, OPTIONS, output)
     written = output.stat().st_mtime_ns
     other = dataclasses.replace(OPTIONS, search=dataclasses.replace(OPTIONS.search, seed=2))
     with only_one(output.parent / "net_r30.stages"), pytest.raises(OutputError, match="another process"):
-        compress(inputs, other, output)
+        compress_one(inputs, other, output)
     assert output.stat().st_mtime_ns == written
 
 
@@ -173,12 +203,12 @@ def test_an_edited_manifest_is_no_obstacle(
     inputs: CompressInputs, output: Path, set5: Benchmark, edit: Callable[[dict[str, Any]], Any]
 ) -> None:
     with_set = dataclasses.replace(inputs, benchmarks=[set5])
-    first = compress(with_set, OPTIONS, output)
+    first = compress_one(with_set, OPTIONS, output)
     path = output.with_suffix(".manifest.json")
     manifest = json.loads(path.read_text())
     edit(manifest)
     path.write_text(json.dumps(manifest))
-    second = compress(with_set, OPTIONS, output)
+    second = compress_one(with_set, OPTIONS, output)
     assert second["before"] == first["before"]
     assert [stage["after"] for stage in second["stages"][1:]] == [stage["after"] for stage in first["stages"][1:]]
 
@@ -194,18 +224,18 @@ def test_a_bound_on_latency_is_taken_up_and_finished_stages_stay(
     with monkeypatch.context() as patch:
         interrupt_after(patch, Searcher, "update", 1)
         with pytest.raises(KeyboardInterrupt):
-            compress(inputs, options, output)
-    compress(inputs, options, output)
+            compress_one(inputs, options, output)
+    compress_one(inputs, options, output)
     written = output.stat().st_mtime_ns
-    compress(inputs, options, output)
+    compress_one(inputs, options, output)
     assert output.stat().st_mtime_ns == written
     faster = dataclasses.replace(table, fixed_ms=0.4)
-    compress(dataclasses.replace(inputs, latency=faster), options, output)
+    compress_one(dataclasses.replace(inputs, latency=faster), options, output)
     assert output.stat().st_mtime_ns != written
 
 
 def test_the_manifest_holds_what_went_in_and_what_came_out(inputs: CompressInputs, output: Path) -> None:
-    manifest = compress(inputs, OPTIONS, output)
+    manifest = compress_one(inputs, OPTIONS, output)
     assert json.loads(output.with_suffix(".manifest.json").read_text()) == manifest
     assert [stage["stage"] for stage in manifest["stages"]] == ["search", "prune", "finetune"]
     assert all(stage["seconds"] >= 0 and stage["options"]["seed"] == 1 for stage in manifest["stages"])
@@ -217,9 +247,9 @@ def test_the_manifest_holds_what_went_in_and_what_came_out(inputs: CompressInput
 
 
 def test_a_set_that_is_added_later_is_measured(inputs: CompressInputs, output: Path, set5: Benchmark) -> None:
-    compress(inputs, OPTIONS, output)
+    compress_one(inputs, OPTIONS, output)
     written = output.stat().st_mtime_ns
-    manifest = compress(dataclasses.replace(inputs, benchmarks=[set5]), OPTIONS, output)
+    manifest = compress_one(dataclasses.replace(inputs, benchmarks=[set5]), OPTIONS, output)
     assert output.stat().st_mtime_ns == written
     for size in (manifest["before"], manifest["stages"][1]["after"], manifest["stages"][2]["after"]):
         assert size["psnr_y"]["pairs"] > 0
@@ -230,9 +260,9 @@ def test_other_images_in_a_set_of_the_same_name_are_measured_anew(
 ) -> None:
     (pair,) = set5[1]
     with_set = dataclasses.replace(inputs, benchmarks=[set5])
-    first = compress(with_set, OPTIONS, output)
+    first = compress_one(with_set, OPTIONS, output)
     Image.fromarray(255 - read_rgb(pair.hr_path)).save(pair.hr_path)
-    second = compress(with_set, OPTIONS, output)
+    second = compress_one(with_set, OPTIONS, output)
     assert first["before"]["psnr_y"] != second["before"]["psnr_y"]
     assert first["stages"][-1]["after"]["psnr_y"] != second["stages"][-1]["after"]["psnr_y"]
 
@@ -240,10 +270,10 @@ def test_other_images_in_a_set_of_the_same_name_are_measured_anew(
 def test_a_pruned_network_can_be_pruned_further_relative_to_the_original(
     inputs: CompressInputs, output: Path, tmp_path: Path, photographs: Photographs
 ) -> None:
-    compress(inputs, OPTIONS, output)
+    compress_one(inputs, OPTIONS, output)
     options = CompressOptions(SearchOptions(0.5, 2, 2, 8, round_to=2), OPTIONS.prune, OPTIONS.finetune)
     again = tmp_path / "again.safetensors"
-    compress(CompressInputs(Parent.read(output), photographs), options, again)
+    compress_one(CompressInputs(Parent.read(output), photographs), options, again)
     found = read_widths_file(tmp_path / "again.stages" / "again.widths.json")
     assert found.full_widths == (12, 6)
     assert all(width <= full * 0.5 for width, full in zip(found.widths, found.full_widths, strict=True))
@@ -253,7 +283,7 @@ def test_a_pruned_network_can_be_pruned_further_relative_to_the_original(
 def test_a_ratio_that_cannot_be_met_is_refused_with_the_nearest(inputs: CompressInputs, output: Path) -> None:
     search = SearchOptions(0.99, 2, 2, 8, target="madds")
     with pytest.raises(UsageError) as caught:
-        compress(inputs, CompressOptions(search, OPTIONS.prune, OPTIONS.finetune), output)
+        compress_one(inputs, CompressOptions(search, OPTIONS.prune, OPTIONS.finetune), output)
     assert "multiply-adds" in str(caught.value) + caught.value.hint
     assert not output.exists()
 
@@ -272,6 +302,6 @@ def test_the_weights_that_are_pruned_are_those_whose_sha256_is_recorded(
         return update(*arguments)
 
     monkeypatch.setattr(Searcher, "update", update_and_replace)
-    manifest = compress(inputs, OPTIONS, output)
+    manifest = compress_one(inputs, OPTIONS, output)
     assert manifest["inputs"]["checkpoint"] == before
     assert read_checkpoint_info(stage_paths(output).pruned).parent_sha256 == before

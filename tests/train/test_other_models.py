@@ -23,7 +23,7 @@ def test_a_network_of_another_kind_is_compressed(
         PruneOptions("drc", 1, 2, 8, channels_per_step=2),
         TrainOptions(2, 2, 8),
     )
-    compress(CompressInputs(plain_parent, photographs), options, tmp_path / "plain_r50.safetensors")
+    compress(CompressInputs(plain_parent, photographs), {tmp_path / "plain_r50.safetensors": options})
     small = load_checkpoint(tmp_path / "plain_r50.safetensors").build_network()
     assert all(0 < now <= full // 2 for now, full in zip(small.widths, (12, 6), strict=True))
 

@@ -158,7 +158,7 @@ def test_it_is_compressed_within_the_bound(search: SearchMethod, photographs: Ph
         TrainOptions(2, 2, 8, dual="single"),
     )
     output = tmp_path / "small.safetensors"
-    compress(CompressInputs(parent, photographs), options, output)
+    compress(CompressInputs(parent, photographs), {output: options})
     small = load_checkpoint(output).build_network()
     found = read_widths_file(next(tmp_path.rglob("*.widths.json")))
     assert found.asked is not None

@@ -27,7 +27,7 @@ from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import described
 from drc_deploy.train.pruning.prune import prune_file
 from drc_deploy.train.pruning.prune_options import PruneMethod, PruneOptions
-from drc_deploy.train.search.search_file import search_file
+from drc_deploy.train.search.search_file import SearchInputs, search_file
 from drc_deploy.train.search.search_options import Cut, SearchMethod, SearchOptions, ratio_tag
 from drc_deploy.widths import WIDTHS_SUFFIX, Target, read_widths
 
@@ -257,7 +257,7 @@ class Ablation:
         if not path.exists() or _read_seconds(times) is None:
             start = time.monotonic()
             inputs = self._inputs
-            search_file(inputs.parent, inputs.photographs, options, path, latency=inputs.latency)
+            search_file(SearchInputs(inputs.parent, inputs.photographs, inputs.latency), options, path)
             write_text(times, f"{time.monotonic() - start:.1f}\n")
         return read_widths(path, model=info.model, scale=info.scale), _read_seconds(times) or 0.0
 

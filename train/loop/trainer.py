@@ -19,7 +19,7 @@ from drc_deploy.train.loop import distributed
 from drc_deploy.train.loop.branches import Branches
 from drc_deploy.train.loop.distillation import LastFeatures, Teacher
 from drc_deploy.train.loop.ema import WeightAverage
-from drc_deploy.train.loop.graph_replay import GraphReplay
+from drc_deploy.train.loop.graph_replay import GraphReplay, recorded
 from drc_deploy.train.loop.kernel_loss import LastKernel
 from drc_deploy.train.loop.losses import dual_regression_losses, map_back
 from drc_deploy.train.loop.precision import autocast, gradient_scaler, keep_images_float32, prepare_device
@@ -114,7 +114,7 @@ class Trainer:
         self._exchange: DistributedDataParallel | None = None
         self._module = self._step_module(teacher)
         self.replays = fused and not options.compile and options.accumulate == 1 and self._exchange is None
-        """Whether the pass is recorded as a CUDA graph, in the next update; may be changed until then."""
+        """Whether the pass is recorded as a CUDA graph, in the next update, if it can be; may be changed until then."""
         self._replay: GraphReplay | None = None
 
     def _step_module(self, teacher: Teacher | None) -> nn.Module:
@@ -158,7 +158,10 @@ class Trainer:
         if self._replay is None:
             # A recording must not copy from the host: the images that it starts from are on the GPU.
             start = place_images(images)
-            self._replay = GraphReplay(lambda batch: self._backward(batch, last=True), start, self._parameters())
+            self._replay = recorded(lambda batch: self._backward(batch, last=True), start, self._parameters())
+        if self._replay is None:
+            self.replays = False
+            return self._accumulated(images)
         return self._replay(images)
 
     def _accumulated(self, images: Sequence[Tensor]) -> Tensor:

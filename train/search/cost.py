@@ -1,7 +1,7 @@
 """What a network costs as a function of its widths: parameters, multiply-adds or milliseconds."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +20,9 @@ from drc_deploy.widths import Target
 LR_SIDE = 96
 """Multiply-adds are counted for an input of this height and width, as in the paper."""
 FloatArray = NDArray[np.float64]
+Expectation = Callable[[Tensor], Tensor]
+"""From the (layers, V) chances of the candidates to the mean cost: a scalar, float64. Gradients flow; all that it needs
+is on the device already, as where it is recorded as a CUDA graph."""
 
 
 class CostModel(Protocol):
@@ -32,11 +35,10 @@ class CostModel(Protocol):
     def total(self, widths: Sequence[float]) -> float:
         """Return what the network costs with these widths."""
 
-    def expected(self, shares: Tensor, candidates: Tensor) -> Tensor:
-        """Return the mean cost where each layer draws its width by itself: a scalar, float64.
+    def expectation(self, candidates: Tensor) -> Expectation:
+        """Return the mean cost where each layer draws its width by itself, as a function of the chances.
 
         Args:
-            shares: (layers, V) chances of the candidates; gradients flow into them.
             candidates: (layers, V) widths.
         """
 
@@ -55,11 +57,16 @@ class SumOfLayers:
         """Return what the network costs with these widths."""
         return self.fixed + sum(_between(points, width) for width, points in zip(widths, self.points, strict=True))
 
-    def expected(self, shares: Tensor, candidates: Tensor) -> Tensor:
-        """Return the mean cost; see ``CostModel.expected``."""
+    def expectation(self, candidates: Tensor) -> Expectation:
+        """Return the mean cost of chances; see ``CostModel.expectation``."""
         rows = zip(candidates.tolist(), self.points, strict=True)
-        costs = torch.tensor([[_between(points, width) for width in row] for row, points in rows], device=shares.device)
-        return self.fixed + (shares.double() * costs).sum()
+        costs = _placed([[_between(points, width) for width in row] for row, points in rows], candidates)
+        return lambda shares: self.fixed + (shares.double() * costs).sum()
+
+
+def _placed(numbers: FloatArray | list[list[float]], like: Tensor) -> Tensor:
+    """Return numbers as a float64 tensor on the device of another."""
+    return torch.as_tensor(numbers, dtype=torch.float64, device=like.device)
 
 
 def _between(points: Sequence[tuple[int, float]], width: float) -> float:
@@ -86,14 +93,16 @@ class ProductOfWidths:
         first, second = (fixed + multiples @ np.asarray(widths, float) for fixed, multiples in self.sides)
         return float(self.uses @ (first * second))
 
-    def expected(self, shares: Tensor, candidates: Tensor) -> Tensor:
-        """Return the mean cost, that of the mean widths; see ``CostModel.expected``."""
-        widths = (shares.double() * candidates).sum(dim=1)
-        first, second = (
-            torch.as_tensor(fixed, device=shares.device) + torch.as_tensor(multiples, device=shares.device) @ widths
-            for fixed, multiples in self.sides
-        )
-        return torch.as_tensor(self.uses, device=shares.device) @ (first * second)
+    def expectation(self, candidates: Tensor) -> Expectation:
+        """Return the cost of the mean widths of chances; see ``CostModel.expectation``."""
+        uses, *sides = (_placed(array, candidates) for array in (self.uses, *self.sides[0], *self.sides[1]))
+
+        def mean(shares: Tensor) -> Tensor:
+            widths = (shares.double() * candidates).sum(dim=1)
+            first, second = (fixed + multiples @ widths for fixed, multiples in (sides[:2], sides[2:]))
+            return uses @ (first * second)
+
+        return mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +124,11 @@ class MeetingLayers:
         """Return what the network costs with these widths."""
         return self.fixed + self.weights.total([self._effective(i, width) for i, width in enumerate(widths)])
 
-    def expected(self, shares: Tensor, candidates: Tensor) -> Tensor:
-        """Return the mean cost; see ``CostModel.expected``."""
+    def expectation(self, candidates: Tensor) -> Expectation:
+        """Return the mean cost of chances; see ``CostModel.expectation``."""
         rows = [[self._effective(i, width) for width in row] for i, row in enumerate(candidates.tolist())]
-        effective = torch.tensor(rows, dtype=torch.float64, device=shares.device)
-        return self.fixed + self.weights.expected(shares, effective)
+        of_weights = self.weights.expectation(_placed(rows, candidates))
+        return lambda shares: self.fixed + of_weights(shares)
 
     def _effective(self, index: int, width: float) -> float:
         full_width, full = self.points[index][-1]

@@ -31,12 +31,12 @@ class ExpectedCost:
         self._candidates = candidates.tolist()
         # Refuses what cannot be met, before anything is trained.
         check_reachable([min(row) for row in self._candidates], budget)
-        self._rows = candidates
+        self._rows, self._expectation = candidates, budget.cost.expectation(candidates)
 
     def relative(self, alphas: Tensor) -> Tensor:
         """Return E / limit, a scalar."""
         shares = torch.softmax(alphas, dim=1)
-        return (self._budget.cost.expected(shares, self._rows) / self._budget.limit).to(alphas.dtype)
+        return (self._expectation(shares) / self._budget.limit).to(alphas.dtype)
 
     def starting_logits(self) -> Tensor:
         """Return the logits of the mixture nearest to an even one whose expected cost is the limit.

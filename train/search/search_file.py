@@ -1,6 +1,10 @@
 """Widths for a checkpoint: the bound, the method, the file of the result."""
 
+import copy
 import dataclasses
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 
@@ -8,84 +12,129 @@ import torch
 from torch import nn
 
 from drc_deploy.checkpoint import Checkpoint, Parent
-from drc_deploy.errors import UsageError
+from drc_deploy.errors import TrainingError, UsageError
 from drc_deploy.files import only_maker
 from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.data.patches import PatchSource
 from drc_deploy.train.data.photographs import Photographs
+from drc_deploy.train.device import training_device
 from drc_deploy.train.loop.dual_fit import fit_duals
 from drc_deploy.train.loop.parts import remove_with_parts
 from drc_deploy.train.loop.state import state_path_of
 from drc_deploy.train.search.cost import CostBudget, budget_for, cost_model
 from drc_deploy.train.search.plain_widths import random_widths, uniform_widths, widths_within
-from drc_deploy.train.search.search import Searcher, open_halves, search_widths
+from drc_deploy.train.search.search import KeptSearch, open_halves, search_widths
 from drc_deploy.train.search.search_options import RULES, WITHOUT_SEARCH, SearchOptions
+from drc_deploy.train.search.searcher import Searcher
 from drc_deploy.train.search.selection import check_reachable
 from drc_deploy.train.search.supernet import layer_candidates, left_alone, width_steps
 from drc_deploy.widths import WidthsFile, amount, write_widths
 
+Jobs = Mapping[Path, SearchOptions]
+"""What to search for, by the file of the result, ``NAME.widths.json``."""
 
-def search_file(
-    parent: Parent,
-    photographs: Photographs,
-    options: SearchOptions,
-    output: Path,
-    *,
-    latency: LatencyTable | None = None,
-    restart: bool = False,
-) -> WidthsFile:
-    """Find widths for a checkpoint and write them to ``output``.
+
+@dataclass(frozen=True, slots=True)
+class SearchInputs:
+    """All that searches need, apart from their options."""
+
+    parent: Parent
+    """Pruned before or not; the ratio is relative to the unpruned network."""
+    photographs: Photographs
+    """At least two."""
+    latency: LatencyTable | None = None
+    """What the target "latency" counts in."""
+
+
+def search_file(inputs: SearchInputs, options: SearchOptions, output: Path, *, restart: bool = False) -> WidthsFile:
+    """Find widths for a checkpoint and write them to ``output``; see ``search_files``."""
+    (found,) = search_files(inputs, {output: options}, restart=restart)
+    return found
+
+
+def search_files(inputs: SearchInputs, jobs: Jobs, *, restart: bool = False) -> list[WidthsFile]:
+    """Find widths for a checkpoint under several bounds, and write them.
+
+    On a GPU all are searched at once, or as many as its memory holds.
 
     Args:
-        parent: Pruned before or not; the ratio is relative to the unpruned network.
-        photographs: At least two.
-        options: How, and what for.
-        output: ``NAME.widths.json``.
-        latency: What ``options.target`` "latency" counts in.
+        inputs: The checkpoint and the data.
+        jobs: Their options differ in the ratio only.
         restart: Throw unfinished work away.
 
     Raises:
         UsageError: unfinished work with other options, or a bound that ``check_bound`` refuses.
         TrainingError: too few photographs, or the loss became NaN.
-        OutputError: another process makes ``output``, or it cannot be written.
+        OutputError: another process makes a result, or it cannot be written.
     """
-    with only_maker(output):
-        state = state_path_of(output, "search", restart=restart)
-        return _search_file(parent, photographs, options, output, latency, state)
+    with ExitStack() as stack:
+        for output in jobs:
+            stack.enter_context(only_maker(output))
+        states = {output: state_path_of(output, "search", restart=restart) for output in jobs}
+        searched = {output: options for output, options in jobs.items() if options.method not in WITHOUT_SEARCH}
+        contents = _searched_in_groups(inputs, searched, states)
+        for output in jobs.keys() - searched.keys():
+            network = inputs.parent.checkpoint.build_network()
+            budget = _checked_budget(network, jobs[output], inputs.latency)
+            contents[output] = _content(network, jobs[output], budget, _plain_widths(network, jobs[output], budget))
+        for output in jobs:
+            write_widths(output, contents[output])
+            remove_with_parts(states[output])
+        return [contents[output] for output in jobs]
 
 
-def _search_file(
-    parent: Parent,
-    photographs: Photographs,
-    options: SearchOptions,
-    output: Path,
-    latency: LatencyTable | None,
-    state: Path,
-) -> WidthsFile:
-    checkpoint = parent.checkpoint
-    network = checkpoint.build_network()
-    budget = _checked_budget(network, options, latency)
-    if options.method in WITHOUT_SEARCH:
-        content = _content(network, options, budget, _plain_widths(network, options, budget))
-    else:
-        inputs = {
-            "parent": parent.sha256,
-            "data": photographs.fingerprint,
-            "LR images by": photographs.lr_made_by,
-            "latency": fingerprint(latency) if latency else None,
+def _searched_in_groups(inputs: SearchInputs, jobs: Jobs, states: Mapping[Path, Path]) -> dict[Path, WidthsFile]:
+    """Search as many at once as can be."""
+    contents: dict[Path, WidthsFile] = {}
+    at_once = most_at_once(len(jobs))
+    while left := [output for output in jobs if output not in contents]:
+        group = {output: jobs[output] for output in left[:at_once]}
+        try:
+            contents |= _searched(inputs, group, states)
+        except TrainingError as error:
+            if not isinstance(error.__cause__, torch.OutOfMemoryError) or len(group) == 1:
+                raise
+            at_once = len(group) // 2
+        torch.cuda.empty_cache()  # what is left in it has the sizes of this group; nothing happens without a GPU
+    return contents
+
+
+def most_at_once(count: int) -> int:
+    """Return how many of so many searches to begin with: a CPU is busy with one."""
+    return count if training_device().type == "cuda" else 1
+
+
+def _searched(inputs: SearchInputs, jobs: Jobs, states: Mapping[Path, Path]) -> dict[Path, WidthsFile]:
+    """Search side by side."""
+    checkpoint, (first, *_) = inputs.parent.checkpoint, jobs.values()
+    same = {
+        "parent": inputs.parent.sha256,
+        "data": inputs.photographs.fingerprint,
+        "LR images by": inputs.photographs.lr_made_by,
+        "latency": fingerprint(inputs.latency) if inputs.latency else None,
+    }
+    networks = {output: checkpoint.build_network() for output in jobs}
+    budgets = {output: _checked_budget(networks[output], jobs[output], inputs.latency) for output in jobs}
+    with open_halves(inputs.photographs, checkpoint, first) as halves:
+        duals = _duals(checkpoint, first, halves[0])
+        searches = {
+            output: KeptSearch(
+                Searcher(networks[output], copy.deepcopy(duals), options, budgets[output]),
+                states[output],
+                {**dataclasses.asdict(options), **same},
+            )
+            for output, options in jobs.items()
         }
-        with open_halves(photographs, checkpoint, options) as halves:
-            searcher = Searcher(network, _duals(checkpoint, options, halves[0]), options, budget)
-            widths = search_widths(searcher, halves, state, inputs=inputs)
-        content = dataclasses.replace(
-            _content(network, options, budget, widths),
-            candidates=tuple(map(tuple, searcher.supernet.candidates.tolist())),
-            probabilities=tuple(map(tuple, searcher.probabilities().tolist())),
+        search_widths(list(searches.values()), halves)
+    return {
+        output: dataclasses.replace(
+            _content(networks[output], jobs[output], budgets[output], search.searcher.widths()),
+            candidates=tuple(map(tuple, search.searcher.supernet.candidates.tolist())),
+            probabilities=tuple(map(tuple, search.searcher.probabilities().tolist())),
         )
-    write_widths(output, content)
-    remove_with_parts(state)
-    return content
+        for output, search in searches.items()
+    }
 
 
 def check_bound(checkpoint: Checkpoint, options: SearchOptions, latency: LatencyTable | None = None) -> None:

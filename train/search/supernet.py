@@ -64,7 +64,7 @@ class Supernet(nn.Module):
         alphas: (layers, candidates) logits. Zeros as in the paper: at the start every candidate is equally likely.
         candidates: (layers, candidates) int, the widths.
         importance: (channels of all layers,) of each channel, by which candidates keep their channels: the first
-            ranks. It changes in ``ranking`` only, so that all passes of an update see the same candidates.
+            ranks. It changes in ``rank_anew`` only, so that all passes of an update see the same candidates.
     """
 
     candidates: Tensor
@@ -82,7 +82,9 @@ class Supernet(nn.Module):
         self.alphas = nn.Parameter(torch.zeros(len(rows), len(rows[0]), device=device))
         self.register_buffer("importance", torch.zeros(sum(network.widths), device=device))
         self._seen: dict[int, Tensor] | None = None
-        """Importance of the channels of each layer in the present pass, while ``ranking`` runs."""
+        """Importance of the channels of each layer in the present pass, while ``rating`` runs."""
+        self._rated: Tensor | None = None
+        """Importance of all channels in the latest pass that rated them."""
         self._gates_open = False
         self._widths = list(network.widths)
         self.branches = nn.ModuleList()
@@ -113,26 +115,32 @@ class Supernet(nn.Module):
         """Rank the channels of each layer for the first time, by a pass in which all are kept."""
         self._gates_open = True
         try:
-            with self.ranking(1), torch.no_grad():
+            with self.rating(), torch.no_grad():
                 self(images)
         finally:
             self._gates_open = False
+        self.rank_anew(1)
 
     @contextmanager
-    def ranking(self, share: float) -> Iterator[None]:
-        """Rank channels anew by the pass in the block, once it has ended.
-
-        Args:
-            share: What this pass counts in the mean with those so far. A batch alone ranks by chance: between two, a
-                third of the channels change places.
-        """
+    def rating(self) -> Iterator[None]:
+        """Rate channels by the pass in the block, for ``rank_anew``."""
         seen = self._seen = {}
         try:
             yield
         finally:
             self._seen = None
         if seen:
-            self.importance.lerp_(torch.cat([seen[index] for index in range(len(self._readers))]), share)
+            self._rated = torch.cat([seen[index] for index in range(len(self._readers))])
+
+    def rank_anew(self, share: float) -> None:
+        """Rank channels by the mean of the latest rating and those before it.
+
+        Args:
+            share: What the latest counts. A batch alone ranks by chance: between two, a third of the channels change
+                places.
+        """
+        if self._rated is not None:
+            self.importance.lerp_(self._rated, share)
 
     def _gates(self) -> tuple[dict[nn.Module, Gate], dict[nn.Module, Gate]]:
         """Return what gates each module that reads prunable layers (paper, Equation 3), for one forward pass.

@@ -178,8 +178,7 @@ def command(
         goes_on = not sampling.restart and has_begun(inputs, options, result)
         announce_results(result, workdir=workdir, goes_on=goes_on)
     networks, texts = [], []
-    for result, options in jobs.items():
-        manifest = compress(inputs, options, result, restart=sampling.restart)
+    for result, manifest in zip(jobs, compress(inputs, jobs, restart=sampling.restart), strict=True):
         found = read_widths_file(stage_paths(result).widths)
         lines = [_table(manifest), asked_and_reached(found)]
         if inputs.latency:

@@ -60,7 +60,7 @@ def command(
     from drc_deploy.locate import find_checkpoint
     from drc_deploy.train.compress import compressed_name
     from drc_deploy.train.loop.state import is_unfinished
-    from drc_deploy.train.search.search_file import check_bound, search_file
+    from drc_deploy.train.search.search_file import SearchInputs, check_bound, search_file
     from drc_deploy.train.search.search_options import SearchOptions
     from drc_deploy.train.search.width_picture import draw_widths
 
@@ -76,7 +76,8 @@ def command(
     photographs = sampling.read_photographs(info.scale, parent.checkpoint.provenance)
     targets = chosen_targets(target_images, parent, photographs, sampling.patch)
     options = dataclasses.replace(options, target_images=targets)
-    found = search_file(parent, photographs, options, output, latency=latency, restart=sampling.restart)
+    inputs = SearchInputs(parent, photographs, latency)
+    found = search_file(inputs, options, output, restart=sampling.restart)
     draw_widths(found, picture)
     timed = timed_here(found, latency) if latency else None
     lines = [

@@ -28,7 +28,7 @@ class Replay:
     """
 
     def __init__(self, network: Network) -> None:
-        self._network = network
+        self._network, self._recordable = network, True
         self._shape: tuple[int, ...] = ()
         self._graph: Any = None
         self._input: Any = None
@@ -40,11 +40,14 @@ class Replay:
             self._graph = self._input = self._output = None
             self._shape = tuple(tiles.shape)
             return self._network(tiles)
-        if self._graph is None:
+        if self._recordable and self._graph is None:
             self._input = tiles.clone()
             run = partial(self._network, self._input)
-            warm_up(run)
-            self._graph, self._output = record(run)
+            self._recordable = warm_up(run)
+            if self._recordable:
+                self._graph, self._output = record(run)
+        if not self._recordable:
+            return self._network(tiles)
         self._input.copy_(tiles)
         self._graph.replay()
         output: Tensor = self._output

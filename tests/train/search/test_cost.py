@@ -68,7 +68,7 @@ def test_layers_that_meet_in_a_weight_share_its_time() -> None:
         assert cost.total(widths) - 5 == pytest.approx((whole - 5) * products[0] / products[1])
         one_hot = torch.tensor([[0.0, 1.0]] * len(layers))
         candidates = torch.tensor([[1, width] for width in widths])
-        assert float(cost.expected(one_hot, candidates)) == pytest.approx(cost.total(widths))
+        assert float(cost.expectation(candidates)(one_hot)) == pytest.approx(cost.total(widths))
 
 
 @pytest.mark.parametrize("free", [1, 3, 15])

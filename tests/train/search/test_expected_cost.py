@@ -34,7 +34,7 @@ def test_the_mean_over_a_chain_is_that_of_all_choices() -> None:
         for p, a in zip(shares[0], candidates[0].tolist(), strict=True)
         for q, b in zip(shares[1], candidates[1].tolist(), strict=True)
     )
-    assert float(cost.expected(shares, candidates)) == pytest.approx(mean, rel=1e-6)
+    assert float(cost.expectation(candidates)(shares)) == pytest.approx(mean, rel=1e-6)
 
 
 @pytest.mark.parametrize("limit", [60.0, 120.0, 200.0])

@@ -1,6 +1,6 @@
 """The search follows the loss, keeps its halves apart, and resumes exactly."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,9 +14,10 @@ from drc_deploy.models.registry import build_network
 from drc_deploy.train.data.patches import PatchSampler
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.search.cost import budget_for, cost_model
-from drc_deploy.train.search.search import Searcher, open_halves, search_widths
-from drc_deploy.train.search.search_file import search_file
+from drc_deploy.train.search.search import KeptSearch, open_halves, search_widths
+from drc_deploy.train.search.search_file import SearchInputs, search_file
 from drc_deploy.train.search.search_options import SearchMethod, SearchOptions
+from drc_deploy.train.search.searcher import Searcher
 from drc_deploy.widths import Target, read_widths
 from tests.train.interruption import interrupt_after
 
@@ -31,7 +32,8 @@ def searcher(options: SearchOptions = OPTIONS) -> Searcher:
 
 def found_widths(search: Searcher, photographs: Photographs, state: Path) -> list[int]:
     with open_halves(photographs, Checkpoint.of(search.supernet.network), search.options) as halves:
-        return search_widths(search, halves, state, inputs={})
+        search_widths([KeptSearch(search, state, asdict(search.options))], halves)
+    return search.widths()
 
 
 def test_result_fits_the_model_and_the_bound(photographs: Photographs, tmp_path: Path) -> None:
@@ -91,7 +93,7 @@ def test_an_interrupted_search_ends_with_the_same_widths_and_logits(
 
 
 def test_the_file_can_be_read_back_for_its_model(parent: Parent, photographs: Photographs, tmp_path: Path) -> None:
-    found = search_file(parent, photographs, OPTIONS, tmp_path / "x.widths.json")
+    found = search_file(SearchInputs(parent, photographs), OPTIONS, tmp_path / "x.widths.json")
     assert read_widths(tmp_path / "x.widths.json", model="drn_xs", scale=4) == found.widths
     assert found.layers[:3] == ("down0", "down1", "stage0.block0")
 
@@ -113,8 +115,9 @@ def test_ratios_outside_zero_and_one_are_refused(ratio: float) -> None:
 def test_a_search_that_could_narrow_nothing_is_refused(
     options: dict[str, Any], method: SearchMethod, parent: Parent, photographs: Photographs, tmp_path: Path
 ) -> None:
+    asked = SearchOptions(steps=1, method=method, **options)
     with pytest.raises(UsageError, match="no layer of this network can become narrower"):
-        search_file(parent, photographs, SearchOptions(steps=1, method=method, **options), tmp_path / "x.widths.json")
+        search_file(SearchInputs(parent, photographs), asked, tmp_path / "x.widths.json")
     assert not (tmp_path / "x.widths.json").exists()
 
 
@@ -124,7 +127,7 @@ def test_every_method_comes_close_to_the_bound(
 ) -> None:
     """Methods are compared at equal cost: none may be better because it keeps more."""
     options = SearchOptions(0.5, steps=2, batch=2, patch=8, method=method, target="madds")
-    found = search_file(parent, photographs, options, tmp_path / "x.widths.json")
+    found = search_file(SearchInputs(parent, photographs), options, tmp_path / "x.widths.json")
     limit = 0.5 * multiply_adds(build_network(ModelSpec("drn_xs", 4)))
     counted = multiply_adds(build_network(ModelSpec("drn_xs", 4, found.widths)))
     assert 0.95 * limit <= counted <= limit

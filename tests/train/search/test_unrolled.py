@@ -15,8 +15,8 @@ from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.device import place_images
 from drc_deploy.train.search import supernet
 from drc_deploy.train.search.gates import ranked
-from drc_deploy.train.search.search import Searcher
 from drc_deploy.train.search.search_options import Importance, SearchOptions
+from drc_deploy.train.search.searcher import Searcher
 from drc_deploy.train.search.unrolled import unrolled_gradient
 
 
@@ -109,8 +109,9 @@ def test_importance_is_a_mean_over_batches(trained: Checkpoint, photographs: Pho
     mixtures.rank(first)
     with torch.no_grad():
         mixtures.alphas[:, -1] = 100  # all channels stay, as where they were ranked alone
-        with mixtures.ranking(0.25):
+        with mixtures.rating():
             mixtures(second)
+    mixtures.rank_anew(0.25)
     torch.testing.assert_close(mixtures.importance, 0.75 * alone[0] + 0.25 * alone[1])
 
 
