@@ -5,6 +5,7 @@ import torch
 
 from drc_deploy.models.network import ModelSpec
 from drc_deploy.models.registry import build_network
+from drc_deploy.train.loop import graph_replay
 from drc_deploy.train.loop.run_options import TrainOptions
 from drc_deploy.train.loop.trainer import Trainer
 
@@ -21,12 +22,18 @@ def train(*, replays: bool, precision: str) -> tuple[dict[str, torch.Tensor], li
     for _ in range(STEPS):
         # Not random pixels: nothing to learn there. Ramps, of other slopes in every step.
         slope = torch.rand(4, 3, 1, 1, generator=random) * 4
-        images = [
-            (slope / 2**k * torch.arange(12 << k).view(1, 1, 1, -1).expand(4, 3, 12 << k, -1)).cuda() for k in range(3)
-        ]
+        images = [(slope / 2**k * torch.arange(12 << k).view(1, 1, 1, -1).expand(4, 3, 12 << k, -1)) for k in range(3)]
         trainer.update([image.contiguous(memory_format=torch.channels_last) for image in images])
         losses.append((trainer.take_losses() or {})["loss"])
     return network.state_dict(), losses
+
+
+def test_a_network_that_waits_for_the_device_is_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph_replay, "warm_up", lambda run: run() is None)
+    refused, losses = train(replays=True, precision="fp32")
+    launched, expected = train(replays=False, precision="fp32")
+    assert losses == expected
+    assert all(torch.equal(refused[name], tensor) for name, tensor in launched.items())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")

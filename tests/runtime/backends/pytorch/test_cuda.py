@@ -11,6 +11,7 @@ pytest.importorskip("torch")
 
 import torch
 
+from drc_deploy import torch_gpu
 from drc_deploy.engine_info import INPUT_NAME, OUTPUT_NAME, Precision
 from drc_deploy.errors import ArtefactError
 from drc_deploy.locate import SHIPPED
@@ -43,7 +44,7 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Recording]:
         return made[-1], made[-1].result
 
     monkeypatch.setattr(torch_cuda, "record", record)
-    monkeypatch.setattr(torch_cuda, "warm_up", lambda run: run())
+    monkeypatch.setattr(torch_cuda, "warm_up", lambda run: run() is not None)
     return made
 
 
@@ -135,6 +136,32 @@ def test_the_second_pass_over_a_shape_is_recorded_and_others_are_not(recordings:
     for side in (5, 6, 5, 6):
         assert (replay(torch.full((1, side, 4, 3), 1.0)) == 2).all()
     assert len(recordings) == 1
+
+
+def test_a_network_that_waits_for_the_gpu_is_launched(
+    recordings: list[Recording], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_cuda, "warm_up", lambda _run: False)
+    replay = Replay(Doubling())
+    for value in (1.0, 2.0, 3.0, 4.0):
+        assert (replay(torch.full((1, 4, 4, 3), value)) == value + 1).all()
+    assert not recordings
+
+
+class Waiting(torch.nn.Module):
+    """A network that looks at a value of its input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if float(x.max()) > 0 else x
+
+
+@needs_gpu
+@pytest.mark.gpu
+def test_a_gpu_says_which_networks_can_be_recorded() -> None:
+    numbers = torch.ones(1, 3, 8, 8, device="cuda")
+    assert not torch_gpu.warm_up(lambda: Waiting()(numbers))
+    assert not torch_gpu.warm_up(lambda: numbers * torch.tensor([[[[2.0]]]], device="cuda"))
+    assert torch_gpu.warm_up(lambda: torch.nn.functional.relu(numbers) * 2)
 
 
 @needs_gpu
