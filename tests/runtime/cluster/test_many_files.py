@@ -1,10 +1,8 @@
 """What handing out very many files to workers takes of the command itself. The workers are none of Ray's."""
 
-import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -16,6 +14,7 @@ from drc_deploy.runtime.cluster.workers import Answer
 from drc_deploy.runtime.jobs.plan import Job, UpscaleJob
 from drc_deploy.runtime.jobs.run import Finished, Outcome, RunOptions
 from drc_deploy.runtime.video.options import VideoOptions
+from tests.runtime.calls import calls_of
 
 
 class Instant:
@@ -43,22 +42,6 @@ class Instant:
 
     def answers(self) -> Iterator[Answer]:
         yield self.answered.popleft()
-
-
-def calls_of(work: Callable[[], object]) -> int:
-    """Return how many functions are called."""
-    count = 0
-
-    def profile(_: FrameType, event: str, __: object) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(profile)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 @pytest.mark.parametrize("suffix", ["png", "mp4"])

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import tracemalloc
 from concurrent.futures import Future
 from pathlib import Path
@@ -13,12 +14,13 @@ from PIL import Image
 from drc_deploy.files import version_of
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.jobs import records as module
-from drc_deploy.runtime.jobs.plan import UpscaleJob
+from drc_deploy.runtime.jobs.plan import UpscaleJob, plan_jobs
 from drc_deploy.runtime.jobs.records import NAME, Record, Records
 from drc_deploy.runtime.jobs.run import RunOptions, run_jobs
 from drc_deploy.runtime.upscaler import Upscaler
-from drc_deploy.runtime.video.batch import of_videos
+from drc_deploy.runtime.video.batch import of_videos, run_all
 from drc_deploy.runtime.video.options import VideoOptions
+from tests.runtime.calls import calls_of
 from tests.runtime.fake_backend import FakeBackend, fake_info
 
 FIELDS = {"made_by": "0" * 64, "source": (1, 2), "result": (3, 4)}
@@ -32,7 +34,7 @@ class Counting(FakeBackend):
         self.futures: list[int] = []
 
     def run(self, batch: Pixels) -> Pixels:
-        self.futures.append(sum(isinstance(each, Future) for each in gc.get_objects()))
+        self.futures.append(sum(type(each) is Future for each in gc.get_objects()))
         return super().run(batch)
 
 
@@ -46,6 +48,30 @@ def test_of_an_image_that_is_written_nothing_is_kept_but_its_result(tmp_path: Pa
     outcome = run_jobs(Upscaler(backend), jobs, RunOptions())
     assert (len(outcome.finished), len(outcome.failed)) == (20, 20)
     assert max(backend.futures[10:]) <= max(backend.futures[:10])
+
+
+def test_the_work_for_each_image_that_is_there_is_the_same_however_many_there_are(tmp_path: Path) -> None:
+    def calls(count: int) -> int:
+        source, target = tmp_path / f"in{count}", tmp_path / f"out{count}"
+        for folder in (source, target):
+            folder.mkdir()
+        Image.fromarray(np.zeros((5, 5, 3), np.uint8)).save(source / "0.png")
+        for number in range(1, count // 2):
+            os.link(source / "0.png", source / f"{number}.png")
+        for number in range(count // 2):  # each has a namesake of another kind
+            os.link(source / "0.png", source / f"{number}.bmp")
+            (target / f"{number}_png.png").touch()
+            (target / f"{number}_bmp.png").touch()
+
+        def skip() -> None:
+            upscaler, options = Upscaler(FakeBackend(fake_info())), RunOptions(skip_existing=True, records=Records({}))
+            jobs = [job for job in plan_jobs([str(source)], str(target), "x2") if isinstance(job, UpscaleJob)]
+            assert len(run_all(upscaler, jobs, options, {}, VideoOptions()).skipped) == count
+
+        return calls_of(skip)
+
+    calls(50)  # whatever is done once
+    assert calls(800) < 2.3 * calls(400)  # sorting takes a little more
 
 
 def write_records(folder: Path, names: range) -> None:
