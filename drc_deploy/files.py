@@ -10,6 +10,7 @@ import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from drc_deploy.errors import OutputError
@@ -18,6 +19,10 @@ from drc_deploy.only_one import file_made_locked, folder_made_locked, only_one, 
 
 _SCRATCH = "drc-deploy-"
 _STEM_CHARACTERS = 40
+_KEYS = re.compile(r"\.([0-9a-f]{8})[0-9a-f]{8}(?=\.|\Z)")
+"""In names of temporary files: the number of the target, and a key."""
+_MOST_FOLDERS = 1000
+"""That are remembered."""
 _STANDARD_OUTPUT = "Give another name; `upscale -o -` writes an image to standard output."
 _MORE_SPACE = "Free some space there, or choose another disk."
 _MORE_MEMORY = "Close other programs, or raise the limits of memory and processes (`ulimit -v`, `ulimit -u`)."
@@ -40,7 +45,7 @@ def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary path next to ``target`` that becomes it when the block ends without an error.
 
     The file is flushed to disk before that; on any error it is removed and ``target`` stays as it was. Temporary files
-    of killed processes are removed too, where locks show that nobody writes them.
+    of killed processes are removed too, where locks show that nobody writes them; see ``_left_next_to``.
     The temporary name keeps the suffix of ``target``, which some encoders go by.
 
     Args:
@@ -56,7 +61,7 @@ def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         # A name that the folder cannot hold, too, is found before the work, not at the rename.
         _check_replaceable(target)
-        remove_abandoned(_left_beside(target))
+        remove_abandoned(_left_next_to(target))
         with file_made_locked(temporary):
             yield temporary
             _publish(temporary, target, replace=replace)
@@ -97,17 +102,67 @@ def _check_ours(target: Path) -> None:
 
 def _temporary_name(target: Path, key: str) -> str:
     """Return a hidden name that keeps the suffix of ``target``, and room for ``key`` in the longest that there is."""
-    return f".{target.stem[:_STEM_CHARACTERS]}.{zlib.crc32(os.fsencode(target.name)):08x}{key}{target.suffix}"
+    return f".{target.stem[:_STEM_CHARACTERS]}.{_number(target)}{key}{target.suffix}"
 
 
-def _left_beside(target: Path) -> list[Path]:
-    """Return the temporary files of ``target`` that are there, of processes at work and of killed ones."""
+def _number(target: Path) -> str:
+    """Return eight digits, other ones for nearly every other name."""
+    return f"{zlib.crc32(os.fsencode(target.name)):08x}"
+
+
+def _left_next_to(target: Path) -> list[Path]:
+    """Return the temporary files of ``target`` that its folder held, of processes at work and of killed ones.
+
+    The folder is read again when this process has begun as many files there as it held. So what reading takes is in
+    proportion to the files that are written, in a folder of a million too. What a process that is killed meanwhile
+    leaves there is removed by a later command, or after ``read_folders_again``.
+    """
     name = re.compile(re.escape(_temporary_name(target, "KEY")).replace("KEY", "[0-9a-f]{8}") + r"(\.new)?")
-    try:
-        with os.scandir(target.parent) as entries:
-            return [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]
-    except OSError:  # a folder may be writable and not readable
-        return []
+    left = _listing_of(target.parent).temporary.get(_number(target), ())
+    return [target.with_name(entry) for entry in left if name.fullmatch(entry)]
+
+
+@dataclass(slots=True)
+class _Listing:
+    """What a folder held when it was read."""
+
+    temporary: dict[str, list[str]] = field(default_factory=dict)
+    """Number of a target -> names that may be those of its temporary files."""
+    count: int = 0
+    """Of all files."""
+    begun: int = 0
+    """Files that this process has begun there since."""
+
+
+_listings: dict[tuple[int, int], _Listing] = {}
+"""Device and inode of a folder -> what it held: a path may lead to another one later."""
+
+
+def read_folders_again() -> None:
+    """Have each folder read anew before a file is written there, as after other processes were killed."""
+    _listings.clear()
+
+
+def _listing_of(folder: Path) -> _Listing:
+    about = folder.stat()
+    place = about.st_dev, about.st_ino
+    listing = _listings.get(place)
+    if listing is None or listing.begun >= listing.count:
+        if len(_listings) >= _MOST_FOLDERS:
+            _listings.clear()
+        listing = _listings[place] = _read_listing(folder)
+    listing.begun += 1
+    return listing
+
+
+def _read_listing(folder: Path) -> _Listing:
+    listing = _Listing()
+    with suppress(OSError), os.scandir(folder) as entries:  # a folder may be writable and not readable
+        for entry in entries:
+            listing.count += 1
+            for number in _KEYS.findall(entry.name) if entry.name.startswith(".") else ():
+                listing.temporary.setdefault(number, []).append(entry.name)
+    return listing
 
 
 def _publish(temporary: Path, target: Path, *, replace: bool) -> None:
@@ -222,8 +277,7 @@ def only_maker(output: Path) -> Iterator[None]:
         OutputError: another process makes it, or its folder cannot be written to.
     """
     # The name is of a length that every folder can hold, and is another one for every output.
-    number = zlib.crc32(os.fsencode(output.name))
-    lock = output.with_name(f".{output.stem[:_STEM_CHARACTERS]}.{number:08x}.lock")
+    lock = output.with_name(f".{output.stem[:_STEM_CHARACTERS]}.{_number(output)}.lock")
     with new_folder(output.parent), ExitStack() as held:
         try:
             lock.touch()

@@ -22,6 +22,8 @@ def one_line(text: str) -> str:
 
 def printable(text: str) -> str:
     """Return the lines of a text, each as ``one_line`` returns it."""
+    if text.replace("\n", "").isprintable():  # nearly always; a text may have a million lines
+        return text
     return "\n".join(map(one_line, text.split("\n")))
 
 

@@ -1,5 +1,7 @@
 """Options that several commands share, spelled and explained once."""
 
+import dataclasses
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -13,6 +15,8 @@ from drc_deploy.latency_table import LARGEST_SIDE
 from drc_deploy.locate import hides_shipped
 from drc_deploy.printing import say
 
+_PARTS_AT_ONCE = 1 << 14
+"""Of JSON: names, values and what is between them."""
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
 
@@ -88,5 +92,11 @@ def announce_results(*files: Path, workdir: Path, goes_on: bool = False) -> None
 
 
 def emit(result: dict[str, Any], *, as_json: bool, text: str) -> None:
-    """Print the result: ``text`` for people, or ``result`` as one JSON object."""
-    say(json.dumps(result, indent=2) if as_json else text)
+    """Print the result: ``text`` for people, or ``result``, which may hold records, as one JSON object."""
+    if not as_json:
+        say(text)
+        return
+    parts = json.JSONEncoder(indent=2, default=dataclasses.asdict).iterencode(result)
+    while piece := "".join(itertools.islice(parts, _PARTS_AT_ONCE)):  # of a million files, all would be gigabytes
+        say(piece, nl=False)
+    say("")

@@ -34,6 +34,7 @@ class ClusterRun:
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
         self._waiting: deque[Job] = deque()
+        self._waiting_videos = 0
         self._first: deque[Task] = deque()
         """Goes out before what is waiting: parts of videos that have been begun, and what ended workers had."""
         self._videos = LongVideos(workers.count)
@@ -76,6 +77,7 @@ class ClusterRun:
             raise UsageError("other processes do not see standard streams.", "Name files, or leave out --ray.")
         asked = self._workers.share(Asked(options, made_by, video))
         self._waiting.extend(sorted(jobs, key=_is_image))
+        self._waiting_videos = sum(job.makes_video for job in jobs)
         with progress("Upscaling", len(jobs)) as bar:
             left = len(jobs)
             while left:
@@ -86,8 +88,9 @@ class ClusterRun:
                     bar.advance(done)
                     left -= done
                 while self._idle and (task := self._next()):
-                    replace = any(job in self._begun and job not in self._had_result for job in task.jobs)
-                    self._workers.give(self._idle.pop(), asked, task, replace=replace)
+                    again = [job for job in task.jobs if job in self._begun]
+                    replace = any(job not in self._had_result for job in again)
+                    self._workers.give(self._idle.pop(), asked, task, again=bool(again), replace=replace)
         return _in_order(jobs, self._outcomes)
 
     def _next(self) -> Task | None:
@@ -103,12 +106,14 @@ class ClusterRun:
             taken.append(self._waiting.popleft())
             size += _size(taken[-1])
         self._had_result.update(job for job in taken if self._before.had_result(job))
-        return self._task(taken) if taken else None
+        task = self._task(taken) if taken else None
+        self._waiting_videos -= sum(job.makes_video for job in taken)
+        return task
 
     def _task(self, jobs: Sequence[Job]) -> Task:
         """Return whole files, unless there are fewer videos than workers; one elsewhere is fetched by one worker."""
-        first, videos = jobs[0], sum(job.makes_video for job in (jobs[0], *self._waiting))
-        if isinstance(first, UpscaleJob) and first.makes_video and videos < self._workers.count:
+        first = jobs[0]
+        if isinstance(first, UpscaleJob) and first.makes_video and self._waiting_videos < self._workers.count:
             self._splitting = True
             return MissingSegments(first)
         return Files(tuple(jobs))
@@ -119,7 +124,7 @@ class ClusterRun:
         if task is None or reply is None:
             return 0
         for note in reply.notes:
-            if note not in self._notes[task.jobs]:
+            if note not in self._notes.get(task.jobs, ()):
                 _log.warning("%s", note)
         if not isinstance(task, Files):
             self._notes[task.jobs].update(reply.notes)

@@ -11,7 +11,7 @@ from typing import Any
 
 from drc_deploy import __version__
 from drc_deploy.errors import ArtefactError, InputError, MissingDependencyError
-from drc_deploy.files import sha256_of
+from drc_deploy.files import read_folders_again, sha256_of
 from drc_deploy.images.blur import Blur
 from drc_deploy.images.reading import limit_pixels
 from drc_deploy.locate import SHIPPED
@@ -79,16 +79,19 @@ class Worker:
         upscaler = self._open()
         return Opened(upscaler.info.scale, upscaler.device)
 
-    def run(self, asked: Asked, task: Task, *, replace: bool) -> Reply:
+    def run(self, asked: Asked, task: Task, *, again: bool, replace: bool) -> Reply:
         """Do a task.
 
         Args:
             asked: the same in all calls: the first one, which remembers the records of folders, is kept.
             task: about files.
+            again: it was begun by a worker that has ended, and may have left unfinished files.
             replace: write over results. They are of a worker that ended before it could report them.
         """
         upscaler, self._asked = self._open(), self._asked or asked
         asked, before = self._asked, upscaler.networks.rescue.count
+        if again:
+            read_folders_again()
         if replace:
             options = dataclasses.replace(asked.options, overwrite=True, skip_existing=False)
             asked = dataclasses.replace(asked, options=options)

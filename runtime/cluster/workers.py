@@ -139,10 +139,12 @@ class Workers:
         """Return ``asked`` as ``give`` takes it: sent to each worker once."""
         return self._ray.put(asked)
 
-    def give(self, worker: "ActorHandle[Worker]", asked: "ObjectRef[Asked]", task: Task, *, replace: bool) -> None:
+    def give(
+        self, worker: "ActorHandle[Worker]", asked: "ObjectRef[Asked]", task: Task, *, again: bool, replace: bool
+    ) -> None:
         """Have a worker that has answered do a task; see ``Worker.run``."""
         alive = worker.ready.remote()  # a worker takes one call after the other, so that this one is answered first
-        self._asked[worker.run.remote(asked, task, replace=replace)] = _Asked(worker, task, alive)
+        self._asked[worker.run.remote(asked, task, again=again, replace=replace)] = _Asked(worker, task, alive)
 
     def answers(self) -> Iterator[Answer]:
         """Wait for answers, and yield at least one; a worker that has ended opens its network again.

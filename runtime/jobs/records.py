@@ -12,11 +12,13 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import struct
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -25,8 +27,9 @@ from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.remote.url import Place, Url, Version
 
 NAME, FOLDER = ".drc-deploy.jsonl", ".drc-deploy"
-_MOST_BYTES = 64 << 20
-"""More is not read: a quarter of a million results."""
+_MOST_BYTES, _MOST_LINE_BYTES = 1 << 30, 1 << 16
+"""Older lines are not read than those of the last four million results, nor longer ones."""
+_NUMBERS = struct.Struct("<2q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,12 @@ class Records:
         self._made_by = hashlib.sha256(json.dumps(dict(made_by), sort_keys=True, default=str).encode()).hexdigest()
         self._of_folder, self._results_in = cache(_read), cache(_results)
 
+    def of(self, made_by: Mapping[str, object]) -> "Records":
+        """Return those of other results in the same folders, which are not read once more for them."""
+        others = Records(made_by)
+        others._of_folder, others._results_in = self._of_folder, self._results_in
+        return others
+
     def __getstate__(self) -> str:
         """Return what another process needs: it reads the files of folders itself, once."""
         return self._made_by
@@ -69,10 +78,10 @@ class Records:
 
     def made(self, target: Place, source: Version | None, result: Version | None) -> bool | None:
         """Return whether a result of this version would be made of this source now; None where nothing is known."""
-        record = self._of_folder(target.parent).get(target.name)
-        if record is None or record.result != result:
+        known = self._of_folder(target.parent).get(target.name)
+        if known is None or result is None or not known.startswith(_NUMBERS.pack(*result)):
             return None
-        return (record.made_by, record.source) == (self._made_by, source)
+        return source is not None and known == _packed(Record(target.name, self._made_by, source, result))
 
     def keep(self, source: Version, target: Path) -> None:
         """Add a result that was just made, of what was ``source``; where that cannot be written nothing is known."""
@@ -109,8 +118,8 @@ def _results(folder: Url) -> dict[str, Version | None]:
     return {file.name: file.version for file in storage.files_in(folder)}
 
 
-def _read(folder: Place) -> dict[str, Record]:
-    """Return the newest record of each result in a folder."""
+def _read(folder: Place) -> dict[str, bytes]:
+    """Return the newest record of each result in a folder, ``_packed``."""
     if isinstance(folder, Url):
         from drc_deploy.runtime.remote import storage
 
@@ -120,15 +129,26 @@ def _read(folder: Place) -> dict[str, Record]:
         return {}
     try:
         with path.open("rb") as stream:
-            return _records_of(stream.read(_MOST_BYTES).splitlines())
+            return _records_of(_newest_lines(stream))
     except OSError:
         return {}
 
 
-def _records_of(lines: Iterable[bytes]) -> dict[str, Record]:
-    records: dict[str, Record] = {}
+def _newest_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield the last lines, one after the other; pieces of what is longer than a line can be."""
+    stream.seek(max(stream.seek(0, os.SEEK_END) - _MOST_BYTES, 0))
+    return iter(partial(stream.readline, _MOST_LINE_BYTES), b"")
+
+
+def _records_of(lines: Iterable[bytes]) -> dict[str, bytes]:
+    records: dict[str, bytes] = {}
     for line in lines:
-        with suppress(msgspec.MsgspecError, ValueError, RecursionError):  # damaged, or of a later version
+        with suppress(msgspec.MsgspecError, ValueError, RecursionError, struct.error):  # damaged, or of a later version
             record = msgspec.json.decode(line, type=Record)
-            records[record.name] = record
+            records[record.name] = _packed(record)
     return records
+
+
+def _packed(record: Record) -> bytes:
+    """Return all of a record but its name, the result first: a folder may have a million, and objects are large."""
+    return _NUMBERS.pack(*record.result) + _NUMBERS.pack(*record.source) + bytes.fromhex(record.made_by)

@@ -3,11 +3,12 @@
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -110,13 +111,13 @@ class Outcome:
 
 def run_jobs(upscaler: Upscaler, jobs: Sequence[UpscaleJob], options: RunOptions) -> Outcome:
     """Upscale every image, whatever happens to the others; progress goes to standard error."""
-    states = {job: _state(job, options) for job in jobs}
-    others = {job for job, state in states.items() if state == "another's"}
-    skipped = {job: None for job, state in states.items() if state == "finished"}
-    to_do = [job for job in jobs if job not in skipped]
-    begun: list[Future[Finished] | Failed] = []
+    states = [_state(job, options) for job in jobs]
+    to_do = [job for job, state in zip(jobs, states, strict=True) if state != "finished"]
+    others = [state == "another's" for state in states if state != "finished"]
+    begun: deque[_Begun] = deque()
+    results: list[Finished | Failed] = []
     read = partial(_read, upscaler, tolerant=options.tolerant)
-    early = cache(partial(_fits_next_to_another, upscaler))  # asked twice, and it looks into the file
+    early = lru_cache(2)(partial(_fits_next_to_another, upscaler))  # asked twice, and it looks into the file
     with WriteBehind() as writer, closing(read_ahead(to_do, read, early=early)) as readings:
         for index, (job, reading) in enumerate(zip(to_do, readings, strict=True)):
             title = job.title if len(to_do) == 1 else f"{job.title} ({index + 1} of {len(to_do)})"
@@ -124,20 +125,39 @@ def run_jobs(upscaler: Upscaler, jobs: Sequence[UpscaleJob], options: RunOptions
             ahead = list(filter(early, following))
             also_held = sum(map(_reading_bytes, ahead))
             work = partial(_upscale, upscaler, options, writer, job, reading, title, also_held)
-            begun.append(or_failed(job, work))
+            begun.append(_Begun(job, or_failed(job, work)))
+            results += _ended(begun)
             if following and not ahead:  # it is read next, and needs the memory that this one has had
                 writer.wait_for_all_but(0)
                 upscaler.networks.give_back()
-    results = [
-        result if isinstance(result, Failed) else or_failed(job, result.result)
-        for job, result in zip(to_do, begun, strict=True)
-    ]
+    results += _ended(begun)
     return Outcome(
         [result for result in results if isinstance(result, Finished)],
-        [Skipped(job.input_name, job.output_name) for job in skipped],
+        [
+            Skipped(job.input_name, job.output_name)
+            for job, state in zip(jobs, states, strict=True)
+            if state == "finished"
+        ],
         [result for result in results if isinstance(result, Failed)],
-        sum(isinstance(result, Finished) for job, result in zip(to_do, results, strict=True) if job in others),
+        sum(isinstance(result, Finished) for result, other in zip(results, others, strict=True) if other),
     )
+
+
+class _Begun(NamedTuple):
+    """An image that was computed, and may still be being written."""
+
+    job: UpscaleJob
+    result: "Future[Finished] | Failed"
+
+
+def _ended(begun: "deque[_Begun]") -> Iterator[Finished | Failed]:
+    """Take the results out of ``begun`` that are known, in order.
+
+    A future holds much more than its result, and that of an error all that its functions had: each image goes at once.
+    """
+    while begun and (isinstance(begun[0].result, Failed) or begun[0].result.done()):
+        job, result = begun.popleft()
+        yield result if isinstance(result, Failed) else or_failed(job, result.result)
 
 
 def run_one(job: UpscaleJob, options: RunOptions, make: Callable[[tuple[int, int] | None], Finished]) -> Outcome:

@@ -7,6 +7,7 @@ errors name URLs with signatures, and so are never passed on, not even as a caus
 import asyncio
 import atexit
 import errno
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +35,7 @@ _WAITS_S = (1.0, 3.0)
 _SILENCE_S = 60.0
 _LEAST_RATE = 1024
 """Bytes per second of a body after ``_SILENCE_S``: one that trickles would never end."""
-_SMALL_BYTES = 4096
+_SMALL_BYTES, _SMALL_AT_ONCE = 4096, 2000
 _BLOCK_BYTES = 8 << 20
 _OF_OBJECTS = ("s3", "gs")
 """Storage where a key appears when all of it has arrived, and where one can be made only if it is not there. Their
@@ -110,7 +111,14 @@ def is_folder(url: Url) -> bool:
     system = _system(url)
     if not url.over_http:
         with suppress(Exception):  # reading or writing it will say why
-            return bool(system.isdir(url.full))
+            return _is_known_folder(system, url) or bool(system.isdir(url.full))
+    return False
+
+
+def _is_known_folder(system: AbstractFileSystem, url: Url) -> bool:
+    """Return whether one name below it shows that it is one: for that alone, ``isdir`` of objects lists them all."""
+    with suppress(Exception):  # who may list may not look, perhaps
+        return url.scheme in _OF_OBJECTS and system.info(url.full)["type"] == "directory"
     return False
 
 
@@ -340,13 +348,13 @@ def put_bytes(content: bytes, url: Url) -> None:
         system.pipe_file(url.full, content)
 
 
-def contents_below(folder: Url) -> list[bytes]:
-    """Return what the small files in a folder hold; nothing where it cannot be read."""
+def contents_below(folder: Url) -> Iterator[bytes]:
+    """Yield what the small files in a folder hold, some at a time; nothing where it cannot be read."""
     with suppress(Exception):
         system = _system(folder)
-        small = [name for name, info in system.find(folder.full, detail=True).items() if info["size"] <= _SMALL_BYTES]
-        return list(system.cat(small, on_error="omit").values()) if small else []
-    return []
+        small = (name for name, info in system.find(folder.full, detail=True).items() if info["size"] <= _SMALL_BYTES)
+        while names := list(itertools.islice(small, _SMALL_AT_ONCE)):
+            yield from system.cat(names, on_error="omit").values()
 
 
 def _tried(work: Callable[[], _T], url: Url, kind: type[DrcDeployError], done: str) -> _T:

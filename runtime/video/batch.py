@@ -6,7 +6,6 @@ from functools import partial
 
 from drc_deploy.runtime.jobs.animation import upscale_animation
 from drc_deploy.runtime.jobs.plan import Job, UpscaleJob
-from drc_deploy.runtime.jobs.records import Records
 from drc_deploy.runtime.jobs.run import Failed, Outcome, RunOptions, or_failed, run_jobs
 from drc_deploy.runtime.upscaler import Upscaler
 from drc_deploy.runtime.video.options import VideoOptions
@@ -52,7 +51,7 @@ def of_videos(options: RunOptions, made_by: Mapping[str, object], video: VideoOp
         return options
     known = {name: getattr(options, name) for name in ("size", "linear_light")}
     known |= {"video": video, "background": options.saving.background}
-    return dataclasses.replace(options, records=Records({**made_by, **known}))
+    return dataclasses.replace(options, records=options.records.of({**made_by, **known}))
 
 
 def alone(job: Job, work: Callable[[], Outcome]) -> Outcome:

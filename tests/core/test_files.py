@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -21,6 +21,7 @@ from drc_deploy.files import (
     cannot_write,
     check_writable,
     only_maker,
+    read_folders_again,
     read_sealed,
     scratch_folder,
     write_sealed,
@@ -136,6 +137,85 @@ def test_what_a_killed_writer_left_is_removed_at_once_and_nothing_of_one_at_work
         at_work.write_text("last")
     assert target.read_text() == "last"
     assert set(tmp_path.iterdir()) == {target, *others}
+
+
+class Listed:
+    """Counts the entries of folders that are read."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.entries, self._scandir = 0, os.scandir
+        patch.setattr(os, "scandir", self._counted)
+
+    @contextmanager
+    def _counted(self, folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with self._scandir(folder) as entries:
+            yield self._each(entries)
+
+    def _each(self, entries: Iterable[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
+        for entry in entries:
+            self.entries += 1
+            yield entry
+
+
+@pytest.mark.parametrize("count", [100, 400])
+@pytest.mark.parametrize("others", [0, 1000])
+def test_what_writing_reads_of_a_folder_is_in_proportion_to_what_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, others: int
+) -> None:
+    for number in range(others):
+        (tmp_path / f"other{number}").touch()
+    listed = Listed(monkeypatch)
+    for number in range(count):
+        write_text(tmp_path / f"{number}", "x")
+    assert listed.entries <= others + 2 * count
+
+
+def test_what_killed_writers_left_among_many_files_goes_when_their_files_are_written(tmp_path: Path) -> None:
+    for number in range(50):
+        write_text(tmp_path / f"{number}.png", "x")
+    targets, left = [tmp_path / f"{number}.png" for number in range(10)], []
+    for target in targets:
+        with atomic_path(target) as temporary:
+            temporary.write_text("y")
+            left.append(temporary.with_name(temporary.name.replace(temporary.stem[-8:], "01234567")))
+        left[-1].with_name(left[-1].name + ".new").touch()
+        os.utime(left[-1].with_name(left[-1].name + ".new"), (0, 0))
+        left[-1].touch()
+    read_folders_again()
+    for target in targets[:-1]:
+        write_text(target, "y")
+    assert sorted(path.name for path in tmp_path.glob(".*")) == sorted([left[-1].name, left[-1].name + ".new"])
+    write_text(targets[-1], "y")
+    assert len(list(tmp_path.iterdir())) == 50
+
+
+def test_what_is_left_after_a_folder_was_read_goes_when_as_many_files_have_been_written(tmp_path: Path) -> None:
+    for number in range(50):
+        write_text(tmp_path / f"{number}.png", "x")
+    target = tmp_path / "0.png"
+    read_folders_again()
+    with atomic_path(target) as temporary:
+        left = temporary.with_name(temporary.name.replace(temporary.stem[-8:], "01234567"))
+        temporary.write_text("y")
+    left.touch()
+    for _ in range(51):
+        write_text(target, "y")
+    assert not left.exists()
+
+
+def test_a_folder_that_takes_the_place_of_another_is_read_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    for number in range(50):
+        write_text(folder / f"{number}.png", "x")
+    read_folders_again()
+    with atomic_path(folder / "0.png") as temporary:
+        left = temporary.with_name(temporary.name.replace(temporary.stem[-8:], "01234567"))
+        temporary.write_text("y")
+    folder.rename(tmp_path / "old")
+    folder.mkdir()
+    left.touch()
+    write_text(folder / "0.png", "y")
+    assert [path.name for path in folder.iterdir()] == ["0.png"]
 
 
 def _listen(path: Path) -> None:

@@ -1,6 +1,10 @@
 """What others wrote is shown, and not obeyed: by terminals, in Markdown and in pages."""
 
+import json
 import logging
+import os
+import sys
+import tracemalloc
 import unicodedata
 from pathlib import Path
 
@@ -10,8 +14,10 @@ from hypothesis import strategies as st
 
 from drc_deploy.bench.show.markdown import code, prose
 from drc_deploy.bench.show.page import render_page
+from drc_deploy.cli.options import emit
 from drc_deploy.printing import one_line, printable
 from drc_deploy.progress import progress
+from drc_deploy.runtime.jobs.run import Finished
 from tests.bench.reports import quiet, steady
 from tests.cli.commands import drc
 from tests.runtime.networks import write_nearest
@@ -78,3 +84,31 @@ def test_progress_and_notes_are_shown(capsys: pytest.CaptureFixture[str], tmp_pa
     assert logging.lastResort is not None
     record = logging.LogRecord("x", logging.WARNING, "x", 1, "c\x1b[8m\nd", None, None)
     assert logging.lastResort.format(record) == "c\\x1b[8m\nd"
+
+
+def made(count: int) -> list[Finished]:
+    return [Finished(f"in/{number}.png", f"out/ü{number}.png", 32, 32, 0.1, 1) for number in range(count)]
+
+
+def test_one_json_object_is_printed_however_long_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    emit({"files": made(5000), "engine": "x"}, as_json=True, text="")
+    printed = capsys.readouterr().out
+    assert printed.endswith("}\n")
+    first = {"input": "in/0.png", "output": "out/ü0.png", "width": 32, "height": 32, "seconds": 0.1, "tiles": 1}
+    read = json.loads(printed)
+    assert (read["files"][0], len(read["files"]), read["engine"]) == ({**first, "frames": 1}, 5000, "x")
+    assert printed == json.dumps(read, indent=2) + "\n"
+
+
+def test_the_memory_that_printing_an_object_takes_does_not_grow_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def peak(count: int) -> int:
+        finished = made(count)
+        tracemalloc.start()
+        emit({"files": finished}, as_json=True, text="")
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        monkeypatch.setattr(sys, "stdout", nowhere)
+        assert peak(20_000) < 1.2 * peak(5000)

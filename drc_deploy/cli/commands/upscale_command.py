@@ -195,9 +195,9 @@ def command(
         outcome = upscaling.run(jobs, run_options, settings, video)
         memory, recomputed = upscaling.gpu_memory, upscaling.recomputed
         result = {
-            "files": [dataclasses.asdict(item) for item in outcome.finished],
-            "skipped": [dataclasses.asdict(item) for item in outcome.skipped],
-            "failed": [dataclasses.asdict(item) for item in outcome.failed],
+            "files": outcome.finished,
+            "skipped": outcome.skipped,
+            "failed": outcome.failed,
             "redone": outcome.redone,
             "engine": str(path),
             "device": upscaling.device,

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def s3() -> "Iterator[S3]":
+    import fsspec
+
     from tests.runtime.remote import servers
 
     with servers.s3_server() as server, pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment().items():
             patch.setenv(name, value)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # or the server of another module would be asked
         yield server
 
 
