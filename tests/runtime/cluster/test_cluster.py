@@ -28,6 +28,7 @@ from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import RunOptions
 from drc_deploy.runtime.video.options import VideoOptions
 from drc_deploy.runtime.video.writing import SEGMENT_FRAMES
+from tests.patience import PATIENCE_S, ended
 from tests.runtime.cluster.processes import when, worker_at
 from tests.runtime.networks import write_nearest
 
@@ -82,7 +83,8 @@ def start(work: Path, *arguments: object) -> "subprocess.Popen[str]":
 
 
 def finish(running: "subprocess.Popen[str]") -> dict[str, Any]:
-    out, err = running.communicate(timeout=120)
+    with ended(running):
+        out, err = running.communicate(timeout=PATIENCE_S)
     assert running.returncode == 1, err
     assert "in/bad.png is not an image" in err
     assert "Traceback" not in err
@@ -115,7 +117,7 @@ def test_an_image_that_kills_its_worker_three_times_is_named_and_the_rest_is_don
     made = dict(alone[1])
     running = start(work, "-o", "out", "--ray", cluster.address)
     killed: list[int] = []
-    end = time.monotonic() + 100
+    end = time.monotonic() + PATIENCE_S
     while running.poll() is None and time.monotonic() < end:
         if (process := worker_at(f"{work}/out/.05.")) and process not in killed:
             os.kill(process, signal.SIGKILL)
@@ -170,7 +172,7 @@ def film(path: Path) -> None:
 def upscale_film(work: Path, *arguments: object) -> dict[str, Any]:
     command = [sys.executable, "-m", "drc_deploy", "upscale", "film.mp4", "--engine", "n.onnx", "--threads", "1"]
     words = [*command, "--json", *map(str, arguments)]
-    done = subprocess.run(words, cwd=work, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(words, cwd=work, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
@@ -243,7 +245,7 @@ def test_a_ray_of_another_version_is_one_sentence(cluster: Any, work: Path) -> N
     code = "import sys, ray; ray.__version__ = '1.0'; from drc_deploy.cli.main import main; main(sys.argv[1:])"
     words = ["upscale", "in", "--engine", "n.onnx", "--ray", cluster.address]
     done = subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=work, capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, "-c", code, *words], cwd=work, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert done.returncode == 1
     assert f"Error: the Ray at {cluster.address} is of another version." in done.stderr
