@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def s3() -> "Iterator[S3]":
+    import fsspec
+
     from tests.runtime.remote import servers
 
     with servers.s3_server() as server, pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment().items():
             patch.setenv(name, value)
         yield server
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # or the next file's tests would ask this server
 
 
 @pytest.fixture
