@@ -19,6 +19,9 @@ class Progress(Protocol):
     def advance(self, steps: int = 1, note: str = "") -> None:
         """Count ``steps`` more as done; ``note`` is a short text such as the loss."""
 
+    def expect(self, steps: int) -> None:
+        """Count ``steps`` more as to be done."""
+
 
 @contextmanager
 def progress(title: str, total: int, *, done: int = 0) -> Iterator[Progress]:
@@ -52,6 +55,9 @@ class _PlainProgress:
         note = f"{note}, " if note else ""
         say(f"{self._title}: {self._done}/{self._total}, {one_line(note)}{left:.0f} s left", err=True)
 
+    def expect(self, steps: int) -> None:
+        self._total += steps
+
 
 @contextmanager
 def _rich(title: str, total: int, done: int, *, disable: bool) -> Iterator[Progress]:
@@ -73,5 +79,10 @@ def _rich(title: str, total: int, done: int, *, disable: bool) -> Iterator[Progr
         class _Bar:
             def advance(self, steps: int = 1, note: str = "") -> None:
                 live.update(task, advance=steps, note=one_line(note))
+
+            def expect(self, steps: int) -> None:
+                nonlocal total
+                total += steps
+                live.update(task, total=total)
 
         yield _Bar()

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drc_deploy.errors import UsageError
-from drc_deploy.progress import progress
+from drc_deploy.progress import Progress, progress
 from drc_deploy.runtime.backends.contract import GpuMemory
 from drc_deploy.runtime.cluster.tasks import Asked, Done, Files, JoinedVideo, MissingSegments, Task, VideoPart
 from drc_deploy.runtime.cluster.videos import LongVideos
-from drc_deploy.runtime.cluster.workers import MOST_ENDS, Answer, Workers
+from drc_deploy.runtime.cluster.workers import MOST_ENDS, PATIENCE_S, Answer, Workers
 from drc_deploy.runtime.jobs.plan import Job, UpscaleJob
 from drc_deploy.runtime.jobs.run import Failed, Finished, Outcome, RunOptions, Skipped
 from drc_deploy.runtime.remote.run import Before
@@ -19,6 +19,8 @@ from drc_deploy.runtime.video.options import VideoOptions
 
 _log = logging.getLogger(__name__)
 
+_LOOK_S = 1.0
+"""Between two looks at the segments of long videos."""
 _HANDFUL, _HANDFUL_BYTES = 8, 2 << 20
 """Small images are handed out together, so that reading and writing overlap computing. Large ones gain little by it."""
 
@@ -81,17 +83,25 @@ class ClusterRun:
         with progress("Upscaling", len(jobs)) as bar:
             left = len(jobs)
             while left:
-                for answer in self._workers.answers():
-                    done = self._lost(answer) if answer.ended else self._keep(answer)
+                done = 0
+                for answer in self._workers.answers(_LOOK_S if self._videos.under_way else PATIENCE_S):
+                    done += self._lost(answer) if answer.ended else self._keep(answer)
                     if not answer.ended:
                         self._idle.append(answer.worker)
-                    bar.advance(done)
-                    left -= done
+                left -= done
+                self._show(bar, done)
                 while self._idle and (task := self._next()):
                     again = [job for job in task.jobs if job in self._begun]
                     replace = any(job not in self._had_result for job in again)
                     self._workers.give(self._idle.pop(), asked, task, again=bool(again), replace=replace)
         return _in_order(jobs, self._outcomes)
+
+    def _show(self, bar: Progress, files: int) -> None:
+        """Count files that are done with, and segments of long videos: hours may pass between two files."""
+        missing, made = self._videos.steps()
+        bar.expect(missing)
+        if steps := files + made:
+            bar.advance(steps)
 
     def _next(self) -> Task | None:
         """Return what a worker gets: a part of a video, or one file that goes out again, or some that are new."""
@@ -139,6 +149,7 @@ class ClusterRun:
             self._end_part(task, done)
         elif isinstance(task, JoinedVideo):
             outcome = self._videos.timed(task, outcome)
+            self._videos.end(task.job)
         elif isinstance(task, MissingSegments):
             self._splitting = False
             self._first.extend(self._videos.split(task.job, done.missing) if done.missing else [Files(task.jobs)])
@@ -171,6 +182,8 @@ class ClusterRun:
         if isinstance(task, VideoPart):
             self._end_part(task, None)  # whoever joins the video makes it, or ends over it too
             return 0
+        if isinstance(task, JoinedVideo):
+            self._videos.end(task.job)
         self._splitting = self._splitting and not isinstance(task, MissingSegments)
         self._outcomes.append(Outcome([], [], [_ended_workers(job) for job in task.jobs]))
         return len(task.jobs)

@@ -24,7 +24,8 @@ MOST_ENDS = 3
 """How often a worker may end over the same thing."""
 _NO_END = -1
 """Of retries, as Ray writes it."""
-_PATIENCE_S = 60.0
+PATIENCE_S = 60.0
+"""How long no worker may answer before a user hears why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,7 @@ class Workers:
         self._workers: list[ActorHandle[Worker]] = [actor.remote(recipe) for _ in range(shares.count)]
         self._asked: dict[ObjectRef[Any], _Asked] = {}
         self._early: list[Answer] = []
+        self._silent_s = 0.0
         for worker in self._workers:
             self._open(worker, MOST_ENDS - 1)
         self.count, self.first = shares.count, self._wait_for_first()
@@ -146,8 +148,11 @@ class Workers:
         alive = worker.ready.remote()  # a worker takes one call after the other, so that this one is answered first
         self._asked[worker.run.remote(asked, task, again=again, replace=replace)] = _Asked(worker, task, alive)
 
-    def answers(self) -> Iterator[Answer]:
-        """Wait for answers, and yield at least one; a worker that has ended opens its network again.
+    def answers(self, most_s: float = PATIENCE_S) -> Iterator[Answer]:
+        """Wait for answers, and yield those that are there; a worker that has ended opens its network again.
+
+        Args:
+            most_s: how long there may be none.
 
         Raises:
             DrcDeployError: a worker cannot open the network, or all have ended for good.
@@ -156,14 +161,14 @@ class Workers:
         if self._early:
             yield self._early.pop()
             return
-        done: Sequence[ObjectRef[Any]] = ()
-        while not done:
-            if not self._asked:
-                hint = "Try it on one machine, without --ray. Is drc-deploy installed on all of them?"
-                raise DrcDeployError("all workers have ended while they opened the network.", hint)
-            done, _ = self._ray.wait([*self._asked], timeout=_PATIENCE_S)
-            if not done and not any(asked.task for asked in self._asked.values()):
-                _log.warning("All workers wait for a machine with room for them, or end while they open the network.")
+        if not self._asked:
+            hint = "Try it on one machine, without --ray. Is drc-deploy installed on all of them?"
+            raise DrcDeployError("all workers have ended while they opened the network.", hint)
+        done, _ = self._ray.wait([*self._asked], timeout=most_s)
+        self._silent_s = 0.0 if done else self._silent_s + most_s
+        if self._silent_s >= PATIENCE_S and not any(asked.task for asked in self._asked.values()):
+            _log.warning("All workers wait for a machine with room for them, or end while they open the network.")
+            self._silent_s = 0.0
         for reference in done:
             yield self._heard(reference)
 

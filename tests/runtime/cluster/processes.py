@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.patience import PATIENCE_S
+
 
 def when(condition: Callable[[], object], act: Callable[[], object]) -> threading.Thread:
     """Do something in a thread as soon as something is so."""
 
     def wait() -> None:
-        end = time.monotonic() + 100
+        end = time.monotonic() + PATIENCE_S
         while not condition() and time.monotonic() < end:
             time.sleep(0.01)
         act()

@@ -5,6 +5,7 @@ Results are BMP files, whose bytes depend on nothing but their pixels.
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from drc_deploy.runtime.jobs.plan import UpscaleJob
 from drc_deploy.runtime.jobs.run import RunOptions
 from drc_deploy.runtime.video.options import VideoOptions
 from drc_deploy.runtime.video.writing import SEGMENT_FRAMES
+from tests.patience import PATIENCE_S, ended
 from tests.runtime.cluster.processes import when, worker_at
 from tests.runtime.networks import write_nearest
 
@@ -82,7 +84,8 @@ def start(work: Path, *arguments: object) -> "subprocess.Popen[str]":
 
 
 def finish(running: "subprocess.Popen[str]") -> dict[str, Any]:
-    out, err = running.communicate(timeout=120)
+    with ended(running):
+        out, err = running.communicate(timeout=PATIENCE_S)
     assert running.returncode == 1, err
     assert "in/bad.png is not an image" in err
     assert "Traceback" not in err
@@ -115,7 +118,7 @@ def test_an_image_that_kills_its_worker_three_times_is_named_and_the_rest_is_don
     made = dict(alone[1])
     running = start(work, "-o", "out", "--ray", cluster.address)
     killed: list[int] = []
-    end = time.monotonic() + 100
+    end = time.monotonic() + PATIENCE_S
     while running.poll() is None and time.monotonic() < end:
         if (process := worker_at(f"{work}/out/.05.")) and process not in killed:
             os.kill(process, signal.SIGKILL)
@@ -167,15 +170,18 @@ def film(path: Path) -> None:
         container.mux(video.encode())
 
 
-def upscale_film(work: Path, *arguments: object) -> dict[str, Any]:
-    command = [sys.executable, "-m", "drc_deploy", "upscale", "film.mp4", "--engine", "n.onnx", "--threads", "1"]
+def upscale_film(work: Path, *arguments: object) -> tuple[dict[str, Any], str]:
+    """Return what the command says of its result, and on standard error, where no step of its progress is left out."""
+    code = "import sys; from drc_deploy import progress; progress.PLAIN_INTERVAL_S = 0;"
+    code += "from drc_deploy.cli.main import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "upscale", "film.mp4", "--engine", "n.onnx", "--threads", "1"]
     words = [*command, "--json", *map(str, arguments)]
-    done = subprocess.run(words, cwd=work, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(words, cwd=work, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     del result["files"][0]["seconds"], result["files"][0]["output"]
-    return result
+    return result, done.stderr
 
 
 def test_one_video_goes_to_two_workers_and_only_the_segments_of_one_that_is_killed_go_out_again(
@@ -183,7 +189,7 @@ def test_one_video_goes_to_two_workers_and_only_the_segments_of_one_that_is_kill
 ) -> None:
     pytest.importorskip("av")
     film(work / "film.mp4")
-    alone = upscale_film(work, "-o", "alone.mp4")
+    alone, _ = upscale_film(work, "-o", "alone.mp4")
     segments = work / "shared.segments"
     made: set[tuple[str, int]] = set()
     killed: set[int] = set()
@@ -200,7 +206,7 @@ def test_one_video_goes_to_two_workers_and_only_the_segments_of_one_that_is_kill
 
     other = cluster.add_node(num_cpus=1)
     watching = when(watch, lambda: None)
-    shared = upscale_film(work, "-o", "shared.mp4", "--ray", cluster.address)
+    shared, said = upscale_film(work, "-o", "shared.mp4", "--ray", cluster.address)
     watching.join()
     cluster.remove_node(other, allow_graceful=False)
     assert killed
@@ -211,6 +217,11 @@ def test_one_video_goes_to_two_workers_and_only_the_segments_of_one_that_is_kill
     twice = [name for name, count in times.items() if count > 1]
     assert len(twice) <= 2  # which the killed worker had finished and not noted yet
     assert not segments.exists()
+    done, total = zip(*(map(int, step) for step in re.findall(r"Upscaling: (\d+)/(\d+)", said)), strict=True)
+    assert set(total) == {14}  # the film and its segments
+    assert list(done) == sorted(set(done))
+    assert len(done) > 2  # the last parts are not begun before the first are done
+    assert done[-1] == 14
 
 
 def test_a_command_that_was_killed_goes_on(cluster: Any, work: Path, alone: Alone) -> None:
@@ -243,7 +254,7 @@ def test_a_ray_of_another_version_is_one_sentence(cluster: Any, work: Path) -> N
     code = "import sys, ray; ray.__version__ = '1.0'; from drc_deploy.cli.main import main; main(sys.argv[1:])"
     words = ["upscale", "in", "--engine", "n.onnx", "--ray", cluster.address]
     done = subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=work, capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, "-c", code, *words], cwd=work, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert done.returncode == 1
     assert f"Error: the Ray at {cluster.address} is of another version." in done.stderr

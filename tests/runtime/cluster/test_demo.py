@@ -15,6 +15,7 @@ from PIL import Image
 
 from drc_deploy.locate import sample_images
 from tests.imports import ROOT
+from tests.patience import PATIENCE_S
 from tests.runtime.networks import write_nearest
 
 pytest.importorskip("ray")
@@ -42,7 +43,7 @@ def test_two_nodes_make_all_images_and_equal_ones_though_one_is_killed(tmp_path:
             words, cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
         ) as running:
             try:
-                _, err = running.communicate(timeout=150)
+                _, err = running.communicate(timeout=PATIENCE_S)
             finally:
                 with suppress(ProcessLookupError):  # all have ended
                     os.killpg(running.pid, signal.SIGKILL)

@@ -26,6 +26,7 @@ def s3() -> "Iterator[S3]":
             patch.setenv(name, value)
         fsspec.get_filesystem_class("s3").clear_instance_cache()  # or the server of another module would be asked
         yield server
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # or the next file's tests would ask this server
 
 
 @pytest.fixture

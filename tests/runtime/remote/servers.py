@@ -1,5 +1,6 @@
 """Storage on this machine: an S3 by moto, and a web server that does what it should not."""
 
+import io
 import re
 import threading
 import time
@@ -11,6 +12,8 @@ from typing import Any
 
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
+
+from tests.patience import PATIENCE_S
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -41,7 +44,6 @@ class S3:
     Attributes:
         address: For ``AWS_ENDPOINT_URL``.
         putting: Set as soon as a put has begun.
-        slow: Whether it takes a put in slowly.
         failures: How many requests it answers with 503 from now on.
         lost: How many puts it takes in, and answers with 503, from now on.
         exact: Whether its listings, and they only, know parts of a second, as those of MinIO, Ceph and R2.
@@ -53,7 +55,9 @@ class S3:
         self._moto = DomainDispatcherApplication(create_backend_app)
         self.listener = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self.address = f"http://127.0.0.1:{self.listener.server_port}"
-        self.putting, self.slow, self.failures = threading.Event(), False, 0
+        self.putting, self._may_put, self.failures = threading.Event(), threading.Event(), 0
+        self._may_put.set()
+        self._changing, self._puts = threading.Condition(), 0
         self.lost, self.exact = 0, False
 
     def environment(self) -> dict[str, str]:
@@ -65,25 +69,54 @@ class S3:
         }
         return {**credentials, "AWS_ENDPOINT_URL": self.address, "AWS_CONFIG_FILE": "/dev/null"}
 
+    @contextmanager
+    def puts_held(self) -> Iterator[Callable[[], None]]:
+        """Take no put in during the block, or until what it yields is called; those that have begun end with it."""
+        self.putting.clear()
+        self._may_put.clear()
+        try:
+            yield self._may_put.set
+        finally:
+            self._may_put.set()
+        with self._changing:
+            assert self._changing.wait_for(lambda: not self._puts, PATIENCE_S)
+
+    @contextmanager
+    def _put(self) -> Iterator[None]:
+        with self._changing:
+            self._puts += 1
+        self.putting.set()
+        try:
+            self._may_put.wait(PATIENCE_S)
+            yield
+        finally:
+            with self._changing:
+                self._puts -= 1
+                self._changing.notify_all()
+
     def _answer(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         request = Request(environ)
         if self.failures:
             self.failures -= 1
             return Response(status=503)(environ, start)
-        if request.method == "PUT" and self.slow:
-            self.putting.set()
-            time.sleep(1)
-            try:
-                request.get_data()  # as S3 does, take a body as nothing that ends early
-            except Exception:
-                return Response(status=400)(environ, start)
+        if request.method == "PUT":
+            with self._put():
+                return self._taken(request)(environ, start)
         response = Response.from_app(self._moto, environ)
-        if request.method == "PUT" and self.lost:
-            self.lost -= 1
-            response = Response(status=503)
         if request.args.get("list-type") and self.exact:
             response.set_data(re.sub(rb"\.\d+Z</LastModified>", b".789Z</LastModified>", response.get_data()))
         return response(environ, start)
+
+    def _taken(self, request: Request) -> Response:
+        try:
+            request.environ["wsgi.input"] = io.BytesIO(request.get_data())  # as S3 does, take no body that ends early
+        except Exception:
+            return Response(status=400)
+        response = Response.from_app(self._moto, request.environ)
+        if self.lost:
+            self.lost -= 1
+            return Response(status=503)
+        return response
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.patience import PATIENCE_S, ended
 from tests.runtime.networks import write_nearest
 from tests.runtime.remote.servers import S3, s3_server
 
@@ -51,15 +52,17 @@ def test_workers_fetch_and_put_though_one_is_killed(tmp_path: Path, monkeypatch:
         system.mkdir("photos")
         system.put(f"{tmp_path}/in/", "photos/in/", recursive=True)
         (tmp_path / "in").rename(tmp_path / "away")  # nothing is read here
-        server.slow = True
-        server.putting.clear()
         arguments = ["s3://photos/in", "-o", "s3://photos/out", "--ray", "--json"]
         pipe = subprocess.PIPE
-        running = subprocess.Popen([*command, *arguments], cwd=tmp_path, stdout=pipe, stderr=pipe, text=True)
-        assert server.putting.wait(60)
-        os.kill(worker_of(server), signal.SIGKILL)
-        server.slow = False
-        out, err = running.communicate(timeout=120)
+        process = [*command, *arguments]
+        with (
+            server.puts_held() as let_go,  # and so no worker comes to the end of a file
+            ended(subprocess.Popen(process, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True)) as running,
+        ):
+            assert server.putting.wait(PATIENCE_S)
+            os.kill(worker_of(server), signal.SIGKILL)
+            let_go()
+            out, err = running.communicate(timeout=PATIENCE_S)
         assert running.returncode == 0, err
         assert "A worker has ended" in err
         found = {Path(name).name: system.cat_file(name) for name in system.glob("photos/out/*.bmp")}

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.commands import Finished
+from tests.patience import PATIENCE_S, ended
 from tests.runtime.remote import servers
 from tests.runtime.remote.commands import (
     IMAGES,
@@ -261,32 +262,32 @@ def start(work: Path, s3: servers.S3, *arguments: object) -> "subprocess.Popen[s
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_command_that_is_stopped_leaves_no_part_of_a_result(
-    work: Path, s3: servers.S3, bucket: str, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+    work: Path, s3: servers.S3, bucket: str, number: signal.Signals
 ) -> None:
     Image.fromarray(noise(0, 700)).save(work / "large.bmp")
-    monkeypatch.setattr(s3, "slow", True)
-    s3.putting.clear()
-    running = start(work, s3, "large.bmp", "-o", f"{bucket}/out.bmp")
-    assert s3.putting.wait(60)
-    running.send_signal(number)
-    _, err = running.communicate(timeout=60)
+    command = start(work, s3, "large.bmp", "-o", f"{bucket}/out.bmp")
+    with s3.puts_held(), ended(command) as running:
+        assert s3.putting.wait(PATIENCE_S)
+        running.send_signal(number)
+        _, err = running.communicate(timeout=PATIENCE_S)
     assert err.split("\n", 1)[1].strip() == ("" if number == signal.SIGKILL else STOPPED)
     assert running.returncode == (-number if number == signal.SIGKILL else 128 + number)
-    time.sleep(1.5)
     assert set(results(bucket)) == {f"in/{name}" for name in IMAGES}
     left = list((work / "temporary").iterdir())
     assert len(left) == (number == signal.SIGKILL)
-    monkeypatch.setattr(s3, "slow", False)
     assert upscale(work, f"{bucket}/in/a.png", "-o", "next.png").returncode == 0  # looks for what is left
 
 
 def test_a_fetch_that_is_stopped_leaves_nothing(work: Path, s3: servers.S3) -> None:
-    with servers.web_server({"/a.png": servers.trickling}) as (address, asked):
-        running = start(work, s3, f"{address}/a.png", "-o", "out.png")
+    with (
+        servers.web_server({"/a.png": servers.trickling}) as (address, asked),
+        ended(start(work, s3, f"{address}/a.png", "-o", "out.png")) as running,
+    ):
         while not asked["/a.png"]:
+            assert running.poll() is None
             time.sleep(0.05)
         running.send_signal(signal.SIGTERM)
-        _, err = running.communicate(timeout=60)
+        _, err = running.communicate(timeout=PATIENCE_S)
     assert running.returncode == 143
     assert err.strip() == STOPPED
     assert list((work / "temporary").iterdir()) == []
@@ -295,13 +296,16 @@ def test_a_fetch_that_is_stopped_leaves_nothing(work: Path, s3: servers.S3) -> N
 
 def test_a_video_from_elsewhere_that_is_stopped_leaves_nothing(work: Path, s3: servers.S3) -> None:
     write_clip(work / "clip.mp4", 600)
-    with servers.web_server({"/clip.mp4": servers.answer((work / "clip.mp4").read_bytes())}) as (address, _):
-        running = start(work, s3, f"{address}/clip.mp4", "-o", "out.mp4")
+    clip = servers.answer((work / "clip.mp4").read_bytes())
+    with (
+        servers.web_server({"/clip.mp4": clip}) as (address, _),
+        ended(start(work, s3, f"{address}/clip.mp4", "-o", "out.mp4")) as running,
+    ):
         while len(list(work.rglob("*.segments/0*"))) < 2:  # one is finished
             assert running.poll() is None
             time.sleep(0.01)
         running.send_signal(signal.SIGTERM)
-        running.communicate(timeout=60)
+        running.communicate(timeout=PATIENCE_S)
     assert running.returncode == 143
     assert list((work / "temporary").iterdir()) == []
     assert {path.name for path in work.iterdir()} == {"clip.mp4", "in", "n.onnx", "temporary"}
