@@ -1,6 +1,7 @@
 """Calls on the machines of a cluster. Each takes long, and leaves its result in files that all machines see."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,14 @@ def calls(address: str, call: Callable[[Names], object], all_names: Iterable[Nam
         from ray.exceptions import RayError, RayTaskError
 
         needs = share_out(machines(ray.nodes()), None).needs  # type: ignore[no-untyped-call]
-        begin: Any = ray.remote(_called).options(max_retries=MOST_ENDS - 1, **needs)
-        waiting = {begin.remote(Path.cwd(), __version__, call, names): names for names in all_names}
+        # Ray itself would begin a call that fills the memory again and again, without end.
+        begin: Any = ray.remote(_called).options(max_retries=0, **needs)
+        ends: Counter[Names] = Counter()
+
+        def begun(names: Names) -> Any:
+            return begin.remote(Path.cwd(), __version__, call, names)
+
+        waiting = {begun(names): names for names in all_names}
         while waiting:
             (reference,), _ = ray.wait([*waiting])
             names = waiting.pop(reference)
@@ -48,6 +55,10 @@ def calls(address: str, call: Callable[[Names], object], all_names: Iterable[Nam
             except RayTaskError as error:
                 raise error.cause from error
             except RayError as error:
+                ends[names] += 1
+                if ends[names] < MOST_ENDS:
+                    waiting[begun(names)] = names
+                    continue
                 message = f"{', '.join(names)} has ended its process {MOST_ENDS} times."
                 raise DrcDeployError(message, "Run it without --ray to see why.") from error
             for note in notes:

@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from drc_deploy.runtime.memory.host import usable_cores
 from drc_deploy.runtime.upscaler import Upscaler
 
 _SIDES = (100, 400)
+NO_ANSWER = 0
 _ALONE = 20.0
 """The most seconds that the network alone is measured in a turn."""
 _PARTS = 6
@@ -42,6 +44,8 @@ class Load:
     seconds: list[float] = field(default_factory=list)
     sent_away: int = 0
     without_answer: int = 0
+    other_answers: Counter[int] = field(default_factory=Counter)
+    """Neither an image nor 503, by their status."""
     resident: list[float] = field(default_factory=list)
 
 
@@ -84,7 +88,8 @@ async def call(address: str, callers: int, until: float, load: Load) -> None:
                 load.sent_away += 1
                 await asyncio.sleep(1)
             load.seconds.append(time.monotonic() - start)
-            load.without_answer += status != 200
+            load.without_answer += status == NO_ANSWER
+            load.other_answers.update({status} - {NO_ANSWER, 200})
             load.pixels += image.shape[0] * image.shape[1]
             if time.monotonic() > until:
                 return
@@ -92,8 +97,9 @@ async def call(address: str, callers: int, until: float, load: Load) -> None:
     async def ask(client: httpx.AsyncClient, content: bytes) -> int:
         try:
             return (await client.post("/v1/upscale", params={"format": "jpg"}, content=content)).status_code
-        except httpx.HTTPError:
-            return 0
+        except httpx.HTTPError as error:
+            click.echo(f"{type(error).__name__}: {error}", err=True)
+            return NO_ANSWER
 
     async def watch(client: httpx.AsyncClient) -> None:
         while time.monotonic() < until:
@@ -138,7 +144,8 @@ def main(engine: str, seconds: float, turns: int, numbers: tuple[int, ...]) -> N
             click.echo(
                 f"{callers} callers: {len(load.seconds)} requests, {statistics.median(ratios):.2f} "
                 f"({min(ratios):.2f} to {max(ratios):.2f}) of the network alone, median {median:.2f} s, "
-                f"p99 {p99:.2f} s, {load.sent_away} sent away, {load.without_answer} without an image"
+                f"p99 {p99:.2f} s, {load.sent_away} sent away, {load.without_answer} without an answer, "
+                f"other answers: {dict(load.other_answers) or 'none'}"
             )
             parts = (max(part) / 2**20 for part in np.array_split(load.resident, _PARTS))
             click.echo(f"  memory: at most {', '.join(f'{part:.0f}' for part in parts)} MiB in each sixth of the time")

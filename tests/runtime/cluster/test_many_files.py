@@ -43,7 +43,7 @@ class Instant:
         self.answered.append(Answer(worker, task, Reply(done, ("A note.",), 0, None)))
         self.most_at_once = max(self.most_at_once, len(self.answered))
 
-    def answers(self) -> Iterator[Answer]:
+    def answers(self, _wait_s: float) -> Iterator[Answer]:
         yield self.answered.popleft()
 
 
