@@ -34,6 +34,25 @@ def place_images(images: Sequence[Tensor]) -> list[Tensor]:
     return [image.to(training_device(), memory_format=torch.channels_last) for image in images]
 
 
+def laid_out_like(tensor: Tensor, model: Tensor) -> Tensor:
+    """Return a tensor of the same shape as ``model`` with the memory layout of it, copied only where it has another."""
+    layouts = zip(model.shape, model.stride(), tensor.stride(), strict=True)
+    if all(size == 1 or wanted == now for size, wanted, now in layouts):
+        return tensor
+    return torch.empty_like(model).copy_(tensor)
+
+
+def lay_out_moments(optimizer: torch.optim.Adam) -> None:
+    """Return Adam's moments the memory layout of their weights, which files do not keep.
+
+    Fused Adam reads them in the order of memory: a GPU refuses another layout, and a CPU takes wrong numbers.
+    """
+    for parameter, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if value.shape == parameter.shape:
+                moments[name] = laid_out_like(value, parameter)
+
+
 def time_when_done() -> float:
     """Return the time in seconds, after the training device has finished its work."""
     if training_device().type == "cuda":
