@@ -60,22 +60,33 @@ def time_when_done() -> float:
     return time.perf_counter()
 
 
+class TooLittleMemoryError(TrainingError):
+    """Memory ran out."""
+
+
 @contextmanager
 def memory_checked(hint: str = "Lower --batch or --patch.") -> Iterator[None]:
     """Say what to do when the block runs out of memory.
 
     Raises:
-        TrainingError: it did.
+        TooLittleMemoryError: it did.
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # A GPU has an exception for it; a CPU's allocator only says it in words.
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+        if not _ran_out(error):
             raise
-        raise TrainingError(
+        raise TooLittleMemoryError(
             f"the {training_device().type.upper()} has too little memory for one step.", hint
         ) from error
+
+
+def _ran_out(error: BaseException) -> bool:
+    """Return whether an error is of too little memory, or came of one, as at the end of a recording that broke off."""
+    # torch has an exception for it; a CPU's allocator, and CUDA where it needs memory itself, only say it in words.
+    said = any(words in str(error) for words in ("allocate memory", "out of memory"))
+    cause = error.__context__
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or said or (cause is not None and _ran_out(cause))
 
 
 @contextmanager
