@@ -34,6 +34,25 @@ def place_images(images: Sequence[Tensor]) -> list[Tensor]:
     return [image.to(training_device(), memory_format=torch.channels_last) for image in images]
 
 
+def laid_out_like(tensor: Tensor, model: Tensor) -> Tensor:
+    """Return a tensor of the same shape as ``model`` with the memory layout of it, copied only where it has another."""
+    layouts = zip(model.shape, model.stride(), tensor.stride(), strict=True)
+    if all(size == 1 or wanted == now for size, wanted, now in layouts):
+        return tensor
+    return torch.empty_like(model).copy_(tensor)
+
+
+def lay_out_moments(optimizer: torch.optim.Adam) -> None:
+    """Return Adam's moments the memory layout of their weights, which files do not keep.
+
+    Fused Adam reads them in the order of memory: a GPU refuses another layout, and a CPU takes wrong numbers.
+    """
+    for parameter, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if value.shape == parameter.shape:
+                moments[name] = laid_out_like(value, parameter)
+
+
 def time_when_done() -> float:
     """Return the time in seconds, after the training device has finished its work."""
     if training_device().type == "cuda":
@@ -41,22 +60,33 @@ def time_when_done() -> float:
     return time.perf_counter()
 
 
+class TooLittleMemoryError(TrainingError):
+    """Memory ran out."""
+
+
 @contextmanager
 def memory_checked(hint: str = "Lower --batch or --patch.") -> Iterator[None]:
     """Say what to do when the block runs out of memory.
 
     Raises:
-        TrainingError: it did.
+        TooLittleMemoryError: it did.
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # A GPU has an exception for it; a CPU's allocator only says it in words.
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+        if not _ran_out(error):
             raise
-        raise TrainingError(
+        raise TooLittleMemoryError(
             f"the {training_device().type.upper()} has too little memory for one step.", hint
         ) from error
+
+
+def _ran_out(error: BaseException) -> bool:
+    """Return whether an error is of too little memory, or came of one, as at the end of a recording that broke off."""
+    # torch has an exception for it; a CPU's allocator, and CUDA where it needs memory itself, only say it in words.
+    said = any(words in str(error) for words in ("allocate memory", "out of memory"))
+    cause = error.__context__
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or said or (cause is not None and _ran_out(cause))
 
 
 @contextmanager

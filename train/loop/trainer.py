@@ -14,7 +14,7 @@ from drc_deploy.checkpoint import to_half
 from drc_deploy.errors import TrainingError
 from drc_deploy.models.blind import BlindNetwork
 from drc_deploy.models.network import SRNetwork
-from drc_deploy.train.device import compilation_checked, place, place_images, training_device
+from drc_deploy.train.device import compilation_checked, lay_out_moments, place, place_images, training_device
 from drc_deploy.train.loop import distributed
 from drc_deploy.train.loop.branches import Branches
 from drc_deploy.train.loop.distillation import LastFeatures, Teacher
@@ -279,20 +279,13 @@ class Trainer:
             # Without one in the state, when EMA is new to the run, the average starts at the weights.
             self._average.restore(state["average"] or self._parameters())
         self.optimizer.load_state_dict(state["optimizer"])
-        self._lay_out_moments()
+        lay_out_moments(self.optimizer)
         if state["scaler"]:  # empty where the precision was another
             self._scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
         self.step, self.seconds = state["step"], state["seconds"]
         self._history.extend(state["history"])
         self._pending = [losses.to(training_device()) for losses in state["pending"]]
-
-    def _lay_out_moments(self) -> None:
-        """Return Adam's moments the memory layout of their weights, which files do not keep."""
-        for parameter, moments in self.optimizer.state.items():
-            for name, value in moments.items():
-                if value.shape == parameter.shape:
-                    moments[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _split(images: Sequence[Tensor], parts: int) -> Iterator[list[Tensor]]:

@@ -77,14 +77,14 @@ def _search(searches: Sequence[KeptSearch], halves: Halves) -> None:
     with progress("Searching widths", steps * len(searches), done=sum(each.step for each in searchers)) as bar:
         # One that is behind, since a kill came between two files of states, goes first.
         while (step := min(each.step for each in searchers)) < steps:
-            turn = [search for search in searches if search.searcher.step == step]
+            turn = {number: search for number, search in enumerate(searches) if search.searcher.step == step}
             with whole_step():
                 batches = [half.sample(step) for half in halves]
-                losses = lanes.run([partial(search.searcher.update, *batches) for search in turn])
+                losses = lanes.run({at: partial(search.searcher.update, *batches) for at, search in turn.items()})
             note = ""
             if (step + 1) % SAVE_EVERY_STEPS == 0 or step + 1 == steps:
                 # The losses are looked at only here: reading one would stop a GPU in every step.
-                for search, loss in zip(turn, losses, strict=True):
+                for search, loss in zip(turn.values(), losses, strict=True):
                     search.searcher.check_finite(loss)
                     search.save()
                 note = f"loss {', '.join(f'{float(loss):.3f}' for loss in losses)}"

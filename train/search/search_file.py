@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from drc_deploy.checkpoint import Checkpoint, Parent
-from drc_deploy.errors import TrainingError, UsageError
+from drc_deploy.errors import UsageError
 from drc_deploy.files import only_maker
 from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.data.patches import PatchSource
 from drc_deploy.train.data.photographs import Photographs
-from drc_deploy.train.device import training_device
+from drc_deploy.train.device import TooLittleMemoryError, training_device
 from drc_deploy.train.loop.dual_fit import fit_duals
 from drc_deploy.train.loop.parts import remove_with_parts
 from drc_deploy.train.loop.state import state_path_of
@@ -92,8 +92,8 @@ def _searched_in_groups(inputs: SearchInputs, jobs: Jobs, states: Mapping[Path, 
         group = {output: jobs[output] for output in left[:at_once]}
         try:
             contents |= _searched(inputs, group, states)
-        except TrainingError as error:
-            if not isinstance(error.__cause__, torch.OutOfMemoryError) or len(group) == 1:
+        except TooLittleMemoryError:
+            if len(group) == 1:
                 raise
             at_once = len(group) // 2
         torch.cuda.empty_cache()  # what is left in it has the sizes of this group; nothing happens without a GPU

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from drc_deploy.errors import TrainingError
 from drc_deploy.models.network import SRNetwork
-from drc_deploy.train.device import place_images, training_device
+from drc_deploy.train.device import laid_out_like, lay_out_moments, place_images, training_device
 from drc_deploy.train.loop.graph_replay import GraphReplay, recorded
 from drc_deploy.train.search.cost import CostBudget
 from drc_deploy.train.search.expected_cost import ExpectedCost
@@ -111,7 +111,7 @@ class Searcher:
         # Networks of other programs have parameters that nothing reads.
         gradients = torch.autograd.grad(loss, self.weights, allow_unused=True, materialize_grads=True)
         for weight, of_weight in zip(self.weights, gradients, strict=True):
-            weight.grad = of_weight
+            weight.grad = laid_out_like(of_weight, weight)
         torch.nn.utils.clip_grad_norm_(self.weights, GRADIENT_CLIP)
         result: Tensor = loss.detach()
         return result
@@ -163,3 +163,4 @@ class Searcher:
         self.step = state["step"]
         for name in STATEFUL:
             getattr(self, name).load_state_dict(state[name])
+        lay_out_moments(self.weight_optimizer)

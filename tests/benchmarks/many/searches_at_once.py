@@ -66,7 +66,7 @@ def main(model: str, ratios: tuple[float, ...], batch: int, patch: int, updates:
 
 
 def _update(searchers: list[Searcher], both: list[list[Tensor]], lanes: Lanes) -> None:
-    lanes.run([lambda s=searcher: s.update(*both) for searcher in searchers])  # type: ignore[misc]
+    lanes.run({number: lambda s=searcher: s.update(*both) for number, searcher in enumerate(searchers)})  # type: ignore[misc]
 
 
 if __name__ == "__main__":

@@ -36,6 +36,46 @@ def found_widths(search: Searcher, photographs: Photographs, state: Path) -> lis
     return search.widths()
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_updates_after_a_resume_are_the_same_with_fused_adam(
+    fused: bool, photographs: Photographs, tmp_path: Path
+) -> None:
+    """On a GPU Adam is fused: it reads the moments number by number, in the order of the weights in memory."""
+
+    def begun() -> Searcher:
+        search = searcher(replace(OPTIONS, weight_learning_rate=1e-3))
+        search.weight_optimizer.param_groups[0]["fused"] = fused
+        return search
+
+    sampler = PatchSampler(photographs, scale=4, patch=8, batch=2, seed=3)
+    batches = [(sampler.sample(step), sampler.sample(step + 9)) for step in range(4)]
+    straight, killed, resumed = begun(), begun(), begun()
+    for pair in batches:
+        straight.update(*pair)
+    for pair in batches[:2]:
+        killed.update(*pair)
+    KeptSearch(killed, tmp_path / "s", {}).save()
+    KeptSearch(resumed, tmp_path / "s", {}).go_on()
+    for pair in batches[2:]:
+        resumed.update(*pair)
+    for one, other in zip(straight.weights, resumed.weights, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_gradients_lie_in_memory_as_their_weights_do(photographs: Photographs) -> None:
+    """Fused Adam refuses others; those of a parameter that no convolution reads come as autograd made them."""
+    torch.manual_seed(0)
+    network = build_network(ModelSpec("drn_xs", 4))
+    network.extra = torch.nn.Parameter(torch.ones(2, 3, 4, 5))
+    network.register_forward_pre_hook(lambda _module, images: (images[0] * network.extra.flatten()[7],))
+    search = Searcher(network, network.build_duals(), OPTIONS)
+    sampler = PatchSampler(photographs, scale=4, patch=8, batch=2, seed=3)
+    search.update(sampler.sample(0), sampler.sample(1))
+    trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    assert [name for name, p in trained.items() if p.grad is None or p.grad.stride() != p.stride()] == []
+    assert network.extra.stride() == (60, 1, 15, 3)
+
+
 def test_result_fits_the_model_and_the_bound(photographs: Photographs, tmp_path: Path) -> None:
     widths = found_widths(searcher(), photographs, tmp_path / "s")
     assert len(widths) == 12

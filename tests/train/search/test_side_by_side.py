@@ -9,7 +9,7 @@ import torch
 
 from drc_deploy.checkpoint import Parent
 from drc_deploy.errors import TrainingError
-from drc_deploy.torch_gpu import Lanes
+from drc_deploy.torch_gpu import Lanes, record, warm_up
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.search import search as running
 from drc_deploy.train.search import search_file as searching
@@ -79,17 +79,37 @@ def test_a_cpu_searches_one_after_the_other(
     assert groups == [1, 1, 1]
 
 
+def allocation_fails() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def graph_finds_no_memory() -> None:
+    raise RuntimeError("CUDA error: out of memory")  # outside the memory that torch divides
+
+
+def recording_ends_with_another_error() -> None:
+    try:
+        allocation_fails()
+    finally:
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+
 @pytest.mark.usefixtures("all_at_once")
+@pytest.mark.parametrize("fail", [allocation_fails, graph_finds_no_memory, recording_ends_with_another_error])
 def test_as_many_run_at_once_as_memory_holds(
-    inputs: SearchInputs, alone: list[WidthsFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fail: Callable[[], None],
+    inputs: SearchInputs,
+    alone: list[WidthsFile],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The memory runs out in the third update of three searches; what was saved before is not done again."""
     groups, original = groups_seen(monkeypatch), Lanes.run
     updates: list[int] = []
 
-    def run(lanes: Lanes, works: list[Callable[[], torch.Tensor]]) -> list[torch.Tensor]:
+    def run(lanes: Lanes, works: dict[int, Callable[[], torch.Tensor]]) -> list[torch.Tensor]:
         if len(works) > 1 and len(updates) == 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            fail()
         updates.append(len(works))
         return original(lanes, works)
 
@@ -141,7 +161,7 @@ def test_works_on_a_cpu_run_in_their_order() -> None:
         order.append(number)
         return number**2
 
-    assert Lanes(3).run([lambda n=n: work(n) for n in (1, 2, 3)]) == [1, 4, 9]  # type: ignore[misc]
+    assert Lanes(3).run({n: lambda n=n: work(n) for n in (1, 2, 3)}) == [1, 4, 9]  # type: ignore[misc]
     assert order == [1, 2, 3]
 
 
@@ -152,7 +172,29 @@ def test_lanes_wait_for_what_was_queued_before_them_and_are_waited_for() -> None
     numbers = torch.zeros(size, device="cuda")
     for _ in range(50):
         numbers.add_(1)
-    results = Lanes(3).run([lambda k=k: (numbers * k).cumsum(0) for k in (1, 2, 3)])  # type: ignore[misc]
+    results = Lanes(3).run({k: lambda k=k: (numbers * k).cumsum(0) for k in (1, 2, 3)})  # type: ignore[misc]
     numbers.fill_(-1)  # what is queued later must not be seen by them
     for factor, result in zip((1, 2, 3), results, strict=True):
         assert float(result[9]) == 500 * factor
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+@pytest.mark.gpu
+def test_products_that_are_replayed_at_once_do_not_share_memory() -> None:
+    """Long sums are divided: parts of them are in the working memory of cuBLAS."""
+    lanes, long = Lanes(3), 1 << 20
+    factors = {k: torch.randn(32, long, device="cuda") for k in range(3)}
+
+    def recorded(k: int) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
+        assert warm_up(lambda: factors[k] @ factors[k].T)
+        return record(lambda: factors[k] @ factors[k].T)
+
+    recordings = lanes.run({k: lambda k=k: recorded(k) for k in range(3)})  # type: ignore[misc]
+    alone = []
+    for graph, product in recordings:
+        graph.replay()
+        alone.append(product.clone())
+    for _ in range(20):
+        lanes.run({k: recordings[k][0].replay for k in range(3)})
+        for expected, (_graph, product) in zip(alone, recordings, strict=True):
+            torch.testing.assert_close(product, expected, rtol=1e-5, atol=1e-2)

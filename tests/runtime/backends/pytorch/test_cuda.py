@@ -1,5 +1,6 @@
 """Tiles on a GPU: lanes and replay, with a GPU and with a stand-in that does everything at once on the CPU."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -136,6 +137,21 @@ def test_the_second_pass_over_a_shape_is_recorded_and_others_are_not(recordings:
     for side in (5, 6, 5, 6):
         assert (replay(torch.full((1, side, 4, 3), 1.0)) == 2).all()
     assert len(recordings) == 1
+
+
+def test_what_torch_says_of_its_search_for_waits_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[object] = [0]
+
+    def set_mode(mode: object) -> None:
+        if len(modes) == 1:  # as torch does, once in a process
+            warnings.warn("Synchronization debug mode is a prototype feature", UserWarning, stacklevel=2)
+        modes.append(mode)
+
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
+    with torch_gpu.waiting_refused():
+        assert modes == [0, "error"]
+    assert modes == [0, "error", 0]
 
 
 def test_a_network_that_waits_for_the_gpu_is_launched(
