@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,9 +86,9 @@ class CompressInputs:
 def compress(inputs: CompressInputs, jobs: Jobs, *, restart: bool = False) -> list[dict[str, Any]]:
     """Search, prune and fine-tune a checkpoint for several bounds, and write the results.
 
-    Searches come first, all at once where there is a GPU. What a stage made stays in ``OUTPUT.stages/``. A stage whose
-    result is there, made from the same inputs with the same options, is not run again; an interrupted one goes on
-    where it was.
+    On a GPU all are searched at once, before the first is pruned. What a stage made stays in ``OUTPUT.stages/``. A
+    stage whose result is there, made from the same inputs with the same options, is not run again; an interrupted one
+    goes on where it was.
 
     Returns:
         The manifests, which are also written to ``OUTPUT.manifest.json``.
@@ -105,9 +105,8 @@ def compress(inputs: CompressInputs, jobs: Jobs, *, restart: bool = False) -> li
             stack.enter_context(new_folder(stages))
             stack.enter_context(only_one(stages))
         manifests = {output: _manifest(inputs, output, restart=restart) for output in jobs}
-        _search(inputs, jobs, manifests, restart=restart)
-        for output, options in jobs.items():
-            _prune_and_finetune(inputs, options, output, manifests[output], restart=restart)
+        for output in _searched(inputs, jobs, manifests, restart=restart):
+            _prune_and_finetune(inputs, jobs[output], output, manifests[output], restart=restart)
         return [manifest.content for manifest in manifests.values()]
 
 
@@ -144,24 +143,33 @@ def check_teacher(parent: Parent, teacher: Parent | None) -> None:
     load_teacher(teacher, scale=parent.info.scale)
 
 
-def _search(inputs: CompressInputs, jobs: Jobs, manifests: Mapping[Path, Manifest], *, restart: bool) -> None:
-    """Find the widths that are not there yet; each counts an equal share of the time."""
+def _searched(
+    inputs: CompressInputs, jobs: Jobs, manifests: Mapping[Path, Manifest], *, restart: bool
+) -> Iterator[Path]:
+    """Find the widths of all results; yield each result that has its own, first those of earlier runs.
+
+    Of widths that are found at once, each counts an equal share of the time.
+    """
     searches = {output: _stages(options, output)[0] for output, options in jobs.items()}
-    missing = [output for output in jobs if not manifests[output].is_done(*searches[output])]
-    for manifest in manifests.values():
-        manifest.describe_parent(inputs.parent.checkpoint, inputs.benchmarks)
-    start = time.monotonic()
-    search_files(
-        SearchInputs(inputs.parent, inputs.photographs, inputs.latency),
-        {stage_paths(output).widths: jobs[output].search for output in missing},
-        restart=restart,
-    )
-    seconds = (time.monotonic() - start) / max(1, len(missing))
-    for output, search in searches.items():
-        if output in missing:
-            manifests[output].record("search", *search, seconds)
-        else:
+    missing = {stage_paths(output).widths: output for output in jobs}
+    for output in jobs:
+        if manifests[output].is_done(*searches[output]):
+            manifests[output].describe_parent(inputs.parent.checkpoint, inputs.benchmarks)
             manifests[output].keep()
+            del missing[stage_paths(output).widths]
+            yield output
+    searched = SearchInputs(inputs.parent, inputs.photographs, inputs.latency)
+    while missing:
+        start = time.monotonic()
+        found = search_files(
+            searched, {widths: jobs[output].search for widths, output in missing.items()}, restart=restart
+        )
+        seconds = (time.monotonic() - start) / len(found)
+        done = [missing.pop(widths) for widths in found]
+        for output in done:
+            manifests[output].describe_parent(inputs.parent.checkpoint, inputs.benchmarks)
+            manifests[output].record("search", *searches[output], seconds)
+        yield from done
 
 
 def _prune_and_finetune(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from drc_deploy.checkpoint import Parent, load_checkpoint
 from drc_deploy.checkpoint_info import read_checkpoint_info
-from drc_deploy.errors import OutputError, UsageError
+from drc_deploy.errors import OutputError, TrainingError, UsageError
 from drc_deploy.files import sha256_of
 from drc_deploy.images.reading import read_rgb
 from drc_deploy.images.resize import resize_bicubic
@@ -150,6 +150,23 @@ def test_a_family_ends_with_the_weights_that_each_has_alone(
             assert tensor.equal(found.weights[name]), name
     seconds = [manifest["stages"][0]["seconds"] for manifest in manifests]
     assert seconds[0] == seconds[1] > 0
+
+
+def test_on_a_cpu_a_search_that_fails_costs_nothing_that_was_asked_for_before_it(
+    inputs: CompressInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Searcher.update
+
+    def update(search: Searcher, *batches: Any) -> Any:
+        if search.options.ratio == 0.5:
+            raise TrainingError("the search loss became nan.", "")
+        return original(search, *batches)
+
+    monkeypatch.setattr(Searcher, "update", update)
+    wider = dataclasses.replace(OPTIONS, search=dataclasses.replace(OPTIONS.search, ratio=0.5))
+    with pytest.raises(TrainingError, match="became nan"):
+        compress(inputs, {tmp_path / "r30.safetensors": OPTIONS, tmp_path / "r50.safetensors": wider})
+    assert load_checkpoint(tmp_path / "r30.safetensors")
 
 
 def test_a_search_that_narrows_nothing_ends_the_run(

@@ -21,8 +21,8 @@ LR_SIDE = 96
 """Multiply-adds are counted for an input of this height and width, as in the paper."""
 FloatArray = NDArray[np.float64]
 Expectation = Callable[[Tensor], Tensor]
-"""From the (layers, V) chances of the candidates to the mean cost: a scalar, float64. Gradients flow; all that it needs
-is on the device already, as where it is recorded as a CUDA graph."""
+"""From the (layers, V) chances of the candidates to the mean cost: a scalar, float64. Gradients flow. All that it needs
+is on the device already, so that it can be recorded as a CUDA graph."""
 
 
 class CostModel(Protocol):

@@ -20,7 +20,6 @@ from drc_deploy.torch_gpu import Lanes
 from drc_deploy.train.data.patches import PatchSampler, PatchSource
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.data.targets import FollowedPatches
-from drc_deploy.train.device import memory_checked
 from drc_deploy.train.loop.state import load_state, save_state
 from drc_deploy.train.search.search_options import SearchOptions
 from drc_deploy.train.search.searcher import Searcher
@@ -58,13 +57,12 @@ def search_widths(searches: Sequence[KeptSearch], halves: Halves) -> None:
         halves: Patches of one half of the data, which trains the weights, and of the other, which trains the logits.
 
     Raises:
-        TrainingError: the loss became NaN, or memory ran out.
+        TrainingError: the loss became NaN.
     """
     for search in searches:
         search.go_on()
     try:
-        with memory_checked():
-            _search(searches, halves)
+        _search(searches, halves)
     except KeyboardInterrupt:
         for search in searches:
             search.save()

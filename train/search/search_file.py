@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.models.network import SRNetwork
 from drc_deploy.train.data.patches import PatchSource
 from drc_deploy.train.data.photographs import Photographs
-from drc_deploy.train.device import TooLittleMemoryError, training_device
+from drc_deploy.train.device import TooLittleMemoryError, memory_checked, training_device
 from drc_deploy.train.loop.dual_fit import fit_duals
 from drc_deploy.train.loop.parts import remove_with_parts
 from drc_deploy.train.loop.state import state_path_of
@@ -49,55 +50,58 @@ class SearchInputs:
 
 def search_file(inputs: SearchInputs, options: SearchOptions, output: Path, *, restart: bool = False) -> WidthsFile:
     """Find widths for a checkpoint and write them to ``output``; see ``search_files``."""
-    (found,) = search_files(inputs, {output: options}, restart=restart)
-    return found
+    return search_files(inputs, {output: options}, restart=restart)[output]
 
 
-def search_files(inputs: SearchInputs, jobs: Jobs, *, restart: bool = False) -> list[WidthsFile]:
-    """Find widths for a checkpoint under several bounds, and write them.
+def search_files(inputs: SearchInputs, jobs: Jobs, *, restart: bool = False) -> dict[Path, WidthsFile]:
+    """Find widths for a checkpoint under several bounds, as many as can be searched at once, and write them.
 
-    On a GPU all are searched at once, or as many as its memory holds.
+    That is one on a CPU, which it keeps busy. On a GPU it is all, or as many as its memory holds.
 
     Args:
         inputs: The checkpoint and the data.
         jobs: Their options differ in the ratio only.
         restart: Throw unfinished work away.
 
+    Returns:
+        What was found for the first of ``jobs``, one or more.
+
     Raises:
         UsageError: unfinished work with other options, or a bound that ``check_bound`` refuses.
         TrainingError: too few photographs, or the loss became NaN.
         OutputError: another process makes a result, or it cannot be written.
     """
+    group = dict(itertools.islice(jobs.items(), most_at_once(len(jobs))))
     with ExitStack() as stack:
-        for output in jobs:
+        for output in group:
             stack.enter_context(only_maker(output))
-        states = {output: state_path_of(output, "search", restart=restart) for output in jobs}
-        searched = {output: options for output, options in jobs.items() if options.method not in WITHOUT_SEARCH}
-        contents = _searched_in_groups(inputs, searched, states)
-        for output in jobs.keys() - searched.keys():
-            network = inputs.parent.checkpoint.build_network()
-            budget = _checked_budget(network, jobs[output], inputs.latency)
-            contents[output] = _content(network, jobs[output], budget, _plain_widths(network, jobs[output], budget))
-        for output in jobs:
-            write_widths(output, contents[output])
+        states = {output: state_path_of(output, "search", restart=restart) for output in group}
+        while (contents := _found(inputs, group, states)) is None:
+            torch.cuda.empty_cache()  # what is left in it has the sizes of the larger group
+            group = dict(itertools.islice(group.items(), len(group) // 2))
+        for output, content in contents.items():
+            write_widths(output, content)
             remove_with_parts(states[output])
-        return [contents[output] for output in jobs]
+        return contents
 
 
-def _searched_in_groups(inputs: SearchInputs, jobs: Jobs, states: Mapping[Path, Path]) -> dict[Path, WidthsFile]:
-    """Search as many at once as can be."""
-    contents: dict[Path, WidthsFile] = {}
-    at_once = most_at_once(len(jobs))
-    while left := [output for output in jobs if output not in contents]:
-        group = {output: jobs[output] for output in left[:at_once]}
-        try:
-            contents |= _searched(inputs, group, states)
-        except TooLittleMemoryError:
-            if len(group) == 1:
-                raise
-            at_once = len(group) // 2
-        torch.cuda.empty_cache()  # what is left in it has the sizes of this group; nothing happens without a GPU
-    return contents
+def _found(inputs: SearchInputs, group: Jobs, states: Mapping[Path, Path]) -> dict[Path, WidthsFile] | None:
+    """Return what is found for a group; None where the memory holds fewer searches."""
+    if any(options.method in WITHOUT_SEARCH for options in group.values()):
+        return {output: _ruled(inputs, options) for output, options in group.items()}
+    try:
+        return _searched(inputs, group, states)
+    except TooLittleMemoryError:
+        if len(group) == 1:
+            raise
+    return None
+
+
+def _ruled(inputs: SearchInputs, options: SearchOptions) -> WidthsFile:
+    """Choose widths without a search."""
+    network = inputs.parent.checkpoint.build_network()
+    budget = _checked_budget(network, options, inputs.latency)
+    return _content(network, options, budget, _plain_widths(network, options, budget))
 
 
 def most_at_once(count: int) -> int:
@@ -116,7 +120,7 @@ def _searched(inputs: SearchInputs, jobs: Jobs, states: Mapping[Path, Path]) -> 
     }
     networks = {output: checkpoint.build_network() for output in jobs}
     budgets = {output: _checked_budget(networks[output], jobs[output], inputs.latency) for output in jobs}
-    with open_halves(inputs.photographs, checkpoint, first) as halves:
+    with memory_checked(), open_halves(inputs.photographs, checkpoint, first) as halves:
         duals = _duals(checkpoint, first, halves[0])
         searches = {
             output: KeptSearch(

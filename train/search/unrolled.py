@@ -36,19 +36,22 @@ def unrolled_gradient(
     kept = [weight.detach().clone() for weight in weights]
     # Weights that nothing reads have a gradient of zero.
     answer = torch.autograd.grad(training_loss(), weights, allow_unused=True, materialize_grads=True)
-    with torch.no_grad():
-        torch._foreach_sub_(list(weights), torch._foreach_mul(answer, rate))
-    everything = [alphas, *weights]
-    direct, *direction = torch.autograd.grad(validation_loss(), everything, allow_unused=True, materialize_grads=True)
-    # Divided by below: the released DRC code multiplies, which makes the second order vanish.
-    epsilon = STEP_LENGTH / torch.stack(torch._foreach_norm(direction)).norm().clamp(min=1e-12)
-    sides = []
-    for sign in (1, -1):
+    everything, sides = [alphas, *weights], []
+    try:
         with torch.no_grad():
-            for weight, start, towards in zip(weights, kept, direction, strict=True):
-                torch.add(start, towards * (sign * epsilon), out=weight.data)
-        sides.append(torch.autograd.grad(training_loss(), alphas)[0])
-    with torch.no_grad():
-        torch._foreach_copy_(list(weights), kept)
+            torch._foreach_sub_(list(weights), torch._foreach_mul(answer, rate))
+        direct, *direction = torch.autograd.grad(
+            validation_loss(), everything, allow_unused=True, materialize_grads=True
+        )
+        # Divided by below: the released DRC code multiplies, which makes the second order vanish.
+        epsilon = STEP_LENGTH / torch.stack(torch._foreach_norm(direction)).norm().clamp(min=1e-12)
+        for sign in (1, -1):
+            with torch.no_grad():
+                for weight, start, towards in zip(weights, kept, direction, strict=True):
+                    torch.add(start, towards * (sign * epsilon), out=weight.data)
+            sides.append(torch.autograd.grad(training_loss(), alphas)[0])
+    finally:
+        with torch.no_grad():
+            torch._foreach_copy_(list(weights), kept)
     mixed: Tensor = (sides[0] - sides[1]) / (2 * epsilon)
     return direct - rate * mixed
