@@ -111,4 +111,5 @@ def test_the_memory_that_printing_an_object_takes_does_not_grow_with_it(monkeypa
 
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         monkeypatch.setattr(sys, "stdout", nowhere)
-        assert peak(20_000) < 1.2 * peak(5000)
+        peak(5000)  # whatever is made once
+        assert peak(40_000) < 2 * peak(5000)

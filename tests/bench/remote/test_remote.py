@@ -367,12 +367,21 @@ def test_a_side_that_is_killed_there_is_an_error_here_and_the_next_run_cleans_up
 def pid_of_side(host: Host) -> int:
     """Return the process that serves a run there."""
     wanted = {b"drc_deploy.bench.remote.there": "cmdline", f"TMPDIR={host.temporary}".encode(): "environ"}
-    (side,) = [
+    sides = [
         folder
         for folder in Path("/proc").glob("[0-9]*")
         if all(words in read(folder / file).split(b"\0") for words, file in wanted.items())
     ]
+    # A child that is just being started looks the same until it runs another program.
+    names = {folder.name.encode() for folder in sides}
+    (side,) = [folder for folder in sides if parent_of(folder) not in names]
     return int(side.name)
+
+
+def parent_of(process: Path) -> bytes:
+    """Return the number of the parent of a process; nothing where it has ended."""
+    fields = dict(line.split(b":\t", 1) for line in read(process / "status").splitlines() if b":\t" in line)
+    return fields.get(b"PPid", b"")
 
 
 def read(path: Path) -> bytes:
