@@ -1,0 +1,88 @@
+"""A request that has ended holds no image, without a garbage collector that would find it later."""
+
+import gc
+import io
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from drc_deploy.runtime.service import work
+from drc_deploy.runtime.service.service import Limits, Service
+from tests.patience import PATIENCE_S
+from tests.runtime.networks import write_nearest
+from tests.runtime.service.running import running
+
+
+@pytest.fixture
+def images(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Any]]:
+    """The decoded images of all requests."""
+    seen: list[weakref.ref[Any]] = []
+    original = work.read_image
+
+    def read_image(path: Path) -> Any:
+        picture = original(path)
+        seen.append(weakref.ref(picture.pixels))
+        return picture
+
+    monkeypatch.setattr(work, "read_image", read_image)
+    return seen
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def photograph(side: int) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (side, side, 3), np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def wait_until_left(service: Service) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while service._under_way and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not service._under_way
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("kind", ["made", "too late", "fails", "gone"])
+def test_images_go_with_their_requests(
+    kind: str, images: list[weakref.ref[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_nearest(tmp_path / "n.onnx")
+    limits = Limits(seconds=0.3) if kind == "too late" else Limits()
+    original = work.write_image
+
+    def write_image(*arguments: Any, **named: Any) -> None:
+        if kind == "fails":
+            raise work.ImageError("this is wrong.", "Do that.")
+        if kind in ("too late", "gone"):
+            time.sleep(0.6)
+            named["check"]()
+        original(*arguments, **named)
+
+    monkeypatch.setattr(work, "write_image", write_image)
+    with running([tmp_path / "n.onnx"], limits) as (service, client):
+        for _ in range(6):
+            try:
+                answer = client.post("/v1/upscale", content=photograph(64), timeout=0.2 if kind == "gone" else 60)
+            except httpx.TimeoutException:
+                assert kind == "gone"
+            else:
+                assert answer.status_code == {"made": 200, "too late": 504, "fails": 400}[kind]
+            wait_until_left(service)
+        assert len(images) == 6
+        time.sleep(0.1)
+        assert sum(image() is not None for image in images) <= 1  # a thread may still hold the last
