@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
@@ -130,10 +131,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         # click wraps what stops a command in its own Abort.
         # Libraries in C, such as Ray, raise a KeyboardInterrupt of their own for either signal.
         terminated = isinstance(error.__cause__ or error, Terminated) or signal.SIGTERM in signals
-        _leave(signal.SIGTERM if terminated else signal.SIGINT)
+        _leave(signal.SIGTERM if terminated else signal.SIGINT, arguments)
     except Exception as error:  # a user never sees a bare traceback
         if signals:  # an import or a library may have turned the signal into an error of its own
-            _leave(signals[-1])
+            _leave(signals[-1], arguments)
         sys.exit(_exit_code_of(error, debug="--debug" in arguments))
     sys.exit(0)
 
@@ -185,12 +186,20 @@ def _raise_on_signals() -> list[signal.Signals]:
     return came
 
 
-def _leave(number: signal.Signals) -> NoReturn:
+def _leave(number: signal.Signals, arguments: Sequence[str]) -> NoReturn:
     """Exit with the code of a command that a signal stopped."""
     for ignored in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C while Python leaves would print a traceback
         signal.signal(ignored, signal.SIG_IGN)
-    say("Stopped. Run the same command again to continue; `upscale` of several files with --skip-existing.", err=True)
+    say(f"Stopped. {_how_to_continue(arguments)}", err=True)
     sys.exit(128 + number)
+
+
+def _how_to_continue(arguments: Sequence[str]) -> str:
+    if "--restart" in arguments:
+        return "Run the same command again to continue, without --restart."
+    if "upscale" in arguments:
+        return "Run the same command again to continue; with --skip-existing where there are several files."
+    return "Run the same command again to continue."
 
 
 def _exit_code_of(error: Exception, *, debug: bool) -> int:

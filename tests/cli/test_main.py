@@ -158,6 +158,25 @@ def test_a_signal_that_becomes_another_error_stops_the_command_all_the_same(numb
     assert result.stderr.startswith("Stopped.")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--restart"], "continue, without --restart."),
+        (["train"], "continue."),
+        (["upscale", "a", "b"], "continue; with --skip-existing where there are several files."),
+    ],
+)
+def test_a_stopped_command_says_how_it_goes_on(arguments: list[str], words: str) -> None:
+    program = (
+        "from drc_deploy.cli import main\n"
+        "def stopped(**_): raise KeyboardInterrupt\n"
+        "main.cli.main = stopped\n"
+        f"main.main({arguments})\n"
+    )
+    result = captured([sys.executable, "-c", program])
+    assert (result.returncode, result.stderr) == (130, f"Stopped. Run the same command again to {words}\n")
+
+
 def test_an_ignored_ctrl_c_stays_ignored() -> None:
     """`nohup drc-deploy ... &` survives a Ctrl-C in its terminal."""
     program = (

@@ -472,6 +472,16 @@ def test_a_file_that_only_serves_another_is_no_engine(tmp_path: Path) -> None:
     assert str(path) in result.exception.hint
 
 
+def test_a_folder_of_checkpoints_alone_asks_which(tmp_path: Path) -> None:
+    older, newer = (tmp_path / f"{name}.safetensors" for name in ("first", "second"))
+    for path in (older, newer):
+        path.touch()
+    os.utime(older, (1e9, 1e9))
+    with pytest.raises(ArtefactError) as caught:
+        choose_engine(tmp_path)
+    assert f"--engine {newer}," in caught.value.hint
+
+
 def test_help_lists_every_option_once_under_its_heading() -> None:
     text = CliRunner().invoke(command, ["--help"], terminal_width=80).output
     text = text[text.index("\nOptions:") :]

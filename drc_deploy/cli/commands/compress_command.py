@@ -180,7 +180,7 @@ def command(
     networks, texts = [], []
     for result, manifest in zip(jobs, compress(inputs, jobs, restart=sampling.restart), strict=True):
         found = read_widths_file(stage_paths(result).widths)
-        lines = [_table(manifest), asked_and_reached(found)]
+        lines = [f"{result.stem}:", _table(manifest), asked_and_reached(found)]
         if inputs.latency:
             manifest["timed_ms"] = timed_here(found, inputs.latency)
             lines.append(times_text(manifest["timed_ms"], inputs.latency))

@@ -339,7 +339,7 @@ def choose_engine(workdir: Path) -> tuple[Path, str]:
     """Return the newest engine in ``workdir``, or a shipped network where there is none, and a sentence that says why.
 
     Raises:
-        ArtefactError: ``workdir`` holds networks, but none that this machine can run as it is.
+        ArtefactError: ``workdir`` holds networks, but none that was exported for this machine.
         MissingDependencyError: a shipped network is needed, and torch, which runs it, is not installed.
     """
     files = list(workdir.glob("*"))
@@ -347,6 +347,12 @@ def choose_engine(workdir: Path) -> tuple[Path, str]:
     if engines := [path for path in files if path.suffix in suffixes and is_own_engine(path)]:
         path = max(engines, key=lambda path: (path.stat().st_mtime_ns, path.name))
         return path, f"Using the newest engine: {path}"
+    if checkpoints := [path for path in files if path.suffix == CHECKPOINT_SUFFIX]:
+        newest = max(checkpoints, key=lambda path: (path.stat().st_mtime_ns, path.name))
+        raise ArtefactError(
+            f"{workdir} holds checkpoints, but nothing that was exported for this machine, and no --engine was given.",
+            f"Give --engine {newest}, or run `drc-deploy export {newest}` first; --engine {DEFAULT} ships.",
+        )
     if any(path.suffix in ENGINE_SUFFIXES for path in files):
         raise ArtefactError(
             f"there is no engine in {workdir} that this machine can run.",

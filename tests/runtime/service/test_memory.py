@@ -13,25 +13,29 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from drc_deploy.errors import ImageError
+from drc_deploy.images.reading import read_image
+from drc_deploy.images.writing import write_image
 from drc_deploy.runtime.service import work
 from drc_deploy.runtime.service.service import Limits, Service
 from tests.patience import PATIENCE_S
 from tests.runtime.networks import write_nearest
 from tests.runtime.service.running import running
 
+REQUESTS = 4
+
 
 @pytest.fixture
 def images(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Any]]:
     """The decoded images of all requests."""
     seen: list[weakref.ref[Any]] = []
-    original = work.read_image
 
-    def read_image(path: Path) -> Any:
-        picture = original(path)
+    def tracked(path: Path) -> Any:
+        picture = read_image(path)
         seen.append(weakref.ref(picture.pixels))
         return picture
 
-    monkeypatch.setattr(work, "read_image", read_image)
+    monkeypatch.setattr(work, "read_image", tracked)
     return seen
 
 
@@ -62,27 +66,26 @@ def test_images_go_with_their_requests(
     kind: str, images: list[weakref.ref[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_nearest(tmp_path / "n.onnx")
-    limits = Limits(seconds=0.3) if kind == "too late" else Limits()
-    original = work.write_image
+    limits = Limits(seconds=2) if kind == "too late" else Limits()
 
-    def write_image(*arguments: Any, **named: Any) -> None:
+    def write(*arguments: Any, **named: Any) -> None:
         if kind == "fails":
-            raise work.ImageError("this is wrong.", "Do that.")
-        if kind in ("too late", "gone"):
-            time.sleep(0.6)
+            raise ImageError("this is wrong.", "Do that.")
+        while kind in ("too late", "gone"):
             named["check"]()
-        original(*arguments, **named)
+            time.sleep(0.01)
+        write_image(*arguments, **named)
 
-    monkeypatch.setattr(work, "write_image", write_image)
+    monkeypatch.setattr(work, "write_image", write)
     with running([tmp_path / "n.onnx"], limits) as (service, client):
-        for _ in range(6):
+        for _ in range(REQUESTS):
             try:
-                answer = client.post("/v1/upscale", content=photograph(64), timeout=0.2 if kind == "gone" else 60)
+                answer = client.post("/v1/upscale", content=photograph(64), timeout=2 if kind == "gone" else 60)
             except httpx.TimeoutException:
                 assert kind == "gone"
             else:
                 assert answer.status_code == {"made": 200, "too late": 504, "fails": 400}[kind]
             wait_until_left(service)
-        assert len(images) == 6
+        assert len(images) == REQUESTS
         time.sleep(0.1)
         assert sum(image() is not None for image in images) <= 1  # a thread may still hold the last
