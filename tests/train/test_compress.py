@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,13 @@ def test_a_family_ends_with_the_weights_that_each_has_alone(
     for output, options in zip(alone.values(), (OPTIONS, wider), strict=True):
         compress_one(inputs, options, output)
     monkeypatch.setattr(search_stage, "most_at_once", lambda count: count)
+    original = search_stage.search_widths
+
+    def slow(*arguments: Any) -> None:
+        time.sleep(0.6)  # so that half of it is not rounded to nothing
+        original(*arguments)
+
+    monkeypatch.setattr(search_stage, "search_widths", slow)
     family = {tmp_path / "family" / "r30.safetensors": OPTIONS, tmp_path / "family" / "r50.safetensors": wider}
     with monkeypatch.context() as patch:
         interrupt_after(patch, Trainer, "update", 4)  # the second of the second network
@@ -149,7 +157,7 @@ def test_a_family_ends_with_the_weights_that_each_has_alone(
         for name, tensor in expected.weights.items():
             assert tensor.equal(found.weights[name]), name
     seconds = [manifest["stages"][0]["seconds"] for manifest in manifests]
-    assert seconds[0] == seconds[1] > 0
+    assert seconds[0] == seconds[1] >= 0.3
 
 
 def test_on_a_cpu_a_search_that_fails_costs_nothing_that_was_asked_for_before_it(
