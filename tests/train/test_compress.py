@@ -33,6 +33,7 @@ from drc_deploy.train.pruning import prune
 from drc_deploy.train.pruning.prune_options import PruneOptions
 from drc_deploy.train.pruning.pruning import LayerwisePruning
 from drc_deploy.train.search import search_file as search_stage
+from drc_deploy.train.search.search import search_widths
 from drc_deploy.train.search.search_file import SearchInputs, search_file
 from drc_deploy.train.search.search_options import SearchOptions
 from drc_deploy.train.search.searcher import Searcher
@@ -135,11 +136,10 @@ def test_a_family_ends_with_the_weights_that_each_has_alone(
     for output, options in zip(alone.values(), (OPTIONS, wider), strict=True):
         compress_one(inputs, options, output)
     monkeypatch.setattr(search_stage, "most_at_once", lambda count: count)
-    original = search_stage.search_widths
 
     def slow(*arguments: Any) -> None:
         time.sleep(0.6)  # so that half of it is not rounded to nothing
-        original(*arguments)
+        search_widths(*arguments)
 
     monkeypatch.setattr(search_stage, "search_widths", slow)
     family = {tmp_path / "family" / "r30.safetensors": OPTIONS, tmp_path / "family" / "r50.safetensors": wider}
