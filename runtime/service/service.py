@@ -13,6 +13,7 @@ from typing import Any
 
 from drc_deploy.errors import ArtefactError
 from drc_deploy.files import scratch_folder
+from drc_deploy.runtime.memory.heap import give_back_freed
 from drc_deploy.runtime.service.engines import ServedEngine
 from drc_deploy.runtime.service.measures import Measures
 from drc_deploy.runtime.service.room import Room
@@ -126,8 +127,11 @@ class Place:
             service.measures.waiting.dec()
             self.watch.seconds["queue"] = time.perf_counter() - start
             self.watch.check()
-            with engine.upscaler() as upscaler:
-                return make(upscaler, self.folder, wanted, self.watch, service._room)
+            try:
+                with engine.upscaler() as upscaler:
+                    return make(upscaler, self.folder, wanted, self.watch, service._room)
+            finally:
+                give_back_freed()  # each thread has a heap, and images of random sizes leave holes in it
 
         service.measures.waiting.inc()
         self._job = job = service._pools[engine.name].submit(work)
