@@ -1,10 +1,14 @@
-"""Progress on standard error: a live bar on a terminal, a plain line now and then elsewhere."""
+"""Progress on standard error: a live bar on a terminal, a plain line now and then elsewhere.
+
+Of a job within ``progress_of_files``, such as the tiles of an image, the progress is a note of that of all files.
+"""
 
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 from drc_deploy.printing import one_line, say
@@ -20,7 +24,10 @@ class Progress(Protocol):
         """Count ``steps`` more as done; ``note`` is a short text such as the loss."""
 
     def expect(self, steps: int) -> None:
-        """Count ``steps`` more as to be done."""
+        """Count ``steps`` more as to be done, fewer where that is negative."""
+
+
+_of_files: ContextVar[Progress | None] = ContextVar("progress of files", default=None)
 
 
 @contextmanager
@@ -30,11 +37,56 @@ def progress(title: str, total: int, *, done: int = 0) -> Iterator[Progress]:
     Of the processes that ``torchrun`` starts, only the first shows it.
     """
     title, shown = one_line(title), os.environ.get("RANK", "0") == "0"
+    if whole := _of_files.get():
+        yield _Note(whole, title, total, done)
+        return
     if shown and not sys.stderr.isatty():
         yield _PlainProgress(title, total, done)
         return
     with _rich(title, total, done, disable=not shown) as bar:
         yield bar
+
+
+@contextmanager
+def progress_of_files(title: str, count: int) -> Iterator[Progress]:
+    """Show how many of ``count`` files are done with; one file alone shows its own progress only."""
+    if count == 1:
+        yield UNSEEN
+        return
+    with progress(title, count) as bar:
+        token = _of_files.set(bar)
+        try:
+            yield bar
+        finally:
+            _of_files.reset(token)
+
+
+class _Unseen:
+    """Shows nothing."""
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        pass
+
+    def expect(self, steps: int) -> None:
+        pass
+
+
+UNSEEN: Progress = _Unseen()
+"""For files that are counted elsewhere, or not at all."""
+
+
+class _Note:
+    """A job within another, which shows it as a note."""
+
+    def __init__(self, whole: Progress, title: str, total: int, done: int) -> None:
+        self._whole, self._title, self._total, self._done = whole, title, total, done
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self._done += steps
+        self._whole.advance(0, f"{self._title} {self._done}/{self._total}" + (f", {note}" if note else ""))
+
+    def expect(self, steps: int) -> None:
+        self._total += steps
 
 
 class _PlainProgress:
@@ -50,10 +102,13 @@ class _PlainProgress:
         if self._done < self._total and now - self._last < PLAIN_INTERVAL_S:
             return
         self._last = now
-        rate = (self._done - self._first) / max(now - self._start, 1e-9)
-        left = (self._total - self._done) / rate if rate > 0 else 0.0
-        note = f"{note}, " if note else ""
-        say(f"{self._title}: {self._done}/{self._total}, {one_line(note)}{left:.0f} s left", err=True)
+        parts = [f"{self._title}: {self._done}/{self._total}", *filter(None, [one_line(note)])]
+        taken, steps = now - self._start, self._done - self._first
+        if self._done >= self._total:
+            parts.append(f"{taken:.0f} s")
+        elif steps > 0:
+            parts.append(f"{(self._total - self._done) * taken / steps:.0f} s left")
+        say(", ".join(parts), err=True)
 
     def expect(self, steps: int) -> None:
         self._total += steps

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from drc_deploy.errors import DrcDeployError
+from drc_deploy.progress import UNSEEN
 from drc_deploy.runtime.jobs.plan import Job, UpscaleJob
 from drc_deploy.runtime.jobs.run import Outcome, RunOptions
 from drc_deploy.runtime.remote.run import run_anywhere
@@ -91,7 +92,7 @@ def do(task: Task, upscaler: Upscaler, asked: Asked) -> Done:
     if isinstance(task, VideoPart):
         return Done(end=_end_of(video, task.part))
     if isinstance(task, JoinedVideo):
-        return Done(alone(task.job, lambda: video.upscale(task.count)))
+        return Done(alone(task.job, lambda: video.upscale(task.count), UNSEEN))
     return Done(missing=_missing_of(video))
 
 

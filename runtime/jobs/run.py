@@ -19,7 +19,7 @@ from drc_deploy.images.output_size import OutputSize
 from drc_deploy.images.png_stream import Layout
 from drc_deploy.images.reading import Picture, decode_image, decoding_bytes, read_image
 from drc_deploy.images.writing import write_image, write_png
-from drc_deploy.progress import progress
+from drc_deploy.progress import UNSEEN, Progress, progress
 from drc_deploy.runtime.backends.contract import Pixels
 from drc_deploy.runtime.backends.worker_pool import Result
 from drc_deploy.runtime.jobs.pipeline import WriteBehind, read_ahead
@@ -109,24 +109,25 @@ class Outcome:
     """How many of the finished ones had a result of another engine or of other options."""
 
 
-def run_jobs(upscaler: Upscaler, jobs: Sequence[UpscaleJob], options: RunOptions) -> Outcome:
-    """Upscale every image, whatever happens to the others; progress goes to standard error."""
+def run_jobs(upscaler: Upscaler, jobs: Sequence[UpscaleJob], options: RunOptions, bar: Progress = UNSEEN) -> Outcome:
+    """Upscale every image, whatever happens to the others; ``bar`` counts them."""
     states = [_state(job, options) for job in jobs]
     to_do = [job for job, state in zip(jobs, states, strict=True) if state != "finished"]
     others = [state == "another's" for state in states if state != "finished"]
+    bar.expect(len(to_do) - len(jobs))
     begun: deque[_Begun] = deque()
     results: list[Finished | Failed] = []
     read = partial(_read, upscaler, tolerant=options.tolerant)
     early = lru_cache(2)(partial(_fits_next_to_another, upscaler))  # asked twice, and it looks into the file
     with WriteBehind() as writer, closing(read_ahead(to_do, read, early=early)) as readings:
         for index, (job, reading) in enumerate(zip(to_do, readings, strict=True)):
-            title = job.title if len(to_do) == 1 else f"{job.title} ({index + 1} of {len(to_do)})"
             following = to_do[index + 1 : index + 2]
             ahead = list(filter(early, following))
             also_held = sum(map(_reading_bytes, ahead))
-            work = partial(_upscale, upscaler, options, writer, job, reading, title, also_held)
+            work = partial(_upscale, upscaler, options, writer, job, reading, also_held)
             begun.append(_Begun(job, or_failed(job, work)))
             results += _ended(begun)
+            bar.advance()
             if following and not ahead:  # it is read next, and needs the memory that this one has had
                 writer.wait_for_all_but(0)
                 upscaler.networks.give_back()
@@ -264,7 +265,6 @@ def _upscale(
     writer: WriteBehind,
     job: UpscaleJob,
     reading: "Future[_Reading]",
-    title: str,
     also_held: int,
 ) -> "Future[Finished]":
     """Compute one image while it is being written; reading the next takes ``also_held`` bytes meanwhile.
@@ -308,7 +308,7 @@ def _upscale(
         seconds = round(read_s + time.perf_counter() - start, 3)
         return Finished(job.input_name, job.output_name, layout.width, layout.height, seconds, tile_count)
 
-    with progress(title, tile_count) as bar:
+    with progress(job.title, tile_count) as bar:
         made = upscaler.run(task, bar.advance) if task else iter([picture.pixels])
         return writer.write(made, write)
 

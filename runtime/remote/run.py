@@ -23,6 +23,7 @@ from PIL import Image
 from drc_deploy.errors import OutputError, UsageError
 from drc_deploy.files import atomic_path, cannot_write, check_writable, exists_already, scratch_folder, version_of
 from drc_deploy.images.finding import is_video
+from drc_deploy.progress import progress_of_files
 from drc_deploy.runtime.jobs.plan import WRITTEN_VIDEO_SUFFIXES, Job, RemoteJob, UpscaleJob, file_job
 from drc_deploy.runtime.jobs.records import Records
 from drc_deploy.runtime.jobs.run import Failed, Outcome, RunOptions, Skipped, State, check_target, state_of
@@ -56,13 +57,14 @@ def run_anywhere(
     elsewhere = [job for job in jobs if isinstance(job, RemoteJob)]
     if elsewhere and any(job.makes_video for job in jobs):
         import av  # noqa: F401  # before hours of images
-    outcome = run_all(upscaler, here, options, made_by, video)
-    if not elsewhere:
-        return outcome
-    run = _Run(upscaler, options, made_by, video)
-    with scratch_folder() as folder:
-        order = sorted(elsewhere, key=lambda job: job.makes_video)
-        return together([outcome, *(alone(job, partial(run.upscale, job, folder)) for job in order)])
+    with progress_of_files("Upscaling", len(jobs)) as bar:
+        outcome = run_all(upscaler, here, options, made_by, video, bar)
+        if not elsewhere:
+            return outcome
+        run = _Run(upscaler, options, made_by, video)
+        with scratch_folder() as folder:
+            order = sorted(elsewhere, key=lambda job: job.makes_video)
+            return together([outcome, *(alone(job, partial(run.upscale, job, folder), bar) for job in order)])
 
 
 class Before:

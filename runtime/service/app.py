@@ -3,9 +3,11 @@
 import hmac
 import re
 import secrets
+import time
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import datetime, timezone
 from hashlib import sha256
 from importlib.resources import files
 from typing import Annotated, Any
@@ -20,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from drc_deploy import __version__
 from drc_deploy.errors import DrcDeployError
+from drc_deploy.printing import one_line
 from drc_deploy.runtime.service.answers import (
     ResultResponse,
     answer_refusal,
@@ -44,10 +47,19 @@ _FORM = {"type": "object", "properties": {"image": _BINARY["schema"]}, "required
 _BODY = {"required": True, "content": {"image/*": _BINARY, "multipart/form-data": {"schema": _FORM}}}
 
 
-def make_app(service: Service, token: str | None = None) -> FastAPI:
-    """Return the application; ``token`` is what callers must send, None: nothing."""
+_Log = Callable[[str], object]
+
+
+def make_app(service: Service, token: str | None = None, log: _Log | None = None) -> FastAPI:
+    """Return the application.
+
+    Args:
+        service: what does the work.
+        token: callers must send it; None: nothing.
+        log: is given a line for each request when it is over; None: nobody wants them.
+    """
     app = FastAPIOffline(title="drc-deploy", version=__version__, redoc_url=None)
-    app.add_middleware(_Counted, measures=service.measures)
+    app.add_middleware(_Counted, measures=service.measures, log=log)
     app.add_middleware(BodyLimit, most=service.limits.body_bytes)
     app.add_exception_handler(HTTPException, answer_refusal)
     app.add_exception_handler(RequestValidationError, answer_wrong_parameter)
@@ -58,18 +70,37 @@ def make_app(service: Service, token: str | None = None) -> FastAPI:
 
 
 class _Counted:
-    """An ASGI application whose answers to requests for images are counted."""
+    """An ASGI application whose answers to requests for images are counted, and whose requests are logged."""
 
-    def __init__(self, app: ASGIApp, measures: Measures) -> None:
-        self._app, self._measures = app, measures
+    def __init__(self, app: ASGIApp, measures: Measures, log: _Log | None) -> None:
+        self._app, self._measures, self._log = app, measures, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, start = "without an answer", time.monotonic()
+
         async def counted(message: Message) -> None:
-            if message["type"] == "http.response.start" and scope["path"] == "/v1/upscale":
-                self._measures.answered(message["status"])
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = f"{message['status']}"
+                if scope["path"] == "/v1/upscale":
+                    self._measures.answered(message["status"])
             await send(message)
 
-        await self._app(scope, receive, counted)
+        try:
+            await self._app(scope, receive, counted)
+        finally:
+            if self._log:
+                self._log(_line(scope, status, time.monotonic() - start))
+
+
+def _line(scope: Scope, status: str, seconds: float) -> str:
+    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    caller = scope["client"][0] if scope.get("client") else "-"
+    asked = scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
+    return f"{now} {caller} {scope['method']} {one_line(asked)} {status} {seconds:.3f} s"
 
 
 def _open_addresses(service: Service) -> APIRouter:
@@ -78,14 +109,17 @@ def _open_addresses(service: Service) -> APIRouter:
     page = files("drc_deploy.runtime.service").joinpath("page.html").read_text("utf-8")
     headers = {"Content-Security-Policy": _policy(page), "Referrer-Policy": "no-referrer"}
 
+    @router.head("/", include_in_schema=False)
     @router.get("/", include_in_schema=False)
     async def index() -> HTMLResponse:
         return HTMLResponse(page, headers=headers)
 
+    @router.head("/healthz", include_in_schema=False)  # what balancers ask
     @router.get("/healthz", summary="Whether the process runs.")
     async def healthy() -> dict[str, str]:
         return {"status": "ok"}
 
+    @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz", summary="Whether it takes requests now.")
     async def ready() -> JSONResponse:
         state = "ending" if service.ending else "busy" if service.is_full else "ready"

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from drc_deploy.progress import UNSEEN, Progress
 from drc_deploy.runtime.jobs.animation import upscale_animation
 from drc_deploy.runtime.jobs.plan import Job, UpscaleJob
 from drc_deploy.runtime.jobs.run import Failed, Outcome, RunOptions, or_failed, run_jobs
@@ -18,6 +19,7 @@ def run_all(
     options: RunOptions,
     made_by: Mapping[str, object],
     video: VideoOptions,
+    bar: Progress = UNSEEN,
 ) -> Outcome:
     """Upscale the images, then the animations, and then the videos, whatever happens to the others.
 
@@ -27,6 +29,7 @@ def run_all(
         options: for images and videos; records of the latter depend on ``video`` too.
         made_by: what pixels depend on besides the source.
         video: how videos are written.
+        bar: counts the files.
 
     Raises:
         ModuleNotFoundError: videos are made, and PyAV is not installed.
@@ -36,12 +39,12 @@ def run_all(
     if videos:
         import av  # noqa: F401  # before hours of images
     images = [job for job in jobs if not job.animated and not job.makes_video]
-    outcomes = [run_jobs(upscaler, images, options)]
+    outcomes = [run_jobs(upscaler, images, options, bar)]
     for job in animations:
-        outcomes.append(alone(job, partial(upscale_animation, upscaler, job, options)))
+        outcomes.append(alone(job, partial(upscale_animation, upscaler, job, options), bar))
     options = of_videos(options, made_by, video)
     for job in videos:
-        outcomes.append(alone(job, OneVideo(upscaler, job, options, made_by, video).upscale))
+        outcomes.append(alone(job, OneVideo(upscaler, job, options, made_by, video).upscale, bar))
     return together(outcomes)
 
 
@@ -54,9 +57,10 @@ def of_videos(options: RunOptions, made_by: Mapping[str, object], video: VideoOp
     return dataclasses.replace(options, records=options.records.of({**made_by, **known}))
 
 
-def alone(job: Job, work: Callable[[], Outcome]) -> Outcome:
-    """Return the outcome of one job, or that it failed."""
+def alone(job: Job, work: Callable[[], Outcome], bar: Progress) -> Outcome:
+    """Return the outcome of one job, or that it failed; ``bar`` counts it."""
     result = or_failed(job, work)
+    bar.advance()
     return Outcome([], [], [result]) if isinstance(result, Failed) else result
 
 

@@ -128,6 +128,22 @@ def test_an_image_of_a_folder_that_is_too_small_is_named(engine: Path, tmp_path:
     assert read_image(tmp_path / "album_w30" / "a.png").pixels.shape == (30, 30, 3)
 
 
+def test_what_is_said_of_a_folder_does_not_grow_with_its_images(engine: Path, tmp_path: Path) -> None:
+    album = tmp_path / "album"
+    album.mkdir()
+    for number in range(30):
+        Image.fromarray(noise(4, 4, 3)).save(album / f"{number:02}.png")
+    made = upscale(album, "--engine", engine)
+    assert re.fullmatch(r"30 of 30 upscaled in \d+\.\d s\.", made.stdout.splitlines()[-1])
+    assert re.fullmatch(r"Upscaling: 30/30, \d+ s\n", made.stderr)
+    again = upscale(album, "--engine", engine)
+    failed = [line for line in again.stderr.splitlines() if line.startswith("Failed: ")]
+    assert len(failed) == 21
+    assert failed[-1] == "Failed: 10 more like these; --json lists all."
+    listed = json.loads(upscale(album, "--engine", engine, "--json").stdout)
+    assert len(listed["failed"]) == 30
+
+
 def test_json_is_one_object_and_nothing_else(engine: Path, photo: Path) -> None:
     result = upscale(photo, "--engine", engine, "--json")
     report = json.loads(result.stdout)

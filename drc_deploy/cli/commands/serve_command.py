@@ -1,6 +1,7 @@
 """``drc-deploy serve``."""
 
 import ipaddress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seconds for each of receiving an image, making its result, and sending that.",
 )
+@click.option("--access-log", is_flag=True, help="Print a line for each request on standard error.")
 @options.threads_option
 @options.workdir_option
 def command(
@@ -50,6 +52,7 @@ def command(
     max_pixels: int,
     max_body: int,
     time_limit: float,
+    access_log: bool,
     threads: int | None,
     workdir: Path,
 ) -> None:
@@ -73,7 +76,8 @@ def command(
         service = Service(open_engines(paths, threads), Limits(queue, max_body, time_limit))
         try:
             _announce(listener, token)
-            serve(make_app(service, token), service, listener)
+            log = partial(say, err=True) if access_log else None
+            serve(make_app(service, token, log), service, listener)
         finally:
             service.close()
 

@@ -4,6 +4,8 @@ import dataclasses
 import importlib.util
 import os
 import shlex
+import time
+from collections import defaultdict
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 FORMATS = ("png", "jpg", "jpeg", "webp", "avif", "tiff", "bmp", "gif")
 DEFAULT = "drn_e"
 """The shipped network with the best images, and fast enough for a CPU."""
+_SHOWN_FAILURES = 20
+"""With the same hint: a folder may have a million."""
 
 
 @click.command(
@@ -192,19 +196,22 @@ def command(
             of_images = {"size": dataclasses.asdict(size), "linear_light": linear_light}
             of_images |= {"saving": dataclasses.asdict(saving)}
             run_options = dataclasses.replace(run_options, records=Records({**settings, **of_images}))
+        start = time.monotonic()
         outcome = upscaling.run(jobs, run_options, settings, video)
+        seconds = time.monotonic() - start
         memory, recomputed = upscaling.gpu_memory, upscaling.recomputed
         result = {
             "files": outcome.finished,
             "skipped": outcome.skipped,
             "failed": outcome.failed,
+            "seconds": round(seconds, 3),
             "redone": outcome.redone,
             "engine": str(path),
             "device": upscaling.device,
             "gpu_memory": memory and {**dataclasses.asdict(memory), "total": memory.total},
             "recomputed_tiles": recomputed,
         }
-    lines = _summary(outcome, len(jobs), recomputed)
+    lines = _summary(outcome, len(jobs), recomputed, seconds)
     if to_stdout:
         say("\n".join(lines), err=True)
     elif as_json or lines:
@@ -292,8 +299,8 @@ def _check_files(inputs: tuple[str, ...], output: str | None, *, as_json: bool) 
         )
 
 
-def _summary(outcome: "Outcome", count: int, recomputed_tiles: int) -> list[str]:
-    """Return the lines for people about ``count`` images."""
+def _summary(outcome: "Outcome", count: int, recomputed_tiles: int, seconds: float) -> list[str]:
+    """Return the lines for people about ``count`` files, which took ``seconds`` together."""
     lines = [f"{item.output}  {item.width}x{item.height}  {item.seconds:.1f} s" for item in outcome.finished]
     if recomputed_tiles:
         lines.append(f"{recomputed_tiles} tiles overflowed in half precision and were computed again in float32.")
@@ -304,6 +311,8 @@ def _summary(outcome: "Outcome", count: int, recomputed_tiles: int) -> list[str]
         )
     if outcome.skipped:
         lines.append(f"{len(outcome.skipped)} of {count} skipped: their results exist.")
+    if count > 1 and outcome.finished:
+        lines.append(f"{len(outcome.finished)} of {count} upscaled in {seconds:.1f} s.")
     return lines
 
 
@@ -328,9 +337,15 @@ def _report_failures(failed: "list[Failed]", count: int) -> None:
     """Print what failed, and raise an error if anything did."""
     if count == 1 and failed:
         raise DrcDeployError(failed[0].error, failed[0].hint)
+    alike: defaultdict[str, list[Failed]] = defaultdict(list)
     for item in failed:
-        name = "" if item.input in item.error else f"{item.input}: "
-        say(f"Failed: {name}{item.error} {item.hint}", err=True)
+        alike[item.hint].append(item)
+    for hint, items in alike.items():
+        for item in items[:_SHOWN_FAILURES]:
+            name = "" if item.input in item.error else f"{item.input}: "
+            say(f"Failed: {name}{item.error} {hint}", err=True)
+        if len(items) > _SHOWN_FAILURES:
+            say(f"Failed: {len(items) - _SHOWN_FAILURES} more like these; --json lists all.", err=True)
     if failed:
         raise DrcDeployError(f"{len(failed)} of {count} could not be upscaled.", "See above.")
 

@@ -216,7 +216,7 @@ def test_a_folder_mixes_stills_animations_and_reports_their_frames(
     found = {(Path(item["output"]).name, item["frames"], item["width"]) for item in report["files"]}
     assert found == {("a.gif", 4, 18), ("b.png", 1, 8)}
     assert [Path(item["input"]).name for item in report["failed"]] == ["c.gif"]
-    assert "a.gif: frame: 4/4" in streams.err
+    assert "Upscaling: 3/3" in streams.err
 
 
 def test_options_of_videos_are_for_animations_that_become_one(tmp_path: Path) -> None:

@@ -389,6 +389,14 @@ def test_a_message_about_a_file_here_does_not_say_where_it_is(tmp_path: Path) ->
         assert str(tmp_path) not in response.text
 
 
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz"])
+def test_balancers_may_ask_for_the_head_only(path: str, served: Served) -> None:
+    _, client = served
+    head, whole = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == whole.headers["content-length"]
+
+
 def test_models_and_their_description(served: Served) -> None:
     (model,) = served[1].get("/v1/models").json()
     assert (model["name"], model["scale"], model["precision"]) == ("quick", 4, "fp32")

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 
 import httpx
@@ -100,3 +101,17 @@ def test_an_address_that_others_reach_is_warned_of(engine: Path) -> None:
         assert "everyone there, for no --token-file" in said
     with serving(engine) as (_, _, said):
         assert "Warning" not in said
+
+
+def test_a_line_for_each_request_is_printed_when_that_is_wanted(engine: Path) -> None:
+    with serving(engine, "--access-log") as (process, address, _):
+        assert process.stderr
+        assert httpx.get(f"{address}healthz").status_code == 200
+        assert process.stderr.readline().split()[1:-2] == ["127.0.0.1", "GET", "/healthz", "200"]
+        assert httpx.post(f"{address}v1/upscale?format=png&model=none%0Aetwas", content=b"x").status_code == 404
+        when, *line, seconds, unit = process.stderr.readline().split()
+        assert line == ["127.0.0.1", "POST", "/v1/upscale?format=png&model=none%0Aetwas", "404"]
+        assert abs(datetime.now(timezone.utc) - datetime.fromisoformat(when.replace("Z", "+00:00"))).seconds < 60
+        assert (float(seconds) >= 0, unit) == (True, "s")
+        httpx.get(f"{address}a%0Ab%1b[8m")
+        assert r"/a\nb\x1b[8m 404" in process.stderr.readline()
