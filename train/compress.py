@@ -14,6 +14,7 @@ from drc_deploy.errors import UsageError
 from drc_deploy.files import new_folder
 from drc_deploy.latency_table import LatencyTable, fingerprint
 from drc_deploy.only_one import only_one
+from drc_deploy.printing import say
 from drc_deploy.train.data.photographs import Photographs
 from drc_deploy.train.loop.benchmark_psnr import Benchmark
 from drc_deploy.train.loop.distillation import load_teacher
@@ -23,7 +24,7 @@ from drc_deploy.train.loop.training import start_from_checkpoint, train
 from drc_deploy.train.manifest import Manifest, Stage
 from drc_deploy.train.pruning.prune import prune_file
 from drc_deploy.train.pruning.prune_options import PruneOptions
-from drc_deploy.train.search.search_file import SearchInputs, search_files
+from drc_deploy.train.search.search_file import SearchInputs, most_at_once, search_files
 from drc_deploy.train.search.search_options import SearchOptions, ratio_tag
 from drc_deploy.widths import WIDTHS_SUFFIX, read_widths
 
@@ -160,6 +161,8 @@ def _searched(
             yield output
     searched = SearchInputs(inputs.parent, inputs.photographs, inputs.latency)
     while missing:
+        for output in list(missing.values())[: most_at_once(len(missing))]:
+            say(f"{output.stem}: search", err=True)
         start = time.monotonic()
         found = search_files(
             searched, {widths: jobs[output].search for widths, output in missing.items()}, restart=restart

@@ -14,6 +14,7 @@ from drc_deploy.checkpoint import Checkpoint
 from drc_deploy.files import sha256_of, write_text
 from drc_deploy.input_files import read_text
 from drc_deploy.models.network import multiply_adds
+from drc_deploy.printing import say
 from drc_deploy.train.device import place
 from drc_deploy.train.loop.benchmark_psnr import Benchmark, fingerprints, measure_quality
 
@@ -25,7 +26,7 @@ class Manifest:
     """``NAME.manifest.json``: the inputs, then options, result, time, size and PSNR of each stage."""
 
     def __init__(self, path: Path, *, inputs: dict[str, Any], restart: bool) -> None:
-        self._path = path
+        self._path, self._name = path, path.name.removesuffix(".manifest.json")
         previous = {} if restart else _read_json(path)
         # Stages are taken over only as long as everything before them is the same.
         same = previous.get("inputs") == inputs
@@ -61,12 +62,14 @@ class Manifest:
         if self.is_done(options, result):
             self.keep()
             return
+        say(f"{self._name}: {stage}", err=True)
         start = time.monotonic()
         work()
         self.record(stage, options, result, time.monotonic() - start)
 
     def keep(self) -> None:
         """Take over the next stage as an earlier run did it."""
+        say(f"{self._name}: {self._next.get('stage')} was done before", err=True)
         self._add(self._next)
 
     def record(self, stage: str, options: dict[str, Any], result: Path, seconds: float) -> None:

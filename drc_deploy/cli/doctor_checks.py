@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from drc_deploy.errors import MissingDependencyError
@@ -94,8 +95,21 @@ def check_torch(device: str) -> str:
 
 def check_export() -> str:
     """Import all that ``drc-deploy export`` needs."""
-    packages = [import_module(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")]
+    return check_packages("torch", "onnx", "onnxscript", "onnxruntime")
+
+
+def check_packages(*names: str) -> str:
+    """Import packages, and return their versions."""
+    packages = [import_module(name) for name in names]
     return ", ".join(f"{package.__name__} {getattr(package, '__version__', '')}".strip() for package in packages)
+
+
+def check_zoo() -> str:
+    """Import what reads networks of others."""
+    from drc_deploy.models.zoo import import_spandrel
+
+    import_spandrel()
+    return f"spandrel {version('spandrel')}"
 
 
 def check_provider(provider: str, install: str) -> str:
@@ -182,6 +196,15 @@ PROVIDERS = {
     "TensorRT": ("TensorrtExecutionProvider", INSTALL_ORT.format("ort-gpu")),
 }
 
+EXTRAS = {
+    "videos": ("video", ("av",)),
+    "HEIC and JPEG XL": ("formats", ("pillow_heif", "pillow_jxl")),
+    "serve": ("serve", ("fastapi", "fastapi_offline", "prometheus_client", "python_multipart", "uvicorn")),
+    "files by URL": ("remote", ("fsspec", "s3fs")),
+    "--ray": ("ray", ("ray",)),
+}
+"""What an extra of this package is for -> its name, and what must be there."""
+
 PROBES: dict[str, dict[str, tuple[Check, str]]] = {
     "driver": {"NVIDIA driver": (check_driver, INSTALL_DRIVER)},
     "torch": {f"torch on {device}": (partial(check_torch, device), INSTALL_TORCH) for device in ("CPU", "CUDA")},
@@ -199,6 +222,11 @@ PROBES: dict[str, dict[str, tuple[Check, str]]] = {
         "TensorRT-RTX: build plans": (partial(check_builder, "tensorrt_rtx"), INSTALL_RTX),
         "TensorRT-RTX: run plans": (partial(check_runner, "tensorrt_rtx"), INSTALL_RTX),
     },
+    **{
+        use: {use: (partial(check_packages, *packages), f"pip install 'drc-deploy[{extra}]'")}
+        for use, (extra, packages) in EXTRAS.items()
+    },
+    "spandrel": {"networks of others": (check_zoo, "pip install 'drc-deploy[zoo]'")},
     "telemetry": {
         f"telemetry: {what}": (partial(check_sensors, what), INSTALL_TELEMETRY)
         for what in ("power", "temperature", "clocks", "throttling")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -37,9 +38,16 @@ def test_a_family_is_made_in_one_go(tmp_path: Path) -> None:
     (tmp_path / "ordinary").touch()
     modes = {path.stat().st_mode for path in tmp_path.rglob("*") if path.is_file()}
     assert modes == {(tmp_path / "ordinary").stat().st_mode}
+    stages = [line for line in result.stderr.splitlines() if re.match(r"drn_xs_r\d+: ", line)]
+    assert sorted(stages) == sorted(
+        f"drn_xs_r{number}: {stage}" for number in (30, 50) for stage in ("search", "prune", "finetune")
+    )
     shown = drc(*command, cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "Asked: at most" in shown.stdout
+    assert "Kept drc_runs/drn_xs_r30.safetensors" in shown.stdout
+    assert "Wrote" not in shown.stdout
+    assert shown.stderr.count(" was done before\n") == len(stages)
     assert "Next: drc-deploy export drc_runs/drn_xs_r30.safetensors" in shown.stdout
 
 

@@ -1,11 +1,15 @@
 import json
+import re
 import signal
 import subprocess
+import sys
+from importlib.metadata import metadata
 
 import pytest
 
-from drc_deploy.cli.doctor_checks import PROBES, TIMEOUT_S, Finding, RunProbe, examine, findings_text
+from drc_deploy.cli.doctor_checks import EXTRAS, PROBES, TIMEOUT_S, Finding, RunProbe, examine, findings_text, probe
 
+METADATA = metadata("drc-deploy")
 ANSWER = json.dumps([{"name": "torch on CPU", "usable": True, "detail": "torch 2", "install": ""}])
 
 
@@ -65,3 +69,14 @@ def test_onnx_runtime_is_usable_on_the_cpu_where_it_is_installed() -> None:
     pytest.importorskip("onnxruntime")
     usable = {finding.name for finding in examine(["onnxruntime"]) if finding.usable}
     assert "ONNX Runtime on CPU" in usable
+
+
+def test_what_each_extra_brings_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    for use, (extra, packages) in EXTRAS.items():
+        lines = METADATA.get_all("Requires-Dist") or []
+        needed = {re.split(r"[><=]", line)[0] for line in lines if f'extra == "{extra}"' in line}
+        modules = {"pillow-jxl-plugin": "pillow_jxl"}
+        assert set(packages) == {modules.get(name, name.replace("-", "_")) for name in needed}, use
+    (finding,) = probe("files by URL")
+    assert (finding.usable, finding.install) == (False, "pip install 'drc-deploy[remote]'")

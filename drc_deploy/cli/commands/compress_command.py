@@ -142,6 +142,7 @@ def command(
     """
     from drc_deploy.checkpoint import read_prunable, read_trainable
     from drc_deploy.export.trt.gpu import find_gpu
+    from drc_deploy.files import version_of
     from drc_deploy.locate import find_checkpoint, find_trained_checkpoint
     from drc_deploy.train.compress import (
         CompressInputs,
@@ -177,6 +178,7 @@ def command(
     for result, options in jobs.items():
         goes_on = not sampling.restart and has_begun(inputs, options, result)
         announce_results(result, workdir=workdir, goes_on=goes_on)
+    before = {result: version_of(result) for result in jobs}
     networks, texts = [], []
     for result, manifest in zip(jobs, compress(inputs, jobs, restart=sampling.restart), strict=True):
         found = read_widths_file(stage_paths(result).widths)
@@ -185,7 +187,7 @@ def command(
             manifest["timed_ms"] = timed_here(found, inputs.latency)
             lines.append(times_text(manifest["timed_ms"], inputs.latency))
         networks.append({"checkpoint": str(result), **manifest})
-        texts += [*lines, f"Wrote {result}"]
+        texts += [*lines, f"{'Wrote' if version_of(result) != before[result] else 'Kept'} {result}"]
     texts.append(f"Next: drc-deploy export {next(iter(jobs))}{' --trt fp16' if find_gpu() else ''}")
     emit({"networks": networks}, as_json=as_json, text="\n".join(texts))
 
