@@ -13,12 +13,15 @@ from starlette.types import Receive, Scope, Send
 
 from drc_deploy.errors import DrcDeployError, ImageError, OutputError, UsageError
 from drc_deploy.runtime.service.bodies import drain
-from drc_deploy.runtime.service.parameters import for_callers, with_parameters
+from drc_deploy.runtime.service.parameters import Parameters, for_callers, with_parameters
 from drc_deploy.runtime.service.service import Place
 from drc_deploy.runtime.service.work import Made
 from drc_deploy.runtime.stopping import StoppedError
 
 _log = logging.getLogger(__name__)
+
+_OF_CURL = "application/x-www-form-urlencoded"
+"""What curl says of any body."""
 
 
 class ResultResponse(FileResponse):
@@ -44,9 +47,12 @@ def refusal(status: int, error: str, hint: str, headers: dict[str, str] | None =
     return HTTPException(status, {"error": error, "hint": hint}, headers)
 
 
-def refusal_of(error: DrcDeployError) -> HTTPException:
-    """Return the exception that answers with an error."""
-    return refusal(_status(error), with_parameters(error.message), for_callers(error.hint))
+def refusal_of(error: DrcDeployError, content_type: str = "") -> HTTPException:
+    """Return the exception that answers with an error about a body that was sent as ``content_type``."""
+    hint = for_callers(error.hint)
+    if isinstance(error, ImageError) and content_type == _OF_CURL:
+        hint = f"{hint} With curl, send it by --data-binary: --data leaves bytes out."
+    return refusal(_status(error), with_parameters(error.message), hint)
 
 
 def refusal_of_failure(error: Exception) -> HTTPException:
@@ -86,4 +92,7 @@ async def answer_wrong_parameter(request: Request, error: Any) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"][1:]))
+    if first["type"] == "extra_forbidden":
+        hint = f"There are: {', '.join(Parameters.model_fields)}."
+        return await answer_refusal(request, refusal(422, f"there is no parameter {where}.", hint))
     return await answer_refusal(request, refusal(422, f"{where}: {first['msg']}.", "See /docs for what it takes."))

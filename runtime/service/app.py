@@ -188,7 +188,8 @@ async def _upscaled(service: Service, request: Request, parameters: Parameters) 
         if place:
             place.leave()
         if isinstance(error, DrcDeployError) and place:
-            raise refusal_of(nameless(error, place.folder, engine.path.parent)) from error
+            content_type = request.headers.get("content-type", "")
+            raise refusal_of(nameless(error, place.folder, engine.path.parent), content_type) from error
         if isinstance(error, Exception) and not isinstance(error, HTTPException):
             raise refusal_of_failure(error) from error
         raise

@@ -119,7 +119,7 @@ WRONG: list[tuple[int, dict[str, Any], bytes, str]] = [
     (422, {"format": "exe"}, encoded(IMAGE), "format"),
     (422, {"fit": "1x"}, encoded(IMAGE), "fit"),
     (422, {"scale": "nan"}, encoded(IMAGE), "scale"),
-    (422, {"sclae": 2}, encoded(IMAGE), "sclae"),
+    (422, {"sclae": 2}, encoded(IMAGE), "there is no parameter sclae"),
 ]
 
 
@@ -135,6 +135,14 @@ def test_what_is_wrong_is_said_in_two_sentences(
     assert "/tmp" not in response.text
     assert "drc-deploy-" not in response.text
     assert "--" not in response.text
+
+
+@pytest.mark.parametrize(("kind", "hinted"), [("application/x-www-form-urlencoded", True), ("image/jpeg", False)])
+def test_who_lets_curl_change_the_image_is_shown_how_to_send_it(kind: str, hinted: bool, served: Served) -> None:
+    body = JPEG.replace(b"\r", b"").replace(b"\n", b"").replace(b"\0", b"")
+    answer = served[1].post("/v1/upscale", content=body, headers={"content-type": kind})
+    assert answer.status_code == 400
+    assert ("--data-binary" in answer.json()["hint"]) == hinted
 
 
 def test_an_image_that_is_large_when_it_is_unpacked_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
