@@ -197,8 +197,9 @@ def _leave(number: signal.Signals, arguments: Sequence[str]) -> NoReturn:
 def _how_to_continue(arguments: Sequence[str]) -> str:
     if "--restart" in arguments:
         return "Run the same command again to continue, without --restart."
-    if "upscale" in arguments:
-        return "Run the same command again to continue; with --skip-existing where there are several files."
+    if "upscale" in arguments and "--skip-existing" not in arguments:
+        instead = " instead of --overwrite" if "--overwrite" in arguments else ""
+        return f"Run the same command again to continue, with --skip-existing{instead}."
     return "Run the same command again to continue."
 
 

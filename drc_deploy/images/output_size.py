@@ -90,7 +90,8 @@ class OutputSize:
             raise ImageError(
                 f"an image of {width}x{height} would have to be {float(factor):.3g} times as large, and the network "
                 f"makes it {network_scale} times as large.",
-                f"Ask for at most {width * network_scale}x{height * network_scale}, or upscale the result once more.",
+                f"Ask for at most {width * network_scale}x{height * network_scale}, give --max-side, which takes what "
+                "the network makes of a small image, or upscale the result once more.",
             )
         wide, high = self.fit or (self.max_side, self.max_side)
         return _side(height * factor, high, step), _side(width * factor, wide, step)

@@ -163,7 +163,9 @@ def test_a_signal_that_becomes_another_error_stops_the_command_all_the_same(numb
     [
         (["train", "--restart"], "continue, without --restart."),
         (["train"], "continue."),
-        (["upscale", "a", "b"], "continue; with --skip-existing where there are several files."),
+        (["upscale", "a", "b"], "continue, with --skip-existing."),
+        (["upscale", "a", "--overwrite"], "continue, with --skip-existing instead of --overwrite."),
+        (["upscale", "a", "--skip-existing"], "continue."),
     ],
 )
 def test_a_stopped_command_says_how_it_goes_on(arguments: list[str], words: str) -> None:

@@ -56,7 +56,9 @@ def test_parts_of_a_video_never_count_for_an_engine_that_did_not_compute_them(
         return upscaler
 
     monkeypatch.setattr(Upscaler, "open", open_and_replace)
-    result = upscale("film.mp4", "--engine", engine)
+    film = engine.with_name("film.mp4")
+    film.touch()
+    result = upscale(film, "--engine", engine)
     assert isinstance(result.exception, ArtefactError)
     assert "was replaced" in result.exception.message
 
@@ -293,7 +295,9 @@ def test_a_format_agrees_with_the_name_of_a_file_of_that_format(engine: Path, ph
 
 
 def test_ways_of_saving_images_are_refused_for_a_video(engine: Path) -> None:
-    result = upscale("film.mp4", "--engine", engine, "--quality", "80")
+    film = engine.with_name("film.mp4")
+    film.touch()
+    result = upscale(film, "--engine", engine, "--quality", "80")
     assert isinstance(result.exception, UsageError)
     assert "are for images" in result.exception.message
 
@@ -483,9 +487,14 @@ def test_a_file_that_only_serves_another_is_no_engine(tmp_path: Path) -> None:
     exact = path.with_suffix(".exact.onnx")
     os.utime(exact, (2e9, 2e9))
     assert choose_engine(tmp_path)[0] == path
-    result = upscale("x.png", "--engine", exact)
+    result = upscale(tmp_path, "--engine", exact)
     assert isinstance(result.exception, ArtefactError)
     assert str(path) in result.exception.hint
+
+
+def test_a_file_that_is_missing_is_known_before_a_network_is_loaded(tmp_path: Path) -> None:
+    result = upscale(tmp_path / "none.png", "--engine", tmp_path / "none.onnx")
+    assert str(result.exception) == f"{tmp_path / 'none.png'} does not exist."
 
 
 def test_a_folder_of_checkpoints_alone_asks_which(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def command(
 def _default(workdir: Path) -> Path:
     from drc_deploy.cli.commands.upscale_command import choose_engine
 
-    path, why = choose_engine(workdir)
+    path, why = choose_engine(workdir, "ENGINE")
     say(why, err=True)
     return path
 

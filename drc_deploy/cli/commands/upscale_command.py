@@ -18,7 +18,7 @@ from drc_deploy.cli.sections import SectionedCommand
 from drc_deploy.cli.size_options import size_options
 from drc_deploy.cli.video_options import video_options
 from drc_deploy.engine_info import is_own_engine
-from drc_deploy.errors import ArtefactError, DrcDeployError, MissingDependencyError, UsageError
+from drc_deploy.errors import ArtefactError, DrcDeployError, ImageError, MissingDependencyError, UsageError
 from drc_deploy.images.output_size import OutputSize
 from drc_deploy.locate import CHECKPOINT_SUFFIX, ENGINE_SUFFIXES, SHIPPED, find_engine, shipped_names
 from drc_deploy.printing import say
@@ -282,6 +282,7 @@ def _check_files(inputs: tuple[str, ...], output: str | None, *, as_json: bool) 
     """Refuse names that cannot be meant, before anything is computed.
 
     Raises:
+        ImageError: the only input does not exist.
         UsageError: two results would go to standard output; a URL cannot be right; or of two inputs only the first
             exists, as in ``in.png out.png``, where other programs take the second as the output.
     """
@@ -289,14 +290,21 @@ def _check_files(inputs: tuple[str, ...], output: str | None, *, as_json: bool) 
         raise UsageError("--json and the image would both go to standard output.", "Give -o a file.")
     for name in (*inputs, output or ""):
         place_of(name)
-    if output is not None or len(inputs) != 2 or not os.path.isfile(inputs[0]) or os.path.lexists(inputs[1]):
+    if len(inputs) == 1 and _is_missing(inputs[0]):  # of several, the others are upscaled
+        raise ImageError(f"{inputs[0]} does not exist.", "Check the path.")
+    if output is not None or len(inputs) != 2 or not os.path.isfile(inputs[0]):
         return
-    if inputs[1] != "-" and not is_url(inputs[1]) and not set(inputs[1]) & set("*?["):
+    if _is_missing(inputs[1]):
         source, target = map(shlex.quote, inputs)
         raise UsageError(
             f"{inputs[1]} does not exist, and every argument of upscale is an input.",
             f"Name the output with -o: drc-deploy upscale {source} -o {target}",
         )
+
+
+def _is_missing(name: str) -> bool:
+    """Return whether a name is that of a file here which does not exist: no pattern, no URL and no stream."""
+    return not (name in ("", "-") or is_url(name) or set(name) & set("*?[") or os.path.lexists(name))
 
 
 def _summary(outcome: "Outcome", count: int, recomputed_tiles: int, seconds: float) -> list[str]:
@@ -350,8 +358,12 @@ def _report_failures(failed: "list[Failed]", count: int) -> None:
         raise DrcDeployError(f"{len(failed)} of {count} could not be upscaled.", "See above.")
 
 
-def choose_engine(workdir: Path) -> tuple[Path, str]:
+def choose_engine(workdir: Path, parameter: str = "--engine") -> tuple[Path, str]:
     """Return the newest engine in ``workdir``, or a shipped network where there is none, and a sentence that says why.
+
+    Args:
+        workdir: Where engines are looked for.
+        parameter: Of the command, that names an engine.
 
     Raises:
         ArtefactError: ``workdir`` holds networks, but none that was exported for this machine.
@@ -365,23 +377,23 @@ def choose_engine(workdir: Path) -> tuple[Path, str]:
     if checkpoints := [path for path in files if path.suffix == CHECKPOINT_SUFFIX]:
         newest = max(checkpoints, key=lambda path: (path.stat().st_mtime_ns, path.name))
         raise ArtefactError(
-            f"{workdir} holds checkpoints, but nothing that was exported for this machine, and no --engine was given.",
-            f"Give --engine {newest}, or run `drc-deploy export {newest}` first; --engine {DEFAULT} ships.",
+            f"{workdir} holds checkpoints, but nothing that was exported for this machine; no {parameter} was given.",
+            f"Give {parameter} {newest}, or run `drc-deploy export {newest}` first; {DEFAULT} ships.",
         )
     if any(path.suffix in ENGINE_SUFFIXES for path in files):
         raise ArtefactError(
             f"there is no engine in {workdir} that this machine can run.",
-            f"Give --engine: a .plan, an .onnx, a checkpoint, or one of {', '.join(shipped_names())}.",
+            f"Give {parameter}: a .plan, an .onnx, a checkpoint, or one of {', '.join(shipped_names())}.",
         )
-    return _shipped_engine()
+    return _shipped_engine(parameter)
 
 
-def _shipped_engine() -> tuple[Path, str]:
+def _shipped_engine(parameter: str) -> tuple[Path, str]:
     if importlib.util.find_spec("torch") is None:
         raise MissingDependencyError(
             "no engine was named, and the networks that ship with drc-deploy need torch, which is not installed.",
             "Install it: pip install 'drc-deploy[train]'. Or export a network where torch is, copy it here and name "
-            "it with --engine.",
+            f"it with {parameter}.",
         )
-    why = f"Using the shipped {DEFAULT}. Choose another with --engine (see `drc-deploy models`)."
+    why = f"Using the shipped {DEFAULT}. Choose another with {parameter} (see `drc-deploy models`)."
     return SHIPPED / f"{DEFAULT}{CHECKPOINT_SUFFIX}", why

@@ -15,7 +15,7 @@ pytest.importorskip("moto")
 
 IMAGES = ("a.png", "b.jpg", "sub/c.png")
 MAIN = "import sys; from drc_deploy.cli.main import main; main(sys.argv[1:])"
-STOPPED = "Stopped. Run the same command again to continue; with --skip-existing where there are several files."
+STOPPED = "Stopped. Run the same command again to continue, with --skip-existing."
 
 
 def noise(seed: int, side: int = 24) -> Any:
