@@ -28,6 +28,7 @@ def summarise(engines: Sequence[EngineResult]) -> str:
         leads = all(psnr(first) > psnr(engine) and _clearly_faster(first, engine) for engine in rest)
         praise = "the fastest and the most accurate engine measured, " if leads else ""
         more = "" if faster or leads else f" {NO_BETTER}"
+        more += " This is uncertain: see the warnings." if _unstable(first) or _unstable(second) else ""
         return f"{where}{_label(first, second)} is {praise}{_against(first, second)}: {_figures(first)}.{more}"
     if any(_compare(best, other).interval is None for other in others if other is not best):
         return (
@@ -111,12 +112,17 @@ def find_warnings(engines: Sequence[EngineResult], load_average: float | None, c
             "The latencies are longer and less certain than on an idle machine."
         )
     for engine in engines:
-        measured = engine.measurement or engine.program
-        if measured is not None and measured.stability.reasons:
-            warnings.append(f"The latency of {engine.name} is uncertain: {'; '.join(measured.stability.reasons)}.")
+        if reasons := _unstable(engine):
+            warnings.append(f"The latency of {engine.name} is uncertain: {'; '.join(reasons)}.")
     if warnings:
         warnings.append("Measure again on a quiet machine, or longer (--min-seconds).")
     return tuple(warnings)
+
+
+def _unstable(engine: EngineResult) -> Sequence[str]:
+    """Return why the latency of an engine is uncertain."""
+    measured = engine.measurement or engine.program
+    return measured.stability.reasons if measured else ()
 
 
 def psnr(engine: EngineResult) -> float:

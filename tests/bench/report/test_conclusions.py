@@ -29,6 +29,13 @@ def test_another_program_that_was_measured_under_noise_is_named_too() -> None:
     assert find_warnings((ours, dataclasses.replace(theirs, program=calm)), None, 2) == ()
 
 
+def test_the_sentence_says_where_its_latencies_are_uncertain() -> None:
+    full, cut = fakes.engine("full.onnx", 100.0, 30.10), fakes.engine("cut.onnx", 50.0, 30.05)
+    calm = summarise((full, dataclasses.replace(cut, measurement=fakes.measurement(cut.latency))))
+    restless = dataclasses.replace(cut, measurement=fakes.measurement(cut.latency, settled=False))
+    assert summarise((full, restless)) == f"{calm} This is uncertain: see the warnings."
+
+
 def test_engines_within_two_percent_are_a_tie() -> None:
     sentence = summarise((fakes.engine("a.onnx", 100.0, 30.1), fakes.engine("b.onnx", 98.5, 30.0)))
     assert sentence == (

@@ -15,7 +15,7 @@ from drc_deploy.bench.measure.layer_times import LayerProfile, LayerTime
 from drc_deploy.bench.measure.measurement import Measurement
 from drc_deploy.bench.report.conclusions import comparisons
 from drc_deploy.bench.report.records import EngineResult, ProgramResult, Report
-from drc_deploy.bench.show import charts
+from drc_deploy.bench.show import charts, console
 from drc_deploy.bench.show.chart_sections import pareto_front
 from drc_deploy.bench.show.charts import MAX_POINTS, Panel, distributions, rates, thinned, traces
 from drc_deploy.bench.show.console import report_table
@@ -104,6 +104,26 @@ def test_the_console_table_has_every_engine_and_reason() -> None:
     text = report_table(fakes.report(fakes.engine("full.onnx", 100.0, 30.1)))
     for words in ("full.onnx", "100.2", "30.10", "+2.10", "bicubic x4", "skipped: x.plan", "warning: The machine"):
         assert words in text
+
+
+@pytest.mark.parametrize("columns", [80, 100, 200])
+def test_every_figure_can_be_read_on_a_narrow_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "PLAIN_WIDTH", columns)
+    report = fakes.report(fakes.engine("drn_s_r30.onnx", 50.0, 30.1), fakes.engine("drn_s.safetensors", 100.0, 30.2))
+    table = [line for line in report_table(report).splitlines() if set(line) & set("┃│")]
+    assert max(map(len, table)) <= columns
+    words = "\n".join(table)
+    for word in (
+        "drn_s_r30.onnx",
+        "drn_s.safetensors",
+        "median ms",
+        "images/s",
+        "PSNR-Y dB",
+        "SSIM-Y",
+        "30.10",
+        "30.20",
+    ):
+        assert word in words
 
 
 def test_names_with_brackets_are_printed_as_they_are() -> None:
