@@ -57,6 +57,11 @@ class Connection(H11Protocol):
         super().on_response_complete()
         self._watch()
 
+    def _should_upgrade(self) -> bool:
+        return (
+            False  # to nothing, as any server may; uvicorn would log what to install, at every request of some clients
+        )
+
     def _watch(self) -> None:
         waits = self.cycle is None or self.cycle.response_complete
         if not waits:

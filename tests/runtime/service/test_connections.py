@@ -3,6 +3,7 @@
 import io
 import select
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -46,9 +47,10 @@ def test_a_head_in_many_pieces_gets_no_more_time(engine: Path, monkeypatch: pyte
     monkeypatch.setattr(connections, "IDLE_S", 0.2)
     with running([engine]) as (_, client), connected(client) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
-        while not select.select([connection], [], [], 0.02)[0]:
-            connection.sendall(b"X-More: 1\r\n")
-        assert not connection.recv(1000).startswith(b"HTTP/1.1 200")
+        with suppress(ConnectionError):  # it may be cut in the middle of a piece
+            while not select.select([connection], [], [], 0.02)[0]:
+                connection.sendall(b"X-More: 1\r\n")
+            assert connection.recv(1000) == b""  # and not that the head is too long
 
 
 def was_reset(connection: socket.socket) -> bool:
