@@ -1,5 +1,6 @@
 """The service as an application for HTTP: its addresses."""
 
+import asyncio
 import hmac
 import re
 import secrets
@@ -28,6 +29,7 @@ from drc_deploy.runtime.service.answers import (
     ResultResponse,
     answer_refusal,
     answer_wrong_parameter,
+    ending_answer,
     refusal,
     refusal_of,
     refusal_of_failure,
@@ -48,6 +50,7 @@ _FORM = {"type": "object", "properties": {"image": _BINARY["schema"]}, "required
 _BODY = {"required": True, "content": {"image/*": _BINARY, "multipart/form-data": {"schema": _FORM}}}
 
 
+_NO_ANSWER = "without an answer"
 _VISIBLE = string.punctuation
 """Stays as it is in lines of requests, as letters and digits do."""
 _Log = Callable[[str], object]
@@ -82,7 +85,7 @@ class _Counted:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status, gone, start = "without an answer", False, time.monotonic()
+        status, gone, start = _NO_ANSWER, False, time.monotonic()
 
         async def watched() -> Message:
             nonlocal gone
@@ -100,6 +103,9 @@ class _Counted:
 
         try:
             await self._app(scope, watched, counted)
+        except asyncio.CancelledError:  # the server has no more time; uvicorn would log a traceback
+            if status == _NO_ANSWER:
+                await ending_answer()(scope, watched, counted)
         finally:
             if self._log:
                 self._log(_line(scope, status, time.monotonic() - start))

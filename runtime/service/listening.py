@@ -75,6 +75,7 @@ def make_server(app: FastAPI, service: Service) -> uvicorn.Server:
         app,
         http=connections(seconds),
         ws="none",
+        lifespan="off",  # when it is cut short, it logs a traceback
         backlog=_TRIES,
         timeout_keep_alive=math.ceil(IDLE_S),
         log_config=None,

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -67,6 +67,28 @@ def test_a_stop_finishes_what_is_under_way(number: signal.Signals, engine: Path)
         assert process.stderr
         assert process.stderr.read() == ""
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(answers[0].content))), nearest(IMAGE, 4))
+
+
+def test_who_is_still_served_at_the_end_gets_an_answer(engine: Path) -> None:
+    with serving(engine, "--access-log") as (process, address, _):
+        url = httpx.URL(address)
+        with socket.create_connection((url.host, url.port or 0), timeout=30) as caller:
+            caller.sendall(b"POST /v1/upscale HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine\r\nContent-Length: 99\r\n\r\n")
+            while httpx.get(f"{address}v1/progress/mine").status_code == 404:
+                pass
+            process.send_signal(signal.SIGINT)
+            with suppress(httpx.TransportError):  # it takes no more connections
+                while httpx.get(f"{address}healthz"):
+                    pass
+            process.send_signal(signal.SIGINT)
+            answer = b"".join(iter(lambda: caller.recv(1000), b""))
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b'{"error":"this service ends.","hint":"Ask again later."}' in answer
+        assert process.wait(30) == 0
+        assert process.stderr
+        said = process.stderr.read()
+        assert "POST /v1/upscale 503 " in said
+        assert "Traceback" not in said
 
 
 def run(*arguments: str) -> tuple[int, str]:
