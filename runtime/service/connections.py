@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -46,6 +47,7 @@ class Connection(H11Protocol):
         """See ``asyncio.Protocol``."""
         super().connection_lost(exc)
         self._forget()
+        self.app = self.config.loaded_app  # or this object would wait for the garbage collector
 
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
@@ -58,9 +60,7 @@ class Connection(H11Protocol):
         self._watch()
 
     def _should_upgrade(self) -> bool:
-        return (
-            False  # to nothing, as any server may; uvicorn would log what to install, at every request of some clients
-        )
+        return False  # as any server may; uvicorn would log what to install at every request of some clients
 
     def _watch(self) -> None:
         waits = self.cycle is None or self.cycle.response_complete
@@ -75,7 +75,8 @@ class Connection(H11Protocol):
 
     def cut(self) -> None:
         """End at once, with what was not sent: the system would go on trying to send that."""
-        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        with suppress(OSError):  # the caller has gone meanwhile
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         self.transport.abort()
 
     def _forget(self) -> None:

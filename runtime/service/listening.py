@@ -73,6 +73,7 @@ def make_server(app: FastAPI, service: Service) -> uvicorn.Server:
     seconds = service.limits.seconds
     config = uvicorn.Config(
         app,
+        loop="asyncio",
         http=connections(seconds),
         ws="none",
         lifespan="off",  # when it is cut short, it logs a traceback

@@ -154,6 +154,19 @@ def test_who_goes_before_the_answer_is_not_said_to_have_had_one(engine: Path) ->
         assert "drc_deploy_requests_total{" not in httpx.get(f"{address}metrics").text
 
 
+def test_who_goes_in_the_middle_of_an_answer_is_no_error(engine: Path) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(np.zeros((900, 900), np.uint8)).save(stream, "PNG")
+    with serving(engine, "--access-log") as (process, address, _):
+        with httpx.stream("POST", f"{address}v1/upscale?format=bmp", content=stream.getvalue()) as answer:
+            assert next(answer.iter_bytes(1000))
+        assert process.stderr
+        assert "POST /v1/upscale?format=bmp 200 " in process.stderr.readline()
+        process.terminate()
+        assert process.wait(30) == 0
+        assert process.stderr.read() == ""
+
+
 def test_a_log_that_nobody_reads_holds_up_nothing(engine: Path) -> None:
     with serving(engine, "--access-log") as (process, address, _), httpx.Client(base_url=address, timeout=30) as client:
         for _ in range(100):  # a pipe holds 64 KiB
