@@ -1,6 +1,7 @@
 """What others wrote, such as names and metadata of files, made safe to show; and what prints it."""
 
 import logging
+from copy import copy
 from unicodedata import category
 
 import click
@@ -53,7 +54,12 @@ def print_notes_safely() -> None:
 
 
 class _Printable(logging.Formatter):
+    """Our notes are a sentence each, in which a name may have line breaks; those of libraries may have lines."""
+
     def format(self, record: logging.LogRecord) -> str:
+        if record.name.startswith("drc_deploy."):
+            record = copy(record)
+            record.msg, record.args = one_line(record.getMessage()), ()
         return printable(super().format(record))
 
 

@@ -112,21 +112,36 @@ class _PlainProgress:
 
     def expect(self, steps: int) -> None:
         self._total += steps
+        if 0 < self._total <= self._done:  # what was left is not to be done
+            self.advance(0)
 
 
 @contextmanager
 def _rich(title: str, total: int, done: int, *, disable: bool) -> Iterator[Progress]:
     # rich takes 60 ms to import: too slow for `--help`.
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
+    from rich.table import Column
+    from rich.text import Text
+
+    class _Shortened(TextColumn):
+        """A column that may wrap is made narrow before those that may not: a long name leaves room for the count."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__(text, markup=False, table_column=Column())
+
+        def render(self, task: Task) -> Text:
+            text = super().render(task)
+            text.no_wrap, text.overflow = True, "ellipsis"
+            return text
 
     columns = (
-        TextColumn("{task.description}", markup=False),
+        _Shortened("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-        TimeRemainingColumn(),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        _Shortened("{task.fields[note]}"),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
     )
     with RichProgress(*columns, console=Console(stderr=True), disable=disable) as live:
         task = live.add_task(title, total=total, completed=done, note="")

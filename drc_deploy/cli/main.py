@@ -136,7 +136,18 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if signals:  # an import or a library may have turned the signal into an error of its own
             _leave(signals[-1], arguments)
         sys.exit(_exit_code_of(error, debug="--debug" in arguments))
+    finally:
+        _forget_what_cannot_be_said()
     sys.exit(0)
+
+
+def _forget_what_cannot_be_said() -> None:
+    """Empty standard error: Python ends with a code of its own, 120, where something is left there."""
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):  # a full disk, a reader that has gone; or closed
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _fill_closed_streams() -> None:

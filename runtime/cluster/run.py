@@ -53,6 +53,7 @@ class ClusterRun:
         """What was said of a video: each of its parts says it again."""
         self._idle: list[Any] = []
         self._outcomes: list[Outcome] = []
+        self._skipped = 0
         self.gpu_memory: GpuMemory | None = None
         self.recomputed = 0
 
@@ -99,8 +100,10 @@ class ClusterRun:
     def _show(self, bar: Progress, files: int) -> None:
         """Count files that are done with, and segments of long videos: hours may pass between two files."""
         missing, made = self._videos.steps()
-        bar.expect(missing)
-        if steps := files + made:
+        skipped, self._skipped = self._skipped, 0
+        if more := missing - skipped:
+            bar.expect(more)
+        if steps := files - skipped + made:
             bar.advance(steps)
 
     def _next(self) -> Task | None:
@@ -154,6 +157,7 @@ class ClusterRun:
             self._splitting = False
             self._first.extend(self._videos.split(task.job, done.missing) if done.missing else [Files(task.jobs)])
         self._outcomes.append(outcome)
+        self._skipped += len(outcome.skipped)
         return len(outcome.finished) + len(outcome.skipped) + len(outcome.failed)
 
     def _end_part(self, task: VideoPart, done: Done | None) -> None:

@@ -87,6 +87,11 @@ async def answer_refusal(request: Request, refused: Any) -> JSONResponse:
     return JSONResponse(detail, refused.status_code, refused.headers)
 
 
+def ending_answer() -> JSONResponse:
+    """Return the answer to what is under way when the service ends."""
+    return JSONResponse({"error": "this service ends.", "hint": "Ask again later."}, 503)
+
+
 async def answer_wrong_parameter(request: Request, error: Any) -> JSONResponse:
     """Answer a parameter that is not as /docs says."""
     assert isinstance(error, RequestValidationError)

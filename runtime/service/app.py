@@ -1,8 +1,10 @@
 """The service as an application for HTTP: its addresses."""
 
+import asyncio
 import hmac
 import re
 import secrets
+import string
 import time
 from base64 import b64encode
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from datetime import datetime, timezone
 from hashlib import sha256
 from importlib.resources import files
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import anyio
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
@@ -22,11 +25,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from drc_deploy import __version__
 from drc_deploy.errors import DrcDeployError
-from drc_deploy.printing import one_line
 from drc_deploy.runtime.service.answers import (
     ResultResponse,
     answer_refusal,
     answer_wrong_parameter,
+    ending_answer,
     refusal,
     refusal_of,
     refusal_of_failure,
@@ -47,6 +50,9 @@ _FORM = {"type": "object", "properties": {"image": _BINARY["schema"]}, "required
 _BODY = {"required": True, "content": {"image/*": _BINARY, "multipart/form-data": {"schema": _FORM}}}
 
 
+_NO_ANSWER = "without an answer"
+_VISIBLE = string.punctuation
+"""Stays as it is in lines of requests, as letters and digits do."""
 _Log = Callable[[str], object]
 
 
@@ -79,28 +85,38 @@ class _Counted:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status, start = "without an answer", time.monotonic()
+        status, gone, start = _NO_ANSWER, False, time.monotonic()
+
+        async def watched() -> Message:
+            nonlocal gone
+            message = await receive()
+            gone = gone or message["type"] == "http.disconnect"
+            return message
 
         async def counted(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and not gone:  # else it goes nowhere
                 status = f"{message['status']}"
                 if scope["path"] == "/v1/upscale":
                     self._measures.answered(message["status"])
             await send(message)
 
         try:
-            await self._app(scope, receive, counted)
+            await self._app(scope, watched, counted)
+        except asyncio.CancelledError:  # the server has no more time; uvicorn would log a traceback
+            if status == _NO_ANSWER:
+                await ending_answer()(scope, watched, counted)
         finally:
             if self._log:
                 self._log(_line(scope, status, time.monotonic() - start))
 
 
 def _line(scope: Scope, status: str, seconds: float) -> str:
+    """Return the line of a request; nothing that its caller chooses has a space, or is obeyed by a terminal."""
     now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     caller = scope["client"][0] if scope.get("client") else "-"
-    asked = scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
-    return f"{now} {caller} {scope['method']} {one_line(asked)} {status} {seconds:.3f} s"
+    asked = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+    return f"{now} {quote(caller, _VISIBLE)} {scope['method']} {quote(asked, _VISIBLE)} {status} {seconds:.3f} s"
 
 
 def _open_addresses(service: Service) -> APIRouter:

@@ -1,5 +1,6 @@
 """The socket of a service, and the server that answers there."""
 
+import asyncio
 import math
 import signal
 import socket
@@ -11,10 +12,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from drc_deploy.errors import UsageError
+from drc_deploy.runtime.service.connections import IDLE_S, connections, loop_errors
 from drc_deploy.runtime.service.service import Service
 
 _BACKLOG = 2048
-_KEEP_ALIVE_S = 30
+_TRIES = 8
+"""To take connections at once: where none can be taken, asyncio goes on trying, and repeats each try a second later."""
 
 
 @contextmanager
@@ -54,19 +57,37 @@ class _Server(uvicorn.Server):
             for number, handler in zip(stopping, before, strict=True):
                 signal.signal(number, handler)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(loop_errors())
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_BACKLOG)  # the server has said `_TRIES` here too
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.ending = True
         await super().shutdown(sockets)
 
 
-def serve(app: FastAPI, service: Service, listener: socket.socket) -> None:
-    """Answer until SIGINT or SIGTERM, and then finish what is under way."""
+def make_server(app: FastAPI, service: Service) -> uvicorn.Server:
+    """Return what answers; it logs as this process does."""
+    seconds = service.limits.seconds
     config = uvicorn.Config(
         app,
+        loop="asyncio",
+        http=connections(seconds),
+        ws="none",
+        lifespan="off",  # when it is cut short, it logs a traceback
+        backlog=_TRIES,
+        timeout_keep_alive=math.ceil(IDLE_S),
+        log_config=None,
         log_level="warning",
         access_log=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=math.ceil(service.limits.seconds),  # or one that does not read keeps it from ending
+        timeout_graceful_shutdown=math.ceil(seconds),  # or one that does not read keeps it from ending
         server_header=False,
     )
-    _Server(config, service).run(sockets=[listener])
+    return _Server(config, service)
+
+
+def serve(app: FastAPI, service: Service, listener: socket.socket) -> None:
+    """Answer until SIGINT or SIGTERM, and then finish what is under way."""
+    make_server(app, service).run(sockets=[listener])

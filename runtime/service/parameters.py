@@ -48,8 +48,11 @@ def with_parameters(text: str) -> str:
 
 
 def for_callers(hint: str) -> str:
-    """Return a hint of the commands as ``with_parameters`` does, without what needs an option that no request has."""
-    parts = re.split(r"(?<=[.;]) ", hint)
+    """Return a hint of the commands as ``with_parameters`` does, without what no request can have.
+
+    That is what needs an option of the commands, and JPEG 2000.
+    """
+    parts = re.split(r"(?<=[.;]) ", hint.replace(" JPEG 2000,", ""))
     kept = [part for part in parts if all(map(_parameter, _OPTION.finditer(part)))]
     return re.sub(";$", ".", with_parameters(" ".join(kept))) or "Ask who runs this service."
 

@@ -58,9 +58,12 @@ def of_videos(options: RunOptions, made_by: Mapping[str, object], video: VideoOp
 
 
 def alone(job: Job, work: Callable[[], Outcome], bar: Progress) -> Outcome:
-    """Return the outcome of one job, or that it failed; ``bar`` counts it."""
+    """Return the outcome of one job, or that it failed; ``bar`` counts it, unless it was skipped."""
     result = or_failed(job, work)
-    bar.advance()
+    if isinstance(result, Outcome) and result.skipped:
+        bar.expect(-1)
+    else:
+        bar.advance()
     return Outcome([], [], [result]) if isinstance(result, Failed) else result
 
 

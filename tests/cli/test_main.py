@@ -252,9 +252,13 @@ def test_a_full_disk_behind_standard_output_is_named(arguments: list[str]) -> No
     [(["models"], 0), (["modelz"], 2), (["info", "nothing"], 1), (["--debug", "info", "nothing"], 1)],
 )
 def test_where_standard_error_takes_nothing_the_command_ends_as_ever(arguments: list[str], code: int) -> None:
+    # As for users: what is not buffered cannot be left over at the end.
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with open("/dev/full", "wb") as full:
         command = [sys.executable, "-m", "drc_deploy", *arguments]
-        run = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, check=False, timeout=PATIENCE_S)
+        run = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=full, check=False, timeout=PATIENCE_S, env=buffered
+        )
     assert run.returncode == code
 
 

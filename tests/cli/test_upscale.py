@@ -146,6 +146,26 @@ def test_what_is_said_of_a_folder_does_not_grow_with_its_images(engine: Path, tm
     assert len(listed["failed"]) == 30
 
 
+def test_failures_that_differ_in_figures_only_are_of_one_kind(engine: Path, tmp_path: Path) -> None:
+    (tmp_path / "album").mkdir()
+    for side in range(4, 34):
+        Image.fromarray(noise(side, 4, 3)).save(tmp_path / "album" / f"{side}.png")
+    said = upscale(tmp_path / "album", "--engine", engine, "--width", 4000).stderr.splitlines()
+    assert sum(line.startswith("Failed: ") for line in said) == 21
+
+
+def test_a_name_of_two_lines_is_one_line(engine: Path, tmp_path: Path) -> None:
+    (tmp_path / "album").mkdir()
+    Image.fromarray(noise(4, 4, 3)).save(tmp_path / "album" / "a\nFailed: b\x1b[8m.png")
+    (tmp_path / "album" / "c\nb.png").write_bytes(b"")
+    result = upscale(tmp_path / "album", "--engine", engine)
+    made, summary = result.stdout.splitlines()
+    assert r"album_x4/a\nFailed: b\x1b[8m.png  16x16" in made
+    assert summary.startswith("1 of 2 upscaled")
+    (failed,) = [line for line in result.stderr.splitlines() if line.startswith("Failed: ")]
+    assert r"c\nb.png" in failed
+
+
 def test_json_is_one_object_and_nothing_else(engine: Path, photo: Path) -> None:
     result = upscale(photo, "--engine", engine, "--json")
     report = json.loads(result.stdout)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import subprocess
 import sys
 import tracemalloc
 import unicodedata
@@ -88,6 +89,29 @@ def test_progress_and_notes_are_shown(capsys: pytest.CaptureFixture[str], tmp_pa
 
 def made(count: int) -> list[Finished]:
     return [Finished(f"in/{number}.png", f"out/ü{number}.png", 32, 32, 0.1, 1) for number in range(count)]
+
+
+def test_a_note_about_a_name_of_two_lines_is_one_line(tmp_path: Path) -> None:
+    from PIL import Image
+
+    frames = [Image.new("L", (8, 8), level) for level in (0, 99)]
+    frames[0].save(tmp_path / "a\nError: b.gif", save_all=True, append_images=frames[1:])
+    write_nearest(tmp_path / "n.onnx", scale=2)
+    # A process of its own: pytest takes what is logged in this one.
+    command = [
+        sys.executable,
+        "-m",
+        "drc_deploy",
+        "upscale",
+        "a\nError: b.gif",
+        "--engine",
+        "n.onnx",
+        "--format",
+        "jpg",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert r"a\nError: b.gif has 2 frames" in done.stderr
+    assert not any(line.startswith("Error") for line in done.stderr.splitlines())
 
 
 def test_one_json_object_is_printed_however_long_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from rich.cells import cell_len
 
 from drc_deploy import progress as module
 from drc_deploy.progress import progress, progress_of_files
@@ -67,3 +68,40 @@ def test_a_terminal_shows_one_bar_with_the_note(
     shown = capsys.readouterr().err
     assert "Upscaling" in shown
     assert "2/2" in shown
+
+
+@pytest.mark.parametrize("columns", [50, 80])
+@pytest.mark.parametrize("files", [1, 12])
+def test_a_long_name_leaves_room_for_the_count_on_a_terminal(
+    files: int, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with progress_of_files("Upscaling", files) as bar:
+        bar.advance(7)
+        with progress("\u65e5\u672c [red] " * 20 + ".png", 30) as tiles:
+            tiles.advance(4)
+    shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", capsys.readouterr().err)
+    last = re.split(r"[\r\n]+", shown.rstrip())[-1]
+    assert (" 7/12 " if files > 1 else " 4/30 ") in last
+    assert last.startswith("Upscaling ") == (files > 1)
+    assert "\u65e5\u672c [red]" in last
+    assert "\u2501" in last
+    assert cell_len(last) <= columns
+
+
+def test_skipped_files_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_of_files("Upscaling", 3) as files:
+        files.advance()
+        files.expect(-1)
+        files.advance()
+    assert lines(capsys) == ["Upscaling: 1/3, 9 s left", "Upscaling: 2/2, 9 s"]
+    with progress_of_files("Upscaling", 3) as files:
+        files.advance(2)
+        files.expect(-1)
+    assert lines(capsys) == ["Upscaling: 2/3, 9 s left", "Upscaling: 2/2, 9 s"]
+    with progress_of_files("Upscaling", 3) as files:
+        files.expect(-3)
+    assert lines(capsys) == []

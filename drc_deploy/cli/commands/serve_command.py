@@ -1,7 +1,6 @@
 """``drc-deploy serve``."""
 
 import ipaddress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +65,7 @@ def command(
     """
     from drc_deploy.images.reading import limit_pixels
     from drc_deploy.runtime.service.app import make_app
+    from drc_deploy.runtime.service.lines import log_lines
     from drc_deploy.runtime.service.listening import listen, serve
     from drc_deploy.runtime.service.service import Limits, Service, open_engines
 
@@ -76,8 +76,8 @@ def command(
         service = Service(open_engines(paths, threads), Limits(queue, max_body, time_limit))
         try:
             _announce(listener, token)
-            log = partial(say, err=True) if access_log else None
-            serve(make_app(service, token, log), service, listener)
+            with log_lines() as lines:
+                serve(make_app(service, token, lines.put if access_log else None), service, listener)
         finally:
             service.close()
 

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import os
+import re
 import shlex
 import time
 from collections import defaultdict
@@ -21,7 +22,7 @@ from drc_deploy.engine_info import is_own_engine
 from drc_deploy.errors import ArtefactError, DrcDeployError, ImageError, MissingDependencyError, UsageError
 from drc_deploy.images.output_size import OutputSize
 from drc_deploy.locate import CHECKPOINT_SUFFIX, ENGINE_SUFFIXES, SHIPPED, find_engine, shipped_names
-from drc_deploy.printing import say
+from drc_deploy.printing import one_line, say
 from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 from drc_deploy.runtime.remote.url import is_url, place_of
 from drc_deploy.runtime.video.options import VideoOptions
@@ -41,7 +42,7 @@ FORMATS = ("png", "jpg", "jpeg", "webp", "avif", "tiff", "bmp", "gif")
 DEFAULT = "drn_e"
 """The shipped network with the best images, and fast enough for a CPU."""
 _SHOWN_FAILURES = 20
-"""With the same hint: a folder may have a million."""
+"""With the same hint, whatever its figures: a folder may have a million."""
 
 
 @click.command(
@@ -309,7 +310,7 @@ def _is_missing(name: str) -> bool:
 
 def _summary(outcome: "Outcome", count: int, recomputed_tiles: int, seconds: float) -> list[str]:
     """Return the lines for people about ``count`` files, which took ``seconds`` together."""
-    lines = [f"{item.output}  {item.width}x{item.height}  {item.seconds:.1f} s" for item in outcome.finished]
+    lines = [f"{one_line(item.output)}  {item.width}x{item.height}  {item.seconds:.1f} s" for item in outcome.finished]
     if recomputed_tiles:
         lines.append(f"{recomputed_tiles} tiles overflowed in half precision and were computed again in float32.")
     if outcome.redone:
@@ -347,11 +348,11 @@ def _report_failures(failed: "list[Failed]", count: int) -> None:
         raise DrcDeployError(failed[0].error, failed[0].hint)
     alike: defaultdict[str, list[Failed]] = defaultdict(list)
     for item in failed:
-        alike[item.hint].append(item)
-    for hint, items in alike.items():
+        alike[re.sub(r"\d+", "", item.hint)].append(item)
+    for items in alike.values():
         for item in items[:_SHOWN_FAILURES]:
             name = "" if item.input in item.error else f"{item.input}: "
-            say(f"Failed: {name}{item.error} {hint}", err=True)
+            say(one_line(f"Failed: {name}{item.error} {item.hint}"), err=True)
         if len(items) > _SHOWN_FAILURES:
             say(f"Failed: {len(items) - _SHOWN_FAILURES} more like these; --json lists all.", err=True)
     if failed:

@@ -145,6 +145,13 @@ def test_who_lets_curl_change_the_image_is_shown_how_to_send_it(kind: str, hinte
     assert ("--data-binary" in answer.json()["hint"]) == hinted
 
 
+def test_what_is_not_taken_is_not_said_to_be(served: Served) -> None:
+    unknown = served[1].post("/v1/upscale", content=b"some text").json()
+    refused = served[1].post("/v1/upscale", content=encoded(IMAGE, "JPEG2000")).json()
+    assert "JPEG 2000" in refused["error"]
+    assert "AVIF, JPEG XL and HEIC can." in unknown["hint"]
+
+
 def test_an_image_that_is_large_when_it_is_unpacked_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
     response = served[1].post("/v1/upscale", content=BOMB)

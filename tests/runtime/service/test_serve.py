@@ -2,13 +2,14 @@
 
 import io
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -68,6 +69,28 @@ def test_a_stop_finishes_what_is_under_way(number: signal.Signals, engine: Path)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(answers[0].content))), nearest(IMAGE, 4))
 
 
+def test_who_is_still_served_at_the_end_gets_an_answer(engine: Path) -> None:
+    with serving(engine, "--access-log") as (process, address, _):
+        url = httpx.URL(address)
+        with socket.create_connection((url.host, url.port or 0), timeout=30) as caller:
+            caller.sendall(b"POST /v1/upscale HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine\r\nContent-Length: 99\r\n\r\n")
+            while httpx.get(f"{address}v1/progress/mine").status_code == 404:
+                pass
+            process.send_signal(signal.SIGINT)
+            with suppress(httpx.TransportError):  # it takes no more connections
+                while httpx.get(f"{address}healthz"):
+                    pass
+            process.send_signal(signal.SIGINT)
+            answer = b"".join(iter(lambda: caller.recv(1000), b""))
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b'{"error":"this service ends.","hint":"Ask again later."}' in answer
+        assert process.wait(30) == 0
+        assert process.stderr
+        said = process.stderr.read()
+        assert "POST /v1/upscale 503 " in said
+        assert "Traceback" not in said
+
+
 def run(*arguments: str) -> tuple[int, str]:
     """Run the command to its end."""
     command = [sys.executable, "-m", "drc_deploy", "serve", *arguments]
@@ -113,5 +136,63 @@ def test_a_line_for_each_request_is_printed_when_that_is_wanted(engine: Path) ->
         assert line == ["127.0.0.1", "POST", "/v1/upscale?format=png&model=none%0Aetwas", "404"]
         assert abs(datetime.now(timezone.utc) - datetime.fromisoformat(when.replace("Z", "+00:00"))).seconds < 60
         assert (float(seconds) >= 0, unit) == (True, "s")
-        httpx.get(f"{address}a%0Ab%1b[8m")
-        assert r"/a\nb\x1b[8m 404" in process.stderr.readline()
+        httpx.get(f"{address}healthz", headers={"Upgrade": "h2c", "Connection": "Upgrade"})  # as of `curl --http2`
+        assert process.stderr.readline().split()[1:-2] == ["127.0.0.1", "GET", "/healthz", "200"]
+        httpx.get(f"{address}a%0Ab%1b[8m c", headers={b"X-Forwarded-For": b"me GET /mine 200 \x85\x1b[8m"})
+        assert process.stderr.readline().split()[1:-2] == [
+            "me%20GET%20/mine%20200%20%C2%85%1B[8m", "GET", "/a%0Ab%1b[8m%20c", "404"
+        ]  # fmt: skip
+
+
+def test_who_goes_before_the_answer_is_not_said_to_have_had_one(engine: Path) -> None:
+    with serving(engine, "--access-log") as (process, address, _):
+        url = httpx.URL(address)
+        with socket.create_connection((url.host, url.port or 0)) as caller:
+            caller.sendall(b"POST /v1/upscale HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\nsome")
+        assert process.stderr
+        assert "POST /v1/upscale without an answer" in process.stderr.readline()
+        assert "drc_deploy_requests_total{" not in httpx.get(f"{address}metrics").text
+
+
+def test_who_goes_in_the_middle_of_an_answer_is_no_error(engine: Path) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(np.zeros((900, 900), np.uint8)).save(stream, "PNG")
+    with serving(engine, "--access-log") as (process, address, _):
+        with httpx.stream("POST", f"{address}v1/upscale?format=bmp", content=stream.getvalue()) as answer:
+            assert next(answer.iter_bytes(1000))
+        assert process.stderr
+        assert "POST /v1/upscale?format=bmp 200 " in process.stderr.readline()
+        process.terminate()
+        assert process.wait(30) == 0
+        assert process.stderr.read() == ""
+
+
+def test_a_log_that_nobody_reads_holds_up_nothing(engine: Path) -> None:
+    with serving(engine, "--access-log") as (process, address, _), httpx.Client(base_url=address, timeout=30) as client:
+        for _ in range(100):  # a pipe holds 64 KiB
+            assert client.get(f"healthz?{'a' * 2000}").status_code == 200
+            with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=30) as caller:
+                caller.sendall(b"not HTTP\r\n\r\n")
+                assert caller.recv(1000).startswith(b"HTTP/1.1 400")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of another process are for Linux")
+def test_connections_that_cannot_be_taken_are_one_sentence_and_answered_later(engine: Path) -> None:
+    with serving(engine) as (process, address, _), ExitStack() as held:
+        url = httpx.URL(address)
+        assert httpx.get(f"{address}healthz").status_code == 200
+        many = len(os.listdir(f"/proc/{process.pid}/fd")) + 10
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (many, many))
+        for _ in range(20):
+            held.enter_context(socket.create_connection((url.host, url.port or 0)))
+        assert process.stderr
+        assert "No more connections can be taken: Too many open files. Raise" in process.stderr.readline()
+        held.close()
+        assert httpx.get(f"{address}healthz", timeout=30).status_code == 200
+        for _ in range(20):
+            held.enter_context(socket.create_connection((url.host, url.port or 0)))
+        process.terminate()
+        assert process.wait(30) == 0
+        assert process.stderr.read() == ""
