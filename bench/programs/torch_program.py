@@ -9,6 +9,7 @@ from drc_deploy.bench.programs.program_backend import ProgramBackend, ProgramReq
 from drc_deploy.errors import ArtefactError
 from drc_deploy.locate import CHECKPOINT_SUFFIX
 from drc_deploy.runtime.backends.contract import Pixels, check_batch
+from drc_deploy.runtime.backends.pytorch.waiting_threads import wait_as_torch_does
 from drc_deploy.runtime.backends.trt.gpu_memory import has_cuda_driver
 
 EAGER, HALF = "eager", "channels-last fp16"
@@ -24,6 +25,7 @@ class TorchProgram(ProgramBackend):
 
     def __init__(self, request: ProgramRequest) -> None:
         """Load a checkpoint; the variant is the layout and the precision."""
+        wait_as_torch_does()
         import torch
 
         from drc_deploy.checkpoint import load_checkpoint

@@ -18,6 +18,7 @@ from drc_deploy import __version__
 from drc_deploy.errors import DrcDeployError, Terminated
 from drc_deploy.files import hint_for
 from drc_deploy.printing import print_notes_safely, say
+from drc_deploy.runtime.backends.pytorch.waiting_threads import let_waiting_threads_sleep
 
 COMMANDS = {
     "compress": "Search, prune and fine-tune: a smaller network of nearly the same quality.",
@@ -123,6 +124,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     _fill_closed_streams()
     _print_any_name()
     print_notes_safely()
+    let_waiting_threads_sleep()
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         _check_working_folder()

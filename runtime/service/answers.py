@@ -20,9 +20,6 @@ from drc_deploy.runtime.stopping import StoppedError
 
 _log = logging.getLogger(__name__)
 
-_OF_CURL = "application/x-www-form-urlencoded"
-"""What curl says of any body."""
-
 
 class ResultResponse(FileResponse):
     """A result on its way; its place is left when it has arrived, or the time is over."""
@@ -47,12 +44,9 @@ def refusal(status: int, error: str, hint: str, headers: dict[str, str] | None =
     return HTTPException(status, {"error": error, "hint": hint}, headers)
 
 
-def refusal_of(error: DrcDeployError, content_type: str = "") -> HTTPException:
-    """Return the exception that answers with an error about a body that was sent as ``content_type``."""
-    hint = for_callers(error.hint)
-    if isinstance(error, ImageError) and content_type == _OF_CURL:
-        hint = f"{hint} With curl, send it by --data-binary: --data leaves bytes out."
-    return refusal(_status(error), with_parameters(error.message), hint)
+def refusal_of(error: DrcDeployError) -> HTTPException:
+    """Return the exception that answers with an error."""
+    return refusal(_status(error), with_parameters(error.message), for_callers(error.hint))
 
 
 def refusal_of_failure(error: Exception) -> HTTPException:
@@ -83,7 +77,7 @@ async def answer_refusal(request: Request, refused: Any) -> JSONResponse:
         await drain(request)
     detail = refused.detail
     if not isinstance(detail, dict):  # of the framework, such as for an address that is not there
-        detail = {"error": f"{detail}.", "hint": "See /docs for what there is."}
+        detail = {"error": f"{detail.rstrip('.')}.", "hint": "See /docs for what there is."}
     return JSONResponse(detail, refused.status_code, refused.headers)
 
 
@@ -100,4 +94,6 @@ async def answer_wrong_parameter(request: Request, error: Any) -> JSONResponse:
     if first["type"] == "extra_forbidden":
         hint = f"There are: {', '.join(Parameters.model_fields)}."
         return await answer_refusal(request, refusal(422, f"there is no parameter {where}.", hint))
+    if first["type"] == "string_pattern_mismatch":
+        return await answer_refusal(request, refusal(422, f"{where} is no frame.", "Send one such as 1920x1080."))
     return await answer_refusal(request, refusal(422, f"{where}: {first['msg']}.", "See /docs for what it takes."))

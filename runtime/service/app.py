@@ -1,19 +1,14 @@
 """The service as an application for HTTP: its addresses."""
 
-import asyncio
 import hmac
 import re
 import secrets
-import string
-import time
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime, timezone
 from hashlib import sha256
 from importlib.resources import files
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import anyio
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
@@ -21,24 +16,22 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from drc_deploy import __version__
-from drc_deploy.errors import DrcDeployError
+from drc_deploy.errors import DrcDeployError, ImageError
 from drc_deploy.runtime.service.answers import (
     ResultResponse,
     answer_refusal,
     answer_wrong_parameter,
-    ending_answer,
     refusal,
     refusal_of,
     refusal_of_failure,
 )
-from drc_deploy.runtime.service.bodies import BodyLimit, save_body
+from drc_deploy.runtime.service.bodies import BodyLimit, save_body, was_changed_by_curl
+from drc_deploy.runtime.service.counted import Counted, Log
 from drc_deploy.runtime.service.engines import ServedEngine
-from drc_deploy.runtime.service.measures import Measures
 from drc_deploy.runtime.service.parameters import Parameters
-from drc_deploy.runtime.service.service import Service
+from drc_deploy.runtime.service.service import Place, Service
 from drc_deploy.runtime.service.work import nameless
 
 _PAGE_POLICY = (
@@ -50,13 +43,7 @@ _FORM = {"type": "object", "properties": {"image": _BINARY["schema"]}, "required
 _BODY = {"required": True, "content": {"image/*": _BINARY, "multipart/form-data": {"schema": _FORM}}}
 
 
-_NO_ANSWER = "without an answer"
-_VISIBLE = string.punctuation
-"""Stays as it is in lines of requests, as letters and digits do."""
-_Log = Callable[[str], object]
-
-
-def make_app(service: Service, token: str | None = None, log: _Log | None = None) -> FastAPI:
+def make_app(service: Service, token: str | None = None, log: Log | None = None) -> FastAPI:
     """Return the application.
 
     Args:
@@ -65,7 +52,7 @@ def make_app(service: Service, token: str | None = None, log: _Log | None = None
         log: is given a line for each request when it is over; None: nobody wants them.
     """
     app = FastAPIOffline(title="drc-deploy", version=__version__, redoc_url=None)
-    app.add_middleware(_Counted, measures=service.measures, log=log)
+    app.add_middleware(Counted, measures=service.measures, log=log)
     app.add_middleware(BodyLimit, most=service.limits.body_bytes)
     app.add_exception_handler(HTTPException, answer_refusal)
     app.add_exception_handler(RequestValidationError, answer_wrong_parameter)
@@ -73,50 +60,6 @@ def make_app(service: Service, token: str | None = None, log: _Log | None = None
     app.include_router(_kept_addresses(service), dependencies=[Depends(_check_token(token))] if token else [])
 
     return app
-
-
-class _Counted:
-    """An ASGI application whose answers to requests for images are counted, and whose requests are logged."""
-
-    def __init__(self, app: ASGIApp, measures: Measures, log: _Log | None) -> None:
-        self._app, self._measures, self._log = app, measures, log
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        status, gone, start = _NO_ANSWER, False, time.monotonic()
-
-        async def watched() -> Message:
-            nonlocal gone
-            message = await receive()
-            gone = gone or message["type"] == "http.disconnect"
-            return message
-
-        async def counted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start" and not gone:  # else it goes nowhere
-                status = f"{message['status']}"
-                if scope["path"] == "/v1/upscale":
-                    self._measures.answered(message["status"])
-            await send(message)
-
-        try:
-            await self._app(scope, watched, counted)
-        except asyncio.CancelledError:  # the server has no more time; uvicorn would log a traceback
-            if status == _NO_ANSWER:
-                await ending_answer()(scope, watched, counted)
-        finally:
-            if self._log:
-                self._log(_line(scope, status, time.monotonic() - start))
-
-
-def _line(scope: Scope, status: str, seconds: float) -> str:
-    """Return the line of a request; nothing that its caller chooses has a space, or is obeyed by a terminal."""
-    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    caller = scope["client"][0] if scope.get("client") else "-"
-    asked = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
-    return f"{now} {quote(caller, _VISIBLE)} {scope['method']} {quote(asked, _VISIBLE)} {status} {seconds:.3f} s"
 
 
 def _open_addresses(service: Service) -> APIRouter:
@@ -138,7 +81,9 @@ def _open_addresses(service: Service) -> APIRouter:
     @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz", summary="Whether it takes requests now.")
     async def ready() -> JSONResponse:
-        state = "ending" if service.ending else "busy" if service.is_full else "ready"
+        state = (
+            "ending" if service.ending else "busy" if all(map(service.is_full, service.engines.values())) else "ready"
+        )
         return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
     return router
@@ -190,25 +135,34 @@ async def _upscaled(service: Service, request: Request, parameters: Parameters) 
     except DrcDeployError as error:
         raise refusal_of(error) from error
     name = request.headers.get("x-request-id") or secrets.token_hex(16)
-    if service.ending or service.is_full or service.watched(name):
+    if service.ending or service.is_full(engine) or service.watched(name):
         headers = {"Retry-After": str(service.retry_after)}
         raise refusal(503, "this service is busy.", "Ask again later.", headers)
     seconds, place = service.limits.seconds, None
     try:
-        place = service.admit(name)
+        place = service.admit(name, engine)
         with anyio.fail_after(seconds):
             await save_body(request, place.folder / "image")
-        made = await place.compute(engine, wanted, lambda: _left(request))
+        made = await place.compute(wanted, lambda: _left(request))
         return ResultResponse(made, place, seconds)
     except BaseException as error:
+        refused = _refused(error, request, place)  # before its files go
         if place:
             place.leave()
-        if isinstance(error, DrcDeployError) and place:
-            content_type = request.headers.get("content-type", "")
-            raise refusal_of(nameless(error, place.folder, engine.path.parent), content_type) from error
-        if isinstance(error, Exception) and not isinstance(error, HTTPException):
-            raise refusal_of_failure(error) from error
+        if refused:
+            raise refused from error
         raise
+
+
+def _refused(error: BaseException, request: Request, place: Place | None) -> HTTPException | None:
+    """Return what answers with an error; None where that is itself an answer, or ends more than this request."""
+    if place and isinstance(error, ImageError) and was_changed_by_curl(request, place.folder / "image"):
+        return refusal(400, "bytes of the image are missing.", "Give curl --data-binary: --data leaves some out.")
+    if place and isinstance(error, DrcDeployError):
+        return refusal_of(nameless(error, place.folder, place.engine.path.parent))
+    if isinstance(error, Exception) and not isinstance(error, HTTPException):
+        return refusal_of_failure(error)
+    return None
 
 
 async def _left(request: Request) -> None:

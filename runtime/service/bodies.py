@@ -8,9 +8,11 @@ import anyio
 from fastapi import HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _DRAIN_S, _SILENCE_S = 10.0, 10.0
+_FORM = "Send the image as the file `image`; what is asked for belongs to the address, such as ?width=300."
 _WHOLE = "drc_deploy.body_is_whole"
 """In the scope of a request: nothing of its body is left to read."""
 
@@ -49,16 +51,32 @@ async def save_body(request: Request, path: Path) -> None:
         HTTPException: there is none, or it is too large.
     """
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
-        async with request.form(max_files=1, max_fields=0) as form:
-            image = form.get("image")
-            if not isinstance(image, UploadFile):
-                raise HTTPException(400, {"error": "the form has no file `image`.", "hint": "Send one."})
-            with path.open("wb") as file:
-                await run_in_threadpool(shutil.copyfileobj, image.file, file)
+        try:
+            async with request.form(max_files=1, max_fields=0) as form:
+                await _save_field(form.get("image"), path)
+        except StarletteHTTPException as error:
+            if isinstance(error.detail, str):  # of the framework
+                raise HTTPException(400, {"error": "the form is not one file `image`.", "hint": _FORM}) from error
+            raise
         return
     with path.open("wb") as file:
         async for piece in request.stream():
             file.write(piece)
+
+
+async def _save_field(field: UploadFile | str | None, path: Path) -> None:
+    if not isinstance(field, UploadFile):
+        raise HTTPException(400, {"error": "the form has no file `image`.", "hint": _FORM})
+    with path.open("wb") as file:
+        await run_in_threadpool(shutil.copyfileobj, field.file, file)
+
+
+def was_changed_by_curl(request: Request, path: Path) -> bool:
+    """Return whether a body is what ``curl --data`` makes of an image: without line breaks and zeros, as none is."""
+    if request.headers.get("content-type") != "application/x-www-form-urlencoded":
+        return False
+    content = path.read_bytes()
+    return bool(content) and not any(byte in content for byte in (b"\r", b"\n", b"\0"))
 
 
 async def drain(request: Request) -> None:

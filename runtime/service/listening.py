@@ -1,6 +1,7 @@
 """The socket of a service, and the server that answers there."""
 
 import asyncio
+import logging
 import math
 import signal
 import socket
@@ -14,6 +15,8 @@ from fastapi import FastAPI
 from drc_deploy.errors import UsageError
 from drc_deploy.runtime.service.connections import IDLE_S, connections, loop_errors
 from drc_deploy.runtime.service.service import Service
+
+_log = logging.getLogger(__name__)
 
 _BACKLOG = 2048
 _TRIES = 8
@@ -65,6 +68,8 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.ending = True
+        if count := self._service.under_way:
+            _log.warning("Finishing %d request%s. A second Ctrl-C ends at once.", count, "s" if count > 1 else "")
         await super().shutdown(sockets)
 
 

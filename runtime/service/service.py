@@ -4,6 +4,7 @@ import asyncio
 import math
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -29,7 +30,7 @@ class Limits:
     """What a service takes."""
 
     queue: int = 64
-    """Requests that may wait; more are sent away."""
+    """Requests that may wait for each engine; more are sent away."""
     body_bytes: int = 64 << 20
     seconds: float = 300.0
     """For each of receiving an image, making its result, and sending that."""
@@ -54,25 +55,31 @@ class Service:
         # own, or requests for a busy one would keep those for others waiting.
         threads = {engine.name: engine.threads for engine in engines}
         self._pools = {name: ThreadPoolExecutor(count, f"requests for {name}") for name, count in threads.items()}
-        self._computing, self._room = sum(threads.values()), Room()
+        self._room = Room()
         self._watched: dict[str, Watch] = {}
-        self._under_way, self._mean_s = 0, 1.0
+        self._under_way: Counter[str] = Counter()
+        """By engine."""
+        self._mean_s = 1.0
         self._scratch = ExitStack()
         self.folder = self._scratch.enter_context(scratch_folder())
 
+    def is_full(self, engine: ServedEngine) -> bool:
+        """Return whether one more request for an engine would be too many."""
+        return self._under_way[engine.name] >= engine.threads + self.limits.queue
+
     @property
-    def is_full(self) -> bool:
-        """Whether one more request would be too many."""
-        return self._under_way >= self._computing + self.limits.queue
+    def under_way(self) -> int:
+        """How many requests have no answer yet."""
+        return self._under_way.total()
 
     @property
     def retry_after(self) -> int:
         """Seconds until there should be a place again."""
         return min(max(math.ceil(self._mean_s), 1), 120)
 
-    def admit(self, name: str) -> "Place":
+    def admit(self, name: str, engine: ServedEngine) -> "Place":
         """Return a place for a request called ``name``; there must be one."""
-        return Place(self, name)
+        return Place(self, name, engine)
 
     def watched(self, name: str) -> tuple[Watch, int] | None:
         """Return how a request is getting on, and how many were taken before it and are not computed yet."""
@@ -96,32 +103,32 @@ class Place:
     """The place of one request, with a folder for its files, until it is left.
 
     Attributes:
+        engine: The network that is asked for.
         folder: Where its files are.
         watch: How it is getting on.
     """
 
-    def __init__(self, service: Service, name: str) -> None:
+    def __init__(self, service: Service, name: str, engine: ServedEngine) -> None:
         """Take it."""
-        self._service, self._name, self.watch = service, name, Watch()
+        self._service, self._name, self.engine, self.watch = service, name, engine, Watch()
         self._folder = tempfile.TemporaryDirectory(dir=service.folder, ignore_cleanup_errors=True)
         self._job: Future[Made] | None = None
         self.folder = Path(self._folder.name)
-        service._under_way += 1
+        service._under_way[engine.name] += 1
         service._watched[name] = self.watch
         service.measures.under_way.inc()
 
-    async def compute(self, engine: ServedEngine, wanted: Wanted, gone: Callable[[], Awaitable[None]]) -> Made:
+    async def compute(self, wanted: Wanted, gone: Callable[[], Awaitable[None]]) -> Made:
         """Upscale ``folder/image`` when its turn comes.
 
         Args:
-            engine: The network.
             wanted: What is asked for.
             gone: Waits until the caller has gone away; the request is stopped then.
 
         Raises:
             DrcDeployError: as for ``make``.
         """
-        service, start = self._service, time.perf_counter()
+        service, engine, start = self._service, self.engine, time.perf_counter()
 
         def work() -> Made:
             service.measures.waiting.dec()
@@ -170,7 +177,7 @@ class Place:
             self._leave()
 
     def _leave(self) -> None:
-        self._service._under_way -= 1
+        self._service._under_way[self.engine.name] -= 1
         self._service._watched.pop(self._name, None)
         self._service.measures.under_way.dec()
         self._folder.cleanup()

@@ -105,6 +105,8 @@ def make(upscaler: Upscaler, folder: Path, wanted: Wanted, watch: Watch, room: R
         layout, target = sized.layout, folder / f"result{wanted.suffix}"
         metadata = picture.metadata.for_size(layout.width, layout.height)
         notes = (*picture.notes, *output_notes(target, layout, metadata))
+        if not sized.needs_network:
+            notes += (f"the image has {image.shape[1]}x{image.shape[0]} pixels: it is resized without the network.",)
         held = image.nbytes + sized.held_bytes + writing_bytes(target, layout, metadata, wanted.saving)
         with room.taken(held, watch.check):
             made = iter([image])

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File of one line that callers must send as `Authorization: Bearer ...`.",
 )
-@click.option("--queue", type=click.IntRange(0), default=64, show_default=True, help="Requests that may wait.")
+@click.option(
+    "--queue", type=click.IntRange(0), default=64, show_default=True, help="Requests that may wait for each network."
+)
 @click.option(
     "--max-pixels", type=click.IntRange(1), default=16_000_000, show_default=True, help="Refuse larger images."
 )
@@ -75,6 +77,9 @@ def command(
         paths = [find_engine(engine, workdir) for engine in engines] or [_default(workdir)]
         service = Service(open_engines(paths, threads), Limits(queue, max_body, time_limit))
         try:
+            for engine in service.engines.values():
+                count = f"{engine.threads} request{'s' if engine.threads > 1 else ''}"
+                say(f"{engine.name} on {engine.device}: {count} at a time, {queue} more may wait.", err=True)
             _announce(listener, token)
             with log_lines() as lines:
                 serve(make_app(service, token, lines.put if access_log else None), service, listener)

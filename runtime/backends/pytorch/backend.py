@@ -5,10 +5,12 @@ from pathlib import Path
 from drc_deploy.engine_info import Precision
 from drc_deploy.errors import cannot_import
 from drc_deploy.runtime.backends.graph_backend import GraphBackend
+from drc_deploy.runtime.backends.pytorch.waiting_threads import let_waiting_threads_sleep
 from drc_deploy.runtime.memory.heap import tune_allocator
 
 try:
     tune_allocator()
+    let_waiting_threads_sleep()
     import torch  # noqa: F401 - that of the modules below
 except ImportError as error:
     install = "pip install 'drc-deploy[train]', or upscale with an exported .onnx or .plan."

@@ -257,10 +257,10 @@ class Gate:
 
 def test_who_comes_when_it_is_full_is_asked_to_come_back(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running([engine], Limits(queue=3)) as (service, client):
-        gate, places = Gate(service, monkeypatch), service._computing + 3
+        gate, places = Gate(service, monkeypatch), service.engines["quick"].threads + 3
         with ThreadPoolExecutor(places) as pool:
             sent = [pool.submit(client.post, "/v1/upscale", content=encoded(IMAGE)) for _ in range(places)]
-            wait_until(lambda: service.is_full)
+            wait_until(lambda: service.is_full(next(iter(service.engines.values()))))
             assert client.get("/readyz").status_code == 503
             response = client.post("/v1/upscale", content=encoded(IMAGE))
             assert response.status_code == 503

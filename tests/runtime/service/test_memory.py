@@ -55,9 +55,9 @@ def photograph(side: int) -> bytes:
 
 def wait_until_left(service: Service) -> None:
     end = time.monotonic() + PATIENCE_S
-    while service._under_way and time.monotonic() < end:
+    while service.under_way and time.monotonic() < end:
         time.sleep(0.01)
-    assert not service._under_way
+    assert not service.under_way
 
 
 @pytest.mark.usefixtures("no_collector")

@@ -135,7 +135,7 @@ def screenshot(tab: Page) -> UInt8Image:
 def held_back(service: Service) -> Iterator[None]:
     """Keep all threads of a service busy: requests wait meanwhile."""
     gate = threading.Event()
-    for _ in range(service._computing):
+    for _ in range(next(iter(service.engines.values())).threads):
         next(iter(service._pools.values())).submit(gate.wait, 30)
     try:
         yield
