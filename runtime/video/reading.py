@@ -102,6 +102,13 @@ class Frame:
     """In ticks; 0 is unknown."""
 
 
+def _lacks_its_end(path: Path) -> bool:
+    try:
+        return is_cut_off(path)
+    except OSError:  # that it cannot be read is what counts
+        return False
+
+
 @contextmanager
 def open_video(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
     """Open a video and find its pictures.
@@ -117,6 +124,11 @@ def open_video(path: Path) -> "Iterator[tuple[InputContainer, VideoStream]]":
     except FileNotFoundError as error:
         raise ImageError(f"{path} does not exist.", "Check the path.") from error
     except (av.FFmpegError, OSError) as error:
+        if _lacks_its_end(path):
+            raise ImageError(
+                f"{path} ends too early: what says where its pictures are is missing.",
+                "Copy the file again, or record it again.",
+            ) from error
         raise ImageError(
             f"{path} cannot be read as a video: {error.strerror}.", "Copy the file again, or check that it is a video."
         ) from error

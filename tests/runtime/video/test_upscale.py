@@ -251,6 +251,13 @@ def test_a_name_with_a_colon_is_a_file_and_no_protocol(
     assert video_info(Path("12:30.mp4")).frame_count == len(TIMES)
 
 
+def test_a_recording_without_its_end_is_called_so(clip: Path, tmp_path: Path) -> None:
+    content = clip.read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(content[: content.index(b"moov") - 40])  # the index follows the pictures
+    with pytest.raises(ImageError, match="ends too early"):
+        video_info(tmp_path / "cut.mp4")
+
+
 def test_a_playlist_opens_no_other_file(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile {clip.name}\n")
     with pytest.raises(ImageError, match="cannot be read as a video"):
