@@ -130,6 +130,17 @@ def test_an_image_of_a_folder_that_is_too_small_is_named(engine: Path, tmp_path:
     assert read_image(tmp_path / "album_w30" / "a.png").pixels.shape == (30, 30, 3)
 
 
+def test_results_among_the_images_of_a_folder_are_noted(engine: Path, tmp_path: Path) -> None:
+    album = tmp_path / "album"
+    album.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(noise(4, 4, 3)).save(album / name)
+    assert "results" not in upscale(album / "a.png", album / "b.png", "--engine", engine).stderr
+    mixed = upscale(album, "--engine", engine)
+    assert "2 of 4 are results of earlier commands, and are enlarged once more.\n" in mixed.stderr
+    assert "results" not in upscale(f"{album}_x2", "--engine", engine).stderr
+
+
 def test_what_is_said_of_a_folder_does_not_grow_with_its_images(engine: Path, tmp_path: Path) -> None:
     album = tmp_path / "album"
     album.mkdir()

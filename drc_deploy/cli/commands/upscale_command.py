@@ -196,7 +196,10 @@ def command(
         if recorded:
             of_images = {"size": dataclasses.asdict(size), "linear_light": linear_light}
             of_images |= {"saving": dataclasses.asdict(saving)}
-            run_options = dataclasses.replace(run_options, records=Records({**settings, **of_images}))
+            run_options = dataclasses.replace(run_options, records=(records := Records({**settings, **of_images})))
+            results = sum(records.is_result(job.source) for job in jobs)
+            if 0 < results < len(jobs):  # where all are, they are what is meant
+                say(f"{results} of {len(jobs)} are results of earlier commands, and are enlarged once more.", err=True)
         start = time.monotonic()
         outcome = upscaling.run(jobs, run_options, settings, video)
         seconds = time.monotonic() - start
