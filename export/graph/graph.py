@@ -2,7 +2,6 @@
 
 import ast
 import logging
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,9 +52,8 @@ def trace_graph(
         VerificationError: torch found that the network computes something that depends on the traced size.
     """
     with _quiet_exporter(), torch.no_grad(), progress("Tracing the network", 1) as bar:
-        start = time.monotonic()
         model = _export_onnx(network, OPSETS[precision], tile)
-        bar.advance(note=f"{time.monotonic() - start:.0f} s")
+        bar.advance()
     _name_after_modules(model)
     _remove_traces(model)
     _use_global_pooling(model)
