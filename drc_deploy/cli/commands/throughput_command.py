@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @option(
     "--precision", type=click.Choice(get_args(TrainingPrecision)), default="fp32", help="Precision of the convolutions."
 )
-@option("--seconds", type=click.IntRange(1, 3600), default=60, help="Time to measure for.")
+@option("--seconds", type=click.IntRange(1, 3600), default=60, help="Time that is measured; warming up comes on top.")
 @json_option
 def command(model: str, scale: int, data: Path, as_json: bool, **how: Any) -> None:
     """Measure how fast training runs, compared with a DataLoader of PNG files and with the machine's peak.
