@@ -32,9 +32,11 @@ class Connection(H11Protocol):
 
     Attributes:
         sending_s: Seconds for what is left of the last answer.
+        service_ends: Whether no more requests are taken.
     """
 
     sending_s = 300.0
+    service_ends = staticmethod(lambda: False)
     _ending: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
@@ -42,6 +44,8 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         self.app = _WholeOrCut(self.app, self)
         self._watch()
+        if self.service_ends():  # what ends has closed the others already, and waits for this one
+            transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See ``asyncio.Protocol``."""
@@ -101,9 +105,10 @@ class _WholeOrCut:
                 self._connection.cut()
 
 
-def connections(sending_s: float) -> type[Connection]:
-    """Return the class of connections that have so many seconds to send what is left of an answer."""
-    return type("TimedConnection", (Connection,), {"sending_s": sending_s})
+def connections(sending_s: float, service_ends: Callable[[], bool]) -> type[Connection]:
+    """Return the class of connections with these attributes."""
+    attributes = {"sending_s": sending_s, "service_ends": staticmethod(service_ends)}
+    return type("ConnectionOfService", (Connection,), attributes)
 
 
 def loop_errors() -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:

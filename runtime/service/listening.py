@@ -79,7 +79,7 @@ def make_server(app: FastAPI, service: Service) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http=connections(seconds),
+        http=connections(seconds, lambda: service.ending),
         ws="none",
         lifespan="off",  # when it is cut short, it logs a traceback
         backlog=_TRIES,

@@ -90,7 +90,7 @@ def finish(running: "subprocess.Popen[str]") -> dict[str, Any]:
     assert "in/bad.png is not an image" in err
     assert "Traceback" not in err
     result: dict[str, Any] = json.loads(out)
-    for item in result["files"]:
+    for item in (result, *result["files"]):
         del item["seconds"]
     return result
 
@@ -180,7 +180,7 @@ def upscale_film(work: Path, *arguments: object) -> tuple[dict[str, Any], str]:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
-    del result["files"][0]["seconds"], result["files"][0]["output"]
+    del result["seconds"], result["files"][0]["seconds"], result["files"][0]["output"]
     return result, done.stderr
 
 

@@ -404,6 +404,13 @@ def test_a_message_about_a_file_here_does_not_say_where_it_is(tmp_path: Path) ->
         assert str(tmp_path) not in response.text
 
 
+def test_a_connection_that_comes_while_the_service_ends_is_closed(engine: Path) -> None:
+    with running([engine]) as (service, client):
+        service.ending = True  # the server closes connections once, and then waits for all
+        with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=10) as caller:
+            assert caller.recv(1) == b""
+
+
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz"])
 def test_balancers_may_ask_for_the_head_only(path: str, served: Served) -> None:
     _, client = served
