@@ -179,6 +179,8 @@ def session_options(threads: int | None) -> Any:
     options.log_severity_level = _FATAL_ONLY
     # A pattern planned for one input size is of no use for the next, and costs 40 % more memory.
     options.enable_mem_pattern = False
+    # Threads that look for work instead keep the cores from other programs, and from our own that read and write.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not _VNNI & cpu_flags():  # with it nothing overflows, and the option would take 2.4 times as long
         options.add_session_config_entry(*_WITHOUT_OVERFLOW)
     if threads is not None:

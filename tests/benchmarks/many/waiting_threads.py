@@ -1,7 +1,7 @@
-"""How long threads of torch wait busily for each other: ``python -m tests.benchmarks.many.waiting_threads``.
+"""How long threads look for work before they sleep: ``python -m tests.benchmarks.many.waiting_threads``.
 
-Each process runs a network on all cores with another GOMP_SPINCOUNT, in turns: on a machine that is quiet, and next to
-as many busy processes as there are cores.
+Each process runs a network on all cores, a checkpoint in torch with another GOMP_SPINCOUNT, an ONNX file in a session
+with or without spinning, in turns: on a quiet machine, and next to as many busy processes as there are cores.
 """
 
 import os
@@ -31,6 +31,22 @@ with Upscaler.open(find_engine(sys.argv[1], Path())) as upscaler:
         count += 1
 print(taken / count)
 """
+_RUN_ONNX = """
+import sys, time
+import numpy as np
+import onnxruntime
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = int(sys.argv[5])
+options.add_session_config_entry("session.intra_op.allow_spinning", sys.argv[4])
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+feeds = {session.get_inputs()[0].name: np.zeros((1, int(sys.argv[2]), int(sys.argv[2]), 3), np.uint8)}
+session.run(None, feeds)
+start, count = time.monotonic(), 0
+while (taken := time.monotonic() - start) < float(sys.argv[3]):
+    session.run(None, feeds)
+    count += 1
+print(taken / count)
+"""
 _LIBRARY = "as the library has it"
 
 
@@ -53,12 +69,15 @@ def busy(count: int) -> Iterator[None]:
 def main(engine: str, side: int, spins: tuple[int, ...], seconds: float, turns: int) -> None:
     """Print milliseconds an image, and the speed against that of the library's own setting in the same turn."""
     for count in (0, usable_cores()):
-        settings = {_LIBRARY: str(300_000), **{f"{number} times": str(number) for number in spins}}
+        code, settings = _RUN_ONNX, {_LIBRARY: "1", "asleep": "0"}
+        if not engine.endswith(".onnx"):
+            code, settings = _RUN, {_LIBRARY: "300000", **{f"{number} times": str(number) for number in spins}}
         times: dict[str, list[float]] = {name: [] for name in settings}
         with busy(count):
             for _ in range(turns):
                 for name, number in settings.items():
-                    command = [sys.executable, "-c", _RUN, engine, str(side), str(seconds)]
+                    words = [engine, str(side), str(seconds), number, str(usable_cores())]
+                    command = [sys.executable, "-c", code, *words]
                     done = subprocess.run(
                         command, env={**os.environ, VARIABLE: number}, capture_output=True, text=True, check=True
                     )

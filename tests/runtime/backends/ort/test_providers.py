@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -46,6 +47,22 @@ def test_sums_of_int8_are_taken_slowly_only_where_they_would_overflow(
     except RuntimeError:  # it was never set
         said = "0"
     assert said == ("1" if safe else "0")
+
+
+def test_threads_of_the_session_that_computes_do_not_keep_cores_while_they_wait(
+    network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+    session = onnxruntime.InferenceSession
+
+    def noted(*arguments: Any, **named: Any) -> Any:
+        made.append(session(*arguments, **named))
+        return made[-1]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", noted)
+    with open_backend(network, threads=2):
+        settings = [each.get_session_options() for each in made]
+    assert [each.get_session_config_entry("session.intra_op.allow_spinning") for each in settings] == ["0"]
 
 
 def test_cuda_is_set_up_for_full_float32(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
