@@ -113,3 +113,9 @@ def _photographs(folder: Path) -> None:
     with Image.open(SAMPLES / "rocket.jpg") as photograph:
         for number, name in enumerate(["photo.jpg", "photos/a.jpg", "photos/b.jpg"]):
             photograph.crop((200 + number, 100, 264 + number, 148)).save(folder / name)
+
+
+def test_the_torch_that_pages_install_is_that_of_the_tests() -> None:
+    pinned = re.findall(r"^torch==\S+", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
+    named = {name for page in PAGES for name in re.findall(r"torch==[\d.]+\d", (ROOT / page).read_text("utf-8"))}
+    assert named == set(pinned)

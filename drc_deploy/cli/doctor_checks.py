@@ -196,7 +196,7 @@ PROVIDERS = {
     "TensorRT": ("TensorrtExecutionProvider", INSTALL_ORT.format("ort-gpu")),
 }
 
-EXTRAS = {
+USES = {
     "videos": ("video", ("av",)),
     "HEIC and JPEG XL": ("formats", ("pillow_heif", "pillow_jxl")),
     "serve": ("serve", ("fastapi", "fastapi_offline", "prometheus_client", "python_multipart", "uvicorn")),
@@ -224,7 +224,7 @@ PROBES: dict[str, dict[str, tuple[Check, str]]] = {
     },
     **{
         use: {use: (partial(check_packages, *packages), f"pip install 'drc-deploy[{extra}]'")}
-        for use, (extra, packages) in EXTRAS.items()
+        for use, (extra, packages) in USES.items()
     },
     "spandrel": {"networks of others": (check_zoo, "pip install 'drc-deploy[zoo]'")},
     "telemetry": {

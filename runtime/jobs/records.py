@@ -85,9 +85,11 @@ class Records:
 
     def is_result(self, file: Place | None) -> bool:
         """Return whether a file of this machine is a result, whatever made it, as it was written."""
-        known = self._of_folder(file.parent).get(file.name) if isinstance(file, Path) else None
-        version = version_of(file) if known and isinstance(file, Path) else None
-        return bool(known and version and known.startswith(_NUMBERS.pack(*version)))
+        if not isinstance(file, Path):
+            return False
+        known = self._of_folder(file.parent).get(file.name, b"")
+        version = version_of(file) if known else None
+        return version is not None and known.startswith(_NUMBERS.pack(*version))
 
     def keep(self, source: Version, target: Path) -> None:
         """Add a result that was just made, of what was ``source``; where that cannot be written nothing is known."""

@@ -146,9 +146,11 @@ async def _upscaled(service: Service, request: Request, parameters: Parameters) 
         made = await place.compute(wanted, lambda: _left(request))
         return ResultResponse(made, place, seconds)
     except BaseException as error:
-        refused = _refused(error, request, place)  # before its files go
-        if place:
-            place.leave()
+        try:
+            refused = _refused(error, request, place)  # before its files go
+        finally:
+            if place:
+                place.leave()
         if refused:
             raise refused from error
         raise

@@ -7,7 +7,7 @@ from importlib.metadata import metadata
 
 import pytest
 
-from drc_deploy.cli.doctor_checks import EXTRAS, PROBES, TIMEOUT_S, Finding, RunProbe, examine, findings_text, probe
+from drc_deploy.cli.doctor_checks import PROBES, TIMEOUT_S, USES, Finding, RunProbe, examine, findings_text, probe
 
 METADATA = metadata("drc-deploy")
 ANSWER = json.dumps([{"name": "torch on CPU", "usable": True, "detail": "torch 2", "install": ""}])
@@ -73,7 +73,7 @@ def test_onnx_runtime_is_usable_on_the_cpu_where_it_is_installed() -> None:
 
 def test_what_each_extra_brings_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    for use, (extra, packages) in EXTRAS.items():
+    for use, (extra, packages) in USES.items():
         lines = METADATA.get_all("Requires-Dist") or []
         needed = {re.split(r"[><=]", line)[0] for line in lines if f'extra == "{extra}"' in line}
         modules = {"pillow-jxl-plugin": "pillow_jxl"}

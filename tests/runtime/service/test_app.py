@@ -1,5 +1,6 @@
 """What a service answers, over a real connection."""
 
+import errno
 import gc
 import hashlib
 import io
@@ -150,6 +151,19 @@ def test_what_is_not_taken_is_not_said_to_be(served: Served) -> None:
     refused = served[1].post("/v1/upscale", content=encoded(IMAGE, "JPEG2000")).json()
     assert "JPEG 2000" in refused["error"]
     assert "AVIF, JPEG XL and HEIC can." in unknown["hint"]
+
+
+def test_a_place_is_left_whatever_happens_while_an_answer_is_sought(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, client = served
+
+    def fails(*_: object) -> bool:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("drc_deploy.runtime.service.app.was_changed_by_curl", fails)
+    assert client.post("/v1/upscale", content=JPEG[: len(JPEG) // 2]).status_code >= 400
+    wait_until(lambda: service.under_way == 0)
 
 
 def test_an_image_that_is_large_when_it_is_unpacked_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
